@@ -1,0 +1,71 @@
+"""What coupon_svc says. An order without a coupon is answered too, on a stream of its own (`nocoupon-<order_id>`)."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from contracts.fact import CouponRefusal, Fact, PricedFact, SagaFact
+
+
+def coupon_stream(coupon_id: str | None, order_id: str) -> str:
+    """The stream that answers for this order's coupon."""
+    return f"nocoupon-{order_id}" if coupon_id is None else f"coupon-{coupon_id}"
+
+
+class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
+    """A coupon worth up to `discount` won was given to a customer; an order accepted at `expires_at` or later can't use it."""
+
+    key_field: ClassVar[str] = "coupon_id"
+
+    coupon_id: str
+    user_id: str
+    discount: int
+    expires_at: datetime
+
+    @property
+    def stream(self) -> str:
+        return f"coupon-{self.coupon_id}"
+
+
+class CouponUsed(PricedFact, frozen=True, kw_only=True, tag="coupon.used"):
+    """The coupon belongs to this order. `discount` won is what it took off: never more than was left to pay."""
+
+    coupon_id: str | None
+    discount: int
+
+    @property
+    def stream(self) -> str:
+        return coupon_stream(self.coupon_id, self.order_id)
+
+
+class CouponUseFailed(PricedFact, frozen=True, kw_only=True, tag="coupon.use.failed"):
+    """The coupon could not be used for this order."""
+
+    coupon_id: str
+    reason: CouponRefusal
+
+    @property
+    def stream(self) -> str:
+        return coupon_stream(self.coupon_id, self.order_id)
+
+
+class CouponRestored(SagaFact, frozen=True, kw_only=True, tag="coupon.restored"):
+    """Compensation: the coupon this order used can be used again."""
+
+    coupon_id: str | None
+
+    @property
+    def stream(self) -> str:
+        return coupon_stream(self.coupon_id, self.order_id)
+
+
+class CouponUseVoided(SagaFact, frozen=True, kw_only=True, tag="coupon.use.voided"):
+    """Fence: the order was over before it reached the coupon; it will not use it any more."""
+
+    coupon_id: str | None
+
+    @property
+    def stream(self) -> str:
+        return coupon_stream(self.coupon_id, self.order_id)
+
+
+CouponSays = CouponIssued | CouponUsed | CouponUseFailed | CouponRestored | CouponUseVoided

@@ -1,0 +1,75 @@
+"""What every fact has: when, why, and for the facts of an order, the order itself.
+
+These types are the storage format and the wire format at once. Fields are only ever added, and only with defaults;
+names never change. Whatever cannot be said that way is a new fact, and an upcaster for the old one.
+"""
+
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from msgspec import Struct
+
+ProductRefusal = Literal["product-out-of-stock", "product-unknown"]
+PointRefusal = Literal["points-insufficient", "points-exceed-total"]
+CouponRefusal = Literal["coupon-unknown", "coupon-already-used", "coupon-expired", "coupon-not-yours"]
+Refusal = ProductRefusal | PointRefusal | CouponRefusal
+Withdrawal = Literal["deadline-exceeded", "customer-canceled"]
+Reason = Refusal | Withdrawal
+
+WITHDRAWALS: frozenset[str] = frozenset({"deadline-exceeded", "customer-canceled"})
+"""Reasons that no step gave: the steps learn of them from `order.canceled` alone."""
+
+
+class Fact(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Something that happened, in the past tense.
+
+    `at` is the instant (UTC) at which the service recorded it; `cause` is the id of the fact it answers, null when a
+    client's request, and no fact, caused it.
+    """
+
+    key_field: ClassVar[str]
+    """The field whose value is the last token of the published subject."""
+
+    at: datetime
+    cause: str | None = None
+
+    @property
+    def stream(self) -> str:
+        """The event stream (aggregate) that this fact is part of: `<category>-<id>`."""
+        raise TypeError(f"{type(self).__name__} does not say which stream it belongs to")
+
+
+class Line(Struct, frozen=True):
+    """One line of an order: `quantity` pieces of one product."""
+
+    product_id: str
+    quantity: int
+
+
+class Order(Struct, frozen=True):
+    """What the customer asked for; every fact of the saga carries it, so that no service has to ask another.
+
+    `points` are to be used (0: none), `coupon_id` null means no coupon, `placed_at` is the instant the order was accepted.
+    """
+
+    user_id: str
+    lines: tuple[Line, ...]
+    points: int
+    coupon_id: str | None
+    placed_at: datetime
+
+
+class SagaFact(Fact, frozen=True, kw_only=True):
+    """A fact about one order. Published under the order's id."""
+
+    key_field: ClassVar[str] = "order_id"
+
+    order_id: str
+    order: Order
+
+
+class PricedFact(SagaFact, frozen=True, kw_only=True):
+    """A fact said after the products were priced: `unit_prices` in won, in the order of `order.lines`; `total` their sum."""
+
+    unit_prices: tuple[int, ...]
+    total: int

@@ -1,0 +1,40 @@
+"""What order_svc says."""
+
+from datetime import datetime
+
+from contracts.fact import PricedFact, Reason, SagaFact
+
+
+class OrderCreatedPending(SagaFact, frozen=True, kw_only=True, tag="order.created.pending"):
+    """An order was accepted. What has not ended by `deadline` is canceled."""
+
+    deadline: datetime
+
+    @property
+    def stream(self) -> str:
+        return f"order-{self.order_id}"
+
+
+class OrderConfirmed(PricedFact, frozen=True, kw_only=True, tag="order.confirmed"):
+    """All three steps are done. `amount_due = total - points - discount`, in won."""
+
+    points: int
+    discount: int
+    amount_due: int
+
+    @property
+    def stream(self) -> str:
+        return f"order-{self.order_id}"
+
+
+class OrderCanceled(SagaFact, frozen=True, kw_only=True, tag="order.canceled"):
+    """The order is over: a step refused it, its time ran out, or the customer canceled it."""
+
+    reason: Reason
+
+    @property
+    def stream(self) -> str:
+        return f"order-{self.order_id}"
+
+
+OrderSays = OrderCreatedPending | OrderConfirmed | OrderCanceled

@@ -1,0 +1,60 @@
+"""What point_svc says."""
+
+from typing import ClassVar
+
+from contracts.fact import Fact, PointRefusal, PricedFact, SagaFact
+
+
+class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
+    """A customer's account was charged with points; `idempotency_key` is the client's."""
+
+    key_field: ClassVar[str] = "user_id"
+
+    user_id: str
+    amount: int
+    idempotency_key: str
+
+    @property
+    def stream(self) -> str:
+        return f"account-{self.user_id}"
+
+
+class PointUsed(PricedFact, frozen=True, kw_only=True, tag="point.used"):
+    """The order's points were taken from the customer's account."""
+
+    points: int
+
+    @property
+    def stream(self) -> str:
+        return f"account-{self.order.user_id}"
+
+
+class PointUseFailed(PricedFact, frozen=True, kw_only=True, tag="point.use.failed"):
+    """The order's points could not be taken: nothing was."""
+
+    reason: PointRefusal
+
+    @property
+    def stream(self) -> str:
+        return f"account-{self.order.user_id}"
+
+
+class PointRefunded(SagaFact, frozen=True, kw_only=True, tag="point.refunded"):
+    """Compensation: the points the order had used are back in the account."""
+
+    points: int
+
+    @property
+    def stream(self) -> str:
+        return f"account-{self.order.user_id}"
+
+
+class PointUseVoided(SagaFact, frozen=True, kw_only=True, tag="point.use.voided"):
+    """Fence: the order was over before it reached the account; it will not use points any more."""
+
+    @property
+    def stream(self) -> str:
+        return f"account-{self.order.user_id}"
+
+
+PointSays = PointCharged | PointUsed | PointUseFailed | PointRefunded | PointUseVoided

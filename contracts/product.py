@@ -1,0 +1,88 @@
+"""What product_svc says: the stock ledger of each product, and the reservation of each order."""
+
+from typing import ClassVar
+
+from contracts.fact import Fact, PricedFact, ProductRefusal, SagaFact
+
+
+class ProductFact(Fact, frozen=True, kw_only=True):
+    """A fact of one product's ledger. Published under the product's id."""
+
+    key_field: ClassVar[str] = "product_id"
+
+    product_id: str
+
+    @property
+    def stream(self) -> str:
+        return f"product-{self.product_id}"
+
+
+class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.registered"):
+    """A product is on sale at `price` won."""
+
+    name: str
+    price: int
+
+
+class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.stock.added"):
+    """Stock came in. `idempotency_key` is the client's; null for the stock a product was registered with."""
+
+    quantity: int
+    idempotency_key: str | None = None
+
+
+class ProductStockHeld(ProductFact, frozen=True, kw_only=True, tag="product.stock.held"):
+    """This product's part of an order's reservation."""
+
+    order_id: str
+    quantity: int
+
+
+class ProductStockReturned(ProductFact, frozen=True, kw_only=True, tag="product.stock.returned"):
+    """This product's part of an order's release."""
+
+    order_id: str
+    quantity: int
+
+
+class ReservationFact(SagaFact, frozen=True, kw_only=True):
+    """A fact of one order's reservation."""
+
+    @property
+    def stream(self) -> str:
+        return f"reservation-{self.order_id}"
+
+
+class ProductReserved(PricedFact, frozen=True, kw_only=True, tag="product.reserved"):
+    """Every line of the order is held."""
+
+    @property
+    def stream(self) -> str:
+        return f"reservation-{self.order_id}"
+
+
+class ProductReserveFailed(ReservationFact, frozen=True, kw_only=True, tag="product.reserve.failed"):
+    """A line could not be held, so nothing was. `product_id` is the first such line's."""
+
+    product_id: str
+    reason: ProductRefusal
+
+
+class ProductReleased(ReservationFact, frozen=True, kw_only=True, tag="product.released"):
+    """Compensation: every line that was held has been given back."""
+
+
+class ProductReserveVoided(ReservationFact, frozen=True, kw_only=True, tag="product.reserve.voided"):
+    """Fence: the order was over before it reached the products; it will not be reserved any more."""
+
+
+ProductSays = (
+    ProductRegistered
+    | ProductStockAdded
+    | ProductStockHeld
+    | ProductStockReturned
+    | ProductReserved
+    | ProductReserveFailed
+    | ProductReleased
+    | ProductReserveVoided
+)

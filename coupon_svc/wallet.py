@@ -1,0 +1,30 @@
+"""Which coupons a customer was given: a view of ids; what each is worth and who uses it stays with the coupon."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct, json
+
+from infra.store import Notification
+from infra.views import Statement
+
+
+class _Owner(Struct):
+    user_id: str
+    coupon_id: str
+
+
+_decode = json.Decoder(_Owner).decode
+
+
+class Wallet:
+    """Projection: the ids of each customer's coupons."""
+
+    name = "wallet"
+    topics = ("coupon.issued",)
+    tables = (
+        "CREATE TABLE IF NOT EXISTS coupons (user_id TEXT, coupon_id TEXT, PRIMARY KEY (user_id, coupon_id)) WITHOUT ROWID"
+    )
+
+    def apply(self, records: Sequence[Notification]) -> list[Statement]:
+        owners = [_decode(record.state) for record in records]
+        return [("INSERT OR IGNORE INTO coupons VALUES (?, ?)", [(owner.user_id, owner.coupon_id) for owner in owners])]

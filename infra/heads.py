@@ -1,0 +1,91 @@
+"""The heads of a service's streams: folded from the store when first needed, kept while they are in use.
+
+The cache is bounded, and dropping any of it is always safe: a head that is missing is folded again, and one that is stale
+shows itself as a Conflict when its next version is recorded.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+
+from contracts.wire import decode
+from infra.decider import Aggregate, Aggregates, Head, Record, State, category
+from infra.store import EventStore, History, StoreError
+
+CACHED_HEADS = 20_000
+"""About 10 to 20 MB of small aggregates."""
+
+SNAPSHOT_EVERY = 1_000  # versions of one stream
+
+
+class Heads:
+    """Committed heads by stream. What it gives out must not be written to: fork it."""
+
+    def __init__(self, aggregates: Aggregates, store: EventStore, limit: int = CACHED_HEADS) -> None:
+        self._aggregates = aggregates
+        self._store = store
+        self._limit = limit
+        self._heads: dict[str, Head] = {}
+        self._topics = {name: snapshot_topic(name, aggregate) for name, aggregate in aggregates.items()}
+
+    async def get(self, streams: Collection[str]) -> dict[str, Head]:
+        """The head of each of these streams; one without history has version 0. Raises StoreError."""
+        missing = [stream for stream in streams if stream not in self._heads]
+        if missing:
+            histories = await self._store.select_streams(missing, self._topics.values())
+            for stream in missing:
+                # The writer may have put a newer one there while this one was on its way.
+                self._heads.setdefault(stream, self._fold(stream, histories.get(stream)))
+        return {stream: self._heads[stream] for stream in streams}
+
+    def _fold(self, stream: str, history: History | None) -> Head:
+        aggregate = self._aggregates[category(stream)]
+        if history is None:
+            return Head(0, aggregate.state())
+        snapshot, records = history
+        if snapshot is None:
+            head = Head(0, aggregate.state())
+        else:
+            head = Head(
+                snapshot.originator_version,
+                msgspec.json.decode(snapshot.state, type=type(aggregate.state())),
+            )
+        try:
+            for record in records:
+                aggregate.evolve(head.state, decode(record.state))
+        except msgspec.DecodeError as error:
+            raise StoreError(f"{stream}: a record cannot be read: {error}") from error
+        if records:
+            head.version = records[-1].originator_version
+        return head
+
+    def put(self, heads: Mapping[str, Head]) -> list[Record]:
+        """Let these committed heads be seen; gives the snapshots that are due.
+
+        Beyond the bound, what was written longest ago is dropped.
+        """
+        due = []
+        for stream, head in heads.items():
+            before = self._heads.pop(stream, None)
+            self._heads[stream] = head  # at the end: the longest unused stand first
+            if before is not None and before.version // SNAPSHOT_EVERY != head.version // SNAPSHOT_EVERY:
+                due.append(self._snapshot(stream, head))
+        if len(self._heads) > self._limit:
+            self.drop(list(self._heads)[: len(self._heads) - self._limit])
+        return due
+
+    def _snapshot(self, stream: str, head: Head) -> Record:
+        return Record(stream, head.version, self._topics[category(stream)], msgspec.json.encode(head.state))
+
+    def drop(self, streams: Iterable[str]) -> None:
+        """Forget these heads: the store may know better."""
+        for stream in streams:
+            self._heads.pop(stream, None)
+
+
+def snapshot_topic(name: str, aggregate: Aggregate) -> str:
+    """Names the shape of the state too, so that a snapshot of a shape the code no longer has is never read."""
+    state: type[State] = type(aggregate.state())
+    shape = hashlib.sha256(msgspec.json.encode(msgspec.json.schema(state))).hexdigest()[:12]
+    return f"{name}.snapshot.{shape}"

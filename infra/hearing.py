@@ -1,0 +1,125 @@
+"""Hearing: one session's deliveries from the service's durable consumer, and their cumulative acknowledgement.
+
+Pull requests overlap, so the server never waits for the next one. An acknowledgement covers all deliveries before it, so it
+may go only up to the last one of an unbroken run: a client drops messages silently beyond its pending limits, and a dropped
+one must not be acknowledged by its successor.
+"""
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from contracts.wire import MSG_ID
+from infra.stream import EVENTS, MAX_ACK_PENDING
+from infra.writer import Heard, Writer
+
+log = structlog.get_logger()
+
+PULL_BATCH: Final = 512  # messages
+PULL_EXPIRES_S: Final = 5.0
+SILENCE_S: Final = 3 * PULL_EXPIRES_S
+"""Without a message or an expired pull for this long, the consumer is taken to be gone."""
+
+
+class HearingFailed(Exception):
+    """Deliveries stopped making sense; the next session resets the consumer and hears them again."""
+
+
+class Hearing:
+    """The writer's `Ear` for one session."""
+
+    def __init__(self, service: str, nc: Client, writer: Writer) -> None:
+        self._nc = nc
+        self._writer = writer
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{service}"
+        self._inbox = nc.new_inbox()
+        self._asked_for = 0
+        self._last_delivery = 0
+        self._last_sign = monotonic()
+        self._to_acknowledge = ""
+        self._wake = asyncio.Event()
+        self._listening = True
+        self._error: Exception | None = None
+        self.closed = False
+
+    async def run(self) -> None:
+        """Pull, hand over and acknowledge until something fails. Raises HearingFailed or what the writer met."""
+        await self._nc.subscribe(
+            self._inbox, cb=self._on_message, pending_msgs_limit=4 * MAX_ACK_PENDING, pending_bytes_limit=64 << 20
+        )
+        while self._error is None:
+            if self._listening and self._asked_for < PULL_BATCH // 2:
+                await self._pull()
+            await self._acknowledge()
+            self._wake.clear()
+            if not self._to_acknowledge and self._error is None:
+                await self._sign_of_life()
+        raise self._error
+
+    async def finish(self) -> None:
+        """Take no more deliveries, and acknowledge those that were taken once they are recorded."""
+        self._listening = False
+        await self._writer.drained()
+        await self._acknowledge()
+        self.closed = True
+
+    async def _pull(self) -> None:
+        self._asked_for += PULL_BATCH
+        expires_ns = int(PULL_EXPIRES_S * 1e9)
+        await self._nc.publish(self._next, b'{"batch":%d,"expires":%d}' % (PULL_BATCH, expires_ns), self._inbox)
+
+    async def _sign_of_life(self) -> None:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                await self._wake.wait()
+        except TimeoutError:
+            if monotonic() - self._last_sign >= SILENCE_S:
+                raise HearingFailed(f"the broker has been silent for {SILENCE_S} s") from None
+
+    async def _on_message(self, message: Msg) -> None:
+        self._last_sign = monotonic()
+        if self.closed or not self._listening:
+            return
+        if not message.reply:
+            self._on_status(message)
+            return
+        tokens = message.reply.split(".")
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>, or with domain and account before
+        delivery = int(tokens[6] if len(tokens) == 9 else tokens[8])
+        if self._last_delivery and delivery != self._last_delivery + 1:
+            self.failed(HearingFailed(f"delivery {delivery} came after {self._last_delivery}: some were dropped"))
+            return
+        self._last_delivery = delivery
+        self._asked_for -= 1
+        self._writer.tell(Heard((message.headers or {}).get(MSG_ID, ""), message.data, message.reply), self)
+        if self._asked_for < PULL_BATCH // 2:
+            self._wake.set()
+
+    def _on_status(self, message: Msg) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status", "")
+        if status == "100":  # heartbeat
+            return
+        if status not in ("404", "408"):  # neither "nothing there" nor "this pull is over"
+            self.failed(HearingFailed(f"the broker ended the pull: {status} {headers.get('Description', '')}"))
+            return
+        self._asked_for -= int(headers.get("Nats-Pending-Messages", PULL_BATCH))
+        self._wake.set()
+
+    def done(self, heard: Heard) -> None:
+        self._to_acknowledge = heard.receipt
+        self._wake.set()
+
+    def failed(self, error: Exception) -> None:
+        self._error = self._error or error
+        self.closed = True
+        self._wake.set()
+
+    async def _acknowledge(self) -> None:
+        if self._to_acknowledge:
+            receipt, self._to_acknowledge = self._to_acknowledge, ""
+            await self._nc.publish(receipt, b"+ACK")

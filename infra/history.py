@@ -1,0 +1,56 @@
+"""Reading the stream on demand: the facts published under one key."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from contracts.fact import Fact
+from contracts.wire import decode
+from infra.stream import EVENTS
+
+TIMEOUT_S: Final = 1.0
+MOST_FACTS: Final = 1_000
+
+
+class HistoryUnavailable(Exception):
+    """The broker did not answer in time."""
+
+
+async def facts_about(nc: Client, key: str) -> list[Fact]:
+    """The newest copy of each fact published under this key, oldest first; facts this code does not know are left out.
+
+    One request: the server looks up the last message of every matching subject (`multi_last` of its direct get). Raises
+    HistoryUnavailable.
+    """
+    inbox = nc.new_inbox()
+    facts: list[Fact] = []
+    end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def take(message: Msg) -> None:
+        if (message.headers or {}).get("Status"):  # 204: that was all; 404: there is nothing
+            if not end.done():
+                end.set_result(None)
+            return
+        try:
+            facts.append(decode(message.data))
+        except msgspec.DecodeError:
+            return
+
+    try:
+        subscription = await nc.subscribe(inbox, cb=take)
+        async with asyncio.timeout(TIMEOUT_S):
+            question = {"multi_last": [f"*.*.{key}", f"*.*.*.{key}"], "batch": MOST_FACTS}
+            await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", msgspec.json.encode(question), inbox)
+            await end
+    except TimeoutError:
+        raise HistoryUnavailable("the broker did not answer in time") from None
+    except NatsError as error:
+        raise HistoryUnavailable(f"the broker could not be asked: {error}") from error
+    with suppress(NatsError):
+        await subscription.unsubscribe()
+    return sorted(facts, key=lambda fact: fact.at)

@@ -1,0 +1,186 @@
+"""HTTP for every service: one kind of error (RFC 9457 problem details), health, OpenAPI with a page that works offline."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, get
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.params import Parameter
+from litestar.response import Response
+from litestar.types import ControllerRouterHandler
+from msgspec import Meta, Struct
+
+from infra.docs_page import DocsPage
+from infra.writer import Answer, Busy, StoreUnavailable
+
+log = structlog.get_logger()
+
+MAX_BODY_BYTES: Final = 16 << 10
+
+Id = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="1 to 64 letters, digits, `_` or `-`: a token of a NATS subject."),
+]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Amount = Annotated[int, Meta(ge=1, le=10**12)]
+Price = Annotated[int, Meta(ge=1, le=10**9, description="won")]
+
+PathId = Annotated[str, Parameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+IdempotencyKey = Annotated[
+    str | None,
+    Parameter(
+        header="Idempotency-Key",
+        required=False,
+        pattern=r"^[\x21-\x7e]{1,255}\Z",
+        description="1 to 255 visible ASCII characters; the same key is the same request.",
+    ),
+]
+
+
+class ProblemBody(Struct, kw_only=True, omit_defaults=True):
+    """application/problem+json. `type` is stable; `errors` names the fields that were wrong; `order_id` is set where there is one."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = []
+    order_id: str | None = None
+    order_status: str | None = None
+
+
+class Problem(Exception):
+    """An error for the client: `slug` becomes the stable type `/problems/<slug>`."""
+
+    def __init__(
+        self, status: int, slug: str, detail: str, headers: dict[str, str] | None = None, **extra: Any
+    ) -> None:
+        super().__init__(detail)
+        self.headers = headers or {}
+        self.body = ProblemBody(
+            type=f"/problems/{slug}",
+            title=slug.replace("-", " ").capitalize(),
+            status=status,
+            detail=detail,
+            **extra,
+        )
+
+
+def unavailable(detail: str) -> Problem:
+    """503: nothing was recorded; the same request is welcome again in a second."""
+    return Problem(503, "unavailable", detail, {"Retry-After": "1"})
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """For a route's OpenAPI: it may answer these statuses with a problem."""
+    return {
+        status: ResponseSpec(ProblemBody, media_type="application/problem+json", description="problem", generate_examples=False)
+        for status in statuses
+    }
+
+
+def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]]:
+    """The request's idempotency key, made here if it has none, and the headers that tell the client about it."""
+    key = key or secrets.token_hex(16)
+    return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
+
+
+def answer_problem(problem: Problem) -> Response[bytes]:
+    return Response(
+        msgspec.json.encode(problem.body),
+        status_code=problem.body.status,
+        media_type="application/problem+json",
+        headers=problem.headers,
+    )
+
+
+def _on_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    return answer_problem(problem)
+
+
+def _on_invalid(_: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
+    errors = [
+        {
+            "field": str(item.get("key") or item.get("source") or ""),
+            "source": str(getattr(item.get("source"), "value", item.get("source")) or ""),
+            "message": str(item.get("message", "")),
+        }
+        for item in (error.extra if isinstance(error.extra, list) else [])
+        if isinstance(item, dict)
+    ]
+    detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors) or error.detail
+    if "Idempotency-Key" in [item["field"] for item in errors]:
+        detail = "Idempotency-Key has to be 1 to 255 visible ASCII characters"
+    return answer_problem(Problem(400, "invalid-request", detail, errors=errors))
+
+
+HTTP_SLUGS: Final = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "request-too-large"}
+
+
+def _on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    slug = HTTP_SLUGS.get(error.status_code, "http-error")
+    return answer_problem(Problem(error.status_code, slug, error.detail, dict(error.headers or {})))
+
+
+def _on_recursion(_: Request[Any, Any, Any], __: RecursionError) -> Response[bytes]:
+    return answer_problem(Problem(400, "malformed-request", "the JSON is nested too deeply"))
+
+
+def _on_busy(_: Request[Any, Any, Any], __: Busy) -> Response[bytes]:
+    return answer_problem(unavailable("too many requests are waiting"))
+
+
+def _on_store(_: Request[Any, Any, Any], __: StoreUnavailable) -> Response[bytes]:
+    return answer_problem(unavailable("the store cannot record right now; repeating the request is safe"))
+
+
+def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return answer_problem(Problem(500, "internal-error", "this is our mistake; the log has it"))
+
+
+class Readiness(Struct):
+    """`ready` and, where not, `why`."""
+
+    ready: bool
+    why: list[str] = []
+
+
+def build_app(
+    title: str, routes: Sequence[ControllerRouterHandler], readiness: Callable[[], Awaitable[list[str]]]
+) -> Litestar:
+    """The ASGI app of a service. `readiness` gives what stands in the way, nothing when all is well."""
+
+    @get("/healthz", tags=["health"], summary="The event loop is alive", sync_to_thread=False)
+    def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @get("/readyz", tags=["health"], summary="Store, broker, stream and relay are as they should be", responses=problems(503))
+    async def readyz() -> Readiness:
+        why = await readiness()
+        if why:
+            raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
+        return Readiness(ready=True)
+
+    return Litestar(
+        [healthz, readyz, *routes],
+        exception_handlers={
+            Problem: _on_problem,
+            ValidationException: _on_invalid,
+            HTTPException: _on_http,
+            RecursionError: _on_recursion,
+            Busy: _on_busy,
+            StoreUnavailable: _on_store,
+            Exception: _on_bug,
+        },
+        openapi_config=OpenAPIConfig(title=title, version="1", path="/schema", render_plugins=[DocsPage()]),
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,
+        state=State(),
+    )
+

@@ -1,0 +1,161 @@
+"""The relay copies a service's log into the stream, in log order, as often as it takes.
+
+Where to continue is asked of the stream itself, so no cursor can lie, and a broker that lost its tail or its whole disk is
+written again. Publishes are pipelined; position p is sent only when every position up to p - WINDOW is acknowledged,
+so behind a lost connection there can be no hole further back than that.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from time import monotonic
+from typing import Final
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
+from infra.store import EventStore, Notification
+from infra.stream import EVENTS
+
+log = structlog.get_logger()
+
+WINDOW: Final = 512  # log positions
+ACK_TIMEOUT_S: Final = 5.0
+STALLED_AFTER_S: Final = 1.0
+READ_BATCH: Final = 256  # records
+
+
+class RelayFailed(Exception):
+    """The broker refused a fact or stopped answering; the next session asks it again where to continue."""
+
+
+class Window:
+    """Which positions are in flight. Positions grow and may have gaps."""
+
+    def __init__(self, acked: int, span: int = WINDOW) -> None:
+        self.acked = acked
+        """Every position sent up to here is acknowledged."""
+        self._span = span
+        self._in_flight: deque[int] = deque()
+        self._early: set[int] = set()
+
+    def admits(self, position: int) -> bool:
+        return not self._in_flight or position - self._span <= self.acked
+
+    def sent(self, position: int) -> None:
+        self._in_flight.append(position)
+
+    def ack(self, position: int) -> None:
+        self._early.add(position)
+        while self._in_flight and self._in_flight[0] in self._early:
+            self.acked = self._in_flight.popleft()
+            self._early.remove(self.acked)
+
+    @property
+    def empty(self) -> bool:
+        return not self._in_flight
+
+
+class Relay:
+    """One session's relay, on a fresh connection: a client that reconnects by itself would flush its old buffer past a hole."""
+
+    def __init__(self, service: str, store: EventStore, nc: Client, js: JetStreamContext) -> None:
+        self._service = service
+        self._store = store
+        self._nc = nc
+        self._js = js
+        self._window = Window(0)
+        self._inbox = nc.new_inbox()
+        self._grown = False
+        self._wake = asyncio.Event()
+        self._error: RelayFailed | None = None
+        self._last_ack = monotonic()
+        self.caught_up = asyncio.Event()
+        """Set while the stream has all of the log."""
+        self.has_caught_up = False
+        """Whether it had, at least once."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the broker has owed us an acknowledgement for longer than it should."""
+        return not self._window.empty and monotonic() - self._last_ack > STALLED_AFTER_S
+
+    def log_has_grown(self) -> None:
+        self.caught_up.clear()
+        self._grown = True
+        self._wake.set()
+
+    async def place_to_continue(self) -> int:
+        """The position after which the log has to be sent again: the stream's last one of this service, less the window."""
+        try:
+            last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)
+        except NotFoundError:
+            return 0
+        position = (last.headers or {}).get(POSITION)
+        if position is None or not position.isdecimal():
+            log.warning("the last message on our subjects is not ours; sending the whole log", subject=last.subject)
+            return 0
+        return max(0, int(position) - WINDOW)
+
+    async def run(self) -> None:
+        """Mirror the log until something fails. Raises RelayFailed, StoreError or the client's errors."""
+        await self._nc.subscribe(f"{self._inbox}.*", cb=self._on_ack, pending_msgs_limit=4 * WINDOW)
+        position = await self.place_to_continue()
+        last = await self._store.max_notification_id()
+        if position > last:
+            log.error("the stream has facts of this service that its log does not; rebuild the log", stream=position, log=last)
+        self._window = Window(position)
+        while True:
+            self._grown = False
+            batch = await self._store.select_notifications(position, READ_BATCH)
+            for notification in batch:
+                while not self._window.admits(notification.position):
+                    await self._wait()
+                if self._window.empty:
+                    self._last_ack = monotonic()  # nothing has been owed since
+                self._window.sent(notification.position)
+                await self._publish(notification)
+                position = notification.position
+            while not batch and not self._grown:
+                if self._window.empty:
+                    self.caught_up.set()
+                    self.has_caught_up = True
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """For an acknowledgement, or for the log to grow."""
+        self._wake.clear()
+        if self._error is not None:
+            raise self._error
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if self._window.empty else ACK_TIMEOUT_S):
+                await self._wake.wait()
+        if not self._window.empty and monotonic() - self._last_ack > ACK_TIMEOUT_S:
+            raise RelayFailed(f"no acknowledgement from the broker for {ACK_TIMEOUT_S} s")
+
+    async def _publish(self, stored: Notification) -> None:
+        position, stream, version, name, body = stored
+        await self._nc.publish(
+            subject(name, body),
+            body,
+            f"{self._inbox}.{position}",
+            {
+                MSG_ID: fact_id(stream, version),
+                STREAM: stream,
+                VERSION: str(version),
+                POSITION: str(position),
+            },
+        )
+
+    async def _on_ack(self, message: Msg) -> None:
+        if b'"error"' in message.data or b'"seq"' not in message.data:
+            reason = message.data.decode() or str(message.headers)
+            self._error = self._error or RelayFailed(f"the broker refused a fact: {reason}")
+        else:
+            self._window.ack(int(message.subject.rpartition(".")[2]))
+            self._last_ack = monotonic()
+        self._wake.set()

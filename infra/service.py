@@ -1,0 +1,217 @@
+"""A service process: settings, lock, store, writer, broker, HTTP; and an orderly end of all of them on SIGTERM."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvicorn
+import uvloop
+from litestar.types import ControllerRouterHandler
+
+from contracts.fact import Fact
+from contracts.wire import NAMES
+from infra import log as logs
+from infra.decider import Aggregates
+from infra.http import build_app
+from infra.session import Broker
+from infra.settings import Settings, SettingsError, load
+from infra.sqlite import SQLiteStore, StoreSetupError
+from infra.store import EventStore, StoreError
+from infra.views import Projection, View
+from infra.writer import Clock, Reactions, Writer
+
+log = structlog.get_logger()
+
+EXIT_USAGE: Final = 2
+OPEN_REQUESTS_S: Final = 3  # that a request under way at SIGTERM gets to finish
+
+
+class CannotStart(Exception):
+    """The process cannot do its work as it was started; the message says why."""
+
+
+@dataclass
+class Runtime:
+    """What a service's routes and tasks work with."""
+
+    settings: Any
+    clock: Clock
+    store: EventStore
+    writer: Writer
+    broker: Broker
+    views: Mapping[str, View]
+    on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
+    """Called after each commit, in log order, before the commit's requests are answered."""
+    tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+    """Run beside the service, until it ends."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process is to end: nobody should wait for anything longer than it takes to say so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service, as its `__main__` composes it."""
+
+    name: str
+    port: int
+    aggregates: Aggregates
+    reactions: Reactions
+    routes: Callable[[Runtime], Sequence[ControllerRouterHandler]]
+    settings: type[Settings] = Settings
+    views: Sequence[Projection] = ()
+    watchers: Sequence[Callable[[Runtime], None]] = ()
+    """Things that go on beside the requests: each adds itself to the runtime's `on_recorded` and `tasks`."""
+
+    @property
+    def hears(self) -> frozenset[str]:
+        return frozenset(NAMES[fact] for fact in self.reactions)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def run(service: Service) -> None:
+    """Run the service until SIGTERM or SIGINT, then exit 0; exit 2 if it cannot be started as it is configured."""
+    try:
+        settings = load(service.settings, service.name, service.port, os.environ)
+        logs.configure(service.name, settings.log_level, settings.log_format)
+        with _listen(settings.bind_host, settings.port) as listener, _lock(settings.data_dir / service.name):
+            uvloop.run(_serve(service, settings, listener))
+    except (SettingsError, CannotStart, StoreSetupError) as error:
+        print(f"{service.name}_svc cannot start: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from None
+
+
+@contextlib.contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror}") from error
+        yield listener
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One process per store: taken before anything is heard, given back by the kernel however the process ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise CannotStart(f"{folder} cannot be used: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(f"another process of this service works on {folder}") from None
+        yield
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: it would raise the signal again after its shutdown, before ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(service: Service, settings: Settings, listener: socket.socket) -> None:
+    folder = settings.data_dir / service.name
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(SQLiteStore.open(folder / "events.sqlite"))
+        views = {
+            projection.name: await stack.enter_async_context(View.open(projection, store, folder))
+            for projection in service.views
+        }
+        runtime = assemble(service, settings, store, views)
+        await _run_until_signal(service, runtime, listener)
+
+
+def assemble(
+    service: Service, settings: Settings, store: EventStore, views: Mapping[str, View], clock: Clock = now
+) -> Runtime:
+    """Everything of a service but its process: nothing runs yet."""
+    listeners: list[Callable[[Sequence[Fact]], None]] = []
+
+    def recorded(facts: Sequence[Fact]) -> None:
+        broker.log_has_grown()
+        for view in views.values():
+            view.log_has_grown()
+        for listener in listeners:
+            listener(facts)
+
+    writer = Writer(service.aggregates, service.reactions, store, clock, recorded)
+    broker = Broker(service.name, service.hears, settings, store, writer)
+    return Runtime(settings, clock, store, writer, broker, views, listeners)
+
+
+async def _run_until_signal(service: Service, runtime: Runtime, listener: socket.socket) -> None:
+    async def readiness() -> list[str]:
+        why = [runtime.broker.trouble] if runtime.broker.trouble else []
+        if not why and not runtime.broker.caught_up:
+            why.append("the relay has not caught up with the log")
+        try:
+            await runtime.store.max_notification_id()
+        except StoreError as error:
+            why.append(f"the store does not answer: {error}")
+        return why
+
+    for watcher in service.watchers:
+        watcher(runtime)
+    app = build_app(f"{service.name}_svc", service.routes(runtime), readiness)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=OPEN_REQUESTS_S,
+        )
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runtime.closing.set)
+    background: list[asyncio.Task[Any]] = [
+        asyncio.create_task(coroutine, name=name)
+        for name, coroutine in (
+            ("writer", runtime.writer.run()),
+            ("broker", runtime.broker.run()),
+            ("http", server.serve([listener])),
+            *((f"view {name}", view.run()) for name, view in runtime.views.items()),
+            *((task.__qualname__, task()) for task in runtime.tasks),
+        )
+    ]
+    closing: asyncio.Task[Any] = asyncio.create_task(runtime.closing.wait())
+    log.info("started", url=f"http://{runtime.settings.bind_host}:{runtime.settings.port}", pid=os.getpid())
+    # A task that ends before the process is asked to is broken.
+    done, _ = await asyncio.wait([closing, *background], return_when=asyncio.FIRST_COMPLETED)
+    broken = [] if runtime.closing.is_set() else list(done)
+    runtime.closing.set()
+    log.info("stopping")
+    server.should_exit = True
+    runtime.broker.stop()
+    by_name = {task.get_name(): task for task in background}
+    await asyncio.wait([by_name["http"], by_name["broker"]])
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    for task in broken:
+        task.result()
+        raise RuntimeError(f"{task.get_name()} ended by itself")
+    log.info("stopped")

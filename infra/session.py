@@ -1,0 +1,195 @@
+"""Sessions with the broker: connect, make what is missing, mirror the log, hear; when anything fails, do all of it again.
+
+Each session is a fresh connection that never reconnects by itself, so nothing buffered for one broker is ever flushed into
+another, and each asks the stream where to continue and resets its consumer to what was really acknowledged.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from typing import Final
+
+import nats
+import structlog
+from eventsourcing.persistence import PersistenceError
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+
+from infra.hearing import Hearing, HearingFailed
+from infra.relay import Relay, RelayFailed
+from infra.settings import Settings
+from infra.store import EventStore
+from infra.stream import StreamMisconfigured, ensure_consumer, ensure_stream, is_full
+from infra.writer import Writer
+
+log = structlog.get_logger()
+
+CONNECT_TIMEOUT_S: Final = 2
+PING_INTERVAL_S: Final = 2
+FIRST_BACKOFF_S: Final = 0.05
+LONGEST_BACKOFF_S: Final = 1.0
+LOOK_EVERY_S: Final = 1.0  # at the stream's size
+SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging what is in hand
+
+
+class ConnectionLost(Exception):
+    """The connection to the broker is gone."""
+
+
+@dataclass
+class _Session:
+    nc: Client
+    js: JetStreamContext
+    relay: Relay
+    hearing: Hearing
+    lost: asyncio.Event
+    full: bool = False
+
+
+class Broker:
+    """A service's side of the broker, over all its sessions."""
+
+    def __init__(
+        self, service: str, hears: Collection[str], settings: Settings, store: EventStore, writer: Writer
+    ) -> None:
+        self._service = service
+        self._hears = hears
+        self._settings = settings
+        self._store = store
+        self._writer = writer
+        self._session: _Session | None = None
+        self._stopping = asyncio.Event()
+        self._why_not = "not connected yet"
+
+    @property
+    def trouble(self) -> str | None:
+        """Why facts cannot be published right now; None: they can."""
+        session = self._session
+        if session is None or session.lost.is_set():
+            return f"no session with the broker: {self._why_not}"
+        if session.full:
+            return "the stream EVENTS is full"
+        if session.relay.stalled:
+            return "the broker is not acknowledging facts"
+        return None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the stream has had all of the log since this session began; what was just recorded is on its way."""
+        return self._session is not None and self._session.relay.has_caught_up
+
+    @property
+    def connection(self) -> Client | None:
+        """For reads of the stream on demand; None while there is no session."""
+        session = self._session
+        return None if session is None or session.lost.is_set() else session.nc
+
+    def log_has_grown(self) -> None:
+        if self._session is not None:
+            self._session.relay.log_has_grown()
+
+    async def run(self) -> None:
+        """Session after session, until `stop`."""
+        backoff_s = FIRST_BACKOFF_S
+        while not self._stopping.is_set():
+            try:
+                async with self._connect() as session:
+                    backoff_s = FIRST_BACKOFF_S
+                    await self._work(session)
+            except (OSError, NatsError, ConnectionLost, RelayFailed, HearingFailed, PersistenceError) as error:
+                self._why_not = str(error) or type(error).__name__
+                log.warning("session with the broker ended", reason=self._why_not, again_in_s=backoff_s)
+            except StreamMisconfigured as error:
+                self._why_not = str(error)
+                log.error("the broker cannot be used", reason=self._why_not)
+                backoff_s = LONGEST_BACKOFF_S
+            except Exception as error:  # a fact this service cannot handle: the log said which
+                self._why_not = f"cannot handle a fact: {error}"
+                backoff_s = LONGEST_BACKOFF_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff_s):
+                    await self._stopping.wait()
+            backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+
+    @contextlib.asynccontextmanager
+    async def _connect(self) -> AsyncIterator[_Session]:
+        lost = asyncio.Event()
+
+        async def on_closed() -> None:
+            lost.set()
+
+        async def on_error(error: Exception) -> None:
+            log.debug("broker client", error=str(error) or type(error).__name__)
+
+        nc = await nats.connect(
+            self._settings.broker_url,
+            name=f"{self._service}_svc",
+            allow_reconnect=False,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            max_outstanding_pings=2,
+            closed_cb=on_closed,
+            disconnected_cb=on_closed,
+            error_cb=on_error,
+        )
+        try:
+            js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
+            info = await ensure_stream(js, self._settings)
+            await ensure_consumer(js, self._service, self._hears, info.state.last_seq)
+            relay = Relay(self._service, self._store, nc, js)
+            yield _Session(nc, js, relay, Hearing(self._service, nc, self._writer), lost, is_full(info))
+        finally:
+            with contextlib.suppress(OSError, NatsError, TimeoutError):
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await nc.close()
+
+    async def _work(self, session: _Session) -> None:
+        """Until something fails, or until `stop` and all that was in hand is published and acknowledged."""
+        log.info("session with the broker", url=self._settings.broker_url)
+        self._session = session
+        tasks = [
+            asyncio.create_task(coroutine)
+            for coroutine in (
+                session.relay.run(),
+                session.hearing.run(),
+                self._watch(session),
+                self._lost(session),
+                self._finish(session),
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            session.hearing.closed = True
+            self._session = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _lost(self, session: _Session) -> None:
+        await session.lost.wait()
+        raise ConnectionLost("connection lost")
+
+    async def _watch(self, session: _Session) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            session.full = is_full(await ensure_stream(session.js, self._settings))
+
+    async def _finish(self, session: _Session) -> None:
+        await self._stopping.wait()
+        try:
+            async with asyncio.timeout(SHUTDOWN_S):
+                await session.hearing.finish()
+                session.relay.log_has_grown()
+                await session.relay.caught_up.wait()
+                await session.nc.flush()
+        except TimeoutError:
+            log.warning("not everything was published; the next start does it")
+
+    def stop(self) -> None:
+        """Hear no more; `run` returns when what is in hand is recorded, published and acknowledged."""
+        self._stopping.set()

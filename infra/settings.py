@@ -1,0 +1,77 @@
+"""Settings come from the environment; a value that cannot be meant stops the process before it touches anything."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """One field, one environment variable of the same name in capitals; `port` is `<SERVICE>_PORT`."""
+
+    port: Port
+    nats_port: Port = 4222
+    nats_url: str = ""
+    """Where the broker is; empty: 127.0.0.1 at `nats_port`."""
+    data_dir: Path = Path(".data")
+    bind_host: str = "127.0.0.1"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """auto: text on a terminal, JSON otherwise."""
+    events_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 8 << 30
+    """Size at which the stream EVENTS refuses more."""
+    events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
+
+    def __post_init__(self) -> None:
+        if not is_loopback(self.bind_host):
+            raise ValueError(
+                f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode "
+                "(X-User-Id is taken at its word), so nobody but this machine may reach the service. "
+                "Use 127.0.0.1 and put an authenticating proxy in front."
+            )
+
+    @property
+    def broker_url(self) -> str:
+        return self.nats_url or f"nats://127.0.0.1:{self.nats_port}"
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message names it."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:
+    """The settings of a service. Unset and empty variables take their defaults. Raises SettingsError."""
+    values: dict[str, Any] = {"port": default_port}
+    for field in cls.__struct_fields__:
+        name = f"{service}_port".upper() if field == "port" else field.upper()
+        raw = env.get(name, "").strip()
+        if not raw:
+            continue
+        kind = cls.__annotations__.get(field) or Settings.__annotations__[field]
+        try:
+            values[field] = msgspec.convert(raw.upper() if field == "log_level" else raw, kind, strict=False, dec_hook=lambda to, value: to(value))
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"{name}={raw!r} cannot be used: {error}") from error
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error

@@ -1,0 +1,185 @@
+"""The embedded event store: one SQLite file per service, on the table of the `eventsourcing` library's own recorder.
+
+One multi-row INSERT per append: a single statement is a transaction of its own, so a cancelled or concurrent caller can't
+tear it. `synchronous=FULL` makes each commit wait for the disk; NORMAL loses commits in a power cut.
+"""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+from eventsourcing import persistence
+
+from infra.decider import Record
+from infra.store import History, Notification
+
+MAX_ROWS_PER_INSERT = 4_000
+"""SQLite binds at most 32,766 values in a statement; a row takes four."""
+
+BUSY_TIMEOUT_S = 5.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS stored_events (
+    originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB,
+    PRIMARY KEY (originator_id, originator_version));
+CREATE TABLE IF NOT EXISTS snapshots (
+    originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB,
+    PRIMARY KEY (originator_id, originator_version)) WITHOUT ROWID;
+"""
+
+SELECT_STREAMS = """
+WITH wanted(stream) AS (SELECT value FROM json_each(?1)),
+     latest AS (
+         SELECT originator_id AS stream, max(originator_version) AS version, topic, state
+         FROM snapshots
+         WHERE originator_id IN (SELECT stream FROM wanted) AND topic IN (SELECT value FROM json_each(?2))
+         GROUP BY originator_id)
+SELECT 0, stream, version, topic, state FROM latest
+UNION ALL
+SELECT 1, originator_id, originator_version, topic, state
+FROM wanted CROSS JOIN stored_events ON originator_id = wanted.stream
+WHERE originator_version > ifnull((SELECT version FROM latest WHERE latest.stream = wanted.stream), 0)
+ORDER BY 2, 1, 3
+"""
+
+
+class StoreSetupError(Exception):
+    """The store's file cannot be used as it must be; the message says what is wrong with it."""
+
+
+class SQLiteStore:
+    """EventStore on two aiosqlite connections: one for the writer, one for those who follow the log."""
+
+    def __init__(self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self._path = path
+        self._writer = writer
+        self._reader = reader
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path) -> AsyncIterator["SQLiteStore"]:
+        """The store in this file, made if missing. Raises StoreSetupError."""
+        async with AsyncExitStack() as stack:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                writer = await stack.enter_async_context(connect(path))
+                reader = await stack.enter_async_context(connect(path))
+                await writer.executescript(SCHEMA)
+            except (sqlite3.Error, OSError) as error:
+                raise StoreSetupError(f"{path}: {error}") from error
+            yield cls(path, writer, reader)
+
+    async def insert_events(self, records: Sequence[Record]) -> None:
+        with _translated():
+            if len(records) <= MAX_ROWS_PER_INSERT:
+                await self._writer.execute_insert(_insert(len(records)), [value for row in records for value in row])
+            else:
+                await self._insert_many(records)
+
+    async def _insert_many(self, records: Sequence[Record]) -> None:
+        """Appends beyond one statement's limit: a transaction on a connection that nobody else uses."""
+        async with connect(self._path) as own:
+            await own.execute("BEGIN IMMEDIATE")
+            await own.executemany(_insert(1), records)
+            await own.commit()
+
+    async def select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, History]:
+        with _translated():
+            rows = await self._writer.execute_fetchall(
+                SELECT_STREAMS, (json.dumps(list(streams)), json.dumps(list(snapshot_topics)))
+            )
+        found: dict[str, History] = {}
+        for is_event, *columns in rows:
+            record = Record(*columns)
+            if is_event:
+                found.setdefault(record.originator_id, History(None, [])).records.append(record)
+            else:
+                found[record.originator_id] = History(record, [])
+        return found
+
+    async def select_events(
+        self, stream: str, gt: int | None, lte: int | None, *, desc: bool, limit: int | None
+    ) -> list[Record]:
+        """One stream's records past version `gt` up to and with `lte`, as the library's recorders select them."""
+        with _translated():
+            rows = await self._reader.execute_fetchall(
+                "SELECT originator_id, originator_version, topic, state FROM stored_events"
+                " WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?"
+                f" ORDER BY originator_version {'DESC' if desc else 'ASC'} LIMIT ?",
+                (stream, -(1 << 62) if gt is None else gt, 1 << 62 if lte is None else lte, -1 if limit is None else limit),
+            )
+        return [Record(*row) for row in rows]
+
+    async def select_notifications(
+        self, after: int, limit: int, topics: Collection[str] = ()
+    ) -> list[Notification]:
+        sql = "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events WHERE rowid > ?"
+        if topics:
+            sql += " AND topic IN (SELECT value FROM json_each(?))"
+        sql += " ORDER BY rowid LIMIT ?"
+        with _translated():
+            rows = await self._reader.execute_fetchall(
+                sql, (after, json.dumps(list(topics)), limit) if topics else (after, limit)
+            )
+        return [Notification(*row) for row in rows]
+
+    async def max_notification_id(self) -> int:
+        with _translated():
+            ((last,),) = await self._reader.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")
+        return int(last)
+
+    async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
+        with _translated():
+            await self._writer.executemany("INSERT OR REPLACE INTO snapshots VALUES (?,?,?,?)", snapshots)
+            await self._writer.executemany(
+                "DELETE FROM snapshots WHERE originator_id = ? AND originator_version < ?",
+                [(snapshot.originator_id, snapshot.originator_version) for snapshot in snapshots],
+            )
+
+
+@asynccontextmanager
+async def connect(path: Path, synchronous: str = "FULL") -> AsyncIterator[aiosqlite.Connection]:
+    """A connection in autocommit mode, in WAL mode and with the wanted `synchronous`; raises StoreSetupError if refused."""
+    # Leaving without closing would leave aiosqlite's thread, and with it the process, waiting for ever.
+    async with aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S) as connection:
+        await _pragma(connection, "journal_mode=WAL")
+        await _pragma(connection, f"synchronous={synchronous}")
+        levels = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
+        (mode,) = await _pragma(connection, "journal_mode")
+        (level,) = await _pragma(connection, "synchronous")
+        if mode != "wal" or levels[level] != synchronous:
+            raise StoreSetupError(
+                f"{path}: wanted journal_mode=wal and synchronous={synchronous}, but got {mode} and {levels[level]}. "
+                "Is the file on a file system that SQLite's WAL can use?"
+            )
+        yield connection
+
+
+async def _pragma(connection: aiosqlite.Connection, text: str) -> tuple[Any, ...]:
+    rows = list(await connection.execute_fetchall(f"PRAGMA {text}"))
+    return tuple(rows[0]) if rows else ()
+
+
+@lru_cache
+def _insert(rows: int) -> str:
+    return "INSERT INTO stored_events VALUES " + ",".join(["(?,?,?,?)"] * rows)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The library's error for the driver's."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise persistence.IntegrityError(error) from error
+    except sqlite3.OperationalError as error:
+        raise persistence.OperationalError(error) from error
+    except sqlite3.Error as error:
+        raise persistence.PersistenceError(error) from error
+    except ValueError as error:  # aiosqlite's "no active connection"
+        raise persistence.InterfaceError(error) from error

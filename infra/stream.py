@@ -1,0 +1,140 @@
+"""The one stream, EVENTS, and each service's durable consumer of it: made where missing, compared where present."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+    StreamInfo,
+)
+from nats.js.errors import NotFoundError
+
+from contracts.wire import FACTS, said_by
+from infra.settings import Settings
+
+log = structlog.get_logger()
+
+EVENTS: Final = "EVENTS"
+
+MAX_FACT_BYTES: Final = 64 << 10
+"""An order of 100 lines with the longest ids is about 14 KiB."""
+
+MAX_ACK_PENDING: Final = 1_024
+"""Deliveries of a consumer that wait for their acknowledgement at a time."""
+
+ACK_WAIT_S: Final = 10.0
+"""After this long without one a delivery is repeated. A service that restarts does not wait for it: it resets the consumer."""
+
+
+class StreamMisconfigured(Exception):
+    """EVENTS exists, but not as the guarantees need it; the message says what differs."""
+
+
+def stream_config(settings: Settings) -> StreamConfig:
+    """No fact is ever dropped, deleted or purged: a full stream refuses new ones, and the services' logs keep them."""
+    return StreamConfig(
+        name=EVENTS,
+        description="Every fact of every service, for ever",
+        subjects=sorted({f"{said_by(name)}.>" for name in FACTS}),
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.NEW,
+        max_bytes=settings.events_max_bytes,
+        max_msg_size=MAX_FACT_BYTES,
+        max_age=0,
+        duplicate_window=settings.duplicate_window_s,
+        deny_delete=True,
+        deny_purge=True,
+        allow_direct=True,
+        num_replicas=settings.events_replicas,
+    )
+
+
+REQUIRED: Final = ("storage", "retention", "discard", "max_age", "deny_delete", "deny_purge", "allow_direct")
+
+
+async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
+    """EVENTS, made if missing. Raises StreamMisconfigured, or the client's errors."""
+    wanted = stream_config(settings)
+    try:
+        info = await js.stream_info(EVENTS)
+    except NotFoundError:
+        log.info("creating stream", stream=EVENTS, max_bytes=wanted.max_bytes)
+        return await js.add_stream(wanted)
+    found = info.config
+    differing = {
+        name: (getattr(found, name), getattr(wanted, name))
+        for name in REQUIRED
+        if (getattr(found, name) or 0) != (getattr(wanted, name) or 0)
+    }
+    if differing:
+        raise StreamMisconfigured(
+            f"{EVENTS} exists with other settings than the guarantees need: "
+            + "; ".join(f"{name} is {has}, must be {must}" for name, (has, must) in differing.items())
+        )
+    missing = set(wanted.subjects or ()) - set(found.subjects or ())
+    if missing:
+        log.info("adding subjects to the stream", stream=EVENTS, subjects=sorted(missing))
+        found.subjects = sorted({*(found.subjects or ()), *missing})
+        return await js.update_stream(found)
+    return info
+
+
+async def ensure_consumer(
+    js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int
+) -> None:
+    """The service's durable consumer, ready to deliver at once whatever has not been acknowledged.
+
+    `hears` are fact names; `last_sequence` is the stream's. Redelivering is always safe, skipping never is: a consumer that
+    is ahead of a stream which lost its tail goes back to the end of the stream, one whose filter changed to its beginning.
+    """
+    wanted = ConsumerConfig(
+        durable_name=service,
+        description=f"What {service}_svc reacts to",
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.ALL,
+        ack_wait=ACK_WAIT_S,
+        max_deliver=-1,
+        max_ack_pending=MAX_ACK_PENDING,
+        filter_subjects=sorted(f"{name}.*" for name in hears),
+    )
+    try:
+        info = await js.consumer_info(EVENTS, service)
+    except NotFoundError:
+        log.info("creating consumer", consumer=service, hears=sorted(hears))
+        await js.add_consumer(EVENTS, wanted)
+        return
+    restart_from: int | None = None
+    if _filters(info.config) != _filters(wanted):
+        log.warning("consumer hears other facts now: it hears all of them from the beginning", consumer=service)
+        restart_from = 1
+    elif info.ack_floor is not None and (info.ack_floor.stream_seq or 0) > last_sequence:
+        log.warning(
+            "the stream lost its tail: the consumer goes back to its end",
+            consumer=service,
+            acknowledged=info.ack_floor.stream_seq,
+            stream_ends_at=last_sequence,
+        )
+        restart_from = last_sequence + 1
+    await js.add_consumer(EVENTS, wanted)  # updates what may be updated
+    # Whatever was delivered to a session that is gone would wait for ack_wait; a reset delivers it now.
+    await js.reset_consumer(EVENTS, service, restart_from)
+
+
+def _filters(config: ConsumerConfig) -> Sequence[str]:
+    return sorted(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
+
+
+def is_full(info: StreamInfo) -> bool:
+    """Whether the door should close: the last twentieth is kept for the orders that are under way."""
+    limit: Any = info.config.max_bytes
+    return limit is not None and limit > 0 and info.state.bytes > limit * 0.95
+

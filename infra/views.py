@@ -1,0 +1,119 @@
+"""Read models: each a table of its own file, fed from the service's own log, and thrown away without loss.
+
+The position is kept in the transaction that applies what lies before it, so a view is never ahead of or behind itself.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import aiosqlite
+import structlog
+
+from infra.sqlite import connect
+from infra.store import EventStore, Notification, StoreError
+
+log = structlog.get_logger()
+
+CHUNK: Final = 2_000  # records applied in one transaction
+PAUSE_S: Final = 0.25  # a view that nobody waits for trails the log by this much, and costs the orders next to nothing
+
+Statement = tuple[str, Sequence[Sequence[Any]]]
+"""SQL and the rows it is executed with."""
+
+
+class Projection(Protocol):
+    """What makes a view: a name, the facts it reads (all if none are named), its tables, and what records do to them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def topics(self) -> Collection[str]: ...
+    @property
+    def tables(self) -> str: ...
+    def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
+        """The changes that these records, in log order, make."""
+        ...
+
+
+class View:
+    """One projection's tables, following the log."""
+
+    def __init__(
+        self, projection: Projection, store: EventStore, writer: aiosqlite.Connection, reader: aiosqlite.Connection
+    ) -> None:
+        self._projection = projection
+        self._store = store
+        self._writer = writer
+        self._reader = reader
+        self._position = 0
+        self._grown = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._moved = asyncio.Condition()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, projection: Projection, store: EventStore, folder: Path) -> AsyncIterator["View"]:
+        path = folder / f"{projection.name}.view.sqlite"
+        # Whatever a power cut takes from a view, its position goes with it: no need to wait for the disk.
+        async with connect(path, "NORMAL") as writer, connect(path, "NORMAL") as reader:
+            await writer.executescript(
+                f"{projection.tables};\nCREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER);"
+            )
+            view = cls(projection, store, writer, reader)
+            rows = await writer.execute_fetchall("SELECT position FROM position")
+            view._position = next((int(row[0]) for row in rows), 0)
+            yield view
+
+    def log_has_grown(self) -> None:
+        self._grown.set()
+
+    async def run(self) -> None:
+        """Follow the log."""
+        while True:
+            self._grown.clear()
+            try:
+                more = await self._advance()
+            except StoreError as error:
+                log.warning("a view could not follow the log; trying again", view=self._projection.name, error=str(error))
+                more = False
+            if not more:
+                await self._grown.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE_S):
+                        await self._wanted.wait()
+                self._wanted.clear()
+
+    async def _advance(self) -> bool:
+        """Apply the next chunk; true if there is more."""
+        head = await self._store.max_notification_id()
+        records = await self._store.select_notifications(self._position, CHUNK, self._projection.topics)
+        full = len(records) == CHUNK
+        position = records[-1].position if full else max(head, records[-1].position if records else 0)
+        if records:
+            await self._apply(records, position)
+        self._position = max(self._position, position)
+        async with self._moved:
+            self._moved.notify_all()
+        return full
+
+    async def _apply(self, records: Sequence[Notification], position: int) -> None:
+        # This connection is this task's alone; cut short, the transaction goes with the connection.
+        await self._writer.execute("BEGIN IMMEDIATE")
+        for sql, rows in self._projection.apply(records):
+            if rows:
+                await self._writer.executemany(sql, rows)
+        await self._writer.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
+        await self._writer.commit()
+
+    async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of the view as of now or later: whoever read an answer finds what it said."""
+        head = await self._store.max_notification_id()
+        async with self._moved:
+            while self._position < head:
+                self._grown.set()
+                self._wanted.set()
+                await self._moved.wait()
+        return [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]

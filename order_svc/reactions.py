@@ -1,0 +1,13 @@
+"""What order_svc does about what it hears."""
+
+from collections.abc import Mapping
+
+from contracts import CouponUseFailed, CouponUsed, Fact, PointUseFailed, ProductReserveFailed
+from order_svc.domain import Confirm, Refuse
+
+REACTIONS: Mapping[type[Fact], type[Confirm | Refuse]] = {
+    CouponUsed: Confirm,
+    ProductReserveFailed: Refuse,
+    PointUseFailed: Refuse,
+    CouponUseFailed: Refuse,
+}

@@ -1,0 +1,10 @@
+"""order_svc's own settings."""
+
+from infra.settings import Seconds, Settings
+
+
+class OrderSettings(Settings, frozen=True, kw_only=True):
+    order_wait_s: Seconds = 5.0
+    """How long `POST /orders` waits for the order's end before it answers 202."""
+    order_deadline_s: Seconds = 30.0
+    """How long an order may take before it is canceled."""

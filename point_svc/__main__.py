@@ -1,0 +1,18 @@
+"""point_svc: `python -m point_svc`."""
+
+from infra.decider import Aggregate
+from infra.service import Service, run
+from point_svc.api import routes
+from point_svc.domain import State, decide, evolve
+from point_svc.reactions import REACTIONS
+
+SERVICE = Service(
+    name="point",
+    port=8003,
+    aggregates={"account": Aggregate(State, decide, evolve)},
+    reactions=REACTIONS,
+    routes=routes,
+)
+
+if __name__ == "__main__":
+    run(SERVICE)

@@ -1,0 +1,12 @@
+"""What point_svc does about what it hears."""
+
+from collections.abc import Mapping
+
+from contracts import CouponUseFailed, Fact, OrderCanceled, ProductReserved
+from point_svc.domain import Refund, Use
+
+REACTIONS: Mapping[type[Fact], type[Use | Refund]] = {
+    ProductReserved: Use,
+    CouponUseFailed: Refund,
+    OrderCanceled: Refund,
+}

@@ -1,0 +1,23 @@
+"""product_svc: `python -m product_svc`."""
+
+from infra.decider import Aggregate
+from infra.service import Service, run
+from product_svc.api import routes
+from product_svc.catalog import Catalog
+from product_svc.domain import product, reservation
+from product_svc.reactions import REACTIONS
+
+SERVICE = Service(
+    name="product",
+    port=8002,
+    aggregates={
+        "product": Aggregate(product.State, product.decide, product.evolve),
+        "reservation": Aggregate(reservation.State, reservation.decide, reservation.evolve),
+    },
+    reactions=REACTIONS,
+    routes=routes,
+    views=[Catalog()],
+)
+
+if __name__ == "__main__":
+    run(SERVICE)

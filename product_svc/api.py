@@ -1,0 +1,125 @@
+"""Products: register, add stock, look."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from litestar import get, post
+from litestar.params import Parameter
+from litestar.response import Response
+from litestar.types import ControllerRouterHandler
+from msgspec import Meta, Struct
+
+from infra.http import Amount, Id, IdempotencyKey, Name, PathId, Price, Problem, problems, replayable
+from infra.service import Runtime
+from product_svc.domain import product
+
+RESERVED_IDS = frozenset({"popular"})
+"""Words that are routes below /products."""
+
+
+class RegisterProduct(Struct, frozen=True, forbid_unknown_fields=True):
+    """A product at `price` won with a first `stock`."""
+
+    product_id: Id
+    name: Name
+    price: Price
+    stock: Annotated[int, Meta(ge=0, le=10**12)]
+
+
+class AddStock(Struct, frozen=True, forbid_unknown_fields=True):
+    quantity: Amount
+
+
+class ProductView(Struct):
+    """`available` pieces are in stock and not held by an order; `price` in won."""
+
+    product_id: str
+    name: str
+    price: int
+    available: int
+
+
+class ProductPage(Struct):
+    """Products by id; `next` is the `after` of the next page, null on the last one."""
+
+    products: list[ProductView]
+    next: str | None
+
+
+def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
+    writer, catalog = runtime.writer, runtime.views["catalog"]
+
+    @post("/products", tags=["products"], summary="Register a product", responses=problems(400, 409, 503))
+    async def register(data: RegisterProduct) -> Response[ProductView]:
+        if data.product_id in RESERVED_IDS:
+            raise Problem(
+                400,
+                "invalid-request",
+                f"product_id: `{data.product_id}` is reserved",
+                errors=[{"field": "product_id", "source": "body", "message": "reserved"}],
+            )
+        command = product.Register(data.product_id, data.name, data.price, data.stock, runtime.clock())
+        try:
+            answer = await writer.ask(command)
+        except product.RegisteredDifferently:
+            raise Problem(
+                409, "product-exists", "this product is registered with another name, price or first stock"
+            ) from None
+        return Response(_view(data.product_id, answer.states[0]), status_code=201 if answer.facts else 200)
+
+    @post(
+        "/products/{product_id:str}/stock",
+        tags=["products"],
+        summary="Add stock, once per Idempotency-Key",
+        responses=problems(400, 404, 422, 503),
+    )
+    async def add_stock(
+        product_id: PathId, data: AddStock, idempotency_key: IdempotencyKey = None
+    ) -> Response[ProductView]:
+        key, headers = replayable(idempotency_key)
+        try:
+            answer = await writer.ask(product.AddStock(product_id, data.quantity, key, runtime.clock()))
+        except product.NoSuchProduct:
+            raise _unknown() from None
+        except product.AddedDifferently:
+            raise Problem(
+                422, "idempotency-key-reused", "this Idempotency-Key was used for a different quantity"
+            ) from None
+        return Response(_view(product_id, answer.states[0]), status_code=201, headers=headers(answer))
+
+    @get(
+        "/products/{product_id:str}",
+        tags=["products"],
+        summary="A product's price and available stock",
+        responses=problems(400, 404, 503),
+    )
+    async def show(product_id: PathId) -> ProductView:
+        (head,) = await writer.read([f"product-{product_id}"])
+        if head.state.name is None:
+            raise _unknown()
+        return _view(product_id, head.state)
+
+    @get("/products", tags=["products"], summary="All products, by id, in pages", responses=problems(400, 503))
+    async def show_all(
+        limit: Annotated[int, Parameter(ge=1, le=200)] = 50,
+        after: Annotated[str, Parameter(pattern=r"^[A-Za-z0-9_-]{0,64}\Z")] = "",
+    ) -> ProductPage:
+        rows = await catalog.select(
+            "SELECT product_id FROM products WHERE product_id > ? ORDER BY product_id LIMIT ?", (after, limit + 1)
+        )
+        ids = [str(row[0]) for row in rows[:limit]]
+        heads = await writer.read([f"product-{product_id}" for product_id in ids])
+        return ProductPage(
+            [_view(product_id, head.state) for product_id, head in zip(ids, heads, strict=True)],
+            ids[-1] if len(rows) > limit else None,
+        )
+
+    return [register, add_stock, show, show_all]
+
+
+def _view(product_id: str, state: product.State) -> ProductView:
+    return ProductView(product_id, state.name or "", state.price, state.available)
+
+
+def _unknown() -> Problem:
+    return Problem(404, "product-not-found", "there is no such product")

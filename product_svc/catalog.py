@@ -1,0 +1,18 @@
+"""Which products there are: a view of ids, so that a list can be paged; their prices and stock stay with the products."""
+
+from collections.abc import Sequence
+
+from infra.store import Notification
+from infra.views import Statement
+
+
+class Catalog:
+    """Projection: the ids of all registered products."""
+
+    name = "catalog"
+    topics = ("product.registered",)
+    tables = "CREATE TABLE IF NOT EXISTS products (product_id TEXT PRIMARY KEY) WITHOUT ROWID"
+
+    def apply(self, records: Sequence[Notification]) -> list[Statement]:
+        ids = [(record.originator_id.partition("-")[2],) for record in records]
+        return [("INSERT OR IGNORE INTO products VALUES (?)", ids)]

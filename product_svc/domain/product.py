@@ -1,0 +1,132 @@
+"""A product has a price and a stock; the ledger of what came in, was held and came back is its event stream."""
+
+from datetime import datetime
+from typing import assert_never
+
+from msgspec import Struct, field
+
+from contracts import ProductRegistered, ProductStockAdded, ProductStockHeld, ProductStockReturned
+
+# Events ---------------------------------------------------------------------------------------------------------------
+
+Event = ProductRegistered | ProductStockAdded | ProductStockHeld | ProductStockReturned
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+class Register(Struct, frozen=True):
+    """Put a product on sale at `price` won with `stock` pieces."""
+
+    product_id: str
+    name: str
+    price: int
+    stock: int
+    at: datetime
+    cause: str | None = None
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (f"product-{self.product_id}",)
+
+
+class AddStock(Struct, frozen=True):
+    """Take `quantity` more pieces into stock, once per idempotency key."""
+
+    product_id: str
+    quantity: int
+    idempotency_key: str
+    at: datetime
+    cause: str | None = None
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (f"product-{self.product_id}",)
+
+
+Command = Register | AddStock
+
+
+class RegisteredDifferently(Exception):
+    """This product is registered with another name, price or first stock."""
+
+
+class NoSuchProduct(Exception):
+    """This product is not registered."""
+
+
+class AddedDifferently(Exception):
+    """This idempotency key was used to add another quantity."""
+
+
+# State ----------------------------------------------------------------------------------------------------------------
+
+
+class State(Struct):
+    """O(1) in orders: what an order holds is its Reservation's business. `added` is by idempotency key."""
+
+    name: str | None = None
+    price: int = 0
+    first_stock: int = 0
+    available: int = 0
+    added: dict[str, int] = field(default_factory=dict)
+
+
+# Decide ---------------------------------------------------------------------------------------------------------------
+
+
+def decide(command: Command, state: State) -> tuple[Event, ...]:
+    match command:
+        case Register(product_id, name, price, stock):
+            if state.name is not None:
+                if (name, price, stock) != (state.name, state.price, state.first_stock):
+                    raise RegisteredDifferently(product_id)
+                return ()  # registered already
+            registered = ProductRegistered(
+                at=command.at, cause=command.cause, product_id=product_id, name=name, price=price
+            )
+            if stock == 0:
+                return (registered,)
+            return (
+                registered,
+                ProductStockAdded(at=command.at, cause=command.cause, product_id=product_id, quantity=stock),
+            )
+        case AddStock(product_id, quantity, key):
+            if state.name is None:
+                raise NoSuchProduct(product_id)
+            if key in state.added:
+                if state.added[key] != quantity:
+                    raise AddedDifferently(key)
+                return ()  # added already
+            return (
+                ProductStockAdded(
+                    at=command.at,
+                    cause=command.cause,
+                    product_id=product_id,
+                    quantity=quantity,
+                    idempotency_key=key,
+                ),
+            )
+        case _:
+            assert_never(command)
+
+
+# Evolve ---------------------------------------------------------------------------------------------------------------
+
+
+def evolve(state: State, event: Event) -> None:
+    match event:
+        case ProductStockHeld():
+            state.available -= event.quantity
+        case ProductStockReturned():
+            state.available += event.quantity
+        case ProductStockAdded():
+            state.available += event.quantity
+            if event.idempotency_key is None:
+                state.first_stock = event.quantity
+            else:
+                state.added[event.idempotency_key] = event.quantity
+        case ProductRegistered():
+            state.name = event.name
+            state.price = event.price
+        case _:
+            assert_never(event)

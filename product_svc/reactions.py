@@ -1,0 +1,13 @@
+"""What product_svc does about what it hears."""
+
+from collections.abc import Mapping
+
+from contracts import CouponUseFailed, Fact, OrderCanceled, OrderCreatedPending, PointUseFailed
+from product_svc.domain.reservation import Release, Reserve
+
+REACTIONS: Mapping[type[Fact], type[Reserve | Release]] = {
+    OrderCreatedPending: Reserve,
+    PointUseFailed: Release,
+    CouponUseFailed: Release,
+    OrderCanceled: Release,
+}

@@ -20,7 +20,7 @@ WITHDRAWALS: frozenset[str] = frozenset({"deadline-exceeded", "customer-canceled
 """Reasons that no step gave: the steps learn of them from `order.canceled` alone."""
 
 
-class Fact(Struct, frozen=True, kw_only=True, tag_field="type"):
+class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     """Something that happened, in the past tense.
 
     `at` is the instant (UTC) at which the service recorded it; `cause` is the id of the fact it answers, null when a
@@ -39,14 +39,14 @@ class Fact(Struct, frozen=True, kw_only=True, tag_field="type"):
         raise TypeError(f"{type(self).__name__} does not say which stream it belongs to")
 
 
-class Line(Struct, frozen=True):
+class Line(Struct, frozen=True, gc=False):
     """One line of an order: `quantity` pieces of one product."""
 
     product_id: str
     quantity: int
 
 
-class Order(Struct, frozen=True):
+class Order(Struct, frozen=True, gc=False):
     """What the customer asked for; every fact of the saga carries it, so that no service has to ask another.
 
     `points` are to be used (0: none), `coupon_id` null means no coupon, `placed_at` is the instant the order was accepted.
@@ -59,7 +59,7 @@ class Order(Struct, frozen=True):
     placed_at: datetime
 
 
-class SagaFact(Fact, frozen=True, kw_only=True):
+class SagaFact(Fact, frozen=True, kw_only=True, gc=False):
     """A fact about one order. Published under the order's id."""
 
     key_field: ClassVar[str] = "order_id"
@@ -68,7 +68,7 @@ class SagaFact(Fact, frozen=True, kw_only=True):
     order: Order
 
 
-class PricedFact(SagaFact, frozen=True, kw_only=True):
+class PricedFact(SagaFact, frozen=True, kw_only=True, gc=False):
     """A fact said after the products were priced: `unit_prices` in won, in the order of `order.lines`; `total` their sum."""
 
     unit_prices: tuple[int, ...]

@@ -5,6 +5,7 @@ shows itself as a Conflict when its next version is recorded.
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
@@ -26,7 +27,7 @@ class Heads:
         self._aggregates = aggregates
         self._store = store
         self._limit = limit
-        self._heads: dict[str, Head] = {}
+        self._heads: OrderedDict[str, Head] = OrderedDict()
         self._topics = {name: snapshot_topic(name, aggregate) for name, aggregate in aggregates.items()}
 
     async def get(self, streams: Collection[str]) -> dict[str, Head]:
@@ -71,8 +72,8 @@ class Heads:
             self._heads[stream] = head  # at the end: the longest unused stand first
             if before is not None and before.version // SNAPSHOT_EVERY != head.version // SNAPSHOT_EVERY:
                 due.append(self._snapshot(stream, head))
-        if len(self._heads) > self._limit:
-            self.drop(list(self._heads)[: len(self._heads) - self._limit])
+        while len(self._heads) > self._limit:
+            self._heads.popitem(last=False)
         return due
 
     def _snapshot(self, stream: str, head: Head) -> Record:

@@ -181,6 +181,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
             server_header=False,
             lifespan="off",
             ws="none",
+            proxy_headers=False,
             timeout_graceful_shutdown=OPEN_REQUESTS_S,
         )
     )

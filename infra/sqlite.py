@@ -23,6 +23,9 @@ MAX_ROWS_PER_INSERT = 4_000
 
 BUSY_TIMEOUT_S = 5.0
 
+TAIL = 4_096  # of the newest records, kept in memory
+CACHE_KIB = 16_384  # of SQLite's pages per connection; its default of 2 MB is less than the hot part of the index
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS stored_events (
     originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB,
@@ -59,6 +62,7 @@ class SQLiteStore:
         self._path = path
         self._writer = writer
         self._reader = reader
+        self._tail: list[Notification] = []
 
     @classmethod
     @asynccontextmanager
@@ -75,11 +79,22 @@ class SQLiteStore:
             yield cls(path, writer, reader)
 
     async def insert_events(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
         with _translated():
-            if len(records) <= MAX_ROWS_PER_INSERT:
-                await self._writer.execute_insert(_insert(len(records)), [value for row in records for value in row])
-            else:
+            if len(records) > MAX_ROWS_PER_INSERT:
                 await self._insert_many(records)
+                return
+            row = await self._writer.execute_insert(_insert(len(records)), [value for row in records for value in row])
+        assert row is not None
+        # One statement numbers its rows without a gap; the rowid it reports is the last one's.
+        self._keep(records, int(row[0]) - len(records) + 1)
+
+    def _keep(self, records: Sequence[Record], first: int) -> None:
+        """Keep what was just committed in memory, where those who follow the log closely find it without a query."""
+        if self._tail and (self._tail[-1].position + 1 != first or len(self._tail) > 2 * TAIL):
+            self._tail = self._tail[-TAIL:] if self._tail[-1].position + 1 == first else []
+        self._tail += [Notification(position, *record) for position, record in enumerate(records, first)]
 
     async def _insert_many(self, records: Sequence[Record]) -> None:
         """Appends beyond one statement's limit: a transaction on a connection that nobody else uses."""
@@ -118,6 +133,9 @@ class SQLiteStore:
     async def select_notifications(
         self, after: int, limit: int, topics: Collection[str] = ()
     ) -> list[Notification]:
+        if self._tail and self._tail[0].position <= after + 1:
+            newer = self._tail[after + 1 - self._tail[0].position :]
+            return [record for record in newer if not topics or record.topic in topics][:limit]
         sql = "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events WHERE rowid > ?"
         if topics:
             sql += " AND topic IN (SELECT value FROM json_each(?))"
@@ -150,6 +168,7 @@ async def connect(path: Path, synchronous: str = "FULL") -> AsyncIterator[aiosql
         await _pragma(connection, "journal_mode=WAL")
         await _pragma(connection, f"synchronous={synchronous}")
         levels = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
+        await _pragma(connection, f"cache_size=-{CACHE_KIB}")
         (mode,) = await _pragma(connection, "journal_mode")
         (level,) = await _pragma(connection, "synchronous")
         if mode != "wal" or levels[level] != synchronous:

@@ -38,7 +38,9 @@ class DocsPage(OpenAPIRenderPlugin):
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    parts = [f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('summary', ''))}</p>"]
+    parts = [
+        f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('summary', ''))}</p>"
+    ]
     if operation.get("description"):
         parts.append(f"<p>{escape(operation['description'])}</p>")
     if parameters := operation.get("parameters"):
@@ -81,7 +83,8 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
 def _table(heading: str, rows: list[tuple[str, str, str]]) -> str:
     """Cells: escaped text, HTML of a type, escaped text."""
     body = "".join(
-        f"<tr><td><code>{escape(first)}</code></td><td>{kind}</td><td>{escape(text)}</td></tr>" for first, kind, text in rows
+        f"<tr><td><code>{escape(first)}</code></td><td>{kind}</td><td>{escape(text)}</td></tr>"
+        for first, kind, text in rows
     )
     return f"<h3>{escape(heading)}</h3><table>{body}</table>"
 
@@ -98,7 +101,17 @@ def _type(schema: dict[str, Any]) -> str:
         return f"list of {_type(schema.get('items', {}))}"
     limits = [
         f"{name} {schema[name]}"
-        for name in ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "pattern", "enum", "default")
+        for name in (
+            "minimum",
+            "maximum",
+            "minLength",
+            "maxLength",
+            "minItems",
+            "maxItems",
+            "pattern",
+            "enum",
+            "default",
+        )
         if name in schema
     ]
     return escape(" ".join([str(schema.get("type", "any")), *limits]))

@@ -24,7 +24,9 @@ MAX_BODY_BYTES: Final = 16 << 10
 
 Id = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="1 to 64 letters, digits, `_` or `-`: a token of a NATS subject."),
+    Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="1 to 64 letters, digits, `_` or `-`: a token of a NATS subject."
+    ),
 ]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
@@ -79,7 +81,9 @@ def unavailable(detail: str) -> Problem:
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """For a route's OpenAPI: it may answer these statuses with a problem."""
     return {
-        status: ResponseSpec(ProblemBody, media_type="application/problem+json", description="problem", generate_examples=False)
+        status: ResponseSpec(
+            ProblemBody, media_type="application/problem+json", description="problem", generate_examples=False
+        )
         for status in statuses
     }
 
@@ -160,7 +164,12 @@ def build_app(
     def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
-    @get("/readyz", tags=["health"], summary="Store, broker, stream and relay are as they should be", responses=problems(503))
+    @get(
+        "/readyz",
+        tags=["health"],
+        summary="Store, broker, stream and relay are as they should be",
+        responses=problems(503),
+    )
     async def readyz() -> Readiness:
         why = await readiness()
         if why:
@@ -183,4 +192,3 @@ def build_app(
         logging_config=None,
         state=State(),
     )
-

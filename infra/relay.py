@@ -107,7 +107,9 @@ class Relay:
         position = await self.place_to_continue()
         last = await self._store.max_notification_id()
         if position > last:
-            log.error("the stream has facts of this service that its log does not; rebuild the log", stream=position, log=last)
+            log.error(
+                "the stream has facts of this service that its log does not; rebuild the log", stream=position, log=last
+            )
         self._window = Window(position)
         while True:
             self._grown = False

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -199,6 +200,9 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
         )
     ]
     closing: asyncio.Task[Any] = asyncio.create_task(runtime.closing.wait())
+    # What start-up made stays; the rest dies young, and looking for cycles at every 700 objects costs 5 % of the CPU.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     log.info("started", url=f"http://{runtime.settings.bind_host}:{runtime.settings.port}", pid=os.getpid())
     # A task that ends before the process is asked to is broken.
     done, _ = await asyncio.wait([closing, *background], return_when=asyncio.FIRST_COMPLETED)

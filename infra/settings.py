@@ -68,7 +68,9 @@ def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) 
             continue
         kind = cls.__annotations__.get(field) or Settings.__annotations__[field]
         try:
-            values[field] = msgspec.convert(raw.upper() if field == "log_level" else raw, kind, strict=False, dec_hook=lambda to, value: to(value))
+            values[field] = msgspec.convert(
+                raw.upper() if field == "log_level" else raw, kind, strict=False, dec_hook=lambda to, value: to(value)
+            )
         except msgspec.ValidationError as error:
             raise SettingsError(f"{name}={raw!r} cannot be used: {error}") from error
     try:

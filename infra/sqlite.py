@@ -126,13 +126,16 @@ class SQLiteStore:
                 "SELECT originator_id, originator_version, topic, state FROM stored_events"
                 " WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?"
                 f" ORDER BY originator_version {'DESC' if desc else 'ASC'} LIMIT ?",
-                (stream, -(1 << 62) if gt is None else gt, 1 << 62 if lte is None else lte, -1 if limit is None else limit),
+                (
+                    stream,
+                    -(1 << 62) if gt is None else gt,
+                    1 << 62 if lte is None else lte,
+                    -1 if limit is None else limit,
+                ),
             )
         return [Record(*row) for row in rows]
 
-    async def select_notifications(
-        self, after: int, limit: int, topics: Collection[str] = ()
-    ) -> list[Notification]:
+    async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
         if self._tail and self._tail[0].position <= after + 1:
             newer = self._tail[after + 1 - self._tail[0].position :]
             return [record for record in newer if not topics or record.topic in topics][:limit]

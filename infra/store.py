@@ -51,9 +51,7 @@ class EventStore(Protocol):
     async def select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, History]:
         """The history of each of these streams that has one, from its newest snapshot with one of these topics."""
 
-    async def select_notifications(
-        self, after: int, limit: int, topics: Collection[str] = ()
-    ) -> list[Notification]:
+    async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
         """Up to `limit` records past position `after` in log order; of `topics` only, if any are given."""
 
     async def max_notification_id(self) -> int:
@@ -100,9 +98,7 @@ class RecorderStore:
                 found[stream] = History(snapshot, records)
         return found
 
-    async def select_notifications(
-        self, after: int, limit: int, topics: Collection[str] = ()
-    ) -> list[Notification]:
+    async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
         found = await self._run(
             lambda: self._events.select_notifications(after, limit, topics=list(topics), inclusive_of_start=False)
         )

@@ -88,9 +88,7 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
     return info
 
 
-async def ensure_consumer(
-    js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int
-) -> None:
+async def ensure_consumer(js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int) -> None:
     """The service's durable consumer, ready to deliver at once whatever has not been acknowledged.
 
     `hears` are fact names; `last_sequence` is the stream's. Redelivering is always safe, skipping never is: a consumer that
@@ -137,4 +135,3 @@ def is_full(info: StreamInfo) -> bool:
     """Whether the door should close: the last twentieth is kept for the orders that are under way."""
     limit: Any = info.config.max_bytes
     return limit is not None and limit > 0 and info.state.bytes > limit * 0.95
-

@@ -77,7 +77,9 @@ class View:
             try:
                 more = await self._advance()
             except StoreError as error:
-                log.warning("a view could not follow the log; trying again", view=self._projection.name, error=str(error))
+                log.warning(
+                    "a view could not follow the log; trying again", view=self._projection.name, error=str(error)
+                )
                 more = False
             if not more:
                 await self._grown.wait()

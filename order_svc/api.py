@@ -99,7 +99,9 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         status_code=200,
         responses=problems(400, 401, 409, 413, 422, 503),
     )
-    async def place(data: PlaceOrder, user: UserId = None, idempotency_key: IdempotencyKey = None) -> Response[OrderView]:
+    async def place(
+        data: PlaceOrder, user: UserId = None, idempotency_key: IdempotencyKey = None
+    ) -> Response[OrderView]:
         user_id = _caller(user)
         if len({line.product_id for line in data.lines}) < len(data.lines):
             raise Problem(
@@ -251,9 +253,7 @@ def _answer(order_id: str, state: domain.State, end: End | None, headers: dict[s
             order_status="CANCELED",
         )
     if end is None:
-        return Response(
-            _view(order_id, state), status_code=202, headers={**headers, "Location": f"/orders/{order_id}"}
-        )
+        return Response(_view(order_id, state), status_code=202, headers={**headers, "Location": f"/orders/{order_id}"})
     return Response(_view(order_id, state, end), headers=headers)
 
 

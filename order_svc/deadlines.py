@@ -87,7 +87,11 @@ class Deadlines:
         while True:
             now = self._runtime.clock()
             due: list[str] = []
-            while self._heap and len(due) < MAX_AT_ONCE and (self._heap[0][0] <= now or self._heap[0][1] not in self._open):
+            while (
+                self._heap
+                and len(due) < MAX_AT_ONCE
+                and (self._heap[0][0] <= now or self._heap[0][1] not in self._open)
+            ):
                 _, order_id = heapq.heappop(self._heap)
                 if order_id in self._open:
                     due.append(order_id)

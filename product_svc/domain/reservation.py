@@ -83,9 +83,7 @@ def decide(command: Command, state: State, *products: product.State) -> tuple[Ev
         case Release(OrderCanceled(reason=reason)), _ if reason not in WITHDRAWALS:
             return ()  # the refusal itself reaches every step that acted
         case Release(fact), None:
-            return (
-                ProductReserveVoided(at=command.at, cause=command.cause, order_id=fact.order_id, order=fact.order),
-            )
+            return (ProductReserveVoided(at=command.at, cause=command.cause, order_id=fact.order_id, order=fact.order),)
         case Release(fact), "reserved":
             return (
                 *(

@@ -1,0 +1,23 @@
+"""Shared fixtures. A shop costs about two seconds to open, so tests that leave nothing behind share one per module."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.shop import Shop, open_shop
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    """A shop of the test's own."""
+    async with open_shop(tmp_path) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def open_all_day(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    """One shop for all tests of a module; they use products, customers and coupons of their own."""
+    async with open_shop(tmp_path_factory.mktemp("shop")) as opened:
+        yield opened

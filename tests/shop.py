@@ -1,0 +1,272 @@
+"""A shop for tests: a real nats-server and the real services, as processes on free ports, data in a temporary folder."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import msgspec
+import nats
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
+
+from contracts.wire import MSG_ID, POSITION
+from infra import local
+
+PATIENCE_S = 30.0
+"""What a test gives a condition to become true; never what it waits."""
+
+
+class Event(NamedTuple):
+    """One message of the stream EVENTS."""
+
+    sequence: int
+    subject: str
+    fact_id: str
+    position: int
+    body: dict[str, Any]
+
+    @property
+    def fact(self) -> str:
+        return str(self.body["type"])
+
+
+class Shop:
+    """The system under test. `env` may be changed before a process is (re)started."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.env = {**local.free_environment(folder), "LOG_FORMAT": "text", **settings}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.http = httpx.AsyncClient(timeout=PATIENCE_S, limits=httpx.Limits(max_connections=256))
+
+    # Processes --------------------------------------------------------------------------------------------------------
+
+    async def start_nats(self) -> None:
+        with self.log("nats").open("ab") as output:
+            self.processes["nats"] = await asyncio.to_thread(local.start_nats, self.env, output)
+
+    async def start(self, *services: str, wrapper: str | None = None, ready: bool = True) -> None:
+        """Start these services (all, if none is named); `wrapper` is a module to run in their place."""
+        names = services or local.services()
+        for name in names:
+            with self.log(name).open("ab") as output:
+                self.processes[name] = local.start_service(name, self.env, output, wrapper=wrapper)
+        if ready:
+            await self.ready(*names)
+
+    async def ready(self, *services: str) -> None:
+        await asyncio.gather(
+            *(
+                asyncio.to_thread(local.wait_ready, name, self.env, self.processes[name])
+                for name in services or local.services()
+            )
+        )
+
+    async def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> int:
+        """Signal a process and wait for it; its exit code."""
+        return await asyncio.to_thread(local.stop, self.processes[name], how)
+
+    async def kill(self, name: str) -> None:
+        await self.stop(name, signal.SIGKILL)
+
+    async def ended(self, name: str) -> int:
+        """Wait for a process that ends by itself; its exit code."""
+        return await asyncio.to_thread(self.processes[name].wait, PATIENCE_S)
+
+    def lose_stream(self) -> None:
+        """Delete the broker's store; it must not be running."""
+        shutil.rmtree(self.folder / "nats")
+
+    async def close(self) -> None:
+        await self.http.aclose()
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    # HTTP -------------------------------------------------------------------------------------------------------------
+
+    def url(self, service: str, path: str) -> str:
+        return f"http://127.0.0.1:{self.env[f'{service}_port'.upper()]}{path}"
+
+    async def post(
+        self, service: str, path: str, body: object = None, *, user: str | None = None, key: str | None = None
+    ) -> httpx.Response:
+        headers = {name: value for name, value in (("X-User-Id", user), ("Idempotency-Key", key)) if value is not None}
+        return await self.http.post(
+            self.url(service, path), content=b"" if body is None else msgspec.json.encode(body), headers=headers
+        )
+
+    async def get(self, service: str, path: str, *, user: str | None = None) -> httpx.Response:
+        return await self.http.get(self.url(service, path), headers={"X-User-Id": user} if user else {})
+
+    async def register(self, product_id: str, price: int = 1_000, stock: int = 100) -> None:
+        body = {"product_id": product_id, "name": f"Product {product_id}", "price": price, "stock": stock}
+        (await self.post("product", "/products", body)).raise_for_status()
+
+    async def charge(self, user_id: str, amount: int, key: str = "first") -> None:
+        (await self.post("point", f"/points/{user_id}/charge", {"amount": amount}, key=key)).raise_for_status()
+
+    async def issue(
+        self, coupon_id: str, user_id: str, discount: int = 300, expires_at: str = "2099-01-01T00:00:00Z"
+    ) -> None:
+        body = {"coupon_id": coupon_id, "user_id": user_id, "discount": discount, "expires_at": expires_at}
+        (await self.post("coupon", "/coupons", body)).raise_for_status()
+
+    async def place(
+        self,
+        lines: Sequence[tuple[str, int]],
+        *,
+        user: str = "u1",
+        points: int = 0,
+        coupon: str | None = None,
+        key: str | None = None,
+    ) -> httpx.Response:
+        """POST /orders; `lines` are (product_id, quantity)."""
+        body = {
+            "lines": [{"product_id": product_id, "quantity": quantity} for product_id, quantity in lines],
+            "points": points,
+            "coupon_id": coupon,
+        }
+        return await self.post("order", "/orders", body, user=user, key=key)
+
+    async def order(self, order_id: str, user: str = "u1") -> dict[str, Any]:
+        answer = await self.get("order", f"/orders/{order_id}", user=user)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    async def until_ended(self, order_id: str, user: str = "u1") -> dict[str, Any]:
+        """The order's view once it is confirmed, or canceled and compensated."""
+        async for _ in attempts(f"order {order_id} to end"):
+            with contextlib.suppress(httpx.TransportError):
+                view = await self.order(order_id, user)
+                if view["status"] == "CONFIRMED" or view["compensated"]:
+                    return view
+        raise AssertionError
+
+    async def available(self, product_id: str) -> int:
+        return int((await self.get("product", f"/products/{product_id}")).json()["available"])
+
+    async def balance(self, user_id: str) -> int:
+        return int((await self.get("point", f"/points/{user_id}")).json()["balance"])
+
+    async def coupon_used_by(self, coupon_id: str) -> str | None:
+        order_id = (await self.get("coupon", f"/coupons/{coupon_id}")).json()["order_id"]
+        return None if order_id is None else str(order_id)
+
+    # Broker -----------------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def broker(self) -> AsyncIterator[nats.aio.client.Client]:
+        client = await nats.connect(f"nats://127.0.0.1:{self.env['NATS_PORT']}", allow_reconnect=False)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    async def events(self) -> list[Event]:
+        """Everything in the stream, in its order."""
+        async with self.broker() as client:
+            js = client.jetstream()
+            last = (await js.stream_info("EVENTS")).state.last_seq
+            if last == 0:
+                return []
+            config = ConsumerConfig(
+                deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, inactive_threshold=30
+            )
+            consumer = await js.add_consumer("EVENTS", config)
+            subscription = await js.pull_subscribe_bind(consumer.name, "EVENTS")
+            found: list[Event] = []
+            while not found or found[-1].sequence < last:
+                for message in await subscription.fetch(1_000, timeout=PATIENCE_S):
+                    headers = message.headers or {}
+                    found.append(
+                        Event(
+                            message.metadata.sequence.stream,
+                            message.subject,
+                            headers.get(MSG_ID, ""),
+                            int(headers.get(POSITION, "0")),
+                            msgspec.json.decode(message.data),
+                        )
+                    )
+            await js.delete_consumer("EVENTS", consumer.name)
+            return found
+
+    async def facts(self, order_id: str) -> list[str]:
+        """The subjects, without their key, of one order's facts in stream order, stock ledger included; repeats once."""
+        seen: dict[str, str] = {}
+        for event in await self.events():
+            if event.body.get("order_id") == order_id:
+                seen.setdefault(event.fact_id, event.fact)
+        return list(seen.values())
+
+    async def until_quiet(self) -> None:
+        """Returns when every log is in the stream and every consumer has acknowledged all it was to hear."""
+        async for _ in attempts("quiet"):
+            with contextlib.suppress(httpx.TransportError, NatsError, APIError, OSError):
+                before = await self._activity()
+                if before is not None and before == await self._activity():
+                    return
+
+    async def _activity(self) -> tuple[int, ...] | None:
+        """What moves while anything is going on; None while it certainly is."""
+        for name in local.services():
+            if (await self.get(name, "/readyz")).status_code != 200:
+                return None
+        async with self.broker() as client:
+            js = client.jetstream()
+            consumers = [await js.consumer_info("EVENTS", name) for name in local.services()]
+            if any(consumer.num_pending or consumer.num_ack_pending for consumer in consumers):
+                return None
+            return (
+                (await js.stream_info("EVENTS")).state.last_seq,
+                *(logged(self.folder, n) for n in local.services()),
+            )
+
+
+def logged(folder: Path, service: str) -> int:
+    """How many records a service's log has."""
+    return len(log_of(folder, service))
+
+
+def log_of(folder: Path, service: str) -> list[tuple[int, str, int, str, bytes]]:
+    """(position, stream, version, topic, body) of a service's log, read from its file."""
+    import sqlite3  # noqa: PLC0415
+
+    with contextlib.closing(sqlite3.connect(folder / service / "events.sqlite")) as connection:
+        rows = connection.execute(
+            "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
+        )
+        return list(rows)
+
+
+async def attempts(what: str) -> AsyncIterator[None]:
+    """Attempts at a condition, paced, until the patience ends."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PATIENCE_S
+    while loop.time() < until:
+        yield
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"waited {PATIENCE_S} s for {what}")
+
+
+@contextlib.asynccontextmanager
+async def open_shop(folder: Path, **settings: str) -> AsyncIterator[Shop]:
+    """A shop with its broker and all services ready."""
+    shop = Shop(folder, **settings)
+    try:
+        await shop.start_nats()
+        await shop.start()
+        yield shop
+    finally:
+        await shop.close()

@@ -1,0 +1,105 @@
+"""The table of DESIGN section 2, held against the code: who says what, under which key, on which stream."""
+
+import pytest
+
+from contracts import SagaFact, coupon_stream
+from contracts.wire import FACTS, NAMES, fact_id, said_by
+from tests.contracts.examples import BY_NAME, COUPONLESS, EXAMPLES, ORDER_ID
+
+TABLE = {
+    # fact: (key, stream)
+    "order.created.pending": ("order_id", f"order-{ORDER_ID}"),
+    "order.confirmed": ("order_id", f"order-{ORDER_ID}"),
+    "order.canceled": ("order_id", f"order-{ORDER_ID}"),
+    "product.registered": ("product_id", "product-mug"),
+    "product.stock.added": ("product_id", "product-mug"),
+    "product.stock.held": ("product_id", "product-mug"),
+    "product.stock.returned": ("product_id", "product-mug"),
+    "product.reserved": ("order_id", f"reservation-{ORDER_ID}"),
+    "product.reserve.failed": ("order_id", f"reservation-{ORDER_ID}"),
+    "product.released": ("order_id", f"reservation-{ORDER_ID}"),
+    "product.reserve.voided": ("order_id", f"reservation-{ORDER_ID}"),
+    "point.charged": ("user_id", "account-ann"),
+    "point.used": ("order_id", "account-ann"),
+    "point.use.failed": ("order_id", "account-ann"),
+    "point.refunded": ("order_id", "account-ann"),
+    "point.use.voided": ("order_id", "account-ann"),
+    "coupon.issued": ("coupon_id", "coupon-ann-300"),
+    "coupon.used": ("order_id", "coupon-ann-300"),
+    "coupon.use.failed": ("order_id", "coupon-ann-300"),
+    "coupon.restored": ("order_id", "coupon-ann-300"),
+    "coupon.use.voided": ("order_id", "coupon-ann-300"),
+}
+
+STREAM_CATEGORIES = {
+    "order": {"order"},
+    "product": {"product", "reservation"},
+    "point": {"account"},
+    "coupon": {"coupon", "nocoupon"},
+}
+
+
+def test_every_fact_of_the_design_exists_and_there_is_no_other() -> None:
+    assert set(FACTS) == set(TABLE)
+
+
+def test_there_is_one_example_of_every_fact() -> None:
+    assert [NAMES[type(fact)] for fact in EXAMPLES] == list(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_fact_is_named_like_its_type_in_camel_case(name: str) -> None:
+    assert FACTS[name].__name__ == "".join(word.capitalize() for word in name.split("."))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_tag_is_the_one_name(name: str) -> None:
+    config = FACTS[name].__struct_config__
+
+    assert (config.tag_field, config.tag) == ("type", name)
+    assert NAMES[FACTS[name]] == name
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_fact_cannot_be_changed(name: str) -> None:
+    with pytest.raises(AttributeError):
+        BY_NAME[name].cause = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_fact_is_published_under_the_key_of_the_table(name: str) -> None:
+    assert FACTS[name].key_field == TABLE[name][0]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_fact_belongs_to_the_stream_of_its_aggregate(name: str) -> None:
+    assert BY_NAME[name].stream == TABLE[name][1]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_service_keeps_only_streams_of_its_own_categories(name: str) -> None:
+    assert BY_NAME[name].stream.partition("-")[0] in STREAM_CATEGORIES[said_by(name)]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_name_has_two_or_three_words_so_that_two_subject_filters_find_every_fact_of_an_order(name: str) -> None:
+    assert len(name.split(".")) in (2, 3)
+
+
+@pytest.mark.parametrize("name", [name for name, (key, _) in TABLE.items() if key == "order_id"])
+def test_a_fact_under_an_order_carries_the_whole_order(name: str) -> None:
+    assert isinstance(BY_NAME[name], SagaFact)
+
+
+@pytest.mark.parametrize("fact", COUPONLESS, ids=lambda fact: NAMES[type(fact)])
+def test_an_order_without_a_coupon_is_answered_on_a_stream_of_its_own(fact: SagaFact) -> None:
+    assert fact.stream == f"nocoupon-{ORDER_ID}"
+
+
+def test_a_coupon_that_is_named_like_an_order_does_not_share_its_stream() -> None:
+    assert coupon_stream("c1", "o1") == "coupon-c1"
+    assert coupon_stream(None, "c1") == "nocoupon-c1"
+
+
+def test_the_id_of_a_fact_is_its_stream_and_version() -> None:
+    assert fact_id("order-a-b", 12) == "order-a-b@12"

@@ -1,17 +1,18 @@
-"""A shop for tests: a real nats-server and the real services, as processes on free ports, data in a temporary folder."""
+"""A shop for tests: a real nats-server and the real services as processes, on free ports, in a temporary folder."""
 
 import asyncio
 import contextlib
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import msgspec
 import nats
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
@@ -30,6 +31,7 @@ class Event(NamedTuple):
     subject: str
     fact_id: str
     position: int
+    raw: bytes
     body: dict[str, Any]
 
     @property
@@ -53,11 +55,13 @@ class Shop:
             self.processes["nats"] = await asyncio.to_thread(local.start_nats, self.env, output)
 
     async def start(self, *services: str, wrapper: str | None = None, ready: bool = True) -> None:
-        """Start these services (all, if none is named); `wrapper` is a module to run in their place."""
+        """Start these services (all, if none is named); `wrapper`: a module of tests.wrappers to run instead."""
         names = services or local.services()
         for name in names:
             with self.log(name).open("ab") as output:
-                self.processes[name] = local.start_service(name, self.env, output, wrapper=wrapper)
+                env = {**self.env, "WRAPPED": name}
+                module = None if wrapper is None else f"tests.wrappers.{wrapper}"
+                self.processes[name] = local.start_service(name, env, output, wrapper=module)
         if ready:
             await self.ready(*names)
 
@@ -167,7 +171,7 @@ class Shop:
     # Broker -----------------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def broker(self) -> AsyncIterator[nats.aio.client.Client]:
+    async def broker(self) -> AsyncIterator[Client]:
         client = await nats.connect(f"nats://127.0.0.1:{self.env['NATS_PORT']}", allow_reconnect=False)
         try:
             yield client
@@ -196,6 +200,7 @@ class Shop:
                             message.subject,
                             headers.get(MSG_ID, ""),
                             int(headers.get(POSITION, "0")),
+                            message.data,
                             msgspec.json.decode(message.data),
                         )
                     )
@@ -203,7 +208,7 @@ class Shop:
             return found
 
     async def facts(self, order_id: str) -> list[str]:
-        """The subjects, without their key, of one order's facts in stream order, stock ledger included; repeats once."""
+        """The names of one order's facts in stream order, its stock ledger included, repeats left out."""
         seen: dict[str, str] = {}
         for event in await self.events():
             if event.body.get("order_id") == order_id:
@@ -270,3 +275,11 @@ async def open_shop(folder: Path, **settings: str) -> AsyncIterator[Shop]:
         yield shop
     finally:
         await shop.close()
+
+
+@contextlib.asynccontextmanager
+async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do `work` beside the body; leaves when both are done, fails when either does."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work)
+        yield

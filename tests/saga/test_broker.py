@@ -1,0 +1,98 @@
+"""The broker is killed, loses its store or is away: every accepted order still ends, and the stream equals the logs."""
+
+import asyncio
+from pathlib import Path
+
+from infra import local
+from tests.saga.rush import Rush
+from tests.shop import Shop, attempts, background, logged, open_shop
+
+
+async def some_recorded(shop: Shop, more: int) -> None:
+    """Returns when order_svc's log has grown by `more` records."""
+    start = logged(shop.folder, "order")
+    async for _ in attempts("orders to come in"):
+        if logged(shop.folder, "order") >= start + more:
+            return
+
+
+async def test_killed_and_restarted_under_load(tmp_path: Path) -> None:
+    async with open_shop(tmp_path) as shop:
+        rush = Rush(shop, 600)
+        await rush.prepare()
+        async with background(rush.place()):
+            for _ in range(3):
+                await some_recorded(shop, 100)
+                await shop.kill("nats")
+                await shop.start_nats()
+        await rush.assert_settled()
+
+
+async def test_its_store_deleted_under_load(tmp_path: Path) -> None:
+    async with open_shop(tmp_path) as shop:
+        rush = Rush(shop, 600)
+        await rush.prepare()
+        async with background(rush.place()):
+            await some_recorded(shop, 300)
+            await shop.kill("nats")
+            shop.lose_stream()
+            await shop.start_nats()
+        await rush.assert_settled()
+
+
+async def test_without_a_broker_orders_are_turned_away_before_anything_is_recorded(tmp_path: Path) -> None:
+    async with open_shop(tmp_path) as shop:
+        await shop.register("mug")
+        done = (await shop.place([("mug", 1)], key="before")).json()["order_id"]
+        await shop.kill("nats")
+        before = logged(shop.folder, "order")
+
+        async for _ in attempts("the door to close"):
+            answer = await shop.place([("mug", 1)])
+            if answer.status_code == 503:
+                break
+        assert answer.headers["Retry-After"] == "1"
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["type"] == "/problems/unavailable"
+        assert logged(shop.folder, "order") == before
+        # What was answered before is still answered, and an order is still shown, without what only the stream knows.
+        again = await shop.place([("mug", 1)], key="before")
+        assert (again.status_code, again.json()["order_id"]) == (200, done)
+        view = await shop.order(done)
+        assert (view["status"], view["steps"], view["compensated"]) == ("CONFIRMED", None, None)
+        assert "broker" in view["unavailable"]
+        for name in local.services():
+            assert (await shop.get(name, "/healthz")).status_code == 200
+            assert (await shop.get(name, "/readyz")).status_code == 503
+
+        await shop.start_nats()
+        await shop.ready()
+        assert (await shop.place([("mug", 1)])).status_code == 200
+
+
+async def test_a_full_stream_closes_the_door_and_loses_nothing(tmp_path: Path) -> None:
+    async with open_shop(tmp_path, EVENTS_MAX_BYTES=str(1 << 20)) as shop:
+        await shop.register("mug", stock=1_000_000)
+        codes: set[int] = set()
+        placed: list[str] = []
+        async for _ in attempts("the stream to fill up"):
+            answers = await asyncio.gather(*(shop.place([("mug", 1)]) for _ in range(100)))
+            codes |= {answer.status_code for answer in answers}
+            placed += [answer.json()["order_id"] for answer in answers if answer.status_code in (200, 202)]
+            if 503 in codes:
+                break
+        assert codes <= {200, 202, 503}
+        before = logged(shop.folder, "order")
+        assert (await shop.place([("mug", 1)])).status_code == 503
+        assert logged(shop.folder, "order") == before
+
+        async with shop.broker() as client:
+            js = client.jetstream()
+            config = (await js.stream_info("EVENTS")).config
+            config.max_bytes = 1 << 30
+            await js.update_stream(config)
+        for order_id in placed:
+            assert (await shop.until_ended(order_id))["status"] == "CONFIRMED"
+        await shop.until_quiet()
+        assert await shop.available("mug") == 1_000_000 - len(placed)
+        assert (await shop.place([("mug", 1)])).status_code == 200

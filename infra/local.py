@@ -4,7 +4,10 @@ A service is a package `<name>_svc` beside this one with a `__main__`; nothing h
 """
 
 import contextlib
+import http.client
+import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -18,10 +21,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
+from infra.settings import Settings, load
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 NATS_CONF: Final = ROOT / "infra" / "nats.conf"
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
+DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""For HTTP on this machine, which no proxy of the environment should see."""
+
+Output = int | IO[bytes] | None
+"""Where a process writes: a file, subprocess.PIPE, or None for where this one does."""
 
 
 class StartFailed(Exception):
@@ -29,10 +39,29 @@ class StartFailed(Exception):
 
 
 def services() -> list[str]:
-    """The names of all services, in the order of their ports' settings in the README: order, product, point, coupon first."""
+    """The names of all services: order, product, point, coupon, then any others."""
     found = {path.parent.name.removesuffix("_svc") for path in ROOT.glob("*_svc/__main__.py")}
     usual = [name for name in ("order", "product", "point", "coupon") if name in found]
     return usual + sorted(found - set(usual))
+
+
+def url(name: str, env: Mapping[str, str]) -> str:
+    """Where this service is with these settings. Raises SettingsError as the service itself would."""
+    service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
+    settings: Settings = load(service.settings, name, service.port, env)
+    host = f"[{settings.bind_host}]" if ":" in settings.bind_host else settings.bind_host
+    return f"http://{host}:{settings.port}"
+
+
+def is_free(port: int) -> bool:
+    """Whether a server on this machine could listen on this port of 127.0.0.1."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def free_ports(count: int) -> list[int]:
@@ -49,11 +78,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_environment(data_dir: Path) -> dict[str, str]:
-    """The environment of a system of its own: free ports, data below `data_dir`."""
+    """The environment of a system of its own: free ports, data below `data_dir`, no settings of another system."""
     names = [f"{name}_PORT".upper() for name in services()]
+    shared = {field.upper() for field in Settings.__struct_fields__}
     nats_port, monitor_port, *ports = free_ports(2 + len(names))
     return {
-        **{key: value for key, value in os.environ.items() if key not in {"NATS_URL", *names}},
+        **{key: value for key, value in os.environ.items() if key not in shared},
         **{name: str(port) for name, port in zip(names, ports, strict=True)},
         "NATS_PORT": str(nats_port),
         "NATS_MONITOR_PORT": str(monitor_port),
@@ -74,27 +104,29 @@ def nats_server() -> str:
 
 def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
     """`env` with every variable that nats.conf reads."""
-    port = env.get("NATS_PORT") or "4222"
+    port = int(env.get("NATS_PORT") or 4_222)
     return {
         **env,
-        "NATS_PORT": port,
-        "NATS_MONITOR_PORT": env.get("NATS_MONITOR_PORT") or str(int(port) + 4_000),
+        "NATS_PORT": str(port),
+        "NATS_MONITOR_PORT": env.get("NATS_MONITOR_PORT") or str(port + 4_000 if port <= 61_535 else port - 4_000),
         "NATS_STORE_DIR": env.get("NATS_STORE_DIR") or str(Path(env.get("DATA_DIR") or ".data") / "nats"),
     }
 
 
-def start_nats(env: Mapping[str, str], output: int | IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+def nats_command() -> list[str]:
+    """What runs the bundled broker, in the environment of `nats_environment`."""
+    return [nats_server(), "-c", str(NATS_CONF)]
+
+
+def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
+    """The bundled broker's process, started but not awaited. Raises StartFailed if there is none to start."""
+    return _launch(nats_command(), nats_environment(env), output)
+
+
+def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
     """The bundled broker, started; raises StartFailed unless it comes to listen."""
-    settings = nats_environment(env)
-    process = subprocess.Popen(
-        [nats_server(), "-c", str(NATS_CONF)],
-        env=settings,
-        cwd=ROOT,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    address = ("127.0.0.1", int(settings["NATS_PORT"]))
+    process = launch_nats(env, output)
+    address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))
     for _ in _attempts(process, "nats-server"):
         with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
             break
@@ -102,24 +134,34 @@ def start_nats(env: Mapping[str, str], output: int | IO[bytes] | None = None) ->
 
 
 def start_service(
-    name: str, env: Mapping[str, str], output: int | IO[bytes] | None = None, *, wrapper: str | None = None
+    name: str, env: Mapping[str, str], output: Output = None, *, wrapper: str | None = None
 ) -> subprocess.Popen[bytes]:
     """A service's process, started but not awaited. `wrapper` is a module to run in its place."""
-    return subprocess.Popen(
-        [sys.executable, "-m", wrapper or f"{name}_svc"],
-        env={**env, "PYTHONUNBUFFERED": "1"},
-        cwd=ROOT,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    return _launch([sys.executable, "-m", wrapper or f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output)
+
+
+def _launch(command: list[str], env: Mapping[str, str], output: Output) -> subprocess.Popen[bytes]:
+    # A session of its own: Ctrl-C in the terminal reaches only who started it, and that one stops it in good order.
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def why_not_ready(url: str) -> str | None:
+    """What the service at this URL says stands in the way of its work; None: nothing does."""
+    try:
+        with DIRECT.open(f"{url}/readyz", timeout=2):
+            return None
+    except urllib.error.HTTPError as error:
+        with error, contextlib.suppress(ValueError, LookupError, TypeError):
+            return str(json.loads(error.read())["detail"])
+        return f"it answers {error.code}"
+    except (OSError, http.client.HTTPException):
+        return "it does not answer"
 
 
 def wait_ready(name: str, env: Mapping[str, str], process: subprocess.Popen[bytes]) -> None:
     """Returns when the service says it is ready; raises StartFailed."""
-    url = f"http://127.0.0.1:{env[f'{name}_port'.upper()]}/readyz"
     for _ in _attempts(process, f"{name}_svc"):
-        with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(url, timeout=2):
+        if why_not_ready(f"http://127.0.0.1:{env[f'{name}_port'.upper()]}") is None:
             break
 
 
@@ -143,3 +185,50 @@ def stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM)
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
+
+
+class OwnSystem:
+    """A broker and all services on free ports, with their data and their logs (`<name>.log`) below one folder."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.env = {**free_environment(folder), **settings}
+        self._broker: subprocess.Popen[bytes] | None = None
+        self._services: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> "OwnSystem":
+        """Start everything and wait until it is ready. Raises StartFailed, with the last lines of what failed."""
+        name = "nats"
+        try:
+            with self._log(name).open("wb") as output:
+                self._broker = start_nats(self.env, output)
+            for name in services():
+                with self._log(name).open("wb") as output:
+                    self._services[name] = start_service(name, self.env, output)
+            for name, process in self._services.items():
+                wait_ready(name, self.env, process)
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, StartFailed):
+                said = self._log(name).read_text(errors="replace").splitlines()[-5:]
+                raise StartFailed("\n  ".join([str(error), *said])) from None
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_services()
+        if self._broker is not None:
+            stop(self._broker)
+
+    def url(self, service: str) -> str:
+        return f"http://127.0.0.1:{self.env[f'{service}_port'.upper()]}"
+
+    def stop_services(self) -> dict[str, int]:
+        """Stop them in good order: each publishes all it has recorded. Their exit codes."""
+        for process in self._services.values():
+            if process.poll() is None:
+                process.terminate()
+        return {name: stop(process) for name, process in self._services.items()}
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"

@@ -1,7 +1,7 @@
 """The embedded event store: one SQLite file per service, on the table of the `eventsourcing` library's own recorder.
 
-One multi-row INSERT per append: a single statement is a transaction of its own, so a cancelled or concurrent caller can't
-tear it. `synchronous=FULL` makes each commit wait for the disk; NORMAL loses commits in a power cut.
+One multi-row INSERT per append: a single statement is a transaction of its own, so a cancelled or concurrent caller
+can't tear it. `synchronous=FULL` makes each commit wait for the disk; NORMAL loses commits in a power cut.
 """
 
 import json
@@ -83,6 +83,7 @@ class SQLiteStore:
             return
         with _translated():
             if len(records) > MAX_ROWS_PER_INSERT:
+                self._tail = []  # it will not have these: until the next append the log is read from the file
                 await self._insert_many(records)
                 return
             row = await self._writer.execute_insert(_insert(len(records)), [value for row in records for value in row])
@@ -150,8 +151,10 @@ class SQLiteStore:
         return [Notification(*row) for row in rows]
 
     async def max_notification_id(self) -> int:
+        # Asked behind the appends: the reader would see a commit before the tail has it, and whoever then read the log
+        # from the tail would take it to have nothing more up to this position.
         with _translated():
-            ((last,),) = await self._reader.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")
+            ((last,),) = await self._writer.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")
         return int(last)
 
     async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
@@ -165,7 +168,7 @@ class SQLiteStore:
 
 @asynccontextmanager
 async def connect(path: Path, synchronous: str = "FULL") -> AsyncIterator[aiosqlite.Connection]:
-    """A connection in autocommit mode, in WAL mode and with the wanted `synchronous`; raises StoreSetupError if refused."""
+    """A connection in autocommit and WAL mode, with the wanted `synchronous`; raises StoreSetupError if refused."""
     # Leaving without closing would leave aiosqlite's thread, and with it the process, waiting for ever.
     async with aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S) as connection:
         await _pragma(connection, "journal_mode=WAL")

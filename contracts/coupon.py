@@ -12,7 +12,7 @@ def coupon_stream(coupon_id: str | None, order_id: str) -> str:
 
 
 class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
-    """A coupon worth up to `discount` won was given to a customer; an order accepted at `expires_at` or later can't use it."""
+    """A coupon worth up to `discount` won was given to a customer, for orders accepted before `expires_at`."""
 
     key_field: ClassVar[str] = "coupon_id"
 

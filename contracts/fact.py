@@ -49,7 +49,7 @@ class Line(Struct, frozen=True, gc=False):
 class Order(Struct, frozen=True, gc=False):
     """What the customer asked for; every fact of the saga carries it, so that no service has to ask another.
 
-    `points` are to be used (0: none), `coupon_id` null means no coupon, `placed_at` is the instant the order was accepted.
+    `points` are to be used (0: none); `coupon_id` null: no coupon; `placed_at`: the instant the order was accepted.
     """
 
     user_id: str
@@ -69,7 +69,7 @@ class SagaFact(Fact, frozen=True, kw_only=True, gc=False):
 
 
 class PricedFact(SagaFact, frozen=True, kw_only=True, gc=False):
-    """A fact said after the products were priced: `unit_prices` in won, in the order of `order.lines`; `total` their sum."""
+    """A fact said after the products were priced: `unit_prices` in won, in the order of `order.lines`, and `total`."""
 
     unit_prices: tuple[int, ...]
     total: int

@@ -88,5 +88,6 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
 
 
 def _view(coupon_id: str, state: domain.State) -> CouponView:
-    assert state.user_id is not None and state.expires_at is not None
+    assert state.user_id is not None
+    assert state.expires_at is not None
     return CouponView(coupon_id, state.user_id, state.discount, state.expires_at, state.order_id)

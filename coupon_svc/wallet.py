@@ -21,7 +21,10 @@ class Wallet:
 
     name = "wallet"
     topics = ("coupon.issued",)
-    tables = "CREATE TABLE IF NOT EXISTS coupons (user_id TEXT, coupon_id TEXT, PRIMARY KEY (user_id, coupon_id)) WITHOUT ROWID"
+    tables = """
+        CREATE TABLE IF NOT EXISTS coupons (
+            user_id TEXT, coupon_id TEXT, PRIMARY KEY (user_id, coupon_id)) WITHOUT ROWID
+    """
 
     def apply(self, records: Sequence[Notification]) -> list[Statement]:
         owners = [_decode(record.state) for record in records]

@@ -1,8 +1,8 @@
 """Deciding without I/O: a batch of commands over heads of streams gives the records of one transaction.
 
 A head is the state of one stream at one version. Heads that anybody can see are never written to: a batch folds onto
-forks of them, and the forks take their place after the commit, so nothing unrecorded is ever seen, and a conflict leaves
-nothing behind.
+forks of them, and the forks take their place after the commit, so nothing unrecorded is ever seen, and a conflict
+leaves nothing behind.
 """
 
 from collections.abc import Callable, Mapping, Sequence

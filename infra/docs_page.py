@@ -53,8 +53,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
                 ],
             )
         )
-    for media in operation.get("requestBody", {}).get("content", {}).values():
-        parts.append(f"<h3>Body</h3><p>{_type(media.get('schema', {}))}</p>")
+    bodies = operation.get("requestBody", {}).get("content", {}).values()
+    parts += [f"<h3>Body</h3><p>{_type(media.get('schema', {}))}</p>" for media in bodies]
     parts.append(
         _table(
             "Answers",

@@ -1,7 +1,7 @@
 """The heads of a service's streams: folded from the store when first needed, kept while they are in use.
 
-The cache is bounded, and dropping any of it is always safe: a head that is missing is folded again, and one that is stale
-shows itself as a Conflict when its next version is recorded.
+The cache is bounded, and dropping any of it is always safe: a head that is missing is folded again, and one that is
+stale shows itself as a Conflict when its next version is recorded.
 """
 
 import hashlib
@@ -38,7 +38,9 @@ class Heads:
             for stream in missing:
                 # The writer may have put a newer one there while this one was on its way.
                 self._heads.setdefault(stream, self._fold(stream, histories.get(stream)))
-        return {stream: self._heads[stream] for stream in streams}
+        found = {stream: self._heads[stream] for stream in streams}
+        self._trim()
+        return found
 
     def _fold(self, stream: str, history: History | None) -> Head:
         aggregate = self._aggregates[category(stream)]
@@ -72,9 +74,12 @@ class Heads:
             self._heads[stream] = head  # at the end: the longest unused stand first
             if before is not None and before.version // SNAPSHOT_EVERY != head.version // SNAPSHOT_EVERY:
                 due.append(self._snapshot(stream, head))
+        self._trim()
+        return due
+
+    def _trim(self) -> None:
         while len(self._heads) > self._limit:
             self._heads.popitem(last=False)
-        return due
 
     def _snapshot(self, stream: str, head: Head) -> Record:
         return Record(stream, head.version, self._topics[category(stream)], msgspec.json.encode(head.state))

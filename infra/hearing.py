@@ -1,8 +1,8 @@
 """Hearing: one session's deliveries from the service's durable consumer, and their cumulative acknowledgement.
 
-Pull requests overlap, so the server never waits for the next one. An acknowledgement covers all deliveries before it, so it
-may go only up to the last one of an unbroken run: a client drops messages silently beyond its pending limits, and a dropped
-one must not be acknowledged by its successor.
+Pull requests overlap, so the server never waits for the next one. An acknowledgement covers all deliveries before it,
+so it may go only up to the last one of an unbroken run: a client drops messages silently beyond its pending limits, and
+a dropped one must not be acknowledged by its successor.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class Hearing:
             self._on_status(message)
             return
         tokens = message.reply.split(".")
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>, or with domain and account before
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
         delivery = int(tokens[6] if len(tokens) == 9 else tokens[8])
         if self._last_delivery and delivery != self._last_delivery + 1:
             self.failed(HearingFailed(f"delivery {delivery} came after {self._last_delivery}: some were dropped"))

@@ -1,4 +1,4 @@
-"""HTTP for every service: one kind of error (RFC 9457 problem details), health, OpenAPI with a page that works offline."""
+"""HTTP for every service: one kind of error (RFC 9457), health, OpenAPI with a page that works offline."""
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +16,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
 from infra.docs_page import DocsPage
+from infra.views import ViewBehind
 from infra.writer import Answer, Busy, StoreUnavailable
 
 log = structlog.get_logger()
@@ -45,7 +46,7 @@ IdempotencyKey = Annotated[
 
 
 class ProblemBody(Struct, kw_only=True, omit_defaults=True):
-    """application/problem+json. `type` is stable; `errors` names the fields that were wrong; `order_id` is set where there is one."""
+    """application/problem+json. `type` is stable; `errors` names the fields that were wrong."""
 
     type: str
     title: str
@@ -143,6 +144,10 @@ def _on_store(_: Request[Any, Any, Any], __: StoreUnavailable) -> Response[bytes
     return answer_problem(unavailable("the store cannot record right now; repeating the request is safe"))
 
 
+def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
+    return answer_problem(unavailable(str(behind)))
+
+
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
     return answer_problem(Problem(500, "internal-error", "this is our mistake; the log has it"))
@@ -185,6 +190,7 @@ def build_app(
             RecursionError: _on_recursion,
             Busy: _on_busy,
             StoreUnavailable: _on_store,
+            ViewBehind: _on_view,
             Exception: _on_bug,
         },
         openapi_config=OpenAPIConfig(title=title, version="1", path="/schema", render_plugins=[DocsPage()]),

@@ -1,7 +1,7 @@
 """The relay copies a service's log into the stream, in log order, as often as it takes.
 
-Where to continue is asked of the stream itself, so no cursor can lie, and a broker that lost its tail or its whole disk is
-written again. Publishes are pipelined; position p is sent only when every position up to p - WINDOW is acknowledged,
+Where to continue is asked of the stream itself, so no cursor can lie, and a broker that lost its tail or its whole disk
+is written again. Publishes are pipelined; position p is sent only when every position up to p - WINDOW is acknowledged,
 so behind a lost connection there can be no hole further back than that.
 """
 
@@ -33,6 +33,10 @@ class RelayFailed(Exception):
     """The broker refused a fact or stopped answering; the next session asks it again where to continue."""
 
 
+class LogLost(Exception):
+    """The service's store is older than what it has said; it must not speak until it is rebuilt."""
+
+
 class Window:
     """Which positions are in flight. Positions grow and may have gaps."""
 
@@ -61,7 +65,7 @@ class Window:
 
 
 class Relay:
-    """One session's relay, on a fresh connection: a client that reconnects by itself would flush its old buffer past a hole."""
+    """One session's relay, on a fresh connection: one that reconnects by itself flushes its old buffer past a hole."""
 
     def __init__(self, service: str, store: EventStore, nc: Client, js: JetStreamContext) -> None:
         self._service = service
@@ -89,8 +93,8 @@ class Relay:
         self._grown = True
         self._wake.set()
 
-    async def place_to_continue(self) -> int:
-        """The position after which the log has to be sent again: the stream's last one of this service, less the window."""
+    async def last_in_stream(self) -> int:
+        """The log position of this service's last fact in the stream; 0 if there is none."""
         try:
             last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)
         except NotFoundError:
@@ -99,17 +103,19 @@ class Relay:
         if position is None or not position.isdecimal():
             log.warning("the last message on our subjects is not ours; sending the whole log", subject=last.subject)
             return 0
-        return max(0, int(position) - WINDOW)
+        return int(position)
 
     async def run(self) -> None:
         """Mirror the log until something fails. Raises RelayFailed, StoreError or the client's errors."""
         await self._nc.subscribe(f"{self._inbox}.*", cb=self._on_ack, pending_msgs_limit=4 * WINDOW)
-        position = await self.place_to_continue()
-        last = await self._store.max_notification_id()
-        if position > last:
-            log.error(
-                "the stream has facts of this service that its log does not; rebuild the log", stream=position, log=last
+        in_stream, in_log = await self.last_in_stream(), await self._store.max_notification_id()
+        if in_stream > in_log:
+            raise LogLost(
+                f"the stream has {self._service}_svc's facts up to position {in_stream}, its own log ends at {in_log}: "
+                "what it recorded from here on would be mistaken for those. Rebuild the store from the stream."
             )
+        # What was in flight when the last session ended may have left a hole this far back, but no further.
+        position = max(0, in_stream - WINDOW)
         self._window = Window(position)
         while True:
             self._grown = False

@@ -163,8 +163,6 @@ def assemble(
 async def _run_until_signal(service: Service, runtime: Runtime, listener: socket.socket) -> None:
     async def readiness() -> list[str]:
         why = [runtime.broker.trouble] if runtime.broker.trouble else []
-        if not why and not runtime.broker.caught_up:
-            why.append("the relay has not caught up with the log")
         try:
             await runtime.store.max_notification_id()
         except StoreError as error:

@@ -1,7 +1,7 @@
-"""Sessions with the broker: connect, make what is missing, mirror the log, hear; when anything fails, do all of it again.
+"""Sessions with the broker: connect, make what is missing, mirror the log, hear; when anything fails, all of it again.
 
-Each session is a fresh connection that never reconnects by itself, so nothing buffered for one broker is ever flushed into
-another, and each asks the stream where to continue and resets its consumer to what was really acknowledged.
+Each session is a fresh connection that never reconnects by itself, so nothing buffered for one broker is ever flushed
+into another, and each asks the stream where to continue and resets its consumer to what was really acknowledged.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from infra.hearing import Hearing, HearingFailed
-from infra.relay import Relay, RelayFailed
+from infra.relay import LogLost, Relay, RelayFailed
 from infra.settings import Settings
 from infra.store import EventStore
 from infra.stream import StreamMisconfigured, ensure_consumer, ensure_stream, is_full
@@ -71,14 +71,11 @@ class Broker:
             return f"no session with the broker: {self._why_not}"
         if session.full:
             return "the stream EVENTS is full"
+        if not session.relay.has_caught_up:
+            return "the relay has not caught up with the log"
         if session.relay.stalled:
             return "the broker is not acknowledging facts"
         return None
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether the stream has had all of the log since this session began; what was just recorded is on its way."""
-        return self._session is not None and self._session.relay.has_caught_up
 
     @property
     def connection(self) -> Client | None:
@@ -101,12 +98,13 @@ class Broker:
             except (OSError, NatsError, ConnectionLost, RelayFailed, HearingFailed, PersistenceError) as error:
                 self._why_not = str(error) or type(error).__name__
                 log.warning("session with the broker ended", reason=self._why_not, again_in_s=backoff_s)
-            except StreamMisconfigured as error:
+            except (StreamMisconfigured, LogLost) as error:
                 self._why_not = str(error)
-                log.error("the broker cannot be used", reason=self._why_not)
+                log.error("neither hearing nor speaking", reason=self._why_not)
                 backoff_s = LONGEST_BACKOFF_S
-            except Exception as error:  # a fact this service cannot handle: the log said which
-                self._why_not = f"cannot handle a fact: {error}"
+            except Exception as error:  # a fact this service cannot handle, most likely; it comes again
+                self._why_not = f"{type(error).__name__}: {error}"
+                log.exception("session with the broker failed")
                 backoff_s = LONGEST_BACKOFF_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff_s):

@@ -31,7 +31,7 @@ MAX_ACK_PENDING: Final = 1_024
 """Deliveries of a consumer that wait for their acknowledgement at a time."""
 
 ACK_WAIT_S: Final = 10.0
-"""After this long without one a delivery is repeated. A service that restarts does not wait for it: it resets the consumer."""
+"""After this long without one a delivery is repeated. A service that restarts does not wait: it resets its consumer."""
 
 
 class StreamMisconfigured(Exception):
@@ -91,8 +91,8 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
 async def ensure_consumer(js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int) -> None:
     """The service's durable consumer, ready to deliver at once whatever has not been acknowledged.
 
-    `hears` are fact names; `last_sequence` is the stream's. Redelivering is always safe, skipping never is: a consumer that
-    is ahead of a stream which lost its tail goes back to the end of the stream, one whose filter changed to its beginning.
+    `hears` are fact names; `last_sequence` is the stream's. Redelivering is always safe, skipping never is: a consumer
+    ahead of a stream that lost its tail goes back to the stream's end, one whose filter changed to its beginning.
     """
     wanted = ConsumerConfig(
         durable_name=service,

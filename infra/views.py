@@ -5,6 +5,7 @@ The position is kept in the transaction that applies what lies before it, so a v
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,12 +21,15 @@ log = structlog.get_logger()
 CHUNK: Final = 2_000  # records applied in one transaction
 PAUSE_S: Final = 0.25  # a view that nobody waits for trails the log by this much, and costs the orders next to nothing
 
+RETRY_S: Final = 1.0
+PATIENCE_S: Final = 5.0  # of a reader with a view that is catching up
+
 Statement = tuple[str, Sequence[Sequence[Any]]]
 """SQL and the rows it is executed with."""
 
 
 class Projection(Protocol):
-    """What makes a view: a name, the facts it reads (all if none are named), its tables, and what records do to them."""
+    """What makes a view: name, the facts it reads (all, if none are named), tables, and what records do to them."""
 
     @property
     def name(self) -> str: ...
@@ -36,6 +40,10 @@ class Projection(Protocol):
     def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
         """The changes that these records, in log order, make."""
         ...
+
+
+class ViewBehind(Exception):
+    """The view cannot be read as of now; it is catching up."""
 
 
 class View:
@@ -60,7 +68,8 @@ class View:
         # Whatever a power cut takes from a view, its position goes with it: no need to wait for the disk.
         async with connect(path, "NORMAL") as writer, connect(path, "NORMAL") as reader:
             await writer.executescript(
-                f"{projection.tables};\nCREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER);"
+                f"{projection.tables};\n"
+                "CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER);"
             )
             view = cls(projection, store, writer, reader)
             rows = await writer.execute_fetchall("SELECT position FROM position")
@@ -76,11 +85,11 @@ class View:
             self._grown.clear()
             try:
                 more = await self._advance()
-            except StoreError as error:
-                log.warning(
-                    "a view could not follow the log; trying again", view=self._projection.name, error=str(error)
-                )
-                more = False
+            except (StoreError, sqlite3.Error) as error:
+                log.warning("a view fell behind; trying again", view=self._projection.name, error=str(error))
+                await self._forget_half_done()
+                await asyncio.sleep(RETRY_S)
+                continue
             if not more:
                 await self._grown.wait()
                 with contextlib.suppress(TimeoutError):
@@ -110,12 +119,20 @@ class View:
         await self._writer.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (position,))
         await self._writer.commit()
 
+    async def _forget_half_done(self) -> None:
+        if self._writer.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                await self._writer.rollback()
+
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the view as of now or later: whoever read an answer finds what it said."""
-        head = await self._store.max_notification_id()
-        async with self._moved:
-            while self._position < head:
-                self._grown.set()
-                self._wanted.set()
-                await self._moved.wait()
-        return [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]
+        """Rows of the view as of now or later: whoever read an answer finds what it said. Raises ViewBehind."""
+        try:
+            head = await self._store.max_notification_id()
+            async with asyncio.timeout(PATIENCE_S), self._moved:
+                while self._position < head:
+                    self._grown.set()
+                    self._wanted.set()
+                    await self._moved.wait()
+            return [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]
+        except (TimeoutError, StoreError, sqlite3.Error) as error:
+            raise ViewBehind(f"the view {self._projection.name} has not caught up with the log") from error

@@ -1,8 +1,8 @@
 """The one writer of a service: whatever has arrived is decided and recorded together, in one transaction.
 
 Messages from the broker and requests from clients wait in one queue and share one commit, so the disk is asked once per
-batch. Nothing is answered or acknowledged before its batch is recorded; a crash anywhere in between repeats work that the
-aggregates recognise.
+batch. Nothing is answered or acknowledged before its batch is recorded; a crash anywhere in between repeats work that
+the aggregates recognise.
 """
 
 import asyncio

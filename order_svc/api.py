@@ -73,8 +73,10 @@ class OrderView(Struct, kw_only=True):
 
 
 class OrderHistory(OrderView, kw_only=True):
-    """`steps`: the order's facts so far; `compensated`: whether a canceled order's stock, points and coupon are all back
-    (null unless canceled). Both are read from the stream: without a broker they are null, and `unavailable` says so."""
+    """`steps`: the order's facts; `compensated`: whether all that a canceled order took is back (null unless canceled).
+
+    Both are read from the stream: without a broker they are null, and `unavailable` says so.
+    """
 
     compensated: bool | None = None
     steps: list[StepView] | None = None
@@ -93,8 +95,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         tags=["orders"],
         summary="Place an order and wait for its end",
         description=(
-            "200 once it is confirmed, 409 with the reason when it was canceled, 202 with Location when it has not ended "
-            "within ORDER_WAIT_S. Repeating a request with its Idempotency-Key gives the first answer again."
+            "200 once it is confirmed, 409 with the reason when it was canceled, 202 with Location when it has not "
+            "ended within ORDER_WAIT_S. Repeating a request with its Idempotency-Key gives the first answer again."
         ),
         status_code=200,
         responses=problems(400, 401, 409, 413, 422, 503),
@@ -221,7 +223,8 @@ def _is_about(fact: Fact, order_id: str) -> bool:
 def _view(order_id: str, state: domain.State, end: End | None = None) -> OrderView:
     """The order as `state` has it; as it first ended, if `end` is given."""
     order = state.order
-    assert order is not None and state.deadline is not None
+    assert order is not None
+    assert state.deadline is not None
     first = end or state.first_end
     confirmed = first if isinstance(first, OrderConfirmed) else None
     prices: Sequence[Any] = confirmed.unit_prices if confirmed else [None] * len(order.lines)

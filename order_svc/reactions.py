@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from contracts import CouponUseFailed, CouponUsed, Fact, PointUseFailed, ProductReserveFailed
+from contracts import CouponUsed, CouponUseFailed, Fact, PointUseFailed, ProductReserveFailed
 from order_svc.domain import Confirm, Refuse
 
 REACTIONS: Mapping[type[Fact], type[Confirm | Refuse]] = {

@@ -74,7 +74,7 @@ class ChargedDifferently(Exception):
 
 
 class State(Struct):
-    """`used` has the points of each order that holds some (or none: 0); `closed` the orders that no longer or never will."""
+    """`used`: the points of each order that was given them (0: none wanted); `closed`: the orders that have none."""
 
     balance: int = 0
     charges: dict[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which products there are: a view of ids, so that a list can be paged; their prices and stock stay with the products."""
+"""Which products there are: a view of ids, so that a list can be paged; price and stock stay with the products."""
 
 from collections.abc import Sequence
 

@@ -180,11 +180,15 @@ def stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM)
     """Signal one process and wait for its end; it is killed if it takes too long. Returns its exit code."""
     if process.poll() is None:
         process.send_signal(how)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    return process.wait()
+    return _ended(process)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 class OwnSystem:
@@ -216,9 +220,14 @@ class OwnSystem:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop_services()
-        if self._broker is not None:
-            stop(self._broker)
+        processes = [*self._services.values(), *([self._broker] if self._broker else [])]
+        try:
+            self.stop_services()
+            if self._broker is not None:
+                stop(self._broker)
+        finally:  # also when somebody cannot wait for that
+            for process in processes:
+                process.kill()
 
     def url(self, service: str) -> str:
         return f"http://127.0.0.1:{self.env[f'{service}_port'.upper()]}"
@@ -226,9 +235,8 @@ class OwnSystem:
     def stop_services(self) -> dict[str, int]:
         """Stop them in good order: each publishes all it has recorded. Their exit codes."""
         for process in self._services.values():
-            if process.poll() is None:
-                process.terminate()
-        return {name: stop(process) for name, process in self._services.items()}
+            process.terminate()
+        return {name: _ended(process) for name, process in self._services.items()}
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

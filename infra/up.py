@@ -1,8 +1,8 @@
 """`python -m infra.up`: the broker and all services together in one terminal, until Ctrl-C.
 
 With NATS_URL set they use that broker and none is started. Whatever ends by itself is reported and not started again:
-the others are built to carry on. Exit codes: 0 stopped as asked, 1 nothing was left running, 2 could not start, 130 killed
-by a second Ctrl-C.
+the others are built to carry on. Exit codes: 0 stopped as asked, 1 nothing was left running, 2 could not start, 130
+killed by a second Ctrl-C.
 """
 
 import os

@@ -1,0 +1,402 @@
+"""`python -m ops.demo`: on a system of its own, an order that succeeds and one for each refusal, every fact checked."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import nats
+from nats.aio.msg import Msg
+
+from contracts import (
+    CouponUsed,
+    CouponUseFailed,
+    Fact,
+    OrderCanceled,
+    OrderConfirmed,
+    PointRefunded,
+    PointUsed,
+    PointUseFailed,
+    ProductReserved,
+    ProductReserveFailed,
+    ProductStockHeld,
+    ProductStockReturned,
+)
+from contracts.wire import MSG_ID, NAMES, decode, said_by
+from infra.local import OwnSystem, StartFailed
+from infra.stream import EVENTS
+from ops.client import Answer, Unreachable, request
+
+PATIENCE_S: Final = 15.0
+"""For one order's facts to arrive; they take milliseconds."""
+
+USER: Final = "u1"
+UNDONE: Final = frozenset({"product.stock.returned", "product.released", "point.refunded", "coupon.restored"})
+"""Compensations."""
+
+# What is to happen ----------------------------------------------------------------------------------------------------
+
+Step = tuple[str, str | None]
+"""A fact, and the fact that caused it (None: the customer's request)."""
+
+ACCEPTED: Final[Step] = ("order.created.pending", None)
+HELD: Final[Step] = ("product.stock.held", "order.created.pending")
+RESERVED: Final[Step] = ("product.reserved", "order.created.pending")
+USED: Final[Step] = ("point.used", "product.reserved")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An order, the facts it must leave (each with its cause; nothing else, nothing twice), and what it must change."""
+
+    title: str
+    asks: str
+    lines: Mapping[str, int]
+    points: int
+    coupon: str
+    facts: Sequence[Step]
+    amounts: Mapping[str, int] = field(default_factory=dict)
+    refusal: str | None = None
+    changes: Mapping[str, int | str] = field(default_factory=dict)
+
+
+START: Final[Mapping[str, int | str]] = {
+    "mugs in stock": 10,
+    "lamps in stock": 1,
+    f"points of {USER}": 5_000,
+    "coupon c1": "free",
+    "coupon c2": "free",
+}
+
+CASES: Final = (
+    Case(
+        "Everything is there",
+        "2 mugs and the last lamp, with 500 points and coupon c1",
+        lines={"mug": 2, "lamp": 1},
+        points=500,
+        coupon="c1",
+        facts=[
+            ACCEPTED,
+            HELD,
+            HELD,
+            RESERVED,
+            USED,
+            ("coupon.used", "point.used"),
+            ("order.confirmed", "coupon.used"),
+        ],
+        amounts={"total": 54_000, "points": 500, "discount": 3_000, "amount_due": 50_500},
+        changes={"mugs in stock": 8, "lamps in stock": 0, f"points of {USER}": 4_500, "coupon c1": "order 1"},
+    ),
+    Case(
+        "Product refuses",
+        "a mug and a lamp: there is no lamp left, so the mug is not taken either",
+        lines={"mug": 1, "lamp": 1},
+        points=500,
+        coupon="c2",
+        facts=[
+            ACCEPTED,
+            ("product.reserve.failed", "order.created.pending"),
+            ("order.canceled", "product.reserve.failed"),
+        ],
+        refusal="product-out-of-stock",
+    ),
+    Case(
+        "Point refuses",
+        "a mug with 9,000 points: there are fewer, so the mug goes back",
+        lines={"mug": 1},
+        points=9_000,
+        coupon="c2",
+        facts=[
+            ACCEPTED,
+            HELD,
+            RESERVED,
+            ("point.use.failed", "product.reserved"),
+            ("product.stock.returned", "point.use.failed"),
+            ("product.released", "point.use.failed"),
+            ("order.canceled", "point.use.failed"),
+        ],
+        refusal="points-insufficient",
+    ),
+    Case(
+        "Coupon refuses",
+        "a mug with 500 points and coupon c1, which order 1 has used: points and mug go back",
+        lines={"mug": 1},
+        points=500,
+        coupon="c1",
+        facts=[
+            ACCEPTED,
+            HELD,
+            RESERVED,
+            USED,
+            ("coupon.use.failed", "point.used"),
+            ("point.refunded", "coupon.use.failed"),
+            ("product.stock.returned", "coupon.use.failed"),
+            ("product.released", "coupon.use.failed"),
+            ("order.canceled", "coupon.use.failed"),
+        ],
+        refusal="coupon-already-used",
+    ),
+)
+
+# What happened --------------------------------------------------------------------------------------------------------
+
+
+class Said(NamedTuple):
+    """A published fact and its id."""
+
+    fact_id: str
+    fact: Fact
+
+    @property
+    def name(self) -> str:
+        return NAMES[type(self.fact)]
+
+
+class Witness:
+    """Everything that is published, in the order of its publication; a fact published again stands once."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Said] = {}
+        self._more = asyncio.Event()
+
+    async def take(self, message: Msg) -> None:
+        fact_id = (message.headers or {})[MSG_ID]
+        self.facts.setdefault(fact_id, Said(fact_id, decode(message.data)))
+        self._more.set()
+
+    def about(self, order_id: str) -> list[Said]:
+        return [said for said in self.facts.values() if getattr(said.fact, "order_id", None) == order_id]
+
+    async def until(self, order_id: str, count: int) -> list[Said]:
+        """The order's facts, once there are as many, or the patience ends."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while len(self.about(order_id)) < count:
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            pass
+        return self.about(order_id)
+
+    def steps(self, facts: Sequence[Said]) -> list[Step]:
+        """The facts with their causes; a cause that was not published before its effect is named by its bare id."""
+        known: dict[str, str] = {}
+        steps: list[Step] = []
+        for fact_id, fact in facts:
+            name = NAMES[type(fact)]
+            steps.append((name, None if fact.cause is None else known.get(fact.cause, fact.cause)))
+            known[fact_id] = name
+        return steps
+
+
+class Demo:
+    """Runs the cases on a system and keeps what was not as it must be."""
+
+    def __init__(self, system: OwnSystem) -> None:
+        self.wrong: list[str] = []
+        self._system = system
+        self._orders: dict[str, str] = {}
+        self._balances = [START]
+        self._witness = Witness()
+
+    async def run(self) -> None:
+        broker = await nats.connect(f"nats://127.0.0.1:{self._system.env['NATS_PORT']}", allow_reconnect=False)
+        try:
+            events = broker.jetstream()
+            for subject in (await events.stream_info(EVENTS)).config.subjects or ():
+                await broker.subscribe(subject, cb=self._witness.take)
+            await broker.flush()
+            await self._open_shop()
+            for number, case in enumerate(CASES, 1):
+                await self._place(number, case)
+            print(table(self._balances))
+            # Stopped in good order the services have published all there is to say, so now nothing more can come.
+            for name, code in (await asyncio.to_thread(self._system.stop_services)).items():
+                self._check(f"{name}_svc's exit code", code, 0)
+            await broker.flush()
+            for (order_id, label), case in zip(self._orders.items(), CASES, strict=True):
+                steps, must_be = Counter(self._witness.steps(self._witness.about(order_id))), Counter(case.facts)
+                self._check(f"{label}: facts (with their causes) that should not be there", list(steps - must_be), [])
+                self._check(f"{label}: facts (with their causes) that are missing", list(must_be - steps), [])
+            stored = (await events.stream_info(EVENTS)).state.messages
+            self._check("facts in the stream", stored, len(self._witness.facts))
+        finally:
+            await broker.close()
+
+    async def _open_shop(self) -> None:
+        for product_id, name, price, stock in (("mug", "Mug", 12_000, 10), ("lamp", "Lamp", 30_000, 1)):
+            body = {"product_id": product_id, "name": name, "price": price, "stock": stock}
+            self._created(await self._ask("POST", "product", "/products", body))
+        charge = await self._ask("POST", "point", f"/points/{USER}/charge", {"amount": 5_000}, {"Idempotency-Key": "1"})
+        self._created(charge)
+        for coupon_id in ("c1", "c2"):
+            body = {"coupon_id": coupon_id, "user_id": USER, "discount": 3_000, "expires_at": "2099-12-31T00:00:00Z"}
+            self._created(await self._ask("POST", "coupon", "/coupons", body))
+        self._check("balances before the first order", await self._read_balances(), START)
+
+    async def _place(self, number: int, case: Case) -> None:
+        label = f"order {number}"
+        body = {
+            "lines": [{"product_id": product, "quantity": quantity} for product, quantity in case.lines.items()],
+            "points": case.points,
+            "coupon_id": case.coupon,
+        }
+        print(f"{bold(f'{number}. {case.title}')}: {case.asks}")
+        answer = await self._ask("POST", "order", "/orders", body, {"X-User-Id": USER})
+        order_id = str(answer.body.get("order_id", ""))
+        self._orders[order_id] = label
+        facts = await self._witness.until(order_id, len(case.facts))
+        for line in story(facts):
+            print(line)
+        print(f"   {verdict(answer)}\n")
+        if case.refusal is None:
+            got = {name: answer.body.get(name) for name in case.amounts}
+            self._check(f"{label}: answer", (answer.status, answer.body.get("status")), (200, "CONFIRMED"))
+            self._check(f"{label}: amounts", got, case.amounts)
+        else:
+            told = (answer.status, answer.body.get("type"), answer.body.get("order_status"))
+            self._check(f"{label}: answer", told, (409, f"/problems/{case.refusal}", "CANCELED"))
+            view = (await self._ask("GET", "order", f"/orders/{order_id}", headers={"X-User-Id": USER})).body
+            self._check(f"{label}: compensated", view.get("compensated"), True)
+        balances = await self._read_balances()
+        self._check(f"{label}: balances afterwards", balances, {**self._balances[-1], **case.changes})
+        self._balances.append(balances)
+
+    async def _read_balances(self) -> Mapping[str, int | str]:
+        async def read(service: str, path: str, name: str) -> Any:
+            return (await self._ask("GET", service, path)).body.get(name)
+
+        users = [await read("coupon", f"/coupons/{coupon}", "order_id") for coupon in ("c1", "c2")]
+        return {
+            "mugs in stock": await read("product", "/products/mug", "available"),
+            "lamps in stock": await read("product", "/products/lamp", "available"),
+            f"points of {USER}": await read("point", f"/points/{USER}", "balance"),
+            **{
+                f"coupon {coupon}": "free" if user is None else self._orders.get(user, user)
+                for coupon, user in zip(("c1", "c2"), users, strict=True)
+            },
+        }
+
+    async def _ask(
+        self, method: str, service: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return await asyncio.to_thread(request, method, self._system.url(service) + path, body, headers)
+
+    def _created(self, answer: Answer) -> None:
+        self._check("opening the shop", (answer.status, answer.body.get("detail")), (201, None))
+
+    def _check(self, what: str, found: object, must_be: object) -> None:
+        if found != must_be:
+            self.wrong.append(f"{what}: is {found}, must be {must_be}")
+
+
+# What is printed ------------------------------------------------------------------------------------------------------
+
+COLOURS: Final = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def coloured(code: str, text: str) -> str:
+    return f"\033[{code}m{text}\033[0m" if COLOURS else text
+
+
+def bold(text: str) -> str:
+    return coloured("1", text)
+
+
+def story(facts: Sequence[Said]) -> list[str]:
+    """A line a fact: milliseconds since the order was placed, who said it, what; compensations are marked."""
+    lines = []
+    for said in facts:
+        since_ms = (said.fact.at - facts[0].fact.at).total_seconds() * 1_000
+        mark = "↩" if said.name in UNDONE else " "
+        line = f"   {since_ms:6.1f} ms  {said_by(said.name):<7} {mark} {said.name:<22}  {detail(said.fact)}".rstrip()
+        lines.append(coloured("31", line) if said.name in UNDONE else line)
+    return lines
+
+
+def detail(fact: Fact) -> str:
+    match fact:
+        case ProductStockHeld() | ProductStockReturned():
+            return f"{fact.quantity} x {fact.product_id}"
+        case ProductReserved():
+            return f"{fact.total:,} won in total"
+        case PointUsed() | PointRefunded():
+            return f"{fact.points:,} points"
+        case CouponUsed():
+            return f"{fact.coupon_id}: {fact.discount:,} won off"
+        case OrderConfirmed():
+            return f"{fact.amount_due:,} won due"
+        case ProductReserveFailed() | PointUseFailed() | CouponUseFailed() | OrderCanceled():
+            return fact.reason
+        case _:
+            return ""
+
+
+def verdict(answer: Answer) -> str:
+    if answer.status == 200:
+        return coloured("32", "=> 200 CONFIRMED")
+    return f"=> {answer.status} {answer.body.get('order_status', '')} {answer.body.get('detail', '')}"
+
+
+def table(balances: Sequence[Mapping[str, int | str]]) -> str:
+    """The balances before the first order and after each one."""
+    heads = ["at first", *(f"after {number}" for number in range(1, len(balances)))]
+    rows = [bold(f"{'Balances':<18}" + "".join(f"{head:>10}" for head in heads))]
+    for name in balances[0]:
+        values = [balance[name] for balance in balances]
+        cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in values)
+        rows.append(f"{name:<18}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(rows)
+
+
+def just() -> str:
+    """How whoever started this can start another recipe."""
+    uv = os.environ.get("UV")
+    if uv is None:
+        return "just"
+    if shutil.which("uv") == uv:
+        return "uv run just"
+    return f"{os.path.relpath(uv)} run just"
+
+
+def main() -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: everything that was started has to be stopped
+        signal.signal(number, signal.default_int_handler)
+    sys.stdout.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
+    began = time.perf_counter()
+    print("Starting a broker and four services on free ports, their data in a temporary folder ...")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="saga-demo-") as folder,
+            OwnSystem(Path(folder), ORDER_WAIT_S="10", ORDER_DEADLINE_S="30") as system,
+        ):
+            print(f"Ready after {time.perf_counter() - began:.1f} s. Each order below is followed by its facts.\n")
+            demo = Demo(system)
+            asyncio.run(demo.run())
+    except (StartFailed, Unreachable) as error:
+        sys.stderr.write(f"The demo could not be run: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped before its end.\n")
+        return 130
+    if demo.wrong:
+        sys.stderr.write("\n".join([coloured("31", "Not all was as it must be:"), *(f"  {w}" for w in demo.wrong), ""]))
+        return 1
+    took_s = time.perf_counter() - began
+    print(
+        f"\nEvery answer, fact, cause and balance is exactly as it must be ({took_s:.1f} s in all).\n"
+        f"Next: `{just()} up` runs the system for you; in another terminal `{just()} place --help` tells how to order."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

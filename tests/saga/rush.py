@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import httpx
@@ -62,9 +63,10 @@ class Rush:
         await self.shop.register("none", PRICE, 0)
         await asyncio.gather(*(self.shop.charge(f"customer{n}", BALANCE) for n in range(10)))
 
-    async def place(self) -> None:
-        """Place all of them and learn their ids; 202 counts as an answer."""
-        self.placed = list(await asyncio.gather(*(self._place(n) for n in range(self.count))))
+    async def place(self, numbers: Iterable[int] | None = None) -> None:
+        """Place these of them, or all, and learn their ids; 202 counts as an answer."""
+        chosen = range(self.count) if numbers is None else numbers
+        self.placed += await asyncio.gather(*(self._place(number) for number in chosen))
 
     async def _place(self, number: int) -> Placed:
         kind = KINDS[number % len(KINDS)]

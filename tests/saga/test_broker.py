@@ -1,6 +1,7 @@
 """The broker is killed, loses its store or is away: every accepted order still ends, and the stream equals the logs."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 from infra import local
@@ -96,3 +97,30 @@ async def test_a_full_stream_closes_the_door_and_loses_nothing(tmp_path: Path) -
         await shop.until_quiet()
         assert await shop.available("mug") == 1_000_000 - len(placed)
         assert (await shop.place([("mug", 1)])).status_code == 200
+
+
+async def test_its_tail_lost_while_consumers_remember_it(tmp_path: Path) -> None:
+    """What was lost is written again at other places; a consumer that believes it has heard those must not skip them."""
+    async with open_shop(tmp_path, ORDER_WAIT_S="0.2", ORDER_DEADLINE_S="600") as shop:
+        messages = tmp_path / "nats" / "jetstream" / "$G" / "streams" / "EVENTS" / "msgs"
+        rush = Rush(shop, 240)
+        await rush.prepare()
+        await rush.place(range(60))
+        await shop.until_quiet()
+        await shop.stop("nats")
+        shutil.copytree(messages, tmp_path / "older")
+        await shop.start_nats()
+        await shop.ready()
+        await rush.place(range(60, 180))
+        await shop.until_quiet()
+        await shop.stop("product")
+        await rush.place(range(180, 240))
+        await shop.kill("nats")
+        shutil.rmtree(messages)
+        shutil.copytree(tmp_path / "older", messages)
+
+        await shop.start_nats()
+        await shop.ready("order", "point", "coupon")
+        await shop.start("product")
+
+        await rush.assert_settled()

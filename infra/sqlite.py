@@ -71,6 +71,9 @@ class SQLiteStore:
         async with AsyncExitStack() as stack:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                sqlite3.connect(
+                    path
+                ).close()  # where this fails, aiosqlite would leave a thread behind that outlives the loop
                 writer = await stack.enter_async_context(connect(path))
                 reader = await stack.enter_async_context(connect(path))
                 await writer.executescript(SCHEMA)
@@ -164,6 +167,13 @@ class SQLiteStore:
                 "DELETE FROM snapshots WHERE originator_id = ? AND originator_version < ?",
                 [(snapshot.originator_id, snapshot.originator_version) for snapshot in snapshots],
             )
+
+    async def check(self) -> None:
+        # On a connection of its own: what the writer does meanwhile must not end up in a transaction that is undone.
+        with _translated():
+            async with connect(self._path) as own:
+                await own.execute("BEGIN IMMEDIATE")
+                await own.rollback()
 
 
 @asynccontextmanager

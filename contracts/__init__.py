@@ -12,6 +12,7 @@ from contracts.coupon import (
     coupon_stream,
 )
 from contracts.fact import (
+    MOST,
     WITHDRAWALS,
     CouponRefusal,
     Fact,
@@ -37,6 +38,7 @@ from contracts.product import (
 )
 
 __all__ = [
+    "MOST",
     "WITHDRAWALS",
     "CouponIssued",
     "CouponRefusal",

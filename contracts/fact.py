@@ -16,6 +16,9 @@ Refusal = ProductRefusal | PointRefusal | CouponRefusal
 Withdrawal = Literal["deadline-exceeded", "customer-canceled"]
 Reason = Refusal | Withdrawal
 
+MOST = 2**53 - 1
+"""No amount, sum or stock goes beyond this: JSON numbers are exact up to here, whoever reads them."""
+
 WITHDRAWALS: frozenset[str] = frozenset({"deadline-exceeded", "customer-canceled"})
 """Reasons that no step gave: the steps learn of them from `order.canceled` alone."""
 

@@ -41,3 +41,4 @@ def configure(service: str, level: str, fmt: Literal["auto", "text", "json"]) ->
     # Their own account of a lost connection adds nothing to ours.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

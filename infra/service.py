@@ -164,9 +164,9 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     async def readiness() -> list[str]:
         why = [runtime.broker.trouble] if runtime.broker.trouble else []
         try:
-            await runtime.store.max_notification_id()
-        except StoreError as error:
-            why.append(f"the store does not answer: {error}")
+            await runtime.store.check()
+        except (StoreError, StoreSetupError) as error:
+            why.append(f"the store cannot record: {error}")
         return why
 
     for watcher in service.watchers:

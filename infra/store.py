@@ -60,6 +60,9 @@ class EventStore(Protocol):
     async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
         """Keep these snapshots, and none older of their streams."""
 
+    async def check(self) -> None:
+        """Returns if the store can record right now."""
+
 
 T = TypeVar("T")
 
@@ -109,6 +112,9 @@ class RecorderStore:
 
     async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
         await self._run(lambda: self._snapshots.insert_events([StoredEvent(*snapshot) for snapshot in snapshots]))
+
+    async def check(self) -> None:
+        await self.max_notification_id()
 
     def close(self) -> None:
         """Wait for the thread to finish what it is at."""

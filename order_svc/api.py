@@ -161,9 +161,10 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         responses=problems(400, 401, 404, 503),
     )
     async def show(order_id: PathId, user: UserId = None) -> OrderHistory:
+        user_id = _caller(user)
         (head,) = await writer.read([f"order-{order_id}"])
         state: domain.State = head.state
-        if state.order is None or state.order.user_id != _caller(user):
+        if state.order is None or state.order.user_id != user_id:
             raise _unknown()
         return await _history(order_id, state)
 

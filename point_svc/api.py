@@ -49,6 +49,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             raise Problem(
                 422, "idempotency-key-reused", "this Idempotency-Key was used for a different amount"
             ) from None
+        except domain.ChargedTooMuch:
+            raise Problem(422, "account-full", "all charges of an account together may be at most 2^53 - 1") from None
         return Response(AccountView(user_id, answer.states[0].balance), status_code=201, headers=headers(answer))
 
     @get("/points/{user_id:str}", tags=["points"], summary="A customer's balance", responses=problems(400, 503))

@@ -6,6 +6,7 @@ from typing import Literal, assert_never
 from msgspec import Struct, field
 
 from contracts import (
+    MOST,
     WITHDRAWALS,
     CouponUseFailed,
     OrderCanceled,
@@ -70,6 +71,10 @@ class ChargedDifferently(Exception):
     """This idempotency key was used to charge another amount."""
 
 
+class ChargedTooMuch(Exception):
+    """All charges of this account together would be more than an amount can be."""
+
+
 # State ----------------------------------------------------------------------------------------------------------------
 
 
@@ -92,6 +97,8 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
                 if state.charges[key] != amount:
                     raise ChargedDifferently(key)
                 return ()  # charged already
+            if sum(state.charges.values()) + amount > MOST:
+                raise ChargedTooMuch(user_id)
             return (
                 PointCharged(at=command.at, cause=command.cause, user_id=user_id, amount=amount, idempotency_key=key),
             )

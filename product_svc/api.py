@@ -85,6 +85,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             raise Problem(
                 422, "idempotency-key-reused", "this Idempotency-Key was used for a different quantity"
             ) from None
+        except product.AddedTooMuch:
+            raise Problem(422, "stock-full", "all stock of a product together may be at most 2^53 - 1") from None
         return Response(_view(product_id, answer.states[0]), status_code=201, headers=headers(answer))
 
     @get(

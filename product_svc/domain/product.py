@@ -5,7 +5,7 @@ from typing import assert_never
 
 from msgspec import Struct, field
 
-from contracts import ProductRegistered, ProductStockAdded, ProductStockHeld, ProductStockReturned
+from contracts import MOST, ProductRegistered, ProductStockAdded, ProductStockHeld, ProductStockReturned
 
 # Events ---------------------------------------------------------------------------------------------------------------
 
@@ -58,6 +58,10 @@ class AddedDifferently(Exception):
     """This idempotency key was used to add another quantity."""
 
 
+class AddedTooMuch(Exception):
+    """All stock of this product together would be more than a stock can be."""
+
+
 # State ----------------------------------------------------------------------------------------------------------------
 
 
@@ -97,6 +101,8 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
                 if state.added[key] != quantity:
                     raise AddedDifferently(key)
                 return ()  # added already
+            if state.first_stock + sum(state.added.values()) + quantity > MOST:
+                raise AddedTooMuch(product_id)
             return (
                 ProductStockAdded(
                     at=command.at,

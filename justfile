@@ -1,0 +1,79 @@
+# `just` alone lists the recipes. Inside `uv run` everything they need is there: `uv run just demo`.
+# Settings come from the environment (see the README). A recipe that starts a process becomes it (`exec`), so signals reach it.
+
+set no-exit-message := true
+
+_list:
+    @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
+
+# The main job, watched: a system of its own, one order that succeeds, one for each refusal
+[group('try')]
+demo:
+    @exec python -m ops.demo
+
+# Place one order on the running system: just place --user u1 --points 500 --coupon c1 p1:2 p2:1
+[group('try')]
+[positional-arguments]
+place *ARGUMENTS:
+    @exec python -m ops.place "$@"
+
+# The broker (unless NATS_URL is set) and all services in one terminal, until Ctrl-C
+[group('run')]
+up:
+    @exec python -m infra.up
+
+# The bundled broker alone
+[group('run')]
+nats:
+    @exec python -m infra.bundled_nats
+
+# One service alone: a package <NAME>_svc
+[group('run')]
+service NAME:
+    @exec python -m "{{ NAME }}_svc"
+
+# Orders: accepts them, waits for their end, cancels them
+[group('run')]
+order: (service "order")
+
+# Products: their prices, their stock, what orders hold of it
+[group('run')]
+product: (service "product")
+
+# Points: customers' accounts, what orders use of them
+[group('run')]
+point: (service "point")
+
+# Coupons: whose they are, which order uses them
+[group('run')]
+coupon: (service "coupon")
+
+# All tests, or what pytest is told: just test tests/domain -k coupon
+[group('check')]
+[positional-arguments]
+test *ARGUMENTS:
+    @exec pytest "$@"
+
+# Lint, format, types, and who may import whom
+[group('check')]
+check:
+    ruff check
+    ruff format --check
+    mypy
+
+# Put the code into its one format
+[group('check')]
+fmt:
+    ruff check --fix
+    ruff format
+
+# Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
+[group('tidy')]
+lock:
+    "${UV:-uv}" pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+# Remove the local data (.data) and all caches
+[group('tidy')]
+clean:
+    rm -rf .data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+    find . -name .venv -prune -o -name .tools -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

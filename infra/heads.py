@@ -32,14 +32,15 @@ class Heads:
 
     async def get(self, streams: Collection[str]) -> dict[str, Head]:
         """The head of each of these streams; one without history has version 0. Raises StoreError."""
-        missing = [stream for stream in streams if stream not in self._heads]
+        # Taken now: while the store is asked, whoever else reads or records may drop any of them.
+        found = {stream: self._heads[stream] for stream in streams if stream in self._heads}
+        missing = [stream for stream in streams if stream not in found]
         if missing:
             histories = await self._store.select_streams(missing, self._topics.values())
             for stream in missing:
                 # The writer may have put a newer one there while this one was on its way.
-                self._heads.setdefault(stream, self._fold(stream, histories.get(stream)))
-        found = {stream: self._heads[stream] for stream in streams}
-        self._trim()
+                found[stream] = self._heads.setdefault(stream, self._fold(stream, histories.get(stream)))
+            self._trim()
         return found
 
     def _fold(self, stream: str, history: History | None) -> Head:

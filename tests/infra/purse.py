@@ -1,0 +1,140 @@
+"""The smallest service there is, to try the runtime with: purses, charged once per key, one or several together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
+from msgspec import Struct, field
+
+from contracts import CouponIssued, Fact, PointCharged
+from infra.decider import Aggregate, Record
+from infra.store import EventStore, History, Notification, RecorderStore
+from infra.writer import Ear, Heard
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Charge(Struct, frozen=True):
+    """Put `amount` into each of these users' purses. 0 is refused; a negative amount is a bug that evolve meets."""
+
+    users: tuple[str, ...]
+    amount: int = 1
+    key: str = "first"
+    at: datetime = NOON
+    cause: str | None = None
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(f"account-{user}" for user in self.users)
+
+
+class NothingToCharge(Exception):
+    """A charge of 0 should not have been asked for."""
+
+
+class Purse(Struct):
+    balance: int = 0
+    keys: set[str] = field(default_factory=set)
+
+
+def decide(command: Charge, *purses: Purse) -> list[Fact]:
+    if command.amount == 0:
+        raise NothingToCharge
+    return [
+        PointCharged(
+            at=command.at, cause=command.cause, user_id=user, amount=command.amount, idempotency_key=command.key
+        )
+        for user, purse in zip(command.users, purses, strict=True)
+        if command.key not in purse.keys
+    ]
+
+
+def evolve(state: Purse, fact: PointCharged) -> None:
+    if fact.amount < 0:
+        raise ValueError("a purse holds no debts")
+    state.balance += fact.amount
+    state.keys.add(fact.idempotency_key)
+
+
+AGGREGATES = {"account": Aggregate(Purse, decide, evolve)}
+
+
+def react(fact: CouponIssued, now: datetime, fact_id: str) -> Charge:
+    """Whoever is given a coupon is given its discount in points, too."""
+    return Charge((fact.user_id,), fact.discount, fact.coupon_id, now, fact_id)
+
+
+REACTIONS = {CouponIssued: react}
+
+
+def issued(user: str, discount: int = 1, coupon: str = "c1") -> CouponIssued:
+    return CouponIssued(at=NOON, coupon_id=coupon, user_id=user, discount=discount, expires_at=NOON)
+
+
+class Ears:
+    """An ear that remembers what became of what it heard."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.done_with: list[Heard] = []
+        self.errors: list[Exception] = []
+        self.news = asyncio.Event()
+
+    def done(self, heard: Heard) -> None:
+        self.done_with.append(heard)
+        self.news.set()
+
+    def failed(self, error: Exception) -> None:
+        self.closed = True
+        self.errors.append(error)
+        self.news.set()
+
+
+_: type[Ear] = Ears
+
+Insert = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class WatchedStore:
+    """The library's in-memory recorders behind the port; counts what it is asked, and lets a test step in."""
+
+    def __init__(self, store: EventStore | None = None) -> None:
+        self.inner: EventStore = store or RecorderStore(POPOApplicationRecorder(), POPOAggregateRecorder())
+        self.appends: list[list[str]] = []
+        """The streams of the records of each append."""
+        self.asked_for: list[list[str]] = []
+        """The streams of each select."""
+        self.insert: Insert = self.inner.insert_events
+        """Does an append; a test may put its own in its place."""
+        self.before_select: Callable[[], Awaitable[None]] | None = None
+        self.insert_snapshots = self.inner.insert_snapshots
+
+    async def insert_events(self, records: Sequence[Record]) -> None:
+        self.appends.append([record.originator_id for record in records])
+        await self.insert(records)
+
+    async def select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, History]:
+        self.asked_for.append(sorted(streams))
+        found = await self.inner.select_streams(streams, snapshot_topics)
+        if self.before_select is not None:
+            await self.before_select()
+        return found
+
+    async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
+        return await self.inner.select_notifications(after, limit, topics)
+
+    async def max_notification_id(self) -> int:
+        return await self.inner.max_notification_id()
+
+    async def check(self) -> None:
+        await self.inner.max_notification_id()
+
+    def close(self) -> None:
+        if isinstance(self.inner, RecorderStore):
+            self.inner.close()
+
+
+def balances(states: Sequence[Any]) -> list[int]:
+    return [state.balance for state in states]

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from contracts import CouponIssued, Fact, PointCharged
 from infra.decider import Aggregate, Record
 from infra.store import EventStore, History, Notification, RecorderStore
-from infra.writer import Ear, Heard
+from infra.writer import Ear, Heard, Reactions
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -66,7 +66,7 @@ def react(fact: CouponIssued, now: datetime, fact_id: str) -> Charge:
     return Charge((fact.user_id,), fact.discount, fact.coupon_id, now, fact_id)
 
 
-REACTIONS = {CouponIssued: react}
+REACTIONS: Reactions = {CouponIssued: react}
 
 
 def issued(user: str, discount: int = 1, coupon: str = "c1") -> CouponIssued:
@@ -109,7 +109,8 @@ class WatchedStore:
         self.insert: Insert = self.inner.insert_events
         """Does an append; a test may put its own in its place."""
         self.before_select: Callable[[], Awaitable[None]] | None = None
-        self.insert_snapshots = self.inner.insert_snapshots
+        self.keep: Insert = self.inner.insert_snapshots
+        """Keeps snapshots; as `insert`."""
 
     async def insert_events(self, records: Sequence[Record]) -> None:
         self.appends.append([record.originator_id for record in records])
@@ -121,6 +122,9 @@ class WatchedStore:
         if self.before_select is not None:
             await self.before_select()
         return found
+
+    async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
+        await self.keep(snapshots)
 
     async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
         return await self.inner.select_notifications(after, limit, topics)

@@ -1,7 +1,6 @@
 """Heads are folded from the store when first needed, kept while in use, and never the only copy of anything."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -13,13 +12,6 @@ from infra.decider import Aggregate, Batch, Head, Record
 from infra.heads import Heads, snapshot_topic
 from infra.store import StoreError
 from tests.infra.purse import AGGREGATES, Charge, Purse, WatchedStore, decide, evolve
-
-
-@pytest.fixture
-def store() -> Iterator[WatchedStore]:
-    store = WatchedStore()
-    yield store
-    store.close()
 
 
 async def charge(store: WatchedStore, heads: Heads, *users: str, key: str = "first") -> list[Record]:

@@ -1,0 +1,71 @@
+"""A writer of purses at work."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from contracts import Fact
+from contracts.wire import encode
+from infra.decider import Record
+from infra.writer import Answer, Heard, Writer
+from tests.infra.purse import AGGREGATES, NOON, REACTIONS, Charge, Ears, WatchedStore
+
+
+@dataclass
+class Desk:
+    store: WatchedStore
+    told: list[Fact] = field(default_factory=list)
+    """The facts of each commit, as those who follow the log were told."""
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(AGGREGATES, REACTIONS, self.store, lambda: NOON, self.told.extend)
+
+    async def charge(self, *users: str, amount: int = 1, key: str = "first") -> Answer:
+        return await self.writer.ask(Charge(users, amount, key))
+
+    def asking(self, *users: str, amount: int = 1, key: str = "first") -> asyncio.Task[Answer]:
+        return asyncio.create_task(self.charge(*users, amount=amount, key=key))
+
+    def hear(self, fact: Fact, ear: Ears, number: int = 1) -> Heard:
+        """Hand a delivery over; its fact id and receipt carry the number."""
+        return self.hear_body(encode(fact), ear, number)
+
+    def hear_body(self, body: bytes, ear: Ears, number: int = 1) -> Heard:
+        heard = Heard(f"coupon-c{number}@1", body, f"receipt.{number}")
+        self.writer.tell(heard, ear)
+        return heard
+
+    async def balance(self, user: str) -> int:
+        (head,) = await self.writer.read([f"account-{user}"])
+        return int(head.state.balance)
+
+    async def log(self) -> list[tuple[str, int]]:
+        found = await self.store.select_notifications(0, 100_000)
+        return [(stored.originator_id, stored.originator_version) for stored in found]
+
+
+@contextlib.asynccontextmanager
+async def working(store: WatchedStore) -> AsyncIterator[Desk]:
+    desk = Desk(store)
+    run = asyncio.create_task(desk.writer.run())
+    try:
+        yield desk
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+
+class Gate:
+    """Appends that wait at a gate, so that a test can look around while a commit is under way."""
+
+    def __init__(self, store: WatchedStore) -> None:
+        self._store = store
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+        store.insert = self._insert
+
+    async def _insert(self, records: Sequence[Record]) -> None:
+        self.reached.set()
+        await self.opened.wait()
+        await self._store.inner.insert_events(records)

@@ -1,0 +1,193 @@
+"""Example data that all tests of the domain share: one customer's order of two mugs, and what is said about it.
+
+Two mugs at 10,000 won, 500 points, a coupon worth 300: 19,200 won are due.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, get_args
+
+from contracts import (
+    CouponIssued,
+    CouponRefusal,
+    CouponRestored,
+    CouponUsed,
+    CouponUseFailed,
+    CouponUseVoided,
+    Line,
+    Order,
+    OrderCanceled,
+    OrderConfirmed,
+    OrderCreatedPending,
+    PointCharged,
+    PointRefunded,
+    PointRefusal,
+    PointUsed,
+    PointUseFailed,
+    PointUseVoided,
+    ProductRefusal,
+    ProductRegistered,
+    ProductReleased,
+    ProductReserved,
+    ProductReserveFailed,
+    ProductReserveVoided,
+    ProductStockAdded,
+    ProductStockHeld,
+    ProductStockReturned,
+    Reason,
+)
+
+# Times ----------------------------------------------------------------------------------------------------------------
+
+PLACED_AT: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+BEFORE: Final = PLACED_AT + timedelta(seconds=1)
+"""When a fact that is heard was said."""
+NOW: Final = PLACED_AT + timedelta(seconds=2)
+"""When it is heard: the instant of every command here that does not say otherwise."""
+DEADLINE: Final = PLACED_AT + timedelta(seconds=30)
+EXPIRES_AT: Final = PLACED_AT + timedelta(days=30)
+INSTANT: Final = timedelta(microseconds=1)
+"""The shortest time a fact can tell apart."""
+
+CAUSE: Final = "some-stream@7"
+"""The id of whatever fact is heard."""
+
+# Who and what ---------------------------------------------------------------------------------------------------------
+
+CUSTOMER: Final = "customer"
+STRANGER: Final = "stranger"
+MUG: Final = "mug"
+TEA: Final = "tea"
+PRICES: Final = {MUG: 10_000, TEA: 3_000}
+COUPON: Final = "spring"
+DISCOUNT: Final = 300
+
+ORDER_ID: Final = "order1"
+OTHER_ID: Final = "order2"
+ORDER: Final = Order(CUSTOMER, (Line(MUG, 2),), points=500, coupon_id=COUPON, placed_at=PLACED_AT)
+PLAIN: Final = Order(CUSTOMER, (Line(MUG, 2),), points=0, coupon_id=None, placed_at=PLACED_AT)
+"""No points, no coupon."""
+MUGS_AND_TEA: Final = Order(CUSTOMER, (Line(MUG, 2), Line(TEA, 3)), points=0, coupon_id=None, placed_at=PLACED_AT)
+
+REASONS: Final[list[Reason]] = [reason for kind in get_args(Reason) for reason in get_args(kind)]
+"""Every reason an order can be canceled for."""
+
+# What order_svc says --------------------------------------------------------------------------------------------------
+
+
+def order_created(order: Order = ORDER, order_id: str = ORDER_ID) -> OrderCreatedPending:
+    return OrderCreatedPending(at=NOW, order_id=order_id, order=order, deadline=DEADLINE)
+
+
+def order_confirmed(order: Order = ORDER, discount: int = DISCOUNT, order_id: str = ORDER_ID) -> OrderConfirmed:
+    said = _priced(order, order_id)
+    due = said["total"] - order.points - discount
+    return OrderConfirmed(**said, points=order.points, discount=discount, amount_due=due)
+
+
+def order_canceled(
+    reason: Reason, order: Order = ORDER, order_id: str = ORDER_ID, at: datetime = NOW, cause: str | None = CAUSE
+) -> OrderCanceled:
+    return OrderCanceled(at=at, cause=cause, order_id=order_id, order=order, reason=reason)
+
+
+# What product_svc says ------------------------------------------------------------------------------------------------
+
+
+def product_registered(product_id: str = MUG) -> ProductRegistered:
+    return ProductRegistered(at=NOW, product_id=product_id, name=product_id.title(), price=PRICES[product_id])
+
+
+def stock_added(quantity: int, product_id: str = MUG, key: str | None = None) -> ProductStockAdded:
+    return ProductStockAdded(at=NOW, product_id=product_id, quantity=quantity, idempotency_key=key)
+
+
+def in_stock(quantity: int, product_id: str = MUG) -> tuple[ProductRegistered, ProductStockAdded]:
+    return product_registered(product_id), stock_added(quantity, product_id)
+
+
+def stock_held(quantity: int = 2, product_id: str = MUG, order_id: str = ORDER_ID) -> ProductStockHeld:
+    return ProductStockHeld(at=NOW, cause=CAUSE, product_id=product_id, order_id=order_id, quantity=quantity)
+
+
+def stock_returned(quantity: int = 2, product_id: str = MUG, order_id: str = ORDER_ID) -> ProductStockReturned:
+    return ProductStockReturned(at=NOW, cause=CAUSE, product_id=product_id, order_id=order_id, quantity=quantity)
+
+
+def product_reserved(order: Order = ORDER, order_id: str = ORDER_ID) -> ProductReserved:
+    return ProductReserved(**_priced(order, order_id))
+
+
+def reserve_failed(
+    reason: ProductRefusal, product_id: str = MUG, order: Order = ORDER, order_id: str = ORDER_ID
+) -> ProductReserveFailed:
+    return ProductReserveFailed(**_about(order, order_id), product_id=product_id, reason=reason)
+
+
+def product_released(order: Order = ORDER, order_id: str = ORDER_ID) -> ProductReleased:
+    return ProductReleased(**_about(order, order_id))
+
+
+def reserve_voided(order: Order = ORDER, order_id: str = ORDER_ID) -> ProductReserveVoided:
+    return ProductReserveVoided(**_about(order, order_id))
+
+
+# What point_svc says --------------------------------------------------------------------------------------------------
+
+
+def charged(amount: int, key: str = "first") -> PointCharged:
+    return PointCharged(at=NOW, user_id=CUSTOMER, amount=amount, idempotency_key=key)
+
+
+def points_used(order: Order = ORDER, order_id: str = ORDER_ID) -> PointUsed:
+    return PointUsed(**_priced(order, order_id), points=order.points)
+
+
+def use_of_points_failed(reason: PointRefusal, order: Order = ORDER, order_id: str = ORDER_ID) -> PointUseFailed:
+    return PointUseFailed(**_priced(order, order_id), reason=reason)
+
+
+def points_refunded(order: Order = ORDER, order_id: str = ORDER_ID) -> PointRefunded:
+    return PointRefunded(**_about(order, order_id), points=order.points)
+
+
+def use_of_points_voided(order: Order = ORDER, order_id: str = ORDER_ID) -> PointUseVoided:
+    return PointUseVoided(**_about(order, order_id))
+
+
+# What coupon_svc says -------------------------------------------------------------------------------------------------
+
+
+def coupon_issued(
+    discount: int = DISCOUNT, user_id: str = CUSTOMER, expires_at: datetime = EXPIRES_AT, coupon_id: str = COUPON
+) -> CouponIssued:
+    return CouponIssued(at=NOW, coupon_id=coupon_id, user_id=user_id, discount=discount, expires_at=expires_at)
+
+
+def coupon_used(order: Order = ORDER, discount: int = DISCOUNT, order_id: str = ORDER_ID) -> CouponUsed:
+    return CouponUsed(**_priced(order, order_id), coupon_id=order.coupon_id, discount=discount)
+
+
+def use_of_coupon_failed(reason: CouponRefusal, order: Order = ORDER, order_id: str = ORDER_ID) -> CouponUseFailed:
+    assert order.coupon_id is not None
+    return CouponUseFailed(**_priced(order, order_id), coupon_id=order.coupon_id, reason=reason)
+
+
+def coupon_restored(order: Order = ORDER, order_id: str = ORDER_ID) -> CouponRestored:
+    return CouponRestored(**_about(order, order_id), coupon_id=order.coupon_id)
+
+
+def use_of_coupon_voided(order: Order = ORDER, order_id: str = ORDER_ID) -> CouponUseVoided:
+    return CouponUseVoided(**_about(order, order_id), coupon_id=order.coupon_id)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _about(order: Order, order_id: str) -> dict[str, Any]:
+    return {"at": NOW, "cause": CAUSE, "order_id": order_id, "order": order}
+
+
+def _priced(order: Order, order_id: str) -> dict[str, Any]:
+    unit_prices = tuple(PRICES[line.product_id] for line in order.lines)
+    total = sum(price * line.quantity for price, line in zip(unit_prices, order.lines, strict=True))
+    return {**_about(order, order_id), "unit_prices": unit_prices, "total": total}

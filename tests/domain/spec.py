@@ -1,0 +1,98 @@
+"""`given(*facts).when(*commands).then(*facts)`: what a service decides, through the fold and the batch it runs with."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+import coupon_svc.domain
+import order_svc.domain
+import point_svc.domain
+from contracts import Fact
+from infra.decider import Aggregate, Aggregates, Batch, Command, Head, State, category
+from infra.writer import Reactions
+from product_svc.domain import product, reservation
+from tests.domain.examples import BEFORE, CAUSE, NOW
+
+COUPON = Aggregate(coupon_svc.domain.State, coupon_svc.domain.decide, coupon_svc.domain.evolve)
+
+ORDER_SVC: Aggregates = {"order": Aggregate(order_svc.domain.State, order_svc.domain.decide, order_svc.domain.evolve)}
+PRODUCT_SVC: Aggregates = {
+    "product": Aggregate(product.State, product.decide, product.evolve),
+    "reservation": Aggregate(reservation.State, reservation.decide, reservation.evolve),
+}
+POINT_SVC: Aggregates = {"account": Aggregate(point_svc.domain.State, point_svc.domain.decide, point_svc.domain.evolve)}
+COUPON_SVC: Aggregates = {"coupon": COUPON, "nocoupon": COUPON}
+AGGREGATES: Aggregates = {**ORDER_SVC, **PRODUCT_SVC, **POINT_SVC, **COUPON_SVC}
+
+
+def fold(*facts: Fact) -> dict[str, Head]:
+    """The heads of all streams that these facts are on."""
+    heads: dict[str, Head] = {}
+    for fact in facts:
+        aggregate = AGGREGATES[category(fact.stream)]
+        head = heads.setdefault(fact.stream, Head(0, aggregate.state()))
+        aggregate.evolve(head.state, fact)
+        head.version += 1
+    return heads
+
+
+def state_after(*facts: Fact) -> State:
+    """The state of the first fact's stream."""
+    return fold(*facts)[facts[0].stream].state
+
+
+def heard_by(reactions: Reactions) -> Callable[[Fact], Command]:
+    """How a service hears a fact; its own `at` and `cause` differ from what the answer has to carry: NOW and CAUSE."""
+
+    def hears(fact: Fact) -> Command:
+        earlier = msgspec.structs.replace(fact, at=BEFORE, cause="something-earlier@1")
+        return reactions[type(fact)](earlier, NOW, CAUSE)
+
+    return hears
+
+
+class When(NamedTuple):
+    """Commands decided one after another in one batch, over what the facts left."""
+
+    facts: tuple[Fact, ...]
+    commands: tuple[Command, ...]
+
+    def then(self, *expected: Fact) -> None:
+        assert tuple(self._decide()) == expected
+
+    def then_nothing(self) -> None:
+        self.then()
+
+    def then_raises(self, error: type[Exception]) -> None:
+        with pytest.raises(error):
+            self._decide()
+
+    def _decide(self) -> list[Fact]:
+        heads = fold(*self.facts)
+        for stream in {stream for command in self.commands for stream in command.streams}:
+            heads.setdefault(stream, Head(0, AGGREGATES[category(stream)].state()))
+        before = _written(heads)
+        batch = Batch(AGGREGATES, heads)
+        try:
+            for command in self.commands:
+                batch.decide(command)
+        finally:
+            assert _written(heads) == before, "what is seen may change after the commit only"
+        return batch.facts
+
+
+class Given(NamedTuple):
+    facts: tuple[Fact, ...]
+
+    def when(self, *commands: Command) -> When:
+        return When(self.facts, commands)
+
+
+def given(*facts: Fact) -> Given:
+    return Given(facts)
+
+
+def _written(heads: dict[str, Head]) -> dict[str, tuple[int, bytes]]:
+    return {stream: (head.version, msgspec.json.encode(head.state)) for stream, head in heads.items()}

@@ -1,0 +1,152 @@
+"""Whatever is ordered, however the facts travel: once all is quiet nothing is lost, nothing is spent twice."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from contracts import WITHDRAWALS, Line, OrderCanceled
+from contracts.wire import FACTS
+from tests.domain.examples import PLACED_AT, REASONS
+from tests.domain.invariants import check, stories
+from tests.domain.world import SECOND, Wish, World
+
+CUSTOMERS: Final = ["one", "two"]
+PRICES: Final = {"bread": 5, "cheese": 8, "wine": 13}
+UNKNOWN: Final = "unicorn"
+COUPONS: Final = {
+    "small": ("one", 3, timedelta(days=1)),
+    "large": ("one", 1_000, timedelta(days=1)),  # more than any order costs
+    "brief": ("one", 3, 12 * SECOND),  # expires while orders are still being placed
+    "past": ("one", 3, timedelta(days=-1)),
+    "other": ("two", 3, timedelta(days=1)),
+}
+"""Whose it is, what it is worth, and how long it can be used."""
+
+
+class Plan(NamedTuple):
+    """One run: what the shop has, what its customers want, and what happens until they leave."""
+
+    stock: dict[str, int]
+    balances: dict[str, int]
+    wishes: list[Wish]
+    steps: list[tuple[str, int]]
+    newest_first: bool
+
+
+WISHES = st.builds(
+    Wish,
+    user_id=st.sampled_from(CUSTOMERS),
+    lines=st.lists(
+        st.builds(Line, st.sampled_from([*PRICES, *PRICES, *PRICES, UNKNOWN]), st.integers(1, 3)),
+        min_size=1,
+        max_size=2,
+        unique_by=lambda line: line.product_id,
+    ).map(tuple),
+    points=st.just(0) | st.integers(1, 10) | st.integers(1, 40),
+    coupon_id=st.none() | st.sampled_from([*COUPONS, "never-issued"]),
+    patience=st.integers(5, 90).map(lambda seconds: seconds * SECOND),
+)
+RIVALS = st.builds(
+    Wish,
+    user_id=st.just("one"),
+    lines=st.builds(Line, st.sampled_from([*PRICES]), st.just(1)).map(lambda line: (line,)),
+    points=st.integers(0, 3),
+    coupon_id=st.sampled_from(["small", "small", "small", "brief", "never-issued"]),
+    patience=st.just(90 * SECOND),
+)
+"""Orders that little stands in the way of but each other: they want the same coupon."""
+STEPS: Final = [
+    *["place"] * 4,
+    *["deliver"] * 8,
+    *["deliver_together"] * 2,
+    *["deliver_again"] * 2,
+    "crash",
+    "cancel",
+    "wait",
+    "add_stock",
+    "charge",
+]
+PLANS = st.builds(
+    Plan,
+    stock=st.fixed_dictionaries({product: st.integers(1, 12) for product in PRICES}),
+    balances=st.fixed_dictionaries({customer: st.integers(0, 40) for customer in CUSTOMERS}),
+    wishes=st.lists(WISHES | RIVALS, min_size=2, max_size=8),
+    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 999)), min_size=30, max_size=90),
+    newest_first=st.booleans(),
+)
+
+
+def run(plan: Plan) -> World:
+    """Everything that happens in a plan, and then all that follows from it."""
+    world = World(plan.wishes)
+    for product, price in PRICES.items():
+        world.register(product, price, plan.stock[product])
+    for customer, balance in plan.balances.items():
+        if balance:
+            world.charge(customer, balance, "at first")
+    for coupon, (customer, discount, valid) in COUPONS.items():
+        world.issue(coupon, customer, discount, PLACED_AT + valid)
+    for step, pick in plan.steps:
+        match step:
+            case "add_stock":
+                world.add_stock(sorted(PRICES)[pick % 3], 1, "one more")
+            case "charge":
+                world.charge(CUSTOMERS[pick % 2], 5, "once more")
+            case _:
+                getattr(world, step)(pick)
+    world.place_the_rest()
+    world.become_quiet(plan.newest_first)
+    return world
+
+
+ENOUGH: Final = 10
+"""Runs that have to come by each fact, reason and branch: a property nobody tried to break is no property."""
+
+BRANCHES: Final = ["confirmed, then canceled", "withdrawn, though a step refused", "fenced at all three steps"]
+
+
+def count(seen: Counter[str], world: World) -> None:
+    """In how many runs something occurred."""
+    kinds = set()
+    for facts in stories(world).values():
+        names = {said.name for said in facts}
+        kinds |= names
+        withdrawn = {said.fact.reason for said in facts if isinstance(said.fact, OrderCanceled)} & WITHDRAWALS
+        if names >= {"order.confirmed", "order.canceled"}:
+            kinds.add("confirmed, then canceled")
+        if withdrawn and names & {"product.reserve.failed", "point.use.failed", "coupon.use.failed"}:
+            kinds.add("withdrawn, though a step refused")
+        if names >= {"product.reserve.voided", "point.use.voided", "coupon.use.voided"}:
+            kinds.add("fenced at all three steps")
+    kinds |= {said.name for said in world.said}
+    kinds |= {said.fact.reason for said in world.said if isinstance(said.fact, OrderCanceled)}
+    seen.update(kinds)
+
+
+def test_any_orders_delivered_in_any_order_any_number_of_times_keep_the_invariants() -> None:
+    seen: Counter[str] = Counter()
+
+    @settings(
+        max_examples=600,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],  # how long it takes depends on the machine
+    )
+    @given(PLANS)
+    def any_order(plan: Plan) -> None:
+        world = run(plan)
+        for said in world.said:
+            note(f"{said.fact_id}: {said.name} because of {said.fact.cause}")
+        check(world)
+        before = len(world.said)
+        world.deliver_everything_again()
+        assert len(world.said) == before, "a repetition says nothing new"
+        count(seen, world)
+
+    any_order()
+    rare = {kind for kind in [*FACTS, *REASONS, *BRANCHES] if seen[kind] < ENOUGH}
+    assert not rare, f"too few runs came by these to prove anything about them: {rare}"

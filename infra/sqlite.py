@@ -71,9 +71,8 @@ class SQLiteStore:
         async with AsyncExitStack() as stack:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                sqlite3.connect(
-                    path
-                ).close()  # where this fails, aiosqlite would leave a thread behind that outlives the loop
+                # Where this fails, aiosqlite would leave a thread behind that outlives the event loop.
+                sqlite3.connect(path).close()
                 writer = await stack.enter_async_context(connect(path))
                 reader = await stack.enter_async_context(connect(path))
                 await writer.executescript(SCHEMA)

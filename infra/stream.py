@@ -78,7 +78,9 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
     if differing:
         raise StreamMisconfigured(
             f"{EVENTS} exists with other settings than the guarantees need: "
-            + "; ".join(f"{name} is {has}, must be {must}" for name, (has, must) in differing.items())
+            + "; ".join(
+                f"{name} is {has}, must be {getattr(must, 'value', must)}" for name, (has, must) in differing.items()
+            )
         )
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
     if missing:

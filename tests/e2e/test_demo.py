@@ -1,0 +1,121 @@
+"""`python -m ops.demo`: the flow as a newcomer sees it, and its verdict."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from tests.e2e.processes import left_in, run, running_in, started
+
+STORY = """
+1. Everything is there
+order.created.pending
+product.stock.held
+product.stock.held
+product.reserved
+point.used
+coupon.used
+order.confirmed
+=> 200 CONFIRMED
+2. Product refuses
+order.created.pending
+product.reserve.failed
+order.canceled
+=> 409 CANCELED
+3. Point refuses
+order.created.pending
+product.stock.held
+product.reserved
+point.use.failed
+↩ product.released
+↩ product.stock.returned
+order.canceled
+=> 409 CANCELED
+4. Coupon refuses
+order.created.pending
+product.stock.held
+product.reserved
+point.used
+coupon.use.failed
+↩ point.refunded
+↩ product.released
+↩ product.stock.returned
+order.canceled
+=> 409 CANCELED
+"""
+"""What follows a refusal may happen in any order: there it is sorted."""
+
+BALANCES = """
+Balances at first after 1 after 2 after 3 after 4
+mugs in stock 10 8 8 8 8
+lamps in stock 1 0 0 0 0
+points of u1 5,000 4,500 4,500 4,500 4,500
+coupon c1 free order 1 order 1 order 1 order 1
+coupon c2 free free free free free
+"""
+
+BROKEN = """
+import dataclasses
+import sys
+from ops import demo
+first = demo.CASES[0]
+demo.CASES = (dataclasses.replace(first, facts=[*first.facts[:-1], ("order.forgotten", None)], changes={}),)
+sys.exit(demo.main())
+"""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
+def told(output: str) -> list[str]:
+    """The lines of the story without times, services and details; what follows a refusal sorted."""
+    found = re.findall(
+        r"^\d\. [^:]+|↩ [a-z.]+|(?<= {2})(?:order|product|point|coupon)\.[a-z.]+|=> \d+ \w+", output, re.MULTILINE
+    )
+    lines: list[str] = []
+    aftermath: list[str] = []
+    for line in found:
+        if line.startswith("=>"):
+            lines += [*sorted(aftermath, key=lambda name: (name == "order.canceled", name)), line]
+            aftermath = []
+        elif aftermath or (lines and lines[-1].endswith(".failed")):
+            aftermath.append(line)
+        else:
+            lines.append(line)
+    return lines
+
+
+async def test_it_tells_the_flow_and_its_refusals_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    demo = await run("ops.demo", env=environment(tmp_path))
+
+    assert (demo.returncode, demo.stderr) == (0, "")
+    assert told(demo.stdout) == STORY.strip().splitlines()
+    table = demo.stdout[demo.stdout.index("Balances") : demo.stdout.index("Every answer")]
+    assert [" ".join(row.split()) for row in table.strip().splitlines()] == BALANCES.strip().splitlines()
+    assert "Every answer, fact, cause and balance is exactly as it must be" in demo.stdout
+    assert "\033" not in demo.stdout
+    assert left_in(tmp_path) == []
+    assert running_in(tmp_path) == {}
+
+
+async def test_it_fails_when_anything_is_not_as_it_must_be(tmp_path: Path) -> None:
+    (tmp_path / "broken_demo.py").write_text(BROKEN)
+    env = environment(tmp_path) | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    demo = await run("broken_demo", env=env)
+
+    assert demo.returncode == 1
+    assert "Not all was as it must be" in demo.stderr
+    assert "order 1: balances afterwards" in demo.stderr
+    assert "missing: is [('order.forgotten', None)]" in demo.stderr
+    assert "should not be there: is [('order.confirmed', 'coupon.used')]" in demo.stderr
+
+
+async def test_sigterm_ends_it_with_all_it_has_started(tmp_path: Path) -> None:
+    with started("ops.demo", env=environment(tmp_path), folder=tmp_path) as demo:
+        await demo.prints("Ready after")
+        demo.process.terminate()
+        assert await demo.ended() == 130
+        assert "Stopped before its end" in demo.output
+        assert running_in(tmp_path) == {}
+        assert left_in(tmp_path) == [demo.file]

@@ -1,0 +1,83 @@
+"""The justfile: the only way anything is started, tried or checked, and its own manual."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local import ROOT
+
+ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+ARGUMENTS = {
+    "service": ["order"],
+    "place": ["--user", "u 1", "p1:2"],
+    "test": ["tests/domain", "-k", "coupon or point"],
+}
+
+
+def just(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["just", *arguments], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+RECIPES: dict[str, Any] = {
+    name: recipe
+    for name, recipe in json.loads(just("--dump", "--dump-format", "json").stdout)["recipes"].items()
+    if not recipe["private"]
+}
+
+
+def test_just_alone_lists_the_recipes_in_groups() -> None:
+    listed = just()
+    assert listed.returncode == 0
+    groups = [line.strip() for line in listed.stdout.splitlines() if line.strip().startswith("[")]
+    assert groups == ["[try]", "[run]", "[check]", "[tidy]"]
+    assert all(name in listed.stdout for name in RECIPES)
+
+
+def test_every_recipe_there_should_be_is_there() -> None:
+    assert {"up", "nats", "order", "product", "point", "coupon", "demo", "place", "test", "check", "clean"} <= set(
+        RECIPES
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_short_and_says_what_it_is_for(name: str) -> None:
+    recipe = RECIPES[name]
+    assert recipe["doc"]
+    assert [attribute for attribute in recipe["attributes"] if "group" in attribute]
+    assert len(recipe["body"]) <= 4
+    assert len(recipe["body"]) + len(recipe["dependencies"]) >= 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_can_be_run(name: str) -> None:
+    dry = just("--dry-run", name, *ARGUMENTS.get(name, []))
+    assert dry.returncode == 0, dry.stderr
+    assert dry.stderr.strip()
+
+
+@pytest.mark.parametrize("name", ["up", "nats", "service", "demo", "place", "test"])
+def test_a_recipe_that_starts_a_process_becomes_it(name: str) -> None:
+    """Otherwise a signal would end the shell and orphan the process."""
+    assert just("--dry-run", name, *ARGUMENTS.get(name, [])).stderr.startswith("exec ")
+
+
+def test_arguments_reach_the_command_as_they_were_given() -> None:
+    placed = just("place", "--user", "u 1", "p1:two pieces")
+    assert placed.returncode == 2
+    assert "'p1:two pieces'" in placed.stderr
+
+
+def test_the_lock_holds_every_pin_and_nothing_of_the_machine_it_was_made_on() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pins = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    assert [pin for pin in pins if f"\n{pin} " not in f"\n{lock}"] == []
+    assert "://" not in lock
+    assert "index" not in lock

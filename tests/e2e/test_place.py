@@ -1,0 +1,96 @@
+"""`just place`: one order by hand."""
+
+import subprocess
+import sys
+
+import pytest
+
+from infra import local
+from ops.client import Answer
+from ops.place import told
+from tests.e2e.processes import run
+from tests.shop import Shop
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def place(shop: Shop, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return await run("ops.place", *arguments, env=shop.env | env)
+
+
+async def test_a_confirmed_order_exits_0_and_shows_what_is_due(open_all_day: Shop) -> None:
+    shop = open_all_day
+    await shop.register("mug", price=12_000, stock=10)
+    await shop.register("lamp", price=30_000, stock=10)
+    await shop.charge("u1", 5_000)
+    await shop.issue("c1", "u1", discount=3_000)
+
+    placed = await place(shop, "--user", "u1", "--points", "500", "--coupon", "c1", "--key", "k1", "mug:2", "lamp")
+
+    assert (placed.returncode, placed.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in placed.stdout.splitlines()]
+    assert lines[:-1] == [
+        "200 CONFIRMED",
+        "2 x mug 24,000",
+        "1 x lamp 30,000",
+        "points -500",
+        "coupon c1 -3,000",
+        "due, in won 50,500",
+    ]
+    assert lines[-1].startswith(f"its facts: curl -s -H 'X-User-Id: u1' {shop.url('order', '/orders/')}")
+
+    again = await place(shop, "--user", "u1", "--points", "500", "--coupon", "c1", "--key", "k1", "mug:2", "lamp")
+    assert again.returncode == 0
+    assert "the answer to an earlier request with this key" in again.stdout
+    assert await shop.available("mug") == 8
+
+
+async def test_a_canceled_order_exits_1_and_says_why(open_all_day: Shop) -> None:
+    placed = await place(open_all_day, "--user", "u1", "no-such-product:1")
+    assert placed.returncode == 1
+    assert placed.stdout.startswith("409 CANCELED: product-unknown\n  the order names a product that does not exist\n")
+
+
+async def test_a_refused_request_exits_1_and_says_why(open_all_day: Shop) -> None:
+    placed = await place(open_all_day, "--user", "u1", "mug:0")
+    assert placed.returncode == 1
+    assert placed.stdout.startswith("400 REFUSED: invalid-request\n")
+    assert "quantity" in placed.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--user", "u1"), ("p1:2",), ("--user", "u1", "p1:two"), ("--user", "u1", ":1")]
+)
+async def test_wrong_usage_exits_2(open_all_day: Shop, arguments: tuple[str, ...]) -> None:
+    placed = await place(open_all_day, *arguments)
+    assert placed.returncode == 2
+    assert placed.stderr.startswith("usage: just place")
+
+
+async def test_nobody_there_exits_3_and_tells_what_to_look_at(open_all_day: Shop) -> None:
+    (nobody,) = local.free_ports(1)
+    placed = await place(open_all_day, "--user", "u1", "p1:1", ORDER_PORT=str(nobody))
+    assert placed.returncode == 3
+    assert "cannot be reached" in placed.stderr
+    assert "ORDER_PORT" in placed.stderr
+
+
+async def test_somebody_else_there_exits_3_too(open_all_day: Shop) -> None:
+    placed = await place(open_all_day, "--user", "u1", "p1:1", ORDER_PORT=open_all_day.env["NATS_PORT"])
+    assert placed.returncode == 3
+    assert "does not answer as a service does" in placed.stderr
+
+
+async def test_a_pending_order_is_told_as_such() -> None:
+    view: dict[str, object] = {"order_id": "o1", "status": "PENDING", "lines": [], "amount_due": None}
+    assert told(Answer(202, {}, view), "http://127.0.0.1:1", "u1") == [
+        "202 PENDING",
+        "  its facts: curl -s -H 'X-User-Id: u1' http://127.0.0.1:1/orders/o1",
+    ]
+
+
+async def test_help_teaches() -> None:
+    help_text = await run("ops.place", "--help", env={"PATH": str(sys.path)})
+    assert help_text.returncode == 0
+    for taught in ("just place --user u1", "exit code: 0 confirmed", "ORDER_PORT", "localhost:8002/products"):
+        assert taught in help_text.stdout

@@ -1,0 +1,145 @@
+"""`python -m infra.up`: everything in one terminal, and nothing of it afterwards."""
+
+import os
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from infra import local
+from ops.client import Unreachable, request
+from tests.e2e.processes import Started, is_running, left_in, on_a_terminal, run, running_in, started
+from tests.shop import Shop, attempts
+
+READY = "Ctrl-C stops everything"
+
+
+def pids(up: Started) -> dict[str, int]:
+    """The processes that it listed once all were ready."""
+    return {name: int(pid) for name, pid in re.findall(r"\| +(\w+) +pid (\d+)", up.output)}
+
+
+def ports(env: dict[str, str]) -> list[int]:
+    return [int(value) for name, value in env.items() if name.endswith("_PORT")]
+
+
+@pytest.fixture
+async def closed_shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    """The way into a shop that something else opens."""
+    shop = Shop(tmp_path)
+    yield shop
+    await shop.close()
+
+
+async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop: Shop, tmp_path: Path) -> None:
+    shop = closed_shop
+    with started("infra.up", env=shop.env, folder=tmp_path) as up:
+        await up.prints(READY)
+        processes = pids(up)
+        assert list(processes) == ["nats", *local.services()]
+        for name in local.services():
+            assert shop.url(name, "") in up.output
+            assert (await shop.get(name, "/readyz")).status_code == 200
+        await shop.register("mug")
+        assert (await shop.place([("mug", 1)])).status_code == 200
+
+        os.kill(processes["coupon"], signal.SIGKILL)
+        await up.prints("coupon was killed by SIGKILL. The others keep running; `just service coupon`")
+        assert (await shop.place([("unknown", 1)])).json()["type"] == "/problems/product-unknown"
+
+        up.process.terminate()
+        assert await up.ended() == 0
+        assert not [pid for pid in processes.values() if is_running(pid)]
+        labels = {line.partition("|")[0].strip() for line in up.output.splitlines()}
+        assert labels == {"up", *local.services()}  # each line says whose it is; the broker had nothing to warn of
+        assert "\033" not in up.output
+
+
+async def test_ctrl_c_on_a_terminal_stops_everything(tmp_path: Path) -> None:
+    env = local.free_environment(tmp_path) | {"NO_COLOR": ""}
+    with on_a_terminal("infra.up", env=env, folder=tmp_path) as (up, keyboard):
+        await up.prints(READY)
+        assert "\033[1mup " in up.output  # colours
+        os.write(keyboard, b"\x03")
+        assert await up.ended() == 0
+        assert running_in(tmp_path) == {}
+
+
+async def test_a_second_ctrl_c_kills_what_will_not_stop(tmp_path: Path) -> None:
+    with started("infra.up", env=local.free_environment(tmp_path), folder=tmp_path) as up:
+        await up.prints(READY)
+        os.kill(pids(up)["order"], signal.SIGSTOP)
+        up.process.send_signal(signal.SIGINT)
+        await up.prints("SIGINT: stopping everything")
+        up.process.send_signal(signal.SIGINT)
+        assert await up.ended() == 130
+        assert "SIGINT again: killing everything" in up.output
+        assert running_in(tmp_path) == {}
+
+
+async def test_with_a_nats_url_it_uses_that_broker_and_leaves_it_alone(shop: Shop, tmp_path: Path) -> None:
+    for name in local.services():
+        await shop.stop(name)
+    env = shop.env | {"NATS_URL": f"nats://127.0.0.1:{shop.env['NATS_PORT']}"}
+    with started("infra.up", env=env, folder=tmp_path) as up:
+        await up.prints(READY)
+        assert list(pids(up)) == local.services()
+        for pid in pids(up).values():
+            os.kill(pid, signal.SIGKILL)
+        assert await up.ended() == 1
+        assert "nothing is left running" in up.output
+        assert shop.processes["nats"].poll() is None
+
+
+async def test_a_service_that_cannot_start_stops_the_rest(tmp_path: Path) -> None:
+    env = local.free_environment(tmp_path)
+    with socket.create_server(("127.0.0.1", int(env["POINT_PORT"]))):
+        up = await run("infra.up", env=env)
+    assert up.returncode == 2
+    assert f"point   | point_svc cannot start: port {env['POINT_PORT']} on 127.0.0.1" in up.stdout
+    assert "up      | point ended with exit code 2 instead of starting: stopping everything" in up.stdout
+    assert running_in(tmp_path) == {}
+    assert all(local.is_free(port) for port in ports(env))
+
+
+@pytest.mark.parametrize("setting", ["NATS_PORT", "NATS_MONITOR_PORT"])
+async def test_a_taken_port_of_the_broker_is_said_before_anything_starts(tmp_path: Path, setting: str) -> None:
+    env = local.free_environment(tmp_path)
+    with socket.create_server(("127.0.0.1", int(env[setting]))):
+        up = await run("infra.up", env=env)
+    assert up.returncode == 2
+    assert f"cannot start: port {env[setting]}" in up.stderr
+    assert setting in up.stderr
+    assert "NATS_URL" in up.stderr
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("NATS_PORT", "here"), ("NATS_MONITOR_PORT", "there"), ("BIND_HOST", "0.0.0.0")]
+)
+async def test_a_setting_that_cannot_be_used_is_named_before_anything_starts(
+    tmp_path: Path, setting: str, value: str
+) -> None:
+    up = await run("infra.up", env=local.free_environment(tmp_path) | {setting: value})
+    assert up.returncode == 2
+    assert setting in up.stderr
+    assert left_in(tmp_path) == []
+
+
+async def test_the_broker_alone_takes_the_place_of_the_process_that_starts_it(tmp_path: Path) -> None:
+    env = local.free_environment(tmp_path)
+    with started("infra.bundled_nats", env=env, folder=tmp_path) as nats:
+        async for _ in attempts("the broker's monitoring to answer"):
+            try:
+                health = request("GET", f"http://127.0.0.1:{env['NATS_MONITOR_PORT']}/healthz")
+            except Unreachable:
+                continue
+            if health.status == 200:
+                break
+        assert "nats-server" in running_in(tmp_path)[nats.process.pid]
+        nats.process.terminate()
+        assert await nats.ended() == 0
+    assert (tmp_path / "nats").is_dir()

@@ -90,7 +90,7 @@ class Hearing:
         tokens = message.reply.split(".")
         # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
         delivery = int(tokens[6] if len(tokens) == 9 else tokens[8])
-        if self._last_delivery and delivery != self._last_delivery + 1:
+        if delivery != self._last_delivery + 1:  # also the first: a new or reset consumer counts from 1
             self.failed(HearingFailed(f"delivery {delivery} came after {self._last_delivery}: some were dropped"))
             return
         self._last_delivery = delivery

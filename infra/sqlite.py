@@ -71,8 +71,6 @@ class SQLiteStore:
         async with AsyncExitStack() as stack:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # Where this fails, aiosqlite would leave a thread behind that outlives the event loop.
-                sqlite3.connect(path).close()
                 writer = await stack.enter_async_context(connect(path))
                 reader = await stack.enter_async_context(connect(path))
                 await writer.executescript(SCHEMA)
@@ -178,6 +176,8 @@ class SQLiteStore:
 @asynccontextmanager
 async def connect(path: Path, synchronous: str = "FULL") -> AsyncIterator[aiosqlite.Connection]:
     """A connection in autocommit and WAL mode, with the wanted `synchronous`; raises StoreSetupError if refused."""
+    # Where this fails, aiosqlite would leave a thread behind that outlives the event loop.
+    sqlite3.connect(path).close()
     # Leaving without closing would leave aiosqlite's thread, and with it the process, waiting for ever.
     async with aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S) as connection:
         await _pragma(connection, "journal_mode=WAL")

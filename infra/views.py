@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import aiosqlite
 import structlog
 
-from infra.sqlite import connect
+from infra.sqlite import StoreSetupError, connect
 from infra.store import EventStore, Notification, StoreError
 
 log = structlog.get_logger()
@@ -64,15 +64,21 @@ class View:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, projection: Projection, store: EventStore, folder: Path) -> AsyncIterator["View"]:
+        """The view in this folder, made if missing. Raises StoreSetupError."""
         path = folder / f"{projection.name}.view.sqlite"
-        # Whatever a power cut takes from a view, its position goes with it: no need to wait for the disk.
-        async with connect(path, "NORMAL") as writer, connect(path, "NORMAL") as reader:
-            await writer.executescript(
-                f"{projection.tables};\n"
-                "CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER);"
-            )
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                # Whatever a power cut takes from a view, its position goes with it: no need to wait for the disk.
+                writer = await stack.enter_async_context(connect(path, "NORMAL"))
+                reader = await stack.enter_async_context(connect(path, "NORMAL"))
+                await writer.executescript(
+                    f"{projection.tables};\n"
+                    "CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER);"
+                )
+                rows = await writer.execute_fetchall("SELECT position FROM position")
+            except sqlite3.Error as error:
+                raise StoreSetupError(f"{path}: {error}. It is a view: delete it, and it is rebuilt") from error
             view = cls(projection, store, writer, reader)
-            rows = await writer.execute_fetchall("SELECT position FROM position")
             view._position = next((int(row[0]) for row in rows), 0)
             yield view
 

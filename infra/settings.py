@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,12 +25,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "text", "json"] = "auto"
     """auto: text on a terminal, JSON otherwise."""
-    events_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 8 << 30
+    events_max_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 8 << 30
     """Size at which the stream EVENTS refuses more."""
     events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
 
     def __post_init__(self) -> None:
+        if not is_broker_url(self.broker_url):  # not repeated in the message: it may hold a password
+            raise ValueError("NATS_URL is not one broker's address, such as nats://127.0.0.1:4222")
         if not is_loopback(self.bind_host):
             raise ValueError(
                 f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode "
@@ -56,6 +59,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_broker_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
+    return named and parts.scheme in {"nats", "tls"} and "," not in url
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:

@@ -1,0 +1,146 @@
+"""Settings come from the environment; a value that cannot be meant is refused by the name of its variable."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import Settings, SettingsError, is_loopback, load
+from order_svc.settings import OrderSettings
+
+
+def loaded(**env: str) -> OrderSettings:
+    return load(OrderSettings, "order", 8001, env)
+
+
+DEFAULTS: dict[str, Any] = {
+    "port": 8001,
+    "nats_port": 4222,
+    "nats_url": "",
+    "data_dir": Path(".data"),
+    "bind_host": "127.0.0.1",
+    "log_level": "INFO",
+    "log_format": "auto",
+    "events_max_bytes": 8 * 1024**3,
+    "events_replicas": 1,
+    "duplicate_window_s": 120.0,
+    "order_wait_s": 5.0,
+    "order_deadline_s": 30.0,
+}
+
+
+def test_without_any_variable_every_setting_has_its_default() -> None:
+    settings = loaded()
+
+    assert {name: getattr(settings, name) for name in settings.__struct_fields__} == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting", "meant"),
+    [
+        ("ORDER_PORT", "9001", "port", 9001),
+        ("NATS_PORT", "5222", "nats_port", 5222),
+        ("NATS_URL", "nats://broker:4333", "nats_url", "nats://broker:4333"),
+        ("DATA_DIR", "/var/lib/saga", "data_dir", Path("/var/lib/saga")),
+        ("BIND_HOST", "::1", "bind_host", "::1"),
+        ("LOG_LEVEL", "WARNING", "log_level", "WARNING"),
+        ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("LOG_FORMAT", "json", "log_format", "json"),
+        ("EVENTS_MAX_BYTES", "1048576", "events_max_bytes", 1_048_576),
+        ("EVENTS_REPLICAS", "3", "events_replicas", 3),
+        ("DUPLICATE_WINDOW_S", "0.5", "duplicate_window_s", 0.5),
+        ("ORDER_WAIT_S", "0.001", "order_wait_s", 0.001),
+        ("ORDER_DEADLINE_S", " 60 ", "order_deadline_s", 60.0),
+    ],
+)
+def test_every_variable_sets_its_setting_and_no_other(variable: str, value: str, setting: str, meant: object) -> None:
+    settings = loaded(**{variable: value})
+
+    assert {name: getattr(settings, name) for name in settings.__struct_fields__} == {**DEFAULTS, setting: meant}
+
+
+def test_every_setting_has_a_variable_that_these_tests_know() -> None:
+    assert set(OrderSettings.__struct_fields__) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("value", ["", "   "])
+def test_an_empty_variable_is_an_unset_one(value: str) -> None:
+    assert loaded(ORDER_PORT=value, DATA_DIR=value, ORDER_WAIT_S=value, NATS_URL=value) == loaded()
+
+
+def test_a_service_reads_its_own_port_and_not_that_of_others() -> None:
+    env = {"ORDER_PORT": "9001", "POINT_PORT": "9003", "PORT": "1"}
+
+    assert load(OrderSettings, "order", 8001, env).port == 9001
+    assert load(Settings, "point", 8003, env).port == 9003
+    assert load(Settings, "coupon", 8004, env).port == 8004
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ORDER_PORT", "eighty"),
+        ("ORDER_PORT", "0"),
+        ("ORDER_PORT", "65536"),
+        ("ORDER_PORT", "80.5"),
+        ("NATS_PORT", "-1"),
+        ("NATS_URL", "http://broker"),
+        ("NATS_URL", "ws://broker:80"),
+        ("NATS_URL", "nats://"),
+        ("NATS_URL", "nats://broker:port"),
+        ("NATS_URL", "nats://broker:70000"),
+        ("NATS_URL", "nats://one:4222,nats://two:4222"),
+        ("BIND_HOST", "0.0.0.0"),
+        ("BIND_HOST", "::"),
+        ("BIND_HOST", "192.168.0.7"),
+        ("BIND_HOST", "shop.example"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+        ("EVENTS_MAX_BYTES", "1000"),
+        ("EVENTS_MAX_BYTES", "1e30"),
+        ("EVENTS_MAX_BYTES", "8GB"),
+        ("EVENTS_REPLICAS", "0"),
+        ("EVENTS_REPLICAS", "6"),
+        ("DUPLICATE_WINDOW_S", "0"),
+        ("ORDER_WAIT_S", "0"),
+        ("ORDER_WAIT_S", "-5"),
+        ("ORDER_WAIT_S", "nan"),
+        ("ORDER_WAIT_S", "5s"),
+        ("ORDER_DEADLINE_S", "inf"),
+        ("ORDER_DEADLINE_S", "86401"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        loaded(**{variable: value})
+
+
+def test_binding_beyond_loopback_is_refused_with_the_reason() -> None:
+    with pytest.raises(SettingsError, match=r"not a loopback address: callers are not authenticated.*X-User-Id"):
+        loaded(BIND_HOST="0.0.0.0")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_has_many_names(host: str) -> None:
+    assert is_loopback(host)
+    assert loaded(BIND_HOST=host).bind_host == host
+
+
+def test_the_broker_is_the_local_one_unless_a_url_names_another() -> None:
+    assert loaded().broker_url == "nats://127.0.0.1:4222"
+    assert loaded(NATS_PORT="5222").broker_url == "nats://127.0.0.1:5222"
+    assert loaded(NATS_PORT="5222", NATS_URL="tls://broker:4333").broker_url == "tls://broker:4333"
+
+
+@pytest.mark.parametrize(
+    "url", ["broker", "broker:4222", "nats://[::1]:4222", "tls://broker", "nats://ann:secret@broker"]
+)
+def test_a_broker_may_be_addressed_in_every_way_the_client_knows(url: str) -> None:
+    assert loaded(NATS_URL=url).broker_url == url
+
+
+def test_a_password_in_the_brokers_url_is_not_repeated_in_a_refusal() -> None:
+    with pytest.raises(SettingsError) as refused:
+        loaded(NATS_URL="http://ann:secret@broker")
+
+    assert "secret" not in str(refused.value)

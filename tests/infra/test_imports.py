@@ -1,0 +1,181 @@
+"""DESIGN section 6: who may import whom. Held over the source of every module, also of services yet to come."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SERVICES = sorted(path.parent.name for path in ROOT.glob("*_svc/__init__.py"))
+CLOCKS_CHANCE_AND_IO = frozenset(
+    {
+        "asyncio",
+        "concurrent",
+        "http",
+        "importlib",
+        "io",
+        "logging",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "select",
+        "shutil",
+        "signal",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib",
+        "uuid",
+    }
+)
+
+
+def modules() -> dict[str, str]:
+    """Module name → source, of everything but the tests."""
+    packages = ["contracts", "infra", "ops", *SERVICES]
+    files = [file for package in packages for file in sorted((ROOT / package).rglob("*.py"))]
+    return {".".join(file.relative_to(ROOT).with_suffix("").parts): file.read_text() for file in files}
+
+
+def imports(source: str) -> Iterator[str]:
+    """Every module that is imported anywhere in it, by its full name."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            # `from a import b` may mean the module a.b: judged by both names.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def allowed(module: str, imported: str, wired: bool) -> bool:
+    """Whether `module` may import `imported`; `wired`: its service's `__main__` imports it."""
+    package, _, rest = module.partition(".")
+    top = imported.partition(".")[0]
+    if top == "tests":
+        return False
+    if package == "contracts":
+        return within(imported, "contracts", "msgspec") or _harmless(top)
+    if package == "infra":
+        return top != "ops" and top not in SERVICES
+    if package == "ops":
+        return True
+    if top == "ops" or (top in SERVICES and top != package):
+        return False
+    if within(rest, "domain"):
+        return within(imported, f"{package}.domain", "contracts", "msgspec") or _harmless(top)
+    if rest == "reactions":
+        return within(imported, f"{package}.domain", "contracts") or _harmless(top)
+    return top != "infra" or rest == "__main__" or wired
+
+
+def _harmless(top: str) -> bool:
+    return top in sys.stdlib_module_names and top not in CLOCKS_CHANCE_AND_IO
+
+
+def violations(sources: dict[str, str]) -> list[str]:
+    wired = {
+        name
+        for service in SERVICES
+        for found in imports(sources.get(f"{service}.__main__", ""))
+        for name in (found, found.rpartition(".")[0])
+    }
+    return [
+        f"{module} imports {imported}"
+        for module, source in sources.items()
+        for imported in imports(source)
+        if not allowed(module, imported, module in wired)
+    ]
+
+
+def test_there_are_modules_to_judge() -> None:
+    found = modules()
+
+    assert {"order_svc", "product_svc", "point_svc", "coupon_svc"} <= set(SERVICES)
+    assert {"contracts.wire", "infra.service", "order_svc.domain", "product_svc.domain.reservation"} <= set(found)
+
+
+def test_every_import_is_allowed() -> None:
+    assert violations(modules()) == []
+
+
+def test_no_decision_reads_a_clock() -> None:
+    reading = [
+        f"{module}:{node.lineno}"
+        for module, source in modules().items()
+        if within(module, *(f"{service}.domain" for service in SERVICES))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}
+    ]
+
+    assert reading == []
+
+
+def test_every_service_has_the_modules_of_the_layout() -> None:
+    found = modules()
+
+    for service in SERVICES:
+        assert f"{service}.domain" in found or f"{service}.domain.__init__" in found
+        assert {f"{service}.{name}" for name in ("__init__", "reactions", "api", "__main__")} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("contracts.wire", "import nats"),
+        ("contracts.wire", "import socket"),
+        ("contracts.wire", "from infra.store import EventStore"),
+        ("contracts.wire", "import order_svc.domain"),
+        ("infra.relay", "from point_svc.domain import decide"),
+        ("infra.relay", "from ops import trace"),
+        ("infra.relay", "def late():\n    import point_svc"),
+        ("order_svc.domain", "from infra.decider import Aggregate"),
+        ("order_svc.domain", "import time"),
+        ("order_svc.domain", "from random import random"),
+        ("order_svc.domain", "from order_svc import reactions"),
+        ("product_svc.domain.reservation", "from product_svc.catalog import Catalog"),
+        ("point_svc.reactions", "from point_svc.api import routes"),
+        ("point_svc.reactions", "from infra.writer import Reactions"),
+        ("point_svc.reactions", "from product_svc.domain import product"),
+        ("coupon_svc.api", "from point_svc.domain import State"),
+        ("coupon_svc.api", "import ops.trace"),
+        ("coupon_svc.helpers", "from infra.store import Notification"),
+        ("coupon_svc.api", "from tests.shop import Shop"),
+    ],
+)
+def test_an_import_against_the_rule_is_found(module: str, line: str) -> None:
+    assert violations({module: line, "coupon_svc.__main__": "from coupon_svc.api import routes"}) != []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("contracts.wire", "from typing import Final\nimport msgspec\nfrom contracts.fact import Fact"),
+        (
+            "infra.relay",
+            "import asyncio\nimport nats\nfrom contracts.wire import MSG_ID\nfrom infra.store import History",
+        ),
+        ("product_svc.domain.reservation", "from product_svc.domain import product\nfrom contracts import Fact"),
+        ("point_svc.reactions", "from contracts import Fact\nfrom point_svc.domain import Use"),
+        ("coupon_svc.api", "from infra.http import Problem\nfrom coupon_svc import domain"),
+        ("coupon_svc.__main__", "from infra.service import run"),
+        ("coupon_svc.helpers", "import hashlib, time\nfrom contracts import Fact"),
+    ],
+)
+def test_an_import_that_follows_the_rule_is_not(module: str, line: str) -> None:
+    sources = {"coupon_svc.__main__": "from coupon_svc.api import routes", module: line}
+
+    assert violations(sources) == []

@@ -1,0 +1,101 @@
+"""History folded from zero with the services' own aggregates: what they have to answer, from either copy of it."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+import order_svc.domain
+from contracts import OrderConfirmed
+from contracts.wire import decode
+from infra.decider import Aggregates, Head, category
+from infra.local import services
+from ops.invariants import CouponSeen, Live, LogEntry, Message, OrderSeen, ProductSeen
+
+
+def aggregates() -> Aggregates:
+    """Those of all services, as they are composed to run."""
+    return {
+        name: aggregate
+        for service in services()
+        for name, aggregate in import_module(f"{service}_svc.__main__").SERVICE.aggregates.items()
+    }
+
+
+class Fold:
+    """The heads of all streams. Takes facts in any order and any number of times; folds each once, in its turn."""
+
+    def __init__(self, aggregates: Aggregates) -> None:
+        self._aggregates = aggregates
+        self.heads: dict[str, Head] = {}
+        self.early: dict[str, dict[int, bytes]] = {}
+        """Facts that wait for an earlier version of their stream; none, when history is whole."""
+
+    def take(self, stream: str, version: int, body: bytes) -> None:
+        head = self.heads.get(stream)
+        if head is None:
+            head = self.heads[stream] = Head(0, self._aggregates[category(stream)].state())
+        if version > head.version + 1:
+            self.early.setdefault(stream, {})[version] = body
+        elif version == head.version + 1:
+            self._fold(stream, head, body)
+            self._catch_up(stream, head)
+
+    def _fold(self, stream: str, head: Head, body: bytes) -> None:
+        self._aggregates[category(stream)].evolve(head.state, decode(body))
+        head.version += 1
+
+    def _catch_up(self, stream: str, head: Head) -> None:
+        waiting = self.early.get(stream)
+        while waiting and head.version + 1 in waiting:
+            self._fold(stream, head, waiting.pop(head.version + 1))
+        if waiting == {}:
+            del self.early[stream]
+
+
+def folded_logs(logs: Iterable[Iterable[LogEntry]], aggregates: Aggregates) -> Fold:
+    """From the services' logs."""
+    fold = Fold(aggregates)
+    for log in logs:
+        for _, stream, version, body in log:
+            fold.take(stream, version, body)
+    return fold
+
+
+def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
+    """From the stream alone."""
+    fold = Fold(aggregates)
+    for _, fact_id, body in messages:
+        stream, _, version = fact_id.rpartition("@")
+        fold.take(stream, int(version), body)
+    return fold
+
+
+def live(fold: Fold) -> Live:
+    """What services with these heads answer about everything they know."""
+    by_category: dict[str, dict[str, Any]] = {}
+    for stream, head in fold.heads.items():
+        name, _, key = stream.partition("-")
+        by_category.setdefault(name, {})[key] = head.state
+    states = by_category.get
+    return Live(
+        products={
+            key: ProductSeen(state.price, state.available)
+            for key, state in states("product", {}).items()
+            if state.name is not None
+        },
+        balances={key: state.balance for key, state in states("account", {}).items()},
+        coupons={
+            key: CouponSeen(state.user_id, state.discount, state.order_id)
+            for key, state in states("coupon", {}).items()
+            if state.user_id is not None
+        },
+        orders={key: _order(state) for key, state in states("order", {}).items()},
+    )
+
+
+def _order(state: order_svc.domain.State) -> OrderSeen:
+    status = state.status or "unknown"
+    if isinstance(state.first_end, OrderConfirmed):
+        end = state.first_end
+        return OrderSeen(status, state.reason, end.total, end.discount, end.amount_due)
+    return OrderSeen(status, state.reason, None, None, None)

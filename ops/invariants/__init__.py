@@ -1,0 +1,23 @@
+"""One checker for what must always be true of the shop, whatever crashed, came twice or came late.
+
+1.  stock: added = available + held by open or confirmed orders, never negative at any prefix
+2.  points: charged = balance + used by open or confirmed orders; never negative
+3.  a coupon is in use by at most one order
+4.  every accepted order reaches exactly one first end within its deadline plus a bound, once faults stop; a confirmed
+    order may later be canceled once
+5.  CONFIRMED ⇔ all three steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once
+6.  nothing undone that was not done; a fence has no effect on balances
+7.  versions gapless, event ids unique, causes exist
+8.  service logs = stream, as sets by fact id with equal bytes, when quiet
+9.  folding from zero = live state
+10. one idempotency key → one order
+
+It reckons from the facts alone and shares no code with the services that said them, so a mistake of theirs is not its
+own. Pure: no I/O, no clock.
+"""
+
+from ops.invariants.checker import Checker, LogEntry, Message, check
+from ops.invariants.findings import Finding
+from ops.invariants.live import CouponSeen, Live, OrderSeen, ProductSeen
+
+__all__ = ["Checker", "CouponSeen", "Finding", "Live", "LogEntry", "Message", "OrderSeen", "ProductSeen", "check"]

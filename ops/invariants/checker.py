@@ -1,0 +1,252 @@
+"""The checker: fed with one fact after another, it says in the end what is wrong with them."""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from contracts import (
+    Fact,
+    Order,
+    OrderCanceled,
+    OrderConfirmed,
+    OrderCreatedPending,
+    PointCharged,
+    ProductStockAdded,
+    ProductStockReturned,
+    SagaFact,
+)
+from contracts.wire import FACTS, NAMES, decode, said_by
+from ops.invariants.copies import Causes, Copies, LoggedFacts, Versions
+from ops.invariants.coupons import Coupons
+from ops.invariants.courses import TURNS, Course, Courses
+from ops.invariants.findings import Entry, Finding, Findings
+from ops.invariants.live import Live
+from ops.invariants.orders import Chain, Ends, OneOrder, Steps, Undos
+from ops.invariants.points import Points
+from ops.invariants.stock import Stock
+
+BOUND: Final = timedelta(minutes=1)
+"""What an order may take beyond its deadline while the system is running."""
+
+SPONTANEOUS: Final = frozenset(
+    {"order.created.pending", "product.registered", "product.stock.added", "point.charged", "coupon.issued"}
+)
+"""Facts that a client's request causes, and no other fact; a customer's `order.canceled` is one more."""
+
+
+class LogEntry(NamedTuple):
+    """One fact of a service's log."""
+
+    position: int
+    stream: str
+    version: int
+    body: bytes
+
+
+class Message(NamedTuple):
+    """One message of the stream."""
+
+    sequence: int
+    fact_id: str
+    body: bytes
+
+
+class Book(Protocol):
+    """Who follows the facts of one service. `course` is that of a saga fact's order."""
+
+    def said(self, entry: Entry, fact: Fact, course: Course | None) -> None: ...
+
+
+class _Named(msgspec.Struct):
+    """What a fact of newer code is known by."""
+
+    type: str
+    at: datetime
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+class Checker:
+    """Feed it the logs, each in its order, and the stream; then `finish`.
+
+    The logs may come one after another, but interleaved as they happened it remembers less; the stream after the logs,
+    too. Memory is that of the orders, products, customers and coupons there are, plus 8 bytes a fact.
+
+    `quiet`: nothing is going on any more, so everything must have ended and be in both copies. Otherwise what is fed
+    must be a consistent cut: with every fact its cause, and with every message its record.
+    """
+
+    def __init__(self, *, quiet: bool, now: datetime | None = None, bound: timedelta = BOUND) -> None:
+        """Not quiet, orders that are open `bound` beyond their deadline at `now` are findings (None: none are)."""
+        self._quiet = quiet
+        self._now = now
+        self._findings = findings = Findings()
+        self._courses: Courses = {}
+        facts = LoggedFacts()
+        self._stock = Stock(findings)
+        self._points = Points(findings)
+        self._coupons = Coupons(findings)
+        self._books: Mapping[str, Book] = {"product": self._stock, "point": self._points, "coupon": self._coupons}
+        self._ends = Ends(findings, bound)
+        self._steps = Steps(findings)
+        self._undos = Undos(findings)
+        self._versions = Versions(facts, findings)
+        self._causes = Causes(facts, findings)
+        self._chain = Chain(findings)
+        self._copies = Copies(facts, findings)
+        self._one_order = OneOrder(findings)
+
+    def log(self, service: str, position: int, stream: str, version: int, body: bytes) -> None:
+        """The next fact of a service's log."""
+        entry = Entry(service, position, stream, version)
+        if not self._versions.logged(entry):
+            return
+        self._copies.logged(entry, body)
+        self._causes.logged(entry)
+        fact = self._read(entry, body)
+        if fact is not None:
+            self._said(entry, fact)
+
+    def message(self, sequence: int, fact_id: str, body: bytes) -> None:
+        """The next message of the stream; repeats and disorder are in its nature."""
+        self._copies.streamed(sequence, fact_id, body)
+
+    def finish(self, live: Live | None = None) -> list[Finding]:
+        """All findings, in the order in which history went wrong; `live`, if given, is what the services answer."""
+        self._causes.finish()
+        self._chain.finish(self._courses)
+        self._copies.finish(quiet=self._quiet)
+        self._ends.finish(self._courses, self._now, quiet=self._quiet)
+        self._steps.finish(self._courses, quiet=self._quiet)
+        self._stock.finish(self._courses, quiet=self._quiet)
+        self._points.finish(self._courses, quiet=self._quiet)
+        if live is not None:
+            self._compare(live)
+        return self._findings.all()
+
+    def _read(self, entry: Entry, body: bytes) -> Fact | None:
+        try:
+            fact = decode(body)
+        except msgspec.DecodeError as error:
+            if not _is_of_newer_code(body):
+                self._findings.add(7, entry, f"is not a fact: {error}")
+            return None
+        name = NAMES[type(fact)]
+        if fact.stream != entry.stream or said_by(name) != entry.service:
+            self._findings.add(7, entry, f"has a fact of another place: {name} of {fact.stream}")
+            return None
+        if fact.cause is not None:
+            self._causes.named(entry, fact.cause)
+        elif name not in SPONTANEOUS and not (isinstance(fact, OrderCanceled) and fact.reason == "customer-canceled"):
+            self._findings.add(7, entry, f"names no cause: {name}")
+        return fact
+
+    def _said(self, entry: Entry, fact: Fact) -> None:
+        course: Course | None = None
+        if isinstance(fact, SagaFact):
+            course = self._course(fact.order_id)
+            self._one_order.said(entry, fact, course)
+            self._turn(entry, fact, course)
+            if isinstance(fact, OrderCreatedPending | OrderConfirmed | OrderCanceled):
+                self._order(entry, fact, course)
+            course.keep(fact.order)
+        elif isinstance(fact, ProductStockReturned):
+            self._undos.returned(entry, self._course(fact.order_id).product)
+        elif isinstance(fact, ProductStockAdded | PointCharged):
+            self._one_order.used(entry, fact.idempotency_key)
+        book = self._books.get(entry.service)
+        if book is not None:
+            book.said(entry, fact, course)
+
+    def _course(self, order_id: str) -> Course:
+        course = self._courses.get(order_id)
+        if course is None:
+            course = self._courses[order_id] = Course()
+        return course
+
+    def _turn(self, entry: Entry, fact: SagaFact, course: Course) -> None:
+        if type(fact) not in TURNS:
+            return
+        step, turn = TURNS[type(fact)]
+        before = course.turn(step, turn)
+        self._steps.turned(entry, before, turn)
+        self._undos.turned(entry, before, turn)
+        if turn == "refused":
+            course.refusal = course.refusal or getattr(fact, "reason", None)
+
+    def _order(self, entry: Entry, fact: OrderCreatedPending | OrderConfirmed | OrderCanceled, course: Course) -> None:
+        if isinstance(fact, OrderCreatedPending):
+            if self._one_order.created(entry, course):
+                self._ends.created(fact, course)
+                self._claim(fact.order, 1)
+        elif isinstance(fact, OrderConfirmed):
+            if self._ends.confirmed(entry, course):
+                self._steps.confirmed(entry, fact, course)
+        elif self._ends.canceled(entry, fact, course):
+            self._claim(fact.order, -1)
+
+    def _claim(self, order: Order, times: int) -> None:
+        """An order that begins claims what it asks for; one that is canceled no longer does."""
+        self._stock.claim(order, times)
+        self._points.claim(order, times)
+
+    def _compare(self, live: Live) -> None:
+        """9. Folding from zero = live state."""
+        for product_id, product in live.products.items():
+            self._same(f"product {product_id}", self._stock.seen(product_id), product)
+        for user_id, balance in live.balances.items():
+            self._same(f"account {user_id}", self._points.seen(user_id), balance)
+        for coupon_id, coupon in live.coupons.items():
+            self._same(f"coupon {coupon_id}", self._coupons.seen(coupon_id), coupon)
+        for order_id, order in live.orders.items():
+            course = self._courses.get(order_id) or Course()
+            self._same(f"order {order_id}", (course.status, course.reason), (order.status, order.reason))
+
+    def _same(self, where: str, folded: object, answered: object) -> None:
+        if folded != answered:
+            self._findings.add(9, where, f"is answered as {answered}; its facts make it {folded}")
+
+
+def check(
+    logs: Mapping[str, Iterable[LogEntry]],
+    stream: Iterable[Message],
+    *,
+    quiet: bool,
+    now: datetime | None = None,
+    bound: timedelta = BOUND,
+    live: Live | None = None,
+) -> list[Finding]:
+    """What is wrong with these logs, by service, and this stream; see Checker."""
+    checker = Checker(quiet=quiet, now=now, bound=bound)
+    timed = [_timed(service, log) for service, log in logs.items()]
+    for _, service, entry in heapq.merge(*timed, key=itemgetter(0)):
+        checker.log(service, *entry)
+    for message in stream:
+        checker.message(*message)
+    return checker.finish(live)
+
+
+def _timed(service: str, log: Iterable[LogEntry]) -> Iterator[tuple[datetime, str, LogEntry]]:
+    for entry in log:
+        yield _at(entry.body), service, entry
+
+
+def _at(body: bytes) -> datetime:
+    """When a fact was recorded, roughly: it only decides which log is fed next."""
+    try:
+        return _named.decode(body).at
+    except msgspec.DecodeError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _is_of_newer_code(body: bytes) -> bool:
+    """Whether this is a fact of a type that this code does not know."""
+    try:
+        return _named.decode(body).type not in FACTS
+    except msgspec.DecodeError:
+        return False

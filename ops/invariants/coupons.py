@@ -1,0 +1,78 @@
+"""Who uses which coupon, and what it takes off."""
+
+from datetime import datetime
+
+from contracts import CouponIssued, CouponRestored, CouponUsed, CouponUseFailed, Fact
+from ops.invariants.courses import Course
+from ops.invariants.findings import Entry, Findings
+from ops.invariants.live import CouponSeen
+
+
+class Coupon:
+    """As issued, and the order that uses it."""
+
+    __slots__ = ("discount", "expires_at", "order_id", "user_id")
+
+    def __init__(self, user_id: str, discount: int, expires_at: datetime) -> None:
+        self.user_id = user_id
+        self.discount = discount
+        self.expires_at = expires_at
+        self.order_id: str | None = None
+
+
+class Coupons:
+    """3. A coupon is in use by at most one order.
+
+    That order is its owner's, was accepted before it expired, and gets its discount, capped at what is left to pay.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._coupons: dict[str, Coupon] = {}
+
+    def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
+        match fact:
+            case CouponUsed() if course is not None:
+                self._used(entry, fact)
+                self._priced(entry, fact, course)
+                if not course.agrees_on_discount(fact.discount):
+                    self._findings.add(3, entry, f"has another discount than its confirmation: {fact.discount}")
+            case CouponUseFailed() if course is not None:
+                self._priced(entry, fact, course)
+            case CouponRestored(coupon_id=str(coupon_id)):
+                coupon = self._coupons.get(coupon_id)
+                if coupon is None or coupon.order_id != fact.order_id:
+                    self._findings.add(3, entry, f"takes coupon {coupon_id} from an order that does not use it")
+                else:
+                    coupon.order_id = None
+            case CouponIssued():
+                if fact.coupon_id in self._coupons:
+                    self._findings.add(3, entry, "issues a coupon a second time")
+                else:
+                    self._coupons[fact.coupon_id] = Coupon(fact.user_id, fact.discount, fact.expires_at)
+
+    def _used(self, entry: Entry, fact: CouponUsed) -> None:
+        order, discount = fact.order, 0
+        if fact.coupon_id != order.coupon_id:
+            self._findings.add(3, entry, f"uses coupon {fact.coupon_id}, ordered was {order.coupon_id}")
+        if fact.coupon_id is not None:
+            coupon = self._coupons.get(fact.coupon_id)
+            if coupon is None:
+                self._findings.add(3, entry, "uses a coupon that was never issued")
+                return
+            if coupon.order_id is not None:
+                self._findings.add(3, entry, f"uses a coupon that order {coupon.order_id} uses")
+            if coupon.user_id != order.user_id or order.placed_at >= coupon.expires_at:
+                self._findings.add(3, entry, "uses a coupon that is another customer's or had expired")
+            coupon.order_id = fact.order_id
+            discount = min(coupon.discount, fact.total - order.points)
+        if fact.discount != discount:
+            self._findings.add(3, entry, f"takes off {fact.discount}, should take off {discount}")
+
+    def _priced(self, entry: Entry, fact: CouponUsed | CouponUseFailed, course: Course) -> None:
+        if not course.agrees_on_prices(fact):
+            self._findings.add(3, entry, "has other prices than other facts of its order")
+
+    def seen(self, coupon_id: str) -> CouponSeen | None:
+        coupon = self._coupons.get(coupon_id)
+        return None if coupon is None else CouponSeen(coupon.user_id, coupon.discount, coupon.order_id)

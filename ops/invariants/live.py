@@ -1,0 +1,52 @@
+"""What the services say about everything they know, in a form that can be compared."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class ProductSeen(NamedTuple):
+    price: int
+    available: int
+
+
+class CouponSeen(NamedTuple):
+    """`order_id`: who uses it."""
+
+    user_id: str
+    discount: int
+    order_id: str | None
+
+
+class OrderSeen(NamedTuple):
+    """Amounts are those of its confirmation, null if it never was confirmed."""
+
+    status: str
+    reason: str | None
+    total: int | None
+    discount: int | None
+    amount_due: int | None
+
+
+class Live(NamedTuple):
+    """By id; `balances` by customer."""
+
+    products: Mapping[str, ProductSeen]
+    balances: Mapping[str, int]
+    coupons: Mapping[str, CouponSeen]
+    orders: Mapping[str, OrderSeen]
+
+
+def differences(expected: Live, found: Live) -> Iterator[tuple[str, str]]:
+    """(where, what) for everything that is not as expected."""
+    for kind, wanted, has in zip(("product", "account", "coupon", "order"), expected, found, strict=True):
+        yield from _differences(kind, wanted, has)
+
+
+def _differences(kind: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, wanted in expected.items():
+        if key not in found:
+            yield f"{kind} {key}", f"is missing, should be {wanted}"
+        elif found[key] != wanted:
+            yield f"{kind} {key}", f"is {found[key]}, should be {wanted}"
+    for key in found.keys() - expected.keys():
+        yield f"{kind} {key}", f"is {found[key]}, but no fact says so"

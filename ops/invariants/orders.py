@@ -1,0 +1,178 @@
+"""What must be true of each order: it ends once, what it took fits its end, and its facts speak of one order."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from contracts import WITHDRAWALS, OrderCanceled, OrderConfirmed, OrderCreatedPending, SagaFact
+from ops.invariants.courses import STEPS, Course, Courses, Step, Turn
+from ops.invariants.findings import Entry, Findings
+
+UNDONE: Final[dict[Step, str]] = {"product": "stock", "point": "points", "coupon": "coupon"}
+
+
+class Ends:
+    """4. Every accepted order reaches exactly one first end within its deadline plus a bound, once faults stop; a
+    confirmed order may later be canceled once.
+    """
+
+    def __init__(self, findings: Findings, bound: timedelta) -> None:
+        self._findings = findings
+        self._bound = bound
+
+    def created(self, fact: OrderCreatedPending, course: Course) -> None:
+        """An order is accepted for the first time."""
+        course.status = "PENDING"
+        course.deadline = fact.deadline
+
+    def confirmed(self, entry: Entry, course: Course) -> bool:
+        """Whether this ends the order."""
+        if course.status != "PENDING":
+            self._findings.add(4, entry, f"confirms an order that is {course.status or 'not accepted'}")
+            return False
+        course.status, course.deadline = "CONFIRMED", None
+        return True
+
+    def canceled(self, entry: Entry, fact: OrderCanceled, course: Course) -> bool:
+        """Whether this ends the order."""
+        if course.status not in ("PENDING", "CONFIRMED"):
+            self._findings.add(4, entry, f"cancels an order that is {course.status or 'not accepted'}")
+            return False
+        if course.status == "CONFIRMED" and fact.reason != "customer-canceled":
+            self._findings.add(4, entry, f"cancels a confirmed order: {fact.reason}")
+        if fact.reason == "deadline-exceeded" and course.deadline is not None and fact.at < course.deadline:
+            self._findings.add(4, entry, f"cancels an order before its deadline, {course.deadline}")
+        course.status, course.deadline, course.reason = "CANCELED", None, fact.reason
+        return True
+
+    def finish(self, courses: Courses, now: datetime | None, *, quiet: bool) -> None:
+        for order_id, course in courses.items():
+            if course.deadline is None:
+                continue
+            if quiet:
+                self._findings.add(4, f"order {order_id}", "never ended")
+            elif now is not None and now > course.deadline + self._bound:
+                self._findings.add(4, f"order {order_id}", f"has not ended; its deadline was {course.deadline}")
+
+
+class Steps:
+    """5. CONFIRMED ⇔ all three steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once.
+
+    What a confirmation says is what the steps did: amount_due = total - points - discount, not below 0. What cancels an
+    order is a step's refusal, its deadline or its customer; by the latter two each step is undone, fenced or refused.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+
+    def turned(self, entry: Entry, before: Turn | None, turn: Turn) -> None:
+        """A step answers an order once, and gives back once."""
+        if turn == "undone" and before == "undone":
+            self._findings.add(5, entry, "undoes a step that is undone already")
+        elif turn in ("done", "refused") and before in ("done", "refused", "undone"):
+            self._findings.add(5, entry, f"answers an order whose step is {before} already")
+
+    def confirmed(self, entry: Entry, fact: OrderConfirmed, course: Course) -> None:
+        due = fact.total - fact.points - fact.discount
+        if fact.amount_due != due or due < 0:
+            self._findings.add(5, entry, f"has amount_due {fact.amount_due}; total - points - discount is {due}")
+        if fact.points != fact.order.points:
+            self._findings.add(5, entry, f"has {fact.points} points; the order was to use {fact.order.points}")
+        if not course.agrees_on_discount(fact.discount):
+            self._findings.add(5, entry, f"has another discount than coupon.used: {fact.discount}")
+        if not course.agrees_on_prices(fact):
+            self._findings.add(5, entry, "has other prices than the steps")
+
+    def finish(self, courses: Courses, *, quiet: bool) -> None:
+        for order_id, course in courses.items():
+            if course.status == "CONFIRMED":
+                self._finish_confirmed(order_id, course)
+            elif course.status == "CANCELED":
+                self._finish_canceled(order_id, course, quiet=quiet)
+
+    def _finish_confirmed(self, order_id: str, course: Course) -> None:
+        for step, turn in zip(STEPS, course.turns, strict=True):
+            if turn != "done":
+                what = "unanswered" if turn is None else turn
+                self._findings.add(5, f"order {order_id}", f"is confirmed, but its {step} step is {what}")
+
+    def _finish_canceled(self, order_id: str, course: Course, *, quiet: bool) -> None:
+        withdrawn = course.reason in WITHDRAWALS
+        if not withdrawn and course.refusal != course.reason:
+            self._findings.add(5, f"order {order_id}", f"is canceled for a reason that no step gave: {course.reason}")
+        if not quiet:
+            return
+        for step, turn in zip(STEPS, course.turns, strict=True):
+            if turn == "done":
+                self._findings.add(5, f"order {order_id}", f"is canceled, but its {UNDONE[step]} never came back")
+            elif turn is None and withdrawn:
+                self._findings.add(5, f"order {order_id}", f"is canceled, but its {step} step does not know")
+
+
+class Undos:
+    """6. Nothing undone that was not done; a fence has no effect on balances.
+
+    An undo that comes before its action is recorded as a fence; an action after its fence records nothing.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+
+    def turned(self, entry: Entry, before: Turn | None, turn: Turn) -> None:
+        if turn == "undone" and before not in ("done", "undone"):
+            self._findings.add(6, entry, f"undoes a step that is {before or 'not done'}")
+        elif turn == "fenced" and before is not None:
+            self._findings.add(6, entry, f"fences a step that is {before}")
+        elif turn in ("done", "refused") and before == "fenced":
+            self._findings.add(6, entry, "answers an order behind its fence")
+
+    def returned(self, entry: Entry, before: Turn | None) -> None:
+        """Stock comes back to a ledger: only a reservation that holds it, and is about to be released, gives it."""
+        if before != "done":
+            self._findings.add(6, entry, f"returns stock of an order whose product step is {before or 'not done'}")
+
+
+class Chain:
+    """7. Causes exist: a step answers only an order that was accepted and whose earlier steps were done."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+
+    def finish(self, courses: Courses) -> None:
+        for order_id, course in courses.items():
+            if course.status is None:
+                self._findings.add(7, f"order {order_id}", "was never accepted, but there are facts about it")
+            answered = [turn in ("done", "refused", "undone") for turn in course.turns]
+            acted = [turn in ("done", "undone") for turn in course.turns]
+            for earlier, later in ((0, 1), (1, 2)):
+                if answered[later] and not acted[earlier]:
+                    what = f"its {STEPS[later]} step answered, but its {STEPS[earlier]} step was never done"
+                    self._findings.add(7, f"order {order_id}", what)
+
+
+class OneOrder:
+    """10. One idempotency key → one order.
+
+    An order id, which stands for a customer's key, is accepted once, and all its facts carry the order as accepted;
+    keys of charges and of stock count once as well.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._keys: set[int] = set()
+
+    def created(self, entry: Entry, course: Course) -> bool:
+        """Whether the order is new."""
+        if course.status is not None:
+            self._findings.add(10, entry, "accepts an order that was accepted before")
+        return course.status is None
+
+    def said(self, entry: Entry, fact: SagaFact, course: Course) -> None:
+        if not course.agrees_on_order(fact.order):
+            self._findings.add(10, entry, "carries another order than the other facts of its id")
+
+    def used(self, entry: Entry, key: str | None) -> None:
+        """A key (null: none, which counts as one) of a charge or of added stock."""
+        digest = hash((entry.stream, key))
+        if digest in self._keys:
+            self._findings.add(10, entry, f"repeats an idempotency key: {key}")
+        self._keys.add(digest)

@@ -1,0 +1,68 @@
+"""Points must add up: reckoned from the accounts and the orders, and not by the services' own fold."""
+
+from contracts import Fact, Order, PointCharged, PointRefunded, PointUsed, PointUseFailed
+from ops.invariants.balances import Balance, unsettled
+from ops.invariants.courses import Course, Courses
+from ops.invariants.findings import Entry, Findings
+
+
+class Points:
+    """2. Points: charged = balance + used by open or confirmed orders; never negative.
+
+    An order uses the points it was to use, and not more than it costs; those come back.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._accounts: dict[str, Balance] = {}
+
+    def claim(self, order: Order, times: int) -> None:
+        if order.points:
+            self._account(order.user_id).claimed += times * order.points
+
+    def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
+        match fact:
+            case PointUsed() if course is not None:
+                account = self._account(fact.order.user_id)
+                account.left -= fact.points
+                if account.left < 0:
+                    self._findings.add(2, entry, f"leaves {account.left} points")
+                if fact.points > fact.total:
+                    self._findings.add(2, entry, f"uses {fact.points} points for an order of {fact.total}")
+                self._as_ordered(entry, fact)
+                self._priced(entry, fact, course)
+            case PointRefunded():
+                self._account(fact.order.user_id).left += fact.points
+                self._as_ordered(entry, fact)
+            case PointUseFailed() if course is not None:
+                self._priced(entry, fact, course)
+            case PointCharged():
+                account = self._account(fact.user_id)
+                account.came += fact.amount
+                account.left += fact.amount
+
+    def _account(self, user_id: str) -> Balance:
+        account = self._accounts.get(user_id)
+        if account is None:
+            account = self._accounts[user_id] = Balance()
+        return account
+
+    def _as_ordered(self, entry: Entry, fact: PointUsed | PointRefunded) -> None:
+        if fact.points != fact.order.points:
+            self._findings.add(2, entry, f"moves {fact.points} points for an order that uses {fact.order.points}")
+
+    def _priced(self, entry: Entry, fact: PointUsed | PointUseFailed, course: Course) -> None:
+        if not course.agrees_on_prices(fact):
+            self._findings.add(2, entry, "has other prices than other facts of its order")
+
+    def finish(self, courses: Courses, *, quiet: bool) -> None:
+        for order, times in unsettled(courses, "point", quiet=quiet):
+            self.claim(order, times)
+        for user_id, account in self._accounts.items():
+            if account.came != account.left + account.claimed:
+                what = f"{account.came} were charged, {account.left} are left, {account.claimed} are used by orders"
+                self._findings.add(2, f"account {user_id}", what)
+
+    def seen(self, user_id: str) -> int:
+        account = self._accounts.get(user_id)
+        return 0 if account is None else account.left

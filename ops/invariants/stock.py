@@ -1,0 +1,105 @@
+"""Stock must add up: reckoned from the ledgers and the orders, and not by the services' own fold."""
+
+from contracts import (
+    Fact,
+    Order,
+    ProductRegistered,
+    ProductReleased,
+    ProductReserved,
+    ProductReserveFailed,
+    ProductReserveVoided,
+    ProductStockAdded,
+    ProductStockHeld,
+    ProductStockReturned,
+)
+from ops.invariants.balances import Balance, unsettled
+from ops.invariants.courses import Course, Courses
+from ops.invariants.findings import Entry, Findings
+from ops.invariants.live import ProductSeen
+
+
+class Stock:
+    """1. Stock: added = available + held by open or confirmed orders, never negative at any prefix.
+
+    What the ledgers hold for an order is exactly its lines; it is priced as its products are.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._products: dict[str, Balance] = {}
+        self._moving: dict[str, dict[str, int]] = {}
+        """Ledger entries whose reservation or release has not been fed yet, by order and product: held is negative."""
+
+    def claim(self, order: Order, times: int) -> None:
+        for line in order.lines:
+            self._product(line.product_id).claimed += times * line.quantity
+
+    def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
+        match fact:
+            case ProductStockHeld():
+                self._move(entry, fact.order_id, fact.product_id, -fact.quantity)
+            case ProductStockReturned():
+                self._move(entry, fact.order_id, fact.product_id, fact.quantity)
+            case ProductReserved() if course is not None:
+                self._match(entry, fact.order_id, fact.order, -1)
+                self._priced(entry, fact, course)
+            case ProductReleased():
+                self._match(entry, fact.order_id, fact.order, 1)
+            case ProductReserveFailed() | ProductReserveVoided():
+                self._match(entry, fact.order_id, fact.order, 0)
+            case ProductRegistered():
+                product = self._product(fact.product_id)
+                if product.price is not None:
+                    self._findings.add(1, entry, "registers a product a second time")
+                product.price = fact.price
+            case ProductStockAdded():
+                product = self._product(fact.product_id)
+                product.came += fact.quantity
+                product.left += fact.quantity
+
+    def _product(self, product_id: str) -> Balance:
+        product = self._products.get(product_id)
+        if product is None:
+            product = self._products[product_id] = Balance()
+        return product
+
+    def _move(self, entry: Entry, order_id: str, product_id: str, quantity: int) -> None:
+        product = self._product(product_id)
+        product.left += quantity
+        if product.left < 0:
+            self._findings.add(1, entry, f"leaves {product.left} of product {product_id}")
+        moved = self._moving.setdefault(order_id, {})
+        moved[product_id] = moved.get(product_id, 0) + quantity
+
+    def _match(self, entry: Entry, order_id: str, order: Order, times: int) -> None:
+        expected = {line.product_id: times * line.quantity for line in order.lines} if times else {}
+        moved = self._moving.pop(order_id, {})
+        if moved != expected:
+            self._findings.add(1, entry, f"the ledgers moved {moved}, should have moved {expected}")
+
+    def _priced(self, entry: Entry, fact: ProductReserved, course: Course) -> None:
+        lines, prices = fact.order.lines, fact.unit_prices
+        if prices != tuple(self._product(line.product_id).price for line in lines):
+            self._findings.add(1, entry, f"has other unit prices than its products: {prices}")
+        if fact.total != sum(price * line.quantity for price, line in zip(prices, lines, strict=False)):
+            self._findings.add(1, entry, f"has a total that is not the sum of its lines: {fact.total}")
+        if not course.agrees_on_prices(fact):
+            self._findings.add(1, entry, "has other prices than other facts of its order")
+
+    def finish(self, courses: Courses, *, quiet: bool) -> None:
+        for order, times in unsettled(courses, "product", quiet=quiet):
+            self.claim(order, times)
+        for order_id, moved in self._moving.items():
+            if quiet:
+                self._findings.add(1, f"order {order_id}", f"the ledgers moved {moved}, but no reservation says so")
+            else:  # the cut went through a transaction
+                for product_id, quantity in moved.items():
+                    self._product(product_id).claimed -= quantity
+        for product_id, product in self._products.items():
+            if product.came != product.left + product.claimed:
+                what = f"{product.came} were added, {product.left} are available, {product.claimed} are held by orders"
+                self._findings.add(1, f"product {product_id}", what)
+
+    def seen(self, product_id: str) -> ProductSeen | None:
+        product = self._products.get(product_id)
+        return None if product is None or product.price is None else ProductSeen(product.price, product.left)

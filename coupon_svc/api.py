@@ -5,13 +5,12 @@ from datetime import datetime
 from typing import Annotated
 
 from litestar import get, post
-from litestar.params import Parameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
 from coupon_svc import domain
-from infra.http import Id, PathId, Price, Problem, problems
+from infra.http import After, Id, PageSize, PathId, Price, Problem, QueryId, problems
 from infra.service import Runtime
 
 
@@ -69,9 +68,9 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
 
     @get("/coupons", tags=["coupons"], summary="A customer's coupons, by id, in pages", responses=problems(400, 503))
     async def show_all(
-        user_id: PathId,
-        limit: Annotated[int, Parameter(ge=1, le=200)] = 50,
-        after: Annotated[str, Parameter(pattern=r"^[A-Za-z0-9_-]{0,64}\Z")] = "",
+        user_id: QueryId,
+        limit: PageSize = 50,
+        after: After = "",
     ) -> CouponPage:
         rows = await wallet.select(
             "SELECT coupon_id FROM coupons WHERE user_id = ? AND coupon_id > ? ORDER BY coupon_id LIMIT ?",

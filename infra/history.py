@@ -41,6 +41,7 @@ async def facts_about(nc: Client, key: str) -> list[Fact]:
         except msgspec.DecodeError:
             return
 
+    subscription = None
     try:
         subscription = await nc.subscribe(inbox, cb=take)
         async with asyncio.timeout(TIMEOUT_S):
@@ -51,6 +52,8 @@ async def facts_about(nc: Client, key: str) -> list[Fact]:
         raise HistoryUnavailable("the broker did not answer in time") from None
     except NatsError as error:
         raise HistoryUnavailable(f"the broker could not be asked: {error}") from error
-    with suppress(NatsError):
-        await subscription.unsubscribe()
+    finally:
+        if subscription is not None:
+            with suppress(NatsError):
+                await subscription.unsubscribe()
     return sorted(facts, key=lambda fact: fact.at)

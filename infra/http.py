@@ -10,7 +10,7 @@ from litestar import Litestar, Request, get
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
@@ -33,11 +33,16 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
 Price = Annotated[int, Meta(ge=1, le=10**9, description="won")]
 
-PathId = Annotated[str, Parameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+PathId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+QueryId = Annotated[str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+PageSize = Annotated[int, QueryParameter(ge=1, le=200)]
+After = Annotated[
+    str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{0,64}\Z", description="`next` of the page before; empty: the first.")
+]
 IdempotencyKey = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         required=False,
         pattern=r"^[\x21-\x7e]{1,255}\Z",
         description="1 to 255 visible ASCII characters; the same key is the same request.",

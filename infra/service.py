@@ -34,6 +34,7 @@ from infra.writer import Clock, Reactions, Writer
 log = structlog.get_logger()
 
 EXIT_USAGE: Final = 2
+BACKLOG: Final = 2_048  # connections that wait to be accepted
 OPEN_REQUESTS_S: Final = 3  # that a request under way at SIGTERM gets to finish
 
 
@@ -101,6 +102,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            # At once: two sockets may be bound to one port as long as neither listens.
+            listener.listen(BACKLOG)
         except OSError as error:
             raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror}") from error
         yield listener
@@ -120,6 +123,11 @@ def _lock(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise CannotStart(f"another process of this service works on {folder}") from None
         yield
+
+
+def _url(settings: Settings) -> str:
+    host = f"[{settings.bind_host}]" if ":" in settings.bind_host else settings.bind_host
+    return f"http://{host}:{settings.port}"
 
 
 class _Server(uvicorn.Server):
@@ -201,11 +209,14 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     # What start-up made stays; the rest dies young, and looking for cycles at every 700 objects costs 5 % of the CPU.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    log.info("started", url=f"http://{runtime.settings.bind_host}:{runtime.settings.port}", pid=os.getpid())
+    log.info("started", url=_url(runtime.settings), pid=os.getpid())
     # A task that ends before the process is asked to is broken.
     done, _ = await asyncio.wait([closing, *background], return_when=asyncio.FIRST_COMPLETED)
     broken = [] if runtime.closing.is_set() else list(done)
     runtime.closing.set()
+    for number in (signal.SIGTERM, signal.SIGINT):  # once is enough: a second one must not cut the first short
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     log.info("stopping")
     server.should_exit = True
     runtime.broker.stop()

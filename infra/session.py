@@ -122,9 +122,12 @@ class Broker:
             log.debug("broker client", error=str(error) or type(error).__name__)
 
         nc = await nats.connect(
-            self._settings.broker_url,
+            self._settings.broker_urls,
             name=f"{self._service}_svc",
             allow_reconnect=False,
+            # Without these the client tries the first connection 60 times, 2 s apart, whatever allow_reconnect says.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             connect_timeout=CONNECT_TIMEOUT_S,
             ping_interval=PING_INTERVAL_S,
             max_outstanding_pings=2,
@@ -145,7 +148,8 @@ class Broker:
 
     async def _work(self, session: _Session) -> None:
         """Until something fails, or until `stop` and all that was in hand is published and acknowledged."""
-        log.info("session with the broker", url=self._settings.broker_url)
+        at = session.nc.connected_url
+        log.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
         self._session = session
         tasks = [
             asyncio.create_task(coroutine)

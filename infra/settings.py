@@ -19,7 +19,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: Port
     nats_port: Port = 4222
     nats_url: str = ""
-    """Where the broker is; empty: 127.0.0.1 at `nats_port`."""
+    """Where the broker is, or several servers of it with commas between; empty: 127.0.0.1 at `nats_port`."""
     data_dir: Path = Path(".data")
     bind_host: str = "127.0.0.1"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -31,8 +31,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
 
     def __post_init__(self) -> None:
-        if not is_broker_url(self.broker_url):  # not repeated in the message: it may hold a password
-            raise ValueError("NATS_URL is not one broker's address, such as nats://127.0.0.1:4222")
+        if not all(is_broker_url(url) for url in self.broker_urls):  # not repeated here: it may hold a password
+            raise ValueError(
+                "NATS_URL is not a broker's address, such as nats://127.0.0.1:4222, or several with commas"
+            )
         if not is_loopback(self.bind_host):
             raise ValueError(
                 f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode "
@@ -41,8 +43,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             )
 
     @property
-    def broker_url(self) -> str:
-        return self.nats_url or f"nats://127.0.0.1:{self.nats_port}"
+    def broker_urls(self) -> list[str]:
+        return [url.strip() for url in (self.nats_url or f"nats://127.0.0.1:{self.nats_port}").split(",")]
 
 
 class SettingsError(Exception):
@@ -67,7 +69,7 @@ def is_broker_url(url: str) -> bool:
         named = bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is none
         return False
-    return named and parts.scheme in {"nats", "tls"} and "," not in url
+    return named and parts.scheme in {"nats", "tls"}
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:

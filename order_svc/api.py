@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct, field
@@ -24,7 +24,7 @@ from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
 
-UserId = Annotated[str | None, Parameter(header="X-User-Id", required=False, description="Who is asking.")]
+UserId = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False, description="Who is asking.")]
 
 
 class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from litestar import get, post
-from litestar.params import Parameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
-from infra.http import Amount, Id, IdempotencyKey, Name, PathId, Price, Problem, problems, replayable
+from infra.http import After, Amount, Id, IdempotencyKey, Name, PageSize, PathId, Price, Problem, problems, replayable
 from infra.service import Runtime
 from product_svc.domain import product
 
@@ -103,8 +102,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
 
     @get("/products", tags=["products"], summary="All products, by id, in pages", responses=problems(400, 503))
     async def show_all(
-        limit: Annotated[int, Parameter(ge=1, le=200)] = 50,
-        after: Annotated[str, Parameter(pattern=r"^[A-Za-z0-9_-]{0,64}\Z")] = "",
+        limit: PageSize = 50,
+        after: After = "",
     ) -> ProductPage:
         rows = await catalog.select(
             "SELECT product_id FROM products WHERE product_id > ? ORDER BY product_id LIMIT ?", (after, limit + 1)

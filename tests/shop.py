@@ -46,7 +46,7 @@ class Shop:
         self.folder = folder
         self.env = {**local.free_environment(folder), "LOG_FORMAT": "text", **settings}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.http = httpx.AsyncClient(timeout=PATIENCE_S, limits=httpx.Limits(max_connections=256))
+        self.http = httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, limits=httpx.Limits(max_connections=256))
 
     # Processes --------------------------------------------------------------------------------------------------------
 

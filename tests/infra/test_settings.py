@@ -89,7 +89,6 @@ def test_a_service_reads_its_own_port_and_not_that_of_others() -> None:
         ("NATS_URL", "nats://"),
         ("NATS_URL", "nats://broker:port"),
         ("NATS_URL", "nats://broker:70000"),
-        ("NATS_URL", "nats://one:4222,nats://two:4222"),
         ("BIND_HOST", "0.0.0.0"),
         ("BIND_HOST", "::"),
         ("BIND_HOST", "192.168.0.7"),
@@ -127,16 +126,22 @@ def test_loopback_has_many_names(host: str) -> None:
 
 
 def test_the_broker_is_the_local_one_unless_a_url_names_another() -> None:
-    assert loaded().broker_url == "nats://127.0.0.1:4222"
-    assert loaded(NATS_PORT="5222").broker_url == "nats://127.0.0.1:5222"
-    assert loaded(NATS_PORT="5222", NATS_URL="tls://broker:4333").broker_url == "tls://broker:4333"
+    assert loaded().broker_urls == ["nats://127.0.0.1:4222"]
+    assert loaded(NATS_PORT="5222").broker_urls == ["nats://127.0.0.1:5222"]
+    assert loaded(NATS_PORT="5222", NATS_URL="tls://broker:4333").broker_urls == ["tls://broker:4333"]
 
 
 @pytest.mark.parametrize(
     "url", ["broker", "broker:4222", "nats://[::1]:4222", "tls://broker", "nats://ann:secret@broker"]
 )
 def test_a_broker_may_be_addressed_in_every_way_the_client_knows(url: str) -> None:
-    assert loaded(NATS_URL=url).broker_url == url
+    assert loaded(NATS_URL=url).broker_urls == [url]
+
+
+def test_a_cluster_is_addressed_by_several_of_its_servers() -> None:
+    assert loaded(NATS_URL="nats://a:4222, nats://b:4222").broker_urls == ["nats://a:4222", "nats://b:4222"]
+    with pytest.raises(SettingsError, match="NATS_URL"):
+        loaded(NATS_URL="nats://a:4222,,")
 
 
 def test_a_password_in_the_brokers_url_is_not_repeated_in_a_refusal() -> None:

@@ -46,6 +46,7 @@ async def test_a_confirmed_order_is_canceled_by_its_customer(impatient: Shop) ->
     assert answer.json()["reason"] == "customer-canceled"
     view = await impatient.until_ended(order_id)
     assert view["compensated"] is True
+    await impatient.until_quiet()
     facts = await impatient.facts(order_id)
     assert facts[5:7] == ["order.confirmed", "order.canceled"]
     assert sorted(facts[7:]) == ["coupon.restored", "point.refunded", "product.released", "product.stock.returned"]

@@ -21,6 +21,7 @@ async def test_an_order_takes_stock_points_and_coupon(open_all_day: Shop) -> Non
     assert order["status"] == "CONFIRMED"
     assert order["lines"] == [{"product_id": "mug", "quantity": 2, "unit_price": 10_000}]
     assert (order["total"], order["points"], order["discount"], order["amount_due"]) == (20_000, 500, 300, 19_200)
+    await shop.until_quiet()
     assert await shop.facts(order["order_id"]) == list(CONFIRMED)
     assert await shop.available("mug") == 8
     assert await shop.balance("ann") == 4_500
@@ -36,6 +37,7 @@ async def test_products_refuse_and_nothing_is_taken(open_all_day: Shop) -> None:
     answer = await shop.place([("lamp", 2)], user="bob", points=500, coupon="bob-300")
 
     assert refusal(answer.json()) == (409, "/problems/product-out-of-stock", "CANCELED")
+    await shop.until_quiet()
     assert await shop.facts(answer.json()["order_id"]) == list(PRODUCT_REFUSED)
     assert (await shop.until_ended(answer.json()["order_id"], "bob"))["compensated"] is True
     assert (await shop.available("lamp"), await shop.balance("bob")) == (1, 5_000)
@@ -53,6 +55,7 @@ async def test_points_refuse_and_the_stock_is_released(open_all_day: Shop) -> No
     assert refusal(answer.json()) == (409, "/problems/points-insufficient", "CANCELED")
     view = await shop.until_ended(answer.json()["order_id"], "cat")
     assert (view["status"], view["reason"], view["compensated"]) == ("CANCELED", "points-insufficient", True)
+    await shop.until_quiet()
     facts = await shop.facts(answer.json()["order_id"])
     # The refusal reaches products and orders at the same time: who answers first is open, what they say is not.
     assert facts[:4] == list(POINT_REFUSED[:4])
@@ -75,6 +78,7 @@ async def test_the_coupon_refuses_and_points_and_stock_come_back(open_all_day: S
     assert refusal(answer.json()) == (409, "/problems/coupon-expired", "CANCELED")
     view = await shop.until_ended(answer.json()["order_id"], "dan")
     assert (view["status"], view["reason"], view["compensated"]) == ("CANCELED", "coupon-expired", True)
+    await shop.until_quiet()
     facts = await shop.facts(answer.json()["order_id"])
     assert facts[:5] == list(COUPON_REFUSED[:5])
     assert sorted(facts[5:]) == sorted(COUPON_REFUSED[5:])
@@ -90,6 +94,7 @@ async def test_an_order_whose_second_line_is_short_holds_nothing(open_all_day: S
     answer = await shop.place([("pen", 3), ("ink", 2)], user="eve")
 
     assert refusal(answer.json()) == (409, "/problems/product-out-of-stock", "CANCELED")
+    await shop.until_quiet()
     assert await shop.facts(answer.json()["order_id"]) == list(PRODUCT_REFUSED)
     assert (await shop.available("pen"), await shop.available("ink")) == (10, 1)
 
@@ -102,6 +107,7 @@ async def test_an_order_of_several_products_holds_every_line(open_all_day: Shop)
     answer = await shop.place([("cup", 3), ("tea", 2)], user="eve")
 
     assert (answer.status_code, answer.json()["amount_due"]) == (200, 2_700)
+    await shop.until_quiet()
     facts = await shop.facts(answer.json()["order_id"])
     assert facts == [CONFIRMED[0], "product.stock.held", *CONFIRMED[1:]]
     assert (await shop.available("cup"), await shop.available("tea")) == (7, 8)

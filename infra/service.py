@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 EXIT_USAGE: Final = 2
 BACKLOG: Final = 2_048  # connections that wait to be accepted
+KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it, not we
 OPEN_REQUESTS_S: Final = 3  # that a request under way at SIGTERM gets to finish
 
 
@@ -189,6 +190,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
             lifespan="off",
             ws="none",
             proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=OPEN_REQUESTS_S,
         )
     )

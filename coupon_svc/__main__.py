@@ -7,7 +7,7 @@ from coupon_svc.wallet import Wallet
 from infra.decider import Aggregate
 from infra.service import Service, run
 
-COUPON = Aggregate(State, decide, evolve)
+COUPON = Aggregate(State, decide, evolve)  # also of an order without one: it is answered on a stream of its own
 
 SERVICE = Service(
     name="coupon",

@@ -71,7 +71,7 @@ def category(stream: str) -> str:
 
 
 def fork(state: Struct) -> State:
-    """A copy that shares nothing the fold could write to."""
+    """A copy that shares nothing the fold could write to: a state holds plain values, and dicts, sets, lists of them."""
     return type(state)(
         *[
             value.copy() if isinstance(value, dict | set | list) else value

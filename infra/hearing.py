@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from contracts.wire import MSG_ID
+from infra.marks import Marks
 from infra.stream import EVENTS, MAX_ACK_PENDING
 from infra.writer import Heard, Writer
 
@@ -32,9 +33,10 @@ class HearingFailed(Exception):
 class Hearing:
     """The writer's `Ear` for one session."""
 
-    def __init__(self, service: str, nc: Client, writer: Writer) -> None:
+    def __init__(self, service: str, nc: Client, writer: Writer, marks: Marks) -> None:
         self._nc = nc
         self._writer = writer
+        self._marks = marks
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{service}"
         self._inbox = nc.new_inbox()
         self._asked_for = 0
@@ -89,13 +91,14 @@ class Hearing:
             return
         tokens = message.reply.split(".")
         # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
-        delivery = int(tokens[6] if len(tokens) == 9 else tokens[8])
+        sequence, delivery = map(int, tokens[5:7] if len(tokens) == 9 else tokens[7:9])
         if delivery != self._last_delivery + 1:  # also the first: a new or reset consumer counts from 1
             self.failed(HearingFailed(f"delivery {delivery} came after {self._last_delivery}: some were dropped"))
             return
         self._last_delivery = delivery
         self._asked_for -= 1
-        self._writer.tell(Heard((message.headers or {}).get(MSG_ID, ""), message.data, message.reply), self)
+        fact_id = (message.headers or {}).get(MSG_ID, "")
+        self._writer.tell(Heard(fact_id, message.data, message.reply, sequence), self)
         if self._asked_for < PULL_BATCH // 2:
             self._wake.set()
 
@@ -111,6 +114,7 @@ class Hearing:
         self._wake.set()
 
     def done(self, heard: Heard) -> None:
+        self._marks.add(heard.sequence, heard.fact_id)
         self._to_acknowledge = heard.receipt
         self._wake.set()
 

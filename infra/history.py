@@ -32,9 +32,13 @@ async def facts_about(nc: Client, key: str) -> list[Fact]:
     end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def take(message: Msg) -> None:
-        if (message.headers or {}).get("Status"):  # 204: that was all; 404: there is nothing
-            if not end.done():
+        status = (message.headers or {}).get("Status")
+        if status is not None and not end.done():
+            if status in ("204", "404"):  # that was all; there is nothing
                 end.set_result(None)
+            else:
+                end.set_exception(HistoryUnavailable(f"the broker answered {status}"))
+        if status is not None:
             return
         try:
             facts.append(decode(message.data))

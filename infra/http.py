@@ -145,8 +145,8 @@ def _on_busy(_: Request[Any, Any, Any], __: Busy) -> Response[bytes]:
     return answer_problem(unavailable("too many requests are waiting"))
 
 
-def _on_store(_: Request[Any, Any, Any], __: StoreUnavailable) -> Response[bytes]:
-    return answer_problem(unavailable("the store cannot record right now; repeating the request is safe"))
+def _on_store(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[bytes]:
+    return answer_problem(unavailable(f"nothing can be recorded right now ({error}); the same key is the same request"))
 
 
 def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:

@@ -93,30 +93,33 @@ class Relay:
         self._grown = True
         self._wake.set()
 
-    async def last_in_stream(self) -> int:
-        """The log position of this service's last fact in the stream; 0 if there is none."""
+    async def find_place(self) -> None:
+        """Ask the stream where to continue, before anything is heard or said.
+
+        Raises LogLost if the stream has a fact of this service that its log has not; StoreError; the client's errors.
+        """
         try:
             last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)
         except NotFoundError:
-            return 0
-        position = (last.headers or {}).get(POSITION)
-        if position is None or not position.isdecimal():
+            return
+        said, at = (last.headers or {}).get(MSG_ID), (last.headers or {}).get(POSITION, "")
+        if not at.isdecimal():
             log.warning("the last message on our subjects is not ours; sending the whole log", subject=last.subject)
-            return 0
-        return int(position)
+            return
+        position = int(at)
+        logged = await self._store.select_notifications(position - 1, 1)
+        if [(record.position, fact_id(record[1], record[2])) for record in logged] != [(position, said)]:
+            raise LogLost(
+                f"the stream has {said} at position {position} of {self._service}_svc's log, the log itself has not: "
+                "this store is not the one that said it, or lost its end. Rebuild it from the stream."
+            )
+        # What was in flight when the last session ended may have left a hole this far back, but no further.
+        self._window = Window(max(0, position - WINDOW))
 
     async def run(self) -> None:
         """Mirror the log until something fails. Raises RelayFailed, StoreError or the client's errors."""
         await self._nc.subscribe(f"{self._inbox}.*", cb=self._on_ack, pending_msgs_limit=4 * WINDOW)
-        in_stream, in_log = await self.last_in_stream(), await self._store.max_notification_id()
-        if in_stream > in_log:
-            raise LogLost(
-                f"the stream has {self._service}_svc's facts up to position {in_stream}, its own log ends at {in_log}: "
-                "what it recorded from here on would be mistaken for those. Rebuild the store from the stream."
-            )
-        # What was in flight when the last session ended may have left a hole this far back, but no further.
-        position = max(0, in_stream - WINDOW)
-        self._window = Window(position)
+        position = self._window.acked
         while True:
             self._grown = False
             batch = await self._store.select_notifications(position, READ_BATCH)

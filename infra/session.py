@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from infra.hearing import Hearing, HearingFailed
+from infra.marks import Marks
 from infra.relay import LogLost, Relay, RelayFailed
 from infra.settings import Settings
 from infra.store import EventStore
@@ -59,6 +60,8 @@ class Broker:
         self._settings = settings
         self._store = store
         self._writer = writer
+        writer.shut("the log has not been compared with the stream yet")
+        self._marks = Marks()
         self._session: _Session | None = None
         self._stopping = asyncio.Event()
         self._why_not = "not connected yet"
@@ -98,9 +101,14 @@ class Broker:
             except (OSError, NatsError, ConnectionLost, RelayFailed, HearingFailed, PersistenceError) as error:
                 self._why_not = str(error) or type(error).__name__
                 log.warning("session with the broker ended", reason=self._why_not, again_in_s=backoff_s)
-            except (StreamMisconfigured, LogLost) as error:
+            except StreamMisconfigured as error:
                 self._why_not = str(error)
-                log.error("neither hearing nor speaking", reason=self._why_not)
+                log.error("the broker cannot be used", reason=self._why_not)
+                backoff_s = LONGEST_BACKOFF_S
+            except LogLost as error:
+                self._why_not = str(error)
+                self._writer.shut(self._why_not)
+                log.error("neither hearing, recording nor speaking", reason=self._why_not)
                 backoff_s = LONGEST_BACKOFF_S
             except Exception as error:  # a fact this service cannot handle, most likely; it comes again
                 self._why_not = f"{type(error).__name__}: {error}"
@@ -138,9 +146,13 @@ class Broker:
         try:
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             info = await ensure_stream(js, self._settings)
-            await ensure_consumer(js, self._service, self._hears, info.state.last_seq)
             relay = Relay(self._service, self._store, nc, js)
-            yield _Session(nc, js, relay, Hearing(self._service, nc, self._writer), lost, is_full(info))
+            await relay.find_place()
+            self._writer.open()
+            lost_after = await self._marks.lost_after(js)
+            await ensure_consumer(js, self._service, self._hears, info.state.last_seq, lost_after)
+            hearing = Hearing(self._service, nc, self._writer, self._marks)
+            yield _Session(nc, js, relay, hearing, lost, is_full(info))
         finally:
             with contextlib.suppress(OSError, NatsError, TimeoutError):
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -182,6 +194,7 @@ class Broker:
             session.full = is_full(await ensure_stream(session.js, self._settings))
 
     async def _finish(self, session: _Session) -> None:
+        """The one task of a session that returns: then the session is over as it should be."""
         await self._stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):

@@ -82,19 +82,26 @@ class SQLiteStore:
         if not records:
             return
         with _translated():
-            if len(records) > MAX_ROWS_PER_INSERT:
-                self._tail = []  # it will not have these: until the next append the log is read from the file
-                await self._insert_many(records)
-                return
-            row = await self._writer.execute_insert(_insert(len(records)), [value for row in records for value in row])
+            try:
+                if len(records) > MAX_ROWS_PER_INSERT:
+                    self._tail = []  # it will not have these: until the next append the log is read from the file
+                    await self._insert_many(records)
+                    return
+                values = [value for record in records for value in record]
+                row = await self._writer.execute_insert(_insert(len(records)), values)
+            except BaseException:
+                self._tail = []  # recorded or not, the file knows
+                raise
         assert row is not None
         # One statement numbers its rows without a gap; the rowid it reports is the last one's.
         self._keep(records, int(row[0]) - len(records) + 1)
 
     def _keep(self, records: Sequence[Record], first: int) -> None:
         """Keep what was just committed in memory, where those who follow the log closely find it without a query."""
-        if self._tail and (self._tail[-1].position + 1 != first or len(self._tail) > 2 * TAIL):
-            self._tail = self._tail[-TAIL:] if self._tail[-1].position + 1 == first else []
+        if self._tail and self._tail[-1].position + 1 != first:
+            self._tail = []  # somebody else recorded in between
+        elif len(self._tail) > 2 * TAIL:
+            del self._tail[:-TAIL]
         self._tail += [Notification(position, *record) for position, record in enumerate(records, first)]
 
     async def _insert_many(self, records: Sequence[Record]) -> None:

@@ -90,11 +90,14 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
     return info
 
 
-async def ensure_consumer(js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int) -> None:
+async def ensure_consumer(
+    js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int, lost_after: int | None = None
+) -> None:
     """The service's durable consumer, ready to deliver at once whatever has not been acknowledged.
 
-    `hears` are fact names; `last_sequence` is the stream's. Redelivering is always safe, skipping never is: a consumer
-    ahead of a stream that lost its tail goes back to the stream's end, one whose filter changed to its beginning.
+    `hears` are fact names; `last_sequence` is the stream's; behind `lost_after`, if given, other facts stand than were
+    heard there. Redelivering is always safe, skipping never is: a consumer ahead of a stream that lost its tail goes
+    back to where it was lost, or to the stream's end, one whose filter changed to its beginning.
     """
     wanted = ConsumerConfig(
         durable_name=service,
@@ -116,6 +119,9 @@ async def ensure_consumer(js: JetStreamContext, service: str, hears: Collection[
     if _filters(info.config) != _filters(wanted):
         log.warning("consumer hears other facts now: it hears all of them from the beginning", consumer=service)
         restart_from = 1
+    elif lost_after is not None:
+        log.warning("the stream lost its tail: what was written in its place is heard", after=lost_after)
+        restart_from = lost_after + 1
     elif info.ack_floor is not None and (info.ack_floor.stream_seq or 0) > last_sequence:
         log.warning(
             "the stream lost its tail: the consumer goes back to its end",

@@ -38,11 +38,12 @@ Clock = Callable[[], datetime]
 
 
 class Heard(NamedTuple):
-    """One delivery of a fact; `receipt` is the subject its acknowledgement goes to."""
+    """One delivery of the fact at `sequence` of the stream; `receipt` is the subject its acknowledgement goes to."""
 
     fact_id: str
     body: bytes
     receipt: str
+    sequence: int
 
 
 class Ear(Protocol):
@@ -69,7 +70,7 @@ class Busy(Exception):
 
 
 class StoreUnavailable(Exception):
-    """The store failed; it may or may not have recorded the request. Repeating the request is safe."""
+    """The store fails, or may not be written to. What failed may have been recorded; its repeat is recognised."""
 
 
 class _Asked(NamedTuple):
@@ -102,6 +103,14 @@ class Writer:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._shut_because: str | None = None
+
+    def shut(self, because: str) -> None:
+        """Record no request from now on: the store is not known to be the one it should be."""
+        self._shut_because = because
+
+    def open(self) -> None:
+        self._shut_because = None
 
     # Into the queue ---------------------------------------------------------------------------------------------------
 
@@ -114,6 +123,8 @@ class Writer:
 
         Raises Busy, StoreUnavailable, or what the aggregate's decide raises: nothing was recorded then.
         """
+        if self._shut_because is not None:
+            raise StoreUnavailable(self._shut_because)
         if len(self._queue) >= MAX_WAITING_REQUESTS:
             raise Busy
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -163,6 +174,7 @@ class Writer:
         for (command, source), outcome in zip(work, outcomes, strict=True):
             if isinstance(source, _Asked) and not source.answer.done() and not isinstance(outcome, Exception):
                 source.answer.set_result(Answer(outcome, decided.states(command.streams)))
+        # One receipt covers all deliveries before it; an ear that was refused one has closed, and wants none.
         last = next((source for source in reversed(batch) if isinstance(source, _Told)), None)
         if last and not last.ear.closed:
             last.ear.done(last.heard)

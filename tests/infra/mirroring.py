@@ -75,12 +75,17 @@ class Mirror:
         return self.run.exception()
 
 
+async def _speak(relay: Relay) -> None:
+    await relay.find_place()
+    await relay.run()
+
+
 @contextlib.asynccontextmanager
 async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
     """A relay's session: on a fresh connection, as in the service."""
     async with session(broker) as js:
         relay = Relay("point", store, js._nc, js)
-        mirror = Mirror(relay, asyncio.create_task(relay.run()))
+        mirror = Mirror(relay, asyncio.create_task(_speak(relay)))
         try:
             yield mirror
         finally:

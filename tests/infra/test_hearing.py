@@ -14,6 +14,7 @@ from contracts.wire import MSG_ID
 from infra import hearing as module
 from infra import stream
 from infra.hearing import PULL_BATCH, Hearing, HearingFailed
+from infra.marks import Marks
 from infra.stream import EVENTS, MAX_ACK_PENDING, ensure_consumer
 from infra.writer import Ear, Heard, Writer
 from tests.infra.mirroring import session
@@ -51,7 +52,7 @@ class Session:
     def __init__(self, js: JetStreamContext, listener: Listener) -> None:
         self.js = js
         self.listener = listener
-        self.hearing = Hearing("product", js._nc, cast(Writer, listener))
+        self.hearing = Hearing("product", js._nc, cast(Writer, listener), Marks())
         self.run = asyncio.create_task(self.hearing.run())
 
     async def failed(self) -> BaseException | None:

@@ -190,8 +190,22 @@ async def test_a_log_that_ends_before_what_it_has_said_does_not_speak(broker: Sh
             error = await mirror.failed()
 
     assert isinstance(error, LogLost)
-    assert "up to position 10" in str(error)
-    assert "ends at 3" in str(error)
+    assert "account-ann@10 at position 10" in str(error)
+    assert len(await broker.events()) == 10
+
+
+async def test_a_log_that_has_grown_differently_does_not_speak_either(broker: Shop, log: SQLiteStore) -> None:
+    """A store that was lost and has recorded since is long enough; but it says other things."""
+    await append(log, 1, 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with a_log() as other:
+        await append(other, 1, 20, user="bob")
+        async with mirroring(broker, other) as mirror:
+            error = await mirror.failed()
+
+    assert isinstance(error, LogLost)
     assert len(await broker.events()) == 10
 
 

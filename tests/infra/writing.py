@@ -32,7 +32,7 @@ class Desk:
         return self.hear_body(encode(fact), ear, number)
 
     def hear_body(self, body: bytes, ear: Ears, number: int = 1) -> Heard:
-        heard = Heard(f"coupon-c{number}@1", body, f"receipt.{number}")
+        heard = Heard(f"coupon-c{number}@1", body, f"receipt.{number}", number)
         self.writer.tell(heard, ear)
         return heard
 

@@ -1,0 +1,57 @@
+"""What was heard where: a new session sees by it whether the stream still is the one that was heard.
+
+A broker that lost its tail fills the same sequences with other facts. Its consumers may remember more than the stream
+has, or may not; and once others have written again, nobody can tell by the numbers. The facts at them tell.
+"""
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from contracts.wire import MSG_ID
+from infra.stream import EVENTS
+
+KEPT: Final = 4_096  # marks; one a batch, so half a minute of the heaviest load
+
+
+class Mark(NamedTuple):
+    """This fact was heard at this sequence of the stream."""
+
+    sequence: int
+    fact_id: str
+
+
+class Marks:
+    def __init__(self) -> None:
+        self._marks: deque[Mark] = deque(maxlen=KEPT)
+
+    def add(self, sequence: int, fact_id: str) -> None:
+        self._marks.append(Mark(sequence, fact_id))
+
+    async def lost_after(self, js: JetStreamContext) -> int | None:
+        """The last marked sequence that still holds what was heard there (0: none does); None if the newest one does.
+
+        What stands behind it was written anew and has to be heard.
+        """
+        if not self._marks or await _still_there(js, self._marks[-1]):
+            return None
+        marks = sorted(self._marks)
+        good, bad = -1, len(marks) - 1  # a tail was lost: up to some mark all hold, from there on none
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            if await _still_there(js, marks[middle]):
+                good = middle
+            else:
+                bad = middle
+        self._marks = deque(marks[: good + 1], maxlen=KEPT)
+        return marks[good].sequence if good >= 0 else 0
+
+
+async def _still_there(js: JetStreamContext, mark: Mark) -> bool:
+    try:
+        found = await js.get_msg(EVENTS, mark.sequence, direct=True)
+    except NotFoundError:
+        return False
+    return (found.headers or {}).get(MSG_ID) == mark.fact_id

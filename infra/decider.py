@@ -6,11 +6,10 @@ leaves nothing behind.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
-
-from msgspec import Struct
 
 from contracts.fact import Fact
 from contracts.wire import NAMES, encode
@@ -70,14 +69,14 @@ def category(stream: str) -> str:
     return stream.partition("-")[0]
 
 
-def fork(state: Struct) -> State:
-    """A copy that shares nothing the fold could write to: a state holds plain values, and dicts, sets, lists of them."""
-    return type(state)(
-        *[
-            value.copy() if isinstance(value, dict | set | list) else value
-            for value in (getattr(state, name) for name in state.__struct_fields__)
-        ]
-    )
+def fork(state: State) -> State:
+    """A copy that shares nothing the fold could write to: a state has plain values and dicts, sets, lists of them."""
+    forked = copy(state)
+    for name in state.__struct_fields__:
+        value = getattr(state, name)
+        if isinstance(value, dict | set | list):
+            setattr(forked, name, value.copy())
+    return forked
 
 
 class FoldError(Exception):

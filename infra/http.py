@@ -1,12 +1,14 @@
 """HTTP for every service: one kind of error (RFC 9457), health, OpenAPI with a page that works offline."""
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
 import structlog
-from litestar import Litestar, Request, get
+from litestar import Litestar, Request, Router, get
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
@@ -100,6 +102,41 @@ def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]
     return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
 
 
+def invalid(field: str, source: str, message: str) -> Problem:
+    """400: the client meant something that cannot be."""
+    errors = [{"field": field, "source": source, "message": message}]
+    return Problem(400, "invalid-request", f"{field}: {message}", errors=errors)
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """Decodes a body once, as what its route takes: a number in quotes is no number here."""
+
+    async def json(self) -> Any:
+        wanted = self.route_handler.parsed_data_field
+        if wanted is None:
+            return await super().json()
+        try:
+            return _decoder(wanted.annotation).decode(await self.body())
+        except msgspec.ValidationError as error:
+            raise invalid(*_field_and_message(str(error))) from None
+        except msgspec.DecodeError as error:
+            raise Problem(400, "malformed-request", str(error)) from None
+
+
+@lru_cache
+def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(wanted)
+
+
+def _field_and_message(error: str) -> tuple[str, str, str]:
+    """The field that msgspec's message is about, with its path; where it is; and the rest of the message."""
+    message, _, at = error.partition(" - at `$")
+    field = at.removesuffix("`").removeprefix(".")
+    if named := re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", message):
+        field = f"{field}.{named[1]}" if field else named[1]
+    return field or "body", "body", message
+
+
 def answer_problem(problem: Problem) -> Response[bytes]:
     return Response(
         msgspec.json.encode(problem.body),
@@ -113,19 +150,25 @@ def _on_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     return answer_problem(problem)
 
 
+HEADERS: Final = {"idempotency_key": "Idempotency-Key", "user": "X-User-Id"}
+"""By the name of the parameter that takes it."""
+
+
 def _on_invalid(_: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
-    errors = [
-        {
-            "field": str(item.get("key") or item.get("source") or ""),
-            "source": str(getattr(item.get("source"), "value", item.get("source")) or ""),
-            "message": str(item.get("message", "")),
-        }
-        for item in (error.extra if isinstance(error.extra, list) else [])
-        if isinstance(item, dict)
-    ]
+    """What the framework found wrong with a parameter, or that there is no body."""
+    items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
+    errors = []
+    for item in items:
+        source = str(getattr(item.get("source"), "value", item.get("source")) or "")
+        field, message = str(item.get("key") or source), str(item.get("message", ""))
+        if source == "header":
+            field = HEADERS.get(field, field)
+        elif source == "body":
+            field, message = "body", "a JSON object is required"
+        errors.append({"field": field, "source": source, "message": message})
+    if missing := re.match(r"Missing required (\w+) parameter '(\w+)'", error.detail):
+        errors.append({"field": missing[2], "source": missing[1], "message": "required"})
     detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors) or error.detail
-    if "Idempotency-Key" in [item["field"] for item in errors]:
-        detail = "Idempotency-Key has to be 1 to 255 visible ASCII characters"
     return answer_problem(Problem(400, "invalid-request", detail, errors=errors))
 
 
@@ -135,6 +178,11 @@ HTTP_SLUGS: Final = {400: "malformed-request", 404: "not-found", 405: "method-no
 def _on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     slug = HTTP_SLUGS.get(error.status_code, "http-error")
     return answer_problem(Problem(error.status_code, slug, error.detail, dict(error.headers or {})))
+
+
+def _plain_404(response: Response[Any]) -> Response[Any]:
+    """Litestar answers an unknown path below /schema with a page."""
+    return answer_problem(Problem(404, "not-found", "Not Found")) if response.status_code == 404 else response
 
 
 def _on_recursion(_: Request[Any, Any, Any], __: RecursionError) -> Response[bytes]:
@@ -198,7 +246,13 @@ def build_app(
             ViewBehind: _on_view,
             Exception: _on_bug,
         },
-        openapi_config=OpenAPIConfig(title=title, version="1", path="/schema", render_plugins=[DocsPage()]),
+        openapi_config=OpenAPIConfig(
+            title=title,
+            version="1",
+            render_plugins=[DocsPage()],
+            openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=_plain_404),
+        ),
+        request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         state=State(),

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct, field
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
 from contracts.wire import NAMES, said_by
 from infra.history import HistoryUnavailable, facts_about
-from infra.http import Id, IdempotencyKey, PathId, Problem, problems, unavailable
+from infra.http import Id, IdempotencyKey, PathId, Problem, invalid, problems, unavailable
 from infra.service import Runtime
 from order_svc import domain
 from order_svc.compensation import compensated
@@ -106,12 +106,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     ) -> Response[OrderView]:
         user_id = _caller(user)
         if len({line.product_id for line in data.lines}) < len(data.lines):
-            raise Problem(
-                400,
-                "invalid-request",
-                "lines: each product may stand in one line only",
-                errors=[{"field": "lines", "source": "body", "message": "each product may stand in one line only"}],
-            )
+            raise invalid("lines", "body", "each product may stand in one line only")
         key = idempotency_key or new_key()
         now = runtime.clock()
         command = domain.Place(

@@ -8,7 +8,20 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
-from infra.http import After, Amount, Id, IdempotencyKey, Name, PageSize, PathId, Price, Problem, problems, replayable
+from infra.http import (
+    After,
+    Amount,
+    Id,
+    IdempotencyKey,
+    Name,
+    PageSize,
+    PathId,
+    Price,
+    Problem,
+    invalid,
+    problems,
+    replayable,
+)
 from infra.service import Runtime
 from product_svc.domain import product
 
@@ -51,12 +64,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     @post("/products", tags=["products"], summary="Register a product", responses=problems(400, 409, 503))
     async def register(data: RegisterProduct) -> Response[ProductView]:
         if data.product_id in RESERVED_IDS:
-            raise Problem(
-                400,
-                "invalid-request",
-                f"product_id: `{data.product_id}` is reserved",
-                errors=[{"field": "product_id", "source": "body", "message": "reserved"}],
-            )
+            raise invalid("product_id", "body", f"`{data.product_id}` is reserved")
         command = product.Register(data.product_id, data.name, data.price, data.stock, runtime.clock())
         try:
             answer = await writer.ask(command)

@@ -1,0 +1,31 @@
+"""Asking a shop over HTTP, and telling what kind of refusal came back."""
+
+from typing import Any
+
+import httpx
+
+from infra import local
+from tests.shop import Shop, logged
+
+ANN = {"X-User-Id": "ann"}
+KEY = {"Idempotency-Key": "k1"}
+
+
+def records(shop: Shop) -> dict[str, int]:
+    return {name: logged(shop.folder, name) for name in local.services()}
+
+
+async def send(
+    shop: Shop, method: str, service: str, path: str, body: bytes = b"", headers: Any = None
+) -> httpx.Response:
+    return await shop.http.request(method, shop.url(service, path), content=body, headers=headers or {})
+
+
+def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    """The problem that an answer is."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    body: dict[str, Any] = answer.json()
+    assert (body["type"], body["status"]) == (f"/problems/{slug}", status)
+    assert body["title"]
+    assert body["detail"]
+    return body

@@ -1,0 +1,112 @@
+"""What is wrong around a body: who asks, under which key, for what, how; all of it problem+json, nothing recorded."""
+
+import pytest
+
+from tests.saga.asking import ANN, problem, records, send
+from tests.shop import Shop
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ORDER = b'{"lines":[{"product_id":"mug","quantity":1}]}'
+
+KEYS = {
+    "empty": "",
+    "with a space": "a b",
+    "of 256 characters": "k" * 256,
+    "with other letters": "키".encode(),
+}
+
+
+@pytest.mark.parametrize("user", [None, "", "ann lee", "ann.lee", "a" * 65, "앤".encode(), "*", ">"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/orders"), ("GET", "/orders/o1"), ("POST", "/orders/o1/cancel")]
+)
+async def test_who_does_not_say_who_they_are_is_not_served(
+    open_all_day: Shop, method: str, path: str, user: str | bytes | None
+) -> None:
+    before = records(open_all_day)
+    headers = {} if user is None else {"X-User-Id": user}
+
+    answer = await send(open_all_day, method, "order", path, ORDER if path == "/orders" else b"", headers)
+
+    assert "X-User-Id" in problem(answer, 401, "unauthorized")["detail"]
+    assert "www-authenticate" in answer.headers
+    assert records(open_all_day) == before
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize(
+    ("service", "path", "body"),
+    [
+        ("order", "/orders", ORDER),
+        ("product", "/products/mug/stock", b'{"quantity":1}'),
+        ("point", "/points/ann/charge", b'{"amount":1}'),
+    ],
+)
+async def test_an_idempotency_key_has_1_to_255_visible_characters(
+    open_all_day: Shop, service: str, path: str, body: bytes, key: str | bytes
+) -> None:
+    before = records(open_all_day)
+
+    answer = await send(open_all_day, "POST", service, path, body, ANN | {"Idempotency-Key": key})
+
+    wrong = problem(answer, 400, "invalid-request")
+    assert [error["field"] for error in wrong["errors"]] == ["Idempotency-Key"]
+    assert records(open_all_day) == before
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "field"),
+    [
+        ("product", "/products?limit=0", "limit"),
+        ("product", "/products?limit=201", "limit"),
+        ("product", "/products?limit=many", "limit"),
+        ("product", "/products?limit=99999999999999999999999999", "limit"),
+        ("product", "/products?after=a.b", "after"),
+        ("product", "/products?after=mug%0A", "after"),
+        ("coupon", "/coupons", "user_id"),
+        ("coupon", "/coupons?user_id=", "user_id"),
+        ("coupon", "/coupons?user_id=a%20b", "user_id"),
+        ("coupon", "/coupons?user_id=ann&limit=-1", "limit"),
+        ("coupon", "/coupons?user_id=ann&after=%3E", "after"),
+        ("order", "/orders/a.b", "order_id"),
+        ("order", "/orders/o1%0A", "order_id"),
+        ("product", "/products/" + "p" * 65, "product_id"),
+        ("point", "/points/*", "user_id"),
+        ("coupon", "/coupons/c%201", "coupon_id"),
+    ],
+)
+async def test_a_question_that_cannot_be_meant_is_refused_by_the_name_of_the_parameter(
+    open_all_day: Shop, service: str, path: str, field: str
+) -> None:
+    answer = await send(open_all_day, "GET", service, path, headers=ANN)
+
+    assert [error["field"] for error in problem(answer, 400, "invalid-request")["errors"]] == [field]
+
+
+@pytest.mark.parametrize("service", ["order", "product", "point", "coupon"])
+@pytest.mark.parametrize("path", ["/", "/nothing", "/healthz/more", "/schema/nothing", "/schema/nothing.json"])
+async def test_what_is_not_there_is_a_problem_too(open_all_day: Shop, service: str, path: str) -> None:
+    problem(await send(open_all_day, "GET", service, path, headers=ANN), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("method", "service", "path", "allowed"),
+    [
+        ("GET", "order", "/orders", "POST"),
+        ("DELETE", "order", "/orders/o1", "GET"),
+        ("PUT", "order", "/orders/o1/cancel", "POST"),
+        ("PATCH", "product", "/products", "GET"),
+        ("GET", "product", "/products/mug/stock", "POST"),
+        ("DELETE", "point", "/points/ann", "GET"),
+        ("PUT", "coupon", "/coupons", "POST"),
+        ("POST", "coupon", "/healthz", "GET"),
+    ],
+)
+async def test_a_method_that_is_not_there_is_a_problem_that_names_those_that_are(
+    open_all_day: Shop, method: str, service: str, path: str, allowed: str
+) -> None:
+    answer = await send(open_all_day, method, service, path, headers=ANN)
+
+    problem(answer, 405, "method-not-allowed")
+    assert allowed in answer.headers["allow"]

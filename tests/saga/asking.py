@@ -15,6 +15,12 @@ def records(shop: Shop) -> dict[str, int]:
     return {name: logged(shop.folder, name) for name in local.services()}
 
 
+async def settled(shop: Shop) -> dict[str, int]:
+    """How many records each service has, once nothing more comes of what was asked before."""
+    await shop.until_quiet()
+    return records(shop)
+
+
 async def send(
     shop: Shop, method: str, service: str, path: str, body: bytes = b"", headers: Any = None
 ) -> httpx.Response:

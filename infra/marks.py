@@ -45,8 +45,11 @@ class Marks:
                 good = middle
             else:
                 bad = middle
-        self._marks = deque(marks[: good + 1], maxlen=KEPT)
         return marks[good].sequence if good >= 0 else 0
+
+    def forget_after(self, sequence: int) -> None:
+        """Once the consumer has gone back there, not before: until then every session has to find the place again."""
+        self._marks = deque((mark for mark in self._marks if mark.sequence <= sequence), maxlen=KEPT)
 
 
 async def _still_there(js: JetStreamContext, mark: Mark) -> bool:

@@ -151,6 +151,8 @@ class Broker:
             self._writer.open()
             lost_after = await self._marks.lost_after(js)
             await ensure_consumer(js, self._service, self._hears, info.state.last_seq, lost_after)
+            if lost_after is not None:
+                self._marks.forget_after(lost_after)
             hearing = Hearing(self._service, nc, self._writer, self._marks)
             yield _Session(nc, js, relay, hearing, lost, is_full(info))
         finally:

@@ -119,6 +119,16 @@ async def test_a_consumer_ahead_of_a_stream_that_lost_its_tail_goes_back_to_the_
     assert sequences(await pull(js, 2)) == [4, 5]
 
 
+async def test_a_consumer_goes_back_to_where_the_stream_was_lost_and_written_again(js: JetStreamContext) -> None:
+    await say(js, *(f"order.canceled.o{n}" for n in range(1, 8)))
+    await ensure_consumer(js, "product", HEARS, 7)
+    await acknowledge(js, (await pull(js, 7))[-1])
+
+    await ensure_consumer(js, "product", HEARS, 7, lost_after=4)
+
+    assert sequences(await pull(js, 3)) == [5, 6, 7]
+
+
 async def test_a_consumer_that_has_acknowledged_all_hears_nothing_again(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 6)))
     await ensure_consumer(js, "product", HEARS, 5)

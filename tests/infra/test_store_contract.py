@@ -129,6 +129,23 @@ async def test_a_very_long_batch_with_a_conflict_records_nothing(store: EventSto
     assert await streams_of(store) == [("a", 1)]
 
 
+async def test_checking_the_store_records_nothing(store: EventStore) -> None:
+    await store.check()
+    await store.insert_events([record("a", 1)])
+    await store.check()
+
+    assert await streams_of(store) == [("a", 1)]
+
+
+async def test_checking_the_store_does_not_disturb_those_who_append(store: EventStore) -> None:
+    await asyncio.gather(
+        *(store.insert_events(records("a", range(n, n + 5))) for n in range(1, 200, 5)),
+        *(store.check() for _ in range(20)),
+    )
+
+    assert len(await log_of(store)) == 200
+
+
 # Reading streams ------------------------------------------------------------------------------------------------------
 
 

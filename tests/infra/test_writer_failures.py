@@ -212,3 +212,19 @@ async def test_a_restarted_writer_goes_on_where_the_last_one_was_killed(store: W
     assert [len(answer.facts) for answer in answers] == [0, 0, 1]
     assert answers[-1].facts == [charged("ann", 1, "3")]
     assert answers[-1].facts[0].at == NOON
+
+
+# Shut -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_writer_that_is_shut_says_why_and_records_no_request_until_it_is_opened(desk: Desk) -> None:
+    await desk.charge("ann", key="before")
+    desk.writer.shut("this is not the store that spoke before")
+
+    with pytest.raises(StoreUnavailable, match="not the store that spoke before"):
+        await desk.charge("ann", key="meanwhile")
+    assert await desk.balance("ann") == 1  # reading goes on
+
+    desk.writer.open()
+    assert balances((await desk.charge("ann", key="after")).states) == [2]
+    assert await desk.log() == [("account-ann", 1), ("account-ann", 2)]

@@ -201,6 +201,18 @@ async def test_two_writers_on_one_file_conflict_and_lose_nothing(store: SQLiteSt
     assert await streams_of(store) == [("a", 1), ("b", 1), ("a", 2), ("a", 3)]
 
 
+async def test_what_another_writer_recorded_in_between_is_found_although_it_is_not_in_the_tail(
+    store: SQLiteStore, path: Path
+) -> None:
+    async with SQLiteStore.open(path) as other:
+        await store.insert_events([record("a", 1)])
+        await other.insert_events([record("b", 1)])
+        await store.insert_events([record("a", 2)])
+
+    assert await streams_of(store) == [("a", 1), ("b", 1), ("a", 2)]
+    assert [stored.position for stored in await store.select_notifications(1, ALL)] == [2, 3]
+
+
 async def test_two_writers_at_once_take_turns(path: Path) -> None:
     async with SQLiteStore.open(path) as one, SQLiteStore.open(path) as two:
         await asyncio.gather(

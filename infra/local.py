@@ -102,6 +102,12 @@ def nats_server() -> str:
     return found
 
 
+def _quoted(path: Path) -> str:
+    """A path as nats.conf's syntax takes it from a variable: unquoted, `.data` would be a malformed number."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
     """`env` with every variable that nats.conf reads."""
     port = int(env.get("NATS_PORT") or 4_222)
@@ -109,7 +115,7 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
         **env,
         "NATS_PORT": str(port),
         "NATS_MONITOR_PORT": env.get("NATS_MONITOR_PORT") or str(port + 4_000 if port <= 61_535 else port - 4_000),
-        "NATS_STORE_DIR": env.get("NATS_STORE_DIR") or str(Path(env.get("DATA_DIR") or ".data") / "nats"),
+        "NATS_STORE_DIR": _quoted(ROOT / (env.get("NATS_STORE_DIR") or Path(env.get("DATA_DIR") or ".data") / "nats")),
     }
 
 

@@ -22,6 +22,10 @@ def pids(up: Started) -> dict[str, int]:
     return {name: int(pid) for name, pid in re.findall(r"\| +(\w+) +pid (\d+)", up.output)}
 
 
+def relative_to_the_root(path: Path) -> str:
+    return os.path.relpath(path, local.ROOT)
+
+
 def ports(env: dict[str, str]) -> list[int]:
     return [int(value) for name, value in env.items() if name.endswith("_PORT")]
 
@@ -143,3 +147,19 @@ async def test_the_broker_alone_takes_the_place_of_the_process_that_starts_it(tm
         nats.process.terminate()
         assert await nats.ended() == 0
     assert (tmp_path / "nats").is_dir()
+
+
+@pytest.mark.parametrize("name", [".data", "1 of my shops", "7up"])
+async def test_data_may_lie_in_any_folder_also_a_relative_one(name: str, closed_shop: Shop, tmp_path: Path) -> None:
+    folder = relative_to_the_root(tmp_path / name)
+    env = {key: value for key, value in closed_shop.env.items() if key != "NATS_STORE_DIR"} | {"DATA_DIR": folder}
+    with started("infra.up", env=env, folder=tmp_path) as up:
+        await up.prints(READY)
+        up.process.terminate()
+        assert await up.ended() == 0
+    assert {path.name for path in (tmp_path / name).iterdir()} == {"nats", *local.services()}
+
+
+def test_the_default_folder_is_a_value_to_the_broker() -> None:
+    """Nobody else names `.data`: what `just up` does when nothing is set."""
+    assert local.nats_environment({})["NATS_STORE_DIR"] == f'"{local.ROOT / ".data" / "nats"}"'

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import uvicorn
 import uvloop
 from litestar.types import ControllerRouterHandler
 
@@ -24,6 +23,7 @@ from contracts.wire import NAMES
 from infra import log as logs
 from infra.decider import Aggregates
 from infra.http import build_app
+from infra.server import BACKLOG, Server
 from infra.session import Broker
 from infra.settings import Settings, SettingsError, load
 from infra.sqlite import SQLiteStore, StoreSetupError
@@ -34,9 +34,6 @@ from infra.writer import Clock, Reactions, Writer
 log = structlog.get_logger()
 
 EXIT_USAGE: Final = 2
-BACKLOG: Final = 2_048  # connections that wait to be accepted
-KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it, not we
-OPEN_REQUESTS_S: Final = 3  # that a request under way at SIGTERM gets to finish
 
 
 class CannotStart(Exception):
@@ -131,14 +128,6 @@ def _url(settings: Settings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: it would raise the signal again after its shutdown, before ours."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _serve(service: Service, settings: Settings, listener: socket.socket) -> None:
     folder = settings.data_dir / service.name
     async with contextlib.AsyncExitStack() as stack:
@@ -181,19 +170,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     for watcher in service.watchers:
         watcher(runtime)
     app = build_app(f"{service.name}_svc", service.routes(runtime), readiness)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=OPEN_REQUESTS_S,
-        )
-    )
+    server = Server(app)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.closing.set)

@@ -48,9 +48,12 @@ def stream_config(settings: Settings) -> StreamConfig:
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.NEW,
         max_bytes=settings.events_max_bytes,
+        max_msgs=-1,
+        max_msgs_per_subject=-1,
         max_msg_size=MAX_FACT_BYTES,
         max_age=0,
         duplicate_window=settings.duplicate_window_s,
+        no_ack=False,
         deny_delete=True,
         deny_purge=True,
         allow_direct=True,
@@ -58,7 +61,18 @@ def stream_config(settings: Settings) -> StreamConfig:
     )
 
 
-REQUIRED: Final = ("storage", "retention", "discard", "max_age", "deny_delete", "deny_purge", "allow_direct")
+REQUIRED: Final = (
+    "storage",
+    "retention",
+    "discard",
+    "max_age",
+    "max_msgs",
+    "max_msgs_per_subject",
+    "no_ack",
+    "deny_delete",
+    "deny_purge",
+    "allow_direct",
+)
 
 
 async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:

@@ -57,7 +57,8 @@ def test_a_page_without_the_markers_stays_as_it_is(tmp_path: Path) -> None:
 
 def settings_of_the_code() -> dict[str, str]:
     """Every variable with its default, as the services and the bundled broker read them."""
-    found = {name: value for name, value in local.nats_environment({}).items() if name.startswith("NATS_")}
+    broker = {name: value.strip('"') for name, value in local.nats_environment({}).items()}
+    found = {name: value.removeprefix(f"{local.ROOT}/") for name, value in broker.items()}
     for name in local.services():
         service: Service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
         settings = load(service.settings, name, service.port, {})

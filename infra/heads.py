@@ -72,7 +72,7 @@ class Heads:
         due = []
         for stream, head in heads.items():
             before = self._heads.pop(stream, None)
-            self._heads[stream] = head  # at the end: the longest unused stand first
+            self._heads[stream] = head  # at the end: what was written longest ago stands first
             if before is not None and before.version // SNAPSHOT_EVERY != head.version // SNAPSHOT_EVERY:
                 due.append(self._snapshot(stream, head))
         self._trim()

@@ -10,22 +10,25 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from contracts.fact import Fact
-from contracts.wire import decode
+from contracts.wire import FACTS, decode
 from infra.stream import EVENTS
 
 TIMEOUT_S: Final = 1.0
 MOST_FACTS: Final = 1_000
 
 
+ORDER_FACTS: Final = [name for name, fact in FACTS.items() if fact.key_field == "order_id"]
+
+
 class HistoryUnavailable(Exception):
     """The broker did not answer in time."""
 
 
-async def facts_about(nc: Client, key: str) -> list[Fact]:
-    """The newest copy of each fact published under this key, oldest first; facts this code does not know are left out.
+async def facts_about(nc: Client, order_id: str) -> list[Fact]:
+    """The newest copy of each fact published under this order's id, oldest first.
 
-    One request: the server looks up the last message of every matching subject (`multi_last` of its direct get). Raises
-    HistoryUnavailable.
+    One request: the server looks up the last message of each of these subjects (`multi_last` of its direct get). They
+    are spelled out: `*.*.<order_id>` costs the server the more the longer the history is. Raises HistoryUnavailable.
     """
     inbox = nc.new_inbox()
     facts: list[Fact] = []
@@ -49,7 +52,7 @@ async def facts_about(nc: Client, key: str) -> list[Fact]:
     try:
         subscription = await nc.subscribe(inbox, cb=take)
         async with asyncio.timeout(TIMEOUT_S):
-            question = {"multi_last": [f"*.*.{key}", f"*.*.*.{key}"], "batch": MOST_FACTS}
+            question = {"multi_last": [f"{name}.{order_id}" for name in ORDER_FACTS], "batch": MOST_FACTS}
             await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", msgspec.json.encode(question), inbox)
             await end
     except TimeoutError:

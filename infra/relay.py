@@ -93,10 +93,16 @@ class Relay:
         self._grown = True
         self._wake.set()
 
-    async def find_place(self) -> None:
+    @property
+    def acked(self) -> int:
+        """Every position of the log up to here is in the stream."""
+        return self._window.acked
+
+    async def find_place(self, acked: int = 0) -> None:
         """Ask the stream where to continue, before anything is heard or said.
 
-        Raises LogLost if the stream has a fact of this service that its log has not; StoreError; the client's errors.
+        `acked` is how far the session before this one got; a stream that ends there has no hole before it. Raises
+        LogLost if the stream has a fact of this service that its log has not; StoreError; the client's errors.
         """
         try:
             last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)
@@ -113,8 +119,20 @@ class Relay:
                 f"the stream has {said} at position {position} of {self._service}_svc's log, the log itself has not: "
                 "this store is not the one that said it, or lost its end. Rebuild it from the stream."
             )
+        if not await self._begins_with_the_log():
+            log.warning("the stream does not begin with this log: it is another one; sending the whole log")
+            return
         # What was in flight when the last session ended may have left a hole this far back, but no further.
-        self._window = Window(max(0, position - WINDOW))
+        self._window = Window(position if position == acked else max(0, position - WINDOW))
+
+    async def _begins_with_the_log(self) -> bool:
+        """Whether the log's first fact stands in the stream: one that was made anew may have later ones alone."""
+        (first,) = await self._store.select_notifications(0, 1)
+        try:
+            found = await self._js.get_msg(EVENTS, 1, subject(first.topic, first.state), direct=True, next=True)
+        except NotFoundError:
+            return False
+        return (found.headers or {}).get(MSG_ID) == fact_id(first.originator_id, first.originator_version)
 
     async def run(self) -> None:
         """Mirror the log until something fails. Raises RelayFailed, StoreError or the client's errors."""

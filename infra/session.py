@@ -6,11 +6,11 @@ into another, and each asks the stream where to continue and resets its consumer
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from time import monotonic
+from typing import Any, Final
 
-import nats
 import structlog
 from eventsourcing.persistence import PersistenceError
 from nats.aio.client import Client
@@ -22,7 +22,7 @@ from infra.marks import Marks
 from infra.relay import LogLost, Relay, RelayFailed
 from infra.settings import Settings
 from infra.store import EventStore
-from infra.stream import StreamMisconfigured, ensure_consumer, ensure_stream, is_full
+from infra.stream import EVENTS, StreamMisconfigured, ensure_consumer, ensure_stream, is_full
 from infra.writer import Writer
 
 log = structlog.get_logger()
@@ -31,6 +31,7 @@ CONNECT_TIMEOUT_S: Final = 2
 PING_INTERVAL_S: Final = 2
 FIRST_BACKOFF_S: Final = 0.05
 LONGEST_BACKOFF_S: Final = 1.0
+SETTLED_AFTER_S: Final = 5.0  # of a session's life the next one begins without a long pause
 LOOK_EVERY_S: Final = 1.0  # at the stream's size
 SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging what is in hand
 
@@ -46,6 +47,7 @@ class _Session:
     relay: Relay
     hearing: Hearing
     lost: asyncio.Event
+    stream_made_at: str | None
     full: bool = False
 
 
@@ -62,6 +64,7 @@ class Broker:
         self._writer = writer
         writer.shut("the log has not been compared with the stream yet")
         self._marks = Marks()
+        self._acked = 0
         self._session: _Session | None = None
         self._stopping = asyncio.Event()
         self._why_not = "not connected yet"
@@ -94,9 +97,9 @@ class Broker:
         """Session after session, until `stop`."""
         backoff_s = FIRST_BACKOFF_S
         while not self._stopping.is_set():
+            began = monotonic()
             try:
                 async with self._connect() as session:
-                    backoff_s = FIRST_BACKOFF_S
                     await self._work(session)
             except (OSError, NatsError, ConnectionLost, RelayFailed, HearingFailed, PersistenceError) as error:
                 self._why_not = str(error) or type(error).__name__
@@ -107,13 +110,15 @@ class Broker:
                 backoff_s = LONGEST_BACKOFF_S
             except LogLost as error:
                 self._why_not = str(error)
-                self._writer.shut(self._why_not)
+                self._writer.shut(self._why_not, reads_too=True)
                 log.error("neither hearing, recording nor speaking", reason=self._why_not)
                 backoff_s = LONGEST_BACKOFF_S
             except Exception as error:  # a fact this service cannot handle, most likely; it comes again
                 self._why_not = f"{type(error).__name__}: {error}"
                 log.exception("session with the broker failed")
                 backoff_s = LONGEST_BACKOFF_S
+            if monotonic() - began > SETTLED_AFTER_S:
+                backoff_s = FIRST_BACKOFF_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff_s):
                     await self._stopping.wait()
@@ -129,36 +134,52 @@ class Broker:
         async def on_error(error: Exception) -> None:
             log.debug("broker client", error=str(error) or type(error).__name__)
 
-        nc = await nats.connect(
-            self._settings.broker_urls,
-            name=f"{self._service}_svc",
-            allow_reconnect=False,
-            # Without these the client tries the first connection 60 times, 2 s apart, whatever allow_reconnect says.
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            ping_interval=PING_INTERVAL_S,
-            max_outstanding_pings=2,
-            closed_cb=on_closed,
-            disconnected_cb=on_closed,
-            error_cb=on_error,
-        )
+        nc = Client()
         try:
+            await self._unless_stopping(
+                nc.connect(
+                    self._settings.broker_urls,
+                    name=f"{self._service}_svc",
+                    allow_reconnect=False,
+                    # By default the client tries the first connection 60 times, 2 s apart; with 0 for ever.
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    ping_interval=PING_INTERVAL_S,
+                    max_outstanding_pings=2,
+                    closed_cb=on_closed,
+                    disconnected_cb=on_closed,
+                    error_cb=on_error,
+                )
+            )
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             info = await ensure_stream(js, self._settings)
             relay = Relay(self._service, self._store, nc, js)
-            await relay.find_place()
+            await relay.find_place(self._acked)
             self._writer.open()
             lost_after = await self._marks.lost_after(js)
             await ensure_consumer(js, self._service, self._hears, info.state.last_seq, lost_after)
             if lost_after is not None:
                 self._marks.forget_after(lost_after)
             hearing = Hearing(self._service, nc, self._writer, self._marks)
-            yield _Session(nc, js, relay, hearing, lost, is_full(info))
+            yield _Session(nc, js, relay, hearing, lost, str(info.created), is_full(info))
         finally:
+            # Also after a connection that came to nothing: the client keeps its socket open otherwise.
             with contextlib.suppress(OSError, NatsError, TimeoutError):
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await nc.close()
+
+    async def _unless_stopping(self, connecting: Coroutine[Any, Any, None]) -> None:
+        tasks = [asyncio.create_task(connecting), asyncio.create_task(self._stopping.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[0].done():
+                raise ConnectionLost("asked to stop while connecting")
+            tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, session: _Session) -> None:
         """Until something fails, or until `stop` and all that was in hand is published and acknowledged."""
@@ -181,6 +202,7 @@ class Broker:
                 task.result()
         finally:
             session.hearing.closed = True
+            self._acked = session.relay.acked
             self._session = None
             for task in tasks:
                 task.cancel()
@@ -193,7 +215,12 @@ class Broker:
     async def _watch(self, session: _Session) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            session.full = is_full(await ensure_stream(session.js, self._settings))
+            # Looked at, not made: a stream or consumer that went away ends the session, and the next one starts over.
+            info = await session.js.stream_info(EVENTS)
+            await session.js.consumer_info(EVENTS, self._service)
+            if str(info.created) != session.stream_made_at:
+                raise ConnectionLost("the stream was replaced by another one")
+            session.full = is_full(info)
 
     async def _finish(self, session: _Session) -> None:
         """The one task of a session that returns: then the session is over as it should be."""

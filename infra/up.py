@@ -78,6 +78,7 @@ class Up:
         self._width = max(len(name) for name in [*self._names, SELF])
         self._colours = sys.stdout.isatty() and not env.get("NO_COLOR")
         self._mute = False
+        self._once_ready: set[str] = set()
 
     def run(self) -> int:
         """Start everything, report what happens, stop everything; the exit code."""
@@ -108,7 +109,7 @@ class Up:
                     return self._stop(EXIT_STOPPED, f"{how.name}: stopping everything")
                 case Ended(name) as ended:
                     del self._running[name]
-                    if not ready:
+                    if not (ready or name in self._once_ready or (name == BROKER and self._once_ready)):
                         return self._stop(EXIT_USAGE, f"{ended} instead of starting: stopping everything")
                     if not self._running:
                         self._say(SELF, f"{ended}: nothing is left running")
@@ -180,6 +181,7 @@ class Up:
         while waiting:
             reasons = {name: local.why_not_ready(url) for name, url in waiting.items()}
             waiting = {name: url for name, url in waiting.items() if reasons[name] is not None}
+            self._once_ready |= urls.keys() - waiting.keys()
             if waiting and time.monotonic() > say_at:
                 say_at = float("inf")
                 for name in waiting:

@@ -6,6 +6,7 @@ The position is kept in the transaction that applies what lies before it, so a v
 import asyncio
 import contextlib
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -66,6 +67,10 @@ class View:
     async def open(cls, projection: Projection, store: EventStore, folder: Path) -> AsyncIterator["View"]:
         """The view in this folder, made if missing. Raises StoreSetupError."""
         path = folder / f"{projection.name}.view.sqlite"
+        try:
+            head = await store.max_notification_id()
+        except StoreError:  # it may heal; the view waits for it
+            head = sys.maxsize
         async with contextlib.AsyncExitStack() as stack:
             try:
                 # Whatever a power cut takes from a view, its position goes with it: no need to wait for the disk.
@@ -76,10 +81,16 @@ class View:
                     "CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER);"
                 )
                 rows = await writer.execute_fetchall("SELECT position FROM position")
+                position = next((int(row[0]) for row in rows), 0)
+                if position > head:
+                    raise StoreSetupError(
+                        f"{path} has read to position {position} of a log that ends at {head}: it is another log's. "
+                        "It is a view: delete it, and it is rebuilt"
+                    )
             except sqlite3.Error as error:
                 raise StoreSetupError(f"{path}: {error}. It is a view: delete it, and it is rebuilt") from error
             view = cls(projection, store, writer, reader)
-            view._position = next((int(row[0]) for row in rows), 0)
+            view._position = position
             yield view
 
     def log_has_grown(self) -> None:

@@ -104,13 +104,16 @@ class Writer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._shut_because: str | None = None
+        self._unreadable = False
 
-    def shut(self, because: str) -> None:
-        """Record no request from now on: the store is not known to be the one it should be."""
+    def shut(self, because: str, *, reads_too: bool = False) -> None:
+        """Record no request from now on, and show nothing with `reads_too`: this may be, or is, the wrong store."""
         self._shut_because = because
+        self._unreadable = reads_too
 
     def open(self) -> None:
         self._shut_because = None
+        self._unreadable = False
 
     # Into the queue ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +140,12 @@ class Writer:
         self._arrived.set()
 
     async def read(self, streams: Sequence[str]) -> list[Head]:
-        """The recorded heads of these streams: a read after an answer sees what was answered."""
+        """The recorded heads of these streams: a read after an answer sees what was answered.
+
+        Raises StoreUnavailable.
+        """
+        if self._unreadable:
+            raise StoreUnavailable(str(self._shut_because))
         try:
             heads = await self._heads.get(streams)
         except StoreError as error:

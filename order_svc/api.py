@@ -7,7 +7,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from litestar import get, post
+from litestar import Router, get, post
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 from litestar.params import HeaderParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
@@ -23,6 +25,12 @@ from order_svc.compensation import compensated
 from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
+
+
+def caller_required(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard: who does not say who he is, is told so before anything else that may be wrong."""
+    _caller(connection.headers.get("X-User-Id"))
+
 
 UserId = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False, description="Who is asking.")]
 
@@ -194,7 +202,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             compensated=None if state.reason is None else compensated(state.reason, names),
         )
 
-    return [place, show, cancel]
+    return [Router("/", route_handlers=[place, show, cancel], guards=[caller_required])]
 
 
 def _caller(user: str | None) -> str:

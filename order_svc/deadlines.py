@@ -18,7 +18,7 @@ from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
 from infra.service import Runtime
 from infra.store import Notification
-from infra.views import Statement
+from infra.views import Statement, ViewBehind
 from infra.writer import Busy, StoreUnavailable
 from order_svc.domain import Expire
 
@@ -79,11 +79,25 @@ class Deadlines:
         heapq.heappush(self._heap, (deadline, order_id))
 
     async def run(self) -> None:
-        rows = await self._runtime.views["open_orders"].select("SELECT order_id, deadline FROM open_orders")
+        async with asyncio.TaskGroup() as group:
+            loading = group.create_task(self._load())
+            await self._time()
+            loading.cancel()
+
+    async def _load(self) -> None:
+        """Time the orders that were open when the process started; the view may have to catch up first."""
+        while True:
+            try:
+                rows = await self._runtime.views["open_orders"].select("SELECT order_id, deadline FROM open_orders")
+                break
+            except ViewBehind as behind:
+                log.warning("the orders left open are not known yet", reason=str(behind))
         for order_id, deadline in rows:
             self._watch(order_id, datetime.fromisoformat(deadline))
         if rows:
             log.info("orders were left open", orders=len(rows))
+
+    async def _time(self) -> None:
         while True:
             now = self._runtime.clock()
             due: list[str] = []

@@ -1,5 +1,6 @@
 """The relay mirrors the log into the stream of a real broker: in order, without repeats, whatever was lost."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 
@@ -8,7 +9,7 @@ from eventsourcing.persistence import OperationalError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra import relay as module
-from infra.relay import WINDOW, LogLost, RelayFailed
+from infra.relay import WINDOW, LogLost, Relay, RelayFailed
 from infra.sqlite import SQLiteStore
 from infra.store import EventStore, Notification
 from infra.stream import EVENTS, MAX_FACT_BYTES
@@ -177,6 +178,40 @@ async def test_a_last_message_that_is_not_ours_makes_the_relay_send_the_whole_lo
         await mirror.caught_up()
 
     assert sent == list(range(1, WINDOW + 11))
+
+
+async def test_a_session_that_follows_one_which_got_everything_across_sends_nothing_again(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    """Past the duplicate window a repeat would be stored: a service that flaps must not fill the stream."""
+    await append(log, 1, 20)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with overhearing(broker) as sent, session(broker) as js:
+        relay = Relay("point", log, js._nc, js)
+        await relay.find_place(mirror.relay.acked)
+        await append(log, 21, 22)
+        running = asyncio.create_task(relay.run())
+        await relay.caught_up.wait()
+        running.cancel()
+
+    assert sent == [21, 22]
+
+
+async def test_a_stream_made_anew_gets_all_of_the_log_even_if_it_has_its_end_already(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    await append(log, 1, 2 * WINDOW)
+    async with session(broker) as js:
+        (last,) = await log.select_notifications(2 * WINDOW - 1, 1)
+        await Relay("point", log, js._nc, js)._publish(last)
+        await js._nc.flush()
+
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert {event.position for event in await broker.events()} == set(range(1, 2 * WINDOW + 1))
 
 
 async def test_a_log_that_ends_before_what_it_has_said_does_not_speak(broker: Shop, log: SQLiteStore) -> None:

@@ -267,3 +267,16 @@ def test_a_view_whose_file_is_no_database_names_it_and_what_to_do(tmp_path: Path
 
     with pytest.raises(StoreSetupError, match=r"totals\.view\.sqlite: file is not a database.*[Dd]elete it"):
         asyncio.run(open_and_close())
+
+
+async def test_a_view_of_another_log_is_refused_by_name(tmp_path: Path) -> None:
+    """It has read further than this log goes: what it shows is not this log's."""
+    async with a_log() as log:
+        await append(log, 1, 3)
+        async with following(log, tmp_path) as view:
+            await view.select("SELECT 1")
+
+    async with a_log() as shorter:
+        with pytest.raises(StoreSetupError, match="delete it, and it is rebuilt"):
+            async with following(shorter, tmp_path):
+                pass

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from infra import local
-from tests.saga.rush import Rush
+from tests.saga.rush import STOCK, Rush
 from tests.shop import Shop, attempts, background, logged, open_shop
 
 
@@ -148,3 +148,27 @@ async def test_a_broker_that_hangs_makes_nobody_wait(tmp_path: Path) -> None:
             assert (await shop.until_ended(order_id))["status"] == "CONFIRMED"
         await shop.until_quiet()
         assert await shop.available("mug") == 1_000 - len(accepted)
+
+
+async def test_the_stream_replaced_while_everything_runs(tmp_path: Path) -> None:
+    """Somebody deletes and remakes it; the broker never goes away. All of every log is written into the new one."""
+    async with open_shop(tmp_path) as shop:
+        rush = Rush(shop, 300)
+        await rush.prepare()
+        await rush.place(range(200))
+        await shop.until_quiet()
+        async with shop.broker() as client:
+            js = client.jetstream()
+            config = (await js.stream_info("EVENTS")).config
+            await js.delete_stream("EVENTS")
+            await js.add_stream(config)
+        await rush.place(range(200, 300))
+        async for _ in attempts("the new stream to have all of the logs"):
+            if len({event.fact_id for event in await shop.events()}) == sum(
+                logged(tmp_path, name) for name in local.services()
+            ):
+                break
+        await rush.assert_stream_equals_logs()
+        await shop.until_quiet()
+        fine = sum(placed.kind == "fine" for placed in rush.placed)
+        assert await shop.available("plenty") == STOCK - fine

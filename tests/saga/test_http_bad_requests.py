@@ -110,3 +110,8 @@ async def test_a_method_that_is_not_there_is_a_problem_that_names_those_that_are
 
     problem(answer, 405, "method-not-allowed")
     assert allowed in answer.headers["allow"]
+
+
+async def test_who_does_not_say_who_he_is_is_told_so_before_anything_else(open_all_day: Shop) -> None:
+    answer = await open_all_day.http.post(open_all_day.url("order", "/orders"), content=b"{")
+    problem(answer, 401, "unauthorized")

@@ -1,6 +1,7 @@
 """Our asynchronous store as a synchronous recorder, so that the library's own test suite can be run against it."""
 
 import asyncio
+import io
 import threading
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -99,4 +100,4 @@ class SyncApplicationRecorder(SyncAggregateRecorder, ApplicationRecorder):
     def subscribe(
         self, gt: int | None = None, topics: Sequence[str] = ()
     ) -> Subscription[ApplicationRecorder]:  # nobody here subscribes, as with the library's own SQLite recorder
-        raise NotImplementedError
+        raise io.UnsupportedOperation("subscribe")

@@ -60,7 +60,7 @@ check:
     ruff check
     ruff format --check
     mypy
-    pytest -q tests/test_imports.py
+    pytest -q tests/infra/test_imports.py
 
 # Put the code into its one format
 [group('check')]

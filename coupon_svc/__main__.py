@@ -7,12 +7,13 @@ from coupon_svc.wallet import Wallet
 from infra.decider import Aggregate
 from infra.service import Service, run
 
-COUPON = Aggregate(State, decide, evolve)  # also of an order without one: it is answered on a stream of its own
-
 SERVICE = Service(
     name="coupon",
     port=8004,
-    aggregates={"coupon": COUPON, "nocoupon": COUPON},
+    aggregates={
+        "coupon": Aggregate(State, decide, evolve),
+        "nocoupon": Aggregate(State, decide, evolve, usually_new=True),  # one for each order without a coupon
+    },
     reactions=REACTIONS,
     routes=routes,
     views=[Wallet()],

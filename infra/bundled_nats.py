@@ -4,6 +4,7 @@ import os
 import sys
 
 from infra import local
+from infra.scheduling import prefer_batches
 from infra.settings import Settings, SettingsError, load
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     except (SettingsError, local.StartFailed) as error:
         sys.stderr.write(f"nats-server cannot start: {error}\n")
         raise SystemExit(2) from None
+    prefer_batches()
     os.execve(command[0], command, local.nats_environment(os.environ))  # noqa: S606 - the signals are its own from here on
 
 

@@ -6,10 +6,11 @@ leaves nothing behind.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from msgspec.structs import replace
 
 from contracts.fact import Fact
 from contracts.wire import NAMES, encode
@@ -40,6 +41,9 @@ class Aggregate:
     state: Callable[[], State]
     decide: Callable[..., Sequence[Fact]]
     evolve: Callable[[State, Any], None]
+    usually_new: bool = False
+    """Most commands meet their stream before it has any fact: one that is not in memory is taken to be empty, the store
+    not asked first, and the append tells if it was not."""
 
 
 Aggregates = Mapping[str, Aggregate]
@@ -69,12 +73,15 @@ def category(stream: str) -> str:
     return stream.partition("-")[0]
 
 
+CONTAINERS: Final = (dict, set, list)
+
+
 def fork(state: State) -> State:
     """A copy that shares nothing the fold could write to: a state has plain values and dicts, sets, lists of them."""
-    forked = copy(state)
+    forked = replace(state)
     for name in state.__struct_fields__:
         value = getattr(state, name)
-        if isinstance(value, dict | set | list):
+        if isinstance(value, CONTAINERS):
             setattr(forked, name, value.copy())
     return forked
 

@@ -43,6 +43,18 @@ class Heads:
             self._trim()
         return found
 
+    def guess(self, streams: Iterable[str]) -> dict[str, Head]:
+        """Empty heads for those of these streams that are not in memory and usually new.
+
+        What is decided on one holds if something is recorded on it: the store takes version 1 of a stream only once.
+        """
+        aggregates = {name: aggregate for name, aggregate in self._aggregates.items() if aggregate.usually_new}
+        return {
+            stream: Head(0, aggregates[name].state())
+            for stream in streams
+            if stream not in self._heads and (name := category(stream)) in aggregates
+        }
+
     def _fold(self, stream: str, history: History | None) -> Head:
         aggregate = self._aggregates[category(stream)]
         if history is None:

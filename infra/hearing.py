@@ -1,8 +1,8 @@
 """Hearing: one session's deliveries from the service's durable consumer, and their cumulative acknowledgement.
 
 Pull requests overlap, so the server never waits for the next one. An acknowledgement covers all deliveries before it,
-so it may go only up to the last one of an unbroken run: a client drops messages silently beyond its pending limits, and
-a dropped one must not be acknowledged by its successor.
+so it may go only up to the last one of an unbroken run: a message lost on its way must not be acknowledged by its
+successor.
 """
 
 import asyncio
@@ -10,12 +10,11 @@ from time import monotonic
 from typing import Final
 
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from contracts.wire import MSG_ID
+from infra.client import BrokerClient, header, status
 from infra.marks import Marks
-from infra.stream import EVENTS, MAX_ACK_PENDING
+from infra.stream import EVENTS
 from infra.writer import Heard, Writer
 
 log = structlog.get_logger()
@@ -25,6 +24,8 @@ PULL_EXPIRES_S: Final = 5.0
 SILENCE_S: Final = 3 * PULL_EXPIRES_S
 """Without a message or an expired pull for this long, the consumer is taken to be gone."""
 
+_MSG_ID: Final = MSG_ID.encode()
+
 
 class HearingFailed(Exception):
     """Deliveries stopped making sense; the next session resets the consumer and hears them again."""
@@ -33,7 +34,7 @@ class HearingFailed(Exception):
 class Hearing:
     """The writer's `Ear` for one session."""
 
-    def __init__(self, service: str, nc: Client, writer: Writer, marks: Marks) -> None:
+    def __init__(self, service: str, nc: BrokerClient, writer: Writer, marks: Marks) -> None:
         self._nc = nc
         self._writer = writer
         self._marks = marks
@@ -50,9 +51,7 @@ class Hearing:
 
     async def run(self) -> None:
         """Pull, hand over and acknowledge until something fails. Raises HearingFailed or what the writer met."""
-        await self._nc.subscribe(
-            self._inbox, cb=self._on_message, pending_msgs_limit=4 * MAX_ACK_PENDING, pending_bytes_limit=64 << 20
-        )
+        await self._nc.listen(self._inbox, self._on_message)
         while self._error is None:
             if self._listening and self._asked_for < PULL_BATCH // 2:
                 await self._pull()
@@ -82,14 +81,14 @@ class Hearing:
             if monotonic() - self._last_sign >= SILENCE_S:
                 raise HearingFailed(f"the broker has been silent for {SILENCE_S} s") from None
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, _: bytes, reply: bytes, body: bytes, head: bytes) -> None:
         self._last_sign = monotonic()
         if self.closed or not self._listening:
             return
-        if not message.reply:
-            self._on_status(message)
+        if not reply:
+            self._on_status(head)
             return
-        tokens = message.reply.split(".")
+        tokens = reply.split(b".")
         # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
         sequence, delivery = map(int, tokens[5:7] if len(tokens) == 9 else tokens[7:9])
         if delivery != self._last_delivery + 1:  # also the first: a new or reset consumer counts from 1
@@ -97,20 +96,18 @@ class Hearing:
             return
         self._last_delivery = delivery
         self._asked_for -= 1
-        fact_id = (message.headers or {}).get(MSG_ID, "")
-        self._writer.tell(Heard(fact_id, message.data, message.reply, sequence), self)
+        self._writer.tell(Heard(header(head, _MSG_ID), body, reply.decode(), sequence), self)
         if self._asked_for < PULL_BATCH // 2:
             self._wake.set()
 
-    def _on_status(self, message: Msg) -> None:
-        headers = message.headers or {}
-        status = headers.get("Status", "")
-        if status == "100":  # heartbeat
+    def _on_status(self, head: bytes) -> None:
+        code, description = status(head)
+        if code == "100":  # heartbeat
             return
-        if status not in ("404", "408"):  # neither "nothing there" nor "this pull is over"
-            self.failed(HearingFailed(f"the broker ended the pull: {status} {headers.get('Description', '')}"))
+        if code not in ("404", "408"):  # neither "nothing there" nor "this pull is over"
+            self.failed(HearingFailed(f"the broker ended the pull: {code} {description}"))
             return
-        self._asked_for -= int(headers.get("Nats-Pending-Messages", PULL_BATCH))
+        self._asked_for -= int(header(head, b"Nats-Pending-Messages") or PULL_BATCH)
         self._wake.set()
 
     def done(self, heard: Heard) -> None:

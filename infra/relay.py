@@ -12,12 +12,11 @@ from time import monotonic
 from typing import Final
 
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
+from infra.client import VERSION_LINE, BrokerClient
 from infra.store import EventStore, Notification
 from infra.stream import EVENTS
 
@@ -67,7 +66,7 @@ class Window:
 class Relay:
     """One session's relay, on a fresh connection: one that reconnects by itself flushes its old buffer past a hole."""
 
-    def __init__(self, service: str, store: EventStore, nc: Client, js: JetStreamContext) -> None:
+    def __init__(self, service: str, store: EventStore, nc: BrokerClient, js: JetStreamContext) -> None:
         self._service = service
         self._store = store
         self._nc = nc
@@ -136,7 +135,7 @@ class Relay:
 
     async def run(self) -> None:
         """Mirror the log until something fails. Raises RelayFailed, StoreError or the client's errors."""
-        await self._nc.subscribe(f"{self._inbox}.*", cb=self._on_ack, pending_msgs_limit=4 * WINDOW)
+        await self._nc.listen(f"{self._inbox}.*", self._on_ack)
         position = self._window.acked
         while True:
             self._grown = False
@@ -168,23 +167,16 @@ class Relay:
 
     async def _publish(self, stored: Notification) -> None:
         position, stream, version, name, body = stored
-        await self._nc.publish(
-            subject(name, body),
-            body,
-            f"{self._inbox}.{position}",
-            {
-                MSG_ID: fact_id(stream, version),
-                STREAM: stream,
-                VERSION: str(version),
-                POSITION: str(position),
-            },
+        head = (
+            f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(stream, version)}\r\n"
+            f"{STREAM}: {stream}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
         )
+        await self._nc.send(subject(name, body), body, f"{self._inbox}.{position}", head)
 
-    async def _on_ack(self, message: Msg) -> None:
-        if b'"error"' in message.data or b'"seq"' not in message.data:
-            reason = message.data.decode() or str(message.headers)
-            self._error = self._error or RelayFailed(f"the broker refused a fact: {reason}")
+    def _on_ack(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
+        if b'"error"' in body or b'"seq"' not in body:
+            self._error = self._error or RelayFailed(f"the broker refused a fact: {(body or head).decode()}")
         else:
-            self._window.ack(int(message.subject.rpartition(".")[2]))
+            self._window.ack(int(subject.rpartition(b".")[2]))
             self._last_ack = monotonic()
         self._wake.set()

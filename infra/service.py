@@ -23,6 +23,7 @@ from contracts.wire import NAMES
 from infra import log as logs
 from infra.decider import Aggregates
 from infra.http import build_app
+from infra.scheduling import prefer_batches
 from infra.server import BACKLOG, Server
 from infra.session import Broker
 from infra.settings import Settings, SettingsError, load
@@ -85,6 +86,7 @@ def run(service: Service) -> None:
     """Run the service until SIGTERM or SIGINT, then exit 0; exit 2 if it cannot be started as it is configured."""
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
+        prefer_batches()
         logs.configure(service.name, settings.log_level, settings.log_format)
         with _listen(settings.bind_host, settings.port) as listener, _lock(settings.data_dir / service.name):
             uvloop.run(_serve(service, settings, listener))

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
+from infra.client import BrokerClient
 from infra.hearing import Hearing, HearingFailed
 from infra.marks import Marks
 from infra.relay import LogLost, Relay, RelayFailed
@@ -42,7 +43,7 @@ class ConnectionLost(Exception):
 
 @dataclass
 class _Session:
-    nc: Client
+    nc: BrokerClient
     js: JetStreamContext
     relay: Relay
     hearing: Hearing
@@ -134,7 +135,7 @@ class Broker:
         async def on_error(error: Exception) -> None:
             log.debug("broker client", error=str(error) or type(error).__name__)
 
-        nc = Client()
+        nc = BrokerClient()
         try:
             await self._unless_stopping(
                 nc.connect(

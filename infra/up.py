@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Final, NamedTuple
 
 from infra import local
+from infra.scheduling import prefer_batches
 from infra.settings import Settings, SettingsError, load
 
 BROKER: Final = "nats"
@@ -220,6 +221,7 @@ def main() -> int:
         settings = load(Settings, BROKER, 4_222, env)
         if not settings.nats_url:
             _check_ports(local.nats_environment(env))
+        prefer_batches()
         return Up(env).run()
     except (SettingsError, local.StartFailed) as error:
         sys.stderr.write(f"cannot start: {error}\n")

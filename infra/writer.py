@@ -216,14 +216,21 @@ class Writer:
         self, commands: Sequence[Command], streams: Collection[str]
     ) -> tuple[Batch, list[Sequence[Fact] | Exception]]:
         """Decide the commands and record what they cause, once; on a conflict all of it again, on fresh heads."""
+        guesses = self._heads.guess(streams)
         for _ in range(MAX_CONFLICTS):
-            decided = Batch(self._aggregates, await self._heads.get(streams))
+            known = await self._heads.get([stream for stream in streams if stream not in guesses])
+            decided = Batch(self._aggregates, known | guesses)
             outcomes = [_decide(decided, command) for command in commands]
+            if not guesses.keys() <= decided.forks.keys():
+                guesses = {}  # nothing will be recorded on some of them that could prove them right
+                continue
             try:
                 if decided.records:
                     await self._store.insert_events(decided.records)
             except Conflict:
-                log.warning("another writer was first; deciding again", streams=len(decided.forks))
+                if not guesses:
+                    log.warning("another writer was first; deciding again", streams=len(decided.forks))
+                guesses = {}
                 self._heads.drop(streams)
             except StoreError:
                 self._heads.drop(decided.forks)  # recorded or not: only the store knows

@@ -11,7 +11,7 @@ from order_svc.settings import OrderSettings
 SERVICE = Service(
     name="order",
     port=8001,
-    aggregates={"order": Aggregate(State, decide, evolve)},
+    aggregates={"order": Aggregate(State, decide, evolve, usually_new=True)},
     reactions=REACTIONS,
     routes=routes,
     settings=OrderSettings,

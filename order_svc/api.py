@@ -7,9 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from litestar import Router, get, post
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar import Request, Router, get, post
 from litestar.params import HeaderParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
@@ -27,9 +25,9 @@ from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
 
 
-def caller_required(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Guard: who does not say who he is, is told so before anything else that may be wrong."""
-    _caller(connection.headers.get("X-User-Id"))
+async def caller_required(request: Request[Any, Any, Any]) -> None:
+    """Who does not say who he is, is told so before anything else that may be wrong."""
+    _caller(request.headers.get("X-User-Id"))
 
 
 UserId = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False, description="Who is asking.")]
@@ -202,7 +200,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             compensated=None if state.reason is None else compensated(state.reason, names),
         )
 
-    return [Router("/", route_handlers=[place, show, cancel], guards=[caller_required])]
+    return [Router("/", route_handlers=[place, show, cancel], before_request=caller_required)]
 
 
 def _caller(user: str | None) -> str:

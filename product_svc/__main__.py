@@ -12,7 +12,7 @@ SERVICE = Service(
     port=8002,
     aggregates={
         "product": Aggregate(product.State, product.decide, product.evolve),
-        "reservation": Aggregate(reservation.State, reservation.decide, reservation.evolve),
+        "reservation": Aggregate(reservation.State, reservation.decide, reservation.evolve, usually_new=True),
     },
     reactions=REACTIONS,
     routes=routes,

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 import httpx
 import msgspec
-import nats
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from contracts.wire import MSG_ID, POSITION
 from infra import local
+from infra.client import BrokerClient
 
 PATIENCE_S = 30.0
 """What a test gives a condition to become true; never what it waits."""
@@ -171,8 +170,9 @@ class Shop:
     # Broker -----------------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def broker(self) -> AsyncIterator[Client]:
-        client = await nats.connect(f"nats://127.0.0.1:{self.env['NATS_PORT']}", allow_reconnect=False)
+    async def broker(self) -> AsyncIterator[BrokerClient]:
+        client = BrokerClient()
+        await client.connect(f"nats://127.0.0.1:{self.env['NATS_PORT']}", allow_reconnect=False)
         try:
             yield client
         finally:

@@ -44,4 +44,4 @@ def test_it_keeps_its_aggregates(name: str) -> None:
     kept = [word.lower() for word in re.findall(r"\b([A-Z]\w+):", story(name)["keeps"])]
 
     assert set(kept) <= set(aggregates)
-    assert len(kept) == len({id(aggregate) for aggregate in aggregates.values()})
+    assert len(kept) == len({aggregate.decide for aggregate in aggregates.values()})

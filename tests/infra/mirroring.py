@@ -12,6 +12,7 @@ from nats.js import JetStreamContext
 
 from contracts import PointCharged
 from contracts.wire import POSITION, encode
+from infra.client import BrokerClient
 from infra.decider import Record
 from infra.relay import Relay
 from infra.settings import Settings, load
@@ -52,6 +53,12 @@ async def session(broker: Shop) -> AsyncIterator[JetStreamContext]:
         yield js
 
 
+def client(js: JetStreamContext) -> BrokerClient:
+    """The connection of a session."""
+    assert isinstance(js._nc, BrokerClient)
+    return js._nc
+
+
 class Mirror:
     """A relay at work."""
 
@@ -84,7 +91,7 @@ async def _speak(relay: Relay) -> None:
 async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
     """A relay's session: on a fresh connection, as in the service."""
     async with session(broker) as js:
-        relay = Relay("point", store, js._nc, js)
+        relay = Relay("point", store, client(js), js)
         mirror = Mirror(relay, asyncio.create_task(_speak(relay)))
         try:
             yield mirror

@@ -17,7 +17,7 @@ from infra.hearing import PULL_BATCH, Hearing, HearingFailed
 from infra.marks import Marks
 from infra.stream import EVENTS, MAX_ACK_PENDING, ensure_consumer
 from infra.writer import Ear, Heard, Writer
-from tests.infra.mirroring import session
+from tests.infra.mirroring import client, session
 from tests.shop import PATIENCE_S, Shop, attempts
 
 HEARS = frozenset({"order.canceled"})
@@ -52,7 +52,7 @@ class Session:
     def __init__(self, js: JetStreamContext, listener: Listener) -> None:
         self.js = js
         self.listener = listener
-        self.hearing = Hearing("product", js._nc, cast(Writer, listener), Marks())
+        self.hearing = Hearing("product", client(js), cast(Writer, listener), Marks())
         self.run = asyncio.create_task(self.hearing.run())
 
     async def failed(self) -> BaseException | None:

@@ -13,7 +13,7 @@ from infra.relay import WINDOW, LogLost, Relay, RelayFailed
 from infra.sqlite import SQLiteStore
 from infra.store import EventStore, Notification
 from infra.stream import EVENTS, MAX_FACT_BYTES
-from tests.infra.mirroring import a_log, append, charged, mirroring, overhearing, session
+from tests.infra.mirroring import a_log, append, charged, client, mirroring, overhearing, session
 from tests.infra.purse import WatchedStore
 from tests.infra.records import log_of
 from tests.shop import Event, Shop, attempts
@@ -189,7 +189,7 @@ async def test_a_session_that_follows_one_which_got_everything_across_sends_noth
         await mirror.caught_up()
 
     async with overhearing(broker) as sent, session(broker) as js:
-        relay = Relay("point", log, js._nc, js)
+        relay = Relay("point", log, client(js), js)
         await relay.find_place(mirror.relay.acked)
         await append(log, 21, 22)
         running = asyncio.create_task(relay.run())
@@ -205,7 +205,7 @@ async def test_a_stream_made_anew_gets_all_of_the_log_even_if_it_has_its_end_alr
     await append(log, 1, 2 * WINDOW)
     async with session(broker) as js:
         (last,) = await log.select_notifications(2 * WINDOW - 1, 1)
-        await Relay("point", log, js._nc, js)._publish(last)
+        await Relay("point", log, client(js), js)._publish(last)
         await js._nc.flush()
 
     async with mirroring(broker, log) as mirror:

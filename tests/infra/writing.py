@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from contracts import Fact
 from contracts.wire import encode
-from infra.decider import Record
+from infra.decider import Aggregates, Record
 from infra.writer import Answer, Heard, Writer
 from tests.infra.purse import AGGREGATES, NOON, REACTIONS, Charge, Ears, WatchedStore
 
@@ -17,9 +17,10 @@ class Desk:
     store: WatchedStore
     told: list[Fact] = field(default_factory=list)
     """The facts of each commit, as those who follow the log were told."""
+    aggregates: Aggregates = field(default_factory=lambda: AGGREGATES)
 
     def __post_init__(self) -> None:
-        self.writer = Writer(AGGREGATES, REACTIONS, self.store, lambda: NOON, self.told.extend)
+        self.writer = Writer(self.aggregates, REACTIONS, self.store, lambda: NOON, self.told.extend)
 
     async def charge(self, *users: str, amount: int = 1, key: str = "first") -> Answer:
         return await self.writer.ask(Charge(users, amount, key))
@@ -46,8 +47,8 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def working(store: WatchedStore) -> AsyncIterator[Desk]:
-    desk = Desk(store)
+async def working(store: WatchedStore, aggregates: Aggregates = AGGREGATES) -> AsyncIterator[Desk]:
+    desk = Desk(store, aggregates=aggregates)
     run = asyncio.create_task(desk.writer.run())
     try:
         yield desk

@@ -10,8 +10,6 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from nats.aio.msg import Msg
-
 from contracts import Fact
 from infra.decider import Batch, Command, Record
 from infra.hearing import Hearing
@@ -41,8 +39,8 @@ async def crash_when_recorded(self: SQLiteStore, records: Sequence[Record]) -> N
         crash_if_due()
 
 
-async def crash_when_published(self: Relay, message: Msg) -> None:
-    await on_ack(self, message)
+def crash_when_published(self: Relay, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+    on_ack(self, subject, reply, body, head)
     if unacknowledged:
         crash_if_due()
 

@@ -28,9 +28,15 @@ class OrderConfirmed(PricedFact, frozen=True, kw_only=True, tag="order.confirmed
 
 
 class OrderCanceled(SagaFact, frozen=True, kw_only=True, tag="order.canceled"):
-    """The order is over: a step refused it, its time ran out, or the customer canceled it."""
+    """The order is over: a step refused it, its time ran out, or the customer canceled it.
+
+    The amounts are those order_svc knew then; null: it did not know them. `unit_prices` as in PricedFact.
+    """
 
     reason: Reason
+    unit_prices: tuple[int, ...] | None = None
+    total: int | None = None
+    discount: int | None = None
 
     @property
     def stream(self) -> str:

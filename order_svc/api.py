@@ -228,8 +228,7 @@ def _view(order_id: str, state: domain.State, end: End | None = None) -> OrderVi
     assert order is not None
     assert state.deadline is not None
     first = end or state.first_end
-    confirmed = first if isinstance(first, OrderConfirmed) else None
-    prices: Sequence[Any] = confirmed.unit_prices if confirmed else [None] * len(order.lines)
+    prices: Sequence[int | None] = (first and first.unit_prices) or [None] * len(order.lines)
     return OrderView(
         order_id=order_id,
         status=(state.status or "PENDING") if end is None else "CONFIRMED",
@@ -237,11 +236,11 @@ def _view(order_id: str, state: domain.State, end: End | None = None) -> OrderVi
         lines=[
             LineView(line.product_id, line.quantity, price) for line, price in zip(order.lines, prices, strict=True)
         ],
-        total=confirmed.total if confirmed else None,
+        total=first.total if first else None,
         points=order.points,
         coupon_id=order.coupon_id,
-        discount=confirmed.discount if confirmed else None,
-        amount_due=confirmed.amount_due if confirmed else None,
+        discount=first.discount if first else None,
+        amount_due=first.amount_due if isinstance(first, OrderConfirmed) else None,
         placed_at=order.placed_at,
         deadline=state.deadline,
     )

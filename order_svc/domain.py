@@ -13,6 +13,7 @@ from contracts import (
     OrderConfirmed,
     OrderCreatedPending,
     PointUseFailed,
+    PricedFact,
     ProductReserveFailed,
     Reason,
 )
@@ -147,7 +148,8 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
         case Refuse(fact):
             if state.status != "PENDING":
                 return ()  # ended already, or never accepted here
-            return (_canceled(command, fact.order_id, fact.order, fact.reason),)
+            known = fact if isinstance(fact, PricedFact) else None
+            return (_canceled(command, fact.order_id, fact.order, fact.reason, known),)
         case Expire():
             if state.status != "PENDING" or state.order is None:
                 return ()  # ended in time
@@ -159,7 +161,8 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
                 raise NoSuchOrder(command.order_id)
             if state.status == "CANCELED":
                 return ()  # over already
-            return (_canceled(command, command.order_id, state.order, "customer-canceled"),)
+            known = state.first_end if isinstance(state.first_end, OrderConfirmed) else None
+            return (_canceled(command, command.order_id, state.order, "customer-canceled", known),)
         case _:
             assert_never(command)
 
@@ -186,8 +189,19 @@ def _place(command: Place, state: State) -> tuple[Event, ...]:
     return ()  # placed already
 
 
-def _canceled(command: Refuse | Expire | Cancel, order_id: str, order: Order, reason: Reason) -> OrderCanceled:
-    return OrderCanceled(at=command.at, cause=command.cause, order_id=order_id, order=order, reason=reason)
+def _canceled(
+    command: Refuse | Expire | Cancel, order_id: str, order: Order, reason: Reason, known: PricedFact | None = None
+) -> OrderCanceled:
+    return OrderCanceled(
+        at=command.at,
+        cause=command.cause,
+        order_id=order_id,
+        order=order,
+        reason=reason,
+        unit_prices=known.unit_prices if known else None,
+        total=known.total if known else None,
+        discount=known.discount if isinstance(known, OrderConfirmed) else None,
+    )
 
 
 # Evolve ---------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ Two mugs at 10,000 won, 500 points, a coupon worth 300: 19,200 won are due.
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, get_args
 
+from msgspec.structs import replace
+
 from contracts import (
     CouponIssued,
     CouponRefusal,
@@ -24,6 +26,7 @@ from contracts import (
     PointUsed,
     PointUseFailed,
     PointUseVoided,
+    PricedFact,
     ProductRefusal,
     ProductRegistered,
     ProductReleased,
@@ -88,6 +91,14 @@ def order_canceled(
     reason: Reason, order: Order = ORDER, order_id: str = ORDER_ID, at: datetime = NOW, cause: str | None = CAUSE
 ) -> OrderCanceled:
     return OrderCanceled(at=at, cause=cause, order_id=order_id, order=order, reason=reason)
+
+
+def with_amounts(canceled: OrderCanceled, known: ProductReserveFailed | PricedFact) -> OrderCanceled:
+    """The cancel as order_svc says it when it knows what this fact says."""
+    if not isinstance(known, PricedFact):
+        return canceled
+    discount = known.discount if isinstance(known, OrderConfirmed) else None
+    return replace(canceled, unit_prices=known.unit_prices, total=known.total, discount=discount)
 
 
 # What product_svc says ------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from tests.domain.examples import (
     order_created,
     reserve_failed,
     use_of_coupon_failed,
+    with_amounts,
     use_of_points_failed,
 )
 from tests.domain.spec import given, heard_by, state_after
@@ -173,12 +174,13 @@ def test_an_order_that_was_never_accepted_is_not_confirmed() -> None:
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=name)
 def test_a_refusal_cancels_the_order_with_its_reason(refusal: Refusal) -> None:
-    given(order_created()).when(hears(refusal)).then(order_canceled(refusal.reason))
+    canceled = with_amounts(order_canceled(refusal.reason), refusal)
+    given(order_created()).when(hears(refusal)).then(canceled)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=name)
 def test_an_order_refused_twice_is_canceled_once(refusal: Refusal) -> None:
-    canceled = order_canceled(refusal.reason)
+    canceled = with_amounts(order_canceled(refusal.reason), refusal)
     given(order_created(), canceled).when(hears(refusal)).then_nothing()
     given(order_created()).when(hears(refusal), hears(refusal)).then(canceled)
 
@@ -232,14 +234,17 @@ def test_the_last_step_wins_when_it_comes_before_the_deadline() -> None:
 
 
 def test_a_refusal_and_the_deadline_have_one_winner() -> None:
-    refusal, expired = hears(use_of_coupon_failed("coupon-expired")), expire(DEADLINE)
-    given(order_created()).when(refusal, expired).then(order_canceled("coupon-expired"))
-    given(order_created()).when(expired, refusal).then(order_canceled("deadline-exceeded", at=DEADLINE))
+    refused, expired = use_of_coupon_failed("coupon-expired"), expire(DEADLINE)
+    canceled = with_amounts(order_canceled("coupon-expired"), refused)
+    given(order_created()).when(hears(refused), expired).then(canceled)
+    given(order_created()).when(expired, hears(refused)).then(order_canceled("deadline-exceeded", at=DEADLINE))
 
 
 # The customer's cancel ------------------------------------------------------------------------------------------------
 
 BY_CUSTOMER = order_canceled("customer-canceled", cause=None)
+TAKEN_BACK = with_amounts(BY_CUSTOMER, order_confirmed())
+"""Of an order that was confirmed, the amounts are known."""
 
 
 def test_the_customer_cancels_a_pending_order() -> None:
@@ -247,12 +252,12 @@ def test_the_customer_cancels_a_pending_order() -> None:
 
 
 def test_the_customer_cancels_a_confirmed_order() -> None:
-    given(order_created(), order_confirmed()).when(cancel()).then(BY_CUSTOMER)
+    given(order_created(), order_confirmed()).when(cancel()).then(TAKEN_BACK)
 
 
 def test_an_order_canceled_twice_is_canceled_once() -> None:
     given(order_created()).when(cancel(), cancel()).then(BY_CUSTOMER)
-    given(order_created(), order_confirmed(), BY_CUSTOMER).when(cancel()).then_nothing()
+    given(order_created(), order_confirmed(), TAKEN_BACK).when(cancel()).then_nothing()
 
 
 @pytest.mark.parametrize("reason", CANCELS)
@@ -272,7 +277,7 @@ def test_an_order_that_was_never_accepted_cannot_be_canceled() -> None:
 
 def test_the_customers_cancel_and_the_last_step_have_one_winner_at_a_time() -> None:
     given(order_created()).when(cancel(), hears(coupon_used())).then(BY_CUSTOMER)
-    given(order_created()).when(hears(coupon_used()), cancel()).then(order_confirmed(), BY_CUSTOMER)
+    given(order_created()).when(hears(coupon_used()), cancel()).then(order_confirmed(), TAKEN_BACK)
 
 
 # What a reader is told ------------------------------------------------------------------------------------------------

@@ -68,6 +68,12 @@ fmt:
     ruff check --fix
     ruff format
 
+# Write again what is generated from the code: docs/asyncapi.json and the README's table of facts
+[group('tidy')]
+docs:
+    python -m contracts.asyncapi > docs/asyncapi.json
+    python -m ops.flow --write
+
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
 [group('tidy')]
 lock:

@@ -148,8 +148,8 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
         case Refuse(fact):
             if state.status != "PENDING":
                 return ()  # ended already, or never accepted here
-            known = fact if isinstance(fact, PricedFact) else None
-            return (_canceled(command, fact.order_id, fact.order, fact.reason, known),)
+            priced = fact if isinstance(fact, PricedFact) else None
+            return (_canceled(command, fact.order_id, fact.order, fact.reason, priced),)
         case Expire():
             if state.status != "PENDING" or state.order is None:
                 return ()  # ended in time
@@ -161,8 +161,8 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
                 raise NoSuchOrder(command.order_id)
             if state.status == "CANCELED":
                 return ()  # over already
-            known = state.first_end if isinstance(state.first_end, OrderConfirmed) else None
-            return (_canceled(command, command.order_id, state.order, "customer-canceled", known),)
+            confirmed = state.first_end if isinstance(state.first_end, OrderConfirmed) else None
+            return (_canceled(command, command.order_id, state.order, "customer-canceled", confirmed),)
         case _:
             assert_never(command)
 

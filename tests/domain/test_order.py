@@ -36,8 +36,8 @@ from tests.domain.examples import (
     order_created,
     reserve_failed,
     use_of_coupon_failed,
-    with_amounts,
     use_of_points_failed,
+    with_amounts,
 )
 from tests.domain.spec import given, heard_by, state_after
 

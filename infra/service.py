@@ -199,10 +199,11 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
     log.info("stopping")
-    server.should_exit = True
-    runtime.broker.stop()
     by_name = {task.get_name(): task for task in background}
-    await asyncio.wait([by_name["http"], by_name["broker"]])
+    server.should_exit = True
+    await asyncio.wait([by_name["http"]])  # what requests still record is in hand, too
+    runtime.broker.stop()
+    await asyncio.wait([by_name["broker"]])
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)

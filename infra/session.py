@@ -103,7 +103,7 @@ class Broker:
                 async with self._connect() as session:
                     await self._work(session)
             except (OSError, NatsError, ConnectionLost, RelayFailed, HearingFailed, PersistenceError) as error:
-                self._why_not = str(error) or type(error).__name__
+                self._why_not = str(error) or _in_words(error)
                 log.warning("session with the broker ended", reason=self._why_not, again_in_s=backoff_s)
             except StreamMisconfigured as error:
                 self._why_not = str(error)
@@ -238,3 +238,7 @@ class Broker:
     def stop(self) -> None:
         """Hear no more; `run` returns when what is in hand is recorded, published and acknowledged."""
         self._stopping.set()
+
+
+def _in_words(error: Exception) -> str:
+    return "the broker did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__

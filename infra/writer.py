@@ -6,6 +6,7 @@ the aggregates recognise.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -30,6 +31,9 @@ MAX_WAITING_REQUESTS: Final = 4_096
 
 MAX_CONFLICTS: Final = 10
 """Conflicts in a row, each on freshly loaded heads, after which the store is taken to be out of order."""
+
+LOOK_AGAIN_S: Final = 1.0
+"""After this a store that failed is asked what it has recorded, if nobody wants anything of it earlier."""
 
 Reactions = Mapping[type[Fact], Callable[[Any, datetime, str], Command]]
 """Fact type → command, made of (fact, now, fact id)."""
@@ -105,6 +109,7 @@ class Writer:
         self._idle.set()
         self._shut_because: str | None = None
         self._unreadable = False
+        self._doubtful: Batch | None = None
 
     def shut(self, because: str, *, reads_too: bool = False) -> None:
         """Record no request from now on, and show nothing with `reads_too`: this may be, or is, the wrong store."""
@@ -160,9 +165,10 @@ class Writer:
 
     async def run(self) -> None:
         while True:
-            await self._arrived.wait()
+            await self._something_to_do()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
             try:
+                await self._resolve_doubt()
                 await self._settle(batch)
             except StoreError as error:
                 log.error("store failed", error=str(error), batch=len(batch))
@@ -170,6 +176,22 @@ class Writer:
             if not self._queue:
                 self._arrived.clear()
                 self._idle.set()
+
+    async def _something_to_do(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if self._doubtful is None else LOOK_AGAIN_S):
+                await self._arrived.wait()
+
+    async def _resolve_doubt(self) -> None:
+        """If an append failed and was recorded all the same, who follows the log has not been told yet."""
+        if self._doubtful is None:
+            return
+        first = self._doubtful.records[0]
+        found = await self._store.select_streams([first.originator_id], ())
+        if first.originator_id in found and first in found[first.originator_id].records:
+            log.warning("an append that failed was recorded all the same", records=len(self._doubtful.records))
+            self._recorded(self._doubtful.facts)
+        self._doubtful = None
 
     async def _settle(self, batch: Sequence[_Asked | _Told]) -> None:
         work = self._commands(batch)
@@ -234,6 +256,7 @@ class Writer:
                 self._heads.drop(streams)
             except StoreError:
                 self._heads.drop(decided.forks)  # recorded or not: only the store knows
+                self._doubtful = decided
                 raise
             else:
                 return decided, outcomes

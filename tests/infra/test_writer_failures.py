@@ -14,6 +14,7 @@ from infra.writer import StoreUnavailable
 from tests.infra.purse import NOON, Ears, WatchedStore, balances, issued
 from tests.infra.test_writer import charged
 from tests.infra.writing import Desk, working
+from tests.shop import attempts
 
 
 def by_another(user: str, version: int, key: str, amount: int = 1) -> Record:
@@ -133,6 +134,54 @@ async def test_a_commit_that_was_recorded_although_it_failed_is_recognised_when_
 
     assert (answer.facts, balances(answer.states)) == ([], [5])
     assert await desk.log() == [("account-ann", 1)]
+
+
+async def test_who_follows_the_log_learns_of_what_was_recorded_although_it_failed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay would let it lie until the next append, and an order's deadline would not run."""
+    monkeypatch.setattr(writer, "LOOK_AGAIN_S", 0.01)
+    failing = Failing(desk.store, recorded=True)
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ann", amount=5)
+    failing.heal()
+
+    async for _ in attempts("the follower to be told"):
+        if desk.told:
+            break
+
+    assert desk.told == [charged("ann", 5, "first")]
+    await desk.charge("ben")
+    assert desk.told == [charged("ann", 5, "first"), charged("ben", 1, "first")]
+
+
+async def test_what_failed_and_was_not_recorded_is_told_to_nobody(desk: Desk) -> None:
+    failing = Failing(desk.store)
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ann", amount=5)
+    failing.heal()
+
+    await desk.charge("ben")
+
+    assert desk.told == [charged("ben", 1, "first")]
+
+
+async def test_as_long_as_the_store_does_not_say_what_it_recorded_nothing_more_is_recorded(desk: Desk) -> None:
+    async def fail() -> None:
+        raise OperationalError("disk I/O error")
+
+    failing = Failing(desk.store, recorded=True)
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ann", amount=5)
+    failing.heal()
+    desk.store.before_select = fail
+
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ben")
+    desk.store.before_select = None
+    await desk.charge("cas")
+
+    assert desk.told == [charged("ann", 5, "first"), charged("cas", 1, "first")]
 
 
 async def test_what_was_heard_while_the_store_failed_is_not_done_and_comes_again(desk: Desk) -> None:

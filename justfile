@@ -48,6 +48,11 @@ point: (service "point")
 [group('run')]
 coupon: (service "coupon")
 
+# Drop a read model of the running system and feed it again: just rebuild popular
+[group('operate')]
+rebuild NAME:
+    @exec python -m ops.rebuild "{{ NAME }}"
+
 # All tests, or what pytest is told: just test tests/domain -k coupon
 [group('check')]
 [positional-arguments]

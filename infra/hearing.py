@@ -1,4 +1,4 @@
-"""Hearing: one session's deliveries from the service's durable consumer, and their cumulative acknowledgement.
+"""Hearing: one session's deliveries from a durable consumer, and their cumulative acknowledgement.
 
 Pull requests overlap, so the server never waits for the next one. An acknowledgement covers all deliveries before it,
 so it may go only up to the last one of an unbroken run: a message lost on its way must not be acknowledged by its
@@ -7,7 +7,7 @@ successor.
 
 import asyncio
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -15,7 +15,7 @@ from contracts.wire import MSG_ID
 from infra.client import BrokerClient, header, status
 from infra.marks import Marks
 from infra.stream import EVENTS
-from infra.writer import Heard, Writer
+from infra.writer import Ear, Heard
 
 log = structlog.get_logger()
 
@@ -31,14 +31,24 @@ class HearingFailed(Exception):
     """Deliveries stopped making sense; the next session resets the consumer and hears them again."""
 
 
-class Hearing:
-    """The writer's `Ear` for one session."""
+class Listener(Protocol):
+    """Who is told: the writer, or a view of the stream."""
 
-    def __init__(self, service: str, nc: BrokerClient, writer: Writer, marks: Marks) -> None:
+    def tell(self, heard: Heard, ear: Ear) -> None:
+        """Take a delivery; `ear` learns when it is done."""
+
+    async def drained(self) -> None:
+        """Returns when all that was told is done."""
+
+
+class Hearing:
+    """One session of a consumer: the `Ear` of whoever is told."""
+
+    def __init__(self, consumer: str, nc: BrokerClient, listener: Listener, marks: Marks) -> None:
         self._nc = nc
-        self._writer = writer
+        self._listener = listener
         self._marks = marks
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{service}"
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{consumer}"
         self._inbox = nc.new_inbox()
         self._asked_for = 0
         self._last_delivery = 0
@@ -50,7 +60,7 @@ class Hearing:
         self.closed = False
 
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until something fails. Raises HearingFailed or what the writer met."""
+        """Pull, hand over and acknowledge until something fails. Raises HearingFailed or what the listener met."""
         await self._nc.listen(self._inbox, self._on_message)
         while self._error is None:
             if self._listening and self._asked_for < PULL_BATCH // 2:
@@ -64,7 +74,7 @@ class Hearing:
     async def finish(self) -> None:
         """Take no more deliveries, and acknowledge those that were taken once they are recorded."""
         self._listening = False
-        await self._writer.drained()
+        await self._listener.drained()
         await self._acknowledge()
         self.closed = True
 
@@ -96,7 +106,7 @@ class Hearing:
             return
         self._last_delivery = delivery
         self._asked_for -= 1
-        self._writer.tell(Heard(header(head, _MSG_ID), body, reply.decode(), sequence), self)
+        self._listener.tell(Heard(header(head, _MSG_ID), body, reply.decode(), sequence), self)
         if self._asked_for < PULL_BATCH // 2:
             self._wake.set()
 

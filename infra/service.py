@@ -29,7 +29,9 @@ from infra.session import Broker
 from infra.settings import Settings, SettingsError, load
 from infra.sqlite import SQLiteStore, StoreSetupError
 from infra.store import EventStore, StoreError
+from infra.stream_views import StreamView
 from infra.views import Projection, View
+from infra.views_api import AnyView, view_routes
 from infra.writer import Clock, Reactions, Writer
 
 log = structlog.get_logger()
@@ -50,7 +52,7 @@ class Runtime:
     store: EventStore
     writer: Writer
     broker: Broker
-    views: Mapping[str, View]
+    views: Mapping[str, AnyView]
     on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
     """Called after each commit, in log order, before the commit's requests are answered."""
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
@@ -70,6 +72,9 @@ class Service:
     routes: Callable[[Runtime], Sequence[ControllerRouterHandler]]
     settings: type[Settings] = Settings
     views: Sequence[Projection] = ()
+    """Read models of the service's own log."""
+    stream_views: Callable[[Any], Sequence[Projection]] = lambda _: ()
+    """Read models of what other services said."""
     watchers: Sequence[Callable[[Runtime], None]] = ()
     """Things that go on beside the requests: each adds itself to the runtime's `on_recorded` and `tasks`."""
 
@@ -134,16 +139,19 @@ async def _serve(service: Service, settings: Settings, listener: socket.socket) 
     folder = settings.data_dir / service.name
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(SQLiteStore.open(folder / "events.sqlite"))
-        views = {
+        views: dict[str, AnyView] = {
             projection.name: await stack.enter_async_context(View.open(projection, store, folder))
             for projection in service.views
         }
+        for projection in service.stream_views(settings):
+            view = StreamView.open(projection, service.name, settings, folder)
+            views[projection.name] = await stack.enter_async_context(view)
         runtime = assemble(service, settings, store, views)
         await _run_until_signal(service, runtime, listener)
 
 
 def assemble(
-    service: Service, settings: Settings, store: EventStore, views: Mapping[str, View], clock: Clock = now
+    service: Service, settings: Settings, store: EventStore, views: Mapping[str, AnyView], clock: Clock = now
 ) -> Runtime:
     """Everything of a service but its process: nothing runs yet."""
     listeners: list[Callable[[Sequence[Fact]], None]] = []
@@ -171,7 +179,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
 
     for watcher in service.watchers:
         watcher(runtime)
-    app = build_app(f"{service.name}_svc", service.routes(runtime), readiness)
+    app = build_app(f"{service.name}_svc", [*service.routes(runtime), view_routes(runtime.views)], readiness)
     server = Server(app)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,15 +1,15 @@
 """Sessions with the broker: connect, make what is missing, mirror the log, hear; when anything fails, all of it again.
 
-Each session is a fresh connection that never reconnects by itself, so nothing buffered for one broker is ever flushed
-into another, and each asks the stream where to continue and resets its consumer to what was really acknowledged.
+Each session is a fresh connection, asks the stream where to continue, and resets its consumer to what was really
+acknowledged.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from eventsourcing.persistence import PersistenceError
@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from infra.client import BrokerClient
+from infra.connection import CONNECT_TIMEOUT_S, ConnectionLost, connect, in_words
 from infra.hearing import Hearing, HearingFailed
 from infra.marks import Marks
 from infra.relay import LogLost, Relay, RelayFailed
@@ -28,17 +29,11 @@ from infra.writer import Writer
 
 log = structlog.get_logger()
 
-CONNECT_TIMEOUT_S: Final = 2
-PING_INTERVAL_S: Final = 2
 FIRST_BACKOFF_S: Final = 0.05
 LONGEST_BACKOFF_S: Final = 1.0
 SETTLED_AFTER_S: Final = 5.0  # of a session's life the next one begins without a long pause
 LOOK_EVERY_S: Final = 1.0  # at the stream's size
 SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging what is in hand
-
-
-class ConnectionLost(Exception):
-    """The connection to the broker is gone."""
 
 
 @dataclass
@@ -103,7 +98,7 @@ class Broker:
                 async with self._connect() as session:
                     await self._work(session)
             except (OSError, NatsError, ConnectionLost, RelayFailed, HearingFailed, PersistenceError) as error:
-                self._why_not = str(error) or _in_words(error)
+                self._why_not = in_words(error)
                 log.warning("session with the broker ended", reason=self._why_not, again_in_s=backoff_s)
             except StreamMisconfigured as error:
                 self._why_not = str(error)
@@ -127,32 +122,7 @@ class Broker:
 
     @contextlib.asynccontextmanager
     async def _connect(self) -> AsyncIterator[_Session]:
-        lost = asyncio.Event()
-
-        async def on_closed() -> None:
-            lost.set()
-
-        async def on_error(error: Exception) -> None:
-            log.debug("broker client", error=str(error) or type(error).__name__)
-
-        nc = BrokerClient()
-        try:
-            await self._unless_stopping(
-                nc.connect(
-                    self._settings.broker_urls,
-                    name=f"{self._service}_svc",
-                    allow_reconnect=False,
-                    # By default the client tries the first connection 60 times, 2 s apart; with 0 for ever.
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0,
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    ping_interval=PING_INTERVAL_S,
-                    max_outstanding_pings=2,
-                    closed_cb=on_closed,
-                    disconnected_cb=on_closed,
-                    error_cb=on_error,
-                )
-            )
+        async with connect(self._settings, f"{self._service}_svc", self._stopping) as (nc, lost):
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             info = await ensure_stream(js, self._settings)
             relay = Relay(self._service, self._store, nc, js)
@@ -164,23 +134,6 @@ class Broker:
                 self._marks.forget_after(lost_after)
             hearing = Hearing(self._service, nc, self._writer, self._marks)
             yield _Session(nc, js, relay, hearing, lost, str(info.created), is_full(info))
-        finally:
-            # Also after a connection that came to nothing: the client keeps its socket open otherwise.
-            with contextlib.suppress(OSError, NatsError, TimeoutError):
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await nc.close()
-
-    async def _unless_stopping(self, connecting: Coroutine[Any, Any, None]) -> None:
-        tasks = [asyncio.create_task(connecting), asyncio.create_task(self._stopping.wait())]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not tasks[0].done():
-                raise ConnectionLost("asked to stop while connecting")
-            tasks[0].result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, session: _Session) -> None:
         """Until something fails, or until `stop` and all that was in hand is published and acknowledged."""
@@ -238,7 +191,3 @@ class Broker:
     def stop(self) -> None:
         """Hear no more; `run` returns when what is in hand is recorded, published and acknowledged."""
         self._stopping.set()
-
-
-def _in_words(error: Exception) -> str:
-    return "the broker did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__

@@ -104,6 +104,20 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
     return info
 
 
+def consumer_config(name: str, hears: Collection[str]) -> ConsumerConfig:
+    """A durable consumer of these facts."""
+    return ConsumerConfig(
+        durable_name=name,
+        description=f"What {name} hears",
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.ALL,
+        ack_wait=ACK_WAIT_S,
+        max_deliver=-1,
+        max_ack_pending=MAX_ACK_PENDING,
+        filter_subjects=sorted(f"{name}.*" for name in hears),
+    )
+
+
 async def ensure_consumer(
     js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int, lost_after: int | None = None
 ) -> None:
@@ -113,16 +127,7 @@ async def ensure_consumer(
     heard there. Redelivering is always safe, skipping never is: a consumer ahead of a stream that lost its tail goes
     back to where it was lost, or to the stream's end, one whose filter changed to its beginning.
     """
-    wanted = ConsumerConfig(
-        durable_name=service,
-        description=f"What {service}_svc reacts to",
-        deliver_policy=DeliverPolicy.ALL,
-        ack_policy=AckPolicy.ALL,
-        ack_wait=ACK_WAIT_S,
-        max_deliver=-1,
-        max_ack_pending=MAX_ACK_PENDING,
-        filter_subjects=sorted(f"{name}.*" for name in hears),
-    )
+    wanted = consumer_config(service, hears)
     try:
         info = await js.consumer_info(EVENTS, service)
     except NotFoundError:
@@ -147,6 +152,12 @@ async def ensure_consumer(
     await js.add_consumer(EVENTS, wanted)  # updates what may be updated
     # Whatever was delivered to a session that is gone would wait for ack_wait; a reset delivers it now.
     await js.reset_consumer(EVENTS, service, restart_from)
+
+
+async def ensure_consumer_at(js: JetStreamContext, name: str, hears: Collection[str], begin_at: int) -> None:
+    """A durable consumer that delivers what stands at this sequence and behind, whatever it has delivered before."""
+    await js.add_consumer(EVENTS, consumer_config(name, hears))  # makes it, or updates what may be updated
+    await js.reset_consumer(EVENTS, name, begin_at)
 
 
 def _filters(config: ConsumerConfig) -> Sequence[str]:

@@ -5,7 +5,9 @@ from infra.service import Service, run
 from product_svc.api import routes
 from product_svc.catalog import Catalog
 from product_svc.domain import product, reservation
+from product_svc.popular import Popular
 from product_svc.reactions import REACTIONS
+from product_svc.settings import ProductSettings
 
 SERVICE = Service(
     name="product",
@@ -16,7 +18,9 @@ SERVICE = Service(
     },
     reactions=REACTIONS,
     routes=routes,
+    settings=ProductSettings,
     views=[Catalog()],
+    stream_views=lambda settings: [Popular(settings.shop_tz)],
 )
 
 if __name__ == "__main__":

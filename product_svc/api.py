@@ -1,9 +1,11 @@
 """Products: register, add stock, look."""
 
 from collections.abc import Sequence
+from datetime import date, datetime
 from typing import Annotated
 
 from litestar import get, post
+from litestar.params import QueryParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
@@ -24,9 +26,14 @@ from infra.http import (
 )
 from infra.service import Runtime
 from product_svc.domain import product
+from product_svc.popular import EPOCH, MICROSECOND, RANKING, Popular
 
 RESERVED_IDS = frozenset({"popular"})
 """Words that are routes below /products."""
+
+
+Days = Annotated[int, QueryParameter(ge=1, le=90)]
+Ranks = Annotated[int, QueryParameter(ge=1, le=100)]
 
 
 class RegisterProduct(Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,8 +65,32 @@ class ProductPage(Struct):
     next: str | None
 
 
+class PopularProduct(Struct):
+    """`quantity` pieces were sold, the last of them at `newest_sale`."""
+
+    product_id: str
+    name: str
+    quantity: int
+    newest_sale: datetime
+
+
+class PopularProducts(Struct, rename={"from_": "from"}):
+    """The ranking of the days `from` to `to`, as they are in `time_zone`."""
+
+    time_zone: str
+    from_: date
+    to: date
+    products: list[PopularProduct]
+
+
 def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    writer, catalog = runtime.writer, runtime.views["catalog"]
+    settings, writer, catalog, ranking = (
+        runtime.settings,
+        runtime.writer,
+        runtime.views["catalog"],
+        runtime.views["popular"],
+    )
+    popular = Popular(settings.shop_tz)
 
     @post("/products", tags=["products"], summary="Register a product", responses=problems(400, 409, 503))
     async def register(data: RegisterProduct) -> Response[ProductView]:
@@ -123,7 +154,31 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             ids[-1] if len(rows) > limit else None,
         )
 
-    return [register, add_stock, show, show_all]
+    @get(
+        "/products/popular",
+        tags=["products"],
+        summary="The products sold most in the last days",
+        description=(
+            "Ranked by pieces in confirmed orders, over the last `days` days of the shop (SHOP_TZ), today included; "
+            "equals by their newest sale. Orders canceled later do not count. Trails the orders a little."
+        ),
+        responses=problems(400, 503),
+    )
+    async def show_popular(days: Days = 3, limit: Ranks = 5) -> PopularProducts:
+        last = popular.day(runtime.clock())
+        rows = await ranking.select(RANKING, (last - days + 1, last, limit))
+        heads = await writer.read([f"product-{product_id}" for product_id, _, _ in rows])
+        return PopularProducts(
+            settings.shop_tz,
+            date.fromordinal(last - days + 1),
+            date.fromordinal(last),
+            [
+                PopularProduct(product_id, head.state.name or "", pieces, EPOCH + newest * MICROSECOND)
+                for (product_id, pieces, newest), head in zip(rows, heads, strict=True)
+            ],
+        )
+
+    return [register, add_stock, show_popular, show, show_all]
 
 
 def _view(product_id: str, state: product.State) -> ProductView:

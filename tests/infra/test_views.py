@@ -280,3 +280,44 @@ async def test_a_view_of_another_log_is_refused_by_name(tmp_path: Path) -> None:
         with pytest.raises(StoreSetupError, match="delete it, and it is rebuilt"):
             async with following(shorter, tmp_path):
                 pass
+
+
+async def test_a_view_that_is_rebuilt_comes_to_the_same_and_its_readers_wait_for_it(
+    log: SQLiteStore, tmp_path: Path
+) -> None:
+    await append(log, 1, 4)
+    async with following(log, tmp_path) as view:
+        assert await view.select(TOTALS) == [("ann", 10)]
+        with contextlib.closing(sqlite3.connect(tmp_path / "totals.view.sqlite")) as file:
+            file.execute("UPDATE totals SET total = 99")
+            file.commit()
+
+        view.rebuild()
+        assert await view.behind() == 4
+
+        assert await view.select(TOTALS) == [("ann", 10)]
+        assert await view.behind() == 0
+
+
+async def test_a_view_with_other_tables_than_its_file_was_made_with_is_fed_again(
+    log: SQLiteStore, tmp_path: Path
+) -> None:
+    await append(log, 1, 4)
+    async with following(log, tmp_path) as view:
+        await view.select(TOTALS)
+
+    class Smallest(Totals):
+        """The next version of the projection: other columns, and old rows would not fit."""
+
+        tables = "CREATE TABLE totals (user TEXT PRIMARY KEY, total INTEGER, note TEXT DEFAULT 'new')"
+
+        def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
+            charged = [json.decode(stored.state, type=_Charged) for stored in records]
+            yield "INSERT OR IGNORE INTO totals (user, total) VALUES (?, 0)", [(fact.user_id,) for fact in charged]
+            yield (
+                "UPDATE totals SET total = total + ? WHERE user = ?",
+                [(fact.amount, fact.user_id) for fact in charged],
+            )
+
+    async with following(log, tmp_path, Smallest()) as view:
+        assert await view.select("SELECT * FROM totals") == [("ann", 10, "new")]

@@ -1,0 +1,119 @@
+"""Popular products: how much of each was sold on which day, fed from what order_svc says.
+
+Applied again or in another order, the same facts give the same tables: a sale is a row under its order and product, and
+an order that was taken back stays taken back, whether its cancel or its confirm came first. The days follow by
+triggers, in the same transaction.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct, json
+
+from infra.store import Notification
+from infra.views import Statement
+
+TABLES: Final = """
+-- Days begin at midnight in {zone}. Days are counted from 0001-01-01 (1), times in microseconds since 1970 (UTC).
+CREATE TABLE sold (
+    order_id TEXT, product_id TEXT, day INTEGER, at_us INTEGER, quantity INTEGER,
+    PRIMARY KEY (order_id, product_id)) WITHOUT ROWID;
+CREATE TABLE taken_back (order_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE daily (day INTEGER, product_id TEXT, quantity INTEGER, PRIMARY KEY (day, product_id)) WITHOUT ROWID;
+CREATE INDEX newest ON sold (product_id, at_us, day);
+CREATE TRIGGER count_sale AFTER INSERT ON sold BEGIN
+    INSERT INTO daily VALUES (new.day, new.product_id, new.quantity)
+        ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity;
+END;
+CREATE TRIGGER take_sale_back AFTER DELETE ON sold BEGIN
+    UPDATE daily SET quantity = quantity - old.quantity WHERE day = old.day AND product_id = old.product_id;
+    DELETE FROM daily WHERE day = old.day AND product_id = old.product_id AND quantity = 0;
+END;
+"""
+
+SELL: Final = """
+INSERT OR IGNORE INTO sold SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM taken_back WHERE order_id = ?1)
+"""
+
+RANKING: Final = """
+SELECT product_id, sum(quantity) AS pieces, (
+    SELECT at_us FROM sold
+    WHERE sold.product_id = daily.product_id AND sold.day BETWEEN ?1 AND ?2 ORDER BY at_us DESC LIMIT 1) AS newest
+FROM daily WHERE day BETWEEN ?1 AND ?2
+GROUP BY product_id ORDER BY pieces DESC, newest DESC, product_id LIMIT ?3
+"""
+"""Of the days from ?1 to ?2, the first ?3 products: id, pieces sold, newest sale (microseconds since 1970)."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class _Line(Struct):
+    product_id: str
+    quantity: int
+
+
+class _Order(Struct):
+    lines: list[_Line]
+
+
+class _Confirmed(Struct):
+    at: datetime
+    order_id: str
+    order: _Order
+
+
+class _Canceled(Struct):
+    order_id: str
+    reason: str
+
+
+_confirmed: Final = json.Decoder(_Confirmed)
+_canceled: Final = json.Decoder(_Canceled)
+
+
+class Sale(NamedTuple):
+    """A row of `sold`."""
+
+    order_id: str
+    product_id: str
+    day: int
+    at_us: int
+    quantity: int
+
+
+class Popular:
+    """Projection: the pieces of each product in confirmed orders, by day, without the orders canceled later."""
+
+    name = "popular"
+    topics = ("order.confirmed", "order.canceled")
+
+    def __init__(self, zone: str) -> None:
+        self._zone = ZoneInfo(zone)
+        self.tables = TABLES.format(zone=zone)
+
+    def apply(self, records: Sequence[Notification]) -> list[Statement]:
+        sales: list[Sale] = []
+        taken_back: list[tuple[str]] = []
+        for record in records:
+            if record.topic == "order.confirmed":
+                sales += self._sales(_confirmed.decode(record.state))
+            else:
+                canceled = _canceled.decode(record.state)
+                if canceled.reason == "customer-canceled":  # nobody else can cancel an order that was confirmed
+                    taken_back.append((canceled.order_id,))
+        return [
+            ("INSERT OR IGNORE INTO taken_back VALUES (?)", taken_back),
+            (SELL, sales),
+            ("DELETE FROM sold WHERE order_id = ?", taken_back),
+        ]
+
+    def _sales(self, confirmed: _Confirmed) -> list[Sale]:
+        day, at_us = self.day(confirmed.at), (confirmed.at - EPOCH) // MICROSECOND
+        return [Sale(confirmed.order_id, line.product_id, day, at_us, line.quantity) for line in confirmed.order.lines]
+
+    def day(self, at: datetime) -> int:
+        """The day of the shop that this instant lies in."""
+        return at.astimezone(self._zone).toordinal()

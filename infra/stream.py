@@ -30,6 +30,9 @@ MAX_FACT_BYTES: Final = 64 << 10
 MAX_ACK_PENDING: Final = 1_024
 """Deliveries of a consumer that wait for their acknowledgement at a time."""
 
+VIEW_MAX_ACK_PENDING: Final = 8 * MAX_ACK_PENDING
+"""Of a view's consumer: while one chunk is applied, the next ones are on their way."""
+
 ACK_WAIT_S: Final = 10.0
 """After this long without one a delivery is repeated. A service that restarts does not wait: it resets its consumer."""
 
@@ -104,7 +107,7 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
     return info
 
 
-def consumer_config(name: str, hears: Collection[str]) -> ConsumerConfig:
+def consumer_config(name: str, hears: Collection[str], max_ack_pending: int = MAX_ACK_PENDING) -> ConsumerConfig:
     """A durable consumer of these facts."""
     return ConsumerConfig(
         durable_name=name,
@@ -113,7 +116,7 @@ def consumer_config(name: str, hears: Collection[str]) -> ConsumerConfig:
         ack_policy=AckPolicy.ALL,
         ack_wait=ACK_WAIT_S,
         max_deliver=-1,
-        max_ack_pending=MAX_ACK_PENDING,
+        max_ack_pending=max_ack_pending,
         filter_subjects=sorted(f"{name}.*" for name in hears),
     )
 
@@ -156,7 +159,8 @@ async def ensure_consumer(
 
 async def ensure_consumer_at(js: JetStreamContext, name: str, hears: Collection[str], begin_at: int) -> None:
     """A durable consumer that delivers what stands at this sequence and behind, whatever it has delivered before."""
-    await js.add_consumer(EVENTS, consumer_config(name, hears))  # makes it, or updates what may be updated
+    config = consumer_config(name, hears, VIEW_MAX_ACK_PENDING)
+    await js.add_consumer(EVENTS, config)  # makes it, or updates what may be updated
     await js.reset_consumer(EVENTS, name, begin_at)
 
 

@@ -30,6 +30,7 @@ from infra.writer import Ear, Heard
 log = structlog.get_logger()
 
 PAUSE_S: Final = 0.25  # between sessions, and between transactions once the view has caught up
+FEW: Final = 256  # facts at a time: nothing piles up, and a pause makes fewer and larger transactions
 LONGEST_PAUSE_S: Final = 5.0
 
 
@@ -181,7 +182,8 @@ class StreamView:
             if not self._queue:
                 self._arrived.clear()
                 self._idle.set()
-                await asyncio.sleep(PAUSE_S)
+                if len(batch) < FEW:
+                    await asyncio.sleep(PAUSE_S)
 
 
 def _record(heard: Heard) -> Notification:

@@ -107,7 +107,7 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
     return info
 
 
-def consumer_config(name: str, hears: Collection[str], max_ack_pending: int = MAX_ACK_PENDING) -> ConsumerConfig:
+def consumer_config(name: str, hears: Collection[str], max_ack_pending: int) -> ConsumerConfig:
     """A durable consumer of these facts."""
     return ConsumerConfig(
         durable_name=name,
@@ -130,7 +130,7 @@ async def ensure_consumer(
     heard there. Redelivering is always safe, skipping never is: a consumer ahead of a stream that lost its tail goes
     back to where it was lost, or to the stream's end, one whose filter changed to its beginning.
     """
-    wanted = consumer_config(service, hears)
+    wanted = consumer_config(service, hears, MAX_ACK_PENDING)
     try:
         info = await js.consumer_info(EVENTS, service)
     except NotFoundError:

@@ -10,6 +10,8 @@ from tests.shop import Shop, attempts, open_shop
 TOOK = {"product": "product.reserved", "point": "point.used", "coupon": "coupon.used"}
 GAVE_BACK = {"product": "product.released", "point": "point.refunded", "coupon": "coupon.restored"}
 FENCED = {"product": "product.reserve.voided", "point": "point.use.voided", "coupon": "coupon.use.voided"}
+HEARD = {"product": "order.created.pending", "point": "product.reserved", "coupon": "point.used"}
+"""What makes each step act."""
 STEPS = ["product", "point", "coupon"]
 
 
@@ -73,7 +75,22 @@ async def test_a_pending_order_is_canceled_by_its_customer(down: str, impatient:
     assert (await impatient.order(order_id))["compensated"] is False
     await impatient.start(down)
 
-    await assert_withdrawn(impatient, order_id, down, "customer-canceled")
+    # The one that was down hears in the stream's order: first what it was to do, then that the order is over.
+    await assert_withdrawn(impatient, order_id, STEPS[: STEPS.index(down) + 1], "customer-canceled")
+
+
+@pytest.mark.parametrize("down", STEPS)
+async def test_a_step_that_hears_of_the_cancel_first_takes_nothing(down: str, impatient: Shop) -> None:
+    await impatient.stop(down)
+    order_id = (await impatient.place([("mug", 2)], points=500, coupon="c1")).json()["order_id"]
+    await until_facts_include(impatient, order_id, HEARD[down])
+    canceled = await impatient.post("order", f"/orders/{order_id}/cancel", user="u1")
+    assert (canceled.status_code, canceled.json()["status"]) == (200, "CANCELED")
+
+    impatient.env["HELD_AT_FIRST"] = "2"
+    await impatient.start(down, wrapper="backwards")
+
+    await assert_withdrawn(impatient, order_id, STEPS[: STEPS.index(down)], "customer-canceled")
 
 
 @pytest.mark.parametrize("down", STEPS)
@@ -88,7 +105,7 @@ async def test_the_deadline_passes_while_a_step_is_down(down: str, tmp_path: Pat
         order_id = answer.json()["order_id"]
         assert (await shop.order(order_id))["compensated"] is False
         await shop.start(down)
-        await assert_withdrawn(shop, order_id, down, "deadline-exceeded")
+        await assert_withdrawn(shop, order_id, STEPS[: STEPS.index(down) + 1], "deadline-exceeded")
 
 
 async def test_the_deadline_passes_while_orders_are_down(tmp_path: Path) -> None:
@@ -103,26 +120,21 @@ async def test_the_deadline_passes_while_orders_are_down(tmp_path: Path) -> None
             if (await shop.order(order_id))["status"] == "CANCELED":
                 break
         await shop.start("coupon")
-        await assert_withdrawn(shop, order_id, "coupon", "deadline-exceeded")
+        await assert_withdrawn(shop, order_id, STEPS, "deadline-exceeded")
 
 
-async def assert_withdrawn(shop: Shop, order_id: str, down: str, reason: str) -> None:
-    """Steps up to the one that was down took and gave back, those behind it are fenced, and all is as it was.
-
-    The one that was down hears in the stream's order: first what it was to do, then that the order is over.
-    """
+async def assert_withdrawn(shop: Shop, order_id: str, took: list[str], reason: str) -> None:
+    """These steps took and gave back, those behind them are fenced, and all is as it was."""
     view = await shop.until_ended(order_id)
     assert (view["status"], view["reason"], view["compensated"]) == ("CANCELED", reason, True)
     await shop.until_quiet()
-    acted, behind = STEPS[: STEPS.index(down) + 1], STEPS[STEPS.index(down) + 1 :]
     assert sorted(await shop.facts(order_id)) == sorted(
         [
             "order.created.pending",
             "order.canceled",
-            "product.stock.held",
-            "product.stock.returned",
-            *(fact for step in acted for fact in (TOOK[step], GAVE_BACK[step])),
-            *(FENCED[step] for step in behind),
+            *(["product.stock.held", "product.stock.returned"] if "product" in took else []),
+            *(fact for step in took for fact in (TOOK[step], GAVE_BACK[step])),
+            *(FENCED[step] for step in STEPS if step not in took),
         ]
     )
     await assert_all_given_back(shop)

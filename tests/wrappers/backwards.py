@@ -1,9 +1,11 @@
 """Deliveries reach the writer in reversed order: whatever came within a moment is handed over last first.
 
+HELD_AT_FIRST (default 1): how many deliveries have to be there before the first are handed over.
 Receipts keep their order: an acknowledgement covers all deliveries before it, and those should be covered.
 """
 
 import asyncio
+import os
 
 from infra.writer import Ear, Heard, Writer
 from tests.wrappers import run_wrapped
@@ -11,9 +13,12 @@ from tests.wrappers import run_wrapped
 MOMENT_S = 0.05
 in_order = Writer.tell
 held: list[tuple[Writer, Heard, Ear]] = []
+at_least = int(os.environ.get("HELD_AT_FIRST", "1"))
 
 
 def let_go() -> None:
+    global at_least  # noqa: PLW0603
+    at_least = 1
     receipts = [heard.receipt for _, heard, _ in held]
     for receipt in receipts:
         writer, heard, ear = held.pop()
@@ -21,9 +26,9 @@ def let_go() -> None:
 
 
 def hold(self: Writer, heard: Heard, ear: Ear) -> None:
-    if not held:
-        asyncio.get_running_loop().call_later(MOMENT_S, let_go)
     held.append((self, heard, ear))
+    if len(held) == at_least:
+        asyncio.get_running_loop().call_later(MOMENT_S, let_go)
 
 
 Writer.tell = hold  # type: ignore[method-assign]

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from infra import local
+from infra.settings import SettingsError
 from ops.client import Answer, Unreachable, request
 
 EXIT_CONFIRMED: Final = 0
@@ -24,7 +26,7 @@ a first order, on a system started with `just up`:
 then ask for more than there is (p1:1000), or repeat an order by its key: the second answer is the first one again.
 
 exit code: 0 confirmed; 1 refused, canceled, or still pending; 2 wrong usage; 3 order_svc cannot be reached
-settings:  ORDER_PORT (8001)
+settings:  ORDER_PORT (8001) and BIND_HOST (127.0.0.1), as order_svc was started with
 """
 
 
@@ -55,13 +57,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
-    base = f"http://127.0.0.1:{os.environ.get('ORDER_PORT') or '8001'}"
+    try:
+        base = local.url("order", os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
     body = {"lines": asked.lines, "points": asked.points, "coupon_id": asked.coupon}
     headers = {"X-User-Id": asked.user} | ({"Idempotency-Key": asked.key} if asked.key else {})
     try:
         answer = request("POST", f"{base}/orders", body, headers)
     except Unreachable as error:
-        sys.stderr.write(f"{error}\nIs the system running (`just up`), and ORDER_PORT as it was started with?\n")
+        sys.stderr.write(f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?\n")
         return EXIT_UNREACHABLE
     print("\n".join(told(answer, base, asked.user)))
     return EXIT_CONFIRMED if answer.status == 200 else EXIT_REFUSED

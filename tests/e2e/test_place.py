@@ -1,7 +1,9 @@
 """`just place`: one order by hand."""
 
+import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from infra import local
 from ops.client import Answer
 from ops.place import told
 from tests.e2e.processes import run
-from tests.shop import Shop
+from tests.shop import Shop, attempts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -72,7 +74,38 @@ async def test_nobody_there_exits_3_and_tells_what_to_look_at(open_all_day: Shop
     placed = await place(open_all_day, "--user", "u1", "p1:1", ORDER_PORT=str(nobody))
     assert placed.returncode == 3
     assert "cannot be reached" in placed.stderr
-    assert "ORDER_PORT" in placed.stderr
+    assert "ORDER_PORT and BIND_HOST" in placed.stderr
+
+
+async def test_it_asks_where_order_svc_listens(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, BIND_HOST="127.0.0.2", ORDER_WAIT_S="0.1")
+    where = local.url("order", shop.env)
+    try:
+        await shop.start_nats()
+        await shop.start("order", ready=False)
+        async for _ in attempts("order_svc to be ready"):
+            if await asyncio.to_thread(local.why_not_ready, where) is None:
+                break
+        placed = await place(shop, "--user", "u1", "p1:1")
+    finally:
+        await shop.close()
+
+    assert (placed.returncode, placed.stderr) == (1, "")
+    assert placed.stdout.startswith("202 PENDING\n")
+    assert f"{where}/orders/" in placed.stdout
+
+
+async def test_settings_that_cannot_be_meant_exit_2(open_all_day: Shop) -> None:
+    placed = await place(open_all_day, "--user", "u1", "p1:1", ORDER_PORT="eighty")
+    assert (placed.returncode, placed.stdout) == (2, "")
+    assert placed.stderr.startswith("ORDER_PORT='eighty' cannot be used")
+
+
+async def test_an_ipv6_address_is_written_as_urls_write_it(open_all_day: Shop) -> None:
+    (nobody,) = local.free_ports(1)
+    placed = await place(open_all_day, "--user", "u1", "p1:1", BIND_HOST="::1", ORDER_PORT=str(nobody))
+    assert placed.returncode == 3
+    assert placed.stderr.startswith(f"http://[::1]:{nobody}/orders cannot be reached")
 
 
 async def test_somebody_else_there_exits_3_too(open_all_day: Shop) -> None:
@@ -92,5 +125,5 @@ async def test_a_pending_order_is_told_as_such() -> None:
 async def test_help_teaches() -> None:
     help_text = await run("ops.place", "--help", env={"PATH": str(sys.path)})
     assert help_text.returncode == 0
-    for taught in ("just place --user u1", "exit code: 0 confirmed", "ORDER_PORT", "localhost:8002/products"):
+    for taught in ("just place --user u1", "exit code: 0 confirmed", "ORDER_PORT (8001)", "BIND_HOST", "localhost"):
         assert taught in help_text.stdout

@@ -1,17 +1,33 @@
-"""uvicorn as a service runs it: signals left to the service, and one write for each answer."""
+"""uvicorn as a service runs it: signals left to the service, one write for each answer, problems of its own as ours."""
 
 import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+import msgspec
 import uvicorn
 from litestar import Litestar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from infra.http import Problem
+
 BACKLOG: Final = 2_048  # connections that wait to be accepted
 KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it, not we
 OPEN_REQUESTS_S: Final = 3  # that a request under way at SIGTERM gets to finish
+
+_MALFORMED: Final = msgspec.json.encode(
+    Problem(400, "malformed-request", "this is no HTTP/1.1 request; the connection is closed").body
+)
+MALFORMED: Final = (
+    b"HTTP/1.1 400 Bad Request\r\n"
+    b"content-type: application/problem+json\r\n"
+    b"content-length: %d\r\n"
+    b"connection: close\r\n"
+    b"\r\n"
+    b"%b" % (len(_MALFORMED), _MALFORMED)
+)
+"""The answer to what never becomes a request that the app could answer."""
 
 
 class Gathered:
@@ -47,6 +63,17 @@ class Gathered:
 class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
+
+    def send_400_response(self, msg: str) -> None:
+        """What came cannot be parsed. Clients match answers by their order: no request before it may get this one."""
+        waiting = self.cycle is not None and not self.cycle.response_complete
+        if waiting and not self.cycle.more_body:
+            self.cycle.keep_alive = False  # answered, then closed
+        elif waiting and self.pipeline:
+            self.transport.close()  # the broken one is behind others that wait: none of them can be told apart
+        else:
+            self.transport.write(MALFORMED)
+            self.transport.close()
 
 
 class Server(uvicorn.Server):

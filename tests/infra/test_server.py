@@ -1,9 +1,17 @@
-"""What an answer's parts look like on the wire."""
+"""What goes over the wire: an answer's parts, and answers to what is no request."""
 
 import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
 from typing import cast
 
-from infra.server import Gathered
+import pytest
+from litestar import post
+from litestar.params import JSONBody
+
+from infra.http import build_app
+from infra.server import Gathered, Server
 
 
 class Wire:
@@ -57,3 +65,105 @@ async def test_nothing_written_is_lost_when_the_connection_is_closed_at_once() -
 
     assert wire.noted == [b"last words", "closed"]
     assert transport.is_closing()
+
+
+# What is no request ---------------------------------------------------------------------------------------------------
+
+
+@post("/echo")
+async def echo(data: JSONBody[dict[str, int]]) -> dict[str, int]:
+    return data
+
+
+async def ready() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """Where a server listens that echoes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(build_app("test_svc", [echo], ready))
+        serving = asyncio.create_task(server.serve([listener]))
+        yield int(listener.getsockname()[1])
+        server.should_exit = True
+        await serving
+
+
+async def answers(port: int, *said: bytes) -> list[tuple[bytes, dict[str, str], bytes]]:
+    """Status line, headers and body of all that is answered until the server closes the connection.
+
+    What is said next is said when the first answer begins.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    first = b""
+    for part in said:
+        writer.write(part)
+        if part is not said[-1]:
+            first += await reader.readexactly(1)
+    rest = first + await reader.read()
+    writer.close()
+    found = []
+    while rest:
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        status, *lines = head.split(b"\r\n")
+        headers = dict(line.decode().lower().split(": ") for line in lines)
+        length = int(headers["content-length"])
+        found.append((status, headers, rest[:length]))
+        rest = rest[length:]
+    return found
+
+
+def question(body: bytes = b"{}", *headers: bytes) -> bytes:
+    lines = [b"POST /echo HTTP/1.1", b"Host: test", *(headers or [b"Content-Length: %d" % len(body)]), b"", body]
+    return b"\r\n".join(lines)
+
+
+NOT_REQUESTS = {
+    "no HTTP": b"hello\r\n\r\n",
+    "TLS": bytes.fromhex("16030100a5010000a1"),
+    "an unknown method": question().replace(b"POST", b"TAKE"),
+    "another version": question().replace(b"HTTP/1.1", b"HTTP/9.9"),
+    "a header without a name": question(b"", b": nameless"),
+    "a length that is none": question(b"{}", b"Content-Length: two"),
+    "two lengths": question(b"{}", b"Content-Length: 2", b"Content-Length: 3"),
+    "two framings": question(b"{}", b"Content-Length: 2", b"Transfer-Encoding: chunked"),
+    "a broken chunk": question(b"so much\r\n{}", b"Transfer-Encoding: chunked"),
+}
+
+
+@pytest.mark.parametrize("said", NOT_REQUESTS.values(), ids=NOT_REQUESTS)
+async def test_what_is_no_request_gets_a_problem_and_the_connection_is_closed(port: int, said: bytes) -> None:
+    ((status, headers, body),) = await answers(port, said)
+
+    assert status == b"HTTP/1.1 400 Bad Request"
+    assert (headers["content-type"], headers["connection"]) == ("application/problem+json", "close")
+    problem = json.loads(body)
+    assert (problem["type"], problem["status"]) == ("/problems/malformed-request", 400)
+    assert problem["title"]
+    assert problem["detail"]
+
+
+async def test_a_request_that_was_answered_before_keeps_its_answer(port: int) -> None:
+    first, second = await answers(port, question(b'{"a":1}'), b"hello\r\n\r\n")
+
+    assert (first[0], first[2]) == (b"HTTP/1.1 201 Created", b'{"a":1}')
+    assert second[0] == b"HTTP/1.1 400 Bad Request"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_requests_that_still_wait_get_their_own_answers_and_none_that_is_not_theirs(
+    port: int, count: int
+) -> None:
+    requests = [question(b'{"a":%d}' % number) for number in range(count)]
+
+    given = await answers(port, b"".join(requests) + b"hello\r\n\r\n")
+
+    assert [body for _, _, body in given] == [b'{"a":%d}' % number for number in range(count)]
+    assert given[-1][1]["connection"] == "close"
+
+
+async def test_a_body_that_breaks_behind_a_request_that_waits_gets_no_answer(port: int) -> None:
+    broken = NOT_REQUESTS["a broken chunk"]
+
+    assert await answers(port, question() + broken) == []

@@ -15,6 +15,7 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
+from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Meta, Struct
 
 from infra.docs_page import DocsPage
@@ -213,6 +214,18 @@ class Readiness(Struct):
     why: list[str] = []
 
 
+class _App(Litestar):
+    """Litestar makes a path's answer to OPTIONS with its first route and keeps it, whatever methods come after."""
+
+    @property
+    def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
+        """What is there when a route is added: without OPTIONS, so that it is made again."""
+        return {
+            path: {method: handler for method, handler in handlers.items() if method != "OPTIONS"}
+            for path, handlers in super().route_handler_method_map.items()
+        }
+
+
 def build_app(
     title: str, routes: Sequence[ControllerRouterHandler], readiness: Callable[[], Awaitable[list[str]]]
 ) -> Litestar:
@@ -234,7 +247,7 @@ def build_app(
             raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
         return Readiness(ready=True)
 
-    return Litestar(
+    return _App(
         [healthz, readyz, *routes],
         exception_handlers={
             Problem: _on_problem,

@@ -1,5 +1,6 @@
 """What is wrong around a body: who asks, under which key, for what, how; all of it problem+json, nothing recorded."""
 
+import httpx
 import pytest
 
 from tests.saga.asking import ANN, problem, records, send
@@ -90,26 +91,48 @@ async def test_what_is_not_there_is_a_problem_too(open_all_day: Shop, service: s
     problem(await send(open_all_day, "GET", service, path, headers=ANN), 404, "not-found")
 
 
-@pytest.mark.parametrize(
-    ("method", "service", "path", "allowed"),
-    [
-        ("GET", "order", "/orders", "POST"),
-        ("DELETE", "order", "/orders/o1", "GET"),
-        ("PUT", "order", "/orders/o1/cancel", "POST"),
-        ("PATCH", "product", "/products", "GET"),
-        ("GET", "product", "/products/mug/stock", "POST"),
-        ("DELETE", "point", "/points/ann", "GET"),
-        ("PUT", "coupon", "/coupons", "POST"),
-        ("POST", "coupon", "/healthz", "GET"),
-    ],
-)
+METHODS = [
+    ("order", "/orders", {"POST"}),
+    ("order", "/orders/o1", {"GET"}),
+    ("order", "/orders/o1/cancel", {"POST"}),
+    ("product", "/products", {"GET", "POST"}),
+    ("product", "/products/mug/stock", {"POST"}),
+    ("point", "/points/ann", {"GET"}),
+    ("coupon", "/coupons", {"GET", "POST"}),
+    ("coupon", "/healthz", {"GET"}),
+    ("coupon", "/schema", {"GET"}),
+]
+
+
+def allowed(answer: httpx.Response) -> set[str]:
+    return set(answer.headers["allow"].split(", "))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "PROPFIND"])
+@pytest.mark.parametrize(("service", "path", "there"), METHODS)
 async def test_a_method_that_is_not_there_is_a_problem_that_names_those_that_are(
-    open_all_day: Shop, method: str, service: str, path: str, allowed: str
+    open_all_day: Shop, method: str, service: str, path: str, there: set[str]
 ) -> None:
     answer = await send(open_all_day, method, service, path, headers=ANN)
 
-    problem(answer, 405, "method-not-allowed")
-    assert allowed in answer.headers["allow"]
+    if method in there:
+        assert answer.status_code != 405
+    else:
+        assert allowed(answer) == there | {"OPTIONS"}
+        assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
+        if method == "HEAD":
+            assert answer.content == b""
+        else:
+            problem(answer, 405, "method-not-allowed")
+
+
+@pytest.mark.parametrize(("service", "path", "there"), METHODS)
+async def test_options_names_the_methods_that_are_there(
+    open_all_day: Shop, service: str, path: str, there: set[str]
+) -> None:
+    answer = await send(open_all_day, "OPTIONS", service, path, headers=ANN)
+
+    assert (answer.status_code, allowed(answer)) == (204, there | {"OPTIONS"})
 
 
 async def test_who_does_not_say_who_he_is_is_told_so_before_anything_else(open_all_day: Shop) -> None:

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -80,13 +80,14 @@ def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) 
         raw = env.get(name, "").strip()
         if not raw:
             continue
-        kind = cls.__annotations__.get(field) or Settings.__annotations__[field]
+        kind: Any = cls.__annotations__.get(field) or Settings.__annotations__[field]
         try:
             values[field] = msgspec.convert(
                 raw.upper() if field == "log_level" else raw, kind, strict=False, dec_hook=lambda to, value: to(value)
             )
         except msgspec.ValidationError as error:
-            raise SettingsError(f"{name}={raw!r} cannot be used: {error}") from error
+            why = f"it may be {', '.join(get_args(kind))}" if get_origin(kind) is Literal else error
+            raise SettingsError(f"{name}={raw!r} cannot be used: {why}") from error
     try:
         return cls(**values)
     except ValueError as error:

@@ -114,6 +114,16 @@ def test_a_value_that_cannot_be_meant_is_refused_by_the_name_of_its_variable(var
         loaded(**{variable: value})
 
 
+@pytest.mark.parametrize(
+    ("variable", "allowed"), [("LOG_LEVEL", "DEBUG, INFO, WARNING, ERROR"), ("LOG_FORMAT", "auto, text, json")]
+)
+def test_a_setting_of_few_values_is_refused_with_all_of_them(variable: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        loaded(**{variable: "loud"})
+
+    assert str(refused.value) == f"{variable}='loud' cannot be used: it may be {allowed}"
+
+
 def test_binding_beyond_loopback_is_refused_with_the_reason() -> None:
     with pytest.raises(SettingsError, match=r"not a loopback address: callers are not authenticated.*X-User-Id"):
         loaded(BIND_HOST="0.0.0.0")

@@ -26,46 +26,38 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
         return f"coupon-{self.coupon_id}"
 
 
-class CouponUsed(PricedFact, frozen=True, kw_only=True, tag="coupon.used"):
+class CouponFact(SagaFact, frozen=True, kw_only=True, gc=False):
+    """What became of an order's coupon."""
+
+    @property
+    def stream(self) -> str:
+        return coupon_stream(self.order.coupon_id, self.order_id)
+
+
+class CouponUsed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="coupon.used"):
     """The coupon belongs to this order. `discount` won is what it took off: never more than was left to pay."""
 
     coupon_id: str | None
     discount: int
 
-    @property
-    def stream(self) -> str:
-        return coupon_stream(self.coupon_id, self.order_id)
 
-
-class CouponUseFailed(PricedFact, frozen=True, kw_only=True, tag="coupon.use.failed"):
+class CouponUseFailed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="coupon.use.failed"):
     """The coupon could not be used for this order."""
 
     coupon_id: str
     reason: CouponRefusal
 
-    @property
-    def stream(self) -> str:
-        return coupon_stream(self.coupon_id, self.order_id)
 
-
-class CouponRestored(SagaFact, frozen=True, kw_only=True, tag="coupon.restored"):
+class CouponRestored(CouponFact, frozen=True, kw_only=True, tag="coupon.restored"):
     """Compensation: the coupon this order used can be used again."""
 
     coupon_id: str | None
 
-    @property
-    def stream(self) -> str:
-        return coupon_stream(self.coupon_id, self.order_id)
 
-
-class CouponUseVoided(SagaFact, frozen=True, kw_only=True, tag="coupon.use.voided"):
+class CouponUseVoided(CouponFact, frozen=True, kw_only=True, tag="coupon.use.voided"):
     """Fence: the order was over before it reached the coupon; it will not use it any more."""
 
     coupon_id: str | None
-
-    @property
-    def stream(self) -> str:
-        return coupon_stream(self.coupon_id, self.order_id)
 
 
 CouponSays = CouponIssued | CouponUsed | CouponUseFailed | CouponRestored | CouponUseVoided

@@ -5,29 +5,29 @@ from datetime import datetime
 from contracts.fact import PricedFact, Reason, SagaFact
 
 
-class OrderCreatedPending(SagaFact, frozen=True, kw_only=True, tag="order.created.pending"):
-    """An order was accepted. What has not ended by `deadline` is canceled."""
-
-    deadline: datetime
+class OrderFact(SagaFact, frozen=True, kw_only=True, gc=False):
+    """A fact of one order's own stream."""
 
     @property
     def stream(self) -> str:
         return f"order-{self.order_id}"
 
 
-class OrderConfirmed(PricedFact, frozen=True, kw_only=True, tag="order.confirmed"):
+class OrderCreatedPending(OrderFact, frozen=True, kw_only=True, tag="order.created.pending"):
+    """An order was accepted. What has not ended by `deadline` is canceled."""
+
+    deadline: datetime
+
+
+class OrderConfirmed(OrderFact, PricedFact, frozen=True, kw_only=True, tag="order.confirmed"):
     """All three steps are done. `amount_due = total - points - discount`, in won."""
 
     points: int
     discount: int
     amount_due: int
 
-    @property
-    def stream(self) -> str:
-        return f"order-{self.order_id}"
 
-
-class OrderCanceled(SagaFact, frozen=True, kw_only=True, tag="order.canceled"):
+class OrderCanceled(OrderFact, frozen=True, kw_only=True, tag="order.canceled"):
     """The order is over: a step refused it, its time ran out, or the customer canceled it.
 
     The amounts are those order_svc knew then; null: it did not know them. `unit_prices` as in PricedFact.
@@ -37,10 +37,6 @@ class OrderCanceled(SagaFact, frozen=True, kw_only=True, tag="order.canceled"):
     unit_prices: tuple[int, ...] | None = None
     total: int | None = None
     discount: int | None = None
-
-    @property
-    def stream(self) -> str:
-        return f"order-{self.order_id}"
 
 
 OrderSays = OrderCreatedPending | OrderConfirmed | OrderCanceled

@@ -19,42 +19,34 @@ class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
         return f"account-{self.user_id}"
 
 
-class PointUsed(PricedFact, frozen=True, kw_only=True, tag="point.used"):
+class AccountFact(SagaFact, frozen=True, kw_only=True, gc=False):
+    """What an order did to its customer's account."""
+
+    @property
+    def stream(self) -> str:
+        return f"account-{self.order.user_id}"
+
+
+class PointUsed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="point.used"):
     """The order's points were taken from the customer's account."""
 
     points: int
 
-    @property
-    def stream(self) -> str:
-        return f"account-{self.order.user_id}"
 
-
-class PointUseFailed(PricedFact, frozen=True, kw_only=True, tag="point.use.failed"):
+class PointUseFailed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="point.use.failed"):
     """The order's points could not be taken: nothing was."""
 
     reason: PointRefusal
 
-    @property
-    def stream(self) -> str:
-        return f"account-{self.order.user_id}"
 
-
-class PointRefunded(SagaFact, frozen=True, kw_only=True, tag="point.refunded"):
+class PointRefunded(AccountFact, frozen=True, kw_only=True, tag="point.refunded"):
     """Compensation: the points the order had used are back in the account."""
 
     points: int
 
-    @property
-    def stream(self) -> str:
-        return f"account-{self.order.user_id}"
 
-
-class PointUseVoided(SagaFact, frozen=True, kw_only=True, tag="point.use.voided"):
+class PointUseVoided(AccountFact, frozen=True, kw_only=True, tag="point.use.voided"):
     """Fence: the order was over before it reached the account; it will not use points any more."""
-
-    @property
-    def stream(self) -> str:
-        return f"account-{self.order.user_id}"
 
 
 PointSays = PointCharged | PointUsed | PointUseFailed | PointRefunded | PointUseVoided

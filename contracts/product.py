@@ -53,12 +53,8 @@ class ReservationFact(SagaFact, frozen=True, kw_only=True):
         return f"reservation-{self.order_id}"
 
 
-class ProductReserved(PricedFact, frozen=True, kw_only=True, tag="product.reserved"):
+class ProductReserved(ReservationFact, PricedFact, frozen=True, kw_only=True, tag="product.reserved"):
     """Every line of the order is held."""
-
-    @property
-    def stream(self) -> str:
-        return f"reservation-{self.order_id}"
 
 
 class ProductReserveFailed(ReservationFact, frozen=True, kw_only=True, tag="product.reserve.failed"):

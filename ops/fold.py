@@ -94,8 +94,8 @@ def live(fold: Fold) -> Live:
 
 
 def _order(state: order_svc.domain.State) -> OrderSeen:
-    status = state.status or "unknown"
-    if isinstance(state.first_end, OrderConfirmed):
-        end = state.first_end
-        return OrderSeen(status, state.reason, end.total, end.discount, end.amount_due)
-    return OrderSeen(status, state.reason, None, None, None)
+    status, end = state.status or "unknown", state.first_end
+    if end is None:
+        return OrderSeen(status, state.reason, None, None, None)
+    due = end.amount_due if isinstance(end, OrderConfirmed) else None
+    return OrderSeen(status, state.reason, end.total, end.discount, due)

@@ -18,7 +18,7 @@ class CouponSeen(NamedTuple):
 
 
 class OrderSeen(NamedTuple):
-    """Amounts are those of its confirmation, null if it never was confirmed."""
+    """Amounts are those of its first end, null where that does not know them."""
 
     status: str
     reason: str | None

@@ -4,7 +4,8 @@ import pytest
 
 from contracts import SagaFact, coupon_stream
 from contracts.wire import FACTS, NAMES, fact_id, said_by
-from tests.contracts.examples import BY_NAME, COUPONLESS, EXAMPLES, ORDER_ID
+from tests.contracts.examples import BY_NAME, COUPONLESS, EXAMPLES
+from tests.examples import ORDER_ID
 
 TABLE = {
     # fact: (key, stream)

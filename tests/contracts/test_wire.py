@@ -8,7 +8,8 @@ import pytest
 
 from contracts import Fact, PointCharged, ProductRegistered
 from contracts.wire import NAMES, decode, encode, subject
-from tests.contracts.examples import AT, COUPONLESS, EXAMPLES, ORDER
+from tests.contracts.examples import AT, COUPONLESS, EXAMPLES
+from tests.examples import ORDER
 
 ALL = [pytest.param(fact, id=NAMES[type(fact)]) for fact in EXAMPLES]
 ALL += [pytest.param(fact, id=f"{NAMES[type(fact)]} without a coupon") for fact in COUPONLESS]

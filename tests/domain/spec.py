@@ -13,7 +13,7 @@ from contracts import Fact
 from infra.decider import Aggregate, Aggregates, Batch, Command, Head, State, category
 from infra.writer import Reactions
 from product_svc.domain import product, reservation
-from tests.domain.examples import BEFORE, CAUSE, NOW
+from tests.examples import BEFORE, CAUSE, NOW
 
 COUPON = Aggregate(coupon_svc.domain.State, coupon_svc.domain.decide, coupon_svc.domain.evolve)
 

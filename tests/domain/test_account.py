@@ -6,7 +6,8 @@ from msgspec.structs import replace
 from contracts import MOST, OrderCanceled, Reason, SagaFact
 from point_svc.domain import Charge, ChargedDifferently, ChargedTooMuch
 from point_svc.reactions import REACTIONS
-from tests.domain.examples import (
+from tests.domain.spec import given, heard_by, state_after
+from tests.examples import (
     CUSTOMER,
     NOW,
     ORDER,
@@ -21,7 +22,6 @@ from tests.domain.examples import (
     use_of_points_failed,
     use_of_points_voided,
 )
-from tests.domain.spec import given, heard_by, state_after
 
 hears = heard_by(REACTIONS)
 

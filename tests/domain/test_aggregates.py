@@ -24,7 +24,7 @@ from infra.decider import Command, Head, State, category
 from order_svc.domain import Cancel, Expire, Place
 from point_svc.domain import Charge
 from product_svc.domain import product, reservation
-from tests.domain import examples as e
+from tests import examples as e
 from tests.domain.spec import AGGREGATES, fold, heard_by
 
 STEPS_CANCEL: list[Fact] = [

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from contracts import WITHDRAWALS, Line, OrderCanceled
 from contracts.wire import FACTS
-from tests.domain.examples import PLACED_AT, REASONS
 from tests.domain.invariants import check, stories
 from tests.domain.world import SECOND, Wish, World
+from tests.examples import PLACED_AT, REASONS
 
 CUSTOMERS: Final = ["one", "two"]
 PRICES: Final = {"bread": 5, "cheese": 8, "wine": 13}

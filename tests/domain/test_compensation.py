@@ -8,7 +8,7 @@ import pytest
 from contracts import WITHDRAWALS, CouponRefusal, PointRefusal, ProductRefusal, Reason
 from contracts.wire import FACTS
 from order_svc.compensation import STEPS, compensated
-from tests.domain.examples import REASONS
+from tests.examples import REASONS
 
 PLACED: Final = {"order.created.pending", "order.canceled"}
 RESERVED, POINTS_USED, COUPON_USED = "product.reserved", "point.used", "coupon.used"

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from contracts import CouponRefusal, Fact, Order, OrderCanceled, Reason
 from coupon_svc.domain import Issue, IssuedDifferently
 from coupon_svc.reactions import REACTIONS
-from tests.domain.examples import (
+from tests.domain.spec import given, heard_by, state_after
+from tests.examples import (
     COUPON,
     CUSTOMER,
     DISCOUNT,
@@ -28,7 +29,6 @@ from tests.domain.examples import (
     use_of_coupon_failed,
     use_of_coupon_voided,
 )
-from tests.domain.spec import given, heard_by, state_after
 
 hears = heard_by(REACTIONS)
 

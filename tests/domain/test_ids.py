@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from order_svc.ids import new_key, order_id
-from tests.domain.examples import CUSTOMER, STRANGER
+from tests.examples import CUSTOMER, STRANGER
 
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 KEYS = ["k", "key-1", "a:b/c", VISIBLE, "x" * 255, str(uuid.UUID(int=0)), "0194fdc2-fa2f-7cc0-81d3-ff12045b73c8"]

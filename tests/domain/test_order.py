@@ -17,7 +17,8 @@ from contracts import (
 )
 from order_svc.domain import Cancel, Expire, NoSuchOrder, Place, PlacedDifferently, State
 from order_svc.reactions import REACTIONS
-from tests.domain.examples import (
+from tests.domain.spec import given, heard_by, state_after
+from tests.examples import (
     CAUSE,
     CUSTOMER,
     DEADLINE,
@@ -39,7 +40,6 @@ from tests.domain.examples import (
     use_of_points_failed,
     with_amounts,
 )
-from tests.domain.spec import given, heard_by, state_after
 
 hears = heard_by(REACTIONS)
 

@@ -11,7 +11,8 @@ from product_svc.domain.product import (
     Register,
     RegisteredDifferently,
 )
-from tests.domain.examples import (
+from tests.domain.spec import given, state_after
+from tests.examples import (
     MUG,
     NOW,
     PRICES,
@@ -21,7 +22,6 @@ from tests.domain.examples import (
     stock_held,
     stock_returned,
 )
-from tests.domain.spec import given, state_after
 
 
 def register(name: str = "Mug", price: int = PRICES[MUG], stock: int = 10) -> Register:

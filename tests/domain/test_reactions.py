@@ -28,7 +28,7 @@ from point_svc.domain import Use as UsePoints
 from point_svc.reactions import REACTIONS as POINT_REACTIONS
 from product_svc.domain.reservation import Release, Reserve
 from product_svc.reactions import REACTIONS as PRODUCT_REACTIONS
-from tests.domain.examples import (
+from tests.examples import (
     CAUSE,
     NOW,
     coupon_used,

@@ -5,7 +5,8 @@ from msgspec.structs import replace
 
 from contracts import Line, Order, OrderCanceled, ProductRefusal, Reason, SagaFact
 from product_svc.reactions import REACTIONS
-from tests.domain.examples import (
+from tests.domain.spec import given, heard_by
+from tests.examples import (
     MUG,
     MUGS_AND_TEA,
     ORDER,
@@ -25,7 +26,6 @@ from tests.domain.examples import (
     use_of_coupon_failed,
     use_of_points_failed,
 )
-from tests.domain.spec import given, heard_by
 
 hears = heard_by(REACTIONS)
 

@@ -23,8 +23,8 @@ from order_svc import domain as ordering
 from order_svc.ids import order_id
 from point_svc.domain import Charge
 from product_svc.domain.product import AddStock, Register
-from tests.domain.examples import PLACED_AT
 from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC
+from tests.examples import PLACED_AT
 
 SECOND = timedelta(seconds=1)
 MOST_DELIVERIES = 10_000

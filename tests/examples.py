@@ -1,6 +1,6 @@
-"""Example data that all tests of the domain share: one customer's order of two mugs, and what is said about it.
+"""Example data that tests share: Ann's order of two mugs, and what is said about it.
 
-Two mugs at 10,000 won, 500 points, a coupon worth 300: 19,200 won are due.
+Two mugs at 10,000 won, 500 points, a coupon worth 300: 19,200 won are due; with a lamp in the basket, 49,200.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -41,13 +41,13 @@ from contracts import (
 
 # Times ----------------------------------------------------------------------------------------------------------------
 
-PLACED_AT: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+PLACED_AT: Final = datetime(2026, 3, 1, 9, 30, 0, 125_000, tzinfo=UTC)
 BEFORE: Final = PLACED_AT + timedelta(seconds=1)
 """When a fact that is heard was said."""
 NOW: Final = PLACED_AT + timedelta(seconds=2)
 """When it is heard: the instant of every command here that does not say otherwise."""
 DEADLINE: Final = PLACED_AT + timedelta(seconds=30)
-EXPIRES_AT: Final = PLACED_AT + timedelta(days=30)
+EXPIRES_AT: Final = datetime(2027, 1, 1, tzinfo=UTC)
 INSTANT: Final = timedelta(microseconds=1)
 """The shortest time a fact can tell apart."""
 
@@ -56,19 +56,21 @@ CAUSE: Final = "some-stream@7"
 
 # Who and what ---------------------------------------------------------------------------------------------------------
 
-CUSTOMER: Final = "customer"
+CUSTOMER: Final = "ann"
 STRANGER: Final = "stranger"
 MUG: Final = "mug"
+LAMP: Final = "lamp"
 TEA: Final = "tea"
-PRICES: Final = {MUG: 10_000, TEA: 3_000}
-COUPON: Final = "spring"
+PRICES: Final = {MUG: 10_000, LAMP: 30_000, TEA: 3_000}
+COUPON: Final = "ann-300"
 DISCOUNT: Final = 300
 
-ORDER_ID: Final = "order1"
-OTHER_ID: Final = "order2"
+ORDER_ID: Final = "0195c0ffee"
+OTHER_ID: Final = "0195facade"
 ORDER: Final = Order(CUSTOMER, (Line(MUG, 2),), points=500, coupon_id=COUPON, placed_at=PLACED_AT)
 PLAIN: Final = Order(CUSTOMER, (Line(MUG, 2),), points=0, coupon_id=None, placed_at=PLACED_AT)
 """No points, no coupon."""
+BASKET: Final = Order(CUSTOMER, (Line(MUG, 2), Line(LAMP, 1)), points=500, coupon_id=COUPON, placed_at=PLACED_AT)
 MUGS_AND_TEA: Final = Order(CUSTOMER, (Line(MUG, 2), Line(TEA, 3)), points=0, coupon_id=None, placed_at=PLACED_AT)
 
 REASONS: Final[list[Reason]] = [reason for kind in get_args(Reason) for reason in get_args(kind)]

@@ -18,6 +18,7 @@ from nats.js.errors import APIError
 from contracts.wire import MSG_ID, POSITION
 from infra import local
 from infra.client import BrokerClient
+from ops.invariants import LogEntry, Message
 
 PATIENCE_S = 30.0
 """What a test gives a condition to become true; never what it waits."""
@@ -215,6 +216,11 @@ class Shop:
                 seen.setdefault(event.fact_id, event.fact)
         return list(seen.values())
 
+    async def copies(self) -> tuple[dict[str, list[LogEntry]], list[Message]]:
+        """Both copies of history: each service's log, and the stream."""
+        logs = {name: log_of(self.folder, name) for name in local.services()}
+        return logs, [Message(event.sequence, event.fact_id, event.raw) for event in await self.events()]
+
     async def until_quiet(self) -> None:
         """Returns when every log is in the stream and every consumer has acknowledged all it was to hear."""
         async for _ in attempts("quiet"):
@@ -244,15 +250,15 @@ def logged(folder: Path, service: str) -> int:
     return len(log_of(folder, service))
 
 
-def log_of(folder: Path, service: str) -> list[tuple[int, str, int, str, bytes]]:
-    """(position, stream, version, topic, body) of a service's log, read from its file."""
+def log_of(folder: Path, service: str) -> list[LogEntry]:
+    """A service's log, read from its file."""
     import sqlite3  # noqa: PLC0415
 
     with contextlib.closing(sqlite3.connect(folder / service / "events.sqlite")) as connection:
         rows = connection.execute(
-            "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
+            "SELECT rowid, originator_id, originator_version, state FROM stored_events ORDER BY rowid"
         )
-        return list(rows)
+        return [LogEntry(*row) for row in rows]
 
 
 async def attempts(what: str) -> AsyncIterator[None]:

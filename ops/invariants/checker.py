@@ -188,6 +188,7 @@ class Checker:
             if self._ends.confirmed(entry, course):
                 self._steps.confirmed(entry, fact, course)
         elif self._ends.canceled(entry, fact, course):
+            self._steps.canceled(entry, fact, course)
             self._claim(fact.order, -1)
 
     def _claim(self, order: Order, times: int) -> None:

@@ -70,7 +70,7 @@ class Coupons:
             self._findings.add(3, entry, f"takes off {fact.discount}, should take off {discount}")
 
     def _priced(self, entry: Entry, fact: CouponUsed | CouponUseFailed, course: Course) -> None:
-        if not course.agrees_on_prices(fact):
+        if not course.agrees_on_prices(fact.unit_prices, fact.total):
             self._findings.add(3, entry, "has other prices than other facts of its order")
 
     def seen(self, coupon_id: str) -> CouponSeen | None:

@@ -14,7 +14,6 @@ from contracts import (
     PointUsed,
     PointUseFailed,
     PointUseVoided,
-    PricedFact,
     ProductReleased,
     ProductReserved,
     ProductReserveFailed,
@@ -107,9 +106,9 @@ class Course:
             self.asked = asked
         return asked == self.asked
 
-    def agrees_on_prices(self, fact: PricedFact) -> bool:
-        """Whether this fact has the prices that the order's other facts have."""
-        prices = hash((fact.unit_prices, fact.total))
+    def agrees_on_prices(self, unit_prices: tuple[int, ...] | None, total: int | None) -> bool:
+        """Whether these are the prices that the order's other facts have."""
+        prices = hash((unit_prices, total))
         if self.prices is None:
             self.prices = prices
         return prices == self.prices

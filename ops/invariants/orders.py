@@ -57,8 +57,9 @@ class Ends:
 class Steps:
     """5. CONFIRMED ⇔ all three steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once.
 
-    What a confirmation says is what the steps did: amount_due = total - points - discount, not below 0. What cancels an
-    order is a step's refusal, its deadline or its customer; by the latter two each step is undone, fenced or refused.
+    What an end says is what the steps said; a confirmation's amount_due = total - points - discount, not below 0. What
+    cancels an order is a step's refusal, its deadline or its customer; by the latter two each step is undone, fenced or
+    refused, and behind a refusal no step hears of the order.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -79,7 +80,14 @@ class Steps:
             self._findings.add(5, entry, f"has {fact.points} points; the order was to use {fact.order.points}")
         if not course.agrees_on_discount(fact.discount):
             self._findings.add(5, entry, f"has another discount than coupon.used: {fact.discount}")
-        if not course.agrees_on_prices(fact):
+        if not course.agrees_on_prices(fact.unit_prices, fact.total):
+            self._findings.add(5, entry, "has other prices than the steps")
+
+    def canceled(self, entry: Entry, fact: OrderCanceled, course: Course) -> None:
+        if fact.discount is not None and not course.agrees_on_discount(fact.discount):
+            self._findings.add(5, entry, f"has another discount than coupon.used: {fact.discount}")
+        priced = fact.unit_prices is not None and fact.total is not None
+        if priced and not course.agrees_on_prices(fact.unit_prices, fact.total):
             self._findings.add(5, entry, "has other prices than the steps")
 
     def finish(self, courses: Courses, *, quiet: bool) -> None:
@@ -106,6 +114,12 @@ class Steps:
                 self._findings.add(5, f"order {order_id}", f"is canceled, but its {UNDONE[step]} never came back")
             elif turn is None and withdrawn:
                 self._findings.add(5, f"order {order_id}", f"is canceled, but its {step} step does not know")
+        if not withdrawn and "refused" in course.turns:
+            behind = course.turns.index("refused") + 1
+            for step, turn in zip(STEPS[behind:], course.turns[behind:], strict=True):
+                if turn is not None:
+                    what = f"was refused before its {step} step, which is {turn}"
+                    self._findings.add(5, f"order {order_id}", what)
 
 
 class Undos:

@@ -52,7 +52,7 @@ class Points:
             self._findings.add(2, entry, f"moves {fact.points} points for an order that uses {fact.order.points}")
 
     def _priced(self, entry: Entry, fact: PointUsed | PointUseFailed, course: Course) -> None:
-        if not course.agrees_on_prices(fact):
+        if not course.agrees_on_prices(fact.unit_prices, fact.total):
             self._findings.add(2, entry, "has other prices than other facts of its order")
 
     def finish(self, courses: Courses, *, quiet: bool) -> None:

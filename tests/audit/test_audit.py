@@ -10,13 +10,12 @@ import pytest_asyncio
 
 from contracts import OrderCanceled, OrderConfirmed, SagaFact
 from contracts.wire import NAMES, decode
-from infra import local
 from ops.fold import folded_logs, folded_stream, live
 from ops.invariants import CouponSeen, Live, LogEntry, Message, OrderSeen, ProductSeen, check
 from ops.invariants.live import differences
 from tests.audit.crowd import LATE, ORDERS, RARE, Answered, Crowd, open_crowd
 from tests.domain.spec import AGGREGATES
-from tests.shop import Shop, log_of, open_shop
+from tests.shop import Shop, open_shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,11 +41,7 @@ async def day(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Day]:
         await crowd.prepare()
         await crowd.shop_till_closing()
         await shop.until_quiet()
-        stream = [Message(event.sequence, event.fact_id, event.raw) for event in await shop.events()]
-        logs = {
-            name: [LogEntry(position, stream, version, body) for position, stream, version, _, body in log]
-            for name, log in ((name, log_of(shop.folder, name)) for name in local.services())
-        }
+        logs, stream = await shop.copies()
         views = await crowd.each(crowd.answers, lambda client, told: client.order(told.order_id, told.wish.user))
         yield Day(crowd.answers, logs, stream, await _ask(crowd, views), views)
 

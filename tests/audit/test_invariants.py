@@ -355,6 +355,25 @@ def confirmed_with_another_total(history: History) -> None:
 
 
 @breaks(5)
+def canceled_with_another_total(history: History) -> None:
+    canceled = history.fact(history.id("order.canceled", "returned"))
+    history.rewrite(history.id("order.canceled", "returned"), total=canceled.total + 1)
+
+
+@breaks(5)
+def canceled_with_another_discount(history: History) -> None:
+    canceled = history.fact(history.id("order.canceled", "returned"))
+    history.rewrite(history.id("order.canceled", "returned"), discount=canceled.discount + 1)
+
+
+@breaks(5)
+def fenced_behind_the_step_that_refused(history: History) -> None:
+    fence = history.fact(history.id("coupon.use.voided", "fenced"))
+    refused = history.fact(history.id("point.use.failed", "no-points"))
+    history.record(replace(fence, order_id="no-points", order=refused.order))
+
+
+@breaks(5)
 def canceled_for_a_reason_no_step_gave(history: History) -> None:
     history.rewrite(history.id("order.canceled", "no-stock"), reason="points-insufficient")
 
@@ -513,7 +532,7 @@ def edited_price(history: History) -> None:
     history.rewrite(history.id("product.reserved", "plain"), unit_prices=(1,), total=2)
 
 
-@breaks(1, 2)
+@breaks(1, 2, 5)
 def edited_total(history: History) -> None:
     history.rewrite(history.id("product.reserved", "no-points"), total=2)
 

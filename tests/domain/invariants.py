@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from contracts import OrderCanceled, OrderCreatedPending, SagaFact
+from contracts import WITHDRAWALS, OrderCanceled, OrderCreatedPending, SagaFact
 from contracts.wire import encode
 from ops.fold import Fold
 from ops.fold import live as answers
@@ -19,6 +19,7 @@ def check(world: World) -> None:
     assert not world.waiting
     every_invariant_holds(world)
     causes_come_first(world)
+    a_refusal_has_said_it_all(world)
     canceled_orders_look_compensated(world)
     replay_gives_the_same(world)
     every_wish_became_one_order(world)
@@ -57,6 +58,16 @@ def causes_come_first(world: World) -> None:
             assert cause in about, f"caused by nothing that had happened: {said}"
             assert said.order_id in ("", about[cause]), f"caused by another order: {said}"
         about[said.fact_id] = said.order_id
+
+
+def a_refusal_has_said_it_all(world: World) -> None:
+    """Every step that acted heard of it from the step that refused: no step answers the cancel as well."""
+    refused = {
+        said.fact_id
+        for said in world.said
+        if isinstance(said.fact, OrderCanceled) and said.fact.reason not in WITHDRAWALS
+    }
+    assert not [said for said in world.said if said.fact.cause in refused]
 
 
 def canceled_orders_look_compensated(world: World) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from infra.local import DIRECT
 
 TIMEOUT_S = 90.0
-"""Longer than any service makes a client wait."""
+"""Far longer than the default ORDER_WAIT_S; where that is set to more, a pending order is not waited for to its end."""
 
 
 class Answer(NamedTuple):

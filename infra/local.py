@@ -49,8 +49,16 @@ def url(name: str, env: Mapping[str, str]) -> str:
     """Where this service is with these settings. Raises SettingsError as the service itself would."""
     service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
     settings: Settings = load(service.settings, name, service.port, env)
-    host = f"[{settings.bind_host}]" if ":" in settings.bind_host else settings.bind_host
-    return f"http://{host}:{settings.port}"
+    return _http(settings.bind_host, settings.port)
+
+
+def own_url(name: str, env: Mapping[str, str]) -> str:
+    """Where this service is in an environment that has all settings, such as `free_environment` makes."""
+    return _http(env["BIND_HOST"], int(env[f"{name}_port".upper()]))
+
+
+def _http(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def is_free(port: int) -> bool:
@@ -167,7 +175,7 @@ def why_not_ready(url: str) -> str | None:
 def wait_ready(name: str, env: Mapping[str, str], process: subprocess.Popen[bytes]) -> None:
     """Returns when the service says it is ready; raises StartFailed."""
     for _ in _attempts(process, f"{name}_svc"):
-        if why_not_ready(f"http://127.0.0.1:{env[f'{name}_port'.upper()]}") is None:
+        if why_not_ready(own_url(name, env)) is None:
             break
 
 
@@ -236,7 +244,7 @@ class OwnSystem:
                 process.kill()
 
     def url(self, service: str) -> str:
-        return f"http://127.0.0.1:{self.env[f'{service}_port'.upper()]}"
+        return own_url(service, self.env)
 
     def stop_services(self) -> dict[str, int]:
         """Stop them in good order: each publishes all it has recorded. Their exit codes."""

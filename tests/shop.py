@@ -101,7 +101,7 @@ class Shop:
     # HTTP -------------------------------------------------------------------------------------------------------------
 
     def url(self, service: str, path: str) -> str:
-        return f"http://127.0.0.1:{self.env[f'{service}_port'.upper()]}{path}"
+        return local.own_url(service, self.env) + path
 
     async def post(
         self, service: str, path: str, body: object = None, *, user: str | None = None, key: str | None = None

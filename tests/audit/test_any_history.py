@@ -1,22 +1,16 @@
 """The checker accepts whatever honest services record, however the facts travelled, and at every moment of it."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.fold import folded_logs, folded_stream, live
 from ops.invariants import check
 from tests.audit.paper import History
 from tests.domain.spec import AGGREGATES
-from tests.domain.test_any_order import PLANS, Plan, run
+from tests.domain.test_any_order import PLANS, REPEATABLE, Plan, run
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],  # how long it takes depends on the machine
-)
+@settings(REPEATABLE, max_examples=150)
 @given(PLANS, st.lists(st.floats(0, 1), min_size=5, max_size=5))
 def test_any_honest_history_breaks_none(plan: Plan, moments: list[float]) -> None:
     history = History()

@@ -79,6 +79,14 @@ PLANS = st.builds(
 )
 
 
+REPEATABLE: Final = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # how long it takes depends on the machine
+)
+
+
 def run(plan: Plan) -> World:
     """Everything that happens in a plan, and then all that follows from it."""
     world = World(plan.wishes)
@@ -129,13 +137,7 @@ def count(seen: Counter[str], world: World) -> None:
 def test_any_orders_delivered_in_any_order_any_number_of_times_keep_the_invariants() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(
-        max_examples=400,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow],  # how long it takes depends on the machine
-    )
+    @settings(REPEATABLE, max_examples=400)
     @given(PLANS)
     def any_order(plan: Plan) -> None:
         world = run(plan)

@@ -1,6 +1,5 @@
 """`just place`: one order by hand."""
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from infra import local
 from ops.client import Answer
 from ops.place import told
 from tests.e2e.processes import run
-from tests.shop import Shop, attempts
+from tests.shop import Shop, open_shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -78,21 +77,12 @@ async def test_nobody_there_exits_3_and_tells_what_to_look_at(open_all_day: Shop
 
 
 async def test_it_asks_where_order_svc_listens(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, BIND_HOST="127.0.0.2", ORDER_WAIT_S="0.1")
-    where = local.url("order", shop.env)
-    try:
-        await shop.start_nats()
-        await shop.start("order", ready=False)
-        async for _ in attempts("order_svc to be ready"):
-            if await asyncio.to_thread(local.why_not_ready, where) is None:
-                break
-        placed = await place(shop, "--user", "u1", "p1:1")
-    finally:
-        await shop.close()
+    async with open_shop(tmp_path, BIND_HOST="127.0.0.2") as shop:
+        await shop.register("mug")
+        placed = await place(shop, "--user", "u1", "mug:1")
 
-    assert (placed.returncode, placed.stderr) == (1, "")
-    assert placed.stdout.startswith("202 PENDING\n")
-    assert f"{where}/orders/" in placed.stdout
+    assert (placed.returncode, placed.stderr) == (0, "")
+    assert f"http://127.0.0.2:{shop.env['ORDER_PORT']}/orders/" in placed.stdout
 
 
 async def test_settings_that_cannot_be_meant_exit_2(open_all_day: Shop) -> None:

@@ -43,7 +43,7 @@ async def test_two_services_started_at_once_on_one_port_do_not_share_it(tmp_path
         assert [task.result() for task in done] == [2]
         refused, serving = (product, point) if product.process.poll() is not None else (point, product)
         assert "Address already in use" in refused.output
-        await answers(f"http://127.0.0.1:{env['POINT_PORT']}")
+        await answers(local.own_url("point", env))
         assert serving.process.poll() is None
         serving.process.terminate()
         assert await serving.ended() == 0
@@ -53,7 +53,7 @@ async def test_a_second_process_on_one_store_is_refused_before_it_hears_anything
     env = local.free_environment(tmp_path)
     (other_port,) = local.free_ports(1)
     with started("point_svc", env=env, folder=tmp_path) as first:
-        await answers(f"http://127.0.0.1:{env['POINT_PORT']}")
+        await answers(local.own_url("point", env))
         second = await run("point_svc", env=env | {"POINT_PORT": str(other_port)})
         assert second.returncode == 2
         assert second.stderr == (
@@ -89,7 +89,7 @@ async def test_without_a_broker_it_lives_is_not_ready_and_stops_in_good_order(
     tmp_path: Path, how: signal.Signals
 ) -> None:
     env = local.free_environment(tmp_path)
-    url = f"http://127.0.0.1:{env['COUPON_PORT']}"
+    url = local.own_url("coupon", env)
     with started("coupon_svc", env=env, folder=tmp_path) as coupon:
         await answers(url)
         assert "broker" in str(local.why_not_ready(url))

@@ -15,6 +15,7 @@ ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
 ARGUMENTS = {
     "service": ["order"],
     "place": ["--user", "u 1", "p1:2"],
+    "rebuild": ["popular"],
     "test": ["tests/domain", "-k", "coupon or point"],
 }
 
@@ -36,7 +37,7 @@ def test_just_alone_lists_the_recipes_in_groups() -> None:
     listed = just()
     assert listed.returncode == 0
     groups = [line.strip() for line in listed.stdout.splitlines() if line.strip().startswith("[")]
-    assert groups == ["[try]", "[run]", "[check]", "[tidy]"]
+    assert groups == ["[try]", "[run]", "[operate]", "[check]", "[tidy]"]
     assert all(name in listed.stdout for name in RECIPES)
 
 

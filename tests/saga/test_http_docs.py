@@ -14,6 +14,7 @@ ROUTES = {
     "order": {"/orders": {"post"}, "/orders/{order_id}": {"get"}, "/orders/{order_id}/cancel": {"post"}},
     "product": {
         "/products": {"get", "post"},
+        "/products/popular": {"get"},
         "/products/{product_id}": {"get"},
         "/products/{product_id}/stock": {"post"},
     },
@@ -21,6 +22,7 @@ ROUTES = {
     "coupon": {"/coupons": {"get", "post"}, "/coupons/{coupon_id}": {"get"}},
 }
 HEALTH = {"/healthz": {"get"}, "/readyz": {"get"}}
+VIEWS = {"/ops/views": {"get"}, "/ops/views/{name}/rebuild": {"post"}}
 
 on_every_service = pytest.mark.parametrize("service", ROUTES)
 
@@ -44,7 +46,7 @@ async def test_the_document_is_openapi_3_1_and_has_every_route_and_no_other(open
     document = await openapi(open_all_day, service)
 
     assert document["openapi"].startswith("3.1.")
-    assert {path: set(methods) for path, methods in document["paths"].items()} == ROUTES[service] | HEALTH
+    assert {path: set(methods) for path, methods in document["paths"].items()} == ROUTES[service] | HEALTH | VIEWS
 
 
 @on_every_service

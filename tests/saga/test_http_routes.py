@@ -108,7 +108,6 @@ async def test_an_unknown_product_is_not_found(open_all_day: Shop) -> None:
     problem(await open_all_day.get("product", "/products/unknown"), 404, "product-not-found")
     answer = await open_all_day.post("product", "/products/unknown/stock", {"quantity": 1}, key="k")
     problem(answer, 404, "product-not-found")
-    problem(await open_all_day.get("product", "/products/popular"), 404, "product-not-found")
 
 
 async def test_products_are_listed_by_id_in_pages(open_all_day: Shop) -> None:

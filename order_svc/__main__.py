@@ -1,12 +1,22 @@
 """order_svc: `python -m order_svc`."""
 
+from collections.abc import Sequence
+
+from litestar.types import ControllerRouterHandler
+
 from infra.decider import Aggregate
-from infra.service import Service, run
-from order_svc.api import routes
-from order_svc.deadlines import OpenOrders, deadlines
+from infra.service import Runtime, Service, run
+from order_svc import api, listing_api
+from order_svc.deadlines import deadlines
 from order_svc.domain import State, decide, evolve
+from order_svc.listing import Listing
 from order_svc.reactions import REACTIONS
 from order_svc.settings import OrderSettings
+
+
+def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
+    return [*api.routes(runtime), *listing_api.routes(runtime)]
+
 
 SERVICE = Service(
     name="order",
@@ -15,7 +25,7 @@ SERVICE = Service(
     reactions=REACTIONS,
     routes=routes,
     settings=OrderSettings,
-    views=[OpenOrders()],
+    views=[Listing()],
     watchers=[deadlines],
 )
 

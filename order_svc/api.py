@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from litestar import Request, Router, get, post
+from litestar import Request, get, post
 from litestar.params import HeaderParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
@@ -27,7 +27,7 @@ from order_svc.ids import new_key, order_id
 
 async def caller_required(request: Request[Any, Any, Any]) -> None:
     """Who does not say who he is, is told so before anything else that may be wrong."""
-    _caller(request.headers.get("X-User-Id"))
+    caller(request.headers.get("X-User-Id"))
 
 
 UserId = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False, description="Who is asking.")]
@@ -106,11 +106,12 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         ),
         status_code=200,
         responses=problems(400, 401, 409, 413, 422, 503),
+        before_request=caller_required,
     )
     async def place(
         data: PlaceOrder, user: UserId = None, idempotency_key: IdempotencyKey = None
     ) -> Response[OrderView]:
-        user_id = _caller(user)
+        user_id = caller(user)
         if len({line.product_id for line in data.lines}) < len(data.lines):
             raise invalid("lines", "body", "each product may stand in one line only")
         key = idempotency_key or new_key()
@@ -160,9 +161,10 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         tags=["orders"],
         summary="An order as it is now, and its facts",
         responses=problems(400, 401, 404, 503),
+        before_request=caller_required,
     )
     async def show(order_id: PathId, user: UserId = None) -> OrderHistory:
-        user_id = _caller(user)
+        user_id = caller(user)
         (head,) = await writer.read([f"order-{order_id}"])
         state: domain.State = head.state
         if state.order is None or state.order.user_id != user_id:
@@ -175,10 +177,11 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         summary="Cancel an order, pending or confirmed; everything it took is given back",
         status_code=200,
         responses=problems(400, 401, 404, 503),
+        before_request=caller_required,
     )
     async def cancel(order_id: PathId, user: UserId = None) -> OrderView:
         try:
-            answer = await writer.ask(domain.Cancel(order_id, _caller(user), runtime.clock()))
+            answer = await writer.ask(domain.Cancel(order_id, caller(user), runtime.clock()))
         except domain.NoSuchOrder:
             raise _unknown() from None
         return _view(order_id, answer.states[0])
@@ -200,10 +203,10 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             compensated=None if state.reason is None else compensated(state.reason, names),
         )
 
-    return [Router("/", route_handlers=[place, show, cancel], before_request=caller_required)]
+    return [place, show, cancel]
 
 
-def _caller(user: str | None) -> str:
+def caller(user: str | None) -> str:
     if user is None or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", user):
         raise Problem(
             401,

@@ -1,7 +1,7 @@
 """Orders that do not end in time are canceled, also those whose time ran out while nobody was there to see it.
 
-Live orders are timed in memory, from the facts as they are recorded; a view of the orders that are open tells a process
-that starts which ones it has to time.
+Live orders are timed in memory, from the facts as they are recorded; the order list tells a process that starts which
+ones were left open.
 """
 
 import asyncio
@@ -12,51 +12,20 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from msgspec import Struct, json
 
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
 from infra.service import Runtime
-from infra.store import Notification
-from infra.views import Statement, ViewBehind
+from infra.views import ViewBehind
 from infra.writer import Busy, StoreUnavailable
 from order_svc.domain import Expire
+from order_svc.listing import LEFT_OPEN, Listing, instant
 
 log = structlog.get_logger()
 
 RETRY: Final = timedelta(seconds=1)
 MAX_AT_ONCE: Final = 1_000
 LONGEST_SLEEP_S: Final = 0.5  # a clock that jumps is noticed after this
-
-
-class _Deadline(Struct):
-    order_id: str
-    deadline: datetime
-
-
-_decode = json.Decoder(_Deadline).decode
-
-
-class OpenOrders:
-    """Projection: the orders that have not ended, with their deadlines (RFC 3339)."""
-
-    name = "open_orders"
-    topics = ("order.created.pending", "order.confirmed", "order.canceled")
-    tables = "CREATE TABLE IF NOT EXISTS open_orders (order_id TEXT PRIMARY KEY, deadline TEXT) WITHOUT ROWID"
-
-    def apply(self, records: Sequence[Notification]) -> list[Statement]:
-        opened: dict[str, str] = {}
-        ended: list[tuple[str]] = []
-        for record in records:
-            order_id = record.originator_id.partition("-")[2]
-            if record.topic == "order.created.pending":
-                opened[order_id] = _decode(record.state).deadline.isoformat()
-            elif opened.pop(order_id, None) is None:
-                ended.append((order_id,))
-        return [
-            ("INSERT OR REPLACE INTO open_orders VALUES (?, ?)", list(opened.items())),
-            ("DELETE FROM open_orders WHERE order_id = ?", ended),
-        ]
 
 
 class Deadlines:
@@ -88,12 +57,12 @@ class Deadlines:
         """Time the orders that were open when the process started; the view may have to catch up first."""
         while True:
             try:
-                rows = await self._runtime.views["open_orders"].select("SELECT order_id, deadline FROM open_orders")
+                rows = await self._runtime.views[Listing.name].select(LEFT_OPEN)
                 break
             except ViewBehind as behind:
                 log.warning("the orders left open are not known yet", reason=str(behind))
         for order_id, deadline in rows:
-            self._watch(order_id, datetime.fromisoformat(deadline))
+            self._watch(order_id, instant(deadline))
         if rows:
             log.info("orders were left open", orders=len(rows))
 

@@ -20,15 +20,16 @@ KEYS = {
 
 @pytest.mark.parametrize("user", [None, "", "ann lee", "ann.lee", "a" * 65, "앤".encode(), "*", ">"])
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/orders"), ("GET", "/orders/o1"), ("POST", "/orders/o1/cancel")]
+    ("method", "path"), [("POST", "/orders"), ("GET", "/orders"), ("GET", "/orders/o1"), ("POST", "/orders/o1/cancel")]
 )
 async def test_who_does_not_say_who_they_are_is_not_served(
     open_all_day: Shop, method: str, path: str, user: str | bytes | None
 ) -> None:
     before = records(open_all_day)
     headers = {} if user is None else {"X-User-Id": user}
+    body = ORDER if (method, path) == ("POST", "/orders") else b""
 
-    answer = await send(open_all_day, method, "order", path, ORDER if path == "/orders" else b"", headers)
+    answer = await send(open_all_day, method, "order", path, body, headers)
 
     assert "X-User-Id" in problem(answer, 401, "unauthorized")["detail"]
     assert "www-authenticate" in answer.headers
@@ -92,9 +93,10 @@ async def test_what_is_not_there_is_a_problem_too(open_all_day: Shop, service: s
 
 
 METHODS = [
-    ("order", "/orders", {"POST"}),
+    ("order", "/orders", {"GET", "POST"}),
     ("order", "/orders/o1", {"GET"}),
     ("order", "/orders/o1/cancel", {"POST"}),
+    ("order", "/ops/orders", {"GET"}),
     ("product", "/products", {"GET", "POST"}),
     ("product", "/products/mug/stock", {"POST"}),
     ("point", "/points/ann", {"GET"}),

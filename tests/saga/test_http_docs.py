@@ -11,7 +11,12 @@ from tests.shop import Shop, attempts
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROUTES = {
-    "order": {"/orders": {"post"}, "/orders/{order_id}": {"get"}, "/orders/{order_id}/cancel": {"post"}},
+    "order": {
+        "/orders": {"get", "post"},
+        "/orders/{order_id}": {"get"},
+        "/orders/{order_id}/cancel": {"post"},
+        "/ops/orders": {"get"},
+    },
     "product": {
         "/products": {"get", "post"},
         "/products/popular": {"get"},

@@ -3,11 +3,12 @@
 recorded    a batch is committed, nothing of it is published, answered or acknowledged
 published   the broker has acknowledged facts, but no delivery has been acknowledged to the broker
 batch       a batch of several commands is half decided
+listed      the order list has written some of what a portion of the log makes of it
 """
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from contracts import Fact
@@ -15,6 +16,9 @@ from infra.decider import Batch, Command, Record
 from infra.hearing import Hearing
 from infra.relay import Relay
 from infra.sqlite import SQLiteStore
+from infra.store import Notification
+from infra.views import Statement
+from order_svc.listing import Listing
 from tests.wrappers import run_wrapped
 
 unacknowledged: list[str] = []
@@ -31,6 +35,7 @@ def crash_if_due() -> None:
 insert_events = SQLiteStore.insert_events
 on_ack = Relay._on_ack
 decide = Batch.decide
+apply = Listing.apply
 
 
 async def crash_when_recorded(self: SQLiteStore, records: Sequence[Record]) -> None:
@@ -57,10 +62,18 @@ def crash_within_a_batch(self: Batch, command: Command) -> Sequence[Fact]:
     return decide(self, command)
 
 
+def crash_while_listing(self: Listing, records: Sequence[Notification]) -> Iterator[Statement]:
+    insert, update = apply(self, records)
+    yield insert
+    crash_if_due()
+    yield update
+
+
 patches: dict[str, list[tuple[Any, str, Any]]] = {
     "recorded": [(SQLiteStore, "insert_events", crash_when_recorded)],
     "published": [(Relay, "_on_ack", crash_when_published), (Hearing, "_acknowledge", never_acknowledge)],
     "batch": [(Batch, "decide", crash_within_a_batch)],
+    "listed": [(Listing, "apply", crash_while_listing)],
 }
 for owner, name, patch in patches[os.environ["CRASH_AT"]]:
     setattr(owner, name, patch)

@@ -1,0 +1,202 @@
+"""Which orders there are: a view of every order as it is now, so that a list can be paged without asking each order.
+
+An order is found by when it was placed, which every fact about it says. Rows then lie in the order in which they come,
+and the end of an order finds its row among the newest pages; an index of order ids, most of them hashes, would be
+written to everywhere.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from msgspec import Raw, Struct, json
+
+from infra.store import Notification
+from infra.views import Statement
+from order_svc.domain import Status
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)  # the shortest time a fact can tell apart
+
+
+def microseconds(instant: datetime) -> int:
+    """Since 1970: as text, RFC 3339 does not sort where fractions end in zeros."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def instant(microseconds: int) -> datetime:
+    return EPOCH + microseconds * MICROSECOND
+
+
+# The projection -------------------------------------------------------------------------------------------------------
+
+
+class _Order(Struct, gc=False):
+    user_id: str
+    lines: Raw
+    points: int
+    coupon_id: str | None
+    placed_at: datetime
+
+
+class _Placed(Struct, gc=False):
+    order: _Order
+    deadline: datetime
+
+
+_NULL: Final = Raw(b"null")
+
+
+class _Accepted(Struct, gc=False):
+    placed_at: datetime
+
+
+class _Ended(Struct, gc=False):
+    """The end of an order; `reason` if it was canceled."""
+
+    at: datetime
+    order: _Accepted
+    reason: str | None = None
+    total: int | None = None
+    discount: int | None = None
+    amount_due: int | None = None
+    unit_prices: Raw = _NULL
+
+
+_placed = json.Decoder(_Placed).decode
+_ended = json.Decoder(_Ended).decode
+
+PENDING: Final = ("PENDING", None, None, None, None, None, None)
+"""The columns that an order's end fills, before it has one."""
+
+INSERT: Final = f"INSERT INTO orders VALUES ({', '.join('?' * 14)})"
+UPDATE: Final = """
+    UPDATE orders SET status = ?, reason = ?, ended_at = ?, total = coalesce(?, total),
+        discount = coalesce(?, discount), amount_due = coalesce(?, amount_due), unit_prices = coalesce(?, unit_prices)
+    WHERE placed_at = ? AND order_id = ?
+"""
+"""An amount that was known once stays known, also when the fact that cancels the order does not say it."""
+
+
+class Listing:
+    """Projection: all orders. Instants in microseconds since 1970, `lines` and `unit_prices` as in the facts."""
+
+    name = "orders"
+    topics = ("order.created.pending", "order.confirmed", "order.canceled")
+    tables = """
+        CREATE TABLE IF NOT EXISTS orders (
+            placed_at INTEGER, order_id TEXT, user_id TEXT, deadline INTEGER, points INTEGER, coupon_id TEXT,
+            lines BLOB, status TEXT, reason TEXT, ended_at INTEGER, total INTEGER, discount INTEGER,
+            amount_due INTEGER, unit_prices BLOB, PRIMARY KEY (placed_at, order_id)) WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS of_customer ON orders (user_id, placed_at, order_id);
+        CREATE INDEX IF NOT EXISTS pending ON orders (placed_at, order_id) WHERE status = 'PENDING';
+        CREATE INDEX IF NOT EXISTS canceled ON orders (placed_at, order_id) WHERE status = 'CANCELED';
+    """
+
+    def apply(self, records: Sequence[Notification]) -> list[Statement]:
+        # Most orders end soon after they were placed: those are written once, with their end.
+        placed: dict[str, tuple[Any, ...]] = {}
+        ended: dict[str, tuple[Any, ...]] = {}
+        ended_later: list[tuple[Any, ...]] = []
+        for record in records:
+            order_id = record.originator_id.partition("-")[2]
+            if record.topic == "order.created.pending":
+                placed[order_id] = _placed_columns(order_id, _placed(record.state))
+                continue
+            end = _ended(record.state)
+            if order_id in placed and order_id not in ended:
+                ended[order_id] = _end_columns(end)
+            else:
+                ended_later.append((*_end_columns(end), microseconds(end.order.placed_at), order_id))
+        return [
+            (INSERT, [(*columns, *ended.get(order_id, PENDING)) for order_id, columns in placed.items()]),
+            (UPDATE, ended_later),
+        ]
+
+
+def _placed_columns(order_id: str, fact: _Placed) -> tuple[Any, ...]:
+    order = fact.order
+    return (
+        microseconds(order.placed_at),
+        order_id,
+        order.user_id,
+        microseconds(fact.deadline),
+        order.points,
+        order.coupon_id,
+        bytes(order.lines),
+    )
+
+
+def _end_columns(fact: _Ended) -> tuple[Any, ...]:
+    return (
+        "CONFIRMED" if fact.reason is None else "CANCELED",
+        fact.reason,
+        microseconds(fact.at),
+        fact.total,
+        fact.discount,
+        fact.amount_due,
+        None if fact.unit_prices == _NULL else bytes(fact.unit_prices),
+    )
+
+
+# What is asked of it --------------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """An order in the table."""
+
+    placed_at: int
+    order_id: str
+    user_id: str
+    deadline: int
+    points: int
+    coupon_id: str | None
+    lines: bytes
+    status: Status
+    reason: str | None
+    ended_at: int | None
+    total: int | None
+    discount: int | None
+    amount_due: int | None
+    unit_prices: bytes | None
+
+
+class Spot(NamedTuple):
+    """Where an order stands in every list, as long as there are orders."""
+
+    placed_at: int
+    order_id: str
+
+
+Query = tuple[str, list[Any]]
+"""SQL and its parameters."""
+
+LEFT_OPEN: Final = "SELECT order_id, deadline FROM orders WHERE status = 'PENDING'"
+
+
+def of_customer(user_id: str, status: Status | None, before: Spot | None, limit: int) -> Query:
+    """Up to `limit` of a customer's orders, newest first, from those placed before `before` on."""
+    wanted: list[tuple[str, tuple[Any, ...]]] = [("user_id = ?", (user_id,)), *_of_status(status)]
+    if before is not None:
+        wanted.append(("(placed_at, order_id) < (?, ?)", before))
+    return _select(wanted, "placed_at DESC, order_id DESC", limit)
+
+
+def of_all(status: Status | None, placed_until: datetime | None, after: Spot | None, limit: int) -> Query:
+    """Up to `limit` orders of all customers, oldest first, from those placed after `after` on."""
+    wanted = _of_status(status)
+    if placed_until is not None:
+        wanted.append(("placed_at <= ?", (microseconds(placed_until),)))
+    if after is not None:
+        wanted.append(("(placed_at, order_id) > (?, ?)", after))
+    return _select(wanted, "placed_at, order_id", limit)
+
+
+def _of_status(status: Status | None) -> list[tuple[str, tuple[Any, ...]]]:
+    return [] if status is None else [("status = ?", (status,))]
+
+
+def _select(wanted: Sequence[tuple[str, tuple[Any, ...]]], order: str, limit: int) -> Query:
+    where = " AND ".join(condition for condition, _ in wanted) or "true"
+    values = [value for _, values in wanted for value in values]
+    return f"SELECT {', '.join(Row._fields)} FROM orders WHERE {where} ORDER BY {order} LIMIT ?", [*values, limit]

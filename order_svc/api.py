@@ -1,9 +1,7 @@
 """POST /orders and what a customer asks about an order afterwards."""
 
-import asyncio
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -92,7 +90,7 @@ class OrderHistory(OrderView, kw_only=True):
 def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     settings, writer, broker = runtime.settings, runtime.writer, runtime.broker
     deadline_after = timedelta(seconds=settings.order_deadline_s)
-    ends = Ends(runtime.closing)
+    ends = Ends(runtime.closing, settings.order_wait_s)
     runtime.on_recorded.append(ends.recorded)
     runtime.tasks.append(ends.run)
 
@@ -138,7 +136,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
                     422, "idempotency-key-reused", "this Idempotency-Key was used for a different order"
                 ) from None
             state: domain.State = answer.states[0]
-            end = state.first_end or await _end(watched)
+            end = state.first_end or await watched
         headers = {"Idempotency-Key": key}
         if not answer.facts:
             headers["Idempotent-Replayed"] = "true"
@@ -149,12 +147,6 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         (head,) = await writer.read(command.streams)
         if head.state.order is None:
             raise unavailable(f"orders cannot be accepted right now: {broker.trouble or 'shutting down'}")
-
-    async def _end(watched: asyncio.Future[End | None]) -> End | None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(settings.order_wait_s):
-                return await watched
-        return None
 
     @get(
         "/orders/{order_id:str}",

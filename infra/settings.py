@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -52,6 +52,7 @@ class SettingsError(Exception):
 
 
 S = TypeVar("S", bound=Settings)
+Variables = TypeVar("Variables", bound=Struct)
 
 
 def is_loopback(host: str) -> bool:
@@ -74,13 +75,25 @@ def is_broker_url(url: str) -> bool:
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:
     """The settings of a service. Unset and empty variables take their defaults. Raises SettingsError."""
-    values: dict[str, Any] = {"port": default_port}
+    return read(cls, env, names={"port": f"{service}_port".upper()}, defaults={"port": default_port})
+
+
+def read(
+    cls: type[Variables],
+    env: Mapping[str, str],
+    *,
+    names: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Variables:
+    """A field from the variable of its name in capitals, or from the one in `names`. Raises SettingsError."""
+    kinds = get_type_hints(cls, include_extras=True)
+    values = dict(defaults or {})
     for field in cls.__struct_fields__:
-        name = f"{service}_port".upper() if field == "port" else field.upper()
+        name = (names or {}).get(field, field.upper())
         raw = env.get(name, "").strip()
         if not raw:
             continue
-        kind: Any = cls.__annotations__.get(field) or Settings.__annotations__[field]
+        kind = kinds[field]
         try:
             values[field] = msgspec.convert(
                 raw.upper() if field == "log_level" else raw, kind, strict=False, dec_hook=lambda to, value: to(value)

@@ -79,6 +79,24 @@ class SQLiteStore:
                 raise StoreSetupError(f"{path}: {error}") from error
             yield cls(path, writer, reader)
 
+    @classmethod
+    @asynccontextmanager
+    async def read(cls, path: Path) -> AsyncIterator["SQLiteStore"]:
+        """The store in this file for reading alone, beside the process that writes it. Never made. Raises StoreError.
+
+        Hold it while there is something to read, no longer: a process that closes its store while another has it open
+        leaves the write-ahead log behind.
+        """
+        async with AsyncExitStack() as stack:
+            with _translated():
+                uri = _read_only(path)
+                # Where this fails, aiosqlite would leave a thread behind that outlives the event loop.
+                sqlite3.connect(uri, uri=True).close()
+                reader = await stack.enter_async_context(
+                    aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+                )
+            yield cls(path, reader, reader)
+
     async def insert_events(self, records: Sequence[Record]) -> None:
         if not records:
             return
@@ -204,6 +222,11 @@ async def connect(path: Path, synchronous: str = "FULL") -> AsyncIterator[aiosql
 async def _pragma(connection: aiosqlite.Connection, text: str) -> tuple[Any, ...]:
     rows = list(await connection.execute_fetchall(f"PRAGMA {text}"))
     return tuple(rows[0]) if rows else ()
+
+
+def _read_only(path: Path) -> str:
+    """The URI by which SQLite opens this file without making or changing it."""
+    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 @lru_cache

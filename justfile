@@ -48,6 +48,12 @@ point: (service "point")
 [group('run')]
 coupon: (service "coupon")
 
+# Ended orders to the data platform, beside order_svc: just export; --from 12345; status; reconcile; --help
+[group('run')]
+[positional-arguments]
+export *ARGUMENTS:
+    @exec python -m order_svc.export "$@"
+
 # Drop a read model of the running system and feed it again: just rebuild popular
 [group('operate')]
 rebuild NAME:

@@ -15,6 +15,7 @@ ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
 ARGUMENTS = {
     "service": ["order"],
     "place": ["--user", "u 1", "p1:2"],
+    "export": ["--from", "2026-01-31T00:00:00+09:00"],
     "rebuild": ["popular"],
     "test": ["tests/domain", "-k", "coupon or point"],
 }
@@ -63,7 +64,7 @@ def test_a_recipe_can_be_run(name: str) -> None:
     assert dry.stderr.strip()
 
 
-@pytest.mark.parametrize("name", ["up", "nats", "service", "demo", "place", "test"])
+@pytest.mark.parametrize("name", ["up", "nats", "service", "export", "demo", "place", "test"])
 def test_a_recipe_that_starts_a_process_becomes_it(name: str) -> None:
     """Otherwise a signal would end the shell and orphan the process."""
     assert just("--dry-run", name, *ARGUMENTS.get(name, [])).stderr.startswith("exec ")

@@ -69,6 +69,8 @@ def allowed(module: str, imported: str, wired: bool) -> bool:
         return False
     if package == "contracts":
         return within(imported, "contracts", "msgspec") or _harmless(top)
+    if within(imported, "infra.export") and not within(module, "infra.export") and rest != "export":
+        return False  # off the way of the requests: no service's own process has any part of an export
     if package == "infra":
         return top != "ops" and top not in SERVICES
     if package == "ops":
@@ -79,7 +81,10 @@ def allowed(module: str, imported: str, wired: bool) -> bool:
         return within(imported, f"{package}.domain", "contracts", "msgspec") or _harmless(top)
     if rest == "reactions":
         return within(imported, f"{package}.domain", "contracts") or _harmless(top)
-    return top != "infra" or rest == "__main__" or wired
+    if within(imported, f"{package}.export"):
+        return False
+    # `export` is the `__main__` of a process of its own.
+    return top != "infra" or rest in {"__main__", "export"} or wired
 
 
 def _harmless(top: str) -> bool:
@@ -154,6 +159,11 @@ def test_every_service_has_the_modules_of_the_layout() -> None:
         ("coupon_svc.api", "import ops.trace"),
         ("coupon_svc.helpers", "from infra.store import Notification"),
         ("coupon_svc.api", "from tests.shop import Shop"),
+        ("coupon_svc.api", "from infra.export.rows import Row"),
+        ("coupon_svc.__main__", "from coupon_svc import export"),
+        ("coupon_svc.export", "from order_svc.export import ORDERS"),
+        ("infra.service", "from infra.export.rows import Row"),
+        ("infra.export.rows", "from order_svc.export import OrderRow"),
     ],
 )
 def test_an_import_against_the_rule_is_found(module: str, line: str) -> None:
@@ -173,6 +183,8 @@ def test_an_import_against_the_rule_is_found(module: str, line: str) -> None:
         ("coupon_svc.api", "from infra.http import Problem\nfrom coupon_svc import domain"),
         ("coupon_svc.__main__", "from infra.service import run"),
         ("coupon_svc.helpers", "import hashlib, time\nfrom contracts import Fact"),
+        ("coupon_svc.export", "from infra.export.rows import Row\nfrom infra.store import Notification"),
+        ("infra.export.arrow", "import pyarrow\nfrom infra.export.rows import Row"),
     ],
 )
 def test_an_import_that_follows_the_rule_is_not(module: str, line: str) -> None:

@@ -1,0 +1,44 @@
+"""How far an HTTP receiver has acknowledged: on the disk before the next batch is sent."""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from infra.export import durable
+from infra.export.rows import START, Mark
+from infra.export.sink import SinkError
+
+
+class _Stored(Struct, frozen=True):
+    position: int
+    fact_id: str
+    receiver: str
+
+
+class Cursor:
+    def __init__(self, path: Path, receiver: str) -> None:
+        self.path = path
+        self._receiver = receiver
+
+    def read(self) -> Mark:
+        """Raises SinkError if it is damaged, or of another receiver."""
+        try:
+            stored = msgspec.json.decode(self.path.read_bytes(), type=_Stored)
+        except FileNotFoundError:
+            return START
+        except (OSError, msgspec.DecodeError) as error:
+            raise SinkError(
+                f"{self.path} cannot be read: {error}. Delete it: all is sent again, and the receiver knows the keys"
+            ) from error
+        if stored.receiver != self._receiver:
+            raise SinkError(
+                f"{self.path} says how far {stored.receiver} has got, but EXPORT_HTTP_URL is {self._receiver}. "
+                "Move it away and all is sent to the new one; change `receiver` in it if the two are the same"
+            )
+        return Mark(stored.position, stored.fact_id)
+
+    def write(self, mark: Mark) -> None:
+        """Raises OSError."""
+        durable.make_folder(self.path.parent)
+        durable.write(self.path, msgspec.json.encode(_Stored(*mark, self._receiver)) + b"\n")

@@ -1,0 +1,152 @@
+"""Rows as NDJSON to an HTTP receiver, a batch a POST.
+
+A batch whose answer got lost is sent again: with the same `Idempotency-Key` while this process lives, perhaps in other
+batches after a restart. So the receiver keeps a row once per `fact_id`; the header only saves it work.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import ssl
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from infra.export.cursor import Cursor
+from infra.export.lock import only_one
+from infra.export.rows import Dataset, Mark, Row
+from infra.export.sink import Limits, SinkError, Unavailable
+from infra.export.token import TokenError, TokenFile
+from infra.export.totals import Totals, add
+from infra.settings import is_loopback
+
+GZIP_LEVEL: Final = 6
+SAID: Final = 200  # characters of a refusal's body that reach our log
+
+_encoder = msgspec.json.Encoder()
+
+
+class HttpSink:
+    def __init__(
+        self,
+        dataset: Dataset,
+        url: str,
+        cursor: Cursor,
+        limits: Limits,
+        *,
+        timeout_s: float,
+        token: TokenFile | None = None,
+        totals_url: str = "",
+    ) -> None:
+        self.limits = limits
+        self._dataset = dataset
+        self._url = url
+        self._cursor = cursor
+        self._timeout_s = timeout_s
+        self._token = token
+        self._totals_url = totals_url
+        self._client = httpx.AsyncClient(
+            # The system's certificates, or those of SSL_CERT_FILE.
+            verify=ssl.create_default_context(),
+            timeout=timeout_s,
+            # A proxy of the environment has nothing to do with this machine itself.
+            trust_env=not is_loopback(urlsplit(url).hostname or ""),
+            limits=httpx.Limits(max_connections=1),
+        )
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        with only_one(self._cursor.path.with_suffix(".lock"), f"the receiver of {self._cursor.path}"):
+            try:
+                self._headers()
+            except TokenError as error:
+                raise SinkError(str(error)) from error
+            yield
+
+    async def mark(self) -> Mark:
+        return self._cursor.read()
+
+    async def commit(self, rows: Sequence[Row]) -> None:
+        body = _encoder.encode_lines(rows)
+        headers = {
+            "Content-Type": "application/x-ndjson",
+            "Content-Encoding": "gzip",
+            "Idempotency-Key": hashlib.sha256(body).hexdigest(),
+            "Export-Schema": self._dataset.schema,
+            "Export-Range": f"{rows[0].position}-{rows[-1].position}",
+        }
+        await self._ask("POST", self._url, gzip.compress(body, GZIP_LEVEL, mtime=0), headers)
+        await self.rewind(Mark(rows[-1].position, rows[-1].fact_id))
+
+    async def rewind(self, to: Mark) -> None:
+        try:
+            await asyncio.to_thread(self._cursor.write, to)
+        except OSError as error:
+            raise Unavailable(f"{self._cursor.path} cannot be written: {error.strerror or error}") from error
+
+    async def totals(self, through: Mark) -> Totals:
+        """From EXPORT_HTTP_TOTALS_URL: an NDJSON line {"day", "kind", "rows", <sum>…} per day and kind."""
+        if not self._totals_url:
+            raise SinkError(
+                "EXPORT_HTTP_TOTALS_URL is not set: only the receiver can say what it has. It is asked with "
+                "?through=<position> and answers a line of JSON per day and kind (see docs/export.md)"
+            )
+        answer = await self._ask("GET", str(httpx.URL(self._totals_url).copy_add_param("through", through.position)))
+        totals: Totals = {}
+        try:
+            for line in msgspec.json.Decoder(dict[str, object]).decode_lines(answer.content):
+                numbers = [msgspec.convert(line.get(name) or 0, int) for name in ("rows", *self._dataset.sums)]
+                day = date.fromisoformat(msgspec.convert(line.get("day"), str))
+                add(totals, (day, msgspec.convert(line.get("kind"), str)), numbers)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise SinkError(f"{self._totals_url} answered what cannot be compared: {error}") from error
+        return totals
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _ask(
+        self, method: str, url: str, content: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """The 2xx answer. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(self._timeout_s):  # for all of it: the client's own is for each read
+                answer = await self._client.request(
+                    method, url, content=content, headers={**self._headers(), **(headers or {})}
+                )
+        except TokenError as error:
+            raise Unavailable(str(error), lasting=True) from error
+        except TimeoutError:
+            raise Unavailable(f"no answer within {self._timeout_s:g} s") from None
+        except httpx.TransportError as error:
+            raise Unavailable(f"{type(error).__name__}: {error}") from error
+        if answer.is_success:
+            return answer
+        status = answer.status_code
+        raise Unavailable(
+            f"it answered {status}: {answer.text[:SAID]!r}" if answer.text else f"it answered {status}",
+            # No repetition makes a request right, or a redirect an acknowledgement.
+            lasting=300 <= status < 500 and status not in (408, 429),
+            retry_after_s=_retry_after(answer) if status in (429, 503) else 0.0,
+        )
+
+    def _headers(self) -> dict[str, str]:
+        return {} if self._token is None else {"Authorization": self._token.header()}
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    """Seconds, from either form of the header (RFC 9110, section 10.2.3); 0: none that can be read."""
+    value = answer.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

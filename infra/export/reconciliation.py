@@ -1,0 +1,75 @@
+"""Log and dataset, counted side by side."""
+
+from typing import NamedTuple
+
+from infra.export.log import Log, check, chunks, to_row
+from infra.export.rows import Dataset, Mark
+from infra.export.sink import Sink
+from infra.export.totals import Key, Totals, count
+
+
+class Comparison(NamedTuple):
+    """The totals of both, up to and with `mark`."""
+
+    mark: Mark
+    log: Totals
+    dataset: Totals
+
+    @property
+    def keys(self) -> list[Key]:
+        return sorted({*self.log, *self.dataset})
+
+    @property
+    def different(self) -> list[Key]:
+        return [key for key in self.keys if self.log.get(key) != self.dataset.get(key)]
+
+
+async def compare(log: Log, dataset: Dataset, sink: Sink) -> Comparison:
+    """Beside a running export, too: what it writes meanwhile lies past the mark.
+
+    Raises StoreError, Unavailable, SinkError, AnotherLog, Unexportable.
+    """
+    mark = await sink.mark()
+    await check(log, mark)
+    there = await sink.totals(mark)
+    return Comparison(mark, await totals_of(log, dataset, mark), there)
+
+
+async def totals_of(log: Log, dataset: Dataset, through: Mark) -> Totals:
+    totals: Totals = {}
+    async for records in chunks(log, dataset, 0):
+        rows = [to_row(dataset, record) for record in records if record.position <= through.position]
+        count(totals, dataset, rows)
+        if len(rows) < len(records):
+            break
+    return totals
+
+
+def table(dataset: Dataset, compared: Comparison) -> str:
+    """For a person: a line per day and kind, and where they differ a line of each."""
+    heads = ["day", "kind", "", dataset.name, *dataset.sums]
+    lines: list[list[str]] = []
+    for key in compared.keys:
+        day, kind = key[0].isoformat(), key[1]
+        if key in compared.different:
+            lines.append([day, kind, "log", *_numbers(dataset, compared.log.get(key))])
+            lines.append([day, kind, "dataset", *_numbers(dataset, compared.dataset.get(key))])
+        else:
+            lines.append([day, kind, "=", *_numbers(dataset, compared.log.get(key))])
+    widths = [max(len(line[column]) for line in [heads, *lines]) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
+        for cells in (list(zip(line, widths, strict=True)) for line in [heads, *lines])
+    )
+
+
+def _numbers(dataset: Dataset, numbers: list[int] | None) -> list[str]:
+    return [f"{number:,}" for number in numbers] if numbers else ["-"] * (1 + len(dataset.sums))
+
+
+def verdict(compared: Comparison) -> str:
+    through = f"through position {compared.mark.position}"
+    if not compared.different:
+        return f"equal, {through}"
+    days = dict.fromkeys(day.isoformat() for day, _ in compared.different)
+    return f"DIFFERENT, {through}: {', '.join(days)}"

@@ -1,0 +1,102 @@
+"""`python -m order_svc.export`: every ended order as a row for the data platform. No part of order_svc's process."""
+
+from datetime import datetime
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from contracts import Order, OrderCanceled, OrderConfirmed
+from contracts.wire import decode, fact_id
+from infra.export.command import main
+from infra.export.rows import Dataset, Row
+from infra.store import Notification
+
+FIRST_END: Final = 2
+"""An order's stream begins with its acceptance; the next fact ends it; a cancel after that corrects a confirmation."""
+
+Kind = Literal["confirmed", "canceled", "correction"]
+
+
+class OrderLine(Struct, frozen=True, gc=False):
+    """`unit_price` in won; null: the order ended before anybody priced it."""
+
+    product_id: str
+    quantity: int
+    unit_price: int | None
+
+
+class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
+    """One end of one order. Amounts are whole won; null: not known when the order ended.
+
+    These names are what the data platform keeps. Fields are only added, at the end and nullable, with the next number
+    in the tag; anything else is another dataset. A correction repeats the amounts it takes back, as positive numbers.
+    """
+
+    kind: Kind
+    order_id: str
+    user_id: str
+    reason: str | None
+    placed_at: datetime
+    lines: tuple[OrderLine, ...]
+    total: int | None
+    points: int
+    discount: int | None
+    amount_due: int | None
+    coupon_id: str | None
+
+
+def row(record: Notification) -> OrderRow:
+    """The row of a record of order_svc's log. Raises msgspec.DecodeError, or ValueError for a fact that ends none."""
+    fact = decode(record.state)
+    match fact:
+        case OrderConfirmed(amount_due=due):
+            return _row(record, fact, "confirmed", due)
+        case OrderCanceled(total=int(total), discount=int(discount)):
+            return _row(record, fact, _kind(record), total - fact.order.points - discount)
+        case OrderCanceled():
+            return _row(record, fact, _kind(record), None)
+        case _:
+            raise ValueError(f"{type(fact).__name__} ends no order")
+
+
+def _kind(canceled: Notification) -> Kind:
+    return "canceled" if canceled.originator_version == FIRST_END else "correction"
+
+
+def _row(record: Notification, fact: OrderConfirmed | OrderCanceled, kind: Kind, amount_due: int | None) -> OrderRow:
+    order = fact.order
+    return OrderRow(
+        fact_id=fact_id(record.originator_id, record.originator_version),
+        position=record.position,
+        kind=kind,
+        at=fact.at,
+        order_id=fact.order_id,
+        user_id=order.user_id,
+        reason=fact.reason if isinstance(fact, OrderCanceled) else None,
+        placed_at=order.placed_at,
+        lines=_lines(order, fact.unit_prices),
+        total=fact.total,
+        points=order.points,
+        discount=fact.discount,
+        amount_due=amount_due,
+        coupon_id=order.coupon_id,
+    )
+
+
+def _lines(order: Order, prices: tuple[int, ...] | None) -> tuple[OrderLine, ...]:
+    known = prices if prices is not None else (None,) * len(order.lines)
+    return tuple(
+        OrderLine(line.product_id, line.quantity, price) for line, price in zip(order.lines, known, strict=True)
+    )
+
+
+ORDERS: Final = Dataset(
+    name="orders",
+    row_type=OrderRow,
+    row=row,
+    topics=("order.confirmed", "order.canceled"),
+    sums=("amount_due", "points", "discount", "total"),
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main("order", ORDERS))

@@ -1,0 +1,54 @@
+"""The export's commands without a process of their own, which takes a second to start."""
+
+import asyncio
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+from infra.export.command import main, sink_of
+from infra.export.settings import ExportSettings
+from infra.settings import read
+from order_svc.export import ORDERS
+from tests.export.orders import exporter
+
+
+class Ended(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+async def command(env: Mapping[str, str], *arguments: str) -> Ended:
+    """`just export <arguments>` for commands that end: status and reconcile, and whatever is refused."""
+    out, said = io.StringIO(), io.StringIO()
+
+    def run() -> int:
+        try:
+            return main("order", ORDERS, arguments)
+        except SystemExit as ended:  # of argparse
+            return int(ended.code or 0)
+
+    with (
+        mock.patch.dict(os.environ, env, clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(said),
+    ):
+        code = await asyncio.to_thread(run)
+    return Ended(code, out.getvalue(), said.getvalue())
+
+
+async def export_once(env: Mapping[str, str], start: int | None = None) -> None:
+    """`just export --once`, perhaps with `--from`."""
+    sink = sink_of(ORDERS, read(ExportSettings, env))
+    try:
+        with sink.lock():
+            exporting = exporter(Path(env["DATA_DIR"]), sink)
+            if start is not None:
+                await exporting.rewind(start)
+            await exporting.run(once=True)
+    finally:
+        await sink.close()

@@ -160,7 +160,7 @@ def test_every_service_has_the_modules_of_the_layout() -> None:
         ("coupon_svc.helpers", "from infra.store import Notification"),
         ("coupon_svc.api", "from tests.shop import Shop"),
         ("coupon_svc.api", "from infra.export.rows import Row"),
-        ("coupon_svc.__main__", "from coupon_svc import export"),
+        ("coupon_svc.api", "from coupon_svc import export"),
         ("coupon_svc.export", "from order_svc.export import ORDERS"),
         ("infra.service", "from infra.export.rows import Row"),
         ("infra.export.rows", "from order_svc.export import OrderRow"),

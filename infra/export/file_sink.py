@@ -46,9 +46,16 @@ class FileSink:
         with only_one(self._folder / ".lock", str(self._folder)):
             ranges = self.ranges()  # what others put there is refused before anything of ours is touched
             self._last = ranges[-1].last if ranges else 0
-            for left in self._folder.glob(f"date=*/.*{durable.TEMPORARY}"):
-                left.unlink()  # a crash left it: it never had a name, and its rows are read again
+            self._clear()
             yield
+
+    def _clear(self) -> None:
+        """Remove what a crash left: it never had a name, and its rows are read again."""
+        try:
+            for left in self._folder.glob(f"date=*/.*{durable.TEMPORARY}"):
+                left.unlink()
+        except OSError as error:
+            raise SinkError(f"{self._folder} cannot be written: {error}") from error
 
     def ranges(self) -> list[Range]:
         """The committed files in the order of their positions. Raises SinkError."""
@@ -102,7 +109,10 @@ class FileSink:
         self._last = rows[-1].position
 
     async def rewind(self, to: Mark) -> None:
-        await asyncio.to_thread(self._rewind, to.position)
+        try:
+            await asyncio.to_thread(self._rewind, to.position)
+        except OSError as error:
+            raise Unavailable(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
     def _rewind(self, position: int) -> None:
         # Newest first, each on the disk before the next: cut short, what is left has no hole.

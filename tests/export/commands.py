@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -41,7 +42,7 @@ async def command(env: Mapping[str, str], *arguments: str) -> Ended:
     return Ended(code, out.getvalue(), said.getvalue())
 
 
-async def export_once(env: Mapping[str, str], start: int | None = None) -> None:
+async def export_once(env: Mapping[str, str], start: int | datetime | None = None) -> None:
     """`just export --once`, perhaps with `--from`."""
     sink = sink_of(ORDERS, read(ExportSettings, env))
     try:

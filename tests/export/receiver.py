@@ -1,5 +1,6 @@
 """A data platform over real HTTP that can be told to misbehave, and keeps each row once by its key."""
 
+import contextlib
 import gzip
 import json
 import threading
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 DROP = "drop"  # takes the rows, closes the connection without an answer
 HANG = "hang"  # takes the rows, answers nothing as long as it is open
+DRIP = "drip"  # takes the rows, answers a byte at a time and never comes to an end
 
 
 class Answer(NamedTuple):
@@ -73,6 +75,9 @@ def receiving() -> Iterator[Receiver]:
             if isinstance(answer, str):
                 if answer == HANG:
                     receiver.closed.wait()
+                with contextlib.suppress(OSError):  # who is tired of it hangs up
+                    while answer == DRIP and not receiver.closed.wait(0.01):
+                        self.wfile.write(b"H")
                 return
             self.send_response(answer.status)
             if answer.retry_after is not None:

@@ -43,6 +43,13 @@ def test_what_no_repetition_helps_pauses_it_at_once() -> None:
     assert circuit.is_open
 
 
+def test_a_pause_ends_with_a_success_and_not_with_another_failure() -> None:
+    circuit = Circuit(most_failures=100, longest_s=2.0, pause_s=60.0)
+    circuit.failed(LASTING)
+
+    assert circuit.failed(TROUBLE) == 60.0
+
+
 @pytest.mark.parametrize(("asked_s", "waits_s"), [(30.0, 30.0), (1e9, LONGEST_ASKED_S)])
 def test_what_the_sink_asks_for_is_waited_but_not_for_ever(asked_s: float, waits_s: float) -> None:
     circuit = Circuit(most_failures=100, longest_s=2.0, pause_s=10.0)

@@ -1,6 +1,5 @@
 """Parquet files: how they are cut and named, and what is done about those that should not be there."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -122,22 +121,10 @@ async def test_an_attempt_that_failed_half_way_is_finished_by_the_next(
 
 
 async def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_next_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, steps: list[str]
 ) -> None:
-    steps: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-
-    def see_fsync(descriptor: int) -> None:
-        fsync(descriptor)
-        steps.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
-
-    def see_replace(old: Path, new: Path) -> Path:
-        steps.append(f"{old.name} becomes {new.name}")
-        return replace(old, new)
-
     with sink(tmp_path) as files_sink:
-        monkeypatch.setattr(os, "fsync", see_fsync)
-        monkeypatch.setattr(Path, "replace", see_replace)
+        steps.clear()
         await files_sink.commit(over_midnight(-1, 1))
 
     one, other = "0000000000000002-0000000000000002.parquet", "0000000000000004-0000000000000004.parquet"
@@ -151,6 +138,30 @@ async def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_
         f".{other}.tmp becomes {other}",
         "fsync date=2026-01-31",
     ]
+
+
+async def test_a_backfill_has_removed_a_file_from_the_disk_before_it_removes_the_one_before(
+    tmp_path: Path, steps: list[str]
+) -> None:
+    with sink(tmp_path) as files_sink:
+        await files_sink.commit(over_midnight(-1, 1))
+        steps.clear()
+        await files_sink.rewind(START)
+
+    assert steps == [
+        "remove 0000000000000004-0000000000000004.parquet",
+        "fsync date=2026-01-31",
+        "remove 0000000000000002-0000000000000002.parquet",
+        "fsync date=2026-01-30",
+    ]
+
+
+async def test_what_is_counted_ends_with_the_mark_also_within_a_file(tmp_path: Path) -> None:
+    with sink(tmp_path) as files_sink:
+        await files_sink.commit(over_midnight(-2, -1, 0, 1))
+        counted = {day.day: numbers[0] for (day, _), numbers in (await files_sink.totals(Mark(6, ""))).items()}
+
+    assert counted == {30: 2, 31: 1}
 
 
 async def test_what_a_crash_left_is_removed_and_read_by_nobody(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Rows over real HTTP to a receiver that fails in every way: none is lost, none is kept twice."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,8 +19,8 @@ from infra.export.sink import Limits, SinkError, Unavailable
 from infra.export.token import TokenFile
 from order_svc.export import ORDERS
 from tests.export.orders import append, exporter, logged, mixed, rows_of
-from tests.export.receiver import DROP, HANG, Answer, Receiver
-from tests.shop import attempts
+from tests.export.receiver import DRIP, DROP, HANG, Answer, Receiver
+from tests.shop import PATIENCE_S, attempts
 
 ROWS = 5  # in a batch
 
@@ -87,6 +86,13 @@ async def test_a_batch_that_was_not_acknowledged_comes_again_under_its_key(
     assert receiver.keys[1] == receiver.keys[2] == receiver.keys[3]
     assert receiver.batches[1].rows == receiver.batches[2].rows == receiver.batches[3].rows
     assert len(receiver.keys) == len(set(receiver.keys)) + 2
+
+
+async def test_an_answer_that_drips_is_not_waited_for(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.faults.append(DRIP)
+    async with sink(tmp_path, receiver, timeout_s=0.3) as http:
+        with pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
+            await http.commit(rows_of(mixed(1)))
 
 
 async def test_the_cursor_moves_with_the_acknowledgement_and_not_before(tmp_path: Path, receiver: Receiver) -> None:
@@ -163,13 +169,14 @@ async def test_asked_to_stop_while_nobody_answers_it_drops_what_is_in_hand_and_n
     await append(tmp_path, mixed(20))
     receiver.faults.extend([Answer(204), HANG])
     closing = asyncio.Event()
-    async with sink(tmp_path, receiver) as http:
+    async with sink(tmp_path, receiver, timeout_s=3_600) as http:
         running = asyncio.create_task(exporter(tmp_path, http, closing=closing).run())
         async for _ in attempts("the second batch"):
             if len(receiver.batches) == 2:
                 break
         closing.set()
-        await running
+        async with asyncio.timeout(PATIENCE_S):
+            await running
         assert (await http.mark()).position == receiver.batches[0].rows[-1]["position"]
         await exporter(tmp_path, http).run(once=True)
 
@@ -274,22 +281,10 @@ async def test_a_damaged_cursor_is_said(tmp_path: Path, receiver: Receiver) -> N
 
 
 async def test_a_cursor_is_on_the_disk_before_it_has_its_name(
-    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, receiver: Receiver, steps: list[str]
 ) -> None:
-    steps: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-
-    def see_fsync(descriptor: int) -> None:
-        fsync(descriptor)
-        steps.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
-
-    def see_replace(old: Path, new: Path) -> Path:
-        steps.append(f"{old.name} becomes {new.name}")
-        return replace(old, new)
-
     async with sink(tmp_path, receiver) as http:
-        monkeypatch.setattr(os, "fsync", see_fsync)
-        monkeypatch.setattr(Path, "replace", see_replace)
+        steps.clear()
         await http.commit(rows_of(mixed(1)))
 
     assert steps == [

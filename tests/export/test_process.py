@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.export.command import start
 from tests.e2e.processes import left_in, run, started
 from tests.export.commands import Ended, command, export_once
 from tests.export.orders import EVENING, append, environment, exported, facts, files, logged, mixed, plain, records
@@ -123,7 +124,7 @@ async def test_a_pause_that_somebody_has_to_end_is_said_and_no_row_is_dropped(
 
 
 @pytest.mark.parametrize(
-    ("start", "position"),
+    ("where", "position"),
     [
         ("20", 20),
         ("1", 1),
@@ -133,19 +134,30 @@ async def test_a_pause_that_somebody_has_to_end_is_said_and_no_row_is_dropped(
         ("2099-01-01T00:00:00Z", 999_999),
     ],
 )
-async def test_a_backfill_writes_the_same_rows_again_from_there_on(tmp_path: Path, start: str, position: int) -> None:
+async def test_a_backfill_writes_the_same_rows_again_from_there_on(tmp_path: Path, where: str, position: int) -> None:
     await append(tmp_path, mixed(30))
     env = environment(tmp_path, EXPORT_FILE_BYTES="2000")
     await export_once(env)
     whole = exported(tmp_path)
     before = inodes(tmp_path)
     assert {"2026-01-30/26-30", "2026-01-31/32-36"} <= set(before)
-    ended = await run(EXPORT, "--once", "--from", start, env=env)
+    await export_once(env, start=start(where))
 
-    assert ended.returncode == 0, ended.stderr
     assert exported(tmp_path) == whole
     kept = [name for name, inode in inodes(tmp_path).items() if before.get(name) == inode]
     assert kept == [name for name in before if int(name.rpartition("-")[2]) < position]
+
+
+async def test_a_backfill_is_a_command(tmp_path: Path) -> None:
+    await append(tmp_path, mixed(30))
+    env = environment(tmp_path, EXPORT_FILE_BYTES="2000")
+    await export_once(env)
+    whole, before = exported(tmp_path), inodes(tmp_path)
+    ended = await run(EXPORT, "--once", "--from", "2026-01-31T09:00:00+09:00", env=env)
+
+    assert ended.returncode == 0, ended.stderr
+    assert exported(tmp_path) == whole
+    assert [name for name, inode in inodes(tmp_path).items() if before.get(name) == inode] == list(before)[:3]
 
 
 def inodes(data_dir: Path) -> dict[str, int]:

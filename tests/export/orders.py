@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
-from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, OrderCreatedPending
+from contracts import Fact
 from contracts.wire import NAMES, encode
 from infra.decider import Record
 from infra.export.circuit import Circuit
@@ -21,6 +22,7 @@ from infra.export.sink import Sink
 from infra.sqlite import SQLiteStore
 from infra.store import Notification
 from order_svc.export import ORDERS
+from tests.examples import BASKET, DISCOUNT, order_canceled, order_confirmed, order_created, with_amounts
 
 EVENING = datetime(2026, 1, 30, 23, 59, 0, tzinfo=UTC)
 """A minute before midnight, UTC."""
@@ -31,29 +33,11 @@ def facts(number: int, kind: str, at: datetime) -> list[Fact]:
     """An order's stream: `pending`, `confirmed`, `canceled`, or `corrected` (confirmed, then canceled)."""
     order_id = f"{number:032x}"
     placed_at = at - timedelta(seconds=1)
-    order = Order(f"u{number % 7}", (Line("mug", 2), Line("lamp", 1)), 500, f"c{number}", placed_at)
-    prices, total, discount = (10_000, 30_000), 50_000, 300 + number
-    created = OrderCreatedPending(at=placed_at, order_id=order_id, order=order, deadline=at + timedelta(seconds=30))
-    confirmed = OrderConfirmed(
-        at=at,
-        order_id=order_id,
-        order=order,
-        unit_prices=prices,
-        total=total,
-        points=500,
-        discount=discount,
-        amount_due=total - 500 - discount,
-    )
-    refused = OrderCanceled(at=at, order_id=order_id, order=order, reason="product-out-of-stock")
-    canceled = OrderCanceled(
-        at=at + timedelta(seconds=5),
-        order_id=order_id,
-        order=order,
-        reason="customer-canceled",
-        unit_prices=prices,
-        total=total,
-        discount=discount,
-    )
+    order = replace(BASKET, user_id=f"u{number % 7}", coupon_id=f"c{number}", placed_at=placed_at)
+    created = replace(order_created(order, order_id), at=placed_at, deadline=placed_at + timedelta(seconds=30))
+    confirmed = replace(order_confirmed(order, DISCOUNT + number, order_id), at=at)
+    refused = order_canceled("product-out-of-stock", order, order_id, at)
+    canceled = with_amounts(order_canceled("customer-canceled", order, order_id, at + timedelta(seconds=5)), confirmed)
     streams: dict[str, list[Fact]] = {
         "pending": [created],
         "confirmed": [created, confirmed],

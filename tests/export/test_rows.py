@@ -13,7 +13,8 @@ from infra.export.log import to_row
 from infra.export.rows import Unexportable
 from infra.store import Notification
 from order_svc.export import ORDERS, OrderLine, OrderRow
-from tests.contracts.examples import AT, BY_NAME, ORDER_ID, PLACED_AT
+from tests.contracts.examples import AT, BY_NAME
+from tests.examples import ORDER_ID, PLACED_AT
 from tests.export.orders import EVENING, facts, records
 
 GOLDEN = Path(__file__).parents[1] / "contracts" / "golden"

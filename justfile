@@ -54,6 +54,12 @@ coupon: (service "coupon")
 export *ARGUMENTS:
     @exec python -m order_svc.export "$@"
 
+# What happened to an order, fact by fact: just trace ORDER_ID (--json, --mermaid, --follow)
+[group('operate')]
+[positional-arguments]
+trace *ARGUMENTS:
+    @exec python -m ops.orders trace "$@"
+
 # Drop a read model of the running system and feed it again: just rebuild popular
 [group('operate')]
 rebuild NAME:

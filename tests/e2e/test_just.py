@@ -17,6 +17,7 @@ ARGUMENTS = {
     "place": ["--user", "u 1", "p1:2"],
     "export": ["--from", "2026-01-31T00:00:00+09:00"],
     "rebuild": ["popular"],
+    "trace": ["o1"],
     "test": ["tests/domain", "-k", "coupon or point"],
 }
 

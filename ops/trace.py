@@ -1,0 +1,164 @@
+"""`orders trace`: what happened to one order, across all services, in the order of the stream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from nats.js import JetStreamContext
+from rich.console import Console
+from rich.table import Table
+
+from contracts.wire import FACTS, said_by
+from ops import reading
+
+UNDOING: Final = frozenset({"product.stock.returned", "product.released", "point.refunded", "coupon.restored"})
+"""Compensations: they take back what was done."""
+
+STOPPING: Final = (".failed", ".voided", "order.canceled")
+"""How facts end that say: not this order."""
+
+OF_ORDER: Final = tuple(name for name, fact in FACTS.items() if fact.key_field == "order_id")
+LEDGER: Final = tuple(name for name in FACTS if name.startswith("product.stock.") and name != "product.stock.added")
+"""An order's part of the products' stock ledgers: published under the product's id."""
+
+
+class Step(NamedTuple):
+    """One fact of the order. `ms`: since the order was placed; `again`: it stood in the stream before."""
+
+    sequence: int
+    ms: float
+    service: str
+    fact: str
+    fact_id: str
+    cause: str | None
+    again: bool
+
+
+class _Line(msgspec.Struct):
+    product_id: str
+
+
+class _Order(msgspec.Struct):
+    placed_at: datetime
+    lines: list[_Line]
+
+
+class _Body(msgspec.Struct):
+    """What a trace needs of any fact."""
+
+    type: str
+    at: datetime
+    cause: str | None = None
+    order_id: str | None = None
+    order: _Order | None = None
+
+
+_body: Final = msgspec.json.Decoder(_Body)
+
+
+async def trace(js: JetStreamContext, order_id: str) -> list[Step]:
+    """The order's facts in stream order, its part of the stock ledger included; none: there is no such order."""
+    own = [message async for message in reading.read(js, [f"{name}.{order_id}" for name in OF_ORDER])]
+    if not own:
+        return []
+    order = next((body.order for body in map(_decoded, own) if body.order is not None), None)
+    products = {line.product_id for line in order.lines} if order else set()
+    subjects = [f"{name}.{product_id}" for name in LEDGER for product_id in products]
+    ledger = [
+        message
+        async for message in reading.read(js, subjects, first=own[0].sequence, last=own[-1].sequence)
+        if _decoded(message).order_id == order_id
+    ]
+    seen: set[str] = set()
+    return [_step(message, order, seen) for message in sorted([*own, *ledger])]
+
+
+async def follow(js: JetStreamContext, order_id: str) -> AsyncIterator[Step]:
+    """The order's own facts as they come, from its first one, for ever."""
+    seen: set[str] = set()
+    order: _Order | None = None
+    async for message in reading.read(js, [f"{name}.{order_id}" for name in OF_ORDER], follow=True):
+        order = order or _decoded(message).order
+        yield _step(message, order, seen)
+
+
+def _decoded(message: reading.Read) -> _Body:
+    return _body.decode(message.body)
+
+
+def _step(message: reading.Read, order: _Order | None, seen: set[str]) -> Step:
+    body = _decoded(message)
+    again = message.fact_id in seen
+    seen.add(message.fact_id)
+    since = (body.at - order.placed_at).total_seconds() * 1_000 if order else 0.0
+    return Step(message.sequence, round(since, 3), said_by(body.type), body.type, message.fact_id, body.cause, again)
+
+
+# Output ---------------------------------------------------------------------------------------------------------------
+
+
+def style(step: Step) -> str:
+    if step.again:
+        return "dim"
+    if step.fact in UNDOING:
+        return "red"
+    return "yellow" if step.fact.endswith(STOPPING) else "green" if step.fact == "order.confirmed" else ""
+
+
+def table(steps: Iterable[Step]) -> Table:
+    """For a person: compensations in red, what stands in the stream again is marked."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    made.add_column("ms", justify="right")
+    for column in ("service", "fact", "because of"):
+        made.add_column(column)
+    made.add_column("sequence", justify="right")
+    names: dict[str, str] = {}
+    for step in steps:
+        names[step.fact_id] = step.fact
+        cause = "the client" if step.cause is None else names.get(step.cause, step.cause)
+        fact = f"{step.fact} (again)" if step.again else step.fact
+        made.add_row(f"{step.ms:,.1f}", step.service, fact, cause, str(step.sequence), style=style(step))
+    return made
+
+
+def mermaid(steps: Iterable[Step]) -> str:
+    """A sequence diagram: an arrow for what each service heard, a note for what it said."""
+    said = {step.fact_id: step for step in steps if not step.again}
+    services = list(dict.fromkeys(step.service for step in said.values()))
+    lines = ["sequenceDiagram", "    actor client", *(f"    participant {service}" for service in services)]
+    drawn: set[tuple[str, str]] = set()
+    for step in said.values():
+        cause = said.get(step.cause) if step.cause is not None else None
+        arrow = (step.service, step.cause or step.fact_id)
+        if arrow not in drawn:  # one hearing may lead to several facts
+            drawn.add(arrow)
+            heard = cause.fact if cause else "request" if step.cause is None else step.cause
+            lines.append(f"    {cause.service if cause else 'client'}->>{step.service}: {heard}")
+        lines.append(f"    Note over {step.service}: {step.fact}")
+    return "\n".join(lines)
+
+
+def as_json(steps: Iterable[Step]) -> str:
+    return msgspec.json.encode([step._asdict() for step in steps]).decode()
+
+
+async def run(env: Mapping[str, str], order_id: str, *, how: str, console: Console) -> bool:
+    """Print the trace; false if there is no such order. Raises Unreachable, SettingsError."""
+    async with reading.stream(env) as js:
+        if how == "follow":
+            await _print_live(js, order_id, console)
+            return True
+        steps = await trace(js, order_id)
+    outputs: dict[str, Any] = {"table": table, "json": as_json, "mermaid": mermaid}
+    if steps:
+        made = outputs[how](steps)
+        console.print(made) if how == "table" else console.print(made, markup=False, highlight=False, soft_wrap=True)
+    return bool(steps)
+
+
+async def _print_live(js: JetStreamContext, order_id: str, console: Console) -> None:
+    async for step in follow(js, order_id):
+        console.print(f"{step.ms:>10,.1f} ms  {step.service:<8} {step.fact}", style=style(step), highlight=False)
+        await asyncio.sleep(0)

@@ -1,0 +1,156 @@
+"""`orders trace` on a running shop: the whole story of one order, for people, for machines and for pages."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local import ROOT
+from ops.trace import Step, mermaid, style, table
+from tests.shop import PATIENCE_S, Shop, open_shop
+
+COUPON_REFUSED = [
+    ("order", "order.created.pending"),
+    ("product", "product.stock.held"),
+    ("product", "product.reserved"),
+    ("point", "point.used"),
+    ("coupon", "coupon.use.failed"),
+    ("point", "point.refunded"),
+    ("product", "product.stock.returned"),
+    ("product", "product.released"),
+    ("order", "order.canceled"),
+]
+
+
+def command(shop: Shop, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    return [sys.executable, "-m", "ops.orders", "trace", *arguments], {**os.environ, **shop.env, "COLUMNS": "160"}
+
+
+async def traced(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line, env = command(shop, *arguments)
+    return await asyncio.to_thread(
+        subprocess.run, line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+
+
+async def steps(shop: Shop, order_id: str) -> list[dict[str, Any]]:
+    done = await traced(shop, order_id, "--json")
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+async def refused(shop: Shop) -> str:
+    """An order that is refused by its last step."""
+    await shop.register("mug", stock=100)
+    await shop.charge("u1", 1_000)
+    answer = await shop.place([("mug", 1)], points=10, coupon="no-such-coupon")
+    assert answer.status_code == 409
+    await shop.until_quiet()
+    return str(answer.json()["order_id"])
+
+
+async def test_every_fact_of_an_order_with_its_cause_and_its_time(shop: Shop) -> None:
+    order_id = await refused(shop)
+    await shop.place([("mug", 1)], key="of another order, in the same ledger")
+
+    found = await steps(shop, order_id)
+
+    assert sorted((step["service"], step["fact"]) for step in found) == sorted(COUPON_REFUSED)
+    assert [step["sequence"] for step in found] == sorted(step["sequence"] for step in found)
+    ids = {step["fact_id"] for step in found}
+    assert [step["fact"] for step in found if step["cause"] is None] == ["order.created.pending"]
+    assert all(step["cause"] in ids for step in found if step["cause"])
+    assert found[0]["ms"] == 0
+    assert all(0 <= step["ms"] < 60_000 for step in found)
+    assert not any(step["again"] for step in found)
+
+
+async def test_a_person_reads_a_table_and_a_page_draws_a_diagram(shop: Shop) -> None:
+    order_id = await refused(shop)
+
+    read = await traced(shop, order_id)
+    drawn = await traced(shop, order_id, "--mermaid")
+
+    assert all(fact in read.stdout for _, fact in COUPON_REFUSED)
+    assert "the client" in read.stdout
+    lines = drawn.stdout.splitlines()
+    assert lines[0] == "sequenceDiagram"
+    assert "    client->>order: request" in lines
+    assert "    coupon->>point: coupon.use.failed" in lines
+    assert "    Note over point: point.refunded" in lines
+
+
+async def test_what_stands_in_the_stream_again_is_marked(tmp_path: Path) -> None:
+    async with open_shop(tmp_path, DUPLICATE_WINDOW_S="0.1") as shop:
+        order_id = await refused(shop)
+        await shop.stop("order")
+        await shop.start("order")  # sends the end of its log again
+        await shop.until_quiet()
+
+        found = await steps(shop, order_id)
+
+        again = [step["fact"] for step in found if step["again"]]
+        assert again == ["order.created.pending", "order.canceled"]
+        assert "order.canceled (again)" in (await traced(shop, order_id)).stdout
+
+
+async def test_what_is_still_to_come_is_followed(shop: Shop) -> None:
+    await shop.register("mug", stock=100)
+    order_id = (await shop.place([("mug", 1)])).json()["order_id"]
+    line, env = command(shop, order_id, "--follow")
+    following = await asyncio.create_subprocess_exec(
+        *line, cwd=ROOT, env={**env, "PYTHONUNBUFFERED": "1"}, stdout=asyncio.subprocess.PIPE
+    )
+    assert following.stdout is not None
+    shown = following.stdout
+
+    async def until(fact: bytes) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while fact not in await shown.readline():
+                assert not shown.at_eof()
+
+    try:
+        await until(b"order.confirmed")
+        await shop.post("order", f"/orders/{order_id}/cancel", user="u1")
+        await until(b"coupon.restored")
+        following.send_signal(signal.SIGINT)
+        assert await following.wait() == 0
+    finally:
+        if following.returncode is None:
+            following.kill()
+            await following.wait()
+
+
+async def test_exit_codes_tell_scripts_what_is_wrong(shop: Shop) -> None:
+    unknown, bad = await traced(shop, "no-such-order"), await traced(shop, "two words")
+    await shop.kill("nats")
+    away = await traced(shop, "no-such-order")
+
+    assert [unknown.returncode, bad.returncode, away.returncode] == [1, 2, 3]
+    assert unknown.stderr == "the stream has no order no-such-order\n"
+    assert "ORDER_ID" in bad.stderr
+    assert "just up" in away.stderr
+
+
+def test_compensations_are_red() -> None:
+    def step(fact: str, *, again: bool = False) -> Step:
+        return Step(1, 0.0, "point", fact, "account-u1@1", None, again)
+
+    assert [style(step(fact)) for fact in ("point.refunded", "product.released")] == ["red", "red"]
+    assert style(step("point.used")) == ""
+    assert style(step("point.refunded", again=True)) == "dim"
+    assert table([step("point.refunded")]).rows[0].style == "red"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_diagram_draws_a_repeated_fact_once(again: bool) -> None:
+    first = Step(1, 0.0, "order", "order.created.pending", "order-o1@1", None, False)
+
+    assert mermaid([first, first._replace(sequence=2, again=again)]).count("Note over") == 1

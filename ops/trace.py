@@ -1,7 +1,7 @@
 """`orders trace`: what happened to one order, across all services, in the order of the stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +22,9 @@ STOPPING: Final = (".failed", ".voided", "order.canceled")
 OF_ORDER: Final = tuple(name for name, fact in FACTS.items() if fact.key_field == "order_id")
 LEDGER: Final = tuple(name for name in FACTS if name.startswith("product.stock.") and name != "product.stock.added")
 """An order's part of the products' stock ledgers: published under the product's id."""
+
+
+LEDGER_BEFORE: Final = frozenset({"product.reserved", "product.released"})
 
 
 class Step(NamedTuple):
@@ -66,13 +69,30 @@ async def trace(js: JetStreamContext, order_id: str) -> list[Step]:
     order = next((body.order for body in map(_decoded, own) if body.order is not None), None)
     products = {line.product_id for line in order.lines} if order else set()
     subjects = [f"{name}.{product_id}" for name in LEDGER for product_id in products]
-    ledger = [
+    ledger = {
         message
-        async for message in reading.read(js, subjects, first=own[0].sequence, last=own[-1].sequence)
+        for first, last in _ledger_spans(own)
+        async for message in reading.read(js, subjects, first=first, last=last)
         if _decoded(message).order_id == order_id
-    ]
+    }
     seen: set[str] = set()
     return [_step(message, order, seen) for message in sorted([*own, *ledger])]
+
+
+def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
+    """From where to where the order's part of the stock ledger stands.
+
+    product_svc says it together with `product.reserved` or `product.released`, before it: so between that and its
+    cause. A product that sells well has a ledger too long to read all of it.
+    """
+    sequences = {message.fact_id: message.sequence for message in own}
+    spans = []
+    for message in own:
+        body = _decoded(message)
+        if body.type in LEDGER_BEFORE:
+            cause = sequences.get(body.cause or "", own[0].sequence)
+            spans.append((min(cause, message.sequence), max(cause, message.sequence)))
+    return spans
 
 
 async def follow(js: JetStreamContext, order_id: str) -> AsyncIterator[Step]:

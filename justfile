@@ -60,6 +60,12 @@ export *ARGUMENTS:
 trace *ARGUMENTS:
     @exec python -m ops.orders trace "$@"
 
+# An order, product, user's points or coupon as it was then: just at order ID --time 2026-01-31T09:00:00+09:00
+[group('operate')]
+[positional-arguments]
+at *ARGUMENTS:
+    @exec python -m ops.orders at "$@"
+
 # Drop a read model of the running system and feed it again: just rebuild popular
 [group('operate')]
 rebuild NAME:

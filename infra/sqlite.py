@@ -162,6 +162,16 @@ class SQLiteStore:
             )
         return [Record(*row) for row in rows]
 
+    async def select_stream(self, stream: str) -> list[Notification]:
+        """One stream's records in their order, with their positions in the log."""
+        with _translated():
+            rows = await self._reader.execute_fetchall(
+                "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
+                " WHERE originator_id = ? ORDER BY originator_version",
+                (stream,),
+            )
+        return [Notification(*row) for row in rows]
+
     async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
         if self._tail and self._tail[0].position <= after + 1:
             newer = self._tail[after + 1 - self._tail[0].position :]

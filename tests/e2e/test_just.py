@@ -18,6 +18,7 @@ ARGUMENTS = {
     "export": ["--from", "2026-01-31T00:00:00+09:00"],
     "rebuild": ["popular"],
     "trace": ["o1"],
+    "at": ["order", "o1"],
     "test": ["tests/domain", "-k", "coupon or point"],
 }
 

@@ -71,6 +71,25 @@ at *ARGUMENTS:
 rebuild NAME:
     @exec python -m ops.rebuild "{{ NAME }}"
 
+# The stream EVENTS: its size, its limits, its settings, by the NATS CLI
+[group('operate')]
+nats-cli-stream: (_nats-cli "stream" "info" "EVENTS")
+
+# Who hears the stream, and how far behind each is
+[group('operate')]
+nats-cli-consumers: (_nats-cli "consumer" "report" "EVENTS")
+
+# What the stream has of one order: just nats-cli-order 2e86ac2065f70ff4b21b2634a80468d3
+[group('operate')]
+nats-cli-order ORDER_ID: (_nats-cli-history "*.*.*." + ORDER_ID) (_nats-cli-history "*.*." + ORDER_ID)
+
+_nats-cli-history SUBJECT: (_nats-cli "sub" "--stream" "EVENTS" "--all" "--terminate-at-end" "--wait" "2s" SUBJECT)
+
+[positional-arguments]
+_nats-cli *ARGUMENTS:
+    @command -v nats >/dev/null || { echo "the NATS CLI is missing: go install github.com/nats-io/natscli/nats@v0.5.1 (docs/nats-cli.md)" >&2; exit 2; }
+    @exec nats --no-context --server "${NATS_URL:-nats://127.0.0.1:${NATS_PORT:-4222}}" "$@"
+
 # All tests, or what pytest is told: just test tests/domain -k coupon
 [group('check')]
 [positional-arguments]

@@ -98,3 +98,13 @@ def test_every_name_of_the_glossary_stands_where_it_says() -> None:
             name.rpartition(".")[2] for name in re.findall(r"`(\w+(?:\.\w+)?)`", where) if not name.endswith(".py")
         ]
         assert [name for name in names if not re.search(rf"\b{name}\b", text)] == [], term
+
+
+def test_one_version_of_the_nats_cli_is_meant_everywhere() -> None:
+    places = [README, ROOT / "docs" / "nats-cli.md", ROOT / "justfile", ROOT / ".ci" / "run"]
+    found = {
+        path.name: set(re.findall(r"natscli/nats@(v[\d.]*\d)", path.read_text(encoding="utf-8"))) for path in places
+    }
+
+    (version,) = found["run"]
+    assert found == {path.name: {version} for path in places}

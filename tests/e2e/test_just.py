@@ -1,6 +1,7 @@
 """The justfile: the only way anything is started, tried or checked, and its own manual."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,6 +20,7 @@ ARGUMENTS = {
     "rebuild": ["popular"],
     "trace": ["o1"],
     "at": ["order", "o1"],
+    "nats-cli-order": ["2e86ac2065f70ff4b21b2634a80468d3"],
     "test": ["tests/domain", "-k", "coupon or point"],
 }
 
@@ -76,6 +78,23 @@ def test_arguments_reach_the_command_as_they_were_given() -> None:
     placed = just("place", "--user", "u 1", "p1:two pieces")
     assert placed.returncode == 2
     assert "'p1:two pieces'" in placed.stderr
+
+
+@pytest.mark.parametrize("name", ["nats-cli-stream", "nats-cli-consumers", "nats-cli-order"])
+def test_a_recipe_of_the_nats_cli_says_how_to_get_it(name: str, tmp_path: Path) -> None:
+    for program in ("just", "sh"):
+        (tmp_path / program).symlink_to(shutil.which(program, path=ENVIRONMENT["PATH"]) or program)
+    asked = subprocess.run(
+        [tmp_path / "just", name, *ARGUMENTS.get(name, [])],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert asked.returncode == 2
+    assert "go install github.com/nats-io/natscli/nats@" in asked.stderr
 
 
 def test_the_lock_holds_every_pin_and_nothing_of_the_machine_it_was_made_on() -> None:

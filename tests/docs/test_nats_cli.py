@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from infra.local import ROOT, services
-from tests.docs.pages import blocks
+from tests.docs.pages import README, blocks, section
 from tests.shop import PATIENCE_S, Event, Shop, open_shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,6 +28,7 @@ class Told(NamedTuple):
     """What the commands said, and the stream at the times that matter."""
 
     outputs: dict[str, str]
+    readme: dict[str, str]
     before: list[Event]
     restored: list[Event]
     healed: list[Event]
@@ -93,6 +94,15 @@ def lines() -> Iterator[str]:
             yield from block.text.splitlines()
 
 
+def lines_of_the_readme() -> Iterator[str]:
+    """The commands of its section, ending where the stream does; there they go on listening."""
+    for block in blocks(section(README, "## Replay")):
+        for line in block.text.splitlines():
+            command = line.partition("  #")[0]
+            if command.startswith("nats "):
+                yield command.replace("nats sub ", "nats sub --terminate-at-end --wait 2s ")
+
+
 async def trade(shop: Shop) -> None:
     """One order that succeeds, one for each service that refuses, and a customer whose name begins like another's."""
     await shop.register("mug", price=12_000, stock=10)
@@ -119,9 +129,15 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
         await trade(shop)
         before = await shop.events()
         outputs: dict[str, str] = {}
+        readme: dict[str, str] = {}
         restored: list[Event] = []
         for line in lines():
             if line.startswith("nats backup restore "):
+                readme = {command: await operator.does(command) for command in lines_of_the_readme()}
+                await operator.does(
+                    "NATS_URL=nats://127.0.0.1:1 nats --server nats://127.0.0.1:4222 server check connection"
+                )
+                await operator.does("NATS_URL=nats://127.0.0.1:1 nats server check connection # refused: CRITICAL")
                 # Said after the backup, so the stores have it and the backup does not.
                 await shop.charge("u1", 70, key="after-the-backup")
                 await shop.until_quiet()
@@ -136,7 +152,7 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
                 await shop.until_quiet()
             else:
                 outputs[line] = await operator.does(line)
-        yield Told(outputs, before, restored, await shop.events())
+        yield Told(outputs, readme, before, restored, await shop.events())
 
 
 def subjects(output: str) -> list[str]:
@@ -148,7 +164,7 @@ def contents(events: list[Event]) -> set[tuple[str, bytes]]:
 
 
 async def test_the_connection_is_checked(told: Told) -> None:
-    assert "µs" in told.by("nats --server ") or "ms" in told.by("nats --server ")
+    assert re.search(r"nats://127\.0\.0\.1:\d+: [\d.]+(µ|m)s\n", told.by("nats --server "))
     assert told.by("nats server check connection").startswith("OK Connection")
     assert 'NATS Configuration Context "shop"' in told.by("nats context add ")
 
@@ -189,6 +205,21 @@ async def test_two_filters_find_everything_about_an_order(told: Told) -> None:
     causes = re.findall(r'"cause":"([^"]+)"', shorter)
     ids = re.findall(r"Nats-Msg-Id: (\S+)", longer + shorter)
     assert causes == ids[:-1]
+
+
+async def test_the_readmes_commands_show_the_same(told: Told) -> None:
+    two_words, three_words, raw, ledger, confirmed = told.readme.values()
+
+    assert [name.rpartition(".")[0] for name in subjects(two_words)] == [
+        "product.reserved",
+        "point.used",
+        "coupon.used",
+        "order.confirmed",
+    ]
+    assert subjects(three_words) == [f"order.created.pending.{CONFIRMED}"]
+    assert raw.count('{"type":"point.') == len([event for event in told.before if event.fact.startswith("point.")])
+    assert ledger.count("Subject: product.stock.held.mug") == 3
+    assert f"on Subject order.confirmed.{CONFIRMED}" in confirmed
 
 
 async def test_raw_shows_bodies_alone(told: Told) -> None:

@@ -7,11 +7,11 @@ from typing import Final, get_args
 
 import msgspec
 
-from contracts.coupon import CouponSays
+from contracts.coupon import CouponRestored, CouponSays
 from contracts.fact import Fact
 from contracts.order import OrderSays
-from contracts.point import PointSays
-from contracts.product import ProductSays
+from contracts.point import PointRefunded, PointSays
+from contracts.product import ProductReleased, ProductSays, ProductStockReturned
 
 MSG_ID: Final = "Nats-Msg-Id"
 """The fact id. JetStream refuses a second message with the same one inside its duplicate window."""
@@ -28,6 +28,11 @@ FACTS: Final[dict[str, type[Fact]]] = {str(fact.__struct_config__.tag): fact for
 
 NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items()}
 """Type → fact name: NATS subject, JSON `type` and stored topic."""
+
+COMPENSATIONS: Final = frozenset(
+    NAMES[fact] for fact in (ProductStockReturned, ProductReleased, PointRefunded, CouponRestored)
+)
+"""Names of the facts that take back what was done."""
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(AnyFact)

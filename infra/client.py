@@ -2,8 +2,8 @@
 
 By the library's own way each message passes a task and a queue, and its headers are checked and taken apart one by one:
 half of a service's time. On the short way a handler gets the bytes as they are read, and headers are sent as they are
-written. It overrides two methods the library keeps to itself, so its version is pinned and `tests/infra/test_client.py`
-holds what is relied on.
+written. For that it overrides one method that the library keeps to itself and calls two, so the library's version is
+pinned, and `tests/infra/test_client.py` holds what is relied on.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class BrokerClient(Client):
         self._handlers[subscription._id] = handler
 
     async def send(self, subject: str, body: bytes, reply: str, head: str) -> None:
-        """Publish with headers that were written by `head`. Raises ConnectionClosedError, MaxPayloadError."""
+        """Publish; `head` is all of the headers as they travel. Raises ConnectionClosedError, MaxPayloadError."""
         if not self.is_connected:
             raise ConnectionClosedError
         if len(body) > self.max_payload:

@@ -48,11 +48,10 @@ class Heads:
 
         What is decided on one holds if something is recorded on it: the store takes version 1 of a stream only once.
         """
-        aggregates = {name: aggregate for name, aggregate in self._aggregates.items() if aggregate.usually_new}
         return {
-            stream: Head(0, aggregates[name].state())
+            stream: Head(0, aggregate.state())
             for stream in streams
-            if stream not in self._heads and (name := category(stream)) in aggregates
+            if stream not in self._heads and (aggregate := self._aggregates[category(stream)]).usually_new
         }
 
     def _fold(self, stream: str, history: History | None) -> Head:

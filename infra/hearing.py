@@ -6,6 +6,7 @@ successor.
 """
 
 import asyncio
+from collections.abc import Awaitable
 from time import monotonic
 from typing import Final, Protocol
 
@@ -36,9 +37,6 @@ class Listener(Protocol):
 
     def tell(self, heard: Heard, ear: Ear) -> None:
         """Take a delivery; `ear` learns when it is done."""
-
-    async def drained(self) -> None:
-        """Returns when all that was told is done."""
 
 
 class Hearing:
@@ -71,10 +69,10 @@ class Hearing:
                 await self._sign_of_life()
         raise self._error
 
-    async def finish(self) -> None:
-        """Take no more deliveries, and acknowledge those that were taken once they are recorded."""
+    async def finish(self, drained: Awaitable[None]) -> None:
+        """Take no more deliveries, and acknowledge those that were taken once they are recorded (`drained`)."""
         self._listening = False
-        await self._listener.drained()
+        await drained
         await self._acknowledge()
         self.closed = True
 

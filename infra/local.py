@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
-from infra.settings import Settings, load
+from infra.settings import Settings, http_url, load
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NATS_CONF: Final = ROOT / "infra" / "nats.conf"
@@ -49,16 +49,12 @@ def url(name: str, env: Mapping[str, str]) -> str:
     """Where this service is with these settings. Raises SettingsError as the service itself would."""
     service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
     settings: Settings = load(service.settings, name, service.port, env)
-    return _http(settings.bind_host, settings.port)
+    return settings.url
 
 
 def own_url(name: str, env: Mapping[str, str]) -> str:
     """Where this service is in an environment that has all settings, such as `free_environment` makes."""
-    return _http(env["BIND_HOST"], int(env[f"{name}_port".upper()]))
-
-
-def _http(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return http_url(env["BIND_HOST"], int(env[f"{name}_port".upper()]))
 
 
 def is_free(port: int) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import os
 import signal
@@ -23,6 +22,7 @@ from contracts.wire import NAMES
 from infra import log as logs
 from infra.decider import Aggregates
 from infra.http import build_app
+from infra.lock import Taken, only_one
 from infra.scheduling import prefer_batches
 from infra.server import BACKLOG, Server
 from infra.session import Broker
@@ -116,23 +116,16 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One process per store: taken before anything is heard, given back by the kernel however the process ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise CannotStart(f"{folder} cannot be used: {error.strerror}") from error
-    with lock:
+    """One process per store: taken before anything is heard."""
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_one(folder / "lock"))
+        except Taken:
             raise CannotStart(f"another process of this service works on {folder}") from None
+        except OSError as error:
+            raise CannotStart(f"{folder} cannot be used: {error.strerror}") from error
         yield
-
-
-def _url(settings: Settings) -> str:
-    host = f"[{settings.bind_host}]" if ":" in settings.bind_host else settings.bind_host
-    return f"http://{host}:{settings.port}"
 
 
 async def _serve(service: Service, settings: Settings, listener: socket.socket) -> None:
@@ -198,7 +191,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     # What start-up made stays; the rest dies young, and looking for cycles at every 700 objects costs 5 % of the CPU.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    log.info("started", url=_url(runtime.settings), pid=os.getpid())
+    log.info("started", url=runtime.settings.url, pid=os.getpid())
     # A task that ends before the process is asked to is broken.
     done, _ = await asyncio.wait([closing, *background], return_when=asyncio.FIRST_COMPLETED)
     broken = [] if runtime.closing.is_set() else list(done)

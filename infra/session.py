@@ -181,7 +181,7 @@ class Broker:
         await self._stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):
-                await session.hearing.finish()
+                await session.hearing.finish(self._writer.drained())
                 session.relay.log_has_grown()
                 await session.relay.caught_up.wait()
                 await session.nc.flush()

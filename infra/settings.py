@@ -43,8 +43,17 @@ class Settings(Struct, frozen=True, kw_only=True):
             )
 
     @property
+    def url(self) -> str:
+        """Where the service answers."""
+        return http_url(self.bind_host, self.port)
+
+    @property
     def broker_urls(self) -> list[str]:
         return [url.strip() for url in (self.nats_url or f"nats://127.0.0.1:{self.nats_port}").split(",")]
+
+
+def http_url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class SettingsError(Exception):

@@ -51,7 +51,6 @@ class StreamView:
         self._tables = tables
         self._queue: deque[tuple[Heard, Ear]] = deque()
         self._arrived = asyncio.Event()
-        self._idle = asyncio.Event()
         self._drop = asyncio.Event()
         self._js: JetStreamContext | None = None
         self._to_catch_up = 0
@@ -100,11 +99,7 @@ class StreamView:
 
     def tell(self, heard: Heard, ear: Ear) -> None:
         self._queue.append((heard, ear))
-        self._idle.clear()
         self._arrived.set()
-
-    async def drained(self) -> None:
-        await self._idle.wait()
 
     async def run(self) -> None:
         """Session after session: whatever fails is begun anew, and nobody but the view's readers notices."""
@@ -181,7 +176,6 @@ class StreamView:
                 await self._tables.caught_up()
             if not self._queue:
                 self._arrived.clear()
-                self._idle.set()
                 if len(batch) < FEW:
                     await asyncio.sleep(PAUSE_S)
 

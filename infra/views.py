@@ -122,6 +122,7 @@ class Tables:
         self.whole = False
 
     async def caught_up(self) -> None:
+        """From now on they are whole."""
         if not self.whole:
             await self._writer.execute("UPDATE made_with SET whole = 1")
             self.whole = True

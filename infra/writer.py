@@ -178,8 +178,11 @@ class Writer:
                 self._idle.set()
 
     async def _something_to_do(self) -> None:
+        if self._doubtful is None:
+            await self._arrived.wait()
+            return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if self._doubtful is None else LOOK_AGAIN_S):
+            async with asyncio.timeout(LOOK_AGAIN_S):
                 await self._arrived.wait()
 
     async def _resolve_doubt(self) -> None:

@@ -30,7 +30,7 @@ from contracts import (
     ProductStockHeld,
     ProductStockReturned,
 )
-from contracts.wire import MSG_ID, NAMES, decode, said_by
+from contracts.wire import COMPENSATIONS, MSG_ID, NAMES, decode, said_by
 from infra.local import OwnSystem, StartFailed
 from infra.stream import EVENTS
 from ops.client import Answer, Unreachable, request
@@ -39,8 +39,6 @@ PATIENCE_S: Final = 15.0
 """For one order's facts to arrive; they take milliseconds."""
 
 USER: Final = "u1"
-UNDONE: Final = frozenset({"product.stock.returned", "product.released", "point.refunded", "coupon.restored"})
-"""Compensations."""
 
 # What is to happen ----------------------------------------------------------------------------------------------------
 
@@ -316,9 +314,9 @@ def story(facts: Sequence[Said]) -> list[str]:
     lines = []
     for said in facts:
         since_ms = (said.fact.at - facts[0].fact.at).total_seconds() * 1_000
-        mark = "↩" if said.name in UNDONE else " "
+        mark = "↩" if said.name in COMPENSATIONS else " "
         line = f"   {since_ms:6.1f} ms  {said_by(said.name):<7} {mark} {said.name:<22}  {detail(said.fact)}".rstrip()
-        lines.append(coloured("31", line) if said.name in UNDONE else line)
+        lines.append(coloured("31", line) if said.name in COMPENSATIONS else line)
     return lines
 
 

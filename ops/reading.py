@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping
-from datetime import datetime
 from typing import Final, NamedTuple
 
 from nats.errors import Error as NatsError
@@ -24,12 +23,11 @@ GONE_AFTER_S: Final = 30.0  # a consumer whose reader is gone is removed by the 
 
 
 class Read(NamedTuple):
-    """One message of the stream, and when the broker took it (`stored`, UTC)."""
+    """One message of the stream."""
 
     sequence: int
     subject: str
     fact_id: str
-    stored: datetime
     body: bytes
 
 
@@ -82,7 +80,7 @@ async def read(
                     return
                 waiting = metadata.num_pending
                 fact_id = (message.headers or {}).get(MSG_ID, "")
-                yield Read(metadata.sequence.stream, message.subject, fact_id, metadata.timestamp, message.data)
+                yield Read(metadata.sequence.stream, message.subject, fact_id, message.data)
     finally:
         with contextlib.suppress(NatsError):
             await js.delete_consumer(EVENTS, consumer.name)

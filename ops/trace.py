@@ -1,6 +1,5 @@
 """`orders trace`: what happened to one order, across all services, in the order of the stream."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -10,11 +9,8 @@ from nats.js import JetStreamContext
 from rich.console import Console
 from rich.table import Table
 
-from contracts.wire import FACTS, said_by
+from contracts.wire import COMPENSATIONS, FACTS, said_by
 from ops import reading
-
-UNDOING: Final = frozenset({"product.stock.returned", "product.released", "point.refunded", "coupon.restored"})
-"""Compensations: they take back what was done."""
 
 STOPPING: Final = (".failed", ".voided", "order.canceled")
 """How facts end that say: not this order."""
@@ -122,7 +118,7 @@ def _step(message: reading.Read, order: _Order | None, seen: set[str]) -> Step:
 def style(step: Step) -> str:
     if step.again:
         return "dim"
-    if step.fact in UNDOING:
+    if step.fact in COMPENSATIONS:
         return "red"
     return "yellow" if step.fact.endswith(STOPPING) else "green" if step.fact == "order.confirmed" else ""
 
@@ -181,4 +177,3 @@ async def run(env: Mapping[str, str], order_id: str, *, how: str, console: Conso
 async def _print_live(js: JetStreamContext, order_id: str, console: Console) -> None:
     async for step in follow(js, order_id):
         console.print(f"{step.ms:>10,.1f} ms  {step.service:<8} {step.fact}", style=style(step), highlight=False)
-        await asyncio.sleep(0)

@@ -15,11 +15,12 @@ import structlog
 
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
+from infra.instants import instant
 from infra.service import Runtime
 from infra.views import ViewBehind
 from infra.writer import Busy, StoreUnavailable
 from order_svc.domain import Expire
-from order_svc.listing import LEFT_OPEN, Listing, instant
+from order_svc.listing import LEFT_OPEN, Listing
 
 log = structlog.get_logger()
 

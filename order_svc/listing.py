@@ -6,27 +6,15 @@ written to everywhere.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from msgspec import Raw, Struct, json
 
+from infra.instants import microseconds
 from infra.store import Notification
 from infra.views import Statement
 from order_svc.domain import Status
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)  # the shortest time a fact can tell apart
-
-
-def microseconds(instant: datetime) -> int:
-    """Since 1970: as text, RFC 3339 does not sort where fractions end in zeros."""
-    return (instant - EPOCH) // MICROSECOND
-
-
-def instant(microseconds: int) -> datetime:
-    return EPOCH + microseconds * MICROSECOND
-
 
 # The projection -------------------------------------------------------------------------------------------------------
 

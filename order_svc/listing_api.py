@@ -14,11 +14,12 @@ from msgspec import Struct, json
 
 from contracts import Reason
 from infra.http import PageSize, invalid, problems
+from infra.instants import instant
 from infra.service import Runtime
 from order_svc import listing
 from order_svc.api import LineView, UserId, caller, caller_required
 from order_svc.domain import Status
-from order_svc.listing import Row, Spot, instant
+from order_svc.listing import Row, Spot
 
 Cursor = Annotated[
     str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{0,111}\Z", description="`next` of the page before; empty: the first.")

@@ -24,9 +24,10 @@ from infra.http import (
     problems,
     replayable,
 )
+from infra.instants import instant
 from infra.service import Runtime
 from product_svc.domain import product
-from product_svc.popular import EPOCH, MICROSECOND, RANKING, Popular
+from product_svc.popular import RANKING, Popular
 
 RESERVED_IDS = frozenset({"popular"})
 """Words that are routes below /products."""
@@ -173,7 +174,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             date.fromordinal(last - days + 1),
             date.fromordinal(last),
             [
-                PopularProduct(product_id, head.state.name or "", pieces, EPOCH + newest * MICROSECOND)
+                PopularProduct(product_id, head.state.name or "", pieces, instant(newest))
                 for (product_id, pieces, newest), head in zip(rows, heads, strict=True)
             ],
         )

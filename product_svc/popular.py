@@ -6,12 +6,13 @@ triggers, in the same transaction.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, json
 
+from infra.instants import microseconds
 from infra.store import Notification
 from infra.views import Statement
 
@@ -45,9 +46,6 @@ FROM daily WHERE day BETWEEN ?1 AND ?2
 GROUP BY product_id ORDER BY pieces DESC, newest DESC, product_id LIMIT ?3
 """
 """Of the days from ?1 to ?2, the first ?3 products: id, pieces sold, newest sale (microseconds since 1970)."""
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class _Line(Struct):
@@ -111,7 +109,7 @@ class Popular:
         ]
 
     def _sales(self, confirmed: _Confirmed) -> list[Sale]:
-        day, at_us = self.day(confirmed.at), (confirmed.at - EPOCH) // MICROSECOND
+        day, at_us = self.day(confirmed.at), microseconds(confirmed.at)
         return [Sale(confirmed.order_id, line.product_id, day, at_us, line.quantity) for line in confirmed.order.lines]
 
     def day(self, at: datetime) -> int:

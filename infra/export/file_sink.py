@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.export import arrow, durable
-from infra.export.lock import only_one
+from infra.export.lock import one_export
 from infra.export.rows import START, Dataset, Mark, Row
 from infra.export.sink import Limits, SinkError, Unavailable
 from infra.export.totals import Totals, add
@@ -43,7 +43,7 @@ class FileSink:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        with only_one(self._folder / ".lock", str(self._folder)):
+        with one_export(self._folder / ".lock", str(self._folder)):
             ranges = self.ranges()  # what others put there is refused before anything of ours is touched
             self._last = ranges[-1].last if ranges else 0
             self._clear()

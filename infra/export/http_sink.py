@@ -19,7 +19,7 @@ import httpx
 import msgspec
 
 from infra.export.cursor import Cursor
-from infra.export.lock import only_one
+from infra.export.lock import one_export
 from infra.export.rows import Dataset, Mark, Row
 from infra.export.sink import Limits, SinkError, Unavailable
 from infra.export.token import TokenError, TokenFile
@@ -62,7 +62,7 @@ class HttpSink:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        with only_one(self._cursor.path.with_suffix(".lock"), f"the receiver of {self._cursor.path}"):
+        with one_export(self._cursor.path.with_suffix(".lock"), f"the receiver of {self._cursor.path}"):
             try:
                 self._headers()
             except TokenError as error:

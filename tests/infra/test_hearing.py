@@ -274,7 +274,7 @@ async def test_finishing_takes_no_more_and_acknowledges_what_is_recorded(broker:
     await say(broker, 1, 3)
     async with hearing(broker) as heard:
         taken = await heard.listener.has(3)
-        finishing = asyncio.create_task(heard.hearing.finish())
+        finishing = asyncio.create_task(heard.hearing.finish(heard.listener.drained()))
         await asyncio.sleep(0)
         await say(broker, 4, 6)
         async for _ in attempts("more deliveries to arrive"):

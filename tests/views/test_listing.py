@@ -15,9 +15,10 @@ from msgspec import json
 import order_svc.domain as ordering
 from contracts import Fact, OrderCanceled, OrderConfirmed, Reason
 from contracts.wire import NAMES, decode, encode
+from infra.instants import EPOCH, instant, microseconds
 from infra.store import Notification
 from order_svc.domain import Status
-from order_svc.listing import EPOCH, LEFT_OPEN, Listing, Query, Row, Spot, instant, microseconds, of_all, of_customer
+from order_svc.listing import LEFT_OPEN, Listing, Query, Row, Spot, of_all, of_customer
 from tests.domain.test_any_order import PLANS, REPEATABLE, Plan, run
 from tests.examples import (
     COUPON,

@@ -11,6 +11,7 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, MaxPayloadError
 
 Handler = Callable[[bytes, bytes, bytes, bytes], None]
@@ -24,13 +25,14 @@ class BrokerClient(Client):
         super().__init__()
         self._handlers: dict[int, Handler] = {}
 
-    async def listen(self, subject: str, handler: Handler) -> None:
+    async def listen(self, subject: str, handler: Handler) -> Subscription:
         """Call the handler with each message from now on, in order, before the next one is read.
 
         Nothing is queued, so nothing is dropped; what the handler raises goes to the client's `error_cb`.
         """
         subscription = await self.subscribe(subject, cb=_unused)
         self._handlers[subscription._id] = handler
+        return subscription
 
     async def send(self, subject: str, body: bytes, reply: str, head: str) -> None:
         """Publish; `head` is all of the headers as they travel. Raises ConnectionClosedError, MaxPayloadError."""

@@ -1,17 +1,19 @@
 """`orders at`: the state of one order, product, account or coupon as it was then, folded from its service's log."""
 
+import asyncio
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import rich_click as click
 
 from contracts.wire import decode
 from infra.decider import Aggregate
-from infra.settings import Settings, load
-from infra.sqlite import SQLiteStore
+from ops import stores
+from ops.cli import ID, INSTANT, Found, ending_well
 
 
 class Kind(NamedTuple):
@@ -45,13 +47,13 @@ async def state_at(
 ) -> Then | None:
     """As it was after this position of the log, or at this time; None: it did not exist yet.
 
-    Facts count in their order, up to the first that is later. Raises SettingsError, StoreError.
+    Facts count in their order, up to the first that is later. Raises SettingsError, Unreachable.
     """
     service, category = KINDS[kind]
     stream = f"{category}-{key}"
     aggregate: Aggregate = import_module(f"{service}_svc.__main__").SERVICE.aggregates[category]
     state, then = aggregate.state(), None
-    async with SQLiteStore.read(store(env, service)) as log:
+    async with stores.log(env, service) as log:
         for record in await log.select_stream(stream):
             fact = decode(record.state)
             if (position is not None and record.position > position) or (time is not None and fact.at > time):
@@ -59,11 +61,6 @@ async def state_at(
             aggregate.evolve(state, fact)
             then = (stream, record.originator_version, record.position, fact.at, record.topic)
     return None if then is None else Then(*then, state=msgspec.to_builtins(state))
-
-
-def store(env: Mapping[str, str], service: str) -> Path:
-    """The file of a service's log."""
-    return load(Settings, service, 1, env).data_dir / service / "events.sqlite"
 
 
 def lines(then: Then) -> list[tuple[str, str]]:
@@ -78,3 +75,28 @@ def lines(then: Then) -> list[tuple[str, str]]:
             if value not in (None, {}, [])
         ),
     ]
+
+
+@click.command("at")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("key", metavar="ID", type=ID)
+@click.option("--position", type=click.IntRange(1), help="As of this position of the service's log.")
+@click.option("--time", type=INSTANT, help="As of this time, such as 2026-01-31T09:00:00+09:00.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@ending_well
+def command(kind: str, key: str, position: int | None, time: datetime | None, as_json: bool) -> None:
+    """Show the state of an order, a product, a user's points or a coupon as it was then; without options, as it is.
+
+    It is folded from the log of the service that keeps it, which is read from DATA_DIR, running or not.
+    """
+    if position is not None and time is not None:
+        raise click.UsageError("either --position or --time")
+    then = asyncio.run(state_at(os.environ, kind, key, position, time))
+    if then is None:
+        raise Found(f"there was no {kind} {key} then")
+    if as_json:
+        click.echo(msgspec.json.encode(then._asdict()).decode())
+    else:
+        told = lines(then)
+        width = max(len(name) for name, _ in told)
+        click.echo("\n".join(f"{name:<{width}}  {value}" for name, value in told))

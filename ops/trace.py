@@ -1,16 +1,19 @@
 """`orders trace`: what happened to one order, across all services, in the order of the stream."""
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from nats.js import JetStreamContext
+import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
 from contracts.wire import COMPENSATIONS, FACTS, said_by
 from ops import reading
+from ops.cli import ID, Found, ending_well
 
 STOPPING: Final = (".failed", ".voided", "order.canceled")
 """How facts end that say: not this order."""
@@ -57,9 +60,9 @@ class _Body(msgspec.Struct):
 _body: Final = msgspec.json.Decoder(_Body)
 
 
-async def trace(js: JetStreamContext, order_id: str) -> list[Step]:
+async def trace(stream: reading.Stream, order_id: str) -> list[Step]:
     """The order's facts in stream order, its part of the stock ledger included; none: there is no such order."""
-    own = [message async for message in reading.read(js, [f"{name}.{order_id}" for name in OF_ORDER])]
+    own = [message async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER])]
     if not own:
         return []
     order = next((body.order for body in map(_decoded, own) if body.order is not None), None)
@@ -68,7 +71,7 @@ async def trace(js: JetStreamContext, order_id: str) -> list[Step]:
     ledger = {
         message
         for first, last in _ledger_spans(own)
-        async for message in reading.read(js, subjects, first=first, last=last)
+        async for message in reading.read(stream, subjects, first=first, last=last)
         if _decoded(message).order_id == order_id
     }
     seen: set[str] = set()
@@ -91,11 +94,11 @@ def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
     return spans
 
 
-async def follow(js: JetStreamContext, order_id: str) -> AsyncIterator[Step]:
+async def follow(stream: reading.Stream, order_id: str) -> AsyncIterator[Step]:
     """The order's own facts as they come, from its first one, for ever."""
     seen: set[str] = set()
     order: _Order | None = None
-    async for message in reading.read(js, [f"{name}.{order_id}" for name in OF_ORDER], follow=True):
+    async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER], follow=True):
         order = order or _decoded(message).order
         yield _step(message, order, seen)
 
@@ -162,11 +165,11 @@ def as_json(steps: Iterable[Step]) -> str:
 
 async def run(env: Mapping[str, str], order_id: str, *, how: str, console: Console) -> bool:
     """Print the trace; false if there is no such order. Raises Unreachable, SettingsError."""
-    async with reading.stream(env) as js:
+    async with reading.stream(env) as stream:
         if how == "follow":
-            await _print_live(js, order_id, console)
+            await _print_live(stream, order_id, console)
             return True
-        steps = await trace(js, order_id)
+        steps = await trace(stream, order_id)
     outputs: dict[str, Any] = {"table": table, "json": as_json, "mermaid": mermaid}
     if steps:
         made = outputs[how](steps)
@@ -174,6 +177,27 @@ async def run(env: Mapping[str, str], order_id: str, *, how: str, console: Conso
     return bool(steps)
 
 
-async def _print_live(js: JetStreamContext, order_id: str, console: Console) -> None:
-    async for step in follow(js, order_id):
+async def _print_live(stream: reading.Stream, order_id: str, console: Console) -> None:
+    async for step in follow(stream, order_id):
         console.print(f"{step.ms:>10,.1f} ms  {step.service:<8} {step.fact}", style=style(step), highlight=False)
+
+
+@click.command("trace")
+@click.argument("order_id", type=ID)
+@click.option("--json", "how", flag_value="json", help="For machines: a list of facts.")
+@click.option("--mermaid", "how", flag_value="mermaid", help="A sequence diagram, for a page that draws Mermaid.")
+@click.option("--follow", "how", flag_value="follow", help="Go on with what is still to come, until Ctrl-C.")
+@ending_well
+def command(order_id: str, how: str | None) -> None:
+    """Show what happened to ORDER_ID: its facts across all services, in the order of the stream.
+
+    Each line has the milliseconds since the order was placed, the service that said the fact, and the fact it answers.
+    Compensations are red; a fact that stands in the stream again is marked. An order's id is in the answer to POST
+    /orders.
+    """
+    try:
+        found = asyncio.run(run(os.environ, order_id, how=how or "table", console=Console()))
+    except KeyboardInterrupt:
+        return
+    if not found:
+        raise Found(f"the stream has no order {order_id}")

@@ -17,10 +17,10 @@ def project() -> dict[str, Any]:
 
 
 def wanted() -> list[str]:
-    """Every requirement of pyproject: the product's and, where tools are told from it, theirs."""
+    """Every requirement of pyproject: the product's, those of its tools, and what it is built with."""
     found = project()
     groups = [requirement for group in found.get("dependency-groups", {}).values() for requirement in group]
-    return [*found["project"]["dependencies"], *groups]
+    return sorted({*found["project"]["dependencies"], *groups, *found["build-system"]["requires"]})
 
 
 def normal(name: str) -> str:

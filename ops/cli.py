@@ -1,0 +1,78 @@
+"""What the commands of `orders` share: how they end, and how they take an instant."""
+
+import functools
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, NoReturn, ParamSpec
+
+import rich_click as click
+
+from infra.settings import SettingsError
+from infra.store import StoreError
+from ops.client import Unreachable
+
+EXIT_FINDING: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNREACHABLE: Final = 3
+
+Arguments = ParamSpec("Arguments")
+
+
+class Found(Exception):
+    """What was asked about is not as it should be, or not there; the message says what."""
+
+
+def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """The command with the exit codes that scripts can use: 0 good, 1 a finding, 2 wrong usage, 3 unreachable."""
+
+    @functools.wraps(command)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except Found as finding:
+            end(str(finding), EXIT_FINDING)
+        except SettingsError as error:
+            end(str(error), EXIT_USAGE)
+        except (Unreachable, StoreError) as error:
+            end(str(error), EXIT_UNREACHABLE)
+
+    return run
+
+
+def end(why: str, code: int) -> NoReturn:
+    if why:
+        click.echo(why, err=True)
+    raise SystemExit(code)
+
+
+class Instant(click.ParamType[datetime]):
+    """A time with its offset; a bare one would be a different time in each zone."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time such as 2026-01-31T09:00:00+09:00", param, ctx)
+        if instant.tzinfo is None:
+            self.fail(f"{value} is a different time in each zone; add the offset", param, ctx)
+        return instant
+
+
+class Id(click.ParamType[str]):
+    """An id as the facts have it."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+            self.fail("1 to 64 letters, digits, `_` or `-`", param, ctx)
+        return str(value)
+
+
+INSTANT: Final = Instant()
+ID: Final = Id()

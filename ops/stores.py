@@ -1,0 +1,46 @@
+"""The services' logs, read from their stores beside the processes that write them."""
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from infra.settings import Settings, load
+from infra.sqlite import SQLiteStore
+from infra.store import Notification, StoreError
+from ops.client import Unreachable
+
+CHUNK: Final = 5_000  # records read at once: a read transaction of milliseconds, which no checkpoint waits for
+
+
+def folder(env: Mapping[str, str], service: str) -> Path:
+    """Where a service keeps its store and its read models. Raises SettingsError."""
+    return load(Settings, service, 1, env).data_dir / service
+
+
+def store(env: Mapping[str, str], service: str) -> Path:
+    """The file of a service's log. Raises SettingsError."""
+    return folder(env, service) / "events.sqlite"
+
+
+@contextlib.asynccontextmanager
+async def log(env: Mapping[str, str], service: str) -> AsyncIterator[SQLiteStore]:
+    """A service's log, for reading alone, whether it runs or not. Raises Unreachable, SettingsError."""
+    try:
+        async with SQLiteStore.read(store(env, service)) as opened:
+            yield opened
+    except StoreError as error:
+        raise Unreachable(
+            f"the log of {service}_svc cannot be read: {error}. Has it run with this DATA_DIR?"
+        ) from error
+
+
+async def chunks(opened: SQLiteStore, after: int = 0, until: int | None = None) -> AsyncGenerator[list[Notification]]:
+    """The records behind position `after`, in log order, up to and with `until` (None: the log's end now)."""
+    last = await opened.max_notification_id() if until is None else until
+    while after < last:
+        records = await opened.select_notifications(after, CHUNK)
+        if not records:
+            return
+        after = records[-1].position
+        yield [record for record in records if record.position <= last] if after > last else records

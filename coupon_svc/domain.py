@@ -1,7 +1,7 @@
 """A coupon is in use by at most one order; given back, another order may use it."""
 
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import ClassVar, Literal, assert_never
 
 from msgspec import Struct, field
 
@@ -28,6 +28,8 @@ Event = CouponIssued | CouponUsed | CouponUseFailed | CouponRestored | CouponUse
 class Issue(Struct, frozen=True):
     """Give a customer a coupon worth up to `discount` won, for orders accepted before `expires_at`."""
 
+    says: ClassVar = (CouponIssued,)
+
     coupon_id: str
     user_id: str
     discount: int
@@ -43,6 +45,8 @@ class Issue(Struct, frozen=True):
 class Use(Struct, frozen=True):
     """Let the order have its coupon; an order without one is answered all the same."""
 
+    says: ClassVar = (CouponUsed, CouponUseFailed)
+
     fact: PointUsed
     at: datetime
     cause: str | None
@@ -54,6 +58,8 @@ class Use(Struct, frozen=True):
 
 class Restore(Struct, frozen=True):
     """Take the coupon back from the order; if it has not come yet, see that it never has it."""
+
+    says: ClassVar = (CouponRestored, CouponUseVoided)
 
     fact: OrderCanceled
     at: datetime

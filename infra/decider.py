@@ -20,8 +20,14 @@ State = Any
 
 
 class Command(Protocol):
-    """Something to be decided: `at` which instant (UTC), because of which fact (`cause`), over which `streams`."""
+    """Something to be decided: `at` which instant (UTC), because of which fact (`cause`), over which `streams`.
 
+    `says`, one for the whole type: which facts may come of it, all of them. `decide` is code; this tells who reads the
+    flow, and `orders flow`, what leads to what.
+    """
+
+    @property
+    def says(self) -> tuple[type[Fact], ...]: ...
     @property
     def at(self) -> datetime: ...
     @property

@@ -1,97 +1,213 @@
-"""`python -m ops.flow`: who hears and says what, as a Markdown table, taken from the code."""
+"""`orders flow`: who hears, does and says what, taken from the code; and what is wrong with it."""
 
-import argparse
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, get_args, get_type_hints
 
-from contracts.wire import FACTS, NAMES, said_by
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from contracts.fact import Fact
+from contracts.wire import COMPENSATIONS, FACTS
 from infra import local
 from infra.service import Service
+from ops.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
+from ops.cli import Found, ending_well
 
 README: Final = local.ROOT / "README.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
 """What stands between the markers of a page."""
 
 
-class Part(NamedTuple):
-    """A service's part: the facts it hears, with the command each becomes; those it says, with their subjects' key."""
-
-    service: str
-    hears: Mapping[str, str]
-    says: Mapping[str, str]
-
-
-class NoBlock(Exception):
-    """The page has no `<!-- flow:begin -->` and `<!-- flow:end -->` on lines of their own to put the table between."""
+# From the code --------------------------------------------------------------------------------------------------------
 
 
 def parts() -> list[Part]:
-    """Every service's part, from its table of reactions and the facts of contracts that bear its name."""
-    return [
-        Part(
-            name,
-            {NAMES[fact]: _name(reaction) for fact, reaction in _service(name).reactions.items()},
-            {fact: kind.key_field for fact, kind in FACTS.items() if said_by(fact) == name},
-        )
-        for name in local.services()
-    ]
+    """Every service's part, from its table of reactions and the types of its commands."""
+    return [part(pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")) for name in local.services()]
 
 
-def _service(name: str) -> Service:
-    service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
-    assert isinstance(service, Service)
-    return service
+def part(service: Service) -> Part:
+    aggregates = service.aggregates.values()
+    commands = _types((aggregate.decide for aggregate in aggregates), 0)
+    heard: dict[Any, list[str]] = {command: [] for command in commands}
+    unmatched: list[str] = []
+    for fact, reaction in service.reactions.items():
+        heard.get(reaction, unmatched).append(_name(fact))
+    return Part(
+        service.name,
+        tuple(_act(command, heard[command]) for command in commands),
+        frozenset(_names(_types((aggregate.evolve for aggregate in aggregates), 1))),
+        tuple(unmatched),
+    )
 
 
-def _name(reaction: Callable[..., Any]) -> str:
-    return getattr(reaction, "__name__", repr(reaction))
+def _act(command: Any, hears: Iterable[str]) -> Act:
+    takes = _members(get_type_hints(command).get("fact"))
+    return Act(command.__name__, tuple(hears), _names(takes), _names(getattr(command, "says", ())))
 
 
-def markdown(flow: Sequence[Part]) -> str:
-    """A table of one row a service: what it hears and does about it, and the subjects of what it says."""
+def _types(functions: Iterable[Callable[..., Any]], parameter: int) -> list[Any]:
+    """The types that the parameter at this place may have, each once."""
+    hints = [list(get_type_hints(function).values())[parameter] for function in functions]
+    return list(dict.fromkeys(kind for hint in hints for kind in _members(hint)))
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one that is none; of no hint, none."""
+    return get_args(hint) or (() if hint is None else (hint,))
+
+
+def _names(facts: Iterable[type[Fact]]) -> tuple[str, ...]:
+    return tuple(map(_name, facts))
+
+
+def _name(fact: type[Fact]) -> str:
+    """Not by contracts.wire's NAMES: a fact that is missing there is a finding, not a crash."""
+    return str(fact.__struct_config__.tag)
+
+
+# Output ---------------------------------------------------------------------------------------------------------------
+
+
+def table(flow: Iterable[Part]) -> Table:
+    """For a person: compensations in red, what they come of in yellow."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("service", "hears", "does", "may say"):
+        made.add_column(column)
+    for one in flow:
+        for act in one.acts:
+            service = one.service if act is one.acts[0] else ""
+            made.add_row(service, _coloured(act.hears), act.command, _coloured(act.says))
+    return made
+
+
+def _coloured(facts: Iterable[str]) -> Text:
+    return Text("\n").join(Text(fact, _style(fact)) for fact in facts)
+
+
+def _style(fact: str) -> str:
+    if fact in COMPENSATIONS:
+        return "red"
+    return "yellow" if fact.endswith((FAILURE, WITHDRAWAL)) else ""
+
+
+def markdown(flow: Iterable[Part]) -> str:
+    """A table of one row a command: the facts it answers, and the subjects of those it may say."""
     rows = [
-        "| service | hears, and does | says |",
-        "| --- | --- | --- |",
-        *(
-            f"| `{part.service}_svc` "
-            f"| {_lines(f'`{fact}` → {command}' for fact, command in part.hears.items())} "
-            f"| {_lines(f'`{fact}.<{key}>`' for fact, key in part.says.items())} |"
-            for part in flow
-        ),
+        f"| {f'`{one.service}_svc`' if act is one.acts[0] else ''} "
+        f"| {_lines(f'`{fact}`' for fact in act.hears) or '—'} | {act.command} | {_lines(map(_subject, act.says))} |"
+        for one in flow
+        for act in one.acts
     ]
-    return "\n".join(rows) + "\n"
+    return "\n".join(["| service | hears | does | may say |", "| --- | --- | --- | --- |", *rows]) + "\n"
 
 
 def _lines(texts: Iterable[str]) -> str:
     return "<br>".join(texts)
 
 
-def with_block(page: str, block: str) -> str:
-    """The page with this block between its markers. Raises NoBlock."""
-    if not BLOCK.search(page):
-        raise NoBlock
-    return BLOCK.sub(lambda _: block, page)
+def _subject(fact: str) -> str:
+    key = f".<{FACTS[fact].key_field}>" if fact in FACTS else ""
+    return f"{'↩ ' if fact in COMPENSATIONS else ''}`{fact}{key}`"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m ops.flow", description="Who hears and says what, from the code.")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md instead of printing it")
-    asked = parser.parse_args(arguments)
-    table = markdown(parts())
-    if asked.write:
-        write(README, table)
-    else:
-        print(table, end="")
-    return 0
+def mermaid(flow: Iterable[Part]) -> str:
+    """A flowchart: what each service may say, and arrows from what it hears, or is asked, to what may come of it.
+
+    Dotted and red: what takes something back.
+    """
+    boxes, arrows, undone = [], [], []
+    for one in flow:
+        said = dict.fromkeys(fact for act in one.acts for fact in act.says)
+        asked = [act.command for act in one.acts if not act.hears]
+        boxes += [
+            f"    subgraph {one.service}_svc",
+            *(f'        {one.service}_{command}(["{command}"])' for command in asked),
+            *(f'        {_node(fact)}["{fact}"]' for fact in said),
+            "    end",
+        ]
+        arrows += [arrow for act in one.acts for arrow in _arrows(one.service, act)]
+        undone += [_node(fact) for fact in said if fact in COMPENSATIONS]
+    style = ["    classDef undone stroke:#c00,color:#c00", f"    class {','.join(undone)} undone"] if undone else []
+    return "\n".join(["flowchart LR", *boxes, *arrows, *style])
+
+
+def _arrows(service: str, act: Act) -> Iterator[str]:
+    undone = [_node(fact) for fact in act.says if fact in COMPENSATIONS]
+    done = [_node(fact) for fact in act.says if fact not in COMPENSATIONS]
+    label = f"|{act.command}|" if act.hears else ""
+    for source in map(_node, act.hears) if act.hears else [f"{service}_{act.command}"]:
+        for arrow, facts in (("-->", done), ("-.->", undone)):
+            if facts:
+                yield f"    {source} {arrow}{label} {' & '.join(facts)}"
+
+
+def _node(fact: str) -> str:
+    return fact.replace(".", "_")
+
+
+def as_json(flow: Sequence[Part], found: Sequence[str]) -> str:
+    """`services`, each with its commands; `facts`: who says and hears each, and what may come of it; `findings`."""
+    services = [
+        {
+            "service": one.service,
+            "does": [{"command": act.command, "hears": act.hears, "says": act.says} for act in one.acts],
+        }
+        for one in flow
+    ]
+    facts = [
+        {
+            "fact": fact,
+            "key": kind.key_field,
+            "compensation": fact in COMPENSATIONS,
+            "said_by": [one.service for one in flow if any(fact in act.says for act in one.acts)],
+            "heard_by": [one.service for one in flow if any(fact in act.hears for act in one.acts)],
+            "leads_to": [said for one in flow for act in one.acts if fact in act.hears for said in act.says],
+        }
+        for fact, kind in FACTS.items()
+    ]
+    return msgspec.json.encode({"services": services, "facts": facts, "findings": found}).decode()
 
 
 def write(path: Path, block: str) -> None:
-    """Put the block into this page. Raises NoBlock."""
-    path.write_text(with_block(path.read_text(encoding="utf-8"), block), encoding="utf-8")
+    """Put the block between the markers of this page. Raises Found if there is no place for it."""
+    page = path.read_text(encoding="utf-8") if path.exists() else ""
+    if not BLOCK.search(page):
+        raise Found(f"{path} has no lines <!-- flow:begin --> and <!-- flow:end --> to put the table between")
+    path.write_text(BLOCK.sub(lambda _: block, page), encoding="utf-8")
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+@click.command("flow")
+@click.option("--markdown", "how", flag_value="markdown", help="The table as it stands in the README.")
+@click.option("--mermaid", "how", flag_value="mermaid", help="A flowchart, for a page that draws Mermaid.")
+@click.option("--json", "how", flag_value="json", help="For machines: services, facts and findings.")
+@click.option("--write", "how", flag_value="write", help="Put the table into README.md; nothing if there is a finding.")
+@ending_well
+def command(how: str | None) -> None:
+    """Show who hears, does and may say what, from the code: each service's commands with the facts around them.
+
+    A command without a fact that it hears is a client's request, or the clock's. Compensations are red. Nothing has to
+    run for this.
+
+    Findings are: a cycle, a fact that nobody says or no aggregate folds, a table of reactions that does not fit the
+    commands, a failure or a withdrawal after which somebody does not undo his part.
+    """
+    flow = parts()
+    found = findings(flow, FACTS, COMPENSATIONS)
+    if how == "write":
+        if not found:
+            write(README, markdown(flow))
+    elif how == "json":
+        click.echo(as_json(flow, found))
+    elif how is None:
+        Console().print(table(flow))
+    else:
+        click.echo({"markdown": markdown, "mermaid": mermaid}[how](flow).rstrip())
+    if found:
+        raise Found("\n".join(found))

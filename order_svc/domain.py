@@ -1,7 +1,7 @@
 """An order is pending until all three steps are done or one refuses; whoever comes first ends it, and it ends once."""
 
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import ClassVar, Literal, assert_never
 
 from msgspec import Struct
 
@@ -28,6 +28,8 @@ Event = OrderCreatedPending | OrderConfirmed | OrderCanceled
 class Place(Struct, frozen=True):
     """Accept an order; what has not ended by `deadline` will be canceled."""
 
+    says: ClassVar = (OrderCreatedPending,)
+
     order_id: str
     order: Order
     deadline: datetime
@@ -42,6 +44,8 @@ class Place(Struct, frozen=True):
 class Confirm(Struct, frozen=True):
     """The last step is done."""
 
+    says: ClassVar = (OrderConfirmed,)
+
     fact: CouponUsed
     at: datetime
     cause: str | None
@@ -53,6 +57,8 @@ class Confirm(Struct, frozen=True):
 
 class Refuse(Struct, frozen=True):
     """A step refused the order."""
+
+    says: ClassVar = (OrderCanceled,)
 
     fact: ProductReserveFailed | PointUseFailed | CouponUseFailed
     at: datetime
@@ -66,6 +72,8 @@ class Refuse(Struct, frozen=True):
 class Expire(Struct, frozen=True):
     """Time has passed: end the order if its deadline has."""
 
+    says: ClassVar = (OrderCanceled,)
+
     order_id: str
     at: datetime
     cause: str | None
@@ -77,6 +85,8 @@ class Expire(Struct, frozen=True):
 
 class Cancel(Struct, frozen=True):
     """The customer does not want it any more, pending or confirmed."""
+
+    says: ClassVar = (OrderCanceled,)
 
     order_id: str
     user_id: str

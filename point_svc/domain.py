@@ -1,7 +1,7 @@
 """An account is a balance of points, and what each order was answered about it."""
 
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import ClassVar, Literal, assert_never
 
 from msgspec import Struct, field
 
@@ -29,6 +29,8 @@ Event = PointCharged | PointUsed | PointUseFailed | PointRefunded | PointUseVoid
 class Charge(Struct, frozen=True):
     """Put `amount` points into a customer's account, once per idempotency key."""
 
+    says: ClassVar = (PointCharged,)
+
     user_id: str
     amount: int
     idempotency_key: str
@@ -43,6 +45,8 @@ class Charge(Struct, frozen=True):
 class Use(Struct, frozen=True):
     """Take the order's points from its customer's account."""
 
+    says: ClassVar = (PointUsed, PointUseFailed)
+
     fact: ProductReserved
     at: datetime
     cause: str | None
@@ -54,6 +58,8 @@ class Use(Struct, frozen=True):
 
 class Refund(Struct, frozen=True):
     """Put the order's points back; if it has not come yet, see that it never uses any."""
+
+    says: ClassVar = (PointRefunded, PointUseVoided)
 
     fact: CouponUseFailed | OrderCanceled
     at: datetime

@@ -1,7 +1,7 @@
 """A product has a price and a stock; the ledger of what came in, was held and came back is its event stream."""
 
 from datetime import datetime
-from typing import assert_never
+from typing import ClassVar, assert_never
 
 from msgspec import Struct, field
 
@@ -17,6 +17,8 @@ Event = ProductRegistered | ProductStockAdded | ProductStockHeld | ProductStockR
 class Register(Struct, frozen=True):
     """Put a product on sale at `price` won with `stock` pieces."""
 
+    says: ClassVar = (ProductRegistered, ProductStockAdded)
+
     product_id: str
     name: str
     price: int
@@ -31,6 +33,8 @@ class Register(Struct, frozen=True):
 
 class AddStock(Struct, frozen=True):
     """Take `quantity` more pieces into stock, once per idempotency key."""
+
+    says: ClassVar = (ProductStockAdded,)
 
     product_id: str
     quantity: int

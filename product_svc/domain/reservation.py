@@ -1,7 +1,7 @@
 """A reservation holds every line of an order or none; one decision over it and the products it touches."""
 
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import ClassVar, Literal, assert_never
 
 from msgspec import Struct
 
@@ -38,6 +38,8 @@ def _streams(fact: SagaFact) -> tuple[str, ...]:
 class Reserve(Struct, frozen=True):
     """Hold every line of the order."""
 
+    says: ClassVar = (ProductStockHeld, ProductReserved, ProductReserveFailed)
+
     fact: OrderCreatedPending
     at: datetime
     cause: str | None
@@ -49,6 +51,8 @@ class Reserve(Struct, frozen=True):
 
 class Release(Struct, frozen=True):
     """Give back what the order holds; if it has not come yet, see that it never will."""
+
+    says: ClassVar = (ProductStockReturned, ProductReleased, ProductReserveVoided)
 
     fact: PointUseFailed | CouponUseFailed | OrderCanceled
     at: datetime

@@ -86,7 +86,27 @@ async def until_packed(shop: Shop, order_id: str, *, packed: bool) -> None:
 
 
 def test_the_flow_has_it(system: Path) -> None:
-    assert "| `gift_svc` | `order.confirmed` → Pack<br>" in run([sys.executable, "-m", "ops.flow"], system)
+    shown = run([sys.executable, "-m", "ops.orders", "flow", "--markdown"], system)
+
+    assert "| `gift_svc` | `order.confirmed` | Pack | `gift.packed.<order_id>` |\n" in shown
+    assert "|  | `order.canceled` | Unpack | ↩ `gift.unpacked.<order_id>`<br>`gift.voided.<order_id>` |\n" in shown
+
+
+def test_the_flow_refuses_it_if_it_does_not_hear_of_cancels(system: Path) -> None:
+    reactions = system / "gift_svc" / "reactions.py"
+    reactions.write_text(reactions.read_text().replace(", OrderCanceled: Unpack}", "}"))
+
+    shown = subprocess.run(
+        [sys.executable, "-m", "ops.orders", "flow"], cwd=system, capture_output=True, text=True, check=False
+    )
+
+    assert (shown.returncode, shown.stderr.splitlines()) == (
+        1,
+        [
+            "Unpack of gift_svc is made for `order.canceled`, which does not bring it about",
+            "gift_svc must undo its part after `order.canceled`, for it has Unpack; it does not hear it",
+        ],
+    )
 
 
 def run(command: list[str], folder: Path) -> str:

@@ -1,6 +1,6 @@
 """`given(*facts).when(*commands).then(*facts)`: what a service decides, through the fold and the batch it runs with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -53,6 +53,13 @@ def heard_by(reactions: Reactions) -> Callable[[Fact], Command]:
     return hears
 
 
+def decided(batch: Batch, command: Command) -> Sequence[Fact]:
+    """What the batch decides: no fact that the command does not name, or `orders flow` would not tell the truth."""
+    facts = batch.decide(command)
+    assert {type(fact) for fact in facts} <= set(command.says), f"{type(command).__name__}.says is not all it says"
+    return facts
+
+
 class When(NamedTuple):
     """Commands decided one after another in one batch, over what the facts left."""
 
@@ -77,7 +84,7 @@ class When(NamedTuple):
         batch = Batch(AGGREGATES, heads)
         try:
             for command in self.commands:
-                batch.decide(command)
+                decided(batch, command)
         finally:
             assert _written(heads) == before, "what is seen may change after the commit only"
         return batch.facts

@@ -23,7 +23,7 @@ from order_svc import domain as ordering
 from order_svc.ids import order_id
 from point_svc.domain import Charge
 from product_svc.domain.product import AddStock, Register
-from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC
+from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC, decided
 from tests.examples import PLACED_AT
 
 SECOND = timedelta(seconds=1)
@@ -61,7 +61,7 @@ class Service:
             self.aggregates, {stream: self.head(stream) for command in commands for stream in command.streams}
         )
         for command in commands:
-            batch.decide(command)
+            decided(batch, command)
         return batch
 
     def commit(self, batch: Batch) -> list[Said]:

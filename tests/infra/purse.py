@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
 from msgspec import Struct, field
@@ -18,6 +18,8 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 class Charge(Struct, frozen=True):
     """Put `amount` into each of these users' purses. 0 is refused; a negative amount is a bug that evolve meets."""
+
+    says: ClassVar = (PointCharged,)
 
     users: tuple[str, ...]
     amount: int = 1

@@ -1,0 +1,214 @@
+"""Who hears what, does what and may say what, as data; and what must not be in it."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from contracts.wire import said_by
+
+FAILURE: Final = ".failed"
+"""How a fact ends after which the steps before it undo their part."""
+WITHDRAWAL: Final = ".canceled"
+"""How a fact ends after which all steps do."""
+
+
+class Act(NamedTuple):
+    """One command, with facts by their names: `hears`, those that bring it about; `takes`, those its type is made for;
+    `says`, those that may come of it.
+
+    The first two are empty for what a client or the clock asks, and should be the same.
+    """
+
+    command: str
+    hears: tuple[str, ...]
+    takes: tuple[str, ...]
+    says: tuple[str, ...]
+
+
+class Part(NamedTuple):
+    """A service's part: what it does, the facts its aggregates fold, those it hears without a command for them."""
+
+    service: str
+    acts: tuple[Act, ...]
+    folds: frozenset[str]
+    unmatched: tuple[str, ...] = ()
+
+
+def findings(parts: Sequence[Part], facts: Collection[str], compensations: Collection[str]) -> list[str]:
+    """What is wrong with the flow, a sentence each; none: it ends, all its facts are said, all its failures undone.
+
+    `facts`: the names of all there are; `compensations`: of those that take back what was done.
+    """
+    flow = _Flow(parts, compensations)
+    found = [*_cycles(flow), *_unsaid(flow, facts), *_misheard(flow), *_uncompensated(flow), *_not_withdrawn(flow)]
+    return list(dict.fromkeys(found))
+
+
+class _Flow:
+    """The parts as a graph of facts: an arrow from each fact that is heard to those that may come of it."""
+
+    def __init__(self, parts: Sequence[Part], compensations: Collection[str]) -> None:
+        self.parts = parts
+        self.compensations = frozenset(compensations)
+        self.acts = [(part.service, act) for part in parts for act in part.acts]
+        self.said = list(dict.fromkeys(fact for _, act in self.acts for fact in act.says))
+        self.next: dict[str, list[str]] = {}
+        self.previous: dict[str, list[str]] = {}
+        for _, act in self.acts:
+            for heard in act.hears:
+                for fact in act.says:
+                    self.next.setdefault(heard, []).append(fact)
+                    self.previous.setdefault(fact, []).append(heard)
+
+    def before(self, facts: Iterable[str]) -> set[str]:
+        """All that may have led to these."""
+        return _reached(facts, self.previous)
+
+    def after(self, facts: Iterable[str]) -> set[str]:
+        """All that these may lead to."""
+        return _reached(facts, self.next)
+
+    def saying(self, facts: Collection[str]) -> list[tuple[str, Act, str]]:
+        """Who may say any of these, by which act, with the first of them it may say."""
+        said = [(service, act, [fact for fact in act.says if fact in facts]) for service, act in self.acts]
+        return [(service, act, these[0]) for service, act, these in said if these]
+
+    def hearing(self, service: str, fact: str) -> list[Act]:
+        """What the service does when it hears the fact; and if it says it itself, what it does then."""
+        return [act for name, act in self.acts if name == service and fact in {*act.hears, *act.says}]
+
+    def undoes(self, act: Act) -> bool:
+        return not self.compensations.isdisjoint(act.says)
+
+
+def _reached(start: Iterable[str], arrows: Mapping[str, Iterable[str]]) -> set[str]:
+    reached: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        new = set(arrows.get(waiting.pop(), ())) - reached
+        reached |= new
+        waiting += new
+    return reached
+
+
+# Cycles ---------------------------------------------------------------------------------------------------------------
+
+
+def _cycles(flow: _Flow) -> Iterator[str]:
+    """Every fact that may lead to itself is in one of these, by the shortest way it does."""
+    told: set[frozenset[str]] = set()
+    for fact in flow.said:
+        way = _way_back(flow, fact)
+        if way and frozenset(way) not in told:
+            told.add(frozenset(way))
+            yield f"a cycle that need not end: {' → '.join(f'`{name}`' for name in [*way, fact])}"
+
+
+def _way_back(flow: _Flow, fact: str) -> list[str]:
+    """The facts of the shortest cycle through this one, which comes first; empty: there is none."""
+    ways, seen = [[fact]], {fact}
+    for way in ways:
+        for name in flow.next.get(way[-1], ()):
+            if name == fact:
+                return way
+            if name not in seen:
+                seen.add(name)
+                ways.append([*way, name])
+    return []
+
+
+# Facts ----------------------------------------------------------------------------------------------------------------
+
+
+def _unsaid(flow: _Flow, facts: Collection[str]) -> Iterator[str]:
+    for fact in dict.fromkeys([*facts, *(heard for _, act in flow.acts for heard in act.hears)]):
+        if fact not in flow.said:
+            hearers = [f"{service}_svc" for service, act in flow.acts if fact in act.hears]
+            yield f"nobody says `{fact}`" + (f", which {' and '.join(hearers)} would hear" if hearers else "")
+    folds = {part.service: part.folds for part in flow.parts}
+    for service, act in flow.acts:
+        if not act.says:
+            yield f"{_of(service, act)} says nothing: name in its `says` the facts that may come of it"
+        for fact in act.says:
+            if fact not in facts:
+                yield f"{_of(service, act)} says `{fact}`, which contracts/wire.py does not know"
+            elif said_by(fact) != service:
+                yield f"{_of(service, act)} says `{fact}`, which by its name only {said_by(fact)}_svc may say"
+            elif fact not in folds[service]:
+                yield f"{_of(service, act)} says `{fact}`, which no aggregate of {service}_svc folds"
+
+
+def _misheard(flow: _Flow) -> Iterator[str]:
+    """Where a table of reactions and the commands do not fit: a step that nothing brings about ends no order."""
+    for part in flow.parts:
+        for fact in part.unmatched:
+            yield f"{part.service}_svc hears `{fact}`, and what it makes of it is no command of its aggregates"
+        for act in part.acts:
+            for fact in act.takes:
+                if fact not in act.hears:
+                    yield f"{_of(part.service, act)} is made for `{fact}`, which does not bring it about"
+            for fact in act.hears:
+                if fact not in act.takes:
+                    yield f"{_of(part.service, act)} is brought about by `{fact}`, which it is not made for"
+
+
+def _of(service: str, act: Act) -> str:
+    return f"{act.command} of {service}_svc"
+
+
+# Compensations --------------------------------------------------------------------------------------------------------
+
+
+def _uncompensated(flow: _Flow) -> Iterator[str]:
+    for failure in flow.said:
+        if failure.endswith(FAILURE):
+            before = flow.before([failure])
+            for service, act, said in flow.saying(before):
+                if act.takes:
+                    yield from _not_undone(flow, service, failure, f"it said `{said}` before")
+                elif not flow.hearing(service, failure):
+                    yield f"{service}_svc does not hear `{failure}`, and so never ends what it began with `{said}`"
+            for service, said in _beside(flow, failure, before):
+                yield from _not_undone(flow, service, failure, f"it may say `{said}` at the same time")
+
+
+def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
+    """Who takes a step on a branch of the flow that this failure is not on, with what it may say then.
+
+    Only who can take something back: the steps of others have nothing to be undone, such as a letter to the customer.
+    """
+    starts = [
+        fact
+        for _, act in flow.acts
+        if not before.isdisjoint(act.hears) and {*before, failure}.isdisjoint(act.says)
+        for fact in act.says
+    ]
+    able = {service for service, act in flow.acts if flow.undoes(act)}
+    for service, act, said in flow.saying({*starts, *flow.after(starts)}):
+        if service in able and not flow.undoes(act):
+            yield service, said
+
+
+def _not_withdrawn(flow: _Flow) -> Iterator[str]:
+    """All is undone by whoever can, and by whoever the one that withdraws it had to wait for."""
+    able = {service: f"it has {act.command}" for service, act in flow.acts if flow.undoes(act)}
+    for withdrawal in flow.said:
+        if withdrawal.endswith(WITHDRAWAL):
+            withdrawing = {service for service, _, _ in flow.saying([withdrawal])}
+            own = [fact for service, act in flow.acts if service in withdrawing for fact in act.says]
+            steps = flow.saying(flow.before(own))
+            awaited = {
+                service: f"`{said}` was waited for"
+                for service, act, said in steps
+                if act.takes and service not in withdrawing
+            }
+            for service, why in {**able, **awaited}.items():
+                yield from _not_undone(flow, service, withdrawal, why)
+
+
+def _not_undone(flow: _Flow, service: str, fact: str, why: str) -> Iterator[str]:
+    acts = flow.hearing(service, fact)
+    if not acts:
+        yield f"{service}_svc must undo its part after `{fact}`, for {why}; it does not hear it"
+    elif not any(map(flow.undoes, acts)):
+        does = " or ".join(act.command for act in acts)
+        yield f"{service}_svc must undo its part after `{fact}`, for {why}; {does} takes nothing back"

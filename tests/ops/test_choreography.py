@@ -1,0 +1,211 @@
+"""What is found in broken flows, each in a sentence: cycles, facts nobody says, failures nobody undoes."""
+
+from ops.choreography import Part, findings
+from tests.ops.flows import CANCEL, CONFIRM, FREE, GOOD, HOLD, PLACE, REFUND, REFUSE, TAKE, UNDONE, act, shop, without
+
+
+def found(parts: list[Part], *more: str) -> list[str]:
+    """The findings, when all facts that are said, and these, are facts of contracts."""
+    facts = {fact for part in parts for act in part.acts for fact in act.says}
+    return findings(parts, [*sorted(facts), *more], UNDONE)
+
+
+def test_a_flow_in_which_all_is_said_heard_and_undone_has_nothing_to_be_found() -> None:
+    assert found(shop()) == []
+
+
+def test_a_step_that_has_nothing_to_take_back_need_not_hear_of_the_end() -> None:
+    assert found(shop(mail=(act("Thank", "mail.sent", hears=("order.confirmed", "order.placed")),))) == []
+
+
+# Cycles ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_is_tried_again_whenever_the_next_one_fails_is_a_cycle() -> None:
+    again = shop(
+        stock=(HOLD._replace(hears=("order.placed", "pay.take.failed")), FREE._replace(hears=("order.canceled",)))
+    )
+
+    assert "a cycle that need not end: `stock.held` → `pay.take.failed` → `stock.held`" in found(again)
+
+
+def test_a_fact_that_leads_to_itself_is_a_cycle() -> None:
+    echo = act("Repeat", "order.canceled", hears=("order.canceled",))
+
+    assert found(shop(order=(*GOOD["order"], echo))) == [
+        "a cycle that need not end: `order.canceled` → `order.canceled`"
+    ]
+
+
+def test_each_cycle_is_told_once() -> None:
+    ring = [act(name, f"ring.{to}", hears=(f"ring.{name}",)) for name, to in [("a", "b"), ("b", "c"), ("c", "a")]]
+    pair = [act(name, f"pair.{to}", hears=(f"pair.{name}",)) for name, to in [("x", "y"), ("y", "x")]]
+
+    assert found(shop(ring=tuple(ring), pair=tuple(pair))) == [
+        "a cycle that need not end: `ring.b` → `ring.c` → `ring.a` → `ring.b`",
+        "a cycle that need not end: `pair.y` → `pair.x` → `pair.y`",
+    ]
+
+
+def test_two_ways_to_one_fact_are_no_cycle() -> None:
+    tell = act("Tell", "mail.sent", hears=("order.confirmed", "pay.taken", "order.placed"))
+
+    assert found(shop(mail=(tell,))) == []
+
+
+# Facts ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fact_of_contracts_that_no_command_says_is_found() -> None:
+    assert found(shop(), "stock.counted") == ["nobody says `stock.counted`"]
+
+
+def test_a_fact_that_is_heard_and_that_nobody_says_is_found() -> None:
+    wishful = shop(mail=(act("Thank", "mail.sent", hears=("order.shipped",)),))
+
+    assert found(wishful) == ["nobody says `order.shipped`, which mail_svc would hear"]
+    assert found(wishful, "order.shipped") == ["nobody says `order.shipped`, which mail_svc would hear"]
+
+
+def test_a_fact_that_no_aggregate_of_its_sayer_folds_is_found() -> None:
+    order, stock, pay = shop()
+
+    assert found([order, stock._replace(folds=stock.folds - {"stock.freed"}), pay]) == [
+        "Free of stock_svc says `stock.freed`, which no aggregate of stock_svc folds"
+    ]
+
+
+def test_a_fact_that_contracts_does_not_have_is_found() -> None:
+    parts = shop(mail=(act("Thank", "mail.sent"),))
+    known = {fact for acts in GOOD.values() for act in acts for fact in act.says}
+
+    assert findings(parts, known, UNDONE) == [
+        "Thank of mail_svc says `mail.sent`, which contracts/wire.py does not know"
+    ]
+
+
+def test_a_fact_that_bears_the_name_of_another_service_is_found() -> None:
+    forger = act("Forge", "pay.taken")
+
+    assert found(shop(mail=(forger,))) == ["Forge of mail_svc says `pay.taken`, which by its name only pay_svc may say"]
+
+
+def test_a_command_that_says_nothing_is_found() -> None:
+    assert found(shop(mail=(act("Thank", hears=("order.confirmed",)),))) == [
+        "Thank of mail_svc says nothing: name in its `says` the facts that may come of it"
+    ]
+
+
+# Reactions ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_whose_fact_is_not_heard_is_found() -> None:
+    assert found(shop(order=(PLACE, CONFIRM._replace(hears=()), REFUSE, CANCEL))) == [
+        "Confirm of order_svc is made for `pay.taken`, which does not bring it about"
+    ]
+
+
+def test_a_command_that_is_made_of_a_fact_it_is_not_for_is_found() -> None:
+    assert found(shop(order=(PLACE, CONFIRM._replace(takes=()), REFUSE, CANCEL))) == [
+        "Confirm of order_svc is brought about by `pay.taken`, which it is not made for"
+    ]
+
+
+def test_a_reaction_that_is_no_command_of_the_service_is_found() -> None:
+    order, stock, pay = shop()
+
+    assert found([order, stock, pay._replace(unmatched=("order.confirmed",))]) == [
+        "pay_svc hears `order.confirmed`, and what it makes of it is no command of its aggregates"
+    ]
+
+
+# Compensations --------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_that_a_step_before_it_does_not_hear_is_found() -> None:
+    assert found(shop(stock=(HOLD, without(FREE, "pay.take.failed")))) == [
+        "stock_svc must undo its part after `pay.take.failed`, for it said `stock.held` before; it does not hear it"
+    ]
+
+
+def test_a_failure_after_which_a_step_before_it_takes_nothing_back_is_found() -> None:
+    note = act("Note", "stock.noted", hears=("pay.take.failed",))
+
+    assert found(shop(stock=(HOLD, without(FREE, "pay.take.failed"), note))) == [
+        "stock_svc must undo its part after `pay.take.failed`, for it said `stock.held` before; Note takes nothing back"
+    ]
+
+
+def test_a_failure_that_does_not_come_back_to_who_began_is_found() -> None:
+    assert found(shop(order=(PLACE, CONFIRM, without(REFUSE, "stock.hold.failed"), CANCEL))) == [
+        "order_svc does not hear `stock.hold.failed`, and so never ends what it began with `order.placed`"
+    ]
+
+
+def test_a_failure_of_a_service_that_had_acted_earlier_is_to_be_undone_by_itself() -> None:
+    ship = act("Ship", "stock.shipped", "stock.ship.failed", hears=("pay.taken",))
+    order = (PLACE, CONFIRM._replace(hears=("stock.shipped",), takes=("stock.shipped",)), CANCEL)
+    refuse = act("Refuse", "order.canceled", hears=(*REFUSE.hears, "stock.ship.failed"))
+    refund = act("Refund", "pay.refunded", hears=(*REFUND.hears, "stock.ship.failed"))
+
+    longer = shop(order=(*order, refuse), stock=(HOLD, FREE, ship), pay=(TAKE, refund))
+    assert found(longer) == [
+        "stock_svc must undo its part after `stock.ship.failed`, for it said `stock.held` before; "
+        "Ship takes nothing back"
+    ]
+    ship = ship._replace(says=(*ship.says, "stock.freed"))
+    assert found(shop(order=(*order, refuse), stock=(HOLD, FREE, ship), pay=(TAKE, refund))) == []
+
+
+def test_a_failure_is_undone_by_a_step_that_goes_on_beside_it_too() -> None:
+    take = act("Take", "pay.taken", "pay.take.failed", hears=("order.placed",))
+    refund = act("Refund", "pay.refunded", hears=("order.canceled", "stock.hold.failed"))
+    join = act("Join", "order.confirmed", hears=("pay.taken", "stock.held"))
+    order = (PLACE, join, REFUSE, CANCEL)
+
+    assert found(shop(order=order, pay=(take, refund))) == []
+    assert found(shop(order=order, pay=(take, without(refund, "stock.hold.failed")))) == [
+        "pay_svc must undo its part after `stock.hold.failed`, for it may say `pay.taken` at the same time; "
+        "it does not hear it"
+    ]
+
+
+def test_a_failure_is_undone_by_the_last_step_of_a_branch_beside_it_too() -> None:
+    choose = act("Choose", "card.chosen", hears=("stock.held",))
+    wrap = act("Wrap", "gift.wrapped", hears=("card.chosen",))
+    unwrap = act("Unwrap", "gift.unwrapped", hears=("order.canceled", "pay.take.failed"))
+
+    assert found(shop(card=(choose,), gift=(wrap, unwrap))) == []
+    assert found(shop(card=(choose,), gift=(wrap, without(unwrap, "pay.take.failed")))) == [
+        "gift_svc must undo its part after `pay.take.failed`, for it may say `gift.wrapped` at the same time; "
+        "it does not hear it"
+    ]
+
+
+def test_what_was_begun_in_one_of_two_ways_is_missed_once() -> None:
+    order = (PLACE, PLACE._replace(command="Import"), CONFIRM, without(REFUSE, "stock.hold.failed"), CANCEL)
+
+    assert found(shop(order=order)) == [
+        "order_svc does not hear `stock.hold.failed`, and so never ends what it began with `order.placed`"
+    ]
+
+
+def test_a_step_that_nothing_brings_about_is_a_step_all_the_same() -> None:
+    assert found(shop(stock=(HOLD._replace(hears=()), without(FREE, "pay.take.failed")))) == [
+        "Hold of stock_svc is made for `order.placed`, which does not bring it about",
+        "stock_svc must undo its part after `pay.take.failed`, for it said `stock.held` before; it does not hear it",
+    ]
+
+
+def test_a_withdrawal_that_somebody_who_can_undo_does_not_hear_is_found() -> None:
+    gift = (act("Wrap", "gift.wrapped", hears=("order.confirmed",)), act("Unwrap", "gift.unwrapped"))
+
+    assert found(shop(gift=gift)) == [
+        "gift_svc must undo its part after `order.canceled`, for it has Unwrap; it does not hear it"
+    ]
+
+
+def test_a_withdrawal_that_somebody_who_was_waited_for_does_not_hear_is_found() -> None:
+    assert found(shop(pay=(TAKE,))) == [
+        "pay_svc must undo its part after `order.canceled`, for `pay.taken` was waited for; it does not hear it"
+    ]

@@ -172,6 +172,18 @@ class SQLiteStore:
             )
         return [Notification(*row) for row in rows]
 
+    async def find_all(self, ids: Collection[tuple[str, int]]) -> list[Notification]:
+        """Those of these records, by stream and version, that there are."""
+        with _translated():
+            rows = await self._reader.execute_fetchall(
+                "WITH wanted(stream, version) AS"
+                " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+                " SELECT stored_events.rowid, originator_id, originator_version, topic, state"
+                " FROM wanted CROSS JOIN stored_events ON originator_id = stream AND originator_version = version",
+                (json.dumps(list(ids)),),
+            )
+        return [Notification(*row) for row in rows]
+
     async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
         if self._tail and self._tail[0].position <= after + 1:
             newer = self._tail[after + 1 - self._tail[0].position :]

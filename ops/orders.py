@@ -2,7 +2,9 @@
 
 import rich_click as click
 
-from ops import at, trace
+from ops import at, flow, trace
+from ops.audit import command as audit
+from ops.what_if import command as what_if
 
 
 @click.group(
@@ -10,10 +12,10 @@ from ops import at, trace
     "NATS_URL or NATS_PORT name, the services' logs are those below DATA_DIR."
 )
 def orders() -> None:
-    """Look into the history of the orders on a running system."""
+    """Look into the history of the orders on a running system, and into the flow they follow."""
 
 
-for command in (trace.command, at.command):
+for command in (trace.command, at.command, audit.command, flow.command, what_if.command):
     orders.add_command(command)
 
 

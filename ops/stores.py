@@ -1,7 +1,7 @@
 """The services' logs, read from their stores beside the processes that write them."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -35,11 +35,16 @@ async def log(env: Mapping[str, str], service: str) -> AsyncIterator[SQLiteStore
         ) from error
 
 
-async def chunks(opened: SQLiteStore, after: int = 0, until: int | None = None) -> AsyncGenerator[list[Notification]]:
-    """The records behind position `after`, in log order, up to and with `until` (None: the log's end now)."""
+async def chunks(
+    opened: SQLiteStore, after: int = 0, until: int | None = None, topics: Collection[str] = ()
+) -> AsyncGenerator[list[Notification]]:
+    """The records behind position `after`, in log order, up to and with `until` (None: the log's end now).
+
+    Of `topics` only, if any are given.
+    """
     last = await opened.max_notification_id() if until is None else until
     while after < last:
-        records = await opened.select_notifications(after, CHUNK)
+        records = await opened.select_notifications(after, CHUNK, topics)
         if not records:
             return
         after = records[-1].position

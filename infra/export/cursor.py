@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from infra.export import durable
+from infra import durable
 from infra.export.rows import START, Mark
 from infra.export.sink import SinkError
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.export import arrow, durable
+from infra import durable
+from infra.export import arrow
 from infra.export.lock import one_export
 from infra.export.rows import START, Dataset, Mark, Row
 from infra.export.sink import Limits, SinkError, Unavailable

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from infra.export import durable
+from infra import durable
 from infra.export.sink import SinkError
 from infra.lock import Taken, only_one
 

@@ -1,7 +1,8 @@
 """The checker: fed with one fact after another, it says in the end what is wrong with them."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Final, NamedTuple, Protocol
@@ -25,6 +26,7 @@ from ops.invariants.coupons import Coupons
 from ops.invariants.courses import TURNS, Course, Courses
 from ops.invariants.findings import Entry, Finding, Findings
 from ops.invariants.live import Live
+from ops.invariants.memory import InProcess, Memory
 from ops.invariants.orders import Chain, Ends, OneOrder, Steps, Undos
 from ops.invariants.points import Points
 from ops.invariants.stock import Stock
@@ -55,6 +57,15 @@ class Message(NamedTuple):
     body: bytes
 
 
+class Tally(NamedTuple):
+    """What was checked. `orders`: how many are CONFIRMED, PENDING, or canceled for which reason; `subjects`: of each
+    kind.
+    """
+
+    orders: dict[str, int]
+    subjects: dict[str, int]
+
+
 class Book(Protocol):
     """Who follows the facts of one service. `course` is that of a saga fact's order."""
 
@@ -74,32 +85,40 @@ _named = msgspec.json.Decoder(_Named)
 class Checker:
     """Feed it the logs, each in its order, and the stream; then `finish`.
 
-    The logs may come one after another, but interleaved as they happened it remembers less; the stream after the logs,
-    too. Memory is that of the orders, products, customers and coupons there are, plus 8 bytes a fact.
+    The logs may come one after another; interleaved as they happened, and with the stream, less is under way at a time.
+    What it knows of everything that ever was is in its memory's tables: a fact, an order, a product, a customer, a
+    coupon or a key is some tens of bytes.
 
     `quiet`: nothing is going on any more, so everything must have ended and be in both copies. Otherwise what is fed
     must be a consistent cut: with every fact its cause, and with every message its record.
     """
 
-    def __init__(self, *, quiet: bool, now: datetime | None = None, bound: timedelta = BOUND) -> None:
-        """Not quiet, orders that are open `bound` beyond their deadline at `now` are findings (None: none are)."""
+    def __init__(
+        self, *, quiet: bool, now: datetime | None = None, bound: timedelta = BOUND, memory: Memory | None = None
+    ) -> None:
+        """Not quiet, an order is judged as if all were quiet once its last fact is `bound` older than `now`, and is a
+        finding if it is open `bound` beyond its deadline (`now` None: none is). `memory` may know an earlier part of
+        history, in which nothing was found.
+        """
         self._quiet = quiet
         self._now = now
+        self._bound = bound
+        memory = memory or InProcess()
         self._findings = findings = Findings()
-        self._courses: Courses = {}
-        facts = LoggedFacts()
-        self._stock = Stock(findings)
-        self._points = Points(findings)
-        self._coupons = Coupons(findings)
+        self._courses = Courses(memory)
+        self.facts = facts = LoggedFacts(memory)
+        self._stock = Stock(findings, memory)
+        self._points = Points(findings, memory)
+        self._coupons = Coupons(findings, memory)
         self._books: Mapping[str, Book] = {"product": self._stock, "point": self._points, "coupon": self._coupons}
         self._ends = Ends(findings, bound)
         self._steps = Steps(findings)
         self._undos = Undos(findings)
-        self._versions = Versions(facts, findings)
+        self._versions = Versions(facts, findings, memory)
         self._causes = Causes(facts, findings)
         self._chain = Chain(findings)
-        self._copies = Copies(facts, findings)
-        self._one_order = OneOrder(findings)
+        self._copies = Copies(facts, findings, memory)
+        self._one_order = OneOrder(findings, memory)
 
     def log(self, service: str, position: int, stream: str, version: int, body: bytes) -> None:
         """The next fact of a service's log."""
@@ -116,18 +135,38 @@ class Checker:
         """The next message of the stream; repeats and disorder are in its nature."""
         self._copies.streamed(sequence, fact_id, body)
 
-    def finish(self, live: Live | None = None) -> list[Finding]:
-        """All findings, in the order in which history went wrong; `live`, if given, is what the services answer."""
+    @property
+    def awaited(self) -> Collection[str]:
+        """Ids of causes that have not been fed yet: the cut has to go as far as they stand."""
+        return self._causes.awaited.keys()
+
+    def finish(self, live: Live | None = None, published: Mapping[str, int] | None = None) -> list[Finding]:
+        """All findings, in the order in which history went wrong.
+
+        `live`, if given, is what the services answer; `published` the positions up to which, not quiet, each service's
+        log must be in the stream.
+        """
         self._causes.finish()
         self._chain.finish(self._courses)
-        self._copies.finish(quiet=self._quiet)
+        self._copies.finish(published or {}, quiet=self._quiet)
         self._ends.finish(self._courses, self._now, quiet=self._quiet)
-        self._steps.finish(self._courses, quiet=self._quiet)
-        self._stock.finish(self._courses, quiet=self._quiet)
-        self._points.finish(self._courses, quiet=self._quiet)
+        self._steps.finish(self._courses, self._is_quiet)
+        self._stock.finish(self._courses, self._is_quiet)
+        self._points.finish(self._courses, self._is_quiet)
         if live is not None:
             self._compare(live)
         return self._findings.all()
+
+    def tally(self) -> Tally:
+        """How much there is, of all that its memory has."""
+        orders = Counter(course.reason or course.status or "unknown" for course in self._courses.all())
+        subjects = {"products": len(self._stock), "accounts": len(self._points), "coupons": len(self._coupons)}
+        return Tally(dict(orders), {**subjects, "orders": orders.total()})
+
+    def _is_quiet(self, course: Course) -> bool:
+        if self._quiet or self._now is None or course.touched is None:
+            return self._quiet
+        return course.touched + self._bound < self._now
 
     def _read(self, entry: Entry, body: bytes) -> Fact | None:
         try:
@@ -149,25 +188,22 @@ class Checker:
     def _said(self, entry: Entry, fact: Fact) -> None:
         course: Course | None = None
         if isinstance(fact, SagaFact):
-            course = self._course(fact.order_id)
+            course = self._courses.get(fact.order_id)
+            if course.touched is None or course.touched < fact.at:
+                course.touched = fact.at
             self._one_order.said(entry, fact, course)
             self._turn(entry, fact, course)
             if isinstance(fact, OrderCreatedPending | OrderConfirmed | OrderCanceled):
                 self._order(entry, fact, course)
-            course.keep(fact.order)
         elif isinstance(fact, ProductStockReturned):
-            self._undos.returned(entry, self._course(fact.order_id).product)
+            self._undos.returned(entry, self._courses.look(fact.order_id).product)
         elif isinstance(fact, ProductStockAdded | PointCharged):
             self._one_order.used(entry, fact.idempotency_key)
         book = self._books.get(entry.service)
         if book is not None:
             book.said(entry, fact, course)
-
-    def _course(self, order_id: str) -> Course:
-        course = self._courses.get(order_id)
-        if course is None:
-            course = self._courses[order_id] = Course()
-        return course
+        if course is not None and isinstance(fact, SagaFact):
+            self._courses.put(fact.order_id, course)
 
     def _turn(self, entry: Entry, fact: SagaFact, course: Course) -> None:
         if type(fact) not in TURNS:
@@ -205,7 +241,7 @@ class Checker:
         for coupon_id, coupon in live.coupons.items():
             self._same(f"coupon {coupon_id}", self._coupons.seen(coupon_id), coupon)
         for order_id, order in live.orders.items():
-            course = self._courses.get(order_id) or Course()
+            course = self._courses.look(order_id)
             self._same(f"order {order_id}", (course.status, course.reason), (order.status, order.reason))
 
     def _same(self, where: str, folded: object, answered: object) -> None:

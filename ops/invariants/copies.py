@@ -1,57 +1,88 @@
 """The two copies of history: service logs and stream, fact by fact.
 
-Of every logged fact one machine word is kept: 63 bits of its body's digest, and one that says whether the stream has
-it. That is all that grows with the number of facts.
+Of every logged fact one word is kept, 63 bits of its body's digest, so that a repeat can be compared with it whenever
+it comes. Which facts the stream still lacks is kept apart: those are few.
 """
 
-from array import array
-from collections.abc import Iterator
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final
 
+import msgspec
+from msgspec import Struct
+
 from ops.invariants.findings import Entry, Findings
+from ops.invariants.memory import Memory
 
 ABSENT: Final = 0
-STREAMED: Final = 1  # the lowest bit of a word
+WORD: Final = 8  # bytes
+PAGE: Final = 256  # words
 WIDEST_GAP: Final = 10_000
 """A version further ahead than this is not believed: one damaged number must not take all memory."""
 
 
 def word(body: bytes) -> int:
-    """The digest of a body as a word; never ABSENT, and not marked STREAMED."""
-    return (int.from_bytes(blake2b(body, digest_size=8).digest()) & ~STREAMED) or 2
+    """The digest of a body as a word that is never ABSENT."""
+    return int.from_bytes(blake2b(body, digest_size=8).digest()) >> 1 or 1
+
+
+class Page(Struct, array_like=True):
+    """The words of up to PAGE consecutive versions of a stream; `last`: its last version, on its newest page."""
+
+    last: int = 0
+    words: bytearray = msgspec.field(default_factory=bytearray)
+
+    def get(self, index: int) -> int:
+        return int.from_bytes(self.words[WORD * index : WORD * (index + 1)])
+
+    def put(self, index: int, value: int) -> None:
+        self.words[WORD * index : WORD * (index + 1)] = value.to_bytes(WORD)
 
 
 class LoggedFacts:
-    """The word of every fact in the logs, by stream and version."""
+    """The word of every fact in the logs, by stream and version.
 
-    def __init__(self) -> None:
-        self._streams: dict[str, array[int]] = {}
+    A stream's newest page lies under its name, its full ones under `<stream>#<number>`: a hot stream stays as small as
+    any.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._pages = memory.many("facts", Page)
 
     def last_version(self, stream: str) -> int:
-        return len(self._streams.get(stream, ()))
+        page = self._pages.get(stream)
+        return 0 if page is None else page.last
 
     def get(self, stream: str, version: int) -> int:
-        words = self._streams.get(stream)
-        return ABSENT if words is None or not 0 < version <= len(words) else words[version - 1]
+        newest = self._pages.get(stream)
+        if newest is None or not 0 < version <= newest.last:
+            return ABSENT
+        return self._page(stream, newest, version).get((version - 1) % PAGE)
 
     def has(self, fact_id: str) -> bool:
         return self.get(*parsed(fact_id)) != ABSENT
 
     def put(self, stream: str, version: int, value: int) -> None:
-        words = self._streams.get(stream)
-        if words is None:
-            words = self._streams[stream] = array("Q")
-        while len(words) < version:
-            words.append(ABSENT)
-        words[version - 1] = value
+        """Keep the word of a version, the next one or an earlier one that is ABSENT; a gap before it is filled so."""
+        newest = self._pages.get(stream)
+        if newest is None:
+            newest = self._pages[stream] = Page()
+        while newest.last < version:
+            if newest.last and newest.last % PAGE == 0:
+                self._pages[f"{stream}#{newest.last // PAGE - 1}"] = Page(newest.last, newest.words)
+                newest.words = bytearray()
+            newest.last += 1
+            newest.words += bytes(WORD)
+        self._page(stream, newest, version).put((version - 1) % PAGE, value)
 
-    def not_streamed(self) -> Iterator[str]:
-        """The ids of the facts that were not seen in the stream, oldest streams first."""
-        for stream, words in self._streams.items():
-            for version, value in enumerate(words, 1):
-                if value != ABSENT and not value & STREAMED:
-                    yield f"{stream}@{version}"
+    def _page(self, stream: str, newest: Page, version: int) -> Page:
+        """The one that has this version."""
+        number = (version - 1) // PAGE
+        if number == (newest.last - 1) // PAGE:
+            return newest
+        page = self._pages.get(f"{stream}#{number}")
+        assert page is not None
+        return page
 
 
 def parsed(fact_id: str) -> tuple[str, int]:
@@ -63,10 +94,10 @@ def parsed(fact_id: str) -> tuple[str, int]:
 class Versions:
     """7. Versions gapless, event ids unique (that causes exist: see Causes)."""
 
-    def __init__(self, facts: LoggedFacts, findings: Findings) -> None:
+    def __init__(self, facts: LoggedFacts, findings: Findings, memory: Memory) -> None:
         self._facts = facts
         self._findings = findings
-        self._positions: dict[str, int] = {}
+        self._positions = memory.few("positions", int)
 
     def logged(self, entry: Entry) -> bool:
         """Judge a fact that is about to be entered; false if it can't be."""
@@ -94,20 +125,21 @@ class Causes:
     def __init__(self, facts: LoggedFacts, findings: Findings) -> None:
         self._facts = facts
         self._findings = findings
-        self._awaited: dict[str, Entry] = {}
+        self.awaited: dict[str, Entry] = {}
+        """Causes that have not been fed yet, and a fact that names each."""
 
     def logged(self, entry: Entry) -> None:
-        if self._awaited:
-            self._awaited.pop(entry.fact_id, None)
+        if self.awaited:
+            self.awaited.pop(entry.fact_id, None)
 
     def named(self, entry: Entry, cause: str) -> None:
         if cause == entry.fact_id:
             self._findings.add(7, entry, "names itself as its cause")
         elif not self._facts.has(cause):
-            self._awaited.setdefault(cause, entry)
+            self.awaited.setdefault(cause, entry)
 
     def finish(self) -> None:
-        for cause, entry in self._awaited.items():
+        for cause, entry in self.awaited.items():
             self._findings.add(7, entry, f"names a cause that does not exist: {cause}")
 
 
@@ -118,10 +150,12 @@ class Copies:
     logs may be ahead of the stream, but never behind it: it is fed from them.
     """
 
-    def __init__(self, facts: LoggedFacts, findings: Findings) -> None:
+    def __init__(self, facts: LoggedFacts, findings: Findings, memory: Memory) -> None:
         self._facts = facts
         self._findings = findings
         self._early: dict[str, tuple[int, int]] = {}
+        self._unpublished = memory.many("unpublished", Entry)
+        """The facts that the stream has not had yet."""
 
     def logged(self, entry: Entry, body: bytes) -> None:
         value = word(body)
@@ -129,30 +163,30 @@ class Copies:
         if early is not None:
             sequence, streamed = early
             self._compare(sequence, entry.fact_id, value, streamed)
-            value |= STREAMED
+        else:
+            self._unpublished[entry.fact_id] = entry
         self._facts.put(entry.stream, entry.version, value)
 
     def streamed(self, sequence: int, fact_id: str, body: bytes) -> None:
-        stream, version = parsed(fact_id)
-        value, logged = word(body), self._facts.get(stream, version)
+        self._unpublished.remove(fact_id)
+        value, logged = word(body), self._facts.get(*parsed(fact_id))
         if logged != ABSENT:
             self._compare(sequence, fact_id, logged, value)
-            self._facts.put(stream, version, logged | STREAMED)
         elif fact_id in self._early:
             self._compare(sequence, fact_id, self._early[fact_id][1], value)
         else:
             self._early[fact_id] = (sequence, value)
 
     def _compare(self, sequence: int, fact_id: str, one: int, other: int) -> None:
-        if one & ~STREAMED != other:
+        if one != other:
             self._findings.add(8, _place(sequence, fact_id), "has other bytes than this fact has elsewhere")
 
-    def finish(self, *, quiet: bool) -> None:
+    def finish(self, published: Mapping[str, int], *, quiet: bool) -> None:
         for fact_id, (sequence, _) in self._early.items():
             self._findings.add(8, _place(sequence, fact_id), "stands in no service's log")
-        if quiet:
-            for fact_id in self._facts.not_streamed():
-                self._findings.add(8, fact_id, "is missing from the stream")
+        for entry in self._unpublished.values():
+            if quiet or entry.position <= published.get(entry.service, 0):
+                self._findings.add(8, entry, "is missing from the stream")
 
 
 def _place(sequence: int, fact_id: str) -> str:

@@ -2,22 +2,22 @@
 
 from datetime import datetime
 
+from msgspec import Struct
+
 from contracts import CouponIssued, CouponRestored, CouponUsed, CouponUseFailed, Fact
 from ops.invariants.courses import Course
 from ops.invariants.findings import Entry, Findings
 from ops.invariants.live import CouponSeen
+from ops.invariants.memory import Memory
 
 
-class Coupon:
+class Coupon(Struct, array_like=True):
     """As issued, and the order that uses it."""
 
-    __slots__ = ("discount", "expires_at", "order_id", "user_id")
-
-    def __init__(self, user_id: str, discount: int, expires_at: datetime) -> None:
-        self.user_id = user_id
-        self.discount = discount
-        self.expires_at = expires_at
-        self.order_id: str | None = None
+    user_id: str
+    discount: int
+    expires_at: datetime
+    order_id: str | None = None
 
 
 class Coupons:
@@ -26,9 +26,12 @@ class Coupons:
     That order is its owner's, was accepted before it expired, and gets its discount, capped at what is left to pay.
     """
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, memory: Memory) -> None:
         self._findings = findings
-        self._coupons: dict[str, Coupon] = {}
+        self._coupons = memory.many("coupons", Coupon)
+
+    def __len__(self) -> int:
+        return len(self._coupons)
 
     def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
         match fact:
@@ -46,7 +49,7 @@ class Coupons:
                 else:
                     coupon.order_id = None
             case CouponIssued():
-                if fact.coupon_id in self._coupons:
+                if self._coupons.get(fact.coupon_id) is not None:
                     self._findings.add(3, entry, "issues a coupon a second time")
                 else:
                     self._coupons[fact.coupon_id] = Coupon(fact.user_id, fact.discount, fact.expires_at)

@@ -1,9 +1,15 @@
-"""What is remembered of each order: little, and the order itself only until it is settled."""
+"""What is remembered of each order: little, and the order itself only until all that was to happen to it has."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final, Literal
 
+import msgspec
+from msgspec import Struct
+
 from contracts import (
+    WITHDRAWALS,
     CouponRestored,
     CouponUsed,
     CouponUseFailed,
@@ -19,6 +25,7 @@ from contracts import (
     ProductReserveFailed,
     ProductReserveVoided,
 )
+from ops.invariants.memory import Memory
 
 Step = Literal["product", "point", "coupon"]
 Turn = Literal["done", "refused", "undone", "fenced"]
@@ -42,43 +49,34 @@ TURNS: Final[dict[type[Fact], tuple[Step, Turn]]] = {
     CouponUseVoided: ("coupon", "fenced"),
 }
 
+UNDONE: Final[dict[Step, str]] = {"product": "stock", "point": "points", "coupon": "coupon"}
 
-class Course:
+Prices = tuple[tuple[int, ...] | None, int | None]
+"""Unit prices and their total."""
+
+
+class Course(Struct, array_like=True):
     """One order as far as its facts have been fed; those of different logs come in any order."""
 
-    __slots__ = (
-        "asked",
-        "coupon",
-        "deadline",
-        "discount",
-        "order",
-        "point",
-        "prices",
-        "product",
-        "reason",
-        "refusal",
-        "status",
-    )
-
-    def __init__(self) -> None:
-        self.status: Status | None = None
-        """Null: nothing says that it was accepted."""
-        self.deadline: datetime | None = None
-        """Of a pending order."""
-        self.reason: str | None = None
-        """Why it was canceled."""
-        self.refusal: str | None = None
-        """Why a step refused it."""
-        self.product: Turn | None = None
-        self.point: Turn | None = None
-        self.coupon: Turn | None = None
-        self.asked: int | None = None
-        """Digest of what the customer asked for."""
-        self.prices: int | None = None
-        """Digest of its unit prices and their total."""
-        self.discount: int | None = None
-        self.order: Order | None = None
-        """Null once the order is settled."""
+    status: Status | None = None
+    """Null: nothing says that it was accepted."""
+    deadline: datetime | None = None
+    """Of a pending order."""
+    touched: datetime | None = None
+    """When the newest of its facts was recorded."""
+    reason: str | None = None
+    """Why it was canceled."""
+    refusal: str | None = None
+    """Why a step refused it."""
+    product: Turn | None = None
+    point: Turn | None = None
+    coupon: Turn | None = None
+    order: Order | None = None
+    """What the customer asked for; null once the course is complete."""
+    asked: bytes | None = None
+    """Its digest, once the course is complete."""
+    prices: Prices | None = None
+    discount: int | None = None
 
     @property
     def turns(self) -> tuple[Turn | None, Turn | None, Turn | None]:
@@ -93,25 +91,17 @@ class Course:
             setattr(self, step, turn)
         return before
 
-    def keep(self, order: Order) -> None:
-        """Remember the order while balances may depend on it: it is open, or not all it took is where it belongs."""
-        done = self.turns.count("done")
-        settled = (self.status == "CONFIRMED" and done == len(STEPS)) or (self.status == "CANCELED" and done == 0)
-        self.order = None if settled else order
-
     def agrees_on_order(self, order: Order) -> bool:
         """Whether this is what the order's other facts say the customer asked for."""
-        asked = hash(order)
-        if self.asked is None:
-            self.asked = asked
-        return asked == self.asked
+        if self.order is None and (self.asked is None or self.asked == digest(order)):
+            self.order = order
+        return order == self.order
 
     def agrees_on_prices(self, unit_prices: tuple[int, ...] | None, total: int | None) -> bool:
         """Whether these are the prices that the order's other facts have."""
-        prices = hash((unit_prices, total))
         if self.prices is None:
-            self.prices = prices
-        return prices == self.prices
+            self.prices = (unit_prices, total)
+        return self.prices == (unit_prices, total)
 
     def agrees_on_discount(self, discount: int) -> bool:
         if self.discount is None:
@@ -119,7 +109,7 @@ class Course:
         return discount == self.discount
 
     def still_takes(self, step: Step, *, quiet: bool) -> int:
-        """How often this unsettled order's part of a step has to be added to what open and confirmed orders claim.
+        """How often this order's part of a step has to be added to what open and confirmed orders claim.
 
         Once less for one that is open but has not taken it; once more for one that is canceled but has not given it
         back, which nothing excuses when all is quiet.
@@ -129,6 +119,96 @@ class Course:
             return -1
         return 1 if self.status == "CANCELED" and done and not quiet else 0
 
+    # What is wrong with it --------------------------------------------------------------------------------------------
 
-Courses = dict[str, Course]
-"""By order id."""
+    def unfit_steps(self, *, quiet: bool) -> list[str]:
+        """What of its steps does not fit its end; `quiet`: nothing is to be expected any more."""
+        if self.status == "CONFIRMED":
+            return [
+                f"is confirmed, but its {step} step is {'unanswered' if turn is None else turn}"
+                for step, turn in zip(STEPS, self.turns, strict=True)
+                if turn != "done"
+            ]
+        return self._unfit_canceled(quiet=quiet) if self.status == "CANCELED" else []
+
+    def _unfit_canceled(self, *, quiet: bool) -> list[str]:
+        found = []
+        withdrawn = self.reason in WITHDRAWALS
+        if not withdrawn and self.refusal != self.reason:
+            found.append(f"is canceled for a reason that no step gave: {self.reason}")
+        if not quiet:
+            return found
+        for step, turn in zip(STEPS, self.turns, strict=True):
+            if turn == "done":
+                found.append(f"is canceled, but its {UNDONE[step]} never came back")
+            elif turn is None and withdrawn:
+                found.append(f"is canceled, but its {step} step does not know")
+        if not withdrawn and "refused" in self.turns:
+            behind = self.turns.index("refused") + 1
+            found += [
+                f"was refused before its {step} step, which is {turn}"
+                for step, turn in zip(STEPS[behind:], self.turns[behind:], strict=True)
+                if turn is not None
+            ]
+        return found
+
+    def broken_chain(self) -> list[str]:
+        """Steps that answered an order that was not accepted, or before those they come after."""
+        found = []
+        if self.status is None:
+            found.append("was never accepted, but there are facts about it")
+        answered = [turn in ("done", "refused", "undone") for turn in self.turns]
+        acted = [turn in ("done", "undone") for turn in self.turns]
+        for earlier, later in ((0, 1), (1, 2)):
+            if answered[later] and not acted[earlier]:
+                found.append(f"its {STEPS[later]} step answered, but its {STEPS[earlier]} step was never done")
+        return found
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has ended, and nothing that is still to come could be missing."""
+        if self.status == "CONFIRMED":
+            return self.product == self.point == self.coupon == "done"
+        return (
+            self.status == "CANCELED"
+            and "done" not in self.turns
+            and not self.unfit_steps(quiet=True)
+            and not self.broken_chain()
+        )
+
+
+class Courses:
+    """All orders by id: those under way at hand, the complete ones put away."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.under_way = memory.few("under_way", Course)
+        self._complete = memory.many("complete", Course)
+
+    def get(self, order_id: str) -> Course:
+        """Its course, a new one if nothing has been fed of it. To be given back with `put` after a fact."""
+        course = self.under_way.get(order_id)
+        if course is None:
+            course = self._complete.get(order_id) or Course()
+            self.under_way[order_id] = course
+        return course
+
+    def put(self, order_id: str, course: Course) -> None:
+        """Put it away if it is complete."""
+        if course.complete:
+            if course.order is not None:
+                course.asked, course.order = digest(course.order), None
+            self._complete[order_id] = course
+            del self.under_way[order_id]
+
+    def all(self) -> Iterator[Course]:
+        """Each once."""
+        yield from self.under_way.values()
+        yield from (course for order_id, course in self._complete.items() if order_id not in self.under_way)
+
+    def look(self, order_id: str) -> Course:
+        """Its course, only to be looked at."""
+        return self.under_way.get(order_id) or self._complete.get(order_id) or Course()
+
+
+def digest(order: Order) -> bytes:
+    return blake2b(msgspec.json.encode(order), digest_size=8).digest()

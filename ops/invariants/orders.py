@@ -1,13 +1,12 @@
 """What must be true of each order: it ends once, what it took fits its end, and its facts speak of one order."""
 
 from datetime import datetime, timedelta
-from typing import Final
 
-from contracts import WITHDRAWALS, OrderCanceled, OrderConfirmed, OrderCreatedPending, SagaFact
-from ops.invariants.courses import STEPS, Course, Courses, Step, Turn
+from contracts import OrderCanceled, OrderConfirmed, OrderCreatedPending, SagaFact
+from ops.invariants.balances import IsQuiet
+from ops.invariants.courses import Course, Courses, Turn
 from ops.invariants.findings import Entry, Findings
-
-UNDONE: Final[dict[Step, str]] = {"product": "stock", "point": "points", "coupon": "coupon"}
+from ops.invariants.memory import Memory
 
 
 class Ends:
@@ -45,7 +44,7 @@ class Ends:
         return True
 
     def finish(self, courses: Courses, now: datetime | None, *, quiet: bool) -> None:
-        for order_id, course in courses.items():
+        for order_id, course in courses.under_way.items():
             if course.deadline is None:
                 continue
             if quiet:
@@ -90,36 +89,10 @@ class Steps:
         if priced and not course.agrees_on_prices(fact.unit_prices, fact.total):
             self._findings.add(5, entry, "has other prices than the steps")
 
-    def finish(self, courses: Courses, *, quiet: bool) -> None:
-        for order_id, course in courses.items():
-            if course.status == "CONFIRMED":
-                self._finish_confirmed(order_id, course)
-            elif course.status == "CANCELED":
-                self._finish_canceled(order_id, course, quiet=quiet)
-
-    def _finish_confirmed(self, order_id: str, course: Course) -> None:
-        for step, turn in zip(STEPS, course.turns, strict=True):
-            if turn != "done":
-                what = "unanswered" if turn is None else turn
-                self._findings.add(5, f"order {order_id}", f"is confirmed, but its {step} step is {what}")
-
-    def _finish_canceled(self, order_id: str, course: Course, *, quiet: bool) -> None:
-        withdrawn = course.reason in WITHDRAWALS
-        if not withdrawn and course.refusal != course.reason:
-            self._findings.add(5, f"order {order_id}", f"is canceled for a reason that no step gave: {course.reason}")
-        if not quiet:
-            return
-        for step, turn in zip(STEPS, course.turns, strict=True):
-            if turn == "done":
-                self._findings.add(5, f"order {order_id}", f"is canceled, but its {UNDONE[step]} never came back")
-            elif turn is None and withdrawn:
-                self._findings.add(5, f"order {order_id}", f"is canceled, but its {step} step does not know")
-        if not withdrawn and "refused" in course.turns:
-            behind = course.turns.index("refused") + 1
-            for step, turn in zip(STEPS[behind:], course.turns[behind:], strict=True):
-                if turn is not None:
-                    what = f"was refused before its {step} step, which is {turn}"
-                    self._findings.add(5, f"order {order_id}", what)
+    def finish(self, courses: Courses, is_quiet: IsQuiet) -> None:
+        for order_id, course in courses.under_way.items():
+            for what in course.unfit_steps(quiet=is_quiet(course)):
+                self._findings.add(5, f"order {order_id}", what)
 
 
 class Undos:
@@ -152,15 +125,9 @@ class Chain:
         self._findings = findings
 
     def finish(self, courses: Courses) -> None:
-        for order_id, course in courses.items():
-            if course.status is None:
-                self._findings.add(7, f"order {order_id}", "was never accepted, but there are facts about it")
-            answered = [turn in ("done", "refused", "undone") for turn in course.turns]
-            acted = [turn in ("done", "undone") for turn in course.turns]
-            for earlier, later in ((0, 1), (1, 2)):
-                if answered[later] and not acted[earlier]:
-                    what = f"its {STEPS[later]} step answered, but its {STEPS[earlier]} step was never done"
-                    self._findings.add(7, f"order {order_id}", what)
+        for order_id, course in courses.under_way.items():
+            for what in course.broken_chain():
+                self._findings.add(7, f"order {order_id}", what)
 
 
 class OneOrder:
@@ -170,9 +137,9 @@ class OneOrder:
     keys of charges and of stock count once as well.
     """
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, memory: Memory) -> None:
         self._findings = findings
-        self._keys: set[int] = set()
+        self._keys = memory.many("keys", int)
 
     def created(self, entry: Entry, course: Course) -> bool:
         """Whether the order is new."""
@@ -186,7 +153,7 @@ class OneOrder:
 
     def used(self, entry: Entry, key: str | None) -> None:
         """A key (null: none, which counts as one) of a charge or of added stock."""
-        digest = hash((entry.stream, key))
-        if digest in self._keys:
+        place = entry.stream if key is None else f"{entry.stream} {key}"
+        if self._keys.get(place) is not None:
             self._findings.add(10, entry, f"repeats an idempotency key: {key}")
-        self._keys.add(digest)
+        self._keys[place] = entry.version

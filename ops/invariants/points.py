@@ -1,9 +1,12 @@
 """Points must add up: reckoned from the accounts and the orders, and not by the services' own fold."""
 
+from collections import Counter
+
 from contracts import Fact, Order, PointCharged, PointRefunded, PointUsed, PointUseFailed
-from ops.invariants.balances import Balance, unsettled
+from ops.invariants.balances import Balance, IsQuiet, unsettled
 from ops.invariants.courses import Course, Courses
 from ops.invariants.findings import Entry, Findings
+from ops.invariants.memory import Memory
 
 
 class Points:
@@ -12,13 +15,16 @@ class Points:
     An order uses the points it was to use, and not more than it costs; those come back.
     """
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, memory: Memory) -> None:
         self._findings = findings
-        self._accounts: dict[str, Balance] = {}
+        self._accounts = memory.many("accounts", Balance)
 
     def claim(self, order: Order, times: int) -> None:
         if order.points:
             self._account(order.user_id).claimed += times * order.points
+
+    def __len__(self) -> int:
+        return len(self._accounts)
 
     def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
         match fact:
@@ -55,12 +61,14 @@ class Points:
         if not course.agrees_on_prices(fact.unit_prices, fact.total):
             self._findings.add(2, entry, "has other prices than other facts of its order")
 
-    def finish(self, courses: Courses, *, quiet: bool) -> None:
-        for order, times in unsettled(courses, "point", quiet=quiet):
-            self.claim(order, times)
+    def finish(self, courses: Courses, is_quiet: IsQuiet) -> None:
+        under_way: Counter[str] = Counter()
+        for order, times in unsettled(courses, "point", is_quiet):
+            under_way[order.user_id] += times * order.points
         for user_id, account in self._accounts.items():
-            if account.came != account.left + account.claimed:
-                what = f"{account.came} were charged, {account.left} are left, {account.claimed} are used by orders"
+            used = account.claimed + under_way[user_id]
+            if account.came != account.left + used:
+                what = f"{account.came} were charged, {account.left} are left, {used} are used by orders"
                 self._findings.add(2, f"account {user_id}", what)
 
     def seen(self, user_id: str) -> int:

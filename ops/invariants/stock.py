@@ -1,5 +1,7 @@
 """Stock must add up: reckoned from the ledgers and the orders, and not by the services' own fold."""
 
+from collections import Counter
+
 from contracts import (
     Fact,
     Order,
@@ -12,10 +14,11 @@ from contracts import (
     ProductStockHeld,
     ProductStockReturned,
 )
-from ops.invariants.balances import Balance, unsettled
+from ops.invariants.balances import Balance, IsQuiet, unsettled
 from ops.invariants.courses import Course, Courses
 from ops.invariants.findings import Entry, Findings
 from ops.invariants.live import ProductSeen
+from ops.invariants.memory import Memory
 
 
 class Stock:
@@ -24,15 +27,19 @@ class Stock:
     What the ledgers hold for an order is exactly its lines; it is priced as its products are.
     """
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, memory: Memory) -> None:
         self._findings = findings
-        self._products: dict[str, Balance] = {}
-        self._moving: dict[str, dict[str, int]] = {}
+        self._products = memory.many("products", Balance)
+        self._moving = memory.few("moving", dict[str, int])
         """Ledger entries whose reservation or release has not been fed yet, by order and product: held is negative."""
 
     def claim(self, order: Order, times: int) -> None:
         for line in order.lines:
             self._product(line.product_id).claimed += times * line.quantity
+
+    def __len__(self) -> int:
+        """How many products are registered."""
+        return sum(product.price is not None for product in self._products.values())
 
     def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
         match fact:
@@ -86,18 +93,20 @@ class Stock:
         if not course.agrees_on_prices(fact.unit_prices, fact.total):
             self._findings.add(1, entry, "has other prices than other facts of its order")
 
-    def finish(self, courses: Courses, *, quiet: bool) -> None:
-        for order, times in unsettled(courses, "product", quiet=quiet):
-            self.claim(order, times)
+    def finish(self, courses: Courses, is_quiet: IsQuiet) -> None:
+        under_way: Counter[str] = Counter()
+        for order, times in unsettled(courses, "product", is_quiet):
+            for line in order.lines:
+                under_way[line.product_id] += times * line.quantity
         for order_id, moved in self._moving.items():
-            if quiet:
+            if is_quiet(courses.look(order_id)):
                 self._findings.add(1, f"order {order_id}", f"the ledgers moved {moved}, but no reservation says so")
             else:  # the cut went through a transaction
-                for product_id, quantity in moved.items():
-                    self._product(product_id).claimed -= quantity
+                under_way.subtract(moved)
         for product_id, product in self._products.items():
-            if product.came != product.left + product.claimed:
-                what = f"{product.came} were added, {product.left} are available, {product.claimed} are held by orders"
+            held = product.claimed + under_way[product_id]
+            if product.came != product.left + held:
+                what = f"{product.came} were added, {product.left} are available, {held} are held by orders"
                 self._findings.add(1, f"product {product_id}", what)
 
     def seen(self, product_id: str) -> ProductSeen | None:

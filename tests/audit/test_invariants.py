@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,8 +14,10 @@ from msgspec.structs import replace
 from contracts import PointCharged, PointRefunded, ProductStockHeld, ProductStockReturned
 from contracts.wire import encode
 from infra.local import ROOT
+from ops.audit import shelf
 from ops.fold import folded_logs, folded_stream, live
 from ops.invariants import Checker, CouponSeen, Finding, OrderSeen, ProductSeen, check
+from ops.invariants.copies import PAGE, LoggedFacts
 from ops.invariants.findings import MOST_OF_A_KIND
 from ops.invariants.live import differences
 from tests.audit.paper import DEADLINE, OPENING, SERVICES, History, honest_history
@@ -623,3 +626,75 @@ def test_damage_is_found_whichever_log_comes_first(names: Sequence[str], damage:
     """Of two facts that disagree, the one fed later is blamed."""
     damage(history)
     assert one_after_another(history, names) != []
+
+
+# In several goes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a shelf is kept that has nearly nothing at hand."""
+    monkeypatch.setattr(shelf, "GENERATION", 2)
+    return tmp_path / "checkpoint.sqlite"
+
+
+def go_on(path: Path, history: History, begin: History, *, quiet: bool) -> list[Finding]:
+    """Feed what `history` has and `begin` had not; remember it, if nothing was found."""
+    known = {name: len(log) for name, log in begin.logs.items()}
+    with shelf.working_copy(path, of=path.exists()) as memory:
+        checker = Checker(quiet=quiet, now=OPENING, memory=memory)
+        for name, log in history.logs.items():
+            for entry in log[known[name] :]:
+                checker.log(name, *entry)
+        read = {message.sequence for message in begin.stream}
+        for message in history.stream:
+            if message.sequence not in read:
+                checker.message(*message)
+        findings = checker.finish()
+        if not findings:
+            shelf.keep(memory, path)
+    return findings
+
+
+@pytest.mark.parametrize("step", [1, 7, 40])
+def test_a_checker_goes_on_where_another_one_stopped(step: int, honest: History, path: Path) -> None:
+    """At every moment, also in the middle of a transaction or of an order."""
+    begin = History()
+    for end in [*range(step, len(honest.recorded), step), len(honest.recorded)]:
+        cut = honest.until(end)
+        assert go_on(path, cut, begin, quiet=False) == []
+        begin = cut
+    assert go_on(path, honest, begin, quiet=True) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__.replace("_", " "))
+def test_damage_is_found_with_little_at_hand(damage: Damage, history: History, path: Path) -> None:
+    damage(history)
+    with shelf.working_copy(path, of=False) as memory:
+        checker = Checker(quiet=True, memory=memory)
+        for name, log in history.logs.items():
+            for entry in log:
+                checker.log(name, *entry)
+        for message in history.stream:
+            checker.message(*message)
+        found = checker.finish()
+    assert sorted(found) == sorted(one_after_another(history, list(history.logs)))
+    assert not path.exists()
+
+
+def test_a_hot_streams_facts_are_known_page_by_page(path: Path) -> None:
+    with shelf.working_copy(path, of=False) as memory:
+        facts = LoggedFacts(memory)
+        for version in range(1, 3 * PAGE + 2):
+            facts.put("product-mug", version, version)
+        facts.put("product-mug", 4 * PAGE, 7)
+        facts.put("product-mug", 3 * PAGE + 2, 8)
+
+        assert [facts.get("product-mug", version) for version in (1, PAGE, PAGE + 1, 3 * PAGE + 1)] == [
+            1,
+            PAGE,
+            PAGE + 1,
+            3 * PAGE + 1,
+        ]
+        assert [facts.get("product-mug", 3 * PAGE + behind) for behind in (2, 3, PAGE, PAGE + 1)] == [8, 0, 7, 0]
+        assert facts.last_version("product-mug") == 4 * PAGE

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from infra.export import durable
+from infra import durable
 from infra.export.command import main
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink

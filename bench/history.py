@@ -1,0 +1,164 @@
+"""A long history, made in no time: the services' own decisions and stores and relays, without HTTP and without waiting.
+
+Of the orders one in ten has a coupon that does not exist, one in twenty too few points, one in twenty no stock; a third
+of the others has a coupon.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import Any, Final
+
+from contracts import Fact, Line, Order
+from contracts.wire import fact_id
+from coupon_svc.domain import Issue
+from infra.connection import connect
+from infra.decider import Batch, Command, Head, category
+from infra.local import services
+from infra.relay import Relay
+from infra.service import Service
+from infra.settings import Settings, load
+from infra.sqlite import SQLiteStore
+from infra.stream import ensure_stream
+from order_svc.domain import Place
+from order_svc.ids import order_id
+from point_svc.domain import Charge
+from product_svc.domain.product import Register
+
+OPENING: Final = datetime(2026, 3, 2, tzinfo=UTC)
+PRODUCTS: Final = 100
+USERS: Final = 1_000
+ORDERS_AT_ONCE: Final = 64
+PLENTY: Final = 10**12
+PATIENCE_S: Final = 30.0
+
+
+class _Line:
+    """One service without a process."""
+
+    def __init__(self, service: Service, store: SQLiteStore, relay: Relay) -> None:
+        self.service = service
+        self.inbox: deque[tuple[str, Fact]] = deque()
+        self._store = store
+        self._relay = relay
+        self._heads: dict[str, Head] = {}
+
+    async def decide(self, commands: list[Command]) -> list[tuple[str, Fact]]:
+        """Decide and record; the new facts with their ids."""
+        streams = {stream for command in commands for stream in command.streams}
+        aggregates = self.service.aggregates
+        for stream in streams - self._heads.keys():
+            self._heads[stream] = Head(0, aggregates[category(stream)].state())
+        batch = Batch(aggregates, self._heads)
+        for command in commands:
+            batch.decide(command)
+        await self._store.insert_events(batch.records)
+        self._relay.log_has_grown()
+        self._heads |= batch.forks
+        ids = [fact_id(record.originator_id, record.originator_version) for record in batch.records]
+        return list(zip(ids, batch.facts, strict=True))
+
+    async def published(self) -> None:
+        """Returns when the stream has all of its log."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self._relay.caught_up.wait()
+
+    def forget_orders(self) -> None:
+        """An order that is over is not heard of again here."""
+        for stream in [stream for stream in self._heads if self.service.aggregates[category(stream)].usually_new]:
+            del self._heads[stream]
+
+
+async def make(env: Mapping[str, str], facts: int) -> int:
+    """Record a history of at least so many facts in stores below DATA_DIR, and in the stream; how many they are."""
+    async with contextlib.AsyncExitStack() as stack:
+        lines = {name: await stack.enter_async_context(_line(name, env)) for name in services()}
+        shop = _Shop(lines)
+        await shop.open()
+        for numbers in _chunks():
+            if shop.recorded >= facts:
+                break
+            await shop.serve(numbers)
+        for line in lines.values():
+            await line.published()
+        return shop.recorded
+
+
+@contextlib.asynccontextmanager
+async def _line(name: str, env: Mapping[str, str]) -> AsyncIterator[_Line]:
+    settings = load(Settings, name, 1, env)
+    service: Service = import_module(f"{name}_svc.__main__").SERVICE
+    path = settings.data_dir / name / "events.sqlite"
+    async with SQLiteStore.open(path) as store, connect(settings, name, asyncio.Event()) as (nc, _):
+        js = nc.jetstream()
+        await ensure_stream(js, settings)
+        relay = Relay(name, store, nc, js)
+        running = asyncio.create_task(relay.run())
+        try:
+            yield _Line(service, store, relay)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+def _chunks() -> Iterator[range]:
+    first = 0
+    while True:
+        yield range(first, first + ORDERS_AT_ONCE)
+        first += ORDERS_AT_ONCE
+
+
+class _Shop:
+    def __init__(self, lines: Mapping[str, _Line]) -> None:
+        self.recorded = 0
+        self._lines = lines
+        self._random = random.Random(1)
+        self._now = OPENING
+
+    async def open(self) -> None:
+        products: list[Command] = [
+            Register(f"p{n}", f"Product {n}", 1_000, PLENTY if n else 0, self._now) for n in range(PRODUCTS)
+        ]
+        await self._said("product", products)
+        await self._said("point", [Charge(f"u{n}", PLENTY if n else 1, "first", self._now) for n in range(USERS)])
+
+    async def serve(self, numbers: range) -> None:
+        """Place these orders and let everybody do what follows from them."""
+        self._now += timedelta(milliseconds=30)
+        placed = [self._place(number) for number in numbers]
+        coupons = [command.order for command in placed if (command.order.coupon_id or "none").startswith("c")]
+        validity = self._now + timedelta(days=30)
+        await self._said("coupon", [Issue(o.coupon_id or "", o.user_id, 300, validity, self._now) for o in coupons])
+        await self._said("order", list(placed))
+        while any(line.inbox for line in self._lines.values()):
+            for name, line in self._lines.items():
+                commands = [line.service.reactions[type(fact)](fact, self._now, its_id) for its_id, fact in line.inbox]
+                line.inbox.clear()
+                await self._said(name, commands)
+        for line in self._lines.values():
+            line.forget_orders()
+            await line.published()
+
+    def _place(self, number: int) -> Place:
+        some, chance = self._random, number % 20
+        user, points = f"u{some.randrange(1, USERS)}", 10
+        product, coupon = f"p{some.randrange(1, PRODUCTS)}", f"c{number}" if number % 3 == 0 else None
+        if chance in (0, 1):
+            coupon = "no-such-coupon"
+        elif chance == 2:
+            user = "u0"
+        elif chance == 3:
+            product = "p0"
+        order = Order(user, (Line(product, 1),), points, coupon, self._now)
+        return Place(order_id(user, f"key-{number}"), order, self._now + timedelta(seconds=30), self._now)
+
+    async def _said(self, name: str, commands: list[Any]) -> None:
+        self._now += timedelta(milliseconds=1)
+        said = await self._lines[name].decide(commands) if commands else []
+        self.recorded += len(said)
+        for line in self._lines.values():
+            line.inbox += [(its_id, fact) for its_id, fact in said if type(fact) in line.service.reactions]

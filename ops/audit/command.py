@@ -1,0 +1,119 @@
+"""`orders audit`, from a terminal."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import rich_click as click
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from infra.settings import Settings, load
+from ops.audit.report import RULES, NotAReport, Report
+from ops.audit.run import Options, audit
+from ops.cli import EXIT_FINDING, end, ending_well
+
+SHOWN: Final = 20  # findings
+
+
+class Bar:
+    """A progress bar on standard error, if that is a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+
+    def begins(self, what: str, items: int) -> None:
+        self._progress.reset(self._task, description=what, total=items or None)
+
+    def advances(self, items: int) -> None:
+        self._progress.advance(self._task, items)
+
+
+@click.command("audit")
+@click.option("--full", is_flag=True, help="Begin at the beginning, not at the last checkpoint.")
+@click.option(
+    "--at-rest", is_flag=True, help="Nothing is going on any more: everything must have ended and be in both."
+)
+@click.option("--grace", default=60.0, show_default=True, help="Seconds an order may take beyond its deadline.")
+@click.option(
+    "--answers",
+    default=200,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Of how many products, accounts, coupons and orders, the busiest last, the services' answers are compared.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="An earlier report: the logs must still be what it says they were. Without it, the last audit's.",
+)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Default: DATA_DIR/audit.")
+@click.option("--json", "as_json", is_flag=True, help="For machines: the report.")
+@ending_well
+def command(
+    *, full: bool, at_rest: bool, grace: float, answers: int, against: Path | None, folder: Path | None, as_json: bool
+) -> None:
+    """Prove that nothing was lost, doubled or forged, on the running system.
+
+    Both copies of history are read up to a consistent cut, the services' logs (from DATA_DIR) and the stream, compared
+    fact by fact, and added up: stock, points, coupons, and the end of every order. What is still under way is no
+    finding until its deadline and --grace are over.
+
+    The report (report.json) has a SHA-256 chain over each log. An audit that finds nothing leaves a checkpoint; the
+    next one goes on from there, once it has seen that nothing before it was changed. Keep reports elsewhere, and give
+    one to --against, if whoever runs the system is not to be believed.
+    """
+    folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / "audit"
+    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers)
+    errors = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        try:
+            made = uvloop.run(audit(os.environ, options, Bar(progress)))
+        except NotAReport as error:
+            raise click.UsageError(str(error)) from error
+        except OSError as error:
+            raise click.UsageError(f"{folder} cannot be used: {error.strerror}") from error
+    if as_json:
+        click.echo(msgspec.json.encode(made))
+    else:
+        show(made, folder / "report.json", Console())
+    if not made.good:
+        end("", EXIT_FINDING)
+
+
+def show(made: Report, path: Path, console: Console) -> None:
+    """For a person: what was read, how the orders stand, what was found."""
+    counts = Table(box=None, pad_edge=False, show_header=False)
+    counts.add_column()
+    counts.add_column(justify="right")
+    for name, log in made.logs.items():
+        counts.add_row(f"{name}_svc's log", f"{log.records:,} facts")
+    counts.add_row("the stream, read now", f"{made.stream.messages:,} messages")
+    for status, number in made.orders.items():
+        counts.add_row(status, f"{number:,} orders")
+    for kind, number in made.subjects.items():
+        if kind != "orders":
+            counts.add_row(kind, f"{number:,}")
+    counts.add_row("answers compared", f"{made.answers.compared:,} ({made.answers.moved_on:,} had moved on)")
+    console.print(counts)
+    if made.since is not None:
+        console.print(f"What came before {made.since.made_at.isoformat()} is as it was when it was audited.")
+    if made.good:
+        console.print(f"[green]good[/]: nothing was found, in {made.took_s:.1f} s. The report: {path}", highlight=False)
+        return
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "where", "what"):
+        found.add_column(column, overflow="fold")
+    for finding in made.findings[:SHOWN]:
+        found.add_row(str(finding.invariant), finding.where, finding.what)
+    console.print(found)
+    for rule, number in made.findings_by_rule.items():
+        console.print(f"{number:>6,} against {rule}: {RULES[rule]}", highlight=False)
+    first = made.findings[0]
+    console.print(f"[red]findings[/]; the first: {first.where} {first.what}. The report: {path}", highlight=False)

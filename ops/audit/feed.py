@@ -1,0 +1,96 @@
+"""The logs and the stream, fed to the checker as they happened, so that little is under way at any time."""
+
+import heapq
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, Final
+
+from infra.store import Notification
+from ops.invariants import Checker
+from ops.reading import Read
+
+AT: Final = b'"at":"'
+NEAR: Final = 120  # bytes: `at` stands behind the type
+INSTANT: Final = 26  # bytes, to the microsecond
+
+Told = Callable[[int], None]
+"""Called with the number of facts and messages that were fed."""
+
+
+def when(body: bytes) -> bytes:
+    """When a fact was recorded, roughly: it only decides what is fed next."""
+    start = body.find(AT, 0, NEAR) + len(AT)
+    return body[start : start + INSTANT]
+
+
+class _Source:
+    """One log or the stream: a chunk of it at a time."""
+
+    def __init__(self, chunks: AsyncGenerator[list[Any]], feed: Callable[[Any], None]) -> None:
+        self._chunks = chunks
+        self._feed = feed
+        self._chunk: list[Any] = []
+        self._index = 0
+
+    async def next(self) -> bytes | None:
+        """When the next item was recorded; None: there is none."""
+        if self._index >= len(self._chunk):
+            self._chunk, self._index = await anext(self._chunks, []), 0
+            if not self._chunk:
+                return None
+        return when(self._body(self._chunk[self._index]))
+
+    @staticmethod
+    def _body(item: Notification | Read) -> bytes:
+        return item.state if isinstance(item, Notification) else item.body
+
+    def run(self, until: bytes | None) -> int:
+        """Feed what was recorded until then (None: all), as far as the chunk has it; at least one item."""
+        began = index = self._index
+        chunk, feed, body = self._chunk, self._feed, self._body
+        while index < len(chunk) and (index == began or until is None or when(body(chunk[index])) <= until):
+            feed(chunk[index])
+            index += 1
+        self._index = index
+        return index - began
+
+
+async def feed(
+    checker: Checker,
+    logs: Mapping[str, AsyncGenerator[list[Notification]]],
+    messages: AsyncGenerator[list[Read]] | None,
+    told: Told,
+) -> None:
+    """Feed all of them. Raises StoreError, the client's errors."""
+    sources = [_Source(chunks, _log_feeder(checker, name)) for name, chunks in logs.items()]
+    if messages is not None:
+        sources.append(_Source(messages, _message_feeder(checker)))
+    heap = [(at, number) for number, source in enumerate(sources) if (at := await source.next()) is not None]
+    heapq.heapify(heap)
+    while heap:
+        _, number = heap[0]
+        others = min(heap[1:3], default=None)
+        told(sources[number].run(None if others is None else others[0]))
+        at = await sources[number].next()
+        if at is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (at, number))
+
+
+def _log_feeder(checker: Checker, service: str) -> Callable[[Notification], None]:
+    take = checker.log
+
+    def feed_record(record: Notification) -> None:
+        position, stream, version, _, body = record
+        take(service, position, stream, version, body)
+
+    return feed_record
+
+
+def _message_feeder(checker: Checker) -> Callable[[Read], None]:
+    take = checker.message
+
+    def feed_message(message: Read) -> None:
+        take(message.sequence, message.fact_id, message.body)
+
+    return feed_message

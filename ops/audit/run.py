@@ -1,0 +1,205 @@
+"""One audit: take a cut, see that nothing before the last checkpoint was changed, check what came since, report."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from infra import durable, local
+from infra.sqlite import SQLiteStore
+from infra.store import Notification
+from ops import reading, stores
+from ops.audit import answers, checkpoint, cut, report, shelf
+from ops.audit.chain import Chain
+from ops.audit.checkpoint import Checkpoint
+from ops.audit.cut import Cut, Logs
+from ops.audit.feed import feed
+from ops.audit.report import Answers, AuditedStream, Report
+from ops.audit.shelf import Shelf
+from ops.invariants import Checker, Finding
+
+
+class Options(NamedTuple):
+    """`folder`: where report and checkpoint are; `grace`: what an order may take beyond its deadline; `at_rest`:
+    nothing is going on any more; `full`: begin at the beginning; `against`: an earlier report that must still hold;
+    `answers`: how many of each kind the services are asked about.
+    """
+
+    folder: Path
+    grace: timedelta
+    at_rest: bool
+    full: bool
+    against: Path | None
+    answers: int
+
+
+class Watch(Protocol):
+    """Who sees how it goes on: `items` are facts and messages."""
+
+    def begins(self, what: str, items: int) -> None: ...
+    def advances(self, items: int) -> None: ...
+
+
+async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> Report:
+    """Audit the system that `env` names, and write the report; where nothing was found, the checkpoint too.
+
+    Raises Unreachable, SettingsError, StoreError, NotAReport, and OSError if nothing can be written.
+    """
+    async with _opened(env) as (stream, logs):
+        return await _Audit(env, options, watch, stream, logs).run()
+
+
+@contextlib.asynccontextmanager
+async def _opened(env: Mapping[str, str]) -> AsyncIterator[tuple[reading.Stream, dict[str, SQLiteStore]]]:
+    async with contextlib.AsyncExitStack() as stack:
+        logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in local.services()}
+        yield await stack.enter_async_context(reading.stream(env)), logs
+
+
+@dataclass
+class _Work:
+    """What one way through history has in hand; `since`: where it began, null: at the beginning."""
+
+    memory: Shelf
+    checker: Checker
+    chains: dict[str, Chain]
+    since: Cut | None = None
+
+
+class _Audit:
+    def __init__(
+        self, env: Mapping[str, str], options: Options, watch: Watch, stream: reading.Stream, logs: Logs
+    ) -> None:
+        self._began = time.monotonic()
+        self._env = env
+        self._options = options
+        self._watch = watch
+        self._stream = stream
+        self._logs = logs
+        self._earlier = _earlier(options)
+        self._facts: Counter[str] = Counter()
+        self._messages = 0
+
+    async def run(self) -> Report:
+        path = self._options.folder / "checkpoint.sqlite"
+        durable.make_folder(self._options.folder)
+        self._watch.begins("taking a cut", 0)
+        now = await cut.take(self._stream, self._logs)
+        findings: list[Finding] = []
+        if path.exists() and not self._options.full:
+            with shelf.working_copy(path, of=True) as memory:
+                last = memory.few("checkpoint", Checkpoint).get("last")
+                if last is not None and last.format == checkpoint.FORMAT:
+                    work = self._work(memory, now, last.cut)
+                    self._watch.begins("comparing with the last audit", 0)
+                    findings = await checkpoint.rewritten(self._logs, last, work.checker.facts, work.chains)
+                    if not findings and await checkpoint.same_stream(self._stream, last, now):
+                        return await self._report(now, work, path, [])
+        with shelf.working_copy(path, of=False) as memory:
+            return await self._report(now, self._work(memory, now), path, findings)
+
+    def _work(self, memory: Shelf, now: Cut, since: Cut | None = None) -> _Work:
+        options = self._options
+        checker = Checker(quiet=options.at_rest, now=now.made_at, bound=options.grace, memory=memory)
+        earlier = {} if self._earlier is None else self._earlier.logs
+        chains = {name: Chain([earlier[name].position] if name in earlier else []) for name in self._logs}
+        return _Work(memory, checker, chains, since)
+
+    async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> Report:
+        """Go through what is new, write what was found beside `findings`, and the checkpoint if there is nothing."""
+        checker, chains = work.checker, work.chains
+        await self._feed(now, work)
+        live, asked = None, Answers()
+        if self._options.answers:
+            self._watch.begins("asking the services", 0)
+            live, asked = await answers.ask(self._env, self._logs, now, checker, self._options.answers)
+        found = [*findings, *self._contradictions(chains), *checker.finish(live, now.published)]
+        tally = checker.tally()
+        made = Report(
+            verdict="findings" if found else "good",
+            made_at=now.made_at,
+            took_s=round(time.monotonic() - self._began, 3),
+            since=work.since,
+            cut=now,
+            at_rest=self._options.at_rest,
+            logs={name: report.audited(chain) for name, chain in chains.items()},
+            stream=AuditedStream(now.sequence, now.created, self._messages),
+            facts=dict(sorted(self._facts.items())),
+            orders=dict(sorted(tally.orders.items())),
+            subjects=tally.subjects,
+            answers=asked,
+            findings_by_rule=report.count(found),
+            findings=found,
+        )
+        report.write(made, self._options.folder / "report.json")
+        if made.good:
+            last_fact = await cut.fact_at(self._stream, now.sequence) if now.sequence else None
+            digests = {name: chain.digest for name, chain in chains.items()}
+            last = Checkpoint(checkpoint.FORMAT, now, last_fact, digests)
+            work.memory.few("checkpoint", Checkpoint)["last"] = last
+            shelf.keep(work.memory, path)
+        return made
+
+    async def _feed(self, now: Cut, work: _Work) -> None:
+        """All from where the work began to the cut, and what the cut has to be moved by."""
+        since, chains = work.since, work.chains
+        begin = {name: 0 if since is None else since.logs.get(name, 0) for name in self._logs}
+        first = 1 if since is None else since.sequence + 1
+        self._watch.begins(
+            "checking", sum(now.logs[name] - begin[name] for name in self._logs) + now.sequence + 1 - first
+        )
+        messages = self._read_stream(first, now.sequence) if first <= now.sequence else None
+        await feed(work.checker, self._read_logs(chains, begin, now.logs), messages, self._watch.advances)
+        while moved := await cut.moved_to(self._logs, now, work.checker.awaited):
+            begin = {name: now.logs[name] for name in moved}
+            await feed(work.checker, self._read_logs(chains, begin, moved), None, self._watch.advances)
+            now.logs.update(moved)
+
+    def _read_logs(
+        self, chains: Mapping[str, Chain], begin: Mapping[str, int], end: Mapping[str, int]
+    ) -> dict[str, AsyncGenerator[list[Notification]]]:
+        return {name: self._read_log(name, chains[name], begin[name], end[name]) for name in begin}
+
+    async def _read_log(self, name: str, chain: Chain, begin: int, end: int) -> AsyncGenerator[list[Notification]]:
+        async for records in stores.chunks(self._logs[name], begin, end):
+            chain.take(records)
+            self._facts.update(record.topic for record in records)
+            yield records
+
+    async def _read_stream(self, first: int, last: int) -> AsyncGenerator[list[reading.Read]]:
+        async with contextlib.aclosing(reading.chunks(self._stream, first=first, last=last)) as chunks:
+            async for messages in chunks:
+                self._messages += len(messages)
+                yield messages
+
+    def _contradictions(self, chains: Mapping[str, Chain]) -> list[Finding]:
+        """Where the logs are not any more what the earlier report says they were."""
+        if self._earlier is None:
+            return []
+        return [
+            Finding(
+                0,
+                f"{name} log, up to position {then.position}",
+                f"is not what the report of {self._earlier.made_at.isoformat()} has; "
+                f"the same up to {_last_common(then.links, chains[name].links)}",
+            )
+            for name, then in self._earlier.logs.items()
+            if name in chains and chains[name].links.get(then.position) != then.sha256
+        ]
+
+
+def _earlier(options: Options) -> Report | None:
+    """The report that must still hold: the one that was named, or the last one if it was good. Raises NotAReport."""
+    if options.against is not None:
+        return report.read(options.against)
+    path = options.folder / "report.json"
+    last = report.read(path) if path.exists() else None
+    return last if last is not None and last.good else None
+
+
+def _last_common(one: Mapping[int, str], other: Mapping[int, str]) -> int:
+    return max(position for position, digest in one.items() if other.get(position) == digest)

@@ -1,0 +1,143 @@
+"""A memory that stays small: what was not used lately lies in a SQLite file, with which the next audit begins.
+
+The file is a working copy until it is kept: nothing of an audit that did not end, or that found something, is left.
+"""
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from infra import durable
+from ops.invariants.memory import Memory
+
+GENERATION: Final = 10_000  # entries of a table that are at hand, twice
+CACHE_KIB: Final = 32_768  # of SQLite's pages
+
+V = TypeVar("V")
+
+
+class ShelfTable(Generic[V]):
+    """Values in two generations: what is asked for is young; the old ones are written down when the young are many.
+
+    So a value that was handed out may be changed for as long as GENERATION others are asked for.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, name: str, of: type[V]) -> None:
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
+        self._connection = connection
+        self._name = name
+        self._select = f"SELECT value FROM {name} WHERE key = ?"
+        self._has_rows = connection.execute(f"SELECT 1 FROM {name}").fetchone() is not None
+        self._young: dict[str, V] = {}
+        self._old: dict[str, V] = {}
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(of).decode
+
+    def get(self, key: str, /) -> V | None:
+        value = self._young.get(key)
+        if value is not None:
+            return value
+        value = self._old.pop(key, None)
+        if value is None:
+            if not self._has_rows:
+                return None
+            row = self._connection.execute(self._select, (key,)).fetchone()
+            if row is None:
+                return None
+            value = self._decode(row[0])
+        self[key] = value
+        return value
+
+    def __setitem__(self, key: str, value: V, /) -> None:
+        self._young[key] = value
+        if len(self._young) > GENERATION:
+            self._write(self._old)
+            self._young, self._old = {}, self._young
+
+    def remove(self, key: str, /) -> None:
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+        if self._has_rows:
+            self._connection.execute(f"DELETE FROM {self._name} WHERE key = ?", (key,))
+
+    def __len__(self) -> int:
+        self.write()
+        ((count,),) = self._connection.execute(f"SELECT count(*) FROM {self._name}")
+        return int(count)
+
+    def items(self) -> Iterator[tuple[str, V]]:
+        self.write()
+        for key, value in self._connection.execute(f"SELECT key, value FROM {self._name}"):
+            yield key, self._decode(value)
+
+    def values(self) -> Iterator[V]:
+        return (value for _, value in self.items())
+
+    def write(self) -> None:
+        """Write down what is at hand."""
+        self._write({**self._old, **self._young})
+
+    def _write(self, values: dict[str, V]) -> None:
+        self._has_rows = self._has_rows or bool(values)
+        rows = [(key, self._encode(values[key])) for key in sorted(values)]  # neighbours share pages
+        self._connection.executemany(f"INSERT OR REPLACE INTO {self._name} VALUES (?, ?)", rows)
+
+
+class Shelf(Memory):
+    """A checker's memory in a file."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._many: list[ShelfTable[Any]] = []
+        self._few: dict[str, dict[str, Any]] = {}
+        connection.execute("CREATE TABLE IF NOT EXISTS few (name TEXT PRIMARY KEY, value BLOB)")
+
+    def many(self, name: str, of: type[V]) -> ShelfTable[V]:
+        table = ShelfTable(self._connection, name, of)
+        self._many.append(table)
+        return table
+
+    def few(self, name: str, of: type[V]) -> dict[str, V]:
+        if name in self._few:
+            return self._few[name]
+        row = self._connection.execute("SELECT value FROM few WHERE name = ?", (name,)).fetchone()
+        values: dict[str, V] = {} if row is None else msgspec.msgpack.decode(row[0], type=dict[str, of])  # type: ignore[valid-type]
+        self._few[name] = values
+        return values
+
+    def write(self) -> None:
+        """Write down everything."""
+        for table in self._many:
+            table.write()
+        rows = [(name, msgspec.msgpack.encode(values)) for name, values in self._few.items()]
+        self._connection.executemany("INSERT OR REPLACE INTO few VALUES (?, ?)", rows)
+        self._connection.commit()
+
+
+@contextlib.contextmanager
+def working_copy(path: Path, *, of: bool) -> Iterator[Shelf]:
+    """A shelf beside `path`; `of` what `path` has, or empty. Gone at the end, unless it is kept."""
+    copy = durable.temporary(path)
+    copy.unlink(missing_ok=True)
+    if of:
+        shutil.copyfile(path, copy)
+    # Not committed until it is kept, and never rolled back: the file is thrown away instead.
+    connection = sqlite3.connect(copy)
+    try:
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
+            connection.execute(f"PRAGMA {pragma}")
+        yield Shelf(connection)
+    finally:
+        connection.close()
+        copy.unlink(missing_ok=True)
+
+
+def keep(shelf: Shelf, path: Path) -> None:
+    """Put the working copy in the place of whatever `path` has."""
+    shelf.write()
+    durable.publish(path)

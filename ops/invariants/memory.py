@@ -1,0 +1,50 @@
+"""Where the checker keeps what it remembers: in this process, unless whoever feeds it has a better place."""
+
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
+
+V = TypeVar("V")
+
+
+class Table(Protocol[V]):
+    """What is remembered of many things, by key. A value may be changed until another one is asked for."""
+
+    def get(self, key: str, /) -> V | None: ...
+    def __setitem__(self, key: str, value: V, /) -> None: ...
+    def __len__(self) -> int: ...
+    def remove(self, key: str, /) -> None: ...
+    def items(self) -> Iterator[tuple[str, V]]: ...
+    def values(self) -> Iterator[V]: ...
+
+
+class Memory(Protocol):
+    """Values are Structs, numbers or strings, so that they can be written down; `of` is their type."""
+
+    def many(self, name: str, of: type[V]) -> Table[V]:
+        """The table of this name: grows with history."""
+
+    def few(self, name: str, of: type[V]) -> dict[str, V]:
+        """What is under way, by key: does not grow with history."""
+
+
+class InProcess:
+    """Dictionaries, which are gone with the process."""
+
+    def many(self, name: str, of: type[V]) -> Table[V]:
+        return Dictionary()
+
+    def few(self, name: str, of: type[V]) -> dict[str, V]:
+        return {}
+
+
+class Dictionary(dict[str, V]):
+    """A table in this process."""
+
+    def remove(self, key: str) -> None:
+        self.pop(key, None)
+
+    def items(self) -> Iterator[tuple[str, V]]:  # type: ignore[override]
+        return iter(super().items())
+
+    def values(self) -> Iterator[V]:  # type: ignore[override]
+        return iter(super().values())

@@ -1,0 +1,74 @@
+"""A shelf remembers what a dictionary would, with nearly nothing at hand, and only what is kept is there afterwards."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from ops.audit import shelf
+from tests.domain.test_any_order import REPEATABLE
+
+KEYS = st.sampled_from("abcdefgh")
+
+
+class Thing(Struct):
+    count: int
+
+
+@pytest.fixture(autouse=True)
+def _little_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "GENERATION", 2)
+
+
+@settings(REPEATABLE, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["set", "change", "get", "remove", "count"]), KEYS)))
+def test_a_table_is_like_a_dictionary(tmp_path: Path, steps: list[tuple[str, str]]) -> None:
+    expected: dict[str, int] = {}
+    with shelf.working_copy(tmp_path / "shelf", of=False) as memory:
+        table = memory.many("things", Thing)
+        for number, (step, key) in enumerate(steps):
+            if step == "set":
+                table[key] = Thing(number)
+                expected[key] = number
+            elif step == "change" and key in expected:
+                found = table.get(key)
+                assert found is not None
+                found.count = expected[key] = number
+            elif step == "remove":
+                table.remove(key)
+                expected.pop(key, None)
+            elif step == "count":
+                assert len(table) == len(expected)
+            else:
+                found = table.get(key)
+                assert (None if found is None else found.count) == expected.get(key)
+        assert {key: thing.count for key, thing in table.items()} == expected
+
+
+def test_what_is_kept_is_there_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "shelf"
+    with shelf.working_copy(path, of=False) as memory:
+        memory.many("things", Thing)["a"] = Thing(1)
+        memory.few("open", int)["b"] = 2
+        shelf.keep(memory, path)
+
+    with shelf.working_copy(path, of=True) as memory:
+        assert memory.many("things", Thing).get("a") == Thing(1)
+        assert memory.few("open", int) == {"b": 2}
+
+
+def test_what_is_not_kept_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "shelf"
+    with shelf.working_copy(path, of=False) as memory:
+        memory.many("things", Thing)["a"] = Thing(1)
+        shelf.keep(memory, path)
+    before = path.read_bytes()
+
+    with shelf.working_copy(path, of=True) as memory:
+        memory.many("things", Thing)["a"] = Thing(2)
+        memory.write()
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -66,6 +66,24 @@ trace *ARGUMENTS:
 at *ARGUMENTS:
     @exec python -m ops.orders at "$@"
 
+# Prove that nothing was lost, doubled or forged: just audit (--at-rest, --against REPORT, --full, --json)
+[group('operate')]
+[positional-arguments]
+audit *ARGUMENTS:
+    @exec python -m ops.orders audit "$@"
+
+# Who hears and says what, from the code, and what is wrong with it: just flow (--markdown, --mermaid, --json)
+[group('operate')]
+[positional-arguments]
+flow *ARGUMENTS:
+    @exec python -m ops.orders flow "$@"
+
+# What this code would decide otherwise than it is recorded: just what-if (--history FILE, --limit 100, --json)
+[group('operate')]
+[positional-arguments]
+what-if *ARGUMENTS:
+    @exec python -m ops.orders what-if "$@"
+
 # Drop a read model of the running system and feed it again: just rebuild popular
 [group('operate')]
 rebuild NAME:
@@ -104,6 +122,12 @@ check:
     mypy
     pytest -q tests/infra/test_imports.py
 
+# What an audit costs over ever longer histories (minutes): just bench-audit 100000 1000000
+[group('check')]
+[positional-arguments]
+bench-audit *ARGUMENTS:
+    @exec python -m bench.audit "$@"
+
 # Put the code into its one format
 [group('check')]
 fmt:
@@ -114,7 +138,7 @@ fmt:
 [group('tidy')]
 docs:
     python -m contracts.asyncapi > docs/asyncapi.json
-    python -m ops.flow --write
+    python -m ops.orders flow --write
 
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
 [group('tidy')]

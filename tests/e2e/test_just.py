@@ -20,6 +20,7 @@ ARGUMENTS = {
     "rebuild": ["popular"],
     "trace": ["o1"],
     "at": ["order", "o1"],
+    "what-if": ["--history", "history.jsonl"],
     "nats-cli-order": ["2e86ac2065f70ff4b21b2634a80468d3"],
     "test": ["tests/domain", "-k", "coupon or point"],
 }

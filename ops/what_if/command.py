@@ -1,0 +1,134 @@
+"""The command `orders what-if`: where history comes from, and how what was found is told."""
+
+import asyncio
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import IO, Any
+
+import msgspec
+import rich_click as click
+from msgspec import UNSET
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from infra.local import services
+from infra.service import Service
+from ops.cli import Found, ending_well
+from ops.what_if import logs
+from ops.what_if.difference import Changed, Difference
+from ops.what_if.history import BadHistory, History, read
+from ops.what_if.judge import Code
+from ops.what_if.report import SHOWN, Report, decide_again, work
+
+
+def codes() -> list[Code]:
+    """The services of the working tree, as they are composed to run."""
+    found: list[Service] = [import_module(f"{name}_svc.__main__").SERVICE for name in services()]
+    return [Code(service.name, service.aggregates, service.reactions) for service in found]
+
+
+async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> Report:
+    """From these lines, or the logs that `env` names. Raises BadHistory, Unreachable, SettingsError."""
+    tree = codes()
+    if lines is not None:
+        return await _watched(read(lines), tree, most)
+    owners = {category: code.name for code in tree for category in code.aggregates}
+    async with logs.opened(env, owners) as opened:
+        return await _watched(opened, tree, most)
+
+
+async def _watched(history: History, tree: Sequence[Code], most: int) -> Report:
+    console = Console(stderr=True)
+    columns = TextColumn("deciding again"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=work(history, tree))
+        return await decide_again(history, tree, most, lambda positions: progress.advance(task, positions))
+
+
+# Output ---------------------------------------------------------------------------------------------------------------
+
+
+def lines(difference: Difference) -> Iterator[tuple[str, str]]:
+    """Text and its style."""
+    place = "at the end of its log"
+    if difference.position is not None:
+        place = f"position {difference.position}, {difference.fact_id}"
+    because = f" because of {difference.heard or 'a fact'} ({difference.cause})" if difference.cause else ""
+    yield f"{difference.service}_svc, {place}{because}", "bold"
+    yield f"  recorded  {', '.join(difference.recorded) or 'nothing'}", ""
+    if difference.kind == "unreadable":
+        now = "cannot be read"
+    elif difference.kind == "fails":
+        now = "fails"
+    else:
+        now = ", ".join(difference.now) or "nothing"
+    yield f"  now       {now}", "red"
+    for changed in difference.fields:
+        yield f"            {changed.fact} {changed.field}: {_sides(changed)}", ""
+    if difference.why:
+        yield f"            {difference.why}", ""
+
+
+def _sides(changed: Changed) -> str:
+    return " → ".join(_value(value) for value in (changed.recorded, changed.now))
+
+
+def _value(value: Any) -> str:
+    return "(missing)" if value is UNSET else msgspec.json.encode(value).decode()
+
+
+def summary(report: Report) -> str:
+    """The counts, in one line."""
+    by_service = ", ".join(
+        f"{name}_svc {tally.differences:,} in {tally.decisions:,}" for name, tally in report.services.items()
+    )
+    text = f"{report.total('differences'):,} differences in {report.total('decisions'):,} decisions: {by_service}; "
+    text += f"{report.total('given'):,} facts given, {report.total('asked'):,} asked again"
+    if report.total("open"):
+        text += f"; {report.total('open'):,} at the end still to be answered"
+    if report.total("unjudged"):
+        text += f"; {report.total('unjudged'):,} decisions not judged, for their streams cannot be folded"
+    return text
+
+
+def document(report: Report) -> bytes:
+    names = ("decisions", "differences", "given", "asked", "open", "unjudged")
+    counts = {name: report.total(name) for name in names}
+    return msgspec.json.encode({**counts, "services": report.services, "shown": report.differences})
+
+
+def show(report: Report) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for difference in report.differences:
+        for text, style in lines(difference):
+            console.print(text, style=style, markup=False)
+    left = report.total("differences") - len(report.differences)
+    if left:
+        console.print(f"… and {left:,} more: --limit", markup=False)
+    console.print(summary(report), markup=False)
+
+
+@click.command("what-if")
+@click.option("--history", type=click.File("rb"), metavar="FILE", help="As `orders replay` prints it; - reads stdin.")
+@click.option("--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="Differences shown.")
+@click.option("--json", "as_json", is_flag=True, help="For machines: the counts and the differences shown.")
+@ending_well
+def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
+    """Decide recorded history again with the code in the working tree, and list every decision that would differ.
+
+    Each service's log is folded from its beginning; before each decision's facts are folded, it is decided again. What
+    clients asked for and the deadlines' own timer count as given. In the end everything heard is decided once more and
+    must say nothing. The logs are those below DATA_DIR, whether the services run or not, unless a file is given; it has
+    to be whole, from the beginning.
+    """
+    try:
+        report = asyncio.run(run(os.environ, history, limit))
+    except BadHistory as error:
+        raise click.BadParameter(str(error), param_hint="--history") from error
+    if as_json:
+        click.echo(document(report))
+    else:
+        show(report)
+    if report.total("differences"):
+        raise Found

@@ -1,0 +1,105 @@
+"""Recorded history to be decided again: what a judge asks of it, and how one is read from a file."""
+
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, said_by
+from infra.store import Notification
+from ops.stores import CHUNK
+from ops.what_if.difference import id_of
+
+
+class History(Protocol):
+    """The logs of all services."""
+
+    @property
+    def ends(self) -> Mapping[str, int]:
+        """By service: the last position of its log for which everything that follows from it is recorded, too."""
+
+    def log(self, service: str) -> AsyncGenerator[Sequence[Notification]]:
+        """All of a service's log, in its order."""
+
+    def said(self, service: str, topics: Collection[str]) -> AsyncGenerator[Sequence[Notification]]:
+        """What a service said of these topics, up to its end in `ends`, in the order of its log."""
+
+    async def find(self, ids: Collection[str]) -> dict[str, Notification]:
+        """The facts with these ids, as far as there are any."""
+
+
+class Kept:
+    """A history in memory."""
+
+    def __init__(self, logs: Mapping[str, Sequence[Notification]]) -> None:
+        self._logs = logs
+        self._by_id = {id_of(record): record for log in logs.values() for record in log}
+        self.ends = {name: log[-1].position if log else 0 for name, log in logs.items()}
+
+    async def log(self, service: str) -> AsyncGenerator[Sequence[Notification]]:
+        log = self._logs[service]
+        for start in range(0, len(log), CHUNK):
+            yield log[start : start + CHUNK]
+
+    async def said(self, service: str, topics: Collection[str]) -> AsyncGenerator[Sequence[Notification]]:
+        async for records in self.log(service):
+            yield [record for record in records if record.topic in topics]
+
+    async def find(self, ids: Collection[str]) -> dict[str, Notification]:
+        return {its_id: self._by_id[its_id] for its_id in ids if its_id in self._by_id}
+
+
+# From a file ----------------------------------------------------------------------------------------------------------
+
+
+class BadHistory(Exception):
+    """A line is no message of the stream as `orders replay` prints them; the message names the line."""
+
+
+class _Headers(msgspec.Struct):
+    fact_id: str = msgspec.field(name=MSG_ID)
+    stream: str = msgspec.field(name=STREAM)
+    version: int = msgspec.field(name=VERSION)
+    position: int = msgspec.field(name=POSITION)
+
+
+class _Line(msgspec.Struct):
+    subject: str
+    headers: _Headers
+    body: msgspec.Raw
+
+
+_line: Final = msgspec.json.Decoder(_Line, strict=False)  # in headers, numbers are text
+
+
+def read(lines: Iterable[bytes]) -> Kept:
+    """The history in these lines: each service's log by position, repeats of a message left out.
+
+    All of it is kept in memory. Raises BadHistory.
+    """
+    logs: dict[str, dict[int, Notification]] = {}
+    for number, text in enumerate(lines, 1):
+        if text.strip():
+            service, record = _parsed(text, number)
+            log = logs.setdefault(service, {})
+            known = log.setdefault(record.position, record)
+            if known != record:
+                raise BadHistory(
+                    f"line {number}: an earlier line has another record, {id_of(known)}, at position "
+                    f"{record.position} of the log of {service}_svc"
+                )
+    if not logs:
+        raise BadHistory("line 1: there is no fact in it")
+    return Kept({name: [log[position] for position in sorted(log)] for name, log in logs.items()})
+
+
+def _parsed(text: bytes, number: int) -> tuple[str, Notification]:
+    try:
+        line = _line.decode(text)
+    except msgspec.DecodeError as error:
+        raise BadHistory(f"line {number}: {error}") from error
+    headers, name = line.headers, line.subject.rpartition(".")[0]
+    if headers.fact_id != fact_id(headers.stream, headers.version) or not name:
+        raise BadHistory(f"line {number}: {MSG_ID}, {STREAM}, {VERSION} and the subject do not fit together")
+    record = Notification(headers.position, headers.stream, headers.version, name, bytes(line.body))
+    return said_by(name), record

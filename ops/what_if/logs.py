@@ -1,0 +1,99 @@
+"""The history that the services' own logs are, read beside the processes that write them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from infra.decider import category
+from infra.local import services
+from infra.service import now
+from infra.sqlite import SQLiteStore
+from infra.store import Notification, StoreError
+from infra.writer import Clock
+from ops import stores
+from ops.client import Unreachable
+from ops.what_if.difference import id_of
+
+SETTLE_S: Final = 2.0
+"""What a fact gets to be heard and answered by services that run; it takes them milliseconds."""
+
+
+class _Body(msgspec.Struct):
+    at: datetime
+
+
+class Logs:
+    """History of the services' stores, of which no more than some thousand records are in memory at a time."""
+
+    def __init__(self, logs: Mapping[str, SQLiteStore], ends: Mapping[str, int], owners: Mapping[str, str]) -> None:
+        """`owners`: by category of streams, the service that keeps them."""
+        self._logs = logs
+        self._owners = owners
+        self.ends = ends
+
+    async def log(self, service: str) -> AsyncGenerator[Sequence[Notification]]:
+        with _readable(service):
+            async with contextlib.aclosing(stores.chunks(self._logs[service])) as chunks:
+                async for records in chunks:
+                    yield records
+
+    async def said(self, service: str, topics: Collection[str]) -> AsyncGenerator[Sequence[Notification]]:
+        until = self.ends[service]
+        with _readable(service):
+            async with contextlib.aclosing(stores.chunks(self._logs[service], 0, until, topics)) as chunks:
+                async for records in chunks:
+                    yield records
+
+    async def find(self, ids: Collection[str]) -> dict[str, Notification]:
+        wanted: dict[str, list[tuple[str, int]]] = {}
+        for its_id in ids:
+            stream, _, version = its_id.rpartition("@")
+            owner = self._owners.get(category(stream))
+            if owner is not None and version.isdecimal():
+                wanted.setdefault(owner, []).append((stream, int(version)))
+        found: dict[str, Notification] = {}
+        for owner, ids_there in wanted.items():
+            with _readable(owner):
+                found |= {id_of(record): record for record in await self._logs[owner].find_all(ids_there)}
+        return found
+
+
+@contextlib.asynccontextmanager
+async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock = now) -> AsyncIterator[Logs]:
+    """The logs that `env` names. Raises Unreachable, SettingsError."""
+    async with contextlib.AsyncExitStack() as stack:
+        logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in services()}
+        ends: dict[str, int] = {}
+        for name, log in logs.items():
+            with _readable(name):
+                ends[name] = await log.max_notification_id()
+        said_at = [await _said_at(name, log, ends[name]) for name, log in logs.items()]
+        # Read at once, what was said last would look as if nobody had answered it.
+        await asyncio.sleep(_still_under_way_s(said_at, clock()))
+        yield Logs(logs, ends, owners)
+
+
+async def _said_at(name: str, log: SQLiteStore, end: int) -> datetime | None:
+    """When the record at the log's end was said."""
+    with _readable(name):
+        newest = await log.select_notifications(end - 1, 1) if end else []
+    with contextlib.suppress(msgspec.DecodeError, IndexError):
+        return msgspec.json.decode(newest[0].state, type=_Body).at
+    return None
+
+
+def _still_under_way_s(said_at: Sequence[datetime | None], now: datetime) -> float:
+    ages = [(now - at).total_seconds() for at in said_at if at is not None]
+    return min(SETTLE_S, max(0.0, SETTLE_S - min(ages, default=SETTLE_S)))
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise Unreachable(f"the log of {name}_svc cannot be read: {error}") from error

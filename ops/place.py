@@ -9,12 +9,11 @@ from typing import Any, Final
 
 from infra import local
 from infra.settings import SettingsError
+from ops.cli import EXIT_UNREACHABLE, EXIT_USAGE
 from ops.client import Answer, Unreachable, request
 
 EXIT_CONFIRMED: Final = 0
 EXIT_REFUSED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_UNREACHABLE: Final = 3
 
 EPILOG: Final = """\
 a first order, on a system started with `just up`:
@@ -69,11 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unreachable as error:
         sys.stderr.write(f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?\n")
         return EXIT_UNREACHABLE
-    print("\n".join(told(answer, base, asked.user)))
+    print("\n".join(told(answer)))
     return EXIT_CONFIRMED if answer.status == 200 else EXIT_REFUSED
 
 
-def told(answer: Answer, base: str, user: str) -> list[str]:
+def told(answer: Answer) -> list[str]:
     """The answer for a person: what became of the order, what it costs or why not, how to look at it."""
     body = answer.body
     how = body.get("status") if answer.status in (200, 202) else body.get("order_status", "REFUSED")
@@ -93,7 +92,7 @@ def told(answer: Answer, base: str, user: str) -> list[str]:
     if "idempotent-replayed" in answer.headers:
         lines.append("  (the answer to an earlier request with this key)")
     if "order_id" in body:
-        lines.append(f"  its facts: curl -s -H 'X-User-Id: {user}' {base}/orders/{body['order_id']}")
+        lines.append(f"  what happened to it: just trace {body['order_id']}")
     return lines
 
 

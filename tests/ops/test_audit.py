@@ -3,14 +3,20 @@
 import json
 import shutil
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from rich.progress import Progress
 
 from contracts.wire import encode
 from infra.local import services
+from ops.audit import cut
+from ops.audit.command import Bar
+from ops.audit.run import Options, audit
+from ops.reading import Stream
 from tests.audit.crowd import ORDERS
 from tests.ops import damage
 from tests.ops.asking import orders, told
@@ -105,7 +111,14 @@ async def removed(shop: Shop) -> str:
     return "coupon log, up to position"
 
 
-@pytest.mark.parametrize("rewriting", [rewritten, removed])
+async def edited(shop: Shop) -> str:
+    """A fact of the log alone is changed."""
+    charged = damage.row(shop, "point.charged")
+    damage.set_body(shop, "point", charged.fact_id, encode(replace(charged.fact, amount=charged.fact.amount + 1)))
+    return f"point log, position {charged.position}, {charged.fact_id}"
+
+
+@pytest.mark.parametrize("rewriting", [rewritten, removed, edited])
 async def test_a_past_that_was_rewritten_is_found_by_the_next_audit(rewriting: damage.Damage, left: Shop) -> None:
     await left.start_nats()
     assert (await audited(left, *ALONE))[0] == 0
@@ -173,3 +186,22 @@ async def test_exit_codes_tell_scripts_what_is_wrong(left: Shop, tmp_path: Path)
     assert "--answers 0" in silent.stderr
     assert "report of an earlier audit" in bad_report.stderr
     assert not (tmp_path / "nowhere").exists()
+
+
+async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the other logs had been looked at long before order_svc's."""
+    await left.start_nats()
+    whole = cut.take
+
+    async def early(stream: Stream, logs: cut.Logs) -> cut.Cut:
+        found = await whole(stream, logs)
+        found.logs |= {"product": 0, "point": 0, "coupon": 0}
+        found.sequence, found.published = 0, {}
+        return found
+
+    monkeypatch.setattr(cut, "take", early)
+    options = Options(left.folder / "audit", timedelta(days=1), False, False, None, 0)
+    made = await audit(left.env, options, Bar(Progress(disable=True)))
+
+    assert made.findings == []
+    assert all(made.logs[name].records == made.cut.logs[name] > 0 for name in services())

@@ -1,4 +1,6 @@
-"""A long history, made in no time: the services' own decisions and stores and relays, without HTTP and without waiting.
+"""`python -m bench.history FACTS`: a long history, made by the services' own deciders, stores and relays, without HTTP.
+
+It is recorded below DATA_DIR and in the stream of the broker that NATS_URL or NATS_PORT name.
 
 Of the orders one in ten has a coupon that does not exist, one in twenty too few points, one in twenty no stock; a third
 of the others has a coupon.
@@ -6,16 +8,21 @@ of the others has a coupon.
 
 import asyncio
 import contextlib
+import os
 import random
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any, Final
 
+import uvloop
+
 from contracts import Fact, Line, Order
 from contracts.wire import fact_id
 from coupon_svc.domain import Issue
+from infra import log
 from infra.connection import connect
 from infra.decider import Batch, Command, Head, category
 from infra.local import services
@@ -162,3 +169,8 @@ class _Shop:
         self.recorded += len(said)
         for line in self._lines.values():
             line.inbox += [(its_id, fact) for its_id, fact in said if type(fact) in line.service.reactions]
+
+
+if __name__ == "__main__":
+    log.configure("bench", "WARNING", "text")
+    print(uvloop.run(make(os.environ, int(sys.argv[1]))))

@@ -4,13 +4,21 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
+import pytest
 import pytest_asyncio
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig, StreamInfo, StreamState
 
-from contracts.wire import NAMES
+from contracts.wire import NAMES, POSITION
+from infra.client import BrokerClient
 from infra.decider import Record
 from infra.sqlite import SQLiteStore
-from ops.audit.cut import Cut, Logs, moved_to
+from ops.audit.cut import Cut, Logs, moved_to, take
+from ops.reading import Stream
 from tests.audit.paper import History, honest_history
 
 
@@ -48,3 +56,45 @@ async def test_it_is_moved_to_the_causes_behind_it(logs: tuple[History, Logs]) -
 
 async def test_it_is_not_moved_by_a_cause_that_does_not_exist(logs: tuple[History, Logs]) -> None:
     assert await moved_to(logs[1], cut_at(), ["account-nobody@1", "whatever"]) == {}
+
+
+class Relaying:
+    """A stream that gets one fact of point_svc further each time it is asked how far it is, until `end`."""
+
+    def __init__(self, end: int) -> None:
+        self.reached = 0
+        self._end = end
+
+    async def get_last_msg(self, *_: object, **__: object) -> Msg:
+        self.reached = min(self.reached + 1, self._end)
+        return Msg(cast(Client, None), headers={POSITION: str(self.reached)})
+
+    async def stream_info(self, _: str) -> StreamInfo:
+        state = StreamState(self.reached, 0, 1, self.reached, 1)
+        return StreamInfo(StreamConfig(name="EVENTS"), state)
+
+
+async def taken(relaying: Relaying, log: SQLiteStore) -> Cut:
+    stream = Stream(cast(BrokerClient, None), cast(JetStreamContext, relaying))
+    return await take(stream, {"point": log})
+
+
+async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[History, Logs]) -> None:
+    log = logs[1]["point"]
+    end = await log.max_notification_id()
+
+    cut = await taken(Relaying(end), log)
+
+    assert (cut.sequence, cut.logs, cut.published) == (end, {"point": end}, {"point": end})
+
+
+async def test_a_relay_that_stands_still_is_not_waited_for(
+    logs: tuple[History, Logs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.audit.cut.STANDSTILL_S", 0.1)
+    log = logs[1]["point"]
+
+    cut = await taken(Relaying(3), log)
+
+    assert cut.sequence == 3
+    assert cut.published == {"point": await log.max_notification_id()}

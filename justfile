@@ -84,10 +84,11 @@ flow *ARGUMENTS:
 what-if *ARGUMENTS:
     @exec python -m ops.orders what-if "$@"
 
-# Drop a read model of the running system and feed it again: just rebuild popular
+# Build again a stopped service's store, from the stream, or a read model: just rebuild point; just rebuild popular
 [group('operate')]
-rebuild NAME:
-    @exec python -m ops.rebuild "{{ NAME }}"
+[positional-arguments]
+rebuild *ARGUMENTS:
+    @exec python -m ops.orders rebuild "$@"
 
 # The stream EVENTS: its size, its limits, its settings, by the NATS CLI
 [group('operate')]

@@ -4,6 +4,7 @@ import rich_click as click
 
 from ops import at, flow, trace
 from ops.audit import command as audit
+from ops.rebuild import command as rebuild
 from ops.what_if import command as what_if
 
 
@@ -15,7 +16,7 @@ def orders() -> None:
     """Look into the history of the orders on a running system, and into the flow they follow."""
 
 
-for command in (trace.command, at.command, audit.command, flow.command, what_if.command):
+for command in (trace.command, at.command, audit.command, flow.command, rebuild.command, what_if.command):
     orders.add_command(command)
 
 

@@ -11,11 +11,13 @@ from infra.local import ROOT
 from tests.shop import PATIENCE_S, Shop
 
 
-async def orders(shop: Shop, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command against this shop, to its end, without a terminal."""
+async def orders(
+    shop: Shop, *arguments: str, wrapper: str = "ops.orders", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command against this shop, to its end, without a terminal; `wrapper`: a module to run in its place."""
     return await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "ops.orders", *arguments],
+        [sys.executable, "-m", wrapper, *arguments],
         cwd=ROOT,
         env={**os.environ, **shop.env, "COLUMNS": "160", **env},
         stdin=subprocess.DEVNULL,

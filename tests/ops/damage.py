@@ -13,7 +13,7 @@ from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, decode, enc
 from infra.client import VERSION_LINE
 from infra.settings import Settings, load
 from infra.stream import EVENTS, ensure_stream
-from tests.shop import PATIENCE_S, Event, Shop
+from tests.shop import PATIENCE_S, Event, Shop, attempts
 
 Damage = Callable[[Shop], Awaitable[str]]
 """Does it, and gives what an audit has to name."""
@@ -120,13 +120,13 @@ async def publish(shop: Shop, events: Iterable[Event]) -> None:
                 await done.wait()
 
 
-async def rewrite_stream(shop: Shop, change: Callable[[list[Event]], list[Event]]) -> None:
-    """Put another stream in the place of EVENTS."""
+async def rewrite_stream(shop: Shop, change: Callable[[list[Event]], list[Event]], *, window_s: str = "0.1") -> None:
+    """Put another stream in the place of EVENTS, with this duplicate window."""
     events = await shop.events()
     async with shop.broker() as nc:
         js = nc.jetstream()
         await js.delete_stream(EVENTS)
-        await ensure_stream(js, load(Settings, "nats", 4_222, shop.env))
+        await ensure_stream(js, load(Settings, "nats", 4_222, {**shop.env, "DUPLICATE_WINDOW_S": "0.1"}))
     await publish(shop, change(events))
 
 
@@ -139,3 +139,13 @@ async def republish(shop: Shop, its_id: str, body: bytes) -> None:
     await rewrite_stream(
         shop, lambda events: [event._replace(raw=body) if event.fact_id == its_id else event for event in events]
     )
+
+
+async def publish_again(shop: Shop, found: Row) -> None:
+    """This record at the end of the stream, although its id is known there: as past the duplicate window."""
+    event = as_event(found)
+    headers = {MSG_ID: found.fact_id, STREAM: found.stream, VERSION: str(found.version), POSITION: str(found.position)}
+    async with shop.broker() as nc:
+        async for _ in attempts("the id to be forgotten"):
+            if not (await nc.jetstream().publish(event.subject, event.raw, headers=headers)).duplicate:
+                return

@@ -26,7 +26,7 @@ async def test_a_lost_store_stays_silent_until_it_is_back(tmp_path: Path) -> Non
         async for _ in attempts("product_svc to say what is wrong"):
             with contextlib.suppress(httpx.TransportError):
                 answer = await shop.get("product", "/readyz")
-                if answer.status_code == 503 and "Rebuild" in answer.text:
+                if answer.status_code == 503 and "just rebuild product" in answer.text:
                     break
         body = {"product_id": "new", "name": "New", "price": 1, "stock": 1}
         refused = await shop.post("product", "/products", body)

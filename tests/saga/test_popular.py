@@ -1,6 +1,5 @@
 """The popular products of a running shop: what counts, what is taken back, and what no fault changes."""
 
-import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ops import rebuild
+from tests.ops.asking import orders
 from tests.saga.rush import Rush
 from tests.shop import Shop, attempts, background, open_shop
 
@@ -161,12 +160,8 @@ async def test_facts_that_stand_twice_in_a_stream_that_was_lost_are_counted_once
         assert await rebuilt(shop) == live
 
 
-async def test_rebuilding_it_stops_no_order_and_comes_to_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_rebuilding_it_stops_no_order_and_comes_to_the_same(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as shop:
-        for name, value in shop.env.items():
-            monkeypatch.setenv(name, value)
         rush = Rush(shop, 300)
         await rush.prepare()
         async with background(rush.place()):
@@ -174,25 +169,21 @@ async def test_rebuilding_it_stops_no_order_and_comes_to_the_same(
             with contextlib.closing(sqlite3.connect(shop.folder / "product" / "popular.view.sqlite")) as file:
                 file.execute("INSERT INTO sold VALUES ('no order', 'never sold', 1, 1, 1)")  # what a rebuild is for
                 file.commit()
-            assert await asyncio.to_thread(rebuild.main, ["popular"]) == rebuild.EXIT_GOOD
+            told = await orders(shop, "rebuild", "popular")
+            assert told.returncode == 0, told.stderr
         await rush.assert_settled()
         fine = sum(placed.kind == "fine" for placed in rush.placed)
 
         await until_ranked(shop, [("plenty", fine)])
         live = tables(shop.folder)
         assert await rebuilt(shop) == live
-        assert "popular is rebuilt" in capsys.readouterr().out
+        assert "popular is rebuilt" in told.stdout
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_rebuilding_says_what_there_is_to_rebuild(
-    open_all_day: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in open_all_day.env.items():
-        monkeypatch.setenv(name, value)
+async def test_rebuilding_says_what_there_is_to_rebuild(open_all_day: Shop) -> None:
+    unknown = await orders(open_all_day, "rebuild", "sales")
+    away = await orders(open_all_day, "rebuild", "popular", PRODUCT_PORT="1")
 
-    assert await asyncio.to_thread(rebuild.main, ["sales"]) == rebuild.EXIT_USAGE
-    assert "popular (product_svc)" in capsys.readouterr().err
-
-    monkeypatch.setenv("PRODUCT_PORT", "1")
-    assert await asyncio.to_thread(rebuild.main, ["popular"]) == rebuild.EXIT_UNREACHABLE
+    assert [unknown.returncode, away.returncode] == [2, 3]
+    assert "popular (product_svc)" in unknown.stderr

@@ -1,0 +1,132 @@
+"""A service's log as the stream has it, collected into a new store and proved to be whole."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from contracts.wire import FACTS, POSITION, STREAM, VERSION, fact_id, said_by, subject
+from infra.client import header
+from infra.sqlite import SCHEMA
+from infra.store import Notification
+from ops import reading
+from ops.cli import Found
+from ops.reading import Read, Stream
+
+INSERT: Final = (
+    "INSERT OR IGNORE INTO stored_events (rowid, originator_id, originator_version, topic, state) VALUES (?,?,?,?,?)"
+)
+OUT_OF_TURN: Final = """
+SELECT rowid, originator_id, originator_version, turn
+FROM (
+    SELECT rowid, originator_id, originator_version,
+           row_number() OVER (PARTITION BY originator_id ORDER BY rowid) AS turn
+    FROM stored_events)
+WHERE originator_version != turn ORDER BY rowid LIMIT 1
+"""
+FIRST_GAP: Final = """
+SELECT min(rowid) + 1 FROM (SELECT 0 AS rowid UNION ALL SELECT rowid FROM stored_events) AS here
+WHERE NOT EXISTS (SELECT 1 FROM stored_events AS next WHERE next.rowid = here.rowid + 1)
+"""
+
+_STREAM: Final = STREAM.encode()
+_VERSION: Final = VERSION.encode()
+_POSITION: Final = POSITION.encode()
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_typed: Final = msgspec.json.Decoder(_Typed)
+
+
+@contextlib.contextmanager
+def new_store(path: Path) -> Iterator[sqlite3.Connection]:
+    """An empty store in this file, made anew; in autocommit, and slow to reach the disk: nobody uses it yet."""
+    for file in (path, *journals(path)):
+        file.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as store:
+        store.execute("PRAGMA journal_mode=OFF")
+        store.execute("PRAGMA synchronous=OFF")
+        store.executescript(SCHEMA)
+        yield store
+
+
+def journals(path: Path) -> tuple[Path, Path]:
+    """The files that SQLite keeps beside a database in WAL mode."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+async def collect(stream: Stream, service: str, store: sqlite3.Connection, told: Callable[[int], None]) -> int:
+    """Put all that the service ever said at its place; how many facts that is. `told`: messages read so far.
+
+    Raises Found if a message is not what a relay writes, or if two do not fit together; the client's errors.
+    """
+    async with contextlib.aclosing(reading.chunks(stream, [f"{service}.>"])) as chunks:
+        async for messages in chunks:
+            records = [_record(message, service) for message in messages]
+            before = store.total_changes
+            store.execute("BEGIN")
+            store.executemany(INSERT, records)
+            store.execute("COMMIT")
+            if store.total_changes - before < len(records):
+                _compare(store, messages, records)
+            told(len(messages))
+    ((count,),) = store.execute("SELECT count(*) FROM stored_events")
+    _prove(store, service, count)
+    return int(count)
+
+
+def _record(message: Read, service: str) -> Notification:
+    """The record that was published as this message."""
+    head = message.head
+    stream, version, position = header(head, _STREAM), header(head, _VERSION), header(head, _POSITION)
+    if not (version.isdecimal() and position.isdecimal() and message.fact_id == fact_id(stream, int(version))):
+        raise Found(f"{_place(message)} has not the headers that a service gives its facts: somebody else wrote it")
+    name = message.subject.rpartition(".")[0]
+    try:
+        fits = said_by(name) == service and _typed.decode(message.body).type == name
+        if name in FACTS:  # one of newer code is taken as it is
+            fits = fits and subject(name, message.body) == message.subject
+    except msgspec.DecodeError:
+        fits = False
+    if not fits:
+        raise Found(f"{_place(message)} does not say what its subject says, {message.subject}")
+    return Notification(int(position), stream, int(version), name, message.body)
+
+
+def _compare(store: sqlite3.Connection, messages: list[Read], records: list[Notification]) -> None:
+    """Some of these stood in the stream before: they must have been the same."""
+    for message, record in zip(messages, records, strict=True):
+        known = store.execute(
+            "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
+            " WHERE rowid = ? OR (originator_id = ? AND originator_version = ?)",
+            (record.position, record.originator_id, record.originator_version),
+        ).fetchall()
+        if known != [tuple(record)]:
+            position, stream, version, *_ = next(row for row in known if row != tuple(record))
+            raise Found(
+                f"{_place(message)} contradicts an earlier message, {fact_id(stream, version)} of position {position}: "
+                "the stream is not the copy of one log"
+            )
+
+
+def _prove(store: sqlite3.Connection, service: str, count: int) -> None:
+    """No position and no version is missing, none is out of turn."""
+    if count == 0:
+        raise Found(f"the stream has no fact of {service}_svc: there is nothing to rebuild its store from")
+    ((gap,),) = store.execute(FIRST_GAP)
+    if gap <= count:
+        raise Found(f"the stream lacks position {gap} of {service}_svc's log: start the service, its relay writes it")
+    out_of_turn = store.execute(OUT_OF_TURN).fetchone()
+    if out_of_turn is not None:
+        position, stream, version, turn = out_of_turn
+        raise Found(f"{fact_id(stream, version)} stands at position {position}, where version {turn} must stand")
+
+
+def _place(message: Read) -> str:
+    return f"stream, sequence {message.sequence}, {message.fact_id or 'a message without an id'}"

@@ -1,0 +1,74 @@
+"""The command `orders rebuild`."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from infra import local
+from ops import reading, stores
+from ops.cli import EXIT_USAGE, end, ending_well
+from ops.rebuild import store, view
+from ops.rebuild.store import Allowed, Rebuilt
+
+
+async def rebuild_store(service: str, allowed: Allowed, console: Console, *, dry_run: bool) -> Rebuilt:
+    """Raises Found, SettingsError, Unreachable."""
+    folder = stores.folder(os.environ, service)
+    columns = (SpinnerColumn(), TextColumn(f"reading {service}_svc's facts"), TextColumn("{task.completed:,.0f}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("")
+        async with reading.stream(os.environ) as stream:
+            return await store.rebuild(
+                stream, service, folder, allowed, lambda read: progress.advance(task, read), dry_run=dry_run
+            )
+
+
+def _of_view(name: str, console: Console) -> dict[str, Any]:
+    try:
+        url = view.find(name, {service: local.url(service, os.environ) for service in local.services()})
+    except view.NoSuchView as error:
+        end(str(error), EXIT_USAGE)
+    return {"view": name, "facts": view.rebuild(name, url, console)}
+
+
+@click.command("rebuild")
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Read and prove everything, and change nothing.")
+@click.option("--lose-unpublished", is_flag=True, help="Go on although the store has facts that the stream has not.")
+@click.option("--lose-damaged", is_flag=True, help="Go on although the old store cannot be read.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@ending_well
+def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: bool, as_json: bool) -> None:
+    """Drop what NAME has stored and build it again: a service's store from the stream, or a read model from the facts.
+
+    A service, such as `point`, must be stopped. All it ever said is read from the stream and must be whole: each
+    position and each version once. The store it had, and its read models, are put aside, not deleted. Nothing is
+    changed where the old store has facts that the stream has not, unless they may be lost.
+
+    A read model, such as `popular`, is one of the running system; while it is fed again its readers are refused, and
+    orders go on.
+    """
+    began, console = time.monotonic(), Console(stderr=True)
+    service = name.removesuffix("_svc")
+    told: dict[str, Any]
+    if service in local.services():
+        allowed = Allowed(lose_unpublished, lose_damaged)
+        told = msgspec.to_builtins(asyncio.run(rebuild_store(service, allowed, console, dry_run=dry_run)), enc_hook=str)
+        text = f"{service}_svc's store {'can be' if dry_run else 'is'} rebuilt: {told['facts']:,} facts"
+        if told["lost"]:
+            text += f"; {told['lost']:,} that only the old one had are not in it"
+        if told["aside"]:
+            text += f"; what it had is in {told['aside']}"
+    else:
+        if dry_run or lose_unpublished or lose_damaged:
+            raise click.UsageError(f"{name} is no service: these options are for a service's store")
+        told = _of_view(name, console)
+        text = f"{name} is rebuilt"
+    took_s = round(time.monotonic() - began, 3)
+    click.echo(msgspec.json.encode({**told, "took_s": took_s}) if as_json else f"{text}, in {took_s:.1f} s")

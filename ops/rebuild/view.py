@@ -1,0 +1,58 @@
+"""A read model of the running system: dropped, and watched while it is being fed again."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ops.client import Unreachable, request
+
+LOOK_EVERY_S: Final = 0.1
+PATIENCE_S: Final = 30.0  # with a read model that does not get on
+
+
+class NoSuchView(Exception):
+    """No service has a read model of this name; the message lists those there are."""
+
+
+def states(url: str) -> list[dict[str, Any]]:
+    """The read models of the service at this URL. Raises Unreachable."""
+    found: list[dict[str, Any]] = request("GET", f"{url}/ops/views").body["views"]
+    return found
+
+
+def find(name: str, urls: Mapping[str, str]) -> str:
+    """The URL of the service that keeps this read model. Raises NoSuchView, Unreachable."""
+    kept = {service: [view["name"] for view in states(url)] for service, url in urls.items()}
+    for service, names in kept.items():
+        if name in names:
+            return urls[service]
+    listed = ", ".join(f"{view} ({service}_svc)" for service, names in kept.items() for view in names)
+    raise NoSuchView(
+        f"there is no service and no read model {name!r}; services: {', '.join(urls)}; read models: {listed or 'none'}"
+    )
+
+
+def rebuild(name: str, url: str, console: Console) -> int:
+    """Drop it and watch until it has caught up; how many facts it was fed at least. Raises Unreachable."""
+    request("POST", f"{url}/ops/views/{name}/rebuild")
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())
+    most, fewest, moved_at = 0, sys.maxsize, time.monotonic()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(name, total=None)
+        while True:
+            (state,) = [view for view in states(url) if view["name"] == name]
+            if state["behind"] is not None:
+                behind = int(state["behind"])
+                if behind < fewest:
+                    fewest, moved_at = behind, time.monotonic()
+                most = max(most, behind)
+                progress.update(task, total=most or None, completed=most - behind)
+                if behind == 0:
+                    return most
+            if time.monotonic() - moved_at > PATIENCE_S:
+                raise Unreachable(f"{name} is not getting on: {state['trouble'] or f'{fewest} facts behind'}")
+            time.sleep(LOOK_EVERY_S)

@@ -72,6 +72,12 @@ at *ARGUMENTS:
 audit *ARGUMENTS:
     @exec python -m ops.orders audit "$@"
 
+# The stream once more, as lines or muted into another one: just replay --subject 'point.>'; --to URL; --help
+[group('operate')]
+[positional-arguments]
+replay *ARGUMENTS:
+    @exec python -m ops.orders replay "$@"
+
 # Who hears and says what, from the code, and what is wrong with it: just flow (--markdown, --mermaid, --json)
 [group('operate')]
 [positional-arguments]

@@ -116,8 +116,8 @@ class Relay:
         if [(record.position, fact_id(record[1], record[2])) for record in logged] != [(position, said)]:
             raise LogLost(
                 f"the stream has {said} at position {position} of {self._service}_svc's log, the log itself has not: "
-                "this store is not the one that said it, or lost its end. Put the right one back; or stop the service and "
-                f"rebuild it from the stream (just rebuild {self._service})."
+                "this store is not the one that said it, or lost its end. Put the right one back; or stop the service "
+                f"and rebuild it from the stream (just rebuild {self._service})."
             )
         if not await self._begins_with_the_log():
             log.warning("the stream does not begin with this log: it is another one; sending the whole log")

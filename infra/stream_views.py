@@ -167,7 +167,7 @@ class StreamView:
         while True:
             await self._arrived.wait()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), CHUNK))]
-            records = [_record(heard) for heard, _ in batch if heard.fact_id]  # without an id it is no fact
+            records = [_record(heard) for heard, _ in batch if _is_fact(heard)]
             last, ear = batch[-1]
             await self._tables.apply(records, Place(last.sequence, last.fact_id))
             ear.done(last)
@@ -178,6 +178,11 @@ class StreamView:
                 self._arrived.clear()
                 if len(batch) < FEW:
                     await asyncio.sleep(PAUSE_S)
+
+
+def _is_fact(heard: Heard) -> bool:
+    """Whether it has a fact's id; what somebody else wrote has none, or another kind."""
+    return heard.fact_id.rpartition("@")[2].isdecimal()
 
 
 def _record(heard: Heard) -> Notification:

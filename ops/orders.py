@@ -2,9 +2,11 @@
 
 import rich_click as click
 
+from infra import log
 from ops import at, flow, trace
 from ops.audit import command as audit
 from ops.rebuild import command as rebuild
+from ops.replay import command as replay
 from ops.what_if import command as what_if
 
 
@@ -16,11 +18,20 @@ def orders() -> None:
     """Look into the history of the orders on a running system, and into the flow they follow."""
 
 
-for command in (trace.command, at.command, audit.command, flow.command, rebuild.command, what_if.command):
+for command in (
+    trace.command,
+    at.command,
+    audit.command,
+    flow.command,
+    rebuild.command,
+    replay.command,
+    what_if.command,
+):
     orders.add_command(command)
 
 
 def main() -> None:
+    log.configure("orders", "WARNING", "text")  # to standard error: what is asked for stands on standard output
     orders(prog_name="orders")
 
 

@@ -47,16 +47,29 @@ class Bar:
     type=click.IntRange(0),
     help="Of how many products, accounts, coupons and orders, the busiest last, the services' answers are compared.",
 )
+@click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
 @click.option(
     "--against",
     type=click.Path(path_type=Path, dir_okay=False),
     help="An earlier report: the logs must still be what it says they were. Without it, the last audit's.",
 )
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Default: DATA_DIR/audit.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="For report and checkpoint. Default: DATA_DIR/audit, of a backup DATA_DIR/audit-backup.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For machines: the report.")
 @ending_well
 def command(
-    *, full: bool, at_rest: bool, grace: float, answers: int, against: Path | None, folder: Path | None, as_json: bool
+    *,
+    full: bool,
+    at_rest: bool,
+    grace: float,
+    answers: int,
+    backup: bool,
+    against: Path | None,
+    folder: Path | None,
+    as_json: bool,
 ) -> None:
     """Prove that nothing was lost, doubled or forged, on the running system.
 
@@ -68,8 +81,8 @@ def command(
     next one goes on from there, once it has seen that nothing before it was changed. Keep reports elsewhere, and give
     one to --against, if whoever runs the system is not to be believed.
     """
-    folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / "audit"
-    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers)
+    folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
+    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup)
     errors = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:

@@ -43,10 +43,13 @@ class Cut(Struct):
     """Sequences that the stream has not got any more."""
 
 
-async def take(stream: Stream, logs: Logs) -> Cut:
-    """The cut of now. Raises the client's errors, StoreError."""
-    published = {name: await log.max_notification_id() for name, log in logs.items()}
-    await asyncio.gather(*(_until_published(stream, name, position) for name, position in published.items()))
+async def take(stream: Stream, logs: Logs, *, backup: bool = False) -> Cut:
+    """The cut of now; of a backup, which nobody adds to, that of its end. Raises the client's errors, StoreError."""
+    if backup:
+        published = {name: await _last_position(stream, name) for name in logs}
+    else:
+        published = {name: await log.max_notification_id() for name, log in logs.items()}
+        await asyncio.gather(*(_until_published(stream, name, position) for name, position in published.items()))
     info = await stream.js.stream_info(EVENTS)
     state = info.state
     ends = {name: await log.max_notification_id() for name, log in logs.items()}

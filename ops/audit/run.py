@@ -26,7 +26,8 @@ from ops.invariants import Checker, Finding
 class Options(NamedTuple):
     """`folder`: where report and checkpoint are; `grace`: what an order may take beyond its deadline; `at_rest`:
     nothing is going on any more; `full`: begin at the beginning; `against`: an earlier report that must still hold;
-    `answers`: how many of each kind the services are asked about.
+    `answers`: how many of each kind the services are asked about; `backup`: the stream is one, and may end before the
+    logs.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Options(NamedTuple):
     full: bool
     against: Path | None
     answers: int
+    backup: bool = False
 
 
 class Watch(Protocol):
@@ -88,7 +90,7 @@ class _Audit:
         path = self._options.folder / "checkpoint.sqlite"
         durable.make_folder(self._options.folder)
         self._watch.begins("taking a cut", 0)
-        now = await cut.take(self._stream, self._logs)
+        now = await cut.take(self._stream, self._logs, backup=self._options.backup)
         findings: list[Finding] = []
         if path.exists() and not self._options.full:
             with shelf.working_copy(path, of=True) as memory:

@@ -1,12 +1,13 @@
 """Recorded history to be decided again: what a judge asks of it, and how one is read from a file."""
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, said_by
 from infra.store import Notification
+from ops.replay.lines import BadLine, Message, parsed
 from ops.stores import CHUNK
 from ops.what_if.difference import id_of
 
@@ -53,7 +54,7 @@ class Kept:
 
 
 class BadHistory(Exception):
-    """A line is no message of the stream as `orders replay` prints them; the message names the line."""
+    """A line is no fact of the stream as `orders replay` prints it; the message names the line."""
 
 
 class _Headers(msgspec.Struct):
@@ -63,24 +64,15 @@ class _Headers(msgspec.Struct):
     position: int = msgspec.field(name=POSITION)
 
 
-class _Line(msgspec.Struct):
-    subject: str
-    headers: _Headers
-    body: msgspec.Raw
-
-
-_line: Final = msgspec.json.Decoder(_Line, strict=False)  # in headers, numbers are text
-
-
 def read(lines: Iterable[bytes]) -> Kept:
     """The history in these lines: each service's log by position, repeats of a message left out.
 
     All of it is kept in memory. Raises BadHistory.
     """
     logs: dict[str, dict[int, Notification]] = {}
-    for number, text in enumerate(lines, 1):
-        if text.strip():
-            service, record = _parsed(text, number)
+    try:
+        for number, message in parsed(lines):
+            service, record = _record(message, number)
             log = logs.setdefault(service, {})
             known = log.setdefault(record.position, record)
             if known != record:
@@ -88,18 +80,20 @@ def read(lines: Iterable[bytes]) -> Kept:
                     f"line {number}: an earlier line has another record, {id_of(known)}, at position "
                     f"{record.position} of the log of {service}_svc"
                 )
+    except BadLine as error:
+        raise BadHistory(str(error)) from error
     if not logs:
         raise BadHistory("line 1: there is no fact in it")
     return Kept({name: [log[position] for position in sorted(log)] for name, log in logs.items()})
 
 
-def _parsed(text: bytes, number: int) -> tuple[str, Notification]:
+def _record(message: Message, number: int) -> tuple[str, Notification]:
     try:
-        line = _line.decode(text)
-    except msgspec.DecodeError as error:
+        headers = msgspec.convert(message.headers, _Headers, strict=False)  # in headers, numbers are text
+    except msgspec.ValidationError as error:
         raise BadHistory(f"line {number}: {error}") from error
-    headers, name = line.headers, line.subject.rpartition(".")[0]
+    name = message.subject.rpartition(".")[0]
     if headers.fact_id != fact_id(headers.stream, headers.version) or not name:
         raise BadHistory(f"line {number}: {MSG_ID}, {STREAM}, {VERSION} and the subject do not fit together")
-    record = Notification(headers.position, headers.stream, headers.version, name, bytes(line.body))
+    record = Notification(headers.position, headers.stream, headers.version, name, message.body)
     return said_by(name), record

@@ -1,6 +1,8 @@
 """Every command of docs/nats-cli.md does what the page says, in the page's order, on a real shop with real orders."""
 
 import asyncio
+import contextlib
+import json
 import os
 import pty
 import re
@@ -42,16 +44,19 @@ class Told(NamedTuple):
 class Operator:
     """Somebody at a shell of their own: a home, a folder, the CLI on PATH."""
 
-    def __init__(self, shop: Shop, home: Path) -> None:
+    def __init__(self, shop: Shop, second: Shop, home: Path) -> None:
+        """`second`: a broker that is nobody's."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("NATS_")}
-        self.env = {**own, "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
+        config = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
+        self.env = {**own, **config, "DATA_DIR": shop.env["DATA_DIR"], "COLUMNS": "160"}
         self._home = home
-        self._port = shop.env["NATS_PORT"]
+        self._ports = {"4222": shop.env["NATS_PORT"], "4322": second.env["NATS_PORT"]}
 
     async def does(self, line: str) -> str:
         """Run a line of the page; its output. `# refused: why` behind it is what it must fail with."""
         command, _, refusal = (part.strip() for part in line.partition("# refused: "))
-        command = command.replace("4222", self._port)
+        for written, meant in self._ports.items():
+            command = command.replace(written, meant)
         run = self._on_a_terminal if " stream view " in command else self._piped
         exit_code, output = await asyncio.to_thread(run, command)
         assert (exit_code != 0) == bool(refusal), f"{command} ended with {exit_code}:\n{output}"
@@ -62,7 +67,7 @@ class Operator:
     def _piped(self, command: str) -> tuple[int, str]:
         done = subprocess.run(
             ["sh", "-c", command],
-            cwd=self._home,
+            cwd=ROOT if " just " in command else self._home,
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -124,8 +129,11 @@ async def trade(shop: Shop) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
     folder = tmp_path_factory.mktemp("shop")
-    async with open_shop(folder) as shop:
-        operator = Operator(shop, tmp_path_factory.mktemp("operator"))
+    second = Shop(tmp_path_factory.mktemp("second"))
+    async with open_shop(folder) as shop, contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(second.close)
+        await second.start_nats()
+        operator = Operator(shop, second, tmp_path_factory.mktemp("operator"))
         await trade(shop)
         before = await shop.events()
         outputs: dict[str, str] = {}
@@ -164,7 +172,7 @@ def contents(events: list[Event]) -> set[tuple[str, bytes]]:
 
 
 async def test_the_connection_is_checked(told: Told) -> None:
-    assert re.search(r"nats://127\.0\.0\.1:\d+: [\d.]+(µ|m)s\n", told.by("nats --server "))
+    assert re.search(r"nats://127\.0\.0\.1:\d+: [\d.]+(µ|m)s\n", told.by("nats --server nats://127.0.0.1:4222 rtt"))
     assert told.by("nats server check connection").startswith("OK Connection")
     assert 'NATS Configuration Context "shop"' in told.by("nats context add ")
 
@@ -266,6 +274,17 @@ async def test_the_report_has_every_service_with_nothing_unprocessed(told: Told)
 async def test_a_backup_restored_into_an_empty_broker_has_the_same_messages(told: Told) -> None:
     assert contents(told.restored) == contents(told.before)
     assert [event.sequence for event in told.restored] == [event.sequence for event in told.before]
+
+
+async def test_a_backup_is_audited_on_a_broker_that_is_nobodys(told: Told) -> None:
+    report = " ".join(told.by("nats --server nats://127.0.0.1:4322 stream report").split())
+    assert re.search(rf"EVENTS │ File │ │ \d+ │ {len(told.before)} │", report)
+    audited = told.by("NATS_URL=nats://127.0.0.1:4322 just audit ")
+    assert "good: nothing was found" in audited
+    assert f"{len(told.before)} messages" in audited
+    replayed = told.by("NATS_URL=nats://127.0.0.1:4322 just replay ").splitlines()
+    ledger = [event for event in told.before if re.fullmatch(r"product\.stock\.\w+\.mug", event.subject)]
+    assert [json.loads(line)["subject"] for line in replayed] == [event.subject for event in ledger]
 
 
 async def test_what_is_newer_than_the_backup_is_written_by_the_services(told: Told) -> None:

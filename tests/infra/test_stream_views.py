@@ -69,6 +69,15 @@ async def test_it_is_fed_with_what_was_said_before_and_with_what_is_said_then(br
         await until_shown(view, "order-o1", "order-o2", "order-o3")
 
 
+async def test_what_bears_no_facts_id_is_passed_over(broker: Shop, tmp_path: Path) -> None:
+    async with session(broker) as js:
+        for its_id in ("somebody-elses", "order-o9@x", "@"):
+            await js.publish("order.canceled.o9", b'{"type":"order.canceled"}', headers={MSG_ID: its_id})
+    await say(broker, "o1")
+    async with following(broker, tmp_path) as view:
+        await until_shown(view, "order-o1")
+
+
 async def test_a_view_that_had_all_of_it_shows_it_also_without_a_broker(broker: Shop, tmp_path: Path) -> None:
     await say(broker, "o1")
     async with following(broker, tmp_path) as view:

@@ -193,8 +193,8 @@ async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch:
     await left.start_nats()
     whole = cut.take
 
-    async def early(stream: Stream, logs: cut.Logs) -> cut.Cut:
-        found = await whole(stream, logs)
+    async def early(stream: Stream, logs: cut.Logs, *, backup: bool) -> cut.Cut:
+        found = await whole(stream, logs, backup=backup)
         found.logs |= {"product": 0, "point": 0, "coupon": 0}
         found.sequence, found.published = 0, {}
         return found
@@ -205,3 +205,20 @@ async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch:
 
     assert made.findings == []
     assert all(made.logs[name].records == made.cut.logs[name] > 0 for name in services())
+
+
+async def test_a_backup_may_end_before_the_logs_but_has_no_hole(left: Shop) -> None:
+    await left.start_nats()
+    events = await left.events()
+    await damage.rewrite_stream(left, lambda events: events[: len(events) // 2])
+    assert (await audited(left, *ALONE))[0] == 1
+
+    code, report = await audited(left, *ALONE, "--backup")
+    assert (code, report["stream"]["messages"]) == (0, len(events) // 2)
+    assert (left.folder / "audit-backup" / "report.json").exists()
+
+    lost = (await left.events())[1_000].fact_id
+    await damage.unpublish(left, lost)
+    code, report = await audited(left, *ALONE, "--backup")
+    assert code == 1
+    assert [where for invariant, where, _ in report["findings"] if invariant == 8 and where.endswith(lost)]

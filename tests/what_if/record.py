@@ -4,14 +4,12 @@ import asyncio
 import random
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from ops import reading
+from ops.replay.lines import line, message
 from tests.audit.crowd import PAST, VALID, Wish, cancel, place, place_thrice
 from tests.shop import Shop, attempts, open_shop
 
@@ -158,30 +156,9 @@ async def withdrawn_while_down(shop: Shop, step: str, *, fenced: bool) -> None:
 
 
 async def written(shop: Shop) -> list[bytes]:
-    """The stream, a line for each message."""
+    """The stream, as `orders replay` prints it."""
     async with reading.stream(shop.env) as stream:
-        return [line(message) async for message in reading.read(stream)]
-
-
-def line(message: reading.Read) -> bytes:
-    seconds, rest = divmod(message.at_ns, 1_000_000_000)
-    time = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
-    return msgspec.json.encode(
-        {
-            "sequence": message.sequence,
-            "time": time,
-            "subject": message.subject,
-            "headers": dict(headers(message.head)),
-            "body": msgspec.Raw(message.body),
-        }
-    )
-
-
-def headers(head: bytes) -> Iterator[tuple[str, str]]:
-    for text in head.decode().split("\r\n")[1:]:
-        if text:
-            name, _, value = text.partition(": ")
-            yield name, value
+        return [line(message(read)) async for read in reading.read(stream)]
 
 
 async def main(file: Path) -> None:

@@ -1,0 +1,198 @@
+"""The command `orders replay`."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from typing import IO, Any, Final
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from infra.stream import EVENTS
+from ops.cli import INSTANT, Found, end, ending_well
+from ops.client import Unreachable
+from ops.replay import target as targets
+from ops.replay.lines import BadLine, Message, is_filter, line, parsed
+from ops.replay.publishing import Publisher
+from ops.replay.run import Replayed, Selection, from_lines, from_stream, replay
+from ops.replay.target import PREFIX, REPLAY, Target
+
+EXIT_INTERRUPTED: Final = 130
+
+
+class Speed(click.ParamType[float]):
+    """`original`, or how many times as fast."""
+
+    name = "speed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if value == "original":
+            return 1.0
+        try:
+            speed = float(value)
+        except ValueError:
+            speed = 0.0
+        if not 0 < speed < float("inf"):
+            self.fail("`original`, or a number above 0: 10 is ten times as fast", param, ctx)
+        return speed
+
+
+@click.command("replay")
+@click.option("--subject", "subjects", multiple=True, metavar="FILTER", help="Such as 'point.>'; may be repeated.")
+@click.option("--first", type=click.IntRange(1), help="From this sequence of the stream on.")
+@click.option("--last", type=click.IntRange(1), help="Up to this sequence.")
+@click.option("--since", type=INSTANT, help="From what was stored at this time on.")
+@click.option("--until", type=INSTANT, help="Up to what was stored at this time.")
+@click.option(
+    "--from", "file", type=click.File("rb"), help="Lines that this command printed, not the stream; -: stdin."
+)
+@click.option("--to", "url", default="", metavar="URL", help="Into a stream of this broker.")
+@click.option("--stream", help=f"Into this stream, made if it is missing. Default with --to: {REPLAY}.")
+@click.option("--prefix", default=PREFIX, show_default=True, help="Of the subjects, so that no service hears them.")
+@click.option("--aloud", is_flag=True, help=f"With --to: into {EVENTS}, under the subjects that services hear.")
+@click.option("--fresh-ids", is_flag=True, help="With --aloud: under ids that the stream has not seen.")
+@click.option("--speed", type=Speed(), help="`original`, or 10 for ten times that. Default: as fast as it goes.")
+@click.option("--json", "as_json", is_flag=True, help="For machines: the summary, if the target is a stream.")
+@ending_well
+def command(
+    *,
+    subjects: tuple[str, ...],
+    first: int | None,
+    last: int | None,
+    since: datetime | None,
+    until: datetime | None,
+    file: IO[bytes] | None,
+    url: str,
+    stream: str | None,
+    prefix: str,
+    aloud: bool,
+    fresh_ids: bool,
+    speed: float | None,
+    as_json: bool,
+) -> None:
+    """Replay what stands in the stream: as lines of JSON, or into another stream.
+
+    Without --to and --stream each message is a line on standard output, its body byte for byte. Into a stream it is
+    muted: its subject begins with `replay.`, which no service hears, so nothing is done a second time. With --aloud a
+    broker without history gets a copy of it; services that know it already answer none of it twice.
+    """
+    selection = Selection(subjects, first, last, since, until)
+    _check(selection, url, stream, aloud=aloud, fresh_ids=fresh_ids)
+    target = None
+    if aloud:
+        target = Target(url, EVENTS, "", fresh_ids)
+    elif url or stream:
+        target = Target(url, stream or REPLAY, prefix)
+    work, began = _Replay(selection, target, speed), time.monotonic()
+    try:
+        with _readable(file) as lines:
+            asyncio.run(work.run(lines))
+    except BadLine as error:
+        raise click.BadParameter(str(error), param_hint="--from") from error
+    except KeyboardInterrupt:
+        end(f"stopped: {work.how_far()}", EXIT_INTERRUPTED)
+    except Unreachable as error:
+        raise Unreachable(f"{error}; {work.how_far()}") from error
+    if work.done.messages == 0:
+        raise Found("no message is selected by this")
+    if target is not None:
+        work.summarise(target, time.monotonic() - began, as_json=as_json)
+
+
+def _check(selection: Selection, url: str, stream: str | None, *, aloud: bool, fresh_ids: bool) -> None:
+    for pattern in selection.subjects:
+        if not is_filter(pattern):
+            raise click.BadParameter(f"{pattern!r} is no subject filter such as 'point.>'", param_hint="--subject")
+    if selection.first is not None and selection.since is not None:
+        raise click.UsageError("either --first or --since")
+    if selection.last is not None and selection.until is not None:
+        raise click.UsageError("either --last or --until")
+    if fresh_ids and not aloud:
+        raise click.UsageError("--fresh-ids goes with --aloud")
+    if aloud and not url:
+        raise click.UsageError("--aloud needs --to: services that hear it are meant, so say whose")
+    if aloud and stream is not None:
+        raise click.UsageError(f"--aloud goes into {EVENTS}, --stream into another stream")
+
+
+@contextlib.contextmanager
+def _readable(file: IO[bytes] | None) -> Iterator[IO[bytes] | None]:
+    """Lines that are all known to be good before the first one is replayed. Raises BadLine."""
+    if file is None:
+        yield None
+        return
+    with tempfile.TemporaryFile() as kept:
+        shutil.copyfileobj(file, kept)
+        kept.seek(0)
+        for _ in parsed(kept):
+            pass
+        kept.seek(0)
+        yield kept
+
+
+class _Replay:
+    """One replay, and how far it is."""
+
+    def __init__(self, selection: Selection, target: Target | None, speed: float | None) -> None:
+        self.done = Replayed()
+        self._selection = selection
+        self._target = target
+        self._speed = speed
+        self._publisher: Publisher | None = None
+
+    async def run(self, lines: IO[bytes] | None) -> None:
+        """From these lines, or the stream. Raises BadLine, Unreachable, SettingsError."""
+        selection = self._selection
+        messages = from_stream(os.environ, selection) if lines is None else from_lines(lines, selection)
+        if self._target is None:
+            await replay(messages, self._print, self.done, self._speed)
+            return
+        async with _watched(self.done), targets.opened(os.environ, self._target) as (voice, publisher):
+            self._publisher = publisher
+            await replay(messages, voice.say, self.done, self._speed)
+            await publisher.finish()
+
+    async def _print(self, message: Message) -> None:
+        sys.stdout.buffer.write(line(message) + b"\n")
+        if self._speed is not None:
+            sys.stdout.buffer.flush()
+
+    def how_far(self) -> str:
+        published = self._publisher
+        if published is None:
+            return f"{self.done.messages:,} messages were replayed"
+        return (
+            f"{published.acknowledged:,} messages are acknowledged, all of them up to sequence {published.until}: "
+            f"--first {published.until + 1} goes on"
+        )
+
+    def summarise(self, target: Target, took_s: float, *, as_json: bool) -> None:
+        duplicates = self._publisher.duplicates if self._publisher else 0
+        muted = bool(target.prefix)
+        if as_json:
+            counts = {**msgspec.to_builtins(self.done), "duplicates": duplicates, "took_s": round(took_s, 3)}
+            click.echo(msgspec.json.encode({**counts, "stream": target.stream, "muted": muted}))
+            return
+        click.echo(
+            f"replayed {self.done.messages:,} messages {'muted' if muted else 'aloud'} into {target.where}, "
+            f"{duplicates:,} of which it had already, in {took_s:.1f} s",
+            err=True,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _watched(done: Replayed) -> AsyncIterator[None]:
+    """A counter on a terminal."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("replaying"), TextColumn("{task.fields[done].messages:,}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        progress.add_task("", done=done)
+        yield

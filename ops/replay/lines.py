@@ -1,0 +1,134 @@
+"""A message of the stream as a line of JSON, and back."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from infra.client import VERSION_LINE
+from ops.reading import Read
+
+SECOND_NS: Final = 1_000_000_000
+
+
+class Message(NamedTuple):
+    """As it stood in the stream, `at_ns` nanoseconds after 1970."""
+
+    sequence: int
+    at_ns: int
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class BadLine(Exception):
+    """A line is not a message as `orders replay` prints it; the message names the line."""
+
+
+class _Line(msgspec.Struct):
+    sequence: int
+    time: str
+    subject: str
+    headers: dict[str, str]
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    raw: bytes | msgspec.UnsetType = msgspec.UNSET
+    """A body that is no JSON, in base64."""
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(_Line)
+
+
+def message(read: Read) -> Message:
+    """What was read from a stream."""
+    lines = (line.partition(": ") for line in read.head.decode().split("\r\n")[1:] if line)
+    return Message(read.sequence, read.at_ns, read.subject, {name: value for name, _, value in lines}, read.body)
+
+
+def line(told: Message) -> bytes:
+    """Without a line feed; the body stands in it byte for byte."""
+    sequence, at_ns, subject, headers, body = told
+    made = _Line(sequence, instant(at_ns), subject, dict(headers))
+    if _is_one_line_of_json(body):
+        made.body = msgspec.Raw(body)
+    else:
+        made.raw = body
+    return _encoder.encode(made)
+
+
+def _is_one_line_of_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return b"\n" not in body and body == body.strip()
+
+
+def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, Message]]:
+    """The messages in these lines, with the lines' numbers; empty ones are passed over. Raises BadLine."""
+    for number, text in enumerate(lines, 1):
+        if text.strip():
+            yield number, _parsed(text, number)
+
+
+def _parsed(text: bytes, number: int) -> Message:
+    try:
+        told = _decoder.decode(text)
+        at_ns = nanoseconds(told.time)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BadLine(f"line {number}: {error}") from error
+    body: Any = told.raw if told.body is msgspec.UNSET else bytes(told.body)
+    if body is msgspec.UNSET:
+        raise BadLine(f"line {number}: it has neither `body` nor `raw`")
+    if not is_subject(told.subject):
+        raise BadLine(f"line {number}: {told.subject!r} is no subject that can be published to")
+    if any("\r" in text or "\n" in text for pair in told.headers.items() for text in pair):
+        raise BadLine(f"line {number}: a header has a line break in it")
+    return Message(told.sequence, at_ns, told.subject, told.headers, body)
+
+
+def is_subject(text: str) -> bool:
+    tokens = text.split(".")
+    return is_filter(text) and "*" not in tokens and ">" not in tokens
+
+
+def is_filter(text: str) -> bool:
+    tokens = text.split(".")
+    return all(token and token.isprintable() and " " not in token for token in tokens) and ">" not in tokens[:-1]
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject filter of NATS takes this subject."""
+    wanted, tokens = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted = wanted[:-1]
+        if len(tokens) <= len(wanted):
+            return False
+        tokens = tokens[: len(wanted)]
+    return len(wanted) == len(tokens) and all(one in ("*", token) for one, token in zip(wanted, tokens, strict=True))
+
+
+def head(headers: Mapping[str, str]) -> str:
+    """Headers as they travel."""
+    return "".join([f"{VERSION_LINE}\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n"])
+
+
+def instant(at_ns: int) -> str:
+    """RFC 3339, to the nanosecond."""
+    seconds, rest = divmod(at_ns, SECOND_NS)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def nanoseconds(text: str) -> int:
+    """What `instant` made. Raises ValueError."""
+    whole, _, rest = text.removesuffix("Z").partition(".")
+    if not (text.endswith("Z") and len(rest) == 9 and rest.isdecimal()):
+        raise ValueError(f"{text!r} is no time such as 2026-01-31T00:00:00.123456789Z")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * SECOND_NS + int(rest)
+
+
+def since_1970_ns(at: datetime) -> int:
+    """The instant in nanoseconds, exact to the microsecond."""
+    since = at - datetime.fromtimestamp(0, UTC)
+    return (since.days * 86_400 + since.seconds) * SECOND_NS + since.microseconds * 1_000

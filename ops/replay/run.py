@@ -1,0 +1,97 @@
+"""One replay: what is selected, from a stream or from lines, at its pace, to where it is wanted."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from time import monotonic
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from ops import reading
+from ops.replay.lines import SECOND_NS, Message, matches, message, parsed, since_1970_ns
+
+
+class Selection(NamedTuple):
+    """Which messages: by subject filters of NATS (none: all), and by sequence and time of storing, ends included."""
+
+    subjects: tuple[str, ...] = ()
+    first: int | None = None
+    last: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def has(self, told: Message) -> bool:
+        return (
+            (not self.subjects or any(matches(pattern, told.subject) for pattern in self.subjects))
+            and (self.first is None or told.sequence >= self.first)
+            and (self.last is None or told.sequence <= self.last)
+            and (self.since is None or told.at_ns >= since_1970_ns(self.since))
+            and not self.is_over(told)
+        )
+
+    def is_over(self, told: Message) -> bool:
+        """Whether this message is behind the selection, in time."""
+        return self.until is not None and told.at_ns > since_1970_ns(self.until)
+
+
+class Replayed(Struct):
+    """`messages` were replayed, read at the sequences from `first` to `last` (null: none was)."""
+
+    messages: int = 0
+    first: int | None = None
+    last: int | None = None
+
+
+def due_s(since_first_ns: int, speed: float | None) -> float:
+    """How many seconds after the first one a message is due; None: as fast as it goes."""
+    return 0.0 if speed is None else since_first_ns / SECOND_NS / speed
+
+
+async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[Message]:
+    """Raises Unreachable, SettingsError."""
+    first = selection.since if selection.since is not None else selection.first or 1
+    async with reading.stream(env) as stream:
+        chunks = reading.chunks(stream, selection.subjects, first=first, last=selection.last)
+        async with contextlib.aclosing(chunks) as found:
+            async for chunk in found:
+                for told in map(message, chunk):
+                    if selection.is_over(told):
+                        return
+                    if selection.has(told):
+                        yield told
+
+
+async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGenerator[Message]:
+    """Raises BadLine."""
+    for _, told in parsed(lines):
+        if selection.has(told):
+            yield told
+
+
+async def replay(
+    messages: AsyncGenerator[Message],
+    say: Callable[[Message], Awaitable[None]],
+    done: Replayed,
+    speed: float | None = None,
+) -> None:
+    """Say them at this many times their original speed; `done` tells at any time how far that is."""
+    async with contextlib.aclosing(messages) as found:
+        async for told in _paced(found, speed):
+            await say(told)
+            done.messages += 1
+            done.first = told.sequence if done.first is None else done.first
+            done.last = told.sequence
+
+
+async def _paced(messages: AsyncIterator[Message], speed: float | None) -> AsyncIterator[Message]:
+    began: float | None = None
+    first_ns = 0
+    async for told in messages:
+        if began is None:
+            began, first_ns = monotonic(), told.at_ns
+        early_s = due_s(told.at_ns - first_ns, speed) - (monotonic() - began)
+        if speed is not None and early_s > 0:
+            await asyncio.sleep(early_s)
+        yield told

@@ -1,0 +1,93 @@
+"""Where a replay goes, and under which subjects: muted, unless it is asked for aloud."""
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, NamedTuple
+
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from contracts.wire import FACTS, MSG_ID, POSITION, said_by
+from infra.settings import Settings, SettingsError, load
+from infra.stream import EVENTS, ensure_stream
+from ops import reading
+from ops.replay.lines import Message, head
+from ops.replay.publishing import Publisher
+
+REPLAY: Final = "REPLAY"
+PREFIX: Final = "replay"
+WINDOW_S: Final = 120.0  # in which a muted replay that is repeated adds nothing
+
+
+class Target(NamedTuple):
+    """`url` empty: the broker of the environment. `prefix` empty: aloud, under the subjects that services hear."""
+
+    url: str
+    stream: str
+    prefix: str
+    fresh_ids: bool = False
+
+    @property
+    def where(self) -> str:
+        """For people: without the password."""
+        return f"stream {self.stream}" + (f" of {self.url.rpartition('@')[2]}" if self.url else "")
+
+
+class Voice:
+    """Publishes messages as the target wants them."""
+
+    def __init__(self, target: Target, publisher: Publisher) -> None:
+        self._target = target
+        self._publisher = publisher
+        self._run = secrets.token_hex(8)
+
+    async def say(self, message: Message) -> None:
+        prefix = self._target.prefix
+        subject = f"{prefix}.{message.subject}" if prefix else message.subject
+        headers = dict(message.headers)
+        if self._target.fresh_ids:
+            headers[MSG_ID] = f"replay-{self._run}@{message.sequence}"
+            # With a position the sayer's relay would take this for its own last fact, and not find it in its log.
+            headers.pop(POSITION, None)
+        await self._publisher.send(message.sequence, subject, message.body, head(headers))
+
+
+@contextlib.asynccontextmanager
+async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[Voice, Publisher]]:
+    """The target's stream is made if it is missing. Raises Unreachable, SettingsError."""
+    where = {**env, "NATS_URL": target.url} if target.url else env
+    async with reading.stream(where) as stream:
+        if target.prefix:
+            await _ensure_muted(stream.js, target)
+        else:
+            await ensure_stream(stream.js, load(Settings, "nats", 4_222, where))
+        publisher = Publisher(stream.nc, target.stream)
+        await publisher.begin()
+        yield Voice(target, publisher), publisher
+
+
+async def _ensure_muted(js: JetStreamContext, target: Target) -> None:
+    if target.prefix.partition(".")[0] in {said_by(name) for name in FACTS}:
+        raise SettingsError(f"--prefix {target.prefix} would be heard by services: take another one")
+    if target.stream == EVENTS:
+        raise SettingsError(f"{EVENTS} is what services hear: a muted replay goes into another stream")
+    subject = f"{target.prefix}.>"
+    try:
+        subjects = (await js.stream_info(target.stream)).config.subjects or []
+    except NotFoundError:
+        await js.add_stream(
+            StreamConfig(
+                name=target.stream,
+                description="Facts, replayed where no service hears them",
+                subjects=[subject],
+                storage=StorageType.FILE,
+                discard=DiscardPolicy.NEW,
+                duplicate_window=WINDOW_S,
+                allow_direct=True,
+            )
+        )
+        return
+    if subject not in subjects:
+        raise SettingsError(f"stream {target.stream} exists and does not take {subject}, but {', '.join(subjects)}")

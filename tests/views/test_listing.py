@@ -222,7 +222,7 @@ def _row(stream: str, state: ordering.State, ended_at: int | None) -> Row:
 def test_any_history_in_portions_of_any_size_gives_the_orders_as_they_were_decided() -> None:
     seen: set[tuple[str, str | None, bool]] = set()
 
-    @settings(REPEATABLE, max_examples=100)
+    @settings(REPEATABLE, max_examples=300)
     @given(PLANS, st.sets(st.integers(0, 7)), st.lists(st.integers(1, 6), min_size=1, max_size=6), st.floats(0, 1))
     def any_history(plan: Plan, unwanted: set[int], sizes: list[int], until: float) -> None:
         world = run(plan)

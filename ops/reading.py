@@ -38,6 +38,10 @@ class Read(NamedTuple):
     at_ns: int
 
 
+class _ConsumerGone(NatsError):
+    """The server has removed the consumer: nobody had pulled for GONE_AFTER_S."""
+
+
 class Stream(NamedTuple):
     """A connection to the broker that has it."""
 
@@ -83,9 +87,27 @@ async def chunks(
     """What stands under these subjects (none: all) from sequence or time `first` up to and with sequence `last`.
 
     Without `last` up to what is the stream's end now; with `follow` for ever. No more than two pulls are under way, so
-    a slow reader keeps the rest in the broker. Raises the client's errors.
+    a slow reader keeps the rest in the broker, and may take as long as it likes. Raises the client's errors.
     """
     until = (await stream.js.stream_info(stream.name)).state.last_seq if last is None else last
+    while True:
+        taken: int | None = None
+        try:
+            async with aclosing(_chunks(stream, subjects, first, until, follow=follow)) as found:
+                async for chunk in found:
+                    yield chunk
+                    taken = chunk[-1].sequence if chunk else taken
+            return
+        except _ConsumerGone:
+            if taken is None:  # not the reader's slowness: a new consumer would be gone as well
+                raise
+            first = taken + 1
+
+
+async def _chunks(
+    stream: Stream, subjects: Collection[str], first: int | datetime, until: int, *, follow: bool
+) -> AsyncGenerator[list[Read], None]:
+    """By one consumer. Raises _ConsumerGone, the client's other errors."""
     by_time = isinstance(first, datetime)
     consumer = await stream.js.add_consumer(
         stream.name,
@@ -141,7 +163,7 @@ class _Pull:
             self._asked_for += BATCH
             request = b'{"batch":%d,"expires":%d}' % (BATCH, int(PULL_EXPIRES_S * 1e9))
             await self._nc.publish(self._next, request, self._inbox)
-        if not self._come:
+        if not self._come and self._error is None:
             self._sign.clear()
             try:
                 async with asyncio.timeout(SILENCE_S):
@@ -169,5 +191,7 @@ class _Pull:
         code, description = status(head)
         if code in ("404", "408"):  # nothing there, or this pull is over
             self._asked_for -= int(header(head, b"Nats-Pending-Messages") or BATCH)
+        elif code == "503" or description == "Consumer Deleted":
+            self._error = _ConsumerGone(f"the broker has no such consumer any more: {code} {description}".rstrip())
         elif code != "100":  # heartbeat
             self._error = NatsError(f"the broker ended the pull: {code} {description}")

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.stream import EVENTS
-from ops.cli import INSTANT, Found, end, ending_well
+from ops.cli import ID, INSTANT, Found, end, ending_well
 from ops.client import Unreachable
 from ops.replay import target as targets
 from ops.replay.lines import BadLine, Message, is_filter, line, parsed
 from ops.replay.publishing import Publisher
-from ops.replay.run import Replayed, Selection, from_lines, from_stream, replay
+from ops.replay.run import Replayed, Selection, begun, from_lines, from_stream, replay
 from ops.replay.target import PREFIX, REPLAY, Target
 
 EXIT_INTERRUPTED: Final = 130
@@ -55,8 +55,8 @@ class Speed(click.ParamType[float]):
     "--from", "file", type=click.File("rb"), help="Lines that this command printed, not the stream; -: stdin."
 )
 @click.option("--to", "url", default="", metavar="URL", help="Into a stream of this broker.")
-@click.option("--stream", help=f"Into this stream, made if it is missing. Default with --to: {REPLAY}.")
-@click.option("--prefix", default=PREFIX, show_default=True, help="Of the subjects, so that no service hears them.")
+@click.option("--stream", type=ID, help=f"Into this stream, made if it is missing. Default with --to: {REPLAY}.")
+@click.option("--prefix", help=f"Of the subjects, so that no service hears them. Default: {PREFIX}.")
 @click.option("--aloud", is_flag=True, help=f"With --to: into {EVENTS}, under the subjects that services hear.")
 @click.option("--fresh-ids", is_flag=True, help="With --aloud: under ids that the stream has not seen.")
 @click.option("--speed", type=Speed(), help="`original`, or 10 for ten times that. Default: as fast as it goes.")
@@ -72,7 +72,7 @@ def command(
     file: IO[bytes] | None,
     url: str,
     stream: str | None,
-    prefix: str,
+    prefix: str | None,
     aloud: bool,
     fresh_ids: bool,
     speed: float | None,
@@ -85,12 +85,16 @@ def command(
     broker without history gets a copy of it; services that know it already answer none of it twice.
     """
     selection = Selection(subjects, first, last, since, until)
-    _check(selection, url, stream, aloud=aloud, fresh_ids=fresh_ids)
-    target = None
-    if aloud:
-        target = Target(url, EVENTS, "", fresh_ids)
-    elif url or stream:
-        target = Target(url, stream or REPLAY, prefix)
+    _check(selection)
+    target = _target(url, stream, prefix, aloud=aloud, fresh_ids=fresh_ids)
+    if aloud and target is not None:
+        click.echo(f"aloud: whoever hears {target.where} hears this", err=True)
+    if fresh_ids:
+        click.echo(
+            f"under fresh ids it is in no service's log and stays in {EVENTS} for good: `orders audit` will report it, "
+            "and `orders rebuild` will refuse that stream",
+            err=True,
+        )
     work, began = _Replay(selection, target, speed), time.monotonic()
     try:
         with _readable(file) as lines:
@@ -107,7 +111,7 @@ def command(
         work.summarise(target, time.monotonic() - began, as_json=as_json)
 
 
-def _check(selection: Selection, url: str, stream: str | None, *, aloud: bool, fresh_ids: bool) -> None:
+def _check(selection: Selection) -> None:
     for pattern in selection.subjects:
         if not is_filter(pattern):
             raise click.BadParameter(f"{pattern!r} is no subject filter such as 'point.>'", param_hint="--subject")
@@ -115,12 +119,29 @@ def _check(selection: Selection, url: str, stream: str | None, *, aloud: bool, f
         raise click.UsageError("either --first or --since")
     if selection.last is not None and selection.until is not None:
         raise click.UsageError("either --last or --until")
+    if selection.first is not None and selection.last is not None and selection.first > selection.last:
+        raise click.UsageError("--first is behind --last")
+    if selection.since is not None and selection.until is not None and selection.since > selection.until:
+        raise click.UsageError("--since is behind --until")
+
+
+def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fresh_ids: bool) -> Target | None:
+    """None: lines. Raises UsageError, SettingsError."""
     if fresh_ids and not aloud:
         raise click.UsageError("--fresh-ids goes with --aloud")
     if aloud and not url:
         raise click.UsageError("--aloud needs --to: services that hear it are meant, so say whose")
     if aloud and stream is not None:
         raise click.UsageError(f"--aloud goes into {EVENTS}, --stream into another stream")
+    if prefix is not None and (aloud or not (url or stream)):
+        raise click.UsageError("--prefix goes with --to or --stream, and not with --aloud")
+    if aloud:
+        return Target(url, EVENTS, None, fresh_ids)
+    if not url and stream is None:
+        return None
+    target = Target(url, stream or REPLAY, PREFIX if prefix is None else prefix)
+    targets.check(target)
+    return target
 
 
 @contextlib.contextmanager
@@ -152,13 +173,17 @@ class _Replay:
         """From these lines, or the stream. Raises BadLine, Unreachable, SettingsError."""
         selection = self._selection
         messages = from_stream(os.environ, selection) if lines is None else from_lines(lines, selection)
-        if self._target is None:
-            await replay(messages, self._print, self.done, self._speed)
-            return
-        async with _watched(self.done), targets.opened(os.environ, self._target) as (voice, publisher):
-            self._publisher = publisher
-            await replay(messages, voice.say, self.done, self._speed)
-            await publisher.finish()
+        async with contextlib.aclosing(messages):
+            found = await begun(messages)  # before there is a target: without a source none is made
+            if found is None:
+                return
+            if self._target is None:
+                await replay(found, self._print, self.done, self._speed)
+                return
+            async with _watched(self.done), targets.opened(os.environ, self._target) as (voice, publisher):
+                self._publisher = publisher
+                await replay(found, voice.say, self.done, self._speed, publisher.rest)
+                await publisher.finish()
 
     async def _print(self, message: Message) -> None:
         sys.stdout.buffer.write(line(message) + b"\n")
@@ -167,8 +192,15 @@ class _Replay:
 
     def how_far(self) -> str:
         published = self._publisher
+        if published is None and self.done.last is None:
+            return "nothing was replayed"
         if published is None:
-            return f"{self.done.messages:,} messages were replayed"
+            return (
+                f"{self.done.messages:,} messages were replayed, up to sequence {self.done.last}: "
+                f"--first {int(self.done.last or 0) + 1} goes on"
+            )
+        if not published.until:
+            return f"{published.acknowledged:,} messages are acknowledged"
         return (
             f"{published.acknowledged:,} messages are acknowledged, all of them up to sequence {published.until}: "
             f"--first {published.until + 1} goes on"
@@ -176,7 +208,7 @@ class _Replay:
 
     def summarise(self, target: Target, took_s: float, *, as_json: bool) -> None:
         duplicates = self._publisher.duplicates if self._publisher else 0
-        muted = bool(target.prefix)
+        muted = target.prefix is not None
         if as_json:
             counts = {**msgspec.to_builtins(self.done), "duplicates": duplicates, "took_s": round(took_s, 3)}
             click.echo(msgspec.json.encode({**counts, "stream": target.stream, "muted": muted}))

@@ -109,6 +109,17 @@ def matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(tokens) and all(one in ("*", token) for one, token in zip(wanted, tokens, strict=True))
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether there is a subject that both filters take: NATS refuses two such filters of one consumer."""
+    tokens, others = one.split("."), other.split(".")
+    for token, another in zip(tokens, others, strict=False):
+        if ">" in (token, another):
+            return True
+        if token != another and "*" not in (token, another):
+            return False
+    return len(tokens) == len(others)
+
+
 def head(headers: Mapping[str, str]) -> str:
     """Headers as they travel."""
     return "".join([f"{VERSION_LINE}\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n"])

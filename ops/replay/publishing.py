@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from infra.client import BrokerClient
+from infra.connection import PING_INTERVAL_S
 from ops.client import Unreachable
 
 WINDOW: Final = 512  # messages
@@ -60,6 +61,16 @@ class Publisher:
         """Returns when everything is acknowledged. Raises Unreachable."""
         while self._waiting:
             await self._wait()
+
+    async def rest(self, seconds: float) -> None:
+        """Between two messages. Raises Unreachable as soon as the connection is lost, not only at the next message."""
+        while seconds > 0 and self._error is None:
+            if not self._nc.is_connected:
+                raise Unreachable("the connection to the target was lost")
+            await asyncio.sleep(min(seconds, PING_INTERVAL_S))
+            seconds -= PING_INTERVAL_S
+        if self._error is not None:
+            raise self._error
 
     async def _wait(self) -> None:
         self._sign.clear()

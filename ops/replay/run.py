@@ -4,17 +4,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
+from itertools import combinations
 from time import monotonic
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from ops import reading
-from ops.replay.lines import SECOND_NS, Message, matches, message, parsed, since_1970_ns
+from ops.replay.lines import SECOND_NS, Message, matches, message, overlap, parsed, since_1970_ns
+
+MICROSECOND_NS: Final = 1_000
 
 
 class Selection(NamedTuple):
-    """Which messages: by subject filters of NATS (none: all), and by sequence and time of storing, ends included."""
+    """Which messages: by subject filters of NATS (none: all), and by sequence and time of storing, ends included.
+
+    A time means its whole microsecond: what is finer cannot be asked for, so a message is found by its own time.
+    """
 
     subjects: tuple[str, ...] = ()
     first: int | None = None
@@ -33,7 +39,12 @@ class Selection(NamedTuple):
 
     def is_over(self, told: Message) -> bool:
         """Whether this message is behind the selection, in time."""
-        return self.until is not None and told.at_ns > since_1970_ns(self.until)
+        return self.until is not None and told.at_ns >= since_1970_ns(self.until) + MICROSECOND_NS
+
+    @property
+    def read_by(self) -> tuple[str, ...]:
+        """The filters to read a stream by: none, if it would refuse these; `has` then sorts out."""
+        return () if any(overlap(*pair) for pair in combinations(self.subjects, 2)) else self.subjects
 
 
 class Replayed(Struct):
@@ -53,7 +64,7 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
     """Raises Unreachable, SettingsError."""
     first = selection.since if selection.since is not None else selection.first or 1
     async with reading.stream(env) as stream:
-        chunks = reading.chunks(stream, selection.subjects, first=first, last=selection.last)
+        chunks = reading.chunks(stream, selection.read_by, first=first, last=selection.last)
         async with contextlib.aclosing(chunks) as found:
             async for chunk in found:
                 for told in map(message, chunk):
@@ -70,22 +81,40 @@ async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGener
             yield told
 
 
+async def begun(messages: AsyncGenerator[Message]) -> AsyncGenerator[Message] | None:
+    """The same, once the first of them is there; None: there are none."""
+    first = await anext(messages, None)
+    return None if first is None else _continued(first, messages)
+
+
+async def _continued(first: Message, messages: AsyncGenerator[Message]) -> AsyncGenerator[Message]:
+    yield first
+    async for told in messages:
+        yield told
+
+
 async def replay(
     messages: AsyncGenerator[Message],
     say: Callable[[Message], Awaitable[None]],
     done: Replayed,
     speed: float | None = None,
+    rest: Callable[[float], Awaitable[None]] | None = None,
 ) -> None:
-    """Say them at this many times their original speed; `done` tells at any time how far that is."""
+    """Say them at this many times their original speed; `done` tells at any time how far that is.
+
+    `rest`: what waits for so many seconds between two of them; by default nothing but the clock does.
+    """
     async with contextlib.aclosing(messages) as found:
-        async for told in _paced(found, speed):
+        async for told in _paced(found, speed, rest or asyncio.sleep):
             await say(told)
             done.messages += 1
             done.first = told.sequence if done.first is None else done.first
             done.last = told.sequence
 
 
-async def _paced(messages: AsyncIterator[Message], speed: float | None) -> AsyncIterator[Message]:
+async def _paced(
+    messages: AsyncIterator[Message], speed: float | None, rest: Callable[[float], Awaitable[None]]
+) -> AsyncIterator[Message]:
     began: float | None = None
     first_ns = 0
     async for told in messages:
@@ -93,5 +122,5 @@ async def _paced(messages: AsyncIterator[Message], speed: float | None) -> Async
             began, first_ns = monotonic(), told.at_ns
         early_s = due_s(told.at_ns - first_ns, speed) - (monotonic() - began)
         if speed is not None and early_s > 0:
-            await asyncio.sleep(early_s)
+            await rest(early_s)
         yield told

@@ -11,9 +11,10 @@ from nats.js.errors import NotFoundError
 
 from contracts.wire import FACTS, MSG_ID, POSITION, said_by
 from infra.settings import Settings, SettingsError, load
-from infra.stream import EVENTS, ensure_stream
+from infra.stream import EVENTS, StreamMisconfigured, ensure_stream
 from ops import reading
-from ops.replay.lines import Message, head
+from ops.client import Unreachable
+from ops.replay.lines import Message, head, is_subject
 from ops.replay.publishing import Publisher
 
 REPLAY: Final = "REPLAY"
@@ -22,11 +23,11 @@ WINDOW_S: Final = 120.0  # in which a muted replay that is repeated adds nothing
 
 
 class Target(NamedTuple):
-    """`url` empty: the broker of the environment. `prefix` empty: aloud, under the subjects that services hear."""
+    """`url` empty: the broker of the environment. `prefix` None: aloud, under the subjects that services hear."""
 
     url: str
     stream: str
-    prefix: str
+    prefix: str | None
     fresh_ids: bool = False
 
     @property
@@ -42,13 +43,15 @@ class Voice:
         self._target = target
         self._publisher = publisher
         self._run = secrets.token_hex(8)
+        self._said = 0
 
     async def say(self, message: Message) -> None:
         prefix = self._target.prefix
-        subject = f"{prefix}.{message.subject}" if prefix else message.subject
+        subject = message.subject if prefix is None else f"{prefix}.{message.subject}"
         headers = dict(message.headers)
         if self._target.fresh_ids:
-            headers[MSG_ID] = f"replay-{self._run}@{message.sequence}"
+            self._said += 1  # not the sequence: lines of two files may have the same
+            headers[MSG_ID] = f"replay-{self._run}@{self._said}"
             # With a position the sayer's relay would take this for its own last fact, and not find it in its log.
             headers.pop(POSITION, None)
         await self._publisher.send(message.sequence, subject, message.body, head(headers))
@@ -57,23 +60,36 @@ class Voice:
 @contextlib.asynccontextmanager
 async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[Voice, Publisher]]:
     """The target's stream is made if it is missing. Raises Unreachable, SettingsError."""
+    check(target)
     where = {**env, "NATS_URL": target.url} if target.url else env
+    settings = load(Settings, "nats", 4_222, where)
     async with reading.stream(where) as stream:
-        if target.prefix:
-            await _ensure_muted(stream.js, target)
+        if target.prefix is not None:
+            await _ensure_muted(stream.js, target, target.prefix, settings.events_max_bytes)
         else:
-            await ensure_stream(stream.js, load(Settings, "nats", 4_222, where))
+            try:
+                await ensure_stream(stream.js, settings)
+            except StreamMisconfigured as error:
+                raise Unreachable(f"{target.where} takes no replay: {error}") from error
         publisher = Publisher(stream.nc, target.stream)
         await publisher.begin()
         yield Voice(target, publisher), publisher
 
 
-async def _ensure_muted(js: JetStreamContext, target: Target) -> None:
+def check(target: Target) -> None:
+    """Whether what is called muted will be. Raises SettingsError."""
+    if target.prefix is None:
+        return
+    if not is_subject(target.prefix) or target.prefix.startswith(("$", "_INBOX")):
+        raise SettingsError(f"--prefix {target.prefix!r} is no beginning of a subject such as {PREFIX}")
     if target.prefix.partition(".")[0] in {said_by(name) for name in FACTS}:
         raise SettingsError(f"--prefix {target.prefix} would be heard by services: take another one")
     if target.stream == EVENTS:
         raise SettingsError(f"{EVENTS} is what services hear: a muted replay goes into another stream")
-    subject = f"{target.prefix}.>"
+
+
+async def _ensure_muted(js: JetStreamContext, target: Target, prefix: str, max_bytes: int) -> None:
+    subject = f"{prefix}.>"
     try:
         subjects = (await js.stream_info(target.stream)).config.subjects or []
     except NotFoundError:
@@ -84,6 +100,7 @@ async def _ensure_muted(js: JetStreamContext, target: Target) -> None:
                 subjects=[subject],
                 storage=StorageType.FILE,
                 discard=DiscardPolicy.NEW,
+                max_bytes=max_bytes,
                 duplicate_window=WINDOW_S,
                 allow_direct=True,
             )

@@ -15,6 +15,7 @@ from ops.replay.lines import (
     line,
     matches,
     nanoseconds,
+    overlap,
     parsed,
     since_1970_ns,
 )
@@ -75,6 +76,23 @@ def test_a_filter_takes_what_nats_would(pattern: str, subject: str, taken: bool)
     assert matches(pattern, subject) is taken
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("point.>", "point.charged.*", True),
+        ("*.*.o1", "point.used.*", True),
+        ("point.>", "point.>", True),
+        ("a.>", "a", False),
+        ("*.*.o1", "*.*.o2", False),
+        ("*.*.o1", "*.*.*.o1", False),
+        ("point.>", "order.>", False),
+    ],
+)
+def test_filters_that_nats_would_refuse_together(one: str, other: str, both: bool) -> None:
+    assert overlap(one, other) is overlap(other, one) is both
+    assert Selection((one, other)).read_by == (() if both else (one, other))
+
+
 def test_subjects_and_filters() -> None:
     assert all(map(is_filter, ["a", "a.*", "*.b", "a.>", ">"]))
     assert not any(map(is_filter, ["", "a..b", ".a", "a b", "a.>.b", "a\n"]))
@@ -93,9 +111,10 @@ def test_ends_of_a_selection_are_in_it() -> None:
     message = Message(7, since_1970_ns(at), "point.charged.u1", {}, b"")
 
     assert Selection(first=7, last=7, since=at, until=at, subjects=("order.>", "point.>")).has(message)
+    assert Selection(since=at, until=at).has(message._replace(at_ns=message.at_ns + 999)), "no time is finer than that"
     assert not Selection(first=8).has(message)
     assert not Selection(last=6).has(message)
-    assert not Selection(until=at).has(message._replace(at_ns=message.at_ns + 1))
+    assert not Selection(until=at).has(message._replace(at_ns=message.at_ns + 1_000))
     assert not Selection(since=at).has(message._replace(at_ns=message.at_ns - 1))
     assert not Selection(subjects=("order.>",)).has(message)
 

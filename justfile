@@ -129,6 +129,12 @@ check:
     mypy
     pytest -q tests/infra/test_imports.py
 
+# The saga beside the monolith and one process, in one table: just bench (25 minutes), just bench --quick (2), --help
+[group('check')]
+[positional-arguments]
+bench *ARGUMENTS:
+    @exec python -m bench "$@"
+
 # What an audit costs over ever longer histories (minutes): just bench-audit 100000 1000000
 [group('check')]
 [positional-arguments]
@@ -150,7 +156,7 @@ docs:
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
 [group('tidy')]
 lock:
-    "${UV:-uv}" pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+    "${UV:-uv}" pip compile -q pyproject.toml --group dev --group bench --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 # Remove the local data (.data) and all caches
 [group('tidy')]

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from infra.local import ROOT, free_environment, start_nats, stop
+from bench import history
+from infra.local import ROOT
 
 LENGTHS: Final = [100_000, 300_000, 1_000_000]
 HEAD: Final = f"{'facts':>10} {'seconds':>9} {'CPU s':>7} {'facts/s':>9} {'peak MB':>8} {'again: s':>9}   (made in, s)"
@@ -19,9 +20,7 @@ HEAD: Final = f"{'facts':>10} {'seconds':>9} {'CPU s':>7} {'facts/s':>9} {'peak 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="just bench-audit", description=__doc__)
-    parser.add_argument(
-        "facts", nargs="*", type=int, default=[100_000, 300_000, 1_000_000], help="lengths of histories"
-    )
+    parser.add_argument("facts", nargs="*", type=int, default=LENGTHS, help="lengths of histories")
     asked = parser.parse_args(arguments)
     print(HEAD)
     for facts in asked.facts:
@@ -32,19 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(folder: Path, facts: int) -> str:
     """A row: an audit from the beginning, and a second one right behind it."""
-    env = free_environment(folder)
     began = time.perf_counter()
-    with (folder / "nats.log").open("wb") as output:
-        broker = start_nats(env, output)
-    try:
-        # In a process of its own: what a child may have had at most is counted from its parent's memory on.
-        command = [sys.executable, "-m", "bench.history", str(facts)]
-        made = int(subprocess.check_output(command, cwd=ROOT, env={**os.environ, **env}))
+    with history.made(folder, facts) as (env, made):
         made_s = time.perf_counter() - began
         seconds, cpu_s, peak_mb = audit(env)
         again_s, _, _ = audit(env)
-    finally:
-        stop(broker)
     row = f"{made:>10,} {seconds:>9.1f} {cpu_s:>7.1f} {made / seconds:>9,.0f} {peak_mb:>8.0f} {again_s:>9.1f}"
     return f"{row}   ({made_s:.0f})"
 

@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import os
 import random
+import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -25,7 +27,7 @@ from coupon_svc.domain import Issue
 from infra import log
 from infra.connection import connect
 from infra.decider import Batch, Command, Head, category
-from infra.local import services
+from infra.local import ROOT, free_environment, services, start_nats, stop
 from infra.relay import Relay
 from infra.service import Service
 from infra.settings import Settings, load
@@ -93,6 +95,22 @@ async def make(env: Mapping[str, str], facts: int) -> int:
         for line in lines.values():
             await line.published()
         return shop.recorded
+
+
+@contextlib.contextmanager
+def made(folder: Path, facts: int) -> Iterator[tuple[dict[str, str], int]]:
+    """A broker with such a history, and the stores below this folder: their environment, and how many facts it has.
+
+    It is made in a process of its own, whose memory is nobody's then.
+    """
+    env = free_environment(folder)
+    with (folder / "nats.log").open("wb") as output:
+        broker = start_nats(env, output)
+    try:
+        command = [sys.executable, "-m", "bench.history", str(facts)]
+        yield env, int(subprocess.check_output(command, cwd=ROOT, env={**os.environ, **env}))
+    finally:
+        stop(broker)
 
 
 @contextlib.asynccontextmanager

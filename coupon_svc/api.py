@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated
 
 from litestar import get, post
+from litestar.params import JSONBody
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
@@ -44,7 +45,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     writer, wallet = runtime.writer, runtime.views["wallet"]
 
     @post("/coupons", tags=["coupons"], summary="Issue a coupon to a customer", responses=problems(400, 409, 503))
-    async def issue(data: IssueCoupon) -> Response[CouponView]:
+    async def issue(data: JSONBody[IssueCoupon]) -> Response[CouponView]:
         command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, runtime.clock())
         try:
             answer = await writer.ask(command)

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final
 
@@ -19,6 +19,7 @@ from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Meta, Struct
 
 from infra.docs_page import DocsPage
+from infra.shortcut import Shortcut, again, shortcuts
 from infra.views import ViewBehind
 from infra.writer import Answer, Busy, StoreUnavailable
 
@@ -120,7 +121,7 @@ class StrictRequest(Request[Any, Any, Any]):
             return _decoder(wanted.annotation).decode(await self.body())
         except msgspec.ValidationError as error:
             raise invalid(*_field_and_message(str(error))) from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem(400, "malformed-request", str(error)) from None
 
 
@@ -207,6 +208,18 @@ def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     return answer_problem(Problem(500, "internal-error", "this is our mistake; the log has it"))
 
 
+EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
+    Problem: _on_problem,
+    ValidationException: _on_invalid,
+    HTTPException: _on_http,
+    RecursionError: _on_recursion,
+    Busy: _on_busy,
+    StoreUnavailable: _on_store,
+    ViewBehind: _on_view,
+    Exception: _on_bug,
+}
+
+
 class Readiness(Struct):
     """`ready` and, where not, `why`."""
 
@@ -215,11 +228,26 @@ class Readiness(Struct):
 
 
 class _App(Litestar):
-    """Litestar makes a path's answer to OPTIONS with its first route and keeps it, whatever methods come after."""
+    """Litestar, with shortcuts to some of its routes."""
+
+    shortcuts: Mapping[tuple[str, str], Shortcut] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            shortcut = self.shortcuts.get((scope["method"], scope["path"]))
+            if shortcut is not None:
+                received = await shortcut.take(scope, receive, send)
+                if not received:
+                    return
+                receive = again(received, receive)
+        await super().__call__(scope, receive, send)
 
     @property
     def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
-        """What is there when a route is added: without OPTIONS, so that it is made again."""
+        """What is there when a route is added: without OPTIONS, so that it is made again.
+
+        Litestar makes a path's answer to OPTIONS with its first route and keeps it, whatever methods come after.
+        """
         return {
             path: {method: handler for method, handler in handlers.items() if method != "OPTIONS"}
             for path, handlers in super().route_handler_method_map.items()
@@ -247,18 +275,9 @@ def build_app(
             raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
         return Readiness(ready=True)
 
-    return _App(
+    app = _App(
         [healthz, readyz, *routes],
-        exception_handlers={
-            Problem: _on_problem,
-            ValidationException: _on_invalid,
-            HTTPException: _on_http,
-            RecursionError: _on_recursion,
-            Busy: _on_busy,
-            StoreUnavailable: _on_store,
-            ViewBehind: _on_view,
-            Exception: _on_bug,
-        },
+        exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=OpenAPIConfig(
             title=title,
             version="1",
@@ -270,3 +289,5 @@ def build_app(
         logging_config=None,
         state=State(),
     )
+    app.shortcuts = shortcuts(routes, EXCEPTION_HANDLERS, MAX_BODY_BYTES)
+    return app

@@ -113,12 +113,13 @@ def _quoted(path: Path) -> str:
 
 
 def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` with every variable that nats.conf reads."""
+    """`env` with every variable that nats.conf reads; and of the cores half, the other half is for the services."""
     port = int(env.get("NATS_PORT") or 4_222)
     return {
         **env,
         "NATS_PORT": str(port),
         "NATS_MONITOR_PORT": env.get("NATS_MONITOR_PORT") or str(port + 4_000 if port <= 61_535 else port - 4_000),
+        "GOMAXPROCS": env.get("GOMAXPROCS") or str(max(1, (os.cpu_count() or 1) // 2)),
         "NATS_STORE_DIR": _quoted(ROOT / (env.get("NATS_STORE_DIR") or Path(env.get("DATA_DIR") or ".data") / "nats")),
     }
 
@@ -170,8 +171,13 @@ def why_not_ready(url: str) -> str | None:
 
 def wait_ready(name: str, env: Mapping[str, str], process: subprocess.Popen[bytes]) -> None:
     """Returns when the service says it is ready; raises StartFailed."""
-    for _ in _attempts(process, f"{name}_svc"):
-        if why_not_ready(own_url(name, env)) is None:
+    wait_until_ready(own_url(name, env), f"{name}_svc", process)
+
+
+def wait_until_ready(url: str, name: str, process: subprocess.Popen[bytes]) -> None:
+    """Returns when what this process has at this URL says it is ready; raises StartFailed."""
+    for _ in _attempts(process, name):
+        if why_not_ready(url) is None:
             break
 
 
@@ -241,6 +247,12 @@ class OwnSystem:
 
     def url(self, service: str) -> str:
         return own_url(service, self.env)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Of the broker, `nats`, and of the services, while they run."""
+        running = {**({} if self._broker is None else {"nats": self._broker}), **self._services}
+        return {name: process.pid for name, process in running.items()}
 
     def stop_services(self) -> dict[str, int]:
         """Stop them in good order: each publishes all it has recorded. Their exit codes."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from litestar import Request, get, post
-from litestar.params import HeaderParameter
+from litestar.params import HeaderParameter, JSONBody
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct, field
@@ -16,6 +16,7 @@ from contracts.wire import NAMES, said_by
 from infra.history import HistoryUnavailable, facts_about
 from infra.http import Id, IdempotencyKey, PathId, Problem, invalid, problems, unavailable
 from infra.service import Runtime
+from infra.shortcut import SHORTCUT
 from order_svc import domain
 from order_svc.compensation import compensated
 from order_svc.domain import Status
@@ -105,9 +106,10 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         status_code=200,
         responses=problems(400, 401, 409, 413, 422, 503),
         before_request=caller_required,
+        opt={SHORTCUT: True},
     )
     async def place(
-        data: PlaceOrder, user: UserId = None, idempotency_key: IdempotencyKey = None
+        data: JSONBody[PlaceOrder], user: UserId = None, idempotency_key: IdempotencyKey = None
     ) -> Response[OrderView]:
         user_id = caller(user)
         if len({line.product_id for line in data.lines}) < len(data.lines):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from litestar import get, post
+from litestar.params import JSONBody
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
@@ -33,7 +34,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         responses=problems(400, 422, 503),
     )
     async def charge(
-        user_id: PathId, data: ChargePoints, idempotency_key: IdempotencyKey = None
+        user_id: PathId, data: JSONBody[ChargePoints], idempotency_key: IdempotencyKey = None
     ) -> Response[AccountView]:
         if idempotency_key is None:
             raise Problem(

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from typing import Annotated
 
 from litestar import get, post
-from litestar.params import QueryParameter
+from litestar.params import JSONBody, QueryParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
@@ -94,7 +94,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     popular = Popular(settings.shop_tz)
 
     @post("/products", tags=["products"], summary="Register a product", responses=problems(400, 409, 503))
-    async def register(data: RegisterProduct) -> Response[ProductView]:
+    async def register(data: JSONBody[RegisterProduct]) -> Response[ProductView]:
         if data.product_id in RESERVED_IDS:
             raise invalid("product_id", "body", f"`{data.product_id}` is reserved")
         command = product.Register(data.product_id, data.name, data.price, data.stock, runtime.clock())
@@ -113,7 +113,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         responses=problems(400, 404, 422, 503),
     )
     async def add_stock(
-        product_id: PathId, data: AddStock, idempotency_key: IdempotencyKey = None
+        product_id: PathId, data: JSONBody[AddStock], idempotency_key: IdempotencyKey = None
     ) -> Response[ProductView]:
         key, headers = replayable(idempotency_key)
         try:

@@ -1,6 +1,7 @@
 """What README.md says of the code is so: the flow, the settings, the requests, the problems."""
 
 import ast
+import os
 import pkgutil
 import re
 import shlex
@@ -59,6 +60,8 @@ def test_a_page_without_the_markers_stays_as_it_is(tmp_path: Path) -> None:
 def settings_of_the_code() -> dict[str, str]:
     """Every variable with its default, as the services and the bundled broker read them."""
     broker = {name: value.strip('"') for name, value in local.nats_environment({}).items()}
+    assert int(broker["GOMAXPROCS"]) == max(1, (os.cpu_count() or 1) // 2)
+    broker["GOMAXPROCS"] = "half of them"
     found = {name: value.removeprefix(f"{local.ROOT}/") for name, value in broker.items()}
     for name in local.services():
         service: Service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")

@@ -176,7 +176,7 @@ async def malformed(shop: Shop, service: str, path: str, body: bytes) -> None:
     assert records(shop) == before
 
 
-@pytest.mark.parametrize("body", [b"{", b"order please", b"\xff\xfe", b"'{}'", b"\x00"])
+@pytest.mark.parametrize("body", [b"{", b"order please", b"\xff\xfe", b"'{}'", b"\x00", b'{"\xff":1}'])
 @pytest.mark.parametrize(
     ("service", "path"),
     [("order", "/orders"), ("product", "/products"), ("point", "/points/ann/charge"), ("coupon", "/coupons")],

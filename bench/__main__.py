@@ -1,0 +1,98 @@
+"""`just bench`: the saga beside what it replaces, in one run, on this machine."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import rich_click as click
+from rich.console import Console
+
+from bench import ceilings, plot, report
+from bench.growth import measure_growth
+from bench.load import LoadFailed
+from bench.phases import PHASES, Phase, Row, run
+from bench.systems import SYSTEMS, WentWrong
+from infra.local import StartFailed
+
+RUNS: Final = 3
+QUICKLY: Final = 0.3  # of the orders
+HISTORIES: Final = (100_000, 1_000_000)  # facts
+GROWTH: Final = "growth"
+
+
+@click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help=f"One run of fewer orders, without {GROWTH}: under four minutes.")
+@click.option("--runs", type=click.IntRange(1), help=f"How often each is measured. Default: {RUNS}.")
+@click.option(
+    "--only",
+    type=click.Choice([*(phase.name for phase in PHASES), GROWTH]),
+    multiple=True,
+    help="Such a phase only; may be repeated.",
+)
+@click.option("--system", "systems", type=click.Choice(list(SYSTEMS)), multiple=True, help="Such a system only.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".bench"),
+    show_default=True,
+    help="Folder for results.json and results.svg.",
+)
+def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple[str, ...], out: Path) -> None:
+    """Measure the saga, the same domains in one process, and the monolith it replaces, phase by phase, interleaved.
+
+    Everything is started here, on loopback, each run with a system of its own. What a run did is verified: a system
+    that lost or doubled anything ends the bench with exit code 1. Phases: c64, c256 (closed loops), hot (one product),
+    mix (one order in five refused), low (20 orders a second), half (half of c64's rate), growth (a million facts).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    results = report.new(runs or (1 if quick else RUNS), quick=quick)
+    began = time.monotonic()
+    try:
+        phases = [phase for phase in PHASES if not only or phase.name in only]
+        for row in _rows(phases, systems or tuple(SYSTEMS), results.runs, QUICKLY if quick else 1.0):
+            results.rows.append(row)
+            _tell(row)
+        if not only:
+            results.ceilings = ceilings.measure_all(QUICKLY if quick else 1.0)
+        if GROWTH in only or not (only or quick):
+            results.growth = measure_growth(HISTORIES, results.runs)
+    except (LoadFailed, WentWrong, StartFailed) as error:
+        click.echo(f"the bench ends here: {error}", err=True)
+        sys.exit(1)
+    report.write(results, out / "results.json")
+    plot.draw(results, out / "results.svg")
+    report.show(results, console)
+    console.print(
+        f"{results.machine}; {time.monotonic() - began:.0f} s; {out / 'results.json'}, {out / 'results.svg'}",
+        highlight=False,
+    )
+
+
+def _rows(phases: Sequence[Phase], systems: Sequence[str], runs: int, shrink: float) -> Iterator[Row]:
+    """Interleaved, since the machine drifts: phase by phase each system once, the next one first the next time."""
+    rates: dict[str, float] = {}
+    for number in range(runs):
+        first = number % len(systems)
+        for phase in phases:
+            for system in (*systems[first:], *systems[:first]):
+                if phase.half and system not in rates:
+                    raise click.UsageError("`half` goes with c64")
+                row = run(phase, system, rates[system] / 2 if phase.half else None, shrink)
+                if phase.name == "c64":
+                    rates[system] = row.per_s
+                yield row
+
+
+def _tell(row: Row) -> None:
+    click.echo(
+        f"{row.phase:<5} {row.system:<12} {row.per_s:>7,.0f} orders/s  p50 {row.p50_ms:>6.1f} ms  "
+        f"p99 {row.p99_ms:>6.1f} ms  {row.cpu_s_per_1000:.2f} CPU s per 1,000",
+        err=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

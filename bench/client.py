@@ -1,0 +1,189 @@
+"""HTTP/1.1 as a load generator needs it: raw requests over connections that stay open, each answer timed."""
+
+import asyncio
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Final, NamedTuple, cast
+from urllib.parse import urlsplit
+
+PATIENCE_S: Final = 60.0
+"""Without an answer for so long, a system is taken to be broken."""
+MOST_CONNECTIONS: Final = 256  # of an open loop
+
+
+class Broken(Exception):
+    """A connection ended, an answer could not be read, or none came."""
+
+
+class Answer(NamedTuple):
+    """`after_s` the request was sent; or was due, in an open loop."""
+
+    status: int
+    body: bytes
+    after_s: float
+
+
+class Answers(NamedTuple):
+    """In the order of the requests; it took `seconds` from the first one on until all were answered."""
+
+    answers: list[Answer]
+    seconds: float
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time."""
+
+    def __init__(self, load: "_Load") -> None:
+        self._load = load
+        self._got = b""
+        self._number = -1
+        self._since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by name
+
+    def send(self, number: int, request: bytes, since: float) -> None:
+        self._number, self._since = number, since
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        got = self._got + data if self._got else data
+        head, found, body = got.partition(b"\r\n\r\n")
+        if found:
+            length = int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0] or -1)
+            if length < 0:
+                self._load.fail(Broken(f"an answer without a length: {head.decode(errors='replace')}"))
+            if len(body) >= length:
+                self._got = b""
+                self._load.answered(self, self._number, Answer(int(head[9:12]), body, perf_counter() - self._since))
+                return
+        self._got = got
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._load.fail(Broken("a connection was closed"))
+
+    def close(self) -> None:
+        self._transport.abort()
+
+
+class _Load(ABC):
+    """Requests to one address, and what comes back."""
+
+    def __init__(self, url: str, requests: Sequence[bytes]) -> None:
+        self._url = url
+        self._requests = requests
+        self._answers: list[Answer | None] = [None] * len(requests)
+        self._open = len(requests)
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def connect(self, count: int) -> list[_Connection]:
+        at = urlsplit(self._url)
+        assert at.hostname is not None
+        assert at.port is not None
+        loop = asyncio.get_running_loop()
+        made = [await loop.create_connection(lambda: _Connection(self), at.hostname, at.port) for _ in range(count)]
+        return [connection for _, connection in made]
+
+    async def finish(self, began: float) -> Answers:
+        try:
+            while not self._done.done():
+                before = self._open
+                await asyncio.wait([self._done], timeout=PATIENCE_S)
+                if not self._done.done() and self._open == before:
+                    raise Broken(f"no answer for {PATIENCE_S:.0f} s, {self._open:,} are missing")
+            self._done.result()
+            return Answers([answer for answer in self._answers if answer], perf_counter() - began)
+        finally:
+            self._open = 0  # what a connection says from here on is of no interest
+
+    def answered(self, connection: _Connection, number: int, answer: Answer) -> None:
+        self._answers[number] = answer
+        self._open -= 1
+        if self._open == 0:
+            self._done.set_result(None)
+        self.free(connection)
+
+    @abstractmethod
+    def free(self, connection: _Connection) -> None:
+        """This connection may send the next request."""
+
+    def fail(self, error: Broken) -> None:
+        if self._open and not self._done.done():
+            self._done.set_exception(error)
+
+
+class _Closed(_Load):
+    """Each connection sends its next request when it has the answer to the one before."""
+
+    async def run(self, clients: int) -> Answers:
+        connections = await self.connect(min(clients, len(self._requests)))
+        self._next = 0
+        began = perf_counter()
+        for connection in connections:
+            self.free(connection)
+        try:
+            return await self.finish(began)
+        finally:
+            for connection in connections:
+                connection.close()
+
+    def free(self, connection: _Connection) -> None:
+        if self._next < len(self._requests):
+            number, self._next = self._next, self._next + 1
+            connection.send(number, self._requests[number], perf_counter())
+
+
+class _Open(_Load):
+    """A request is due at its time, whatever became of the ones before; how long it waits for a connection counts."""
+
+    async def run(self, rate: float) -> Answers:
+        self._free = deque(await self.connect(min(MOST_CONNECTIONS, len(self._requests))))
+        connections = list(self._free)
+        self._due: deque[tuple[int, float]] = deque()
+        loop = asyncio.get_running_loop()
+        began = perf_counter()
+
+        def pace() -> None:
+            # In a thread: the timers of an event loop are a millisecond coarse.
+            for number in range(len(self._requests)):
+                at = began + number / rate
+                time.sleep(max(0.0, at - perf_counter()))
+                if self._done.done():
+                    return
+                loop.call_soon_threadsafe(self._is_due, number, at)
+
+        pacer = threading.Thread(target=pace)
+        pacer.start()
+        try:
+            return await self.finish(began)
+        finally:
+            await asyncio.to_thread(pacer.join)
+            for connection in connections:
+                connection.close()
+
+    def _is_due(self, number: int, at: float) -> None:
+        self._due.append((number, at))
+        self._send()
+
+    def free(self, connection: _Connection) -> None:
+        self._free.append(connection)
+        self._send()
+
+    def _send(self) -> None:
+        while self._due and self._free:
+            number, at = self._due.popleft()
+            self._free.pop().send(number, self._requests[number], at)
+
+
+async def closed_loop(url: str, requests: Sequence[bytes], clients: int) -> Answers:
+    """Raises Broken."""
+    return await _Closed(url, requests).run(clients)
+
+
+async def open_loop(url: str, requests: Sequence[bytes], rate: float) -> Answers:
+    """`rate` requests a second, evenly. Raises Broken."""
+    return await _Open(url, requests).run(rate)

@@ -1,0 +1,173 @@
+"""The load generator, a process of its own: a job as JSON on its standard input, what came of it on its output.
+
+It places orders, and says how each ended and after how long; before that it makes what they need, and afterwards it
+looks whether the totals are what they must be.
+"""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Final, Literal
+
+import msgspec
+import uvloop
+from msgspec import Struct, field
+
+from bench.client import Answer, Answers, Broken, closed_loop, open_loop
+from bench.wares import Request, Total, Wares
+from infra.local import ROOT
+
+CLIENTS: Final = 64
+"""For what is not measured."""
+TELL: Final = 5
+"""Of what is wrong, so much is told."""
+
+
+class Job(Struct):
+    """`open` a shop for the wares, `place` their orders from `first` up to `last`, or `check` the totals.
+
+    `rate` orders a second in an open loop; null: a closed loop of `clients`.
+    """
+
+    do: Literal["open", "place", "check"]
+    urls: Mapping[str, str]
+    wares: Wares
+    first: int = 0
+    last: int = 0
+    clients: int = CLIENTS
+    rate: float | None = None
+
+
+class Done(Struct):
+    """`latencies` in seconds, of each order; `ends`: how many orders ended how; `wrong`: what is not as it must be."""
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    ends: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+
+class LoadFailed(Exception):
+    """The load could not be put on the system, or what the system did is wrong."""
+
+
+def run(job: Job) -> Done:
+    """Run it in a process of its own. Raises LoadFailed, also if anything is wrong."""
+    process = subprocess.run(
+        [sys.executable, "-m", "bench.load"], input=msgspec.json.encode(job), capture_output=True, cwd=ROOT, check=False
+    )
+    if process.returncode != 0:
+        said = process.stderr.decode().strip().splitlines()
+        raise LoadFailed(said[-1] if said else f"the load generator ended with {process.returncode}")
+    done = msgspec.json.decode(process.stdout, type=Done)
+    if done.wrong:
+        raise LoadFailed("; ".join(done.wrong))
+    return done
+
+
+# In the process -------------------------------------------------------------------------------------------------------
+
+
+async def work(job: Job) -> Done:
+    """Raises Broken."""
+    match job.do:
+        case "open":
+            return await _open(job)
+        case "place":
+            return await _place(job)
+        case "check":
+            return await _check(job)
+
+
+async def _open(job: Job) -> Done:
+    requests = list(job.wares.opening())
+    answers = await _ask(job, requests)
+    refused = [
+        f"{request.path} {request.body}: {answer.status} {answer.body.decode(errors='replace')}"
+        for request, answer in zip(requests, answers, strict=True)
+        if answer.status not in (200, 201)
+    ]
+    return Done(wrong=_some(refused))
+
+
+async def _place(job: Job) -> Done:
+    numbers = range(job.first, job.last)
+    url, requests = job.urls["order"], [job.wares.placing(number).encode() for number in numbers]
+    if job.rate is None:
+        placed: Answers = await closed_loop(url, requests, job.clients)
+    else:
+        placed = await open_loop(url, requests, job.rate)
+    ends = list(map(end, placed.answers))
+    wrong = [
+        f"order {number} ended as {came}, not as {wanted}"
+        for number, came in zip(numbers, ends, strict=True)
+        if came != (wanted := job.wares.ordered(number).end)
+    ]
+    return Done(placed.seconds, [answer.after_s for answer in placed.answers], dict(Counter(ends)), _some(wrong))
+
+
+async def _check(job: Job) -> Done:
+    totals = list(job.wares.totals())
+    answers = await _ask(job, [total.request for total in totals])
+    wrong = [
+        f"{total.request.path}: {total.field} is not {total.value}: {answer.body.decode(errors='replace')}"
+        for total, answer in zip(totals, answers, strict=True)
+        if not _is_so(total, answer)
+    ]
+    return Done(wrong=_some(wrong))
+
+
+async def _ask(job: Job, requests: Sequence[Request]) -> list[Answer]:
+    """Service by service: the answers, in the order of the requests, which stand together by service."""
+    answers: list[Answer] = []
+    for service, some in groupby(requests, lambda request: request.service):
+        encoded = [request.encode() for request in some]
+        answers += (await closed_loop(job.urls[service], encoded, job.clients)).answers
+    return answers
+
+
+class _Body(Struct):
+    status: str | int = ""
+    type: str = ""
+
+
+def end(answer: Answer) -> str:
+    """How an order ended, or what else the answer says."""
+    try:
+        body = msgspec.json.decode(answer.body, type=_Body)
+    except msgspec.DecodeError:
+        return f"{answer.status}"
+    if answer.status == 200 and body.status == "CONFIRMED":
+        return "confirmed"
+    if answer.status == 409:
+        return body.type.removeprefix("/problems/")
+    return f"{answer.status} {body.type or body.status}"
+
+
+def _is_so(total: Total, answer: Answer) -> bool:
+    if answer.status != 200:
+        return False
+    value = msgspec.json.decode(answer.body, type=dict[str, object])[total.field]
+    return (value is not None) == total.value if isinstance(total.value, bool) else value == total.value
+
+
+def _some(wrong: Sequence[str]) -> list[str]:
+    more = len(wrong) - TELL
+    return [*wrong[:TELL], *([f"and {more:,} more"] if more > 0 else [])]
+
+
+def main() -> int:
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    try:
+        done = uvloop.run(work(job))
+    except (Broken, OSError) as error:
+        sys.stderr.write(f"{job.do}: {error}\n")
+        return 1
+    sys.stdout.buffer.write(msgspec.json.encode(done))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,107 @@
+"""What is measured: the phases, and one run of one system through one of them."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import quantiles
+from typing import Final
+
+from msgspec import Struct
+
+from bench import load, measure
+from bench.load import Job
+from bench.systems import SYSTEMS, System
+from bench.wares import Wares
+
+WARM_UP: Final = 500  # orders
+
+
+class Phase(Struct, frozen=True):
+    """A closed loop of `clients` that place so many `orders`, or an open one of `seconds` at `rate` orders a second.
+
+    `half`: at half the rate that the system had in c64.
+    """
+
+    name: str
+    says: str
+    orders: int = 0
+    clients: int = 0
+    rate: float = 0.0
+    half: bool = False
+    seconds: float = 0.0
+    products: int = 100
+    refusals: bool = False
+
+
+PHASES: Final = (
+    Phase("c64", "64 clients, each waits for its answer before it orders again", orders=10_000, clients=64),
+    Phase("c256", "256 clients", orders=10_000, clients=256),
+    Phase("hot", "64 clients, all of them want the one product there is", orders=6_000, clients=64, products=1),
+    Phase("mix", "64 clients, one order in five is refused and undone", orders=8_000, clients=64, refusals=True),
+    Phase("low", "20 orders a second, evenly, whatever becomes of the ones before", rate=20.0, seconds=15.0),
+    Phase("half", "half as many a second as in c64, evenly", half=True, seconds=8.0),
+)
+
+
+class Row(Struct):
+    """What one system did in one phase. Latencies in milliseconds, memory in 10⁶ bytes."""
+
+    phase: str
+    system: str
+    orders: int
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_s_per_1000: float
+    memory_mb: float
+    ends: dict[str, int]
+
+
+def run(phase: Phase, system: str, rate: float | None = None, shrink: float = 1.0) -> Row:
+    """A system of its own goes through a phase; `rate` if that is the open loop's. What it did is verified.
+
+    Raises LoadFailed, WentWrong, StartFailed.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, SYSTEMS[system](Path(folder)) as running:
+        if phase.half and rate is None:
+            raise ValueError(f"{phase.name} needs a rate")
+        rate = rate if phase.half else phase.rate or None
+        orders = int(shrink * (phase.orders if rate is None else rate * phase.seconds))
+        return through(running, phase, system, Wares(orders + WARM_UP, phase.products, 1_000, phase.refusals), rate)
+
+
+def through(running: System, phase: Phase, name: str, wares: Wares, rate: float | None) -> Row:
+    """The running system, which has nothing of these wares yet, goes through the phase."""
+
+    def job(do: str, **more: object) -> Job:
+        return Job(do=do, urls=running.urls, wares=wares, **more)  # type: ignore[arg-type]
+
+    load.run(job("open"))
+    load.run(job("place", last=WARM_UP))
+    pids = list(running.pids.values())
+    placing = job("place", first=WARM_UP, last=wares.orders, clients=phase.clients, rate=rate)
+    with measure.peak_memory_mb(pids) as peak:
+        before = measure.cpu_s(pids)
+        done = load.run(placing)
+        used = measure.cpu_s(pids) - before
+    load.run(job("check"))
+    running.prove()
+    orders = wares.orders - WARM_UP
+    p50, p99 = percentiles(done.latencies)
+    return Row(
+        phase=phase.name,
+        system=name,
+        orders=orders,
+        per_s=orders / done.seconds,
+        p50_ms=1_000 * p50,
+        p99_ms=1_000 * p99,
+        cpu_s_per_1000=1_000 * used / orders,
+        memory_mb=peak[0],
+        ends=done.ends,
+    )
+
+
+def percentiles(latencies: Sequence[float]) -> tuple[float, float]:
+    """The 50th and the 99th."""
+    cuts = quantiles(latencies, n=100, method="inclusive")
+    return cuts[49], cuts[98]

@@ -1,0 +1,196 @@
+"""What a bench leaves: its rows, their medians, and how the saga stands beside its baselines."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct, field
+from rich.console import Console
+from rich.table import Table
+
+from bench.ceilings import Ceiling
+from bench.growth import Grown
+from bench.phases import Row
+from infra.local import ROOT
+
+
+class Results(Struct):
+    """`rows`: every run as it was; `ratios`: see `Ratio`."""
+
+    made_at: datetime
+    commit: str
+    machine: str
+    runs: int
+    quick: bool
+    rows: list[Row] = field(default_factory=list)
+    ceilings: list[Ceiling] = field(default_factory=list)
+    growth: list[Grown] = field(default_factory=list)
+
+
+class Bar(NamedTuple):
+    """What is wanted of the medians: `measured` at least, or `at_most`, this much."""
+
+    says: str
+    measured: Callable[["Medians"], float | None]
+    at_least: float = 0.0
+    at_most: float = float("inf")
+
+
+class Ratio(NamedTuple):
+    says: str
+    measured: float
+    wanted: str
+    met: bool
+
+
+class Medians:
+    """Of the runs of each system in each phase; None where there was none."""
+
+    def __init__(self, results: Results) -> None:
+        self.growth = results.growth
+        self._rows: dict[tuple[str, str], list[Row]] = {}
+        for row in results.rows:
+            self._rows.setdefault((row.phase, row.system), []).append(row)
+
+    def get(self, phase: str, system: str, value: str) -> float | None:
+        rows = self._rows.get((phase, system))
+        return median(getattr(row, value) for row in rows) if rows else None
+
+    def ratio(self, phase: str, value: str, system: str = "monolith") -> float | None:
+        """The saga's to that system's."""
+        saga, other = self.get(phase, "saga", value), self.get(phase, system, value)
+        return None if saga is None or other is None else saga / other
+
+    @property
+    def measured(self) -> list[tuple[str, str]]:
+        """Phases and systems, in the order they were first measured in."""
+        return list(self._rows)
+
+
+def _of(phase: str, value: str, system: str = "monolith") -> Callable[[Medians], float | None]:
+    return lambda medians: medians.ratio(phase, value, system)
+
+
+def _longest(value: Callable[[Grown], float]) -> Callable[[Medians], float | None]:
+    """After the longest history."""
+    return lambda medians: value(medians.growth[-1]) if medians.growth else None
+
+
+def _flat(medians: Medians) -> float | None:
+    """How much more memory a service has after the longest history than after the shortest, at most."""
+    if len(medians.growth) < 2:
+        return None
+    short, long = medians.growth[0].memory_mb, medians.growth[-1].memory_mb
+    return max(long[name] / short[name] for name in short if name != "nats")
+
+
+BARS: Final = (
+    Bar("c64: orders/s, × monolith", _of("c64", "per_s"), at_least=2.5),
+    Bar("c256: orders/s, × monolith", _of("c256", "per_s"), at_least=3.5),
+    Bar("c256: orders/s, × one process", _of("c256", "per_s", "one-process"), at_least=1.0),
+    Bar("hot: orders/s, × monolith", _of("hot", "per_s"), at_least=5.0),
+    Bar("mix: orders/s, × monolith", _of("mix", "per_s"), at_least=2.0),
+    Bar("low: p50, × monolith", _of("low", "p50_ms"), at_most=2.0),
+    Bar("low: p99, × monolith", _of("low", "p99_ms"), at_most=2.5),
+    Bar("c64: CPU an order, × monolith", _of("c64", "cpu_s_per_1000"), at_most=0.5),
+    Bar("growth: CPU an order, × empty system", _longest(lambda grown: grown.cpu_ratio), at_most=1.15),
+    Bar("growth: cold start, s", _longest(lambda grown: median(grown.cold_start_s)), at_most=5.0),
+    Bar("growth: broker's memory, MB", _longest(lambda grown: grown.memory_mb["nats"]), at_most=550.0),
+    Bar(
+        "growth: a service's memory, MB",
+        _longest(lambda grown: max(mb for name, mb in grown.memory_mb.items() if name != "nats")),
+        at_most=120.0,
+    ),
+    Bar("growth: a service's memory, × after the short history", _flat, at_most=1.1),
+)
+
+
+def ratios(results: Results) -> list[Ratio]:
+    """How the saga stands; what was not measured is left out."""
+    medians = Medians(results)
+    found = []
+    for bar in BARS:
+        measured = bar.measured(medians)
+        if measured is not None:
+            wanted = f"≥ {bar.at_least:g}" if bar.at_least else f"≤ {bar.at_most:g}"
+            found.append(Ratio(bar.says, measured, wanted, bar.at_least <= measured <= bar.at_most))
+    return found
+
+
+def new(runs: int, *, quick: bool) -> Results:
+    return Results(datetime.now(UTC), _commit(), _machine(), runs, quick)
+
+
+def write(results: Results, path: Path) -> None:
+    told = {**msgspec.to_builtins(results), "ratios": [ratio._asdict() for ratio in ratios(results)]}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+
+
+def show(results: Results, console: Console) -> None:
+    """The medians as one table, then how the saga stands."""
+    medians = Medians(results)
+    table = _table("phase", "system", "orders/s", "p50 ms", "p99 ms", "CPU s / 1,000", "MB", "× monolith", left=2)
+    last = ""
+    for phase, system in medians.measured:
+        numbers = [medians.get(phase, system, value) or 0.0 for value in VALUES]
+        shown = [f"{number:,.{digits}f}" for number, digits in zip(numbers, (0, 1, 1, 2, 0), strict=True)]
+        table.add_row(phase if phase != last else "", system, *shown, _beside_monolith(medians, phase, system))
+        last = phase
+    for ceiling in results.ceilings:
+        per_1000 = f"{ceiling.cpu_s_per_1000:.3f}"
+        table.add_row(ceiling.name, ceiling.says, f"{ceiling.facts_per_s:,.0f} facts", "", "", per_1000, "", "")
+    console.print(table)
+    for grown in results.growth:
+        console.print(_of_growth(grown), highlight=False)
+    standing = _table("the saga, medians of " + str(results.runs), "measured", "wanted", "", left=1)
+    for says, measured, wanted, met in ratios(results):
+        standing.add_row(says, f"{measured:,.2f}", wanted, "[green]met[/]" if met else "[red]missed[/]")
+    console.print(standing)
+
+
+VALUES: Final = ("per_s", "p50_ms", "p99_ms", "cpu_s_per_1000", "memory_mb")
+
+
+def _beside_monolith(medians: Medians, phase: str, system: str) -> str:
+    """How many times the monolith's orders a second it had, or where the rate was given, the monolith's p50."""
+    value = "p50_ms" if phase in ("low", "half") else "per_s"
+    mine, base = medians.get(phase, system, value), medians.get(phase, "monolith", value)
+    return "" if mine is None or base is None else f"{mine / base:.2f}{' (p50)' if value == 'p50_ms' else ''}"
+
+
+def _of_growth(grown: Grown) -> str:
+    memory = ", ".join(f"{name} {mb:.0f}" for name, mb in grown.memory_mb.items())
+    return (
+        f"after {grown.facts:,} facts: cold start {median(grown.cold_start_s):.1f} s, CPU an order "
+        f"{grown.cpu_ratio:.2f} × that of an empty system, memory in MB: {memory}"
+    )
+
+
+def _table(*columns: str, left: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right")
+    return table
+
+
+def _commit() -> str:
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, check=False)
+    return said.stdout.decode().strip() or "unknown"
+
+
+def _machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_cpu()}, {cores} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+def _cpu() -> str:
+    with_names: Iterable[str] = ()
+    if Path("/proc/cpuinfo").exists():
+        with_names = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in with_names if line.startswith("model name")), platform.machine())

@@ -1,0 +1,134 @@
+"""What is compared: the saga, and what it replaces or could not beat, each as processes of their own on loopback."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Protocol
+
+from bench.systems.postgres import Postgres
+from infra import local
+from infra.local import OwnSystem
+from infra.scheduling import prefer_batches
+
+SERVICES: Final = ("order", "product", "point", "coupon")
+
+
+class WentWrong(Exception):
+    """A system lost, doubled or forged something."""
+
+
+class System(Protocol):
+    """A running system: where its four APIs are, and its processes by name."""
+
+    urls: Mapping[str, str]
+    pids: Mapping[str, int]
+
+    def __enter__(self) -> "System": ...
+    def __exit__(self, *_: object) -> None: ...
+    def prove(self) -> None:
+        """Beyond the totals: what the system itself can prove. Raises WentWrong."""
+
+
+class Saga:
+    """The product as `just up` runs it, with its data below this folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._system = OwnSystem(folder, LOG_LEVEL="WARNING")
+
+    def __enter__(self) -> "Saga":
+        with _in_batches():
+            self._system.__enter__()
+        self.pids: Mapping[str, int] = self._system.pids
+        self.urls: Mapping[str, str] = {name: self._system.url(name) for name in SERVICES}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._system.__exit__()
+
+    def prove(self) -> None:
+        """The audit: all of its invariants, over all facts."""
+        command = [sys.executable, "-m", "ops.orders", "audit", "--at-rest", "--answers", "0"]
+        done = subprocess.run(
+            command, cwd=local.ROOT, env={**os.environ, **self._system.env}, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise WentWrong(f"the audit ended with {done.returncode}: {done.stdout}{done.stderr}")
+
+
+class OneProcess:
+    """All four domains in one process, over one SQLite file, behind the same HTTP stack."""
+
+    def __init__(self, folder: Path) -> None:
+        self._env = local.free_environment(folder)
+
+    def __enter__(self) -> "OneProcess":
+        url = local.own_url("order", self._env)
+        with ExitStack() as stack:
+            process = _start(stack, "one_process", self._env, url)
+            self._stack = stack.pop_all()
+        self.pids: Mapping[str, int] = {"one process": process.pid}
+        self.urls: Mapping[str, str] = dict.fromkeys(SERVICES, url)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def prove(self) -> None:
+        """The totals tell all."""
+
+
+class Monolith:
+    """One PostgreSQL transaction behind FastAPI."""
+
+    def __init__(self, _: Path) -> None:
+        """Its data are in a folder of PostgreSQL's own."""
+
+    def __enter__(self) -> "Monolith":
+        (port,) = local.free_ports(1)
+        url = f"http://127.0.0.1:{port}"
+        with ExitStack() as stack:
+            database = stack.enter_context(Postgres())
+            env = {**os.environ, "DSN": database.dsn, "PORT": str(port)}
+            process = _start(stack, "monolith", env, url)
+            self._stack = stack.pop_all()
+        self.pids: Mapping[str, int] = {"fastapi": process.pid, "postgres": database.pid}
+        self.urls: Mapping[str, str] = dict.fromkeys(SERVICES, url)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def prove(self) -> None:
+        """The totals tell all."""
+
+
+SYSTEMS: Final[Mapping[str, Callable[[Path], System]]] = {
+    "saga": Saga,
+    "one-process": OneProcess,
+    "monolith": Monolith,
+}
+
+
+@contextlib.contextmanager
+def _in_batches() -> Iterator[None]:
+    """What is started here runs as `just up` runs it; this process itself goes on as before."""
+    prefer_batches()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(AttributeError, OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _start(stack: ExitStack, module: str, env: Mapping[str, str], url: str) -> subprocess.Popen[bytes]:
+    """Raises StartFailed unless it is ready at this URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"bench.systems.{module}"], cwd=local.ROOT, env=env, start_new_session=True
+    )
+    stack.callback(local.stop, process)
+    local.wait_until_ready(url, module, process)
+    return process

@@ -1,0 +1,198 @@
+"""`python -m bench.systems.one_process`: the same four domains without a broker, in one process over one SQLite file.
+
+The services' own routes, deciders, reactions, read models and deadlines, and their HTTP stack; what one fact leads to
+is decided at once, and all that a batch of requests leads to is recorded in one transaction. Left out is what only the
+broker brings: the stream, and the ranking that is read from it. The settings are those of order_svc.
+"""
+
+import asyncio
+import gc
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, Final
+
+import uvloop
+from litestar import Litestar
+
+from contracts import Fact, coupon_stream
+from contracts.wire import fact_id
+from coupon_svc.__main__ import SERVICE as COUPON
+from infra import log
+from infra.decider import Batch, Command, Head
+from infra.heads import Heads
+from infra.http import build_app
+from infra.scheduling import prefer_batches
+from infra.server import Server
+from infra.settings import load
+from infra.sqlite import SQLiteStore
+from infra.store import Conflict
+from infra.views import View
+from infra.writer import MAX_BATCH, Answer
+from order_svc.__main__ import SERVICE as ORDER
+from order_svc.deadlines import deadlines
+from order_svc.domain import Place
+from order_svc.settings import OrderSettings
+from point_svc.__main__ import SERVICE as POINT
+from product_svc.__main__ import SERVICE as PRODUCT
+
+SERVICES: Final = (ORDER, PRODUCT, POINT, COUPON)
+AGGREGATES: Final = {name: aggregate for service in SERVICES for name, aggregate in service.aggregates.items()}
+
+
+class OneWriter:
+    """One writer for all four domains."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        self._store = store
+        self._heads = Heads(AGGREGATES, store)
+        self._queue: deque[tuple[Command, asyncio.Future[Answer]]] = deque()
+        self._arrived = asyncio.Event()
+        self.recorded: Callable[[Sequence[Fact]], None] = lambda _: None
+
+    async def ask(self, command: Command) -> Answer:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queue.append((command, answer))
+        self._arrived.set()
+        return await answer
+
+    async def read(self, streams: Sequence[str]) -> list[Head]:
+        heads = await self._heads.get(streams)
+        return [heads[stream] for stream in streams]
+
+    async def run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            if not self._queue:
+                self._arrived.clear()
+            commands = [command for command, _ in batch]
+            try:
+                decided, outcomes = await self._record(commands, guessing=True)
+            except Conflict:
+                decided, outcomes = await self._record(commands, guessing=False)
+            self._heads.put(decided.forks)
+            self.recorded(decided.facts)
+            for (command, answer), outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    answer.set_exception(outcome)
+                else:
+                    answer.set_result(Answer(outcome, decided.states(command.streams)))
+
+    async def _record(
+        self, commands: Sequence[Command], *, guessing: bool
+    ) -> tuple[Batch, list[Sequence[Fact] | Exception]]:
+        streams = {stream for command in commands for stream in _streams(command)}
+        guesses = self._heads.guess(streams) if guessing else {}
+        known = await self._heads.get([stream for stream in streams if stream not in guesses])
+        decided = Batch(AGGREGATES, known | guesses)
+        outcomes = [_decide(decided, command) for command in commands]
+        if decided.records:
+            await self._store.insert_events(decided.records)
+        return decided, outcomes
+
+
+def _streams(command: Command) -> Sequence[str]:
+    """All that the command, and whatever follows from it, is decided over."""
+    if not isinstance(command, Place):
+        return command.streams
+    order, order_id = command.order, command.order_id
+    return (
+        *command.streams,
+        f"reservation-{order_id}",
+        *(f"product-{line.product_id}" for line in order.lines),
+        f"account-{order.user_id}",
+        coupon_stream(order.coupon_id, order_id),
+    )
+
+
+def _decide(batch: Batch, command: Command) -> Sequence[Fact] | Exception:
+    """The facts of the command, and of all that the services do because of them, one after another."""
+    try:
+        waiting = deque(_with_ids(batch, command))
+    except Exception as error:  # the domain's answer to a request that should not have been made
+        return error
+    facts = []
+    while waiting:
+        fact, its_id = waiting.popleft()
+        facts.append(fact)
+        for service in SERVICES:
+            reaction = service.reactions.get(type(fact))
+            if reaction is not None:
+                waiting += _with_ids(batch, reaction(fact, command.at, its_id))
+    return facts
+
+
+def _with_ids(batch: Batch, command: Command) -> list[tuple[Fact, str]]:
+    first = len(batch.records)
+    facts = batch.decide(command)
+    ids = [fact_id(record.originator_id, record.originator_version) for record in batch.records[first:]]
+    return list(zip(facts, ids, strict=True))
+
+
+async def _serve() -> None:
+    settings = load(OrderSettings, "order", 8_001, os.environ)
+    folder = settings.data_dir / "one"
+    folder.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(SQLiteStore.open(folder / "events.sqlite"))
+        views = {
+            view.name: await stack.enter_async_context(View.open(view, store, folder))
+            for service in SERVICES
+            for view in service.views
+        }
+        writer = OneWriter(store)
+        runtime = _runtime(settings, store, writer, views)
+        writer.recorded = runtime.recorded
+        deadlines(runtime)
+        server = Server(_app(runtime))
+        server.config.host, server.config.port = settings.bind_host, settings.port
+        work = [writer.run(), server.serve(), *(view.run() for view in views.values()), *(t() for t in runtime.tasks)]
+        tasks = [asyncio.create_task(one) for one in work]
+        gc.freeze()  # as a service does
+        gc.set_threshold(20_000, 20, 50)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, views: Mapping[str, View]) -> Any:
+    """What routes and watchers of the services work with, as far as they use it."""
+    listeners: list[Callable[[Sequence[Fact]], None]] = []
+
+    def recorded(facts: Sequence[Fact]) -> None:
+        for view in views.values():
+            view.log_has_grown()
+        for listener in listeners:
+            listener(facts)
+
+    return SimpleNamespace(
+        settings=SimpleNamespace(
+            order_deadline_s=settings.order_deadline_s, order_wait_s=settings.order_wait_s, shop_tz="Asia/Seoul"
+        ),
+        writer=writer,
+        store=store,
+        clock=lambda: datetime.now(UTC),
+        broker=SimpleNamespace(trouble=None, connection=None),
+        views={"popular": None, **views},
+        recorded=recorded,
+        on_recorded=listeners,
+        tasks=[],
+        closing=asyncio.Event(),
+    )
+
+
+def _app(runtime: Any) -> Litestar:
+    async def ready() -> list[str]:
+        return []
+
+    return build_app("one process", [route for service in SERVICES for route in service.routes(runtime)], ready)
+
+
+if __name__ == "__main__":
+    prefer_batches()
+    log.configure("one_process", "WARNING", "text")
+    uvloop.run(_serve())

@@ -1,0 +1,132 @@
+"""What a run orders, what the systems must have beforehand, and what must have come of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+PRICE: Final = 1_000  # won
+POINTS: Final = 10
+DISCOUNT: Final = 300  # won
+PLENTY: Final = 10**9
+EXPIRES: Final = "2099-01-01T00:00:00Z"
+
+End = Literal["confirmed", "coupon-unknown", "points-insufficient", "product-out-of-stock"]
+
+
+class Request(NamedTuple):
+    """An HTTP request to one of the four services; `body` None: a GET."""
+
+    service: str
+    path: str
+    body: Any = None
+    user: str = ""
+    key: str = ""
+
+    def encode(self) -> bytes:
+        head = f"{'GET' if self.body is None else 'POST'} {self.path} HTTP/1.1\r\nHost: bench\r\n"
+        if self.user:
+            head += f"X-User-Id: {self.user}\r\n"
+        if self.key:
+            head += f"Idempotency-Key: {self.key}\r\n"
+        if self.body is None:
+            return f"{head}\r\n".encode()
+        body = msgspec.json.encode(self.body)
+        return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Ordered(NamedTuple):
+    """One order, and how it must end."""
+
+    user: str
+    product: str
+    quantity: int
+    coupon: str
+    end: End
+
+
+class Total(NamedTuple):
+    """A GET, a field of what it answers, and what must stand there; of a coupon only whether an order uses it."""
+
+    request: Request
+    field: str
+    value: int | bool
+
+
+class Wares(Struct, frozen=True):
+    """`orders` of one piece or two of one of the products, each with some points and a coupon of its own.
+
+    All names begin with `prefix`, so that a system with a history has none of them yet. With `refusals` one in ten has
+    a coupon that does not exist, one in twenty too few points, one in twenty no stock.
+    """
+
+    orders: int
+    products: int = 100
+    users: int = 1_000
+    refusals: bool = False
+    prefix: str = ""
+
+    def ordered(self, number: int) -> Ordered:
+        own = self.prefix
+        # Multiplied by numbers that share no factor with the counts: mixed, and always the same.
+        user, product = f"{own}u{1 + number * 7 % self.users}", f"{own}p{1 + number * 37 % self.products}"
+        coupon, end = f"{own}c{number}", "confirmed"
+        chance = number % 20 if self.refusals else 19
+        if chance in (5, 15):
+            coupon, end = f"{own}none{number}", "coupon-unknown"
+        elif chance == 7:
+            user, end = f"{own}u0", "points-insufficient"
+        elif chance == 12:
+            product, end = f"{own}p0", "product-out-of-stock"
+        return Ordered(user, product, 1 + number % 2, coupon, msgspec.convert(end, End))
+
+    # Requests ---------------------------------------------------------------------------------------------------------
+
+    def opening(self) -> Iterator[Request]:
+        """What has to be there before the first order."""
+        for number in range(self.products + 1):
+            product = {"product_id": f"{self.prefix}p{number}", "name": f"Product {number}", "price": PRICE}
+            yield Request("product", "/products", product | {"stock": PLENTY if number else 0})
+        for number in range(self.users + 1):
+            amount = {"amount": PLENTY if number else POINTS - 1}
+            yield Request("point", f"/points/{self.prefix}u{number}/charge", amount, key="opening")
+        for number in range(self.orders):
+            order = self.ordered(number)
+            coupon = {
+                "coupon_id": f"{self.prefix}c{number}",
+                "user_id": order.user,
+                "discount": DISCOUNT,
+                "expires_at": EXPIRES,
+            }
+            yield Request("coupon", "/coupons", coupon)
+
+    def placing(self, number: int) -> Request:
+        order = self.ordered(number)
+        body = {
+            "lines": [{"product_id": order.product, "quantity": order.quantity}],
+            "points": POINTS,
+            "coupon_id": order.coupon,
+        }
+        return Request("order", "/orders", body, user=order.user, key=f"{self.prefix}order-{number}")
+
+    def totals(self) -> Iterator[Total]:
+        """What must be so once all orders have ended."""
+        pieces, points = Counter[str](), Counter[str]()
+        used: set[str] = set()
+        for order in map(self.ordered, range(self.orders)):
+            if order.end == "confirmed":
+                pieces[order.product] += order.quantity
+                points[order.user] += POINTS
+                used.add(order.coupon)
+        for number in range(self.products + 1):
+            left = (PLENTY if number else 0) - pieces[f"{self.prefix}p{number}"]
+            yield Total(Request("product", f"/products/{self.prefix}p{number}"), "available", left)
+        for number in range(self.users + 1):
+            left = (PLENTY if number else POINTS - 1) - points[f"{self.prefix}u{number}"]
+            yield Total(Request("point", f"/points/{self.prefix}u{number}"), "balance", left)
+        for number in range(self.orders):
+            yield Total(
+                Request("coupon", f"/coupons/{self.prefix}c{number}"), "order_id", f"{self.prefix}c{number}" in used
+            )

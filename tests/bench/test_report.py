@@ -1,0 +1,75 @@
+"""Medians, ratios and what is made of them."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench import plot, report
+from bench.ceilings import Ceiling
+from bench.growth import Grown
+from bench.phases import Row
+from bench.report import Results
+
+
+def row(phase: str, system: str, per_s: float, p50_ms: float = 1.0, cpu: float = 1.0) -> Row:
+    return Row(phase, system, 100, per_s, p50_ms, 2 * p50_ms, cpu, 50.0, {"confirmed": 100})
+
+
+@pytest.fixture
+def results() -> Results:
+    made = report.new(3, quick=False)
+    for saga, monolith in ((2_000.0, 1_000.0), (9_000.0, 900.0), (2_600.0, 1_100.0)):
+        made.rows += [row("c64", "saga", saga, cpu=0.45), row("c64", "monolith", monolith, cpu=1.0)]
+    made.rows += [row("low", "saga", 20.0, p50_ms=6.0), row("low", "monolith", 20.0, p50_ms=2.5)]
+    made.ceilings = [Ceiling("log", "commit", 100_000.0, 0.01)]
+    short = Grown(100_000, [1.0], [0.4], [0.4], {"nats": 100.0, "order": 80.0, "point": 60.0})
+    long = Grown(
+        1_000_000, [2.0, 9.0, 3.0], [0.5, 0.4, 0.44], [0.4, 0.4, 0.4], {"nats": 500.0, "order": 84.0, "point": 72.0}
+    )
+    made.growth = [short, long]
+    return made
+
+
+def test_ratios_are_those_of_medians(results: Results) -> None:
+    told = {ratio.says: (round(ratio.measured, 3), ratio.wanted, ratio.met) for ratio in report.ratios(results)}
+    assert told == {
+        "c64: orders/s, × monolith": (2.6, "≥ 2.5", True),
+        "low: p50, × monolith": (2.4, "≤ 2", False),
+        "low: p99, × monolith": (2.4, "≤ 2.5", True),
+        "c64: CPU an order, × monolith": (0.45, "≤ 0.5", True),
+        "growth: CPU an order, × empty system": (1.1, "≤ 1.15", True),
+        "growth: cold start, s": (3.0, "≤ 5", True),
+        "growth: broker's memory, MB": (500.0, "≤ 550", True),
+        "growth: a service's memory, MB": (84.0, "≤ 120", True),
+        "growth: a service's memory, × after the short history": (1.2, "≤ 1.1", False),
+    }
+
+
+def test_what_was_not_measured_has_no_ratio() -> None:
+    assert report.ratios(report.new(1, quick=True)) == []
+
+
+def test_everything_is_written(results: Results, tmp_path: Path) -> None:
+    report.write(results, tmp_path / "results.json")
+    told = json.loads((tmp_path / "results.json").read_text())
+    assert len(told["rows"]) == 8
+    assert told["growth"][1]["memory_mb"]["nats"] == 500.0
+    assert told["ratios"][1] == {"says": "low: p50, × monolith", "measured": 2.4, "wanted": "≤ 2", "met": False}
+
+
+def test_the_table_fits_and_says_what_was_missed(results: Results) -> None:
+    output = io.StringIO()
+    report.show(results, Console(file=output, width=100))
+    text = output.getvalue()
+    assert max(map(len, text.splitlines())) <= 100
+    assert next(line.split() for line in text.splitlines() if line.startswith("c64 "))[:3] == ["c64", "saga", "2,600"]
+    assert text.count("missed") == 2
+
+
+@pytest.mark.parametrize(("name", "begins"), [("plot.svg", b"<?xml"), ("plot.png", b"\x89PNG")])
+def test_the_picture(name: str, begins: bytes, results: Results, tmp_path: Path) -> None:
+    plot.draw(results, tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)

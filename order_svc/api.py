@@ -130,15 +130,17 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         )
         if broker.trouble is not None or runtime.closing.is_set():
             await _must_exist(command)
-        with ends.watch(command.order_id) as watched:
-            try:
-                answer = await writer.ask(command)
-            except domain.PlacedDifferently:
-                raise Problem(
-                    422, "idempotency-key-reused", "this Idempotency-Key was used for a different order"
-                ) from None
+        watched = ends.watch(command.order_id)
+        try:
+            answer = await writer.ask(command)
             state: domain.State = answer.states[0]
             end = state.first_end or await watched
+        except domain.PlacedDifferently:
+            raise Problem(
+                422, "idempotency-key-reused", "this Idempotency-Key was used for a different order"
+            ) from None
+        finally:
+            ends.forget(command.order_id, watched)
         headers = {"Idempotency-Key": key}
         if not answer.facts:
             headers["Idempotent-Replayed"] = "true"

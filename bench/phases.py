@@ -53,6 +53,8 @@ class Row(Struct):
     p50_ms: float
     p99_ms: float
     cpu_s_per_1000: float
+    cpu_of: dict[str, float]
+    """The same of each process, its children included."""
     memory_mb: float
     ends: dict[str, int]
 
@@ -81,9 +83,9 @@ def through(running: System, phase: Phase, name: str, wares: Wares, rate: float 
     pids = list(running.pids.values())
     placing = job("place", first=WARM_UP, last=wares.orders, clients=phase.clients, rate=rate)
     with measure.peak_memory_mb(pids) as peak:
-        before = measure.cpu_s(pids)
+        before = {name: measure.cpu_s([pid]) for name, pid in running.pids.items()}
         done = load.run(placing)
-        used = measure.cpu_s(pids) - before
+        used = {name: measure.cpu_s([pid]) - before[name] for name, pid in running.pids.items()}
     load.run(job("check"))
     running.prove()
     orders = wares.orders - WARM_UP
@@ -95,7 +97,8 @@ def through(running: System, phase: Phase, name: str, wares: Wares, rate: float 
         per_s=orders / done.seconds,
         p50_ms=1_000 * p50,
         p99_ms=1_000 * p99,
-        cpu_s_per_1000=1_000 * used / orders,
+        cpu_s_per_1000=1_000 * sum(used.values()) / orders,
+        cpu_of={name: 1_000 * seconds / orders for name, seconds in used.items()},
         memory_mb=peak[0],
         ends=done.ends,
     )

@@ -253,10 +253,11 @@ class Writer:
                 if decided.records:
                     await self._store.insert_events(decided.records)
             except Conflict:
-                if not guesses:
+                if guesses:
+                    guesses = {}  # one of them was wrong, most likely, and the heads in memory are right
+                else:
                     log.warning("another writer was first; deciding again", streams=len(decided.forks))
-                guesses = {}
-                self._heads.drop(streams)
+                    self._heads.drop(streams)
             except StoreError:
                 self._heads.drop(decided.forks)  # recorded or not: only the store knows
                 self._doubtful = decided

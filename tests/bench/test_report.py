@@ -15,7 +15,7 @@ from bench.report import Results
 
 
 def row(phase: str, system: str, per_s: float, p50_ms: float = 1.0, cpu: float = 1.0) -> Row:
-    return Row(phase, system, 100, per_s, p50_ms, 2 * p50_ms, cpu, 50.0, {"confirmed": 100})
+    return Row(phase, system, 100, per_s, p50_ms, 2 * p50_ms, cpu, {system: cpu}, 50.0, {"confirmed": 100})
 
 
 @pytest.fixture

@@ -75,3 +75,15 @@ async def test_one_wrong_guess_of_a_batch_makes_all_of_it_be_decided_again(desk:
     assert [balances(answer.states) for answer in answers] == [[1], [8], [1]]
     assert await guessing.log() == [("account-ann", 1), ("account-cas", 1), ("account-ann", 2), ("account-ben", 1)]
     assert len(guessing.told) == 3
+
+
+async def test_a_wrong_guess_does_not_cast_doubt_on_what_is_in_memory(desk: Desk, guessing: Desk) -> None:
+    """Who hears all of history again guesses wrong in every batch, and a hot stream is long."""
+    await desk.charge("ann", amount=7)
+    await guessing.charge("ben", amount=1)
+    guessing.store.asked_for.clear()
+
+    answer = await guessing.charge("ann", "ben", amount=1, key="both")
+
+    assert balances(answer.states) == [8, 2]
+    assert guessing.store.asked_for == [["account-ann"]]

@@ -9,7 +9,7 @@ from typing import Final
 import rich_click as click
 from rich.console import Console
 
-from bench import ceilings, plot, report
+from bench import ceilings, plot, report, tables
 from bench.growth import measure_growth
 from bench.load import LoadFailed
 from bench.phases import PHASES, Phase, Row, run
@@ -37,7 +37,7 @@ GROWTH: Final = "growth"
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(".bench"),
     show_default=True,
-    help="Folder for results.json and results.svg.",
+    help="Folder for results.json, results.txt and results.svg.",
 )
 def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple[str, ...], out: Path) -> None:
     """Measure the saga, the same domains in one process, and the monolith it replaces, phase by phase, interleaved.
@@ -64,9 +64,11 @@ def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple
         sys.exit(1)
     report.write(results, out / "results.json")
     plot.draw(results, out / "results.svg")
-    report.show(results, console)
+    with (out / "results.txt").open("w") as file:
+        tables.show(results, Console(file=file, width=110))
+    tables.show(results, console)
     console.print(
-        f"{results.machine}; {time.monotonic() - began:.0f} s; {out / 'results.json'}, {out / 'results.svg'}",
+        f"{results.machine}; commit {results.commit}; {time.monotonic() - began:.0f} s. The results: {out}",
         highlight=False,
     )
 

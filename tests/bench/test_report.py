@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import plot, report
+from bench import plot, report, tables
 from bench.ceilings import Ceiling
 from bench.growth import Grown
 from bench.phases import Row
@@ -62,7 +62,7 @@ def test_everything_is_written(results: Results, tmp_path: Path) -> None:
 
 def test_the_table_fits_and_says_what_was_missed(results: Results) -> None:
     output = io.StringIO()
-    report.show(results, Console(file=output, width=100))
+    tables.show(results, Console(file=output, width=100))
     text = output.getvalue()
     assert max(map(len, text.splitlines())) <= 100
     assert next(line.split() for line in text.splitlines() if line.startswith("c64 "))[:3] == ["c64", "saga", "2,600"]

@@ -34,7 +34,7 @@ from infra.settings import Settings, load
 from infra.sqlite import SQLiteStore
 from infra.stream import ensure_stream
 from order_svc.domain import Place
-from order_svc.ids import order_id
+from order_svc.ids import key_of, order_id
 from point_svc.domain import Charge
 from product_svc.domain.product import Register
 
@@ -178,8 +178,9 @@ class _Shop:
             user = "u0"
         elif chance == 3:
             product = "p0"
+        key = key_of(int(1_000 * self._now.timestamp()), some.getrandbits(80))
         order = Order(user, (Line(product, 1),), points, coupon, self._now)
-        return Place(order_id(user, f"key-{number}"), order, self._now + timedelta(seconds=30), self._now)
+        return Place(order_id(user, key), order, self._now + timedelta(seconds=30), self._now)
 
     async def _said(self, name: str, commands: list[Any]) -> None:
         self._now += timedelta(milliseconds=1)

@@ -61,7 +61,10 @@ def run(job: Job) -> Done:
     if process.returncode != 0:
         said = process.stderr.decode().strip().splitlines()
         raise LoadFailed(said[-1] if said else f"the load generator ended with {process.returncode}")
-    done = msgspec.json.decode(process.stdout, type=Done)
+    try:
+        done = msgspec.json.decode(process.stdout, type=Done)
+    except msgspec.DecodeError as error:
+        raise LoadFailed(f"the load generator ended without its result: {process.stderr.decode().strip()}") from error
     if done.wrong:
         raise LoadFailed("; ".join(done.wrong))
     return done

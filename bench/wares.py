@@ -7,6 +7,8 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from order_svc.ids import new_key
+
 PRICE: Final = 1_000  # won
 POINTS: Final = 10
 DISCOUNT: Final = 300  # won
@@ -58,8 +60,9 @@ class Total(NamedTuple):
 class Wares(Struct, frozen=True):
     """`orders` of one piece or two of one of the products, each with some points and a coupon of its own.
 
-    All names begin with `prefix`, so that a system with a history has none of them yet. With `refusals` one in ten has
-    a coupon that does not exist, one in twenty too few points, one in twenty no stock.
+    Each has an idempotency key as the README advises it. All other names begin with `prefix`, so that a system with a
+    history has none of them yet. With `refusals` one in ten has a coupon that does not exist, one in twenty too few
+    points, one in twenty no stock.
     """
 
     orders: int
@@ -109,7 +112,7 @@ class Wares(Struct, frozen=True):
             "points": POINTS,
             "coupon_id": order.coupon,
         }
-        return Request("order", "/orders", body, user=order.user, key=f"{self.prefix}order-{number}")
+        return Request("order", "/orders", body, user=order.user, key=new_key())
 
     def totals(self) -> Iterator[Total]:
         """What must be so once all orders have ended."""

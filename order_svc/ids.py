@@ -21,8 +21,13 @@ def order_id(user_id: str, key: str) -> str:
 
 
 def new_key() -> str:
-    """A UUIDv7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then random bits around version and variant."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    """A key for a request that has none."""
+    return key_of(time.time_ns() // 1_000_000, secrets.randbits(80))
+
+
+def key_of(milliseconds: int, bits: int) -> str:
+    """A UUIDv7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then 80 others, of which version and variant take six."""
+    value = milliseconds << 80 | bits
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))

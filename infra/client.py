@@ -6,7 +6,7 @@ written. For that it overrides one method that the library keeps to itself and c
 pinned, and `tests/infra/test_client.py` holds what is relied on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from nats.aio.client import Client
@@ -16,6 +16,9 @@ from nats.errors import ConnectionClosedError, MaxPayloadError
 
 Handler = Callable[[bytes, bytes, bytes, bytes], None]
 """Gets subject, reply subject (empty: none), body, and the head: headers as they travel, or empty. Must not block."""
+
+Outgoing = tuple[str, bytes, str, str]
+"""Subject, body, reply subject (empty: none), and the head: all headers as they travel."""
 
 VERSION_LINE: Final = "NATS/1.0"
 
@@ -36,13 +39,20 @@ class BrokerClient(Client):
 
     async def send(self, subject: str, body: bytes, reply: str, head: str) -> None:
         """Publish; `head` is all of the headers as they travel. Raises ConnectionClosedError, MaxPayloadError."""
+        await self.send_all([(subject, body, reply, head)])
+
+    async def send_all(self, messages: Iterable[Outgoing]) -> None:
+        """Publish them in this order, in one go; raises what `send` does, and then none of them was sent."""
         if not self.is_connected:
             raise ConnectionClosedError
-        if len(body) > self.max_payload:
-            raise MaxPayloadError
-        headers = head.encode()
-        line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(body)}\r\n"
-        await self._send_command(b"%b%b%b\r\n" % (line.encode(), headers, body))
+        lines: list[bytes] = []
+        for subject, body, reply, head in messages:
+            if len(body) > self.max_payload:
+                raise MaxPayloadError
+            headers = head.encode()
+            line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(body)}\r\n"
+            lines += (line.encode(), headers, body, b"\r\n")
+        await self._send_command(b"".join(lines))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 

@@ -60,6 +60,17 @@ async def test_the_librarys_own_subscriptions_understand_what_is_sent(broker: Sh
     assert message.headers == {"Nats-Msg-Id": "order-o1@1", "Fact-Version": "1"}
 
 
+async def test_messages_that_are_sent_together_arrive_as_if_sent_one_by_one(broker: Shop) -> None:
+    together = [(f"talk.{n}", b"." * n, f"reply.{n}", HEAD) for n in range(300)]
+    inbox = Inbox()
+    async with broker.broker() as nc:
+        await nc.listen("talk.*", inbox)
+        await nc.send_all(together)
+        got = await inbox.has(len(together))
+
+    assert got == [(subject.encode(), reply.encode(), body, HEAD.encode()) for subject, body, reply, _ in together]
+
+
 async def test_more_than_the_librarys_queue_would_hold_comes_through_without_a_loss(broker: Shop) -> None:
     messages = 1_000
     inbox = Inbox()
@@ -112,6 +123,18 @@ async def test_a_body_the_server_would_hang_up_on_is_not_sent(broker: Shop) -> N
         with pytest.raises(MaxPayloadError):
             await nc.send("talk", b" " * (nc.max_payload + 1), "", HEAD)
         await nc.flush()
+
+
+async def test_of_messages_with_such_a_body_among_them_none_is_sent(broker: Shop) -> None:
+    inbox = Inbox()
+    async with broker.broker() as nc:
+        await nc.listen("talk", inbox)
+        with pytest.raises(MaxPayloadError):
+            await nc.send_all([("talk", b"small", "", HEAD), ("talk", b" " * (nc.max_payload + 1), "", HEAD)])
+        await nc.send("talk", b"afterwards", "", HEAD)
+        got = await inbox.has(1)
+
+    assert [body for _, _, body, _ in got] == [b"afterwards"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The one stream, EVENTS, and each service's durable consumer of it: made where missing, compared where present."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any, Final
 
 import structlog
@@ -15,7 +15,7 @@ from nats.js.api import (
     StreamConfig,
     StreamInfo,
 )
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from contracts.wire import FACTS, said_by
 from infra.settings import Settings
@@ -37,8 +37,14 @@ ACK_WAIT_S: Final = 10.0
 """After this long without one a delivery is repeated. A service that restarts does not wait: it resets its consumer."""
 
 
+INVALID_JSON: Final = 10_025
+"""What nats-server 2.12 says to a setting that it does not know; older ones leave it out."""
+
+TOO_OLD: Final = f"{EVENTS} cannot be set to take batches (allow_batched): that needs nats-server 2.14 or newer"
+
+
 class StreamMisconfigured(Exception):
-    """EVENTS exists, but not as the guarantees need it; the message says what differs."""
+    """EVENTS is not as the guarantees and the relay need it, and cannot be made so; the message says what differs."""
 
 
 def stream_config(settings: Settings) -> StreamConfig:
@@ -60,6 +66,7 @@ def stream_config(settings: Settings) -> StreamConfig:
         deny_delete=True,
         deny_purge=True,
         allow_direct=True,
+        allow_batched=True,
         num_replicas=settings.events_replicas,
     )
 
@@ -79,13 +86,13 @@ REQUIRED: Final = (
 
 
 async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
-    """EVENTS, made if missing. Raises StreamMisconfigured, or the client's errors."""
+    """EVENTS, made if missing, brought up to date if older. Raises StreamMisconfigured, or the client's errors."""
     wanted = stream_config(settings)
     try:
         info = await js.stream_info(EVENTS)
     except NotFoundError:
         log.info("creating stream", stream=EVENTS, max_bytes=wanted.max_bytes)
-        return await js.add_stream(wanted)
+        return await _batched(js.add_stream(wanted))
     found = info.config
     differing = {
         name: (getattr(found, name), getattr(wanted, name))
@@ -100,10 +107,24 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
             )
         )
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
-    if missing:
-        log.info("adding subjects to the stream", stream=EVENTS, subjects=sorted(missing))
+    if missing or not found.allow_batched:
+        log.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), batches="allowed")
         found.subjects = sorted({*(found.subjects or ()), *missing})
-        return await js.update_stream(found)
+        found.allow_batched = True
+        return await _batched(js.update_stream(found))
+    return info
+
+
+async def _batched(made: Awaitable[StreamInfo]) -> StreamInfo:
+    """The stream, once it takes batches. Raises StreamMisconfigured if the broker knows no such setting."""
+    try:
+        info = await made
+    except APIError as error:
+        if error.err_code != INVALID_JSON:
+            raise
+        raise StreamMisconfigured(TOO_OLD) from error
+    if not info.config.allow_batched:
+        raise StreamMisconfigured(TOO_OLD)
     return info
 
 

@@ -1,11 +1,13 @@
 """The stream EVENTS on a real broker: made where missing, compared where present, never silently changed."""
 
+import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import APIError
+from nats.js.errors import APIError, BadRequestError
 
 from contracts.wire import FACTS
 from infra.stream import EVENTS, MAX_FACT_BYTES, StreamMisconfigured, ensure_stream, is_full, stream_config
@@ -36,6 +38,7 @@ async def test_a_missing_stream_is_made_as_the_guarantees_need_it(broker: Shop) 
     assert (config.max_bytes, config.max_msg_size, config.max_age) == (10 << 20, MAX_FACT_BYTES, 0)
     assert config.duplicate_window == 90
     assert (config.deny_delete, config.deny_purge, config.allow_direct) == (True, True, True)
+    assert config.allow_batched
     assert config.num_replicas == 1
 
 
@@ -127,6 +130,47 @@ async def test_subjects_of_a_new_service_are_added_and_those_of_others_kept(brok
 
         assert info.config.subjects == ["coupon.>", "delivery.>", "order.>", "point.>", "product.>"]
         assert (info.config.max_bytes, info.state.messages) == (5 << 20, 1)
+
+
+async def test_a_stream_from_before_batches_takes_them_from_now_on_and_is_otherwise_as_it_was(broker: Shop) -> None:
+    async with broker.broker() as nc:
+        js = nc.jetstream()
+        await made_by_hand(js, broker, allow_batched=None, max_bytes=5 << 20)
+        await js.publish("order.confirmed.o1", b"{}")
+        before = await config_of(js)
+
+        info = await ensure_stream(js, settings(broker))
+
+        assert info.config.allow_batched
+        assert dataclasses.replace(info.config, allow_batched=before.allow_batched, metadata=before.metadata) == before
+        assert info.state.messages == 1
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["without the stream", "with the stream"])
+@pytest.mark.parametrize("strict", [False, True], ids=["ignores the setting", "refuses the setting"])
+async def test_a_broker_that_knows_no_batches_cannot_be_used(broker: Shop, *, strict: bool, made: bool) -> None:
+    class Older(JetStreamContext):
+        """As nats-server 2.11 and 2.12 answer."""
+
+        async def _api_request(self, req_subject: str, req: bytes = b"", timeout: float = 5) -> dict[str, Any]:  # noqa: ASYNC109
+            if b"allow_batched" in req and strict:
+                raise BadRequestError(code=400, err_code=10_025, description="invalid JSON")
+            answer: dict[str, Any] = await super()._api_request(req_subject, req, timeout)
+            answer.get("config", {}).pop("allow_batched", None)
+            return answer
+
+    async with broker.broker() as nc:
+        if made:
+            await made_by_hand(nc.jetstream(), broker, allow_batched=None)
+
+        with pytest.raises(StreamMisconfigured, match=r"allow_batched.* needs nats-server 2\.14 or newer"):
+            await ensure_stream(Older(nc), settings(broker))
+
+
+async def test_another_refusal_of_the_brokers_is_not_taken_for_its_age(broker: Shop) -> None:
+    async with broker.broker() as nc:
+        with pytest.raises(APIError, match="replicas > 1"):
+            await ensure_stream(nc.jetstream(), msgspec.structs.replace(settings(broker), events_replicas=3))
 
 
 async def test_the_door_closes_before_the_stream_is_full(broker: Shop) -> None:

@@ -1,13 +1,15 @@
 """The relay copies a service's log into the stream, in log order, as often as it takes.
 
 Where to continue is asked of the stream itself, so no cursor can lie, and a broker that lost its tail or its whole disk
-is written again. Publishes are pipelined; position p is sent only when every position up to p - WINDOW is acknowledged,
-so behind a lost connection there can be no hole further back than that.
+is written again. What a look at the log finds is sent as a batch, the next without waiting for it; but position p goes
+only when every position up to p - WINDOW is acknowledged, so behind a lost connection there can be no hole further back
+than that.
 """
 
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
@@ -16,7 +18,8 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
-from infra.client import VERSION_LINE, BrokerClient
+from infra.batches import Batches, Refused
+from infra.client import VERSION_LINE, BrokerClient, Outgoing
 from infra.store import EventStore, Notification
 from infra.stream import EVENTS
 
@@ -73,6 +76,7 @@ class Relay:
         self._js = js
         self._window = Window(0)
         self._inbox = nc.new_inbox()
+        self._batches = Batches(self._inbox)
         self._grown = False
         self._wake = asyncio.Event()
         self._error: RelayFailed | None = None
@@ -136,20 +140,22 @@ class Relay:
 
     async def run(self) -> None:
         """Mirror the log until something fails. Raises RelayFailed, StoreError or the client's errors."""
-        await self._nc.listen(f"{self._inbox}.*", self._on_ack)
+        await self._nc.listen(f"{self._inbox}.>", self._on_ack)
         position = self._window.acked
         while True:
             self._grown = False
-            batch = await self._store.select_notifications(position, READ_BATCH)
-            for notification in batch:
-                while not self._window.admits(notification.position):
-                    await self._wait()
+            unsent = read = await self._store.select_notifications(position, READ_BATCH)
+            while unsent:
                 if self._window.empty:
                     self._last_ack = monotonic()  # nothing has been owed since
-                self._window.sent(notification.position)
-                await self._publish(notification)
-                position = notification.position
-            while not batch and not self._grown:
+                batch = self._admitted(unsent)
+                if batch:
+                    await self._send(batch)
+                    position = batch[-1].position
+                    unsent = unsent[len(batch) :]
+                else:
+                    await self._wait()
+            while not read and not self._grown:
                 if self._window.empty:
                     self.caught_up.set()
                     self.has_caught_up = True
@@ -166,18 +172,38 @@ class Relay:
         if not self._window.empty and monotonic() - self._last_ack > ACK_TIMEOUT_S:
             raise RelayFailed(f"no acknowledgement from the broker for {ACK_TIMEOUT_S} s")
 
-    async def _publish(self, stored: Notification) -> None:
-        position, stream, version, name, body = stored
-        head = (
-            f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(stream, version)}\r\n"
-            f"{STREAM}: {stream}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
-        )
-        await self._nc.send(subject(name, body), body, f"{self._inbox}.{position}", head)
+    def _admitted(self, unsent: list[Notification]) -> list[Notification]:
+        """The first of these, as many as may be sent now; they count as sent."""
+        for n, stored in enumerate(unsent):
+            if not self._window.admits(stored.position):
+                return unsent[:n]
+            self._window.sent(stored.position)
+        return unsent
+
+    async def _send(self, batch: Sequence[Notification]) -> None:
+        replies = self._batches.replies([stored.position for stored in batch])
+        await self._nc.send_all(_message(stored, reply) for stored, reply in zip(batch, replies, strict=True))
 
     def _on_ack(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
-        if b'"error"' in body or b'"seq"' not in body:
-            self._error = self._error or RelayFailed(f"the broker refused a fact: {(body or head).decode()}")
-        else:
-            self._window.ack(int(subject.rpartition(b".")[2]))
+        if self._error is not None:
+            return  # behind what was refused nothing counts: `acked` must not pass it
+        try:
+            stored = self._batches.stored(subject, body, head)
+        except Refused as refused:
+            self._error = RelayFailed(f"the broker refused a fact: {refused}")
+            self._wake.set()
+            return
+        if stored:  # a batch that has begun is no acknowledgement yet
+            for position in stored:
+                self._window.ack(position)
             self._last_ack = monotonic()
-        self._wake.set()
+            self._wake.set()
+
+
+def _message(stored: Notification, reply: str) -> Outgoing:
+    position, stream, version, name, body = stored
+    head = (
+        f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(stream, version)}\r\n"
+        f"{STREAM}: {stream}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
+    )
+    return subject(name, body), body, reply, head

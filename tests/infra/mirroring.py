@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -115,3 +117,19 @@ async def overhearing(broker: Shop) -> AsyncIterator[list[int]]:
         yield heard
         with contextlib.suppress(OSError, NatsError):  # the broker may have been killed meanwhile
             await subscription.drain()  # type: ignore[no-untyped-call]
+
+
+@contextlib.asynccontextmanager
+async def answering(broker: Shop, relay: Relay) -> AsyncIterator[list[dict[str, Any]]]:
+    """What the broker tells this relay from now on."""
+    heard: list[dict[str, Any]] = []
+
+    async with broker.broker() as nc:
+
+        async def note(message: Msg) -> None:
+            heard.append(json.loads(message.data))
+
+        subscription = await nc.subscribe(f"{relay._inbox}.>", cb=note)
+        await nc.flush()
+        yield heard
+        await subscription.drain()  # type: ignore[no-untyped-call]

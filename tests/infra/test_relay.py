@@ -1,6 +1,7 @@
 """The relay mirrors the log into the stream of a real broker: in order, without repeats, whatever was lost."""
 
 import asyncio
+import math
 import signal
 from collections.abc import AsyncIterator
 
@@ -9,11 +10,12 @@ from eventsourcing.persistence import OperationalError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra import relay as module
+from infra.batches import FLOW
 from infra.relay import WINDOW, LogLost, Relay, RelayFailed
 from infra.sqlite import SQLiteStore
 from infra.store import EventStore, Notification
 from infra.stream import EVENTS, MAX_FACT_BYTES
-from tests.infra.mirroring import a_log, append, charged, client, mirroring, overhearing, session
+from tests.infra.mirroring import a_log, answering, append, charged, client, mirroring, overhearing, session
 from tests.infra.purse import WatchedStore
 from tests.infra.records import log_of
 from tests.shop import Event, Shop, attempts
@@ -102,6 +104,37 @@ async def test_positions_may_have_gaps(broker: Shop) -> None:
     log.close()
 
     assert [event.position for event in await broker.events()] == [7, 8, 1_000, 50_000]
+
+
+async def test_a_burst_is_acknowledged_as_a_batch_and_a_lone_fact_by_itself(broker: Shop, log: SQLiteStore) -> None:
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+        async with answering(broker, mirror.relay) as answers:
+            await append(log, 1, 3 * FLOW)
+            mirror.relay.log_has_grown()
+            await mirror.caught_up()
+            await append(log, 3 * FLOW + 1, 3 * FLOW + 1)
+            mirror.relay.log_has_grown()
+            await mirror.caught_up()
+
+    assert [answer.get("seq") for answer in answers] == [0, FLOW, 2 * FLOW, 3 * FLOW, 3 * FLOW + 1]
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_no_more_than_the_window_is_sent_without_an_acknowledgement(
+    broker: Shop, log: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deaf(Relay):
+        def _on_ack(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
+            """Never arrives."""
+
+    monkeypatch.setattr(module, "ACK_TIMEOUT_S", 0.5)
+    await append(log, 1, 3 * WINDOW)
+    async with overhearing(broker) as sent, session(broker) as js:
+        with pytest.raises(RelayFailed, match="no acknowledgement"):
+            await Deaf("point", log, client(js), js).run()
+
+    assert sent == list(range(1, WINDOW + 1))
 
 
 # Continuing -----------------------------------------------------------------------------------------------------------
@@ -204,8 +237,8 @@ async def test_a_stream_made_anew_gets_all_of_the_log_even_if_it_has_its_end_alr
 ) -> None:
     await append(log, 1, 2 * WINDOW)
     async with session(broker) as js:
-        (last,) = await log.select_notifications(2 * WINDOW - 1, 1)
-        await Relay("point", log, client(js), js)._publish(last)
+        last = await log.select_notifications(2 * WINDOW - 1, 1)
+        await Relay("point", log, client(js), js)._send(last)
         await js._nc.flush()
 
     async with mirroring(broker, log) as mirror:
@@ -276,6 +309,47 @@ async def test_a_fact_beyond_the_message_limit_fails_the_relay_with_the_brokers_
 
     assert isinstance(error, RelayFailed)
     assert "message size exceeds maximum" in str(error)
+
+
+async def test_behind_a_fact_that_is_refused_nothing_of_its_batch_is_said(broker: Shop, log: SQLiteStore) -> None:
+    await log.insert_events([charged(n, padding=MAX_FACT_BYTES if n == 40 else 0) for n in range(1, 81)])
+
+    async with mirroring(broker, log) as mirror:
+        error = await mirror.failed()
+        acked = mirror.relay.acked
+
+    assert isinstance(error, RelayFailed)
+    assert [event.position for event in await broker.events()] == list(range(1, 40))
+    assert acked == FLOW  # the rest of the 39 is sent once more
+
+
+async def test_behind_a_refusal_no_acknowledgement_counts(broker: Shop, log: SQLiteStore) -> None:
+    """Where the next session continues must not lie behind a fact that the stream lacks."""
+    await append(log, 1, 1)
+    async with session(broker) as js:
+        relay = Relay("point", log, client(js), js)
+        relay._on_ack(f"{relay._inbox}.2".encode(), b"", b'{"error":{"code":503}}', b"")
+        await relay._send(relay._admitted(await log.select_notifications(0, 1)))
+        relay._on_ack(f"{relay._inbox}.1".encode(), b"", b'{"stream":"EVENTS","seq":1}', b"")
+
+    assert relay.acked == 0
+
+
+async def test_a_batch_that_has_begun_is_still_owed_its_acknowledgements(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 3)
+    async with session(broker) as js:
+        relay = Relay("point", log, client(js), js)
+        batch = relay._admitted(await log.select_notifications(0, 3))
+        first, *_, last = relay._batches.replies([stored.position for stored in batch])
+        relay._last_ack = -math.inf
+
+        relay._on_ack(first.encode(), b"", b'{"type":"ack","seq":0,"msgs":32}', b"")
+        assert relay.stalled
+
+        relay._on_ack(last.encode(), b"", b'{"stream":"EVENTS","seq":3,"batch":"it","count":3}', b"")
+        assert (relay.stalled, relay.acked) == (False, 3)
+        relay._admitted([Notification(4, *charged(4))])
+        assert not relay.stalled
 
 
 async def test_a_broker_that_acknowledges_nothing_stalls_the_relay_and_then_fails_it(

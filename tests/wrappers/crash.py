@@ -14,7 +14,7 @@ from typing import Any
 from contracts import Fact
 from infra.decider import Batch, Command, Record
 from infra.hearing import Hearing
-from infra.relay import Relay
+from infra.relay import Window
 from infra.sqlite import SQLiteStore
 from infra.store import Notification
 from infra.views import Statement
@@ -33,7 +33,7 @@ def crash_if_due() -> None:
 
 
 insert_events = SQLiteStore.insert_events
-on_ack = Relay._on_ack
+acknowledged = Window.ack
 decide = Batch.decide
 apply = Listing.apply
 
@@ -44,8 +44,8 @@ async def crash_when_recorded(self: SQLiteStore, records: Sequence[Record]) -> N
         crash_if_due()
 
 
-def crash_when_published(self: Relay, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-    on_ack(self, subject, reply, body, head)
+def crash_when_published(self: Window, position: int) -> None:
+    acknowledged(self, position)
     if unacknowledged:
         crash_if_due()
 
@@ -71,7 +71,7 @@ def crash_while_listing(self: Listing, records: Sequence[Notification]) -> Itera
 
 patches: dict[str, list[tuple[Any, str, Any]]] = {
     "recorded": [(SQLiteStore, "insert_events", crash_when_recorded)],
-    "published": [(Relay, "_on_ack", crash_when_published), (Hearing, "_acknowledge", never_acknowledge)],
+    "published": [(Window, "ack", crash_when_published), (Hearing, "_acknowledge", never_acknowledge)],
     "batch": [(Batch, "decide", crash_within_a_batch)],
     "listed": [(Listing, "apply", crash_while_listing)],
 }

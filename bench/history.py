@@ -26,7 +26,8 @@ from contracts.wire import fact_id
 from coupon_svc.domain import Issue
 from infra import log
 from infra.connection import connect
-from infra.decider import Batch, Command, Head, category
+from infra.decider import Batch, Command
+from infra.heads import Heads
 from infra.local import ROOT, free_environment, services, start_nats, stop
 from infra.relay import Relay
 from infra.service import Service
@@ -54,20 +55,20 @@ class _Line:
         self.inbox: deque[tuple[str, Fact]] = deque()
         self._store = store
         self._relay = relay
-        self._heads: dict[str, Head] = {}
+        self._heads = Heads(service.aggregates, store)
 
     async def decide(self, commands: list[Command]) -> list[tuple[str, Fact]]:
         """Decide and record; the new facts with their ids."""
         streams = {stream for command in commands for stream in command.streams}
-        aggregates = self.service.aggregates
-        for stream in streams - self._heads.keys():
-            self._heads[stream] = Head(0, aggregates[category(stream)].state())
-        batch = Batch(aggregates, self._heads)
+        new = self._heads.guess(streams)
+        known = await self._heads.get(streams - new.keys())
+        batch = Batch(self.service.aggregates, known | new)
         for command in commands:
             batch.decide(command)
         await self._store.insert_events(batch.records)
         self._relay.log_has_grown()
-        self._heads |= batch.forks
+        if snapshots := self._heads.put(batch.forks):
+            await self._store.insert_snapshots(snapshots)
         ids = [fact_id(record.originator_id, record.originator_version) for record in batch.records]
         return list(zip(ids, batch.facts, strict=True))
 
@@ -75,11 +76,6 @@ class _Line:
         """Returns when the stream has all of its log."""
         async with asyncio.timeout(PATIENCE_S):
             await self._relay.caught_up.wait()
-
-    def forget_orders(self) -> None:
-        """An order that is over is not heard of again here."""
-        for stream in [stream for stream in self._heads if self.service.aggregates[category(stream)].usually_new]:
-            del self._heads[stream]
 
 
 async def make(env: Mapping[str, str], facts: int) -> int:
@@ -165,7 +161,6 @@ class _Shop:
                 line.inbox.clear()
                 await self._said(name, commands)
         for line in self._lines.values():
-            line.forget_orders()
             await line.published()
 
     def _place(self, number: int) -> Place:

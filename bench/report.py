@@ -96,7 +96,10 @@ BARS: Final = (
     Bar("mix: orders/s, × monolith", _of("mix", "per_s"), at_least=2.0),
     Bar("low: p50, × monolith", _of("low", "p50_ms"), at_most=2.0),
     Bar("low: p99, × monolith", _of("low", "p99_ms"), at_most=2.5),
-    Bar("c64: CPU an order, × monolith", _of("c64", "cpu_s_per_1000"), at_most=0.5),
+    *(
+        Bar(f"{phase}: CPU an order, × monolith", _of(phase, "cpu_s_per_1000"), at_most=0.5)
+        for phase in ("c64", "c256", "hot", "mix", "low", "half")
+    ),
     Bar("growth: CPU an order, × empty system", _longest(lambda grown: grown.cpu_ratio), at_most=1.15),
     Bar("growth: cold start, s", _longest(lambda grown: median(grown.cold_start_s)), at_most=5.0),
     Bar("growth: broker's memory, MB", _longest(lambda grown: grown.memory_mb["nats"]), at_most=550.0),

@@ -19,7 +19,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
-CONNECTIONS: Final = 16
+CONNECTIONS: Final = 16  # to PostgreSQL
+KEEP_ALIVE_S: Final = 75  # of an idle client; uvicorn's 5 s would cost an open loop connections
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -299,4 +300,11 @@ async def show_coupon(coupon_id: str) -> CouponView:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), access_log=False, log_level="warning")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(os.environ["PORT"]),
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )

@@ -86,6 +86,32 @@ async def test_requests_that_arrive_during_a_commit_share_the_next_one(desk: Des
     assert [len(append) for append in desk.store.appends] == [1, 20]
 
 
+async def some_turns() -> None:
+    """More than the writer needs to begin with what waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_few_that_come_soon_after_a_commit_wait_for_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PACE_S", 0.2)
+    await desk.charge("ann")
+    soon = desk.asking("ben")
+    await some_turns()
+    await asyncio.gather(soon, desk.charge("cal"))
+
+    assert desk.store.appends == [["account-ann"], ["account-ben", "account-cal"]]
+
+
+async def test_who_comes_alone_or_with_many_does_not_wait(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PACE_S", 3_600)
+    monkeypatch.setattr(writer, "FEW", 3)
+    await desk.charge("ann")
+    many = [desk.asking(user) for user in ("ben", "cal", "dan")]
+    await asyncio.gather(*many)
+
+    assert desk.store.appends == [["account-ann"], ["account-ben", "account-cal", "account-dan"]]
+
+
 async def test_a_batch_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MAX_BATCH", 8)
 

@@ -129,7 +129,7 @@ check:
     mypy
     pytest -q tests/infra/test_imports.py
 
-# The saga beside the monolith and one process, in one table: just bench (25 minutes), just bench --quick (2), --help
+# The saga beside the monolith and one process, in one table: just bench (14 minutes), just bench --quick (2), --help
 [group('check')]
 [positional-arguments]
 bench *ARGUMENTS:

@@ -1,5 +1,6 @@
 """Each system goes through small phases, and what it did is verified; a system that is wrong gives no row."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,14 @@ def test_an_order_that_ends_otherwise_is_no_row(tmp_path: Path) -> None:
         load.run(Job("open", system.urls, wares))
         with pytest.raises(LoadFailed, match="order 20 ended as coupon-unknown, not as confirmed"):
             load.run(Job("place", system.urls, Wares(21), first=19, last=21))
+
+
+def test_a_load_generator_that_leaves_no_result_is_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.CompletedProcess[bytes]([], 0, stdout=b"", stderr=b"its last words\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+
+    with pytest.raises(LoadFailed, match="without its result: its last words"):
+        load.run(Job("open", {}, Wares(1)))
 
 
 def test_what_the_audit_finds_is_no_row(tmp_path: Path) -> None:

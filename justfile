@@ -115,11 +115,11 @@ _nats-cli *ARGUMENTS:
     @command -v nats >/dev/null || { echo "the NATS CLI is missing: go install github.com/nats-io/natscli/nats@v0.5.1 (docs/nats-cli.md)" >&2; exit 2; }
     @exec nats --no-context --server "${NATS_URL:-nats://127.0.0.1:${NATS_PORT:-4222}}" "$@"
 
-# All tests, or what pytest is told: just test tests/domain -k coupon
+# All tests, or what pytest is told: just test tests/domain -k coupon; as many files at a time as TEST_JOBS, or as there are cores
 [group('check')]
 [positional-arguments]
 test *ARGUMENTS:
-    @exec pytest "$@"
+    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile "$@"
 
 # Lint, format, types, and who may import whom
 [group('check')]
@@ -129,7 +129,7 @@ check:
     mypy
     pytest -q tests/infra/test_imports.py
 
-# The saga beside the monolith and one process, in one table: just bench (14 minutes), just bench --quick (2), --help
+# The saga beside the monolith and one process, in one table: just bench (14 to 30 minutes), just bench --quick (2 or more), --help
 [group('check')]
 [positional-arguments]
 bench *ARGUMENTS:

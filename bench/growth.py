@@ -16,7 +16,7 @@ from bench.systems import Saga
 from bench.wares import Wares
 
 C64: Final = PHASES[0]
-ORDERS: Final = 8_000
+ORDERS: Final = 6_000
 QUIET_S: Final = 1.0
 QUIET_CPU_S: Final = 0.05
 

@@ -34,10 +34,10 @@ class Phase(Struct, frozen=True):
 
 
 PHASES: Final = (
-    Phase("c64", "64 clients, each waits for its answer before it orders again", orders=10_000, clients=64),
-    Phase("c256", "256 clients", orders=10_000, clients=256),
-    Phase("hot", "64 clients, all of them want the one product there is", orders=6_000, clients=64, products=1),
-    Phase("mix", "64 clients, one order in five is refused and undone", orders=8_000, clients=64, refusals=True),
+    Phase("c64", "64 clients, each waits for its answer before it orders again", orders=8_000, clients=64),
+    Phase("c256", "256 clients", orders=8_000, clients=256),
+    Phase("hot", "64 clients, all of them want the one product there is", orders=5_000, clients=64, products=1),
+    Phase("mix", "64 clients, one order in five is refused and undone", orders=6_000, clients=64, refusals=True),
     Phase("low", "20 orders a second, evenly, whatever becomes of the ones before", rate=20.0, seconds=15.0),
     Phase("half", "half as many a second as in c64, evenly", half=True, seconds=8.0),
 )

@@ -17,7 +17,7 @@ from infra.store import EventStore, History, StoreError
 CACHED_HEADS = 20_000
 """About 10 to 20 MB of small aggregates."""
 
-SNAPSHOT_EVERY = 1_000  # versions of one stream
+SNAPSHOT_EVERY = 200  # versions of one stream: what is folded, and read for it, when a head is not in memory
 
 
 class Heads:

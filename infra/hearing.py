@@ -22,8 +22,6 @@ log = structlog.get_logger()
 
 PULL_BATCH: Final = 512  # messages
 PULL_EXPIRES_S: Final = 5.0
-ACKNOWLEDGE_AFTER_S: Final = 0.02
-"""All that is done until then is acknowledged at once. After a crash so much more comes again, and changes nothing."""
 SILENCE_S: Final = 3 * PULL_EXPIRES_S
 """Without a message or an expired pull for this long, the consumer is taken to be gone."""
 
@@ -122,9 +120,8 @@ class Hearing:
 
     def done(self, heard: Heard) -> None:
         self._marks.add(heard.sequence, heard.fact_id)
-        if not self._to_acknowledge:
-            asyncio.get_running_loop().call_later(ACKNOWLEDGE_AFTER_S, self._wake.set)
         self._to_acknowledge = heard.receipt
+        self._wake.set()
 
     def failed(self, error: Exception) -> None:
         self._error = self._error or error

@@ -5,7 +5,7 @@ Nothing buffered for one broker is ever flushed into another, and whoever connec
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
 import structlog
@@ -24,11 +24,16 @@ class ConnectionLost(Exception):
     """The connection to the broker is gone."""
 
 
+Connected = tuple[BrokerClient, asyncio.Event]
+"""A connection, and an event that is set once it is lost."""
+
+Connect = Callable[[Settings, str, asyncio.Event], contextlib.AbstractAsyncContextManager[Connected]]
+"""How a session gets its connection; `connect` is the way."""
+
+
 @contextlib.asynccontextmanager
-async def connect(
-    settings: Settings, name: str, stopping: asyncio.Event
-) -> AsyncIterator[tuple[BrokerClient, asyncio.Event]]:
-    """A connection named `name`, and an event that is set once it is lost.
+async def connect(settings: Settings, name: str, stopping: asyncio.Event) -> AsyncIterator[Connected]:
+    """A connection named `name`.
 
     Raises OSError or the client's errors, and ConnectionLost if `stopping` is set before there is one.
     """

@@ -7,6 +7,7 @@ stale shows itself as a Conflict when its next version is recorded.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 
 import msgspec
 
@@ -102,6 +103,7 @@ class Heads:
             self._heads.pop(stream, None)
 
 
+@cache
 def snapshot_topic(name: str, aggregate: Aggregate) -> str:
     """Names the shape of the state too, so that a snapshot of a shape the code no longer has is never read."""
     state: type[State] = type(aggregate.state())

@@ -7,14 +7,13 @@ successor.
 
 import asyncio
 from collections.abc import Awaitable
-from time import monotonic
 from typing import Final, Protocol
 
 import structlog
 
 from contracts.wire import MSG_ID
 from infra.client import BrokerClient, header, status
-from infra.marks import Marks
+from infra.marks import Mark, Marks
 from infra.stream import EVENTS
 from infra.writer import Ear, Heard
 
@@ -50,7 +49,8 @@ class Hearing:
         self._inbox = nc.new_inbox()
         self._asked_for = 0
         self._last_delivery = 0
-        self._last_sign = monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._last_sign = self._loop.time()
         self._to_acknowledge = ""
         self._wake = asyncio.Event()
         self._listening = True
@@ -86,25 +86,24 @@ class Hearing:
             async with asyncio.timeout(SILENCE_S):
                 await self._wake.wait()
         except TimeoutError:
-            if monotonic() - self._last_sign >= SILENCE_S:
+            if self._loop.time() - self._last_sign >= SILENCE_S:
                 raise HearingFailed(f"the broker has been silent for {SILENCE_S} s") from None
 
     def _on_message(self, _: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-        self._last_sign = monotonic()
+        self._last_sign = self._loop.time()
         if self.closed or not self._listening:
             return
         if not reply:
             self._on_status(head)
             return
-        tokens = reply.split(b".")
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
-        sequence, delivery = map(int, tokens[5:7] if len(tokens) == 9 else tokens[7:9])
+        sequence, delivery, stored_ns = numbers(reply)
         if delivery != self._last_delivery + 1:  # also the first: a new or reset consumer counts from 1
             self.failed(HearingFailed(f"delivery {delivery} came after {self._last_delivery}: some were dropped"))
             return
         self._last_delivery = delivery
         self._asked_for -= 1
-        self._listener.tell(Heard(header(head, _MSG_ID), body, reply.decode(), sequence), self)
+        mark = Mark(sequence, stored_ns // 1_000)
+        self._listener.tell(Heard(header(head, _MSG_ID), body, reply.decode(), mark), self)
         if self._asked_for < PULL_BATCH // 2:
             self._wake.set()
 
@@ -119,7 +118,7 @@ class Hearing:
         self._wake.set()
 
     def done(self, heard: Heard) -> None:
-        self._marks.add(heard.sequence, heard.fact_id)
+        self._marks.add(heard.mark)
         self._to_acknowledge = heard.receipt
         self._wake.set()
 
@@ -132,3 +131,11 @@ class Hearing:
         if self._to_acknowledge:
             receipt, self._to_acknowledge = self._to_acknowledge, ""
             await self._nc.publish(receipt, b"+ACK")
+
+
+def numbers(receipt: bytes) -> tuple[int, int, int]:
+    """A delivery's sequence in the stream, its number of the consumer's, and when it was stored (ns since 1970)."""
+    tokens = receipt.split(b".")
+    # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
+    sequence, delivery, stored_ns = map(int, tokens[5:8] if len(tokens) == 9 else tokens[7:10])
+    return sequence, delivery, stored_ns

@@ -1,7 +1,9 @@
 """What was heard where: a new session sees by it whether the stream still is the one that was heard.
 
-A broker that lost its tail fills the same sequences with other facts. Its consumers may remember more than the stream
-has, or may not; and once others have written again, nobody can tell by the numbers. The facts at them tell.
+A broker that lost its tail fills the same sequences again, in another order. Its consumers may remember more than the
+stream has, or may not; and once others have written again, nobody can tell by the numbers. Not by the facts at them
+either: the same one may stand at the same sequence again, and before it another one that was never heard. When the
+broker stored what stands there, that tells.
 """
 
 from collections import deque
@@ -10,25 +12,25 @@ from typing import Final, NamedTuple
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from contracts.wire import MSG_ID
+from infra.instants import microseconds
 from infra.stream import EVENTS
 
 KEPT: Final = 4_096  # marks; one a batch, so half a minute of the heaviest load
 
 
 class Mark(NamedTuple):
-    """This fact was heard at this sequence of the stream."""
+    """What was heard at this sequence of the stream, the broker had stored at this instant (µs since 1970)."""
 
     sequence: int
-    fact_id: str
+    stored_us: int
 
 
 class Marks:
     def __init__(self) -> None:
         self._marks: deque[Mark] = deque(maxlen=KEPT)
 
-    def add(self, sequence: int, fact_id: str) -> None:
-        self._marks.append(Mark(sequence, fact_id))
+    def add(self, mark: Mark) -> None:
+        self._marks.append(mark)
 
     async def lost_after(self, js: JetStreamContext) -> int | None:
         """The last marked sequence that still holds what was heard there (0: none does); None if the newest one does.
@@ -57,4 +59,4 @@ async def _still_there(js: JetStreamContext, mark: Mark) -> bool:
         found = await js.get_msg(EVENTS, mark.sequence, direct=True)
     except NotFoundError:
         return False
-    return (found.headers or {}).get(MSG_ID) == mark.fact_id
+    return found.time is not None and microseconds(found.time) == mark.stored_us

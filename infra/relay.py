@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from time import monotonic
 from typing import Final
 
 import structlog
@@ -80,7 +79,8 @@ class Relay:
         self._grown = False
         self._wake = asyncio.Event()
         self._error: RelayFailed | None = None
-        self._last_ack = monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._last_ack = self._loop.time()
         self.caught_up = asyncio.Event()
         """Set while the stream has all of the log."""
         self.has_caught_up = False
@@ -89,7 +89,7 @@ class Relay:
     @property
     def stalled(self) -> bool:
         """Whether the broker has owed us an acknowledgement for longer than it should."""
-        return not self._window.empty and monotonic() - self._last_ack > STALLED_AFTER_S
+        return not self._window.empty and self._loop.time() - self._last_ack > STALLED_AFTER_S
 
     def log_has_grown(self) -> None:
         self.caught_up.clear()
@@ -147,7 +147,7 @@ class Relay:
             unsent = read = await self._store.select_notifications(position, READ_BATCH)
             while unsent:
                 if self._window.empty:
-                    self._last_ack = monotonic()  # nothing has been owed since
+                    self._last_ack = self._loop.time()  # nothing has been owed since
                 batch = self._admitted(unsent)
                 if batch:
                     await self._send(batch)
@@ -169,7 +169,7 @@ class Relay:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if self._window.empty else ACK_TIMEOUT_S):
                 await self._wake.wait()
-        if not self._window.empty and monotonic() - self._last_ack > ACK_TIMEOUT_S:
+        if not self._window.empty and self._loop.time() - self._last_ack > ACK_TIMEOUT_S:
             raise RelayFailed(f"no acknowledgement from the broker for {ACK_TIMEOUT_S} s")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
@@ -196,7 +196,7 @@ class Relay:
         if stored:  # a batch that has begun is no acknowledgement yet
             for position in stored:
                 self._window.ack(position)
-            self._last_ack = monotonic()
+            self._last_ack = self._loop.time()
             self._wake.set()
 
 

@@ -20,6 +20,7 @@ from litestar.types import ControllerRouterHandler
 from contracts.fact import Fact
 from contracts.wire import NAMES
 from infra import log as logs
+from infra.connection import Connect, connect
 from infra.decider import Aggregates
 from infra.http import build_app
 from infra.lock import Taken, only_one
@@ -144,9 +145,15 @@ async def _serve(service: Service, settings: Settings, listener: socket.socket) 
 
 
 def assemble(
-    service: Service, settings: Settings, store: EventStore, views: Mapping[str, AnyView], clock: Clock = now
+    service: Service,
+    settings: Settings,
+    store: EventStore,
+    views: Mapping[str, AnyView],
+    *,
+    clock: Clock = now,
+    connect: Connect = connect,
 ) -> Runtime:
-    """Everything of a service but its process: nothing runs yet."""
+    """Everything of a service but its process: nothing runs yet. What it knows of the world outside is passed to it."""
     listeners: list[Callable[[Sequence[Fact]], None]] = []
 
     def recorded(facts: Sequence[Fact]) -> None:
@@ -157,7 +164,7 @@ def assemble(
             listener(facts)
 
     writer = Writer(service.aggregates, service.reactions, store, clock, recorded)
-    broker = Broker(service.name, service.hears, settings, store, writer)
+    broker = Broker(service.name, service.hears, settings, store, writer, connect=connect)
     return Runtime(settings, clock, store, writer, broker, views, listeners)
 
 

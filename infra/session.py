@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from time import monotonic
 from typing import Final
 
 import structlog
@@ -18,7 +17,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from infra.client import BrokerClient
-from infra.connection import CONNECT_TIMEOUT_S, ConnectionLost, connect, in_words
+from infra.connection import CONNECT_TIMEOUT_S, Connect, ConnectionLost, in_words
 from infra.hearing import Hearing, HearingFailed
 from infra.marks import Marks
 from infra.relay import LogLost, Relay, RelayFailed
@@ -51,13 +50,21 @@ class Broker:
     """A service's side of the broker, over all its sessions."""
 
     def __init__(
-        self, service: str, hears: Collection[str], settings: Settings, store: EventStore, writer: Writer
+        self,
+        service: str,
+        hears: Collection[str],
+        settings: Settings,
+        store: EventStore,
+        writer: Writer,
+        *,
+        connect: Connect,
     ) -> None:
         self._service = service
         self._hears = hears
         self._settings = settings
         self._store = store
         self._writer = writer
+        self._connect_to = connect
         writer.shut("the log has not been compared with the stream yet")
         self._marks = Marks()
         self._acked = 0
@@ -91,9 +98,9 @@ class Broker:
 
     async def run(self) -> None:
         """Session after session, until `stop`."""
-        backoff_s = FIRST_BACKOFF_S
+        loop, backoff_s = asyncio.get_running_loop(), FIRST_BACKOFF_S
         while not self._stopping.is_set():
-            began = monotonic()
+            began = loop.time()
             try:
                 async with self._connect() as session:
                     await self._work(session)
@@ -113,7 +120,7 @@ class Broker:
                 self._why_not = f"{type(error).__name__}: {error}"
                 log.exception("session with the broker failed")
                 backoff_s = LONGEST_BACKOFF_S
-            if monotonic() - began > SETTLED_AFTER_S:
+            if loop.time() - began > SETTLED_AFTER_S:
                 backoff_s = FIRST_BACKOFF_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff_s):
@@ -122,7 +129,7 @@ class Broker:
 
     @contextlib.asynccontextmanager
     async def _connect(self) -> AsyncIterator[_Session]:
-        async with connect(self._settings, f"{self._service}_svc", self._stopping) as (nc, lost):
+        async with self._connect_to(self._settings, f"{self._service}_svc", self._stopping) as (nc, lost):
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             info = await ensure_stream(js, self._settings)
             relay = Relay(self._service, self._store, nc, js)

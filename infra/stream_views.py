@@ -2,7 +2,7 @@
 
 In the stream a fact may stand twice, and after a repair an effect before its cause; so the projection of such a view
 must come to the same tables whatever is applied again, and in whatever order. A place in the stream counts only as long
-as the fact that was read there still stands there; otherwise the view hears everything again.
+as what was read there still stands there; otherwise the view hears everything again.
 """
 
 import asyncio
@@ -157,7 +157,7 @@ class StreamView:
         place = self._tables.place
         marks = Marks()
         if place != START:
-            marks.add(*Mark(*place))
+            marks.add(Mark(*place))
         if await marks.lost_after(js) is None:
             return place
         log.warning("the stream is another one, or lost its end: all of it is heard again", view=self._projection.name)
@@ -169,7 +169,7 @@ class StreamView:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), CHUNK))]
             records = [_record(heard) for heard, _ in batch if _is_fact(heard)]
             last, ear = batch[-1]
-            await self._tables.apply(records, Place(last.sequence, last.fact_id))
+            await self._tables.apply(records, Place(*last.mark))
             ear.done(last)
             self._to_catch_up -= len(batch)
             if self._to_catch_up <= 0:
@@ -188,4 +188,4 @@ def _is_fact(heard: Heard) -> bool:
 def _record(heard: Heard) -> Notification:
     """The fact as a projection reads it; its position is its sequence in the stream."""
     stream, _, version = heard.fact_id.rpartition("@")
-    return Notification(heard.sequence, stream, int(version), _typed.decode(heard.body).type, heard.body)
+    return Notification(heard.mark.sequence, stream, int(version), _typed.decode(heard.body).type, heard.body)

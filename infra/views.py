@@ -51,16 +51,16 @@ class ViewBehind(Exception):
 
 
 class Place(NamedTuple):
-    """How far a view has read: everything up to `position`, where the fact with this id stands."""
+    """How far a view has read: everything up to `position`; of the stream also when what stands there was stored."""
 
     position: int
-    fact_id: str
+    stored_us: int = 0
 
 
-START: Final = Place(0, "")
+START: Final = Place(0)
 
 POSITION = """
-CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER, fact_id TEXT);
+CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER, stored_us INTEGER);
 CREATE TABLE IF NOT EXISTS made_with (one INTEGER PRIMARY KEY, tables TEXT, whole INTEGER);
 """
 
@@ -70,6 +70,7 @@ class Tables:
 
     def __init__(self, projection: Projection, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection):
         self._projection = projection
+        self._schema = POSITION + projection.tables
         self.path = path
         self._writer = writer
         self._reader = reader
@@ -97,13 +98,13 @@ class Tables:
     async def _prepare(self) -> None:
         await self._writer.executescript(POSITION)
         made = list(await self._writer.execute_fetchall("SELECT tables, whole FROM made_with"))
-        if [tables for tables, _ in made] != [self._projection.tables]:
+        if [tables for tables, _ in made] != [self._schema]:
             if made:
                 log.warning("the view has other tables now; it is fed again", view=self._projection.name)
             await self.clear()
         else:
             self.whole = bool(made[0][1])
-        rows = await self._writer.execute_fetchall("SELECT position, fact_id FROM position")
+        rows = await self._writer.execute_fetchall("SELECT position, stored_us FROM position")
         self.place = next((Place(*row) for row in rows), START)
 
     async def clear(self) -> None:
@@ -114,9 +115,9 @@ class Tables:
         )
         for kind, name in found:
             await self._writer.execute(f'DROP {kind} "{name}"')
-        for statement in _statements(POSITION + self._projection.tables):
+        for statement in _statements(self._schema):
             await self._writer.execute(statement)
-        await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._projection.tables,))
+        await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._schema,))
         await self._writer.commit()
         self.place = START
         self.whole = False
@@ -232,9 +233,9 @@ class View:
         full = len(records) == CHUNK
         position = records[-1].position if full else max(head, records[-1].position if records else 0)
         if records:
-            await self._tables.apply(records, Place(position, ""))
+            await self._tables.apply(records, Place(position))
         elif position > read:
-            self._tables.place = Place(position, "")  # nothing there that concerns it: not worth a transaction
+            self._tables.place = Place(position)  # nothing there that concerns it: not worth a transaction
         async with self._moved:
             self._moved.notify_all()
         return full

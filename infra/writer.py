@@ -19,6 +19,7 @@ from contracts.fact import Fact
 from contracts.wire import decode
 from infra.decider import Aggregates, Batch, Command, FoldError, Head, State
 from infra.heads import Heads
+from infra.marks import Mark
 from infra.store import Conflict, EventStore, StoreError
 
 log = structlog.get_logger()
@@ -47,12 +48,12 @@ Clock = Callable[[], datetime]
 
 
 class Heard(NamedTuple):
-    """One delivery of the fact at `sequence` of the stream; `receipt` is the subject its acknowledgement goes to."""
+    """One delivery of what stands at the `mark` in the stream; `receipt` is the subject its acknowledgement goes to."""
 
     fact_id: str
     body: bytes
     receipt: str
-    sequence: int
+    mark: Mark
 
 
 class Ear(Protocol):

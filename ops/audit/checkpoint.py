@@ -1,6 +1,7 @@
 """Where an audit goes on: behind the last one that found nothing, if nothing before that was changed."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
@@ -16,7 +17,7 @@ from ops.invariants import Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of all that is remembered: from a checkpoint of another one no audit goes on."""
 
 
@@ -25,10 +26,10 @@ class Checkpoint(Struct):
 
     format: int
     cut: Cut
-    last_fact: str | None
-    """The id of the fact at the stream's last sequence."""
     digests: dict[str, str]
     """By service: its chain's digest at the cut."""
+    last_stored: datetime | None = None
+    """When the broker stored what stands at the stream's last sequence."""
 
 
 async def rewritten(logs: Logs, last: Checkpoint, facts: LoggedFacts, chains: Mapping[str, Chain]) -> list[Finding]:
@@ -61,5 +62,5 @@ async def same_stream(stream: Stream, last: Checkpoint, now: Cut) -> bool:
     return (
         (last.cut.created, last.cut.removed) == (now.created, now.removed)
         and last.cut.sequence <= now.sequence
-        and last.last_fact == (await cut.fact_at(stream, last.cut.sequence) if last.cut.sequence else None)
+        and last.last_stored == (await cut.stored_at(stream, last.cut.sequence) if last.cut.sequence else None)
     )

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 from nats.js.errors import NotFoundError
 
-from contracts.wire import MSG_ID, POSITION
+from contracts.wire import POSITION
 from infra.sqlite import SQLiteStore
 from infra.stream import EVENTS
 from ops.invariants.copies import parsed
@@ -89,10 +89,13 @@ async def moved_to(logs: Logs, cut: Cut, causes: Iterable[str]) -> dict[str, int
     return found
 
 
-async def fact_at(stream: Stream, sequence: int) -> str | None:
-    """The id of the fact at this sequence; None: nothing is there."""
+async def stored_at(stream: Stream, sequence: int) -> datetime | None:
+    """When the broker stored what stands at this sequence; None: nothing is there.
+
+    A tail that was lost and written again may have the same fact at the same sequence, and another one before it.
+    """
     try:
         found = await stream.js.get_msg(EVENTS, sequence, direct=True)
     except NotFoundError:
         return None
-    return (found.headers or {}).get(MSG_ID)
+    return found.time

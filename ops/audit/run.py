@@ -139,9 +139,9 @@ class _Audit:
         )
         report.write(made, self._options.folder / "report.json")
         if made.good:
-            last_fact = await cut.fact_at(self._stream, now.sequence) if now.sequence else None
+            last_stored = await cut.stored_at(self._stream, now.sequence) if now.sequence else None
             digests = {name: chain.digest for name, chain in chains.items()}
-            last = Checkpoint(checkpoint.FORMAT, now, last_fact, digests)
+            last = Checkpoint(checkpoint.FORMAT, now, digests, last_stored)
             work.memory.few("checkpoint", Checkpoint)["last"] = last
             shelf.keep(work.memory, path)
         return made

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from contracts import Fact
 from contracts.wire import encode
 from infra.decider import Aggregates, Record
+from infra.marks import Mark
 from infra.writer import Answer, Heard, Writer
 from tests.infra.purse import AGGREGATES, NOON, REACTIONS, Charge, Ears, WatchedStore
 
@@ -33,7 +34,7 @@ class Desk:
         return self.hear_body(encode(fact), ear, number)
 
     def hear_body(self, body: bytes, ear: Ears, number: int = 1) -> Heard:
-        heard = Heard(f"coupon-c{number}@1", body, f"receipt.{number}", number)
+        heard = Heard(f"coupon-c{number}@1", body, f"receipt.{number}", Mark(number, number))
         self.writer.tell(heard, ear)
         return heard
 

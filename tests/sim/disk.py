@@ -1,0 +1,95 @@
+"""A model of a service's event store: what is on its disk, and what a process sees of it."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+from infra.decider import Record
+from infra.store import Conflict, History, Notification, StoreError
+from tests.sim.chance import Chance
+
+
+class Disk:
+    """One service's log and snapshots. Processes come and go; it stays."""
+
+    def __init__(self) -> None:
+        self.log: list[Record] = []
+        self.snapshots: dict[str, Record] = {}
+        self._streams: dict[str, list[Record]] = {}
+
+    def append(self, records: Sequence[Record]) -> None:
+        """All or none. Raises Conflict."""
+        ends = {stream: len(log) for stream, log in self._streams.items()}
+        for record in records:
+            if record.originator_version != ends.get(record.originator_id, 0) + 1:
+                raise Conflict(f"{record.originator_id}@{record.originator_version}")
+            ends[record.originator_id] = record.originator_version
+        for record in records:
+            self.log.append(record)
+            self._streams.setdefault(record.originator_id, []).append(record)
+
+    def history(self, stream: str, topics: Collection[str]) -> History | None:
+        records = self._streams.get(stream, [])
+        snapshot = self.snapshots.get(stream)
+        if snapshot is None or snapshot.topic not in topics:
+            return History(None, list(records)) if records else None
+        return History(snapshot, records[snapshot.originator_version :])
+
+    def copy(self, records: int) -> "Disk":
+        """As it was when its log had so many records."""
+        other = Disk()
+        other.append(self.log[:records])
+        return other
+
+
+class Troubles:
+    """What goes wrong with a store: the next so many calls fail, before or after they have done their work."""
+
+    def __init__(self) -> None:
+        self.before = 0
+        self.after = 0
+
+
+class Store:
+    """The port `infra.store.EventStore`, as one process has it."""
+
+    def __init__(self, disk: Disk, chance: Chance, troubles: Troubles) -> None:
+        self._disk = disk
+        self._chance = chance
+        self._troubles = troubles
+        self.alive = True
+        """A killed process does nothing more; what it had asked for may still happen, as its last write may."""
+
+    async def _pass(self) -> None:
+        await asyncio.sleep(self._chance.delay_s())
+        if self._troubles.before:
+            self._troubles.before -= 1
+            raise StoreError("database is locked")
+
+    async def insert_events(self, records: Sequence[Record]) -> None:
+        await self._pass()
+        self._disk.append(records)
+        if self._troubles.after:
+            self._troubles.after -= 1
+            raise StoreError("disk I/O error")
+        await asyncio.sleep(self._chance.delay_s())
+
+    async def select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, History]:
+        await self._pass()
+        found = {stream: self._disk.history(stream, snapshot_topics) for stream in streams}
+        return {stream: history for stream, history in found.items() if history is not None}
+
+    async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
+        await self._pass()
+        found = [Notification(n, *record) for n, record in enumerate(self._disk.log[after:], after + 1)]
+        return [one for one in found if not topics or one.topic in topics][:limit]
+
+    async def max_notification_id(self) -> int:
+        await self._pass()
+        return len(self._disk.log)
+
+    async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
+        await self._pass()
+        self._disk.snapshots.update({snapshot.originator_id: snapshot for snapshot in snapshots})
+
+    async def check(self) -> None:
+        await self._pass()

@@ -1,0 +1,152 @@
+"""What goes wrong, and how it ends: by name, as schedules have it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.sim.jetstream import Position
+from tests.sim.schedule import Fault
+
+if TYPE_CHECKING:
+    from tests.sim.shop import Shop
+
+
+async def go_wrong(shop: "Shop", fault: Fault) -> None:
+    shop.note(f"FAULT {fault.kind} {fault.who}, for {fault.for_s:.3f} s, {fault.amount}")
+    await FAULTS[fault.kind](shop, fault)
+    shop.note(f"over: {fault.kind} {fault.who}")
+
+
+# Of a process ---------------------------------------------------------------------------------------------------------
+
+
+async def _kill(shop: "Shop", fault: Fault) -> None:
+    async with shop.busy[fault.who]:
+        await shop.processes[fault.who].kill()
+        await asyncio.sleep(fault.for_s)
+        shop.start(fault.who)
+
+
+async def _pause(shop: "Shop", fault: Fault) -> None:
+    """It is stopped, and knows nothing of it when it goes on."""
+    async with shop.busy[fault.who]:
+        shop.processes[fault.who].pause()
+        await asyncio.sleep(fault.for_s)
+        shop.processes[fault.who].go_on()
+
+
+async def _twin(shop: "Shop", fault: Fault) -> None:
+    """A second process of the service works on the same store."""
+    async with shop.busy[fault.who]:
+        twin = shop.process(fault.who, shop.disks[fault.who])
+        await asyncio.sleep(fault.for_s)
+        await twin.kill()
+
+
+async def _jump(shop: "Shop", fault: Fault) -> None:
+    """Its clock is off by some seconds, in one direction or the other."""
+    by = timedelta(seconds=shop.chance.choice((-fault.amount, fault.amount)))
+    shop.skews[fault.who] = shop.processes[fault.who].skew = by
+    await asyncio.sleep(fault.for_s)
+    shop.skews[fault.who] = shop.processes[fault.who].skew = timedelta()
+
+
+# Of a store -----------------------------------------------------------------------------------------------------------
+
+
+async def _lock(shop: "Shop", fault: Fault) -> None:
+    """Some calls fail and do nothing."""
+    shop.troubles[fault.who].before = fault.amount
+    await asyncio.sleep(fault.for_s)
+    shop.troubles[fault.who].before = 0
+
+
+async def _fail(shop: "Shop", fault: Fault) -> None:
+    """Some appends fail, and are recorded all the same."""
+    shop.troubles[fault.who].after = fault.amount
+    await asyncio.sleep(fault.for_s)
+    shop.troubles[fault.who].after = 0
+
+
+async def _roll_back(shop: "Shop", fault: Fault) -> None:
+    """Somebody starts the service on an old copy of its store; it must not touch it. Then the right one is back."""
+    name, disk = fault.who, shop.disks[fault.who]
+    old = disk.copy(max(0, len(disk.log) - fault.amount))
+    said = {message.fact_id for message in shop.server.stream.messages} if shop.server.stream else set()
+    newest = [record for record in disk.log[len(old.log) :] if f"{record[0]}@{record[1]}" in said]
+    if not newest or shop.rolled_back:
+        return  # nobody could know
+    async with shop.busy[name]:
+        shop.rolled_back = True
+        await shop.processes[name].kill()
+        had = len(old.log)
+        imposter = shop.processes[name] = shop.process(name, old)
+        await asyncio.sleep(fault.for_s)
+        await imposter.kill()
+        shop.rolled_back = False
+        if len(old.log) != had:
+            raise AssertionError(f"{name}_svc recorded facts on a store that the stream is ahead of")
+        shop.start(name)
+
+
+# Of a connection ------------------------------------------------------------------------------------------------------
+
+
+async def _cut(shop: "Shop", fault: Fault) -> None:
+    """The connection is gone; the client notices when it pings in vain."""
+    shop.processes[fault.who].network.cut(fault.for_s)
+    await asyncio.sleep(fault.for_s)
+
+
+async def _drop(shop: "Shop", fault: Fault) -> None:
+    """Some messages get lost between the connection and who listens."""
+    shop.processes[fault.who].network.drop(fault.amount)
+
+
+async def _again(shop: "Shop", fault: Fault) -> None:
+    """Somebody resets the consumer: some of what was acknowledged is delivered again."""
+    stream = shop.server.stream
+    if stream is not None and fault.who in stream.consumers:
+        consumer = stream.consumers[fault.who]
+        consumer.reset(max(1, consumer.at.floor - fault.amount))
+
+
+# Of the broker --------------------------------------------------------------------------------------------------------
+
+
+async def _crash(shop: "Shop", fault: Fault) -> None:
+    server = shop.server
+    if not server.up:
+        return
+    if shop.chance.happens(0.5):
+        server.write_down()
+    server.crash()
+    if fault.kind == "forget" and server.stream is not None:
+        for consumer in server.stream.consumers.values():
+            consumer.kept = Position()
+    if not shop.rolled_back:  # an old store and a broker without its end: nothing is left that knows
+        if fault.kind == "lose-tail":
+            server.lose_tail(fault.amount)
+        elif fault.kind == "lose-all":
+            server.lose_everything()
+    await asyncio.sleep(fault.for_s)
+    server.start()
+
+
+FAULTS: Final[dict[str, Callable[["Shop", Fault], Coroutine[Any, Any, None]]]] = {
+    "kill": _kill,
+    "pause": _pause,
+    "twin": _twin,
+    "jump": _jump,
+    "lock": _lock,
+    "fail": _fail,
+    "roll-back": _roll_back,
+    "cut": _cut,
+    "drop": _drop,
+    "again": _again,
+    "crash": _crash,
+    "lose-tail": _crash,
+    "lose-all": _crash,
+    "forget": _crash,
+}

@@ -1,0 +1,240 @@
+"""A model of nats-server: the stream EVENTS and its durable consumers, as far as this system relies on them.
+
+`test_conformance.py` runs one script on it and on the real server and compares what both answer.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, Protocol
+
+from nats.js.api import ConsumerConfig, ConsumerInfo, SequenceInfo, StreamConfig, StreamInfo, StreamState
+
+from contracts.wire import MSG_ID
+from infra.client import VERSION_LINE, header
+from infra.instants import microseconds
+from infra.stream import EVENTS
+
+EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+ACK: Final = f"$JS.ACK.{EVENTS}."
+_ID: Final = MSG_ID.encode()
+ROUNDING_S: Final = 1e-6
+
+
+class Peer(Protocol):
+    """The other end of a client's connection, as the server sees it."""
+
+    def say(self, inbox: str, subject: str, reply: str, body: bytes, head: bytes) -> None:
+        """Send the client a message that `inbox` gets."""
+
+    def cut(self) -> None:
+        """End the connection."""
+
+
+class Stored(NamedTuple):
+    """A message of the stream; `at` by the loop's time."""
+
+    sequence: int
+    subject: str
+    body: bytes
+    head: bytes
+    fact_id: str
+    at: float
+
+    @property
+    def name(self) -> str:
+        """Its subject without the last token."""
+        return self.subject.rpartition(".")[0]
+
+    @property
+    def stored_ns(self) -> int:
+        """Since 1970."""
+        return 1_000 * microseconds(EPOCH + timedelta(seconds=self.at))
+
+
+@dataclass
+class _Pull:
+    peer: Peer
+    inbox: str
+    left: int
+    expires_at: float
+
+
+@dataclass
+class _Pending:
+    at: float
+    """When it was delivered, last."""
+    repeated: bool = False
+
+
+@dataclass
+class Position:
+    """What a consumer writes down: how far it has delivered and what has been acknowledged."""
+
+    delivered: int = 0  # stream sequence
+    deliveries: int = 0
+    floor: int = 0  # stream sequence
+    floor_deliveries: int = 0
+
+
+class Consumer:
+    """One durable pull consumer with cumulative acknowledgements."""
+
+    def __init__(self, config: ConsumerConfig, stream: "Stream") -> None:
+        self.config = config
+        self.at = Position()
+        self.kept = Position()
+        """As of the last write to the disk."""
+        self._stream = stream
+        self._pending: dict[int, _Pending] = {}
+        self._pulls: deque[_Pull] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self.configure(config)
+
+    def configure(self, config: ConsumerConfig) -> None:
+        self.config = config
+        self._names = frozenset(pattern.removesuffix(".*") for pattern in config.filter_subjects or ())
+
+    def wants(self, message: Stored) -> bool:
+        return message.name in self._names
+
+    @property
+    def outstanding(self) -> int:
+        """Messages it has delivered or is to deliver, and that are not acknowledged."""
+        return len(self._pending) + sum(self.wants(message) for message in self._stream.messages[self.at.delivered :])
+
+    def pull(self, peer: Peer, inbox: str, batch: int, expires_s: float) -> None:
+        self._pulls.append(_Pull(peer, inbox, batch, self._loop.time() + expires_s))
+        self._loop.call_later(expires_s, self._expire)
+        self.deliver()
+
+    def _expire(self) -> None:
+        now = self._loop.time() + ROUNDING_S
+        while self._pulls and self._pulls[0].expires_at <= now:
+            pull = self._pulls.popleft()
+            head = f"{VERSION_LINE} 408 Request Timeout\r\nNats-Pending-Messages: {pull.left}\r\n\r\n"
+            pull.peer.say(pull.inbox, pull.inbox, "", b"", head.encode())
+
+    def forget(self, peer: Peer) -> None:
+        """This client is gone; nobody waits for what it asked for."""
+        self._pulls = deque(pull for pull in self._pulls if pull.peer is not peer)
+
+    def deliver(self) -> None:
+        """As much as there is, was asked for, and may wait for its acknowledgement."""
+        messages, at, limit = self._stream.messages, self.at, self.config.max_ack_pending or 0
+        while self._pulls and at.delivered < len(messages) and len(self._pending) < limit:
+            message = messages[at.delivered]
+            at.delivered += 1
+            if self.wants(message):
+                self._hand_over(message)
+        self._watch()
+
+    def _hand_over(self, message: Stored, *, repeated: bool = False) -> None:
+        pull, now = self._pulls[0], self._loop.time()
+        self.at.deliveries += 1
+        self._pending[message.sequence] = _Pending(now, repeated)
+        receipt = f"{ACK}{self.config.durable_name}.1.{message.sequence}.{self.at.deliveries}.{message.stored_ns}.0"
+        pull.peer.say(pull.inbox, message.subject, receipt, message.body, message.head)
+        pull.left -= 1
+        if not pull.left:
+            self._pulls.popleft()
+
+    def _watch(self) -> None:
+        if self._pending and self._timer is None:
+            oldest = min(pending.at for pending in self._pending.values())
+            self._timer = self._loop.call_at(oldest + (self.config.ack_wait or 0), self._repeat)
+
+    def _repeat(self) -> None:
+        """Deliver again what has waited for its acknowledgement for too long."""
+        self._timer = None
+        late = self._loop.time() - (self.config.ack_wait or 0) + ROUNDING_S
+        for sequence in sorted(sequence for sequence, pending in self._pending.items() if pending.at <= late):
+            if not self._pulls:
+                self._pending[sequence].at = self._loop.time()  # looked at again later
+            else:
+                self._hand_over(self._stream.messages[sequence - 1], repeated=True)
+        self._watch()
+
+    def ack(self, sequence: int, delivery: int) -> None:
+        """This one and all before it. What has not been delivered is not acknowledged."""
+        if self.at.floor < sequence <= self.at.delivered:
+            self.at.floor, self.at.floor_deliveries = sequence, delivery
+            for done in [pending for pending in self._pending if pending <= sequence]:
+                del self._pending[done]
+            self.deliver()
+
+    def reset(self, sequence: int | None) -> None:
+        """Deliver from this sequence on, or what has not been acknowledged, counting deliveries from 1."""
+        floor = self.at.floor if sequence is None else sequence - 1
+        self.at = Position(delivered=floor, floor=floor)
+        self._begin_anew()
+        self.deliver()
+
+    def recover(self, last_sequence: int) -> None:
+        """After the server's start: what was written down; not beyond what is left of the stream."""
+        kept = self.kept
+        floor = min(kept.floor, last_sequence)
+        self.at = Position(floor, kept.deliveries, floor, kept.floor_deliveries)
+        self._pulls.clear()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._pending.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def write_down(self) -> None:
+        at = self.at
+        self.kept = Position(at.delivered, at.deliveries, at.floor, at.floor_deliveries)
+
+    def info(self) -> ConsumerInfo:
+        return ConsumerInfo(
+            name=str(self.config.durable_name),
+            stream_name=EVENTS,
+            config=self.config,
+            created=EPOCH,
+            delivered=SequenceInfo(self.at.deliveries, self.at.delivered),
+            ack_floor=SequenceInfo(self.at.floor_deliveries, self.at.floor),
+            num_ack_pending=len(self._pending),
+            num_pending=self.outstanding - len(self._pending),
+        )
+
+
+class Stream:
+    """EVENTS: what was published, in its order, and the ids inside the duplicate window."""
+
+    def __init__(self, config: StreamConfig, created: datetime) -> None:
+        self.config = config
+        self.created = created
+        self.messages: list[Stored] = []
+        self.consumers: dict[str, Consumer] = {}
+        self._seen: dict[str, float] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def store(self, subject: str, body: bytes, head: bytes) -> tuple[int, bool]:
+        """(sequence, whether it was there already)"""
+        fact_id, now = header(head, _ID), self._loop.time()
+        if fact_id and now - self._seen.get(fact_id, -1e9) < (self.config.duplicate_window or 0):
+            return len(self.messages), True
+        self._seen[fact_id] = now
+        message = Stored(len(self.messages) + 1, subject, body, head, fact_id, now)
+        self.messages.append(message)
+        for consumer in self.consumers.values():
+            if consumer.wants(message):
+                consumer.deliver()
+        return message.sequence, False
+
+    def lose_tail(self, messages: int) -> None:
+        kept = len(self.messages) - messages
+        for lost in self.messages[kept:]:
+            self._seen.pop(lost.fact_id, None)
+        del self.messages[kept:]
+
+    def info(self) -> StreamInfo:
+        last = len(self.messages)
+        state = StreamState(messages=last, bytes=0, first_seq=1, last_seq=last, consumer_count=len(self.consumers))
+        return StreamInfo(config=self.config, state=state, created=self.created)

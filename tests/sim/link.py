@@ -1,0 +1,235 @@
+"""A client's connection to the modelled server, with what `infra` uses of nats-py on it.
+
+Both directions keep their order and lose nothing until the connection is cut; then what is on its way is lost.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, TypeVar
+
+from nats.errors import ConnectionClosedError, NoServersError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
+
+from infra.client import Handler, Outgoing
+from infra.connection import CONNECT_TIMEOUT_S, ConnectionLost
+from infra.settings import Settings
+from tests.sim.chance import Chance
+from tests.sim.server import Server
+
+T = TypeVar("T")
+
+
+class Way:
+    """One direction of a connection: everything arrives, in order, some time later."""
+
+    def __init__(self, chance: Chance, arrive: Callable[..., None], context: Context) -> None:
+        """What arrives is part of `context`."""
+        self._context = context
+        self._chance = chance
+        self._arrive = arrive
+        self._loop = asyncio.get_running_loop()
+        self._last = 0.0
+        self._on_its_way: list[tuple[Any, ...]] = []
+
+    def send(self, *what: Any) -> None:
+        self._on_its_way.append(what)
+        if len(self._on_its_way) == 1 or self._chance.happens(0.1):
+            self._last = max(self._last, self._loop.time() + self._chance.delay_s())
+            self._loop.call_at(self._last, self._bring, context=self._context)
+
+    def _bring(self) -> None:
+        brought, self._on_its_way = self._on_its_way, []
+        for what in brought:
+            self._arrive(*what)
+
+    def lose(self) -> None:
+        self._on_its_way.clear()
+
+
+class Link:
+    """One connection. Once cut, the client learns of it after a while: at once, or by its unanswered pings."""
+
+    connected_url = None
+
+    def __init__(self, server: Server, chance: Chance, lost: asyncio.Event) -> None:
+        self._server = server
+        self._chance = chance
+        self._lost = lost
+        self._handlers: dict[str, Handler] = {}
+        self._inboxes = 0
+        self._to_server = Way(chance, self._at_server, Context())
+        self._to_client = Way(chance, self._at_client, copy_context())
+        self._loop = asyncio.get_running_loop()
+        self._answers: list[asyncio.Future[Any]] = []
+        self.alive = True
+        self.to_drop = 0
+        self._name = f"_INBOX.{chance.getrandbits(48):012x}"
+        server.peers.append(self)
+
+    # The server's end -------------------------------------------------------------------------------------------------
+
+    def say(self, inbox: str, subject: str, reply: str, body: bytes, head: bytes) -> None:
+        if self.alive:
+            self._to_client.send(inbox, subject, reply, body, head)
+
+    def _at_server(self, work: Callable[[], None]) -> None:
+        if self.alive:
+            work()
+
+    def cut(self, notice_s: float = 0.0) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        self._server.forget(self)
+        self._to_server.lose()
+        self._to_client.lose()
+        self._loop.call_later(notice_s, self._notice)
+
+    def _notice(self) -> None:
+        self._lost.set()
+        for answer in self._answers:
+            _fail(answer, ConnectionClosedError())
+
+    # The client's end -------------------------------------------------------------------------------------------------
+
+    def new_inbox(self) -> str:
+        self._inboxes += 1
+        return f"{self._name}{self._inboxes}"
+
+    async def listen(self, subject: str, handler: Handler) -> None:
+        self._handlers[subject.removesuffix(".>")] = handler
+
+    def _at_client(self, inbox: str, subject: str, reply: str, body: bytes, head: bytes) -> None:
+        if self.to_drop:
+            self.to_drop -= 1
+        elif self.alive:
+            prefix, _, rest = inbox.partition(".")
+            handler = self._handlers[f"{prefix}.{rest.partition('.')[0]}"]
+            handler(subject.encode(), reply.encode(), body, head)
+
+    async def publish(self, subject: str, body: bytes, reply: str = "") -> None:
+        await self.send_all([(subject, body, reply, "")])
+
+    async def send_all(self, messages: Iterable[Outgoing]) -> None:
+        if self._lost.is_set():
+            raise ConnectionClosedError
+        for subject, body, reply, head in messages:
+            self._to_server.send(partial(self._server.take, self, subject, body, reply, head.encode()))
+
+    async def flush(self) -> None:
+        await self.call(lambda: None)
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Ask the server something. Raises what `work` raises there, ConnectionClosedError, TimeoutError."""
+        if self._lost.is_set():
+            raise ConnectionClosedError
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._answers.append(answer)
+
+        def at_server() -> None:
+            try:
+                result = work()
+            except Exception as error:
+                self._loop.call_later(self._chance.delay_s(), _fail, answer, error)
+            else:
+                self._loop.call_later(self._chance.delay_s(), _answer, answer, result)
+
+        self._to_server.send(at_server)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            raise NatsTimeout from None
+        finally:
+            self._answers.remove(answer)
+
+    def jetstream(self, timeout: float) -> "JetStream":
+        return JetStream(self, self._server)
+
+
+def _answer(answer: asyncio.Future[T], result: T) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+class JetStream:
+    """What `infra` asks of JetStream's API."""
+
+    def __init__(self, link: Link, server: Server) -> None:
+        self._link = link
+        self._server = server
+
+    async def stream_info(self, _: str) -> StreamInfo:
+        return await self._link.call(self._server.stream_info)
+
+    async def add_stream(self, config: StreamConfig) -> StreamInfo:
+        return await self._link.call(lambda: self._server.add_stream(config))
+
+    async def consumer_info(self, _: str, name: str) -> ConsumerInfo:
+        return await self._link.call(lambda: self._server.consumer_info(name))
+
+    async def add_consumer(self, _: str, config: ConsumerConfig) -> ConsumerInfo:
+        return await self._link.call(lambda: self._server.add_consumer(config))
+
+    async def reset_consumer(self, _: str, name: str, sequence: int | None = None) -> None:
+        await self._link.call(lambda: self._server.reset_consumer(name, sequence))
+
+    async def get_last_msg(self, _: str, subject: str, *, direct: bool) -> RawStreamMsg:
+        return await self._link.call(lambda: self._server.find(subject, last=True))
+
+    async def get_msg(
+        self, _: str, sequence: int, subject: str | None = None, *, direct: bool, next: bool = False
+    ) -> RawStreamMsg:
+        if subject is not None:
+            return await self._link.call(lambda: self._server.find(subject, last=False))
+        return await self._link.call(lambda: self._server.get_msg(sequence))
+
+
+class Network:
+    """How one process reaches the server."""
+
+    def __init__(self, server: Server, chance: Chance) -> None:
+        self._server = server
+        self._chance = chance
+        self._link: Link | None = None
+        self.alive = True
+
+    @contextlib.asynccontextmanager
+    async def connect(
+        self, settings: Settings, name: str, stopping: asyncio.Event
+    ) -> AsyncIterator[tuple[Link, asyncio.Event]]:
+        """As `infra.connection.connect`."""
+        await asyncio.sleep(self._chance.delay_s())
+        if stopping.is_set():
+            raise ConnectionLost("asked to stop while connecting")
+        if not self._server.up or not self.alive:
+            raise NoServersError
+        lost = asyncio.Event()
+        self._link = link = Link(self._server, self._chance, lost)
+        try:
+            yield link, lost
+        finally:
+            link.cut()
+
+    def cut(self, notice_s: float = 0.0) -> None:
+        """The connection is gone; the process learns of it after so many seconds."""
+        if self._link is not None:
+            self._link.cut(notice_s)
+
+    def drop(self, messages: int) -> None:
+        """The next so many messages reach the client and get lost in it."""
+        if self._link is not None:
+            self._link.to_drop = messages
+
+    def die(self) -> None:
+        self.alive = False
+        self.cut()

@@ -1,0 +1,127 @@
+"""A service's process: the real writer, sessions, relay and deadlines over a modelled disk and network."""
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import coupon_svc.__main__
+import order_svc.__main__
+import point_svc.__main__
+import product_svc.__main__
+from contracts import OrderCanceled, OrderConfirmed, OrderCreatedPending
+from contracts.wire import decode
+from infra.instants import microseconds
+from infra.service import Service, assemble
+from order_svc.ends import Ends
+from order_svc.listing import Listing
+from order_svc.settings import OrderSettings
+from tests.sim.chance import Chance
+from tests.sim.disk import Disk, Store, Troubles
+from tests.sim.jetstream import EPOCH
+from tests.sim.link import Network
+from tests.sim.loop import OWNER, running
+
+T = TypeVar("T")
+
+SERVICES: Final[dict[str, Service]] = {
+    service.name: service
+    for service in (
+        order_svc.__main__.SERVICE,
+        product_svc.__main__.SERVICE,
+        point_svc.__main__.SERVICE,
+        coupon_svc.__main__.SERVICE,
+    )
+}
+
+DEADLINE_S: Final = 2.0
+SETTINGS: Final = OrderSettings(port=1, order_deadline_s=DEADLINE_S, order_wait_s=1.0)
+
+
+class LeftOpen:
+    """The one question that the deadlines ask the order list: which orders are open."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def log_has_grown(self) -> None:
+        """It reads the log whenever it is asked."""
+
+    async def select(self, _: str) -> list[tuple[str, int]]:
+        found: dict[str, int] = {}
+        for record in self._disk.log:
+            fact = decode(record.state)
+            if isinstance(fact, OrderCreatedPending):
+                found[fact.order_id] = microseconds(fact.deadline)
+            elif isinstance(fact, OrderConfirmed | OrderCanceled):
+                found.pop(fact.order_id, None)
+        return list(found.items())
+
+
+class Process:
+    def __init__(
+        self, service: Service, disk: Disk, network: Network, chance: Chance, troubles: Troubles, skew: timedelta
+    ) -> None:
+        """`skew`: how far its clock is off; it may be changed."""
+        context = contextvars.copy_context()
+        context.run(OWNER.set, self)
+        self.skew = skew
+        self._loop = running()
+        self.network = network
+        self._store = Store(disk, chance, troubles)
+        views: Any = {Listing.name: LeftOpen(disk)}
+        connect: Any = network.connect
+        self.runtime = assemble(service, SETTINGS, self._store, views, clock=self._clock, connect=connect)
+        self.ends = Ends(self.runtime.closing, SETTINGS.order_wait_s)
+        self.runtime.on_recorded.append(self.ends.recorded)
+        for watcher in service.watchers:
+            watcher(self.runtime)
+        self._dead: asyncio.Future[None] = self._loop.create_future()
+        self._tasks = [
+            asyncio.create_task(work, context=context)
+            for work in (
+                self.runtime.writer.run(),
+                self.runtime.broker.run(),
+                *(task() for task in self.runtime.tasks),
+            )
+        ]
+
+    def _clock(self) -> datetime:
+        return EPOCH + timedelta(seconds=self._loop.time()) + self.skew
+
+    async def kill(self) -> None:
+        """kill -9: nothing that it was about to do reaches anybody any more."""
+        self._loop.go_on(self)
+        self._store.alive = False
+        self.network.die()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._dead.done():
+            self._dead.set_result(None)
+
+    async def unless_dead(self, asking: Coroutine[Any, Any, T]) -> T | None:
+        """The answer to a request; None if the process is killed before there is one."""
+        task = asyncio.create_task(asking)
+        waiting: list[asyncio.Future[Any]] = [task, self._dead]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        return None
+
+    def pause(self) -> None:
+        """SIGSTOP, until `go_on`."""
+        self._loop.pause(self)
+
+    def go_on(self) -> None:
+        self._loop.go_on(self)
+
+    @property
+    def broken(self) -> BaseException | None:
+        """What ended a task that never ends."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                return task.exception() or RuntimeError("a task ended by itself")
+        return None

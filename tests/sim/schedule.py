@@ -1,0 +1,104 @@
+"""One schedule: what customers want, and what goes wrong meanwhile. Made from a seed, and small enough to be read."""
+
+from typing import Final, NamedTuple
+
+from contracts import Line
+from tests.sim.chance import Chance
+from tests.sim.process import SERVICES
+
+FAULTS_UNTIL_S: Final = 3.0
+"""Nothing goes wrong after this, so that all can be judged once it has become quiet."""
+
+
+class Wish(NamedTuple):
+    """An order that a customer wants, `at_s` after the beginning; `cancel_after_s`: no longer."""
+
+    at_s: float
+    user_id: str
+    lines: tuple[Line, ...]
+    points: int
+    coupon_id: str | None
+    cancel_after_s: float | None
+    times: int
+    """How many requests with the same key are sent at once."""
+
+
+class Fault(NamedTuple):
+    """Something that goes wrong `at_s` after the beginning, for `for_s` seconds; `who` is a service, or the broker."""
+
+    at_s: float
+    kind: str
+    who: str
+    for_s: float = 0.0
+    amount: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.3f} s: {self.kind} {self.who}, {self.for_s:.3f} s, {self.amount}"
+
+
+class Schedule(NamedTuple):
+    seed: int
+    stock: dict[str, int]
+    balances: dict[str, int]
+    coupons: dict[str, str]
+    """Whose each is."""
+    wishes: tuple[Wish, ...]
+    faults: tuple[Fault, ...]
+
+
+OF_A_SERVICE: Final = [
+    "kill",
+    "kill",
+    "kill",
+    "cut",
+    "cut",
+    "lock",
+    "fail",
+    "drop",
+    "again",
+    "jump",
+    "pause",
+    "twin",
+    "roll-back",
+]
+OF_THE_BROKER: Final = ("crash", "crash", "lose-tail", "lose-all", "forget")
+
+
+def schedule(seed: int) -> Schedule:
+    chance = Chance(seed)
+    users, products = ("ann", "bob"), ("tea", "jam")
+    coupons = {f"c{n}": chance.choice(users) for n in range(2)}
+    wishes = []
+    for _ in range(chance.choice((1, 1, 2, 2, 3, 4))):
+        lines = tuple(
+            Line(product, chance.randint(1, 2))
+            for product in chance.sample((*products, "none"), chance.choice((1, 1, 2)))
+            if product != "none" or chance.happens(0.3)
+        ) or (Line("tea", 1),)
+        wishes.append(
+            Wish(
+                at_s=chance.random() * 1.5,
+                user_id=chance.choice(users),
+                lines=lines,
+                points=chance.choice((0, 5, 20)),
+                coupon_id=chance.choice((None, "c0", "c1", "unknown")),
+                cancel_after_s=chance.random() * 2 if chance.happens(0.2) else None,
+                times=2 if chance.happens(0.15) else 1,
+            )
+        )
+    return Schedule(
+        seed,
+        stock={product: chance.randint(1, 4) for product in products},
+        balances={user: chance.choice((0, 10, 40)) for user in users},
+        coupons=coupons,
+        wishes=tuple(wishes),
+        faults=tuple(sorted(_fault(chance) for _ in range(chance.choice((0, 1, 2, 2, 3, 4))))),
+    )
+
+
+def _fault(chance: Chance) -> Fault:
+    at_s = chance.random() * (FAULTS_UNTIL_S - 1)
+    for_s = min(chance.random() ** 2 * 2, FAULTS_UNTIL_S - at_s)
+    if chance.happens(0.3):
+        return Fault(at_s, chance.choice(OF_THE_BROKER), "broker", for_s, chance.randint(0, 12))
+    return Fault(at_s, chance.choice(OF_A_SERVICE), chance.choice([*SERVICES]), for_s, chance.randint(1, 4))

@@ -1,0 +1,173 @@
+"""The model of the server's other side: what clients send it, and what happens to it."""
+
+from datetime import timedelta
+from typing import Final, TypeVar
+
+import msgspec
+from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
+from nats.js.errors import NotFoundError
+
+from infra.client import VERSION_LINE
+from infra.stream import EVENTS
+from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
+
+NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
+NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
+
+T = TypeVar("T")
+
+
+class _Pull(msgspec.Struct):
+    batch: int
+    expires: int
+    """ns"""
+
+
+_pull: Final = msgspec.json.Decoder(_Pull)
+
+
+class Server:
+    """One nats-server. `up` is whether it answers; what it has outlives its crashes, or a part of it does."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.stream: Stream | None = None
+        self.peers: list[Peer] = []
+        self._batches: dict[tuple[Peer, str], int] = {}
+        self._made = 0
+
+    # What clients send ------------------------------------------------------------------------------------------------
+
+    def take(self, peer: Peer, subject: str, body: bytes, reply: str, head: bytes) -> None:
+        """A message that a client published."""
+        if subject.startswith(ACK):
+            consumer, _, sequence, delivery, *_ = subject.removeprefix(ACK).split(".")
+            if (found := self._consumer(consumer)) is not None:
+                found.ack(int(sequence), int(delivery))
+        elif subject.startswith(NEXT):
+            found = self._consumer(subject.removeprefix(NEXT))
+            if found is None:
+                peer.say(reply, reply, "", b"", NOBODY)
+            else:
+                pull = _pull.decode(body)
+                found.pull(peer, reply, pull.batch, pull.expires / 1e9)
+        elif self.stream is None:
+            peer.say(reply, reply, "", b"", NOBODY)
+        else:
+            self._store(self.stream, peer, subject, body, reply, head)
+
+    def _store(self, stream: Stream, peer: Peer, subject: str, body: bytes, reply: str, head: bytes) -> None:
+        if not reply.endswith(".$FI"):
+            sequence, duplicate = stream.store(subject, body, head)
+            again = ',"duplicate":true' if duplicate else ""
+            peer.say(reply, reply, "", b'{"stream":"EVENTS","seq":%d%b}' % (sequence, again.encode()), b"")
+            return
+        *_, name, flow, _, number, operation, _ = reply.split(".")
+        expected = self._batches.get((peer, name), 0) + 1
+        if int(number) != expected:
+            raise AssertionError(f"message {number} of batch {name} came where {expected} was expected")
+        sequence, _ = stream.store(subject, body, head)
+        self._batches[peer, name] = expected
+        if operation == "2":
+            del self._batches[peer, name]
+            end = f'{{"stream":"EVENTS","seq":{sequence},"batch":"{name}","count":{number}}}'
+            peer.say(reply, reply, "", end.encode(), b"")
+        elif operation == "0":
+            peer.say(reply, reply, "", b'{"type":"ack","seq":0,"msgs":%d}' % int(flow), b"")
+        elif expected % int(flow) == 0:
+            peer.say(reply, reply, "", b'{"type":"ack","seq":%d,"msgs":%d}' % (expected, int(flow)), b"")
+
+    def _consumer(self, name: str) -> Consumer | None:
+        return None if self.stream is None else self.stream.consumers.get(name)
+
+    def forget(self, peer: Peer) -> None:
+        """This client's connection is gone."""
+        self.peers.remove(peer)
+        if self.stream is not None:
+            for consumer in self.stream.consumers.values():
+                consumer.forget(peer)
+
+    # The API ----------------------------------------------------------------------------------------------------------
+
+    def stream_info(self) -> StreamInfo:
+        return self._stream().info()
+
+    def add_stream(self, config: StreamConfig) -> StreamInfo:
+        if self.stream is None:
+            self._made += 1
+            self.stream = Stream(config, EPOCH + timedelta(seconds=self._made))
+        return self.stream.info()
+
+    def consumer_info(self, name: str) -> ConsumerInfo:
+        consumer = self._stream().consumers.get(name)
+        if consumer is None:
+            raise NotFoundError(code=404, err_code=10014, description="consumer not found")
+        return consumer.info()
+
+    def add_consumer(self, config: ConsumerConfig) -> ConsumerInfo:
+        stream, name = self._stream(), str(config.durable_name)
+        if name in stream.consumers:
+            stream.consumers[name].configure(config)
+        else:
+            stream.consumers[name] = Consumer(config, stream)
+        return stream.consumers[name].info()
+
+    def reset_consumer(self, name: str, sequence: int | None) -> None:
+        self.consumer_info(name)
+        self._stream().consumers[name].reset(sequence)
+
+    def get_msg(self, sequence: int) -> RawStreamMsg:
+        messages = self._stream().messages
+        if not 1 <= sequence <= len(messages):
+            raise NotFoundError(code=404, err_code=10037, description="no message found")
+        return _raw(messages[sequence - 1])
+
+    def find(self, subject: str, *, last: bool) -> RawStreamMsg:
+        """The first or the last message on a subject, of which the last token may be `>`."""
+        messages = self._stream().messages
+        prefix = subject.removesuffix(">")
+        for message in reversed(messages) if last else messages:
+            if message.subject.startswith(prefix) if prefix != subject else message.subject == subject:
+                return _raw(message)
+        raise NotFoundError(code=404, err_code=10037, description="no message found")
+
+    def _stream(self) -> Stream:
+        if self.stream is None:
+            raise NotFoundError(code=404, err_code=10059, description="stream not found")
+        return self.stream
+
+    # What happens to it -----------------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """Killed: every connection is gone, and so are the acknowledgements since they were written down last."""
+        self.up = False
+        for peer in list(self.peers):
+            peer.cut()
+        self._batches.clear()
+
+    def write_down(self) -> None:
+        """Consumers write down, now and then, where they are."""
+        if self.stream is not None:
+            for consumer in self.stream.consumers.values():
+                consumer.write_down()
+
+    def lose_tail(self, messages: int) -> None:
+        """A power cut: so many messages had not reached the disk."""
+        if self.stream is not None:
+            self.stream.lose_tail(min(messages, len(self.stream.messages)))
+
+    def lose_everything(self) -> None:
+        self.stream = None
+
+    def start(self) -> None:
+        self.up = True
+        if self.stream is not None:
+            for consumer in self.stream.consumers.values():
+                consumer.recover(len(self.stream.messages))
+
+
+def _raw(message: Stored) -> RawStreamMsg:
+    lines = message.head.decode().split("\r\n")[1:]
+    headers = dict(line.split(": ", 1) for line in lines if line)
+    at = EPOCH + timedelta(seconds=message.at)
+    return RawStreamMsg(message.subject, message.sequence, message.body, None, headers, EVENTS, at)

@@ -1,0 +1,154 @@
+"""The whole shop in one schedule: four services, their disks, the broker, customers, and what goes wrong."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Final
+
+from contracts import Order
+from coupon_svc.domain import Issue
+from infra.decider import Command
+from infra.writer import Answer, Busy, StoreUnavailable
+from order_svc.domain import Cancel, NoSuchOrder, Place
+from order_svc.ends import End
+from order_svc.ids import order_id
+from point_svc.domain import Charge
+from product_svc.domain.product import Register
+from tests.sim.chance import Chance
+from tests.sim.disk import Disk, Troubles
+from tests.sim.faults import go_wrong
+from tests.sim.jetstream import EPOCH
+from tests.sim.link import Network
+from tests.sim.process import DEADLINE_S, SERVICES, Process
+from tests.sim.schedule import Schedule, Wish
+from tests.sim.server import Server
+
+MOST_TIMES: Final = 30  # that a customer sends a request; by then all is over
+AGAIN_S: Final = 0.2  # after this a customer whose request failed sends it again
+PATIENCE_S: Final = 60.0  # once faults have stopped
+LOOK_S: Final = 0.1
+VALID: Final = EPOCH + timedelta(days=365)
+
+
+class Shop:
+    def __init__(self, schedule: Schedule, tell: Callable[[str], None] = lambda _: None) -> None:
+        self._schedule = schedule
+        self._tell = tell
+        self.chance = Chance(schedule.seed + 1)
+        self.loop = asyncio.get_running_loop()
+        self.server = Server()
+        self.disks = {name: Disk() for name in SERVICES}
+        self.troubles = {name: Troubles() for name in SERVICES}
+        self.skews = dict.fromkeys(SERVICES, timedelta())
+        self.processes: dict[str, Process] = {}
+        self.answers: dict[str, End] = {}
+        """By order: the end that a customer was told."""
+        self.busy = {name: asyncio.Lock() for name in SERVICES}
+        """Held while a service is being killed or replaced."""
+        self.rolled_back = False
+
+    def note(self, what: str) -> None:
+        self._tell(f"{self.loop.time():8.4f}  {what}")
+
+    # Processes --------------------------------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        self.processes[name] = self.process(name, self.disks[name])
+
+    def process(self, name: str, disk: Disk) -> Process:
+        network = Network(self.server, self.chance)
+        return Process(SERVICES[name], disk, network, self.chance, self.troubles[name], self.skews[name])
+
+    async def stop(self) -> None:
+        for process in self.processes.values():
+            await process.kill()
+
+    # A schedule -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> bool:
+        """Whether it became quiet."""
+        for name in SERVICES:
+            self.start(name)
+        await self._furnish()
+        began = self.loop.time()
+        async with asyncio.TaskGroup() as group:
+            for number, wish in enumerate(self._schedule.wishes):
+                for _ in range(wish.times):
+                    group.create_task(self._at(began + wish.at_s, self._order(f"key-{number}", wish)))
+                if wish.cancel_after_s is not None:
+                    at_s = began + wish.at_s + wish.cancel_after_s
+                    group.create_task(self._at(at_s, self._cancel(f"key-{number}", wish)))
+            for fault in self._schedule.faults:
+                self.note(f"planned: {fault}")
+                group.create_task(self._at(began + fault.at_s, go_wrong(self, fault)))
+        for _ in range(int(PATIENCE_S / LOOK_S)):
+            if self._is_quiet():
+                return True
+            await asyncio.sleep(LOOK_S)
+        return False
+
+    async def _at(self, when: float, work: Coroutine[Any, Any, None]) -> None:
+        await asyncio.sleep(when - self.loop.time())
+        await work
+
+    async def _furnish(self) -> None:
+        schedule, now = self._schedule, EPOCH
+        wanted: list[tuple[str, Command]] = [
+            *(("product", Register(product, product, 10, stock, now)) for product, stock in schedule.stock.items()),
+            *(("point", Charge(user, amount, "first", now)) for user, amount in schedule.balances.items() if amount),
+            *(("coupon", Issue(coupon, user, 3, VALID, now)) for coupon, user in schedule.coupons.items()),
+        ]
+        await asyncio.gather(*(self._insist(service, command) for service, command in wanted))
+
+    async def _insist(self, service: str, command: Command) -> Answer:
+        while True:
+            with contextlib.suppress(Busy, StoreUnavailable):
+                process = self.processes[service]
+                if (answer := await process.unless_dead(process.runtime.writer.ask(command))) is not None:
+                    return answer
+            await asyncio.sleep(AGAIN_S)
+
+    def _is_quiet(self) -> bool:
+        """Every log is in the stream, and whoever hears has acknowledged all of it."""
+        stream = self.server.stream
+        if stream is None or not self.server.up or len(stream.consumers) < len(SERVICES):
+            return False
+        if any(process.runtime.broker.trouble for process in self.processes.values()):
+            return False
+        published = {message.fact_id for message in stream.messages}
+        logged = {f"{r.originator_id}@{r.originator_version}" for disk in self.disks.values() for r in disk.log}
+        return logged <= published and not any(consumer.outstanding for consumer in stream.consumers.values())
+
+    # Customers --------------------------------------------------------------------------------------------------------
+
+    async def _order(self, key: str, wish: Wish) -> None:
+        """As `POST /orders` does it, again and again until there is an answer."""
+        placed = order_id(wish.user_id, key)
+        for _ in range(MOST_TIMES):
+            process, now = self.processes["order"], EPOCH + timedelta(seconds=self.loop.time())
+            order = Order(wish.user_id, wish.lines, wish.points, wish.coupon_id, now)
+            command = Place(placed, order, now + timedelta(seconds=DEADLINE_S), now)
+            end = await process.unless_dead(self._place(process, command))
+            if end is not None:
+                if self.answers.setdefault(placed, end) != end:
+                    raise AssertionError(f"order {placed} was answered twice: {self.answers[placed]}, then {end}")
+                return
+            await asyncio.sleep(AGAIN_S)
+
+    async def _place(self, process: Process, command: Place) -> End | None:
+        watched = process.ends.watch(command.order_id)
+        try:
+            answer = await process.runtime.writer.ask(command)
+            return answer.states[0].first_end or await watched
+        except (Busy, StoreUnavailable):
+            return None
+        finally:
+            process.ends.forget(command.order_id, watched)
+
+    async def _cancel(self, key: str, wish: Wish) -> None:
+        now = EPOCH + timedelta(seconds=self.loop.time())
+        with contextlib.suppress(NoSuchOrder, Busy, StoreUnavailable):
+            process = self.processes["order"]
+            cancel = Cancel(order_id(wish.user_id, key), wish.user_id, now)
+            await process.unless_dead(process.runtime.writer.ask(cancel))

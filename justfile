@@ -121,6 +121,12 @@ _nats-cli *ARGUMENTS:
 test *ARGUMENTS:
     @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile "$@"
 
+# The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
+[group('check')]
+[positional-arguments]
+sim *ARGUMENTS:
+    @exec python -m tests.sim "$@"
+
 # Lint, format, types, and who may import whom
 [group('check')]
 check:

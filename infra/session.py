@@ -182,6 +182,9 @@ class Broker:
             if str(info.created) != session.stream_made_at:
                 raise ConnectionLost("the stream was replaced by another one")
             session.full = is_full(info)
+            # A process that should not be there may have recorded something and said nothing.
+            await self._store.max_notification_id()
+            session.relay.log_has_grown()
 
     async def _finish(self, session: _Session) -> None:
         """The one task of a session that returns: then the session is over as it should be."""

@@ -203,6 +203,8 @@ class SQLiteStore:
         # from the tail would take it to have nothing more up to this position.
         with _translated():
             ((last,),) = await self._writer.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")
+        if self._tail and self._tail[-1].position < last:
+            self._tail = []  # somebody else recorded behind it
         return int(last)
 
     async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:

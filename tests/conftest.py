@@ -16,6 +16,17 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
         yield opened
 
 
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Shop]:
+    """A real nats-server of the test's own, and no service."""
+    shop = Shop(tmp_path)
+    try:
+        await shop.start_nats()
+        yield shop
+    finally:
+        await shop.close()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def open_all_day(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
     """One shop for all tests of a module; they use products, customers and coupons of their own."""

@@ -254,3 +254,14 @@ async def test_records_older_than_the_tail_are_read_from_the_file(store: SQLiteS
 
     assert [stored.position for stored in await store.select_notifications(0, ALL)] == list(range(1, 12))
     assert [stored.position for stored in await store.select_notifications(10, ALL)] == [11]
+
+
+async def test_what_another_process_recorded_is_seen_once_the_last_position_was_asked_for(
+    path: Path, store: SQLiteStore
+) -> None:
+    await store.insert_events([record("a", 1)])
+    async with SQLiteStore.open(path) as another:
+        await another.insert_events([record("a", 2)])
+
+    assert await store.max_notification_id() == 2
+    assert [stored.position for stored in await store.select_notifications(1, ALL)] == [2]

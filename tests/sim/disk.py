@@ -6,13 +6,16 @@ from collections.abc import Collection, Sequence
 from infra.decider import Record
 from infra.store import Conflict, History, Notification, StoreError
 from tests.sim.chance import Chance
+from tests.sim.loop import running
 
 
 class Disk:
     """One service's log and snapshots. Processes come and go; it stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: str) -> None:
         self.log: list[Record] = []
+        self._service = service
+        self._loop = running()
         self.snapshots: dict[str, Record] = {}
         self._streams: dict[str, list[Record]] = {}
 
@@ -24,6 +27,7 @@ class Disk:
                 raise Conflict(f"{record.originator_id}@{record.originator_version}")
             ends[record.originator_id] = record.originator_version
         for record in records:
+            self._loop.note("{} records {} of {}", self._service, record.topic, record.originator_id[:18])
             self.log.append(record)
             self._streams.setdefault(record.originator_id, []).append(record)
 
@@ -36,7 +40,7 @@ class Disk:
 
     def copy(self, records: int) -> "Disk":
         """As it was when its log had so many records."""
-        other = Disk()
+        other = Disk(f"the old copy of {self._service}")
         other.append(self.log[:records])
         return other
 

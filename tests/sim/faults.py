@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 async def go_wrong(shop: "Shop", fault: Fault) -> None:
-    shop.note(f"FAULT {fault.kind} {fault.who}, for {fault.for_s:.3f} s, {fault.amount}")
+    shop.loop.note("FAULT: {} {}, for {:.3f} s, {}", fault.kind, fault.who, fault.for_s, fault.amount)
     await FAULTS[fault.kind](shop, fault)
-    shop.note(f"over: {fault.kind} {fault.who}")
+    shop.loop.note("over: {} {}", fault.kind, fault.who)
 
 
 # Of a process ---------------------------------------------------------------------------------------------------------
@@ -71,16 +71,16 @@ async def _fail(shop: "Shop", fault: Fault) -> None:
 
 async def _roll_back(shop: "Shop", fault: Fault) -> None:
     """Somebody starts the service on an old copy of its store; it must not touch it. Then the right one is back."""
-    name, disk = fault.who, shop.disks[fault.who]
-    old = disk.copy(max(0, len(disk.log) - fault.amount))
-    said = {message.fact_id for message in shop.server.stream.messages} if shop.server.stream else set()
-    newest = [record for record in disk.log[len(old.log) :] if f"{record[0]}@{record[1]}" in said]
-    if not newest or shop.rolled_back:
-        return  # nobody could know
+    name = fault.who
     async with shop.busy[name]:
+        disk = shop.disks[name]
+        old = disk.copy(max(0, len(disk.log) - fault.amount))
+        said = {message.fact_id for message in shop.server.stream.messages} if shop.server.stream else set()
+        if shop.rolled_back or not any(f"{one[0]}@{one[1]}" in said for one in disk.log[len(old.log) :]):
+            return  # nobody could know
         shop.rolled_back = True
-        await shop.processes[name].kill()
         had = len(old.log)
+        await shop.processes[name].kill()
         imposter = shop.processes[name] = shop.process(name, old)
         await asyncio.sleep(fault.for_s)
         await imposter.kill()

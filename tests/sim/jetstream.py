@@ -5,7 +5,7 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ from contracts.wire import MSG_ID
 from infra.client import VERSION_LINE, header
 from infra.instants import microseconds
 from infra.stream import EVENTS
+from tests.sim.loop import running
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -73,6 +74,7 @@ class _Pending:
 class Position:
     """What a consumer writes down: how far it has delivered and what has been acknowledged."""
 
+    looked: int = 0  # stream sequence up to which there is nothing more to deliver
     delivered: int = 0  # stream sequence
     deliveries: int = 0
     floor: int = 0  # stream sequence
@@ -91,7 +93,7 @@ class Consumer:
         self._pending: dict[int, _Pending] = {}
         self._pulls: deque[_Pull] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
+        self._loop = running()
         self.configure(config)
 
     def configure(self, config: ConsumerConfig) -> None:
@@ -104,7 +106,7 @@ class Consumer:
     @property
     def outstanding(self) -> int:
         """Messages it has delivered or is to deliver, and that are not acknowledged."""
-        return len(self._pending) + sum(self.wants(message) for message in self._stream.messages[self.at.delivered :])
+        return len(self._pending) + sum(self.wants(message) for message in self._stream.messages[self.at.looked :])
 
     def pull(self, peer: Peer, inbox: str, batch: int, expires_s: float) -> None:
         self._pulls.append(_Pull(peer, inbox, batch, self._loop.time() + expires_s))
@@ -125,16 +127,19 @@ class Consumer:
     def deliver(self) -> None:
         """As much as there is, was asked for, and may wait for its acknowledgement."""
         messages, at, limit = self._stream.messages, self.at, self.config.max_ack_pending or 0
-        while self._pulls and at.delivered < len(messages) and len(self._pending) < limit:
-            message = messages[at.delivered]
-            at.delivered += 1
+        while self._pulls and at.looked < len(messages) and len(self._pending) < limit:
+            message = messages[at.looked]
+            at.looked += 1
             if self.wants(message):
+                at.delivered = message.sequence
                 self._hand_over(message)
         self._watch()
 
     def _hand_over(self, message: Stored, *, repeated: bool = False) -> None:
         pull, now = self._pulls[0], self._loop.time()
         self.at.deliveries += 1
+        about = (self.config.durable_name, message.sequence, message.name, message.fact_id[:18])
+        self._loop.note("{} is sent {}: {} of {}" + (" again" if repeated else ""), *about)
         self._pending[message.sequence] = _Pending(now, repeated)
         receipt = f"{ACK}{self.config.durable_name}.1.{message.sequence}.{self.at.deliveries}.{message.stored_ns}.0"
         pull.peer.say(pull.inbox, message.subject, receipt, message.body, message.head)
@@ -162,6 +167,7 @@ class Consumer:
         """This one and all before it. What has not been delivered is not acknowledged."""
         if self.at.floor < sequence <= self.at.delivered:
             self.at.floor, self.at.floor_deliveries = sequence, delivery
+            self._loop.note("{} has acknowledged up to {}", self.config.durable_name, sequence)
             for done in [pending for pending in self._pending if pending <= sequence]:
                 del self._pending[done]
             self.deliver()
@@ -169,7 +175,8 @@ class Consumer:
     def reset(self, sequence: int | None) -> None:
         """Deliver from this sequence on, or what has not been acknowledged, counting deliveries from 1."""
         floor = self.at.floor if sequence is None else sequence - 1
-        self.at = Position(delivered=floor, floor=floor)
+        self._loop.note("{} begins behind {}", self.config.durable_name, floor)
+        self.at = Position(looked=floor, delivered=floor, floor=floor)
         self._begin_anew()
         self.deliver()
 
@@ -177,7 +184,7 @@ class Consumer:
         """After the server's start: what was written down; not beyond what is left of the stream."""
         kept = self.kept
         floor = min(kept.floor, last_sequence)
-        self.at = Position(floor, kept.deliveries, floor, kept.floor_deliveries)
+        self.at = Position(floor, floor, kept.deliveries, floor, kept.floor_deliveries)
         self._pulls.clear()
         self._begin_anew()
 
@@ -188,8 +195,7 @@ class Consumer:
             self._timer = None
 
     def write_down(self) -> None:
-        at = self.at
-        self.kept = Position(at.delivered, at.deliveries, at.floor, at.floor_deliveries)
+        self.kept = replace(self.at)
 
     def info(self) -> ConsumerInfo:
         return ConsumerInfo(
@@ -213,7 +219,7 @@ class Stream:
         self.messages: list[Stored] = []
         self.consumers: dict[str, Consumer] = {}
         self._seen: dict[str, float] = {}
-        self._loop = asyncio.get_running_loop()
+        self._loop = running()
 
     def store(self, subject: str, body: bytes, head: bytes) -> tuple[int, bool]:
         """(sequence, whether it was there already)"""
@@ -223,6 +229,7 @@ class Stream:
         self._seen[fact_id] = now
         message = Stored(len(self.messages) + 1, subject, body, head, fact_id, now)
         self.messages.append(message)
+        self._loop.note("the stream has {}: {} of {}", message.sequence, message.name, fact_id[:18])
         for consumer in self.consumers.values():
             if consumer.wants(message):
                 consumer.deliver()
@@ -230,6 +237,7 @@ class Stream:
 
     def lose_tail(self, messages: int) -> None:
         kept = len(self.messages) - messages
+        self._loop.note("the stream lost what it had behind {}", kept)
         for lost in self.messages[kept:]:
             self._seen.pop(lost.fact_id, None)
         del self.messages[kept:]

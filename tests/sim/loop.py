@@ -26,8 +26,10 @@ class Stuck(Exception):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        """`tell` gets the story of what happens, line by line."""
         super().__init__()
+        self._tell = tell
         self._to_do: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._numbers = count()
@@ -94,6 +96,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self._paused[owner].append(handle)
                 return
         handle._run()
+
+    def note(self, what: str, *about: object) -> None:
+        """A line of the story: `what` with each `{}` filled."""
+        if self._tell is not None:
+            self._tell(f"{self._now:9.4f}  {what.format(*about)}")
 
     # Processes --------------------------------------------------------------------------------------------------------
 

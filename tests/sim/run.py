@@ -1,13 +1,10 @@
 """Running schedules, and judging what they leave."""
 
-import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-import structlog
-
 from ops.invariants.checker import LogEntry, Message, check
-from tests.sim.loop import VirtualLoop
+from tests.sim.loop import Stuck, VirtualLoop
 from tests.sim.schedule import Schedule
 from tests.sim.shop import Shop
 
@@ -20,19 +17,30 @@ class Outcome(NamedTuple):
     virtual_s: float
 
 
-def run(plan: Schedule, tell: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(plan: Schedule, tell: Callable[[str], None] | None = None) -> Outcome:
     """Play a schedule from its beginning until all is quiet. `tell` gets its story, line by line."""
-    loop = VirtualLoop()
-    return loop.course(_run(plan, loop, tell))
+    loop = VirtualLoop(tell)
+    try:
+        outcome = loop.course(_run(plan, loop))
+    except Stuck as stuck:
+        outcome = Outcome([str(stuck)], 0, loop.time())
+    for line in outcome.wrong:
+        loop.note("WRONG {}", line)
+    return outcome
 
 
-async def _run(plan: Schedule, loop: VirtualLoop, tell: Callable[[str], None]) -> Outcome:
-    shop = Shop(plan, tell)
+async def _run(plan: Schedule, loop: VirtualLoop) -> Outcome:
+    shop = Shop(plan)
+    wrong: list[str] = []
     try:
         quiet = await shop.run()
-        return Outcome(_judge(shop, quiet), sum(len(d.log) for d in shop.disks.values()), loop.time())
+        wrong += _judge(shop, quiet)
+    except* Exception as errors:
+        wrong += [repr(error) for error in errors.exceptions]
     finally:
         await shop.stop()
+    wrong += [str(error.get("exception", error["message"])) for error in loop.errors]
+    return Outcome(wrong, sum(len(disk.log) for disk in shop.disks.values()), loop.time())
 
 
 def _judge(shop: Shop, quiet: bool) -> list[str]:
@@ -47,6 +55,3 @@ def _judge(shop: Shop, quiet: bool) -> list[str]:
     stream = shop.server.stream
     messages = [Message(m.sequence, m.fact_id, m.body) for m in stream.messages] if stream else []
     return wrong + [f"{f.invariant}. {f.where}: {f.what}" for f in check(logs, messages, quiet=quiet)]
-
-
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -1,5 +1,6 @@
 """One schedule: what customers want, and what goes wrong meanwhile. Made from a seed, and small enough to be read."""
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from contracts import Line
@@ -11,10 +12,14 @@ FAULTS_UNTIL_S: Final = 3.0
 
 
 class Wish(NamedTuple):
-    """An order that a customer wants, `at_s` after the beginning; `cancel_after_s`: no longer."""
+    """An order that a customer wants, `at_s` after the beginning; `cancel_after_s`: no longer.
+
+    `key`: the customer's idempotency key. Another customer may have the same.
+    """
 
     at_s: float
     user_id: str
+    key: str
     lines: tuple[Line, ...]
     points: int
     coupon_id: str | None
@@ -61,15 +66,19 @@ OF_A_SERVICE: Final = [
     "twin",
     "roll-back",
 ]
-OF_THE_BROKER: Final = ("crash", "crash", "lose-tail", "lose-all", "forget")
+OF_THE_BROKER: Final = ("crash", "lose-tail", "lose-tail", "lose-tail", "lose-all", "forget")
 
 
-def schedule(seed: int) -> Schedule:
+def schedule(seed: int, kinds: Collection[str] = ()) -> Schedule:
+    """The schedule of this seed, with faults of these kinds only if any are given."""
     chance = Chance(seed)
     users, products = ("ann", "bob"), ("tea", "jam")
     coupons = {f"c{n}": chance.choice(users) for n in range(2)}
-    wishes = []
-    for _ in range(chance.choice((1, 1, 2, 2, 3, 4))):
+    wishes: list[Wish] = []
+    for number in range(chance.choice((1, 1, 2, 2, 3, 4))):
+        user = chance.choice(users)
+        mine = {wish.key for wish in wishes if wish.user_id == user}
+        key = "key-0" if "key-0" not in mine and chance.happens(0.3) else f"key-{number}"
         lines = tuple(
             Line(product, chance.randint(1, 2))
             for product in chance.sample((*products, "none"), chance.choice((1, 1, 2)))
@@ -78,7 +87,8 @@ def schedule(seed: int) -> Schedule:
         wishes.append(
             Wish(
                 at_s=chance.random() * 1.5,
-                user_id=chance.choice(users),
+                user_id=user,
+                key=key,
                 lines=lines,
                 points=chance.choice((0, 5, 20)),
                 coupon_id=chance.choice((None, "c0", "c1", "unknown")),
@@ -92,13 +102,15 @@ def schedule(seed: int) -> Schedule:
         balances={user: chance.choice((0, 10, 40)) for user in users},
         coupons=coupons,
         wishes=tuple(wishes),
-        faults=tuple(sorted(_fault(chance) for _ in range(chance.choice((0, 1, 2, 2, 3, 4))))),
+        faults=tuple(sorted(_fault(chance, kinds) for _ in range(chance.choice((0, 1, 2, 2, 3, 4))))),
     )
 
 
-def _fault(chance: Chance) -> Fault:
+def _fault(chance: Chance, kinds: Collection[str]) -> Fault:
     at_s = chance.random() * (FAULTS_UNTIL_S - 1)
     for_s = min(chance.random() ** 2 * 2, FAULTS_UNTIL_S - at_s)
-    if chance.happens(0.3):
-        return Fault(at_s, chance.choice(OF_THE_BROKER), "broker", for_s, chance.randint(0, 12))
-    return Fault(at_s, chance.choice(OF_A_SERVICE), chance.choice([*SERVICES]), for_s, chance.randint(1, 4))
+    of_the_broker = [kind for kind in OF_THE_BROKER if not kinds or kind in kinds]
+    of_a_service = [kind for kind in OF_A_SERVICE if not kinds or kind in kinds]
+    if of_the_broker and (chance.happens(0.3) or not of_a_service):
+        return Fault(at_s, chance.choice(of_the_broker), "broker", for_s, chance.randint(0, 12))
+    return Fault(at_s, chance.choice(of_a_service), chance.choice([*SERVICES]), for_s, chance.randint(1, 4))

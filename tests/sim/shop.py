@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from tests.sim.disk import Disk, Troubles
 from tests.sim.faults import go_wrong
 from tests.sim.jetstream import EPOCH
 from tests.sim.link import Network
+from tests.sim.loop import running
 from tests.sim.process import DEADLINE_S, SERVICES, Process
 from tests.sim.schedule import Schedule, Wish
 from tests.sim.server import Server
@@ -32,13 +33,12 @@ VALID: Final = EPOCH + timedelta(days=365)
 
 
 class Shop:
-    def __init__(self, schedule: Schedule, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
-        self._tell = tell
         self.chance = Chance(schedule.seed + 1)
-        self.loop = asyncio.get_running_loop()
+        self.loop = running()
         self.server = Server()
-        self.disks = {name: Disk() for name in SERVICES}
+        self.disks = {name: Disk(name) for name in SERVICES}
         self.troubles = {name: Troubles() for name in SERVICES}
         self.skews = dict.fromkeys(SERVICES, timedelta())
         self.processes: dict[str, Process] = {}
@@ -47,9 +47,6 @@ class Shop:
         self.busy = {name: asyncio.Lock() for name in SERVICES}
         """Held while a service is being killed or replaced."""
         self.rolled_back = False
-
-    def note(self, what: str) -> None:
-        self._tell(f"{self.loop.time():8.4f}  {what}")
 
     # Processes --------------------------------------------------------------------------------------------------------
 
@@ -73,14 +70,13 @@ class Shop:
         await self._furnish()
         began = self.loop.time()
         async with asyncio.TaskGroup() as group:
-            for number, wish in enumerate(self._schedule.wishes):
+            for wish in self._schedule.wishes:
                 for _ in range(wish.times):
-                    group.create_task(self._at(began + wish.at_s, self._order(f"key-{number}", wish)))
+                    group.create_task(self._at(began + wish.at_s, self._order(wish)))
                 if wish.cancel_after_s is not None:
                     at_s = began + wish.at_s + wish.cancel_after_s
-                    group.create_task(self._at(at_s, self._cancel(f"key-{number}", wish)))
+                    group.create_task(self._at(at_s, self._cancel(wish)))
             for fault in self._schedule.faults:
-                self.note(f"planned: {fault}")
                 group.create_task(self._at(began + fault.at_s, go_wrong(self, fault)))
         for _ in range(int(PATIENCE_S / LOOK_S)):
             if self._is_quiet():
@@ -122,15 +118,16 @@ class Shop:
 
     # Customers --------------------------------------------------------------------------------------------------------
 
-    async def _order(self, key: str, wish: Wish) -> None:
+    async def _order(self, wish: Wish) -> None:
         """As `POST /orders` does it, again and again until there is an answer."""
-        placed = order_id(wish.user_id, key)
+        placed = order_id(wish.user_id, wish.key)
         for _ in range(MOST_TIMES):
             process, now = self.processes["order"], EPOCH + timedelta(seconds=self.loop.time())
             order = Order(wish.user_id, wish.lines, wish.points, wish.coupon_id, now)
             command = Place(placed, order, now + timedelta(seconds=DEADLINE_S), now)
             end = await process.unless_dead(self._place(process, command))
             if end is not None:
+                self.loop.note("{}, {}: order {} is {}", wish.user_id, wish.key, placed[:6], type(end).__name__)
                 if self.answers.setdefault(placed, end) != end:
                     raise AssertionError(f"order {placed} was answered twice: {self.answers[placed]}, then {end}")
                 return
@@ -146,9 +143,9 @@ class Shop:
         finally:
             process.ends.forget(command.order_id, watched)
 
-    async def _cancel(self, key: str, wish: Wish) -> None:
+    async def _cancel(self, wish: Wish) -> None:
         now = EPOCH + timedelta(seconds=self.loop.time())
         with contextlib.suppress(NoSuchOrder, Busy, StoreUnavailable):
             process = self.processes["order"]
-            cancel = Cancel(order_id(wish.user_id, key), wish.user_id, now)
+            cancel = Cancel(order_id(wish.user_id, wish.key), wish.user_id, now)
             await process.unless_dead(process.runtime.writer.ask(cancel))

@@ -1,0 +1,185 @@
+"""Deliberate bugs, each a change to a copy of the code: the simulator is worth as much as it finds of them."""
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+
+class Change(NamedTuple):
+    """In this file, the one place that reads `old` says `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Bug(NamedTuple):
+    """`faults`: what it takes to see it; without any, schedules of all kinds soon do."""
+
+    name: str
+    changes: tuple[Change, ...]
+    faults: tuple[str, ...] = ()
+
+    def plant(self, root: Path) -> None:
+        """Change the code below `root`. Raises ValueError if it has not exactly one such place."""
+        for file, old, new in self.changes:
+            text = (root / file).read_text(encoding="utf-8")
+            if text.count(old) != 1:
+                raise ValueError(f"{self.name}: {file} has {text.count(old)} places that read {old!r}")
+            (root / file).write_text(text.replace(old, new), encoding="utf-8")
+
+
+BUGS: Final = (
+    Bug(
+        "acknowledges before it has recorded",
+        (
+            Change(
+                "infra/writer.py",
+                "        work = self._commands(batch)\n",
+                "        for source in batch:\n"
+                "            if isinstance(source, _Told):\n"
+                "                source.ear.done(source.heard)\n"
+                "        work = self._commands(batch)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "publishes what decide returned, not the log",
+        (
+            Change(
+                "infra/writer.py",
+                "                if decided.records:\n",
+                "                if decided.records:\n"
+                "                    self._store.said = [*getattr(self._store, 'said', ()), *decided.records]\n"
+                "                    self._recorded(())\n",
+            ),
+            Change(
+                "infra/relay.py",
+                "            unsent = read = await self._store.select_notifications(position, READ_BATCH)\n",
+                "            said, self._store.said = getattr(self._store, 'said', ()), ()\n"
+                "            unsent = read = [Notification(position + n, *one) for n, one in enumerate(said, 1)]\n"
+                "            if not read:\n"
+                "                unsent = read = await self._store.select_notifications(position, READ_BATCH)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "gives each publish an id of its own",
+        (Change("infra/relay.py", "{MSG_ID}: {fact_id(stream, version)}", "{MSG_ID}: {id(reply)}@{version}"),),
+    ),
+    Bug(
+        "has no fence: an undo that comes before its action is forgotten",
+        (
+            Change(
+                "point_svc/domain.py",
+                "(PointUseVoided(at=command.at, cause=command.cause, order_id=fact.order_id, order=fact.order),)",
+                "()",
+            ),
+        ),
+    ),
+    Bug(
+        "refunds without looking whether anything was used",
+        (
+            Change(
+                "point_svc/domain.py",
+                "            if fact.order_id in state.used:\n                return (\n",
+                "            if True:\n                return (\n",
+            ),
+            Change(
+                "point_svc/domain.py",
+                "                        points=state.used[fact.order_id],\n",
+                "                        points=fact.order.points,\n",
+            ),
+            Change(
+                "point_svc/domain.py",
+                "            del state.used[event.order_id]\n",
+                "            state.used.pop(event.order_id, None)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "releases twice",
+        (
+            Change(
+                "product_svc/domain/reservation.py",
+                '        case Release(fact), "reserved":',
+                '        case Release(fact), "reserved" | "released":',
+            ),
+        ),
+    ),
+    Bug(
+        "decides on what it knew before a conflict",
+        (
+            Change(
+                "infra/writer.py",
+                "                    self._heads.drop(streams)\n",
+                "                    newer = await self._store.select_streams(list(decided.forks), ())\n"
+                "                    for stream, found in newer.items():\n"
+                "                        known[stream].version = found.records[-1].originator_version\n",
+            ),
+        ),
+    ),
+    Bug(
+        "records a batch in two transactions",
+        (
+            Change(
+                "infra/writer.py",
+                "                    await self._store.insert_events(decided.records)\n",
+                "                    await self._store.insert_events(decided.records[:1])\n"
+                "                    await self._store.insert_events(decided.records[1:])\n",
+            ),
+        ),
+    ),
+    Bug(
+        "keeps its place in the stream as what it has sent, not as what was taken",
+        (
+            Change(
+                "infra/relay.py",
+                "        self._window = Window(position if position == acked else max(0, position - WINDOW))\n",
+                "        self._window = Window(max(acked, position))\n",
+            ),
+            Change(
+                "infra/session.py",
+                "            self._acked = session.relay.acked\n",
+                "            self._acked = await self._store.max_notification_id()\n",
+            ),
+        ),
+    ),
+    Bug(
+        "cancels an order whose deadline has passed, though it is confirmed",
+        (
+            Change(
+                "order_svc/domain.py",
+                '            if state.status != "PENDING" or state.order is None:\n',
+                '            if state.status == "CANCELED" or state.order is None:\n',
+            ),
+            Change(
+                "order_svc/deadlines.py",
+                "            elif isinstance(fact, OrderConfirmed | OrderCanceled):\n",
+                "            elif isinstance(fact, OrderCanceled):\n",
+            ),
+        ),
+    ),
+    Bug(
+        "takes one customer's idempotency key for another's",
+        (Change("order_svc/ids.py", 'f"{user_id}\\0{key}"', 'f"{key}"'),),
+    ),
+    Bug(
+        "takes no notice of a delivery that is missing",
+        (Change("infra/hearing.py", "        if delivery != self._last_delivery + 1:", "        if delivery < 0:"),),
+    ),
+    Bug(
+        "speaks though its store is older than what it has said",
+        (
+            Change(
+                "infra/session.py",
+                "                self._writer.shut(self._why_not, reads_too=True)\n",
+                "                self._writer.open()\n",
+            ),
+        ),
+    ),
+    Bug(
+        "never looks at its log but when it has recorded something itself",
+        (Change("infra/session.py", "            session.relay.log_has_grown()\n\n    async", "\n    async"),),
+        faults=("twin",),
+    ),
+)

@@ -1,0 +1,215 @@
+"""The model of JetStream says what the real server says: one script on both, and all that each answered compared."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
+
+from contracts.wire import MSG_ID
+from infra.batches import Batches
+from infra.client import VERSION_LINE, header, status
+from infra.connection import connect
+from infra.hearing import numbers
+from infra.settings import Settings
+from infra.stream import EVENTS, consumer_config, ensure_consumer, ensure_stream
+from tests.shop import PATIENCE_S, Shop
+from tests.sim.chance import Chance
+from tests.sim.link import Network
+from tests.sim.loop import VirtualLoop
+from tests.sim.server import Server
+
+HEARS: Final = frozenset({"order.created.pending", "order.canceled"})
+NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}"
+
+Seen = list[Any]
+"""What one side answered, in order, without what may differ: instants, the names of inboxes."""
+
+
+class Script:
+    """Everything the services do with a broker, and what is seen of it."""
+
+    def __init__(self, nc: Any, js: Any, settings: Settings) -> None:
+        self._nc = nc
+        self._js = js
+        self._settings = settings
+        self._inbox = nc.new_inbox()
+        self._acks = nc.new_inbox()
+        self._batches = Batches(self._acks)
+        self._deliveries: list[tuple[str, int, int]] = []
+        self._receipts: list[str] = []
+        self._statuses: list[tuple[str, str]] = []
+        self._stored: list[int] = []
+        self._answers: list[dict[str, Any]] = []
+        self._something = asyncio.Event()
+        self.seen: Seen = []
+
+    def _saw(self, what: str, *answers: Any) -> None:
+        self.seen.append((what, *answers))
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not happened():
+                self._something.clear()
+                await self._something.wait()
+
+    def _on_delivery(self, subject: bytes, reply: bytes, _: bytes, head: bytes) -> None:
+        self._something.set()
+        if reply:
+            sequence, delivery, _stored = numbers(reply)
+            self._deliveries.append((f"{subject.decode()} {header(head, MSG_ID.encode())}", sequence, delivery))
+            self._receipts.append(reply.decode())
+        else:
+            self._statuses.append((status(head)[0], header(head, b"Nats-Pending-Messages")))
+
+    def _on_ack(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
+        self._something.set()
+        answer = msgspec.json.decode(body) if body else {"status": status(head)[0]}
+        self._answers.append({name: value for name, value in answer.items() if name not in {"batch", "stream"}})
+        if body:
+            self._stored += self._batches.stored(subject, body, head)
+
+    async def play(self) -> None:
+        await self._nc.listen(self._inbox, self._on_delivery)
+        await self._nc.listen(f"{self._acks}.>", self._on_ack)
+        await self._without_a_stream()
+        await ensure_stream(self._js, self._settings)
+        await ensure_consumer(self._js, "product", HEARS, 0)
+        await self._publishing()
+        await self._delivering()
+        await self._resetting()
+        await self._reading()
+        await self._waiting()
+
+    async def _without_a_stream(self) -> None:
+        await self._nc.publish(f"{NEXT}.product", b'{"batch":1,"expires":1000000000}', self._inbox)
+        await self._until(lambda: bool(self._statuses))
+        self._saw("a pull from nobody", self._statuses.pop())
+        for ask in (self._js.stream_info(EVENTS), self._js.consumer_info(EVENTS, "product")):
+            try:
+                await ask
+            except NotFoundError as error:
+                self._saw("not there", error.code)
+
+    async def _publish(self, *names: str) -> None:
+        """Facts with these ids, sent together; positions are theirs in the call."""
+        stored = len(self._stored)
+        replies = self._batches.replies(range(stored, stored + len(names)))
+        await self._nc.send_all(
+            (f"{name.partition('@')[0]}", b"{}", reply, f"{VERSION_LINE}\r\n{MSG_ID}: {name}\r\n\r\n")
+            for name, reply in zip(names, replies, strict=True)
+        )
+        await self._until(lambda: len(self._stored) == stored + len(names))
+        self._saw(f"published {len(names)}", *self._answers)
+        self._answers.clear()
+
+    async def _publishing(self) -> None:
+        await self._publish("order.created.pending.a@1")
+        await self._publish("order.created.pending.a@1", "order.confirmed.a@2")
+        await self._publish(*(f"order.created.pending.{n}@1" for n in "bcdef"))
+        await self._publish("order.created.pending.f@1", "order.canceled.f@2", "order.created.pending.b@1")
+        await self._publish(*(f"order.confirmed.{n}@2" for n in range(70)))
+
+    async def _pull(self, batch: int, expires_s: float = 5.0) -> None:
+        body = b'{"batch":%d,"expires":%d}' % (batch, int(expires_s * 1e9))
+        await self._nc.publish(f"{NEXT}.product", body, self._inbox)
+
+    async def _delivered(self, count: int) -> None:
+        await self._until(lambda: len(self._deliveries) >= count)
+        self._saw("delivered", *self._deliveries)
+        self._deliveries.clear()
+
+    async def _info(self) -> None:
+        info = await self._js.consumer_info(EVENTS, "product")
+        self._saw(
+            "consumer",
+            (info.delivered.stream_seq, info.delivered.consumer_seq),
+            (info.ack_floor.stream_seq, info.ack_floor.consumer_seq),
+            info.num_ack_pending,
+            info.num_pending,
+        )
+
+    async def _acknowledge(self, receipt: str) -> None:
+        await self._nc.publish(receipt, b"+ACK")
+        await self._nc.flush()
+
+    async def _delivering(self) -> None:
+        await self._info()
+        await self._pull(4)
+        await self._delivered(4)
+        await self._info()
+        await self._acknowledge(self._receipts[1])
+        await self._info()
+        await self._acknowledge(self._receipts[0])  # covered already
+        await self._info()
+
+    async def _resetting(self) -> None:
+        last = self._receipts[-1]
+        await self._js.reset_consumer(EVENTS, "product")
+        await self._info()
+        await self._acknowledge(last)  # of before the reset, and not delivered since
+        await self._info()
+        await self._pull(100)
+        await self._delivered(5)
+        await self._acknowledge(self._receipts[-1])
+        await self._info()
+        await self._js.reset_consumer(EVENTS, "product", 4)
+        await self._delivered(5)
+        await self._js.reset_consumer(EVENTS, "product", 1)
+        await self._delivered(7)
+        await self._info()
+
+    async def _reading(self) -> None:
+        for ask in (
+            self._js.get_last_msg(EVENTS, "order.>", direct=True),
+            self._js.get_msg(EVENTS, 3, direct=True),
+            self._js.get_msg(EVENTS, 1, "order.created.pending.c", direct=True, next=True),
+            self._js.get_msg(EVENTS, 1, "order.created.pending.z", direct=True, next=True),
+            self._js.get_msg(EVENTS, 1_000, direct=True),
+            self._js.get_last_msg(EVENTS, "coupon.>", direct=True),
+        ):
+            try:
+                found: RawStreamMsg = await ask
+            except NotFoundError:
+                self._saw("no such message")
+            else:
+                self._saw("read", found.subject, found.seq, (found.headers or {}).get(MSG_ID), found.time is not None)
+        self._saw("stream", (await self._js.stream_info(EVENTS)).state.last_seq)
+
+    async def _waiting(self) -> None:
+        """A pull that ends unanswered; what is not acknowledged comes again; no more than may wait at a time."""
+        config = consumer_config("product", HEARS, 3)
+        config.ack_wait = 0.5
+        await self._js.add_consumer(EVENTS, config)
+        await self._js.reset_consumer(EVENTS, "product", 1)
+        await self._until(lambda: len(self._deliveries) >= 3)
+        first = self._deliveries[:3]
+        await self._until(lambda: len(self._deliveries) >= 6)
+        self._saw("delivered again", first, self._deliveries[3:6])
+        await self._acknowledge(self._receipts[-1])
+        self._deliveries.clear()
+        await self._until(lambda: len(self._deliveries) >= 3)
+        self._saw("delivered then", [(subject, sequence) for subject, sequence, _ in self._deliveries[:3]])
+
+
+async def _model() -> Seen:
+    settings = Settings(port=1)
+    async with Network(Server(), Chance(1)).connect(settings, "script", asyncio.Event()) as (nc, _):
+        script = Script(nc, nc.jetstream(timeout=2), settings)
+        await script.play()
+        return script.seen
+
+
+async def test_one_script_sees_the_same_on_the_model_and_on_the_server(broker: Shop) -> None:
+    settings = Settings(port=1, nats_port=int(broker.env["NATS_PORT"]))
+    async with connect(settings, "script", asyncio.Event()) as (nc, _):
+        script = Script(nc, nc.jetstream(timeout=2), settings)
+        await script.play()
+
+    modelled = await asyncio.to_thread(lambda: VirtualLoop().course(_model()))
+
+    assert len(script.seen) > 25
+    for real, model in zip(script.seen, modelled, strict=True):
+        assert model == real

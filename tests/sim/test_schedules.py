@@ -1,0 +1,80 @@
+"""Whatever goes wrong in a schedule, nothing is lost, doubled or stuck; and if it were, the simulator would see it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.docs.pages import ROOT
+from tests.sim.bugs import BUGS, Bug
+from tests.sim.run import run
+from tests.sim.schedule import Fault, Schedule, schedule
+from tests.sim.shrink import shrink
+
+SCHEDULES: Final = 500
+ENOUGH: Final = "3000"
+"""Schedules in which every bug shows; most of them do within a hundred."""
+CODE: Final = ("contracts", "infra", "order_svc", "product_svc", "point_svc", "coupon_svc", "ops", "tests")
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, 100))
+def test_no_schedule_breaks_an_invariant(first: int) -> None:
+    for seed in range(first, first + 100):
+        assert run(schedule(seed)).wrong == [], f"just sim {seed}"
+
+
+def test_a_seed_is_one_course() -> None:
+    stories: list[list[str]] = [[], []]
+    for story in stories:
+        run(schedule(7), story.append)
+
+    assert stories[0] == stories[1]
+    assert stories[0]
+
+
+def test_a_schedule_is_shrunk_to_what_makes_it_fail() -> None:
+    guilty = Fault(0.5, "kill", "point", 0.1)
+    long = next(plan for plan in map(schedule, range(100)) if len(plan.faults) == 4 and len(plan.wishes) == 4)
+    plan = long._replace(faults=(*long.faults[:2], guilty, *long.faults[2:]))
+
+    def fails(candidate: Schedule) -> bool:
+        return guilty in candidate.faults and any(wish.points for wish in candidate.wishes)
+
+    plan = plan._replace(wishes=(*plan.wishes[:3], plan.wishes[3]._replace(points=5)))
+    shortest = shrink(plan, fails)
+
+    assert shortest.faults == (guilty,)
+    assert len(shortest.wishes) == 1
+    assert shortest.wishes[0].times == 1
+
+
+@pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.name) for bug in BUGS])
+def test_every_deliberate_bug_is_seen(bug: Bug, tmp_path: Path) -> None:
+    for package in CODE:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    bug.plant(tmp_path)
+
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.sim",
+            "--runs",
+            ENOUGH,
+            "--jobs",
+            "1",
+            *(f"--fault={kind}" for kind in bug.faults),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "WRONG" in said.stdout, said.stdout + said.stderr

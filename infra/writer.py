@@ -145,6 +145,11 @@ class Writer:
         self._put(_Asked(command, answer))
         return await answer
 
+    @property
+    def waiting(self) -> int:
+        """Requests and deliveries that wait to be decided."""
+        return len(self._queue)
+
     def _put(self, work: _Asked | _Told) -> None:
         self._queue.append(work)
         self._idle.clear()

@@ -22,6 +22,7 @@ from order_svc.compensation import compensated
 from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
+from order_svc.under_way import UnderWay
 
 
 async def caller_required(request: Request[Any, Any, Any]) -> None:
@@ -92,7 +93,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     settings, writer, broker = runtime.settings, runtime.writer, runtime.broker
     deadline_after = timedelta(seconds=settings.order_deadline_s)
     ends = Ends(runtime.closing, settings.order_wait_s)
-    runtime.on_recorded.append(ends.recorded)
+    under_way = UnderWay(settings.orders_under_way)
+    runtime.on_recorded += [ends.recorded, under_way.recorded]
     runtime.tasks.append(ends.run)
 
     @post(
@@ -128,6 +130,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             now + deadline_after,
             now,
         )
+        if not under_way.admits(command.order_id, writer.waiting):
+            raise unavailable("too many orders are under way")
         if broker.trouble is not None or runtime.closing.is_set():
             await _must_exist(command)
         watched = ends.watch(command.order_id)

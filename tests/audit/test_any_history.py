@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from ops.fold import folded_logs, folded_stream, live
 from ops.invariants import check
 from tests.audit.paper import History
+from tests.domain.plan import Plan, run
 from tests.domain.spec import AGGREGATES
-from tests.domain.test_any_order import PLANS, REPEATABLE, Plan, run
+from tests.domain.test_any_order import PLANS, REPEATABLE
 
 
 @settings(REPEATABLE, max_examples=150)

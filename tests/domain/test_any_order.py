@@ -1,8 +1,7 @@
 """Whatever is ordered, however the facts travel: once all is quiet nothing is lost, nothing is spent twice."""
 
 from collections import Counter
-from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -10,31 +9,9 @@ from hypothesis import strategies as st
 from contracts import WITHDRAWALS, Line, OrderCanceled
 from contracts.wire import FACTS
 from tests.domain.invariants import check, stories
+from tests.domain.plan import COUPONS, CUSTOMERS, PRICES, STEPS, UNKNOWN, Plan, run
 from tests.domain.world import SECOND, Wish, World
-from tests.examples import PLACED_AT, REASONS
-
-CUSTOMERS: Final = ["one", "two"]
-PRICES: Final = {"bread": 5, "cheese": 8, "wine": 13}
-UNKNOWN: Final = "unicorn"
-COUPONS: Final = {
-    "small": ("one", 3, timedelta(days=1)),
-    "large": ("one", 1_000, timedelta(days=1)),  # more than any order costs
-    "brief": ("one", 3, 12 * SECOND),  # expires while orders are still being placed
-    "past": ("one", 3, timedelta(days=-1)),
-    "other": ("two", 3, timedelta(days=1)),
-}
-"""Whose it is, what it is worth, and how long it can be used."""
-
-
-class Plan(NamedTuple):
-    """One run: what the shop has, what its customers want, and what happens until they leave."""
-
-    stock: dict[str, int]
-    balances: dict[str, int]
-    wishes: list[Wish]
-    steps: list[tuple[str, int]]
-    newest_first: bool
-
+from tests.examples import REASONS
 
 WISHES = st.builds(
     Wish,
@@ -58,17 +35,6 @@ RIVALS = st.builds(
     patience=st.just(90 * SECOND),
 )
 """Orders that little stands in the way of but each other: they want the same coupon."""
-STEPS: Final = [
-    *["place"] * 4,
-    *["deliver"] * 8,
-    *["deliver_together"] * 2,
-    *["deliver_again"] * 2,
-    "crash",
-    "cancel",
-    "wait",
-    "add_stock",
-    "charge",
-]
 PLANS = st.builds(
     Plan,
     stock=st.fixed_dictionaries({product: st.integers(1, 12) for product in PRICES}),
@@ -85,29 +51,6 @@ REPEATABLE: Final = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow],  # how long it takes depends on the machine
 )
-
-
-def run(plan: Plan) -> World:
-    """Everything that happens in a plan, and then all that follows from it."""
-    world = World(plan.wishes)
-    for product, price in PRICES.items():
-        world.register(product, price, plan.stock[product])
-    for customer, balance in plan.balances.items():
-        if balance:
-            world.charge(customer, balance, "at first")
-    for coupon, (customer, discount, valid) in COUPONS.items():
-        world.issue(coupon, customer, discount, PLACED_AT + valid)
-    for step, pick in plan.steps:
-        match step:
-            case "add_stock":
-                world.add_stock(sorted(PRICES)[pick % 3], 1, "one more")
-            case "charge":
-                world.charge(CUSTOMERS[pick % 2], 5, "once more")
-            case _:
-                getattr(world, step)(pick)
-    world.place_the_rest()
-    world.become_quiet(plan.newest_first)
-    return world
 
 
 ENOUGH: Final = 5

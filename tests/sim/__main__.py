@@ -14,10 +14,13 @@ from typing import Final, NamedTuple
 import rich_click as click
 import structlog
 
+from tests.domain.plan import Plan
+from tests.domain.plan import run as play
+from tests.sim import core
 from tests.sim.faults import FAULTS
 from tests.sim.run import run
 from tests.sim.schedule import Schedule, schedule
-from tests.sim.shrink import shrink
+from tests.sim.shrink import shorter, shrink
 
 CHUNK: Final = 100  # schedules
 
@@ -37,8 +40,19 @@ class Tally(NamedTuple):
 @click.option(
     "--fault", "kinds", type=click.Choice(sorted(FAULTS)), multiple=True, help="Only such faults; may be repeated."
 )
+@click.option("--core", "core_only", is_flag=True, help="Deciders and reactions alone, deliveries at any time.")
+@click.option("--shrink/--no-shrink", "shrinking", default=True, help="Whether to look for a shortest one that fails.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes. Default: one a core.")
-def main(seed: int | None, runs: int | None, first: int, kinds: tuple[str, ...], jobs: int) -> None:
+def main(
+    *,
+    seed: int | None,
+    runs: int | None,
+    first: int,
+    kinds: tuple[str, ...],
+    core_only: bool,
+    shrinking: bool,
+    jobs: int,
+) -> None:
     """The services over a model of the broker and their stores: crashes, losses, repeats, in virtual time.
 
     Exit code 0: all invariants held; 1: not, and a shortest schedule that shows it was told; 2: wrong usage.
@@ -46,27 +60,31 @@ def main(seed: int | None, runs: int | None, first: int, kinds: tuple[str, ...],
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     if (seed is None) == (runs is None):
         raise click.UsageError("either a seed or --runs")
+    if core_only and kinds:
+        raise click.UsageError("--core has no --fault")
     if seed is not None:
-        sys.exit(_tell(schedule(seed, kinds)))
+        sys.exit(_tell_core(core.plan(seed)) if core_only else _tell(schedule(seed, kinds)))
     assert runs is not None
     began = time.perf_counter()
     facts, virtual_s, faults = 0, 0.0, Counter[str]()
     chunks = [range(start, min(start + CHUNK, first + runs)) for start in range(first, first + runs, CHUNK)]
     with ProcessPoolExecutor(jobs) as pool:
-        for tally in pool.map(partial(_many, kinds), chunks):
+        for tally in pool.map(_many_of_the_core if core_only else partial(_many, kinds), chunks):
             facts, virtual_s, faults = facts + tally.facts, virtual_s + tally.virtual_s, faults + tally.faults
             if tally.failed is not None:
                 pool.shutdown(cancel_futures=True)
-                only = "".join(f" --fault {kind}" for kind in kinds)
+                only = " --core" if core_only else "".join(f" --fault {kind}" for kind in kinds)
                 print(f"seed {tally.failed} fails at commit {_commit()}: just sim {tally.failed}{only}")
-                print("the shortest schedule found that does:")
-                sys.exit(_tell(shrink(schedule(tally.failed, kinds), lambda plan: bool(run(plan).wrong))))
+                if shrinking:
+                    print("the shortest schedule found that does:")
+                    _tell_shortest(tally.failed, kinds, core_only=core_only)
+                sys.exit(1)
     took = time.perf_counter() - began
     print(f"{runs:,} schedules from seed {first} at commit {_commit()}: nothing lost, doubled or stuck")
-    print(
-        f"{facts:,} facts, {virtual_s / 3600:,.1f} hours of virtual time, in {took:.1f} s: {runs / took:,.0f} a second"
-    )
-    print("faults: " + ", ".join(f"{kind} {times:,}" for kind, times in faults.most_common()))
+    print(f"{facts:,} facts in {took:.1f} s, {runs / took:,.0f} schedules a second")
+    if not core_only:
+        print(f"{virtual_s / 3600:,.1f} hours of virtual time")
+        print("faults: " + ", ".join(f"{kind} {times:,}" for kind, times in faults.most_common()))
 
 
 def _many(kinds: Collection[str], seeds: range) -> Tally:
@@ -81,11 +99,41 @@ def _many(kinds: Collection[str], seeds: range) -> Tally:
     return Tally(facts, virtual_s, faults, None)
 
 
+def _many_of_the_core(seeds: range) -> Tally:
+    facts = 0
+    for seed in seeds:
+        outcome = core.outcome(core.plan(seed))
+        facts += outcome.facts
+        if outcome.wrong:
+            return Tally(facts, 0.0, Counter(), seed)
+    return Tally(facts, 0.0, Counter(), None)
+
+
+def _tell_shortest(seed: int, kinds: Collection[str], *, core_only: bool) -> None:
+    if core_only:
+        _tell_core(shrink(core.plan(seed), core.shorter, lambda plan: bool(core.outcome(plan).wrong)))
+    else:
+        _tell(shrink(schedule(seed, kinds), shorter, lambda plan: bool(run(plan).wrong)))
+
+
 def _tell(plan: Schedule) -> int:
     print(f"stock {plan.stock}, points {plan.balances}, coupons {plan.coupons}")
     for wish in plan.wishes:
         print(f"wish: {wish}")
     return 1 if run(plan, print).wrong else 0
+
+
+def _tell_core(plan: Plan) -> int:
+    print(f"stock {plan.stock}, points {plan.balances}, newest first: {plan.newest_first}")
+    for wish in plan.wishes:
+        print(f"wish: {wish}")
+    print("steps: " + ", ".join(f"{step} {pick}" for step, pick in plan.steps))
+    for said in play(plan).said:
+        print(f"{said.fact_id}: {said.name} because of {said.fact.cause}")
+    wrong = core.outcome(plan).wrong
+    for line in wrong:
+        print(f"WRONG {line}")
+    return 1 if wrong else 0
 
 
 def _commit() -> str:

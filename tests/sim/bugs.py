@@ -117,6 +117,7 @@ BUGS: Final = (
                 "                        known[stream].version = found.records[-1].originator_version\n",
             ),
         ),
+        faults=("twin", "kill"),
     ),
     Bug(
         "records a batch in two transactions",
@@ -166,6 +167,7 @@ BUGS: Final = (
     Bug(
         "takes no notice of a delivery that is missing",
         (Change("infra/hearing.py", "        if delivery != self._last_delivery + 1:", "        if delivery < 0:"),),
+        faults=("drop", "cut"),
     ),
     Bug(
         "speaks though its store is older than what it has said",
@@ -176,6 +178,7 @@ BUGS: Final = (
                 "                self._writer.open()\n",
             ),
         ),
+        faults=("roll-back",),
     ),
     Bug(
         "never looks at its log but when it has recorded something itself",

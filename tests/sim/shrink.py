@@ -1,6 +1,6 @@
 """From a schedule that fails to the shortest one that still does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from tests.sim.schedule import Schedule
@@ -10,22 +10,23 @@ T = TypeVar("T")
 MOST_ATTEMPTS: Final = 500
 
 
-def shrink(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:
-    """Leave out whatever can be left out, one thing after another, for as long as it still fails."""
-    attempts, shorter = 0, True
-    while shorter:
-        shorter = False
-        for candidate in _shorter(schedule):
+def shrink(failing: T, shorter: Callable[[T], Iterable[T]], fails: Callable[[T], bool]) -> T:
+    """Take what is shorter for as long as it still fails."""
+    attempts = 0
+    while True:
+        for candidate in shorter(failing):
             attempts += 1
             if attempts > MOST_ATTEMPTS:
-                return schedule
+                return failing
             if fails(candidate):
-                schedule, shorter = candidate, True
+                failing = candidate
                 break
-    return schedule
+        else:
+            return failing
 
 
-def _shorter(schedule: Schedule) -> Iterator[Schedule]:
+def shorter(schedule: Schedule) -> Iterator[Schedule]:
+    """The schedules with one thing less."""
     for n in range(len(schedule.faults)):
         yield schedule._replace(faults=_without(schedule.faults, n))
     for n, wish in enumerate(schedule.wishes):

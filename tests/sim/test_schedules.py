@@ -10,12 +10,14 @@ from typing import Final
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.sim import core
 from tests.sim.bugs import BUGS, Bug
 from tests.sim.run import run
 from tests.sim.schedule import Fault, Schedule, schedule
-from tests.sim.shrink import shrink
+from tests.sim.shrink import shorter, shrink
 
-SCHEDULES: Final = 500
+SCHEDULES: Final = 400
+CORE_SCHEDULES: Final = 1_000
 ENOUGH: Final = "3000"
 """Schedules in which every bug shows; most of them do within a hundred."""
 CODE: Final = ("contracts", "infra", "order_svc", "product_svc", "point_svc", "coupon_svc", "ops", "tests")
@@ -25,6 +27,12 @@ CODE: Final = ("contracts", "infra", "order_svc", "product_svc", "point_svc", "c
 def test_no_schedule_breaks_an_invariant(first: int) -> None:
     for seed in range(first, first + 100):
         assert run(schedule(seed)).wrong == [], f"just sim {seed}"
+
+
+@pytest.mark.parametrize("first", range(0, CORE_SCHEDULES, 500))
+def test_no_schedule_of_the_core_alone_does(first: int) -> None:
+    for seed in range(first, first + 500):
+        assert core.outcome(core.plan(seed)).wrong == [], f"just sim --core {seed}"
 
 
 def test_a_seed_is_one_course() -> None:
@@ -45,7 +53,7 @@ def test_a_schedule_is_shrunk_to_what_makes_it_fail() -> None:
         return guilty in candidate.faults and any(wish.points for wish in candidate.wishes)
 
     plan = plan._replace(wishes=(*plan.wishes[:3], plan.wishes[3]._replace(points=5)))
-    shortest = shrink(plan, fails)
+    shortest = shrink(plan, shorter, fails)
 
     assert shortest.faults == (guilty,)
     assert len(shortest.wishes) == 1
@@ -58,17 +66,9 @@ def test_every_deliberate_bug_is_seen(bug: Bug, tmp_path: Path) -> None:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     bug.plant(tmp_path)
 
+    only = [f"--fault={kind}" for kind in bug.faults]
     said = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.sim",
-            "--runs",
-            ENOUGH,
-            "--jobs",
-            "1",
-            *(f"--fault={kind}" for kind in bug.faults),
-        ],
+        [sys.executable, "-m", "tests.sim", "--runs", ENOUGH, "--jobs", "1", "--no-shrink", *only],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
@@ -77,4 +77,4 @@ def test_every_deliberate_bug_is_seen(bug: Bug, tmp_path: Path) -> None:
     )
 
     assert said.returncode == 1, said.stdout + said.stderr
-    assert "WRONG" in said.stdout, said.stdout + said.stderr
+    assert " fails at commit " in said.stdout, said.stdout + said.stderr

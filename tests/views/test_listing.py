@@ -19,7 +19,8 @@ from infra.instants import EPOCH, instant, microseconds
 from infra.store import Notification
 from order_svc.domain import Status
 from order_svc.listing import LEFT_OPEN, Listing, Query, Row, Spot, of_all, of_customer
-from tests.domain.test_any_order import PLANS, REPEATABLE, Plan, run
+from tests.domain.plan import Plan, run
+from tests.domain.test_any_order import PLANS, REPEATABLE
 from tests.examples import (
     COUPON,
     CUSTOMER,

@@ -135,7 +135,7 @@ check:
     mypy
     pytest -q tests/infra/test_imports.py
 
-# The saga beside the monolith and one process, in one table: just bench (14 to 30 minutes), just bench --quick (2 or more), --help
+# The saga beside the monolith and one process, in one table: just bench (14 minutes, on slow cores half an hour), --quick, --help
 [group('check')]
 [positional-arguments]
 bench *ARGUMENTS:

@@ -321,3 +321,22 @@ async def test_a_view_with_other_tables_than_its_file_was_made_with_is_fed_again
 
     async with following(log, tmp_path, Smallest()) as view:
         assert await view.select("SELECT * FROM totals") == [("ann", 10, "new")]
+
+
+async def test_a_file_that_knows_its_place_by_a_fact_as_earlier_versions_did_is_fed_again(
+    log: SQLiteStore, tmp_path: Path
+) -> None:
+    await append(log, 1, 4)
+    with contextlib.closing(sqlite3.connect(tmp_path / "totals.view.sqlite")) as file:
+        file.executescript(f"""
+            CREATE TABLE position (one INTEGER PRIMARY KEY, position INTEGER, fact_id TEXT);
+            CREATE TABLE made_with (one INTEGER PRIMARY KEY, tables TEXT, whole INTEGER);
+            {Totals.tables};
+            INSERT INTO position VALUES (1, 4, '');
+            INSERT INTO totals VALUES ('ann', 99);
+        """)
+        file.execute("INSERT INTO made_with VALUES (1, ?, 1)", (Totals.tables,))
+        file.commit()
+
+    async with following(log, tmp_path) as view:
+        assert await view.select(TOTALS) == [("ann", 10)]

@@ -15,12 +15,11 @@ import rich_click as click
 import structlog
 
 from tests.domain.plan import Plan
-from tests.domain.plan import run as play
 from tests.sim import core
 from tests.sim.faults import FAULTS
 from tests.sim.run import run
-from tests.sim.schedule import Schedule, schedule
-from tests.sim.shrink import shorter, shrink
+from tests.sim.schedule import Schedule, schedule, shorter
+from tests.sim.shrink import shrink
 
 CHUNK: Final = 100  # schedules
 
@@ -69,7 +68,7 @@ def main(
     facts, virtual_s, faults = 0, 0.0, Counter[str]()
     chunks = [range(start, min(start + CHUNK, first + runs)) for start in range(first, first + runs, CHUNK)]
     with ProcessPoolExecutor(jobs) as pool:
-        for tally in pool.map(_many_of_the_core if core_only else partial(_many, kinds), chunks):
+        for tally in pool.map(partial(_many, kinds, core_only), chunks):
             facts, virtual_s, faults = facts + tally.facts, virtual_s + tally.virtual_s, faults + tally.faults
             if tally.failed is not None:
                 pool.shutdown(cancel_futures=True)
@@ -87,26 +86,19 @@ def main(
         print("faults: " + ", ".join(f"{kind} {times:,}" for kind, times in faults.most_common()))
 
 
-def _many(kinds: Collection[str], seeds: range) -> Tally:
+def _many(kinds: Collection[str], core_only: bool, seeds: range) -> Tally:
     facts, virtual_s, faults = 0, 0.0, Counter[str]()
     for seed in seeds:
-        plan = schedule(seed, kinds)
-        outcome = run(plan)
+        if core_only:
+            outcome = core.outcome(core.plan(seed))
+        else:
+            plan = schedule(seed, kinds)
+            outcome = run(plan)
+            faults.update(fault.kind for fault in plan.faults)
         facts, virtual_s = facts + outcome.facts, virtual_s + outcome.virtual_s
-        faults.update(fault.kind for fault in plan.faults)
         if outcome.wrong:
             return Tally(facts, virtual_s, faults, seed)
     return Tally(facts, virtual_s, faults, None)
-
-
-def _many_of_the_core(seeds: range) -> Tally:
-    facts = 0
-    for seed in seeds:
-        outcome = core.outcome(core.plan(seed))
-        facts += outcome.facts
-        if outcome.wrong:
-            return Tally(facts, 0.0, Counter(), seed)
-    return Tally(facts, 0.0, Counter(), None)
 
 
 def _tell_shortest(seed: int, kinds: Collection[str], *, core_only: bool) -> None:
@@ -128,12 +120,7 @@ def _tell_core(plan: Plan) -> int:
     for wish in plan.wishes:
         print(f"wish: {wish}")
     print("steps: " + ", ".join(f"{step} {pick}" for step, pick in plan.steps))
-    for said in play(plan).said:
-        print(f"{said.fact_id}: {said.name} because of {said.fact.cause}")
-    wrong = core.outcome(plan).wrong
-    for line in wrong:
-        print(f"WRONG {line}")
-    return 1 if wrong else 0
+    return 1 if core.outcome(plan, print).wrong else 0
 
 
 def _commit() -> str:

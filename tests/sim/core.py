@@ -3,7 +3,7 @@
 They cost a fraction of those with processes around it, so many more can be played.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -24,9 +24,7 @@ def plan(seed: int) -> Plan:
     wishes = [
         Wish(
             user_id=chance.choice(CUSTOMERS),
-            lines=tuple(
-                Line(ware, chance.randint(1, 3)) for ware in {chance.choice(wares): 0, chance.choice(wares): 0}
-            ),
+            lines=tuple(Line(ware, chance.randint(1, 3)) for ware in dict.fromkeys(chance.choices(wares, k=2))),
             points=chance.choice((0, chance.randint(1, 10), chance.randint(10, 60))),
             coupon_id=chance.choice((None, "small", *COUPONS, "never-issued")),
             patience=timedelta(seconds=chance.randint(5, 90)),
@@ -42,14 +40,17 @@ def plan(seed: int) -> Plan:
     )
 
 
-def outcome(plan: Plan) -> Outcome:
-    """Play it until all is quiet."""
-    world = run(plan)
+def outcome(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Outcome:
+    """Play it until all is quiet. `tell` gets what was said, line by line, and what is wrong."""
+    world, wrong = run(plan), []
+    for said in world.said:
+        tell(f"{said.fact_id}: {said.name} because of {said.fact.cause}")
     try:
         check(world)
     except AssertionError as error:
-        return Outcome([str(error)], len(world.said), 0.0)
-    return Outcome([], len(world.said), 0.0)
+        wrong.append(str(error))
+        tell(f"WRONG {error}")
+    return Outcome(wrong, len(world.said), 0.0)
 
 
 def shorter(plan: Plan) -> Iterator[Plan]:

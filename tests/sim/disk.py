@@ -60,8 +60,6 @@ class Store:
         self._disk = disk
         self._chance = chance
         self._troubles = troubles
-        self.alive = True
-        """A killed process does nothing more; what it had asked for may still happen, as its last write may."""
 
     async def _pass(self) -> None:
         await asyncio.sleep(self._chance.delay_s())

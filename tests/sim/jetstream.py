@@ -64,13 +64,6 @@ class _Pull:
 
 
 @dataclass
-class _Pending:
-    at: float
-    """When it was delivered, last."""
-    repeated: bool = False
-
-
-@dataclass
 class Position:
     """What a consumer writes down: how far it has delivered and what has been acknowledged."""
 
@@ -90,7 +83,8 @@ class Consumer:
         self.kept = Position()
         """As of the last write to the disk."""
         self._stream = stream
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, float] = {}
+        """By sequence: when it was delivered, last."""
         self._pulls: deque[_Pull] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = running()
@@ -140,7 +134,7 @@ class Consumer:
         self.at.deliveries += 1
         about = (self.config.durable_name, message.sequence, message.name, message.fact_id[:18])
         self._loop.note("{} is sent {}: {} of {}" + (" again" if repeated else ""), *about)
-        self._pending[message.sequence] = _Pending(now, repeated)
+        self._pending[message.sequence] = now
         receipt = f"{ACK}{self.config.durable_name}.1.{message.sequence}.{self.at.deliveries}.{message.stored_ns}.0"
         pull.peer.say(pull.inbox, message.subject, receipt, message.body, message.head)
         pull.left -= 1
@@ -149,16 +143,15 @@ class Consumer:
 
     def _watch(self) -> None:
         if self._pending and self._timer is None:
-            oldest = min(pending.at for pending in self._pending.values())
-            self._timer = self._loop.call_at(oldest + (self.config.ack_wait or 0), self._repeat)
+            self._timer = self._loop.call_at(min(self._pending.values()) + (self.config.ack_wait or 0), self._repeat)
 
     def _repeat(self) -> None:
         """Deliver again what has waited for its acknowledgement for too long."""
         self._timer = None
         late = self._loop.time() - (self.config.ack_wait or 0) + ROUNDING_S
-        for sequence in sorted(sequence for sequence, pending in self._pending.items() if pending.at <= late):
+        for sequence in sorted(sequence for sequence, at in self._pending.items() if at <= late):
             if not self._pulls:
-                self._pending[sequence].at = self._loop.time()  # looked at again later
+                self._pending[sequence] = self._loop.time()  # looked at again later
             else:
                 self._hand_over(self._stream.messages[sequence - 1], repeated=True)
         self._watch()

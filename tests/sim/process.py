@@ -69,10 +69,10 @@ class Process:
         self.skew = skew
         self._loop = running()
         self.network = network
-        self._store = Store(disk, chance, troubles)
+        store = Store(disk, chance, troubles)
         views: Any = {Listing.name: LeftOpen(disk)}
         connect: Any = network.connect
-        self.runtime = assemble(service, SETTINGS, self._store, views, clock=self._clock, connect=connect)
+        self.runtime = assemble(service, SETTINGS, store, views, clock=self._clock, connect=connect)
         self.ends = Ends(self.runtime.closing, SETTINGS.order_wait_s)
         self.runtime.on_recorded.append(self.ends.recorded)
         for watcher in service.watchers:
@@ -93,7 +93,6 @@ class Process:
     async def kill(self) -> None:
         """kill -9: nothing that it was about to do reaches anybody any more."""
         self._loop.go_on(self)
-        self._store.alive = False
         self.network.die()
         for task in self._tasks:
             task.cancel()

@@ -1,11 +1,13 @@
 """One schedule: what customers want, and what goes wrong meanwhile. Made from a seed, and small enough to be read."""
 
-from collections.abc import Collection
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple, TypeVar
 
 from contracts import Line
 from tests.sim.chance import Chance
 from tests.sim.process import SERVICES
+
+T = TypeVar("T")
 
 FAULTS_UNTIL_S: Final = 3.0
 """Nothing goes wrong after this, so that all can be judged once it has become quiet."""
@@ -36,9 +38,6 @@ class Fault(NamedTuple):
     who: str
     for_s: float = 0.0
     amount: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.at_s:.3f} s: {self.kind} {self.who}, {self.for_s:.3f} s, {self.amount}"
 
 
 class Schedule(NamedTuple):
@@ -114,3 +113,25 @@ def _fault(chance: Chance, kinds: Collection[str]) -> Fault:
     if of_the_broker and (chance.happens(0.3) or not of_a_service):
         return Fault(at_s, chance.choice(of_the_broker), "broker", for_s, chance.randint(0, 12))
     return Fault(at_s, chance.choice(of_a_service), chance.choice([*SERVICES]), for_s, chance.randint(1, 4))
+
+
+def shorter(schedule: Schedule) -> Iterator[Schedule]:
+    """The schedules with one thing less."""
+    for n in range(len(schedule.faults)):
+        yield schedule._replace(faults=_without(schedule.faults, n))
+    for n, wish in enumerate(schedule.wishes):
+        if len(schedule.wishes) > 1:
+            yield schedule._replace(wishes=_without(schedule.wishes, n))
+        for simpler in (
+            wish._replace(cancel_after_s=None),
+            wish._replace(times=1),
+            wish._replace(coupon_id=None),
+            wish._replace(points=0),
+            wish._replace(lines=wish.lines[:1]),
+        ):
+            if simpler != wish:
+                yield schedule._replace(wishes=(*schedule.wishes[:n], simpler, *schedule.wishes[n + 1 :]))
+
+
+def _without(things: tuple[T, ...], n: int) -> tuple[T, ...]:
+    return (*things[:n], *things[n + 1 :])

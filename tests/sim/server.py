@@ -1,7 +1,7 @@
 """The model of the server's other side: what clients send it, and what happens to it."""
 
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
@@ -13,8 +13,6 @@ from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
 NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
-
-T = TypeVar("T")
 
 
 class _Pull(msgspec.Struct):

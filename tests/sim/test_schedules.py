@@ -13,8 +13,8 @@ from tests.docs.pages import ROOT
 from tests.sim import core
 from tests.sim.bugs import BUGS, Bug
 from tests.sim.run import run
-from tests.sim.schedule import Fault, Schedule, schedule
-from tests.sim.shrink import shorter, shrink
+from tests.sim.schedule import Fault, Schedule, schedule, shorter
+from tests.sim.shrink import shrink
 
 SCHEDULES: Final = 400
 CORE_SCHEDULES: Final = 1_000

@@ -53,6 +53,10 @@ class OneWriter:
         self._arrived = asyncio.Event()
         self.recorded: Callable[[Sequence[Fact]], None] = lambda _: None
 
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
     async def ask(self, command: Command) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append((command, answer))
@@ -171,7 +175,10 @@ def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, vie
 
     return SimpleNamespace(
         settings=SimpleNamespace(
-            order_deadline_s=settings.order_deadline_s, order_wait_s=settings.order_wait_s, shop_tz="Asia/Seoul"
+            order_deadline_s=settings.order_deadline_s,
+            order_wait_s=settings.order_wait_s,
+            orders_under_way=settings.orders_under_way,
+            shop_tz="Asia/Seoul",
         ),
         writer=writer,
         store=store,

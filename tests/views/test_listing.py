@@ -8,19 +8,20 @@ from itertools import count, cycle
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import json
 
 import order_svc.domain as ordering
-from contracts import Fact, OrderCanceled, OrderConfirmed, Reason
+from contracts import Fact, Line, OrderCanceled, OrderConfirmed, Reason
 from contracts.wire import NAMES, decode, encode
 from infra.instants import EPOCH, instant, microseconds
 from infra.store import Notification
 from order_svc.domain import Status
 from order_svc.listing import LEFT_OPEN, Listing, Query, Row, Spot, of_all, of_customer
-from tests.domain.plan import Plan, run
+from tests.domain.plan import PRICES, Plan, run
 from tests.domain.test_any_order import PLANS, REPEATABLE
+from tests.domain.world import SECOND, Wish
 from tests.examples import (
     COUPON,
     CUSTOMER,
@@ -220,9 +221,20 @@ def _row(stream: str, state: ordering.State, ended_at: int | None) -> Row:
     )
 
 
+TOO_MANY_POINTS = Plan(
+    stock=dict.fromkeys(PRICES, 9),
+    balances={"one": 1},
+    wishes=[Wish("one", (Line("wine", 3),), 2, None, 90 * SECOND)],
+    steps=[],
+    newest_first=False,
+)
+"""What generated plans come by rarely."""
+
+
 def test_any_history_in_portions_of_any_size_gives_the_orders_as_they_were_decided() -> None:
     seen: set[tuple[str, str | None, bool]] = set()
 
+    @example(TOO_MANY_POINTS, set(), [1], 1.0)
     @settings(REPEATABLE, max_examples=300)
     @given(PLANS, st.sets(st.integers(0, 7)), st.lists(st.integers(1, 6), min_size=1, max_size=6), st.floats(0, 1))
     def any_history(plan: Plan, unwanted: set[int], sizes: list[int], until: float) -> None:

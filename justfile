@@ -72,6 +72,12 @@ at *ARGUMENTS:
 audit *ARGUMENTS:
     @exec python -m ops.orders audit "$@"
 
+# Messages that a service could not handle: just dlq ls; show 7; redrive 7 [--yes]; drop 7 [--yes]
+[group('operate')]
+[positional-arguments]
+dlq *ARGUMENTS:
+    @exec python -m ops.orders dlq "$@"
+
 # The stream once more, as lines or muted into another one: just replay --subject 'point.>'; --to URL; --help
 [group('operate')]
 [positional-arguments]

@@ -74,9 +74,9 @@ async def _unused(_: Msg) -> None:
 
 
 def header(head: bytes, name: bytes) -> str:
-    """The value of this header; empty if it is missing."""
+    """The value of this header; empty if it is missing, and never an error: anybody may have sent it."""
     _, found, rest = head.partition(b"\r\n%b: " % name)
-    return rest.partition(b"\r\n")[0].decode() if found else ""
+    return rest.partition(b"\r\n")[0].decode(errors="replace") if found else ""
 
 
 def status(head: bytes) -> tuple[str, str]:

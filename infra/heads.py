@@ -21,6 +21,14 @@ CACHED_HEADS = 20_000
 SNAPSHOT_EVERY = 200  # versions of one stream: what is folded, and read for it, when a head is not in memory
 
 
+class StreamUnreadable(StoreError):
+    """What is stored of this stream cannot be read, or not be folded; that of others can."""
+
+    def __init__(self, stream: str, why: str) -> None:
+        super().__init__(f"{stream}: {why}")
+        self.stream = stream
+
+
 class Heads:
     """Committed heads by stream. What it gives out must not be written to: fork it."""
 
@@ -32,7 +40,10 @@ class Heads:
         self._topics = {name: snapshot_topic(name, aggregate) for name, aggregate in aggregates.items()}
 
     async def get(self, streams: Collection[str]) -> dict[str, Head]:
-        """The head of each of these streams; one without history has version 0. Raises StoreError."""
+        """The head of each of these streams; one without history has version 0.
+
+        Raises StoreError; StreamUnreadable if it is one of them alone.
+        """
         # Taken now: while the store is asked, whoever else reads or records may drop any of them.
         found = {stream: self._heads[stream] for stream in streams if stream in self._heads}
         missing = [stream for stream in streams if stream not in found]
@@ -57,21 +68,20 @@ class Heads:
 
     def _fold(self, stream: str, history: History | None) -> Head:
         aggregate = self._aggregates[category(stream)]
+        head = Head(0, aggregate.state())
         if history is None:
-            return Head(0, aggregate.state())
+            return head
         snapshot, records = history
-        if snapshot is None:
-            head = Head(0, aggregate.state())
-        else:
-            head = Head(
-                snapshot.originator_version,
-                msgspec.json.decode(snapshot.state, type=type(aggregate.state())),
-            )
         try:
+            if snapshot is not None:
+                head.state = msgspec.json.decode(snapshot.state, type=type(head.state))
+                head.version = snapshot.originator_version
             for record in records:
                 aggregate.evolve(head.state, decode(record.state))
         except msgspec.DecodeError as error:
-            raise StoreError(f"{stream}: a record cannot be read: {error}") from error
+            raise StreamUnreadable(stream, f"a record cannot be read: {error}") from error
+        except Exception as error:
+            raise StreamUnreadable(stream, f"cannot be folded: {error!r}") from error
         if records:
             head.version = records[-1].originator_version
         return head

@@ -2,20 +2,22 @@
 
 Pull requests overlap, so the server never waits for the next one. An acknowledgement covers all deliveries before it,
 so it may go only up to the last one of an unbroken run: a message lost on its way must not be acknowledged by its
-successor.
+successor, nor one that waits for another attempt.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from contracts.wire import MSG_ID
 from infra.client import BrokerClient, header, status
+from infra.delivery import Heard, Listener
 from infra.marks import Mark, Marks
+from infra.parking import Handling, Parking
 from infra.stream import EVENTS
-from infra.writer import Ear, Heard
 
 log = structlog.get_logger()
 
@@ -31,20 +33,26 @@ class HearingFailed(Exception):
     """Deliveries stopped making sense; the next session resets the consumer and hears them again."""
 
 
-class Listener(Protocol):
-    """Who is told: the writer, or a view of the stream."""
-
-    def tell(self, heard: Heard, ear: Ear) -> None:
-        """Take a delivery; `ear` learns when it is done."""
-
-
 class Hearing:
     """One session of a consumer: the `Ear` of whoever is told."""
 
-    def __init__(self, consumer: str, nc: BrokerClient, listener: Listener, marks: Marks) -> None:
+    def __init__(
+        self,
+        consumer: str,
+        nc: BrokerClient,
+        listener: Listener,
+        marks: Marks,
+        handling: Handling,
+    ) -> None:
+        """`handling` is asked about what the listener refused."""
         self._nc = nc
         self._listener = listener
         self._marks = marks
+        self.parking = Parking(handling, self._resolved, self.failed)
+        self._waiting: set[int] = set()
+        """Numbers of the deliveries that wait, in the parking."""
+        self._behind: deque[tuple[int, str]] = deque()
+        """Numbers and receipts of those that are done, and may be acknowledged when what waits before them is."""
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{consumer}"
         self._inbox = nc.new_inbox()
         self._asked_for = 0
@@ -89,7 +97,7 @@ class Hearing:
             if self._loop.time() - self._last_sign >= SILENCE_S:
                 raise HearingFailed(f"the broker has been silent for {SILENCE_S} s") from None
 
-    def _on_message(self, _: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+    def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
         self._last_sign = self._loop.time()
         if self.closed or not self._listening:
             return
@@ -103,7 +111,8 @@ class Hearing:
         self._last_delivery = delivery
         self._asked_for -= 1
         mark = Mark(sequence, stored_ns // 1_000)
-        self._listener.tell(Heard(header(head, _MSG_ID), body, reply.decode(), mark), self)
+        told = subject.decode(errors="backslashreplace")
+        self._listener.tell(Heard(header(head, _MSG_ID), body, reply.decode(), mark, told, head, delivery), self)
         if self._asked_for < PULL_BATCH // 2:
             self._wake.set()
 
@@ -119,8 +128,29 @@ class Hearing:
 
     def done(self, heard: Heard) -> None:
         self._marks.add(heard.mark)
-        self._to_acknowledge = heard.receipt
-        self._wake.set()
+        self._behind.append((heard.delivery, heard.receipt))
+        self._may_acknowledge()
+
+    def takes_back(self, heard: Heard) -> bool:
+        if not self.parking.takes(heard):
+            return False
+        self._waiting.add(heard.delivery)
+        return True
+
+    def refused(self, heard: Heard, error: Exception) -> None:
+        self._waiting.add(heard.delivery)
+        self.parking.refused(heard, error)
+
+    def _resolved(self, heard: Heard) -> None:
+        """It waits no longer: what it asks for is recorded, or it is parked."""
+        self._waiting.discard(heard.delivery)
+        self._may_acknowledge()
+
+    def _may_acknowledge(self) -> None:
+        first = min(self._waiting, default=None)
+        while self._behind and (first is None or self._behind[0][0] < first):
+            _, self._to_acknowledge = self._behind.popleft()
+            self._wake.set()
 
     def failed(self, error: Exception) -> None:
         self._error = self._error or error

@@ -19,9 +19,10 @@ from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Meta, Struct
 
 from infra.docs_page import DocsPage
+from infra.recording import Answer
 from infra.shortcut import Shortcut, again, shortcuts
 from infra.views import ViewBehind
-from infra.writer import Answer, Busy, StoreUnavailable
+from infra.writer import Busy, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -221,10 +222,11 @@ EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Resp
 
 
 class Readiness(Struct):
-    """`ready` and, where not, `why`."""
+    """`ready` and, where not, `why`; `warnings`: what does not stop it from working, and wants to be looked at."""
 
     ready: bool
     why: list[str] = []
+    warnings: list[str] = []
 
 
 class _App(Litestar):
@@ -255,7 +257,10 @@ class _App(Litestar):
 
 
 def build_app(
-    title: str, routes: Sequence[ControllerRouterHandler], readiness: Callable[[], Awaitable[list[str]]]
+    title: str,
+    routes: Sequence[ControllerRouterHandler],
+    readiness: Callable[[], Awaitable[list[str]]],
+    warnings: Callable[[], list[str]] = list,
 ) -> Litestar:
     """The ASGI app of a service. `readiness` gives what stands in the way, nothing when all is well."""
 
@@ -273,7 +278,7 @@ def build_app(
         why = await readiness()
         if why:
             raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
-        return Readiness(ready=True)
+        return Readiness(ready=True, warnings=warnings())
 
     app = _App(
         [healthz, readyz, *routes],

@@ -10,6 +10,10 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)  # the shortest time a fact can tell apart
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def microseconds(instant: datetime) -> int:
     return (instant - EPOCH) // MICROSECOND
 

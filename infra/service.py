@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +20,12 @@ from contracts.fact import Fact
 from contracts.wire import NAMES
 from infra import log as logs
 from infra.connection import Connect, connect
+from infra.dead_letters_api import Consumer, dead_letter_routes, warning
 from infra.decider import Aggregates
 from infra.http import build_app
+from infra.instants import now
 from infra.lock import Taken, only_one
+from infra.metrics import metrics
 from infra.scheduling import prefer_batches
 from infra.server import BACKLOG, Server
 from infra.session import Broker
@@ -54,6 +56,8 @@ class Runtime:
     writer: Writer
     broker: Broker
     views: Mapping[str, AnyView]
+    consumers: Mapping[str, Consumer]
+    """By name: the service itself, and its views of the stream."""
     on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
     """Called after each commit, in log order, before the commit's requests are answered."""
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
@@ -82,10 +86,6 @@ class Service:
     @property
     def hears(self) -> frozenset[str]:
         return frozenset(NAMES[fact] for fact in self.reactions)
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def run(service: Service) -> None:
@@ -164,8 +164,9 @@ def assemble(
             listener(facts)
 
     writer = Writer(service.aggregates, service.reactions, store, clock, recorded)
-    broker = Broker(service.name, service.hears, settings, store, writer, connect=connect)
-    return Runtime(settings, clock, store, writer, broker, views, listeners)
+    broker = Broker(service.name, service.hears, settings, store, writer, clock=clock, connect=connect)
+    hearing = {view.consumer: view for view in views.values() if isinstance(view, StreamView)}
+    return Runtime(settings, clock, store, writer, broker, views, {service.name: broker, **hearing}, listeners)
 
 
 async def _run_until_signal(service: Service, runtime: Runtime, listener: socket.socket) -> None:
@@ -177,9 +178,19 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
             why.append(f"the store cannot record: {error}")
         return why
 
+    def warnings() -> list[str]:
+        now = runtime.clock()
+        found = (warning(name, consumer, now) for name, consumer in runtime.consumers.items())
+        return [one for one in found if one]
+
     for watcher in service.watchers:
         watcher(runtime)
-    app = build_app(f"{service.name}_svc", [*service.routes(runtime), view_routes(runtime.views)], readiness)
+    operating = [
+        view_routes(runtime.views),
+        dead_letter_routes(runtime.consumers),
+        metrics(runtime.consumers, runtime.clock),
+    ]
+    app = build_app(f"{service.name}_svc", [*service.routes(runtime), *operating], readiness, warnings)
     server = Server(app)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

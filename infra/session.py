@@ -18,13 +18,15 @@ from nats.js import JetStreamContext
 
 from infra.client import BrokerClient
 from infra.connection import CONNECT_TIMEOUT_S, Connect, ConnectionLost, in_words
+from infra.dead_letters import DeadLetters
 from infra.hearing import Hearing, HearingFailed
 from infra.marks import Marks
+from infra.parking import Handling, Parking
 from infra.relay import LogLost, Relay, RelayFailed
 from infra.settings import Settings
 from infra.store import EventStore
 from infra.stream import EVENTS, StreamMisconfigured, ensure_consumer, ensure_stream, is_full
-from infra.writer import Writer
+from infra.writer import Clock, StoreUnavailable, Writer
 
 log = structlog.get_logger()
 
@@ -33,6 +35,17 @@ LONGEST_BACKOFF_S: Final = 1.0
 SETTLED_AFTER_S: Final = 5.0  # of a session's life the next one begins without a long pause
 LOOK_EVERY_S: Final = 1.0  # at the stream's size
 SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging what is in hand
+
+ENDS_A_SESSION: Final = (
+    OSError,
+    NatsError,
+    ConnectionLost,
+    RelayFailed,
+    HearingFailed,
+    PersistenceError,
+    StoreUnavailable,
+)
+"""What is over when the next session begins, or the one after it."""
 
 
 @dataclass
@@ -57,6 +70,7 @@ class Broker:
         store: EventStore,
         writer: Writer,
         *,
+        clock: Clock,
         connect: Connect,
     ) -> None:
         self._service = service
@@ -67,6 +81,7 @@ class Broker:
         self._connect_to = connect
         writer.shut("the log has not been compared with the stream yet")
         self._marks = Marks()
+        self.letters = DeadLetters(service, settings, clock)
         self._acked = 0
         self._session: _Session | None = None
         self._stopping = asyncio.Event()
@@ -92,6 +107,12 @@ class Broker:
         session = self._session
         return None if session is None or session.lost.is_set() else session.nc
 
+    @property
+    def parking(self) -> Parking | None:
+        """Where operators have dead letters handled; None while there is no session."""
+        session = self._session
+        return None if session is None or session.lost.is_set() else session.hearing.parking
+
     def log_has_grown(self) -> None:
         if self._session is not None:
             self._session.relay.log_has_grown()
@@ -104,7 +125,7 @@ class Broker:
             try:
                 async with self._connect() as session:
                     await self._work(session)
-            except (OSError, NatsError, ConnectionLost, RelayFailed, HearingFailed, PersistenceError) as error:
+            except ENDS_A_SESSION as error:
                 self._why_not = in_words(error)
                 log.warning("session with the broker ended", reason=self._why_not, again_in_s=backoff_s)
             except StreamMisconfigured as error:
@@ -116,7 +137,7 @@ class Broker:
                 self._writer.shut(self._why_not, reads_too=True)
                 log.error("neither hearing, recording nor speaking", reason=self._why_not)
                 backoff_s = LONGEST_BACKOFF_S
-            except Exception as error:  # a fact this service cannot handle, most likely; it comes again
+            except Exception as error:
                 self._why_not = f"{type(error).__name__}: {error}"
                 log.exception("session with the broker failed")
                 backoff_s = LONGEST_BACKOFF_S
@@ -139,7 +160,9 @@ class Broker:
             await ensure_consumer(js, self._service, self._hears, info.state.last_seq, lost_after)
             if lost_after is not None:
                 self._marks.forget_after(lost_after)
-            hearing = Hearing(self._service, nc, self._writer, self._marks)
+            await self.letters.open(js)
+            handling = Handling(self.letters, self._writer.attempt, self._writer.preview)
+            hearing = Hearing(self._service, nc, self._writer, self._marks, handling)
             yield _Session(nc, js, relay, hearing, lost, str(info.created), is_full(info))
 
     async def _work(self, session: _Session) -> None:
@@ -163,6 +186,7 @@ class Broker:
                 task.result()
         finally:
             session.hearing.closed = True
+            session.hearing.parking.close()
             self._acked = session.relay.acked
             self._session = None
             for task in tasks:

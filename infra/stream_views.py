@@ -18,20 +18,26 @@ import structlog
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
+from contracts.fact import Fact
 from infra.connection import CONNECT_TIMEOUT_S, ConnectionLost, connect, in_words
+from infra.dead_letters import DeadLetters
+from infra.delivery import Ear, Heard
 from infra.hearing import Hearing, HearingFailed
 from infra.marks import Mark, Marks
+from infra.parking import Handling, Parking
 from infra.settings import Settings
 from infra.store import Notification
 from infra.stream import EVENTS, StreamMisconfigured, ensure_consumer_at, ensure_stream
 from infra.views import CHUNK, START, Place, Projection, Tables, ViewBehind
-from infra.writer import Ear, Heard
 
 log = structlog.get_logger()
 
 PAUSE_S: Final = 0.25  # between sessions, and between transactions once the view has caught up
 FEW: Final = 256  # facts at a time: nothing piles up, and a pause makes fewer and larger transactions
 LONGEST_PAUSE_S: Final = 5.0
+
+CANNOT_GO_ON: Final = (sqlite3.OperationalError, sqlite3.InternalError)
+"""What no message is to blame for."""
 
 
 class _Typed(msgspec.Struct):
@@ -46,9 +52,13 @@ class StreamView:
 
     def __init__(self, projection: Projection, service: str, settings: Settings, tables: Tables) -> None:
         self._projection = projection
-        self._consumer = f"{service}-{projection.name}"
+        self.consumer = f"{service}-{projection.name}"
         self._settings = settings
         self._tables = tables
+        self._tables_free = asyncio.Lock()
+        self.letters = DeadLetters(self.consumer, settings)
+        self.parking: Parking | None = None
+        """Where operators have dead letters handled; None while there is no session."""
         self._queue: deque[tuple[Heard, Ear]] = deque()
         self._arrived = asyncio.Event()
         self._drop = asyncio.Event()
@@ -82,7 +92,7 @@ class StreamView:
         if self._js is None or self._drop.is_set():
             raise ViewBehind(f"the view {self._projection.name} is not following: {self._trouble}")
         try:
-            info = await self._js.consumer_info(EVENTS, self._consumer)
+            info = await self._js.consumer_info(EVENTS, self.consumer)
         except (OSError, NatsError) as error:
             raise ViewBehind(f"the view {self._projection.name} is not following: {in_words(error)}") from error
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
@@ -111,7 +121,7 @@ class StreamView:
             except (OSError, NatsError, ConnectionLost, HearingFailed, StreamMisconfigured, sqlite3.Error) as error:
                 self._trouble = in_words(error)
                 log.warning("a view lost the stream", view=self._projection.name, reason=self._trouble)
-            except Exception as error:  # a fact it cannot read, most likely; it comes again
+            except Exception as error:
                 self._trouble = f"{type(error).__name__}: {error}"
                 log.exception("a view cannot go on", view=self._projection.name)
             await self._tables.forget_half_done()
@@ -123,29 +133,32 @@ class StreamView:
         if self._drop.is_set():
             log.info("rebuilding a view", view=self._projection.name)
             await self._tables.clear()
-        async with connect(self._settings, self._consumer, asyncio.Event()) as (nc, lost):
+        async with connect(self._settings, self.consumer, asyncio.Event()) as (nc, lost):
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             await ensure_stream(js, self._settings)
             place = await self._place(js)
-            await ensure_consumer_at(js, self._consumer, self._projection.topics, place.position + 1)
-            self._to_catch_up = (await js.consumer_info(EVENTS, self._consumer)).num_pending or 0
+            await ensure_consumer_at(js, self.consumer, self._projection.topics, place.position + 1)
+            self._to_catch_up = (await js.consumer_info(EVENTS, self.consumer)).num_pending or 0
             if self._to_catch_up == 0:
                 await self._tables.caught_up()
             self._drop.clear()
             self._queue.clear()
             self._arrived.clear()
-            hearing = Hearing(self._consumer, nc, self, Marks())
+            await self.letters.open(js)
+            handling = Handling(self.letters, self._handle, self._preview)
+            hearing = Hearing(self.consumer, nc, self, Marks(), handling)
             tasks = [
                 asyncio.create_task(work) for work in (hearing.run(), self._apply(), lost.wait(), self._drop.wait())
             ]
-            self._js = js
+            self._js, self.parking = js, hearing.parking
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
-                self._js = None
+                self._js = self.parking = None
                 hearing.closed = True
+                hearing.parking.close()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -167,9 +180,13 @@ class StreamView:
         while True:
             await self._arrived.wait()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), CHUNK))]
-            records = [_record(heard) for heard, _ in batch if _is_fact(heard)]
             last, ear = batch[-1]
-            await self._tables.apply(records, Place(*last.mark))
+            try:
+                await self._feed([heard for heard, _ in batch], Place(*last.mark))
+            except CANNOT_GO_ON:
+                raise
+            except Exception:
+                await self._feed_alone([heard for heard, _ in batch])
             ear.done(last)
             self._to_catch_up -= len(batch)
             if self._to_catch_up <= 0:
@@ -178,6 +195,40 @@ class StreamView:
                 self._arrived.clear()
                 if len(batch) < FEW:
                     await asyncio.sleep(PAUSE_S)
+
+    async def _feed(self, messages: Sequence[Heard], place: Place) -> None:
+        records = [_record(heard) for heard in messages if _is_fact(heard)]
+        async with self._tables_free:
+            try:
+                await self._tables.apply(records, place)
+            except BaseException:
+                await self._tables.forget_half_done()
+                raise
+
+    async def _feed_alone(self, messages: Sequence[Heard]) -> None:
+        """One of them is of no use to the projection: it is parked. Tried again, it would give the same."""
+        for heard in messages:
+            try:
+                await self._feed([heard], Place(*heard.mark))
+            except CANNOT_GO_ON:
+                raise
+            except Exception as error:
+                await self.letters.park(heard, error, attempts=1)
+
+    async def _handle(self, heard: Heard) -> Sequence[Fact]:
+        """Feed one that was parked, out of its order: that is nothing to a projection of the stream."""
+        await self._feed([heard], self._tables.place)
+        return ()
+
+    async def _preview(self, messages: Sequence[Heard]) -> list[Sequence[Fact] | Exception]:
+        outcomes: list[Sequence[Fact] | Exception] = []
+        for heard in messages:
+            try:
+                list(self._projection.apply([_record(heard)]))
+            except Exception as error:
+                return [*outcomes, error]
+            outcomes.append(())
+        return outcomes
 
 
 def _is_fact(heard: Heard) -> bool:

@@ -5,6 +5,7 @@ import rich_click as click
 from infra import log
 from ops import at, flow, trace
 from ops.audit import command as audit
+from ops.dlq import command as dlq
 from ops.rebuild import command as rebuild
 from ops.replay import command as replay
 from ops.what_if import command as what_if
@@ -22,6 +23,8 @@ for command in (
     trace.command,
     at.command,
     audit.command,
+    dlq.command,
+    dlq.command,
     flow.command,
     rebuild.command,
     replay.command,

@@ -25,13 +25,14 @@ from infra import log
 from infra.decider import Batch, Command, Head
 from infra.heads import Heads
 from infra.http import build_app
+from infra.recording import Answer
 from infra.scheduling import prefer_batches
 from infra.server import Server
 from infra.settings import load
 from infra.sqlite import SQLiteStore
 from infra.store import Conflict
 from infra.views import View
-from infra.writer import MAX_BATCH, Answer
+from infra.writer import MAX_BATCH
 from order_svc.__main__ import SERVICE as ORDER
 from order_svc.deadlines import deadlines
 from order_svc.domain import Place

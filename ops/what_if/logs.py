@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from infra.decider import category
+from infra.instants import now
 from infra.local import services
-from infra.service import now
 from infra.sqlite import SQLiteStore
 from infra.store import Notification, StoreError
 from infra.writer import Clock

@@ -10,8 +10,9 @@ from msgspec import Struct, field
 
 from contracts import CouponIssued, Fact, PointCharged
 from infra.decider import Aggregate, Record
+from infra.delivery import Ear, Heard
 from infra.store import EventStore, History, Notification, RecorderStore
-from infra.writer import Ear, Heard, Reactions
+from infra.writer import Reactions
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -82,7 +83,22 @@ class Ears:
         self.closed = False
         self.done_with: list[Heard] = []
         self.errors: list[Exception] = []
+        self.refusals: list[tuple[Heard, Exception]] = []
+        self.waits_for: set[str] = set()
+        """Keys whose messages have to wait."""
+        self.taken_back: list[Heard] = []
         self.news = asyncio.Event()
+
+    def takes_back(self, heard: Heard) -> bool:
+        if heard.key not in self.waits_for:
+            return False
+        self.taken_back.append(heard)
+        return True
+
+    def refused(self, heard: Heard, error: Exception) -> None:
+        self.waits_for.add(heard.key)
+        self.refusals.append((heard, error))
+        self.news.set()
 
     def done(self, heard: Heard) -> None:
         self.done_with.append(heard)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import pytest
@@ -10,17 +10,34 @@ from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 
+from contracts import Fact
 from contracts.wire import MSG_ID
 from infra import hearing as module
 from infra import stream
+from infra.dead_letters import DeadLetters
+from infra.delivery import Ear, Heard
 from infra.hearing import PULL_BATCH, Hearing, HearingFailed
 from infra.marks import Marks
+from infra.parking import Handling
+from infra.settings import Settings
 from infra.stream import EVENTS, MAX_ACK_PENDING, ensure_consumer
-from infra.writer import Ear, Heard, Writer
+from infra.writer import Writer
 from tests.infra.mirroring import client, session
 from tests.shop import PATIENCE_S, Shop, attempts
 
 HEARS = frozenset({"order.canceled"})
+LETTERS = DeadLetters("product", Settings(port=1))
+
+
+async def attempt(_: Heard) -> Sequence[Fact]:
+    raise AssertionError("nothing is refused here")
+
+
+async def preview(_: Sequence[Heard]) -> list[Sequence[Fact] | Exception]:
+    raise AssertionError("nobody asks")
+
+
+HANDLING = Handling(LETTERS, attempt, preview)
 
 
 class Listener:
@@ -52,7 +69,7 @@ class Session:
     def __init__(self, js: JetStreamContext, listener: Listener) -> None:
         self.js = js
         self.listener = listener
-        self.hearing = Hearing("product", client(js), cast(Writer, listener), Marks())
+        self.hearing = Hearing("product", client(js), cast(Writer, listener), Marks(), HANDLING)
         self.run = asyncio.create_task(self.hearing.run())
 
     async def failed(self) -> BaseException | None:

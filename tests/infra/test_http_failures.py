@@ -64,7 +64,7 @@ async def test_json_that_is_nested_too_deeply_is_the_clients_mistake(client: htt
 async def test_readiness_says_all_that_stands_in_the_way(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (await client.get("/readyz")).json() == {"ready": True, "why": []}
+    assert (await client.get("/readyz")).json() == {"ready": True, "why": [], "warnings": []}
     monkeypatch.setattr(f"{__name__}.STANDS_IN_THE_WAY", ["no broker", "disk full"])
 
     answer = await client.get("/readyz")

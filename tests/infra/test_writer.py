@@ -2,11 +2,15 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from contracts import PointCharged
+from contracts.wire import encode
 from infra import heads, writer
+from infra.delivery import Heard
 from infra.heads import snapshot_topic
+from infra.marks import Mark
 from infra.writer import Busy
 from tests.infra.purse import AGGREGATES, NOON, Ears, NothingToCharge, Purse, WatchedStore, balances, issued
 from tests.infra.writing import Desk, Gate, working
@@ -249,28 +253,70 @@ async def test_a_fact_that_nobody_reacts_to_is_done_and_nothing_else(desk: Desk)
         pytest.param(b'{"type":"coupon.issued","at":"2026-03-01T09:30:00Z"}', id="fields are missing"),
     ],
 )
-async def test_a_body_that_cannot_be_read_stops_its_ear_while_requests_go_on(desk: Desk, body: bytes) -> None:
+async def test_a_body_that_cannot_be_read_goes_back_and_all_others_go_on(desk: Desk, body: bytes) -> None:
     ear = Ears()
     desk.hear(issued("ann", coupon="c1"), ear, 1)
-    desk.hear_body(body, ear, 2)
-    desk.hear(issued("ann", coupon="c3"), ear, 3)
+    poison = desk.hear_body(body, ear, 2, "c2")
+    last = desk.hear(issued("ann", coupon="c3"), ear, 3)
 
     await desk.charge("ben")
 
-    assert len(ear.errors) == 1
-    assert ear.done_with == []  # the acknowledgement would cover the one that could not be read
-    assert await desk.log() == [("account-ann", 1), ("account-ben", 1)]
+    assert [heard for heard, _ in ear.refusals] == [poison]
+    assert isinstance(ear.refusals[0][1], msgspec.DecodeError)
+    assert ear.done_with == [last]
+    assert (ear.errors, ear.closed) == ([], False)
+    assert await desk.log() == [("account-ann", 1), ("account-ann", 2), ("account-ben", 1)]
 
 
-async def test_a_decision_that_fails_stops_its_ear_while_requests_go_on(desk: Desk) -> None:
+async def test_what_comes_behind_one_of_its_key_that_cannot_be_handled_is_not_decided(desk: Desk) -> None:
     ear = Ears()
-    desk.hear(issued("ann", discount=0), ear)
+    before = desk.hear(issued("ann", coupon="c1"), ear, 1, "k")
+    poison = desk.hear_body(b"{", ear, 2, "k")
+    behind = desk.hear(issued("ben", coupon="c1"), ear, 3, "k")
+    desk.hear(issued("cas", coupon="c1"), ear, 4, "another")
+    await desk.writer.drained()
+    later = desk.hear(issued("dan", coupon="c1"), ear, 5, "k")
+    await desk.writer.drained()
+
+    assert [heard for heard, _ in ear.refusals] == [poison]
+    assert ear.taken_back == [behind, later]
+    assert before not in ear.taken_back
+    assert await desk.log() == [("account-ann", 1), ("account-cas", 1)]
+
+
+async def test_a_decision_that_fails_goes_back_and_leaves_nothing_in_the_batch(desk: Desk) -> None:
+    ear = Ears()
+    refused = desk.hear(issued("ann", discount=0), ear)
 
     await desk.charge("ben")
 
-    assert [type(error) for error in ear.errors] == [NothingToCharge]
-    assert ear.done_with == []
+    assert [(heard, type(error)) for heard, error in ear.refusals] == [(refused, NothingToCharge)]
     assert await desk.log() == [("account-ben", 1)]
+
+
+async def test_an_attempt_of_one_that_waited_says_what_was_recorded_or_what_is_in_its_way(desk: Desk) -> None:
+    ear = Ears()
+    good, bad = (Heard("c@1", body, "", Mark(1, 1), "coupon.issued.c1") for body in (encode(issued("ann")), b"{"))
+
+    assert await desk.writer.attempt(good) == [charged("ann", 1, "c1", "c@1")]
+    assert await desk.writer.attempt(good) == []
+    with pytest.raises(msgspec.DecodeError):
+        await desk.writer.attempt(bad)
+
+    assert await desk.log() == [("account-ann", 1)]
+    assert ear.done_with == []
+
+
+async def test_a_preview_decides_one_after_another_and_records_nothing(desk: Desk) -> None:
+    bodies = [encode(issued("ann", 5, "c1")), encode(issued("ann", 5, "c1")), b"{", encode(issued("ben"))]
+    waiting = [Heard(f"c@{n}", body, "", Mark(n, n), "coupon.issued.c1") for n, body in enumerate(bodies)]
+
+    outcomes = await desk.writer.preview(waiting)
+
+    assert outcomes[:2] == [[charged("ann", 5, "c1", "c@0")], []]
+    assert [type(outcome) for outcome in outcomes[2:]] == [msgspec.DecodeError]
+    assert await desk.log() == []
+    assert await desk.balance("ann") == 0
 
 
 async def test_deliveries_to_an_ear_that_has_closed_are_left_for_their_redelivery(desk: Desk) -> None:

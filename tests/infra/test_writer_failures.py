@@ -7,8 +7,10 @@ import pytest
 from eventsourcing.persistence import OperationalError
 
 from contracts.wire import encode
-from infra import heads, writer
+from infra import heads, recording, writer
 from infra.decider import FoldError, Record
+from infra.heads import StreamUnreadable
+from infra.recording import Answer
 from infra.store import Conflict, StoreError
 from infra.writer import StoreUnavailable
 from tests.infra.purse import NOON, Ears, WatchedStore, balances, issued
@@ -102,7 +104,7 @@ async def test_conflicts_without_end_are_a_failure_of_the_store(desk: Desk) -> N
     with pytest.raises(StoreUnavailable, match="conflicts in a row"):
         await desk.charge("ann")
 
-    assert len(desk.store.appends) == writer.MAX_CONFLICTS
+    assert len(desk.store.appends) == recording.MAX_CONFLICTS
     assert await desk.balance("ann") == 0
 
 
@@ -236,17 +238,26 @@ async def test_snapshots_that_cannot_be_kept_fail_nobody(desk: Desk, monkeypatch
         assert balances((await desk.charge("ann", key=str(n))).states) == [n]
 
 
-async def test_code_that_cannot_fold_what_it_decides_stops_the_writer(store: WatchedStore) -> None:
-    desk = Desk(store)
-    run = asyncio.create_task(desk.writer.run())
-    asking = desk.asking("ann", amount=-1)
+async def test_a_fact_that_cannot_be_folded_fails_its_request_and_nobody_else(desk: Desk) -> None:
+    ben, ann, cas = await asyncio.gather(
+        desk.charge("ben"), desk.charge("ann", amount=-1), desk.charge("cas"), return_exceptions=True
+    )
 
-    with pytest.raises(FoldError):
-        await run
+    assert isinstance(ann, FoldError)
+    assert [type(answer) for answer in (ben, cas)] == [Answer, Answer]
+    assert await desk.log() == [("account-ben", 1), ("account-cas", 1)]
 
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
-    assert await desk.log() == []
+
+async def test_a_delivery_over_a_stream_that_cannot_be_read_goes_back_and_others_go_on(desk: Desk) -> None:
+    await desk.store.inner.insert_events([Record("account-ann", 1, "point.charged", b"{")])
+    ear = Ears()
+    poisoned = desk.hear(issued("ann"), ear, 1, "c1")
+    last = desk.hear(issued("ben"), ear, 2, "c2")
+    await desk.writer.drained()
+
+    assert [(heard, type(error)) for heard, error in ear.refusals] == [(poisoned, StreamUnreadable)]
+    assert ear.done_with == [last]
+    assert await desk.log() == [("account-ann", 1), ("account-ben", 1)]
 
 
 async def test_a_restarted_writer_goes_on_where_the_last_one_was_killed(store: WatchedStore) -> None:

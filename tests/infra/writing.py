@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from contracts import Fact
 from contracts.wire import encode
 from infra.decider import Aggregates, Record
+from infra.delivery import Heard
 from infra.marks import Mark
-from infra.writer import Answer, Heard, Writer
+from infra.recording import Answer
+from infra.writer import Writer
 from tests.infra.purse import AGGREGATES, NOON, REACTIONS, Charge, Ears, WatchedStore
 
 
@@ -29,12 +31,12 @@ class Desk:
     def asking(self, *users: str, amount: int = 1, key: str = "first") -> asyncio.Task[Answer]:
         return asyncio.create_task(self.charge(*users, amount=amount, key=key))
 
-    def hear(self, fact: Fact, ear: Ears, number: int = 1) -> Heard:
-        """Hand a delivery over; its fact id and receipt carry the number."""
-        return self.hear_body(encode(fact), ear, number)
+    def hear(self, fact: Fact, ear: Ears, number: int = 1, key: str = "c1") -> Heard:
+        """Hand a delivery over; its fact id and receipt carry the number, its subject the key."""
+        return self.hear_body(encode(fact), ear, number, key)
 
-    def hear_body(self, body: bytes, ear: Ears, number: int = 1) -> Heard:
-        heard = Heard(f"coupon-c{number}@1", body, f"receipt.{number}", Mark(number, number))
+    def hear_body(self, body: bytes, ear: Ears, number: int = 1, key: str = "c1") -> Heard:
+        heard = Heard(f"coupon-c{number}@1", body, f"receipt.{number}", Mark(number, number), f"coupon.issued.{key}")
         self.writer.tell(heard, ear)
         return heard
 

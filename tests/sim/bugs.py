@@ -34,11 +34,11 @@ BUGS: Final = (
         (
             Change(
                 "infra/writer.py",
-                "        work = self._commands(batch)\n",
+                "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
                 "        for source in batch:\n"
-                "            if isinstance(source, _Told):\n"
+                "            if isinstance(source, Told):\n"
                 "                source.ear.done(source.heard)\n"
-                "        work = self._commands(batch)\n",
+                "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
             ),
         ),
     ),
@@ -46,11 +46,16 @@ BUGS: Final = (
         "publishes what decide returned, not the log",
         (
             Change(
-                "infra/writer.py",
+                "infra/recording.py",
                 "                if decided.records:\n",
                 "                if decided.records:\n"
                 "                    self._store.said = [*getattr(self._store, 'said', ()), *decided.records]\n"
-                "                    self._recorded(())\n",
+                "                    self._store.grown()\n",
+            ),
+            Change(
+                "infra/writer.py",
+                "        self._recording = Recording(aggregates, store)\n",
+                "        self._recording = Recording(aggregates, store)\n        store.grown = lambda: recorded(())\n",
             ),
             Change(
                 "infra/relay.py",
@@ -110,8 +115,8 @@ BUGS: Final = (
         "decides on what it knew before a conflict",
         (
             Change(
-                "infra/writer.py",
-                "                    self._heads.drop(streams)\n",
+                "infra/recording.py",
+                "                    self.heads.drop(streams)\n",
                 "                    newer = await self._store.select_streams(list(decided.forks), ())\n"
                 "                    for stream, found in newer.items():\n"
                 "                        known[stream].version = found.records[-1].originator_version\n",
@@ -123,7 +128,7 @@ BUGS: Final = (
         "records a batch in two transactions",
         (
             Change(
-                "infra/writer.py",
+                "infra/recording.py",
                 "                    await self._store.insert_events(decided.records)\n",
                 "                    await self._store.insert_events(decided.records[:1])\n"
                 "                    await self._store.insert_events(decided.records[1:])\n",

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from nats.errors import ConnectionClosedError, NoServersError
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
+from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, RawStreamMsg, StreamConfig, StreamInfo
 
 from infra.client import Handler, Outgoing
 from infra.connection import CONNECT_TIMEOUT_S, ConnectionLost
+from infra.dead_letters import DEAD
 from infra.settings import Settings
 from tests.sim.chance import Chance
 from tests.sim.server import Server
@@ -168,11 +169,19 @@ class JetStream:
         self._link = link
         self._server = server
 
-    async def stream_info(self, _: str) -> StreamInfo:
-        return await self._link.call(self._server.stream_info)
+    async def stream_info(self, name: str) -> StreamInfo:
+        return await self._link.call(self._server.dead.info if name == DEAD else self._server.stream_info)
 
     async def add_stream(self, config: StreamConfig) -> StreamInfo:
-        return await self._link.call(lambda: self._server.add_stream(config))
+        make = self._server.dead.make if config.name == DEAD else self._server.add_stream
+        return await self._link.call(lambda: make(config))
+
+    async def publish(self, subject: str, body: bytes, *, stream: str, headers: dict[str, str]) -> PubAck:
+        """Into DEAD alone: facts go another way."""
+        return await self._link.call(lambda: self._server.dead.store(subject, body, headers))
+
+    async def delete_msg(self, _: str, sequence: int) -> bool:
+        return await self._link.call(lambda: self._server.dead.delete(sequence))
 
     async def consumer_info(self, _: str, name: str) -> ConsumerInfo:
         return await self._link.call(lambda: self._server.consumer_info(name))
@@ -187,8 +196,10 @@ class JetStream:
         return await self._link.call(lambda: self._server.find(subject, last=True))
 
     async def get_msg(
-        self, _: str, sequence: int, subject: str | None = None, *, direct: bool, next: bool = False
+        self, stream: str, sequence: int, subject: str | None = None, *, direct: bool = False, next: bool = False
     ) -> RawStreamMsg:
+        if stream == DEAD:
+            return await self._link.call(lambda: self._server.dead.get(sequence, subject))
         if subject is not None:
             return await self._link.call(lambda: self._server.find(subject, last=False))
         return await self._link.call(lambda: self._server.get_msg(sequence))

@@ -9,6 +9,7 @@ from nats.js.errors import NotFoundError
 
 from infra.client import VERSION_LINE
 from infra.stream import EVENTS
+from tests.sim.dead import Dead
 from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
@@ -30,6 +31,7 @@ class Server:
     def __init__(self) -> None:
         self.up = True
         self.stream: Stream | None = None
+        self.dead = Dead()
         self.peers: list[Peer] = []
         self._batches: dict[tuple[Peer, str], int] = {}
         self._made = 0
@@ -153,9 +155,11 @@ class Server:
         """A power cut: so many messages had not reached the disk."""
         if self.stream is not None:
             self.stream.lose_tail(min(messages, len(self.stream.messages)))
+        self.dead.lose_tail(messages)
 
     def lose_everything(self) -> None:
         self.stream = None
+        self.dead.lose_everything()
 
     def start(self) -> None:
         self.up = True

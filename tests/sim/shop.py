@@ -9,7 +9,8 @@ from typing import Any, Final
 from contracts import Order
 from coupon_svc.domain import Issue
 from infra.decider import Command
-from infra.writer import Answer, Busy, StoreUnavailable
+from infra.recording import Answer
+from infra.writer import Busy, StoreUnavailable
 from order_svc.domain import Cancel, NoSuchOrder, Place
 from order_svc.ends import End
 from order_svc.ids import order_id

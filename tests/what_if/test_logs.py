@@ -9,7 +9,7 @@ import pytest
 
 from contracts.wire import decode
 from infra.decider import Record
-from infra.service import now
+from infra.instants import now
 from infra.sqlite import SQLiteStore
 from infra.store import Notification
 from infra.writer import Clock

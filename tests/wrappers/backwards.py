@@ -7,7 +7,8 @@ Receipts keep their order: an acknowledgement covers all deliveries before it, a
 import asyncio
 import os
 
-from infra.writer import Ear, Heard, Writer
+from infra.delivery import Ear, Heard
+from infra.writer import Writer
 from tests.wrappers import run_wrapped
 
 MOMENT_S = 0.05
@@ -19,10 +20,10 @@ at_least = int(os.environ.get("HELD_AT_FIRST", "1"))
 def let_go() -> None:
     global at_least  # noqa: PLW0603
     at_least = 1
-    receipts = [heard.receipt for _, heard, _ in held]
-    for receipt in receipts:
+    receipts = [(heard.receipt, heard.delivery) for _, heard, _ in held]
+    for receipt, delivery in receipts:
         writer, heard, ear = held.pop()
-        in_order(writer, heard._replace(receipt=receipt), ear)
+        in_order(writer, heard._replace(receipt=receipt, delivery=delivery), ear)
 
 
 def hold(self: Writer, heard: Heard, ear: Ear) -> None:

@@ -1,6 +1,7 @@
 """Every delivery reaches the writer twice."""
 
-from infra.writer import Ear, Heard, Writer
+from infra.delivery import Ear, Heard
+from infra.writer import Writer
 from tests.wrappers import run_wrapped
 
 once = Writer.tell

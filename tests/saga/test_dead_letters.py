@@ -1,0 +1,226 @@
+"""A message that a service cannot handle: parked, with what comes behind it, and handled again when it can be."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from contracts.wire import MSG_ID
+from infra.client import BrokerClient
+from infra.dead_letters import Letter, read
+from tests.ops.asking import orders, told
+from tests.shop import Shop, attempts, open_shop
+
+TEA = [("tea", 1)]
+
+
+@contextlib.asynccontextmanager
+async def connected(shop: Shop) -> AsyncIterator[BrokerClient]:
+    nc = BrokerClient()
+    await nc.connect(shop.env["NATS_URL"] if "NATS_URL" in shop.env else f"nats://127.0.0.1:{shop.env['NATS_PORT']}")
+    try:
+        yield nc
+    finally:
+        await nc.close()
+
+
+async def letters(shop: Shop) -> list[Letter]:
+    async with connected(shop) as nc:
+        return [letter async for letter in read(nc.jetstream(), "dead.>")]
+
+
+async def until_parked(shop: Shop, number: int) -> list[Letter]:
+    async for _ in attempts(f"{number} dead letters"):
+        found = await letters(shop)
+        if len(found) == number:
+            return found
+    raise AssertionError
+
+
+async def say(shop: Shop, subject: str, body: bytes, fact_id: str = "") -> None:
+    async with connected(shop) as nc:
+        await nc.jetstream().publish(subject, body, headers={MSG_ID: fact_id} if fact_id else {"Their-Own": "täg"})
+
+
+async def depths(shop: Shop, service: str) -> dict[str, int]:
+    found = (await shop.get(service, "/ops/dead-letters")).json()["consumers"]
+    return {consumer["consumer"]: consumer["letters"] for consumer in found}
+
+
+async def acknowledged(shop: Shop, consumer: str) -> None:
+    async with connected(shop) as nc:
+        async for _ in attempts(f"{consumer} to acknowledge everything"):
+            info = await nc.jetstream().consumer_info("EVENTS", consumer)
+            if not info.num_pending and not info.num_ack_pending:
+                return
+
+
+@pytest.fixture
+async def stocked(tmp_path: Path) -> AsyncIterator[Shop]:
+    """A shop that sells tea and knows a customer with points."""
+    async with open_shop(tmp_path, ORDER_WAIT_S="0.2", ORDER_DEADLINE_S="2") as shop:
+        await shop.register("tea")
+        await shop.charge("u1", 10_000)
+        yield shop
+
+
+async def test_what_nobody_can_read_is_parked_with_all_there_is_to_know_and_orders_go_on(stocked: Shop) -> None:
+    await say(stocked, "product.reserved.nobody", b"\xff not a fact")
+
+    (letter,) = await until_parked(stocked, 1)
+
+    assert (letter.consumer, letter.key, letter.subject) == ("point", "nobody", "product.reserved.nobody")
+    assert (letter.body, letter.attempts) == (b"\xff not a fact", 4)
+    assert "Their-Own: täg" in letter.head.decode()
+    assert "DecodeError" in letter.error
+    assert "Traceback" in letter.stack
+    assert letter.origin.sequence > 0
+    await acknowledged(stocked, "point")
+    assert (await stocked.place(TEA, points=10)).json()["status"] == "CONFIRMED"
+    assert await letters(stocked) == [letter]
+
+
+async def test_a_bug_parks_one_order_and_what_comes_behind_it_until_it_is_mended(stocked: Shop) -> None:
+    stocked.env["ALLERGIC_TO"] = '"points":13'
+    await stocked.stop("point")
+    await stocked.start("point", wrapper="allergic")
+
+    stuck = (await stocked.place(TEA, points=13)).json()["order_id"]
+    assert (await stocked.place(TEA, points=12)).status_code == 200
+    found = await until_parked(stocked, 2)  # the deadline cancels it, and that waits behind
+
+    assert [letter.subject for letter in found] == [f"product.reserved.{stuck}", f"order.canceled.{stuck}"]
+    assert [letter.attempts for letter in found] == [4, 0]
+    assert "ZeroDivisionError: a bug" in found[0].error
+    assert found[1].error == f"waits behind {found[0].sequence}"
+    await acknowledged(stocked, "point")
+    view = await stocked.order(stuck)
+    assert (view["status"], view["compensated"]) == ("CANCELED", False)
+    ready = (await stocked.get("point", "/readyz")).json()
+    assert ready["ready"]
+    assert "point has 2 dead letters" in ready["warnings"][0]
+    metrics = (await stocked.get("point", "/metrics")).text
+    assert 'saga_dead_letters{consumer="point"} 2.0' in metrics
+
+    # A new process knows them, and one that still has the bug changes nothing.
+    await stocked.kill("point")
+    await stocked.start("point", wrapper="allergic")
+    still = await orders(stocked, "dlq", "redrive", str(found[0].sequence), "--yes")
+    assert (still.returncode, "still cannot be handled: ZeroDivisionError: a bug" in still.stdout) == (1, True)
+    assert await letters(stocked) == found
+
+    await stocked.stop("point")
+    await stocked.start("point")
+    preview = await told(stocked, "dlq", "redrive", str(found[1].sequence))
+    assert [[said["fact"] for said in outcome["recorded"]] for outcome in preview[0]["outcomes"]] == [
+        ["point.used"],
+        ["point.refunded"],
+    ]
+    assert await letters(stocked) == found
+    await told(stocked, "dlq", "redrive", str(found[1].sequence), "--yes")
+
+    assert await letters(stocked) == []
+    assert (await stocked.until_ended(stuck))["compensated"]
+    assert (await stocked.get("point", "/readyz")).json()["warnings"] == []
+    assert (await stocked.get("point", "/points/u1")).json()["balance"] == 10_000 - 12
+    assert (await orders(stocked, "audit", "--at-rest")).returncode == 0
+
+
+async def test_what_is_dropped_is_gone_and_what_was_behind_it_can_be_redriven(stocked: Shop) -> None:
+    order_id = (await stocked.place(TEA, points=10)).json()["order_id"]
+    await say(stocked, f"product.reserved.{order_id}", b"{}", "forged@1")
+    await until_parked(stocked, 1)
+    await stocked.post("order", f"/orders/{order_id}/cancel", user="u1")
+    poison, behind = await until_parked(stocked, 2)
+
+    shown = await orders(stocked, "dlq", "drop", str(poison.sequence))
+    assert "nothing was changed" in shown.stdout
+    assert len(await letters(stocked)) == 2
+    dropped = await orders(stocked, "dlq", "drop", str(poison.sequence), "--yes")
+    assert (dropped.returncode, dropped.stdout) == (
+        0,
+        f"dropped {poison.sequence}; point has 1 more letters of {order_id}\n",
+    )
+    assert await letters(stocked) == [behind]
+    again = await orders(stocked, "dlq", "drop", str(poison.sequence), "--yes")
+    assert (again.returncode, again.stderr) == (1, f"there is no dead letter {poison.sequence}\n")
+
+    await told(stocked, "dlq", "redrive", "--all", "--yes")
+    assert (await stocked.until_ended(order_id))["compensated"]
+    assert await depths(stocked, "point") == {"point": 0}
+
+
+async def test_the_list_and_one_letter_for_people_and_machines(stocked: Shop) -> None:
+    nothing = await orders(stocked, "dlq", "ls")
+    assert (nothing.returncode, nothing.stdout) == (0, "no dead letters\n")
+    await say(stocked, "coupon.used.here", b"[]")
+    (letter,) = await until_parked(stocked, 1)
+
+    listed = await orders(stocked, "dlq", "ls", "--json")
+    shown = await orders(stocked, "dlq", "show", str(letter.sequence))
+
+    assert listed.returncode == 1
+    (one,) = json.loads(listed.stdout)
+    assert (one["consumer"], one["key"], one["body"]) == ("order", "here", "[]")
+    assert "coupon.used" in (await orders(stocked, "dlq", "ls")).stdout
+    assert "Traceback" in shown.stdout
+    assert shown.stdout.endswith("\n[]\n")
+
+
+async def test_a_view_of_the_stream_parks_what_it_cannot_read_and_goes_on(stocked: Shop) -> None:
+    await say(stocked, "order.confirmed.odd", b"{", "order-odd@2")
+    (letter,) = await until_parked(stocked, 1)
+    assert letter.consumer == "product-popular"
+
+    assert (await stocked.place(TEA)).status_code == 200
+    async for _ in attempts("the ranking to have it"):
+        with contextlib.suppress(httpx.TransportError):
+            ranked = (await stocked.get("product", "/products/popular")).json()
+            if [product["quantity"] for product in ranked.get("products", [])] == [1]:
+                break
+    await stocked.post("product", "/ops/views/popular/rebuild")
+    async for _ in attempts("the ranking to be back"):
+        if (await stocked.get("product", "/products/popular")).status_code == 200:
+            break
+    assert await letters(stocked) == [letter]
+
+
+async def test_a_broker_that_lost_everything_hears_of_the_letters_again(stocked: Shop) -> None:
+    await say(stocked, "product.reserved.nobody", b"nothing")
+    before = await until_parked(stocked, 1)
+    await stocked.kill("nats")
+    stocked.lose_stream()
+
+    await stocked.start_nats()
+
+    after = await until_parked(stocked, 1)
+    assert [(letter.subject, letter.body, letter.error) for letter in after] == [
+        (letter.subject, letter.body, letter.error) for letter in before
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        pytest.param("redrive", {"consumer": "point", "key": "none"}, 404, id="no letters of this key"),
+        pytest.param("redrive", {"consumer": "nobody", "key": "none"}, 404, id="no such consumer"),
+        pytest.param("redrive", {"consumer": "point"}, 400, id="no key"),
+        pytest.param("drop", {"consumer": "point", "key": "none", "sequence": 0}, 400, id="no sequence"),
+    ],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_bad_questions_are_refused(open_all_day: Shop, path: str, body: dict[str, Any], status: int) -> None:
+    answer = await open_all_day.post("point", f"/ops/dead-letters/{path}", body)
+
+    assert answer.status_code == status, answer.text
+    assert answer.json()["detail"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_bad_commands_are_refused(open_all_day: Shop) -> None:
+    for arguments, code in ((["redrive"], 2), (["redrive", "0"], 2), (["show", "x"], 2), (["show", "99"], 1)):
+        assert (await orders(open_all_day, "dlq", *arguments)).returncode == code

@@ -1,4 +1,4 @@
-"""`just sim-soak`: five million schedules of the core, then whole services for the rest of an hour; a table for docs."""
+"""`just sim-soak`: millions of schedules of the core, then whole services for the rest of an hour; a table for docs."""
 
 import itertools
 import os

@@ -133,6 +133,12 @@ test *ARGUMENTS:
 sim *ARGUMENTS:
     @exec python -m tests.sim "$@"
 
+# Five million schedules of the core, then whole services until an hour is over, as a table: just sim-soak; --minutes 2 --core-runs 100000
+[group('check')]
+[positional-arguments]
+sim-soak *ARGUMENTS:
+    @exec python -m tests.sim.soak "$@"
+
 # Lint, format, types, and who may import whom
 [group('check')]
 check:

@@ -154,11 +154,11 @@ class PaperShop:
         """Decide, record, publish."""
         service = self._services[name]
         self.now += MOMENT
-        for its_id, _, fact in service.commit(service.decide([command])):
-            self.history.record(fact)
+        for said in service.commit(service.decide([command])):
+            self.history.record(said.fact)
             for hearer, inbox in self._inboxes.items():
-                if type(fact) in self._services[hearer].reactions:
-                    inbox.append((its_id, fact))
+                if type(said.fact) in self._services[hearer].reactions:
+                    inbox.append((said.fact_id, said.fact))
 
     def deliver(self, *only: str, newest_first: bool = False) -> None:
         """Empty the inboxes (of these services only, if any are named), those too that this fills."""

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from contracts import WITHDRAWALS, OrderCanceled, OrderCreatedPending, SagaFact
-from contracts.wire import encode
+from contracts.wire import decode, encode
 from ops.fold import Fold
 from ops.fold import live as answers
 from ops.invariants import LogEntry, Message
@@ -46,7 +46,8 @@ def every_invariant_holds(world: World) -> None:
     fold = Fold(AGGREGATES)
     for service in world.services:
         fold.heads |= service.heads
-    assert findings(logs, stream, quiet=True, live=answers(fold)) == []
+    found = findings(logs, stream, quiet=True, live=answers(fold))
+    assert not found, "; ".join(f"{one.invariant}. {one.where}: {one.what}" for one in found)
 
 
 def causes_come_first(world: World) -> None:
@@ -67,7 +68,8 @@ def a_refusal_has_said_it_all(world: World) -> None:
         for said in world.said
         if isinstance(said.fact, OrderCanceled) and said.fact.reason not in WITHDRAWALS
     }
-    assert not [said for said in world.said if said.fact.cause in refused]
+    said_again = [said.fact_id for said in world.said if said.fact.cause in refused]
+    assert not said_again, f"answers to the cancel of a refused order: {said_again}"
 
 
 def canceled_orders_look_compensated(world: World) -> None:
@@ -78,15 +80,20 @@ def canceled_orders_look_compensated(world: World) -> None:
 
 
 def replay_gives_the_same(world: World) -> None:
+    """Of the heads from the log; and what was heard is what can be read there."""
+    for said in world.said:
+        assert decode(encode(said.fact)) == said.fact, f"is read as another fact: {said}"
     for service in world.services:
-        assert folded(service) == live(service.heads)
+        assert folded(service) == live(service.heads), "folding from zero gives other heads"
 
 
 def every_wish_became_one_order(world: World) -> None:
     created = [said.fact for said in world.said if isinstance(said.fact, OrderCreatedPending)]
     placed = {fact.order_id: fact.order for fact in created}
-    wished = {world.order_id(number): wish for number, wish in enumerate(world.wishes)}
-    assert placed.keys() == wished.keys()
+    assert len(set(world.order_ids)) == len(world.wishes), "one order stands for two wishes"
+    wished = dict(zip(world.order_ids, world.wishes, strict=True))
+    assert placed.keys() == wished.keys(), "not every wish has become an order"
     for order_id, wish in wished.items():
         order = placed[order_id]
-        assert (order.user_id, order.lines, order.points, order.coupon_id) == wish[:4]
+        asked = (order.user_id, order.lines, order.points, order.coupon_id)
+        assert asked == wish[:4], f"order {order_id} is not what was wished: {asked}"

@@ -1,6 +1,8 @@
 """A plan of what the shop has, what customers want and what happens to the deliveries; and what comes of it."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tests.domain.world import SECOND, Wish, World
@@ -35,6 +37,7 @@ STEPS: Final = [
     *["deliver_together"] * 2,
     *["deliver_again"] * 2,
     "crash",
+    "crash_recorded",
     "cancel",
     "wait",
     "add_stock",
@@ -42,24 +45,45 @@ STEPS: Final = [
 ]
 
 
+ADDED: Final = sorted(PRICES)
+"""What may be added to later on."""
+
+
 def run(plan: Plan) -> World:
+    """The world when all has happened."""
+    world = begun(plan)
+    play(plan, world)
+    return world
+
+
+def begun(plan: Plan) -> World:
+    """Nothing has happened yet in it but what the shop begins with."""
+    return World(plan.wishes, opened(tuple(plan.stock.items()), tuple(plan.balances.items())))
+
+
+def play(plan: Plan, world: World) -> None:
     """Everything that happens in a plan, and then all that follows from it."""
-    world = World(plan.wishes)
-    for product, price in PRICES.items():
-        world.register(product, price, plan.stock[product])
-    for customer, balance in plan.balances.items():
-        if balance:
-            world.charge(customer, balance, "at first")
-    for coupon, (customer, discount, valid) in COUPONS.items():
-        world.issue(coupon, customer, discount, PLACED_AT + valid)
     for step, pick in plan.steps:
         match step:
             case "add_stock":
-                world.add_stock(sorted(PRICES)[pick % 3], 1, "one more")
+                world.add_stock(ADDED[pick % 3], 1, "one more")
             case "charge":
                 world.charge(CUSTOMERS[pick % 2], 5, "once more")
             case _:
                 getattr(world, step)(pick)
     world.place_the_rest()
     world.become_quiet(plan.newest_first)
+
+
+@lru_cache(1_000)
+def opened(stock: Sequence[tuple[str, int]], balances: Sequence[tuple[str, int]]) -> World:
+    """What a plan begins with; worlds that begin with the same share its heads, for nobody may write to them."""
+    world = World([])
+    for product, pieces in stock:
+        world.register(product, PRICES[product], pieces)
+    for customer, balance in balances:
+        if balance:
+            world.charge(customer, balance, "at first")
+    for coupon, (customer, discount, valid) in COUPONS.items():
+        world.issue(coupon, customer, discount, PLACED_AT + valid)
     return world

@@ -1,23 +1,26 @@
 """All four services in memory, their real deciders and reactions, and a bus that delivers anything at any time.
 
 Recording and publishing are one here: what happens between them repeats or delays deliveries, and that is what a bus of
-this kind does anyway.
+this kind does anyway. What is delivered is the fact as it was decided; that it is what stands in the log is for
+`invariants.check` to see.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import cache
+from typing import Final, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 import coupon_svc.reactions
 import order_svc.reactions
 import point_svc.reactions
 import product_svc.reactions
 from contracts import Fact, Line, Order, SagaFact
-from contracts.wire import decode, encode, fact_id
+from contracts.wire import NAMES, decode, encode, fact_id
 from coupon_svc.domain import Issue
-from infra.decider import Aggregates, Batch, Command, Head, Record, State, category
+from infra.decider import Aggregates, Batch, Command, Head, Record, category
 from infra.writer import Reactions
 from order_svc import domain as ordering
 from order_svc.ids import order_id
@@ -26,17 +29,35 @@ from product_svc.domain.product import AddStock, Register
 from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC, decided
 from tests.examples import PLACED_AT
 
-SECOND = timedelta(seconds=1)
-MOST_DELIVERIES = 10_000
+SECOND: Final = timedelta(seconds=1)
+MOST_DELIVERIES: Final = 10_000
 """What no run needs to become quiet; a saga that goes round in circles does."""
 
+SERVICES: Final[tuple[tuple[Aggregates, Reactions], ...]] = (
+    (ORDER_SVC, order_svc.reactions.REACTIONS),
+    (PRODUCT_SVC, product_svc.reactions.REACTIONS),
+    (POINT_SVC, point_svc.reactions.REACTIONS),
+    (COUPON_SVC, coupon_svc.reactions.REACTIONS),
+)
+READERS: Final[dict[type[Fact], tuple[int, ...]]] = {
+    fact: tuple(n for n, (_, reactions) in enumerate(SERVICES) if fact in reactions) for fact in NAMES
+}
+"""Who hears a fact: places in SERVICES."""
 
-class Said(NamedTuple):
+id_of_order = cache(order_id)
+
+
+class Said(Struct, frozen=True, gc=False):
     """One recorded, and thereby published, fact."""
 
     fact_id: str
-    name: str
     fact: Fact
+    stream: str
+    version: int
+
+    @property
+    def name(self) -> str:
+        return NAMES[type(self.fact)]
 
     @property
     def order_id(self) -> str:
@@ -44,22 +65,30 @@ class Said(NamedTuple):
         return self.fact.order_id if isinstance(self.fact, SagaFact) else ""
 
 
-class Service:
-    """A service without its process: heads, reactions, log."""
+EMPTY: Final = {
+    name: Head(0, aggregate.state()) for aggregates, _ in SERVICES for name, aggregate in aggregates.items()
+}
+"""By category. Shared, for nobody may write to heads that are seen."""
 
-    def __init__(self, aggregates: Aggregates, reactions: Reactions) -> None:
+
+class Heads(dict[str, Head]):
+    """By stream, whether it has facts or not."""
+
+    def __missing__(self, stream: str) -> Head:
+        return EMPTY[category(stream)]
+
+
+class Service:
+    """A service without its process: heads, reactions, log. It may begin with what another one has recorded."""
+
+    def __init__(self, aggregates: Aggregates, reactions: Reactions, begin: "Service | None" = None) -> None:
         self.aggregates = aggregates
         self.reactions = reactions
-        self.heads: dict[str, Head] = {}
-        self.log: list[Record] = []
-
-    def head(self, stream: str) -> Head:
-        return self.heads.get(stream) or Head(0, self.aggregates[category(stream)].state())
+        self.heads: Heads = Heads(begin.heads if begin else {})
+        self.log: list[Record] = begin.log.copy() if begin else []
 
     def decide(self, commands: Sequence[Command]) -> Batch:
-        batch = Batch(
-            self.aggregates, {stream: self.head(stream) for command in commands for stream in command.streams}
-        )
+        batch = Batch(self.aggregates, self.heads)
         for command in commands:
             decided(batch, command)
         return batch
@@ -68,12 +97,12 @@ class Service:
         self.heads.update(batch.forks)
         self.log += batch.records
         return [
-            Said(fact_id(record.originator_id, record.originator_version), record.topic, decode(record.state))
-            for record in batch.records
+            Said(fact_id(stream, version), fact, stream, version)
+            for (stream, version, _, _), fact in zip(batch.records, batch.facts, strict=True)
         ]
 
 
-class Delivery(NamedTuple):
+class Delivery(Struct, frozen=True, gc=False):
     to: Service
     said: Said
 
@@ -93,15 +122,20 @@ class World:
     """The shop, its clock, and what is on its way. Steps are methods taking `pick`, a number that chooses among what is
     possible; a step that is not possible does nothing."""
 
-    def __init__(self, wishes: Sequence[Wish]) -> None:
-        self.ordering = Service(ORDER_SVC, order_svc.reactions.REACTIONS)
-        self.products = Service(PRODUCT_SVC, product_svc.reactions.REACTIONS)
-        self.points = Service(POINT_SVC, point_svc.reactions.REACTIONS)
-        self.coupons = Service(COUPON_SVC, coupon_svc.reactions.REACTIONS)
-        self.services = (self.ordering, self.products, self.points, self.coupons)
-        self.now = PLACED_AT
+    def __init__(self, wishes: Sequence[Wish], begin: "World | None" = None) -> None:
+        """It may begin with what was recorded in another one, where nothing is on its way."""
+        self.services: list[Service] = [
+            Service(aggregates, reactions, begin.services[n] if begin else None)
+            for n, (aggregates, reactions) in enumerate(SERVICES)
+        ]
+        self.ordering, self.products, self.points, self.coupons = self.services
+        self.begin = begin
+        self.now: datetime = begin.now if begin else PLACED_AT
         self.wishes = wishes
-        self.said: list[Said] = []
+        self.order_ids = order_ids(wishes)
+        self.said: list[Said] = begin.said.copy() if begin else []
+        self.opened = len(self.said)
+        """How much of it is from the beginning."""
         self.waiting: list[Delivery] = []
         self.delivered: list[Delivery] = []
 
@@ -109,16 +143,16 @@ class World:
 
     def deliver(self, pick: int) -> None:
         """Any one of the deliveries that are due, whatever came before it."""
-        if self.waiting:
-            self._hear([self.waiting.pop(pick % len(self.waiting))])
+        waiting = self.waiting
+        if waiting:
+            self._hear([waiting.pop(pick % len(waiting))])
 
     def deliver_together(self, pick: int) -> None:
         """Several deliveries to one service in one batch, the newest first."""
         if self.waiting:
             to = self.waiting[pick % len(self.waiting)].to
-            together = [delivery for delivery in self.waiting if delivery.to is to][-4:]
-            self.waiting = [delivery for delivery in self.waiting if delivery not in together]
-            self._hear(together[::-1])
+            places = [place for place, delivery in enumerate(self.waiting) if delivery.to is to][-4:]
+            self._hear([self.waiting.pop(place) for place in reversed(places)])
 
     def deliver_again(self, pick: int) -> None:
         """A duplicate of something heard before, however long ago."""
@@ -128,46 +162,55 @@ class World:
     def crash(self, pick: int) -> None:
         """A batch that is decided and never committed; what it heard is still due."""
         if self.waiting:
-            to, said = self.waiting[pick % len(self.waiting)]
-            to.decide([to.reactions[type(said.fact)](said.fact, self.now, said.fact_id)])
+            due = self.waiting[pick % len(self.waiting)]
+            due.to.decide([self._command(due)])
+
+    def crash_recorded(self, pick: int) -> None:
+        """A batch that is committed and never acknowledged: what it heard is still due."""
+        if self.waiting:
+            self._hear([self.waiting[pick % len(self.waiting)]])
 
     def place(self, pick: int) -> None:
         """A customer places an order, or asks again with the same key."""
-        self._ask(self.ordering, self._place(pick % len(self.wishes)))
+        number = pick % len(self.wishes)
+        wish = self.wishes[number]
+        order = Order(wish.user_id, wish.lines, wish.points, wish.coupon_id, self.now)
+        self._decide(self.ordering, [ordering.Place(self.order_ids[number], order, self.now + wish.patience, self.now)])
 
     def cancel(self, pick: int) -> None:
         """A customer wants an order no longer, if he has placed it."""
         number = pick % len(self.wishes)
         if self.status(number) is not None:
-            cancel = ordering.Cancel(self.order_id(number), self.wishes[number].user_id, self.now)
-            self._ask(self.ordering, cancel)
+            cancel = ordering.Cancel(self.order_ids[number], self.wishes[number].user_id, self.now)
+            self._decide(self.ordering, [cancel])
 
     def wait(self, pick: int) -> None:
         """Time goes by, and with it the deadlines of orders that are still open."""
         self.now += pick % 30 * SECOND
-        for number in range(len(self.wishes)):
-            order = self.order_id(number)
-            self._ask(self.ordering, ordering.Expire(order, self.now, fact_id(f"order-{order}", 1)))
+        for number, order in enumerate(self.order_ids):
+            if self.status(number) is not None:
+                self._decide(self.ordering, [ordering.Expire(order, self.now, fact_id(f"order-{order}", 1))])
 
     # What the shop does -----------------------------------------------------------------------------------------------
 
     def register(self, product_id: str, price: int, stock: int) -> None:
-        self._ask(self.products, Register(product_id, product_id, price, stock, self.now))
+        self._decide(self.products, [Register(product_id, product_id, price, stock, self.now)])
 
     def add_stock(self, product_id: str, quantity: int, key: str) -> None:
-        self._ask(self.products, AddStock(product_id, quantity, key, self.now))
+        self._decide(self.products, [AddStock(product_id, quantity, key, self.now)])
 
     def charge(self, user_id: str, amount: int, key: str) -> None:
-        self._ask(self.points, Charge(user_id, amount, key, self.now))
+        self._decide(self.points, [Charge(user_id, amount, key, self.now)])
 
     def issue(self, coupon_id: str, user_id: str, discount: int, expires_at: datetime) -> None:
-        self._ask(self.coupons, Issue(coupon_id, user_id, discount, expires_at, self.now))
+        self._decide(self.coupons, [Issue(coupon_id, user_id, discount, expires_at, self.now)])
 
     # How it ends ------------------------------------------------------------------------------------------------------
 
     def place_the_rest(self) -> None:
         for number in range(len(self.wishes)):
-            self.place(number)
+            if self.status(number) is None:
+                self.place(number)
 
     def become_quiet(self, newest_first: bool) -> None:
         for _ in range(MOST_DELIVERIES):
@@ -183,38 +226,41 @@ class World:
 
     # What can be asked ------------------------------------------------------------------------------------------------
 
-    def order_id(self, number: int) -> str:
-        return order_id(self.wishes[number].user_id, f"key-{number}")
-
-    def state(self, service: Service, stream: str) -> State:
-        return service.head(stream).state
-
     def status(self, number: int) -> ordering.Status | None:
-        state: ordering.State = self.state(self.ordering, f"order-{self.order_id(number)}")
+        state: ordering.State = self.ordering.heads[f"order-{self.order_ids[number]}"].state
         return state.status
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _place(self, number: int) -> ordering.Place:
-        wish = self.wishes[number]
-        order = Order(wish.user_id, wish.lines, wish.points, wish.coupon_id, self.now)
-        return ordering.Place(self.order_id(number), order, self.now + wish.patience, self.now)
-
     def _hear(self, deliveries: Sequence[Delivery]) -> None:
-        to = deliveries[0].to
-        commands = [to.reactions[type(said.fact)](said.fact, self.now, said.fact_id) for _, said in deliveries]
         self.delivered += deliveries
-        self._publish(to.commit(to.decide(commands)))
+        self._decide(deliveries[0].to, [self._command(delivery) for delivery in deliveries])
 
-    def _ask(self, service: Service, command: Command) -> None:
-        self._publish(service.commit(service.decide([command])))
+    def _command(self, delivery: Delivery) -> Command:
+        said = delivery.said
+        return delivery.to.reactions[type(said.fact)](said.fact, self.now, said.fact_id)
 
-    def _publish(self, said: Sequence[Said]) -> None:
+    def _decide(self, service: Service, commands: Sequence[Command]) -> None:
+        """Decide, record and publish."""
         self.now += SECOND
-        self.said += said
-        self.waiting += [
-            Delivery(service, one) for one in said for service in self.services if type(one.fact) in service.reactions
-        ]
+        batch = service.decide(commands)
+        if batch.records:
+            said = service.commit(batch)
+            self.said += said
+            services, waiting = self.services, self.waiting
+            for one in said:
+                for reader in READERS[type(one.fact)]:
+                    waiting.append(Delivery(services[reader], one))
+
+
+def order_ids(wishes: Sequence[Wish]) -> list[str]:
+    """One for each wish. A customer's keys are numbered, so that every other customer has the same."""
+    placed: dict[str, int] = {}
+    ids = []
+    for wish in wishes:
+        number = placed[wish.user_id] = placed.get(wish.user_id, 0) + 1
+        ids.append(id_of_order(wish.user_id, f"key-{number}"))
+    return ids
 
 
 def folded(service: Service) -> dict[str, tuple[int, bytes]]:

@@ -1,7 +1,15 @@
 """Deliberate bugs, each a change to a copy of the code: the simulator is worth as much as it finds of them."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from tests.docs.pages import ROOT
+
+CODE: Final = ("contracts", "infra", "order_svc", "product_svc", "point_svc", "coupon_svc", "ops", "tests")
 
 
 class Change(NamedTuple):
@@ -13,11 +21,15 @@ class Change(NamedTuple):
 
 
 class Bug(NamedTuple):
-    """`faults`: what it takes to see it; without any, schedules of all kinds soon do."""
+    """`faults`: what it takes to see it; without any, schedules of all kinds soon do.
+
+    `of_the_domain`: deciders make it, so schedules of the core show it as well.
+    """
 
     name: str
     changes: tuple[Change, ...]
     faults: tuple[str, ...] = ()
+    of_the_domain: bool = False
 
     def plant(self, root: Path) -> None:
         """Change the code below `root`. Raises ValueError if it has not exactly one such place."""
@@ -26,6 +38,20 @@ class Bug(NamedTuple):
             if text.count(old) != 1:
                 raise ValueError(f"{self.name}: {file} has {text.count(old)} places that read {old!r}")
             (root / file).write_text(text.replace(old, new), encoding="utf-8")
+
+    def shown_by(self, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What `just sim` says to these arguments, on a copy of the code, in `root`, that has it."""
+        for package in CODE:
+            shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        self.plant(root)
+        return subprocess.run(
+            [sys.executable, "-m", "tests.sim", "--jobs", "1", "--no-shrink", *arguments],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 BUGS: Final = (
@@ -80,6 +106,7 @@ BUGS: Final = (
                 "()",
             ),
         ),
+        of_the_domain=True,
     ),
     Bug(
         "refunds without looking whether anything was used",
@@ -100,6 +127,7 @@ BUGS: Final = (
                 "            state.used.pop(event.order_id, None)\n",
             ),
         ),
+        of_the_domain=True,
     ),
     Bug(
         "releases twice",
@@ -110,6 +138,7 @@ BUGS: Final = (
                 '        case Release(fact), "reserved" | "released":',
             ),
         ),
+        of_the_domain=True,
     ),
     Bug(
         "decides on what it knew before a conflict",
@@ -164,10 +193,12 @@ BUGS: Final = (
                 "            elif isinstance(fact, OrderCanceled):\n",
             ),
         ),
+        of_the_domain=True,
     ),
     Bug(
         "takes one customer's idempotency key for another's",
         (Change("order_svc/ids.py", 'f"{user_id}\\0{key}"', 'f"{key}"'),),
+        of_the_domain=True,
     ),
     Bug(
         "takes no notice of a delivery that is missing",

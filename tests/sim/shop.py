@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from contracts import Order
 from coupon_svc.domain import Issue
-from infra.decider import Command
-from infra.recording import Answer
+from infra.decider import Batch, Command, Head, category
 from infra.writer import Busy, StoreUnavailable
 from order_svc.domain import Cancel, NoSuchOrder, Place
 from order_svc.ends import End
@@ -66,9 +65,9 @@ class Shop:
 
     async def run(self) -> bool:
         """Whether it became quiet."""
+        self._furnish()
         for name in SERVICES:
             self.start(name)
-        await self._furnish()
         began = self.loop.time()
         async with asyncio.TaskGroup() as group:
             for wish in self._schedule.wishes:
@@ -89,22 +88,23 @@ class Shop:
         await asyncio.sleep(when - self.loop.time())
         await work
 
-    async def _furnish(self) -> None:
+    def _furnish(self) -> None:
+        """What the shop begins with was recorded before, and nobody has heard of it yet."""
         schedule, now = self._schedule, EPOCH
-        wanted: list[tuple[str, Command]] = [
-            *(("product", Register(product, product, 10, stock, now)) for product, stock in schedule.stock.items()),
-            *(("point", Charge(user, amount, "first", now)) for user, amount in schedule.balances.items() if amount),
-            *(("coupon", Issue(coupon, user, 3, VALID, now)) for coupon, user in schedule.coupons.items()),
-        ]
-        await asyncio.gather(*(self._insist(service, command) for service, command in wanted))
-
-    async def _insist(self, service: str, command: Command) -> Answer:
-        while True:
-            with contextlib.suppress(Busy, StoreUnavailable):
-                process = self.processes[service]
-                if (answer := await process.unless_dead(process.runtime.writer.ask(command))) is not None:
-                    return answer
-            await asyncio.sleep(AGAIN_S)
+        wanted: dict[str, list[Command]] = {
+            "product": [Register(product, product, 10, stock, now) for product, stock in schedule.stock.items()],
+            "point": [Charge(user, amount, "first", now) for user, amount in schedule.balances.items() if amount],
+            "coupon": [Issue(coupon, user, 3, VALID, now) for coupon, user in schedule.coupons.items()],
+        }
+        for name, commands in wanted.items():
+            aggregates = SERVICES[name].aggregates
+            batch = Batch(
+                aggregates,
+                {stream: Head(0, aggregates[category(stream)].state()) for one in commands for stream in one.streams},
+            )
+            for command in commands:
+                batch.decide(command)
+            self.disks[name].append(batch.records)
 
     def _is_quiet(self) -> bool:
         """Every log is in the stream, and whoever hears has acknowledged all of it."""

@@ -1,38 +1,27 @@
 """Whatever goes wrong in a schedule, nothing is lost, doubled or stuck; and if it were, the simulator would see it."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.docs.pages import ROOT
-from tests.sim import core
+from tests.sim import many
 from tests.sim.bugs import BUGS, Bug
 from tests.sim.run import run
 from tests.sim.schedule import Fault, Schedule, schedule, shorter
 from tests.sim.shrink import shrink
 
 SCHEDULES: Final = 400
-CORE_SCHEDULES: Final = 1_000
 ENOUGH: Final = "3000"
 """Schedules in which every bug shows; most of them do within a hundred."""
-CODE: Final = ("contracts", "infra", "order_svc", "product_svc", "point_svc", "coupon_svc", "ops", "tests")
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, 100))
 def test_no_schedule_breaks_an_invariant(first: int) -> None:
-    for seed in range(first, first + 100):
-        assert run(schedule(seed)).wrong == [], f"just sim {seed}"
+    tally = many.of_services((), range(first, first + 100))
 
-
-@pytest.mark.parametrize("first", range(0, CORE_SCHEDULES, 500))
-def test_no_schedule_of_the_core_alone_does(first: int) -> None:
-    for seed in range(first, first + 500):
-        assert core.outcome(core.plan(seed)).wrong == [], f"just sim --core {seed}"
+    assert tally.failed is None, f"just sim {tally.failed}"
+    assert tally.runs == 100
 
 
 def test_a_seed_is_one_course() -> None:
@@ -62,19 +51,7 @@ def test_a_schedule_is_shrunk_to_what_makes_it_fail() -> None:
 
 @pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.name) for bug in BUGS])
 def test_every_deliberate_bug_is_seen(bug: Bug, tmp_path: Path) -> None:
-    for package in CODE:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    bug.plant(tmp_path)
-
-    only = [f"--fault={kind}" for kind in bug.faults]
-    said = subprocess.run(
-        [sys.executable, "-m", "tests.sim", "--runs", ENOUGH, "--jobs", "1", "--no-shrink", *only],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    said = bug.shown_by(tmp_path, "--runs", ENOUGH, *(f"--fault={kind}" for kind in bug.faults))
 
     assert said.returncode == 1, said.stdout + said.stderr
     assert " fails at commit " in said.stdout, said.stdout + said.stderr

@@ -1,0 +1,246 @@
+"""Stock, points, coupons and orders kept from the facts alone, and whether their numbers are right.
+
+Asserts what the invariants of `ops.invariants` say of numbers; what else they say of an order is a matter of its shape.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from contracts import (
+    CouponRestored,
+    CouponUsed,
+    CouponUseFailed,
+    CouponUseVoided,
+    Fact,
+    Order,
+    OrderCanceled,
+    OrderConfirmed,
+    OrderCreatedPending,
+    PointCharged,
+    PointRefunded,
+    PointUsed,
+    PointUseFailed,
+    PointUseVoided,
+    PricedFact,
+    ProductReleased,
+    ProductReserved,
+    ProductReserveFailed,
+    ProductReserveVoided,
+    ProductStockAdded,
+    ProductStockHeld,
+    ProductStockReturned,
+)
+from tests.domain.plan import COUPONS, PRICES, Plan
+from tests.domain.world import Said, World
+from tests.examples import PLACED_AT
+
+
+class Story:
+    """What was said about one order."""
+
+    __slots__ = ("deadline", "discount", "moved", "order", "places", "prices", "reason", "shape", "status", "total")
+
+    def __init__(self, order: Order, deadline: datetime) -> None:
+        self.order = order
+        self.deadline = deadline
+        self.shape: list[object] = []
+        """The types of its facts, the place of each one's cause, and why a step refused or the order was canceled."""
+        self.places: dict[str | None, int] = {None: -1}
+        """Where each of its facts stands, by id; that of no fact as well."""
+        self.moved: list[tuple[str, int]] = []
+        """Stock that its next answer has to account for."""
+        self.prices: tuple[int, ...] | None = None
+        self.total = 0
+        self.discount: int | None = None
+        self.status = "PENDING"
+        self.reason: str | None = None
+
+
+class Books:
+    """Stock, points, coupons and orders as the facts have them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.stock = plan.stock.copy()
+        self.points = plan.balances.copy()
+        self.users: dict[str, str | None] = dict.fromkeys(COUPONS)
+        """Which order uses each coupon."""
+        self.stories: dict[str, Story] = {}
+        """By order."""
+        self._keys: set[tuple[str, str | None]] = set()
+
+    def take(self, said: Said) -> None:
+        fact: Any = said.fact
+        kind = type(fact)
+        tell = TOLD.get(kind)
+        if tell is not None:
+            story = self.stories[fact.order_id]
+            shape = story.shape
+            shape += (kind, story.places[fact.cause])
+            story.places[said.fact_id] = len(shape)
+            if kind not in LEDGER:
+                assert fact.order is story.order or fact.order == story.order
+            tell(self, story, fact)
+        elif kind is OrderCreatedPending:
+            assert fact.order_id not in self.stories
+            assert fact.cause is None
+            story = self.stories[fact.order_id] = Story(fact.order, fact.deadline)
+            story.places[said.fact_id] = 0
+        else:
+            assert fact.cause is None
+            self._add(fact)
+
+    def _add(self, fact: Fact) -> None:
+        match fact:
+            case ProductStockAdded():
+                self._once(fact.product_id, fact.idempotency_key)
+                self.stock[fact.product_id] += fact.quantity
+            case PointCharged():
+                self._once(fact.user_id, fact.idempotency_key)
+                self.points[fact.user_id] += fact.amount
+            case _:
+                raise AssertionError(fact)
+
+    def _once(self, whose: str, key: str | None) -> None:
+        assert (whose, key) not in self._keys
+        self._keys.add((whose, key))
+
+    def are_live(self, world: World) -> None:
+        """The services answer what the facts say, and every wish has become the order it was."""
+        products, accounts, coupons = world.products.heads, world.points.heads, world.coupons.heads
+        for product, available in self.stock.items():
+            assert products[f"product-{product}"].state.available == available
+        for customer, balance in self.points.items():
+            assert accounts[f"account-{customer}"].state.balance == balance
+        for coupon, user in self.users.items():
+            assert coupons[f"coupon-{coupon}"].state.order_id == user
+        assert len(self.stories) == len(world.wishes)
+        for order_id, wish in zip(world.order_ids, world.wishes, strict=True):
+            story = self.stories[order_id]
+            order, state = story.order, world.ordering.heads[f"order-{order_id}"].state
+            assert (order.user_id, order.lines, order.points, order.coupon_id) == wish[:4]
+            assert (state.status, state.reason) == (story.status, story.reason)
+
+
+# What a fact has to be, and changes -----------------------------------------------------------------------------------
+
+
+def _held(books: Books, story: Story, fact: ProductStockHeld) -> None:
+    books.stock[fact.product_id] -= fact.quantity
+    assert books.stock[fact.product_id] >= 0
+    story.moved.append((fact.product_id, fact.quantity))
+
+
+def _returned(books: Books, story: Story, fact: ProductStockReturned) -> None:
+    books.stock[fact.product_id] += fact.quantity
+    story.moved.append((fact.product_id, fact.quantity))
+
+
+def _moved_lines(books: Books, story: Story, fact: Fact) -> None:
+    assert story.moved == [(line.product_id, line.quantity) for line in story.order.lines]
+    story.moved = []
+
+
+def _reserved(books: Books, story: Story, fact: ProductReserved) -> None:
+    _moved_lines(books, story, fact)
+    lines = story.order.lines
+    assert fact.unit_prices == tuple(PRICES[line.product_id] for line in lines)
+    assert fact.total == sum(PRICES[line.product_id] * line.quantity for line in lines)
+    story.prices, story.total = fact.unit_prices, fact.total
+
+
+def _not_reserved(books: Books, story: Story, fact: ProductReserveFailed) -> None:
+    assert not story.moved
+    story.shape.append(fact.reason)
+
+
+def _fenced(books: Books, story: Story, fact: ProductReserveVoided) -> None:
+    assert not story.moved
+
+
+def _priced(books: Books, story: Story, fact: PricedFact) -> None:
+    assert fact.unit_prices == story.prices
+    assert fact.total == story.total
+
+
+def _refused(books: Books, story: Story, fact: PointUseFailed | CouponUseFailed) -> None:
+    _priced(books, story, fact)
+    story.shape.append(fact.reason)
+
+
+def _points_used(books: Books, story: Story, fact: PointUsed) -> None:
+    _priced(books, story, fact)
+    assert fact.points == story.order.points <= fact.total
+    books.points[story.order.user_id] -= fact.points
+    assert books.points[story.order.user_id] >= 0
+
+
+def _refunded(books: Books, story: Story, fact: PointRefunded) -> None:
+    assert fact.points == story.order.points
+    books.points[story.order.user_id] += fact.points
+
+
+def _coupon_used(books: Books, story: Story, fact: CouponUsed) -> None:
+    _priced(books, story, fact)
+    order, coupon, discount = story.order, fact.coupon_id, 0
+    assert coupon == order.coupon_id
+    if coupon is not None:
+        owner, worth, valid = COUPONS[coupon]
+        assert books.users[coupon] is None
+        assert owner == order.user_id
+        assert order.placed_at < PLACED_AT + valid
+        books.users[coupon] = fact.order_id
+        discount = min(worth, fact.total - order.points)
+    assert fact.discount == discount
+    story.discount = discount
+
+
+def _restored(books: Books, story: Story, fact: CouponRestored) -> None:
+    assert fact.coupon_id == story.order.coupon_id
+    if fact.coupon_id is not None:
+        assert books.users[fact.coupon_id] == fact.order_id
+        books.users[fact.coupon_id] = None
+
+
+def _confirmed(books: Books, story: Story, fact: OrderConfirmed) -> None:
+    _priced(books, story, fact)
+    assert fact.points == story.order.points
+    assert fact.discount == story.discount
+    assert fact.amount_due == fact.total - fact.points - fact.discount >= 0
+    story.status = "CONFIRMED"
+
+
+def _canceled(books: Books, story: Story, fact: OrderCanceled) -> None:
+    assert fact.reason != "deadline-exceeded" or fact.at >= story.deadline
+    assert fact.unit_prices is None or (fact.unit_prices == story.prices and fact.total == story.total)
+    assert fact.discount is None or fact.discount == story.discount
+    story.status, story.reason = "CANCELED", fact.reason
+    story.shape.append(fact.reason)
+
+
+def _fine(books: Books, story: Story, fact: Fact) -> None:
+    """All there is to it is its place in the shape."""
+
+
+TOLD: Final[dict[type[Fact], Callable[[Books, Story, Any], None]]] = {
+    ProductStockHeld: _held,
+    ProductStockReturned: _returned,
+    ProductReserved: _reserved,
+    ProductReleased: _moved_lines,
+    ProductReserveFailed: _not_reserved,
+    ProductReserveVoided: _fenced,
+    PointUsed: _points_used,
+    PointUseFailed: _refused,
+    PointRefunded: _refunded,
+    PointUseVoided: _fine,
+    CouponUsed: _coupon_used,
+    CouponUseFailed: _refused,
+    CouponRestored: _restored,
+    CouponUseVoided: _fine,
+    OrderConfirmed: _confirmed,
+    OrderCanceled: _canceled,
+}
+"""What a fact that follows an order's first one has to be, and changes in the books and in its story."""
+
+LEDGER: Final = (ProductStockHeld, ProductStockReturned)
+"""Facts that do not carry the order."""

@@ -1,0 +1,163 @@
+"""Many schedules on many cores, a range of seeds at a time; what they came to, and the story of one that failed."""
+
+import contextlib
+import gc
+import logging
+import subprocess
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from tests.domain.plan import Plan
+from tests.sim import core
+from tests.sim.run import run
+from tests.sim.schedule import Schedule, schedule, shorter
+from tests.sim.shrink import shrink
+
+AHEAD: Final = 3
+"""Ranges that wait for a process, so that none has to wait for a range."""
+
+COLLECT_AFTER: Final = 20  # schedules of whole services
+
+SMOOTH: Final = frozenset({"place", "deliver", "add_stock", "charge"})
+"""Steps of the core that are no fault."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What schedules came to, those of seeds in a row."""
+
+    runs: int = 0
+    facts: int = 0
+    cpu_s: float = 0.0
+    virtual_s: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    failed: int | None = None
+    """The seed of the first that failed; behind it none was played."""
+
+    def plus(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.runs + other.runs,
+            self.facts + other.facts,
+            self.cpu_s + other.cpu_s,
+            self.virtual_s + other.virtual_s,
+            self.faults + other.faults,
+            self.failed if self.failed is not None else other.failed,
+        )
+
+
+def of_services(kinds: Collection[str], seeds: range) -> Tally:
+    """Schedules of whole services, with faults of these kinds only if any are given."""
+    facts, virtual_s, faults, began = 0, 0.0, Counter[str](), time.process_time()
+    with collecting_by_hand():
+        for n, seed in enumerate(seeds, 1):
+            plan = schedule(seed, kinds)
+            outcome = run(plan)
+            facts, virtual_s = facts + outcome.facts, virtual_s + outcome.virtual_s
+            faults.update(fault.kind for fault in plan.faults)
+            if outcome.wrong:
+                return Tally(n, facts, time.process_time() - began, virtual_s, faults, seed)
+            if n % COLLECT_AFTER == 0:
+                gc.collect(0)  # what came since the last time, not what was imported
+    return Tally(len(seeds), facts, time.process_time() - began, virtual_s, faults)
+
+
+def of_the_core(seeds: range) -> Tally:
+    """Schedules of the core alone. They leave no cycles behind, so there is nothing to collect."""
+    facts, faults, began = 0, Counter[str](), time.process_time()
+    with collecting_by_hand():
+        for n, seed in enumerate(seeds, 1):
+            plan = core.plan(seed)
+            outcome = core.outcome(plan)
+            facts += outcome.facts
+            faults.update(step for step, _ in plan.steps if step not in SMOOTH)
+            if outcome.wrong:
+                return Tally(n, facts, time.process_time() - began, 0.0, faults, seed)
+    return Tally(len(seeds), facts, time.process_time() - began, 0.0, faults)
+
+
+@contextlib.contextmanager
+def collecting_by_hand() -> Iterator[None]:
+    """Garbage is not looked for every few hundred objects: that costs a tenth."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def processes(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, initializer=quiet)
+
+
+def quiet() -> None:
+    """Nobody reads what thousands of services have to say."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def played(
+    pool: ProcessPoolExecutor, jobs: int, play: Callable[[range], Tally], ranges: Iterable[range]
+) -> Iterator[Tally]:
+    """The tallies of all ranges in their order, up to the first that has a failure."""
+    waiting: deque[Future[Tally]] = deque()
+    coming = iter(ranges)
+    while True:
+        waiting.extend(pool.submit(play, seeds) for seeds in islice(coming, jobs + AHEAD - len(waiting)))
+        if not waiting:
+            return
+        yield (tally := waiting.popleft().result())
+        if tally.failed is not None:
+            for future in waiting:
+                future.cancel()
+            return
+
+
+def ranges(first: int, runs: int, size: int) -> Iterator[range]:
+    """The seeds from the first on, so many at a time."""
+    for start in range(first, first + runs, size):
+        yield range(start, min(start + size, first + runs))
+
+
+# Of one that failed ---------------------------------------------------------------------------------------------------
+
+
+def tell_shortest(seed: int, kinds: Collection[str], say: Callable[[str], None], *, core_only: bool) -> None:
+    say("the shortest schedule found that does:")
+    if core_only:
+        tell_core(shrink(core.plan(seed), core.shorter, lambda plan: bool(core.outcome(plan).wrong)), say)
+    else:
+        tell(shrink(schedule(seed, kinds), shorter, lambda plan: bool(run(plan).wrong)), say)
+
+
+def tell(plan: Schedule, say: Callable[[str], None]) -> bool:
+    """Whether it held."""
+    say(f"stock {plan.stock}, points {plan.balances}, coupons {plan.coupons}")
+    for wish in plan.wishes:
+        say(f"wish: {wish}")
+    return not run(plan, say).wrong
+
+
+def tell_core(plan: Plan, say: Callable[[str], None]) -> bool:
+    """Whether it held."""
+    say(f"stock {plan.stock}, points {plan.balances}, newest first: {plan.newest_first}")
+    for wish in plan.wishes:
+        say(f"wish: {wish}")
+    say("steps: " + ", ".join(f"{step} {pick}" for step, pick in plan.steps))
+    return not core.outcome(plan, say).wrong
+
+
+def failure(seed: int, kinds: Collection[str], *, core_only: bool) -> str:
+    """What fails, and how to see it again."""
+    only = " --core" if core_only else "".join(f" --fault {kind}" for kind in kinds)
+    return f"seed {seed} fails at commit {commit()}: just sim {seed}{only}"
+
+
+def commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,33 @@
+"""Deciders and reactions alone, delivered to in any way there is: nothing is lost or doubled, and it would be seen."""
+
+import gc
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.sim import many
+from tests.sim.bugs import BUGS, Bug
+
+AT_A_TIME: Final = 20_000
+SCHEDULES: Final = 200_000
+ENOUGH: Final = 2_000
+"""Schedules in which every bug of the domain shows; the rarest does in one of 300."""
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, AT_A_TIME))
+def test_no_schedule_of_the_core_breaks_an_invariant(first: int) -> None:
+    tally = many.of_the_core(range(first, first + AT_A_TIME))
+
+    assert tally.failed is None, f"just sim --core {tally.failed}"
+    assert tally.runs == AT_A_TIME
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.name) for bug in BUGS if bug.of_the_domain])
+def test_every_bug_of_the_domain_is_seen_by_the_core_alone(bug: Bug, tmp_path: Path) -> None:
+    said = bug.shown_by(tmp_path, "--core", "--runs", f"{ENOUGH}")
+
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert re.search(r"seed \d+ fails at commit .*: just sim \d+ --core", said.stdout), said.stdout + said.stderr

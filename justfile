@@ -3,6 +3,9 @@
 
 set no-exit-message := true
 
+# Set in many containers; every process would compile all that it imports, which more than doubles what its start costs.
+unexport PYTHONDONTWRITEBYTECODE
+
 _list:
     @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
 

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 from infra.settings import Settings, http_url, load
 
@@ -32,6 +32,21 @@ DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 Output = int | IO[bytes] | None
 """Where a process writes: a file, subprocess.PIPE, or None for where this one does."""
+
+
+class Process(Protocol):
+    """What is asked of a process that runs, as subprocess.Popen answers it."""
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def kill(self) -> None: ...
 
 
 class StartFailed(Exception):
@@ -169,19 +184,19 @@ def why_not_ready(url: str) -> str | None:
         return "it does not answer"
 
 
-def wait_ready(name: str, env: Mapping[str, str], process: subprocess.Popen[bytes]) -> None:
+def wait_ready(name: str, env: Mapping[str, str], process: Process) -> None:
     """Returns when the service says it is ready; raises StartFailed."""
     wait_until_ready(own_url(name, env), f"{name}_svc", process)
 
 
-def wait_until_ready(url: str, name: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(url: str, name: str, process: Process) -> None:
     """Returns when what this process has at this URL says it is ready; raises StartFailed."""
     for _ in _attempts(process, name):
         if why_not_ready(url) is None:
             break
 
 
-def _attempts(process: subprocess.Popen[bytes], name: str) -> Iterator[None]:
+def _attempts(process: Process, name: str) -> Iterator[None]:
     """Attempts, paced, until the process ends or the time is up."""
     until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until:
@@ -192,14 +207,14 @@ def _attempts(process: subprocess.Popen[bytes], name: str) -> Iterator[None]:
     raise StartFailed(f"{name} was not ready within {START_TIMEOUT_S:.0f} s")
 
 
-def stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:
+def stop(process: Process, how: signal.Signals = signal.SIGTERM) -> int:
     """Signal one process and wait for its end; it is killed if it takes too long. Returns its exit code."""
     if process.poll() is None:
         process.send_signal(how)
     return _ended(process)
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int:
+def _ended(process: Process) -> int:
     try:
         return process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:

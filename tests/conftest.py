@@ -1,4 +1,4 @@
-"""Shared fixtures. A shop costs about two seconds to open, so tests that leave nothing behind share one per module."""
+"""Shared fixtures. A shop costs half a second to open, so tests that leave nothing behind share one per module."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

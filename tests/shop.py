@@ -19,6 +19,7 @@ from contracts.wire import MSG_ID, POSITION
 from infra import local
 from infra.client import BrokerClient
 from ops.invariants import LogEntry, Message
+from tests.forked import Forked
 
 PATIENCE_S = 30.0
 """What a test gives a condition to become true; never what it waits."""
@@ -45,7 +46,7 @@ class Shop:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.env = {**local.free_environment(folder), "LOG_FORMAT": "text", **settings}
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes] | Forked] = {}
         self.http = httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, limits=httpx.Limits(max_connections=256))
 
     # Processes --------------------------------------------------------------------------------------------------------
@@ -58,10 +59,8 @@ class Shop:
         """Start these services (all, if none is named); `wrapper`: a module of tests.wrappers to run instead."""
         names = services or local.services()
         for name in names:
-            with self.log(name).open("ab") as output:
-                env = {**self.env, "WRAPPED": name}
-                module = None if wrapper is None else f"tests.wrappers.{wrapper}"
-                self.processes[name] = local.start_service(name, env, output, wrapper=module)
+            module = f"{name}_svc" if wrapper is None else f"tests.wrappers.{wrapper}"
+            self.processes[name] = Forked(module, env={**self.env, "WRAPPED": name}, stdout=self.log(name))
         if ready:
             await self.ready(*names)
 

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from infra.local import ROOT
+from tests.forked import Forked
 from tests.shop import PATIENCE_S, attempts
 
 
 class Started:
     """A running process and what it has printed so far, standard error included."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, output: Path) -> None:
         self.process = process
         self._output = output
 

@@ -1,10 +1,7 @@
 """`orders at` on a shop that was open: the state as it was after each fact, from the log alone."""
 
-import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from infra.local import ROOT
-from tests.shop import PATIENCE_S, Shop, log_of, open_shop
+from tests.ops.asking import orders
+from tests.shop import Shop, log_of, open_shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,15 +29,7 @@ async def closed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
 
 
 async def asked(shop: Shop, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "ops.orders", "at", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **shop.env, **env},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    return await orders(shop, "at", *arguments, **env)
 
 
 async def then(shop: Shop, *arguments: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from infra.local import ROOT
 from ops.trace import Step, mermaid, style, table
+from tests.ops.asking import orders
 from tests.shop import PATIENCE_S, Shop, open_shop
 
 COUPON_REFUSED = [
@@ -28,15 +29,8 @@ COUPON_REFUSED = [
 ]
 
 
-def command(shop: Shop, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    return [sys.executable, "-m", "ops.orders", "trace", *arguments], {**os.environ, **shop.env, "COLUMNS": "160"}
-
-
 async def traced(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line, env = command(shop, *arguments)
-    return await asyncio.to_thread(
-        subprocess.run, line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_S
-    )
+    return await orders(shop, "trace", *arguments)
 
 
 async def steps(shop: Shop, order_id: str) -> list[dict[str, Any]]:
@@ -104,9 +98,11 @@ async def test_what_stands_in_the_stream_again_is_marked(tmp_path: Path) -> None
 async def test_what_is_still_to_come_is_followed(shop: Shop) -> None:
     await shop.register("mug", stock=100)
     order_id = (await shop.place([("mug", 1)])).json()["order_id"]
-    line, env = command(shop, order_id, "--follow")
     following = await asyncio.create_subprocess_exec(
-        *line, cwd=ROOT, env={**env, "PYTHONUNBUFFERED": "1"}, stdout=asyncio.subprocess.PIPE
+        *[sys.executable, "-m", "ops.orders", "trace", order_id, "--follow"],
+        cwd=ROOT,
+        env={**os.environ, **shop.env, "COLUMNS": "160", "PYTHONUNBUFFERED": "1"},
+        stdout=asyncio.subprocess.PIPE,
     )
     assert following.stdout is not None
     shown = following.stdout

@@ -1,10 +1,10 @@
-"""The export's commands without a process of their own, which takes a second to start."""
+"""The export's commands: beside the test, or without a process of their own."""
 
 import asyncio
 import contextlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,11 @@ from infra.export.command import main, sink_of
 from infra.export.settings import ExportSettings
 from infra.settings import read
 from order_svc.export import ORDERS
+from tests.e2e.processes import Started
 from tests.export.orders import exporter
+from tests.forked import Forked
+
+EXPORT = "order_svc.export"
 
 
 class Ended(NamedTuple):
@@ -47,9 +51,21 @@ async def export_once(env: Mapping[str, str], start: int | datetime | None = Non
     sink = sink_of(ORDERS, read(ExportSettings, env))
     try:
         with sink.lock():
-            exporting = exporter(Path(env["DATA_DIR"]), sink)
+            running = exporter(Path(env["DATA_DIR"]), sink)
             if start is not None:
-                await exporting.rewind(start)
-            await exporting.run(once=True)
+                await running.rewind(start)
+            await running.run(once=True)
     finally:
         await sink.close()
+
+
+@contextlib.contextmanager
+def exporting(env: Mapping[str, str], folder: Path) -> Iterator[Started]:
+    """`just export`, until the body ends."""
+    output = folder / "export.out"
+    process = Forked(EXPORT, env=env, stdout=output)
+    try:
+        yield Started(process, output)
+    finally:
+        process.kill()
+        process.wait()

@@ -5,8 +5,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from tests.e2e.processes import started
-from tests.export.commands import command
+from tests.export.commands import command, exporting
 from tests.export.orders import environment, exported, logged, plain
 from tests.export.receiver import DROP, HANG, Answer, Receiver
 from tests.saga.rush import Rush
@@ -38,7 +37,7 @@ async def test_orders_flow_while_the_receiver_fails_and_arrive_once_when_it_is_b
             EXPORT_HTTP_TIMEOUT_S="0.3",
             EXPORT_PAUSE_S="0.1",
         )
-        with started("order_svc.export", env=env, folder=tmp_path) as export:
+        with exporting(env, tmp_path) as export:
             rush = Rush(shop, 60)
             await rush.prepare()
             await rush.place()
@@ -67,7 +66,7 @@ async def test_orders_flow_while_the_receiver_fails_and_arrive_once_when_it_is_b
 async def test_order_svc_comes_and_goes_and_the_files_have_every_end_once(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as shop:
         env = shop.env | environment(tmp_path, EXPORT_FILE_AGE_S="0.05")
-        with started("order_svc.export", env=env, folder=tmp_path) as export:
+        with exporting(env, tmp_path) as export:
             rush = Rush(shop, 60)
             await rush.prepare()
             async with background(rush.place()):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import run
 from tests.export.commands import export_once
 from tests.export.orders import append, environment, exported, files, logged, mixed, plain
 from tests.export.receiver import Receiver
+from tests.forked import run
 
 FILES = ["in hand", "written", "synced", "named", "committed"]
 HTTP = ["in hand", "sent", "written", "synced", "named"]

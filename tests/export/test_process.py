@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from infra.export.command import start
-from tests.e2e.processes import left_in, run, started
-from tests.export.commands import Ended, command, export_once
+from tests.e2e.processes import left_in
+from tests.export.commands import EXPORT, Ended, command, export_once, exporting
 from tests.export.orders import EVENING, append, environment, exported, facts, files, logged, mixed, plain, records
 from tests.export.receiver import HANG, Answer, Receiver
+from tests.forked import run
 from tests.shop import attempts
-
-EXPORT = "order_svc.export"
 
 
 def told(ended: Ended) -> dict[str, str]:
@@ -29,7 +28,7 @@ async def test_asked_to_end_it_commits_what_is_in_hand(tmp_path: Path, how: sign
     await append(tmp_path, mixed(10))
     rows = plain(await logged(tmp_path))
     env = environment(tmp_path, EXPORT_FILE_AGE_S="3600", EXPORT_REPORT_S="0.05")
-    with started(EXPORT, env=env, folder=tmp_path) as process:
+    with exporting(env, tmp_path) as process:
         await process.prints(f"in_hand={len(rows)}")
         assert files(tmp_path) == []
         process.process.send_signal(how)
@@ -45,7 +44,7 @@ async def test_asked_to_end_while_the_receiver_hangs_it_ends_in_good_order(tmp_p
     env = environment(
         tmp_path, EXPORT_SINK="http", EXPORT_HTTP_URL=receiver.url, EXPORT_HTTP_ROWS="4", EXPORT_HTTP_TIMEOUT_S="3600"
     )
-    with started(EXPORT, env=env, folder=tmp_path) as process:
+    with exporting(env, tmp_path) as process:
         async for _ in attempts("a batch"):
             if receiver.batches:
                 break
@@ -57,7 +56,7 @@ async def test_asked_to_end_while_the_receiver_hangs_it_ends_in_good_order(tmp_p
 
 async def test_two_exports_of_one_sink_do_not_run_at_once(tmp_path: Path) -> None:
     await append(tmp_path, mixed(5))
-    with started(EXPORT, env=environment(tmp_path), folder=tmp_path) as first:
+    with exporting(environment(tmp_path), tmp_path) as first:
         await first.prints("started")
         second = await run(EXPORT, "--from", "1", env=environment(tmp_path))
         assert second.returncode == 2
@@ -71,7 +70,7 @@ async def test_two_exports_of_one_sink_do_not_run_at_once(tmp_path: Path) -> Non
 
 async def test_a_file_is_committed_when_it_is_old_enough_while_the_export_runs(tmp_path: Path) -> None:
     await append(tmp_path, mixed(5))
-    with started(EXPORT, env=environment(tmp_path, EXPORT_FILE_AGE_S="0.05"), folder=tmp_path):
+    with exporting(environment(tmp_path, EXPORT_FILE_AGE_S="0.05"), tmp_path):
         async for _ in attempts("the first file"):
             if exported(tmp_path) == plain(await logged(tmp_path)):
                 break
@@ -82,7 +81,7 @@ async def test_a_file_is_committed_when_it_is_old_enough_while_the_export_runs(t
 
 
 async def test_without_a_store_it_waits_says_so_and_makes_none(tmp_path: Path) -> None:
-    with started(EXPORT, env=environment(tmp_path, EXPORT_FILE_AGE_S="0.05"), folder=tmp_path) as process:
+    with exporting(environment(tmp_path, EXPORT_FILE_AGE_S="0.05"), tmp_path) as process:
         await process.prints("waiting for it (has the service run with this DATA_DIR?)")
         assert not (tmp_path / "order").exists()
         await append(tmp_path, mixed(5))
@@ -110,7 +109,7 @@ async def test_a_pause_that_somebody_has_to_end_is_said_and_no_row_is_dropped(
     await append(tmp_path, mixed(10))
     receiver.otherwise = Answer(401)
     env = environment(tmp_path, EXPORT_SINK="http", EXPORT_HTTP_URL=receiver.url, EXPORT_PAUSE_S="0.1")
-    with started(EXPORT, env=env, folder=tmp_path) as process:
+    with exporting(env, tmp_path) as process:
         await process.prints("export paused: repeating this will not help")
         receiver.otherwise = Answer(204)
         await process.prints("the sink takes rows again")

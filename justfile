@@ -142,6 +142,18 @@ sim *ARGUMENTS:
 sim-soak *ARGUMENTS:
     @exec python -m tests.sim.soak "$@"
 
+# Real processes under load and faults, healed and audited, round by round: just chaos SEED --rounds 3 --fault power, --help
+[group('check')]
+[positional-arguments]
+chaos *ARGUMENTS:
+    @exec python -m tests.chaos "$@"
+
+# The same for an hour: 1,000 kills of services, 300 of the broker, 100 power cuts, 20 lost stores of the broker; needs root
+[group('check')]
+[positional-arguments]
+soak *ARGUMENTS:
+    @exec python -m tests.chaos --soak "$@"
+
 # Lint, format, types, and who may import whom
 [group('check')]
 check:

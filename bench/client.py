@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 PATIENCE_S: Final = 60.0
@@ -34,11 +34,18 @@ class Answers(NamedTuple):
     seconds: float
 
 
-class _Connection(asyncio.Protocol):
+class Asker(Protocol):
+    """Who sends requests over a connection, and hears what came of them."""
+
+    def answered(self, connection: "Connection", number: int, answer: Answer) -> None: ...
+    def fail(self, error: Broken) -> None: ...
+
+
+class Connection(asyncio.Protocol):
     """One request at a time."""
 
-    def __init__(self, load: "_Load") -> None:
-        self._load = load
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
         self._got = b""
         self._number = -1
         self._since = 0.0
@@ -56,15 +63,15 @@ class _Connection(asyncio.Protocol):
         if found:
             length = int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0] or -1)
             if length < 0:
-                self._load.fail(Broken(f"an answer without a length: {head.decode(errors='replace')}"))
+                self._asker.fail(Broken(f"an answer without a length: {head.decode(errors='replace')}"))
             if len(body) >= length:
                 self._got = b""
-                self._load.answered(self, self._number, Answer(int(head[9:12]), body, perf_counter() - self._since))
+                self._asker.answered(self, self._number, Answer(int(head[9:12]), body, perf_counter() - self._since))
                 return
         self._got = got
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._load.fail(Broken("a connection was closed"))
+        self._asker.fail(Broken("a connection was closed"))
 
     def close(self) -> None:
         self._transport.abort()
@@ -80,12 +87,12 @@ class _Load(ABC):
         self._open = len(requests)
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def connect(self, count: int) -> list[_Connection]:
+    async def connect(self, count: int) -> list[Connection]:
         at = urlsplit(self._url)
         assert at.hostname is not None
         assert at.port is not None
         loop = asyncio.get_running_loop()
-        made = [await loop.create_connection(lambda: _Connection(self), at.hostname, at.port) for _ in range(count)]
+        made = [await loop.create_connection(lambda: Connection(self), at.hostname, at.port) for _ in range(count)]
         return [connection for _, connection in made]
 
     async def finish(self, began: float) -> Answers:
@@ -100,7 +107,7 @@ class _Load(ABC):
         finally:
             self._open = 0  # what a connection says from here on is of no interest
 
-    def answered(self, connection: _Connection, number: int, answer: Answer) -> None:
+    def answered(self, connection: Connection, number: int, answer: Answer) -> None:
         self._answers[number] = answer
         self._open -= 1
         if self._open == 0:
@@ -108,7 +115,7 @@ class _Load(ABC):
         self.free(connection)
 
     @abstractmethod
-    def free(self, connection: _Connection) -> None:
+    def free(self, connection: Connection) -> None:
         """This connection may send the next request."""
 
     def fail(self, error: Broken) -> None:
@@ -131,7 +138,7 @@ class _Closed(_Load):
             for connection in connections:
                 connection.close()
 
-    def free(self, connection: _Connection) -> None:
+    def free(self, connection: Connection) -> None:
         if self._next < len(self._requests):
             number, self._next = self._next, self._next + 1
             connection.send(number, self._requests[number], perf_counter())
@@ -169,7 +176,7 @@ class _Open(_Load):
         self._due.append((number, at))
         self._send()
 
-    def free(self, connection: _Connection) -> None:
+    def free(self, connection: Connection) -> None:
         self._free.append(connection)
         self._send()
 

@@ -28,7 +28,8 @@ TELL: Final = 5
 class Job(Struct):
     """`open` a shop for the wares, `place` their orders from `first` up to `last`, or `check` the totals.
 
-    `rate` orders a second in an open loop; null: a closed loop of `clients`.
+    `rate` orders a second in an open loop; null: a closed loop of `clients`. `confirmed`: the numbers of the orders
+    that are, if faults may have ended some otherwise.
     """
 
     do: Literal["open", "place", "check"]
@@ -38,6 +39,7 @@ class Job(Struct):
     last: int = 0
     clients: int = CLIENTS
     rate: float | None = None
+    confirmed: list[int] | None = None
 
 
 class Done(Struct):
@@ -112,7 +114,7 @@ async def _place(job: Job) -> Done:
 
 
 async def _check(job: Job) -> Done:
-    totals = list(job.wares.totals())
+    totals = list(job.wares.totals(job.confirmed))
     answers = await _ask(job, [total.request for total in totals])
     wrong = [
         f"{total.request.path}: {total.field} is not {total.value}: {answer.body.decode(errors='replace')}"

@@ -1,7 +1,7 @@
 """What a run orders, what the systems must have beforehand, and what must have come of it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -114,15 +114,16 @@ class Wares(Struct, frozen=True):
         }
         return Request("order", "/orders", body, user=order.user, key=new_key())
 
-    def totals(self) -> Iterator[Total]:
-        """What must be so once all orders have ended."""
+    def totals(self, confirmed: Iterable[int] | None = None) -> Iterator[Total]:
+        """What must be so once all orders have ended as they must; or if none but these were confirmed."""
         pieces, points = Counter[str](), Counter[str]()
         used: set[str] = set()
-        for order in map(self.ordered, range(self.orders)):
-            if order.end == "confirmed":
-                pieces[order.product] += order.quantity
-                points[order.user] += POINTS
-                used.add(order.coupon)
+        if confirmed is None:
+            confirmed = (number for number in range(self.orders) if self.ordered(number).end == "confirmed")
+        for order in map(self.ordered, confirmed):
+            pieces[order.product] += order.quantity
+            points[order.user] += POINTS
+            used.add(order.coupon)
         for number in range(self.products + 1):
             left = (PLENTY if number else 0) - pieces[f"{self.prefix}p{number}"]
             yield Total(Request("product", f"/products/{self.prefix}p{number}"), "available", left)

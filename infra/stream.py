@@ -157,6 +157,8 @@ async def ensure_consumer(
     except NotFoundError:
         log.info("creating consumer", consumer=service, hears=sorted(hears))
         await js.add_consumer(EVENTS, wanted)
+        # Not as new as it looks: what a power cut left of the state of one that it took away becomes this one's.
+        await js.reset_consumer(EVENTS, service, 1)
         return
     restart_from: int | None = None
     if _filters(info.config) != _filters(wanted):

@@ -74,6 +74,24 @@ async def test_a_new_consumer_hears_what_was_said_before_it_and_only_what_it_rea
     assert (await info(js)).num_pending == 0
 
 
+async def test_a_new_consumer_takes_nothing_over_from_what_a_power_cut_left_of_another(
+    broker: Shop, js: JetStreamContext
+) -> None:
+    await say(js, *(f"order.canceled.o{n}" for n in range(1, 4)))
+    await ensure_consumer(js, "product", HEARS, 3)
+    await acknowledge(js, (await pull(js, 2))[1])
+    await broker.stop("nats")
+    (folder,) = broker.folder.glob("nats/**/EVENTS/obs/product")
+    (folder / "meta.inf").unlink()
+    assert (folder / "o.dat").exists()
+    await broker.start_nats()
+
+    async with session(broker) as after:
+        await ensure_consumer(after, "product", HEARS, 3)
+
+        assert sequences(await pull(after, 3)) == [1, 2, 3]
+
+
 async def test_what_a_dead_session_had_in_hand_is_delivered_again_at_once(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 6)))
     await ensure_consumer(js, "product", HEARS, 5)

@@ -1,28 +1,49 @@
 """The process kills itself (SIGKILL) at the step that CRASH_AT names, the CRASH_AFTER-th time it gets there.
 
-recorded    a batch is committed, nothing of it is published, answered or acknowledged
-published   the broker has acknowledged facts, but no delivery has been acknowledged to the broker
-batch       a batch of several commands is half decided
-listed      the order list has written some of what a portion of the log makes of it
+connected      there is a connection, the stream has not been asked yet where to continue
+reset          the consumer is reset, nothing has been heard
+heard          a delivery has come, nothing is decided
+batch          a batch of several commands is half decided
+decided        a batch is decided, nothing of it is recorded
+recording      the commit is on its way; what else goes on in the process has gone on meanwhile
+recorded       a batch is committed, nothing of it is published, answered or acknowledged
+settled        it is committed, and all who wait are told; nothing has left the process
+sent           facts are on their way to the broker, which has not acknowledged them
+published      the broker has acknowledged facts, but no delivery has been acknowledged to the broker
+acknowledging  a delivery is about to be acknowledged
+acknowledged   the acknowledgement is on its way
+listed         the order list has written some of what a portion of the log makes of it
 """
 
+import asyncio
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from nats.js import JetStreamContext
 
 from contracts import Fact
+from infra import session
+from infra.client import BrokerClient, Outgoing
 from infra.decider import Batch, Command, Record
+from infra.delivery import Ear, Heard
 from infra.hearing import Hearing
-from infra.relay import Window
+from infra.relay import Relay, Window
 from infra.sqlite import SQLiteStore
 from infra.store import Notification
+from infra.stream import ensure_consumer
 from infra.views import Statement
+from infra.writer import Writer
 from order_svc.listing import Listing
 from tests.wrappers import run_wrapped
 
+STOCKING: Final = {"product.registered", "product.stock.added", "point.charged", "coupon.issued"}
+"""What is recorded before anybody orders: the steps of orders are of interest."""
+A_MOMENT_S: Final = 0.002
+
 unacknowledged: list[str] = []
-remaining = int(os.environ["CRASH_AFTER"])
+remaining = int(os.environ.get("CRASH_AFTER", "1"))
 
 
 def crash_if_due() -> None:
@@ -32,16 +53,73 @@ def crash_if_due() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-insert_events = SQLiteStore.insert_events
-acknowledged = Window.ack
+find_place = Relay.find_place
+
+tell = Writer.tell
 decide = Batch.decide
+insert_events = SQLiteStore.insert_events
+settle = Writer._settle
+send_all = BrokerClient.send_all
+acknowledged = Window.ack
+acknowledge = Hearing._acknowledge
 apply = Listing.apply
+
+
+def of_orders(records: Sequence[Record]) -> bool:
+    return any(record.topic not in STOCKING for record in records)
+
+
+async def crash_when_connected(self: Relay, acked: int = 0) -> None:
+    crash_if_due()
+    await find_place(self, acked)
+
+
+async def crash_when_reset(
+    js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int, lost_after: int | None = None
+) -> None:
+    await ensure_consumer(js, service, hears, last_sequence, lost_after)
+    crash_if_due()
+
+
+def crash_when_heard(self: Writer, heard: Heard, ear: Ear) -> None:
+    crash_if_due()
+    tell(self, heard, ear)
+
+
+def crash_within_a_batch(self: Batch, command: Command) -> Sequence[Fact]:
+    if self.records:
+        crash_if_due()
+    return decide(self, command)
+
+
+async def crash_when_decided(self: SQLiteStore, records: Sequence[Record]) -> None:
+    if of_orders(records):
+        crash_if_due()
+    await insert_events(self, records)
+
+
+async def crash_while_recording(self: SQLiteStore, records: Sequence[Record]) -> None:
+    recording = asyncio.create_task(insert_events(self, records))
+    if of_orders(records):
+        await asyncio.wait([recording], timeout=A_MOMENT_S)
+        crash_if_due()
+    await recording
 
 
 async def crash_when_recorded(self: SQLiteStore, records: Sequence[Record]) -> None:
     await insert_events(self, records)
-    if any(record.topic not in {"product.registered", "product.stock.added"} for record in records):
+    if of_orders(records):
         crash_if_due()
+
+
+async def crash_when_settled(self: Writer, batch: Any) -> None:
+    await settle(self, batch)
+    crash_if_due()
+
+
+async def crash_when_sent(self: BrokerClient, messages: Iterable[Outgoing]) -> None:
+    await send_all(self, messages)
+    crash_if_due()
 
 
 def crash_when_published(self: Window, position: int) -> None:
@@ -56,10 +134,17 @@ async def never_acknowledge(self: Hearing) -> None:
         self._to_acknowledge = ""
 
 
-def crash_within_a_batch(self: Batch, command: Command) -> Sequence[Fact]:
-    if self.records:
+async def crash_before_acknowledging(self: Hearing) -> None:
+    if self._to_acknowledge:
         crash_if_due()
-    return decide(self, command)
+    await acknowledge(self)
+
+
+async def crash_when_acknowledged(self: Hearing) -> None:
+    had_to = bool(self._to_acknowledge)
+    await acknowledge(self)
+    if had_to:
+        crash_if_due()
 
 
 def crash_while_listing(self: Listing, records: Sequence[Notification]) -> Iterator[Statement]:
@@ -69,14 +154,23 @@ def crash_while_listing(self: Listing, records: Sequence[Notification]) -> Itera
     yield update
 
 
-patches: dict[str, list[tuple[Any, str, Any]]] = {
-    "recorded": [(SQLiteStore, "insert_events", crash_when_recorded)],
-    "published": [(Window, "ack", crash_when_published), (Hearing, "_acknowledge", never_acknowledge)],
+STEPS: Final[dict[str, list[tuple[Any, str, Any]]]] = {
+    "connected": [(Relay, "find_place", crash_when_connected)],
+    "reset": [(session, "ensure_consumer", crash_when_reset)],
+    "heard": [(Writer, "tell", crash_when_heard)],
     "batch": [(Batch, "decide", crash_within_a_batch)],
+    "decided": [(SQLiteStore, "insert_events", crash_when_decided)],
+    "recording": [(SQLiteStore, "insert_events", crash_while_recording)],
+    "recorded": [(SQLiteStore, "insert_events", crash_when_recorded)],
+    "settled": [(Writer, "_settle", crash_when_settled)],
+    "sent": [(BrokerClient, "send_all", crash_when_sent)],
+    "published": [(Window, "ack", crash_when_published), (Hearing, "_acknowledge", never_acknowledge)],
+    "acknowledging": [(Hearing, "_acknowledge", crash_before_acknowledging)],
+    "acknowledged": [(Hearing, "_acknowledge", crash_when_acknowledged)],
     "listed": [(Listing, "apply", crash_while_listing)],
 }
-for owner, name, patch in patches[os.environ["CRASH_AT"]]:
-    setattr(owner, name, patch)
 
 if __name__ == "__main__":
+    for owner, name, patch in STEPS[os.environ["CRASH_AT"]]:
+        setattr(owner, name, patch)
     run_wrapped()

@@ -1,0 +1,181 @@
+"""What goes wrong, and how it ends: by name, as plans have it."""
+
+import asyncio
+import contextlib
+import signal
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from infra import local
+from infra.service import EXIT_USAGE
+from tests.chaos.plan import EVERYTHING, Fault
+from tests.chaos.system import BROKER, BROKER_KILLED, POWER_CUT, SERVICE_KILLED, SERVICES, STORE_LOST, Did, System
+
+AT_STEP_S: Final = 6.0
+"""A process that answers for so long and has not come to its step, for want of orders, is killed where it is."""
+WORK_S: Final = 0.5  # that a process gets between two faults
+NARROW_BYTES_PER_S: Final = 40_000
+SLOW_S: Final = 0.15
+
+
+async def go_wrong(system: System, fault: Fault) -> None:
+    await FAULTS[fault.kind](system, fault)
+
+
+@contextlib.asynccontextmanager
+async def _alone(system: System, names: Sequence[str]) -> AsyncIterator[None]:
+    """No other fault on these processes meanwhile; they have been running for a while."""
+    async with contextlib.AsyncExitStack() as stack:
+        for name in names:
+            await stack.enter_async_context(system.busy[name])
+        await asyncio.gather(*map(system.up, names))
+        await asyncio.sleep(WORK_S)
+        yield
+
+
+# Of processes ---------------------------------------------------------------------------------------------------------
+
+
+async def _kill(system: System, fault: Fault) -> None:
+    """At a random time; then, started again, at a step."""
+    who = fault.who
+    async with _alone(system, [who]):
+        await _die(system, who, "at a random time")
+        if fault.step:
+            await system.spawn(who, fault.step, fault.passed)
+            await _die_at(system, who, fault.step)
+        await asyncio.sleep(fault.for_s)
+        await system.spawn(who)
+        await system.up(who)
+
+
+async def _die(system: System, who: str, where: str) -> None:
+    if system.processes[who].poll() is None:
+        await system.kill(who)
+        system.did[Did(BROKER_KILLED, who) if who == BROKER else Did(SERVICE_KILLED, who, where)] += 1
+
+
+async def _die_at(system: System, who: str, step: str) -> None:
+    await system.up(who)
+    try:
+        code = await asyncio.to_thread(system.processes[who].wait, AT_STEP_S)
+    except subprocess.TimeoutExpired:
+        await _die(system, who, "before its step")
+        return
+    assert code == -signal.SIGKILL, f"{who} ended with {code} instead of dying when it had {step}"
+    system.did[Did(SERVICE_KILLED, who, step)] += 1
+
+
+async def _pause(system: System, fault: Fault) -> None:
+    """It is stopped for longer than the broker waits for an acknowledgement, and wakes up knowing nothing of it.
+
+    A process that somebody starts in its place meanwhile is turned away by the lock.
+    """
+    who = fault.who
+    async with _alone(system, [who]):
+        system.processes[who].send_signal(signal.SIGSTOP)
+        (port,) = local.free_ports(1)
+        with system.log(f"{who}-2nd").open("ab") as output:
+            second = local.start_service(who, {**system.env, f"{who}_PORT".upper(): str(port)}, output)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(fault.for_s))
+                ended = group.create_task(asyncio.to_thread(second.wait, fault.for_s))
+        finally:
+            second.kill()
+        assert ended.result() == EXIT_USAGE, f"a second process of {who} came to work on its store"
+        system.processes[who].send_signal(signal.SIGCONT)
+        system.did[Did("service paused", who)] += 1
+
+
+async def _lose(system: System, fault: Fault) -> None:
+    """The broker's whole store is gone."""
+    async with _alone(system, [BROKER]):
+        await system.kill(BROKER)
+        system.lose_stream()
+        await asyncio.sleep(fault.for_s)
+        await system.spawn(BROKER)
+        system.did[Did(STORE_LOST, fault.who)] += 1
+
+
+# Of disks -------------------------------------------------------------------------------------------------------------
+
+
+async def _power(system: System, fault: Fault) -> None:
+    """What was not synced is gone, of one machine or of all."""
+    assert system.disk is not None
+    names = (*SERVICES, BROKER) if fault.who == EVERYTHING else (fault.who,)
+    async with _alone(system, names):
+        for name in names:
+            if system.processes[name].poll() is None:
+                system.processes[name].send_signal(signal.SIGKILL)
+        for name in names:
+            await system.stop(name, signal.SIGKILL)
+        system.dropped += await system.disk.cut(*names, luck=fault.luck)
+        await asyncio.sleep(fault.for_s)
+        for name in reversed(names):
+            await system.spawn(name)
+        await asyncio.gather(*map(system.up, names))
+        system.did[Did(POWER_CUT, fault.who)] += 1
+
+
+async def _full(system: System, fault: Fault) -> None:
+    """Nothing more can be written; what ended of it is started again, as somebody who watches it would."""
+    assert system.disk is not None
+    async with _alone(system, [fault.who]):
+        await system.disk.fill(fault.who)
+        await asyncio.sleep(fault.for_s)
+        await system.disk.free(fault.who)
+        if system.processes[fault.who].poll() is not None:
+            system.had_ended[fault.who] += 1
+            await system.spawn(fault.who)
+            await system.up(fault.who)
+        system.did[Did("disk full", fault.who)] += 1
+
+
+async def _lock(system: System, fault: Fault) -> None:
+    """Somebody else holds the store's write lock for longer than the service waits for it."""
+    async with _alone(system, [fault.who]):
+        file = system.folder / fault.who / "events.sqlite"
+        connection = sqlite3.connect(file, isolation_level=None, timeout=local.STOP_TIMEOUT_S, check_same_thread=False)
+        with contextlib.closing(connection):
+            await asyncio.to_thread(connection.execute, "BEGIN EXCLUSIVE")
+            await asyncio.sleep(fault.for_s)
+            connection.execute("ROLLBACK")
+        system.did[Did("store locked", fault.who)] += 1
+
+
+# Of lines to the broker -----------------------------------------------------------------------------------------------
+
+
+async def _line(system: System, fault: Fault) -> None:
+    line = system.lines[fault.who]
+    match fault.kind:
+        case "cut":
+            line.refusing = True
+            line.cut()
+        case "hold":
+            line.hold()
+        case "slow":
+            line.delay_s = SLOW_S
+        case "narrow":
+            line.bytes_per_s = NARROW_BYTES_PER_S
+    await asyncio.sleep(fault.for_s)
+    line.heal()
+    system.did[Did(f"line {fault.kind}", fault.who)] += 1
+
+
+FAULTS: Final[dict[str, Callable[[System, Fault], Coroutine[Any, Any, None]]]] = {
+    "kill": _kill,
+    "pause": _pause,
+    "lose": _lose,
+    "power": _power,
+    "full": _full,
+    "lock": _lock,
+    "cut": _line,
+    "hold": _line,
+    "slow": _line,
+    "narrow": _line,
+}

@@ -1,0 +1,129 @@
+"""The shop under test: real processes, each service behind a line of its own to the broker, all on one disk."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import httpx
+
+from infra import local
+from tests.chaos.disk import Disk
+from tests.chaos.proxy import Proxy
+from tests.shop import Shop, attempts
+
+BROKER: Final = "nats"
+SERVICES: Final = tuple(local.services())
+SERVICE_KILLED: Final = "service killed"
+BROKER_KILLED: Final = "broker killed"
+POWER_CUT: Final = "power cut"
+STORE_LOST: Final = "broker's store lost"
+SETTINGS: Final = {"ORDER_WAIT_S": "1", "ORDER_DEADLINE_S": "10", "LOG_FORMAT": "text"}
+"""Orders that hang for seconds run into their deadline: their undoing meets the faults, too."""
+
+
+class Did(NamedTuple):
+    """A fault that happened. `how`: where a service was when it was killed."""
+
+    what: str
+    who: str
+    how: str = ""
+
+
+class System(Shop):
+    """`disk`: where all data is, if it can lose power; else a folder.
+
+    `did`: what was done to it, counted; `dropped`: writes that power cuts have taken; `had_ended`: who was found to
+    have ended by itself.
+    """
+
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+        super().__init__(folder, **SETTINGS)
+        self.disk = disk
+        self.did: Counter[Did] = Counter()
+        self.had_ended: Counter[str] = Counter()
+        self.dropped = 0
+        self.busy = {name: asyncio.Lock() for name in (*SERVICES, BROKER)}
+        self.lines = {name: Proxy(int(self.env["NATS_PORT"])) for name in SERVICES}
+        if disk is not None:
+            for name in self.busy:
+                (folder / name).symlink_to(disk.folder(name), target_is_directory=True)
+
+    async def open(self) -> None:
+        for line in self.lines.values():
+            await line.open()
+        await self.start_nats()
+        for name in SERVICES:
+            await self.spawn(name)
+        await self.ready()
+
+    async def close(self) -> None:
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+        await super().close()
+        for line in self.lines.values():
+            await line.close()
+
+    async def spawn(self, name: str, step: str | None = None, after: int = 1) -> None:
+        """Start this process, not awaiting that it is ready; a service kills itself at a step, if one is named."""
+        if name == BROKER:
+            await self.start_nats()
+            return
+        plain = self.env
+        self.env = {**plain, "NATS_URL": self.lines[name].url, "CRASH_AT": step or "", "CRASH_AFTER": str(after)}
+        try:
+            await self.start(name, wrapper="crash" if step else None, ready=False)
+        finally:
+            self.env = plain
+
+    async def up(self, name: str) -> None:
+        """Returns when it answers, whatever it answers; or has ended."""
+        async for _ in attempts(f"{name} to answer"):
+            if name == BROKER or self.processes[name].poll() is not None:
+                return
+            with contextlib.suppress(httpx.TransportError):
+                await self.get(name, "/healthz")
+                return
+
+    def lose_stream(self) -> None:
+        for path in (self.folder / BROKER).iterdir():
+            shutil.rmtree(path)
+
+    async def heal(self) -> None:
+        """End what faults left: stopped or ended processes, a broken line, a full disk. No fault may be under way."""
+        for name, process in self.processes.items():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+            if name in self.lines:
+                self.lines[name].heal()
+        if self.disk is not None:
+            await self.disk.free(*self.busy)
+        for name in (BROKER, *SERVICES):
+            if self.processes[name].poll() is not None:
+                self.had_ended[name] += 1
+                await self.spawn(name)
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return {name: self.url(name, "") for name in SERVICES}
+
+    @property
+    def outside(self) -> dict[str, str]:
+        """The environment of somebody who looks at it from outside, past the lines."""
+        return {**os.environ, **self.env}
+
+
+@contextlib.asynccontextmanager
+async def open_system(folder: Path, disk: Disk | None = None) -> AsyncIterator[System]:
+    system = System(folder, disk)
+    try:
+        await system.open()
+        yield system
+    finally:
+        await system.close()

@@ -1,0 +1,100 @@
+"""The power is cut under load: what was answered is on the disk, and what the broker lost it is given again.
+
+Root and /dev/fuse are needed: without them these are left out (see conftest), unless all tests are wanted.
+"""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from infra.local import ROOT
+from tests.chaos.__main__ import commit, play
+from tests.chaos.disk import mounted
+from tests.chaos.system import BROKER_KILLED, POWER_CUT, SERVICE_KILLED
+from tests.chaos.tally import Tally
+from tests.sim.bugs import Bug, Change
+
+SEED: Final = 1
+CODE: Final = ("contracts", "infra", "order_svc", "product_svc", "point_svc", "coupon_svc", "ops", "bench", "tests")
+NO_FSYNC: Final = Bug(
+    "answers before it is on the disk",
+    (Change("infra/sqlite.py", 'synchronous: str = "FULL"', 'synchronous: str = "OFF"'),),
+)
+
+
+async def test_whatever_loses_power_every_order_ends_once(tmp_path: Path) -> None:
+    quota = {"kill": 4, "broker-kill": 2, "power": 1, "full": 0.4, "line": 0.4}
+    tally = Tally()
+
+    print(f"seed {SEED} at commit {commit()}")
+    wrong = await play(tmp_path, SEED, 5, quota, tally, print)
+
+    print("\n".join(tally.lines()))
+    assert wrong == []
+    assert tally.times(SERVICE_KILLED) >= 20
+    assert tally.times(BROKER_KILLED) >= 10
+    assert tally.times(POWER_CUT) == 5
+    assert tally.dropped > 0
+
+
+def test_a_service_that_does_not_wait_for_the_disk_is_seen_to_lose_orders(tmp_path: Path) -> None:
+    for package in CODE:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    NO_FSYNC.plant(tmp_path)
+
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", "1", "--rounds", "1", "--fault", "power"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "and is not in the log" in said.stdout, said.stdout + said.stderr
+
+
+@pytest.mark.parametrize(("synchronous", "left"), [("FULL", 2), ("OFF", 1)])
+async def test_what_sqlite_has_not_synced_is_gone_after_a_cut(synchronous: str, left: int, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        file = disk.folder("order") / "events.sqlite"
+        writing = f"""
+import os, sqlite3
+connection = sqlite3.connect({str(file)!r}, isolation_level=None)
+connection.execute("PRAGMA journal_mode=WAL")
+connection.execute("CREATE TABLE orders (number)")
+connection.execute("INSERT INTO orders VALUES (1)")
+connection.execute("PRAGMA synchronous={synchronous}")
+connection.execute("INSERT INTO orders VALUES (2)")
+os._exit(0)
+"""
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", writing], check=True)
+
+        await disk.cut("order")
+
+        connection = sqlite3.connect(file)
+        assert connection.execute("SELECT count(*) FROM orders").fetchone() == (left,)
+        connection.close()
+
+
+async def test_a_full_disk_takes_nothing_until_there_is_room(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        file = disk.folder("order") / "file"
+        file.write_bytes(b"before")
+        await disk.fill("order")
+        with pytest.raises(OSError, match="No space left"):
+            file.write_bytes(b"while it is full")
+        (disk.folder("point") / "file").write_bytes(b"another machine's")
+        await disk.free("order")
+
+        file.write_bytes(b"after")
+
+        assert file.read_bytes() == b"after"

@@ -128,7 +128,7 @@ _nats-cli *ARGUMENTS:
 [group('check')]
 [positional-arguments]
 test *ARGUMENTS:
-    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile "$@"
+    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder "$@"
 
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]

@@ -9,7 +9,7 @@ import contextlib
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import structlog
@@ -212,24 +212,34 @@ def _headers(letter: Letter) -> dict[str, str]:
 
 
 def parsed(message: RawStreamMsg) -> Letter:
-    """The letter in a message of DEAD; what is missing in one that somebody else wrote is empty."""
+    """The letter in a message of DEAD. One that somebody else wrote is one, too: what it does not say is empty."""
 
     def told(name: str) -> str:
         value: str = (message.headers or {}).get(f"Dead-{name}", "")
-        return value.encode().decode("unicode_escape")
+        try:
+            return value.encode().decode("unicode_escape")
+        except UnicodeDecodeError:
+            return value
 
-    _, consumer, key = str(message.subject).split(".", 2)
+    def number(name: str) -> int:
+        return int(told(name)) if told(name).isdecimal() else 0
+
+    try:
+        at = datetime.fromisoformat(told("At"))
+    except ValueError:
+        at = EPOCH
+    _, consumer, key = f"{message.subject}..".split(".", 2)
     return Letter(
         sequence=int(message.seq or 0),
         consumer=consumer,
-        key=key,
-        at=datetime.fromisoformat(told("At")) if told("At") else EPOCH,
-        attempts=int(told("Attempts") or 0),
+        key=key.removesuffix(".."),
+        at=at if at.tzinfo else at.replace(tzinfo=UTC),
+        attempts=number("Attempts"),
         error=told("Error"),
         stack=told("Stack"),
         subject=told("Subject"),
         fact_id=told("Fact-Id"),
-        origin=Mark(int(told("Sequence") or 0), int(told("Stored") or 0)),
-        head=told("Headers").encode("latin-1"),
+        origin=Mark(number("Sequence"), number("Stored")),
+        head=told("Headers").encode("latin-1", "replace"),
         body=message.data or b"",
     )

@@ -322,6 +322,30 @@ async def test_a_letter_says_what_was_whatever_was_in_it(broker: Shop, text: str
     assert letter.heard.mark == heard.mark
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="none"),
+        pytest.param({"Dead-At": "yesterday", "Dead-Attempts": "many", "Dead-Stored": "-1"}, id="no numbers"),
+        pytest.param(
+            {"Dead-At": "2026-03-01T00:00:00", "Dead-Error": "\\x", "Dead-Headers": "\\u1234"}, id="no escapes"
+        ),
+    ],
+)
+async def test_what_somebody_else_wrote_there_holds_its_key_and_stops_no_session(
+    broker: Shop, headers: dict[str, str]
+) -> None:
+    async with parking(broker) as desk:
+        await desk.js.publish("dead.coupon.k", b"theirs", headers=headers)
+
+    async with parking(broker) as again:
+        assert again.letters.depth == 1
+        assert again.parking.takes(message("a@1"))
+        assert again.letters.oldest is not None
+        (first, *_) = again.letters.of("k")
+        assert (first.attempts, first.origin) == (0, Mark(0, 0))
+
+
 # Acknowledgements -----------------------------------------------------------------------------------------------------
 
 

@@ -130,6 +130,17 @@ BUGS: Final = (
         of_the_domain=True,
     ),
     Bug(
+        "acknowledges what waits to be parked",
+        (
+            Change(
+                "infra/hearing.py",
+                "        first = min(self._waiting, default=None)\n",
+                "        first = None\n",
+            ),
+        ),
+        faults=("poison", "kill", "cut"),
+    ),
+    Bug(
         "releases twice",
         (
             Change(

@@ -5,11 +5,15 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from order_svc.ids import order_id
 from tests.sim.jetstream import Position
 from tests.sim.schedule import Fault
 
 if TYPE_CHECKING:
     from tests.sim.shop import Shop
+
+
+LONGER_THAN_IT_IS_TRIED_S: Final = 1.2
 
 
 async def go_wrong(shop: "Shop", fault: Fault) -> None:
@@ -50,6 +54,15 @@ async def _jump(shop: "Shop", fault: Fault) -> None:
     shop.skews[fault.who] = shop.processes[fault.who].skew = by
     await asyncio.sleep(fault.for_s)
     shop.skews[fault.who] = shop.processes[fault.who].skew = timedelta()
+
+
+async def _poison(shop: "Shop", fault: Fault) -> None:
+    """It has a bug: it fails on whatever it hears about one of the orders, until somebody mends it."""
+    poisoned = shop.poisoned[fault.who]
+    wish = shop.wishes[fault.amount % len(shop.wishes)]
+    poisoned.append(order_id(wish.user_id, wish.key))
+    await asyncio.sleep(max(fault.for_s, LONGER_THAN_IT_IS_TRIED_S))
+    poisoned.pop()
 
 
 # Of a store -----------------------------------------------------------------------------------------------------------
@@ -139,6 +152,7 @@ FAULTS: Final[dict[str, Callable[["Shop", Fault], Coroutine[Any, Any, None]]]] =
     "pause": _pause,
     "twin": _twin,
     "jump": _jump,
+    "poison": _poison,
     "lock": _lock,
     "fail": _fail,
     "roll-back": _roll_back,

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -10,8 +11,9 @@ import coupon_svc.__main__
 import order_svc.__main__
 import point_svc.__main__
 import product_svc.__main__
-from contracts import OrderCanceled, OrderConfirmed, OrderCreatedPending
+from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import decode
+from infra.decider import Command
 from infra.instants import microseconds
 from infra.service import Service, assemble
 from order_svc.ends import Ends
@@ -37,6 +39,23 @@ SERVICES: Final[dict[str, Service]] = {
 
 DEADLINE_S: Final = 2.0
 SETTINGS: Final = OrderSettings(port=1, order_deadline_s=DEADLINE_S, order_wait_s=1.0)
+
+
+def failing(service: Service, poisoned: Collection[str]) -> Service:
+    """The service with a bug: it fails on whatever it hears about these orders."""
+
+    def but_for(reaction: Callable[..., Command]) -> Callable[..., Command]:
+        def react(fact: Any, now: datetime, fact_id: str) -> Command:
+            if fact.order_id in poisoned:
+                raise ZeroDivisionError(f"a bug, at {fact_id}")
+            return reaction(fact, now, fact_id)
+
+        return react
+
+    reactions: dict[type[Fact], Callable[..., Command]] = {
+        fact: but_for(reaction) for fact, reaction in service.reactions.items()
+    }
+    return replace(service, reactions=reactions)
 
 
 class LeftOpen:

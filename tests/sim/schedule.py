@@ -65,6 +65,8 @@ OF_A_SERVICE: Final = [
     "twin",
     "roll-back",
 ]
+ONLY_WHEN_NAMED: Final = ("poison",)
+"""A second process on the store, or a broker that loses its tail together with a service, may lose a letter."""
 OF_THE_BROKER: Final = ("crash", "lose-tail", "lose-tail", "lose-tail", "lose-all", "forget")
 
 
@@ -110,6 +112,7 @@ def _fault(chance: Chance, kinds: Collection[str]) -> Fault:
     for_s = min(chance.random() ** 2 * 2, FAULTS_UNTIL_S - at_s)
     of_the_broker = [kind for kind in OF_THE_BROKER if not kinds or kind in kinds]
     of_a_service = [kind for kind in OF_A_SERVICE if not kinds or kind in kinds]
+    of_a_service += [kind for kind in ONLY_WHEN_NAMED if kind in kinds] * 3
     if of_the_broker and (chance.happens(0.3) or not of_a_service):
         return Fault(at_s, chance.choice(of_the_broker), "broker", for_s, chance.randint(0, 12))
     return Fault(at_s, chance.choice(of_a_service), chance.choice([*SERVICES]), for_s, chance.randint(1, 4))

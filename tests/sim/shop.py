@@ -6,9 +6,12 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
+from nats.errors import Error as NatsError
+
 from contracts import Order
 from coupon_svc.domain import Issue
 from infra.decider import Batch, Command, Head, category
+from infra.parking import SessionOver
 from infra.writer import Busy, StoreUnavailable
 from order_svc.domain import Cancel, NoSuchOrder, Place
 from order_svc.ends import End
@@ -21,7 +24,7 @@ from tests.sim.faults import go_wrong
 from tests.sim.jetstream import EPOCH
 from tests.sim.link import Network
 from tests.sim.loop import running
-from tests.sim.process import DEADLINE_S, SERVICES, Process
+from tests.sim.process import DEADLINE_S, SERVICES, Process, failing
 from tests.sim.schedule import Schedule, Wish
 from tests.sim.server import Server
 
@@ -35,6 +38,7 @@ VALID: Final = EPOCH + timedelta(days=365)
 class Shop:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
+        self.wishes = schedule.wishes
         self.chance = Chance(schedule.seed + 1)
         self.loop = running()
         self.server = Server()
@@ -47,6 +51,8 @@ class Shop:
         self.busy = {name: asyncio.Lock() for name in SERVICES}
         """Held while a service is being killed or replaced."""
         self.rolled_back = False
+        self.poisoned: dict[str, list[str]] = {name: [] for name in SERVICES}
+        """Orders that a service fails on, until it is mended."""
 
     # Processes --------------------------------------------------------------------------------------------------------
 
@@ -55,7 +61,8 @@ class Shop:
 
     def process(self, name: str, disk: Disk) -> Process:
         network = Network(self.server, self.chance)
-        return Process(SERVICES[name], disk, network, self.chance, self.troubles[name], self.skews[name])
+        service = failing(SERVICES[name], self.poisoned[name])
+        return Process(service, disk, network, self.chance, self.troubles[name], self.skews[name])
 
     async def stop(self) -> None:
         for process in self.processes.values():
@@ -79,6 +86,7 @@ class Shop:
             for fault in self._schedule.faults:
                 group.create_task(self._at(began + fault.at_s, go_wrong(self, fault)))
         for _ in range(int(PATIENCE_S / LOOK_S)):
+            await self._redrive()
             if self._is_quiet():
                 return True
             await asyncio.sleep(LOOK_S)
@@ -106,12 +114,23 @@ class Shop:
                 batch.decide(command)
             self.disks[name].append(batch.records)
 
+    async def _redrive(self) -> None:
+        """As an operator does it once all is mended."""
+        for process in self.processes.values():
+            broker = process.runtime.broker
+            for key in broker.letters.keys:
+                if broker.parking is not None:
+                    with contextlib.suppress(SessionOver, StoreUnavailable, NatsError):
+                        await broker.parking.redrive(key, dry_run=False)
+
     def _is_quiet(self) -> bool:
         """Every log is in the stream, and whoever hears has acknowledged all of it."""
         stream = self.server.stream
         if stream is None or not self.server.up or len(stream.consumers) < len(SERVICES):
             return False
         if any(process.runtime.broker.trouble for process in self.processes.values()):
+            return False
+        if self.server.dead.messages:
             return False
         published = {message.fact_id for message in stream.messages}
         logged = {f"{r.originator_id}@{r.originator_version}" for disk in self.disks.values() for r in disk.log}

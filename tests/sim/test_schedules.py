@@ -24,6 +24,20 @@ def test_no_schedule_breaks_an_invariant(first: int) -> None:
     assert tally.runs == 100
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param(("kill", "crash", "lose-all", "cut", "again", "lock", "fail", "pause", "jump"), id="killed"),
+        pytest.param(("lose-tail", "cut", "drop", "again", "forget"), id="alive"),
+    ],
+)
+def test_a_bug_that_is_mended_and_its_dead_letters_redriven_break_no_invariant(others: tuple[str, ...]) -> None:
+    tally = many.of_services(("poison", *others), range(150))
+
+    assert tally.failed is None, f"just sim {tally.failed}"
+    assert tally.faults["poison"] > 40
+
+
 def test_a_seed_is_one_course() -> None:
     stories: list[list[str]] = [[], []]
     for story in stories:

@@ -159,11 +159,9 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
     return process
 
 
-def start_service(
-    name: str, env: Mapping[str, str], output: Output = None, *, wrapper: str | None = None
-) -> subprocess.Popen[bytes]:
-    """A service's process, started but not awaited. `wrapper` is a module to run in its place."""
-    return _launch([sys.executable, "-m", wrapper or f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output)
+def start_service(name: str, env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
+    """A service's process, started but not awaited."""
+    return _launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output)
 
 
 def _launch(command: list[str], env: Mapping[str, str], output: Output) -> subprocess.Popen[bytes]:

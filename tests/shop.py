@@ -59,10 +59,13 @@ class Shop:
         """Start these services (all, if none is named); `wrapper`: a module of tests.wrappers to run instead."""
         names = services or local.services()
         for name in names:
-            module = f"{name}_svc" if wrapper is None else f"tests.wrappers.{wrapper}"
-            self.processes[name] = Forked(module, env={**self.env, "WRAPPED": name}, stdout=self.log(name))
+            self.processes[name] = self.launch(name, f"{name}_svc" if wrapper is None else f"tests.wrappers.{wrapper}")
         if ready:
             await self.ready(*names)
+
+    def launch(self, name: str, module: str) -> subprocess.Popen[bytes] | Forked:
+        """The process of a service, started but not awaited."""
+        return Forked(module, env={**self.env, "WRAPPED": name}, stdout=self.log(name))
 
     async def ready(self, *services: str) -> None:
         await asyncio.gather(

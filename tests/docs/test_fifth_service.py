@@ -56,6 +56,7 @@ def test_its_code_passes_the_checks_of_this_repository(check: list[str], system:
 async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop").mkdir()
     monkeypatch.setattr(local, "ROOT", system)  # where services are looked for, and started
+    monkeypatch.setattr(Shop, "launch", launch_from_root)
     async with open_shop(tmp_path / "shop") as shop:
         assert "gift" in shop.processes
         await shop.register("mug", stock=1)
@@ -77,6 +78,12 @@ async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.M
         assert "gift.unpacked" in [step["fact"] for step in (await shop.order(order_id))["steps"]]
         assert [fact for fact in await shop.facts(refused) if fact.startswith("gift.")] == []
         assert await shop.stop("gift") == 0
+
+
+def launch_from_root(shop: Shop, name: str, module: str) -> subprocess.Popen[bytes]:
+    """From nothing: what tests fork their services from has imported the code of this repository."""
+    with shop.log(name).open("ab") as output:
+        return local.start_service(name, shop.env, output)
 
 
 async def until_packed(shop: Shop, order_id: str, *, packed: bool) -> None:

@@ -117,7 +117,7 @@ async def test_what_is_still_to_come_is_followed(shop: Shop) -> None:
         await shop.post("order", f"/orders/{order_id}/cancel", user="u1")
         await until(b"coupon.restored")
         following.send_signal(signal.SIGINT)
-        assert await following.wait() == 0
+        assert await asyncio.wait_for(following.wait(), PATIENCE_S) == 0
     finally:
         if following.returncode is None:
             following.kill()

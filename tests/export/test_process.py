@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.export.command import start
+from tests.e2e import processes
 from tests.e2e.processes import left_in
 from tests.export.commands import EXPORT, Ended, command, export_once, exporting
 from tests.export.orders import EVENING, append, environment, exported, facts, files, logged, mixed, plain, records
@@ -152,7 +153,7 @@ async def test_a_backfill_is_a_command(tmp_path: Path) -> None:
     env = environment(tmp_path, EXPORT_FILE_BYTES="2000")
     await export_once(env)
     whole, before = exported(tmp_path), inodes(tmp_path)
-    ended = await run(EXPORT, "--once", "--from", "2026-01-31T09:00:00+09:00", env=env)
+    ended = await processes.run(EXPORT, "--once", "--from", "2026-01-31T09:00:00+09:00", env=env)  # from nothing
 
     assert ended.returncode == 0, ended.stderr
     assert exported(tmp_path) == whole

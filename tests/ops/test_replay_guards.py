@@ -51,7 +51,7 @@ async def test_a_prefix_that_would_not_mute_is_refused(prefix: str, left: Shop) 
 
     assert done.returncode == 2, done.stderr
     assert "--prefix" in done.stderr
-    assert (await messages(left, "EVENTS"), await streams(left)) == (before, ["EVENTS"])
+    assert (await messages(left, "EVENTS"), await streams(left)) == (before, ["DEAD", "EVENTS"])
 
 
 async def test_a_prefix_may_be_chosen(left: Shop, other: Shop) -> None:

@@ -78,7 +78,7 @@ async def test_more_than_the_librarys_queue_would_hold_comes_through_without_a_l
         await nc.listen("talk", inbox)
         await nc.flush()
         for n in range(messages):
-            await other.send("talk", b"%d" % n + b" " * 60_000, "", HEAD)
+            await other.send("talk", b"%d" % n + b" " * 20_000, "", HEAD)
         got = await inbox.has(messages)
 
     assert [int(body) for _, _, body, _ in got] == list(range(messages))

@@ -12,7 +12,7 @@ from tests.sim.schedule import Fault, Schedule, schedule, shorter
 from tests.sim.shrink import shrink
 
 SCHEDULES: Final = 400
-ENOUGH: Final = "3000"
+ENOUGH: Final = "6000"
 """Schedules in which every bug shows; most of them do within a hundred."""
 
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from msgspec import Struct, field
 from bench.ceilings import Ceiling
 from bench.growth import Grown
 from bench.phases import Row
-from infra.local import ROOT
+from infra.local import commit
 
 
 class Results(Struct):
@@ -125,17 +124,12 @@ def ratios(results: Results) -> list[Ratio]:
 
 
 def new(runs: int, *, quick: bool) -> Results:
-    return Results(datetime.now(UTC), _commit(), _machine(), runs, quick)
+    return Results(datetime.now(UTC), commit(), _machine(), runs, quick)
 
 
 def write(results: Results, path: Path) -> None:
     told = {**msgspec.to_builtins(results), "ratios": [ratio._asdict() for ratio in ratios(results)]}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
-
-
-def _commit() -> str:
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, check=False)
-    return said.stdout.decode().strip() or "unknown"
 
 
 def _machine() -> str:

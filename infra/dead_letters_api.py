@@ -1,6 +1,7 @@
 """Dead letters from outside: how many there are, and having them handled again, or dropped, by who parked them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Protocol
 
@@ -114,10 +115,8 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
     )
     async def redrive(data: JSONBody[Redrive]) -> Outcomes:
         letters, parking = _of(data.consumer, data.key)
-        try:
+        with _or_unavailable():
             done = await parking.redrive(data.key, dry_run=data.dry_run)
-        except CANNOT_BE_DONE as error:
-            raise unavailable(f"dead letters cannot be handled right now: {in_words(error)}") from error
         return Outcomes([_outcome(one) for one in done], len(letters.of(data.key)))
 
     @post(
@@ -129,10 +128,8 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
     )
     async def drop(data: JSONBody[Drop]) -> Outcomes:
         letters, parking = _of(data.consumer, data.key)
-        try:
+        with _or_unavailable():
             dropped = await parking.drop(data.key, data.sequence)
-        except CANNOT_BE_DONE as error:
-            raise unavailable(f"dead letters cannot be handled right now: {in_words(error)}") from error
         if dropped is None:
             raise _unknown(f"{data.key} has no letter {data.sequence}")
         return Outcomes([], len(letters.of(data.key)))
@@ -150,7 +147,12 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
     return Router("/ops/dead-letters", route_handlers=[show_all, redrive, drop])
 
 
-CANNOT_BE_DONE = (SessionOver, StoreUnavailable, StoreError, NatsError, OSError)
+@contextlib.contextmanager
+def _or_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (SessionOver, StoreUnavailable, StoreError, NatsError, OSError) as error:
+        raise unavailable(f"dead letters cannot be handled right now: {in_words(error)}") from error
 
 
 def _unknown(why: str) -> Problem:

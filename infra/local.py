@@ -34,6 +34,12 @@ Output = int | IO[bytes] | None
 """Where a process writes: a file, subprocess.PIPE, or None for where this one does."""
 
 
+def commit() -> str:
+    """Which code this is, for whoever wants to see the same again."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, check=False)
+    return said.stdout.decode().strip() or "unknown"
+
+
 class Process(Protocol):
     """What is asked of a process that runs, as subprocess.Popen answers it."""
 

@@ -14,6 +14,7 @@ import structlog
 from contracts.fact import Fact
 from infra.dead_letters import DeadLetters, Letter
 from infra.delivery import Heard
+from infra.recording import Outcome
 from infra.writer import StoreUnavailable
 
 log = structlog.get_logger()
@@ -37,7 +38,7 @@ class Handling(NamedTuple):
 
     letters: DeadLetters
     attempt: Callable[[Heard], Awaitable[Sequence[Fact]]]
-    preview: Callable[[Sequence[Heard]], Awaitable[list[Sequence[Fact] | Exception]]]
+    preview: Callable[[Sequence[Heard]], Awaitable[list[Outcome]]]
 
 
 class SessionOver(Exception):

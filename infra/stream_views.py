@@ -25,6 +25,7 @@ from infra.delivery import Ear, Heard
 from infra.hearing import Hearing, HearingFailed
 from infra.marks import Mark, Marks
 from infra.parking import Handling, Parking
+from infra.recording import Outcome
 from infra.settings import Settings
 from infra.store import Notification
 from infra.stream import EVENTS, StreamMisconfigured, ensure_consumer_at, ensure_stream
@@ -220,8 +221,8 @@ class StreamView:
         await self._feed([heard], self._tables.place)
         return ()
 
-    async def _preview(self, messages: Sequence[Heard]) -> list[Sequence[Fact] | Exception]:
-        outcomes: list[Sequence[Fact] | Exception] = []
+    async def _preview(self, messages: Sequence[Heard]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
         for heard in messages:
             try:
                 list(self._projection.apply([_record(heard)]))

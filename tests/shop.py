@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
@@ -249,16 +250,12 @@ class Shop:
 
 def logged(folder: Path, service: str) -> int:
     """How many records a service's log has."""
-    import sqlite3  # noqa: PLC0415
-
     with contextlib.closing(sqlite3.connect(folder / service / "events.sqlite")) as connection:
         return int(connection.execute("SELECT count(*) FROM stored_events").fetchone()[0])
 
 
 def log_of(folder: Path, service: str) -> list[LogEntry]:
     """A service's log, read from its file."""
-    import sqlite3  # noqa: PLC0415
-
     with contextlib.closing(sqlite3.connect(folder / service / "events.sqlite")) as connection:
         rows = connection.execute(
             "SELECT rowid, originator_id, originator_version, state FROM stored_events ORDER BY rowid"

@@ -10,11 +10,10 @@ from rich.console import Console
 
 from infra import local
 from infra.dead_letters import Letter
-from ops.cli import Found, end, ending_well
+from ops.cli import EXIT_FINDING, EXIT_USAGE, Found, end, ending_well
 from ops.client import Unreachable, request
 from ops.dlq import letters as dead
 
-EXIT_USAGE = 2
 SEQUENCE = click.IntRange(1)
 
 
@@ -42,7 +41,7 @@ def ls(*, as_json: bool) -> None:
     else:
         click.echo("no dead letters")
     if found:
-        end("", 1)
+        end("", EXIT_FINDING)
 
 
 @command.command("show")

@@ -1,26 +1,21 @@
 """`just chaos`: rounds of faults by hand. `just soak`: as many as it takes to believe it."""
 
 import asyncio
-import contextlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import rich_click as click
 
-from tests.chaos.disk import can_mount, mounted
-from tests.chaos.plan import KINDS, NEED_A_DISK, Quota, plan
-from tests.chaos.rounds import Course
-from tests.chaos.system import open_system
+from infra.local import commit
+from tests.chaos.disk import can_mount
+from tests.chaos.plan import KINDS, NEED_A_DISK, Quota
+from tests.chaos.play import play
 from tests.chaos.tally import Tally
 
-ROUNDS_A_SYSTEM: Final = 10
-"""Then a new one begins: what a broker that lost its store has to be given back does not grow for ever."""
 ROUNDS: Final = 3
 QUOTA: Final[Quota] = {
     "kill": 8, "broker-kill": 3, "power": 1, "lose": 0.34, "pause": 0.34, "line": 1, "lock": 0.34, "full": 0.5,
@@ -29,8 +24,6 @@ SOAK_ROUNDS: Final = 100
 SOAK: Final[Quota] = {
     "kill": 10, "broker-kill": 3, "power": 1, "lose": 0.2, "pause": 0.2, "line": 1, "lock": 0.2, "full": 0.5,
 }  # fmt: skip
-
-Say = Callable[[str], None]
 
 
 @click.command("chaos", context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,46 +62,6 @@ def main(*, seed: int | None, rounds: int | None, kinds: tuple[str, ...], soak: 
         sys.exit(1)
     if not keep:
         shutil.rmtree(folder)
-
-
-async def play(folder: Path, seed: int, rounds: int, quota: Quota, tally: Tally, say: Say) -> list[str]:
-    """Until all rounds are over or one went wrong: what is wrong."""
-    for first in range(0, rounds, ROUNDS_A_SYSTEM):
-        own = folder / f"from-{first}"
-        own.mkdir()
-        numbers = range(first, min(rounds, first + ROUNDS_A_SYSTEM))
-        wrong = await _with_one_system(own, seed, numbers, quota, tally, say)
-        if wrong:
-            return wrong
-        shutil.rmtree(own)
-    return []
-
-
-async def _with_one_system(folder: Path, seed: int, numbers: range, quota: Quota, tally: Tally, say: Say) -> list[str]:
-    async with contextlib.AsyncExitStack() as stack:
-        disk = stack.enter_context(mounted(folder / "disk")) if NEED_A_DISK & quota.keys() else None
-        system = await stack.enter_async_context(open_system(folder, disk))
-        course = Course(system, seed)
-        try:
-            for number in numbers:
-                faults = plan(seed, number, quota)
-                say(f"round {number}")
-                for fault in faults:
-                    say(f"  {fault}")
-                made = await course.play(number, faults)
-                tally.add_round(made)
-                took = "{:.1f} s of faults, {:.1f} s until all was looked at".format(*made.seconds)
-                say(f"  {made.orders} orders, {took}: {'; '.join(made.wrong) or 'good'}")
-                if made.wrong:
-                    return made.wrong
-        finally:
-            tally.add_system(system)
-    return []
-
-
-def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Root and /dev/fuse are needed: without them these are left out (see conftest), u
 """
 
 import asyncio
-import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,15 +12,12 @@ from typing import Final
 
 import pytest
 
-from infra.local import ROOT
-from tests.chaos.__main__ import commit, play
 from tests.chaos.disk import mounted
+from tests.chaos.play import nothing_wrong
 from tests.chaos.system import BROKER_KILLED, POWER_CUT, SERVICE_KILLED
-from tests.chaos.tally import Tally
 from tests.sim.bugs import Bug, Change
 
 SEED: Final = 1
-CODE: Final = ("contracts", "infra", "order_svc", "product_svc", "point_svc", "coupon_svc", "ops", "bench", "tests")
 NO_FSYNC: Final = Bug(
     "answers before it is on the disk",
     (Change("infra/sqlite.py", 'synchronous: str = "FULL"', 'synchronous: str = "OFF"'),),
@@ -31,13 +26,9 @@ NO_FSYNC: Final = Bug(
 
 async def test_whatever_loses_power_every_order_ends_once(tmp_path: Path) -> None:
     quota = {"kill": 4, "broker-kill": 2, "power": 1, "full": 0.4, "line": 0.4}
-    tally = Tally()
 
-    print(f"seed {SEED} at commit {commit()}")
-    wrong = await play(tmp_path, SEED, 5, quota, tally, print)
+    tally = await nothing_wrong(tmp_path, SEED, 5, quota)
 
-    print("\n".join(tally.lines()))
-    assert wrong == []
     assert tally.times(SERVICE_KILLED) >= 20
     assert tally.times(BROKER_KILLED) >= 10
     assert tally.times(POWER_CUT) == 5
@@ -45,18 +36,7 @@ async def test_whatever_loses_power_every_order_ends_once(tmp_path: Path) -> Non
 
 
 def test_a_service_that_does_not_wait_for_the_disk_is_seen_to_lose_orders(tmp_path: Path) -> None:
-    for package in CODE:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    NO_FSYNC.plant(tmp_path)
-
-    said = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", "1", "--rounds", "1", "--fault", "power"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    said = NO_FSYNC.planted(tmp_path, "tests.chaos", "1", "--rounds", "1", "--fault", "power")
 
     assert said.returncode == 1, said.stdout + said.stderr
     assert "and is not in the log" in said.stdout, said.stdout + said.stderr

@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from contracts.wire import MSG_ID
-from infra.client import BrokerClient
 from infra.dead_letters import Letter, read
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, open_shop
@@ -18,18 +17,8 @@ from tests.shop import Shop, attempts, open_shop
 TEA = [("tea", 1)]
 
 
-@contextlib.asynccontextmanager
-async def connected(shop: Shop) -> AsyncIterator[BrokerClient]:
-    nc = BrokerClient()
-    await nc.connect(shop.env["NATS_URL"] if "NATS_URL" in shop.env else f"nats://127.0.0.1:{shop.env['NATS_PORT']}")
-    try:
-        yield nc
-    finally:
-        await nc.close()
-
-
 async def letters(shop: Shop) -> list[Letter]:
-    async with connected(shop) as nc:
+    async with shop.broker() as nc:
         return [letter async for letter in read(nc.jetstream(), "dead.>")]
 
 
@@ -42,7 +31,7 @@ async def until_parked(shop: Shop, number: int) -> list[Letter]:
 
 
 async def say(shop: Shop, subject: str, body: bytes, fact_id: str = "") -> None:
-    async with connected(shop) as nc:
+    async with shop.broker() as nc:
         await nc.jetstream().publish(subject, body, headers={MSG_ID: fact_id} if fact_id else {"Their-Own": "täg"})
 
 
@@ -58,7 +47,7 @@ async def confirmed(shop: Shop, points: int) -> None:
 
 
 async def acknowledged(shop: Shop, consumer: str) -> None:
-    async with connected(shop) as nc:
+    async with shop.broker() as nc:
         async for _ in attempts(f"{consumer} to acknowledge everything"):
             info = await nc.jetstream().consumer_info("EVENTS", consumer)
             if not info.num_pending and not info.num_ack_pending:

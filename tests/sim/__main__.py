@@ -9,6 +9,7 @@ from typing import Final
 
 import rich_click as click
 
+from infra.local import commit
 from tests.sim import core, many
 from tests.sim.faults import FAULTS
 from tests.sim.many import Tally
@@ -63,7 +64,7 @@ def main(
             many.tell_shortest(total.failed, kinds, print, core_only=core_only)
         sys.exit(1)
     took = time.perf_counter() - began
-    print(f"{runs:,} schedules from seed {first} at commit {many.commit()}: nothing lost, doubled or stuck")
+    print(f"{runs:,} schedules from seed {first} at commit {commit()}: nothing lost, doubled or stuck")
     print(f"{total.facts:,} facts in {took:.1f} s, {runs / took:,.0f} schedules a second, ", end="")
     print(f"{runs / total.cpu_s:,.0f} a second of each core")
     if not core_only:

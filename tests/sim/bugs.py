@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.docs.pages import ROOT
+from infra.local import ROOT, services
 
-CODE: Final = ("contracts", "infra", "order_svc", "product_svc", "point_svc", "coupon_svc", "ops", "tests")
+CODE: Final = ("contracts", "infra", *(f"{name}_svc" for name in services()), "ops", "bench", "tests")
 
 
 class Change(NamedTuple):
@@ -41,13 +41,17 @@ class Bug(NamedTuple):
 
     def shown_by(self, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What `just sim` says to these arguments, on a copy of the code, in `root`, that has it."""
+        return self.planted(root, "tests.sim", "--jobs", "1", "--no-shrink", *arguments)
+
+    def planted(self, root: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What a module says to these arguments, on a copy of the code, in `root`, that has it."""
         for package in CODE:
             shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
         self.plant(root)
         return subprocess.run(
-            [sys.executable, "-m", "tests.sim", "--jobs", "1", "--no-shrink", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root)},
+            env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(root)},
             capture_output=True,
             text=True,
             check=False,

@@ -49,6 +49,3 @@ class Dead:
         for sequence in sorted(self.messages)[len(self.messages) - min(messages, len(self.messages)) :]:
             del self.messages[sequence]
             self._last = min(self._last, sequence - 1)
-
-    def lose_everything(self) -> None:
-        self.__init__()  # type: ignore[misc]

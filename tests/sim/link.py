@@ -170,11 +170,12 @@ class JetStream:
         self._server = server
 
     async def stream_info(self, name: str) -> StreamInfo:
-        return await self._link.call(self._server.dead.info if name == DEAD else self._server.stream_info)
+        server = self._server
+        return await self._link.call(lambda: server.dead.info() if name == DEAD else server.stream_info())
 
     async def add_stream(self, config: StreamConfig) -> StreamInfo:
-        make = self._server.dead.make if config.name == DEAD else self._server.add_stream
-        return await self._link.call(lambda: make(config))
+        server = self._server
+        return await self._link.call(lambda: (server.dead.make if config.name == DEAD else server.add_stream)(config))
 
     async def publish(self, subject: str, body: bytes, *, stream: str, headers: dict[str, str]) -> PubAck:
         """Into DEAD alone: facts go another way."""

@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import logging
-import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from infra.local import commit
 from tests.domain.plan import Plan
 from tests.sim import core
 from tests.sim.run import run
@@ -156,8 +156,3 @@ def failure(seed: int, kinds: Collection[str], *, core_only: bool) -> str:
     """What fails, and how to see it again."""
     only = " --core" if core_only else "".join(f" --fault {kind}" for kind in kinds)
     return f"seed {seed} fails at commit {commit()}: just sim {seed}{only}"
-
-
-def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"

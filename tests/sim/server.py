@@ -159,7 +159,7 @@ class Server:
 
     def lose_everything(self) -> None:
         self.stream = None
-        self.dead.lose_everything()
+        self.dead = Dead()
 
     def start(self) -> None:
         self.up = True

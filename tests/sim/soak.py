@@ -11,6 +11,7 @@ from typing import Final
 
 import rich_click as click
 
+from infra.local import commit
 from tests.sim import many
 from tests.sim.many import Tally
 
@@ -68,7 +69,7 @@ def _stop_if_failed(tally: Tally, *, core_only: bool) -> None:
 
 def table(first: int, played: dict[str, tuple[Tally, float]]) -> list[str]:
     """Markdown: what was played, and how rare a failure is that nobody saw."""
-    lines = [f"| at commit {many.commit()} | {' | '.join(played)} |", "| --- |" + " ---: |" * len(played)]
+    lines = [f"| at commit {commit()} | {' | '.join(played)} |", "| --- |" + " ---: |" * len(played)]
     rows: dict[str, Callable[[Tally, float], str]] = {
         "first seed": lambda _, __: f"{first:,}",
         "last seed": lambda tally, _: f"{first + tally.runs - 1:,}",

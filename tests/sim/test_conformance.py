@@ -136,9 +136,10 @@ class Script:
         await self._nc.publish(receipt, b"+ACK")
         await self._nc.flush()
         sequence, _, _ = numbers(receipt.encode())
-        while counts:
-            floor = (await self._js.consumer_info(EVENTS, "product")).ack_floor
-            counts = floor.stream_seq != sequence
+        async with asyncio.timeout(PATIENCE_S):
+            while counts:
+                floor = (await self._js.consumer_info(EVENTS, "product")).ack_floor
+                counts = floor.stream_seq != sequence
 
     async def _delivering(self) -> None:
         await self._info()

@@ -5,7 +5,6 @@ headers. Nothing is acknowledged before it stands there. Which keys wait is aske
 it outlives the process.
 """
 
-import contextlib
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +14,7 @@ from typing import Final, NamedTuple
 import structlog
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RawStreamMsg, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from infra.delivery import Heard
 from infra.instants import EPOCH, now
@@ -29,6 +28,8 @@ DEAD: Final = "DEAD"
 PREFIX: Final = "dead"
 MAX_BYTES: Final = 1 << 30
 MAX_STACK: Final = 8 << 10  # characters; the end of it
+NOT_THERE: Final = frozenset({10_043, 10_057})
+"""What nats-server says to whoever deletes what is not there: with status 400, or 500 where the stream is empty."""
 REMEMBERED: Final = 256  # letters that are written again if the broker loses its tail
 
 
@@ -162,14 +163,24 @@ class DeadLetters:
     def _remember(self, letter: Letter) -> None:
         self._letters.setdefault(letter.key, {})[letter.sequence] = letter._replace(body=b"", stack="")
 
-    async def whole(self, letter: Letter) -> Letter:
-        """The letter with its body. Raises the client's errors."""
-        return parsed(await self._stream.get_msg(DEAD, letter.sequence))
+    async def whole(self, letter: Letter) -> Letter | None:
+        """The letter with its body; None: somebody has deleted it. Raises the client's errors."""
+        try:
+            return parsed(await self._stream.get_msg(DEAD, letter.sequence))
+        except NotFoundError:
+            self._forget(letter)
+            return None
 
     async def remove(self, letter: Letter) -> None:
         """It was redriven, or dropped. Raises the client's errors."""
-        with contextlib.suppress(NotFoundError):
+        try:
             await self._stream.delete_msg(DEAD, letter.sequence)
+        except APIError as error:
+            if error.err_code not in NOT_THERE:
+                raise
+        self._forget(letter)
+
+    def _forget(self, letter: Letter) -> None:
         found = self._letters.get(letter.key, {})
         found.pop(letter.sequence, None)
         if not found:

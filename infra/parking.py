@@ -159,6 +159,8 @@ class Parking:
         done: list[Redriven] = []
         for letter in self._letters.of(key):
             whole = await self._letters.whole(letter)
+            if whole is None:
+                continue
             try:
                 facts = await self._handling.attempt(whole.heard)
             except StoreUnavailable:
@@ -172,7 +174,8 @@ class Parking:
         return done
 
     async def _preview(self, key: str) -> list[Redriven]:
-        letters = [await self._letters.whole(letter) for letter in self._letters.of(key)]
+        found = [await self._letters.whole(letter) for letter in self._letters.of(key)]
+        letters = [letter for letter in found if letter is not None]
         outcomes = await self._handling.preview([letter.heard for letter in letters])
         return [
             Redriven(letter, (), outcome) if isinstance(outcome, Exception) else Redriven(letter, outcome, None)

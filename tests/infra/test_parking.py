@@ -266,6 +266,21 @@ async def test_who_waits_for_a_redrive_learns_that_the_session_is_over(broker: S
         assert len(await desk.in_stream()) == 1
 
 
+async def test_letters_that_somebody_deleted_are_no_letters_any_more(broker: Shop) -> None:
+    async with parking(broker) as desk:
+        await parked(desk, "a@1", "b@1", "c@1")
+        desk.handler.fails.clear()
+        first, second, third = await desk.in_stream()
+        await desk.js.delete_msg(DEAD, first.sequence)
+        await desk.js.delete_msg(DEAD, third.sequence)
+
+        assert await desk.parking.drop("k", third.sequence) is not None
+        assert [one.letter.fact_id for one in await desk.parking.redrive("k", dry_run=True)] == ["b@1"]
+        assert [one.letter.fact_id for one in await desk.parking.redrive("k", dry_run=False)] == ["b@1"]
+        assert second not in await desk.in_stream()
+        assert not desk.parking.takes(message("d@1"))
+
+
 # Sessions -------------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """The model of the stream DEAD: few messages, each read by its sequence, and deleted when it is done with."""
 
 from nats.js.api import PubAck, RawStreamMsg, StreamConfig, StreamInfo, StreamState
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from infra.dead_letters import DEAD
 
@@ -41,7 +41,7 @@ class Dead:
     def delete(self, sequence: int) -> bool:
         self.info()
         if self.messages.pop(sequence, None) is None:
-            raise NotFoundError(code=404, err_code=10043, description="no message found")
+            raise BadRequestError(code=400, err_code=10043, description=f"sequence {sequence} not found")
         return True
 
     def lose_tail(self, messages: int) -> None:

@@ -170,7 +170,7 @@ class Relay:
             async with asyncio.timeout(None if self._window.empty else ACK_TIMEOUT_S):
                 await self._wake.wait()
         if not self._window.empty and self._loop.time() - self._last_ack > ACK_TIMEOUT_S:
-            raise RelayFailed(f"no acknowledgement from the broker for {ACK_TIMEOUT_S} s")
+            raise RelayFailed(f"no acknowledgement from the broker for {ACK_TIMEOUT_S} s; its own log may say why")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
         """The first of these, as many as may be sent now; they count as sent."""

@@ -122,14 +122,21 @@ async def _power(system: System, fault: Fault) -> None:
 
 
 async def _full(system: System, fault: Fault) -> None:
-    """Nothing more can be written; what ended of it is started again, as somebody who watches it would."""
+    """Nothing more can be written; what ended of it is started again, as somebody who watches it would.
+
+    The broker always: a stream that could not be written once refuses every message until nats-server starts again.
+    """
     assert system.disk is not None
     async with _alone(system, [fault.who]):
         await system.disk.fill(fault.who)
         await asyncio.sleep(fault.for_s)
         await system.disk.free(fault.who)
-        if system.processes[fault.who].poll() is not None:
+        ended = system.processes[fault.who].poll() is not None
+        if ended:
             system.had_ended[fault.who] += 1
+        elif fault.who == BROKER:
+            await system.stop(BROKER)
+        if ended or fault.who == BROKER:
             await system.spawn(fault.who)
             await system.up(fault.who)
         system.did[Did("disk full", fault.who)] += 1

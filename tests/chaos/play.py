@@ -15,6 +15,7 @@ from tests.chaos.tally import Tally
 
 ROUNDS_A_SYSTEM: Final = 10
 """Then a new one begins: what a broker that lost its store has to be given back does not grow for ever."""
+SHOWN: Final = 20  # of what is wrong
 
 Say = Callable[[str], None]
 
@@ -42,6 +43,11 @@ async def play(folder: Path, seed: int, rounds: int, quota: Quota, tally: Tally,
     return []
 
 
+def _few(wrong: list[str]) -> str:
+    more = len(wrong) - SHOWN
+    return "; ".join([*wrong[:SHOWN], *([f"and {more:,} more"] if more > 0 else [])])
+
+
 async def _with_one_system(folder: Path, seed: int, numbers: range, quota: Quota, tally: Tally, say: Say) -> list[str]:
     async with contextlib.AsyncExitStack() as stack:
         disk = stack.enter_context(mounted(folder / "disk")) if NEED_A_DISK & quota.keys() else None
@@ -56,7 +62,7 @@ async def _with_one_system(folder: Path, seed: int, numbers: range, quota: Quota
                 made = await course.play(number, faults)
                 tally.add_round(made)
                 took = "{:.1f} s of faults, {:.1f} s until all was looked at".format(*made.seconds)
-                say(f"  {made.orders} orders, {took}: {'; '.join(made.wrong) or 'good'}")
+                say(f"  {made.orders} orders, {took}: {_few(made.wrong) or 'good'}")
                 if made.wrong:
                     return made.wrong
         finally:

@@ -162,7 +162,7 @@ check:
     mypy
     pytest -q tests/infra/test_imports.py
 
-# The saga beside the monolith and one process, in one table: just bench (14 minutes, on slow cores half an hour), --quick, --help
+# The saga beside the monolith and one process, in one table: just bench (20 minutes, on slow cores more than half an hour), --quick, --help
 [group('check')]
 [positional-arguments]
 bench *ARGUMENTS:

@@ -12,6 +12,7 @@ from rich.console import Console
 from bench import ceilings, plot, report, tables
 from bench.growth import measure_growth
 from bench.load import LoadFailed
+from bench.overload import measure_overload
 from bench.phases import PHASES, Phase, Row, run
 from bench.systems import SYSTEMS, WentWrong
 from infra.local import StartFailed
@@ -20,14 +21,19 @@ RUNS: Final = 3
 QUICKLY: Final = 0.3  # of the orders
 HISTORIES: Final = (100_000, 1_000_000)  # facts
 GROWTH: Final = "growth"
+OVERLOAD: Final = "overload"
+LINES: Final = (1, 100)
+"""Of the orders of an overload."""
 
 
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help=f"One run of fewer orders, without {GROWTH}: under four minutes.")
+@click.option(
+    "--quick", is_flag=True, help=f"One run of fewer orders, without {GROWTH} and {OVERLOAD}: under four minutes."
+)
 @click.option("--runs", type=click.IntRange(1), help=f"How often each is measured. Default: {RUNS}.")
 @click.option(
     "--only",
-    type=click.Choice([*(phase.name for phase in PHASES), GROWTH]),
+    type=click.Choice([*(phase.name for phase in PHASES), GROWTH, OVERLOAD]),
     multiple=True,
     help="Such a phase only; may be repeated.",
 )
@@ -44,7 +50,8 @@ def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple
 
     Everything is started here, on loopback, each run with a system of its own. What a run did is verified: a system
     that lost or doubled anything ends the bench with exit code 1. Phases: c64, c256 (closed loops), hot (one product),
-    mix (one order in five refused), low (20 orders a second), half (half of c64's rate), growth (a million facts).
+    mix (one order in five refused), low (20 orders a second), half (half of c64's rate), growth (a million facts),
+    overload (ten times what it can do, for a minute).
     """
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
@@ -59,6 +66,8 @@ def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple
             results.ceilings = ceilings.measure_all(QUICKLY if quick else 1.0)
         if GROWTH in only or not (only or quick):
             results.growth = measure_growth(HISTORIES, results.runs)
+        if OVERLOAD in only or not (only or quick):
+            results.overload = [measure_overload(lines) for lines in LINES]
     except (LoadFailed, WentWrong, StartFailed) as error:
         click.echo(f"the bench ends here: {error}", err=True)
         sys.exit(1)

@@ -77,6 +77,16 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
 
+async def connect(url: str, asker: Asker, count: int) -> list[Connection]:
+    """So many connections to this address, for this one to ask over."""
+    at = urlsplit(url)
+    assert at.hostname is not None
+    assert at.port is not None
+    loop = asyncio.get_running_loop()
+    made = [await loop.create_connection(lambda: Connection(asker), at.hostname, at.port) for _ in range(count)]
+    return [connection for _, connection in made]
+
+
 class _Load(ABC):
     """Requests to one address, and what comes back."""
 
@@ -86,14 +96,6 @@ class _Load(ABC):
         self._answers: list[Answer | None] = [None] * len(requests)
         self._open = len(requests)
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def connect(self, count: int) -> list[Connection]:
-        at = urlsplit(self._url)
-        assert at.hostname is not None
-        assert at.port is not None
-        loop = asyncio.get_running_loop()
-        made = [await loop.create_connection(lambda: Connection(self), at.hostname, at.port) for _ in range(count)]
-        return [connection for _, connection in made]
 
     async def finish(self, began: float) -> Answers:
         try:
@@ -127,7 +129,7 @@ class _Closed(_Load):
     """Each connection sends its next request when it has the answer to the one before."""
 
     async def run(self, clients: int) -> Answers:
-        connections = await self.connect(min(clients, len(self._requests)))
+        connections = await connect(self._url, self, min(clients, len(self._requests)))
         self._next = 0
         began = perf_counter()
         for connection in connections:
@@ -148,7 +150,7 @@ class _Open(_Load):
     """A request is due at its time, whatever became of the ones before; how long it waits for a connection counts."""
 
     async def run(self, rate: float) -> Answers:
-        self._free = deque(await self.connect(min(MOST_CONNECTIONS, len(self._requests))))
+        self._free = deque(await connect(self._url, self, min(MOST_CONNECTIONS, len(self._requests))))
         connections = list(self._free)
         self._due: deque[tuple[int, float]] = deque()
         loop = asyncio.get_running_loop()

@@ -16,8 +16,10 @@ import uvloop
 from msgspec import Struct, field
 
 from bench.client import Answer, Answers, Broken, closed_loop, open_loop
+from bench.flood import Flood, Flooded
 from bench.wares import Request, Total, Wares
 from infra.local import ROOT
+from infra.open_files import open_files
 
 CLIENTS: Final = 64
 """For what is not measured."""
@@ -29,10 +31,11 @@ class Job(Struct):
     """`open` a shop for the wares, `place` their orders from `first` up to `last`, or `check` the totals.
 
     `rate` orders a second in an open loop; null: a closed loop of `clients`. `confirmed`: the numbers of the orders
-    that are, if faults may have ended some otherwise.
+    that are, if faults may have ended some otherwise. `flood`: orders of `lines` lines without coupons, for `seconds`
+    over so many connections as there are `clients`.
     """
 
-    do: Literal["open", "place", "check"]
+    do: Literal["open", "place", "check", "flood"]
     urls: Mapping[str, str]
     wares: Wares
     first: int = 0
@@ -40,15 +43,21 @@ class Job(Struct):
     clients: int = CLIENTS
     rate: float | None = None
     confirmed: list[int] | None = None
+    lines: int = 1
+    seconds: float = 0.0
 
 
 class Done(Struct):
-    """`latencies` in seconds, of each order; `ends`: how many orders ended how; `wrong`: what is not as it must be."""
+    """`latencies` in seconds, of each order; `ends`: how many orders ended how; `wrong`: what is not as it must be.
+
+    `flooded`: what came of a flood.
+    """
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     ends: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    flooded: Flooded | None = None
 
 
 class LoadFailed(Exception):
@@ -84,6 +93,8 @@ async def work(job: Job) -> Done:
             return await _place(job)
         case "check":
             return await _check(job)
+        case "flood":
+            return await _flood(job)
 
 
 async def _open(job: Job) -> Done:
@@ -122,6 +133,11 @@ async def _check(job: Job) -> Done:
         if not _is_so(total, answer)
     ]
     return Done(wrong=_some(wrong))
+
+
+async def _flood(job: Job) -> Done:
+    flood = Flood(job.urls["order"], job.wares.flooding(job.lines), job.clients)
+    return Done(flooded=await flood.run(job.rate, job.seconds))
 
 
 async def _ask(job: Job, requests: Sequence[Request]) -> list[Answer]:
@@ -165,12 +181,15 @@ def _some(wrong: Sequence[str]) -> list[str]:
 
 def main() -> int:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    open_files()
     try:
         done = uvloop.run(work(job))
     except (Broken, OSError) as error:
         sys.stderr.write(f"{job.do}: {error}\n")
         return 1
-    sys.stdout.buffer.write(msgspec.json.encode(done))
+    # Not sys.stdout: with PYTHONUNBUFFERED it writes once, and a signal may cut that short.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(msgspec.json.encode(done))
     return 0
 
 

@@ -1,5 +1,6 @@
 """What a bench leaves: its rows, their medians, and how the saga stands beside its baselines."""
 
+import math
 import os
 import platform
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from msgspec import Struct, field
 
 from bench.ceilings import Ceiling
 from bench.growth import Grown
+from bench.overload import AS_BEFORE, Overloaded
 from bench.phases import Row
 from infra.local import commit
 
@@ -28,6 +30,7 @@ class Results(Struct):
     rows: list[Row] = field(default_factory=list)
     ceilings: list[Ceiling] = field(default_factory=list)
     growth: list[Grown] = field(default_factory=list)
+    overload: list[Overloaded] = field(default_factory=list)
 
 
 class Bar(NamedTuple):
@@ -51,6 +54,7 @@ class Medians:
 
     def __init__(self, results: Results) -> None:
         self.growth = results.growth
+        self.overload = results.overload
         self._rows: dict[tuple[str, str], list[Row]] = {}
         for row in results.rows:
             self._rows.setdefault((row.phase, row.system), []).append(row)
@@ -77,6 +81,16 @@ def _of(phase: str, value: str, system: str = "monolith") -> Callable[[Medians],
 def _longest(value: Callable[[Grown], float]) -> Callable[[Medians], float | None]:
     """After the longest history."""
     return lambda medians: value(medians.growth[-1]) if medians.growth else None
+
+
+def _worst(value: str) -> Callable[[Medians], float | None]:
+    """Of all overloads."""
+
+    def worst(medians: Medians) -> float | None:
+        values = [getattr(overloaded, value) for overloaded in medians.overload]
+        return max((math.inf if value is None else value for value in values), default=None)
+
+    return worst
 
 
 def _flat(medians: Medians) -> float | None:
@@ -108,6 +122,8 @@ BARS: Final = (
         at_most=120.0,
     ),
     Bar("growth: a service's memory, × after the short history", _flat, at_most=1.1),
+    Bar("overload: services' memory at the end, × in its second quarter", _worst("growth"), at_most=1.1),
+    Bar("overload: p50 afterwards, × before", _worst("slower_after"), at_most=AS_BEFORE),
 )
 
 

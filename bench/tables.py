@@ -1,5 +1,6 @@
 """The results of a bench for people: the medians as one table, then how the saga stands."""
 
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Final
 
@@ -7,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.growth import Grown
+from bench.overload import Latency, Overloaded
 from bench.report import Medians, Results, ratios
 
 
@@ -26,6 +28,8 @@ def show(results: Results, console: Console) -> None:
     console.print(table)
     for grown in results.growth:
         console.print(_of_growth(grown), highlight=False)
+    if results.overload:
+        console.print(_of_overload(results.overload))
     if found := ratios(results):
         standing = _table(f"the saga, medians of {results.runs}", "measured", "wanted", "", left=1)
         for says, measured, wanted, met in found:
@@ -49,6 +53,36 @@ def _of_growth(grown: Grown) -> str:
         f"after {grown.facts:,} facts: cold start {median(grown.cold_start_s):.1f} s, CPU an order "
         f"{grown.cpu_ratio:.2f} × that of an empty system, memory in MB: {memory}"
     )
+
+
+def _of_overload(overload: Sequence[Overloaded]) -> Table:
+    table = _table("overload", *(f"{one.lines} to an order" for one in overload), left=1)
+
+    def row(says: str, value: Callable[[Overloaded], str]) -> None:
+        table.add_row(says, *map(value, overload))
+
+    row("orders/s it can do, 256 clients", lambda one: f"{one.sustained_per_s:,.0f}")
+    row("orders/s that came", lambda one: f"{one.offered_per_s:,.0f}")
+    row("of which found a connection", lambda one: f"{one.sent_per_s:,.0f}")
+    row("orders/s accepted", lambda one: f"{one.accepted_per_s:,.0f}")
+    row("answers", lambda one: ", ".join(f"{status}: {count:,}" for status, count in one.statuses.items()))
+    row("accepted: p50 / p99 ms", lambda one: _latency(one.accepted))
+    row("refused: p50 / p99 ms", lambda one: _latency(one.refused))
+    row("half as many before: p50 / p99 ms", lambda one: _latency(one.before))
+    row("half as many after: p50 / p99 ms", lambda one: _latency(one.after))
+    row("normal after, s", lambda one: "never" if one.normal_after_s is None else f"{one.normal_after_s:.0f}")
+    for name in overload[0].memory_mb:
+        row(f"{name}: MB before; by quarters", lambda one, name=name: _memory(one, name))  # type: ignore[misc]
+    return table
+
+
+def _latency(latency: Latency) -> str:
+    return f"{latency.p50_ms:,.0f} / {latency.p99_ms:,.0f}"
+
+
+def _memory(overloaded: Overloaded, name: str) -> str:
+    quarters = ", ".join(f"{mb:,.0f}" for mb in overloaded.memory_mb[name])
+    return f"{overloaded.memory_before_mb[name]:,.0f}; {quarters}"
 
 
 def _table(*columns: str, left: int) -> Table:

@@ -1,5 +1,6 @@
 """What a run orders, what the systems must have beforehand, and what must have come of it."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple
@@ -113,6 +114,17 @@ class Wares(Struct, frozen=True):
             "coupon_id": order.coupon,
         }
         return Request("order", "/orders", body, user=order.user, key=new_key())
+
+    def flooding(self, lines: int) -> Iterator[bytes]:
+        """Orders of so many lines each, without coupons, as they are sent; without end."""
+        made = []
+        for user in range(1, self.users + 1):
+            wanted = [f"{self.prefix}p{1 + (user * 37 + line) % self.products}" for line in range(lines)]
+            body = {"lines": [{"product_id": name, "quantity": 1} for name in wanted], "points": POINTS}
+            request = Request("order", "/orders", body, user=f"{self.prefix}u{user}", key="{KEY}").encode()
+            made.append(request.split(b"{KEY}"))
+        for before, after in itertools.cycle(made):
+            yield before + new_key().encode() + after
 
     def totals(self, confirmed: Iterable[int] | None = None) -> Iterator[Total]:
         """What must be so once all orders have ended as they must; or if none but these were confirmed."""

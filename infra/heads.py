@@ -15,8 +15,8 @@ from contracts.wire import decode
 from infra.decider import Aggregate, Aggregates, Head, Record, State, category
 from infra.store import EventStore, History, StoreError
 
-CACHED_HEADS = 20_000
-"""About 10 to 20 MB of small aggregates."""
+CACHED_HEADS = 8_192
+"""Twice what may be under way. Small aggregates take 4 to 8 MB; the largest orders, of 100 lines, 30 kB each."""
 
 SNAPSHOT_EVERY = 200  # versions of one stream: what is folded, and read for it, when a head is not in memory
 

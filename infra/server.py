@@ -2,18 +2,26 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
 import uvicorn
 from litestar import Litestar
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from infra.http import Problem
+from infra.open_files import open_files
 
+MOST_CONNECTIONS: Final = 16_384
+OTHER_FILES: Final = 256
+"""What a process opens besides: its store, its views, its line to the broker, with room to spare."""
 BACKLOG: Final = 2_048  # connections that wait to be accepted
 KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it, not we
+REQUESTS_A_TURN: Final = 32  # of the event loop
 OPEN_REQUESTS_S: Final = 3  # that a request under way at SIGTERM gets to finish
 
 _MALFORMED: Final = msgspec.json.encode(
@@ -60,9 +68,54 @@ class Gathered:
         return getattr(self._transport, name)
 
 
+class Turns:
+    """Lets few requests begin in one turn of the event loop, and keeps the others for the next ones, in order.
+
+    Between two turns everything else gets its own: what the broker sends, what was recorded. Without that a crowd at
+    the door, of which each is soon answered, has the loop to itself, and what was taken in does not get on.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, a_turn: int = REQUESTS_A_TURN) -> None:
+        self._loop = loop
+        self._a_turn = a_turn
+        self._left = a_turn
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._ticking = False
+
+    def begin(self, start: Callable[[], None]) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_soon(self._next_turn)
+        if self._left and not self._waiting:
+            self._left -= 1
+            start()
+        else:
+            self._waiting.append(start)
+
+    def _next_turn(self) -> None:
+        now = min(self._a_turn, len(self._waiting))
+        self._left = self._a_turn - now
+        for _ in range(now):
+            self._waiting.popleft()()
+        self._ticking = now > 0
+        if self._ticking:
+            self._loop.call_soon(self._next_turn)
+
+
 class _Protocol(HttpToolsProtocol):
+    def __init__(self, turns: Turns, most: int, **config: Any) -> None:
+        """`most`: so many connections; one more is closed at once."""
+        super().__init__(**config)
+        self._turns = turns
+        self._most = most
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._turns.begin(partial(super()._start_asgi_task, cycle, app))
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
+        if len(self.connections) > self._most:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """What came cannot be parsed. Clients match answers by their order: no request before it may get this one."""
@@ -79,11 +132,12 @@ class _Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn without its signal handlers: it would raise the signal again after its shutdown, before ours."""
 
-    def __init__(self, app: Litestar) -> None:
+    def __init__(self, app: Litestar, most_connections: int = MOST_CONNECTIONS) -> None:
+        most = min(most_connections, max(1, open_files() - OTHER_FILES))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=partial(_Protocol, Turns(asyncio.get_running_loop()), most),  # type: ignore[arg-type]
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -93,7 +93,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     settings, writer, broker = runtime.settings, runtime.writer, runtime.broker
     deadline_after = timedelta(seconds=settings.order_deadline_s)
     ends = Ends(runtime.closing, settings.order_wait_s)
-    under_way = UnderWay(settings.orders_under_way)
+    under_way = UnderWay(settings.orders_under_way, soon_s=settings.order_wait_s / 2)
     runtime.on_recorded += [ends.recorded, under_way.recorded]
     runtime.tasks.append(ends.run)
 
@@ -130,8 +130,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             now + deadline_after,
             now,
         )
-        if not under_way.admits(command.order_id, writer.waiting):
-            raise unavailable("too many orders are under way")
+        if closed := under_way.closed(command.order_id, writer.waiting):
+            raise unavailable(closed)
         if broker.trouble is not None or runtime.closing.is_set():
             await _must_exist(command)
         watched = ends.watch(command.order_id)

@@ -2,14 +2,17 @@
 
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from bench import plot, report, tables
 from bench.ceilings import Ceiling
 from bench.growth import Grown
+from bench.overload import Latency, Overloaded
 from bench.phases import Row
 from bench.report import Results
 
@@ -30,6 +33,24 @@ def results() -> Results:
         1_000_000, [2.0, 9.0, 3.0], [0.5, 0.4, 0.44], [0.4, 0.4, 0.4], {"nats": 500.0, "order": 84.0, "point": 72.0}
     )
     made.growth = [short, long]
+    latency = Latency(5.0, 9.0)
+    overload = Overloaded(
+        lines=1,
+        sustained_per_s=100.0,
+        seconds=60.0,
+        offered_per_s=1_000.0,
+        sent_per_s=900.0,
+        accepted_per_s=80.0,
+        statuses={"503": 49_200, "200": 4_800},
+        accepted=latency,
+        refused=latency,
+        before=latency,
+        after=Latency(6.0, 9.0),
+        normal_after_s=1.0,
+        memory_before_mb={"nats": 50.0, "order": 80.0, "point": 60.0},
+        memory_mb={"nats": [60.0, 70.0, 80.0, 90.0], "order": [90.0] * 3 + [120.0], "point": [60.0] * 4},
+    )
+    made.overload = [overload, replace(overload, lines=100, memory_mb={**overload.memory_mb, "order": [90.0] * 4})]
     return made
 
 
@@ -46,6 +67,8 @@ def test_ratios_are_those_of_medians(results: Results) -> None:
         "growth: broker's memory, MB": (500.0, "≤ 550", True),
         "growth: a service's memory, MB": (84.0, "≤ 120", True),
         "growth: a service's memory, × after the short history": (1.2, "≤ 1.1", False),
+        "overload: services' memory at the end, × in its second quarter": (1.2, "≤ 1.1", False),
+        "overload: p50 afterwards, × before": (1.2, "≤ 1.5", True),
     }
 
 
@@ -67,7 +90,14 @@ def test_the_table_fits_and_says_what_was_missed(results: Results) -> None:
     text = output.getvalue()
     assert max(map(len, text.splitlines())) <= 100
     assert next(line.split() for line in text.splitlines() if line.startswith("c64 "))[:3] == ["c64", "saga", "2,600"]
-    assert text.count("missed") == 3
+    assert text.count("missed") == 4
+    assert "order: MB before; by quarters" in text
+
+
+def test_an_overload_after_which_latency_does_not_get_normal_again_is_missed(results: Results) -> None:
+    results.overload[1].normal_after_s = None
+
+    assert report.ratios(results)[-1][1:] == (math.inf, "≤ 1.5", False)
 
 
 @pytest.mark.parametrize(("name", "begins"), [("plot.svg", b"<?xml"), ("plot.png", b"\x89PNG")])

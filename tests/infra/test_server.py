@@ -1,9 +1,11 @@
 """What goes over the wire: an answer's parts, and answers to what is no request."""
 
 import asyncio
+import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import cast
 
 import pytest
@@ -11,7 +13,7 @@ from litestar import post
 from litestar.params import JSONBody
 
 from infra.http import build_app
-from infra.server import Gathered, Server
+from infra.server import Gathered, Server, Turns
 
 
 class Wire:
@@ -67,6 +69,85 @@ async def test_nothing_written_is_lost_when_the_connection_is_closed_at_once() -
     assert transport.is_closing()
 
 
+# A crowd --------------------------------------------------------------------------------------------------------------
+
+
+class Loop:
+    """An event loop of which the test makes each turn."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def turn(self) -> None:
+        now, self.soon = self.soon, []
+        for callback in now:
+            callback()
+
+
+def test_so_many_begin_in_a_turn_and_the_others_in_the_next_ones_in_order() -> None:
+    begun: list[int] = []
+    loop = Loop()
+    turns = Turns(cast(asyncio.AbstractEventLoop, loop), a_turn=3)
+
+    for number in range(7):
+        turns.begin(partial(begun.append, number))
+    seen = [len(begun)]
+    while loop.soon:
+        loop.turn()
+        seen.append(len(begun))
+
+    assert seen == [3, 6, 7, 7]
+    assert begun == list(range(7))
+
+
+def test_who_comes_later_does_not_overtake_and_shares_the_turn() -> None:
+    begun: list[str] = []
+    loop = Loop()
+    turns = Turns(cast(asyncio.AbstractEventLoop, loop), a_turn=2)
+
+    for name in ("a", "b", "c"):
+        turns.begin(partial(begun.append, name))
+    loop.turn()
+    for name in ("d", "e"):
+        turns.begin(partial(begun.append, name))
+    assert begun == ["a", "b", "c", "d"]
+    loop.turn()
+    assert begun == ["a", "b", "c", "d", "e"]
+    while loop.soon:
+        loop.turn()
+    for name in ("f", "g", "h"):
+        turns.begin(partial(begun.append, name))
+
+    assert begun == ["a", "b", "c", "d", "e", "f", "g"]
+
+
+ECHO = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 7\r\n\r\n"
+
+
+async def test_everybody_in_a_crowd_is_answered(port: int) -> None:
+    crowd = await asyncio.gather(*(answers(port, ECHO + b'{"n":%d}' % (number % 10)) for number in range(300)))
+
+    assert [json.loads(body) for ((_, _, body),) in crowd] == [{"n": number % 10} for number in range(300)]
+
+
+async def test_a_connection_too_many_is_closed_and_the_others_stay() -> None:
+    async with serving(most_connections=2) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")  # its body is still to come
+        second, second_writer = await asyncio.open_connection("127.0.0.1", port)
+        third, third_writer = await asyncio.open_connection("127.0.0.1", port)
+
+        assert await third.read() == b""
+        writer.write(b'{"n": 1}')
+        assert (await reader.readline()).startswith(b"HTTP/1.1 201")
+        assert not second.at_eof()
+        for each in (writer, second_writer, third_writer):
+            each.close()
+
+
 # What is no request ---------------------------------------------------------------------------------------------------
 
 
@@ -79,15 +160,21 @@ async def ready() -> list[str]:
     return []
 
 
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
+@contextlib.asynccontextmanager
+async def serving(**limits: int) -> AsyncIterator[int]:
     """Where a server listens that echoes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(build_app("test_svc", [echo], ready))
-        serving = asyncio.create_task(server.serve([listener]))
+        server = Server(build_app("test_svc", [echo], ready), **limits)
+        running = asyncio.create_task(server.serve([listener]))
         yield int(listener.getsockname()[1])
         server.should_exit = True
-        await serving
+        await running
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with serving() as port:
+        yield port
 
 
 async def answers(port: int, *said: bytes) -> list[tuple[bytes, dict[str, str], bytes]]:

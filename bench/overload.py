@@ -1,0 +1,182 @@
+"""What becomes of the saga when ten times as much comes in as it can do, and how it is afterwards."""
+
+import contextlib
+import sqlite3
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import psutil
+from msgspec import Struct
+
+from bench import load
+from bench.flood import Came, Flooded
+from bench.load import Job
+from bench.phases import percentiles
+from bench.systems import Saga, WentWrong
+from bench.wares import Wares
+
+PRODUCTS: Final = 200
+TIMES: Final = 10
+WARM_UP_S: Final = 3.0
+SUSTAINED_S: Final = 10.0
+CLIENTS: Final = 256
+HALF_S: Final = 15.0
+OVERLOAD_S: Final = 60.0
+CROWD: Final = 8_192  # connections
+ACCEPTED: Final = frozenset({200, 202, 409})
+REFUSED: Final = 503
+AS_BEFORE: Final = 1.5
+"""Latency is back to normal when medians are less than this many times the one before the overload."""
+LOOK_EVERY_S: Final = 0.25
+
+
+class Latency(Struct):
+    p50_ms: float
+    p99_ms: float
+
+
+class Overloaded(Struct):
+    """Orders of `lines` lines each. `sustained_per_s`: accepted with 256 clients, each waiting for its answer.
+
+    `offered_per_s`: came, of which `sent_per_s` found a connection, in `seconds`; of those sent `accepted` and
+    `refused` (503), by their `statuses`. `before`, `after`: accepted ones at half the sustained rate; the latter once
+    latency was normal again, `normal_after_s` the overload. `memory_mb`: the most of each process, in each quarter.
+    """
+
+    lines: int
+    sustained_per_s: float
+    seconds: float
+    offered_per_s: float
+    sent_per_s: float
+    accepted_per_s: float
+    statuses: dict[str, int]
+    accepted: Latency
+    refused: Latency
+    before: Latency
+    after: Latency
+    normal_after_s: float | None
+    memory_before_mb: dict[str, float]
+    memory_mb: dict[str, list[float]]
+
+    @property
+    def growth(self) -> float:
+        """Of the services' memory, all together: the most of the last quarter to the most of the second."""
+        services = [quarters for name, quarters in self.memory_mb.items() if name != "nats"]
+        return sum(quarters[-1] for quarters in services) / sum(quarters[1] for quarters in services)
+
+    @property
+    def slower_after(self) -> float | None:
+        """The median afterwards, once it was normal, to the one before; None if it did not get normal."""
+        return None if self.normal_after_s is None else self.after.p50_ms / self.before.p50_ms
+
+
+def measure_overload(lines: int, shrink: float = 1.0, crowd: int = CROWD) -> Overloaded:
+    """Raises LoadFailed, StartFailed; WentWrong if the audit finds anything or an order was lost."""
+    wares = Wares(0, PRODUCTS)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Saga(Path(folder)) as saga:
+
+        def flood(seconds: float, clients: int, rate: float | None = None) -> Flooded:
+            job = Job("flood", saga.urls, wares, clients=clients, rate=rate, lines=lines, seconds=seconds * shrink)
+            done = load.run(job).flooded
+            assert done is not None
+            floods.append(done)
+            return done
+
+        floods: list[Flooded] = []
+        load.run(Job("open", saga.urls, wares))
+        flood(WARM_UP_S, CLIENTS)
+        sustained = _per_s(flood(SUSTAINED_S, CLIENTS))
+        before = flood(HALF_S, CLIENTS, sustained / 2)
+        with _memory(saga.pids) as looks:
+            over = flood(OVERLOAD_S, crowd, TIMES * sustained)
+        after = flood(HALF_S, CLIENTS, sustained / 2)
+        saga.prove()
+        _nothing_lost(Path(folder) / "order" / "events.sqlite", floods)
+    normal = _latency(_accepted(before))
+    normal_after_s = _normal_after_s(_accepted(after), normal.p50_ms)
+    return Overloaded(
+        lines=lines,
+        sustained_per_s=sustained,
+        seconds=over.seconds,
+        offered_per_s=(len(over.came) + over.turned_away) / over.seconds,
+        sent_per_s=len(over.came) / over.seconds,
+        accepted_per_s=_per_s(over),
+        statuses={str(status): count for status, count in Counter(came.status for came in over.came).most_common()},
+        accepted=_latency(_accepted(over)),
+        refused=_latency([came for came in over.came if came.status == REFUSED]),
+        before=normal,
+        after=_latency([came for came in _accepted(after) if came.at_s >= (normal_after_s or 0.0)]),
+        normal_after_s=normal_after_s,
+        memory_before_mb=looks[0],
+        memory_mb=_by_quarter(looks[1:]),
+    )
+
+
+def _accepted(flooded: Flooded) -> list[Came]:
+    return [came for came in flooded.came if came.status in ACCEPTED]
+
+
+def _per_s(flooded: Flooded) -> float:
+    """Accepted orders, by when they were answered, within the time in which orders came."""
+    in_time = [came for came in _accepted(flooded) if came.at_s + came.after_s <= flooded.seconds]
+    return len(in_time) / flooded.seconds
+
+
+def _latency(came: Sequence[Came]) -> Latency:
+    p50, p99 = percentiles([one.after_s for one in came]) if len(came) > 1 else (0.0, 0.0)
+    return Latency(1_000 * p50, 1_000 * p99)
+
+
+def _normal_after_s(came: Sequence[Came], normal_p50_ms: float) -> float | None:
+    """Seconds, until the medians of three seconds on end were about what they used to be; None if that never was."""
+    medians = [0.0] * (1 + int(max(one.at_s for one in came)))
+    for second in range(len(medians)):
+        medians[second] = _latency([one for one in came if int(one.at_s) == second]).p50_ms
+    normal = [0 < median < AS_BEFORE * normal_p50_ms for median in medians]
+    return next((float(second) for second in range(len(normal) - 2) if all(normal[second : second + 3])), None)
+
+
+def _nothing_lost(log: Path, floods: Sequence[Flooded]) -> None:
+    """Whoever was answered that his order was taken in finds it in the log, and nobody else does."""
+    came = [one for flooded in floods for one in flooded.came]
+    unknown = {one.status for one in came} - ACCEPTED - {REFUSED}
+    if unknown:
+        raise WentWrong(f"orders were answered {sorted(unknown)}")
+    accepted = sum(one.status in ACCEPTED for one in came)
+    with contextlib.closing(sqlite3.connect(log)) as store:
+        (recorded,) = store.execute("SELECT COUNT(DISTINCT originator_id) FROM stored_events").fetchone()
+    if recorded != accepted:
+        raise WentWrong(f"{accepted:,} orders were taken in, and {recorded:,} are in the log")
+
+
+@contextlib.contextmanager
+def _memory(pids: Mapping[str, int]) -> Iterator[list[dict[str, float]]]:
+    """What each process has in memory (RSS, 10⁶ bytes): at the begin, then four times a second."""
+
+    def look() -> dict[str, float]:
+        return {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in pids.items()}
+
+    looks, over = [look()], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK_EVERY_S):
+            looks.append(look())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield looks
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _by_quarter(looks: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    cuts = [len(looks) * quarter // 4 for quarter in range(5)]
+    parts = [looks[first:last] for first, last in pairwise(cuts) if first < last]
+    return {name: [max(look[name] for look in part) for part in parts] for name in looks[0]}

@@ -25,7 +25,8 @@ def show(results: Results, console: Console) -> None:
     for ceiling in results.ceilings:
         per_1000 = f"{ceiling.cpu_s_per_1000:.3f}"
         table.add_row(ceiling.name, ceiling.says, f"{ceiling.facts_per_s:,.0f} facts", "", "", per_1000, "", "")
-    console.print(table)
+    if table.rows:
+        console.print(table)
     for grown in results.growth:
         console.print(_of_growth(grown), highlight=False)
     if results.overload:

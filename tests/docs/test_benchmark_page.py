@@ -13,9 +13,10 @@ from bench.report import Ratio, Results, ratios
 from tests.docs.pages import ROOT
 
 PAGE: Final = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
-RUNS: Final = [ROOT / "docs" / "benchmark" / machine for machine in ("slow-cores", "fast-cores")]
+FOLDER: Final = ROOT / "docs" / "benchmark"
+RUNS: Final = [FOLDER / "slow-cores", FOLDER / "fast-cores"]
 
-of_each_run = pytest.mark.parametrize("run", [pytest.param(run, id=run.name) for run in RUNS])
+of_each_run = pytest.mark.parametrize("run", [pytest.param(run, id=run.name) for run in (*RUNS, FOLDER / "overload")])
 
 
 def results(run: Path) -> Results:

@@ -29,6 +29,10 @@ SILENCE_S: Final = 3 * PULL_EXPIRES_S
 _MSG_ID: Final = MSG_ID.encode()
 
 
+HEARD_BY: Final = "heard-by"
+"""Subjects, one for each consumer, on which a session says that it is the one that hears it now; in no stream."""
+
+
 class HearingFailed(Exception):
     """Deliveries stopped making sense; the next session resets the consumer and hears them again."""
 
@@ -55,6 +59,7 @@ class Hearing:
         """Numbers and receipts of those that are done, and may be acknowledged when what waits before them is."""
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{consumer}"
         self._inbox = nc.new_inbox()
+        self._heard_by = f"{HEARD_BY}.{consumer}"
         self._asked_for = 0
         self._last_delivery = 0
         self._loop = asyncio.get_running_loop()
@@ -64,6 +69,20 @@ class Hearing:
         self._listening = True
         self._error: Exception | None = None
         self.closed = False
+
+    async def take_over(self) -> None:
+        """End any other session that hears this consumer, before the consumer is reset for this one.
+
+        There is none as long as one process works on a store. A reset counts deliveries from 1 again, and the other
+        session could take one of these for the next of its own, and acknowledge with it what came to neither. It
+        learns of this first: what two connections get, they get in the order in which the broker got it.
+        """
+        await self._nc.listen(self._heard_by, self._on_another)
+        await self._nc.publish(self._heard_by, self._inbox.encode())
+
+    def _on_another(self, _: bytes, __: bytes, inbox: bytes, ___: bytes) -> None:
+        if inbox != self._inbox.encode():
+            self.failed(HearingFailed("another session hears this consumer now"))
 
     async def run(self) -> None:
         """Pull, hand over and acknowledge until something fails. Raises HearingFailed or what the listener met."""

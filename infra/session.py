@@ -157,12 +157,13 @@ class Broker:
             await relay.find_place(self._acked)
             self._writer.open()
             lost_after = await self._marks.lost_after(js)
+            handling = Handling(self.letters, self._writer.attempt, self._writer.preview)
+            hearing = Hearing(self._service, nc, self._writer, self._marks, handling)
+            await hearing.take_over()
             await ensure_consumer(js, self._service, self._hears, info.state.last_seq, lost_after)
             if lost_after is not None:
                 self._marks.forget_after(lost_after)
             await self.letters.open(js)
-            handling = Handling(self.letters, self._writer.attempt, self._writer.preview)
-            hearing = Hearing(self._service, nc, self._writer, self._marks, handling)
             yield _Session(nc, js, relay, hearing, lost, str(info.created), is_full(info))
 
     async def _work(self, session: _Session) -> None:

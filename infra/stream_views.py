@@ -138,6 +138,9 @@ class StreamView:
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             await ensure_stream(js, self._settings)
             place = await self._place(js)
+            handling = Handling(self.letters, self._handle, self._preview)
+            hearing = Hearing(self.consumer, nc, self, Marks(), handling)
+            await hearing.take_over()
             await ensure_consumer_at(js, self.consumer, self._projection.topics, place.position + 1)
             self._to_catch_up = (await js.consumer_info(EVENTS, self.consumer)).num_pending or 0
             if self._to_catch_up == 0:
@@ -146,8 +149,6 @@ class StreamView:
             self._queue.clear()
             self._arrived.clear()
             await self.letters.open(js)
-            handling = Handling(self.letters, self._handle, self._preview)
-            hearing = Hearing(self.consumer, nc, self, Marks(), handling)
             tasks = [
                 asyncio.create_task(work) for work in (hearing.run(), self._apply(), lost.wait(), self._drop.wait())
             ]

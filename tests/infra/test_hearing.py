@@ -308,3 +308,26 @@ async def test_finishing_takes_no_more_and_acknowledges_what_is_recorded(broker:
 
     async with hearing(broker) as restarted:
         assert numbers(await restarted.listener.has(3)) == [4, 5, 6]
+
+
+async def test_a_session_learns_that_another_one_took_over_before_deliveries_are_counted_anew(broker: Shop) -> None:
+    await say(broker, 1, 1)
+    async with hearing(broker) as first:
+        await first.hearing.take_over()
+        first.listener.at_once = True
+        first.hearing.done((await first.listener.has(1))[0])
+        await first.acknowledged(1)
+
+        async with session(broker) as js, dead_session(broker):
+            second = Hearing("product", client(js), cast(Writer, Listener()), Marks(), HANDLING)
+            await second.take_over()
+            await js.reset_consumer(EVENTS, "product")
+            await say(broker, 2, 4)  # the first could take delivery 2 for its own next one
+            error = await first.failed()
+
+            assert isinstance(error, HearingFailed)
+            assert str(error) == "another session hears this consumer now"
+            assert numbers(first.listener.taken) == [1]
+            assert not second.closed
+    async with hearing(broker) as third:
+        assert numbers(await third.listener.has(3)) == [2, 3, 4]

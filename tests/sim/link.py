@@ -103,6 +103,8 @@ class Link:
 
     async def listen(self, subject: str, handler: Handler) -> None:
         self._handlers[subject.removesuffix(".>")] = handler
+        if not subject.startswith(self._name):
+            self._to_server.send(partial(self._server.subscribe, self, subject))
 
     def _at_client(self, inbox: str, subject: str, reply: str, body: bytes, head: bytes) -> None:
         if self.to_drop:

@@ -34,7 +34,12 @@ class Server:
         self.dead = Dead()
         self.peers: list[Peer] = []
         self._batches: dict[tuple[Peer, str], int] = {}
+        self._subscribed: dict[str, list[Peer]] = {}
+        """By subject; those of inboxes go without saying."""
         self._made = 0
+
+    def subscribe(self, peer: Peer, subject: str) -> None:
+        self._subscribed.setdefault(subject, []).append(peer)
 
     # What clients send ------------------------------------------------------------------------------------------------
 
@@ -51,6 +56,9 @@ class Server:
             else:
                 pull = _pull.decode(body)
                 found.pull(peer, reply, pull.batch, pull.expires / 1e9)
+        elif subject in self._subscribed:
+            for other in self._subscribed[subject]:
+                other.say(subject, subject, reply, body, head)
         elif self.stream is None:
             peer.say(reply, reply, "", b"", NOBODY)
         else:
@@ -83,6 +91,9 @@ class Server:
     def forget(self, peer: Peer) -> None:
         """This client's connection is gone."""
         self.peers.remove(peer)
+        for peers in self._subscribed.values():
+            if peer in peers:
+                peers.remove(peer)
         if self.stream is not None:
             for consumer in self.stream.consumers.values():
                 consumer.forget(peer)

@@ -29,7 +29,7 @@ PREFIX: Final = "dead"
 MAX_BYTES: Final = 1 << 30
 MAX_STACK: Final = 8 << 10  # characters; the end of it
 NOT_THERE: Final = frozenset({10_043, 10_057})
-"""What nats-server says to whoever deletes what is not there: with status 400, or 500 where the stream is empty."""
+"""What nats-server says to whoever deletes what is not there: with status 400, or 500 where it never was or none is."""
 REMEMBERED: Final = 256  # letters that are written again if the broker loses its tail
 
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,9 @@ async def test_a_bug_parks_one_order_and_what_comes_behind_it_until_it_is_mended
     assert "point has 2 dead letters" in ready["warnings"][0]
     metrics = (await stocked.get("point", "/metrics")).text
     assert 'saga_dead_letters{consumer="point"} 2.0' in metrics
+    age = re.search(r'^saga_dead_letter_oldest_age_seconds{consumer="point"} (.+)$', metrics, re.MULTILINE)
+    assert age is not None
+    assert 0 < float(age[1]) <= (datetime.now(UTC) - found[0].at).total_seconds()
 
     # A new process knows them, and one that still has the bug changes nothing.
     await stocked.kill("point")

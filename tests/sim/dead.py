@@ -1,7 +1,7 @@
 """The model of the stream DEAD: few messages, each read by its sequence, and deleted when it is done with."""
 
 from nats.js.api import PubAck, RawStreamMsg, StreamConfig, StreamInfo, StreamState
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError, ServerError
 
 from infra.dead_letters import DEAD
 
@@ -40,6 +40,8 @@ class Dead:
 
     def delete(self, sequence: int) -> bool:
         self.info()
+        if not self.messages or sequence > self._last:
+            raise ServerError(code=500, err_code=10057, description="message delete failed")
         if self.messages.pop(sequence, None) is None:
             raise BadRequestError(code=400, err_code=10043, description=f"sequence {sequence} not found")
         return True

@@ -1,18 +1,19 @@
 """The model of JetStream says what the real server says: one script on both, and all that each answered compared."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 from nats.js.api import RawStreamMsg
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from contracts.wire import MSG_ID
 from infra.batches import Batches
 from infra.client import VERSION_LINE, header, status
 from infra.connection import connect
-from infra.hearing import numbers
+from infra.dead_letters import DEAD, stream_config
+from infra.hearing import HEARD_BY, numbers
 from infra.settings import Settings
 from infra.stream import EVENTS, consumer_config, ensure_consumer, ensure_stream
 from tests.shop import PATIENCE_S, Shop
@@ -80,7 +81,9 @@ class Script:
         await self._publishing()
         await self._delivering()
         await self._resetting()
+        await self._taking_over()
         await self._reading()
+        await self._dead_letters()
         await self._waiting()
 
     async def _without_a_stream(self) -> None:
@@ -166,6 +169,50 @@ class Script:
         await self._js.reset_consumer(EVENTS, "product", 1)
         await self._delivered(7)
         await self._info()
+
+    async def _taking_over(self) -> None:
+        """What a session says is heard by those who listen, before anything that is delivered afterwards."""
+        order: list[str] = []
+
+        def on_said(subject: bytes, _: bytes, body: bytes, __: bytes) -> None:
+            order.append(f"{subject.decode()} {body.decode()} before {len(self._deliveries)}")
+            self._something.set()
+
+        subject = f"{HEARD_BY}.product"
+        await self._nc.listen(subject, on_said)
+        await self._nc.publish(subject, b"me")
+        await self._js.reset_consumer(EVENTS, "product", 1)
+        await self._delivered(7)
+        self._saw("said", *order)
+
+    async def _dead_letters(self) -> None:
+        await self._ask(self._js.stream_info(DEAD))
+        await self._js.add_stream(stream_config(self._settings))
+        for number, key in enumerate(("product.a", "point.b", "product.c"), 1):
+            headers = {"Dead-Error": f"error {number}"}
+            ack = await self._js.publish(f"dead.{key}", b"%d" % number, stream=DEAD, headers=headers)
+            self._saw("parked", ack.stream, ack.seq)
+        for sequence in (1, 2, 4):
+            await self._ask(self._js.get_msg(DEAD, sequence, "dead.product.*", next=True))
+        await self._ask(self._js.get_msg(DEAD, 2))
+        for sequence in (2, 2, 99, 1, 3, 3):
+            await self._ask(self._js.delete_msg(DEAD, sequence))
+            await self._ask(self._js.get_msg(DEAD, sequence))
+        ack = await self._js.publish("dead.product.d", b"4", stream=DEAD, headers={})
+        self._saw("parked", ack.stream, ack.seq)
+        state = (await self._js.stream_info(DEAD)).state
+        self._saw("DEAD", state.messages, state.last_seq)
+
+    async def _ask(self, ask: Awaitable[Any]) -> None:
+        try:
+            found = await ask
+        except APIError as error:
+            self._saw("refused", error.code, error.err_code)
+            return
+        if isinstance(found, RawStreamMsg):
+            self._saw("read", found.subject, found.seq, found.data, (found.headers or {}).get("Dead-Error"))
+        else:
+            self._saw("done", found is True)
 
     async def _reading(self) -> None:
         for ask in (

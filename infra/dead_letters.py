@@ -20,7 +20,7 @@ from infra.delivery import Heard
 from infra.instants import EPOCH, now
 from infra.marks import Mark
 from infra.settings import Settings
-from infra.stream import MAX_FACT_BYTES
+from infra.stream import MAX_FACT_BYTES, compare
 
 log = structlog.get_logger()
 
@@ -30,6 +30,16 @@ MAX_BYTES: Final = 1 << 30
 MAX_STACK: Final = 8 << 10  # characters; the end of it
 NOT_THERE: Final = frozenset({10_043, 10_057})
 """What nats-server says to whoever deletes what is not there: with status 400, or 500 where it never was or none is."""
+REQUIRED: Final = (
+    "storage",
+    "retention",
+    "discard",
+    "max_age",
+    "max_msgs",
+    "max_msgs_per_subject",
+    "no_ack",
+    "deny_delete",
+)
 REMEMBERED: Final = 256  # letters that are written again if the broker loses its tail
 
 
@@ -60,7 +70,7 @@ class Letter(NamedTuple):
 
 
 def stream_config(settings: Settings) -> StreamConfig:
-    """A full stream refuses more: then hearing stops, and nothing is lost. What was redriven or dropped is deleted."""
+    """No letter goes by itself. A full stream refuses more: then hearing stops. Redriven and dropped ones go."""
     return StreamConfig(
         name=DEAD,
         description="Messages that a consumer could not handle, and those of the same order behind them",
@@ -69,6 +79,11 @@ def stream_config(settings: Settings) -> StreamConfig:
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.NEW,
         max_bytes=min(MAX_BYTES, settings.events_max_bytes),
+        max_msgs=-1,
+        max_msgs_per_subject=-1,
+        max_age=0,
+        no_ack=False,
+        deny_delete=False,
         max_msg_size=4 * MAX_FACT_BYTES,
         num_replicas=settings.events_replicas,
     )
@@ -112,11 +127,15 @@ class DeadLetters:
         return list(self._letters)
 
     async def open(self, js: JetStreamContext) -> None:
-        """A session begins: make the stream if it is missing, and ask what it has. Raises the client's errors."""
+        """A session begins: make the stream if it is missing, and ask what it has.
+
+        Raises StreamMisconfigured if there is one that could lose letters; the client's errors.
+        """
+        wanted = stream_config(self._settings)
         try:
-            await js.stream_info(DEAD)
+            compare((await js.stream_info(DEAD)).config, wanted, REQUIRED)
         except NotFoundError:
-            await js.add_stream(stream_config(self._settings))
+            await js.add_stream(wanted)
         self._js = js
         self._letters.clear()
         async for letter in read(js, f"{PREFIX}.{self._consumer}.*"):

@@ -44,7 +44,7 @@ TOO_OLD: Final = f"{EVENTS} cannot be set to take batches (allow_batched): that 
 
 
 class StreamMisconfigured(Exception):
-    """EVENTS is not as the guarantees and the relay need it, and cannot be made so; the message says what differs."""
+    """A stream is not as the guarantees and the relay need it, and cannot be made so; the message says what differs."""
 
 
 def stream_config(settings: Settings) -> StreamConfig:
@@ -94,18 +94,7 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
         log.info("creating stream", stream=EVENTS, max_bytes=wanted.max_bytes)
         return await _batched(js.add_stream(wanted))
     found = info.config
-    differing = {
-        name: (getattr(found, name), getattr(wanted, name))
-        for name in REQUIRED
-        if (getattr(found, name) or 0) != (getattr(wanted, name) or 0)
-    }
-    if differing:
-        raise StreamMisconfigured(
-            f"{EVENTS} exists with other settings than the guarantees need: "
-            + "; ".join(
-                f"{name} is {has}, must be {getattr(must, 'value', must)}" for name, (has, must) in differing.items()
-            )
-        )
+    compare(found, wanted, REQUIRED)
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
     if missing or not found.allow_batched:
         log.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), batches="allowed")
@@ -113,6 +102,22 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
         found.allow_batched = True
         return await _batched(js.update_stream(found))
     return info
+
+
+def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]) -> None:
+    """Raises StreamMisconfigured if an existing stream is otherwise than wanted in any of these settings."""
+    differing = {
+        name: (getattr(found, name), getattr(wanted, name))
+        for name in settings
+        if (getattr(found, name) or 0) != (getattr(wanted, name) or 0)
+    }
+    if differing:
+        raise StreamMisconfigured(
+            f"{wanted.name} exists with other settings than the guarantees need: "
+            + "; ".join(
+                f"{name} is {has}, must be {getattr(must, 'value', must)}" for name, (has, must) in differing.items()
+            )
+        )
 
 
 async def _batched(made: Awaitable[StreamInfo]) -> StreamInfo:

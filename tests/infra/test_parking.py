@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, StorageType
 
 from contracts import Fact
 from infra import parking as module
-from infra.dead_letters import DEAD, DeadLetters, Letter, read
+from infra.dead_letters import DEAD, DeadLetters, Letter, read, stream_config
 from infra.delivery import Heard
 from infra.hearing import Hearing
 from infra.marks import Mark, Marks
 from infra.parking import Handling, Parking, SessionOver
 from infra.settings import Settings
+from infra.stream import StreamMisconfigured
 from infra.writer import StoreUnavailable
 from tests.infra.mirroring import client, session
 from tests.infra.purse import issued
@@ -309,6 +312,33 @@ async def test_letters_that_the_broker_lost_are_written_again_in_their_order(bro
             (letter.fact_id, letter.body, letter.error) for letter in before
         ]
         assert [letter.fact_id for letter in again.letters.of("k")] == ["a@1", "b@1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        pytest.param(
+            {"storage": StorageType.MEMORY, "max_bytes": 1 << 20}, "storage is memory, must be", id="in memory"
+        ),
+        pytest.param({"discard": DiscardPolicy.OLD}, "discard is old, must be new", id="drops the oldest"),
+        pytest.param({"max_age": 86_400}, r"max_age is 86400(\.0)?, must be 0", id="forgets after a day"),
+        pytest.param({"max_msgs_per_subject": 1}, "max_msgs_per_subject is 1, must be -1", id="keeps one of a key"),
+        pytest.param({"deny_delete": True}, "deny_delete is True, must be False", id="cannot be deleted from"),
+    ],
+)
+async def test_a_stream_that_could_lose_letters_is_refused(
+    broker: Shop, changes: dict[str, Any], difference: str
+) -> None:
+    async with session(broker) as js:
+        config = stream_config(SETTINGS)
+        for name, value in changes.items():
+            setattr(config, name, value)
+        await js.add_stream(config)
+
+        with pytest.raises(StreamMisconfigured, match=f"DEAD exists with other settings .*{difference}"):
+            await DeadLetters("coupon", SETTINGS).open(js)
+
+        assert (await js.stream_info(DEAD)).config.discard == config.discard
 
 
 async def test_of_another_consumers_letters_it_knows_nothing(broker: Shop) -> None:

@@ -90,7 +90,7 @@ def measure_overload(lines: int, shrink: float = 1.0, crowd: int = CROWD) -> Ove
         floods: list[Flooded] = []
         load.run(Job("open", saga.urls, wares))
         flood(WARM_UP_S, CLIENTS)
-        sustained = _per_s(flood(SUSTAINED_S, CLIENTS))
+        sustained = _sustained_per_s(flood(SUSTAINED_S, CLIENTS))
         before = flood(HALF_S, CLIENTS, sustained / 2)
         with _memory(saga.pids) as looks:
             over = flood(OVERLOAD_S, crowd, TIMES * sustained)
@@ -121,6 +121,12 @@ def _accepted(flooded: Flooded) -> list[Came]:
     return [came for came in flooded.came if came.status in ACCEPTED]
 
 
+def _sustained_per_s(flooded: Flooded) -> float:
+    """Accepted orders, until the last of them was answered."""
+    accepted = _accepted(flooded)
+    return len(accepted) / max(came.at_s + came.after_s for came in accepted)
+
+
 def _per_s(flooded: Flooded) -> float:
     """Accepted orders, by when they were answered, within the time in which orders came."""
     in_time = [came for came in _accepted(flooded) if came.at_s + came.after_s <= flooded.seconds]
@@ -134,7 +140,7 @@ def _latency(came: Sequence[Came]) -> Latency:
 
 def _normal_after_s(came: Sequence[Came], normal_p50_ms: float) -> float | None:
     """Seconds, until the medians of three seconds on end were about what they used to be; None if that never was."""
-    medians = [0.0] * (1 + int(max(one.at_s for one in came)))
+    medians = [0.0] * (1 + int(max((one.at_s for one in came), default=0.0)))
     for second in range(len(medians)):
         medians[second] = _latency([one for one in came if int(one.at_s) == second]).p50_ms
     normal = [0 < median < AS_BEFORE * normal_p50_ms for median in medians]

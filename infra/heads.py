@@ -16,7 +16,7 @@ from infra.decider import Aggregate, Aggregates, Head, Record, State, category
 from infra.store import EventStore, History, StoreError
 
 CACHED_HEADS = 8_192
-"""Twice what may be under way. Small aggregates take 4 to 8 MB; the largest orders, of 100 lines, 30 kB each."""
+"""Twice what may be under way by default. Small ones take 4 to 8 MB; the largest orders, of 100 lines, 30 kB each."""
 
 SNAPSHOT_EVERY = 200  # versions of one stream: what is folded, and read for it, when a head is not in memory
 

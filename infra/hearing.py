@@ -71,18 +71,18 @@ class Hearing:
         self.closed = False
 
     async def take_over(self) -> None:
-        """End any other session that hears this consumer, before the consumer is reset for this one.
+        """End any other session that hears this consumer, right before the consumer is reset for this one.
 
         There is none as long as one process works on a store. A reset counts deliveries from 1 again, and the other
         session could take one of these for the next of its own, and acknowledge with it what came to neither. It
-        learns of this first: what two connections get, they get in the order in which the broker got it.
+        learns of this first: a server gives a connection what there is for it in the order in which it got it.
         """
         await self._nc.listen(self._heard_by, self._on_another)
         await self._nc.publish(self._heard_by, self._inbox.encode())
 
     def _on_another(self, _: bytes, __: bytes, inbox: bytes, ___: bytes) -> None:
         if inbox != self._inbox.encode():
-            self.failed(HearingFailed("another session hears this consumer now"))
+            self.failed(HearingFailed("another session hears this consumer now: does a second process work here?"))
 
     async def run(self) -> None:
         """Pull, hand over and acknowledge until something fails. Raises HearingFailed or what the listener met."""

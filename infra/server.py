@@ -95,11 +95,11 @@ class Turns:
     def _next_turn(self) -> None:
         now = min(self._a_turn, len(self._waiting))
         self._left = self._a_turn - now
-        for _ in range(now):
-            self._waiting.popleft()()
         self._ticking = now > 0
         if self._ticking:
             self._loop.call_soon(self._next_turn)
+        for _ in range(now):
+            self._waiting.popleft()()
 
 
 class _Protocol(HttpToolsProtocol):
@@ -116,6 +116,10 @@ class _Protocol(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
         if len(self.connections) > self._most:
             self.transport.close()
+        else:  # one that never says anything is closed like one that says nothing more
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def send_400_response(self, msg: str) -> None:
         """What came cannot be parsed. Clients match answers by their order: no request before it may get this one."""

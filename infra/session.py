@@ -159,8 +159,9 @@ class Broker:
             lost_after = await self._marks.lost_after(js)
             handling = Handling(self.letters, self._writer.attempt, self._writer.preview)
             hearing = Hearing(self._service, nc, self._writer, self._marks, handling)
-            await hearing.take_over()
-            await ensure_consumer(js, self._service, self._hears, info.state.last_seq, lost_after)
+            await ensure_consumer(
+                js, self._service, self._hears, info.state.last_seq, lost_after, take_over=hearing.take_over
+            )
             if lost_after is not None:
                 self._marks.forget_after(lost_after)
             await self.letters.open(js)

@@ -1,6 +1,6 @@
 """The one stream, EVENTS, and each service's durable consumer of it: made where missing, compared where present."""
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 import structlog
@@ -147,14 +147,25 @@ def consumer_config(name: str, hears: Collection[str], max_ack_pending: int) -> 
     )
 
 
+async def _nobody_else() -> None:
+    pass
+
+
 async def ensure_consumer(
-    js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int, lost_after: int | None = None
+    js: JetStreamContext,
+    service: str,
+    hears: Collection[str],
+    last_sequence: int,
+    lost_after: int | None = None,
+    *,
+    take_over: Callable[[], Awaitable[None]] = _nobody_else,
 ) -> None:
     """The service's durable consumer, ready to deliver at once whatever has not been acknowledged.
 
     `hears` are fact names; `last_sequence` is the stream's; behind `lost_after`, if given, other facts stand than were
-    heard there. Redelivering is always safe, skipping never is: a consumer ahead of a stream that lost its tail goes
-    back to where it was lost, or to the stream's end, one whose filter changed to its beginning.
+    heard there; `take_over` comes right before the consumer is reset. Redelivering is always safe, skipping never is:
+    a consumer ahead of a stream that lost its tail goes back to where it was lost, or to the stream's end, one whose
+    filter changed to its beginning.
     """
     wanted = consumer_config(service, hears, MAX_ACK_PENDING)
     try:
@@ -163,6 +174,7 @@ async def ensure_consumer(
         log.info("creating consumer", consumer=service, hears=sorted(hears))
         await js.add_consumer(EVENTS, wanted)
         # Not as new as it looks: what a power cut left of the state of one that it took away becomes this one's.
+        await take_over()
         await js.reset_consumer(EVENTS, service, 1)
         return
     restart_from: int | None = None
@@ -182,13 +194,22 @@ async def ensure_consumer(
         restart_from = last_sequence + 1
     await js.add_consumer(EVENTS, wanted)  # updates what may be updated
     # Whatever was delivered to a session that is gone would wait for ack_wait; a reset delivers it now.
+    await take_over()
     await js.reset_consumer(EVENTS, service, restart_from)
 
 
-async def ensure_consumer_at(js: JetStreamContext, name: str, hears: Collection[str], begin_at: int) -> None:
+async def ensure_consumer_at(
+    js: JetStreamContext,
+    name: str,
+    hears: Collection[str],
+    begin_at: int,
+    *,
+    take_over: Callable[[], Awaitable[None]] = _nobody_else,
+) -> None:
     """A durable consumer that delivers what stands at this sequence and behind, whatever it has delivered before."""
     config = consumer_config(name, hears, VIEW_MAX_ACK_PENDING)
     await js.add_consumer(EVENTS, config)  # makes it, or updates what may be updated
+    await take_over()
     await js.reset_consumer(EVENTS, name, begin_at)
 
 

@@ -140,8 +140,9 @@ class StreamView:
             place = await self._place(js)
             handling = Handling(self.letters, self._handle, self._preview)
             hearing = Hearing(self.consumer, nc, self, Marks(), handling)
-            await hearing.take_over()
-            await ensure_consumer_at(js, self.consumer, self._projection.topics, place.position + 1)
+            await ensure_consumer_at(
+                js, self.consumer, self._projection.topics, place.position + 1, take_over=hearing.take_over
+            )
             self._to_catch_up = (await js.consumer_info(EVENTS, self.consumer)).num_pending or 0
             if self._to_catch_up == 0:
                 await self._tables.caught_up()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from litestar import Request, get, post
 from litestar.params import HeaderParameter, JSONBody
@@ -23,6 +23,9 @@ from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
 from order_svc.under_way import UnderWay
+
+SOON_AT_LEAST_S: Final = 1.0
+"""However short customers wait: orders end in batches, and how fast they do shows in a few of these."""
 
 
 async def caller_required(request: Request[Any, Any, Any]) -> None:
@@ -93,7 +96,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     settings, writer, broker = runtime.settings, runtime.writer, runtime.broker
     deadline_after = timedelta(seconds=settings.order_deadline_s)
     ends = Ends(runtime.closing, settings.order_wait_s)
-    under_way = UnderWay(settings.orders_under_way, soon_s=settings.order_wait_s / 2)
+    under_way = UnderWay(settings.orders_under_way, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2))
     runtime.on_recorded += [ends.recorded, under_way.recorded]
     runtime.tasks.append(ends.run)
 

@@ -320,13 +320,12 @@ async def test_a_session_learns_that_another_one_took_over_before_deliveries_are
 
         async with session(broker) as js, dead_session(broker):
             second = Hearing("product", client(js), cast(Writer, Listener()), Marks(), HANDLING)
-            await second.take_over()
-            await js.reset_consumer(EVENTS, "product")
+            await ensure_consumer(js, "product", HEARS, 1, take_over=second.take_over)
             await say(broker, 2, 4)  # the first could take delivery 2 for its own next one
             error = await first.failed()
 
             assert isinstance(error, HearingFailed)
-            assert str(error) == "another session hears this consumer now"
+            assert str(error) == "another session hears this consumer now: does a second process work here?"
             assert numbers(first.listener.taken) == [1]
             assert not second.closed
     async with hearing(broker) as third:

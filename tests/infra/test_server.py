@@ -12,8 +12,10 @@ import pytest
 from litestar import post
 from litestar.params import JSONBody
 
+from infra import server as module
 from infra.http import build_app
 from infra.server import Gathered, Server, Turns
+from tests.shop import PATIENCE_S
 
 
 class Wire:
@@ -122,6 +124,32 @@ def test_who_comes_later_does_not_overtake_and_shares_the_turn() -> None:
         turns.begin(partial(begun.append, name))
 
     assert begun == ["a", "b", "c", "d", "e", "f", "g"]
+
+
+def test_one_that_cannot_begin_stops_nobody_else() -> None:
+    begun: list[str] = []
+    loop = Loop()
+    turns = Turns(cast(asyncio.AbstractEventLoop, loop), a_turn=1)
+    broken: dict[str, None] = {}
+    turns.begin(partial(begun.append, "a"))
+    turns.begin(lambda: broken["b"])
+    turns.begin(partial(begun.append, "c"))
+
+    with pytest.raises(KeyError):
+        loop.turn()
+    while loop.soon:
+        loop.turn()
+
+    assert begun == ["a", "c"]
+
+
+async def test_a_connection_that_says_nothing_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.05)
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+        writer.close()
 
 
 ECHO = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 7\r\n\r\n"

@@ -5,16 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contracts import Line, Order, OrderCanceled
+from contracts import Line, Order, OrderCanceled, Reason
 from order_svc.ends import Ends
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 
-def canceled(order_id: str) -> OrderCanceled:
+def canceled(order_id: str, reason: Reason = "product-out-of-stock") -> OrderCanceled:
     order = Order("u1", (Line("p1", 1),), 0, None, NOW)
     return OrderCanceled(
-        at=NOW, cause=None, order_id=order_id, order=order, reason="product-out-of-stock",
+        at=NOW, cause=None, order_id=order_id, order=order, reason=reason,
         unit_prices=None, total=None, discount=None,
     )  # fmt: skip
 

@@ -1,8 +1,11 @@
 """When orders come in faster than they can end, the door closes, and opens again."""
 
 import asyncio
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
 
 from contracts import Line, Order, OrderCreatedPending
 from order_svc.under_way import FEW, UnderWay
@@ -98,6 +101,52 @@ def test_a_few_that_do_not_end_turn_nobody_away() -> None:
     service.end(0, after_s=1_000)
 
     assert service.closed() is None
+
+
+def test_orders_whose_time_ran_out_are_no_sign_of_how_fast_others_end() -> None:
+    service = Service()
+
+    service.now += 0.25
+    service.under_way.recorded([canceled(f"o{n}", "deadline-exceeded") for n in range(500)])
+
+    assert service.closed() == NOT_SOON
+    service.under_way.recorded([canceled(f"o{n}", "customer-canceled") for n in range(500, 900)])
+    assert service.closed() is None
+
+
+def test_a_moment_with_a_few_is_no_quiet_time() -> None:
+    service = Service()
+    service.end(1_000 - FEW, after_s=4.0)
+    service.end(0, after_s=1.9)
+
+    service.under_way.recorded([placed(f"n{number}") for number in range(1_000)])
+
+    assert service.closed() == NOT_SOON, "936 ended within two seconds, and there are more"
+
+
+def longest(ends_per_s: int, come_per_s: int, seconds: int) -> float:
+    """That an order was under way, when so many end, one after another, and so many would come in."""
+    now, number, waited = 0.0, 0, 0.0
+    under_way = UnderWay(1_000_000, soon_s=2.0, clock=lambda: now)
+    left: deque[tuple[str, float]] = deque()
+    for step in range(100 * seconds):
+        now = step / 100
+        for _ in range(come_per_s // 100):
+            number += 1
+            if under_way.closed(f"o{number}", 0) is None:
+                under_way.recorded([placed(f"o{number}")])
+                left.append((f"o{number}", now))
+        for _ in range((step + 1) * ends_per_s // 100 - step * ends_per_s // 100):
+            if left:
+                order_id, since = left.popleft()
+                under_way.recorded([canceled(order_id)])
+                waited = max(waited, now - since if since > 1 else 0.0)
+    return waited
+
+
+@pytest.mark.parametrize(("ends", "come"), [(20, 500), (100, 1_000), (1_000, 4_000)])
+def test_in_a_lasting_overload_nobody_waits_for_much_longer_than_he_should(ends: int, come: int) -> None:
+    assert longest(ends, come, 30) <= max(1.25 * 2.0, 1.05 * (FEW + 2) / ends)
 
 
 def test_a_crowd_after_a_quiet_time_is_judged_by_itself() -> None:

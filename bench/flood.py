@@ -1,6 +1,7 @@
 """More customers than there is room for: orders that come at a rate, whatever becomes of those before."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterator
 from time import perf_counter
@@ -20,11 +21,15 @@ class Came(NamedTuple):
 
 
 class Flooded(NamedTuple):
-    """`turned_away`: orders that found no free connection. `seconds`: until the last one was sent."""
+    """`turned_away`: orders that found no free connection. `seconds`: until the last one was sent.
+
+    `began`: in seconds since 1970.
+    """
 
     came: list[Came]
     turned_away: int
     seconds: float
+    began: float
 
 
 class Flood:
@@ -43,7 +48,7 @@ class Flood:
         connections = await connect(self._url, self, self._connections)
         self._free.extend(connections)
         try:
-            self._began = perf_counter()
+            began, self._began = time.time(), perf_counter()
             turned_away = await self._send_all(rate, seconds)
             took = perf_counter() - self._began
             await self._all_answered()
@@ -51,7 +56,7 @@ class Flood:
             self._closing = True
             for connection in connections:
                 connection.close()
-        return Flooded(self._came, turned_away, took)
+        return Flooded(self._came, turned_away, took, began)
 
     async def _send_all(self, rate: float | None, seconds: float) -> int:
         due, turned_away = 0, 0

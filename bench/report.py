@@ -122,8 +122,10 @@ BARS: Final = (
         at_most=120.0,
     ),
     Bar("growth: a service's memory, × after the short history", _flat, at_most=1.1),
-    Bar("overload: services' memory at the end, × in its second quarter", _worst("growth"), at_most=1.1),
+    Bar("overload: a service's memory at the end, × in its second quarter", _worst("growth"), at_most=1.1),
     Bar("overload: p50 afterwards, × before", _worst("slower_after"), at_most=AS_BEFORE),
+    Bar("overload: s until latency is as before", _worst("normal_after_s"), at_most=10.0),
+    Bar("overload: refused afterwards", _worst("refused_after"), at_most=0.0),
 )
 
 

@@ -32,7 +32,8 @@ def show(results: Results, console: Console) -> None:
     if results.overload:
         console.print(_of_overload(results.overload))
     if found := ratios(results):
-        standing = _table(f"the saga, medians of {results.runs}", "measured", "wanted", "", left=1)
+        once = "; overloads once" if results.overload else ""
+        standing = _table(f"the saga, medians of {results.runs}{once}", "measured", "wanted", "", left=1)
         for says, measured, wanted, met in found:
             standing.add_row(says, f"{measured:,.2f}", wanted, "[green]met[/]" if met else "[red]missed[/]")
         console.print(standing)
@@ -70,8 +71,10 @@ def _of_overload(overload: Sequence[Overloaded]) -> Table:
     row("accepted: p50 / p99 ms", lambda one: _latency(one.accepted))
     row("refused: p50 / p99 ms", lambda one: _latency(one.refused))
     row("half as many before: p50 / p99 ms", lambda one: _latency(one.before))
+    row("refused then", lambda one: f"{one.refused_before:,}")
     row("half as many after: p50 / p99 ms", lambda one: _latency(one.after))
-    row("normal after, s", lambda one: "never" if one.normal_after_s is None else f"{one.normal_after_s:.0f}")
+    row("refused then", lambda one: f"{one.refused_after:,}")
+    row("as before after, s", lambda one: "never" if one.normal_after_s is None else f"{one.normal_after_s:.1f}")
     for name in overload[0].memory_mb:
         row(f"{name}: MB before; by quarters", lambda one, name=name: _memory(one, name))  # type: ignore[misc]
     return table

@@ -20,11 +20,13 @@ def test_more_orders_come_than_can_end_and_the_door_closes() -> None:
     assert found.sent_per_s <= found.offered_per_s
     assert 0 < found.refused.p50_ms <= found.refused.p99_ms
     assert found.growth > 0
+    assert found.refused_before == 0
+    assert found.slower_after > 0
     assert found.memory_mb.keys() == found.memory_before_mb.keys() == {"nats", "order", "product", "point", "coupon"}
 
 
 def flooded(*statuses: int) -> Flooded:
-    return Flooded([Came(0.0, 0.1, status) for status in statuses], 0, 1.0)
+    return Flooded([Came(0.0, 0.1, status) for status in statuses], 0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,12 @@ def results() -> Results:
         accepted=latency,
         refused=latency,
         before=latency,
+        refused_before=0,
         after=Latency(6.0, 9.0),
+        refused_after=0,
         normal_after_s=1.0,
         memory_before_mb={"nats": 50.0, "order": 80.0, "point": 60.0},
-        memory_mb={"nats": [60.0, 70.0, 80.0, 90.0], "order": [90.0] * 3 + [120.0], "point": [60.0] * 4},
+        memory_mb={"nats": [60.0, 70.0, 80.0, 90.0], "order": [90.0] * 3 + [108.0], "point": [60.0] * 4},
     )
     made.overload = [overload, replace(overload, lines=100, memory_mb={**overload.memory_mb, "order": [90.0] * 4})]
     return made
@@ -67,8 +69,10 @@ def test_ratios_are_those_of_medians(results: Results) -> None:
         "growth: broker's memory, MB": (500.0, "≤ 550", True),
         "growth: a service's memory, MB": (84.0, "≤ 120", True),
         "growth: a service's memory, × after the short history": (1.2, "≤ 1.1", False),
-        "overload: services' memory at the end, × in its second quarter": (1.2, "≤ 1.1", False),
+        "overload: a service's memory at the end, × in its second quarter": (1.2, "≤ 1.1", False),
         "overload: p50 afterwards, × before": (1.2, "≤ 1.5", True),
+        "overload: s until latency is as before": (1.0, "≤ 10", True),
+        "overload: refused afterwards": (0.0, "≤ 0", True),
     }
 
 
@@ -97,7 +101,7 @@ def test_the_table_fits_and_says_what_was_missed(results: Results) -> None:
 def test_an_overload_after_which_latency_does_not_get_normal_again_is_missed(results: Results) -> None:
     results.overload[1].normal_after_s = None
 
-    assert report.ratios(results)[-1][1:] == (math.inf, "≤ 1.5", False)
+    assert report.ratios(results)[-2][1:] == (math.inf, "≤ 10", False)
 
 
 @pytest.mark.parametrize(("name", "begins"), [("plot.svg", b"<?xml"), ("plot.png", b"\x89PNG")])

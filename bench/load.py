@@ -105,7 +105,7 @@ async def _open(job: Job) -> Done:
         for request, answer in zip(requests, answers, strict=True)
         if answer.status not in (200, 201)
     ]
-    return Done(wrong=_some(refused))
+    return Done(wrong=some(refused))
 
 
 async def _place(job: Job) -> Done:
@@ -121,7 +121,7 @@ async def _place(job: Job) -> Done:
         for number, came in zip(numbers, ends, strict=True)
         if came != (wanted := job.wares.ordered(number).end)
     ]
-    return Done(placed.seconds, [answer.after_s for answer in placed.answers], dict(Counter(ends)), _some(wrong))
+    return Done(placed.seconds, [answer.after_s for answer in placed.answers], dict(Counter(ends)), some(wrong))
 
 
 async def _check(job: Job) -> Done:
@@ -132,7 +132,7 @@ async def _check(job: Job) -> Done:
         for total, answer in zip(totals, answers, strict=True)
         if not _is_so(total, answer)
     ]
-    return Done(wrong=_some(wrong))
+    return Done(wrong=some(wrong))
 
 
 async def _flood(job: Job) -> Done:
@@ -174,9 +174,10 @@ def _is_so(total: Total, answer: Answer) -> bool:
     return (value is not None) == total.value if isinstance(total.value, bool) else value == total.value
 
 
-def _some(wrong: Sequence[str]) -> list[str]:
-    more = len(wrong) - TELL
-    return [*wrong[:TELL], *([f"and {more:,} more"] if more > 0 else [])]
+def some(wrong: Sequence[str], most: int = TELL) -> list[str]:
+    """So many of them, and how many more there are."""
+    more = len(wrong) - most
+    return [*wrong[:most], *([f"and {more:,} more"] if more > 0 else [])]
 
 
 def main() -> int:

@@ -2,12 +2,14 @@
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
 import psutil
 
 LOOK_EVERY_S: Final = 0.25
+
+T = TypeVar("T")
 
 
 def cpu_s(pids: Iterable[int]) -> float:
@@ -31,21 +33,32 @@ def memory_mb(pids: Iterable[int]) -> float:
 
 @contextlib.contextmanager
 def peak_memory_mb(pids: Iterable[int]) -> Iterator[list[float]]:
-    """A list of one: the most memory they had at any time that was looked at, which is four times a second."""
-    known, peak, over = list(pids), [memory_mb(pids)], threading.Event()
+    """A list of one: in the end, the most memory they had at any time that was looked at."""
+    known, peak = list(pids), [0.0]
+    with looks(lambda: memory_mb(known)) as seen:
+        try:
+            yield peak
+        finally:
+            seen.append(memory_mb(known))
+            peak[0] = max(seen)
 
-    def look() -> None:
+
+@contextlib.contextmanager
+def looks(look: Callable[[], T]) -> Iterator[list[T]]:
+    """What is seen at the begin, then four times a second."""
+    seen, over = [look()], threading.Event()
+
+    def watch() -> None:
         while not over.wait(LOOK_EVERY_S):
-            peak[0] = max(peak[0], memory_mb(known))
+            seen.append(look())
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield peak
+        yield seen
     finally:
         over.set()
         watcher.join()
-        peak[0] = max(peak[0], memory_mb(known))
 
 
 def _all(pids: Iterable[int]) -> Iterator[psutil.Process]:

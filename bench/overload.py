@@ -3,9 +3,8 @@
 import contextlib
 import sqlite3
 import tempfile
-import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,7 @@ from typing import Final
 import psutil
 from msgspec import Struct
 
-from bench import load
+from bench import load, measure
 from bench.flood import Came, Flooded
 from bench.load import Job
 from bench.phases import percentiles
@@ -34,7 +33,6 @@ ACCEPTED: Final = frozenset({200, 202, 409})
 REFUSED: Final = 503
 AS_BEFORE: Final = 1.5
 """Latency is back to normal when medians are less than this many times the one before the overload."""
-LOOK_EVERY_S: Final = 0.25
 
 
 class Latency(Struct):
@@ -97,7 +95,7 @@ def measure_overload(lines: int, shrink: float = 1.0, crowd: int = CROWD) -> Ove
         flood(WARM_UP_S, CLIENTS)
         sustained = _sustained_per_s(flood(SUSTAINED_S, CLIENTS))
         before = flood(HALF_S, CLIENTS, sustained / 2)
-        with _memory(saga.pids) as looks:
+        with measure.looks(lambda: _memory_mb(saga.pids)) as seen:
             over = flood(OVERLOAD_S, crowd, TIMES * sustained)
         after = flood(HALF_S, CLIENTS, sustained / 2)
         saga.prove()
@@ -120,8 +118,8 @@ def measure_overload(lines: int, shrink: float = 1.0, crowd: int = CROWD) -> Ove
         after=_latency(_accepted(after)),
         refused_after=_refused(after),
         normal_after_s=None if normal_after_s is None else after_s + normal_after_s,
-        memory_before_mb=looks[0],
-        memory_mb=_by_quarter(looks[1:]),
+        memory_before_mb=seen[0],
+        memory_mb=_by_quarter(seen[1:]),
     )
 
 
@@ -154,9 +152,8 @@ def _latency(came: Sequence[Came]) -> Latency:
 
 def _normal_after_s(came: Sequence[Came], normal_p50_ms: float) -> float | None:
     """Seconds, until the medians of three seconds on end were about what they used to be; None if that never was."""
-    medians = [0.0] * (1 + int(max((one.at_s for one in came), default=0.0)))
-    for second in range(len(medians)):
-        medians[second] = _latency([one for one in came if int(one.at_s) == second]).p50_ms
+    last = int(max((one.at_s for one in came), default=0.0))
+    medians = [_latency([one for one in came if int(one.at_s) == second]).p50_ms for second in range(last + 1)]
     normal = [0 < median < AS_BEFORE * normal_p50_ms for median in medians]
     return next((float(second) for second in range(len(normal) - 2) if all(normal[second : second + 3])), None)
 
@@ -174,26 +171,9 @@ def _nothing_lost(log: Path, floods: Sequence[Flooded]) -> None:
         raise WentWrong(f"{accepted:,} orders were taken in, and {recorded:,} are in the log")
 
 
-@contextlib.contextmanager
-def _memory(pids: Mapping[str, int]) -> Iterator[list[dict[str, float]]]:
-    """What each process has in memory (RSS, 10⁶ bytes): at the begin, then four times a second."""
-
-    def look() -> dict[str, float]:
-        return {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in pids.items()}
-
-    looks, over = [look()], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(LOOK_EVERY_S):
-            looks.append(look())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield looks
-    finally:
-        over.set()
-        watcher.join()
+def _memory_mb(pids: Mapping[str, int]) -> dict[str, float]:
+    """What each process has in memory (RSS, 10⁶ bytes)."""
+    return {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in pids.items()}
 
 
 def _by_quarter(looks: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

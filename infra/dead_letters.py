@@ -20,7 +20,7 @@ from infra.delivery import Heard
 from infra.instants import EPOCH, now
 from infra.marks import Mark
 from infra.settings import Settings
-from infra.stream import MAX_FACT_BYTES, compare
+from infra.stream import KEEPS, MAX_FACT_BYTES, compare
 
 log = structlog.get_logger()
 
@@ -30,16 +30,6 @@ MAX_BYTES: Final = 1 << 30
 MAX_STACK: Final = 8 << 10  # characters; the end of it
 NOT_THERE: Final = frozenset({10_043, 10_057})
 """What nats-server says to whoever deletes what is not there: with status 400, or 500 where it never was or none is."""
-REQUIRED: Final = (
-    "storage",
-    "retention",
-    "discard",
-    "max_age",
-    "max_msgs",
-    "max_msgs_per_subject",
-    "no_ack",
-    "deny_delete",
-)
 REMEMBERED: Final = 256  # letters that are written again if the broker loses its tail
 
 
@@ -133,7 +123,7 @@ class DeadLetters:
         """
         wanted = stream_config(self._settings)
         try:
-            compare((await js.stream_info(DEAD)).config, wanted, REQUIRED)
+            compare((await js.stream_info(DEAD)).config, wanted, KEEPS)
         except NotFoundError:
             await js.add_stream(wanted)
         self._js = js

@@ -71,7 +71,7 @@ def stream_config(settings: Settings) -> StreamConfig:
     )
 
 
-REQUIRED: Final = (
+KEEPS: Final = (
     "storage",
     "retention",
     "discard",
@@ -80,9 +80,10 @@ REQUIRED: Final = (
     "max_msgs_per_subject",
     "no_ack",
     "deny_delete",
-    "deny_purge",
-    "allow_direct",
 )
+"""Settings on which it depends whether a message can go from a stream by itself, or be deleted."""
+
+REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 
 
 async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
@@ -173,8 +174,8 @@ async def ensure_consumer(
     except NotFoundError:
         log.info("creating consumer", consumer=service, hears=sorted(hears))
         await js.add_consumer(EVENTS, wanted)
-        # Not as new as it looks: what a power cut left of the state of one that it took away becomes this one's.
         await take_over()
+        # Not as new as it looks: what a power cut left of the state of one that it took away becomes this one's.
         await js.reset_consumer(EVENTS, service, 1)
         return
     restart_from: int | None = None
@@ -193,8 +194,8 @@ async def ensure_consumer(
         )
         restart_from = last_sequence + 1
     await js.add_consumer(EVENTS, wanted)  # updates what may be updated
-    # Whatever was delivered to a session that is gone would wait for ack_wait; a reset delivers it now.
     await take_over()
+    # Whatever was delivered to a session that is gone would wait for ack_wait; a reset delivers it now.
     await js.reset_consumer(EVENTS, service, restart_from)
 
 

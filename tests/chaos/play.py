@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from bench.load import some
 from infra.local import commit
 from tests.chaos.disk import mounted
 from tests.chaos.plan import NEED_A_DISK, Quota, plan
@@ -43,11 +44,6 @@ async def play(folder: Path, seed: int, rounds: int, quota: Quota, tally: Tally,
     return []
 
 
-def _few(wrong: list[str]) -> str:
-    more = len(wrong) - SHOWN
-    return "; ".join([*wrong[:SHOWN], *([f"and {more:,} more"] if more > 0 else [])])
-
-
 async def _with_one_system(folder: Path, seed: int, numbers: range, quota: Quota, tally: Tally, say: Say) -> list[str]:
     async with contextlib.AsyncExitStack() as stack:
         disk = stack.enter_context(mounted(folder / "disk")) if NEED_A_DISK & quota.keys() else None
@@ -62,7 +58,7 @@ async def _with_one_system(folder: Path, seed: int, numbers: range, quota: Quota
                 made = await course.play(number, faults)
                 tally.add_round(made)
                 took = "{:.1f} s of faults, {:.1f} s until all was looked at".format(*made.seconds)
-                say(f"  {made.orders} orders, {took}: {_few(made.wrong) or 'good'}")
+                say(f"  {made.orders} orders, {took}: {'; '.join(some(made.wrong, SHOWN)) or 'good'}")
                 if made.wrong:
                     return made.wrong
         finally:

@@ -23,12 +23,12 @@ place *ARGUMENTS:
 # The broker (unless NATS_URL is set) and all services in one terminal, until Ctrl-C
 [group('run')]
 up:
-    @exec python -m infra.up
+    @exec python -m infra.local.up
 
 # The bundled broker alone
 [group('run')]
 nats:
-    @exec python -m infra.bundled_nats
+    @exec python -m infra.local.nats
 
 # One service alone: a package <NAME>_svc
 [group('run')]

@@ -15,7 +15,7 @@ from bench.load import LoadFailed
 from bench.overload import measure_overload
 from bench.phases import PHASES, Phase, Row, run
 from bench.systems import SYSTEMS, WentWrong
-from infra.local import StartFailed
+from infra.local.processes import StartFailed
 
 RUNS: Final = 3
 QUICKLY: Final = 0.3  # of the orders

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import history
-from infra.local import ROOT
+from infra.local.services import ROOT
 
 LENGTHS: Final = [100_000, 300_000, 1_000_000]
 HEAD: Final = f"{'facts':>10} {'seconds':>9} {'CPU s':>7} {'facts/s':>9} {'peak MB':>8} {'again: s':>9}   (made in, s)"

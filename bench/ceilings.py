@@ -16,14 +16,16 @@ from msgspec import Struct
 
 from bench.measure import cpu_s
 from contracts.wire import MSG_ID
-from infra import local
-from infra import log as logs
-from infra.client import VERSION_LINE
-from infra.connection import connect
-from infra.decider import Record
+from infra.broker.client import VERSION_LINE
+from infra.broker.connection import connect
+from infra.broker.streams import ensure_stream
+from infra.local.nats import start_nats
+from infra.local.processes import stop_process
+from infra.local.services import ROOT, free_environment
+from infra.process import logging as logs
 from infra.settings import Settings, load
-from infra.sqlite import SQLiteStore
-from infra.stream import ensure_stream
+from infra.store.records import Record
+from infra.store.sqlite import SQLiteStore
 from ops.replay.publishing import Publisher
 
 FACTS: Final = 100_000
@@ -51,7 +53,7 @@ def measure_all(shrink: float = 1.0) -> list[Ceiling]:
 
 def _measured(name: str, facts: int) -> Ceiling:
     command = [sys.executable, "-m", "bench.ceilings", name, str(facts)]
-    return msgspec.json.decode(subprocess.check_output(command, cwd=local.ROOT), type=Ceiling)
+    return msgspec.json.decode(subprocess.check_output(command, cwd=ROOT), type=Ceiling)
 
 
 # In the process -------------------------------------------------------------------------------------------------------
@@ -60,13 +62,13 @@ def _measured(name: str, facts: int) -> Ceiling:
 def broker(facts: int) -> Ceiling:
     """One client, 512 messages in flight, each with an id, each acknowledged."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        env = local.free_environment(Path(folder))
+        env = free_environment(Path(folder))
         with (Path(folder) / "nats.log").open("wb") as output:
-            server = local.start_nats(env, output)
+            server = start_nats(env, output)
         try:
             took_s, used_s = uvloop.run(_publish(env, facts, server.pid))
         finally:
-            local.stop(server)
+            stop_process(server)
     says = "publish to JetStream, 512 in flight, each acknowledged"
     return Ceiling("broker", says, facts / took_s, 1_000 * used_s / facts)
 

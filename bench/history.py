@@ -24,16 +24,18 @@ import uvloop
 from contracts import Fact, Line, Order
 from contracts.wire import fact_id
 from coupon_svc.domain import Issue
-from infra import log
-from infra.connection import connect
-from infra.decider import Batch, Command
-from infra.heads import Heads
-from infra.local import ROOT, free_environment, services, start_nats, stop
-from infra.relay import Relay
-from infra.service import Service
+from infra.broker.connection import connect
+from infra.broker.relay import Relay
+from infra.broker.streams import ensure_stream
+from infra.core.decider import Batch, Command
+from infra.core.state_cache import Heads
+from infra.local.nats import start_nats
+from infra.local.processes import stop_process
+from infra.local.services import ROOT, free_environment, service_names
+from infra.process import logging as logs
+from infra.process.service import Service
 from infra.settings import Settings, load
-from infra.sqlite import SQLiteStore
-from infra.stream import ensure_stream
+from infra.store.sqlite import SQLiteStore
 from order_svc.domain import Place
 from order_svc.ids import key_of, order_id
 from point_svc.domain import Charge
@@ -81,7 +83,7 @@ class _Line:
 async def make(env: Mapping[str, str], facts: int) -> int:
     """Record a history of at least so many facts in stores below DATA_DIR, and in the stream; how many they are."""
     async with contextlib.AsyncExitStack() as stack:
-        lines = {name: await stack.enter_async_context(_line(name, env)) for name in services()}
+        lines = {name: await stack.enter_async_context(_line(name, env)) for name in service_names()}
         shop = _Shop(lines)
         await shop.open()
         for numbers in _chunks():
@@ -106,7 +108,7 @@ def made(folder: Path, facts: int) -> Iterator[tuple[dict[str, str], int]]:
         command = [sys.executable, "-m", "bench.history", str(facts)]
         yield env, int(subprocess.check_output(command, cwd=ROOT, env={**os.environ, **env}))
     finally:
-        stop(broker)
+        stop_process(broker)
 
 
 @contextlib.asynccontextmanager
@@ -186,5 +188,5 @@ class _Shop:
 
 
 if __name__ == "__main__":
-    log.configure("bench", "WARNING", "text")
+    logs.configure("bench", "WARNING", "text")
     print(uvloop.run(make(os.environ, int(sys.argv[1]))))

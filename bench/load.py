@@ -18,8 +18,8 @@ from msgspec import Struct, field
 from bench.client import Answer, Answers, Broken, closed_loop, open_loop
 from bench.flood import Flood, Flooded
 from bench.wares import Request, Total, Wares
-from infra.local import ROOT
-from infra.open_files import open_files
+from infra.local.services import ROOT
+from infra.tuning import open_files
 
 CLIENTS: Final = 64
 """For what is not measured."""

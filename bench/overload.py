@@ -18,7 +18,7 @@ from bench.load import Job
 from bench.phases import percentiles
 from bench.systems import Saga, WentWrong
 from bench.wares import Wares
-from infra.open_files import open_files
+from infra.tuning import open_files
 
 PRODUCTS: Final = 200
 TIMES: Final = 10

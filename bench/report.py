@@ -16,7 +16,7 @@ from bench.ceilings import Ceiling
 from bench.growth import Grown
 from bench.overload import AS_BEFORE, Overloaded
 from bench.phases import Row
-from infra.local import commit
+from infra.local.services import commit
 
 
 class Results(Struct):

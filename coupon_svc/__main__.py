@@ -4,8 +4,8 @@ from coupon_svc.api import routes
 from coupon_svc.domain import State, decide, evolve
 from coupon_svc.reactions import REACTIONS
 from coupon_svc.wallet import Wallet
-from infra.decider import Aggregate
-from infra.service import Service, run
+from infra.core.decider import Aggregate
+from infra.process.service import Service, run
 
 SERVICE = Service(
     name="coupon",

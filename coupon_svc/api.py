@@ -11,8 +11,9 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
 from coupon_svc import domain
-from infra.http import After, Id, PageSize, PathId, Price, Problem, QueryId, problems
-from infra.service import Runtime
+from infra.http.parameters import After, Id, PageSize, PathId, Price, QueryId
+from infra.http.problems import Problem, problems
+from infra.process.service import Runtime
 
 
 class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct, json
 
-from infra.store import Notification
-from infra.views import Statement
+from infra.read_models.tables import Statement
+from infra.store.records import Notification
 
 
 class _Owner(Struct):

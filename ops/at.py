@@ -11,7 +11,7 @@ import msgspec
 import rich_click as click
 
 from contracts.wire import decode
-from infra.decider import Aggregate
+from infra.core.decider import Aggregate
 from ops import stores
 from ops.cli import ID, INSTANT, Found, ending_well
 

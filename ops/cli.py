@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, ParamSpec
 import rich_click as click
 
 from infra.settings import SettingsError
-from infra.store import StoreError
+from infra.store.event_store import StoreError
 from ops.client import Unreachable
 
 EXIT_FINDING: Final = 1

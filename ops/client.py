@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from email.message import Message
 from typing import Any, NamedTuple
 
-from infra.local import DIRECT
+from infra.local.processes import DIRECT
 
 TIMEOUT_S = 90.0
 """Far longer than the default ORDER_WAIT_S; where that is set to more, a pending order is not waited for to its end."""

@@ -31,8 +31,9 @@ from contracts import (
     ProductStockReturned,
 )
 from contracts.wire import COMPENSATIONS, MSG_ID, NAMES, decode, said_by
-from infra.local import OwnSystem, StartFailed
-from infra.stream import EVENTS
+from infra.broker.streams import EVENTS
+from infra.local.own_system import OwnSystem
+from infra.local.processes import StartFailed
 from ops.client import Answer, Unreachable, request
 
 PATIENCE_S: Final = 15.0

@@ -14,12 +14,12 @@ from rich.text import Text
 
 from contracts.fact import Fact
 from contracts.wire import COMPENSATIONS, FACTS
-from infra import local
-from infra.service import Service
+from infra.local.services import ROOT, service_names
+from infra.process.service import Service
 from ops.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
 from ops.cli import Found, ending_well
 
-README: Final = local.ROOT / "README.md"
+README: Final = ROOT / "README.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
 """What stands between the markers of a page."""
 
@@ -29,7 +29,7 @@ BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)",
 
 def parts() -> list[Part]:
     """Every service's part, from its table of reactions and the types of its commands."""
-    return [part(pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")) for name in local.services()]
+    return [part(pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")) for name in service_names()]
 
 
 def part(service: Service) -> Part:

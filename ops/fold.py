@@ -7,8 +7,8 @@ from typing import Any
 import order_svc.domain
 from contracts import OrderConfirmed
 from contracts.wire import decode
-from infra.decider import Aggregates, Head, category
-from infra.local import services
+from infra.core.decider import Aggregates, Head, category
+from infra.local.services import service_names
 from ops.invariants import CouponSeen, Live, LogEntry, Message, OrderSeen, ProductSeen
 
 
@@ -16,7 +16,7 @@ def aggregates() -> Aggregates:
     """Those of all services, as they are composed to run."""
     return {
         name: aggregate
-        for service in services()
+        for service in service_names()
         for name, aggregate in import_module(f"{service}_svc.__main__").SERVICE.aggregates.items()
     }
 

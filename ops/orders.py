@@ -2,7 +2,7 @@
 
 import rich_click as click
 
-from infra import log
+from infra.process import logging as logs
 from ops import at, flow, trace
 from ops.audit import command as audit
 from ops.dlq import command as dlq
@@ -34,7 +34,7 @@ for command in (
 
 
 def main() -> None:
-    log.configure("orders", "WARNING", "text")  # to standard error: what is asked for stands on standard output
+    logs.configure("orders", "WARNING", "text")  # to standard error: what is asked for stands on standard output
     orders(prog_name="orders")
 
 

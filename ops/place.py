@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from infra import local
+from infra.local.services import service_url
 from infra.settings import SettingsError
 from ops.cli import EXIT_UNREACHABLE, EXIT_USAGE
 from ops.client import Answer, Unreachable, request
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     try:
-        base = local.url("order", os.environ)
+        base = service_url("order", os.environ)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE

@@ -13,10 +13,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID
-from infra.client import BrokerClient, header, status
-from infra.connection import CONNECT_TIMEOUT_S, connect, in_words
+from infra.broker.client import BrokerClient, header, status
+from infra.broker.connection import CONNECT_TIMEOUT_S, connect, in_words
+from infra.broker.streams import EVENTS
 from infra.settings import Settings, load
-from infra.stream import EVENTS
 from ops.client import Unreachable
 
 BATCH: Final = 2_000  # messages a pull

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from infra.settings import Settings, load
-from infra.sqlite import SQLiteStore
-from infra.store import Notification, StoreError
+from infra.store.event_store import StoreError
+from infra.store.records import Notification
+from infra.store.sqlite import SQLiteStore
 from ops.client import Unreachable
 
 CHUNK: Final = 5_000  # records read at once: a read transaction of milliseconds, which no checkpoint waits for

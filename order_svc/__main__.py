@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from litestar.types import ControllerRouterHandler
 
-from infra.decider import Aggregate
-from infra.service import Runtime, Service, run
+from infra.core.decider import Aggregate
+from infra.process.service import Runtime, Service, run
 from order_svc import api, listing_api
 from order_svc.deadlines import deadlines
 from order_svc.domain import State, decide, evolve

@@ -13,10 +13,11 @@ from msgspec import Meta, Struct, field
 
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
 from contracts.wire import NAMES, said_by
-from infra.history import HistoryUnavailable, facts_about
-from infra.http import Id, IdempotencyKey, PathId, Problem, invalid, problems, unavailable
-from infra.service import Runtime
-from infra.shortcut import SHORTCUT
+from infra.broker.lookup import HistoryUnavailable, facts_about
+from infra.http.fast_path import SHORTCUT
+from infra.http.parameters import Id, IdempotencyKey, PathId
+from infra.http.problems import Problem, invalid, problems, unavailable
+from infra.process.service import Runtime
 from order_svc import domain
 from order_svc.compensation import compensated
 from order_svc.domain import Status

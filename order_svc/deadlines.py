@@ -15,10 +15,10 @@ import structlog
 
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
-from infra.instants import instant
-from infra.service import Runtime
-from infra.views import ViewBehind
-from infra.writer import Busy, StoreUnavailable
+from infra.core.errors import Busy, StoreUnavailable
+from infra.process.service import Runtime
+from infra.read_models.tables import ViewBehind
+from infra.timestamps import instant
 from order_svc.domain import Expire
 from order_svc.listing import LEFT_OPEN, Listing
 

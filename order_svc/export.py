@@ -9,7 +9,7 @@ from contracts import Order, OrderCanceled, OrderConfirmed
 from contracts.wire import decode, fact_id
 from infra.export.command import main
 from infra.export.rows import Dataset, Row
-from infra.store import Notification
+from infra.store.records import Notification
 
 FIRST_END: Final = 2
 """An order's stream begins with its acceptance; the next fact ends it; a cancel after that corrects a confirmation."""

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Raw, Struct, json
 
-from infra.instants import microseconds
-from infra.store import Notification
-from infra.views import Statement
+from infra.read_models.tables import Statement
+from infra.store.records import Notification
+from infra.timestamps import microseconds
 from order_svc.domain import Status
 
 # The projection -------------------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct, json
 
 from contracts import Reason
-from infra.http import PageSize, invalid, problems
-from infra.instants import instant
-from infra.service import Runtime
+from infra.http.parameters import PageSize
+from infra.http.problems import invalid, problems
+from infra.process.service import Runtime
+from infra.timestamps import instant
 from order_svc import listing
 from order_svc.api import LineView, UserId, caller, caller_required
 from order_svc.domain import Status

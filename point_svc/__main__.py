@@ -1,7 +1,7 @@
 """point_svc: `python -m point_svc`."""
 
-from infra.decider import Aggregate
-from infra.service import Service, run
+from infra.core.decider import Aggregate
+from infra.process.service import Service, run
 from point_svc.api import routes
 from point_svc.domain import State, decide, evolve
 from point_svc.reactions import REACTIONS

@@ -8,8 +8,9 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from infra.http import Amount, IdempotencyKey, PathId, Problem, problems, replayable
-from infra.service import Runtime
+from infra.http.parameters import Amount, IdempotencyKey, PathId, replayable
+from infra.http.problems import Problem, problems
+from infra.process.service import Runtime
 from point_svc import domain
 
 

@@ -1,7 +1,7 @@
 """product_svc: `python -m product_svc`."""
 
-from infra.decider import Aggregate
-from infra.service import Service, run
+from infra.core.decider import Aggregate
+from infra.process.service import Service, run
 from product_svc.api import routes
 from product_svc.catalog import Catalog
 from product_svc.domain import product, reservation

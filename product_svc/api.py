@@ -10,22 +10,10 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
-from infra.http import (
-    After,
-    Amount,
-    Id,
-    IdempotencyKey,
-    Name,
-    PageSize,
-    PathId,
-    Price,
-    Problem,
-    invalid,
-    problems,
-    replayable,
-)
-from infra.instants import instant
-from infra.service import Runtime
+from infra.http.parameters import After, Amount, Id, IdempotencyKey, Name, PageSize, PathId, Price, replayable
+from infra.http.problems import Problem, invalid, problems
+from infra.process.service import Runtime
+from infra.timestamps import instant
 from product_svc.domain import product
 from product_svc.popular import RANKING, Popular
 

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct, json
 
-from infra.instants import microseconds
-from infra.store import Notification
-from infra.views import Statement
+from infra.read_models.tables import Statement
+from infra.store.records import Notification
+from infra.timestamps import microseconds
 
 TABLES: Final = """
 -- Days begin at midnight in {zone}. Days are counted from 0001-01-01 (1), times in microseconds since 1970 (UTC).

@@ -17,8 +17,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from contracts.wire import MSG_ID, POSITION
-from infra import local
-from infra.client import BrokerClient
+from infra.broker.client import BrokerClient
+from infra.local.nats import start_nats
+from infra.local.processes import stop_process, wait_ready
+from infra.local.services import free_environment, own_service_url, service_names
 from ops.invariants import LogEntry, Message
 from tests.forked import Forked
 
@@ -46,7 +48,7 @@ class Shop:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.env = {**local.free_environment(folder), "LOG_FORMAT": "text", **settings}
+        self.env = {**free_environment(folder), "LOG_FORMAT": "text", **settings}
         self.processes: dict[str, subprocess.Popen[bytes] | Forked] = {}
         self.http = httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, limits=httpx.Limits(max_connections=256))
 
@@ -54,11 +56,11 @@ class Shop:
 
     async def start_nats(self) -> None:
         with self.log("nats").open("ab") as output:
-            self.processes["nats"] = await asyncio.to_thread(local.start_nats, self.env, output)
+            self.processes["nats"] = await asyncio.to_thread(start_nats, self.env, output)
 
     async def start(self, *services: str, wrapper: str | None = None, ready: bool = True) -> None:
         """Start these services (all, if none is named); `wrapper`: a module of tests.wrappers to run instead."""
-        names = services or local.services()
+        names = services or service_names()
         for name in names:
             self.processes[name] = self.launch(name, f"{name}_svc" if wrapper is None else f"tests.wrappers.{wrapper}")
         if ready:
@@ -71,14 +73,14 @@ class Shop:
     async def ready(self, *services: str) -> None:
         await asyncio.gather(
             *(
-                asyncio.to_thread(local.wait_ready, name, self.env, self.processes[name])
-                for name in services or local.services()
+                asyncio.to_thread(wait_ready, name, self.env, self.processes[name])
+                for name in services or service_names()
             )
         )
 
     async def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> int:
         """Signal a process and wait for it; its exit code."""
-        return await asyncio.to_thread(local.stop, self.processes[name], how)
+        return await asyncio.to_thread(stop_process, self.processes[name], how)
 
     async def kill(self, name: str) -> None:
         await self.stop(name, signal.SIGKILL)
@@ -104,7 +106,7 @@ class Shop:
     # HTTP -------------------------------------------------------------------------------------------------------------
 
     def url(self, service: str, path: str) -> str:
-        return local.own_url(service, self.env) + path
+        return own_service_url(service, self.env) + path
 
     async def post(
         self, service: str, path: str, body: object = None, *, user: str | None = None, key: str | None = None
@@ -221,7 +223,7 @@ class Shop:
 
     async def copies(self) -> tuple[dict[str, list[LogEntry]], list[Message]]:
         """Both copies of history: each service's log, and the stream."""
-        logs = {name: log_of(self.folder, name) for name in local.services()}
+        logs = {name: log_of(self.folder, name) for name in service_names()}
         return logs, [Message(event.sequence, event.fact_id, event.raw) for event in await self.events()]
 
     async def until_quiet(self, patience_s: float = PATIENCE_S) -> None:
@@ -234,17 +236,17 @@ class Shop:
 
     async def _activity(self) -> tuple[int, ...] | None:
         """What moves while anything is going on; None while it certainly is."""
-        for name in local.services():
+        for name in service_names():
             if (await self.get(name, "/readyz")).status_code != 200:
                 return None
         async with self.broker() as client:
             js = client.jetstream()
-            consumers = [await js.consumer_info("EVENTS", name) for name in local.services()]
+            consumers = [await js.consumer_info("EVENTS", name) for name in service_names()]
             if any(consumer.num_pending or consumer.num_ack_pending for consumer in consumers):
                 return None
             return (
                 (await js.stream_info("EVENTS")).state.last_seq,
-                *(logged(self.folder, n) for n in local.services()),
+                *(logged(self.folder, n) for n in service_names()),
             )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from bench.systems.postgres import Postgres
-from infra import local
-from infra.local import OwnSystem
-from infra.scheduling import prefer_batches
+from infra.local.own_system import OwnSystem
+from infra.local.processes import stop_process, wait_until_ready
+from infra.local.services import ROOT, free_environment, free_ports, own_service_url
+from infra.tuning import prefer_batches
 
 SERVICES: Final = ("order", "product", "point", "coupon")
 
@@ -53,7 +54,7 @@ class Saga:
         """The audit: all of its invariants, over all facts."""
         command = [sys.executable, "-m", "ops.orders", "audit", "--at-rest", "--answers", "0"]
         done = subprocess.run(
-            command, cwd=local.ROOT, env={**os.environ, **self._system.env}, capture_output=True, text=True, check=False
+            command, cwd=ROOT, env={**os.environ, **self._system.env}, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise WentWrong(f"the audit ended with {done.returncode}: {done.stdout}{done.stderr}")
@@ -63,10 +64,10 @@ class OneProcess:
     """All four domains in one process, over one SQLite file, behind the same HTTP stack."""
 
     def __init__(self, folder: Path) -> None:
-        self._env = local.free_environment(folder)
+        self._env = free_environment(folder)
 
     def __enter__(self) -> "OneProcess":
-        url = local.own_url("order", self._env)
+        url = own_service_url("order", self._env)
         with ExitStack() as stack:
             process = _start(stack, "one_process", self._env, url)
             self._stack = stack.pop_all()
@@ -88,7 +89,7 @@ class Monolith:
         """Its data are in a folder of PostgreSQL's own."""
 
     def __enter__(self) -> "Monolith":
-        (port,) = local.free_ports(1)
+        (port,) = free_ports(1)
         url = f"http://127.0.0.1:{port}"
         with ExitStack() as stack:
             database = stack.enter_context(Postgres())
@@ -127,8 +128,8 @@ def _in_batches() -> Iterator[None]:
 def _start(stack: ExitStack, module: str, env: Mapping[str, str], url: str) -> subprocess.Popen[bytes]:
     """Raises StartFailed unless it is ready at this URL."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"bench.systems.{module}"], cwd=local.ROOT, env=env, start_new_session=True
+        [sys.executable, "-m", f"bench.systems.{module}"], cwd=ROOT, env=env, start_new_session=True
     )
-    stack.callback(local.stop, process)
-    local.wait_until_ready(url, module, process)
+    stack.callback(stop_process, process)
+    wait_until_ready(url, module, process)
     return process

@@ -21,18 +21,18 @@ from litestar import Litestar
 from contracts import Fact, coupon_stream
 from contracts.wire import fact_id
 from coupon_svc.__main__ import SERVICE as COUPON
-from infra import log
-from infra.decider import Batch, Command, Head
-from infra.heads import Heads
-from infra.http import build_app
-from infra.recording import Answer
-from infra.scheduling import prefer_batches
-from infra.server import Server
+from infra.core.decider import Batch, Command, Head
+from infra.core.state_cache import Heads
+from infra.core.unit_of_work import Answer
+from infra.core.writer import MAX_BATCH
+from infra.http.app import build_app
+from infra.http.server import Server
+from infra.process import logging as logs
+from infra.read_models.log_view import View
 from infra.settings import load
-from infra.sqlite import SQLiteStore
-from infra.store import Conflict
-from infra.views import View
-from infra.writer import MAX_BATCH
+from infra.store.event_store import Conflict
+from infra.store.sqlite import SQLiteStore
+from infra.tuning import prefer_batches
 from order_svc.__main__ import SERVICE as ORDER
 from order_svc.deadlines import deadlines
 from order_svc.domain import Place
@@ -202,5 +202,5 @@ def _app(runtime: Any) -> Litestar:
 
 if __name__ == "__main__":
     prefer_batches()
-    log.configure("one_process", "WARNING", "text")
+    logs.configure("one_process", "WARNING", "text")
     uvloop.run(_serve())

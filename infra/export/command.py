@@ -14,22 +14,22 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
-from infra import log as logs
 from infra.export import reconciliation
-from infra.export.circuit import Circuit
+from infra.export.bearer_token import TokenFile
 from infra.export.cursor import Cursor
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink
 from infra.export.http_sink import HttpSink
-from infra.export.log import AnotherLog, OpenLog, lag
+from infra.export.retry_policy import Circuit
 from infra.export.rows import Dataset, Unexportable
 from infra.export.settings import ExportSettings
 from infra.export.sink import Limits, Sink, SinkError, Unavailable
-from infra.export.token import TokenFile
-from infra.scheduling import prefer_batches
+from infra.export.source import AnotherLog, OpenLog, lag
+from infra.process import logging as logs
 from infra.settings import SettingsError, read
-from infra.sqlite import SQLiteStore
-from infra.store import StoreError
+from infra.store.event_store import StoreError
+from infra.store.sqlite import SQLiteStore
+from infra.tuning import prefer_batches
 
 log = structlog.get_logger()
 

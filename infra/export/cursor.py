@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from infra import durable
+from infra import files
 from infra.export.rows import START, Mark
 from infra.export.sink import SinkError
 
@@ -40,5 +40,5 @@ class Cursor:
 
     def write(self, mark: Mark) -> None:
         """Raises OSError."""
-        durable.make_folder(self.path.parent)
-        durable.write(self.path, msgspec.json.encode(_Stored(*mark, self._receiver)) + b"\n")
+        files.make_folder(self.path.parent)
+        files.write(self.path, msgspec.json.encode(_Stored(*mark, self._receiver)) + b"\n")

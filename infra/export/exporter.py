@@ -8,11 +8,12 @@ from typing import Final, Literal
 
 import structlog
 
-from infra.export.circuit import Circuit
-from infra.export.log import CHUNK, OpenLog, check, chunks, lag, mark_at, position_from, to_row
+from infra.export.retry_policy import Circuit
 from infra.export.rows import START, Dataset, Mark, Row, Unexportable
 from infra.export.sink import Sink, Unavailable
-from infra.store import Notification, StoreError
+from infra.export.source import CHUNK, OpenLog, check, chunks, lag, mark_at, position_from, to_row
+from infra.store.event_store import StoreError
+from infra.store.records import Notification
 
 log = structlog.get_logger()
 

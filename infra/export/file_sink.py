@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra import durable
+from infra import files
 from infra.export import arrow
 from infra.export.lock import one_export
 from infra.export.rows import START, Dataset, Mark, Row
@@ -53,7 +53,7 @@ class FileSink:
     def _clear(self) -> None:
         """Remove what a crash left: it never had a name, and its rows are read again."""
         try:
-            for left in self._folder.glob(f"date=*/.*{durable.TEMPORARY}"):
+            for left in self._folder.glob(f"date=*/.*{files.TEMPORARY}"):
                 left.unlink()
         except OSError as error:
             raise SinkError(f"{self._folder} cannot be written: {error}") from error
@@ -98,14 +98,14 @@ class FileSink:
             self._write(self._folder / f"date={day.isoformat()}", list(run))
 
     def _write(self, folder: Path, rows: Sequence[Row]) -> None:
-        durable.make_folder(folder)
+        files.make_folder(folder)
         path = folder / f"{rows[0].position:0{DIGITS}}-{rows[-1].position:0{DIGITS}}.parquet"
         try:
-            write_table(arrow.table(self._dataset, rows), durable.temporary(path))
-            durable.publish(path)
+            write_table(arrow.table(self._dataset, rows), files.temporary(path))
+            files.publish(path)
         except OSError:
             with contextlib.suppress(OSError):
-                durable.temporary(path).unlink()  # on a full disk it takes the room of the next attempt
+                files.temporary(path).unlink()  # on a full disk it takes the room of the next attempt
             raise
         self._last = rows[-1].position
 
@@ -121,7 +121,7 @@ class FileSink:
             self._last = committed.last
             if committed.last <= position:
                 return
-            durable.remove(committed.path)
+            files.remove(committed.path)
         self._last = 0
 
     async def totals(self, through: Mark) -> Totals:

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from infra.export.bearer_token import TokenError, TokenFile
 from infra.export.cursor import Cursor
 from infra.export.lock import one_export
 from infra.export.rows import Dataset, Mark, Row
 from infra.export.sink import Limits, SinkError, Unavailable
-from infra.export.token import TokenError, TokenFile
 from infra.export.totals import Totals, add
 from infra.settings import is_loopback
 

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from infra import durable
+from infra import files
 from infra.export.sink import SinkError
-from infra.lock import Taken, only_one
+from infra.files import Taken, only_one
 
 
 @contextlib.contextmanager
@@ -14,7 +14,7 @@ def one_export(path: Path, what: str) -> Iterator[None]:
     """Held by a lock on this file. Raises SinkError."""
     with contextlib.ExitStack() as stack:
         try:
-            durable.make_folder(path.parent)
+            files.make_folder(path.parent)
             stack.enter_context(only_one(path))
         except Taken:
             raise SinkError(f"another export works on {what}; stop that one first") from None

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from infra.export.log import Log, check, chunks, to_row
 from infra.export.rows import Dataset, Mark
 from infra.export.sink import Sink
+from infra.export.source import Log, check, chunks, to_row
 from infra.export.totals import Key, Totals, count
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from infra.store import Notification
+from infra.store.records import Notification
 
 
 class Row(Struct, frozen=True, kw_only=True, gc=False, tag_field="schema"):

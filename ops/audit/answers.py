@@ -10,8 +10,8 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from infra import local
-from infra.decider import category
+from infra.core.decider import category
+from infra.local.services import service_url
 from ops.audit.cut import Cut, Logs
 from ops.audit.report import Answers
 from ops.client import TIMEOUT_S, Unreachable
@@ -93,7 +93,7 @@ async def _get(
     http: httpx.AsyncClient, env: Mapping[str, str], service: str, path: str, user: str | None = None
 ) -> dict[str, Any] | None:
     """The answer; None: there is no such thing. Raises httpx.HTTPError."""
-    told = await http.get(local.url(service, env) + path, headers={} if user is None else {"X-User-Id": user})
+    told = await http.get(service_url(service, env) + path, headers={} if user is None else {"X-User-Id": user})
     if told.status_code == 404:
         return None
     told.raise_for_status()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from hashlib import sha256
 from typing import Final
 
-from infra.store import Notification
+from infra.store.records import Notification
 
 BEGIN: Final = bytes(32)
 MARK_EVERY: Final = 10_000  # positions

@@ -7,8 +7,8 @@ from typing import Final
 from msgspec import Struct
 
 from contracts.wire import fact_id
-from infra.sqlite import SQLiteStore
-from infra.store import Notification
+from infra.store.records import Notification
+from infra.store.sqlite import SQLiteStore
 from ops import stores
 from ops.audit import cut
 from ops.audit.chain import Chain

@@ -14,8 +14,8 @@ from msgspec import Struct
 from nats.js.errors import NotFoundError
 
 from contracts.wire import POSITION
-from infra.sqlite import SQLiteStore
-from infra.stream import EVENTS
+from infra.broker.streams import EVENTS
+from infra.store.sqlite import SQLiteStore
 from ops.invariants.copies import parsed
 from ops.reading import Stream
 

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
-from infra.store import Notification
+from infra.store.records import Notification
 from ops.invariants import Checker
 from ops.reading import Read
 

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from infra import durable
+from infra import files
 from ops.audit.chain import Chain
 from ops.audit.cut import Cut
 from ops.invariants import Finding
@@ -94,8 +94,8 @@ def count(findings: list[Finding]) -> dict[int, int]:
 
 def write(report: Report, path: Path) -> None:
     """Raises OSError."""
-    durable.make_folder(path.parent)
-    durable.write(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    files.make_folder(path.parent)
+    files.write(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
 def read(path: Path) -> Report:

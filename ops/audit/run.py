@@ -9,9 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from infra import durable, local
-from infra.sqlite import SQLiteStore
-from infra.store import Notification
+from infra import files
+from infra.local.services import service_names
+from infra.store.records import Notification
+from infra.store.sqlite import SQLiteStore
 from ops import reading, stores
 from ops.audit import answers, checkpoint, cut, report, shelf
 from ops.audit.chain import Chain
@@ -58,7 +59,7 @@ async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> Repor
 @contextlib.asynccontextmanager
 async def _opened(env: Mapping[str, str]) -> AsyncIterator[tuple[reading.Stream, dict[str, SQLiteStore]]]:
     async with contextlib.AsyncExitStack() as stack:
-        logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in local.services()}
+        logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
         yield await stack.enter_async_context(reading.stream(env)), logs
 
 
@@ -88,7 +89,7 @@ class _Audit:
 
     async def run(self) -> Report:
         path = self._options.folder / "checkpoint.sqlite"
-        durable.make_folder(self._options.folder)
+        files.make_folder(self._options.folder)
         self._watch.begins("taking a cut", 0)
         now = await cut.take(self._stream, self._logs, backup=self._options.backup)
         findings: list[Finding] = []

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from infra import durable
+from infra import files
 from ops.invariants.memory import Memory
 
 GENERATION: Final = 10_000  # entries of a table that are at hand, twice
@@ -122,7 +122,7 @@ class Shelf(Memory):
 @contextlib.contextmanager
 def working_copy(path: Path, *, of: bool) -> Iterator[Shelf]:
     """A shelf beside `path`; `of` what `path` has, or empty. Gone at the end, unless it is kept."""
-    copy = durable.temporary(path)
+    copy = files.temporary(path)
     copy.unlink(missing_ok=True)
     if of:
         shutil.copyfile(path, copy)
@@ -140,4 +140,4 @@ def working_copy(path: Path, *, of: bool) -> Iterator[Shelf]:
 def keep(shelf: Shelf, path: Path) -> None:
     """Put the working copy in the place of whatever `path` has."""
     shelf.write()
-    durable.publish(path)
+    files.publish(path)

@@ -8,8 +8,8 @@ import msgspec
 import rich_click as click
 from rich.console import Console
 
-from infra import local
-from infra.dead_letters import Letter
+from infra.consuming.dead_letters import Letter
+from infra.local.services import service_names, service_url
 from ops.cli import EXIT_FINDING, EXIT_USAGE, Found, end, ending_well
 from ops.client import Unreachable, request
 from ops.dlq import letters as dead
@@ -114,9 +114,9 @@ def _letter(sequence: int) -> Letter:
 def _ask(consumer: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
     """Of the service that hears as this consumer. Raises Unreachable, Found."""
     service = consumer.partition("-")[0]
-    if service not in local.services():
+    if service not in service_names():
         end(f"there is no service {service}_svc", EXIT_USAGE)
-    answer = request("POST", f"{local.url(service, os.environ)}/ops/dead-letters/{what}", body)
+    answer = request("POST", f"{service_url(service, os.environ)}/ops/dead-letters/{what}", body)
     if answer.status == 404:
         raise Found(f"{service}_svc: {answer.body['detail']}")
     if answer.status != 200:

@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from contracts.wire import FACTS, POSITION, STREAM, VERSION, fact_id, said_by, subject
-from infra.client import header
-from infra.sqlite import SCHEMA
-from infra.store import Notification
+from infra.broker.client import header
+from infra.store.records import Notification
+from infra.store.sqlite import SCHEMA
 from ops import reading
 from ops.cli import Found
 from ops.reading import Read, Stream

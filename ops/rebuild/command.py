@@ -10,7 +10,7 @@ import rich_click as click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from infra import local
+from infra.local.services import service_names, service_url
 from ops import reading, stores
 from ops.cli import EXIT_USAGE, end, ending_well
 from ops.rebuild import store, view
@@ -31,7 +31,7 @@ async def rebuild_store(service: str, allowed: Allowed, console: Console, *, dry
 
 def _of_view(name: str, console: Console) -> dict[str, Any]:
     try:
-        url = view.find(name, {service: local.url(service, os.environ) for service in local.services()})
+        url = view.find(name, {service: service_url(service, os.environ) for service in service_names()})
     except view.NoSuchView as error:
         end(str(error), EXIT_USAGE)
     return {"view": name, "facts": view.rebuild(name, url, console)}
@@ -57,7 +57,7 @@ def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: b
     began, console = time.monotonic(), Console(stderr=True)
     service = name.removesuffix("_svc")
     told: dict[str, Any]
-    if service in local.services():
+    if service in service_names():
         allowed = Allowed(lose_unpublished, lose_damaged)
         told = msgspec.to_builtins(asyncio.run(rebuild_store(service, allowed, console, dry_run=dry_run)), enc_hook=str)
         text = f"{service}_svc's store {'can be' if dry_run else 'is'} rebuilt: {told['facts']:,} facts"

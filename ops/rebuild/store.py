@@ -11,8 +11,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from contracts.wire import fact_id
-from infra import durable
-from infra.lock import Taken, only_one
+from infra import files
+from infra.files import Taken, only_one
 from infra.settings import SettingsError
 from ops.cli import Found
 from ops.reading import Stream
@@ -46,7 +46,7 @@ async def rebuild(
     """
     path = folder / "events.sqlite"
     with _stopped(service, folder):
-        new = durable.temporary(path)
+        new = files.temporary(path)
         try:
             with new_store(new) as store:
                 facts = await collect(stream, service, store, told)
@@ -64,7 +64,7 @@ def _stopped(service: str, folder: Path) -> Iterator[None]:
     """The service does not run, and cannot be started meanwhile."""
     with contextlib.ExitStack() as stack:
         try:
-            durable.make_folder(folder)
+            files.make_folder(folder)
             stack.enter_context(only_one(folder / "lock"))
         except Taken:
             raise SettingsError(f"{service}_svc is running on {folder}: stop it first") from None
@@ -122,22 +122,22 @@ def _swap(new: Path, path: Path) -> Path | None:
 
     Read models go aside as well, and are made again.
     """
-    durable.sync_file(new)
+    files.sync_file(new)
     parts = [file for file in (*journals(path), *sorted(path.parent.glob("*.view.sqlite*"))) if file.exists()]
     if not path.exists() and not parts:
-        durable.rename(new, path)
-        durable.sync_folder(path.parent)
+        files.rename(new, path)
+        files.sync_folder(path.parent)
         return None
     aside = path.parent / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    durable.make_folder(aside)
+    files.make_folder(aside)
     for part in parts:
         # A write-ahead log must be gone before there is another file that it does not belong to.
-        durable.rename(part, aside / part.name)
+        files.rename(part, aside / part.name)
     if path.exists():
         _keep(path, aside / path.name)
-    durable.sync_folder(aside)
-    durable.rename(new, path)
-    durable.sync_folder(path.parent)
+    files.sync_folder(aside)
+    files.rename(new, path)
+    files.sync_folder(path.parent)
     return aside
 
 
@@ -147,4 +147,4 @@ def _keep(path: Path, aside: Path) -> None:
         os.link(path, aside)
     except OSError:  # not every file system can
         shutil.copyfile(path, aside)
-        durable.sync_file(aside)
+        files.sync_file(aside)

@@ -16,7 +16,7 @@ import rich_click as click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from infra.stream import EVENTS
+from infra.broker.streams import EVENTS
 from ops.cli import ID, INSTANT, Found, end, ending_well
 from ops.client import Unreachable
 from ops.replay import target as targets

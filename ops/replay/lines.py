@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from infra.client import VERSION_LINE
+from infra.broker.client import VERSION_LINE
 from ops.reading import Read
 
 SECOND_NS: Final = 1_000_000_000

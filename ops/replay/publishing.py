@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from infra.client import BrokerClient
-from infra.connection import PING_INTERVAL_S
+from infra.broker.client import BrokerClient
+from infra.broker.connection import PING_INTERVAL_S
 from ops.client import Unreachable
 
 WINDOW: Final = 512  # messages

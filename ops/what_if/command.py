@@ -12,8 +12,8 @@ from msgspec import UNSET
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.local import services
-from infra.service import Service
+from infra.local.services import service_names
+from infra.process.service import Service
 from ops.cli import Found, ending_well
 from ops.what_if import logs
 from ops.what_if.difference import Changed, Difference
@@ -24,7 +24,7 @@ from ops.what_if.report import SHOWN, Report, decide_again, work
 
 def codes() -> list[Code]:
     """The services of the working tree, as they are composed to run."""
-    found: list[Service] = [import_module(f"{name}_svc.__main__").SERVICE for name in services()]
+    found: list[Service] = [import_module(f"{name}_svc.__main__").SERVICE for name in service_names()]
     return [Code(service.name, service.aggregates, service.reactions) for service in found]
 
 

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from contracts.fact import Fact
 from contracts.wire import NAMES, encode, fact_id
-from infra.store import Notification
+from infra.store.records import Notification
 
 Kind = Literal["differs", "in-addition", "fails", "not-heard", "cause-missing", "unreadable"]
 """differs: other facts, or other fields. in-addition: it was heard and nothing recorded, now something would be.

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, said_by
-from infra.store import Notification
+from infra.store.records import Notification
 from ops.replay.lines import BadLine, Message, parsed
 from ops.stores import CHUNK
 from ops.what_if.difference import id_of

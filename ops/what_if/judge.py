@@ -8,9 +8,9 @@ import msgspec
 
 from contracts.fact import Fact
 from contracts.wire import NAMES, decode, said_by
-from infra.decider import Aggregates, Head, category
-from infra.store import Notification
-from infra.writer import Reactions
+from infra.core.decider import Aggregates, Head, category
+from infra.core.writer import Reactions
+from infra.store.records import Notification
 from ops.what_if.difference import Difference, Kind, Said, changed, id_of, in_words, said, same
 
 

@@ -8,12 +8,13 @@ from typing import Final
 
 import msgspec
 
-from infra.decider import category
-from infra.instants import now
-from infra.local import services
-from infra.sqlite import SQLiteStore
-from infra.store import Notification, StoreError
-from infra.writer import Clock
+from infra.core.decider import category
+from infra.core.writer import Clock
+from infra.local.services import service_names
+from infra.store.event_store import StoreError
+from infra.store.records import Notification
+from infra.store.sqlite import SQLiteStore
+from infra.timestamps import now
 from ops import stores
 from ops.client import Unreachable
 from ops.what_if.difference import id_of
@@ -66,7 +67,7 @@ class Logs:
 async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock = now) -> AsyncIterator[Logs]:
     """The logs that `env` names. Raises Unreachable, SettingsError."""
     async with contextlib.AsyncExitStack() as stack:
-        logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in services()}
+        logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
         ends: dict[str, int] = {}
         for name, log in logs.items():
             with _readable(name):

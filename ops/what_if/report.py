@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from contracts.wire import NAMES, said_by
-from infra.store import Notification
+from infra.store.records import Notification
 from ops.what_if.difference import Difference
 from ops.what_if.history import History
 from ops.what_if.judge import Code, Judge, Run, Runs, Tally

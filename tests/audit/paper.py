@@ -19,7 +19,7 @@ import point_svc.reactions
 import product_svc.reactions
 from contracts import Fact, Line, Order
 from contracts.wire import FACTS, NAMES, decode, encode, fact_id, said_by
-from infra.decider import Command
+from infra.core.decider import Command
 from ops.invariants import LogEntry, Message
 from product_svc.domain import product
 from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC

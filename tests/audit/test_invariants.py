@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from contracts import PointCharged, PointRefunded, ProductStockHeld, ProductStockReturned
 from contracts.wire import encode
-from infra.local import ROOT
+from infra.local.services import ROOT
 from ops.audit import shelf
 from ops.fold import folded_logs, folded_stream, live
 from ops.invariants import Checker, CouponSeen, Finding, OrderSeen, ProductSeen, check

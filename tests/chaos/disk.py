@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from infra.local import ROOT, services
+from infra.local.services import ROOT, service_names
 from tests.chaos import fuse
 from tests.chaos.volatile import Volatile
 
-MACHINES: Final = (*services(), "nats")
+MACHINES: Final = (*service_names(), "nats")
 
 
 class Disk:

@@ -8,8 +8,9 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from infra import local
-from infra.service import EXIT_USAGE
+from infra.local.processes import STOP_TIMEOUT_S, start_service
+from infra.local.services import free_ports
+from infra.process.service import EXIT_USAGE
 from tests.chaos.plan import EVERYTHING, Fault
 from tests.chaos.system import BROKER, BROKER_KILLED, POWER_CUT, SERVICE_KILLED, SERVICES, STORE_LOST, Did, System
 
@@ -76,9 +77,9 @@ async def _pause(system: System, fault: Fault) -> None:
     who = fault.who
     async with _alone(system, [who]):
         system.processes[who].send_signal(signal.SIGSTOP)
-        (port,) = local.free_ports(1)
+        (port,) = free_ports(1)
         with system.log(f"{who}-2nd").open("ab") as output:
-            second = local.start_service(who, {**system.env, f"{who}_PORT".upper(): str(port)}, output)
+            second = start_service(who, {**system.env, f"{who}_PORT".upper(): str(port)}, output)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(asyncio.sleep(fault.for_s))
@@ -146,7 +147,7 @@ async def _lock(system: System, fault: Fault) -> None:
     """Somebody else holds the store's write lock for longer than the service waits for it."""
     async with _alone(system, [fault.who]):
         file = system.folder / fault.who / "events.sqlite"
-        connection = sqlite3.connect(file, isolation_level=None, timeout=local.STOP_TIMEOUT_S, check_same_thread=False)
+        connection = sqlite3.connect(file, isolation_level=None, timeout=STOP_TIMEOUT_S, check_same_thread=False)
         with contextlib.closing(connection):
             await asyncio.to_thread(connection.execute, "BEGIN EXCLUSIVE")
             await asyncio.sleep(fault.for_s)

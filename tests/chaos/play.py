@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.load import some
-from infra.local import commit
+from infra.local.services import commit
 from tests.chaos.disk import mounted
 from tests.chaos.plan import NEED_A_DISK, Quota, plan
 from tests.chaos.rounds import Course

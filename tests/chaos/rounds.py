@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 
 from bench.load import Job, work
 from bench.wares import Wares
-from infra import local
-from infra.local import StartFailed
+from infra.local.processes import StartFailed, why_not_ready
 from ops.audit.run import Options, audit
 from tests.chaos import ledger
 from tests.chaos.customers import Customers
@@ -82,7 +81,7 @@ class Course:
         try:
             await self._system.ready()
         except StartFailed as error:
-            whys = {name: local.why_not_ready(url) for name, url in self._system.urls.items()}
+            whys = {name: why_not_ready(url) for name, url in self._system.urls.items()}
             return [str(error), *(f"{name}: {why}" for name, why in whys.items() if why)]
         return []
 

@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from infra import local
+from infra.local.services import service_names
 from tests.chaos.disk import Disk
 from tests.chaos.proxy import Proxy
 from tests.shop import Shop, attempts
 
 BROKER: Final = "nats"
-SERVICES: Final = tuple(local.services())
+SERVICES: Final = tuple(service_names())
 SERVICE_KILLED: Final = "service killed"
 BROKER_KILLED: Final = "broker killed"
 POWER_CUT: Final = "power cut"

@@ -2,7 +2,7 @@
 
 from contracts.asyncapi import document, render
 from contracts.wire import FACTS
-from infra.local import ROOT
+from infra.local.services import ROOT
 
 
 def test_the_document_in_docs_is_generated_from_the_facts() -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.local import ROOT, services
+from infra.local.services import ROOT, service_names
 from tests.docs.pages import blocks, section
 from tests.ops.asking import told
 from tests.shop import Shop
@@ -24,7 +24,7 @@ async def test_the_chain_is_computed_without_this_program(shop: Shop, tmp_path: 
 
     report = await told(shop, "audit", "--at-rest")
 
-    for name in services():
+    for name in service_names():
         log = report["logs"][name]
         store = str(shop.folder / name / "events.sqlite")
         command = [sys.executable, str(tmp_path / "chain.py"), store, str(log["position"])]

@@ -13,8 +13,8 @@ from infra.export import arrow
 from infra.export.settings import ExportSettings
 from order_svc.export import ORDERS
 from tests.docs.pages import README, ROOT, blocks, rows, section
-from tests.export.commands import export_once
-from tests.export.orders import EVENING, append, environment, facts, records
+from tests.infra.export.commands import export_once
+from tests.infra.export.orders import EVENING, append, environment, facts, records
 
 PAGE = ROOT / "docs" / "export.md"
 SHARED = {"DATA_DIR", "LOG_LEVEL", "LOG_FORMAT"}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import local
+from infra.local import services
+from infra.local.processes import start_service
+from infra.local.services import service_names
 from tests.docs.pages import README, ROOT, Block, blocks, section
 from tests.shop import Shop, attempts, open_shop
 
@@ -18,7 +20,7 @@ EXAMPLE = [block for block in blocks(section(README, "## Add a fifth service")) 
 def system(tmp_path: Path) -> Path:
     """A copy of all product code, with the README's files in it."""
     copy = tmp_path / "system"
-    for folder in ("contracts", "infra", "ops", *(f"{name}_svc" for name in local.services())):
+    for folder in ("contracts", "infra", "ops", *(f"{name}_svc" for name in service_names())):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     for block in EXAMPLE:
@@ -55,7 +57,7 @@ def test_its_code_passes_the_checks_of_this_repository(check: list[str], system:
 
 async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop").mkdir()
-    monkeypatch.setattr(local, "ROOT", system)  # where services are looked for, and started
+    monkeypatch.setattr(services, "ROOT", system)  # where services are looked for, and started
     monkeypatch.setattr(Shop, "launch", launch_from_root)
     async with open_shop(tmp_path / "shop") as shop:
         assert "gift" in shop.processes
@@ -83,7 +85,7 @@ async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.M
 def launch_from_root(shop: Shop, name: str, module: str) -> subprocess.Popen[bytes]:
     """From nothing: what tests fork their services from has imported the code of this repository."""
     with shop.log(name).open("ab") as output:
-        return local.start_service(name, shop.env, output)
+        return start_service(name, shop.env, output)
 
 
 async def until_packed(shop: Shop, order_id: str, *, packed: bool) -> None:

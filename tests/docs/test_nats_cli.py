@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
-from infra.local import ROOT, services
+from infra.local.services import ROOT, service_names
 from tests.docs.pages import README, blocks, section
 from tests.shop import PATIENCE_S, Event, Shop, open_shop
 
@@ -150,7 +150,7 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
                 await shop.charge("u1", 70, key="after-the-backup")
                 await shop.until_quiet()
                 await operator.does(f"{line} # refused: already")
-                for name in [*services(), "nats"]:
+                for name in [*service_names(), "nats"]:
                     await shop.stop(name)
                 shop.lose_stream()
                 await shop.start_nats()
@@ -179,7 +179,7 @@ async def test_the_connection_is_checked(told: Told) -> None:
 
 async def test_the_stream_is_shown(told: Told) -> None:
     report = " ".join(told.by("nats stream report").split())
-    assert re.search(rf"EVENTS │ File │ │ {len(services()) + 1} │ {len(told.before)} │", report)
+    assert re.search(rf"EVENTS │ File │ │ {len(service_names()) + 1} │ {len(told.before)} │", report)
 
     info = told.by("nats stream info ")
     assert "coupon.>, order.>, point.>, product.>" in info
@@ -265,7 +265,7 @@ async def test_a_scratch_consumer_tells_an_order_in_the_streams_order(told: Told
 async def test_the_report_has_every_service_with_nothing_unprocessed(told: Told) -> None:
     report = told.by("nats consumer report ")
     (titles,) = ([cell.strip() for cell in line.split("│")] for line in report.splitlines() if "Unprocessed" in line)
-    for name in services():
+    for name in service_names():
         (cells,) = ([c.strip() for c in line.split("│")] for line in report.splitlines() if f"│ {name} " in line)
         row = dict(zip(titles, cells, strict=True))
         assert (row["Ack Pending"], row["Redelivered"], row["Unprocessed"]) == ("0", "0", "0")

@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from coupon_svc.api import IssueCoupon
-from infra import local
-from infra.http import HTTP_SLUGS
-from infra.service import Service
+from infra.http.problems import HTTP_SLUGS
+from infra.local.nats import nats_environment
+from infra.local.services import service_names
+from infra.process.service import Service
 from infra.settings import load
 from ops import flow
 from ops.cli import Found
@@ -59,11 +60,11 @@ def test_a_page_without_the_markers_stays_as_it_is(tmp_path: Path) -> None:
 
 def settings_of_the_code() -> dict[str, str]:
     """Every variable with its default, as the services and the bundled broker read them."""
-    broker = {name: value.strip('"') for name, value in local.nats_environment({}).items()}
+    broker = {name: value.strip('"') for name, value in nats_environment({}).items()}
     assert int(broker["GOMAXPROCS"]) == max(1, (os.cpu_count() or 1) // 2)
     broker["GOMAXPROCS"] = "half of them"
-    found = {name: value.removeprefix(f"{local.ROOT}/") for name, value in broker.items()}
-    for name in local.services():
+    found = {name: value.removeprefix(f"{ROOT}/") for name, value in broker.items()}
+    for name in service_names():
         service: Service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
         settings = load(service.settings, name, service.port, {})
         for field in service.settings.__struct_fields__:
@@ -160,7 +161,7 @@ def test_a_body_in_the_page_is_one_that_the_api_takes(curl: Curl) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_every_curl_of_the_page_is_answered_as_it_says(open_all_day: Shop) -> None:
-    ports = {str(8001 + number): name for number, name in enumerate(local.services())}
+    ports = {str(8001 + number): name for number, name in enumerate(service_names())}
     for curl in curls():
         _, port, path = re.split(r"[:/]", curl.url, maxsplit=2)
         url = open_all_day.url(ports[port], f"/{path}")

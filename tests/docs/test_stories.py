@@ -7,8 +7,8 @@ import re
 import pytest
 
 from contracts.wire import FACTS, NAMES, said_by
-from infra import local
-from infra.service import Service
+from infra.local.services import service_names
+from infra.process.service import Service
 
 
 def story(name: str) -> dict[str, str]:
@@ -28,17 +28,17 @@ def facts(text: str) -> list[str]:
     return re.split(r"[,;] ", text)
 
 
-@pytest.mark.parametrize("name", local.services())
+@pytest.mark.parametrize("name", service_names())
 def test_it_hears_what_its_table_reacts_to(name: str) -> None:
     assert facts(story(name)["hears"]) == [NAMES[fact] for fact in service(name).reactions]
 
 
-@pytest.mark.parametrize("name", local.services())
+@pytest.mark.parametrize("name", service_names())
 def test_it_says_the_facts_that_bear_its_name(name: str) -> None:
     assert facts(story(name)["says"]) == [fact for fact in FACTS if said_by(fact) == name]
 
 
-@pytest.mark.parametrize("name", local.services())
+@pytest.mark.parametrize("name", service_names())
 def test_it_keeps_its_aggregates(name: str) -> None:
     aggregates = service(name).aggregates
     kept = [word.lower() for word in re.findall(r"\b([A-Z]\w+):", story(name)["keeps"])]

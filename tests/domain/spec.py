@@ -10,8 +10,8 @@ import coupon_svc.domain
 import order_svc.domain
 import point_svc.domain
 from contracts import Fact
-from infra.decider import Aggregate, Aggregates, Batch, Command, Head, State, category
-from infra.writer import Reactions
+from infra.core.decider import Aggregate, Aggregates, Batch, Command, Head, State, category
+from infra.core.writer import Reactions
 from product_svc.domain import product, reservation
 from tests.examples import BEFORE, CAUSE, NOW
 

@@ -20,7 +20,7 @@ import point_svc.reactions
 import product_svc.reactions
 from contracts import Fact
 from contracts.wire import FACTS
-from infra.decider import Command, Head, State, category
+from infra.core.decider import Command, Head, State, category
 from order_svc.domain import Cancel, Expire, Place
 from point_svc.domain import Charge
 from product_svc.domain import product, reservation

@@ -20,7 +20,7 @@ from contracts.wire import NAMES, said_by
 from coupon_svc.domain import Restore
 from coupon_svc.domain import Use as UseCoupon
 from coupon_svc.reactions import REACTIONS as COUPON_REACTIONS
-from infra.writer import Reactions
+from infra.core.writer import Reactions
 from order_svc.domain import Confirm, Refuse
 from order_svc.reactions import REACTIONS as ORDER_REACTIONS
 from point_svc.domain import Refund

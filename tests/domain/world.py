@@ -20,8 +20,9 @@ import product_svc.reactions
 from contracts import Fact, Line, Order, SagaFact
 from contracts.wire import NAMES, decode, encode, fact_id
 from coupon_svc.domain import Issue
-from infra.decider import Aggregates, Batch, Command, Head, Record, category
-from infra.writer import Reactions
+from infra.core.decider import Aggregates, Batch, Command, Head, category
+from infra.core.writer import Reactions
+from infra.store.records import Record
 from order_svc import domain as ordering
 from order_svc.ids import order_id
 from point_svc.domain import Charge

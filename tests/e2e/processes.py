@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from infra.local import ROOT
+from infra.local.services import ROOT
 from tests.forked import Forked
 from tests.shop import PATIENCE_S, attempts
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra.local import ROOT
+from infra.local.services import ROOT
 
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
 ARGUMENTS = {

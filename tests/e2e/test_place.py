@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import local
+from infra.local.services import free_ports
 from ops.client import Answer
 from ops.place import told
 from tests.e2e.processes import run
@@ -70,7 +70,7 @@ async def test_wrong_usage_exits_2(open_all_day: Shop, arguments: tuple[str, ...
 
 
 async def test_nobody_there_exits_3_and_tells_what_to_look_at(open_all_day: Shop) -> None:
-    (nobody,) = local.free_ports(1)
+    (nobody,) = free_ports(1)
     placed = await place(open_all_day, "--user", "u1", "p1:1", ORDER_PORT=str(nobody))
     assert placed.returncode == 3
     assert "cannot be reached" in placed.stderr
@@ -93,7 +93,7 @@ async def test_settings_that_cannot_be_meant_exit_2(open_all_day: Shop) -> None:
 
 
 async def test_an_ipv6_address_is_written_as_urls_write_it(open_all_day: Shop) -> None:
-    (nobody,) = local.free_ports(1)
+    (nobody,) = free_ports(1)
     placed = await place(open_all_day, "--user", "u1", "p1:1", BIND_HOST="::1", ORDER_PORT=str(nobody))
     assert placed.returncode == 3
     assert placed.stderr.startswith(f"http://[::1]:{nobody}/orders cannot be reached")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import local
+from infra.local.processes import why_not_ready
+from infra.local.services import free_environment, free_ports, own_service_url, service_names
 from tests.e2e.processes import run, started
 from tests.shop import Shop, attempts
 
@@ -15,13 +16,13 @@ from tests.shop import Shop, attempts
 async def answers(url: str) -> None:
     """Returns when a service listens there, ready or not."""
     async for _ in attempts(f"{url} to answer"):
-        if await asyncio.to_thread(local.why_not_ready, url) != "it does not answer":
+        if await asyncio.to_thread(why_not_ready, url) != "it does not answer":
             return
 
 
-@pytest.mark.parametrize("service", local.services())
+@pytest.mark.parametrize("service", service_names())
 async def test_a_taken_port_is_said(tmp_path: Path, service: str) -> None:
-    env = local.free_environment(tmp_path)
+    env = free_environment(tmp_path)
     port = env[f"{service}_PORT".upper()]
     with socket.create_server(("127.0.0.1", int(port))):
         ended = await run(f"{service}_svc", env=env)
@@ -32,7 +33,7 @@ async def test_a_taken_port_is_said(tmp_path: Path, service: str) -> None:
 
 
 async def test_two_services_started_at_once_on_one_port_do_not_share_it(tmp_path: Path) -> None:
-    env = local.free_environment(tmp_path)
+    env = free_environment(tmp_path)
     env["PRODUCT_PORT"] = env["POINT_PORT"]
     with (
         started("product_svc", env=env, folder=tmp_path) as product,
@@ -43,17 +44,17 @@ async def test_two_services_started_at_once_on_one_port_do_not_share_it(tmp_path
         assert [task.result() for task in done] == [2]
         refused, serving = (product, point) if product.process.poll() is not None else (point, product)
         assert "Address already in use" in refused.output
-        await answers(local.own_url("point", env))
+        await answers(own_service_url("point", env))
         assert serving.process.poll() is None
         serving.process.terminate()
         assert await serving.ended() == 0
 
 
 async def test_a_second_process_on_one_store_is_refused_before_it_hears_anything(tmp_path: Path) -> None:
-    env = local.free_environment(tmp_path)
-    (other_port,) = local.free_ports(1)
+    env = free_environment(tmp_path)
+    (other_port,) = free_ports(1)
     with started("point_svc", env=env, folder=tmp_path) as first:
-        await answers(local.own_url("point", env))
+        await answers(own_service_url("point", env))
         second = await run("point_svc", env=env | {"POINT_PORT": str(other_port)})
         assert second.returncode == 2
         assert second.stderr == (
@@ -76,7 +77,7 @@ async def test_a_second_process_on_one_store_is_refused_before_it_hears_anything
 async def test_a_setting_that_cannot_be_meant_is_named(
     tmp_path: Path, service: str, setting: str, value: str, said: str
 ) -> None:
-    ended = await run(f"{service}_svc", env=local.free_environment(tmp_path) | {setting: value})
+    ended = await run(f"{service}_svc", env=free_environment(tmp_path) | {setting: value})
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"{service}_svc cannot start: ")
     assert setting in ended.stderr
@@ -88,11 +89,11 @@ async def test_a_setting_that_cannot_be_meant_is_named(
 async def test_without_a_broker_it_lives_is_not_ready_and_stops_in_good_order(
     tmp_path: Path, how: signal.Signals
 ) -> None:
-    env = local.free_environment(tmp_path)
-    url = local.own_url("coupon", env)
+    env = free_environment(tmp_path)
+    url = own_service_url("coupon", env)
     with started("coupon_svc", env=env, folder=tmp_path) as coupon:
         await answers(url)
-        assert "broker" in str(local.why_not_ready(url))
+        assert "broker" in str(why_not_ready(url))
         coupon.process.send_signal(how)
         assert await coupon.ended() == 0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.local import ROOT
+from infra.local.services import ROOT
 from ops.trace import Step, mermaid, style, table
 from tests.ops.asking import orders
 from tests.shop import PATIENCE_S, Shop, open_shop

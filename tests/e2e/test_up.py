@@ -1,4 +1,4 @@
-"""`python -m infra.up`: everything in one terminal, and nothing of it afterwards."""
+"""`python -m infra.local.up`: everything in one terminal, and nothing of it afterwards."""
 
 import os
 import re
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import local
+from infra.local.nats import nats_environment
+from infra.local.services import ROOT, free_environment, is_free, service_names
 from ops.client import Unreachable, request
 from tests.e2e.processes import Started, is_running, left_in, on_a_terminal, run, running_in, started
 from tests.shop import Shop, attempts
@@ -23,7 +24,7 @@ def pids(up: Started) -> dict[str, int]:
 
 
 def relative_to_the_root(path: Path) -> str:
-    return os.path.relpath(path, local.ROOT)
+    return os.path.relpath(path, ROOT)
 
 
 def ports(env: dict[str, str]) -> list[int]:
@@ -40,11 +41,11 @@ async def closed_shop(tmp_path: Path) -> AsyncIterator[Shop]:
 
 async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop: Shop, tmp_path: Path) -> None:
     shop = closed_shop
-    with started("infra.up", env=shop.env, folder=tmp_path) as up:
+    with started("infra.local.up", env=shop.env, folder=tmp_path) as up:
         await up.prints(READY)
         processes = pids(up)
-        assert list(processes) == ["nats", *local.services()]
-        for name in local.services():
+        assert list(processes) == ["nats", *service_names()]
+        for name in service_names():
             assert shop.url(name, "") in up.output
             assert (await shop.get(name, "/readyz")).status_code == 200
         await shop.register("mug")
@@ -58,13 +59,13 @@ async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop
         assert await up.ended() == 0
         assert not [pid for pid in processes.values() if is_running(pid)]
         labels = {line.partition("|")[0].strip() for line in up.output.splitlines()}
-        assert labels == {"up", *local.services()}  # each line says whose it is; the broker had nothing to warn of
+        assert labels == {"up", *service_names()}  # each line says whose it is; the broker had nothing to warn of
         assert "\033" not in up.output
 
 
 async def test_ctrl_c_on_a_terminal_stops_everything(tmp_path: Path) -> None:
-    env = local.free_environment(tmp_path) | {"NO_COLOR": ""}
-    with on_a_terminal("infra.up", env=env, folder=tmp_path) as (up, keyboard):
+    env = free_environment(tmp_path) | {"NO_COLOR": ""}
+    with on_a_terminal("infra.local.up", env=env, folder=tmp_path) as (up, keyboard):
         await up.prints(READY)
         assert "\033[1mup " in up.output  # colours
         os.write(keyboard, b"\x03")
@@ -73,7 +74,7 @@ async def test_ctrl_c_on_a_terminal_stops_everything(tmp_path: Path) -> None:
 
 
 async def test_a_second_ctrl_c_kills_what_will_not_stop(tmp_path: Path) -> None:
-    with started("infra.up", env=local.free_environment(tmp_path), folder=tmp_path) as up:
+    with started("infra.local.up", env=free_environment(tmp_path), folder=tmp_path) as up:
         await up.prints(READY)
         os.kill(pids(up)["order"], signal.SIGSTOP)
         up.process.send_signal(signal.SIGINT)
@@ -85,12 +86,12 @@ async def test_a_second_ctrl_c_kills_what_will_not_stop(tmp_path: Path) -> None:
 
 
 async def test_with_a_nats_url_it_uses_that_broker_and_leaves_it_alone(shop: Shop, tmp_path: Path) -> None:
-    for name in local.services():
+    for name in service_names():
         await shop.stop(name)
     env = shop.env | {"NATS_URL": f"nats://127.0.0.1:{shop.env['NATS_PORT']}"}
-    with started("infra.up", env=env, folder=tmp_path) as up:
+    with started("infra.local.up", env=env, folder=tmp_path) as up:
         await up.prints(READY)
-        assert list(pids(up)) == local.services()
+        assert list(pids(up)) == service_names()
         for pid in pids(up).values():
             os.kill(pid, signal.SIGKILL)
         assert await up.ended() == 1
@@ -99,21 +100,21 @@ async def test_with_a_nats_url_it_uses_that_broker_and_leaves_it_alone(shop: Sho
 
 
 async def test_a_service_that_cannot_start_stops_the_rest(tmp_path: Path) -> None:
-    env = local.free_environment(tmp_path)
+    env = free_environment(tmp_path)
     with socket.create_server(("127.0.0.1", int(env["POINT_PORT"]))):
-        up = await run("infra.up", env=env)
+        up = await run("infra.local.up", env=env)
     assert up.returncode == 2
     assert f"point   | point_svc cannot start: port {env['POINT_PORT']} on 127.0.0.1" in up.stdout
     assert "up      | point ended with exit code 2 instead of starting: stopping everything" in up.stdout
     assert running_in(tmp_path) == {}
-    assert all(local.is_free(port) for port in ports(env))
+    assert all(is_free(port) for port in ports(env))
 
 
 @pytest.mark.parametrize("setting", ["NATS_PORT", "NATS_MONITOR_PORT"])
 async def test_a_taken_port_of_the_broker_is_said_before_anything_starts(tmp_path: Path, setting: str) -> None:
-    env = local.free_environment(tmp_path)
+    env = free_environment(tmp_path)
     with socket.create_server(("127.0.0.1", int(env[setting]))):
-        up = await run("infra.up", env=env)
+        up = await run("infra.local.up", env=env)
     assert up.returncode == 2
     assert f"cannot start: port {env[setting]}" in up.stderr
     assert setting in up.stderr
@@ -127,15 +128,15 @@ async def test_a_taken_port_of_the_broker_is_said_before_anything_starts(tmp_pat
 async def test_a_setting_that_cannot_be_used_is_named_before_anything_starts(
     tmp_path: Path, setting: str, value: str
 ) -> None:
-    up = await run("infra.up", env=local.free_environment(tmp_path) | {setting: value})
+    up = await run("infra.local.up", env=free_environment(tmp_path) | {setting: value})
     assert up.returncode == 2
     assert setting in up.stderr
     assert left_in(tmp_path) == []
 
 
 async def test_the_broker_alone_takes_the_place_of_the_process_that_starts_it(tmp_path: Path) -> None:
-    env = local.free_environment(tmp_path)
-    with started("infra.bundled_nats", env=env, folder=tmp_path) as nats:
+    env = free_environment(tmp_path)
+    with started("infra.local.nats", env=env, folder=tmp_path) as nats:
         async for _ in attempts("the broker's monitoring to answer"):
             try:
                 health = request("GET", f"http://127.0.0.1:{env['NATS_MONITOR_PORT']}/healthz")
@@ -153,13 +154,13 @@ async def test_the_broker_alone_takes_the_place_of_the_process_that_starts_it(tm
 async def test_data_may_lie_in_any_folder_also_a_relative_one(name: str, closed_shop: Shop, tmp_path: Path) -> None:
     folder = relative_to_the_root(tmp_path / name)
     env = {key: value for key, value in closed_shop.env.items() if key != "NATS_STORE_DIR"} | {"DATA_DIR": folder}
-    with started("infra.up", env=env, folder=tmp_path) as up:
+    with started("infra.local.up", env=env, folder=tmp_path) as up:
         await up.prints(READY)
         up.process.terminate()
         assert await up.ended() == 0
-    assert {path.name for path in (tmp_path / name).iterdir()} == {"nats", *local.services()}
+    assert {path.name for path in (tmp_path / name).iterdir()} == {"nats", *service_names()}
 
 
 def test_the_default_folder_is_a_value_to_the_broker() -> None:
     """Nobody else names `.data`: what `just up` does when nothing is set."""
-    assert local.nats_environment({})["NATS_STORE_DIR"] == f'"{local.ROOT / ".data" / "nats"}"'
+    assert nats_environment({})["NATS_STORE_DIR"] == f'"{ROOT / ".data" / "nats"}"'

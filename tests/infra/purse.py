@@ -9,10 +9,12 @@ from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
 from msgspec import Struct, field
 
 from contracts import CouponIssued, Fact, PointCharged
-from infra.decider import Aggregate, Record
-from infra.delivery import Ear, Heard
-from infra.store import EventStore, History, Notification, RecorderStore
-from infra.writer import Reactions
+from infra.core.decider import Aggregate
+from infra.core.messages import Ear, Heard
+from infra.core.writer import Reactions
+from infra.store.event_store import EventStore
+from infra.store.records import History, Notification, Record
+from tests.infra.store.recorder_store import RecorderStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

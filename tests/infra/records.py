@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from infra.decider import Record
-from infra.store import EventStore, Notification
+from infra.store.event_store import EventStore
+from infra.store.records import Notification, Record
 
 ALL = 100_000
 """More records than any test writes."""

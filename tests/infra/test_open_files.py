@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from infra.local import ROOT
+from infra.local.services import ROOT
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def test_the_limit_is_raised_as_far_as_it_may_be_and_never_lowered(
 ) -> None:
     code = (
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        "from infra.open_files import open_files\n"
+        "from infra.tuning import open_files\n"
         f"print(open_files({plenty}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
 

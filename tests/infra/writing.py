@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from contracts import Fact
 from contracts.wire import encode
-from infra.decider import Aggregates, Record
-from infra.delivery import Heard
-from infra.marks import Mark
-from infra.recording import Answer
-from infra.writer import Writer
+from infra.core.decider import Aggregates
+from infra.core.messages import Heard, Mark
+from infra.core.unit_of_work import Answer
+from infra.core.writer import Writer
+from infra.store.records import Record
 from tests.infra.purse import AGGREGATES, NOON, REACTIONS, Charge, Ears, WatchedStore
 
 

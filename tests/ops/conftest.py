@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
-from infra.local import services
+from infra.local.services import service_names
 from tests.audit.crowd import Answered, open_crowd
 from tests.shop import Shop, open_shop
 
@@ -31,7 +31,7 @@ async def day(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Day]:
             await crowd.prepare()
             await crowd.shop_till_closing()
         await shop.until_quiet()
-        for name in [*services(), "nats"]:
+        for name in [*service_names(), "nats"]:
             assert await shop.stop(name) in (0, 1)  # nats-server ends a SIGTERM with 1
     yield Day(folder, crowd.answers)
 

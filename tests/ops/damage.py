@@ -10,9 +10,9 @@ import msgspec
 
 from contracts import Fact
 from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, decode, encode, said_by, subject
-from infra.client import VERSION_LINE
+from infra.broker.client import VERSION_LINE
+from infra.broker.streams import EVENTS, ensure_stream
 from infra.settings import Settings, load
-from infra.stream import EVENTS, ensure_stream
 from tests.shop import PATIENCE_S, Event, Shop, attempts
 
 Damage = Callable[[Shop], Awaitable[str]]

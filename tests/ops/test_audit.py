@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rich.progress import Progress
 
 from contracts.wire import encode
-from infra.local import services
+from infra.local.services import service_names
 from ops.audit import cut
 from ops.audit.command import Bar
 from ops.audit.run import Options, audit
@@ -38,7 +38,7 @@ async def audited(shop: Shop, *arguments: str) -> tuple[int, Any]:
 async def test_a_day_is_as_it_must_be(day: Day, running: Shop) -> None:
     report = await told(running, "audit", "--at-rest")
 
-    facts = {name: len(log_of(running.folder, name)) for name in services()}
+    facts = {name: len(log_of(running.folder, name)) for name in service_names()}
     assert {name: log["records"] for name, log in report["logs"].items()} == facts
     assert sum(report["facts"].values()) == sum(facts.values())
     assert report["stream"]["messages"] >= sum(facts.values())
@@ -204,7 +204,7 @@ async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch:
     made = await audit(left.env, options, Bar(Progress(disable=True)))
 
     assert made.findings == []
-    assert all(made.logs[name].records == made.cut.logs[name] > 0 for name in services())
+    assert all(made.logs[name].records == made.cut.logs[name] > 0 for name in service_names())
 
 
 async def test_a_backup_may_end_before_the_logs_but_has_no_hole(left: Shop) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from contracts import PointCharged
 from contracts.wire import encode
-from infra.instants import now
+from infra.timestamps import now
 from tests.ops import damage
 from tests.ops.asking import orders
 from tests.shop import Shop, attempts

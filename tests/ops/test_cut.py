@@ -14,9 +14,9 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamInfo, StreamState
 
 from contracts.wire import NAMES, POSITION
-from infra.client import BrokerClient
-from infra.decider import Record
-from infra.sqlite import SQLiteStore
+from infra.broker.client import BrokerClient
+from infra.store.records import Record
+from infra.store.sqlite import SQLiteStore
 from ops.audit.cut import Cut, Logs, moved_to, take
 from ops.reading import Stream
 from tests.audit.paper import History, honest_history

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from contracts import Fact, OrderCanceled, PointCharged, PointRefunded, PointUsed
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, decode
-from infra.decider import Aggregate
-from infra.service import Service
+from infra.core.decider import Aggregate
+from infra.process.service import Service
 from ops import flow
 from ops.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
 from ops.orders import orders

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from contracts import PointCharged
 from contracts.wire import encode
-from infra.local import services
+from infra.local.services import service_names
 from tests.ops import damage
 from tests.ops.asking import orders, told
 from tests.ops.damage import rows
@@ -34,19 +34,19 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 async def test_every_store_is_the_same_byte_for_byte_and_the_shop_goes_on(left: Shop) -> None:
-    before = {name: rows(left, name) for name in services()}
+    before = {name: rows(left, name) for name in service_names()}
     await left.start_nats()
-    for name in services():
+    for name in service_names():
         (left.folder / name / "events.sqlite").unlink()
 
-    rebuilt = {name: await told(left, "rebuild", name) for name in services()}
+    rebuilt = {name: await told(left, "rebuild", name) for name in service_names()}
 
-    assert {name: rows(left, name) for name in services()} == before
+    assert {name: rows(left, name) for name in service_names()} == before
     assert {name: report["facts"] for name, report in rebuilt.items()} == {n: len(log) for n, log in before.items()}
     assert [report["lost"] for report in rebuilt.values()] == [0, 0, 0, 0]
     await left.start()
     await left.until_quiet()
-    assert {name: rows(left, name) for name in services()} == before
+    assert {name: rows(left, name) for name in service_names()} == before
     assert len({event.fact_id for event in await left.events()}) == sum(map(len, before.values()))
     assert (await left.place([("product1", 1)], user="customer1", key="after")).status_code == 200
     await left.until_quiet()
@@ -55,7 +55,7 @@ async def test_every_store_is_the_same_byte_for_byte_and_the_shop_goes_on(left: 
 
 async def test_what_a_service_answers_is_the_same_afterwards(running: Shop) -> None:
     before = await balances(running)
-    for name in services():
+    for name in service_names():
         await running.stop(name)
         done = await orders(running, "rebuild", f"{name}_svc")
         assert done.returncode == 0, done.stderr
@@ -75,7 +75,7 @@ async def test_a_stream_that_is_lost_is_written_again_by_the_relays(running: Sho
     await running.until_quiet()
 
     events = {(event.fact_id, event.raw) for event in await running.events()}
-    assert events == {(row.fact_id, row.body) for name in services() for row in rows(running, name)}
+    assert events == {(row.fact_id, row.body) for name in service_names() for row in rows(running, name)}
     assert (await told(running, "audit", "--at-rest"))["verdict"] == "good"
 
 

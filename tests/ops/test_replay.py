@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from infra.local import ROOT, services
+from infra.local.services import ROOT, service_names
 from ops.replay.lines import nanoseconds
 from tests.ops.asking import orders
 from tests.ops.test_rebuild import balances
@@ -184,7 +184,7 @@ async def test_muted_it_stands_under_other_subjects_in_a_stream_of_its_own(left:
 
 async def heard(shop: Shop) -> list[int]:
     """How many deliveries each service, and the ranking, was ever given by its consumer, once none is due."""
-    names = [*services(), "product-popular"]
+    names = [*service_names(), "product-popular"]
     async with shop.broker() as nc:
         js = nc.jetstream()
         async for _ in attempts("everybody to have heard everything"):
@@ -229,7 +229,7 @@ async def test_aloud_into_the_live_stream_it_changes_no_balance(ids: list[str], 
     assert await messages(left, "EVENTS") == events + again
     assert all(later > earlier for later, earlier in zip(await heard(left), given, strict=True))
     assert (await balances(left), await ends(left), await ranking(left)) == before
-    for name in services():
+    for name in service_names():
         assert await left.stop(name) == 0
     await left.start()
     await left.until_quiet()

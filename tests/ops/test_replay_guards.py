@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
 
-from infra.local import services
+from infra.local.services import service_names
 from ops import reading
 from ops.client import Unreachable
 from ops.replay import publishing
@@ -227,7 +227,7 @@ async def test_after_a_part_was_replayed_aloud_services_start_and_answer_the_sam
     told = await summary(left, "--aloud", "--to", url(left), "--last", str(middle), *ids)
     assert told["duplicates"] < told["messages"] == middle
     await left.until_quiet()
-    for name in services():
+    for name in service_names():
         assert await left.stop(name) == 0
     await left.start()
     await left.until_quiet()

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from contracts.wire import fact_id
-from infra.local import services
+from infra.local.services import service_names
 from tests.ops.asking import orders, told
 from tests.saga.rush import Rush
 from tests.shop import Shop, attempts, background, log_of
@@ -21,7 +21,7 @@ async def test_a_day_gives_the_same_decisions(left: Shop) -> None:
 
     assert found["decisions"] > 8_000
     assert (found["differences"], found["open"], found["unjudged"]) == (0, 0, 0)
-    assert list(found["services"]) == services()
+    assert list(found["services"]) == service_names()
     assert all(tally["decisions"] > 1_500 for tally in found["services"].values())
     assert found["asked"] > 8_000
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from infra import local
+from infra.local.services import service_names
 from tests.shop import Shop, logged
 
 ANN = {"X-User-Id": "ann"}
@@ -12,7 +12,7 @@ KEY = {"Idempotency-Key": "k1"}
 
 
 def records(shop: Shop) -> dict[str, int]:
-    return {name: logged(shop.folder, name) for name in local.services()}
+    return {name: logged(shop.folder, name) for name in service_names()}
 
 
 async def settled(shop: Shop) -> dict[str, int]:

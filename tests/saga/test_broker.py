@@ -5,7 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from infra import local
+from infra.local.services import service_names
 from tests.saga.rush import STOCK, Rush
 from tests.shop import Shop, attempts, background, logged, open_shop
 
@@ -65,7 +65,7 @@ async def test_without_a_broker_orders_are_turned_away_before_anything_is_record
         view = await shop.order(done)
         assert (view["status"], view["steps"], view["compensated"]) == ("CONFIRMED", None, None)
         assert "broker" in view["unavailable"]
-        for name in local.services():
+        for name in service_names():
             assert (await shop.get(name, "/healthz")).status_code == 200
             assert (await shop.get(name, "/readyz")).status_code == 503
 
@@ -165,7 +165,7 @@ async def test_the_stream_replaced_while_everything_runs(tmp_path: Path) -> None
         await rush.place(range(200, 300))
         async for _ in attempts("the new stream to have all of the logs"):
             if len({event.fact_id for event in await shop.events()}) == sum(
-                logged(tmp_path, name) for name in local.services()
+                logged(tmp_path, name) for name in service_names()
             ):
                 break
         await shop.until_quiet()

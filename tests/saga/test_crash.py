@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from infra import local
+from infra.local.services import service_names
 from tests.saga.rush import Rush
 from tests.shop import background, open_shop
 
 
 @pytest.mark.parametrize("step", ["recorded", "published", "batch"])
-@pytest.mark.parametrize("service", local.services())
+@pytest.mark.parametrize("service", service_names())
 async def test_killed(service: str, step: str, tmp_path: Path) -> None:
     async with open_shop(tmp_path) as shop:
         rush = Rush(shop, 60)

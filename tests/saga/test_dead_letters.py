@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from contracts.wire import MSG_ID
-from infra.dead_letters import Letter, read
+from infra.consuming.dead_letters import Letter, read
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, open_shop
 

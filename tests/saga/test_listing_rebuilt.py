@@ -5,9 +5,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from infra.sqlite import SQLiteStore
+from infra.store.sqlite import SQLiteStore
 from order_svc.listing import Listing
-from tests.infra.test_views import following
+from tests.infra.read_models.test_log_view import following
 from tests.saga.rush import Rush
 from tests.shop import Shop, attempts, background, log_of, open_shop
 

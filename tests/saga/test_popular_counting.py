@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason
 from contracts.wire import NAMES, encode
-from infra.store import Notification
+from infra.store.records import Notification
 from product_svc.popular import RANKING, Popular
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

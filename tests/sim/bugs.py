@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from infra.local import ROOT, services
+from infra.local.services import ROOT, service_names
 
-CODE: Final = ("contracts", "infra", *(f"{name}_svc" for name in services()), "ops", "bench", "tests")
+CODE: Final = ("contracts", "infra", *(f"{name}_svc" for name in service_names()), "ops", "bench", "tests")
 
 
 class Change(NamedTuple):
@@ -63,7 +63,7 @@ BUGS: Final = (
         "acknowledges before it has recorded",
         (
             Change(
-                "infra/writer.py",
+                "infra/core/writer.py",
                 "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
                 "        for source in batch:\n"
                 "            if isinstance(source, Told):\n"
@@ -76,19 +76,19 @@ BUGS: Final = (
         "publishes what decide returned, not the log",
         (
             Change(
-                "infra/recording.py",
+                "infra/core/unit_of_work.py",
                 "                if decided.records:\n",
                 "                if decided.records:\n"
                 "                    self._store.said = [*getattr(self._store, 'said', ()), *decided.records]\n"
                 "                    self._store.grown()\n",
             ),
             Change(
-                "infra/writer.py",
+                "infra/core/writer.py",
                 "        self._recording = Recording(aggregates, store)\n",
                 "        self._recording = Recording(aggregates, store)\n        store.grown = lambda: recorded(())\n",
             ),
             Change(
-                "infra/relay.py",
+                "infra/broker/relay.py",
                 "            unsent = read = await self._store.select_notifications(position, READ_BATCH)\n",
                 "            said, self._store.said = getattr(self._store, 'said', ()), ()\n"
                 "            unsent = read = [Notification(position + n, *one) for n, one in enumerate(said, 1)]\n"
@@ -99,7 +99,7 @@ BUGS: Final = (
     ),
     Bug(
         "gives each publish an id of its own",
-        (Change("infra/relay.py", "{MSG_ID}: {fact_id(stream, version)}", "{MSG_ID}: {id(reply)}@{version}"),),
+        (Change("infra/broker/relay.py", "{MSG_ID}: {fact_id(stream, version)}", "{MSG_ID}: {id(reply)}@{version}"),),
     ),
     Bug(
         "has no fence: an undo that comes before its action is forgotten",
@@ -137,7 +137,7 @@ BUGS: Final = (
         "acknowledges what waits to be parked",
         (
             Change(
-                "infra/hearing.py",
+                "infra/consuming/consumer.py",
                 "        first = min(self._waiting, default=None)\n",
                 "        first = None\n",
             ),
@@ -159,7 +159,7 @@ BUGS: Final = (
         "decides on what it knew before a conflict",
         (
             Change(
-                "infra/recording.py",
+                "infra/core/unit_of_work.py",
                 "                    self.heads.drop(streams)\n",
                 "                    newer = await self._store.select_streams(list(decided.forks), ())\n"
                 "                    for stream, found in newer.items():\n"
@@ -172,7 +172,7 @@ BUGS: Final = (
         "records a batch in two transactions",
         (
             Change(
-                "infra/recording.py",
+                "infra/core/unit_of_work.py",
                 "                    await self._store.insert_events(decided.records)\n",
                 "                    await self._store.insert_events(decided.records[:1])\n"
                 "                    await self._store.insert_events(decided.records[1:])\n",
@@ -183,12 +183,12 @@ BUGS: Final = (
         "keeps its place in the stream as what it has sent, not as what was taken",
         (
             Change(
-                "infra/relay.py",
+                "infra/broker/relay.py",
                 "        self._window = Window(position if position == acked else max(0, position - WINDOW))\n",
                 "        self._window = Window(max(acked, position))\n",
             ),
             Change(
-                "infra/session.py",
+                "infra/consuming/session.py",
                 "            self._acked = session.relay.acked\n",
                 "            self._acked = await self._store.max_notification_id()\n",
             ),
@@ -217,14 +217,20 @@ BUGS: Final = (
     ),
     Bug(
         "takes no notice of a delivery that is missing",
-        (Change("infra/hearing.py", "        if delivery != self._last_delivery + 1:", "        if delivery < 0:"),),
+        (
+            Change(
+                "infra/consuming/consumer.py",
+                "        if delivery != self._last_delivery + 1:",
+                "        if delivery < 0:",
+            ),
+        ),
         faults=("drop", "cut"),
     ),
     Bug(
         "speaks though its store is older than what it has said",
         (
             Change(
-                "infra/session.py",
+                "infra/consuming/session.py",
                 "                self._writer.shut(self._why_not, reads_too=True)\n",
                 "                self._writer.open()\n",
             ),
@@ -234,9 +240,13 @@ BUGS: Final = (
     Bug(
         "never looks at its log but when it has recorded something itself",
         (
-            Change("infra/session.py", "            session.relay.log_has_grown()\n\n    async", "\n    async"),
+            Change(
+                "infra/consuming/session.py", "            session.relay.log_has_grown()\n\n    async", "\n    async"
+            ),
             # A session that ends because another one took over looks at it, too.
-            Change("infra/hearing.py", "        if inbox != self._inbox.encode():\n", "        if not inbox:\n"),
+            Change(
+                "infra/consuming/consumer.py", "        if inbox != self._inbox.encode():\n", "        if not inbox:\n"
+            ),
         ),
         faults=("twin",),
     ),

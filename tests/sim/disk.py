@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Collection, Sequence
 
-from infra.decider import Record
-from infra.store import Conflict, History, Notification, StoreError
+from infra.store.event_store import Conflict, StoreError
+from infra.store.records import History, Notification, Record
 from tests.sim.chance import Chance
 from tests.sim.loop import running
 

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple, Protocol
 from nats.js.api import ConsumerConfig, ConsumerInfo, SequenceInfo, StreamConfig, StreamInfo, StreamState
 
 from contracts.wire import MSG_ID
-from infra.client import VERSION_LINE, header
-from infra.instants import microseconds
-from infra.stream import EVENTS
+from infra.broker.client import VERSION_LINE, header
+from infra.broker.streams import EVENTS
+from infra.timestamps import microseconds
 from tests.sim.loop import running
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,9 +14,9 @@ from nats.errors import ConnectionClosedError, NoServersError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, RawStreamMsg, StreamConfig, StreamInfo
 
-from infra.client import Handler, Outgoing
-from infra.connection import CONNECT_TIMEOUT_S, ConnectionLost
-from infra.dead_letters import DEAD
+from infra.broker.client import Handler, Outgoing
+from infra.broker.connection import CONNECT_TIMEOUT_S, ConnectionLost
+from infra.consuming.dead_letters import DEAD
 from infra.settings import Settings
 from tests.sim.chance import Chance
 from tests.sim.server import Server

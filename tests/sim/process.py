@@ -13,9 +13,9 @@ import point_svc.__main__
 import product_svc.__main__
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import decode
-from infra.decider import Command
-from infra.instants import microseconds
-from infra.service import Service, assemble
+from infra.core.decider import Command
+from infra.process.service import Service, assemble
+from infra.timestamps import microseconds
 from order_svc.ends import Ends
 from order_svc.listing import Listing
 from order_svc.settings import OrderSettings

@@ -7,8 +7,8 @@ import msgspec
 from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
 from nats.js.errors import NotFoundError
 
-from infra.client import VERSION_LINE
-from infra.stream import EVENTS
+from infra.broker.client import VERSION_LINE
+from infra.broker.streams import EVENTS
 from tests.sim.dead import Dead
 from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
 

@@ -10,9 +10,9 @@ from nats.errors import Error as NatsError
 
 from contracts import Order
 from coupon_svc.domain import Issue
-from infra.decider import Batch, Command, Head, category
-from infra.parking import SessionOver
-from infra.writer import Busy, StoreUnavailable
+from infra.consuming.retry_queue import SessionOver
+from infra.core.decider import Batch, Command, Head, category
+from infra.core.errors import Busy, StoreUnavailable
 from order_svc.domain import Cancel, NoSuchOrder, Place
 from order_svc.ends import End
 from order_svc.ids import order_id

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from contracts import Fact
-from infra.decider import Head, category
+from infra.core.decider import Head, category
 from tests.domain.invariants import check
 from tests.domain.plan import Plan
 from tests.domain.spec import AGGREGATES

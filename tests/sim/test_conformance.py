@@ -9,13 +9,14 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
 from contracts.wire import MSG_ID
-from infra.batches import Batches
-from infra.client import VERSION_LINE, header, status
-from infra.connection import connect
-from infra.dead_letters import DEAD, stream_config
-from infra.hearing import HEARD_BY, numbers
+from infra.broker.client import VERSION_LINE, header, status
+from infra.broker.connection import connect
+from infra.broker.consumers import consumer_config, ensure_consumer
+from infra.broker.fast_ingest import Batches
+from infra.broker.streams import EVENTS, ensure_stream
+from infra.consuming.consumer import HEARD_BY, numbers
+from infra.consuming.dead_letters import DEAD, stream_config
 from infra.settings import Settings
-from infra.stream import EVENTS, consumer_config, ensure_consumer, ensure_stream
 from tests.shop import PATIENCE_S, Shop
 from tests.sim.chance import Chance
 from tests.sim.link import Network

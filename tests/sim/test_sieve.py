@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from contracts import Order
 from contracts.wire import NAMES, encode
-from infra.decider import Head, Record
+from infra.core.decider import Head
+from infra.store.records import Record
 from tests.domain.invariants import check
 from tests.domain.plan import run
 from tests.domain.world import Said, World

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from infra.decider import Aggregate
-from infra.store import Notification
+from infra.core.decider import Aggregate
+from infra.store.records import Notification
 from ops.what_if.command import codes
 from ops.what_if.difference import Difference, id_of
 from ops.what_if.history import Kept, read

@@ -14,8 +14,8 @@ import order_svc.domain
 import point_svc.domain
 from contracts import CouponUseFailed, Fact, OrderConfirmed
 from contracts.wire import decode
-from infra.decider import Aggregate, Command
-from infra.store import Notification
+from infra.core.decider import Aggregate, Command
+from infra.store.records import Notification
 from ops.what_if.difference import Changed
 from order_svc.domain import Expire
 from product_svc.domain import product, reservation

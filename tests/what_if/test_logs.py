@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from contracts.wire import decode
-from infra.decider import Record
-from infra.instants import now
-from infra.sqlite import SQLiteStore
-from infra.store import Notification
-from infra.writer import Clock
+from infra.core.writer import Clock
+from infra.store.records import Notification, Record
+from infra.store.sqlite import SQLiteStore
+from infra.timestamps import now
 from ops.client import Unreachable
 from ops.what_if import logs
 from ops.what_if.command import codes

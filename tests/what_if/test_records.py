@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from contracts.wire import decode, encode
-from infra.store import Notification
+from infra.store.records import Notification
 from ops.what_if.command import codes
 from ops.what_if.difference import Changed, id_of
 from ops.what_if.history import BadHistory, Kept, read

@@ -6,7 +6,7 @@ Each module patches one step and then runs the service that the variable WRAPPED
 import importlib
 import os
 
-from infra.service import Service, run
+from infra.process.service import Service, run
 
 
 def run_wrapped() -> None:

@@ -3,9 +3,9 @@
 import os
 from datetime import datetime
 
-from infra.decider import Command
-from infra.delivery import Heard
-from infra.writer import Writer
+from infra.core.decider import Command
+from infra.core.messages import Heard
+from infra.core.writer import Writer
 from tests.wrappers import run_wrapped
 
 WORDS = os.environ["ALLERGIC_TO"].encode().split(b",")

@@ -7,8 +7,8 @@ Receipts keep their order: an acknowledgement covers all deliveries before it, a
 import asyncio
 import os
 
-from infra.delivery import Ear, Heard
-from infra.writer import Writer
+from infra.core.messages import Ear, Heard
+from infra.core.writer import Writer
 from tests.wrappers import run_wrapped
 
 MOMENT_S = 0.05

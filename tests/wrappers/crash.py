@@ -24,17 +24,17 @@ from typing import Any, Final
 from nats.js import JetStreamContext
 
 from contracts import Fact
-from infra import session
-from infra.client import BrokerClient, Outgoing
-from infra.decider import Batch, Command, Record
-from infra.delivery import Ear, Heard
-from infra.hearing import Hearing
-from infra.relay import Relay, Window
-from infra.sqlite import SQLiteStore
-from infra.store import Notification
-from infra.stream import ensure_consumer
-from infra.views import Statement
-from infra.writer import Writer
+from infra.broker.client import BrokerClient, Outgoing
+from infra.broker.consumers import ensure_consumer
+from infra.broker.relay import Relay, Window
+from infra.consuming import session
+from infra.consuming.consumer import Hearing
+from infra.core.decider import Batch, Command
+from infra.core.messages import Ear, Heard
+from infra.core.writer import Writer
+from infra.read_models.tables import Statement
+from infra.store.records import Notification, Record
+from infra.store.sqlite import SQLiteStore
 from order_svc.listing import Listing
 from tests.wrappers import run_wrapped
 

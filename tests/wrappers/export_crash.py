@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from infra import durable
+from infra import files
 from infra.export.command import main
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink
@@ -63,12 +63,12 @@ def after_await(step: Callable[..., Any]) -> Callable[..., Any]:
 
 patches: dict[str, tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
     "in hand": (Exporter, "_commit", before),
-    "written": (durable, "sync_file", before),
-    "synced": (durable, "rename", before),
-    "named": (durable, "rename", after),
+    "written": (files, "sync_file", before),
+    "synced": (files, "rename", before),
+    "named": (files, "rename", after),
     "committed": (FileSink, "_write", after),
     "sent": (HttpSink, "_ask", after_await),
-    "dropped": (durable, "remove", after),
+    "dropped": (files, "remove", after),
 }
 owner, name, patch = patches[os.environ["CRASH_AT"]]
 setattr(owner, name, patch(getattr(owner, name)))

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from infra import durable
+from infra import files
 from ops import orders
 from ops.rebuild import store
 
@@ -24,7 +24,7 @@ def counted(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for name in ("rename", "sync_file", "sync_folder"):
-    setattr(durable, name, counted(getattr(durable, name)))
+    setattr(files, name, counted(getattr(files, name)))
 store._keep = counted(store._keep)
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Every delivery reaches the writer twice."""
 
-from infra.delivery import Ear, Heard
-from infra.writer import Writer
+from infra.core.messages import Ear, Heard
+from infra.core.writer import Writer
 from tests.wrappers import run_wrapped
 
 once = Writer.tell

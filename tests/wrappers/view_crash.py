@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import aiosqlite
 
-from infra.store import Notification
-from infra.views import Place, Tables
+from infra.read_models.tables import Place, Tables
+from infra.store.records import Notification
 from tests.wrappers import run_wrapped
 
 commit = aiosqlite.Connection.commit

@@ -1,0 +1,1 @@
+"""The wire and the streams: connection, EVENTS and its consumers, the relay."""

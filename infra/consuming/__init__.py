@@ -1,0 +1,1 @@
+"""Deliveries in, acknowledgements out: sessions, retries, dead letters."""

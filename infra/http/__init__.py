@@ -1,0 +1,1 @@
+"""HTTP for every service: the app, its problems, parameters, server and the operators' routes."""

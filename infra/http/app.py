@@ -1,0 +1,98 @@
+"""HTTP for every service: one kind of error (RFC 9457), health, OpenAPI with a page that works offline."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+from litestar import Litestar, Router, get
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.types import ControllerRouterHandler
+from litestar.types.internal_types import RouteHandlerMapItem
+from msgspec import Struct
+
+from infra.http.docs_page import DocsPage
+from infra.http.fast_path import Shortcut, again, shortcuts
+from infra.http.parameters import StrictRequest
+from infra.http.problems import EXCEPTION_HANDLERS, Problem, _plain_404, problems
+
+log = structlog.get_logger()
+
+MAX_BODY_BYTES: Final = 16 << 10
+
+
+class Readiness(Struct):
+    """`ready` and, where not, `why`; `warnings`: what does not stop it from working, and wants to be looked at."""
+
+    ready: bool
+    why: list[str] = []
+    warnings: list[str] = []
+
+
+class _App(Litestar):
+    """Litestar, with shortcuts to some of its routes."""
+
+    shortcuts: Mapping[tuple[str, str], Shortcut] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            shortcut = self.shortcuts.get((scope["method"], scope["path"]))
+            if shortcut is not None:
+                received = await shortcut.take(scope, receive, send)
+                if not received:
+                    return
+                receive = again(received, receive)
+        await super().__call__(scope, receive, send)
+
+    @property
+    def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
+        """What is there when a route is added: without OPTIONS, so that it is made again.
+
+        Litestar makes a path's answer to OPTIONS with its first route and keeps it, whatever methods come after.
+        """
+        return {
+            path: {method: handler for method, handler in handlers.items() if method != "OPTIONS"}
+            for path, handlers in super().route_handler_method_map.items()
+        }
+
+
+def build_app(
+    title: str,
+    routes: Sequence[ControllerRouterHandler],
+    readiness: Callable[[], Awaitable[list[str]]],
+    warnings: Callable[[], list[str]] = list,
+) -> Litestar:
+    """The ASGI app of a service. `readiness` gives what stands in the way, nothing when all is well."""
+
+    @get("/healthz", tags=["health"], summary="The event loop is alive", sync_to_thread=False)
+    def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @get(
+        "/readyz",
+        tags=["health"],
+        summary="Store, broker, stream and relay are as they should be",
+        responses=problems(503),
+    )
+    async def readyz() -> Readiness:
+        why = await readiness()
+        if why:
+            raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
+        return Readiness(ready=True, warnings=warnings())
+
+    app = _App(
+        [healthz, readyz, *routes],
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=OpenAPIConfig(
+            title=title,
+            version="1",
+            render_plugins=[DocsPage()],
+            openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=_plain_404),
+        ),
+        request_class=StrictRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,
+        state=State(),
+    )
+    app.shortcuts = shortcuts(routes, EXCEPTION_HANDLERS, MAX_BODY_BYTES)
+    return app

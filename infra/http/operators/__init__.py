@@ -1,0 +1,1 @@
+"""Routes for operators: dead letters, read models, metrics."""

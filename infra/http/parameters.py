@@ -1,0 +1,76 @@
+"""The parameters and bodies that routes of several services take."""
+
+import re
+import secrets
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
+from msgspec import Meta
+
+from infra.core.unit_of_work import Answer
+from infra.http.problems import Problem, invalid
+
+Id = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="1 to 64 letters, digits, `_` or `-`: a token of a NATS subject."
+    ),
+]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Amount = Annotated[int, Meta(ge=1, le=10**12)]
+Price = Annotated[int, Meta(ge=1, le=10**9, description="won")]
+
+PathId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+QueryId = Annotated[str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+PageSize = Annotated[int, QueryParameter(ge=1, le=200)]
+After = Annotated[
+    str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{0,64}\Z", description="`next` of the page before; empty: the first.")
+]
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        required=False,
+        pattern=r"^[\x21-\x7e]{1,255}\Z",
+        description="1 to 255 visible ASCII characters; the same key is the same request.",
+    ),
+]
+
+
+def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]]:
+    """The request's idempotency key, made here if it has none, and the headers that tell the client about it."""
+    key = key or secrets.token_hex(16)
+    return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """Decodes a body once, as what its route takes: a number in quotes is no number here."""
+
+    async def json(self) -> Any:
+        wanted = self.route_handler.parsed_data_field
+        if wanted is None:
+            return await super().json()
+        try:
+            return _decoder(wanted.annotation).decode(await self.body())
+        except msgspec.ValidationError as error:
+            raise invalid(*_field_and_message(str(error))) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Problem(400, "malformed-request", str(error)) from None
+
+
+@lru_cache
+def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(wanted)
+
+
+def _field_and_message(error: str) -> tuple[str, str, str]:
+    """The field that msgspec's message is about, with its path; where it is; and the rest of the message."""
+    message, _, at = error.partition(" - at `$")
+    field = at.removesuffix("`").removeprefix(".")
+    if named := re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", message):
+        field = f"{field}.{named[1]}" if field else named[1]
+    return field or "body", "body", message

@@ -1,0 +1,149 @@
+"""One kind of error for every service: application/problem+json (RFC 9457)."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+from litestar import Request
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi import ResponseSpec
+from litestar.response import Response
+from msgspec import Struct
+
+from infra.core.errors import Busy, StoreUnavailable
+from infra.read_models.tables import ViewBehind
+
+log = structlog.get_logger()
+
+
+class ProblemBody(Struct, kw_only=True, omit_defaults=True):
+    """application/problem+json. `type` is stable; `errors` names the fields that were wrong."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = []
+    order_id: str | None = None
+    order_status: str | None = None
+
+
+class Problem(Exception):
+    """An error for the client: `slug` becomes the stable type `/problems/<slug>`."""
+
+    def __init__(
+        self, status: int, slug: str, detail: str, headers: dict[str, str] | None = None, **extra: Any
+    ) -> None:
+        super().__init__(detail)
+        self.headers = headers or {}
+        self.body = ProblemBody(
+            type=f"/problems/{slug}",
+            title=slug.replace("-", " ").capitalize(),
+            status=status,
+            detail=detail,
+            **extra,
+        )
+
+
+def unavailable(detail: str) -> Problem:
+    """503: nothing was recorded; the same request is welcome again in a second."""
+    return Problem(503, "unavailable", detail, {"Retry-After": "1"})
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """For a route's OpenAPI: it may answer these statuses with a problem."""
+    return {
+        status: ResponseSpec(
+            ProblemBody, media_type="application/problem+json", description="problem", generate_examples=False
+        )
+        for status in statuses
+    }
+
+
+def invalid(field: str, source: str, message: str) -> Problem:
+    """400: the client meant something that cannot be."""
+    errors = [{"field": field, "source": source, "message": message}]
+    return Problem(400, "invalid-request", f"{field}: {message}", errors=errors)
+
+
+def answer_problem(problem: Problem) -> Response[bytes]:
+    return Response(
+        msgspec.json.encode(problem.body),
+        status_code=problem.body.status,
+        media_type="application/problem+json",
+        headers=problem.headers,
+    )
+
+
+def _on_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    return answer_problem(problem)
+
+
+HEADERS: Final = {"idempotency_key": "Idempotency-Key", "user": "X-User-Id"}
+"""By the name of the parameter that takes it."""
+
+
+def _on_invalid(_: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
+    """What the framework found wrong with a parameter, or that there is no body."""
+    items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
+    errors = []
+    for item in items:
+        source = str(getattr(item.get("source"), "value", item.get("source")) or "")
+        field, message = str(item.get("key") or source), str(item.get("message", ""))
+        if source == "header":
+            field = HEADERS.get(field, field)
+        elif source == "body":
+            field, message = "body", "a JSON object is required"
+        errors.append({"field": field, "source": source, "message": message})
+    if missing := re.match(r"Missing required (\w+) parameter '(\w+)'", error.detail):
+        errors.append({"field": missing[2], "source": missing[1], "message": "required"})
+    detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors) or error.detail
+    return answer_problem(Problem(400, "invalid-request", detail, errors=errors))
+
+
+HTTP_SLUGS: Final = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "request-too-large"}
+
+
+def _on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    slug = HTTP_SLUGS.get(error.status_code, "http-error")
+    return answer_problem(Problem(error.status_code, slug, error.detail, dict(error.headers or {})))
+
+
+def _plain_404(response: Response[Any]) -> Response[Any]:
+    """Litestar answers an unknown path below /schema with a page."""
+    return answer_problem(Problem(404, "not-found", "Not Found")) if response.status_code == 404 else response
+
+
+def _on_recursion(_: Request[Any, Any, Any], __: RecursionError) -> Response[bytes]:
+    return answer_problem(Problem(400, "malformed-request", "the JSON is nested too deeply"))
+
+
+def _on_busy(_: Request[Any, Any, Any], __: Busy) -> Response[bytes]:
+    return answer_problem(unavailable("too many requests are waiting"))
+
+
+def _on_store(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[bytes]:
+    return answer_problem(unavailable(f"nothing can be recorded right now ({error}); the same key is the same request"))
+
+
+def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
+    return answer_problem(unavailable(str(behind)))
+
+
+def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return answer_problem(Problem(500, "internal-error", "this is our mistake; the log has it"))
+
+
+EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
+    Problem: _on_problem,
+    ValidationException: _on_invalid,
+    HTTPException: _on_http,
+    RecursionError: _on_recursion,
+    Busy: _on_busy,
+    StoreUnavailable: _on_store,
+    ViewBehind: _on_view,
+    Exception: _on_bug,
+}

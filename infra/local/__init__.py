@@ -1,0 +1,1 @@
+"""A whole system on this machine; no service imports it."""

@@ -1,0 +1,65 @@
+"""A whole system on free ports, with its data below one folder."""
+
+import subprocess
+from pathlib import Path
+
+from infra.local.nats import start_nats
+from infra.local.processes import StartFailed, _ended, start_service, stop_process, wait_ready
+from infra.local.services import free_environment, own_service_url, service_names
+
+
+class OwnSystem:
+    """A broker and all services on free ports, with their data and their logs (`<name>.log`) below one folder."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.env = {**free_environment(folder), **settings}
+        self._broker: subprocess.Popen[bytes] | None = None
+        self._services: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> "OwnSystem":
+        """Start everything and wait until it is ready. Raises StartFailed, with the last lines of what failed."""
+        name = "nats"
+        try:
+            with self._log(name).open("wb") as output:
+                self._broker = start_nats(self.env, output)
+            for name in service_names():
+                with self._log(name).open("wb") as output:
+                    self._services[name] = start_service(name, self.env, output)
+            for name, process in self._services.items():
+                wait_ready(name, self.env, process)
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, StartFailed):
+                said = self._log(name).read_text(errors="replace").splitlines()[-5:]
+                raise StartFailed("\n  ".join([str(error), *said])) from None
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        processes = [*self._services.values(), *([self._broker] if self._broker else [])]
+        try:
+            self.stop_services()
+            if self._broker is not None:
+                stop_process(self._broker)
+        finally:  # also when somebody cannot wait for that
+            for process in processes:
+                process.kill()
+
+    def url(self, service: str) -> str:
+        return own_service_url(service, self.env)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Of the broker, `nats`, and of the services, while they run."""
+        running = {**({} if self._broker is None else {"nats": self._broker}), **self._services}
+        return {name: process.pid for name, process in running.items()}
+
+    def stop_services(self) -> dict[str, int]:
+        """Stop them in good order: each publishes all it has recorded. Their exit codes."""
+        for process in self._services.values():
+            process.terminate()
+        return {name: _ended(process) for name, process in self._services.items()}
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"

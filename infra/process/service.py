@@ -1,0 +1,233 @@
+"""A service process: settings, lock, store, writer, broker, HTTP; and an orderly end of all of them on SIGTERM."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+from litestar.types import ControllerRouterHandler
+
+from contracts.fact import Fact
+from contracts.wire import NAMES
+from infra.broker.connection import Connect, connect
+from infra.consuming.session import Broker
+from infra.core.decider import Aggregates
+from infra.core.writer import Clock, Reactions, Writer
+from infra.files import Taken, only_one
+from infra.http.app import build_app
+from infra.http.operators.dead_letters import Consumer, dead_letter_routes, warning
+from infra.http.operators.metrics import metrics
+from infra.http.operators.read_models import AnyView, view_routes
+from infra.http.server import BACKLOG, Server
+from infra.process import logging as logs
+from infra.read_models.log_view import View
+from infra.read_models.stream_view import StreamView
+from infra.read_models.tables import Projection
+from infra.settings import Settings, SettingsError, load
+from infra.store.event_store import EventStore, StoreError
+from infra.store.sqlite import SQLiteStore, StoreSetupError
+from infra.timestamps import now
+from infra.tuning import prefer_batches
+
+log = structlog.get_logger()
+
+EXIT_USAGE: Final = 2
+
+
+class CannotStart(Exception):
+    """The process cannot do its work as it was started; the message says why."""
+
+
+@dataclass
+class Runtime:
+    """What a service's routes and tasks work with."""
+
+    settings: Any
+    clock: Clock
+    store: EventStore
+    writer: Writer
+    broker: Broker
+    views: Mapping[str, AnyView]
+    consumers: Mapping[str, Consumer]
+    """By name: the service itself, and its views of the stream."""
+    on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
+    """Called after each commit, in log order, before the commit's requests are answered."""
+    tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+    """Run beside the service, until it ends."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process is to end: nobody should wait for anything longer than it takes to say so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service, as its `__main__` composes it."""
+
+    name: str
+    port: int
+    aggregates: Aggregates
+    reactions: Reactions
+    routes: Callable[[Runtime], Sequence[ControllerRouterHandler]]
+    settings: type[Settings] = Settings
+    views: Sequence[Projection] = ()
+    """Read models of the service's own log."""
+    stream_views: Callable[[Any], Sequence[Projection]] = lambda _: ()
+    """Read models of what other services said."""
+    watchers: Sequence[Callable[[Runtime], None]] = ()
+    """Things that go on beside the requests: each adds itself to the runtime's `on_recorded` and `tasks`."""
+
+    @property
+    def hears(self) -> frozenset[str]:
+        return frozenset(NAMES[fact] for fact in self.reactions)
+
+
+def run(service: Service) -> None:
+    """Run the service until SIGTERM or SIGINT, then exit 0; exit 2 if it cannot be started as it is configured."""
+    try:
+        settings = load(service.settings, service.name, service.port, os.environ)
+        prefer_batches()
+        logs.configure(service.name, settings.log_level, settings.log_format)
+        with _listen(settings.bind_host, settings.port) as listener, _lock(settings.data_dir / service.name):
+            uvloop.run(_serve(service, settings, listener))
+    except (SettingsError, CannotStart, StoreSetupError) as error:
+        print(f"{service.name}_svc cannot start: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from None
+
+
+@contextlib.contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            # At once: two sockets may be bound to one port as long as neither listens.
+            listener.listen(BACKLOG)
+        except OSError as error:
+            raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror}") from error
+        yield listener
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One process per store: taken before anything is heard."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_one(folder / "lock"))
+        except Taken:
+            raise CannotStart(f"another process of this service works on {folder}") from None
+        except OSError as error:
+            raise CannotStart(f"{folder} cannot be used: {error.strerror}") from error
+        yield
+
+
+async def _serve(service: Service, settings: Settings, listener: socket.socket) -> None:
+    folder = settings.data_dir / service.name
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(SQLiteStore.open(folder / "events.sqlite"))
+        views: dict[str, AnyView] = {
+            projection.name: await stack.enter_async_context(View.open(projection, store, folder))
+            for projection in service.views
+        }
+        for projection in service.stream_views(settings):
+            view = StreamView.open(projection, service.name, settings, folder)
+            views[projection.name] = await stack.enter_async_context(view)
+        runtime = assemble(service, settings, store, views)
+        await _run_until_signal(service, runtime, listener)
+
+
+def assemble(
+    service: Service,
+    settings: Settings,
+    store: EventStore,
+    views: Mapping[str, AnyView],
+    *,
+    clock: Clock = now,
+    connect: Connect = connect,
+) -> Runtime:
+    """Everything of a service but its process: nothing runs yet. What it knows of the world outside is passed to it."""
+    listeners: list[Callable[[Sequence[Fact]], None]] = []
+
+    def recorded(facts: Sequence[Fact]) -> None:
+        broker.log_has_grown()
+        for view in views.values():
+            view.log_has_grown()
+        for listener in listeners:
+            listener(facts)
+
+    writer = Writer(service.aggregates, service.reactions, store, clock, recorded)
+    broker = Broker(service.name, service.hears, settings, store, writer, clock=clock, connect=connect)
+    hearing = {view.consumer: view for view in views.values() if isinstance(view, StreamView)}
+    return Runtime(settings, clock, store, writer, broker, views, {service.name: broker, **hearing}, listeners)
+
+
+async def _run_until_signal(service: Service, runtime: Runtime, listener: socket.socket) -> None:
+    async def readiness() -> list[str]:
+        why = [runtime.broker.trouble] if runtime.broker.trouble else []
+        try:
+            await runtime.store.check()
+        except (StoreError, StoreSetupError) as error:
+            why.append(f"the store cannot record: {error}")
+        return why
+
+    def warnings() -> list[str]:
+        now = runtime.clock()
+        found = (warning(name, consumer, now) for name, consumer in runtime.consumers.items())
+        return [one for one in found if one]
+
+    for watcher in service.watchers:
+        watcher(runtime)
+    operating = [
+        view_routes(runtime.views),
+        dead_letter_routes(runtime.consumers),
+        metrics(runtime.consumers, runtime.clock),
+    ]
+    app = build_app(f"{service.name}_svc", [*service.routes(runtime), *operating], readiness, warnings)
+    server = Server(app)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runtime.closing.set)
+    background: list[asyncio.Task[Any]] = [
+        asyncio.create_task(coroutine, name=name)
+        for name, coroutine in (
+            ("writer", runtime.writer.run()),
+            ("broker", runtime.broker.run()),
+            ("http", server.serve([listener])),
+            *((f"view {name}", view.run()) for name, view in runtime.views.items()),
+            *((task.__qualname__, task()) for task in runtime.tasks),
+        )
+    ]
+    closing: asyncio.Task[Any] = asyncio.create_task(runtime.closing.wait())
+    # What start-up made stays; the rest dies young, and looking for cycles at every 700 objects costs 5 % of the CPU.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    log.info("started", url=runtime.settings.url, pid=os.getpid())
+    # A task that ends before the process is asked to is broken.
+    done, _ = await asyncio.wait([closing, *background], return_when=asyncio.FIRST_COMPLETED)
+    broken = [] if runtime.closing.is_set() else list(done)
+    runtime.closing.set()
+    for number in (signal.SIGTERM, signal.SIGINT):  # once is enough: a second one must not cut the first short
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    log.info("stopping")
+    by_name = {task.get_name(): task for task in background}
+    server.should_exit = True
+    await asyncio.wait([by_name["http"]])  # what requests still record is in hand, too
+    runtime.broker.stop()
+    await asyncio.wait([by_name["broker"]])
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    for task in broken:
+        task.result()
+        raise RuntimeError(f"{task.get_name()} ended by itself")
+    log.info("stopped")

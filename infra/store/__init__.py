@@ -1,0 +1,1 @@
+"""The log: an event store per service, behind one asynchronous port."""

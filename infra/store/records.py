@@ -1,0 +1,29 @@
+"""What an event store keeps: records, by stream and version, and their places in the log."""
+
+from typing import NamedTuple
+
+
+class Record(NamedTuple):
+    """One row of the event table, named as the `eventsourcing` library names its columns. Versions start at 1."""
+
+    originator_id: str
+    originator_version: int
+    topic: str
+    state: bytes
+
+
+class Notification(NamedTuple):
+    """A record at its `position` in the log. Positions grow; they may have gaps."""
+
+    position: int
+    originator_id: str
+    originator_version: int
+    topic: str
+    state: bytes
+
+
+class History(NamedTuple):
+    """What a stream's head is folded from: the newest usable snapshot, if any, and the records after it in order."""
+
+    snapshot: Record | None
+    records: list[Record]

@@ -1,0 +1,135 @@
+"""A point_svc of facts alone: a log, and a relay that mirrors it into a real stream."""
+
+import asyncio
+import contextlib
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+
+from contracts import PointCharged
+from contracts.wire import POSITION, encode
+from infra.broker.client import BrokerClient
+from infra.broker.relay import Relay
+from infra.broker.streams import ensure_stream
+from infra.settings import Settings, load
+from infra.store.event_store import EventStore
+from infra.store.records import Record
+from infra.store.sqlite import SQLiteStore
+from tests.infra.purse import NOON
+from tests.shop import PATIENCE_S, Shop
+
+
+def settings(broker: Shop) -> Settings:
+    return load(Settings, "point", 8003, broker.env)
+
+
+def charged(n: int, user: str = "ann", *, padding: int = 0) -> Record:
+    """The nth charge of a user, with a key of `padding` characters more."""
+    fact = PointCharged(at=NOON, user_id=user, amount=n, idempotency_key=f"k{n}" + "." * padding)
+    return Record(f"account-{user}", n, "point.charged", encode(fact))
+
+
+async def append(store: EventStore, first: int, last: int, user: str = "ann") -> None:
+    await store.insert_events([charged(n, user) for n in range(first, last + 1)])
+
+
+@contextlib.asynccontextmanager
+async def a_log() -> AsyncIterator[SQLiteStore]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with SQLiteStore.open(Path(folder) / "events.sqlite") as store:
+            yield store
+
+
+@contextlib.asynccontextmanager
+async def session(broker: Shop) -> AsyncIterator[JetStreamContext]:
+    """A connection to a broker that has the stream."""
+    async with broker.broker() as nc:
+        js = nc.jetstream()
+        await ensure_stream(js, settings(broker))
+        yield js
+
+
+def client(js: JetStreamContext) -> BrokerClient:
+    """The connection of a session."""
+    assert isinstance(js._nc, BrokerClient)
+    return js._nc
+
+
+class Mirror:
+    """A relay at work."""
+
+    def __init__(self, relay: Relay, run: asyncio.Task[None]) -> None:
+        self.relay = relay
+        self.run = run
+
+    async def caught_up(self) -> None:
+        """Returns when the stream has all of the log; raises what ended the relay."""
+        waiting = asyncio.create_task(self.relay.caught_up.wait())
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait([waiting, self.run], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self.run.done():
+            self.run.result()
+
+    async def failed(self) -> BaseException | None:
+        """What ended the relay."""
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait([self.run])
+        return self.run.exception()
+
+
+async def _speak(relay: Relay) -> None:
+    await relay.find_place()
+    await relay.run()
+
+
+@contextlib.asynccontextmanager
+async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
+    """A relay's session: on a fresh connection, as in the service."""
+    async with session(broker) as js:
+        relay = Relay("point", store, client(js), js)
+        mirror = Mirror(relay, asyncio.create_task(_speak(relay)))
+        try:
+            yield mirror
+        finally:
+            mirror.run.cancel()
+            await asyncio.gather(mirror.run, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def overhearing(broker: Shop) -> AsyncIterator[list[int]]:
+    """The positions of all facts that point_svc sends from now on, also those the stream does not take."""
+    heard: list[int] = []
+
+    async with broker.broker() as nc:
+
+        async def note(message: Msg) -> None:
+            heard.append(int((message.headers or {}).get(POSITION, 0)))
+
+        subscription = await nc.subscribe("point.>", cb=note)
+        await nc.flush()
+        yield heard
+        with contextlib.suppress(OSError, NatsError):  # the broker may have been killed meanwhile
+            await subscription.drain()  # type: ignore[no-untyped-call]
+
+
+@contextlib.asynccontextmanager
+async def answering(broker: Shop, relay: Relay) -> AsyncIterator[list[dict[str, Any]]]:
+    """What the broker tells this relay from now on."""
+    heard: list[dict[str, Any]] = []
+
+    async with broker.broker() as nc:
+
+        async def note(message: Msg) -> None:
+            heard.append(json.loads(message.data))
+
+        subscription = await nc.subscribe(f"{relay._inbox}.>", cb=note)
+        await nc.flush()
+        yield heard
+        await subscription.drain()  # type: ignore[no-untyped-call]

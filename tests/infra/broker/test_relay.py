@@ -1,0 +1,411 @@
+"""The relay mirrors the log into the stream of a real broker: in order, without repeats, whatever was lost."""
+
+import asyncio
+import math
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+from eventsourcing.persistence import OperationalError
+
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
+from infra.broker import relay as module
+from infra.broker.fast_ingest import FLOW
+from infra.broker.relay import WINDOW, LogLost, Relay, RelayFailed
+from infra.broker.streams import EVENTS, MAX_FACT_BYTES
+from infra.store.event_store import EventStore
+from infra.store.records import Notification
+from infra.store.sqlite import SQLiteStore
+from tests.infra.broker.mirroring import a_log, answering, append, charged, client, mirroring, overhearing, session
+from tests.infra.purse import WatchedStore
+from tests.infra.records import log_of
+from tests.shop import Event, Shop, attempts
+
+
+@pytest.fixture
+async def log() -> AsyncIterator[SQLiteStore]:
+    async with a_log() as store:
+        yield store
+
+
+def said(events: list[Event]) -> list[tuple[int, str, bytes]]:
+    return [(event.position, event.fact_id, event.raw) for event in events]
+
+
+async def recorded(log: EventStore) -> list[tuple[int, str, bytes]]:
+    return [
+        (stored.position, f"{stored.originator_id}@{stored.originator_version}", stored.state)
+        for stored in await log_of(log)
+    ]
+
+
+# Mirroring ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_stream_gets_the_log_in_its_order_byte_for_byte(broker: Shop, log: SQLiteStore) -> None:
+    await log.insert_events([charged(1), charged(1, "ben"), charged(2), charged(2, "ben")])
+
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    events = await broker.events()
+    assert said(events) == await recorded(log)
+    assert [event.subject for event in events] == [
+        "point.charged.ann",
+        "point.charged.ben",
+        "point.charged.ann",
+        "point.charged.ben",
+    ]
+
+
+async def test_a_fact_travels_with_four_headers(broker: Shop, log: SQLiteStore) -> None:
+    await log.insert_events([charged(1), charged(2)])
+
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with session(broker) as js:
+        message = await js.get_last_msg(EVENTS, "point.charged.ann")
+    assert message.headers == {MSG_ID: "account-ann@2", STREAM: "account-ann", VERSION: "2", POSITION: "2"}
+
+
+async def test_what_is_recorded_later_follows(broker: Shop, log: SQLiteStore) -> None:
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+        for n in range(1, 6):
+            await append(log, n, n)
+            mirror.relay.log_has_grown()
+            assert not mirror.relay.caught_up.is_set()
+            await mirror.caught_up()
+
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_a_log_longer_than_the_window_is_mirrored_in_order(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 3 * WINDOW)
+
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_positions_may_have_gaps(broker: Shop) -> None:
+    class Gapped(WatchedStore):
+        async def max_notification_id(self) -> int:
+            return 50_000
+
+        async def select_notifications(self, after: int, limit: int, topics: object = ()) -> list[Notification]:
+            positions = [7, 8, 1_000, 50_000]
+            return [Notification(p, *charged(n)) for n, p in enumerate(positions, 1) if p > after]
+
+    log = Gapped()
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    log.close()
+
+    assert [event.position for event in await broker.events()] == [7, 8, 1_000, 50_000]
+
+
+async def test_a_burst_is_acknowledged_as_a_batch_and_a_lone_fact_by_itself(broker: Shop, log: SQLiteStore) -> None:
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+        async with answering(broker, mirror.relay) as answers:
+            await append(log, 1, 3 * FLOW)
+            mirror.relay.log_has_grown()
+            await mirror.caught_up()
+            await append(log, 3 * FLOW + 1, 3 * FLOW + 1)
+            mirror.relay.log_has_grown()
+            await mirror.caught_up()
+
+    assert [answer.get("seq") for answer in answers] == [0, FLOW, 2 * FLOW, 3 * FLOW, 3 * FLOW + 1]
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_no_more_than_the_window_is_sent_without_an_acknowledgement(
+    broker: Shop, log: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deaf(Relay):
+        def _on_ack(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
+            """Never arrives."""
+
+    monkeypatch.setattr(module, "ACK_TIMEOUT_S", 0.5)
+    await append(log, 1, 3 * WINDOW)
+    async with overhearing(broker) as sent, session(broker) as js:
+        with pytest.raises(RelayFailed, match="no acknowledgement"):
+            await Deaf("point", log, client(js), js).run()
+
+    assert sent == list(range(1, WINDOW + 1))
+
+
+# Continuing -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_restarted_relay_sends_the_window_again_and_the_stream_has_no_repeats(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    last = WINDOW + 200
+    await append(log, 1, last)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    await append(log, last + 1, last + 10)
+
+    async with overhearing(broker) as sent, mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert sent == list(range(201, last + 11))  # from the stream's last position, less the window
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_a_short_stream_is_sent_again_from_its_beginning(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 5)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with overhearing(broker) as sent, mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert sent == [1, 2, 3, 4, 5]
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_a_broker_that_lost_its_whole_store_is_written_again(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, WINDOW + 100)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    await broker.kill("nats")
+    broker.lose_stream()
+    await broker.start_nats()
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_a_broker_that_was_killed_while_it_was_written_to_misses_nothing(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 4 * WINDOW)
+    async with overhearing(broker) as sent, mirroring(broker, log) as mirror:
+        async for _ in attempts("some facts to be on their way"):
+            if len(sent) > 100:
+                break
+        await broker.kill("nats")
+        mirror.run.cancel()
+
+    await broker.start_nats()
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_a_last_message_that_is_not_ours_makes_the_relay_send_the_whole_log(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    await append(log, 1, WINDOW + 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    async with session(broker) as js:
+        await js.publish("point.charged.somebody", b"by hand")
+
+    async with overhearing(broker) as sent, mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert sent == list(range(1, WINDOW + 11))
+
+
+async def test_a_session_that_follows_one_which_got_everything_across_sends_nothing_again(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    """Past the duplicate window a repeat would be stored: a service that flaps must not fill the stream."""
+    await append(log, 1, 20)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with overhearing(broker) as sent, session(broker) as js:
+        relay = Relay("point", log, client(js), js)
+        await relay.find_place(mirror.relay.acked)
+        await append(log, 21, 22)
+        running = asyncio.create_task(relay.run())
+        await relay.caught_up.wait()
+        running.cancel()
+
+    assert sent == [21, 22]
+
+
+async def test_a_stream_made_anew_gets_all_of_the_log_even_if_it_has_its_end_already(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    await append(log, 1, 2 * WINDOW)
+    async with session(broker) as js:
+        last = await log.select_notifications(2 * WINDOW - 1, 1)
+        await Relay("point", log, client(js), js)._send(last)
+        await js._nc.flush()
+
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert {event.position for event in await broker.events()} == set(range(1, 2 * WINDOW + 1))
+
+
+async def test_a_log_that_ends_before_what_it_has_said_does_not_speak(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with a_log() as older:
+        await append(older, 1, 3)
+        async with mirroring(broker, older) as mirror:
+            error = await mirror.failed()
+
+    assert isinstance(error, LogLost)
+    assert "account-ann@10 at position 10" in str(error)
+    assert len(await broker.events()) == 10
+
+
+async def test_a_log_that_has_grown_differently_does_not_speak_either(broker: Shop, log: SQLiteStore) -> None:
+    """A store that was lost and has recorded since is long enough; but it says other things."""
+    await append(log, 1, 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with a_log() as other:
+        await append(other, 1, 20, user="bob")
+        async with mirroring(broker, other) as mirror:
+            error = await mirror.failed()
+
+    assert isinstance(error, LogLost)
+    assert len(await broker.events()) == 10
+
+
+# Failing --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_full_stream_fails_the_relay_and_nothing_is_lost(broker: Shop, log: SQLiteStore) -> None:
+    broker.env["EVENTS_MAX_BYTES"] = str(1 << 20)
+    await log.insert_events([charged(n, padding=50_000) for n in range(1, 31)])  # 1.5 MB
+
+    async with mirroring(broker, log) as mirror:
+        error = await mirror.failed()
+    assert isinstance(error, RelayFailed)
+    assert "maximum bytes exceeded" in str(error)
+    assert 0 < len(await broker.events()) < 30
+
+    async with session(broker) as js:
+        config = (await js.stream_info(EVENTS)).config
+        config.max_bytes = 1 << 30
+        await js.update_stream(config)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_a_fact_beyond_the_message_limit_fails_the_relay_with_the_brokers_reason(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    await log.insert_events([charged(1), charged(2, padding=MAX_FACT_BYTES)])
+
+    async with mirroring(broker, log) as mirror:
+        error = await mirror.failed()
+
+    assert isinstance(error, RelayFailed)
+    assert "message size exceeds maximum" in str(error)
+
+
+async def test_behind_a_fact_that_is_refused_nothing_of_its_batch_is_said(broker: Shop, log: SQLiteStore) -> None:
+    await log.insert_events([charged(n, padding=MAX_FACT_BYTES if n == 40 else 0) for n in range(1, 81)])
+
+    async with mirroring(broker, log) as mirror:
+        error = await mirror.failed()
+        acked = mirror.relay.acked
+
+    assert isinstance(error, RelayFailed)
+    assert [event.position for event in await broker.events()] == list(range(1, 40))
+    assert acked == FLOW  # the rest of the 39 is sent once more
+
+
+async def test_behind_a_refusal_no_acknowledgement_counts(broker: Shop, log: SQLiteStore) -> None:
+    """Where the next session continues must not lie behind a fact that the stream lacks."""
+    await append(log, 1, 1)
+    async with session(broker) as js:
+        relay = Relay("point", log, client(js), js)
+        relay._on_ack(f"{relay._inbox}.2".encode(), b"", b'{"error":{"code":503}}', b"")
+        await relay._send(relay._admitted(await log.select_notifications(0, 1)))
+        relay._on_ack(f"{relay._inbox}.1".encode(), b"", b'{"stream":"EVENTS","seq":1}', b"")
+
+    assert relay.acked == 0
+
+
+async def test_a_batch_that_has_begun_is_still_owed_its_acknowledgements(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 3)
+    async with session(broker) as js:
+        relay = Relay("point", log, client(js), js)
+        batch = relay._admitted(await log.select_notifications(0, 3))
+        first, *_, last = relay._batches.replies([stored.position for stored in batch])
+        relay._last_ack = -math.inf
+
+        relay._on_ack(first.encode(), b"", b'{"type":"ack","seq":0,"msgs":32}', b"")
+        assert relay.stalled
+
+        relay._on_ack(last.encode(), b"", b'{"stream":"EVENTS","seq":3,"batch":"it","count":3}', b"")
+        assert (relay.stalled, relay.acked) == (False, 3)
+        relay._admitted([Notification(4, *charged(4))])
+        assert not relay.stalled
+
+
+async def test_a_broker_that_acknowledges_nothing_stalls_the_relay_and_then_fails_it(
+    broker: Shop, log: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STALLED_AFTER_S", 0.05)
+    monkeypatch.setattr(module, "ACK_TIMEOUT_S", 0.5)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+        assert not mirror.relay.stalled
+        broker.processes["nats"].send_signal(signal.SIGSTOP)
+        try:
+            await append(log, 1, 5)
+            mirror.relay.log_has_grown()
+            async for _ in attempts("the relay to stall"):
+                if mirror.relay.stalled:
+                    break
+            error = await mirror.failed()
+        finally:
+            broker.processes["nats"].send_signal(signal.SIGCONT)
+
+    assert isinstance(error, RelayFailed)
+    assert "no acknowledgement" in str(error)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    assert said(await broker.events()) == await recorded(log)
+
+
+async def test_a_store_that_fails_ends_the_relay(broker: Shop) -> None:
+    class Broken(WatchedStore):
+        async def select_notifications(self, after: int, limit: int, topics: object = ()) -> list[Notification]:
+            raise OperationalError("disk I/O error")
+
+    log = Broken()
+    async with mirroring(broker, log) as mirror:
+        error = await mirror.failed()
+    log.close()
+
+    assert isinstance(error, OperationalError)
+
+
+async def test_an_idle_relay_is_owed_nothing_however_long_it_takes(
+    broker: Shop, log: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(log, 1, 3)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+        with monkeypatch.context() as patient:
+            patient.setattr(module, "STALLED_AFTER_S", 0)
+            patient.setattr(module, "ACK_TIMEOUT_S", 0)
+            assert len(await broker.events()) == 3
+            assert not mirror.relay.stalled
+
+        await append(log, 4, 5)
+        mirror.relay.log_has_grown()
+        await mirror.caught_up()
+
+    assert said(await broker.events()) == await recorded(log)

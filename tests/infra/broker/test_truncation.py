@@ -1,0 +1,84 @@
+"""Marks tell whether the stream still holds what was heard, and from where on it does not."""
+
+import shutil
+
+import pytest
+from nats.js import JetStreamContext
+
+from contracts.wire import MSG_ID
+from infra.broker.streams import EVENTS
+from infra.broker.truncation import KEPT, Marks
+from infra.core.messages import Mark
+from infra.timestamps import microseconds
+from tests.infra.broker.mirroring import session
+from tests.shop import Shop
+
+
+async def publish(js: JetStreamContext, *fact_ids: str) -> None:
+    for fact_id in fact_ids:
+        await js.publish("point.charged.ann", b"{}", headers={MSG_ID: fact_id})
+
+
+async def found(js: JetStreamContext, last: int) -> list[Mark]:
+    """The marks of what stands at the sequences 1, 2, 3, ..."""
+    messages = [await js.get_msg(EVENTS, sequence, direct=True) for sequence in range(1, last + 1)]
+    return [Mark(message.seq or 0, microseconds(message.time)) for message in messages if message.time]
+
+
+def marks_of(heard: list[Mark]) -> Marks:
+    marks = Marks()
+    for mark in heard:
+        marks.add(mark)
+    return marks
+
+
+async def test_a_stream_that_holds_all_that_was_heard_has_lost_nothing(broker: Shop) -> None:
+    async with session(broker) as js:
+        assert await Marks().lost_after(js) is None
+        await publish(js, "a@1", "a@2", "a@3")
+        heard = await found(js, 3)
+        assert await marks_of(heard).lost_after(js) is None
+        assert await marks_of(heard[:2]).lost_after(js) is None
+
+
+@pytest.mark.parametrize("kept", range(6))
+async def test_the_last_place_that_holds_what_was_heard_is_found(kept: int, broker: Shop) -> None:
+    async with session(broker) as js:
+        await publish(js, *(f"a@{n}" for n in range(1, 6)))
+        there = await found(js, 5)
+        lost = [Mark(sequence, 1) for sequence in range(kept + 1, 7)]
+        marks = marks_of([*there[:kept], *lost])
+
+        assert await marks.lost_after(js) == kept
+        # A session that failed before its consumer went back leaves the next one to find the same place.
+        assert await marks.lost_after(js) == kept
+        marks.forget_after(kept)
+        assert await marks.lost_after(js) is None
+
+
+async def test_a_fact_that_was_written_again_at_its_old_sequence_is_not_what_was_heard(broker: Shop) -> None:
+    """Before it stands another one now, which must be heard."""
+    store = broker.folder / "nats"
+    async with session(broker) as js:
+        await publish(js, "a@1", "a@2")
+    await broker.stop("nats")
+    shutil.copytree(store, broker.folder / "old")
+    await broker.start_nats()
+    async with session(broker) as js:
+        await publish(js, "a@3", "a@4")
+        marks = marks_of(await found(js, 4))
+    await broker.kill("nats")
+    shutil.rmtree(store)
+    shutil.move(broker.folder / "old", store)
+    await broker.start_nats()
+
+    async with session(broker) as js:
+        await publish(js, "b@1", "a@4")
+        assert await marks.lost_after(js) == 2
+
+
+async def test_marks_are_bounded(broker: Shop) -> None:
+    async with session(broker) as js:
+        await publish(js, "a@1")
+        marks = marks_of([*await found(js, 1), *(Mark(n + 2, 1) for n in range(KEPT))])
+        assert await marks.lost_after(js) == 0

@@ -1,0 +1,294 @@
+"""When another writer was first, or the store fails: nothing half-done is seen, and repeating is safe."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from eventsourcing.persistence import OperationalError
+
+from contracts.wire import encode
+from infra.core import state_cache as heads
+from infra.core import unit_of_work as recording
+from infra.core import writer
+from infra.core.decider import FoldError
+from infra.core.errors import StoreUnavailable
+from infra.core.state_cache import StreamUnreadable
+from infra.core.unit_of_work import Answer
+from infra.store.event_store import Conflict, StoreError
+from infra.store.records import Record
+from tests.infra.core.test_writer import charged
+from tests.infra.purse import NOON, Ears, WatchedStore, balances, issued
+from tests.infra.writing import Desk, working
+from tests.shop import attempts
+
+
+def by_another(user: str, version: int, key: str, amount: int = 1) -> Record:
+    return Record(f"account-{user}", version, "point.charged", encode(charged(user, amount, key)))
+
+
+def another_is_first(store: WatchedStore, *stored: Record, times: int = 1) -> None:
+    """Before each of the next `times` appends, another writer records these (at whatever version comes next)."""
+    left = times
+
+    async def insert(records: Sequence[Record]) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            await store.inner.insert_events(stored)
+        else:
+            store.insert = store.inner.insert_events
+        await store.inner.insert_events(records)
+
+    store.insert = insert
+
+
+class Failing:
+    """Appends that fail; `recorded` says whether they are recorded all the same."""
+
+    def __init__(self, store: WatchedStore, *, recorded: bool = False) -> None:
+        self._store = store
+        self._recorded = recorded
+        store.insert = self._insert
+
+    async def _insert(self, records: Sequence[Record]) -> None:
+        if self._recorded:
+            await self._store.inner.insert_events(records)
+        raise OperationalError("disk I/O error")
+
+    def heal(self) -> None:
+        self._store.insert = self._store.inner.insert_events
+
+
+# Conflicts ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_conflict_is_decided_again_on_fresh_heads(desk: Desk) -> None:
+    await desk.charge("ann", key="mine 1")
+    another_is_first(desk.store, by_another("ann", 2, "theirs", 100))
+
+    answer = await desk.charge("ann", key="mine 2")
+
+    assert balances(answer.states) == [102]
+    assert await desk.log() == [("account-ann", 1), ("account-ann", 2), ("account-ann", 3)]
+    assert desk.told == [charged("ann", 1, "mine 1"), charged("ann", 1, "mine 2")]
+
+
+async def test_a_conflict_decides_the_whole_batch_again(desk: Desk) -> None:
+    another_is_first(desk.store, by_another("ann", 1, "theirs", 100))
+
+    answers = await asyncio.gather(desk.charge("ben"), desk.charge("ann"), desk.charge("ben", "ann", key="both"))
+
+    assert [balances(answer.states) for answer in answers] == [[2], [102], [2, 102]]
+    assert await desk.log() == [
+        ("account-ann", 1),
+        ("account-ben", 1),
+        ("account-ann", 2),
+        ("account-ben", 2),
+        ("account-ann", 3),
+    ]
+
+
+async def test_after_a_conflict_there_may_be_nothing_left_to_say(desk: Desk) -> None:
+    another_is_first(desk.store, by_another("ann", 1, "first"))
+
+    answer = await desk.charge("ann")
+
+    assert (answer.facts, balances(answer.states)) == ([], [1])
+    assert await desk.log() == [("account-ann", 1)]
+    assert desk.told == []
+
+
+async def test_conflicts_without_end_are_a_failure_of_the_store(desk: Desk) -> None:
+    async def insert(_: Sequence[Record]) -> None:
+        raise Conflict
+
+    desk.store.insert = insert
+
+    with pytest.raises(StoreUnavailable, match="conflicts in a row"):
+        await desk.charge("ann")
+
+    assert len(desk.store.appends) == recording.MAX_CONFLICTS
+    assert await desk.balance("ann") == 0
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_failing_store_is_answered_and_leaves_nothing_behind(desk: Desk) -> None:
+    await desk.charge("ann", key="before")
+    failing = Failing(desk.store)
+
+    outcomes = await asyncio.gather(desk.charge("ann", amount=5), desk.charge("ben"), return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 2
+    assert (await desk.balance("ann"), await desk.balance("ben")) == (1, 0)
+    assert desk.told == [charged("ann", 1, "before")]
+
+    failing.heal()
+    assert balances((await desk.charge("ann", amount=5)).states) == [6]
+
+
+async def test_a_commit_that_was_recorded_although_it_failed_is_recognised_when_repeated(desk: Desk) -> None:
+    failing = Failing(desk.store, recorded=True)
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ann", amount=5)
+    failing.heal()
+    assert await desk.balance("ann") == 5  # what was known of it before is forgotten
+
+    answer = await desk.charge("ann", amount=5)
+
+    assert (answer.facts, balances(answer.states)) == ([], [5])
+    assert await desk.log() == [("account-ann", 1)]
+
+
+async def test_who_follows_the_log_learns_of_what_was_recorded_although_it_failed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay would let it lie until the next append, and an order's deadline would not run."""
+    monkeypatch.setattr(writer, "LOOK_AGAIN_S", 0.01)
+    failing = Failing(desk.store, recorded=True)
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ann", amount=5)
+    failing.heal()
+
+    async for _ in attempts("the follower to be told"):
+        if desk.told:
+            break
+
+    assert desk.told == [charged("ann", 5, "first")]
+    await desk.charge("ben")
+    assert desk.told == [charged("ann", 5, "first"), charged("ben", 1, "first")]
+
+
+async def test_what_failed_and_was_not_recorded_is_told_to_nobody(desk: Desk) -> None:
+    failing = Failing(desk.store)
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ann", amount=5)
+    failing.heal()
+
+    await desk.charge("ben")
+
+    assert desk.told == [charged("ben", 1, "first")]
+
+
+async def test_as_long_as_the_store_does_not_say_what_it_recorded_nothing_more_is_recorded(desk: Desk) -> None:
+    async def fail() -> None:
+        raise OperationalError("disk I/O error")
+
+    failing = Failing(desk.store, recorded=True)
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ann", amount=5)
+    failing.heal()
+    desk.store.before_select = fail
+
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ben")
+    desk.store.before_select = None
+    await desk.charge("cas")
+
+    assert desk.told == [charged("ann", 5, "first"), charged("cas", 1, "first")]
+
+
+async def test_what_was_heard_while_the_store_failed_is_not_done_and_comes_again(desk: Desk) -> None:
+    ear = Ears()
+    failing = Failing(desk.store)
+    desk.hear(issued("ann"), ear)
+    await ear.news.wait()
+
+    assert [type(error) for error in ear.errors] == [OperationalError]
+    assert ear.done_with == []
+
+    failing.heal()
+    again = Ears()
+    heard = desk.hear(issued("ann"), again)
+    await again.news.wait()
+    assert again.done_with == [heard]
+    assert await desk.log() == [("account-ann", 1)]
+
+
+async def test_a_store_that_cannot_be_read_fails_requests_and_reads_alike(desk: Desk) -> None:
+    async def fail() -> None:
+        raise OperationalError("disk I/O error")
+
+    desk.store.before_select = fail
+
+    with pytest.raises(StoreUnavailable):
+        await desk.charge("ann")
+    with pytest.raises(StoreUnavailable):
+        await desk.balance("ann")
+
+    desk.store.before_select = None
+    assert balances((await desk.charge("ann")).states) == [1]
+
+
+async def test_a_record_that_cannot_be_read_fails_its_request_and_no_later_one(desk: Desk) -> None:
+    await desk.store.inner.insert_events([Record("account-ann", 1, "point.charged", b"{")])
+
+    with pytest.raises(StoreUnavailable, match="account-ann"):
+        await desk.charge("ann")
+
+    assert balances((await desk.charge("ben")).states) == [1]
+
+
+async def test_snapshots_that_cannot_be_kept_fail_nobody(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def keep(_: Sequence[Record]) -> None:
+        raise StoreError
+
+    monkeypatch.setattr(heads, "SNAPSHOT_EVERY", 1)
+    desk.store.keep = keep
+
+    for n in range(1, 4):
+        assert balances((await desk.charge("ann", key=str(n))).states) == [n]
+
+
+async def test_a_fact_that_cannot_be_folded_fails_its_request_and_nobody_else(desk: Desk) -> None:
+    ben, ann, cas = await asyncio.gather(
+        desk.charge("ben"), desk.charge("ann", amount=-1), desk.charge("cas"), return_exceptions=True
+    )
+
+    assert isinstance(ann, FoldError)
+    assert [type(answer) for answer in (ben, cas)] == [Answer, Answer]
+    assert await desk.log() == [("account-ben", 1), ("account-cas", 1)]
+
+
+async def test_a_delivery_over_a_stream_that_cannot_be_read_goes_back_and_others_go_on(desk: Desk) -> None:
+    await desk.store.inner.insert_events([Record("account-ann", 1, "point.charged", b"{")])
+    ear = Ears()
+    poisoned = desk.hear(issued("ann"), ear, 1, "c1")
+    last = desk.hear(issued("ben"), ear, 2, "c2")
+    await desk.writer.drained()
+
+    assert [(heard, type(error)) for heard, error in ear.refusals] == [(poisoned, StreamUnreadable)]
+    assert ear.done_with == [last]
+    assert await desk.log() == [("account-ann", 1), ("account-ben", 1)]
+
+
+async def test_a_restarted_writer_goes_on_where_the_last_one_was_killed(store: WatchedStore) -> None:
+    async with working(store) as desk:
+        await desk.charge("ann", key="1")
+        failing = Failing(store, recorded=True)
+        await asyncio.gather(desk.charge("ann", key="2"), return_exceptions=True)
+        failing.heal()
+
+    async with working(store) as restarted:
+        answers = [await restarted.charge("ann", key=key) for key in ("1", "2", "3")]
+
+    assert [len(answer.facts) for answer in answers] == [0, 0, 1]
+    assert answers[-1].facts == [charged("ann", 1, "3")]
+    assert answers[-1].facts[0].at == NOON
+
+
+# Shut -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_writer_that_is_shut_says_why_and_records_no_request_until_it_is_opened(desk: Desk) -> None:
+    await desk.charge("ann", key="before")
+    desk.writer.shut("this is not the store that spoke before")
+
+    with pytest.raises(StoreUnavailable, match="not the store that spoke before"):
+        await desk.charge("ann", key="meanwhile")
+    assert await desk.balance("ann") == 1  # reading goes on
+
+    desk.writer.open()
+    assert balances((await desk.charge("ann", key="after")).states) == [2]
+    assert await desk.log() == [("account-ann", 1), ("account-ann", 2)]

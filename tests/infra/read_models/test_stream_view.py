@@ -1,0 +1,100 @@
+"""A view of the stream shows nothing before it has all there was, and keeps what it has without a broker."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from contracts.wire import MSG_ID
+from infra.read_models.stream_view import StreamView
+from infra.read_models.tables import Statement, ViewBehind
+from infra.store.records import Notification
+from tests.infra.broker.mirroring import session, settings
+from tests.shop import Shop, attempts
+
+SEEN = "SELECT stream FROM seen ORDER BY 1"
+
+
+class Seen:
+    """Projection: the streams of the facts that were heard, each once."""
+
+    name = "seen"
+    topics: Collection[str] = ("order.canceled",)
+    tables = "CREATE TABLE seen (stream TEXT PRIMARY KEY)"
+
+    def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
+        yield "INSERT OR IGNORE INTO seen VALUES (?)", [(stored.originator_id,) for stored in records]
+
+
+@contextlib.asynccontextmanager
+async def following(broker: Shop, folder: Path) -> AsyncIterator[StreamView]:
+    async with StreamView.open(Seen(), "product", settings(broker), folder) as view:
+        run = asyncio.create_task(view.run())
+        try:
+            yield view
+        finally:
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+
+
+async def say(broker: Shop, *orders: str) -> None:
+    async with session(broker) as js:
+        for order in orders:
+            body = b'{"type":"order.canceled"}'
+            await js.publish(f"order.canceled.{order}", body, headers={MSG_ID: f"order-{order}@2"})
+
+
+async def until_shown(view: StreamView, *streams: str) -> None:
+    async for _ in attempts(f"the view to show {streams}"):
+        with contextlib.suppress(ViewBehind):
+            if await view.select(SEEN) == [(stream,) for stream in streams]:
+                return
+
+
+async def test_a_view_that_was_never_fed_shows_nothing_and_says_why(broker: Shop, tmp_path: Path) -> None:
+    async with StreamView.open(Seen(), "product", settings(broker), tmp_path) as view:
+        with pytest.raises(ViewBehind, match="being built"):
+            await view.select(SEEN)
+        with pytest.raises(ViewBehind, match="not following"):
+            await view.behind()
+
+
+async def test_it_is_fed_with_what_was_said_before_and_with_what_is_said_then(broker: Shop, tmp_path: Path) -> None:
+    await say(broker, "o1", "o2")
+    async with following(broker, tmp_path) as view:
+        await until_shown(view, "order-o1", "order-o2")
+        await say(broker, "o3")
+        await until_shown(view, "order-o1", "order-o2", "order-o3")
+
+
+async def test_what_bears_no_facts_id_is_passed_over(broker: Shop, tmp_path: Path) -> None:
+    async with session(broker) as js:
+        for its_id in ("somebody-elses", "order-o9@x", "@"):
+            await js.publish("order.canceled.o9", b'{"type":"order.canceled"}', headers={MSG_ID: its_id})
+    await say(broker, "o1")
+    async with following(broker, tmp_path) as view:
+        await until_shown(view, "order-o1")
+
+
+async def test_a_view_that_had_all_of_it_shows_it_also_without_a_broker(broker: Shop, tmp_path: Path) -> None:
+    await say(broker, "o1")
+    async with following(broker, tmp_path) as view:
+        await until_shown(view, "order-o1")
+    await broker.kill("nats")
+
+    async with following(broker, tmp_path) as view:
+        assert await view.select(SEEN) == [("order-o1",)]
+
+
+async def test_a_view_to_be_rebuilt_is_refused_to_its_readers_at_once(broker: Shop, tmp_path: Path) -> None:
+    await say(broker, "o1")
+    async with following(broker, tmp_path) as view:
+        await until_shown(view, "order-o1")
+
+        view.rebuild()
+        with pytest.raises(ViewBehind, match="being built"):
+            await view.select(SEEN)
+
+        await until_shown(view, "order-o1")

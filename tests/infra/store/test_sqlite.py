@@ -1,0 +1,268 @@
+"""What only the embedded store has: a file, its durability and failures, two writers, and a tail in memory."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosqlite import Connection
+
+from infra.store import sqlite
+from infra.store.event_store import Conflict, StoreError
+from infra.store.records import History
+from infra.store.sqlite import SQLiteStore, StoreSetupError
+from tests.infra.records import ALL, at, log_of, record, records, streams_of
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "point" / "events.sqlite"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SQLiteStore]:
+    async with SQLiteStore.open(path) as opened:
+        yield opened
+
+
+# Setting up -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "not" / "there" / "yet" / "events.sqlite"
+
+    async with SQLiteStore.open(path):
+        assert path.exists()
+
+
+async def test_every_connection_waits_for_the_disk_and_writes_ahead(path: Path) -> None:
+    path.parent.mkdir()
+    async with sqlite.connect(path) as connection:
+        (mode,), (synchronous,) = (
+            *await connection.execute_fetchall("PRAGMA journal_mode"),
+            *await connection.execute_fetchall("PRAGMA synchronous"),
+        )
+
+    assert (mode, synchronous) == ("wal", 2)  # 2: FULL
+
+
+async def test_a_store_opens_its_connections_only_that_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[tuple[object, ...]] = []
+    real_connect = sqlite.connect
+
+    def connect(*args: Any) -> AbstractAsyncContextManager[Connection]:
+        wanted.append(args)
+        return real_connect(*args)
+
+    monkeypatch.setattr(sqlite, "connect", connect)
+    monkeypatch.setattr(sqlite, "MAX_ROWS_PER_INSERT", 2)
+
+    async with SQLiteStore.open(path) as store:
+        await store.insert_events(records("a", range(1, 4)))
+
+    assert wanted == [(path,)] * 3  # writer, reader, and the very long append: none asks for less than FULL
+
+
+def test_a_database_that_cannot_write_ahead_is_refused() -> None:
+    with pytest.raises(StoreSetupError, match="wanted journal_mode=wal and synchronous=FULL, but got memory and FULL"):
+        opening(Path(":memory:"))
+
+
+def opening(path: Path) -> None:
+    """Open a store and close it again."""
+
+    async def open_and_close() -> None:
+        async with SQLiteStore.open(path):
+            pass
+
+    asyncio.run(open_and_close())
+
+
+def test_a_file_that_is_not_a_database_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("Dear diary, this is certainly no database. " * 100)
+
+    with pytest.raises(StoreSetupError, match=r"events\.sqlite: file is not a database"):
+        opening(path)
+
+
+def test_a_folder_in_the_files_place_is_refused(path: Path) -> None:
+    path.mkdir(parents=True)
+
+    with pytest.raises(StoreSetupError, match=r"events\.sqlite: unable to open"):
+        opening(path)
+
+
+def test_a_file_in_the_folders_place_is_refused(path: Path) -> None:
+    path.parent.write_text("in the way")
+
+    with pytest.raises(StoreSetupError, match=r"point/events\.sqlite"):
+        opening(path)
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_refused() -> None:
+    with pytest.raises(StoreSetupError, match=r"/proc/point/events\.sqlite"):
+        opening(Path("/proc/point/events.sqlite"))  # not even root makes folders there
+
+
+async def test_what_was_recorded_is_there_after_reopening(path: Path) -> None:
+    async with SQLiteStore.open(path) as first:
+        await first.insert_events(records("a", range(1, 4)))
+
+    async with SQLiteStore.open(path) as second:
+        await second.insert_events([record("a", 4)])
+        assert await log_of(second) == [at(version, record("a", version)) for version in range(1, 5)]
+
+
+# Failing --------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Somebody else is in the middle of a write."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_a_locked_file_is_a_store_error_and_records_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    async with SQLiteStore.open(path) as store:
+        with locked(path):
+            with pytest.raises(StoreError, match="locked"):
+                await store.insert_events([record("a", 1)])
+            with pytest.raises(StoreError, match="locked"):
+                await store.check()
+            assert await log_of(store) == []  # reading goes on
+
+        await store.insert_events([record("a", 1)])
+
+        assert await streams_of(store) == [("a", 1)]
+
+
+async def test_a_full_disk_is_a_store_error_and_records_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections: list[Connection] = []
+    real_connect = sqlite.connect
+
+    @contextlib.asynccontextmanager
+    async def connect(*args: Any) -> AsyncIterator[Connection]:
+        async with real_connect(*args) as connection:
+            connections.append(connection)
+            yield connection
+
+    monkeypatch.setattr(sqlite, "connect", connect)
+    async with SQLiteStore.open(path) as store:
+        await store.insert_events([record("a", 1)])
+        (writer, _) = connections
+        await writer.execute_fetchall("PRAGMA max_page_count = 8")
+
+        with pytest.raises(StoreError, match="full"):
+            await store.insert_events(records("b", range(1, 1_000)))
+        assert await streams_of(store) == [("a", 1)]
+
+        await writer.execute_fetchall("PRAGMA max_page_count = 100000")
+        await store.insert_events(records("b", range(1, 1_000)))
+        assert len(await log_of(store)) == 1_000
+
+
+async def test_a_closed_store_says_so_in_the_ports_terms(path: Path) -> None:
+    async with SQLiteStore.open(path) as store:
+        pass
+
+    with pytest.raises(StoreError):
+        await store.insert_events([record("a", 1)])
+    with pytest.raises(StoreError):
+        await store.max_notification_id()
+    with pytest.raises(StoreError):
+        await store.select_streams(["a"], [])
+    with pytest.raises(StoreError):
+        await store.select_notifications(0, 1)
+
+
+# Two writers on one file ----------------------------------------------------------------------------------------------
+
+
+async def test_two_writers_on_one_file_conflict_and_lose_nothing(store: SQLiteStore, path: Path) -> None:
+    async with SQLiteStore.open(path) as other:
+        await store.insert_events([record("a", 1)])
+        with pytest.raises(Conflict):
+            await other.insert_events([record("b", 1), record("a", 1)])
+        await other.insert_events([record("b", 1), record("a", 2)])
+        with pytest.raises(Conflict):
+            await store.insert_events([record("a", 2)])
+
+        assert await store.select_streams(["a"], []) == {"a": History(None, records("a", range(1, 3)))}
+        await store.insert_events([record("a", 3)])
+
+    assert await streams_of(store) == [("a", 1), ("b", 1), ("a", 2), ("a", 3)]
+
+
+async def test_what_another_writer_recorded_in_between_is_found_although_it_is_not_in_the_tail(
+    store: SQLiteStore, path: Path
+) -> None:
+    async with SQLiteStore.open(path) as other:
+        await store.insert_events([record("a", 1)])
+        await other.insert_events([record("b", 1)])
+        await store.insert_events([record("a", 2)])
+
+    assert await streams_of(store) == [("a", 1), ("b", 1), ("a", 2)]
+    assert [stored.position for stored in await store.select_notifications(1, ALL)] == [2, 3]
+
+
+async def test_two_writers_at_once_take_turns(path: Path) -> None:
+    async with SQLiteStore.open(path) as one, SQLiteStore.open(path) as two:
+        await asyncio.gather(
+            *(one.insert_events([record("a", version), record("b", version)]) for version in range(1, 51)),
+            *(two.insert_events([record("c", version), record("d", version)]) for version in range(1, 51)),
+        )
+
+    async with SQLiteStore.open(path) as store:
+        log = await streams_of(store)
+    for one_stream in "abcd":
+        assert [version for stream, version in log if stream == one_stream] == list(range(1, 51))
+
+
+# The tail in memory ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_log_reads_the_same_from_memory_and_from_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "TAIL", 5)  # the tail then starts anew several times below
+    async with SQLiteStore.open(path) as before:
+        await before.insert_events([record("a", 1, "x"), record("b", 1, "y")])
+
+    async with SQLiteStore.open(path) as writing, SQLiteStore.open(path) as reading:
+        for version in range(2, 25):
+            await writing.insert_events([record("a", version, "x"), record("b", version, "y")])
+            for after in range(2 * version + 1):
+                assert await writing.select_notifications(after, ALL) == await reading.select_notifications(after, ALL)
+                assert await writing.select_notifications(after, 3, ["y"]) == await reading.select_notifications(
+                    after, 3, ["y"]
+                )
+
+
+async def test_records_older_than_the_tail_are_read_from_the_file(store: SQLiteStore, path: Path) -> None:
+    async with SQLiteStore.open(path) as earlier:
+        await earlier.insert_events(records("a", range(1, 11)))
+
+    await store.insert_events([record("a", 11)])
+
+    assert [stored.position for stored in await store.select_notifications(0, ALL)] == list(range(1, 12))
+    assert [stored.position for stored in await store.select_notifications(10, ALL)] == [11]
+
+
+async def test_what_another_process_recorded_is_seen_once_the_last_position_was_asked_for(
+    path: Path, store: SQLiteStore
+) -> None:
+    await store.insert_events([record("a", 1)])
+    async with SQLiteStore.open(path) as another:
+        await another.insert_events([record("a", 2)])
+
+    assert await store.max_notification_id() == 2
+    assert [stored.position for stored in await store.select_notifications(1, ALL)] == [2]

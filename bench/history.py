@@ -28,7 +28,7 @@ from infra.broker.connection import connect
 from infra.broker.relay import Relay
 from infra.broker.streams import ensure_stream
 from infra.core.decider import Batch, Command
-from infra.core.state_cache import Heads
+from infra.core.state_cache import StateCache
 from infra.local.nats import start_nats
 from infra.local.processes import stop_process
 from infra.local.services import ROOT, free_environment, service_names
@@ -57,12 +57,12 @@ class _Line:
         self.inbox: deque[tuple[str, Fact]] = deque()
         self._store = store
         self._relay = relay
-        self._heads = Heads(service.aggregates, store)
+        self._heads = StateCache(service.aggregates, store)
 
     async def decide(self, commands: list[Command]) -> list[tuple[str, Fact]]:
         """Decide and record; the new facts with their ids."""
         streams = {stream for command in commands for stream in command.streams}
-        new = self._heads.guess(streams)
+        new = self._heads.assume_new(streams)
         known = await self._heads.get(streams - new.keys())
         batch = Batch(self.service.aggregates, known | new)
         for command in commands:

@@ -19,7 +19,7 @@ from bench.client import Answer, Answers, Broken, closed_loop, open_loop
 from bench.flood import Flood, Flooded
 from bench.wares import Request, Total, Wares
 from infra.local.services import ROOT
-from infra.tuning import open_files
+from infra.tuning import raise_open_file_limit
 
 CLIENTS: Final = 64
 """For what is not measured."""
@@ -182,7 +182,7 @@ def some(wrong: Sequence[str], most: int = TELL) -> list[str]:
 
 def main() -> int:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    open_files()
+    raise_open_file_limit()
     try:
         done = uvloop.run(work(job))
     except (Broken, OSError) as error:

@@ -18,7 +18,7 @@ from bench.load import Job
 from bench.phases import percentiles
 from bench.systems import Saga, WentWrong
 from bench.wares import Wares
-from infra.tuning import open_files
+from infra.tuning import raise_open_file_limit
 
 PRODUCTS: Final = 200
 TIMES: Final = 10
@@ -79,7 +79,7 @@ class Overloaded(Struct):
 
 def measure_overload(lines: int, shrink: float = 1.0, crowd: int = CROWD) -> Overloaded:
     """Raises LoadFailed, StartFailed; WentWrong if the audit finds anything or an order was lost."""
-    crowd = min(crowd, open_files() - OTHER_FILES)
+    crowd = min(crowd, raise_open_file_limit() - OTHER_FILES)
     wares = Wares(0, PRODUCTS)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Saga(Path(folder)) as saga:
 

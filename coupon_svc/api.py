@@ -49,7 +49,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     async def issue(data: JSONBody[IssueCoupon]) -> Response[CouponView]:
         command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, runtime.clock())
         try:
-            answer = await writer.ask(command)
+            answer = await writer.execute(command)
         except domain.IssuedDifferently:
             raise Problem(
                 409, "coupon-exists", "this coupon was issued to another customer, or with another discount or expiry"
@@ -63,10 +63,10 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         responses=problems(400, 404, 503),
     )
     async def show(coupon_id: PathId) -> CouponView:
-        (head,) = await writer.read([f"coupon-{coupon_id}"])
-        if head.state.user_id is None:
+        (state,) = await writer.read([f"coupon-{coupon_id}"])
+        if state.user_id is None:
             raise Problem(404, "coupon-not-found", "there is no such coupon")
-        return _view(coupon_id, head.state)
+        return _view(coupon_id, state)
 
     @get("/coupons", tags=["coupons"], summary="A customer's coupons, by id, in pages", responses=problems(400, 503))
     async def show_all(
@@ -79,9 +79,9 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             (user_id, after, limit + 1),
         )
         ids = [str(row[0]) for row in rows[:limit]]
-        heads = await writer.read([f"coupon-{coupon_id}" for coupon_id in ids])
+        states = await writer.read([f"coupon-{coupon_id}" for coupon_id in ids])
         return CouponPage(
-            [_view(coupon_id, head.state) for coupon_id, head in zip(ids, heads, strict=True)],
+            [_view(coupon_id, state) for coupon_id, state in zip(ids, states, strict=True)],
             ids[-1] if len(rows) > limit else None,
         )
 

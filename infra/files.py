@@ -58,16 +58,16 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-class Taken(Exception):
+class LockTaken(Exception):
     """Another process holds the lock."""
 
 
 @contextlib.contextmanager
-def only_one(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold the lock on this file, made if missing. Raises Taken, OSError."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Taken from None
+            raise LockTaken from None
         yield

@@ -6,7 +6,7 @@ import resource
 from typing import Final
 
 
-def prefer_batches() -> None:
+def use_batch_scheduling() -> None:
     """This process, and what it starts, is work to be done in batches (Linux's SCHED_BATCH; elsewhere nothing).
 
     A process that is woken up then does not push another one from its core, so that more messages wait when its turn
@@ -19,7 +19,7 @@ def prefer_batches() -> None:
 PLENTY: Final = 65_536
 
 
-def open_files(plenty: int = PLENTY) -> int:
+def raise_open_file_limit(plenty: int = PLENTY) -> int:
     """Take as many as this process may without asking anybody, up to `plenty`; gives how many these are.
 
     A shell often lets what runs in it have 1,024, because of select(), which nobody here uses.

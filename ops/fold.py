@@ -7,7 +7,7 @@ from typing import Any
 import order_svc.domain
 from contracts import OrderConfirmed
 from contracts.wire import decode
-from infra.core.decider import Aggregates, Head, category
+from infra.core.decider import Aggregates, StreamState, category
 from infra.local.services import service_names
 from ops.invariants import CouponSeen, Live, LogEntry, Message, OrderSeen, ProductSeen
 
@@ -26,25 +26,25 @@ class Fold:
 
     def __init__(self, aggregates: Aggregates) -> None:
         self._aggregates = aggregates
-        self.heads: dict[str, Head] = {}
+        self.heads: dict[str, StreamState] = {}
         self.early: dict[str, dict[int, bytes]] = {}
         """Facts that wait for an earlier version of their stream; none, when history is whole."""
 
     def take(self, stream: str, version: int, body: bytes) -> None:
         head = self.heads.get(stream)
         if head is None:
-            head = self.heads[stream] = Head(0, self._aggregates[category(stream)].state())
+            head = self.heads[stream] = StreamState(0, self._aggregates[category(stream)].state())
         if version > head.version + 1:
             self.early.setdefault(stream, {})[version] = body
         elif version == head.version + 1:
             self._fold(stream, head, body)
             self._catch_up(stream, head)
 
-    def _fold(self, stream: str, head: Head, body: bytes) -> None:
+    def _fold(self, stream: str, head: StreamState, body: bytes) -> None:
         self._aggregates[category(stream)].evolve(head.state, decode(body))
         head.version += 1
 
-    def _catch_up(self, stream: str, head: Head) -> None:
+    def _catch_up(self, stream: str, head: StreamState) -> None:
         waiting = self.early.get(stream)
         while waiting and head.version + 1 in waiting:
             self._fold(stream, head, waiting.pop(head.version + 1))

@@ -14,7 +14,7 @@ from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header, status
-from infra.broker.connection import CONNECT_TIMEOUT_S, connect, in_words
+from infra.broker.connection import CONNECT_TIMEOUT_S, connect, describe
 from infra.broker.streams import EVENTS
 from infra.settings import Settings, load
 from ops.client import Unreachable
@@ -62,7 +62,7 @@ async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
             raise Unreachable(f"the broker has no stream {EVENTS} yet; has a service run with it?") from error
         at = settings.broker_urls[0].rpartition("@")[2]  # without the password
         raise Unreachable(
-            f"the broker at {at} cannot be read: {in_words(error)}; is the system running (`just up`)?"
+            f"the broker at {at} cannot be read: {describe(error)}; is the system running (`just up`)?"
         ) from error
 
 

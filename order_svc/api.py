@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
 from contracts.wire import NAMES, said_by
 from infra.broker.lookup import HistoryUnavailable, facts_about
-from infra.http.fast_path import SHORTCUT
+from infra.http.fast_path import FAST_PATH
 from infra.http.parameters import Id, IdempotencyKey, PathId
 from infra.http.problems import Problem, invalid, problems, unavailable
 from infra.process.service import Runtime
@@ -23,7 +23,7 @@ from order_svc.compensation import compensated
 from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
-from order_svc.under_way import UnderWay
+from order_svc.under_way import AdmissionControl
 
 SOON_AT_LEAST_S: Final = 1.0
 """However short customers wait: orders end in batches, and how fast they do shows in a few of these."""
@@ -97,7 +97,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     settings, writer, broker = runtime.settings, runtime.writer, runtime.broker
     deadline_after = timedelta(seconds=settings.order_deadline_s)
     ends = Ends(runtime.closing, settings.order_wait_s)
-    under_way = UnderWay(settings.orders_under_way, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2))
+    under_way = AdmissionControl(settings.orders_under_way, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2))
     runtime.on_recorded += [ends.recorded, under_way.recorded]
     runtime.tasks.append(ends.run)
 
@@ -112,7 +112,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         status_code=200,
         responses=problems(400, 401, 409, 413, 422, 503),
         before_request=caller_required,
-        opt={SHORTCUT: True},
+        opt={FAST_PATH: True},
     )
     async def place(
         data: JSONBody[PlaceOrder], user: UserId = None, idempotency_key: IdempotencyKey = None
@@ -140,7 +140,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             await _must_exist(command)
         watched = ends.watch(command.order_id)
         try:
-            answer = await writer.ask(command)
+            answer = await writer.execute(command)
             state: domain.State = answer.states[0]
             end = state.first_end or await watched
         except domain.PlacedDifferently:
@@ -156,8 +156,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
 
     async def _must_exist(command: domain.Place) -> None:
         """Nothing new can be accepted; but what was accepted before may still be asked for."""
-        (head,) = await writer.read(command.streams)
-        if head.state.order is None:
+        (state,) = await writer.read(command.streams)
+        if state.order is None:
             raise unavailable(f"orders cannot be accepted right now: {broker.trouble or 'shutting down'}")
 
     @get(
@@ -169,8 +169,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     )
     async def show(order_id: PathId, user: UserId = None) -> OrderHistory:
         user_id = caller(user)
-        (head,) = await writer.read([f"order-{order_id}"])
-        state: domain.State = head.state
+        (state,) = await writer.read([f"order-{order_id}"])
+
         if state.order is None or state.order.user_id != user_id:
             raise _unknown()
         return await _history(order_id, state)
@@ -185,7 +185,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     )
     async def cancel(order_id: PathId, user: UserId = None) -> OrderView:
         try:
-            answer = await writer.ask(domain.Cancel(order_id, caller(user), runtime.clock()))
+            answer = await writer.execute(domain.Cancel(order_id, caller(user), runtime.clock()))
         except domain.NoSuchOrder:
             raise _unknown() from None
         return _view(order_id, answer.states[0])

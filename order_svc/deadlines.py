@@ -22,7 +22,7 @@ from infra.timestamps import instant
 from order_svc.domain import Expire
 from order_svc.listing import LEFT_OPEN, Listing
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 RETRY: Final = timedelta(seconds=1)
 MAX_AT_ONCE: Final = 1_000
@@ -61,11 +61,11 @@ class Deadlines:
                 rows = await self._runtime.views[Listing.name].select(LEFT_OPEN)
                 break
             except ViewBehind as behind:
-                log.warning("the orders left open are not known yet", reason=str(behind))
+                logger.warning("the orders left open are not known yet", reason=str(behind))
         for order_id, deadline in rows:
             self._watch(order_id, instant(deadline))
         if rows:
-            log.info("orders were left open", orders=len(rows))
+            logger.info("orders were left open", orders=len(rows))
 
     async def _time(self) -> None:
         while True:
@@ -88,7 +88,7 @@ class Deadlines:
 
     async def _expire(self, order_id: str, now: datetime) -> None:
         try:
-            await self._runtime.writer.ask(Expire(order_id, now, fact_id(f"order-{order_id}", 1)))
+            await self._runtime.writer.execute(Expire(order_id, now, fact_id(f"order-{order_id}", 1)))
         except (Busy, StoreUnavailable):
             heapq.heappush(self._heap, (now + RETRY, order_id))
         else:

@@ -17,7 +17,7 @@ AT_A_GLANCE: Final = 0.1
 """It takes a tenth of the time in which orders should end to judge how fast they do."""
 
 
-class UnderWay:
+class AdmissionControl:
     """Counts what this process has accepted; what it found left open at its start is on its way out and not counted.
 
     At most `most` at a time, and no more than end within `soon_s` at the rate at which others ended lately: whoever

@@ -46,7 +46,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             )
         key, headers = replayable(idempotency_key)
         try:
-            answer = await writer.ask(domain.Charge(user_id, data.amount, key, runtime.clock()))
+            answer = await writer.execute(domain.Charge(user_id, data.amount, key, runtime.clock()))
         except domain.ChargedDifferently:
             raise Problem(
                 422, "idempotency-key-reused", "this Idempotency-Key was used for a different amount"
@@ -57,7 +57,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
 
     @get("/points/{user_id:str}", tags=["points"], summary="A customer's balance", responses=problems(400, 503))
     async def show(user_id: PathId) -> AccountView:
-        (head,) = await writer.read([f"account-{user_id}"])
-        return AccountView(user_id, head.state.balance)
+        (state,) = await writer.read([f"account-{user_id}"])
+        return AccountView(user_id, state.balance)
 
     return [charge, show]

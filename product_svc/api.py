@@ -87,7 +87,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             raise invalid("product_id", "body", f"`{data.product_id}` is reserved")
         command = product.Register(data.product_id, data.name, data.price, data.stock, runtime.clock())
         try:
-            answer = await writer.ask(command)
+            answer = await writer.execute(command)
         except product.RegisteredDifferently:
             raise Problem(
                 409, "product-exists", "this product is registered with another name, price or first stock"
@@ -105,7 +105,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     ) -> Response[ProductView]:
         key, headers = replayable(idempotency_key)
         try:
-            answer = await writer.ask(product.AddStock(product_id, data.quantity, key, runtime.clock()))
+            answer = await writer.execute(product.AddStock(product_id, data.quantity, key, runtime.clock()))
         except product.NoSuchProduct:
             raise _unknown() from None
         except product.AddedDifferently:
@@ -123,10 +123,10 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         responses=problems(400, 404, 503),
     )
     async def show(product_id: PathId) -> ProductView:
-        (head,) = await writer.read([f"product-{product_id}"])
-        if head.state.name is None:
+        (state,) = await writer.read([f"product-{product_id}"])
+        if state.name is None:
             raise _unknown()
-        return _view(product_id, head.state)
+        return _view(product_id, state)
 
     @get("/products", tags=["products"], summary="All products, by id, in pages", responses=problems(400, 503))
     async def show_all(
@@ -137,9 +137,9 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             "SELECT product_id FROM products WHERE product_id > ? ORDER BY product_id LIMIT ?", (after, limit + 1)
         )
         ids = [str(row[0]) for row in rows[:limit]]
-        heads = await writer.read([f"product-{product_id}" for product_id in ids])
+        states = await writer.read([f"product-{product_id}" for product_id in ids])
         return ProductPage(
-            [_view(product_id, head.state) for product_id, head in zip(ids, heads, strict=True)],
+            [_view(product_id, state) for product_id, state in zip(ids, states, strict=True)],
             ids[-1] if len(rows) > limit else None,
         )
 
@@ -156,14 +156,14 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     async def show_popular(days: Days = 3, limit: Ranks = 5) -> PopularProducts:
         last = popular.day(runtime.clock())
         rows = await ranking.select(RANKING, (last - days + 1, last, limit))
-        heads = await writer.read([f"product-{product_id}" for product_id, _, _ in rows])
+        states = await writer.read([f"product-{product_id}" for product_id, _, _ in rows])
         return PopularProducts(
             settings.shop_tz,
             date.fromordinal(last - days + 1),
             date.fromordinal(last),
             [
-                PopularProduct(product_id, head.state.name or "", pieces, instant(newest))
-                for (product_id, pieces, newest), head in zip(rows, heads, strict=True)
+                PopularProduct(product_id, state.name or "", pieces, instant(newest))
+                for (product_id, pieces, newest), state in zip(rows, states, strict=True)
             ],
         )
 

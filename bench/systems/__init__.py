@@ -13,7 +13,7 @@ from bench.systems.postgres import Postgres
 from infra.local.own_system import OwnSystem
 from infra.local.processes import stop_process, wait_until_ready
 from infra.local.services import ROOT, free_environment, free_ports, own_service_url
-from infra.tuning import prefer_batches
+from infra.tuning import use_batch_scheduling
 
 SERVICES: Final = ("order", "product", "point", "coupon")
 
@@ -117,7 +117,7 @@ SYSTEMS: Final[Mapping[str, Callable[[Path], System]]] = {
 @contextlib.contextmanager
 def _in_batches() -> Iterator[None]:
     """What is started here runs as `just up` runs it; this process itself goes on as before."""
-    prefer_batches()
+    use_batch_scheduling()
     try:
         yield
     finally:

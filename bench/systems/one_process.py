@@ -21,18 +21,18 @@ from litestar import Litestar
 from contracts import Fact, coupon_stream
 from contracts.wire import fact_id
 from coupon_svc.__main__ import SERVICE as COUPON
-from infra.core.decider import Batch, Command, Head
-from infra.core.state_cache import Heads
+from infra.core.decider import Batch, Command, StreamState
+from infra.core.state_cache import StateCache
 from infra.core.unit_of_work import Answer
 from infra.core.writer import MAX_BATCH
 from infra.http.app import build_app
 from infra.http.server import Server
 from infra.process import logging as logs
-from infra.read_models.log_view import View
+from infra.read_models.log_view import LogView
 from infra.settings import load
 from infra.store.event_store import Conflict
 from infra.store.sqlite import SQLiteStore
-from infra.tuning import prefer_batches
+from infra.tuning import use_batch_scheduling
 from order_svc.__main__ import SERVICE as ORDER
 from order_svc.deadlines import deadlines
 from order_svc.domain import Place
@@ -49,7 +49,7 @@ class OneWriter:
 
     def __init__(self, store: SQLiteStore) -> None:
         self._store = store
-        self._heads = Heads(AGGREGATES, store)
+        self._heads = StateCache(AGGREGATES, store)
         self._queue: deque[tuple[Command, asyncio.Future[Answer]]] = deque()
         self._arrived = asyncio.Event()
         self.recorded: Callable[[Sequence[Fact]], None] = lambda _: None
@@ -64,7 +64,7 @@ class OneWriter:
         self._arrived.set()
         return await answer
 
-    async def read(self, streams: Sequence[str]) -> list[Head]:
+    async def read(self, streams: Sequence[str]) -> list[StreamState]:
         heads = await self._heads.get(streams)
         return [heads[stream] for stream in streams]
 
@@ -91,7 +91,7 @@ class OneWriter:
         self, commands: Sequence[Command], *, guessing: bool
     ) -> tuple[Batch, list[Sequence[Fact] | Exception]]:
         streams = {stream for command in commands for stream in _streams(command)}
-        guesses = self._heads.guess(streams) if guessing else {}
+        guesses = self._heads.assume_new(streams) if guessing else {}
         known = await self._heads.get([stream for stream in streams if stream not in guesses])
         decided = Batch(AGGREGATES, known | guesses)
         outcomes = [_decide(decided, command) for command in commands]
@@ -145,7 +145,7 @@ async def _serve() -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(SQLiteStore.open(folder / "events.sqlite"))
         views = {
-            view.name: await stack.enter_async_context(View.open(view, store, folder))
+            view.name: await stack.enter_async_context(LogView.open(view, store, folder))
             for service in SERVICES
             for view in service.views
         }
@@ -164,7 +164,7 @@ async def _serve() -> None:
             task.result()
 
 
-def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, views: Mapping[str, View]) -> Any:
+def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, views: Mapping[str, LogView]) -> Any:
     """What routes and watchers of the services work with, as far as they use it."""
     listeners: list[Callable[[Sequence[Fact]], None]] = []
 
@@ -201,6 +201,6 @@ def _app(runtime: Any) -> Litestar:
 
 
 if __name__ == "__main__":
-    prefer_batches()
+    use_batch_scheduling()
     logs.configure("one_process", "WARNING", "text")
     uvloop.run(_serve())

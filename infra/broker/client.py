@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, MaxPayloadError
 
-Handler = Callable[[bytes, bytes, bytes, bytes], None]
+MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
 """Gets subject, reply subject (empty: none), body, and the head: headers as they travel, or empty. Must not block."""
 
 Outgoing = tuple[str, bytes, str, str]
@@ -26,9 +26,9 @@ VERSION_LINE: Final = "NATS/1.0"
 class BrokerClient(Client):
     def __init__(self) -> None:
         super().__init__()
-        self._handlers: dict[int, Handler] = {}
+        self._handlers: dict[int, MessageCallback] = {}
 
-    async def listen(self, subject: str, handler: Handler) -> Subscription:
+    async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
         """Call the handler with each message from now on, in order, before the next one is read.
 
         Nothing is queued, so nothing is dropped; what the handler raises goes to the client's `error_cb`.

@@ -14,7 +14,7 @@ from nats.errors import Error as NatsError
 from infra.broker.client import BrokerClient
 from infra.settings import Settings
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 CONNECT_TIMEOUT_S: Final = 2
 PING_INTERVAL_S: Final = 2
@@ -43,7 +43,7 @@ async def connect(settings: Settings, name: str, stopping: asyncio.Event) -> Asy
         lost.set()
 
     async def on_error(error: Exception) -> None:
-        log.debug("broker client", error=str(error) or type(error).__name__)
+        logger.debug("broker client", error=str(error) or type(error).__name__)
 
     nc = BrokerClient()
     try:
@@ -83,7 +83,7 @@ async def _unless(stopping: asyncio.Event, connecting: Coroutine[Any, Any, None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def in_words(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """What ended a session, for whoever reads the log or `/readyz`."""
     return str(error) or (
         "the broker did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__

@@ -14,7 +14,7 @@ from nats.js.errors import NotFoundError
 
 from infra.broker.streams import EVENTS
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 MAX_ACK_PENDING: Final = 1_024
 """Deliveries of a consumer that wait for their acknowledgement at a time."""
@@ -49,22 +49,22 @@ async def ensure_consumer(
     service: str,
     hears: Collection[str],
     last_sequence: int,
-    lost_after: int | None = None,
+    truncated_after: int | None = None,
     *,
     take_over: Callable[[], Awaitable[None]] = _nobody_else,
 ) -> None:
     """The service's durable consumer, ready to deliver at once whatever has not been acknowledged.
 
-    `hears` are fact names; `last_sequence` is the stream's; behind `lost_after`, if given, other facts stand than were
-    heard there; `take_over` comes right before the consumer is reset. Redelivering is always safe, skipping never is:
-    a consumer ahead of a stream that lost its tail goes back to where it was lost, or to the stream's end, one whose
-    filter changed to its beginning.
+    `hears` are fact names; `last_sequence` is the stream's; behind `truncated_after`, if given, other facts stand than
+    were heard there; `take_over` comes right before the consumer is reset. Redelivering is always safe, skipping never
+    is: a consumer ahead of a stream that lost its tail goes back to where it was lost, or to the stream's end;
+    one whose filter changed goes back to its beginning.
     """
     wanted = consumer_config(service, hears, MAX_ACK_PENDING)
     try:
         info = await js.consumer_info(EVENTS, service)
     except NotFoundError:
-        log.info("creating consumer", consumer=service, hears=sorted(hears))
+        logger.info("creating consumer", consumer=service, hears=sorted(hears))
         await js.add_consumer(EVENTS, wanted)
         await take_over()
         # Not as new as it looks: what a power cut left of the state of one that it took away becomes this one's.
@@ -72,13 +72,13 @@ async def ensure_consumer(
         return
     restart_from: int | None = None
     if _filters(info.config) != _filters(wanted):
-        log.warning("consumer hears other facts now: it hears all of them from the beginning", consumer=service)
+        logger.warning("consumer hears other facts now: it hears all of them from the beginning", consumer=service)
         restart_from = 1
-    elif lost_after is not None:
-        log.warning("the stream lost its tail: what was written in its place is heard", after=lost_after)
-        restart_from = lost_after + 1
+    elif truncated_after is not None:
+        logger.warning("the stream lost its tail: what was written in its place is heard", after=truncated_after)
+        restart_from = truncated_after + 1
     elif info.ack_floor is not None and (info.ack_floor.stream_seq or 0) > last_sequence:
-        log.warning(
+        logger.warning(
             "the stream lost its tail: the consumer goes back to its end",
             consumer=service,
             acknowledged=info.ack_floor.stream_seq,

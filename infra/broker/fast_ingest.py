@@ -19,7 +19,7 @@ APPEND: Final = 1
 COMMIT: Final = 2  # this message is the last one
 
 
-class Refused(Exception):
+class PublishRefused(Exception):
     """The server did not take all that was sent; the message has its words."""
 
 
@@ -42,7 +42,7 @@ class _Batch:
     stored: int = 0
 
 
-class Batches:
+class FastIngest:
     """Those of one session, each known by the name it has in the reply subjects."""
 
     def __init__(self, inbox: str) -> None:
@@ -67,9 +67,9 @@ class Batches:
         try:
             answer = _answer.decode(body)
         except msgspec.DecodeError:
-            raise Refused((body or head).decode()) from None
+            raise PublishRefused((body or head).decode()) from None
         if answer.error is not None or answer.type not in {"", "ack"}:
-            raise Refused(body.decode())
+            raise PublishRefused(body.decode())
         name, batched, _ = subject[len(self._inbox) + 1 :].decode().partition(".")
         if not batched:
             return [int(name)]
@@ -79,7 +79,7 @@ class Batches:
         until = answer.seq if answer.type else answer.count
         if not answer.type:
             if until != len(batch.positions):
-                raise Refused(f"{until} of a batch of {len(batch.positions)} were stored: {body.decode()}")
+                raise PublishRefused(f"{until} of a batch of {len(batch.positions)} were stored: {body.decode()}")
             del self._open[name]
         stored = batch.positions[batch.stored : until]
         batch.stored = max(batch.stored, until)

@@ -18,12 +18,12 @@ from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
-from infra.broker.fast_ingest import Batches, Refused
+from infra.broker.fast_ingest import FastIngest, PublishRefused
 from infra.broker.streams import EVENTS
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 WINDOW: Final = 512  # log positions
 ACK_TIMEOUT_S: Final = 5.0
@@ -76,7 +76,7 @@ class Relay:
         self._js = js
         self._window = Window(0)
         self._inbox = nc.new_inbox()
-        self._batches = Batches(self._inbox)
+        self._ingest = FastIngest(self._inbox)
         self._grown = False
         self._wake = asyncio.Event()
         self._error: RelayFailed | None = None
@@ -102,7 +102,7 @@ class Relay:
         """Every position of the log up to here is in the stream."""
         return self._window.acked
 
-    async def find_place(self, acked: int = 0) -> None:
+    async def find_resume_position(self, acked: int = 0) -> None:
         """Ask the stream where to continue, before anything is heard or said.
 
         `acked` is how far the session before this one got; a stream that ends there has no hole before it. Raises
@@ -114,7 +114,7 @@ class Relay:
             return
         said, at = (last.headers or {}).get(MSG_ID), (last.headers or {}).get(POSITION, "")
         if not at.isdecimal():
-            log.warning("the last message on our subjects is not ours; sending the whole log", subject=last.subject)
+            logger.warning("the last message on our subjects is not ours; sending the whole log", subject=last.subject)
             return
         position = int(at)
         logged = await self._store.select_notifications(position - 1, 1)
@@ -125,7 +125,7 @@ class Relay:
                 f"and rebuild it from the stream (just rebuild {self._service})."
             )
         if not await self._begins_with_the_log():
-            log.warning("the stream does not begin with this log: it is another one; sending the whole log")
+            logger.warning("the stream does not begin with this log: it is another one; sending the whole log")
             return
         # What was in flight when the last session ended may have left a hole this far back, but no further.
         self._window = Window(position if position == acked else max(0, position - WINDOW))
@@ -182,15 +182,15 @@ class Relay:
         return unsent
 
     async def _send(self, batch: Sequence[Notification]) -> None:
-        replies = self._batches.replies([stored.position for stored in batch])
+        replies = self._ingest.replies([stored.position for stored in batch])
         await self._nc.send_all(_message(stored, reply) for stored, reply in zip(batch, replies, strict=True))
 
     def _on_ack(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
         if self._error is not None:
             return  # behind what was refused nothing counts: `acked` must not pass it
         try:
-            stored = self._batches.stored(subject, body, head)
-        except Refused as refused:
+            stored = self._ingest.stored(subject, body, head)
+        except PublishRefused as refused:
             self._error = RelayFailed(f"the broker refused a fact: {refused}")
             self._wake.set()
             return

@@ -17,7 +17,7 @@ from nats.js.errors import APIError, NotFoundError
 from contracts.wire import FACTS, said_by
 from infra.settings import Settings
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 EVENTS: Final = "EVENTS"
 
@@ -80,13 +80,13 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
     try:
         info = await js.stream_info(EVENTS)
     except NotFoundError:
-        log.info("creating stream", stream=EVENTS, max_bytes=wanted.max_bytes)
+        logger.info("creating stream", stream=EVENTS, max_bytes=wanted.max_bytes)
         return await _batched(js.add_stream(wanted))
     found = info.config
     compare(found, wanted, REQUIRED)
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
     if missing or not found.allow_batched:
-        log.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), batches="allowed")
+        logger.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), batches="allowed")
         found.subjects = sorted({*(found.subjects or ()), *missing})
         found.allow_batched = True
         return await _batched(js.update_stream(found))

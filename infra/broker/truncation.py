@@ -13,28 +13,28 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from infra.broker.streams import EVENTS
-from infra.core.messages import Mark
+from infra.core.messages import StreamPosition
 from infra.timestamps import microseconds
 
 KEPT: Final = 4_096  # marks; one a batch, so half a minute of the heaviest load
 
 
-class Marks:
+class ReceivedPositions:
     def __init__(self) -> None:
-        self._marks: deque[Mark] = deque(maxlen=KEPT)
+        self._received: deque[StreamPosition] = deque(maxlen=KEPT)
 
-    def add(self, mark: Mark) -> None:
-        self._marks.append(mark)
+    def add(self, position: StreamPosition) -> None:
+        self._received.append(position)
 
-    async def lost_after(self, js: JetStreamContext) -> int | None:
+    async def truncated_after(self, js: JetStreamContext) -> int | None:
         """The last marked sequence that still holds what was heard there (0: none does); None if the newest one does.
 
         What stands behind it was written anew and has to be heard.
         """
-        if not self._marks or await _still_there(js, self._marks[-1]):
+        if not self._received or await _still_there(js, self._received[-1]):
             return None
-        marks = sorted(self._marks)
-        good, bad = -1, len(marks) - 1  # a tail was lost: up to some mark all hold, from there on none
+        marks = sorted(self._received)
+        good, bad = -1, len(marks) - 1  # a tail was lost: up to some position all hold, from there on none
         while bad - good > 1:
             middle = (good + bad) // 2
             if await _still_there(js, marks[middle]):
@@ -45,12 +45,12 @@ class Marks:
 
     def forget_after(self, sequence: int) -> None:
         """Once the consumer has gone back there, not before: until then every session has to find the place again."""
-        self._marks = deque((mark for mark in self._marks if mark.sequence <= sequence), maxlen=KEPT)
+        self._received = deque((position for position in self._received if position.sequence <= sequence), maxlen=KEPT)
 
 
-async def _still_there(js: JetStreamContext, mark: Mark) -> bool:
+async def _still_there(js: JetStreamContext, position: StreamPosition) -> bool:
     try:
-        found = await js.get_msg(EVENTS, mark.sequence, direct=True)
+        found = await js.get_msg(EVENTS, position.sequence, direct=True)
     except NotFoundError:
         return False
-    return found.time is not None and microseconds(found.time) == mark.stored_us
+    return found.time is not None and microseconds(found.time) == position.stored_us

@@ -15,11 +15,11 @@ import structlog
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header, status
 from infra.broker.streams import EVENTS
-from infra.broker.truncation import Marks
-from infra.consuming.retry_queue import Handling, Parking
-from infra.core.messages import Heard, Listener, Mark
+from infra.broker.truncation import ReceivedPositions
+from infra.consuming.retry_queue import FailureHandling, RetryQueue
+from infra.core.messages import Delivery, Handler, StreamPosition
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 PULL_BATCH: Final = 512  # messages
 PULL_EXPIRES_S: Final = 5.0
@@ -33,26 +33,26 @@ HEARD_BY: Final = "heard-by"
 """Subjects, one for each consumer, on which a session says that it is the one that hears it now; in no stream."""
 
 
-class HearingFailed(Exception):
+class ConsumerFailed(Exception):
     """Deliveries stopped making sense; the next session resets the consumer and hears them again."""
 
 
-class Hearing:
-    """One session of a consumer: the `Ear` of whoever is told."""
+class ConsumerSession:
+    """One session of a consumer: the `Acknowledger` of whoever is told."""
 
     def __init__(
         self,
         consumer: str,
         nc: BrokerClient,
-        listener: Listener,
-        marks: Marks,
-        handling: Handling,
+        handler: Handler,
+        received: ReceivedPositions,
+        handling: FailureHandling,
     ) -> None:
         """`handling` is asked about what the listener refused."""
         self._nc = nc
-        self._listener = listener
-        self._marks = marks
-        self.parking = Parking(handling, self._resolved, self.failed)
+        self._handler = handler
+        self._received = received
+        self.retry_queue = RetryQueue(handling, self._resolved, self.failed)
         self._waiting: set[int] = set()
         """Numbers of the deliveries that wait, in the parking."""
         self._behind: deque[tuple[int, str]] = deque()
@@ -82,7 +82,7 @@ class Hearing:
 
     def _on_another(self, _: bytes, __: bytes, inbox: bytes, ___: bytes) -> None:
         if inbox != self._inbox.encode():
-            self.failed(HearingFailed("another session hears this consumer now: does a second process work here?"))
+            self.failed(ConsumerFailed("another session hears this consumer now: does a second process work here?"))
 
     async def run(self) -> None:
         """Pull, hand over and acknowledge until something fails. Raises HearingFailed or what the listener met."""
@@ -114,7 +114,7 @@ class Hearing:
                 await self._wake.wait()
         except TimeoutError:
             if self._loop.time() - self._last_sign >= SILENCE_S:
-                raise HearingFailed(f"the broker has been silent for {SILENCE_S} s") from None
+                raise ConsumerFailed(f"the broker has been silent for {SILENCE_S} s") from None
 
     def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
         self._last_sign = self._loop.time()
@@ -123,15 +123,15 @@ class Hearing:
         if not reply:
             self._on_status(head)
             return
-        sequence, delivery, stored_ns = numbers(reply)
-        if delivery != self._last_delivery + 1:  # also the first: a new or reset consumer counts from 1
-            self.failed(HearingFailed(f"delivery {delivery} came after {self._last_delivery}: some were dropped"))
+        sequence, number, stored_ns = numbers(reply)
+        if number != self._last_delivery + 1:  # also the first: a new or reset consumer counts from 1
+            self.failed(ConsumerFailed(f"delivery {number} came after {self._last_delivery}: some were dropped"))
             return
-        self._last_delivery = delivery
+        self._last_delivery = number
         self._asked_for -= 1
-        mark = Mark(sequence, stored_ns // 1_000)
+        mark = StreamPosition(sequence, stored_ns // 1_000)
         told = subject.decode(errors="backslashreplace")
-        self._listener.tell(Heard(header(head, _MSG_ID), body, reply.decode(), mark, told, head, delivery), self)
+        self._handler.handle(Delivery(header(head, _MSG_ID), body, reply.decode(), mark, told, head, number), self)
         if self._asked_for < PULL_BATCH // 2:
             self._wake.set()
 
@@ -140,29 +140,29 @@ class Hearing:
         if code == "100":  # heartbeat
             return
         if code not in ("404", "408"):  # neither "nothing there" nor "this pull is over"
-            self.failed(HearingFailed(f"the broker ended the pull: {code} {description}"))
+            self.failed(ConsumerFailed(f"the broker ended the pull: {code} {description}"))
             return
         self._asked_for -= int(header(head, b"Nats-Pending-Messages") or PULL_BATCH)
         self._wake.set()
 
-    def done(self, heard: Heard) -> None:
-        self._marks.add(heard.mark)
-        self._behind.append((heard.delivery, heard.receipt))
+    def handled(self, delivery: Delivery) -> None:
+        self._received.add(delivery.position)
+        self._behind.append((delivery.number, delivery.ack_subject))
         self._may_acknowledge()
 
-    def takes_back(self, heard: Heard) -> bool:
-        if not self.parking.takes(heard):
+    def defers(self, delivery: Delivery) -> bool:
+        if not self.retry_queue.takes(delivery):
             return False
-        self._waiting.add(heard.delivery)
+        self._waiting.add(delivery.number)
         return True
 
-    def refused(self, heard: Heard, error: Exception) -> None:
-        self._waiting.add(heard.delivery)
-        self.parking.refused(heard, error)
+    def rejected(self, delivery: Delivery, error: Exception) -> None:
+        self._waiting.add(delivery.number)
+        self.retry_queue.rejected(delivery, error)
 
-    def _resolved(self, heard: Heard) -> None:
+    def _resolved(self, delivery: Delivery) -> None:
         """It waits no longer: what it asks for is recorded, or it is parked."""
-        self._waiting.discard(heard.delivery)
+        self._waiting.discard(delivery.number)
         self._may_acknowledge()
 
     def _may_acknowledge(self) -> None:
@@ -178,13 +178,13 @@ class Hearing:
 
     async def _acknowledge(self) -> None:
         if self._to_acknowledge:
-            receipt, self._to_acknowledge = self._to_acknowledge, ""
-            await self._nc.publish(receipt, b"+ACK")
+            ack_subject, self._to_acknowledge = self._to_acknowledge, ""
+            await self._nc.publish(ack_subject, b"+ACK")
 
 
-def numbers(receipt: bytes) -> tuple[int, int, int]:
+def numbers(ack_subject: bytes) -> tuple[int, int, int]:
     """A delivery's sequence in the stream, its number of the consumer's, and when it was stored (ns since 1970)."""
-    tokens = receipt.split(b".")
+    tokens = ack_subject.split(b".")
     # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
-    sequence, delivery, stored_ns = map(int, tokens[5:8] if len(tokens) == 9 else tokens[7:10])
-    return sequence, delivery, stored_ns
+    sequence, number, stored_ns = map(int, tokens[5:8] if len(tokens) == 9 else tokens[7:10])
+    return sequence, number, stored_ns

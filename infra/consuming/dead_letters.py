@@ -17,11 +17,11 @@ from nats.js.api import DiscardPolicy, RawStreamMsg, RetentionPolicy, StorageTyp
 from nats.js.errors import APIError, NotFoundError
 
 from infra.broker.streams import KEEPS, MAX_FACT_BYTES, compare
-from infra.core.messages import Heard, Mark
+from infra.core.messages import Delivery, StreamPosition
 from infra.settings import Settings
 from infra.timestamps import EPOCH, now
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 DEAD: Final = "DEAD"
 PREFIX: Final = "dead"
@@ -32,7 +32,7 @@ NOT_THERE: Final = frozenset({10_043, 10_057})
 REMEMBERED: Final = 256  # letters that are written again if the broker loses its tail
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """One dead letter, at `sequence` of the stream DEAD; parked `at` an instant (UTC).
 
     `attempts` is 0 and `error` says behind what it waits, if it was never tried. `subject`, `body`, `headers`, `origin`
@@ -48,14 +48,14 @@ class Letter(NamedTuple):
     stack: str
     subject: str
     fact_id: str
-    origin: Mark
+    origin: StreamPosition
     head: bytes
     body: bytes
 
     @property
-    def heard(self) -> Heard:
+    def delivery(self) -> Delivery:
         """The message as it was delivered."""
-        return Heard(self.fact_id, self.body, "", self.origin, self.subject, self.head)
+        return Delivery(self.fact_id, self.body, "", self.origin, self.subject, self.head)
 
 
 def stream_config(settings: Settings) -> StreamConfig:
@@ -86,9 +86,9 @@ class DeadLetters:
         self._settings = settings
         self._clock = clock
         self._js: JetStreamContext | None = None
-        self._letters: dict[str, dict[int, Letter]] = {}
+        self._letters: dict[str, dict[int, DeadLetter]] = {}
         """By key, by sequence of DEAD."""
-        self._recent: deque[Letter] = deque(maxlen=REMEMBERED)
+        self._recent: deque[DeadLetter] = deque(maxlen=REMEMBERED)
 
     def has(self, key: str) -> bool:
         """Whether later messages of this key have to wait behind others."""
@@ -107,7 +107,7 @@ class DeadLetters:
         """When the first of them was parked."""
         return min((letter.at for found in self._letters.values() for letter in found.values()), default=None)
 
-    def of(self, key: str) -> list[Letter]:
+    def of(self, key: str) -> list[DeadLetter]:
         """Those of this key, in the order in which their messages came, without bodies."""
         return list(self._letters.get(key, {}).values())
 
@@ -131,36 +131,36 @@ class DeadLetters:
             self._remember(letter)
         lost = [letter for letter in self._recent if letter.sequence not in self._letters.get(letter.key, {})]
         for letter in lost:
-            log.warning("the broker lost a dead letter: it is written again", key=letter.key, fact_id=letter.fact_id)
+            logger.warning("the broker lost a dead letter: it is written again", key=letter.key, fact_id=letter.fact_id)
             self._recent.remove(letter)
             await self._write(letter)
 
-    async def park(self, heard: Heard, error: Exception | None, attempts: int) -> None:
+    async def park(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
         """Returns when the message stands in DEAD. Without an error it waits behind others of its key.
 
         Raises the client's errors.
         """
-        ahead = self.of(heard.key)
-        if any(letter.heard.same_as(heard) for letter in ahead):
+        ahead = self.of(delivery.key)
+        if any(letter.delivery.same_as(delivery) for letter in ahead):
             return  # it came again
-        letter = Letter(
+        letter = DeadLetter(
             sequence=0,
             consumer=self._consumer,
-            key=heard.key,
+            key=delivery.key,
             at=self._clock(),
             attempts=attempts,
             error=f"{type(error).__name__}: {error}" if error else f"waits behind {ahead[0].sequence}",
             stack="".join(traceback.format_exception(error))[-MAX_STACK:] if error else "",
-            subject=heard.subject,
-            fact_id=heard.fact_id,
-            origin=heard.mark,
-            head=heard.head,
-            body=heard.body,
+            subject=delivery.subject,
+            fact_id=delivery.fact_id,
+            origin=delivery.position,
+            head=delivery.head,
+            body=delivery.body,
         )
-        log.error("parked", key=letter.key, fact_id=letter.fact_id, attempts=attempts, error=letter.error)
+        logger.error("parked", key=letter.key, fact_id=letter.fact_id, attempts=attempts, error=letter.error)
         await self._write(letter)
 
-    async def _write(self, letter: Letter) -> None:
+    async def _write(self, letter: DeadLetter) -> None:
         ack = await self._stream.publish(
             f"{PREFIX}.{letter.consumer}.{letter.key}", letter.body, stream=DEAD, headers=_headers(letter)
         )
@@ -168,10 +168,10 @@ class DeadLetters:
         self._recent.append(letter)
         self._remember(letter)
 
-    def _remember(self, letter: Letter) -> None:
+    def _remember(self, letter: DeadLetter) -> None:
         self._letters.setdefault(letter.key, {})[letter.sequence] = letter._replace(body=b"", stack="")
 
-    async def whole(self, letter: Letter) -> Letter | None:
+    async def whole(self, letter: DeadLetter) -> DeadLetter | None:
         """The letter with its body; None: somebody has deleted it. Raises the client's errors."""
         try:
             return parsed(await self._stream.get_msg(DEAD, letter.sequence))
@@ -179,7 +179,7 @@ class DeadLetters:
             self._forget(letter)
             return None
 
-    async def remove(self, letter: Letter) -> None:
+    async def remove(self, letter: DeadLetter) -> None:
         """It was redriven, or dropped. Raises the client's errors."""
         try:
             await self._stream.delete_msg(DEAD, letter.sequence)
@@ -188,7 +188,7 @@ class DeadLetters:
                 raise
         self._forget(letter)
 
-    def _forget(self, letter: Letter) -> None:
+    def _forget(self, letter: DeadLetter) -> None:
         found = self._letters.get(letter.key, {})
         found.pop(letter.sequence, None)
         if not found:
@@ -201,7 +201,7 @@ class DeadLetters:
         return self._js
 
 
-async def read(js: JetStreamContext, subject: str) -> AsyncIterator[Letter]:
+async def read(js: JetStreamContext, subject: str) -> AsyncIterator[DeadLetter]:
     """The letters under this subject of DEAD, in their order. Raises the client's errors."""
     sequence = 0
     while True:
@@ -214,7 +214,7 @@ async def read(js: JetStreamContext, subject: str) -> AsyncIterator[Letter]:
         yield letter
 
 
-def _headers(letter: Letter) -> dict[str, str]:
+def _headers(letter: DeadLetter) -> dict[str, str]:
     """The message's own headers are one of them: sent as such, the server would act on some."""
     values = {
         "At": letter.at.isoformat(),
@@ -230,7 +230,7 @@ def _headers(letter: Letter) -> dict[str, str]:
     return {f"Dead-{name}": value.encode("unicode_escape").decode() for name, value in values.items() if value}
 
 
-def parsed(message: RawStreamMsg) -> Letter:
+def parsed(message: RawStreamMsg) -> DeadLetter:
     """The letter in a message of DEAD. One that somebody else wrote is one, too: what it does not say is empty."""
 
     def told(name: str) -> str:
@@ -248,7 +248,7 @@ def parsed(message: RawStreamMsg) -> Letter:
     except ValueError:
         at = EPOCH
     _, consumer, key = f"{message.subject}..".split(".", 2)
-    return Letter(
+    return DeadLetter(
         sequence=int(message.seq or 0),
         consumer=consumer,
         key=key.removesuffix(".."),
@@ -258,7 +258,7 @@ def parsed(message: RawStreamMsg) -> Letter:
         stack=told("Stack"),
         subject=told("Subject"),
         fact_id=told("Fact-Id"),
-        origin=Mark(number("Sequence"), number("Stored")),
+        origin=StreamPosition(number("Sequence"), number("Stored")),
         head=told("Headers").encode("latin-1", "replace"),
         body=message.data or b"",
     )

@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 import structlog
 
 from contracts.fact import Fact
-from infra.consuming.dead_letters import DeadLetters, Letter
+from infra.consuming.dead_letters import DeadLetter, DeadLetters
 from infra.core.errors import StoreUnavailable
-from infra.core.messages import Heard
+from infra.core.messages import Delivery
 from infra.core.unit_of_work import Outcome
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 PAUSES_S: Final = (0.05, 0.2, 0.5)
 """Before each further attempt. While one of them waits, the consumer may deliver so many more as its limit says."""
@@ -28,28 +28,28 @@ T = TypeVar("T")
 class Redriven(NamedTuple):
     """What became of a letter: the facts that were recorded (none: it had been handled before), or the error."""
 
-    letter: Letter
+    letter: DeadLetter
     facts: Sequence[Fact]
     error: Exception | None
 
 
-class Handling(NamedTuple):
+class FailureHandling(NamedTuple):
     """How a consumer's messages are handled one at a time, and where those go that cannot be."""
 
     letters: DeadLetters
-    attempt: Callable[[Heard], Awaitable[Sequence[Fact]]]
-    preview: Callable[[Sequence[Heard]], Awaitable[list[Outcome]]]
+    attempt: Callable[[Delivery], Awaitable[Sequence[Fact]]]
+    preview: Callable[[Sequence[Delivery]], Awaitable[list[Outcome]]]
 
 
 class SessionOver(Exception):
     """The broker went away before it was done; whatever was done is remembered."""
 
 
-class Parking:
+class RetryQueue:
     """One session's. `resolved` is called with what need not be delivered again, `failed` if the session must end."""
 
     def __init__(
-        self, handling: Handling, resolved: Callable[[Heard], None], failed: Callable[[Exception], None]
+        self, handling: FailureHandling, resolved: Callable[[Delivery], None], failed: Callable[[Exception], None]
     ) -> None:
         self._letters = handling.letters
         self._handling = handling
@@ -59,19 +59,21 @@ class Parking:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Future[Any]] = set()
 
-    def takes(self, heard: Heard) -> bool:
+    def takes(self, delivery: Delivery) -> bool:
         """Whether the message has to wait behind others of its key; then it is taken."""
         if not self._lines and self._letters.empty:
             return False
-        if heard.key not in self._lines and not self._letters.has(heard.key):
+        if delivery.key not in self._lines and not self._letters.has(delivery.key):
             return False
-        self._queue(heard.key, lambda: self._deliver(heard, None))
+        self._queue(delivery.key, lambda: self._deliver(delivery, None))
         return True
 
-    def refused(self, heard: Heard, error: Exception) -> None:
+    def rejected(self, delivery: Delivery, error: Exception) -> None:
         """It could not be handled."""
-        log.warning("cannot handle a message; trying again", key=heard.key, fact_id=heard.fact_id, exc_info=error)
-        self._queue(heard.key, lambda: self._deliver(heard, error))
+        logger.warning(
+            "cannot handle a message; trying again", key=delivery.key, fact_id=delivery.fact_id, exc_info=error
+        )
+        self._queue(delivery.key, lambda: self._deliver(delivery, error))
 
     async def redrive(self, key: str, *, dry_run: bool) -> list[Redriven]:
         """Handle the letters of this key in their order, up to the first that still cannot be.
@@ -81,7 +83,7 @@ class Parking:
         """
         return await self._ask(key, lambda: self._preview(key) if dry_run else self._redrive(key))
 
-    async def drop(self, key: str, sequence: int) -> Letter | None:
+    async def drop(self, key: str, sequence: int) -> DeadLetter | None:
         """Delete this letter of the key unhandled; None: there is none. Raises as `redrive` does."""
         return await self._ask(key, lambda: self._drop(key, sequence))
 
@@ -136,24 +138,24 @@ class Parking:
 
     # What may be in it ------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, heard: Heard, error: Exception | None) -> None:
+    async def _deliver(self, delivery: Delivery, error: Exception | None) -> None:
         """Attempts, unless letters are before it; `error` is what the first one met, if there was one."""
         attempts = 0 if error is None else 1
-        while attempts <= len(PAUSES_S) and not self._letters.has(heard.key):
+        while attempts <= len(PAUSES_S) and not self._letters.has(delivery.key):
             if attempts:
                 await asyncio.sleep(PAUSES_S[attempts - 1])
             try:
-                await self._handling.attempt(heard)
+                await self._handling.attempt(delivery)
             except StoreUnavailable:
                 raise
             except Exception as again:  # whatever it is: that is what parking is for
                 error = again
                 attempts += 1
             else:
-                self._resolved(heard)
+                self._resolved(delivery)
                 return
-        await self._letters.park(heard, error, attempts)
-        self._resolved(heard)
+        await self._letters.park(delivery, error, attempts)
+        self._resolved(delivery)
 
     async def _redrive(self, key: str) -> list[Redriven]:
         done: list[Redriven] = []
@@ -162,30 +164,32 @@ class Parking:
             if whole is None:
                 continue
             try:
-                facts = await self._handling.attempt(whole.heard)
+                facts = await self._handling.attempt(whole.delivery)
             except StoreUnavailable:
                 raise
             except Exception as error:  # still
-                log.warning("a dead letter still cannot be handled", key=key, sequence=letter.sequence, exc_info=error)
+                logger.warning(
+                    "a dead letter still cannot be handled", key=key, sequence=letter.sequence, exc_info=error
+                )
                 return [*done, Redriven(whole, (), error)]
             await self._letters.remove(letter)
-            log.info("redriven", key=key, sequence=letter.sequence, fact_id=letter.fact_id, facts=len(facts))
+            logger.info("redriven", key=key, sequence=letter.sequence, fact_id=letter.fact_id, facts=len(facts))
             done.append(Redriven(whole, facts, None))
         return done
 
     async def _preview(self, key: str) -> list[Redriven]:
         found = [await self._letters.whole(letter) for letter in self._letters.of(key)]
         letters = [letter for letter in found if letter is not None]
-        outcomes = await self._handling.preview([letter.heard for letter in letters])
+        outcomes = await self._handling.preview([letter.delivery for letter in letters])
         return [
             Redriven(letter, (), outcome) if isinstance(outcome, Exception) else Redriven(letter, outcome, None)
             for letter, outcome in zip(letters, outcomes, strict=False)
         ]
 
-    async def _drop(self, key: str, sequence: int) -> Letter | None:
+    async def _drop(self, key: str, sequence: int) -> DeadLetter | None:
         for letter in self._letters.of(key):
             if letter.sequence == sequence:
                 await self._letters.remove(letter)
-                log.warning("dropped a dead letter", key=key, sequence=sequence, fact_id=letter.fact_id)
+                logger.warning("dropped a dead letter", key=key, sequence=sequence, fact_id=letter.fact_id)
                 return letter
         return None

@@ -17,20 +17,20 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from infra.broker.client import BrokerClient
-from infra.broker.connection import CONNECT_TIMEOUT_S, Connect, ConnectionLost, in_words
+from infra.broker.connection import CONNECT_TIMEOUT_S, Connect, ConnectionLost, describe
 from infra.broker.consumers import ensure_consumer
 from infra.broker.relay import LogLost, Relay, RelayFailed
 from infra.broker.streams import EVENTS, StreamMisconfigured, ensure_stream, is_full
-from infra.broker.truncation import Marks
-from infra.consuming.consumer import Hearing, HearingFailed
+from infra.broker.truncation import ReceivedPositions
+from infra.consuming.consumer import ConsumerFailed, ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
-from infra.consuming.retry_queue import Handling, Parking
+from infra.consuming.retry_queue import FailureHandling, RetryQueue
 from infra.core.errors import StoreUnavailable
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
 from infra.store.event_store import EventStore
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 FIRST_BACKOFF_S: Final = 0.05
 LONGEST_BACKOFF_S: Final = 1.0
@@ -43,7 +43,7 @@ ENDS_A_SESSION: Final = (
     NatsError,
     ConnectionLost,
     RelayFailed,
-    HearingFailed,
+    ConsumerFailed,
     PersistenceError,
     StoreUnavailable,
 )
@@ -55,7 +55,7 @@ class _Session:
     nc: BrokerClient
     js: JetStreamContext
     relay: Relay
-    hearing: Hearing
+    hearing: ConsumerSession
     lost: asyncio.Event
     stream_made_at: str | None
     full: bool = False
@@ -81,8 +81,8 @@ class Broker:
         self._store = store
         self._writer = writer
         self._connect_to = connect
-        writer.shut("the log has not been compared with the stream yet")
-        self._marks = Marks()
+        writer.suspend("the log has not been compared with the stream yet")
+        self._received = ReceivedPositions()
         self.letters = DeadLetters(service, settings, clock)
         self._acked = 0
         self._session: _Session | None = None
@@ -110,10 +110,10 @@ class Broker:
         return None if session is None or session.lost.is_set() else session.nc
 
     @property
-    def parking(self) -> Parking | None:
+    def retry_queue(self) -> RetryQueue | None:
         """Where operators have dead letters handled; None while there is no session."""
         session = self._session
-        return None if session is None or session.lost.is_set() else session.hearing.parking
+        return None if session is None or session.lost.is_set() else session.hearing.retry_queue
 
     def log_has_grown(self) -> None:
         if self._session is not None:
@@ -128,20 +128,20 @@ class Broker:
                 async with self._connect() as session:
                     await self._work(session)
             except ENDS_A_SESSION as error:
-                self._why_not = in_words(error)
-                log.warning("session with the broker ended", reason=self._why_not, again_in_s=backoff_s)
+                self._why_not = describe(error)
+                logger.warning("session with the broker ended", reason=self._why_not, again_in_s=backoff_s)
             except StreamMisconfigured as error:
                 self._why_not = str(error)
-                log.error("the broker cannot be used", reason=self._why_not)
+                logger.error("the broker cannot be used", reason=self._why_not)
                 backoff_s = LONGEST_BACKOFF_S
             except LogLost as error:
                 self._why_not = str(error)
-                self._writer.shut(self._why_not, reads_too=True)
-                log.error("neither hearing, recording nor speaking", reason=self._why_not)
+                self._writer.suspend(self._why_not, reads_too=True)
+                logger.error("neither hearing, recording nor speaking", reason=self._why_not)
                 backoff_s = LONGEST_BACKOFF_S
             except Exception as error:
                 self._why_not = f"{type(error).__name__}: {error}"
-                log.exception("session with the broker failed")
+                logger.exception("session with the broker failed")
                 backoff_s = LONGEST_BACKOFF_S
             if loop.time() - began > SETTLED_AFTER_S:
                 backoff_s = FIRST_BACKOFF_S
@@ -156,23 +156,23 @@ class Broker:
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             info = await ensure_stream(js, self._settings)
             relay = Relay(self._service, self._store, nc, js)
-            await relay.find_place(self._acked)
-            self._writer.open()
-            lost_after = await self._marks.lost_after(js)
-            handling = Handling(self.letters, self._writer.attempt, self._writer.preview)
-            hearing = Hearing(self._service, nc, self._writer, self._marks, handling)
+            await relay.find_resume_position(self._acked)
+            self._writer.resume()
+            truncated_after = await self._received.truncated_after(js)
+            handling = FailureHandling(self.letters, self._writer.attempt, self._writer.preview)
+            hearing = ConsumerSession(self._service, nc, self._writer, self._received, handling)
             await ensure_consumer(
-                js, self._service, self._hears, info.state.last_seq, lost_after, take_over=hearing.take_over
+                js, self._service, self._hears, info.state.last_seq, truncated_after, take_over=hearing.take_over
             )
-            if lost_after is not None:
-                self._marks.forget_after(lost_after)
+            if truncated_after is not None:
+                self._received.forget_after(truncated_after)
             await self.letters.open(js)
             yield _Session(nc, js, relay, hearing, lost, str(info.created), is_full(info))
 
     async def _work(self, session: _Session) -> None:
         """Until something fails, or until `stop` and all that was in hand is published and acknowledged."""
         at = session.nc.connected_url
-        log.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
+        logger.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
         self._session = session
         tasks = [
             asyncio.create_task(coroutine)
@@ -190,7 +190,7 @@ class Broker:
                 task.result()
         finally:
             session.hearing.closed = True
-            session.hearing.parking.close()
+            session.hearing.retry_queue.close()
             self._acked = session.relay.acked
             self._session = None
             for task in tasks:
@@ -224,7 +224,7 @@ class Broker:
                 await session.relay.caught_up.wait()
                 await session.nc.flush()
         except TimeoutError:
-            log.warning("not everything was published; the next start does it")
+            logger.warning("not everything was published; the next start does it")
 
     def stop(self) -> None:
         """Hear no more; `run` returns when what is in hand is recorded, published and acknowledged."""

@@ -57,7 +57,7 @@ Aggregates = Mapping[str, Aggregate]
 """By category, the part of a stream's name before the first `-`."""
 
 
-class Head:
+class StreamState:
     """The state of one stream at one version."""
 
     __slots__ = ("state", "version")
@@ -91,10 +91,10 @@ class FoldError(Exception):
 class Batch:
     """Decides commands one after another, each over what the ones before it would leave."""
 
-    def __init__(self, aggregates: Aggregates, heads: Mapping[str, Head]) -> None:
+    def __init__(self, aggregates: Aggregates, heads: Mapping[str, StreamState]) -> None:
         self._aggregates = aggregates
         self._heads = heads
-        self.forks: dict[str, Head] = {}
+        self.forks: dict[str, StreamState] = {}
         self.records: list[Record] = []
         self.facts: list[Fact] = []
 
@@ -119,7 +119,7 @@ class Batch:
         head = self.forks.get(stream)
         if head is None:
             seen = self._heads[stream]
-            head = self.forks[stream] = Head(seen.version, fork(seen.state))
+            head = self.forks[stream] = StreamState(seen.version, fork(seen.state))
         try:
             self._aggregates[category(stream)].evolve(head.state, fact)
         except Exception as error:

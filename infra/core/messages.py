@@ -3,57 +3,57 @@
 from typing import NamedTuple, Protocol
 
 
-class Mark(NamedTuple):
+class StreamPosition(NamedTuple):
     """What was heard at this sequence of the stream, the broker had stored at this instant (µs since 1970)."""
 
     sequence: int
     stored_us: int
 
 
-class Heard(NamedTuple):
-    """Delivery number `delivery` of a session: what stands at the `mark` in the stream.
+class Delivery(NamedTuple):
+    """Delivery number `number` of a session: what stands at the `mark` in the stream.
 
-    `receipt` is the subject its acknowledgement goes to; `head`: its headers as they travel.
+    `ack_subject` is the subject its acknowledgement goes to; `head`: its headers as they travel.
     """
 
     fact_id: str
     body: bytes
-    receipt: str
-    mark: Mark
+    ack_subject: str
+    position: StreamPosition
     subject: str
     head: bytes = b""
-    delivery: int = 0
+    number: int = 0
 
     @property
     def key(self) -> str:
         """The subject's last token: the order that the message is about."""
         return self.subject.rpartition(".")[2]
 
-    def same_as(self, other: "Heard") -> bool:
+    def same_as(self, other: "Delivery") -> bool:
         """Whether both are the same fact; what has no id is only the same where it stands."""
-        return self.fact_id == other.fact_id if self.fact_id else self.mark == other.mark
+        return self.fact_id == other.fact_id if self.fact_id else self.position == other.position
 
 
-class Ear(Protocol):
+class Acknowledger(Protocol):
     """Where deliveries came from, and wants to know what became of them."""
 
     closed: bool
 
-    def takes_back(self, heard: Heard) -> bool:
+    def defers(self, delivery: Delivery) -> bool:
         """Whether this one must not be decided now, because one of its key before it waits; then it waits behind it."""
 
-    def refused(self, heard: Heard, error: Exception) -> None:
+    def rejected(self, delivery: Delivery, error: Exception) -> None:
         """This one cannot be handled as it is; nothing of it is recorded."""
 
-    def done(self, heard: Heard) -> None:
+    def handled(self, delivery: Delivery) -> None:
         """What follows from this delivery, and from all before it but those that wait, is recorded."""
 
     def failed(self, error: Exception) -> None:
         """Whatever is not done has to be delivered again."""
 
 
-class Listener(Protocol):
+class Handler(Protocol):
     """Who is told: the writer, or a view of the stream."""
 
-    def tell(self, heard: Heard, ear: Ear) -> None:
-        """Take a delivery; `ear` learns what becomes of it."""
+    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+        """Take a delivery; `acknowledger` learns what becomes of it."""

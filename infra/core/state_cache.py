@@ -12,11 +12,11 @@ from functools import cache
 import msgspec
 
 from contracts.wire import decode
-from infra.core.decider import Aggregate, Aggregates, Head, State, category
+from infra.core.decider import Aggregate, Aggregates, State, StreamState, category
 from infra.store.event_store import EventStore, StoreError
 from infra.store.records import History, Record
 
-CACHED_HEADS = 8_192
+CACHED_STATES = 8_192
 """Twice what may be under way by default. Small ones take 4 to 8 MB; the largest orders, of 100 lines, 30 kB each."""
 
 SNAPSHOT_EVERY = 200  # versions of one stream: what is folded, and read for it, when a head is not in memory
@@ -30,17 +30,17 @@ class StreamUnreadable(StoreError):
         self.stream = stream
 
 
-class Heads:
+class StateCache:
     """Committed heads by stream. What it gives out must not be written to: fork it."""
 
-    def __init__(self, aggregates: Aggregates, store: EventStore, limit: int = CACHED_HEADS) -> None:
+    def __init__(self, aggregates: Aggregates, store: EventStore, limit: int = CACHED_STATES) -> None:
         self._aggregates = aggregates
         self._store = store
         self._limit = limit
-        self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._heads: OrderedDict[str, StreamState] = OrderedDict()
         self._topics = {name: snapshot_topic(name, aggregate) for name, aggregate in aggregates.items()}
 
-    async def get(self, streams: Collection[str]) -> dict[str, Head]:
+    async def get(self, streams: Collection[str]) -> dict[str, StreamState]:
         """The head of each of these streams; one without history has version 0.
 
         Raises StoreError; StreamUnreadable if it is one of them alone.
@@ -56,20 +56,20 @@ class Heads:
             self._trim()
         return found
 
-    def guess(self, streams: Iterable[str]) -> dict[str, Head]:
+    def assume_new(self, streams: Iterable[str]) -> dict[str, StreamState]:
         """Empty heads for those of these streams that are not in memory and usually new.
 
         What is decided on one holds if something is recorded on it: the store takes version 1 of a stream only once.
         """
         return {
-            stream: Head(0, aggregate.state())
+            stream: StreamState(0, aggregate.state())
             for stream in streams
             if stream not in self._heads and (aggregate := self._aggregates[category(stream)]).usually_new
         }
 
-    def _fold(self, stream: str, history: History | None) -> Head:
+    def _fold(self, stream: str, history: History | None) -> StreamState:
         aggregate = self._aggregates[category(stream)]
-        head = Head(0, aggregate.state())
+        head = StreamState(0, aggregate.state())
         if history is None:
             return head
         snapshot, records = history
@@ -87,7 +87,7 @@ class Heads:
             head.version = records[-1].originator_version
         return head
 
-    def put(self, heads: Mapping[str, Head]) -> list[Record]:
+    def put(self, heads: Mapping[str, StreamState]) -> list[Record]:
         """Let these committed heads be seen; gives the snapshots that are due.
 
         Beyond the bound, what was written longest ago is dropped.
@@ -105,7 +105,7 @@ class Heads:
         while len(self._heads) > self._limit:
             self._heads.popitem(last=False)
 
-    def _snapshot(self, stream: str, head: Head) -> Record:
+    def _snapshot(self, stream: str, head: StreamState) -> Record:
         return Record(stream, head.version, self._topics[category(stream)], msgspec.json.encode(head.state))
 
     def drop(self, streams: Iterable[str]) -> None:

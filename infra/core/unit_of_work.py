@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 import structlog
 
 from contracts.fact import Fact
-from infra.core.decider import Aggregates, Batch, Command, FoldError, Head, State
-from infra.core.messages import Ear, Heard
-from infra.core.state_cache import Heads, StreamUnreadable
+from infra.core.decider import Aggregates, Batch, Command, FoldError, State, StreamState
+from infra.core.messages import Acknowledger, Delivery
+from infra.core.state_cache import StateCache, StreamUnreadable
 from infra.store.event_store import Conflict, EventStore, StoreError
 from infra.store.records import Record
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 MAX_CONFLICTS: Final = 10
 """Conflicts in a row, each on freshly loaded heads, after which the store is taken to be out of order."""
@@ -29,21 +29,21 @@ class Answer(NamedTuple):
     states: Sequence[State]
 
 
-class Asked(NamedTuple):
+class Requested(NamedTuple):
     """A request."""
 
     command: Command
     answer: asyncio.Future[Answer]
 
 
-class Told(NamedTuple):
+class Delivered(NamedTuple):
     """A delivery."""
 
-    heard: Heard
-    ear: Ear
+    delivery: Delivery
+    acknowledger: Acknowledger
 
 
-Work = Asked | Told
+Work = Requested | Delivered
 Commands = list[tuple[Command, Work]]
 Outcome = Sequence[Fact] | Exception
 
@@ -57,60 +57,60 @@ class Unhandled(Exception):
         self.error = error
 
 
-class Recording:
+class UnitOfWork:
     def __init__(self, aggregates: Aggregates, store: EventStore) -> None:
         self._aggregates = aggregates
         self._store = store
-        self.heads = Heads(aggregates, store)
+        self.state_cache = StateCache(aggregates, store)
         self._doubtful: Batch | None = None
 
     async def record(self, work: Commands) -> tuple[Batch, list[Outcome]]:
         """Decide the commands and record what they cause, once. Raises Unhandled, StoreError."""
         streams = {stream for command, _ in work for stream in command.streams}
-        guesses = self.heads.guess(streams)
+        assumed = self.state_cache.assume_new(streams)
         for _ in range(MAX_CONFLICTS):
             try:
-                known = await self.heads.get([stream for stream in streams if stream not in guesses])
-                decided = Batch(self._aggregates, known | guesses)
+                known = await self.state_cache.get([stream for stream in streams if stream not in assumed])
+                decided = Batch(self._aggregates, known | assumed)
                 outcomes = _decide(decided, work)
             except StreamUnreadable as error:
                 first = next(source for command, source in work if error.stream in command.streams)
                 raise Unhandled(first, error) from error
             except Unhandled:
-                if not guesses:
+                if not assumed:
                     raise
-                guesses = {}  # a wrong one may be all that is the matter
+                assumed = {}  # a wrong one may be all that is the matter
                 continue
-            if not guesses.keys() <= decided.forks.keys():
-                guesses = {}  # nothing will be recorded on some of them that could prove them right
+            if not assumed.keys() <= decided.forks.keys():
+                assumed = {}  # nothing will be recorded on some of them that could prove them right
                 continue
             try:
                 if decided.records:
                     await self._store.insert_events(decided.records)
             except Conflict:
-                if guesses:
-                    guesses = {}  # one of them was wrong, most likely, and the heads in memory are right
+                if assumed:
+                    assumed = {}  # one of them was wrong, most likely, and the heads in memory are right
                 else:
-                    log.warning("another writer was first; deciding again", streams=len(decided.forks))
-                    self.heads.drop(streams)
+                    logger.warning("another writer was first; deciding again", streams=len(decided.forks))
+                    self.state_cache.drop(streams)
             except StoreError:
-                self.heads.drop(decided.forks)  # recorded or not: only the store knows
+                self.state_cache.drop(decided.forks)  # recorded or not: only the store knows
                 self._doubtful = decided
                 raise
             else:
                 return decided, outcomes
         raise StoreError(f"{MAX_CONFLICTS} conflicts in a row")
 
-    def see(self, decided: Batch) -> list[Record]:
+    def publish_states(self, decided: Batch) -> list[Record]:
         """Let what was recorded be seen; gives the snapshots that are due."""
-        return self.heads.put(decided.forks)
+        return self.state_cache.put(decided.forks)
 
-    async def keep(self, snapshots: Sequence[Record]) -> None:
+    async def save_snapshots(self, snapshots: Sequence[Record]) -> None:
         if snapshots:
             try:
                 await self._store.insert_snapshots(snapshots)
             except StoreError as error:
-                log.warning("snapshots not kept; heads will be folded from further back", error=str(error))
+                logger.warning("snapshots not kept; heads will be folded from further back", error=str(error))
 
     @property
     def in_doubt(self) -> bool:
@@ -130,16 +130,16 @@ class Recording:
         self._doubtful = None
         if first.originator_id not in found or first not in found[first.originator_id].records:
             return ()
-        log.warning("an append that failed was recorded all the same", records=len(doubtful.records))
+        logger.warning("an append that failed was recorded all the same", records=len(doubtful.records))
         return doubtful.facts
 
-    def would_be(self) -> Callable[[Command], Awaitable[Sequence[Fact]]]:
+    def dry_run(self) -> Callable[[Command], Awaitable[Sequence[Fact]]]:
         """Decides one command after another, each over what the ones before it would leave; nothing is recorded."""
-        heads: dict[str, Head] = {}
+        heads: dict[str, StreamState] = {}
         batch = Batch(self._aggregates, heads)
 
         async def decide(command: Command) -> Sequence[Fact]:
-            heads.update(await self.heads.get(command.streams))
+            heads.update(await self.state_cache.get(command.streams))
             return batch.decide(command)
 
         return decide
@@ -152,7 +152,7 @@ def _decide(batch: Batch, work: Commands) -> list[Outcome]:
         try:
             outcomes.append(batch.decide(command))
         except Exception as error:  # the aggregate's answer to a request that should not have been made, or a bug in it
-            if isinstance(source, Told) or isinstance(error, FoldError):
+            if isinstance(source, Delivered) or isinstance(error, FoldError):
                 raise Unhandled(source, error) from error
             outcomes.append(error)
     return outcomes

@@ -16,14 +16,14 @@ import structlog
 
 from contracts.fact import Fact
 from contracts.wire import decode
-from infra.core.decider import Aggregates, Batch, Command, Head
+from infra.core.decider import Aggregates, Batch, Command
 from infra.core.errors import Busy, StoreUnavailable
-from infra.core.messages import Ear, Heard
+from infra.core.messages import Acknowledger, Delivery
 from infra.core.state_cache import StreamUnreadable
-from infra.core.unit_of_work import Answer, Asked, Commands, Outcome, Recording, Told, Unhandled, Work
+from infra.core.unit_of_work import Answer, Commands, Delivered, Outcome, Requested, Unhandled, UnitOfWork, Work
 from infra.store.event_store import EventStore, StoreError
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 MAX_BATCH: Final = 128
 """Commands decided in one go: what keeps the event loop responsive (about 5 ms)."""
@@ -58,70 +58,70 @@ class Writer:
         self._reactions = reactions
         self._clock = clock
         self._recorded = recorded
-        self._recording = Recording(aggregates, store)
+        self._unit_of_work = UnitOfWork(aggregates, store)
         self._queue: deque[Work] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._shut_because: str | None = None
+        self._suspended_because: str | None = None
         self._unreadable = False
 
-    def shut(self, because: str, *, reads_too: bool = False) -> None:
+    def suspend(self, because: str, *, reads_too: bool = False) -> None:
         """Record no request from now on, and show nothing with `reads_too`: this may be, or is, the wrong store."""
-        self._shut_because = because
+        self._suspended_because = because
         self._unreadable = reads_too
 
-    def open(self) -> None:
-        self._shut_because = None
+    def resume(self) -> None:
+        self._suspended_because = None
         self._unreadable = False
 
     # Into the queue ---------------------------------------------------------------------------------------------------
 
-    def tell(self, heard: Heard, ear: Ear) -> None:
-        """Take a delivery; `ear` learns what becomes of it."""
-        self._put(Told(heard, ear))
+    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+        """Take a delivery; `acknowledger` learns what becomes of it."""
+        self._put(Delivered(delivery, acknowledger))
 
-    async def ask(self, command: Command) -> Answer:
+    async def execute(self, command: Command) -> Answer:
         """Decide and record a request's command.
 
         Raises Busy, StoreUnavailable, or what the aggregate's decide raises: nothing was recorded then.
         """
-        if self._shut_because is not None:
-            raise StoreUnavailable(self._shut_because)
+        if self._suspended_because is not None:
+            raise StoreUnavailable(self._suspended_because)
         if len(self._queue) >= MAX_WAITING_REQUESTS:
             raise Busy
         try:
-            return await self._ask(command)
+            return await self._execute(command)
         except StreamUnreadable as error:
             raise StoreUnavailable(str(error)) from error
 
-    async def attempt(self, heard: Heard) -> Sequence[Fact]:
+    async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Decide and record what follows from one message that waited: its facts.
 
         Raises StoreUnavailable, or what stands in the way: nothing was recorded then.
         """
-        command = self._react(heard, self._clock())
-        return () if command is None else (await self._ask(command)).facts
+        command = self._react(delivery, self._clock())
+        return () if command is None else (await self._execute(command)).facts
 
-    async def preview(self, messages: Sequence[Heard]) -> list[Outcome]:
+    async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
         """What `attempt` of these, one after another, would give as of now: up to the first that cannot be handled."""
-        would_be = self._recording.would_be()
+        dry_run = self._unit_of_work.dry_run()
         outcomes: list[Outcome] = []
-        for heard in messages:
+        for delivery in messages:
             try:
-                command = self._react(heard, self._clock())
+                command = self._react(delivery, self._clock())
                 if command is None:
                     outcomes.append(())
                     continue
-                outcomes.append(await would_be(command))
+                outcomes.append(await dry_run(command))
             except Exception as error:  # whatever it is: this is asked in order to know it
                 outcomes.append(error)
                 break
         return outcomes
 
-    async def _ask(self, command: Command) -> Answer:
+    async def _execute(self, command: Command) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._put(Asked(command, answer))
+        self._put(Requested(command, answer))
         return await answer
 
     @property
@@ -134,18 +134,18 @@ class Writer:
         self._idle.clear()
         self._arrived.set()
 
-    async def read(self, streams: Sequence[str]) -> list[Head]:
-        """The recorded heads of these streams: a read after an answer sees what was answered.
+    async def read(self, streams: Sequence[str]) -> list[Any]:
+        """The recorded states of these streams, in this order: a read after an answer sees what was answered.
 
         Raises StoreUnavailable.
         """
         if self._unreadable:
-            raise StoreUnavailable(str(self._shut_because))
+            raise StoreUnavailable(str(self._suspended_because))
         try:
-            heads = await self._recording.heads.get(streams)
+            found = await self._unit_of_work.state_cache.get(streams)
         except StoreError as error:
             raise StoreUnavailable(str(error)) from error
-        return [heads[stream] for stream in streams]
+        return [found[stream].state for stream in streams]
 
     async def drained(self) -> None:
         """Returns when nothing is waiting to be recorded."""
@@ -162,18 +162,18 @@ class Writer:
             began = loop.time()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
             try:
-                if facts := await self._recording.resolve_doubt():
+                if facts := await self._unit_of_work.resolve_doubt():
                     self._recorded(facts)
                 await self._settle(batch)
             except StoreError as error:
-                log.error("store failed", error=str(error), batch=len(batch))
+                logger.error("store failed", error=str(error), batch=len(batch))
                 self._give_up(batch, error)
             if not self._queue:
                 self._arrived.clear()
                 self._idle.set()
 
     async def _something_to_do(self) -> None:
-        if not self._recording.in_doubt:
+        if not self._unit_of_work.in_doubt:
             await self._arrived.wait()
             return
         with contextlib.suppress(TimeoutError):
@@ -185,17 +185,17 @@ class Writer:
         for (_, source), outcome in zip(work, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 _refuse(source, outcome)
-        snapshots = self._recording.see(decided)
+        snapshots = self._unit_of_work.publish_states(decided)
         if decided.facts:
             self._recorded(decided.facts)
-        await self._recording.keep(snapshots)
+        await self._unit_of_work.save_snapshots(snapshots)
         for (command, source), outcome in zip(work, outcomes, strict=True):
-            if isinstance(source, Asked) and not source.answer.done() and not isinstance(outcome, Exception):
+            if isinstance(source, Requested) and not source.answer.done() and not isinstance(outcome, Exception):
                 source.answer.set_result(Answer(outcome, decided.states(command.streams)))
         # One receipt covers all deliveries before it but those that wait; an ear that has closed wants none.
-        last = next((source for source in reversed(batch) if isinstance(source, Told)), None)
-        if last and not last.ear.closed:
-            last.ear.done(last.heard)
+        last = next((source for source in reversed(batch) if isinstance(source, Delivered)), None)
+        if last and not last.acknowledger.closed:
+            last.acknowledger.handled(last.delivery)
 
     async def _decided_and_recorded(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
         """What the batch wanted and what came of it; without what nobody can handle, and what has to wait for that.
@@ -207,7 +207,7 @@ class Writer:
         while True:
             try:
                 work = self._commands(left)
-                return work, *await self._recording.record(work)
+                return work, *await self._unit_of_work.record(work)
             except Unhandled as unhandled:
                 _refuse(unhandled.source, unhandled.error)
                 at = next(n for n, source in enumerate(left) if source is unhandled.source)
@@ -218,40 +218,40 @@ class Writer:
         now = self._clock()
         commands: Commands = []
         for source in batch:
-            if isinstance(source, Asked):
+            if isinstance(source, Requested):
                 commands.append((source.command, source))
                 continue
             try:
-                command = self._react(source.heard, now)
+                command = self._react(source.delivery, now)
             except Exception as error:  # no message can say in how many ways it will not be understood
                 raise Unhandled(source, error) from error
             if command is not None:
                 commands.append((command, source))
         return commands
 
-    def _react(self, heard: Heard, now: datetime) -> Command | None:
-        fact = decode(heard.body)
+    def _react(self, delivery: Delivery, now: datetime) -> Command | None:
+        fact = decode(delivery.body)
         reaction = self._reactions.get(type(fact))
         if reaction is None:
-            log.debug("ignored: no reaction to this fact", fact=type(fact).__name__, fact_id=heard.fact_id)
+            logger.debug("ignored: no reaction to this fact", fact=type(fact).__name__, fact_id=delivery.fact_id)
             return None
-        return reaction(fact, now, heard.fact_id)
+        return reaction(fact, now, delivery.fact_id)
 
     def _give_up(self, batch: Sequence[Work], error: StoreError) -> None:
         for source in batch:
-            if isinstance(source, Told):
-                source.ear.failed(error)
+            if isinstance(source, Delivered):
+                source.acknowledger.failed(error)
             elif not source.answer.done():
                 source.answer.set_exception(StoreUnavailable(str(error)))
 
 
 def _goes_back(source: Work) -> bool:
     """A delivery that nobody waits for any more, or one that has to wait itself."""
-    return isinstance(source, Told) and (source.ear.closed or source.ear.takes_back(source.heard))
+    return isinstance(source, Delivered) and (source.acknowledger.closed or source.acknowledger.defers(source.delivery))
 
 
 def _refuse(source: Work, error: Exception) -> None:
-    if isinstance(source, Told):
-        source.ear.refused(source.heard, error)
+    if isinstance(source, Delivered):
+        source.acknowledger.rejected(source.delivery, error)
     elif not source.answer.done():
         source.answer.set_exception(error)

@@ -16,11 +16,11 @@ import structlog
 
 from infra.export import reconciliation
 from infra.export.bearer_token import TokenFile
-from infra.export.cursor import Cursor
+from infra.export.cursor import CursorFile
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink
 from infra.export.http_sink import HttpSink
-from infra.export.retry_policy import Circuit
+from infra.export.retry_policy import RetryPolicy
 from infra.export.rows import Dataset, Unexportable
 from infra.export.settings import ExportSettings
 from infra.export.sink import Limits, Sink, SinkError, Unavailable
@@ -29,9 +29,9 @@ from infra.process import logging as logs
 from infra.settings import SettingsError, read
 from infra.store.event_store import StoreError
 from infra.store.sqlite import SQLiteStore
-from infra.tuning import prefer_batches
+from infra.tuning import use_batch_scheduling
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 EXIT_DIFFERENT: Final = 1
 EXIT_STUCK: Final = 1
@@ -122,7 +122,7 @@ def sink_of(dataset: Dataset, settings: ExportSettings) -> Sink:
     return HttpSink(
         dataset,
         settings.export_http_url,
-        Cursor(folder / f"{dataset.name}.http.json", receiver),
+        CursorFile(folder / f"{dataset.name}.http.json", receiver),
         Limits(settings.export_http_rows, sys.maxsize, settings.export_http_age_s),
         timeout_s=settings.export_http_timeout_s,
         token=TokenFile(settings.export_http_token_file) if settings.export_http_token_file else None,
@@ -135,7 +135,7 @@ def now() -> datetime:
 
 
 async def run(dataset: Dataset, settings: ExportSettings, open_log: OpenLog, asked: argparse.Namespace) -> int:
-    prefer_batches()
+    use_batch_scheduling()
     os.nice(NICENESS)
     closing = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,7 +145,7 @@ async def run(dataset: Dataset, settings: ExportSettings, open_log: OpenLog, ask
         dataset,
         open_log,
         sink,
-        Circuit(settings.export_pause_after, settings.export_retry_s, settings.export_pause_s),
+        RetryPolicy(settings.export_pause_after, settings.export_retry_s, settings.export_pause_s),
         poll_s=settings.export_poll_s,
         report_s=settings.export_report_s,
         clock=now,
@@ -153,21 +153,21 @@ async def run(dataset: Dataset, settings: ExportSettings, open_log: OpenLog, ask
     )
     try:
         with sink.lock():
-            mark = await sink.mark() if asked.start is None else await exporter.rewind(asked.start)
-            log.info(
+            mark = await sink.position() if asked.start is None else await exporter.rewind(asked.start)
+            logger.info(
                 "started", sink=settings.export_sink, schema=dataset.schema, position=mark.position, pid=os.getpid()
             )
             await exporter.run(once=asked.once)
     finally:
         await sink.close()
-    log.info("stopped")
+    logger.info("stopped")
     return 0
 
 
 async def status(dataset: Dataset, settings: ExportSettings, open_log: OpenLog, asked: argparse.Namespace) -> int:
     sink = sink_of(dataset, settings)
     try:
-        mark = await sink.mark()
+        mark = await sink.position()
         async with open_log() as found:
             behind = await lag(found, dataset, mark, now())
     finally:

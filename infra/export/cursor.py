@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from infra import files
-from infra.export.rows import START, Mark
+from infra.export.rows import START, ExportPosition
 from infra.export.sink import SinkError
 
 
@@ -16,12 +16,12 @@ class _Stored(Struct, frozen=True):
     receiver: str
 
 
-class Cursor:
+class CursorFile:
     def __init__(self, path: Path, receiver: str) -> None:
         self.path = path
         self._receiver = receiver
 
-    def read(self) -> Mark:
+    def read(self) -> ExportPosition:
         """Raises SinkError if it is damaged, or of another receiver."""
         try:
             stored = msgspec.json.decode(self.path.read_bytes(), type=_Stored)
@@ -36,9 +36,9 @@ class Cursor:
                 f"{self.path} says how far {stored.receiver} has got, but EXPORT_HTTP_URL is {self._receiver}. "
                 "Move it away and all is sent to the new one; change `receiver` in it if the two are the same"
             )
-        return Mark(stored.position, stored.fact_id)
+        return ExportPosition(stored.position, stored.fact_id)
 
-    def write(self, mark: Mark) -> None:
+    def write(self, mark: ExportPosition) -> None:
         """Raises OSError."""
         files.make_folder(self.path.parent)
         files.write(self.path, msgspec.json.encode(_Stored(*mark, self._receiver)) + b"\n")

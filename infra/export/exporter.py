@@ -8,14 +8,14 @@ from typing import Final, Literal
 
 import structlog
 
-from infra.export.retry_policy import Circuit
-from infra.export.rows import START, Dataset, Mark, Row, Unexportable
+from infra.export.retry_policy import RetryPolicy
+from infra.export.rows import START, Dataset, ExportPosition, Row, Unexportable
 from infra.export.sink import Sink, Unavailable
 from infra.export.source import CHUNK, OpenLog, check, chunks, lag, mark_at, position_from, to_row
 from infra.store.event_store import StoreError
 from infra.store.records import Notification
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 GRACE_S: Final = 3.0  # for what is under way when the process is to end
 SAY_AGAIN_S: Final = 60.0  # that the log still cannot be read
@@ -33,7 +33,7 @@ class Exporter:
         dataset: Dataset,
         open_log: OpenLog,
         sink: Sink,
-        circuit: Circuit,
+        circuit: RetryPolicy,
         *,
         poll_s: float,
         report_s: float,
@@ -54,18 +54,18 @@ class Exporter:
         self._since = 0.0
         self._said = float("-inf")
 
-    async def rewind(self, start: int | datetime) -> Mark:
+    async def rewind(self, start: int | datetime) -> ExportPosition:
         """Go back so that the row at this position, or the first one of this time or later, is written again.
 
         Raises StoreError, Unexportable, Unavailable, SinkError.
         """
         async with self._open_log() as found:
             first = start if isinstance(start, int) else await position_from(found, self._dataset, start)
-            before = await self._sink.mark()
+            before = await self._sink.position()
             if first is not None and first <= before.position:
                 await self._sink.rewind(await mark_at(found, first - 1))
-        after = await self._sink.mark()
-        log.info("goes back", wanted=str(start), was_at=before.position, continues_after=after.position)
+        after = await self._sink.position()
+        logger.info("goes back", wanted=str(start), was_at=before.position, continues_after=after.position)
         return after
 
     async def run(self, *, once: bool = False) -> None:
@@ -73,12 +73,12 @@ class Exporter:
 
         Raises SinkError, AnotherLog, Unexportable: somebody has to do something first.
         """
-        self._mark = await self._sink.mark()
+        self._mark = await self._sink.position()
         reporting = asyncio.create_task(self._report())
         try:
             await self._follow(once=once)
         except Stopped:
-            log.info("what was in hand is dropped; the next export reads it again", rows=len(self._hand))
+            logger.info("what was in hand is dropped; the next export reads it again", rows=len(self._hand))
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
@@ -102,7 +102,7 @@ class Exporter:
             # Opened for each look, and closed while a commit takes its time: whoever closes the store, moves it or puts
             # another one there is not held up, and is noticed.
             async with self._open_log() as found:
-                after = Mark(self._hand[-1].position, self._hand[-1].fact_id) if self._hand else self._mark
+                after = ExportPosition(self._hand[-1].position, self._hand[-1].fact_id) if self._hand else self._mark
                 await check(found, after)
                 limits = self._sink.limits
                 size = min(CHUNK, limits.rows)
@@ -151,8 +151,8 @@ class Exporter:
                 raise Stopped
         self._circuit.succeeded()
         first, last = self._hand[0], self._hand[-1]
-        log.debug("committed", rows=len(self._hand), first=first.position, last=last.position)
-        self._mark = Mark(last.position, last.fact_id)
+        logger.debug("committed", rows=len(self._hand), first=first.position, last=last.position)
+        self._mark = ExportPosition(last.position, last.fact_id)
         self._hand = []
         self._bytes = 0
 
@@ -177,7 +177,7 @@ class Exporter:
     def _say_unreadable(self, error: StoreError) -> None:
         if self._now() - self._said >= SAY_AGAIN_S:
             self._said = self._now()
-            log.warning(
+            logger.warning(
                 "the log cannot be read; waiting for it (has the service run with this DATA_DIR?)", reason=str(error)
             )
 
@@ -187,7 +187,7 @@ class Exporter:
             with contextlib.suppress(StoreError, Unexportable):  # said elsewhere
                 async with self._open_log() as found:
                     now = await lag(found, self._dataset, self._mark, self._clock())
-                log.info(
+                logger.info(
                     "exporting",
                     position=now.position,
                     head=now.head,

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from infra import files
 from infra.export import arrow
 from infra.export.lock import one_export
-from infra.export.rows import START, Dataset, Mark, Row
+from infra.export.rows import START, Dataset, ExportPosition, Row
 from infra.export.sink import Limits, SinkError, Unavailable
 from infra.export.totals import Totals, add
 
@@ -72,10 +72,10 @@ class FileSink:
                 raise SinkError(f"{one.path} and {other.path} have the same positions: remove the one that is too many")
         return found
 
-    async def mark(self) -> Mark:
+    async def position(self) -> ExportPosition:
         return await asyncio.to_thread(self._mark)
 
-    def _mark(self) -> Mark:
+    def _mark(self) -> ExportPosition:
         ranges = self.ranges()
         if not ranges:
             return START
@@ -83,7 +83,7 @@ class FileSink:
             metadata = pq.read_schema(ranges[-1].path).metadata
         except (OSError, pa.ArrowException) as error:
             raise SinkError(f"{ranges[-1].path} cannot be read: {error}. Delete it, and it is written again") from error
-        return Mark(ranges[-1].last, metadata.get(arrow.LAST_FACT_ID, b"").decode())
+        return ExportPosition(ranges[-1].last, metadata.get(arrow.LAST_FACT_ID, b"").decode())
 
     async def commit(self, rows: Sequence[Row]) -> None:
         try:
@@ -109,7 +109,7 @@ class FileSink:
             raise
         self._last = rows[-1].position
 
-    async def rewind(self, to: Mark) -> None:
+    async def rewind(self, to: ExportPosition) -> None:
         try:
             await asyncio.to_thread(self._rewind, to.position)
         except OSError as error:
@@ -124,7 +124,7 @@ class FileSink:
             files.remove(committed.path)
         self._last = 0
 
-    async def totals(self, through: Mark) -> Totals:
+    async def totals(self, through: ExportPosition) -> Totals:
         return await asyncio.to_thread(self._totals, through.position)
 
     def _totals(self, through: int) -> Totals:

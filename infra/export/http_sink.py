@@ -19,9 +19,9 @@ import httpx
 import msgspec
 
 from infra.export.bearer_token import TokenError, TokenFile
-from infra.export.cursor import Cursor
+from infra.export.cursor import CursorFile
 from infra.export.lock import one_export
-from infra.export.rows import Dataset, Mark, Row
+from infra.export.rows import Dataset, ExportPosition, Row
 from infra.export.sink import Limits, SinkError, Unavailable
 from infra.export.totals import Totals, add
 from infra.settings import is_loopback
@@ -37,7 +37,7 @@ class HttpSink:
         self,
         dataset: Dataset,
         url: str,
-        cursor: Cursor,
+        cursor: CursorFile,
         limits: Limits,
         *,
         timeout_s: float,
@@ -69,7 +69,7 @@ class HttpSink:
                 raise SinkError(str(error)) from error
             yield
 
-    async def mark(self) -> Mark:
+    async def position(self) -> ExportPosition:
         return self._cursor.read()
 
     async def commit(self, rows: Sequence[Row]) -> None:
@@ -82,15 +82,15 @@ class HttpSink:
             "Export-Range": f"{rows[0].position}-{rows[-1].position}",
         }
         await self._ask("POST", self._url, gzip.compress(body, GZIP_LEVEL, mtime=0), headers)
-        await self.rewind(Mark(rows[-1].position, rows[-1].fact_id))
+        await self.rewind(ExportPosition(rows[-1].position, rows[-1].fact_id))
 
-    async def rewind(self, to: Mark) -> None:
+    async def rewind(self, to: ExportPosition) -> None:
         try:
             await asyncio.to_thread(self._cursor.write, to)
         except OSError as error:
             raise Unavailable(f"{self._cursor.path} cannot be written: {error.strerror or error}") from error
 
-    async def totals(self, through: Mark) -> Totals:
+    async def totals(self, through: ExportPosition) -> Totals:
         """From EXPORT_HTTP_TOTALS_URL: an NDJSON line {"day", "kind", "rows", <sum>…} per day and kind."""
         if not self._totals_url:
             raise SinkError(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from infra import files
 from infra.export.sink import SinkError
-from infra.files import Taken, only_one
+from infra.files import LockTaken, exclusive_lock
 
 
 @contextlib.contextmanager
@@ -15,8 +15,8 @@ def one_export(path: Path, what: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             files.make_folder(path.parent)
-            stack.enter_context(only_one(path))
-        except Taken:
+            stack.enter_context(exclusive_lock(path))
+        except LockTaken:
             raise SinkError(f"another export works on {what}; stop that one first") from None
         except OSError as error:
             raise SinkError(f"{path.parent} cannot be used: {error.strerror}") from error

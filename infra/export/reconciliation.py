@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from infra.export.rows import Dataset, Mark
+from infra.export.rows import Dataset, ExportPosition
 from infra.export.sink import Sink
 from infra.export.source import Log, check, chunks, to_row
 from infra.export.totals import Key, Totals, count
@@ -11,7 +11,7 @@ from infra.export.totals import Key, Totals, count
 class Comparison(NamedTuple):
     """The totals of both, up to and with `mark`."""
 
-    mark: Mark
+    mark: ExportPosition
     log: Totals
     dataset: Totals
 
@@ -29,13 +29,13 @@ async def compare(log: Log, dataset: Dataset, sink: Sink) -> Comparison:
 
     Raises StoreError, Unavailable, SinkError, AnotherLog, Unexportable.
     """
-    mark = await sink.mark()
+    mark = await sink.position()
     await check(log, mark)
     there = await sink.totals(mark)
     return Comparison(mark, await totals_of(log, dataset, mark), there)
 
 
-async def totals_of(log: Log, dataset: Dataset, through: Mark) -> Totals:
+async def totals_of(log: Log, dataset: Dataset, through: ExportPosition) -> Totals:
     totals: Totals = {}
     async for records in chunks(log, dataset, 0):
         rows = [to_row(dataset, record) for record in records if record.position <= through.position]

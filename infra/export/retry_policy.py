@@ -6,13 +6,13 @@ import structlog
 
 from infra.export.sink import Unavailable
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 FIRST_S = 0.2
 LONGEST_ASKED_S = 3_600.0  # of what a sink may ask for by Retry-After
 
 
-class Circuit:
+class RetryPolicy:
     """Closed while things work; open (a pause) after `most_failures` in a row, or one that is lasting.
 
     Nothing is dropped meanwhile: rows stay in hand, and the log keeps what is behind them.
@@ -36,21 +36,21 @@ class Circuit:
             wait_s = min(self._longest_s, FIRST_S * 2 ** (self._failures - 1)) * random.uniform(0.5, 1.0)
         wait_s = max(wait_s, min(trouble.retry_after_s, LONGEST_ASKED_S))
         if trouble.lasting:
-            log.error(
+            logger.error(
                 "export paused: repeating this will not help, somebody has to look; no row is dropped",
                 reason=str(trouble),
                 next_attempt_in_s=round(wait_s, 3),
             )
         elif self.is_open:
-            log.warning(
+            logger.warning(
                 "export paused", reason=str(trouble), failures=self._failures, next_attempt_in_s=round(wait_s, 3)
             )
         else:
-            log.warning("rows not taken; trying again", reason=str(trouble), next_attempt_in_s=round(wait_s, 3))
+            logger.warning("rows not taken; trying again", reason=str(trouble), next_attempt_in_s=round(wait_s, 3))
         return wait_s
 
     def succeeded(self) -> None:
         if self._failures:
-            log.info("the sink takes rows again", failures=self._failures)
+            logger.info("the sink takes rows again", failures=self._failures)
         self._failures = 0
         self.is_open = False

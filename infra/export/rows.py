@@ -44,14 +44,14 @@ class Dataset:
         return str(self.row_type.__struct_config__.tag)
 
 
-class Mark(NamedTuple):
+class ExportPosition(NamedTuple):
     """How far a sink has got: it has every row up to this position of the log. An empty id: not known, or no fact."""
 
     position: int
     fact_id: str
 
 
-START = Mark(0, "")
+START = ExportPosition(0, "")
 
 
 class Unexportable(Exception):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from infra.export.rows import Mark, Row
+from infra.export.rows import ExportPosition, Row
 from infra.export.totals import Totals
 
 
@@ -41,7 +41,7 @@ class Sink(Protocol):
     def lock(self) -> AbstractContextManager[None]:
         """Held while this process writes; also clears away what a crash left. Raises SinkError if another holds it."""
 
-    async def mark(self) -> Mark:
+    async def position(self) -> ExportPosition:
         """How far the sink has got; what lies behind is still to be written. Raises SinkError."""
 
     async def commit(self, rows: Sequence[Row]) -> None:
@@ -50,10 +50,10 @@ class Sink(Protocol):
         Some of them may be in it already, from an attempt that was cut short.
         """
 
-    async def rewind(self, to: Mark) -> None:
+    async def rewind(self, to: ExportPosition) -> None:
         """Forget what lies behind this mark; cut short, a beginning of what there was remains. Never goes forward."""
 
-    async def totals(self, through: Mark) -> Totals:
+    async def totals(self, through: ExportPosition) -> Totals:
         """What the dataset has, up to and with this mark. Raises Unavailable, SinkError."""
 
     async def close(self) -> None: ...

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from contracts.wire import fact_id
-from infra.export.rows import START, Dataset, Mark, Row, Unexportable
+from infra.export.rows import START, Dataset, ExportPosition, Row, Unexportable
 from infra.store.records import Notification
 
 CHUNK: Final = 2_000  # records read at once: a read transaction of milliseconds, which no checkpoint waits for
@@ -58,16 +58,16 @@ async def chunks(log: Log, dataset: Dataset, after: int, size: int = CHUNK) -> A
             return
 
 
-async def mark_at(log: Log, position: int) -> Mark:
+async def mark_at(log: Log, position: int) -> ExportPosition:
     """The mark of a sink that has everything up to this position."""
     if position <= 0:
         return START
     found = await log.select_notifications(position - 1, 1)
     # Positions may have gaps: then there is no fact to name.
-    return Mark(position, id_of(found[0]) if found and found[0].position == position else "")
+    return ExportPosition(position, id_of(found[0]) if found and found[0].position == position else "")
 
 
-async def check(log: Log, mark: Mark) -> None:
+async def check(log: Log, mark: ExportPosition) -> None:
     """Raises AnotherLog unless the fact that the sink ends with stands in this log where it was."""
     there = await mark_at(log, mark.position)
     if mark.position > await log.max_notification_id():
@@ -108,7 +108,7 @@ class Lag(NamedTuple):
     seconds: float
 
 
-async def lag(log: Log, dataset: Dataset, mark: Mark, now: datetime) -> Lag:
+async def lag(log: Log, dataset: Dataset, mark: ExportPosition, now: datetime) -> Lag:
     head = await log.max_notification_id()
     waiting = await log.select_notifications(mark.position, 1, dataset.topics)
     if not waiting or head <= mark.position:

@@ -12,11 +12,11 @@ from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
 from infra.http.docs_page import DocsPage
-from infra.http.fast_path import Shortcut, again, shortcuts
+from infra.http.fast_path import FastPath, again, shortcuts
 from infra.http.parameters import StrictRequest
 from infra.http.problems import EXCEPTION_HANDLERS, Problem, _plain_404, problems
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 MAX_BODY_BYTES: Final = 16 << 10
 
@@ -32,7 +32,7 @@ class Readiness(Struct):
 class _App(Litestar):
     """Litestar, with shortcuts to some of its routes."""
 
-    shortcuts: Mapping[tuple[str, str], Shortcut] = {}
+    shortcuts: Mapping[tuple[str, str], FastPath] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":

@@ -16,7 +16,7 @@ from litestar.params import HeaderParameter
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler, HTTPScope, Send
 
-SHORTCUT: Final = "shortcut"
+FAST_PATH: Final = "shortcut"
 """In a route's `opt`: its path has no parameters, it takes `data` and headers that may be missing, and nothing else."""
 
 Handlers = Mapping[type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]
@@ -32,7 +32,7 @@ class _Header(NamedTuple):
     pattern: re.Pattern[str] | None
 
 
-class Shortcut:
+class FastPath:
     """To one route."""
 
     def __init__(self, route: HTTPRouteHandler, handlers: Handlers, most_bytes: int) -> None:
@@ -106,12 +106,12 @@ async def _send(response: Response[Any], status: int, send: Send) -> None:
 
 def shortcuts(
     routes: Sequence[ControllerRouterHandler], handlers: Handlers, most_bytes: int
-) -> dict[tuple[str, str], Shortcut]:
+) -> dict[tuple[str, str], FastPath]:
     """By method and path, of the routes that want one."""
     return {
-        (method, path): Shortcut(route, handlers, most_bytes)
+        (method, path): FastPath(route, handlers, most_bytes)
         for route in routes
-        if isinstance(route, HTTPRouteHandler) and route.opt.get(SHORTCUT)
+        if isinstance(route, HTTPRouteHandler) and route.opt.get(FAST_PATH)
         for method in route.http_methods
         for path in route.paths
     }

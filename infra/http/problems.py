@@ -15,7 +15,7 @@ from msgspec import Struct
 from infra.core.errors import Busy, StoreUnavailable
 from infra.read_models.tables import ViewBehind
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 
 class ProblemBody(Struct, kw_only=True, omit_defaults=True):
@@ -133,7 +133,7 @@ def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
 
 
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    logger.error("request failed", method=request.method, path=request.url.path, exc_info=error)
     return answer_problem(Problem(500, "internal-error", "this is our mistake; the log has it"))
 
 

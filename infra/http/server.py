@@ -14,7 +14,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from infra.http.problems import Problem
-from infra.tuning import open_files
+from infra.tuning import raise_open_file_limit
 
 MOST_CONNECTIONS: Final = 16_384
 OTHER_FILES: Final = 256
@@ -38,7 +38,7 @@ MALFORMED: Final = (
 """The answer to what never becomes a request that the app could answer."""
 
 
-class Gathered:
+class CoalescingTransport:
     """A transport whose writes of one turn of the event loop go out together.
 
     uvicorn writes an answer's head and its body apart, and uvloop sends each at once: two system calls for us, two
@@ -68,7 +68,7 @@ class Gathered:
         return getattr(self._transport, name)
 
 
-class Turns:
+class RequestPacer:
     """Lets few requests begin in one turn of the event loop, and keeps the others for the next ones, in order.
 
     Between two turns everything else gets its own: what the broker sends, what was recorded. Without that a crowd at
@@ -103,7 +103,7 @@ class Turns:
 
 
 class _Protocol(HttpToolsProtocol):
-    def __init__(self, turns: Turns, most: int, **config: Any) -> None:
+    def __init__(self, turns: RequestPacer, most: int, **config: Any) -> None:
         """`most`: so many connections; one more is closed at once."""
         super().__init__(**config)
         self._turns = turns
@@ -113,7 +113,7 @@ class _Protocol(HttpToolsProtocol):
         self._turns.begin(partial(super()._start_asgi_task, cycle, app))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
+        super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport, self.loop)))
         if len(self.connections) > self._most:
             self.transport.close()
         else:  # one that never says anything is closed like one that says nothing more
@@ -137,11 +137,11 @@ class Server(uvicorn.Server):
     """uvicorn without its signal handlers: it would raise the signal again after its shutdown, before ours."""
 
     def __init__(self, app: Litestar, most_connections: int = MOST_CONNECTIONS) -> None:
-        most = min(most_connections, max(1, open_files() - OTHER_FILES))
+        most = min(most_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(_Protocol, Turns(asyncio.get_running_loop()), most),  # type: ignore[arg-type]
+                http=partial(_Protocol, RequestPacer(asyncio.get_running_loop()), most),  # type: ignore[arg-type]
                 log_config=None,
                 access_log=False,
                 server_header=False,

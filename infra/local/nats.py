@@ -13,7 +13,7 @@ from typing import Final
 from infra.local.processes import Output, StartFailed, _attempts, _launch
 from infra.local.services import ROOT
 from infra.settings import Settings, SettingsError, load
-from infra.tuning import prefer_batches
+from infra.tuning import use_batch_scheduling
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"nats-server cannot start: {error}\n")
         raise SystemExit(2) from None
-    prefer_batches()
+    use_batch_scheduling()
     os.execve(command[0], command, nats_environment(os.environ))  # noqa: S606 - the signals are its own from here on
 
 

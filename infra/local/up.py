@@ -20,7 +20,7 @@ from infra.local.nats import launch_nats, nats_environment
 from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_service, why_not_ready
 from infra.local.services import is_free, service_names, service_url
 from infra.settings import Settings, SettingsError, load
-from infra.tuning import prefer_batches
+from infra.tuning import use_batch_scheduling
 
 BROKER: Final = "nats"
 SELF: Final = "up"
@@ -223,7 +223,7 @@ def main() -> int:
         settings = load(Settings, BROKER, 4_222, env)
         if not settings.nats_url:
             _check_ports(nats_environment(env))
-        prefer_batches()
+        use_batch_scheduling()
         return Up(env).run()
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"cannot start: {error}\n")

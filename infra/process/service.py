@@ -22,23 +22,23 @@ from infra.broker.connection import Connect, connect
 from infra.consuming.session import Broker
 from infra.core.decider import Aggregates
 from infra.core.writer import Clock, Reactions, Writer
-from infra.files import Taken, only_one
+from infra.files import LockTaken, exclusive_lock
 from infra.http.app import build_app
 from infra.http.operators.dead_letters import Consumer, dead_letter_routes, warning
 from infra.http.operators.metrics import metrics
 from infra.http.operators.read_models import AnyView, view_routes
 from infra.http.server import BACKLOG, Server
 from infra.process import logging as logs
-from infra.read_models.log_view import View
+from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Projection
 from infra.settings import Settings, SettingsError, load
 from infra.store.event_store import EventStore, StoreError
 from infra.store.sqlite import SQLiteStore, StoreSetupError
 from infra.timestamps import now
-from infra.tuning import prefer_batches
+from infra.tuning import use_batch_scheduling
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 EXIT_USAGE: Final = 2
 
@@ -93,7 +93,7 @@ def run(service: Service) -> None:
     """Run the service until SIGTERM or SIGINT, then exit 0; exit 2 if it cannot be started as it is configured."""
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
-        prefer_batches()
+        use_batch_scheduling()
         logs.configure(service.name, settings.log_level, settings.log_format)
         with _listen(settings.bind_host, settings.port) as listener, _lock(settings.data_dir / service.name):
             uvloop.run(_serve(service, settings, listener))
@@ -122,8 +122,8 @@ def _lock(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(only_one(folder / "lock"))
-        except Taken:
+            stack.enter_context(exclusive_lock(folder / "lock"))
+        except LockTaken:
             raise CannotStart(f"another process of this service works on {folder}") from None
         except OSError as error:
             raise CannotStart(f"{folder} cannot be used: {error.strerror}") from error
@@ -135,7 +135,7 @@ async def _serve(service: Service, settings: Settings, listener: socket.socket) 
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(SQLiteStore.open(folder / "events.sqlite"))
         views: dict[str, AnyView] = {
-            projection.name: await stack.enter_async_context(View.open(projection, store, folder))
+            projection.name: await stack.enter_async_context(LogView.open(projection, store, folder))
             for projection in service.views
         }
         for projection in service.stream_views(settings):
@@ -210,7 +210,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     # What start-up made stays; the rest dies young, and looking for cycles at every 700 objects costs 5 % of the CPU.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    log.info("started", url=runtime.settings.url, pid=os.getpid())
+    logger.info("started", url=runtime.settings.url, pid=os.getpid())
     # A task that ends before the process is asked to is broken.
     done, _ = await asyncio.wait([closing, *background], return_when=asyncio.FIRST_COMPLETED)
     broken = [] if runtime.closing.is_set() else list(done)
@@ -218,7 +218,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     for number in (signal.SIGTERM, signal.SIGINT):  # once is enough: a second one must not cut the first short
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
-    log.info("stopping")
+    logger.info("stopping")
     by_name = {task.get_name(): task for task in background}
     server.should_exit = True
     await asyncio.wait([by_name["http"]])  # what requests still record is in hand, too
@@ -230,4 +230,4 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     for task in broken:
         task.result()
         raise RuntimeError(f"{task.get_name()} ended by itself")
-    log.info("stopped")
+    logger.info("stopped")

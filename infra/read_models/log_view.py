@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import structlog
 
-from infra.read_models.tables import Place, Projection, Tables, ViewBehind
+from infra.read_models.tables import Checkpoint, Projection, Tables, ViewBehind
 from infra.store.event_store import EventStore, StoreError
 from infra.store.sqlite import StoreSetupError
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 CHUNK: Final = 2_000  # records applied in one transaction
 PAUSE_S: Final = 0.25  # a view that nobody waits for trails the log by this much, and costs the orders next to nothing
@@ -23,7 +23,7 @@ RETRY_S: Final = 1.0
 PATIENCE_S: Final = 5.0  # of a reader with a view that is catching up
 
 
-class View:
+class LogView:
     """One projection's tables, following the service's own log."""
 
     def __init__(self, projection: Projection, store: EventStore, tables: Tables) -> None:
@@ -37,17 +37,17 @@ class View:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, projection: Projection, store: EventStore, folder: Path) -> AsyncIterator["View"]:
+    async def open(cls, projection: Projection, store: EventStore, folder: Path) -> AsyncIterator["LogView"]:
         """The view in this folder, made if missing. Raises StoreSetupError."""
         try:
             head = await store.max_notification_id()
         except StoreError:  # it may heal; the view waits for it
             head = sys.maxsize
         async with Tables.open(projection, folder) as tables:
-            if tables.place.position > head:
+            if tables.checkpoint.position > head:
                 raise StoreSetupError(
-                    f"{tables.path} has read to position {tables.place.position} of a log that ends at {head}: it is "
-                    "another log's. It is a view: delete it, and it is rebuilt"
+                    f"{tables.path} has read to position {tables.checkpoint.position} of a log that ends at {head}: "
+                    "it is another log's. It is a view: delete it, and it is rebuilt"
                 )
             yield cls(projection, store, tables)
 
@@ -64,7 +64,7 @@ class View:
         """How many positions of the log it has yet to read. Raises StoreError."""
         if self._drop:
             return await self._store.max_notification_id()
-        return max(0, await self._store.max_notification_id() - self._tables.place.position)
+        return max(0, await self._store.max_notification_id() - self._tables.checkpoint.position)
 
     async def run(self) -> None:
         """Follow the log."""
@@ -73,7 +73,7 @@ class View:
             try:
                 more = await self._advance()
             except (StoreError, sqlite3.Error) as error:
-                log.warning("a view fell behind; trying again", view=self._projection.name, error=str(error))
+                logger.warning("a view fell behind; trying again", view=self._projection.name, error=str(error))
                 await self._tables.forget_half_done()
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -87,18 +87,18 @@ class View:
     async def _advance(self) -> bool:
         """Apply the next chunk; true if there is more."""
         if self._drop:
-            log.info("rebuilding a view", view=self._projection.name)
+            logger.info("rebuilding a view", view=self._projection.name)
             await self._tables.clear()
             self._drop = False
-        read = self._tables.place.position
+        read = self._tables.checkpoint.position
         head = await self._store.max_notification_id()
         records = await self._store.select_notifications(read, CHUNK, self._projection.topics)
         full = len(records) == CHUNK
         position = records[-1].position if full else max(head, records[-1].position if records else 0)
         if records:
-            await self._tables.apply(records, Place(position))
+            await self._tables.apply(records, Checkpoint(position))
         elif position > read:
-            self._tables.place = Place(position)  # nothing there that concerns it: not worth a transaction
+            self._tables.checkpoint = Checkpoint(position)  # nothing there that concerns it: not worth a transaction
         async with self._moved:
             self._moved.notify_all()
         return full
@@ -108,7 +108,7 @@ class View:
         try:
             head = await self._store.max_notification_id()
             async with asyncio.timeout(PATIENCE_S), self._moved:
-                while self._drop or self._tables.place.position < head:
+                while self._drop or self._tables.checkpoint.position < head:
                     self._grown.set()
                     self._wanted.set()
                     await self._moved.wait()

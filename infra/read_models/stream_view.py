@@ -19,21 +19,21 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from contracts.fact import Fact
-from infra.broker.connection import CONNECT_TIMEOUT_S, ConnectionLost, connect, in_words
+from infra.broker.connection import CONNECT_TIMEOUT_S, ConnectionLost, connect, describe
 from infra.broker.consumers import ensure_consumer_at
 from infra.broker.streams import EVENTS, StreamMisconfigured, ensure_stream
-from infra.broker.truncation import Marks
-from infra.consuming.consumer import Hearing, HearingFailed
+from infra.broker.truncation import ReceivedPositions
+from infra.consuming.consumer import ConsumerFailed, ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
-from infra.consuming.retry_queue import Handling, Parking
-from infra.core.messages import Ear, Heard, Mark
+from infra.consuming.retry_queue import FailureHandling, RetryQueue
+from infra.core.messages import Acknowledger, Delivery, StreamPosition
 from infra.core.unit_of_work import Outcome
 from infra.read_models.log_view import CHUNK
-from infra.read_models.tables import START, Place, Projection, Tables, ViewBehind
+from infra.read_models.tables import START, Checkpoint, Projection, Tables, ViewBehind
 from infra.settings import Settings
 from infra.store.records import Notification
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 PAUSE_S: Final = 0.25  # between sessions, and between transactions once the view has caught up
 FEW: Final = 256  # facts at a time: nothing piles up, and a pause makes fewer and larger transactions
@@ -51,7 +51,7 @@ _typed = msgspec.json.Decoder(_Typed)
 
 
 class StreamView:
-    """One projection's tables, following the stream; the `Listener` of its sessions."""
+    """One projection's tables, following the stream; the `Handler` of its sessions."""
 
     def __init__(self, projection: Projection, service: str, settings: Settings, tables: Tables) -> None:
         self._projection = projection
@@ -60,9 +60,9 @@ class StreamView:
         self._tables = tables
         self._tables_free = asyncio.Lock()
         self.letters = DeadLetters(self.consumer, settings)
-        self.parking: Parking | None = None
+        self.retry_queue: RetryQueue | None = None
         """Where operators have dead letters handled; None while there is no session."""
-        self._queue: deque[tuple[Heard, Ear]] = deque()
+        self._queue: deque[tuple[Delivery, Acknowledger]] = deque()
         self._arrived = asyncio.Event()
         self._drop = asyncio.Event()
         self._js: JetStreamContext | None = None
@@ -97,7 +97,7 @@ class StreamView:
         try:
             info = await self._js.consumer_info(EVENTS, self.consumer)
         except (OSError, NatsError) as error:
-            raise ViewBehind(f"the view {self._projection.name} is not following: {in_words(error)}") from error
+            raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     def rebuild(self) -> None:
@@ -110,8 +110,8 @@ class StreamView:
 
     # Listening --------------------------------------------------------------------------------------------------------
 
-    def tell(self, heard: Heard, ear: Ear) -> None:
-        self._queue.append((heard, ear))
+    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+        self._queue.append((delivery, acknowledger))
         self._arrived.set()
 
     async def run(self) -> None:
@@ -121,12 +121,12 @@ class StreamView:
             try:
                 await self._session()
                 pause_s = PAUSE_S
-            except (OSError, NatsError, ConnectionLost, HearingFailed, StreamMisconfigured, sqlite3.Error) as error:
-                self._trouble = in_words(error)
-                log.warning("a view lost the stream", view=self._projection.name, reason=self._trouble)
+            except (OSError, NatsError, ConnectionLost, ConsumerFailed, StreamMisconfigured, sqlite3.Error) as error:
+                self._trouble = describe(error)
+                logger.warning("a view lost the stream", view=self._projection.name, reason=self._trouble)
             except Exception as error:
                 self._trouble = f"{type(error).__name__}: {error}"
-                log.exception("a view cannot go on", view=self._projection.name)
+                logger.exception("a view cannot go on", view=self._projection.name)
             await self._tables.forget_half_done()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -134,16 +134,16 @@ class StreamView:
     async def _session(self) -> None:
         """Until something fails, or until the view is to be rebuilt."""
         if self._drop.is_set():
-            log.info("rebuilding a view", view=self._projection.name)
+            logger.info("rebuilding a view", view=self._projection.name)
             await self._tables.clear()
         async with connect(self._settings, self.consumer, asyncio.Event()) as (nc, lost):
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             await ensure_stream(js, self._settings)
-            place = await self._place(js)
-            handling = Handling(self.letters, self._handle, self._preview)
-            hearing = Hearing(self.consumer, nc, self, Marks(), handling)
+            checkpoint = await self._place(js)
+            handling = FailureHandling(self.letters, self._handle, self._preview)
+            hearing = ConsumerSession(self.consumer, nc, self, ReceivedPositions(), handling)
             await ensure_consumer_at(
-                js, self.consumer, self._projection.topics, place.position + 1, take_over=hearing.take_over
+                js, self.consumer, self._projection.topics, checkpoint.position + 1, take_over=hearing.take_over
             )
             self._to_catch_up = (await js.consumer_info(EVENTS, self.consumer)).num_pending or 0
             if self._to_catch_up == 0:
@@ -155,44 +155,46 @@ class StreamView:
             tasks = [
                 asyncio.create_task(work) for work in (hearing.run(), self._apply(), lost.wait(), self._drop.wait())
             ]
-            self._js, self.parking = js, hearing.parking
+            self._js, self.retry_queue = js, hearing.retry_queue
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
-                self._js = self.parking = None
+                self._js = self.retry_queue = None
                 hearing.closed = True
-                hearing.parking.close()
+                hearing.retry_queue.close()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
         if lost.is_set() and not self._drop.is_set():
             raise ConnectionLost("connection lost")
 
-    async def _place(self, js: JetStreamContext) -> Place:
+    async def _place(self, js: JetStreamContext) -> Checkpoint:
         """Where to go on: behind what was read last, if it still stands where it was read."""
-        place = self._tables.place
-        marks = Marks()
-        if place != START:
-            marks.add(Mark(*place))
-        if await marks.lost_after(js) is None:
-            return place
-        log.warning("the stream is another one, or lost its end: all of it is heard again", view=self._projection.name)
+        checkpoint = self._tables.checkpoint
+        marks = ReceivedPositions()
+        if checkpoint != START:
+            marks.add(StreamPosition(*checkpoint))
+        if await marks.truncated_after(js) is None:
+            return checkpoint
+        logger.warning(
+            "the stream is another one, or lost its end: all of it is heard again", view=self._projection.name
+        )
         return START
 
     async def _apply(self) -> None:
         while True:
             await self._arrived.wait()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), CHUNK))]
-            last, ear = batch[-1]
+            last, acknowledger = batch[-1]
             try:
-                await self._feed([heard for heard, _ in batch], Place(*last.mark))
+                await self._feed([delivery for delivery, _ in batch], Checkpoint(*last.position))
             except CANNOT_GO_ON:
                 raise
             except Exception:
-                await self._feed_alone([heard for heard, _ in batch])
-            ear.done(last)
+                await self._feed_alone([delivery for delivery, _ in batch])
+            acknowledger.handled(last)
             self._to_catch_up -= len(batch)
             if self._to_catch_up <= 0:
                 await self._tables.caught_up()
@@ -201,47 +203,49 @@ class StreamView:
                 if len(batch) < FEW:
                     await asyncio.sleep(PAUSE_S)
 
-    async def _feed(self, messages: Sequence[Heard], place: Place) -> None:
-        records = [_record(heard) for heard in messages if _is_fact(heard)]
+    async def _feed(self, messages: Sequence[Delivery], checkpoint: Checkpoint) -> None:
+        records = [_record(delivery) for delivery in messages if _is_fact(delivery)]
         async with self._tables_free:
             try:
-                await self._tables.apply(records, place)
+                await self._tables.apply(records, checkpoint)
             except BaseException:
                 await self._tables.forget_half_done()
                 raise
 
-    async def _feed_alone(self, messages: Sequence[Heard]) -> None:
+    async def _feed_alone(self, messages: Sequence[Delivery]) -> None:
         """One of them is of no use to the projection: it is parked. Tried again, it would give the same."""
-        for heard in messages:
+        for delivery in messages:
             try:
-                await self._feed([heard], Place(*heard.mark))
+                await self._feed([delivery], Checkpoint(*delivery.position))
             except CANNOT_GO_ON:
                 raise
             except Exception as error:
-                await self.letters.park(heard, error, attempts=1)
+                await self.letters.park(delivery, error, attempts=1)
 
-    async def _handle(self, heard: Heard) -> Sequence[Fact]:
+    async def _handle(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed one that was parked, out of its order: that is nothing to a projection of the stream."""
-        await self._feed([heard], self._tables.place)
+        await self._feed([delivery], self._tables.checkpoint)
         return ()
 
-    async def _preview(self, messages: Sequence[Heard]) -> list[Outcome]:
+    async def _preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        for heard in messages:
+        for delivery in messages:
             try:
-                list(self._projection.apply([_record(heard)]))
+                list(self._projection.apply([_record(delivery)]))
             except Exception as error:
                 return [*outcomes, error]
             outcomes.append(())
         return outcomes
 
 
-def _is_fact(heard: Heard) -> bool:
+def _is_fact(delivery: Delivery) -> bool:
     """Whether it has a fact's id; what somebody else wrote has none, or another kind."""
-    return heard.fact_id.rpartition("@")[2].isdecimal()
+    return delivery.fact_id.rpartition("@")[2].isdecimal()
 
 
-def _record(heard: Heard) -> Notification:
+def _record(delivery: Delivery) -> Notification:
     """The fact as a projection reads it; its position is its sequence in the stream."""
-    stream, _, version = heard.fact_id.rpartition("@")
-    return Notification(heard.mark.sequence, stream, int(version), _typed.decode(heard.body).type, heard.body)
+    stream, _, version = delivery.fact_id.rpartition("@")
+    return Notification(
+        delivery.position.sequence, stream, int(version), _typed.decode(delivery.body).type, delivery.body
+    )

@@ -15,7 +15,7 @@ import structlog
 from infra.store.records import Notification
 from infra.store.sqlite import StoreSetupError, connect
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 Statement = tuple[str, Sequence[Sequence[Any]]]
 """SQL and the rows it is executed with."""
@@ -42,14 +42,14 @@ class ViewBehind(Exception):
     """The view cannot be read as of now; it is catching up."""
 
 
-class Place(NamedTuple):
+class Checkpoint(NamedTuple):
     """How far a view has read: everything up to `position`; of the stream also when what stands there was stored."""
 
     position: int
     stored_us: int = 0
 
 
-START: Final = Place(0)
+START: Final = Checkpoint(0)
 
 POSITION = """
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER, stored_us INTEGER);
@@ -66,7 +66,7 @@ class Tables:
         self.path = path
         self._writer = writer
         self._reader = reader
-        self.place = START
+        self.checkpoint = START
         self.whole = False
         """Whether they had caught up at least once since they were empty: until then they show less than there was."""
 
@@ -92,12 +92,12 @@ class Tables:
         made = list(await self._writer.execute_fetchall("SELECT tables, whole FROM made_with"))
         if [tables for tables, _ in made] != [self._schema]:
             if made:
-                log.warning("the view has other tables now; it is fed again", view=self._projection.name)
+                logger.warning("the view has other tables now; it is fed again", view=self._projection.name)
             await self.clear()
         else:
             self.whole = bool(made[0][1])
         rows = await self._writer.execute_fetchall("SELECT position, stored_us FROM position")
-        self.place = next((Place(*row) for row in rows), START)
+        self.checkpoint = next((Checkpoint(*row) for row in rows), START)
 
     async def clear(self) -> None:
         """Drop everything; the tables are empty, and fed up to nowhere."""
@@ -111,7 +111,7 @@ class Tables:
             await self._writer.execute(statement)
         await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._schema,))
         await self._writer.commit()
-        self.place = START
+        self.checkpoint = START
         self.whole = False
 
     async def caught_up(self) -> None:
@@ -120,16 +120,16 @@ class Tables:
             await self._writer.execute("UPDATE made_with SET whole = 1")
             self.whole = True
 
-    async def apply(self, records: Sequence[Notification], place: Place) -> None:
-        """Feed these records; all before `place` has been fed then."""
+    async def apply(self, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
+        """Feed these records; all before `checkpoint` has been fed then."""
         # This connection is one task's alone; cut short, the transaction goes with the connection.
         await self._writer.execute("BEGIN IMMEDIATE")
         for sql, rows in self._projection.apply(records):
             if rows:
                 await self._writer.executemany(sql, rows)
-        await self._writer.execute("INSERT OR REPLACE INTO position VALUES (1, ?, ?)", place)
+        await self._writer.execute("INSERT OR REPLACE INTO position VALUES (1, ?, ?)", checkpoint)
         await self._writer.commit()
-        self.place = place
+        self.checkpoint = checkpoint
 
     async def forget_half_done(self) -> None:
         """After a failure: what was begun and not committed is undone."""

@@ -8,7 +8,7 @@ import msgspec
 import rich_click as click
 from rich.console import Console
 
-from infra.consuming.dead_letters import Letter
+from infra.consuming.dead_letters import DeadLetter
 from infra.local.services import service_names, service_url
 from ops.cli import EXIT_FINDING, EXIT_USAGE, Found, end, ending_well
 from ops.client import Unreachable, request
@@ -104,7 +104,7 @@ def drop(letter: int, *, yes: bool) -> None:
     click.echo(f"dropped {letter}; {found.consumer} has {left} more letters of {found.key}")
 
 
-def _letter(sequence: int) -> Letter:
+def _letter(sequence: int) -> DeadLetter:
     found = asyncio.run(dead.one(os.environ, sequence))
     if found is None:
         raise Found(f"there is no dead letter {sequence}")

@@ -7,17 +7,17 @@ from typing import Any
 from nats.js.errors import NotFoundError
 from rich.table import Table
 
-from infra.consuming.dead_letters import DEAD, PREFIX, Letter, parsed, read
+from infra.consuming.dead_letters import DEAD, PREFIX, DeadLetter, parsed, read
 from ops import reading
 
 
-async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[Letter]:
+async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
     """In the order in which they were parked. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
         return [letter async for letter in read(stream.js, f"{PREFIX}.{consumer or '*'}.{key or '*'}")]
 
 
-async def one(env: Mapping[str, str], sequence: int) -> Letter | None:
+async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
     """The letter at this sequence of DEAD. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
         try:
@@ -26,7 +26,7 @@ async def one(env: Mapping[str, str], sequence: int) -> Letter | None:
             return None
 
 
-def as_json(letter: Letter) -> dict[str, Any]:
+def as_json(letter: DeadLetter) -> dict[str, Any]:
     """`body` and `head` as text; what is no UTF-8 in them is escaped."""
     told = letter._asdict()
     told["at"] = letter.at.isoformat()
@@ -36,7 +36,7 @@ def as_json(letter: Letter) -> dict[str, Any]:
     return told
 
 
-def table(letters: list[Letter]) -> Table:
+def table(letters: list[DeadLetter]) -> Table:
     made = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("letter", "consumer", "key", "message", "parked", "attempts", "why"):
         made.add_column(name, justify="right" if name in ("letter", "attempts") else "left", overflow="fold")
@@ -62,7 +62,7 @@ def _ago(at: datetime) -> str:
     return f"{seconds} s ago"
 
 
-def lines(letter: Letter) -> str:
+def lines(letter: DeadLetter) -> str:
     """All of one letter, for a person."""
     told = as_json(letter)
     stack, head, body = told.pop("stack"), told.pop("head"), told.pop("body")

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from contracts.wire import fact_id
 from infra import files
-from infra.files import Taken, only_one
+from infra.files import LockTaken, exclusive_lock
 from infra.settings import SettingsError
 from ops.cli import Found
 from ops.reading import Stream
@@ -65,8 +65,8 @@ def _stopped(service: str, folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             files.make_folder(folder)
-            stack.enter_context(only_one(folder / "lock"))
-        except Taken:
+            stack.enter_context(exclusive_lock(folder / "lock"))
+        except LockTaken:
             raise SettingsError(f"{service}_svc is running on {folder}: stop it first") from None
         except OSError as error:
             raise SettingsError(f"{folder} cannot be used: {error.strerror}") from error

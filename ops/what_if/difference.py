@@ -100,6 +100,6 @@ def _fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 MOST_WORDS: Final = 300  # characters of an error: some show the whole command
 
 
-def in_words(error: Exception) -> str:
+def describe(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return text if len(text) <= MOST_WORDS else f"{text[:MOST_WORDS]}…"

@@ -8,10 +8,10 @@ import msgspec
 
 from contracts.fact import Fact
 from contracts.wire import NAMES, decode, said_by
-from infra.core.decider import Aggregates, Head, category
+from infra.core.decider import Aggregates, StreamState, category
 from infra.core.writer import Reactions
 from infra.store.records import Notification
-from ops.what_if.difference import Difference, Kind, Said, changed, id_of, in_words, said, same
+from ops.what_if.difference import Difference, Kind, Said, changed, describe, id_of, said, same
 
 
 class Code(NamedTuple):
@@ -93,7 +93,7 @@ class Judge:
         self.tally = Tally()
         self._code = code
         self._found = found
-        self._heads: dict[str, Head] = {}
+        self._heads: dict[str, StreamState] = {}
         self._broken: set[str] = set()
         """Streams with a record that could not be folded: nothing is known of them from there on."""
         self._heard_until: datetime | None = None
@@ -138,7 +138,7 @@ class Judge:
             now = self._decide(fact, at, id_of(cause))
         except Exception as error:
             self.tally.decisions += 1
-            self._differs(run, "fails", name, why=in_words(error))
+            self._differs(run, "fails", name, why=describe(error))
             return
         if now is None:
             self.tally.unjudged += 1
@@ -160,7 +160,7 @@ class Judge:
         try:
             now = self._decide(fact, self._now or fact.at, id_of(record))
         except Exception as error:
-            self._says_more(record, "fails", (), in_words(error))
+            self._says_more(record, "fails", (), describe(error))
             return
         if now is None:
             return
@@ -181,8 +181,8 @@ class Judge:
         aggregate = self._code.aggregates[category(streams[0])]
         return said(aggregate.decide(command, *(self._head(stream).state for stream in streams)))
 
-    def _head(self, stream: str) -> Head:
-        return self._heads.get(stream) or Head(0, self._code.aggregates[category(stream)].state())
+    def _head(self, stream: str) -> StreamState:
+        return self._heads.get(stream) or StreamState(0, self._code.aggregates[category(stream)].state())
 
     def _read(self, record: Notification) -> Fact | None:
         try:
@@ -212,7 +212,7 @@ class Judge:
             self._code.aggregates[category(stream)].evolve(head.state, fact)
             head.version += 1
         except Exception as error:
-            self._unreadable(record, f"it cannot be folded: {in_words(error)}")
+            self._unreadable(record, f"it cannot be folded: {describe(error)}")
 
     # What is found ----------------------------------------------------------------------------------------------------
 

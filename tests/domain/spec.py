@@ -10,7 +10,7 @@ import coupon_svc.domain
 import order_svc.domain
 import point_svc.domain
 from contracts import Fact
-from infra.core.decider import Aggregate, Aggregates, Batch, Command, Head, State, category
+from infra.core.decider import Aggregate, Aggregates, Batch, Command, State, StreamState, category
 from infra.core.writer import Reactions
 from product_svc.domain import product, reservation
 from tests.examples import BEFORE, CAUSE, NOW
@@ -27,12 +27,12 @@ COUPON_SVC: Aggregates = {"coupon": COUPON, "nocoupon": COUPON}
 AGGREGATES: Aggregates = {**ORDER_SVC, **PRODUCT_SVC, **POINT_SVC, **COUPON_SVC}
 
 
-def fold(*facts: Fact) -> dict[str, Head]:
+def fold(*facts: Fact) -> dict[str, StreamState]:
     """The heads of all streams that these facts are on."""
-    heads: dict[str, Head] = {}
+    heads: dict[str, StreamState] = {}
     for fact in facts:
         aggregate = AGGREGATES[category(fact.stream)]
-        head = heads.setdefault(fact.stream, Head(0, aggregate.state()))
+        head = heads.setdefault(fact.stream, StreamState(0, aggregate.state()))
         aggregate.evolve(head.state, fact)
         head.version += 1
     return heads
@@ -82,7 +82,7 @@ class When(NamedTuple):
     def _decide(self) -> list[Fact]:
         heads = fold(*self.facts)
         for stream in {stream for command in self.commands for stream in command.streams}:
-            heads.setdefault(stream, Head(0, AGGREGATES[category(stream)].state()))
+            heads.setdefault(stream, StreamState(0, AGGREGATES[category(stream)].state()))
         before = _written(heads)
         batch = Batch(AGGREGATES, heads)
         try:
@@ -104,5 +104,5 @@ def given(*facts: Fact) -> Given:
     return Given(facts)
 
 
-def _written(heads: dict[str, Head]) -> dict[str, tuple[int, bytes]]:
+def _written(heads: dict[str, StreamState]) -> dict[str, tuple[int, bytes]]:
     return {stream: (head.version, msgspec.json.encode(head.state)) for stream, head in heads.items()}

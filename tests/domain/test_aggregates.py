@@ -20,7 +20,7 @@ import point_svc.reactions
 import product_svc.reactions
 from contracts import Fact
 from contracts.wire import FACTS
-from infra.core.decider import Command, Head, State, category
+from infra.core.decider import Command, State, StreamState, category
 from order_svc.domain import Cancel, Expire, Place
 from point_svc.domain import Charge
 from product_svc.domain import product, reservation
@@ -116,10 +116,10 @@ LEDGER = (*e.in_stock(10), e.stock_held(), e.stock_returned())
 """What a reservation says about products, folded where it belongs."""
 
 
-def heads_of(facts: Sequence[Fact], command: Command) -> dict[str, Head]:
+def heads_of(facts: Sequence[Fact], command: Command) -> dict[str, StreamState]:
     heads = fold(*facts)
     for stream in command.streams:
-        heads.setdefault(stream, Head(0, AGGREGATES[category(stream)].state()))
+        heads.setdefault(stream, StreamState(0, AGGREGATES[category(stream)].state()))
     return heads
 
 
@@ -136,7 +136,7 @@ def cases() -> Iterator[Any]:
 every_case = pytest.mark.parametrize(("facts", "command"), list(cases()))
 
 
-def decide(command: Command, heads: dict[str, Head]) -> Sequence[Fact] | Exception:
+def decide(command: Command, heads: dict[str, StreamState]) -> Sequence[Fact] | Exception:
     try:
         states: list[State] = [heads[stream].state for stream in command.streams]
         return AGGREGATES[category(command.streams[0])].decide(command, *states)

@@ -20,7 +20,7 @@ import product_svc.reactions
 from contracts import Fact, Line, Order, SagaFact
 from contracts.wire import NAMES, decode, encode, fact_id
 from coupon_svc.domain import Issue
-from infra.core.decider import Aggregates, Batch, Command, Head, category
+from infra.core.decider import Aggregates, Batch, Command, StreamState, category
 from infra.core.writer import Reactions
 from infra.store.records import Record
 from order_svc import domain as ordering
@@ -67,15 +67,15 @@ class Said(Struct, frozen=True, gc=False):
 
 
 EMPTY: Final = {
-    name: Head(0, aggregate.state()) for aggregates, _ in SERVICES for name, aggregate in aggregates.items()
+    name: StreamState(0, aggregate.state()) for aggregates, _ in SERVICES for name, aggregate in aggregates.items()
 }
 """By category. Shared, for nobody may write to heads that are seen."""
 
 
-class Heads(dict[str, Head]):
+class StateCache(dict[str, StreamState]):
     """By stream, whether it has facts or not."""
 
-    def __missing__(self, stream: str) -> Head:
+    def __missing__(self, stream: str) -> StreamState:
         return EMPTY[category(stream)]
 
 
@@ -85,7 +85,7 @@ class Service:
     def __init__(self, aggregates: Aggregates, reactions: Reactions, begin: "Service | None" = None) -> None:
         self.aggregates = aggregates
         self.reactions = reactions
-        self.heads: Heads = Heads(begin.heads if begin else {})
+        self.heads: StateCache = StateCache(begin.heads if begin else {})
         self.log: list[Record] = begin.log.copy() if begin else []
 
     def decide(self, commands: Sequence[Command]) -> Batch:
@@ -266,10 +266,10 @@ def order_ids(wishes: Sequence[Wish]) -> list[str]:
 
 def folded(service: Service) -> dict[str, tuple[int, bytes]]:
     """The heads of a service, folded from its log alone."""
-    heads: dict[str, Head] = {}
+    heads: dict[str, StreamState] = {}
     for record in service.log:
         aggregate = service.aggregates[category(record.originator_id)]
-        head = heads.setdefault(record.originator_id, Head(0, aggregate.state()))
+        head = heads.setdefault(record.originator_id, StreamState(0, aggregate.state()))
         fact = decode(record.state)
         assert encode(fact) == record.state
         aggregate.evolve(head.state, fact)
@@ -277,5 +277,5 @@ def folded(service: Service) -> dict[str, tuple[int, bytes]]:
     return live(heads)
 
 
-def live(heads: dict[str, Head]) -> dict[str, tuple[int, bytes]]:
+def live(heads: dict[str, StreamState]) -> dict[str, tuple[int, bytes]]:
     return {stream: (head.version, msgspec.json.encode(head.state)) for stream, head in heads.items()}

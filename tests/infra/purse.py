@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from contracts import CouponIssued, Fact, PointCharged
 from infra.core.decider import Aggregate
-from infra.core.messages import Ear, Heard
+from infra.core.messages import Acknowledger, Delivery
 from infra.core.writer import Reactions
 from infra.store.event_store import EventStore
 from infra.store.records import History, Notification, Record
@@ -83,27 +83,27 @@ class Ears:
 
     def __init__(self) -> None:
         self.closed = False
-        self.done_with: list[Heard] = []
+        self.done_with: list[Delivery] = []
         self.errors: list[Exception] = []
-        self.refusals: list[tuple[Heard, Exception]] = []
+        self.refusals: list[tuple[Delivery, Exception]] = []
         self.waits_for: set[str] = set()
         """Keys whose messages have to wait."""
-        self.taken_back: list[Heard] = []
+        self.taken_back: list[Delivery] = []
         self.news = asyncio.Event()
 
-    def takes_back(self, heard: Heard) -> bool:
-        if heard.key not in self.waits_for:
+    def defers(self, delivery: Delivery) -> bool:
+        if delivery.key not in self.waits_for:
             return False
-        self.taken_back.append(heard)
+        self.taken_back.append(delivery)
         return True
 
-    def refused(self, heard: Heard, error: Exception) -> None:
-        self.waits_for.add(heard.key)
-        self.refusals.append((heard, error))
+    def rejected(self, delivery: Delivery, error: Exception) -> None:
+        self.waits_for.add(delivery.key)
+        self.refusals.append((delivery, error))
         self.news.set()
 
-    def done(self, heard: Heard) -> None:
-        self.done_with.append(heard)
+    def handled(self, delivery: Delivery) -> None:
+        self.done_with.append(delivery)
         self.news.set()
 
     def failed(self, error: Exception) -> None:
@@ -112,7 +112,7 @@ class Ears:
         self.news.set()
 
 
-_: type[Ear] = Ears
+_: type[Acknowledger] = Ears
 
 Insert = Callable[[Sequence[Record]], Awaitable[None]]
 

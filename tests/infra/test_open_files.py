@@ -17,8 +17,8 @@ def test_the_limit_is_raised_as_far_as_it_may_be_and_never_lowered(
 ) -> None:
     code = (
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        "from infra.tuning import open_files\n"
-        f"print(open_files({plenty}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+        "from infra.tuning import raise_open_file_limit\n"
+        f"print(raise_open_file_limit({plenty}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
 
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from infra.local.services import ROOT
-from infra.tuning import prefer_batches
+from infra.tuning import use_batch_scheduling
 from tests.shop import Shop
 
 POLICY = "import os; print(os.sched_getscheduler(0))"
@@ -24,13 +24,13 @@ def test_what_is_refused_is_done_without(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
 
-    prefer_batches()
+    use_batch_scheduling()
 
 
 if sys.platform == "linux":
 
     def test_the_process_asks_for_itself_and_for_what_it_starts() -> None:
-        asking = "from infra.tuning import prefer_batches; prefer_batches(); "
+        asking = "from infra.tuning import use_batch_scheduling; use_batch_scheduling(); "
         child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {POLICY!r}], check=True)"
 
         assert policy_of(asking + POLICY) == policy_of(asking + child) == os.SCHED_BATCH

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from contracts import Fact
 from contracts.wire import encode
 from infra.core.decider import Aggregates
-from infra.core.messages import Heard, Mark
+from infra.core.messages import Delivery, StreamPosition
 from infra.core.unit_of_work import Answer
 from infra.core.writer import Writer
 from infra.store.records import Record
@@ -26,23 +26,25 @@ class Desk:
         self.writer = Writer(self.aggregates, REACTIONS, self.store, lambda: NOON, self.told.extend)
 
     async def charge(self, *users: str, amount: int = 1, key: str = "first") -> Answer:
-        return await self.writer.ask(Charge(users, amount, key))
+        return await self.writer.execute(Charge(users, amount, key))
 
     def asking(self, *users: str, amount: int = 1, key: str = "first") -> asyncio.Task[Answer]:
         return asyncio.create_task(self.charge(*users, amount=amount, key=key))
 
-    def hear(self, fact: Fact, ear: Ears, number: int = 1, key: str = "c1") -> Heard:
+    def hear(self, fact: Fact, acknowledger: Ears, number: int = 1, key: str = "c1") -> Delivery:
         """Hand a delivery over; its fact id and receipt carry the number, its subject the key."""
-        return self.hear_body(encode(fact), ear, number, key)
+        return self.hear_body(encode(fact), acknowledger, number, key)
 
-    def hear_body(self, body: bytes, ear: Ears, number: int = 1, key: str = "c1") -> Heard:
-        heard = Heard(f"coupon-c{number}@1", body, f"receipt.{number}", Mark(number, number), f"coupon.issued.{key}")
-        self.writer.tell(heard, ear)
-        return heard
+    def hear_body(self, body: bytes, acknowledger: Ears, number: int = 1, key: str = "c1") -> Delivery:
+        delivery = Delivery(
+            f"coupon-c{number}@1", body, f"receipt.{number}", StreamPosition(number, number), f"coupon.issued.{key}"
+        )
+        self.writer.handle(delivery, acknowledger)
+        return delivery
 
     async def balance(self, user: str) -> int:
-        (head,) = await self.writer.read([f"account-{user}"])
-        return int(head.state.balance)
+        (state,) = await self.writer.read([f"account-{user}"])
+        return int(state.balance)
 
     async def log(self) -> list[tuple[str, int]]:
         found = await self.store.select_notifications(0, 100_000)

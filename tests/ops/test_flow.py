@@ -26,15 +26,15 @@ from tests.ops.flows import without
 # The system -----------------------------------------------------------------------------------------------------------
 
 
-class Heard(NamedTuple):
+class Delivery(NamedTuple):
     service: str
     fact: str
 
 
-HEARD = [Heard(part.service, fact) for part in flow.parts() for act in part.acts for fact in act.hears]
+HEARD = [Delivery(part.service, fact) for part in flow.parts() for act in part.acts for fact in act.hears]
 
 
-def deaf(parts: list[Part], ear: Heard, *, unmade: bool) -> list[Part]:
+def deaf(parts: list[Part], ear: Delivery, *, unmade: bool) -> list[Part]:
     """These parts with one that does not hear the fact; `unmade`: nor is its command made for it any more."""
     return [
         part
@@ -56,7 +56,7 @@ def test_the_flow_of_this_system_has_nothing_to_be_found() -> None:
 
 
 @pytest.mark.parametrize("ear", HEARD, ids=lambda ear: f"{ear.service}-{ear.fact}")
-def test_a_reaction_that_is_taken_out_of_it_is_missed(ear: Heard) -> None:
+def test_a_reaction_that_is_taken_out_of_it_is_missed(ear: Delivery) -> None:
     assert findings(deaf(flow.parts(), ear, unmade=False), FACTS, COMPENSATIONS) != []
 
 
@@ -65,7 +65,7 @@ def test_a_reaction_that_is_taken_out_of_it_is_missed(ear: Heard) -> None:
     [ear for ear in HEARD if ear.fact.endswith((FAILURE, WITHDRAWAL))],
     ids=lambda ear: f"{ear.service}-{ear.fact}",
 )
-def test_somebody_who_does_not_undo_his_part_in_it_is_named(ear: Heard) -> None:
+def test_somebody_who_does_not_undo_his_part_in_it_is_named(ear: Delivery) -> None:
     sentences = findings(deaf(flow.parts(), ear, unmade=True), FACTS, COMPENSATIONS)
 
     assert [sentence for sentence in sentences if f"{ear.service}_svc" in sentence and ear.fact in sentence]
@@ -139,7 +139,7 @@ def test_a_reaction_that_is_a_function_is_no_command() -> None:
 # The command ----------------------------------------------------------------------------------------------------------
 
 
-BROKEN = deaf(flow.parts(), Heard("point", "coupon.use.failed"), unmade=True)
+BROKEN = deaf(flow.parts(), Delivery("point", "coupon.use.failed"), unmade=True)
 SENTENCE = (
     "point_svc must undo its part after `coupon.use.failed`, for it said `point.used` before; it does not hear it\n"
 )

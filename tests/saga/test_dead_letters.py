@@ -12,19 +12,19 @@ import httpx
 import pytest
 
 from contracts.wire import MSG_ID
-from infra.consuming.dead_letters import Letter, read
+from infra.consuming.dead_letters import DeadLetter, read
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, open_shop
 
 TEA = [("tea", 1)]
 
 
-async def letters(shop: Shop) -> list[Letter]:
+async def letters(shop: Shop) -> list[DeadLetter]:
     async with shop.broker() as nc:
         return [letter async for letter in read(nc.jetstream(), "dead.>")]
 
 
-async def until_parked(shop: Shop, number: int) -> list[Letter]:
+async def until_parked(shop: Shop, number: int) -> list[DeadLetter]:
     async for _ in attempts(f"{number} dead letters"):
         found = await letters(shop)
         if len(found) == number:

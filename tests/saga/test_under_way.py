@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts import Line, Order, OrderCreatedPending
-from order_svc.under_way import FEW, UnderWay
+from order_svc.under_way import FEW, AdmissionControl
 from tests.saga.test_ends import canceled
 from tests.shop import attempts, logged, open_shop
 
@@ -23,7 +23,7 @@ def placed(order_id: str) -> OrderCreatedPending:
 
 
 def test_there_is_room_until_so_many_are_under_way_or_wait() -> None:
-    under_way = UnderWay(2, soon_s=1)
+    under_way = AdmissionControl(2, soon_s=1)
 
     assert under_way.closed("o1", 0) is None
     assert under_way.closed("o1", 1) is None
@@ -36,7 +36,7 @@ def test_there_is_room_until_so_many_are_under_way_or_wait() -> None:
 
 
 def test_who_is_in_may_come_again_and_who_ends_makes_room() -> None:
-    under_way = UnderWay(1, soon_s=1)
+    under_way = AdmissionControl(1, soon_s=1)
     under_way.recorded([placed("o1")])
 
     assert under_way.closed("o1", 100) is None
@@ -50,7 +50,7 @@ class Service:
 
     def __init__(self, came: int = 1_000) -> None:
         self.now = 100.0
-        self.under_way = UnderWay(1_000_000, soon_s=2.0, clock=lambda: self.now)
+        self.under_way = AdmissionControl(1_000_000, soon_s=2.0, clock=lambda: self.now)
         self.under_way.recorded([placed(f"o{number}") for number in range(came)])
         self.left = came
 
@@ -127,7 +127,7 @@ def test_a_moment_with_a_few_is_no_quiet_time() -> None:
 def longest(ends_per_s: int, come_per_s: int, seconds: int) -> float:
     """That an order was under way, when so many end, one after another, and so many would come in."""
     now, number, waited = 0.0, 0, 0.0
-    under_way = UnderWay(1_000_000, soon_s=2.0, clock=lambda: now)
+    under_way = AdmissionControl(1_000_000, soon_s=2.0, clock=lambda: now)
     left: deque[tuple[str, float]] = deque()
     for step in range(100 * seconds):
         now = step / 100

@@ -49,7 +49,7 @@ def main(
     if core_only and kinds:
         raise click.UsageError("--core has no --fault")
     if seed is not None:
-        held = many.tell_core(core.plan(seed), print) if core_only else many.tell(schedule(seed, kinds), print)
+        held = many.tell_core(core.plan(seed), print) if core_only else many.handle(schedule(seed, kinds), print)
         sys.exit(0 if held else 1)
     assert runs is not None
     began = time.perf_counter()

@@ -72,15 +72,15 @@ class Books:
     def take(self, said: Said) -> None:
         fact: Any = said.fact
         kind = type(fact)
-        tell = TOLD.get(kind)
-        if tell is not None:
+        handle = TOLD.get(kind)
+        if handle is not None:
             story = self.stories[fact.order_id]
             shape = story.shape
             shape += (kind, story.places[fact.cause])
             story.places[said.fact_id] = len(shape)
             if kind not in LEDGER:
                 assert fact.order is story.order or fact.order == story.order
-            tell(self, story, fact)
+            handle(self, story, fact)
         elif kind is OrderCreatedPending:
             assert fact.order_id not in self.stories
             assert fact.cause is None

@@ -66,8 +66,8 @@ BUGS: Final = (
                 "infra/core/writer.py",
                 "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
                 "        for source in batch:\n"
-                "            if isinstance(source, Told):\n"
-                "                source.ear.done(source.heard)\n"
+                "            if isinstance(source, Delivered):\n"
+                "                source.acknowledger.handled(source.delivery)\n"
                 "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
             ),
         ),
@@ -84,8 +84,9 @@ BUGS: Final = (
             ),
             Change(
                 "infra/core/writer.py",
-                "        self._recording = Recording(aggregates, store)\n",
-                "        self._recording = Recording(aggregates, store)\n        store.grown = lambda: recorded(())\n",
+                "        self._unit_of_work = UnitOfWork(aggregates, store)\n",
+                "        self._unit_of_work = UnitOfWork(aggregates, store)\n"
+                "        store.grown = lambda: recorded(())\n",
             ),
             Change(
                 "infra/broker/relay.py",
@@ -160,7 +161,7 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/unit_of_work.py",
-                "                    self.heads.drop(streams)\n",
+                "                    self.state_cache.drop(streams)\n",
                 "                    newer = await self._store.select_streams(list(decided.forks), ())\n"
                 "                    for stream, found in newer.items():\n"
                 "                        known[stream].version = found.records[-1].originator_version\n",
@@ -220,8 +221,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/consuming/consumer.py",
-                "        if delivery != self._last_delivery + 1:",
-                "        if delivery < 0:",
+                "        if number != self._last_delivery + 1:",
+                "        if number < 0:",
             ),
         ),
         faults=("drop", "cut"),
@@ -231,8 +232,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/consuming/session.py",
-                "                self._writer.shut(self._why_not, reads_too=True)\n",
-                "                self._writer.open()\n",
+                "                self._writer.suspend(self._why_not, reads_too=True)\n",
+                "                self._writer.resume()\n",
             ),
         ),
         faults=("roll-back",),

@@ -58,19 +58,19 @@ def _wish(draw: bytes) -> Wish:
     )
 
 
-def outcome(plan: Plan, tell: Callable[[str], None] | None = None) -> Outcome:
-    """Play it until all is quiet. `tell` gets what was said, line by line, and what is wrong."""
+def outcome(plan: Plan, handle: Callable[[str], None] | None = None) -> Outcome:
+    """Play it until all is quiet. `handle` gets what was said, line by line, and what is wrong."""
     world, wrong = begun(plan), list[str]()
     try:
         play(plan, world)
         SIEVE.check(plan, world)
     except Exception as error:  # an invariant's, or a decider's: nothing that is asked here should be refused that way
         wrong.append(str(error) if isinstance(error, AssertionError) else repr(error))
-    if tell is not None:
+    if handle is not None:
         for said in world.said[world.opened :]:
-            tell(f"{said.fact_id}: {said.name} because of {said.fact.cause}")
+            handle(f"{said.fact_id}: {said.name} because of {said.fact.cause}")
         for line in wrong:
-            tell(f"WRONG {line}")
+            handle(f"WRONG {line}")
     return Outcome(wrong, len(world.said) - world.opened, 0.0)
 
 

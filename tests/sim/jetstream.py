@@ -135,8 +135,8 @@ class Consumer:
         about = (self.config.durable_name, message.sequence, message.name, message.fact_id[:18])
         self._loop.note("{} is sent {}: {} of {}" + (" again" if repeated else ""), *about)
         self._pending[message.sequence] = now
-        receipt = f"{ACK}{self.config.durable_name}.1.{message.sequence}.{self.at.deliveries}.{message.stored_ns}.0"
-        pull.peer.say(pull.inbox, message.subject, receipt, message.body, message.head)
+        ack_subject = f"{ACK}{self.config.durable_name}.1.{message.sequence}.{self.at.deliveries}.{message.stored_ns}.0"
+        pull.peer.say(pull.inbox, message.subject, ack_subject, message.body, message.head)
         pull.left -= 1
         if not pull.left:
             self._pulls.popleft()

@@ -14,7 +14,7 @@ from nats.errors import ConnectionClosedError, NoServersError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, RawStreamMsg, StreamConfig, StreamInfo
 
-from infra.broker.client import Handler, Outgoing
+from infra.broker.client import MessageCallback, Outgoing
 from infra.broker.connection import CONNECT_TIMEOUT_S, ConnectionLost
 from infra.consuming.dead_letters import DEAD
 from infra.settings import Settings
@@ -60,7 +60,7 @@ class Link:
         self._server = server
         self._chance = chance
         self._lost = lost
-        self._handlers: dict[str, Handler] = {}
+        self._handlers: dict[str, MessageCallback] = {}
         self._inboxes = 0
         self._to_server = Way(chance, self._at_server, Context())
         self._to_client = Way(chance, self._at_client, copy_context())
@@ -101,7 +101,7 @@ class Link:
         self._inboxes += 1
         return f"{self._name}{self._inboxes}"
 
-    async def listen(self, subject: str, handler: Handler) -> None:
+    async def listen(self, subject: str, handler: MessageCallback) -> None:
         self._handlers[subject.removesuffix(".>")] = handler
         if not subject.startswith(self._name):
             self._to_server.send(partial(self._server.subscribe, self, subject))

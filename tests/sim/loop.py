@@ -26,10 +26,10 @@ class Stuck(Exception):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
-        """`tell` gets the story of what happens, line by line."""
+    def __init__(self, handle: Callable[[str], None] | None = None) -> None:
+        """`handle` gets the story of what happens, line by line."""
         super().__init__()
-        self._tell = tell
+        self._tell = handle
         self._to_do: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._numbers = count()

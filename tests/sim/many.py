@@ -132,10 +132,10 @@ def tell_shortest(seed: int, kinds: Collection[str], say: Callable[[str], None],
     if core_only:
         tell_core(shrink(core.plan(seed), core.shorter, lambda plan: bool(core.outcome(plan).wrong)), say)
     else:
-        tell(shrink(schedule(seed, kinds), shorter, lambda plan: bool(run(plan).wrong)), say)
+        handle(shrink(schedule(seed, kinds), shorter, lambda plan: bool(run(plan).wrong)), say)
 
 
-def tell(plan: Schedule, say: Callable[[str], None]) -> bool:
+def handle(plan: Schedule, say: Callable[[str], None]) -> bool:
     """Whether it held."""
     say(f"stock {plan.stock}, points {plan.balances}, coupons {plan.coupons}")
     for wish in plan.wishes:

@@ -17,9 +17,9 @@ class Outcome(NamedTuple):
     virtual_s: float
 
 
-def run(plan: Schedule, tell: Callable[[str], None] | None = None) -> Outcome:
-    """Play a schedule from its beginning until all is quiet. `tell` gets its story, line by line."""
-    loop = VirtualLoop(tell)
+def run(plan: Schedule, handle: Callable[[str], None] | None = None) -> Outcome:
+    """Play a schedule from its beginning until all is quiet. `handle` gets its story, line by line."""
+    loop = VirtualLoop(handle)
     try:
         outcome = loop.course(_run(plan, loop))
     except Stuck as stuck:

@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from contracts import Order
 from coupon_svc.domain import Issue
 from infra.consuming.retry_queue import SessionOver
-from infra.core.decider import Batch, Command, Head, category
+from infra.core.decider import Batch, Command, StreamState, category
 from infra.core.errors import Busy, StoreUnavailable
 from order_svc.domain import Cancel, NoSuchOrder, Place
 from order_svc.ends import End
@@ -108,7 +108,11 @@ class Shop:
             aggregates = SERVICES[name].aggregates
             batch = Batch(
                 aggregates,
-                {stream: Head(0, aggregates[category(stream)].state()) for one in commands for stream in one.streams},
+                {
+                    stream: StreamState(0, aggregates[category(stream)].state())
+                    for one in commands
+                    for stream in one.streams
+                },
             )
             for command in commands:
                 batch.decide(command)
@@ -119,9 +123,9 @@ class Shop:
         for process in self.processes.values():
             broker = process.runtime.broker
             for key in broker.letters.keys:
-                if broker.parking is not None:
+                if broker.retry_queue is not None:
                     with contextlib.suppress(SessionOver, StoreUnavailable, NatsError):
-                        await broker.parking.redrive(key, dry_run=False)
+                        await broker.retry_queue.redrive(key, dry_run=False)
 
     def _is_quiet(self) -> bool:
         """Every log is in the stream, and whoever hears has acknowledged all of it."""
@@ -156,7 +160,7 @@ class Shop:
     async def _place(self, process: Process, command: Place) -> End | None:
         watched = process.ends.watch(command.order_id)
         try:
-            answer = await process.runtime.writer.ask(command)
+            answer = await process.runtime.writer.execute(command)
             return answer.states[0].first_end or await watched
         except (Busy, StoreUnavailable):
             return None
@@ -168,4 +172,4 @@ class Shop:
         with contextlib.suppress(NoSuchOrder, Busy, StoreUnavailable):
             process = self.processes["order"]
             cancel = Cancel(order_id(wish.user_id, wish.key), wish.user_id, now)
-            await process.unless_dead(process.runtime.writer.ask(cancel))
+            await process.unless_dead(process.runtime.writer.execute(cancel))

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from contracts import Fact
-from infra.core.decider import Head, category
+from infra.core.decider import StreamState, category
 from tests.domain.invariants import check
 from tests.domain.plan import Plan
 from tests.domain.spec import AGGREGATES
@@ -70,14 +70,14 @@ class Fold:
         self._services = world.services
         self._begin = world.begin
         self._beginning = _by_stream(world.begin)
-        self._heads: dict[str, Head] = {}
+        self._heads: dict[str, StreamState] = {}
 
     def take(self, said: Said) -> None:
         stream = said.stream
         evolve = EVOLVE[category(stream)]
         head = self._heads.get(stream)
         if head is None:
-            head = self._heads[stream] = Head(0, AGGREGATES[category(stream)].state())
+            head = self._heads[stream] = StreamState(0, AGGREGATES[category(stream)].state())
             for earlier in self._beginning.get(stream, ()):
                 evolve(head.state, earlier)
                 head.version += 1

@@ -12,7 +12,7 @@ from contracts.wire import MSG_ID
 from infra.broker.client import VERSION_LINE, header, status
 from infra.broker.connection import connect
 from infra.broker.consumers import consumer_config, ensure_consumer
-from infra.broker.fast_ingest import Batches
+from infra.broker.fast_ingest import FastIngest
 from infra.broker.streams import EVENTS, ensure_stream
 from infra.consuming.consumer import HEARD_BY, numbers
 from infra.consuming.dead_letters import DEAD, stream_config
@@ -39,7 +39,7 @@ class Script:
         self._settings = settings
         self._inbox = nc.new_inbox()
         self._acks = nc.new_inbox()
-        self._batches = Batches(self._acks)
+        self._batches = FastIngest(self._acks)
         self._deliveries: list[tuple[str, int, int]] = []
         self._receipts: list[str] = []
         self._statuses: list[tuple[str, str]] = []
@@ -135,11 +135,11 @@ class Script:
             info.num_pending,
         )
 
-    async def _acknowledge(self, receipt: str, *, counts: bool = True) -> None:
+    async def _acknowledge(self, ack_subject: str, *, counts: bool = True) -> None:
         """And wait until the consumer knows, if it is to count: the server takes acknowledgements in by and by."""
-        await self._nc.publish(receipt, b"+ACK")
+        await self._nc.publish(ack_subject, b"+ACK")
         await self._nc.flush()
-        sequence, _, _ = numbers(receipt.encode())
+        sequence, _, _ = numbers(ack_subject.encode())
         async with asyncio.timeout(PATIENCE_S):
             while counts:
                 floor = (await self._js.consumer_info(EVENTS, "product")).ack_floor

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from contracts import Order
 from contracts.wire import NAMES, encode
-from infra.core.decider import Head
+from infra.core.decider import StreamState
 from infra.store.records import Record
 from tests.domain.invariants import check
 from tests.domain.plan import run
@@ -73,12 +73,12 @@ def damaged(world: World) -> Iterator[tuple[str, World]]:
                 yield f"{name}: {field}", with_facts(world, n, [replace(said, fact=fact)])
     for number, service in enumerate(world.services):
         for stream, head in service.heads.items():
-            yield "head: version", with_head(world, number, stream, Head(head.version + 1, head.state))
+            yield "head: version", with_head(world, number, stream, StreamState(head.version + 1, head.state))
             for field in head.state.__struct_fields__:
                 for value in other_values(field, getattr(head.state, field), world):
                     state = copy.copy(head.state)
                     setattr(state, field, value)
-                    yield f"head: {field}", with_head(world, number, stream, Head(head.version, state))
+                    yield f"head: {field}", with_head(world, number, stream, StreamState(head.version, state))
 
 
 def other_values(field: str, value: Any, world: World) -> Iterator[Any]:
@@ -115,7 +115,7 @@ def with_facts(world: World, n: int, said: list[Said], gone: int = 1) -> World:
     return changed
 
 
-def with_head(world: World, service: int, stream: str, head: Head) -> World:
+def with_head(world: World, service: int, stream: str, head: StreamState) -> World:
     changed = copy.copy(world)
     changed.services = [copy.copy(one) for one in world.services]
     changed.services[service].heads = copy.copy(world.services[service].heads)

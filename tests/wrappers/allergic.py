@@ -4,7 +4,7 @@ import os
 from datetime import datetime
 
 from infra.core.decider import Command
-from infra.core.messages import Heard
+from infra.core.messages import Delivery
 from infra.core.writer import Writer
 from tests.wrappers import run_wrapped
 
@@ -12,10 +12,10 @@ WORDS = os.environ["ALLERGIC_TO"].encode().split(b",")
 react = Writer._react
 
 
-def allergic(self: Writer, heard: Heard, now: datetime) -> Command | None:
-    if any(word in heard.body for word in WORDS):
+def allergic(self: Writer, delivery: Delivery, now: datetime) -> Command | None:
+    if any(word in delivery.body for word in WORDS):
         raise ZeroDivisionError("a bug")
-    return react(self, heard, now)
+    return react(self, delivery, now)
 
 
 Writer._react = allergic  # type: ignore[method-assign]

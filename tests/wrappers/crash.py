@@ -28,9 +28,9 @@ from infra.broker.client import BrokerClient, Outgoing
 from infra.broker.consumers import ensure_consumer
 from infra.broker.relay import Relay, Window
 from infra.consuming import session
-from infra.consuming.consumer import Hearing
+from infra.consuming.consumer import ConsumerSession
 from infra.core.decider import Batch, Command
-from infra.core.messages import Ear, Heard
+from infra.core.messages import Acknowledger, Delivery
 from infra.core.writer import Writer
 from infra.read_models.tables import Statement
 from infra.store.records import Notification, Record
@@ -53,15 +53,15 @@ def crash_if_due() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-find_place = Relay.find_place
+find_resume_position = Relay.find_resume_position
 
-tell = Writer.tell
+handle = Writer.handle
 decide = Batch.decide
 insert_events = SQLiteStore.insert_events
 settle = Writer._settle
 send_all = BrokerClient.send_all
 acknowledged = Window.ack
-acknowledge = Hearing._acknowledge
+acknowledge = ConsumerSession._acknowledge
 apply = Listing.apply
 
 
@@ -71,19 +71,19 @@ def of_orders(records: Sequence[Record]) -> bool:
 
 async def crash_when_connected(self: Relay, acked: int = 0) -> None:
     crash_if_due()
-    await find_place(self, acked)
+    await find_resume_position(self, acked)
 
 
 async def crash_when_reset(
-    js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int, lost_after: int | None = None
+    js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int, truncated_after: int | None = None
 ) -> None:
-    await ensure_consumer(js, service, hears, last_sequence, lost_after)
+    await ensure_consumer(js, service, hears, last_sequence, truncated_after)
     crash_if_due()
 
 
-def crash_when_heard(self: Writer, heard: Heard, ear: Ear) -> None:
+def crash_when_delivered(self: Writer, delivery: Delivery, acknowledger: Acknowledger) -> None:
     crash_if_due()
-    tell(self, heard, ear)
+    handle(self, delivery, acknowledger)
 
 
 def crash_within_a_batch(self: Batch, command: Command) -> Sequence[Fact]:
@@ -128,19 +128,19 @@ def crash_when_published(self: Window, position: int) -> None:
         crash_if_due()
 
 
-async def never_acknowledge(self: Hearing) -> None:
+async def never_acknowledge(self: ConsumerSession) -> None:
     if self._to_acknowledge:
         unacknowledged.append(self._to_acknowledge)
         self._to_acknowledge = ""
 
 
-async def crash_before_acknowledging(self: Hearing) -> None:
+async def crash_before_acknowledging(self: ConsumerSession) -> None:
     if self._to_acknowledge:
         crash_if_due()
     await acknowledge(self)
 
 
-async def crash_when_acknowledged(self: Hearing) -> None:
+async def crash_when_acknowledged(self: ConsumerSession) -> None:
     had_to = bool(self._to_acknowledge)
     await acknowledge(self)
     if had_to:
@@ -157,16 +157,16 @@ def crash_while_listing(self: Listing, records: Sequence[Notification]) -> Itera
 STEPS: Final[dict[str, list[tuple[Any, str, Any]]]] = {
     "connected": [(Relay, "find_place", crash_when_connected)],
     "reset": [(session, "ensure_consumer", crash_when_reset)],
-    "heard": [(Writer, "tell", crash_when_heard)],
+    "heard": [(Writer, "tell", crash_when_delivered)],
     "batch": [(Batch, "decide", crash_within_a_batch)],
     "decided": [(SQLiteStore, "insert_events", crash_when_decided)],
     "recording": [(SQLiteStore, "insert_events", crash_while_recording)],
     "recorded": [(SQLiteStore, "insert_events", crash_when_recorded)],
     "settled": [(Writer, "_settle", crash_when_settled)],
     "sent": [(BrokerClient, "send_all", crash_when_sent)],
-    "published": [(Window, "ack", crash_when_published), (Hearing, "_acknowledge", never_acknowledge)],
-    "acknowledging": [(Hearing, "_acknowledge", crash_before_acknowledging)],
-    "acknowledged": [(Hearing, "_acknowledge", crash_when_acknowledged)],
+    "published": [(Window, "ack", crash_when_published), (ConsumerSession, "_acknowledge", never_acknowledge)],
+    "acknowledging": [(ConsumerSession, "_acknowledge", crash_before_acknowledging)],
+    "acknowledged": [(ConsumerSession, "_acknowledge", crash_when_acknowledged)],
     "listed": [(Listing, "apply", crash_while_listing)],
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import aiosqlite
 
-from infra.read_models.tables import Place, Tables
+from infra.read_models.tables import Checkpoint, Tables
 from infra.store.records import Notification
 from tests.wrappers import run_wrapped
 
@@ -24,8 +24,8 @@ async def crash_before_commit(self: aiosqlite.Connection) -> None:
     await commit(self)
 
 
-async def crash_after_commit(self: Tables, records: Sequence[Notification], place: Place) -> None:
-    await apply(self, records, place)
+async def crash_after_commit(self: Tables, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
+    await apply(self, records, checkpoint)
     if self.path.name.startswith(os.environ["CRASH_VIEW"]):
         os.kill(os.getpid(), signal.SIGKILL)
 

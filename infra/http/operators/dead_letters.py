@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 from nats.errors import Error as NatsError
 
 from contracts.wire import NAMES
-from infra.broker.connection import in_words
-from infra.consuming.dead_letters import DeadLetters, Letter
-from infra.consuming.retry_queue import Parking, Redriven, SessionOver
+from infra.broker.connection import describe
+from infra.consuming.dead_letters import DeadLetter, DeadLetters
+from infra.consuming.retry_queue import Redriven, RetryQueue, SessionOver
 from infra.core.errors import StoreUnavailable
 from infra.http.problems import Problem, problems, unavailable
 from infra.store.event_store import StoreError
@@ -26,7 +26,7 @@ class Consumer(Protocol):
     @property
     def letters(self) -> DeadLetters: ...
     @property
-    def parking(self) -> Parking | None: ...
+    def retry_queue(self) -> RetryQueue | None: ...
 
 
 class Depth(Struct):
@@ -114,9 +114,9 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
         responses=problems(400, 404, 503),
     )
     async def redrive(data: JSONBody[Redrive]) -> Outcomes:
-        letters, parking = _of(data.consumer, data.key)
+        letters, retry_queue = _of(data.consumer, data.key)
         with _or_unavailable():
-            done = await parking.redrive(data.key, dry_run=data.dry_run)
+            done = await retry_queue.redrive(data.key, dry_run=data.dry_run)
         return Outcomes([_outcome(one) for one in done], len(letters.of(data.key)))
 
     @post(
@@ -127,22 +127,22 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
         responses=problems(400, 404, 503),
     )
     async def drop(data: JSONBody[Drop]) -> Outcomes:
-        letters, parking = _of(data.consumer, data.key)
+        letters, retry_queue = _of(data.consumer, data.key)
         with _or_unavailable():
-            dropped = await parking.drop(data.key, data.sequence)
+            dropped = await retry_queue.drop(data.key, data.sequence)
         if dropped is None:
             raise _unknown(f"{data.key} has no letter {data.sequence}")
         return Outcomes([], len(letters.of(data.key)))
 
-    def _of(name: str, key: str) -> tuple[DeadLetters, Parking]:
+    def _of(name: str, key: str) -> tuple[DeadLetters, RetryQueue]:
         consumer = consumers.get(name)
         if consumer is None:
             raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")
-        if consumer.parking is None:
+        if consumer.retry_queue is None:
             raise unavailable("there is no session with the broker")
         if not consumer.letters.has(key):
             raise _unknown(f"{name} has no dead letters of {key}")
-        return consumer.letters, consumer.parking
+        return consumer.letters, consumer.retry_queue
 
     return Router("/ops/dead-letters", route_handlers=[show_all, redrive, drop])
 
@@ -152,7 +152,7 @@ def _or_unavailable() -> Iterator[None]:
     try:
         yield
     except (SessionOver, StoreUnavailable, StoreError, NatsError, OSError) as error:
-        raise unavailable(f"dead letters cannot be handled right now: {in_words(error)}") from error
+        raise unavailable(f"dead letters cannot be handled right now: {describe(error)}") from error
 
 
 def _unknown(why: str) -> Problem:
@@ -160,7 +160,7 @@ def _unknown(why: str) -> Problem:
 
 
 def _outcome(done: Redriven) -> Outcome:
-    letter: Letter = done.letter
+    letter: DeadLetter = done.letter
     return Outcome(
         letter.sequence,
         letter.fact_id,

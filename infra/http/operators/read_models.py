@@ -7,12 +7,12 @@ from msgspec import Struct
 
 from infra.http.parameters import PathId
 from infra.http.problems import Problem, problems
-from infra.read_models.log_view import View
+from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import ViewBehind
 from infra.store.event_store import StoreError
 
-AnyView = View | StreamView
+AnyView = LogView | StreamView
 
 
 class ViewState(Struct):

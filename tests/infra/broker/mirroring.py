@@ -85,7 +85,7 @@ class Mirror:
 
 
 async def _speak(relay: Relay) -> None:
-    await relay.find_place()
+    await relay.find_resume_position()
     await relay.run()
 
 
@@ -105,16 +105,16 @@ async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
 @contextlib.asynccontextmanager
 async def overhearing(broker: Shop) -> AsyncIterator[list[int]]:
     """The positions of all facts that point_svc sends from now on, also those the stream does not take."""
-    heard: list[int] = []
+    delivery: list[int] = []
 
     async with broker.broker() as nc:
 
         async def note(message: Msg) -> None:
-            heard.append(int((message.headers or {}).get(POSITION, 0)))
+            delivery.append(int((message.headers or {}).get(POSITION, 0)))
 
         subscription = await nc.subscribe("point.>", cb=note)
         await nc.flush()
-        yield heard
+        yield delivery
         with contextlib.suppress(OSError, NatsError):  # the broker may have been killed meanwhile
             await subscription.drain()  # type: ignore[no-untyped-call]
 
@@ -122,14 +122,14 @@ async def overhearing(broker: Shop) -> AsyncIterator[list[int]]:
 @contextlib.asynccontextmanager
 async def answering(broker: Shop, relay: Relay) -> AsyncIterator[list[dict[str, Any]]]:
     """What the broker tells this relay from now on."""
-    heard: list[dict[str, Any]] = []
+    delivery: list[dict[str, Any]] = []
 
     async with broker.broker() as nc:
 
         async def note(message: Msg) -> None:
-            heard.append(json.loads(message.data))
+            delivery.append(json.loads(message.data))
 
         subscription = await nc.subscribe(f"{relay._inbox}.>", cb=note)
         await nc.flush()
-        yield heard
+        yield delivery
         await subscription.drain()  # type: ignore[no-untyped-call]

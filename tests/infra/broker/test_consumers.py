@@ -143,7 +143,7 @@ async def test_a_consumer_goes_back_to_where_the_stream_was_lost_and_written_aga
     await ensure_consumer(js, "product", HEARS, 7)
     await acknowledge(js, (await pull(js, 7))[-1])
 
-    await ensure_consumer(js, "product", HEARS, 7, lost_after=4)
+    await ensure_consumer(js, "product", HEARS, 7, truncated_after=4)
 
     assert sequences(await pull(js, 3)) == [5, 6, 7]
 

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.wire import MSG_ID
 from infra.broker.client import VERSION_LINE, BrokerClient
-from infra.broker.fast_ingest import FEWEST, FLOW, Batches, Refused
+from infra.broker.fast_ingest import FEWEST, FLOW, FastIngest, PublishRefused
 from infra.broker.streams import EVENTS
 from tests.infra.broker.mirroring import client, session
 from tests.shop import PATIENCE_S, Shop
@@ -16,13 +16,13 @@ INBOX = "_INBOX.me"
 THREE = [7, 8, 1_000]
 
 
-def answered(batches: Batches, number: int, body: str) -> Sequence[int]:
+def answered(batches: FastIngest, number: int, body: str) -> Sequence[int]:
     """What an answer to this message of the batch at 7 tells."""
     return batches.stored(f"{INBOX}.me-7.{FLOW}.fail.{number}.1.$FI".encode(), body.encode(), b"")
 
 
-def begun(positions: Sequence[int]) -> Batches:
-    batches = Batches(INBOX)
+def begun(positions: Sequence[int]) -> FastIngest:
+    batches = FastIngest(INBOX)
     batches.replies(positions)
     return batches
 
@@ -31,7 +31,7 @@ def begun(positions: Sequence[int]) -> Batches:
 
 
 def test_a_batch_begins_goes_on_and_ends() -> None:
-    assert Batches(INBOX).replies([7, 8, 9, 1_000]) == [
+    assert FastIngest(INBOX).replies([7, 8, 9, 1_000]) == [
         f"{INBOX}.me-7.{FLOW}.fail.1.0.$FI",
         f"{INBOX}.me-7.{FLOW}.fail.2.1.$FI",
         f"{INBOX}.me-7.{FLOW}.fail.3.1.$FI",
@@ -40,7 +40,7 @@ def test_a_batch_begins_goes_on_and_ends() -> None:
 
 
 def test_messages_that_a_batch_is_not_worth_are_acknowledged_one_by_one() -> None:
-    batches = Batches(INBOX)
+    batches = FastIngest(INBOX)
 
     assert FEWEST == 3
     assert batches.replies([7, 1_000]) == [f"{INBOX}.7", f"{INBOX}.1000"]
@@ -86,7 +86,7 @@ def test_what_is_said_again_of_a_batch_that_has_ended_tells_nothing() -> None:
 def test_everything_else_is_a_refusal_and_is_handed_on(body: str) -> None:
     batches = begun(THREE)
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(PublishRefused) as refused:
         batches.stored(f"{INBOX}.me-7.{FLOW}.fail.3.1.$FI".encode(), body.encode(), b"NATS/1.0 503\r\n\r\n")
 
     assert (body or "503") in str(refused.value)
@@ -102,8 +102,8 @@ class Line:
         self.answers = 0
         self._nc = nc
         self._inbox = nc.new_inbox()
-        self._batches = Batches(self._inbox)
-        self._told: asyncio.Queue[Sequence[int] | Refused] = asyncio.Queue()
+        self._ingest = FastIngest(self._inbox)
+        self._told: asyncio.Queue[Sequence[int] | PublishRefused] = asyncio.Queue()
 
     async def listen(self) -> None:
         await self._nc.listen(f"{self._inbox}.>", self._note)
@@ -111,13 +111,13 @@ class Line:
     def _note(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
         self.answers += 1
         try:
-            self._told.put_nowait(self._batches.stored(subject, body, head))
-        except Refused as refused:
+            self._told.put_nowait(self._ingest.stored(subject, body, head))
+        except PublishRefused as refused:
             self._told.put_nowait(refused)
 
     async def say(self, positions: Sequence[int], *, but: int | None = None) -> None:
         """A batch of messages with these positions, one of which may get lost on the way."""
-        replies = self._batches.replies(positions)
+        replies = self._ingest.replies(positions)
         await self._nc.send_all(
             ("point.charged.ann", b"{}", reply, f"{VERSION_LINE}\r\n{MSG_ID}: ann@{position}\r\n\r\n")
             for position, reply in zip(positions, replies, strict=True)
@@ -130,7 +130,7 @@ class Line:
         async with asyncio.timeout(PATIENCE_S):
             while len(known) < count:
                 told = await self._told.get()
-                if isinstance(told, Refused):
+                if isinstance(told, PublishRefused):
                     raise told
                 known += told
         return known
@@ -185,7 +185,7 @@ async def test_what_the_stream_has_already_counts_as_stored_and_is_not_repeated(
 async def test_behind_a_message_that_got_lost_nothing_of_the_batch_is_stored(line: Line, broker: Shop) -> None:
     await line.say(range(1, 11), but=5)
 
-    with pytest.raises(Refused, match='"type":"gap","last_seq":5,"seq":6'):
+    with pytest.raises(PublishRefused, match='"type":"gap","last_seq":5,"seq":6'):
         await line.stored(10)
     assert await ids(broker) == [1, 2, 3, 4]
 
@@ -193,7 +193,7 @@ async def test_behind_a_message_that_got_lost_nothing_of_the_batch_is_stored(lin
 async def test_a_batch_whose_beginning_got_lost_is_refused(line: Line, broker: Shop) -> None:
     await line.say(range(1, 11), but=1)
 
-    with pytest.raises(Refused, match="batch publish ID unknown"):
+    with pytest.raises(PublishRefused, match="batch publish ID unknown"):
         await line.stored(10)
     assert await ids(broker) == []
 
@@ -218,5 +218,5 @@ async def test_a_stream_that_takes_no_batches_says_so(line: Line, broker: Shop) 
 
     await line.say(THREE)
 
-    with pytest.raises(Refused, match="batch publish is disabled"):
+    with pytest.raises(PublishRefused, match="batch publish is disabled"):
         await line.stored(3)

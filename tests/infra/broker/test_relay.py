@@ -224,7 +224,7 @@ async def test_a_session_that_follows_one_which_got_everything_across_sends_noth
 
     async with overhearing(broker) as sent, session(broker) as js:
         relay = Relay("point", log, client(js), js)
-        await relay.find_place(mirror.relay.acked)
+        await relay.find_resume_position(mirror.relay.acked)
         await append(log, 21, 22)
         running = asyncio.create_task(relay.run())
         await relay.caught_up.wait()
@@ -341,7 +341,7 @@ async def test_a_batch_that_has_begun_is_still_owed_its_acknowledgements(broker:
     async with session(broker) as js:
         relay = Relay("point", log, client(js), js)
         batch = relay._admitted(await log.select_notifications(0, 3))
-        first, *_, last = relay._batches.replies([stored.position for stored in batch])
+        first, *_, last = relay._ingest.replies([stored.position for stored in batch])
         relay._last_ack = -math.inf
 
         relay._on_ack(first.encode(), b"", b'{"type":"ack","seq":0,"msgs":32}', b"")

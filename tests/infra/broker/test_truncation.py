@@ -7,8 +7,8 @@ from nats.js import JetStreamContext
 
 from contracts.wire import MSG_ID
 from infra.broker.streams import EVENTS
-from infra.broker.truncation import KEPT, Marks
-from infra.core.messages import Mark
+from infra.broker.truncation import KEPT, ReceivedPositions
+from infra.core.messages import StreamPosition
 from infra.timestamps import microseconds
 from tests.infra.broker.mirroring import session
 from tests.shop import Shop
@@ -19,26 +19,26 @@ async def publish(js: JetStreamContext, *fact_ids: str) -> None:
         await js.publish("point.charged.ann", b"{}", headers={MSG_ID: fact_id})
 
 
-async def found(js: JetStreamContext, last: int) -> list[Mark]:
+async def found(js: JetStreamContext, last: int) -> list[StreamPosition]:
     """The marks of what stands at the sequences 1, 2, 3, ..."""
     messages = [await js.get_msg(EVENTS, sequence, direct=True) for sequence in range(1, last + 1)]
-    return [Mark(message.seq or 0, microseconds(message.time)) for message in messages if message.time]
+    return [StreamPosition(message.seq or 0, microseconds(message.time)) for message in messages if message.time]
 
 
-def marks_of(heard: list[Mark]) -> Marks:
-    marks = Marks()
-    for mark in heard:
+def marks_of(delivery: list[StreamPosition]) -> ReceivedPositions:
+    marks = ReceivedPositions()
+    for mark in delivery:
         marks.add(mark)
     return marks
 
 
 async def test_a_stream_that_holds_all_that_was_heard_has_lost_nothing(broker: Shop) -> None:
     async with session(broker) as js:
-        assert await Marks().lost_after(js) is None
+        assert await ReceivedPositions().truncated_after(js) is None
         await publish(js, "a@1", "a@2", "a@3")
-        heard = await found(js, 3)
-        assert await marks_of(heard).lost_after(js) is None
-        assert await marks_of(heard[:2]).lost_after(js) is None
+        delivery = await found(js, 3)
+        assert await marks_of(delivery).truncated_after(js) is None
+        assert await marks_of(delivery[:2]).truncated_after(js) is None
 
 
 @pytest.mark.parametrize("kept", range(6))
@@ -46,14 +46,14 @@ async def test_the_last_place_that_holds_what_was_heard_is_found(kept: int, brok
     async with session(broker) as js:
         await publish(js, *(f"a@{n}" for n in range(1, 6)))
         there = await found(js, 5)
-        lost = [Mark(sequence, 1) for sequence in range(kept + 1, 7)]
+        lost = [StreamPosition(sequence, 1) for sequence in range(kept + 1, 7)]
         marks = marks_of([*there[:kept], *lost])
 
-        assert await marks.lost_after(js) == kept
+        assert await marks.truncated_after(js) == kept
         # A session that failed before its consumer went back leaves the next one to find the same place.
-        assert await marks.lost_after(js) == kept
+        assert await marks.truncated_after(js) == kept
         marks.forget_after(kept)
-        assert await marks.lost_after(js) is None
+        assert await marks.truncated_after(js) is None
 
 
 async def test_a_fact_that_was_written_again_at_its_old_sequence_is_not_what_was_heard(broker: Shop) -> None:
@@ -74,11 +74,11 @@ async def test_a_fact_that_was_written_again_at_its_old_sequence_is_not_what_was
 
     async with session(broker) as js:
         await publish(js, "b@1", "a@4")
-        assert await marks.lost_after(js) == 2
+        assert await marks.truncated_after(js) == 2
 
 
 async def test_marks_are_bounded(broker: Shop) -> None:
     async with session(broker) as js:
         await publish(js, "a@1")
-        marks = marks_of([*await found(js, 1), *(Mark(n + 2, 1) for n in range(KEPT))])
-        assert await marks.lost_after(js) == 0
+        marks = marks_of([*await found(js, 1), *(StreamPosition(n + 2, 1) for n in range(KEPT))])
+        assert await marks.truncated_after(js) == 0

@@ -15,12 +15,12 @@ from contracts.wire import MSG_ID
 from infra.broker import consumers as stream
 from infra.broker.consumers import MAX_ACK_PENDING, ensure_consumer
 from infra.broker.streams import EVENTS
-from infra.broker.truncation import Marks
+from infra.broker.truncation import ReceivedPositions
 from infra.consuming import consumer as module
-from infra.consuming.consumer import PULL_BATCH, Hearing, HearingFailed
+from infra.consuming.consumer import PULL_BATCH, ConsumerFailed, ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
-from infra.consuming.retry_queue import Handling
-from infra.core.messages import Ear, Heard
+from infra.consuming.retry_queue import FailureHandling
+from infra.core.messages import Acknowledger, Delivery
 from infra.core.writer import Writer
 from infra.settings import Settings
 from tests.infra.broker.mirroring import client, session
@@ -30,34 +30,34 @@ HEARS = frozenset({"order.canceled"})
 LETTERS = DeadLetters("product", Settings(port=1))
 
 
-async def attempt(_: Heard) -> Sequence[Fact]:
+async def attempt(_: Delivery) -> Sequence[Fact]:
     raise AssertionError("nothing is refused here")
 
 
-async def preview(_: Sequence[Heard]) -> list[Sequence[Fact] | Exception]:
+async def preview(_: Sequence[Delivery]) -> list[Sequence[Fact] | Exception]:
     raise AssertionError("nobody asks")
 
 
-HANDLING = Handling(LETTERS, attempt, preview)
+HANDLING = FailureHandling(LETTERS, attempt, preview)
 
 
-class Listener:
+class Handler:
     """A writer that only takes; the test says when what it took is recorded."""
 
     def __init__(self) -> None:
-        self.taken: list[Heard] = []
+        self.taken: list[Delivery] = []
         self.recorded = asyncio.Event()
         self.at_once = False
 
-    def tell(self, heard: Heard, ear: Ear) -> None:
-        self.taken.append(heard)
+    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+        self.taken.append(delivery)
         if self.at_once:
-            ear.done(heard)
+            acknowledger.handled(delivery)
 
     async def drained(self) -> None:
         await self.recorded.wait()
 
-    async def has(self, messages: int) -> list[Heard]:
+    async def has(self, messages: int) -> list[Delivery]:
         async for _ in attempts(f"{messages} deliveries"):
             if len(self.taken) >= messages:
                 return self.taken
@@ -67,10 +67,10 @@ class Listener:
 class Session:
     """One session's hearing at work."""
 
-    def __init__(self, js: JetStreamContext, listener: Listener) -> None:
+    def __init__(self, js: JetStreamContext, handler: Handler) -> None:
         self.js = js
-        self.listener = listener
-        self.hearing = Hearing("product", client(js), cast(Writer, listener), Marks(), HANDLING)
+        self.handler = handler
+        self.hearing = ConsumerSession("product", client(js), cast(Writer, handler), ReceivedPositions(), HANDLING)
         self.run = asyncio.create_task(self.hearing.run())
 
     async def failed(self) -> BaseException | None:
@@ -97,7 +97,7 @@ async def hearing(broker: Shop) -> AsyncIterator[Session]:
     async with session(broker) as js:
         info = await js.stream_info(EVENTS)
         await ensure_consumer(js, "product", HEARS, info.state.last_seq)
-        opened = Session(js, Listener())
+        opened = Session(js, Handler())
         try:
             yield opened
         finally:
@@ -116,76 +116,76 @@ async def say(broker: Shop, first: int, last: int) -> None:
             await js.publish(f"order.canceled.o{n}", b"%d" % n, headers={MSG_ID: f"order-o{n}@2"})
 
 
-def numbers(taken: list[Heard]) -> list[int]:
-    return [int(heard.body) for heard in taken]
+def numbers(taken: list[Delivery]) -> list[int]:
+    return [int(delivery.body) for delivery in taken]
 
 
 async def test_deliveries_are_taken_in_order_with_their_fact_ids(broker: Shop) -> None:
     await say(broker, 1, 3)
-    async with hearing(broker) as heard:
+    async with hearing(broker) as delivery:
         await say(broker, 4, 5)
-        taken = await heard.listener.has(5)
+        taken = await delivery.handler.has(5)
 
     assert [(one.fact_id, one.body) for one in taken] == [(f"order-o{n}@2", b"%d" % n) for n in range(1, 6)]
 
 
 async def test_nothing_is_acknowledged_before_it_is_done(broker: Shop) -> None:
     await say(broker, 1, 5)
-    async with hearing(broker) as heard:
-        taken = await heard.listener.has(5)
-        assert (await heard.info()).num_ack_pending == 5
+    async with hearing(broker) as delivery:
+        taken = await delivery.handler.has(5)
+        assert (await delivery.info()).num_ack_pending == 5
 
-        heard.hearing.done(taken[2])
-        await heard.acknowledged(3)
+        delivery.hearing.handled(taken[2])
+        await delivery.acknowledged(3)
 
-        assert (await heard.info()).num_ack_pending == 2
+        assert (await delivery.info()).num_ack_pending == 2
 
 
 async def test_one_acknowledgement_covers_all_deliveries_before_it(broker: Shop) -> None:
     await say(broker, 1, 40)
-    async with hearing(broker) as heard:
-        taken = await heard.listener.has(40)
+    async with hearing(broker) as delivery:
+        taken = await delivery.handler.has(40)
 
-        heard.hearing.done(taken[-1])
-        await heard.acknowledged(40)
+        delivery.hearing.handled(taken[-1])
+        await delivery.acknowledged(40)
 
-        assert (await heard.info()).num_ack_pending == 0
+        assert (await delivery.info()).num_ack_pending == 0
 
 
 async def test_the_next_session_hears_at_once_what_this_one_had_in_hand(broker: Shop) -> None:
     await say(broker, 1, 5)
     async with hearing(broker) as first:
-        taken = await first.listener.has(5)
-        first.hearing.done(taken[1])
+        taken = await first.handler.has(5)
+        first.hearing.handled(taken[1])
         await first.acknowledged(2)
 
     async with hearing(broker) as second:
-        assert numbers(await second.listener.has(3)) == [3, 4, 5]
+        assert numbers(await second.handler.has(3)) == [3, 4, 5]
 
 
 async def test_more_messages_than_one_pull_asks_for_all_come(broker: Shop) -> None:
     messages = MAX_ACK_PENDING + PULL_BATCH // 2
     await say(broker, 1, messages)
-    async with hearing(broker) as heard:
-        heard.listener.at_once = True
-        taken = await heard.listener.has(messages)
-        await heard.acknowledged(messages)
+    async with hearing(broker) as delivery:
+        delivery.handler.at_once = True
+        taken = await delivery.handler.has(messages)
+        await delivery.acknowledged(messages)
 
     assert numbers(taken) == list(range(1, messages + 1))
 
 
 async def test_pulls_that_ran_out_are_followed_by_others(broker: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PULL_EXPIRES_S", 0.05)
-    async with hearing(broker) as heard:
+    async with hearing(broker) as delivery:
         for n in range(1, 4):
-            before = heard.js._nc.stats["in_msgs"]
+            before = delivery.js._nc.stats["in_msgs"]
             async for _ in attempts("a pull to run out"):  # the server says so: 408
-                if heard.js._nc.stats["in_msgs"] > before:
+                if delivery.js._nc.stats["in_msgs"] > before:
                     break
             await say(broker, n, n)
-            await heard.listener.has(n)
+            await delivery.handler.has(n)
 
-        assert not heard.run.done()
+        assert not delivery.run.done()
 
 
 @contextlib.asynccontextmanager
@@ -201,26 +201,26 @@ async def dead_session(broker: Shop) -> AsyncIterator[Subscription]:
 
 async def test_a_gap_between_deliveries_fails_the_session_and_nothing_of_it_is_acknowledged(broker: Shop) -> None:
     await say(broker, 1, 3)
-    async with hearing(broker) as heard:
-        heard.hearing.done((await heard.listener.has(3))[0])
-        await heard.acknowledged(1)
-        heard.listener.at_once = True
+    async with hearing(broker) as delivery:
+        delivery.hearing.handled((await delivery.handler.has(3))[0])
+        await delivery.acknowledged(1)
+        delivery.handler.at_once = True
         async with dead_session(broker) as dead:
             await say(broker, 4, 6)
             missed = int((await dead.next_msg(timeout=PATIENCE_S)).data)
-        error = await heard.failed()
+        error = await delivery.failed()
 
-        assert isinstance(error, HearingFailed)
+        assert isinstance(error, ConsumerFailed)
         assert str(error).startswith(f"delivery {missed + 1} came after {missed - 1}")
-        assert heard.hearing.closed
-        assert numbers(heard.listener.taken) == list(range(1, missed))
+        assert delivery.hearing.closed
+        assert numbers(delivery.handler.taken) == list(range(1, missed))
 
     async with hearing(broker) as again:
-        again.listener.at_once = True
+        again.handler.at_once = True
         async for _ in attempts("the rest"):
-            if again.listener.taken and numbers(again.listener.taken)[-1] == 6:
+            if again.handler.taken and numbers(again.handler.taken)[-1] == 6:
                 break
-        assert missed in numbers(again.listener.taken)
+        assert missed in numbers(again.handler.taken)
 
 
 async def test_a_first_delivery_that_went_to_a_dead_session_is_a_gap_too(broker: Shop) -> None:
@@ -229,105 +229,105 @@ async def test_a_first_delivery_that_went_to_a_dead_session_is_a_gap_too(broker:
         async with dead_session(broker) as dead:
             await say(broker, 1, 3)
             assert (await dead.next_msg(timeout=PATIENCE_S)).data == b"1"
-        opened = Session(js, Listener())
+        opened = Session(js, Handler())
 
         error = await opened.failed()
 
-        assert isinstance(error, HearingFailed)
+        assert isinstance(error, ConsumerFailed)
         assert "delivery 2 came after 0" in str(error)
-        assert opened.listener.taken == []
+        assert opened.handler.taken == []
 
-    async with hearing(broker) as heard:
-        assert numbers(await heard.listener.has(3)) == [1, 2, 3]
+    async with hearing(broker) as delivery:
+        assert numbers(await delivery.handler.has(3)) == [1, 2, 3]
 
 
 async def test_a_consumer_that_was_deleted_fails_the_session(broker: Shop) -> None:
-    async with hearing(broker) as heard:
+    async with hearing(broker) as delivery:
         await say(broker, 1, 1)
-        await heard.listener.has(1)
-        await heard.js.delete_consumer(EVENTS, "product")
+        await delivery.handler.has(1)
+        await delivery.js.delete_consumer(EVENTS, "product")
 
-        error = await heard.failed()
+        error = await delivery.failed()
 
-    assert isinstance(error, HearingFailed)
+    assert isinstance(error, ConsumerFailed)
     assert "Consumer Deleted" in str(error)
 
 
 async def test_a_broker_that_falls_silent_fails_the_session(broker: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENCE_S", 0.2)  # long before a pull runs out
 
-    async with hearing(broker) as heard:
-        error = await heard.failed()
+    async with hearing(broker) as delivery:
+        error = await delivery.failed()
 
-    assert isinstance(error, HearingFailed)
+    assert isinstance(error, ConsumerFailed)
     assert "silent" in str(error)
 
 
 async def test_what_the_writer_met_ends_the_session(broker: Shop) -> None:
-    async with hearing(broker) as heard:
-        heard.hearing.failed(ValueError("poison"))
-        heard.hearing.failed(ValueError("a consequence"))
+    async with hearing(broker) as delivery:
+        delivery.hearing.failed(ValueError("poison"))
+        delivery.hearing.failed(ValueError("a consequence"))
 
-        error = await heard.failed()
+        error = await delivery.failed()
 
     assert str(error) == "poison"
 
 
 async def test_a_failed_session_takes_nothing_more(broker: Shop) -> None:
     await say(broker, 1, 1)
-    async with hearing(broker) as heard:
-        await heard.listener.has(1)
-        heard.hearing.failed(ValueError("poison"))
-        await heard.failed()
+    async with hearing(broker) as delivery:
+        await delivery.handler.has(1)
+        delivery.hearing.failed(ValueError("poison"))
+        await delivery.failed()
         await say(broker, 2, 4)
         async for _ in attempts("the deliveries to be on their way"):
-            if (await heard.info()).num_ack_pending == 4:
+            if (await delivery.info()).num_ack_pending == 4:
                 break
-        await heard.js._nc.flush()
+        await delivery.js._nc.flush()
 
-    assert numbers(heard.listener.taken) == [1]
+    assert numbers(delivery.handler.taken) == [1]
 
 
 async def test_finishing_takes_no_more_and_acknowledges_what_is_recorded(broker: Shop) -> None:
     await say(broker, 1, 3)
-    async with hearing(broker) as heard:
-        taken = await heard.listener.has(3)
-        finishing = asyncio.create_task(heard.hearing.finish(heard.listener.drained()))
+    async with hearing(broker) as delivery:
+        taken = await delivery.handler.has(3)
+        finishing = asyncio.create_task(delivery.hearing.finish(delivery.handler.drained()))
         await asyncio.sleep(0)
         await say(broker, 4, 6)
         async for _ in attempts("more deliveries to arrive"):
-            if (await heard.info()).num_ack_pending == 6:
+            if (await delivery.info()).num_ack_pending == 6:
                 break
         assert not finishing.done()
 
-        heard.hearing.done(taken[-1])
-        heard.listener.recorded.set()
+        delivery.hearing.handled(taken[-1])
+        delivery.handler.recorded.set()
         await finishing
-        await heard.acknowledged(3)
+        await delivery.acknowledged(3)
 
-        assert len(heard.listener.taken) == 3
+        assert len(delivery.handler.taken) == 3
 
     async with hearing(broker) as restarted:
-        assert numbers(await restarted.listener.has(3)) == [4, 5, 6]
+        assert numbers(await restarted.handler.has(3)) == [4, 5, 6]
 
 
 async def test_a_session_learns_that_another_one_took_over_before_deliveries_are_counted_anew(broker: Shop) -> None:
     await say(broker, 1, 1)
     async with hearing(broker) as first:
         await first.hearing.take_over()
-        first.listener.at_once = True
-        first.hearing.done((await first.listener.has(1))[0])
+        first.handler.at_once = True
+        first.hearing.handled((await first.handler.has(1))[0])
         await first.acknowledged(1)
 
         async with session(broker) as js, dead_session(broker):
-            second = Hearing("product", client(js), cast(Writer, Listener()), Marks(), HANDLING)
+            second = ConsumerSession("product", client(js), cast(Writer, Handler()), ReceivedPositions(), HANDLING)
             await ensure_consumer(js, "product", HEARS, 1, take_over=second.take_over)
             await say(broker, 2, 4)  # the first could take delivery 2 for its own next one
             error = await first.failed()
 
-            assert isinstance(error, HearingFailed)
+            assert isinstance(error, ConsumerFailed)
             assert str(error) == "another session hears this consumer now: does a second process work here?"
-            assert numbers(first.listener.taken) == [1]
+            assert numbers(first.handler.taken) == [1]
             assert not second.closed
     async with hearing(broker) as third:
-        assert numbers(await third.listener.has(3)) == [2, 3, 4]
+        assert numbers(await third.handler.has(3)) == [2, 3, 4]

@@ -12,13 +12,13 @@ from nats.js.api import DiscardPolicy, StorageType
 
 from contracts import Fact
 from infra.broker.streams import StreamMisconfigured
-from infra.broker.truncation import Marks
+from infra.broker.truncation import ReceivedPositions
 from infra.consuming import retry_queue as module
-from infra.consuming.consumer import Hearing
-from infra.consuming.dead_letters import DEAD, DeadLetters, Letter, read, stream_config
-from infra.consuming.retry_queue import Handling, Parking, SessionOver
+from infra.consuming.consumer import ConsumerSession
+from infra.consuming.dead_letters import DEAD, DeadLetter, DeadLetters, read, stream_config
+from infra.consuming.retry_queue import FailureHandling, RetryQueue, SessionOver
 from infra.core.errors import StoreUnavailable
-from infra.core.messages import Heard, Mark
+from infra.core.messages import Delivery, StreamPosition
 from infra.settings import Settings
 from tests.infra.broker.mirroring import client, session
 from tests.infra.purse import issued
@@ -37,21 +37,21 @@ class Handler:
         self.attempts: list[str] = []
         self.handled: list[str] = []
 
-    async def attempt(self, heard: Heard) -> Sequence[Fact]:
-        self.attempts.append(heard.fact_id)
-        if gate := self.gates.get(heard.key):
+    async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
+        self.attempts.append(delivery.fact_id)
+        if gate := self.gates.get(delivery.key):
             await gate.wait()
         if self.store_fails:
             raise StoreUnavailable("disk full")
-        if heard.fact_id in self.fails:
-            raise ValueError(f"not {heard.fact_id}")
-        self.handled.append(heard.fact_id)
+        if delivery.fact_id in self.fails:
+            raise ValueError(f"not {delivery.fact_id}")
+        self.handled.append(delivery.fact_id)
         return [issued("ann")]
 
-    async def preview(self, messages: Sequence[Heard]) -> list[Sequence[Fact] | Exception]:
+    async def preview(self, messages: Sequence[Delivery]) -> list[Sequence[Fact] | Exception]:
         outcomes: list[Sequence[Fact] | Exception] = []
-        for heard in messages:
-            outcomes.append(ValueError("not yet") if heard.fact_id in self.fails else [issued("ann")])
+        for delivery in messages:
+            outcomes.append(ValueError("not yet") if delivery.fact_id in self.fails else [issued("ann")])
             if isinstance(outcomes[-1], Exception):
                 break
         return outcomes
@@ -66,10 +66,12 @@ class Desk:
         self.handler = Handler()
         self.resolved: list[str] = []
         self.errors: list[Exception] = []
-        handling = Handling(letters, self.handler.attempt, self.handler.preview)
-        self.parking = Parking(handling, lambda heard: self.resolved.append(heard.fact_id), self.errors.append)
+        handling = FailureHandling(letters, self.handler.attempt, self.handler.preview)
+        self.retry_queue = RetryQueue(
+            handling, lambda delivery: self.resolved.append(delivery.fact_id), self.errors.append
+        )
 
-    async def in_stream(self) -> list[Letter]:
+    async def in_stream(self) -> list[DeadLetter]:
         return [letter async for letter in read(self.js, "dead.>")]
 
     async def until_resolved(self, *fact_ids: str) -> None:
@@ -78,12 +80,14 @@ class Desk:
                 return
 
 
-def message(fact_id: str, key: str = "k", number: int = 1) -> Heard:
-    return Heard(fact_id, fact_id.encode(), f"receipt.{number}", Mark(number, number), f"point.used.{key}", b"", number)
+def message(fact_id: str, key: str = "k", number: int = 1) -> Delivery:
+    return Delivery(
+        fact_id, fact_id.encode(), f"receipt.{number}", StreamPosition(number, number), f"point.used.{key}", b"", number
+    )
 
 
 @contextlib.asynccontextmanager
-async def parking(broker: Shop, letters: DeadLetters | None = None) -> AsyncIterator[Desk]:
+async def retry_queue(broker: Shop, letters: DeadLetters | None = None) -> AsyncIterator[Desk]:
     async with session(broker) as js:
         letters = letters or DeadLetters("coupon", SETTINGS, lambda: datetime(2026, 3, 1, tzinfo=UTC))
         await letters.open(js)
@@ -91,7 +95,7 @@ async def parking(broker: Shop, letters: DeadLetters | None = None) -> AsyncIter
         try:
             yield desk
         finally:
-            desk.parking.close()
+            desk.retry_queue.close()
 
 
 @pytest.fixture(autouse=True)
@@ -100,19 +104,19 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_can_be_handled_after_all_is_not_parked(broker: Shop) -> None:
-    async with parking(broker) as desk:
-        desk.parking.refused(message("a@1"), ValueError("a hiccup"))
+    async with retry_queue(broker) as desk:
+        desk.retry_queue.rejected(message("a@1"), ValueError("a hiccup"))
         await desk.until_resolved("a@1")
 
         assert desk.handler.handled == ["a@1"]
         assert await desk.in_stream() == []
-        assert not desk.parking.takes(message("b@1"))
+        assert not desk.retry_queue.takes(message("b@1"))
 
 
 async def test_what_is_refused_four_times_is_parked_and_resolved_no_earlier(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
-        desk.parking.refused(message("a@1"), ValueError("at first"))
+        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
         await desk.until_resolved("a@1")
 
         (letter,) = await desk.in_stream()
@@ -122,13 +126,13 @@ async def test_what_is_refused_four_times_is_parked_and_resolved_no_earlier(brok
 
 
 async def test_all_of_one_key_waits_in_its_order_and_other_keys_do_not(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         gate = desk.handler.gates["k"] = asyncio.Event()
-        desk.parking.refused(message("a@1"), ValueError("at first"))
+        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
 
-        assert desk.parking.takes(message("b@1"))
-        assert desk.parking.takes(message("c@1"))
-        assert not desk.parking.takes(message("d@1", key="another"))
+        assert desk.retry_queue.takes(message("b@1"))
+        assert desk.retry_queue.takes(message("c@1"))
+        assert not desk.retry_queue.takes(message("d@1", key="another"))
         gate.set()
         await desk.until_resolved("a@1", "b@1", "c@1")
 
@@ -136,12 +140,12 @@ async def test_all_of_one_key_waits_in_its_order_and_other_keys_do_not(broker: S
 
 
 async def test_behind_a_letter_everything_of_its_key_is_parked_untried(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
-        desk.parking.refused(message("a@1"), ValueError("at first"))
-        assert desk.parking.takes(message("b@1", number=2))
+        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
+        assert desk.retry_queue.takes(message("b@1", number=2))
         await desk.until_resolved("a@1", "b@1")
-        assert desk.parking.takes(message("c@1", number=3))
+        assert desk.retry_queue.takes(message("c@1", number=3))
         await desk.until_resolved("a@1", "b@1", "c@1")
 
         found = await desk.in_stream()
@@ -150,33 +154,33 @@ async def test_behind_a_letter_everything_of_its_key_is_parked_untried(broker: S
 
 
 async def test_what_comes_again_is_not_parked_twice(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
-        desk.parking.refused(message("a@1"), ValueError("at first"))
-        assert desk.parking.takes(message("a@1", number=9))
+        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
+        assert desk.retry_queue.takes(message("a@1", number=9))
         await desk.until_resolved("a@1", "a@1")
 
         assert len(await desk.in_stream()) == 1
 
 
 async def test_a_store_that_fails_ends_the_session_and_parks_nothing(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         desk.handler.store_fails = True
-        desk.parking.refused(message("a@1"), ValueError("at first"))
+        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
         async for _ in attempts("the session to be told"):
             if desk.errors:
                 break
 
         assert isinstance(desk.errors[0], StoreUnavailable)
         assert (desk.resolved, await desk.in_stream()) == ([], [])
-        assert desk.parking.takes(message("b@1"))  # until the session has ended nothing may pass
+        assert desk.retry_queue.takes(message("b@1"))  # until the session has ended nothing may pass
 
 
 async def test_a_broker_that_takes_no_letter_ends_the_session(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
         await desk.js.delete_stream(DEAD)
-        desk.parking.refused(message("a@1"), ValueError("at first"))
+        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
         async for _ in attempts("the session to be told"):
             if desk.errors:
                 break
@@ -190,33 +194,33 @@ async def test_a_broker_that_takes_no_letter_ends_the_session(broker: Shop) -> N
 async def parked(desk: Desk, *fact_ids: str) -> None:
     first, *others = fact_ids
     desk.handler.fails = {first}
-    desk.parking.refused(message(first), ValueError("at first"))
+    desk.retry_queue.rejected(message(first), ValueError("at first"))
     for number, fact_id in enumerate(others, 2):
-        assert desk.parking.takes(message(fact_id, number=number))
+        assert desk.retry_queue.takes(message(fact_id, number=number))
     await desk.until_resolved(*fact_ids)
     desk.handler.attempts.clear()
 
 
 async def test_letters_are_redriven_in_their_order_and_deleted(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1", "b@1")
         desk.handler.fails.clear()
 
-        done = await desk.parking.redrive("k", dry_run=False)
+        done = await desk.retry_queue.redrive("k", dry_run=False)
 
         assert [(one.letter.fact_id, len(one.facts), one.error) for one in done] == [("a@1", 1, None), ("b@1", 1, None)]
         assert desk.handler.handled == ["a@1", "b@1"]
         assert await desk.in_stream() == []
-        assert not desk.parking.takes(message("c@1"))
-        assert await desk.parking.redrive("k", dry_run=False) == []
+        assert not desk.retry_queue.takes(message("c@1"))
+        assert await desk.retry_queue.redrive("k", dry_run=False) == []
 
 
 async def test_a_redrive_stops_at_the_first_that_still_cannot_be_handled(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1", "b@1", "c@1")
         desk.handler.fails = {"b@1"}
 
-        done = await desk.parking.redrive("k", dry_run=False)
+        done = await desk.retry_queue.redrive("k", dry_run=False)
 
         assert [str(one.error) for one in done] == ["None", "not b@1"]
         assert [letter.fact_id for letter in await desk.in_stream()] == ["b@1", "c@1"]
@@ -224,11 +228,11 @@ async def test_a_redrive_stops_at_the_first_that_still_cannot_be_handled(broker:
 
 
 async def test_a_preview_changes_nothing(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1", "b@1")
         desk.handler.fails = {"b@1"}
 
-        done = await desk.parking.redrive("k", dry_run=True)
+        done = await desk.retry_queue.redrive("k", dry_run=True)
 
         assert [(len(one.facts), str(one.error)) for one in done] == [(1, "None"), (0, "not yet")]
         assert len(await desk.in_stream()) == 2
@@ -236,16 +240,16 @@ async def test_a_preview_changes_nothing(broker: Shop) -> None:
 
 
 async def test_what_comes_during_a_redrive_waits_for_its_end(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1", "b@1")
         desk.handler.fails.clear()
         gate = desk.handler.gates["k"] = asyncio.Event()
-        redriving = asyncio.create_task(desk.parking.redrive("k", dry_run=False))
+        redriving = asyncio.create_task(desk.retry_queue.redrive("k", dry_run=False))
         async for _ in attempts("the redrive to begin"):
             if desk.handler.attempts:
                 break
 
-        assert desk.parking.takes(message("c@1"))
+        assert desk.retry_queue.takes(message("c@1"))
         gate.set()
         await redriving
         await desk.until_resolved("a@1", "b@1", "c@1")
@@ -255,14 +259,14 @@ async def test_what_comes_during_a_redrive_waits_for_its_end(broker: Shop) -> No
 
 
 async def test_who_waits_for_a_redrive_learns_that_the_session_is_over(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1")
         desk.handler.gates["k"] = asyncio.Event()
-        redriving = asyncio.create_task(desk.parking.redrive("k", dry_run=False))
+        redriving = asyncio.create_task(desk.retry_queue.redrive("k", dry_run=False))
         async for _ in attempts("the redrive to begin"):
             if desk.handler.attempts:
                 break
-        desk.parking.close()
+        desk.retry_queue.close()
 
         with pytest.raises(SessionOver):
             await redriving
@@ -270,43 +274,43 @@ async def test_who_waits_for_a_redrive_learns_that_the_session_is_over(broker: S
 
 
 async def test_letters_that_somebody_deleted_are_no_letters_any_more(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1", "b@1", "c@1")
         desk.handler.fails.clear()
         first, second, third = await desk.in_stream()
         await desk.js.delete_msg(DEAD, first.sequence)
         await desk.js.delete_msg(DEAD, third.sequence)
 
-        assert await desk.parking.drop("k", third.sequence) is not None
-        assert [one.letter.fact_id for one in await desk.parking.redrive("k", dry_run=True)] == ["b@1"]
-        assert [one.letter.fact_id for one in await desk.parking.redrive("k", dry_run=False)] == ["b@1"]
+        assert await desk.retry_queue.drop("k", third.sequence) is not None
+        assert [one.letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=True)] == ["b@1"]
+        assert [one.letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=False)] == ["b@1"]
         assert second not in await desk.in_stream()
-        assert not desk.parking.takes(message("d@1"))
+        assert not desk.retry_queue.takes(message("d@1"))
 
 
 # Sessions -------------------------------------------------------------------------------------------------------------
 
 
 async def test_the_next_process_knows_the_letters_with_all_they_say(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1", "b@1")
         written = await desk.in_stream()
 
-    async with parking(broker) as again:
+    async with retry_queue(broker) as again:
         assert again.letters.depth == 2
         assert again.letters.oldest == datetime(2026, 3, 1, tzinfo=UTC)
-        assert again.parking.takes(message("c@1"))
+        assert again.retry_queue.takes(message("c@1"))
         assert [await again.letters.whole(letter) for letter in again.letters.of("k")] == written
 
 
 async def test_letters_that_the_broker_lost_are_written_again_in_their_order(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1", "b@1")
         before = await desk.in_stream()
         await desk.js.delete_msg(DEAD, before[1].sequence)
         letters = desk.letters
 
-    async with parking(broker, letters) as again:
+    async with retry_queue(broker, letters) as again:
         after = await again.in_stream()
         assert [(letter.fact_id, letter.body, letter.error) for letter in after] == [
             (letter.fact_id, letter.body, letter.error) for letter in before
@@ -342,12 +346,12 @@ async def test_a_stream_that_could_lose_letters_is_refused(
 
 
 async def test_of_another_consumers_letters_it_knows_nothing(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await parked(desk, "a@1")
 
-    async with parking(broker, DeadLetters("point", SETTINGS)) as other:
+    async with retry_queue(broker, DeadLetters("point", SETTINGS)) as other:
         assert other.letters.empty
-        assert not other.parking.takes(message("b@1"))
+        assert not other.retry_queue.takes(message("b@1"))
 
 
 @pytest.mark.parametrize(
@@ -357,14 +361,14 @@ async def test_a_letter_says_what_was_whatever_was_in_it(broker: Shop, text: str
     async with session(broker) as js:
         letters = DeadLetters("coupon", SETTINGS)
         await letters.open(js)
-        heard = message("a@1")._replace(body=text.encode(), head=text.encode(), fact_id=text)
-        await letters.park(heard, ValueError(text), 4)
+        delivery = message("a@1")._replace(body=text.encode(), head=text.encode(), fact_id=text)
+        await letters.park(delivery, ValueError(text), 4)
 
         (letter,) = [one async for one in read(js, "dead.>")]
 
     assert (letter.body, letter.head, letter.fact_id) == (text.encode(), text.encode(), text)
     assert letter.error == f"ValueError: {text}"
-    assert letter.heard.mark == heard.mark
+    assert letter.delivery.position == delivery.position
 
 
 @pytest.mark.parametrize(
@@ -380,38 +384,38 @@ async def test_a_letter_says_what_was_whatever_was_in_it(broker: Shop, text: str
 async def test_what_somebody_else_wrote_there_holds_its_key_and_stops_no_session(
     broker: Shop, headers: dict[str, str]
 ) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         await desk.js.publish("dead.coupon.k", b"theirs", headers=headers)
 
-    async with parking(broker) as again:
+    async with retry_queue(broker) as again:
         assert again.letters.depth == 1
-        assert again.parking.takes(message("a@1"))
+        assert again.retry_queue.takes(message("a@1"))
         assert again.letters.oldest is not None
         (first, *_) = again.letters.of("k")
-        assert (first.attempts, first.origin) == (0, Mark(0, 0))
+        assert (first.attempts, first.origin) == (0, StreamPosition(0, 0))
 
 
 # Acknowledgements -----------------------------------------------------------------------------------------------------
 
 
 class Nobody:
-    def tell(self, heard: Heard, ear: object) -> None:
+    def handle(self, delivery: Delivery, acknowledger: object) -> None:
         """Whatever is delivered is the test's own business."""
 
 
 async def test_an_acknowledgement_stops_before_what_waits_and_goes_on_behind_it(broker: Shop) -> None:
-    async with parking(broker) as desk:
+    async with retry_queue(broker) as desk:
         handler = desk.handler
         handler.gates = {"k": asyncio.Event(), "l": asyncio.Event()}
-        handling = Handling(desk.letters, handler.attempt, handler.preview)
-        hearing = Hearing("coupon", client(desk.js), Nobody(), Marks(), handling)
+        handling = FailureHandling(desk.letters, handler.attempt, handler.preview)
+        hearing = ConsumerSession("coupon", client(desk.js), Nobody(), ReceivedPositions(), handling)
 
-        hearing.done(message("a@1", number=1))
+        hearing.handled(message("a@1", number=1))
         assert hearing._to_acknowledge == "receipt.1"
-        hearing.refused(message("b@1", "k", 2), ValueError("at first"))
-        hearing.refused(message("c@1", "l", 4), ValueError("at first"))
-        hearing.done(message("d@1", "m", 3))
-        hearing.done(message("e@1", "m", 5))
+        hearing.rejected(message("b@1", "k", 2), ValueError("at first"))
+        hearing.rejected(message("c@1", "l", 4), ValueError("at first"))
+        hearing.handled(message("d@1", "m", 3))
+        hearing.handled(message("e@1", "m", 5))
         assert hearing._to_acknowledge == "receipt.1"
         handler.gates["k"].set()
         async for _ in attempts("the first to be handled"):
@@ -422,4 +426,4 @@ async def test_an_acknowledgement_stops_before_what_waits_and_goes_on_behind_it(
         async for _ in attempts("the second to be handled"):
             if hearing._to_acknowledge == "receipt.5":
                 break
-        hearing.parking.close()
+        hearing.retry_queue.close()

@@ -5,14 +5,14 @@ from msgspec import Struct, field
 
 from contracts import PointCharged
 from contracts.wire import encode
-from infra.core.decider import Batch, FoldError, Head, fork
+from infra.core.decider import Batch, FoldError, StreamState, fork
 from infra.store.records import Record
 from tests.infra.purse import AGGREGATES, NOON, Charge, NothingToCharge, Purse
 
 
-def heads(**versions: int) -> dict[str, Head]:
+def heads(**versions: int) -> dict[str, StreamState]:
     """A head of each of these users' purses, at that version and with as much in it."""
-    return {f"account-{user}": Head(version, Purse(version, set())) for user, version in versions.items()}
+    return {f"account-{user}": StreamState(version, Purse(version, set())) for user, version in versions.items()}
 
 
 def charged(user: str, amount: int, key: str = "first") -> PointCharged:

@@ -10,7 +10,7 @@ from contracts.wire import encode
 from infra.core import state_cache as heads
 from infra.core import writer
 from infra.core.errors import Busy
-from infra.core.messages import Heard, Mark
+from infra.core.messages import Delivery, StreamPosition
 from infra.core.state_cache import snapshot_topic
 from tests.infra.purse import AGGREGATES, NOON, Ears, NothingToCharge, Purse, WatchedStore, balances, issued
 from tests.infra.writing import Desk, Gate, working
@@ -193,55 +193,55 @@ async def test_drained_waits_for_what_is_in_hand(desk: Desk) -> None:
 
 
 async def test_what_is_heard_is_decided_with_its_fact_id_as_the_cause(desk: Desk) -> None:
-    ear = Ears()
+    acknowledger = Ears()
 
-    heard = desk.hear(issued("ann", 5, "c7"), ear)
-    await ear.news.wait()
+    delivery = desk.hear(issued("ann", 5, "c7"), acknowledger)
+    await acknowledger.news.wait()
 
     assert desk.told == [charged("ann", 5, "c7", cause="coupon-c1@1")]
-    assert ear.done_with == [heard]
+    assert acknowledger.done_with == [delivery]
 
 
 async def test_deliveries_and_requests_share_one_commit_and_one_acknowledgement(desk: Desk) -> None:
-    ear = Ears()
-    last = [desk.hear(issued("ann", coupon=f"c{n}"), ear, n) for n in range(1, 6)][-1]
+    acknowledger = Ears()
+    last = [desk.hear(issued("ann", coupon=f"c{n}"), acknowledger, n) for n in range(1, 6)][-1]
 
     await desk.charge("ben")
 
     assert desk.store.appends == [["account-ann"] * 5 + ["account-ben"]]
-    assert ear.done_with == [last]
+    assert acknowledger.done_with == [last]
 
 
 async def test_a_delivery_is_not_done_before_it_is_recorded(desk: Desk) -> None:
-    gate, ear = Gate(desk.store), Ears()
-    desk.hear(issued("ann"), ear)
+    gate, acknowledger = Gate(desk.store), Ears()
+    desk.hear(issued("ann"), acknowledger)
     await gate.reached.wait()
-    assert ear.done_with == []
+    assert acknowledger.done_with == []
 
     gate.opened.set()
-    await ear.news.wait()
+    await acknowledger.news.wait()
 
     assert await desk.log() == [("account-ann", 1)]
 
 
 async def test_a_fact_heard_twice_is_done_twice_and_recorded_once(desk: Desk) -> None:
-    ear = Ears()
-    first = desk.hear(issued("ann"), ear, 1)
+    acknowledger = Ears()
+    first = desk.hear(issued("ann"), acknowledger, 1)
     await desk.writer.drained()
-    second = desk.hear(issued("ann"), ear, 2)
+    second = desk.hear(issued("ann"), acknowledger, 2)
     await desk.writer.drained()
 
-    assert ear.done_with == [first, second]
+    assert acknowledger.done_with == [first, second]
     assert await desk.log() == [("account-ann", 1)]
 
 
 async def test_a_fact_that_nobody_reacts_to_is_done_and_nothing_else(desk: Desk) -> None:
-    ear = Ears()
+    acknowledger = Ears()
 
-    heard = desk.hear(charged("ann", 1, "k"), ear)
+    delivery = desk.hear(charged("ann", 1, "k"), acknowledger)
     await desk.writer.drained()
 
-    assert ear.done_with == [heard]
+    assert acknowledger.done_with == [delivery]
     assert desk.store.appends == []
 
 
@@ -254,49 +254,51 @@ async def test_a_fact_that_nobody_reacts_to_is_done_and_nothing_else(desk: Desk)
     ],
 )
 async def test_a_body_that_cannot_be_read_goes_back_and_all_others_go_on(desk: Desk, body: bytes) -> None:
-    ear = Ears()
-    desk.hear(issued("ann", coupon="c1"), ear, 1)
-    poison = desk.hear_body(body, ear, 2, "c2")
-    last = desk.hear(issued("ann", coupon="c3"), ear, 3)
+    acknowledger = Ears()
+    desk.hear(issued("ann", coupon="c1"), acknowledger, 1)
+    poison = desk.hear_body(body, acknowledger, 2, "c2")
+    last = desk.hear(issued("ann", coupon="c3"), acknowledger, 3)
 
     await desk.charge("ben")
 
-    assert [heard for heard, _ in ear.refusals] == [poison]
-    assert isinstance(ear.refusals[0][1], msgspec.DecodeError)
-    assert ear.done_with == [last]
-    assert (ear.errors, ear.closed) == ([], False)
+    assert [delivery for delivery, _ in acknowledger.refusals] == [poison]
+    assert isinstance(acknowledger.refusals[0][1], msgspec.DecodeError)
+    assert acknowledger.done_with == [last]
+    assert (acknowledger.errors, acknowledger.closed) == ([], False)
     assert await desk.log() == [("account-ann", 1), ("account-ann", 2), ("account-ben", 1)]
 
 
 async def test_what_comes_behind_one_of_its_key_that_cannot_be_handled_is_not_decided(desk: Desk) -> None:
-    ear = Ears()
-    before = desk.hear(issued("ann", coupon="c1"), ear, 1, "k")
-    poison = desk.hear_body(b"{", ear, 2, "k")
-    behind = desk.hear(issued("ben", coupon="c1"), ear, 3, "k")
-    desk.hear(issued("cas", coupon="c1"), ear, 4, "another")
+    acknowledger = Ears()
+    before = desk.hear(issued("ann", coupon="c1"), acknowledger, 1, "k")
+    poison = desk.hear_body(b"{", acknowledger, 2, "k")
+    behind = desk.hear(issued("ben", coupon="c1"), acknowledger, 3, "k")
+    desk.hear(issued("cas", coupon="c1"), acknowledger, 4, "another")
     await desk.writer.drained()
-    later = desk.hear(issued("dan", coupon="c1"), ear, 5, "k")
+    later = desk.hear(issued("dan", coupon="c1"), acknowledger, 5, "k")
     await desk.writer.drained()
 
-    assert [heard for heard, _ in ear.refusals] == [poison]
-    assert ear.taken_back == [behind, later]
-    assert before not in ear.taken_back
+    assert [delivery for delivery, _ in acknowledger.refusals] == [poison]
+    assert acknowledger.taken_back == [behind, later]
+    assert before not in acknowledger.taken_back
     assert await desk.log() == [("account-ann", 1), ("account-cas", 1)]
 
 
 async def test_a_decision_that_fails_goes_back_and_leaves_nothing_in_the_batch(desk: Desk) -> None:
-    ear = Ears()
-    refused = desk.hear(issued("ann", discount=0), ear)
+    acknowledger = Ears()
+    refused = desk.hear(issued("ann", discount=0), acknowledger)
 
     await desk.charge("ben")
 
-    assert [(heard, type(error)) for heard, error in ear.refusals] == [(refused, NothingToCharge)]
+    assert [(delivery, type(error)) for delivery, error in acknowledger.refusals] == [(refused, NothingToCharge)]
     assert await desk.log() == [("account-ben", 1)]
 
 
 async def test_an_attempt_of_one_that_waited_says_what_was_recorded_or_what_is_in_its_way(desk: Desk) -> None:
-    ear = Ears()
-    good, bad = (Heard("c@1", body, "", Mark(1, 1), "coupon.issued.c1") for body in (encode(issued("ann")), b"{"))
+    acknowledger = Ears()
+    good, bad = (
+        Delivery("c@1", body, "", StreamPosition(1, 1), "coupon.issued.c1") for body in (encode(issued("ann")), b"{")
+    )
 
     assert await desk.writer.attempt(good) == [charged("ann", 1, "c1", "c@1")]
     assert await desk.writer.attempt(good) == []
@@ -304,12 +306,12 @@ async def test_an_attempt_of_one_that_waited_says_what_was_recorded_or_what_is_i
         await desk.writer.attempt(bad)
 
     assert await desk.log() == [("account-ann", 1)]
-    assert ear.done_with == []
+    assert acknowledger.done_with == []
 
 
 async def test_a_preview_decides_one_after_another_and_records_nothing(desk: Desk) -> None:
     bodies = [encode(issued("ann", 5, "c1")), encode(issued("ann", 5, "c1")), b"{", encode(issued("ben"))]
-    waiting = [Heard(f"c@{n}", body, "", Mark(n, n), "coupon.issued.c1") for n, body in enumerate(bodies)]
+    waiting = [Delivery(f"c@{n}", body, "", StreamPosition(n, n), "coupon.issued.c1") for n, body in enumerate(bodies)]
 
     outcomes = await desk.writer.preview(waiting)
 
@@ -320,13 +322,13 @@ async def test_a_preview_decides_one_after_another_and_records_nothing(desk: Des
 
 
 async def test_deliveries_to_an_ear_that_has_closed_are_left_for_their_redelivery(desk: Desk) -> None:
-    ear = Ears()
-    desk.hear(issued("ann"), ear)
-    ear.closed = True
+    acknowledger = Ears()
+    desk.hear(issued("ann"), acknowledger)
+    acknowledger.closed = True
 
     await desk.charge("ben")
 
-    assert (ear.done_with, ear.errors) == ([], [])
+    assert (acknowledger.done_with, acknowledger.errors) == ([], [])
     assert await desk.log() == [("account-ben", 1)]
 
 
@@ -344,5 +346,5 @@ async def test_snapshots_are_kept_and_folded_from(store: WatchedStore, monkeypat
     assert snapshot is not None
     assert (snapshot.originator_version, [record.originator_version for record in records]) == (6, [7])
     async with working(store) as restarted:
-        (head,) = await restarted.writer.read(["account-ann"])
-        assert (head.version, head.state) == (7, Purse(7, set("1234567")))
+        (state,) = await restarted.writer.read(["account-ann"])
+        assert state == Purse(7, set("1234567"))

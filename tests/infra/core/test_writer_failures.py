@@ -190,19 +190,19 @@ async def test_as_long_as_the_store_does_not_say_what_it_recorded_nothing_more_i
 
 
 async def test_what_was_heard_while_the_store_failed_is_not_done_and_comes_again(desk: Desk) -> None:
-    ear = Ears()
+    acknowledger = Ears()
     failing = Failing(desk.store)
-    desk.hear(issued("ann"), ear)
-    await ear.news.wait()
+    desk.hear(issued("ann"), acknowledger)
+    await acknowledger.news.wait()
 
-    assert [type(error) for error in ear.errors] == [OperationalError]
-    assert ear.done_with == []
+    assert [type(error) for error in acknowledger.errors] == [OperationalError]
+    assert acknowledger.done_with == []
 
     failing.heal()
     again = Ears()
-    heard = desk.hear(issued("ann"), again)
+    delivery = desk.hear(issued("ann"), again)
     await again.news.wait()
-    assert again.done_with == [heard]
+    assert again.done_with == [delivery]
     assert await desk.log() == [("account-ann", 1)]
 
 
@@ -253,13 +253,13 @@ async def test_a_fact_that_cannot_be_folded_fails_its_request_and_nobody_else(de
 
 async def test_a_delivery_over_a_stream_that_cannot_be_read_goes_back_and_others_go_on(desk: Desk) -> None:
     await desk.store.inner.insert_events([Record("account-ann", 1, "point.charged", b"{")])
-    ear = Ears()
-    poisoned = desk.hear(issued("ann"), ear, 1, "c1")
-    last = desk.hear(issued("ben"), ear, 2, "c2")
+    acknowledger = Ears()
+    poisoned = desk.hear(issued("ann"), acknowledger, 1, "c1")
+    last = desk.hear(issued("ben"), acknowledger, 2, "c2")
     await desk.writer.drained()
 
-    assert [(heard, type(error)) for heard, error in ear.refusals] == [(poisoned, StreamUnreadable)]
-    assert ear.done_with == [last]
+    assert [(delivery, type(error)) for delivery, error in acknowledger.refusals] == [(poisoned, StreamUnreadable)]
+    assert acknowledger.done_with == [last]
     assert await desk.log() == [("account-ann", 1), ("account-ben", 1)]
 
 
@@ -283,12 +283,12 @@ async def test_a_restarted_writer_goes_on_where_the_last_one_was_killed(store: W
 
 async def test_a_writer_that_is_shut_says_why_and_records_no_request_until_it_is_opened(desk: Desk) -> None:
     await desk.charge("ann", key="before")
-    desk.writer.shut("this is not the store that spoke before")
+    desk.writer.suspend("this is not the store that spoke before")
 
     with pytest.raises(StoreUnavailable, match="not the store that spoke before"):
         await desk.charge("ann", key="meanwhile")
     assert await desk.balance("ann") == 1  # reading goes on
 
-    desk.writer.open()
+    desk.writer.resume()
     assert balances((await desk.charge("ann", key="after")).states) == [2]
     assert await desk.log() == [("account-ann", 1), ("account-ann", 2)]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from contracts import Fact
 from contracts.wire import NAMES, encode
 from infra.export.exporter import Exporter
-from infra.export.retry_policy import Circuit
+from infra.export.retry_policy import RetryPolicy
 from infra.export.rows import Row
 from infra.export.settings import ExportSettings
 from infra.export.sink import Sink
@@ -112,14 +112,14 @@ def settings(data_dir: Path, **changed: Any) -> ExportSettings:
 
 
 def exporter(
-    data_dir: Path, sink: Sink, *, closing: asyncio.Event | None = None, circuit: Circuit | None = None
+    data_dir: Path, sink: Sink, *, closing: asyncio.Event | None = None, circuit: RetryPolicy | None = None
 ) -> Exporter:
     """An export of that folder's log that waits for nothing longer than it must."""
     return Exporter(
         ORDERS,
         lambda: SQLiteStore.read(data_dir / "order" / "events.sqlite"),
         sink,
-        circuit or Circuit(3, AT_ONCE_S, AT_ONCE_S),
+        circuit or RetryPolicy(3, AT_ONCE_S, AT_ONCE_S),
         poll_s=AT_ONCE_S,
         report_s=60,
         clock=lambda: EVENING,

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.export.file_sink import FileSink
-from infra.export.rows import START, Mark, Row
+from infra.export.rows import START, ExportPosition, Row
 from infra.export.sink import Limits, SinkError, Unavailable
 from order_svc.export import ORDERS
 from tests.infra.export.orders import (
@@ -78,7 +78,7 @@ async def test_a_batch_over_midnight_makes_a_file_of_each_day(tmp_path: Path) ->
 async def test_days_that_interleave_make_ranges_that_do_not_overlap(tmp_path: Path) -> None:
     with sink(tmp_path) as files_sink:
         await files_sink.commit(over_midnight(-2, 1, -1, 2))
-        assert await files_sink.mark() == Mark(8, f"order-{3:032x}@2")
+        assert await files_sink.position() == ExportPosition(8, f"order-{3:032x}@2")
 
     assert files(tmp_path) == ["2026-01-30/2-2", "2026-01-31/4-4", "2026-01-30/6-6", "2026-01-31/8-8"]
 
@@ -159,7 +159,9 @@ async def test_a_backfill_has_removed_a_file_from_the_disk_before_it_removes_the
 async def test_what_is_counted_ends_with_the_mark_also_within_a_file(tmp_path: Path) -> None:
     with sink(tmp_path) as files_sink:
         await files_sink.commit(over_midnight(-2, -1, 0, 1))
-        counted = {day.day: numbers[0] for (day, _), numbers in (await files_sink.totals(Mark(6, ""))).items()}
+        counted = {
+            day.day: numbers[0] for (day, _), numbers in (await files_sink.totals(ExportPosition(6, ""))).items()
+        }
 
     assert counted == {30: 2, 31: 1}
 
@@ -179,9 +181,9 @@ async def test_rewinding_drops_every_file_that_reaches_behind_the_position_and_n
     with sink(tmp_path) as files_sink:
         for first in range(0, 8, 2):
             await files_sink.commit(over_midnight(*range(1, 9))[first : first + 2])
-        await files_sink.rewind(Mark(9, ""))
+        await files_sink.rewind(ExportPosition(9, ""))
         assert files(tmp_path) == ["2026-01-31/2-4", "2026-01-31/6-8"]
-        assert await files_sink.mark() == Mark(8, f"order-{3:032x}@2")
+        assert await files_sink.position() == ExportPosition(8, f"order-{3:032x}@2")
         await files_sink.commit(over_midnight(*range(1, 9)))
         assert exported(tmp_path) == plain(over_midnight(*range(1, 9)))
         await files_sink.rewind(START)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from infra.export.bearer_token import TokenFile
-from infra.export.cursor import Cursor
+from infra.export.cursor import CursorFile
 from infra.export.exporter import Exporter
 from infra.export.http_sink import HttpSink
-from infra.export.retry_policy import Circuit
-from infra.export.rows import START, Mark
+from infra.export.retry_policy import RetryPolicy
+from infra.export.rows import START, ExportPosition
 from infra.export.sink import Limits, SinkError, Unavailable
 from order_svc.export import ORDERS
 from tests.infra.export.orders import append, exporter, logged, mixed, rows_of
@@ -29,7 +29,7 @@ ROWS = 5  # in a batch
 async def sink(
     data_dir: Path, receiver: Receiver, *, timeout_s: float = 5.0, **changed: Any
 ) -> AsyncIterator[HttpSink]:
-    cursor = Cursor(data_dir / "export" / "orders.http.json", receiver.url)
+    cursor = CursorFile(data_dir / "export" / "orders.http.json", receiver.url)
     made = HttpSink(ORDERS, receiver.url, cursor, Limits(ROWS, 1 << 30, 0.0), timeout_s=timeout_s, **changed)
     try:
         with made.lock():
@@ -101,11 +101,11 @@ async def test_the_cursor_moves_with_the_acknowledgement_and_not_before(tmp_path
         receiver.faults.append(DROP)
         with pytest.raises(Unavailable):
             await http.commit(rows)
-        assert await http.mark() == START
+        assert await http.position() == START
         await http.commit(rows)
-        assert await http.mark() == Mark(rows[-1].position, rows[-1].fact_id)
+        assert await http.position() == ExportPosition(rows[-1].position, rows[-1].fact_id)
     async with sink(tmp_path, receiver) as another:
-        assert await another.mark() == Mark(rows[-1].position, rows[-1].fact_id)
+        assert await another.position() == ExportPosition(rows[-1].position, rows[-1].fact_id)
 
 
 async def test_one_that_starts_again_continues_behind_what_was_acknowledged(tmp_path: Path, receiver: Receiver) -> None:
@@ -131,7 +131,7 @@ async def test_an_answer_that_no_repetition_changes_is_lasting_and_others_are_no
             with pytest.raises(Unavailable, match=f"it answered {status}") as caught:
                 await http.commit(rows_of(mixed(1)))
             lasting[status] = caught.value.lasting
-        assert await http.mark() == START
+        assert await http.position() == START
 
     assert [status for status, is_lasting in lasting.items() if is_lasting] == [302, 400, 401, 404, 413, 422]
 
@@ -180,7 +180,7 @@ async def test_asked_to_stop_while_nobody_answers_it_drops_what_is_in_hand_and_n
         closing.set()
         async with asyncio.timeout(PATIENCE_S):
             await running
-        assert (await http.mark()).position == receiver.batches[0].rows[-1]["position"]
+        assert (await http.position()).position == receiver.batches[0].rows[-1]["position"]
         await exporter(tmp_path, http).run(once=True)
 
     assert receiver.positions == await positions(tmp_path)
@@ -190,7 +190,7 @@ async def test_asked_to_stop_during_a_pause_it_does_not_sit_it_out(tmp_path: Pat
     await append(tmp_path, mixed(20))
     receiver.otherwise = Answer(503, "3600")
     closing = asyncio.Event()
-    circuit = Circuit(1, 3_600, 3_600)
+    circuit = RetryPolicy(1, 3_600, 3_600)
     async with sink(tmp_path, receiver) as http:
         running = asyncio.create_task(exporter(tmp_path, http, closing=closing, circuit=circuit).run())
         async for _ in attempts("the pause"):
@@ -272,7 +272,7 @@ async def test_the_cursor_of_another_receiver_is_refused(tmp_path: Path, receive
     receiver.url = receiver.url.replace("/orders", "/others")
     async with sink(tmp_path, receiver) as moved:
         with pytest.raises(SinkError, match=r"says how far http://127\.0\.0\.1:\d+/orders has got"):
-            await moved.mark()
+            await moved.position()
 
 
 async def test_a_damaged_cursor_is_said(tmp_path: Path, receiver: Receiver) -> None:
@@ -280,7 +280,7 @@ async def test_a_damaged_cursor_is_said(tmp_path: Path, receiver: Receiver) -> N
         await http.commit(rows_of(mixed(1)))
         (tmp_path / "export" / "orders.http.json").write_text("{")
         with pytest.raises(SinkError, match=r"orders\.http\.json cannot be read"):
-            await http.mark()
+            await http.position()
 
 
 async def test_a_cursor_is_on_the_disk_before_it_has_its_name(

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.export.reconciliation import totals_of
-from infra.export.rows import Mark
+from infra.export.rows import ExportPosition
 from infra.store.sqlite import SQLiteStore
 from order_svc.export import ORDERS
 from tests.infra.export.commands import command, export_once
@@ -129,7 +129,7 @@ async def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, env: dict
 async def receivers_totals(data_dir: Path, position: int) -> list[dict[str, Any]]:
     """What a receiver that has everything answers."""
     async with SQLiteStore.read(data_dir / "order" / "events.sqlite") as store:
-        totals = await totals_of(store, ORDERS, Mark(position, ""))
+        totals = await totals_of(store, ORDERS, ExportPosition(position, ""))
     names = ("rows", *ORDERS.sums)
     return [
         {"day": day.isoformat(), "kind": kind, **dict(zip(names, numbers, strict=True))}

@@ -9,7 +9,7 @@ import pytest
 
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink
-from infra.export.rows import START, Mark, Unexportable
+from infra.export.rows import START, ExportPosition, Unexportable
 from infra.export.sink import Limits
 from infra.export.source import AnotherLog, Lag, check, lag, mark_at, position_from
 from infra.store.event_store import StoreError
@@ -73,7 +73,7 @@ async def test_the_position_of_a_time_has_every_later_row_behind_it_also_when_th
 async def test_lag_is_nothing_when_no_row_waits_whatever_else_the_log_has(tmp_path: Path) -> None:
     await append(tmp_path, records(facts(1, "confirmed", EVENING)) + records(facts(2, "pending", EVENING)))
     async with SQLiteStore.read(path_of(tmp_path)) as store:
-        nothing = await lag(store, ORDERS, Mark(2, ""), EVENING + timedelta(hours=1))
+        nothing = await lag(store, ORDERS, ExportPosition(2, ""), EVENING + timedelta(hours=1))
         everything = await lag(store, ORDERS, START, EVENING + timedelta(hours=1))
 
     assert nothing == Lag(position=2, head=3, records=0, seconds=0.0)
@@ -84,18 +84,21 @@ async def test_a_mark_names_the_fact_at_its_position(tmp_path: Path) -> None:
     await append(tmp_path, mixed(2))
     async with SQLiteStore.read(path_of(tmp_path)) as store:
         assert await mark_at(store, 0) == START
-        assert await mark_at(store, 2) == Mark(2, f"order-{0:032x}@2")
-        assert await mark_at(store, 99) == Mark(99, "")
+        assert await mark_at(store, 2) == ExportPosition(2, f"order-{0:032x}@2")
+        assert await mark_at(store, 99) == ExportPosition(99, "")
 
 
 @pytest.mark.parametrize(
     ("mark", "said"),
-    [(Mark(5, ""), "the log before that"), (Mark(2, "order-x@2"), r"ends with order-x@2 at position 2")],
+    [
+        (ExportPosition(5, ""), "the log before that"),
+        (ExportPosition(2, "order-x@2"), r"ends with order-x@2 at position 2"),
+    ],
 )
-async def test_a_log_that_was_not_exported_is_recognised(tmp_path: Path, mark: Mark, said: str) -> None:
+async def test_a_log_that_was_not_exported_is_recognised(tmp_path: Path, mark: ExportPosition, said: str) -> None:
     await append(tmp_path, mixed(2))
     async with SQLiteStore.read(path_of(tmp_path)) as store:
-        await check(store, Mark(2, f"order-{0:032x}@2"))
+        await check(store, ExportPosition(2, f"order-{0:032x}@2"))
         with pytest.raises(AnotherLog, match=said):
             await check(store, mark)
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from infra.core.errors import Busy
 from infra.http.app import MAX_BODY_BYTES, build_app
-from infra.http.fast_path import SHORTCUT
+from infra.http.fast_path import FAST_PATH
 from infra.http.parameters import IdempotencyKey
 from infra.http.problems import Problem
 
@@ -32,7 +32,7 @@ class Made(Struct):
 
 
 def app(*, short: bool) -> Litestar:
-    @post("/things", status_code=200, opt={SHORTCUT: short})
+    @post("/things", status_code=200, opt={FAST_PATH: short})
     async def make(data: JSONBody[Thing], user: Who = None, idempotency_key: IdempotencyKey = None) -> Response[Made]:
         match data.name:
             case "problem":

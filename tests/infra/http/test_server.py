@@ -14,7 +14,7 @@ from litestar.params import JSONBody
 
 from infra.http import server as module
 from infra.http.app import build_app
-from infra.http.server import Gathered, Server, Turns
+from infra.http.server import CoalescingTransport, RequestPacer, Server
 from tests.shop import PATIENCE_S
 
 
@@ -41,8 +41,8 @@ async def a_turn() -> None:
     await turned.wait()
 
 
-def gathered(wire: Wire) -> Gathered:
-    return Gathered(cast(asyncio.Transport, wire), asyncio.get_running_loop())
+def gathered(wire: Wire) -> CoalescingTransport:
+    return CoalescingTransport(cast(asyncio.Transport, wire), asyncio.get_running_loop())
 
 
 async def test_what_is_written_in_one_turn_goes_out_together_and_in_order() -> None:
@@ -92,7 +92,7 @@ class Loop:
 def test_so_many_begin_in_a_turn_and_the_others_in_the_next_ones_in_order() -> None:
     begun: list[int] = []
     loop = Loop()
-    turns = Turns(cast(asyncio.AbstractEventLoop, loop), a_turn=3)
+    turns = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=3)
 
     for number in range(7):
         turns.begin(partial(begun.append, number))
@@ -108,7 +108,7 @@ def test_so_many_begin_in_a_turn_and_the_others_in_the_next_ones_in_order() -> N
 def test_who_comes_later_does_not_overtake_and_shares_the_turn() -> None:
     begun: list[str] = []
     loop = Loop()
-    turns = Turns(cast(asyncio.AbstractEventLoop, loop), a_turn=2)
+    turns = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=2)
 
     for name in ("a", "b", "c"):
         turns.begin(partial(begun.append, name))
@@ -129,7 +129,7 @@ def test_who_comes_later_does_not_overtake_and_shares_the_turn() -> None:
 def test_one_that_cannot_begin_stops_nobody_else() -> None:
     begun: list[str] = []
     loop = Loop()
-    turns = Turns(cast(asyncio.AbstractEventLoop, loop), a_turn=1)
+    turns = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=1)
     broken: dict[str, None] = {}
     turns.begin(partial(begun.append, "a"))
     turns.begin(lambda: broken["b"])

@@ -11,7 +11,7 @@ from eventsourcing.persistence import OperationalError
 from msgspec import Struct, json
 
 from infra.read_models import log_view as views
-from infra.read_models.log_view import View
+from infra.read_models.log_view import LogView
 from infra.read_models.tables import Projection, Statement, ViewBehind
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -62,9 +62,9 @@ async def log() -> AsyncIterator[SQLiteStore]:
 
 
 @contextlib.asynccontextmanager
-async def following(log: EventStore, folder: Path, projection: Projection | None = None) -> AsyncIterator[View]:
+async def following(log: EventStore, folder: Path, projection: Projection | None = None) -> AsyncIterator[LogView]:
     """A view at work."""
-    async with View.open(projection or Totals(), log, folder) as view:
+    async with LogView.open(projection or Totals(), log, folder) as view:
         run = asyncio.create_task(view.run())
         try:
             yield view
@@ -219,7 +219,7 @@ async def test_a_view_that_is_cut_short_has_done_nothing_and_counts_nothing_twic
             assert task is not None
             task.cancel()
 
-    async with View.open(CutShort(), log, tmp_path) as view:
+    async with LogView.open(CutShort(), log, tmp_path) as view:
         with pytest.raises(asyncio.CancelledError):
             await view.run()
     assert kept(tmp_path) == ([], [])
@@ -234,7 +234,7 @@ async def test_a_view_that_does_not_catch_up_says_so(
     monkeypatch.setattr(views, "PATIENCE_S", 0.05)
     await append(log, 1, 1)
 
-    async with View.open(Totals(), log, tmp_path) as view:  # and nobody runs it
+    async with LogView.open(Totals(), log, tmp_path) as view:  # and nobody runs it
         with pytest.raises(ViewBehind, match="totals"):
             await view.select(TOTALS)
 
@@ -264,7 +264,7 @@ def test_a_view_whose_file_is_no_database_names_it_and_what_to_do(tmp_path: Path
     (tmp_path / "totals.view.sqlite").write_text("Dear diary, this is certainly no database. " * 100)
 
     async def open_and_close() -> None:
-        async with a_log() as log, View.open(Totals(), log, tmp_path):
+        async with a_log() as log, LogView.open(Totals(), log, tmp_path):
             pass
 
     with pytest.raises(StoreSetupError, match=r"totals\.view\.sqlite: file is not a database.*[Dd]elete it"):

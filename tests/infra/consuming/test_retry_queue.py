@@ -361,7 +361,7 @@ async def test_a_letter_says_what_was_whatever_was_in_it(broker: Shop, text: str
     async with session(broker) as js:
         letters = DeadLetters("coupon", SETTINGS)
         await letters.open(js)
-        delivery = message("a@1")._replace(body=text.encode(), head=text.encode(), fact_id=text)
+        delivery = message("a@1")._replace(body=text.encode(), raw_headers=text.encode(), fact_id=text)
         await letters.park(delivery, ValueError(text), 4)
 
         (letter,) = [one async for one in read(js, "dead.>")]

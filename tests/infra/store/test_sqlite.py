@@ -2,19 +2,21 @@
 
 import asyncio
 import contextlib
+import inspect
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosqlite import Connection
 
-from infra.store import sqlite
-from infra.store.event_store import Conflict, StoreError
-from infra.store.records import History
-from infra.store.sqlite import SQLiteStore, StoreSetupError
+from infra.store.connection import connect
+from infra.store.errors import Conflict, StoreError, StoreSetupError
+from infra.store.records import StreamHistory
+from infra.store.sqlite import SQLiteStore
 from tests.infra.records import ALL, at, log_of, record, records, streams_of
 
 
@@ -41,7 +43,7 @@ async def test_a_missing_folder_is_made(tmp_path: Path) -> None:
 
 async def test_every_connection_waits_for_the_disk_and_writes_ahead(path: Path) -> None:
     path.parent.mkdir()
-    async with sqlite.connect(path) as connection:
+    async with connect(path) as connection:
         (mode,), (synchronous,) = (
             *await connection.execute_fetchall("PRAGMA journal_mode"),
             *await connection.execute_fetchall("PRAGMA synchronous"),
@@ -50,21 +52,18 @@ async def test_every_connection_waits_for_the_disk_and_writes_ahead(path: Path) 
     assert (mode, synchronous) == ("wal", 2)  # 2: FULL
 
 
-async def test_a_store_opens_its_connections_only_that_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_opens_its_connections_only_that_way(path: Path) -> None:
     wanted: list[tuple[object, ...]] = []
-    real_connect = sqlite.connect
 
-    def connect(*args: Any) -> AbstractAsyncContextManager[Connection]:
+    def watched(*args: Any) -> AbstractAsyncContextManager[Connection]:
         wanted.append(args)
-        return real_connect(*args)
+        return connect(*args)
 
-    monkeypatch.setattr(sqlite, "connect", connect)
-    monkeypatch.setattr(sqlite, "MAX_ROWS_PER_INSERT", 2)
-
-    async with SQLiteStore.open(path) as store:
+    async with SQLiteStore.open(path, connect=watched, max_rows=2) as store:
         await store.insert_events(records("a", range(1, 4)))
 
     assert wanted == [(path,)] * 3  # writer, reader, and the very long append: none asks for less than FULL
+    assert inspect.signature(SQLiteStore.open).parameters["connect"].default is connect
 
 
 def test_a_database_that_cannot_write_ahead_is_refused() -> None:
@@ -123,16 +122,15 @@ async def test_what_was_recorded_is_there_after_reopening(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Somebody else is in the middle of a write."""
+    """Another connection is in the middle of a write."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
 
 
-async def test_a_locked_file_is_a_store_error_and_records_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
-    async with SQLiteStore.open(path) as store:
+async def test_a_locked_file_is_a_store_error_and_records_nothing(path: Path) -> None:
+    async with SQLiteStore.open(path, connect=partial(connect, busy_timeout_s=0.05)) as store:
         with locked(path):
             with pytest.raises(StoreError, match="locked"):
                 await store.insert_events([record("a", 1)])
@@ -145,18 +143,16 @@ async def test_a_locked_file_is_a_store_error_and_records_nothing(path: Path, mo
         assert await streams_of(store) == [("a", 1)]
 
 
-async def test_a_full_disk_is_a_store_error_and_records_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_a_store_error_and_records_nothing(path: Path) -> None:
     connections: list[Connection] = []
-    real_connect = sqlite.connect
 
     @contextlib.asynccontextmanager
-    async def connect(*args: Any) -> AsyncIterator[Connection]:
-        async with real_connect(*args) as connection:
+    async def remembered(path: Path) -> AsyncIterator[Connection]:
+        async with connect(path) as connection:
             connections.append(connection)
             yield connection
 
-    monkeypatch.setattr(sqlite, "connect", connect)
-    async with SQLiteStore.open(path) as store:
+    async with SQLiteStore.open(path, connect=remembered) as store:
         await store.insert_events([record("a", 1)])
         (writer, _) = connections
         await writer.execute_fetchall("PRAGMA max_page_count = 8")
@@ -170,7 +166,7 @@ async def test_a_full_disk_is_a_store_error_and_records_nothing(path: Path, monk
         assert len(await log_of(store)) == 1_000
 
 
-async def test_a_closed_store_says_so_in_the_ports_terms(path: Path) -> None:
+async def test_a_closed_store_raises_the_ports_errors(path: Path) -> None:
     async with SQLiteStore.open(path) as store:
         pass
 
@@ -196,7 +192,7 @@ async def test_two_writers_on_one_file_conflict_and_lose_nothing(store: SQLiteSt
         with pytest.raises(Conflict):
             await store.insert_events([record("a", 2)])
 
-        assert await store.select_streams(["a"], []) == {"a": History(None, records("a", range(1, 3)))}
+        assert await store.select_streams(["a"], []) == {"a": StreamHistory(None, records("a", range(1, 3)))}
         await store.insert_events([record("a", 3)])
 
     assert await streams_of(store) == [("a", 1), ("b", 1), ("a", 2), ("a", 3)]
@@ -230,14 +226,12 @@ async def test_two_writers_at_once_take_turns(path: Path) -> None:
 # The tail in memory ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_log_reads_the_same_from_memory_and_from_the_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "TAIL", 5)  # the tail then starts anew several times below
+async def test_the_log_reads_the_same_from_memory_and_from_the_file(path: Path) -> None:
     async with SQLiteStore.open(path) as before:
         await before.insert_events([record("a", 1, "x"), record("b", 1, "y")])
 
-    async with SQLiteStore.open(path) as writing, SQLiteStore.open(path) as reading:
+    # The tail of 5 records is cut several times below.
+    async with SQLiteStore.open(path, tail_records=5) as writing, SQLiteStore.open(path) as reading:
         for version in range(2, 25):
             await writing.insert_events([record("a", version, "x"), record("b", version, "y")])
             for after in range(2 * version + 1):

@@ -8,7 +8,7 @@ import pytest
 from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
 
 from infra.store.event_store import Conflict, EventStore
-from infra.store.records import History, Record
+from infra.store.records import Record, StreamHistory
 from infra.store.sqlite import MAX_ROWS_PER_INSERT, SQLiteStore
 from tests.infra.records import ALL, at, log_of, names, record, records, streams_of
 from tests.infra.store.recorder_store import RecorderStore
@@ -155,8 +155,8 @@ async def test_a_streams_history_is_its_records_in_the_order_of_their_versions(s
     await store.insert_events([record("b", 2), record("a", 3), record("c", 1)])
 
     assert await store.select_streams(["b", "a", "nobody"], []) == {
-        "a": History(None, records("a", range(1, 4))),
-        "b": History(None, records("b", range(1, 3))),
+        "a": StreamHistory(None, records("a", range(1, 4))),
+        "b": StreamHistory(None, records("b", range(1, 3))),
     }
 
 
@@ -166,8 +166,8 @@ async def test_a_history_begins_at_the_newest_snapshot_with_a_wanted_topic(store
     await store.insert_snapshots([record("a", 4, "snapshot.1")])
 
     assert await store.select_streams(["a", "b"], ["snapshot.1", "other.1"]) == {
-        "a": History(record("a", 4, "snapshot.1"), [record("a", 5)]),
-        "b": History(None, records("b", range(1, 3))),
+        "a": StreamHistory(record("a", 4, "snapshot.1"), [record("a", 5)]),
+        "b": StreamHistory(None, records("b", range(1, 3))),
     }
 
 
@@ -175,15 +175,15 @@ async def test_a_snapshot_may_be_all_there_is_to_a_history(store: EventStore) ->
     await store.insert_events(records("a", range(1, 4)))
     await store.insert_snapshots([record("a", 3, "snapshot.1")])
 
-    assert await store.select_streams(["a"], ["snapshot.1"]) == {"a": History(record("a", 3, "snapshot.1"), [])}
+    assert await store.select_streams(["a"], ["snapshot.1"]) == {"a": StreamHistory(record("a", 3, "snapshot.1"), [])}
 
 
 async def test_snapshots_of_other_topics_are_ignored(store: EventStore) -> None:
     await store.insert_events(records("a", range(1, 4)))
     await store.insert_snapshots([record("a", 2, "snapshot.old")])
 
-    assert await store.select_streams(["a"], ["snapshot.new"]) == {"a": History(None, records("a", range(1, 4)))}
-    assert await store.select_streams(["a"], []) == {"a": History(None, records("a", range(1, 4)))}
+    assert await store.select_streams(["a"], ["snapshot.new"]) == {"a": StreamHistory(None, records("a", range(1, 4)))}
+    assert await store.select_streams(["a"], []) == {"a": StreamHistory(None, records("a", range(1, 4)))}
 
 
 async def test_snapshots_are_no_part_of_the_log(store: EventStore) -> None:
@@ -199,7 +199,7 @@ async def test_a_stream_may_have_any_name(store: EventStore, stream: str) -> Non
 
     await store.insert_events([stored])
 
-    assert await store.select_streams([stream], []) == {stream: History(None, [stored])}
+    assert await store.select_streams([stream], []) == {stream: StreamHistory(None, [stored])}
 
 
 async def test_a_body_comes_back_byte_for_byte(store: EventStore) -> None:

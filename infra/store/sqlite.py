@@ -145,24 +145,6 @@ class SQLiteStore:
                 found[record.originator_id] = StreamHistory(record, [])
         return found
 
-    async def select_events(
-        self, stream: str, gt: int | None, lte: int | None, *, desc: bool, limit: int | None
-    ) -> list[Record]:
-        """One stream's records after version `gt` up to and including `lte`, as the library's recorders select them."""
-        with translated():
-            rows = await self._reader.execute_fetchall(
-                "SELECT originator_id, originator_version, topic, state FROM stored_events"
-                " WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?"
-                f" ORDER BY originator_version {'DESC' if desc else 'ASC'} LIMIT ?",
-                (
-                    stream,
-                    -(1 << 62) if gt is None else gt,
-                    1 << 62 if lte is None else lte,
-                    -1 if limit is None else limit,
-                ),
-            )
-        return [Record(*row) for row in rows]
-
     async def select_stream(self, stream: str) -> list[Notification]:
         """One stream's records in their order, with their positions in the log."""
         with translated():

@@ -24,7 +24,7 @@ class WriterLimits:
     consumer's max_ack_pending instead."""
 
     recheck_s: float = 1.0
-    """After an append failed, the store is asked again whether it was recorded, even if no further work arrives."""
+    """How long after a failed append the writer reads whether it was recorded, if no further work arrives before."""
 
     snapshot_every: int = SNAPSHOT_EVERY
     """Versions of one stream between two snapshots."""

@@ -35,7 +35,7 @@ class Delivery(NamedTuple):
 
 
 class Acknowledger(Protocol):
-    """Where a delivery came from. Its handler reports here what became of it."""
+    """The consumer's side of a delivery. The handler reports its result here."""
 
     closed: bool
     """Its session is over: the delivery will come again, and a report is of no use."""

@@ -58,7 +58,7 @@ class Writer:
         self._unreadable = False
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
-        """Refuse requests from now on, and reads as well with `reads_too`. `because` is what callers are told."""
+        """Refuse requests from now on, and reads as well with `reads_too`. Callers get `because` as the reason."""
         self._suspended_because = because
         self._unreadable = reads_too
 
@@ -66,7 +66,7 @@ class Writer:
         self._suspended_because = None
         self._unreadable = False
 
-    # Work in ---------------------------------------------------------------------------------------------------
+    # Work in ----------------------------------------------------------------------------------------------------------
 
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         """Queue a delivery; the result goes to `acknowledger`."""
@@ -142,7 +142,7 @@ class Writer:
         """Return when nothing is waiting to be recorded."""
         await self._idle.wait()
 
-    # Work out --------------------------------------------------------------------------------------------------------
+    # Work out ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Decide and record until canceled."""

@@ -11,7 +11,7 @@ The first two are the `eventsourcing` library's own, because its recorders raise
 from eventsourcing.persistence import IntegrityError, PersistenceError
 
 StoreError = PersistenceError
-"""The store did not do what it was asked. An append may or may not have been recorded."""
+"""The call failed. An append may or may not have been recorded."""
 
 Conflict = IntegrityError
 """Another writer recorded a version first. Nothing of the append was recorded."""

@@ -21,7 +21,7 @@ LIMITS: Final = WriterLimits()
 
 @dataclass
 class Desk:
-    """A writer of purses, and what a test does with it."""
+    """A writer of purses, and the calls that tests make."""
 
     store: WatchedStore
     published: list[Fact] = field(default_factory=list)

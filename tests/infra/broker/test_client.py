@@ -1,4 +1,4 @@
-"""The direct path through nats-py, on a real broker: what it hands over, and what it relies on in the library."""
+"""The direct path through nats-py, on a real broker, and the parts of the library it relies on."""
 
 import asyncio
 
@@ -50,7 +50,7 @@ async def test_a_handler_gets_messages_as_they_travelled_and_in_their_order(brok
     ]
 
 
-async def test_the_librarys_own_subscriptions_understand_what_is_sent(broker: Shop) -> None:
+async def test_the_librarys_own_subscriptions_understand_sent_messages(broker: Shop) -> None:
     async with broker.broker() as nc:
         subscription = await nc.subscribe("talk.*")
         await nc.send("talk.one", b"body", "reply.here", HEADERS)
@@ -86,7 +86,7 @@ async def test_more_than_the_librarys_queue_would_hold_comes_through_without_a_l
     assert [int(body) for _, _, body, _ in got] == list(range(messages))
 
 
-async def test_what_a_handler_raises_is_reported_and_the_next_message_still_comes(broker: Shop) -> None:
+async def test_an_error_of_a_handler_is_reported_and_the_next_message_still_comes(broker: Shop) -> None:
     reported: list[Exception] = []
     inbox = Inbox()
 
@@ -156,5 +156,5 @@ def test_a_header_is_found_by_its_whole_name(name: bytes, value: str) -> None:
         (b"", ("", "")),
     ],
 )
-def test_a_status_is_told_from_a_message(raw_headers: bytes, expected: tuple[str, str]) -> None:
+def test_a_status_is_distinguished_from_a_message(raw_headers: bytes, expected: tuple[str, str]) -> None:
     assert status(raw_headers) == expected

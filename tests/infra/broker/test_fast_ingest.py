@@ -30,7 +30,7 @@ def begun(positions: Sequence[int]) -> FastIngest:
 # Reply subjects -------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_begins_goes_on_and_ends() -> None:
+def test_a_batch_has_a_beginning_a_middle_and_an_end() -> None:
     assert FastIngest(INBOX).replies([7, 8, 9, 1_000]) == [
         f"{INBOX}.me-7.{FLOW}.fail.1.0.$FI",
         f"{INBOX}.me-7.{FLOW}.fail.2.1.$FI",
@@ -80,7 +80,7 @@ def test_a_repeated_answer_about_a_batch_that_has_ended_reports_nothing() -> Non
         pytest.param('{"stream":"EVENTS","seq":9}', id="a server that takes it for a message alone"),
         pytest.param('{"type":"unheard"}', id="of another kind"),
         pytest.param("+OK", id="not from JetStream"),
-        pytest.param("", id="nobody there"),
+        pytest.param("", id="no responders"),
     ],
 )
 def test_every_other_answer_is_a_refusal_with_its_text(body: str) -> None:
@@ -170,7 +170,7 @@ async def test_a_batch_takes_one_answer_per_flow_messages_and_two_more(publisher
         pytest.param(range(1, 11), id="all of it"),
     ],
 )
-async def test_what_the_stream_has_already_counts_as_stored_and_is_not_repeated(
+async def test_messages_that_the_stream_already_has_count_as_stored_and_are_not_repeated(
     publisher: Publisher, broker: Shop, before: Sequence[int]
 ) -> None:
     await publisher.publish(before)

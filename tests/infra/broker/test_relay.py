@@ -1,4 +1,4 @@
-"""The relay copies the log into the stream of a real broker: in order, without repeats, whatever was lost."""
+"""The relay copies the log into the stream of a real broker: in order, without repeats, after every kind of loss."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ async def recorded(log: EventStore) -> list[tuple[int, str, bytes]]:
 
 
 class Wire(BrokerClient):
-    """A connection whose other end is the test: it sees what is sent, and answers."""
+    """A connection whose other end is the test: the test reads the messages that were sent, and answers them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ async def test_a_fact_travels_with_four_headers(broker: Shop, log: SQLiteStore) 
     assert message.headers == {MSG_ID: "account-ann@2", STREAM: "account-ann", VERSION: "2", POSITION: "2"}
 
 
-async def test_what_is_recorded_later_follows(broker: Shop, log: SQLiteStore) -> None:
+async def test_later_records_follow(broker: Shop, log: SQLiteStore) -> None:
     async with mirroring(broker, log) as mirror:
         await mirror.caught_up()
         for n in range(1, 6):

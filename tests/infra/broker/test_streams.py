@@ -90,10 +90,10 @@ async def test_a_stream_that_is_there_stays_as_it_is(broker: Shop) -> None:
         pytest.param({"discard": DiscardPolicy.OLD}, "discard is old, must be new", id="drops the oldest"),
         pytest.param({"max_age": 86_400}, r"max_age is 86400(\.0)?, must be 0", id="forgets after a day"),
         pytest.param({"max_msgs_per_subject": 1}, "max_msgs_per_subject is 1, must be -1", id="keeps one per subject"),
-        pytest.param({"max_msgs": 10}, "max_msgs is 10, must be -1", id="keeps so many"),
+        pytest.param({"max_msgs": 10}, "max_msgs is 10, must be -1", id="keeps ten"),
         pytest.param({"deny_delete": False}, "deny_delete is .*, must be True", id="can be deleted from"),
         pytest.param({"deny_purge": False}, "deny_purge is .*, must be True", id="can be purged"),
-        pytest.param({"allow_direct": False}, "allow_direct is .*, must be True", id="cannot be asked directly"),
+        pytest.param({"allow_direct": False}, "allow_direct is .*, must be True", id="no direct get"),
     ],
 )
 async def test_a_stream_that_could_lose_facts_is_refused_by_the_name_of_the_difference(

@@ -92,7 +92,7 @@ async def test_requests_that_arrive_during_a_commit_share_the_next_one(desk: Des
 
 
 async def some_turns() -> None:
-    """More turns of the event loop than the writer needs to take up what waits."""
+    """More turns of the event loop than the writer needs to take up waiting work."""
     for _ in range(10):
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""When another writer was first, or the store fails: nothing half-done is seen, and repeating is safe."""
+"""When another writer was first, or the store fails: no reader sees half of a batch, and repeating is safe."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def another_is_first(store: WatchedStore, *stored: Record, times: int = 1) -> No
 
 
 class Failing:
-    """Appends that fail; `recorded` says whether they are recorded all the same."""
+    """Appends that fail; with `recorded` they are recorded all the same."""
 
     def __init__(self, store: WatchedStore, *, recorded: bool = False) -> None:
         self._store = store
@@ -129,7 +129,7 @@ async def test_a_commit_that_was_recorded_although_it_failed_is_recognised_when_
     with pytest.raises(StoreUnavailable):
         await desk.charge("ann", amount=5)
     failing.heal()
-    assert await desk.balance("ann") == 5  # what was known of it before is forgotten
+    assert await desk.balance("ann") == 5  # the cached state was evicted
 
     answer = await desk.charge("ann", amount=5)
 
@@ -280,7 +280,7 @@ async def test_a_suspended_writer_refuses_requests_with_the_reason_until_it_is_r
 
     with pytest.raises(StoreUnavailable, match="not the store that published before"):
         await desk.charge("ann", key="meanwhile")
-    assert await desk.balance("ann") == 1  # reading goes on
+    assert await desk.balance("ann") == 1  # reads still work
 
     desk.writer.resume()
     assert balances((await desk.charge("ann", key="after")).states) == [2]

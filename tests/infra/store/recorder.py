@@ -103,5 +103,5 @@ class SyncApplicationRecorder(SyncAggregateRecorder, ApplicationRecorder):
 
     def subscribe(
         self, gt: int | None = None, topics: Sequence[str] = ()
-    ) -> Subscription[ApplicationRecorder]:  # nobody here subscribes, as with the library's own SQLite recorder
+    ) -> Subscription[ApplicationRecorder]:  # not supported, as in the library's own SQLite recorder
         raise io.UnsupportedOperation("subscribe")

@@ -68,7 +68,7 @@ class RecorderStore:
         await self.max_notification_id()
 
     def close(self) -> None:
-        """Wait for the thread to finish what it is at."""
+        """Wait for the thread to finish its current call."""
         self._thread.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""What only the embedded store has: a file, its durability and failures, two writers, and a tail in memory."""
+"""The parts that only the embedded store has: a file, its durability and failures, two writers, a tail in memory."""
 
 import asyncio
 import contextlib
@@ -108,7 +108,7 @@ def test_a_folder_that_nothing_can_be_written_to_is_refused() -> None:
         opening(Path("/proc/point/events.sqlite"))  # not even root makes folders there
 
 
-async def test_what_was_recorded_is_there_after_reopening(path: Path) -> None:
+async def test_records_are_there_after_reopening(path: Path) -> None:
     async with SQLiteStore.open(path) as first:
         await first.insert_events(records("a", range(1, 4)))
 
@@ -136,7 +136,7 @@ async def test_a_locked_file_is_a_store_error_and_records_nothing(path: Path) ->
                 await store.insert_events([record("a", 1)])
             with pytest.raises(StoreError, match="locked"):
                 await store.check()
-            assert await log_of(store) == []  # reading goes on
+            assert await log_of(store) == []  # reads still work
 
         await store.insert_events([record("a", 1)])
 
@@ -198,7 +198,7 @@ async def test_two_writers_on_one_file_conflict_and_lose_nothing(store: SQLiteSt
     assert await streams_of(store) == [("a", 1), ("b", 1), ("a", 2), ("a", 3)]
 
 
-async def test_what_another_writer_recorded_in_between_is_found_although_it_is_not_in_the_tail(
+async def test_records_of_another_writer_in_between_are_found_although_the_tail_lacks_them(
     store: SQLiteStore, path: Path
 ) -> None:
     async with SQLiteStore.open(path) as other:
@@ -251,7 +251,7 @@ async def test_records_older_than_the_tail_are_read_from_the_file(store: SQLiteS
     assert [stored.position for stored in await store.select_notifications(10, ALL)] == [11]
 
 
-async def test_what_another_process_recorded_is_seen_once_the_last_position_was_asked_for(
+async def test_records_of_another_process_are_read_once_the_last_position_was_read(
     path: Path, store: SQLiteStore
 ) -> None:
     await store.insert_events([record("a", 1)])

@@ -1,4 +1,4 @@
-"""What every event store promises: our SQLite store, and the library's recorders behind the port, in the same tests."""
+"""The contract of every event store, tested on our SQLite store and on the library's recorders behind the port."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ async def test_a_new_log_is_empty(store: EventStore) -> None:
     assert await store.select_streams(["a"], ["snapshot"]) == {}
 
 
-async def test_records_stand_in_the_log_in_the_order_they_were_given(store: EventStore) -> None:
+async def test_the_log_has_the_records_in_the_order_they_were_given(store: EventStore) -> None:
     first, second = [record("b", 1), record("a", 1)], [record("a", 2), record("c", 1), record("b", 2)]
 
     await store.insert_events(first)
@@ -76,7 +76,7 @@ async def test_a_batch_that_conflicts_with_itself_records_nothing(store: EventSt
     assert await store.max_notification_id() == 0
 
 
-async def test_the_log_goes_on_after_a_conflict(store: EventStore) -> None:
+async def test_the_log_continues_after_a_conflict(store: EventStore) -> None:
     await store.insert_events([record("a", 1)])
     with pytest.raises(Conflict):
         await store.insert_events([record("b", 1), record("a", 1)])
@@ -138,7 +138,7 @@ async def test_checking_the_store_records_nothing(store: EventStore) -> None:
     assert await streams_of(store) == [("a", 1)]
 
 
-async def test_checking_the_store_does_not_disturb_those_who_append(store: EventStore) -> None:
+async def test_checking_the_store_does_not_disturb_appends(store: EventStore) -> None:
     await asyncio.gather(
         *(store.insert_events(records("a", range(n, n + 5))) for n in range(1, 200, 5)),
         *(store.check() for _ in range(20)),
@@ -154,7 +154,7 @@ async def test_a_streams_history_is_its_records_in_the_order_of_their_versions(s
     await store.insert_events([record("a", 1), record("b", 1), record("a", 2)])
     await store.insert_events([record("b", 2), record("a", 3), record("c", 1)])
 
-    assert await store.select_streams(["b", "a", "nobody"], []) == {
+    assert await store.select_streams(["b", "a", "unused"], []) == {
         "a": StreamHistory(None, records("a", range(1, 4))),
         "b": StreamHistory(None, records("b", range(1, 3))),
     }
@@ -237,7 +237,7 @@ async def test_the_log_is_read_for_some_topics_only(store: EventStore) -> None:
     assert await store.select_notifications(0, ALL, ["never"]) == []
 
 
-async def test_whoever_sees_the_last_position_finds_all_records_up_to_it(store: EventStore) -> None:
+async def test_a_reader_of_the_last_position_finds_all_records_up_to_it(store: EventStore) -> None:
     seen = 0
     for version in range(1, 301):
         appending = asyncio.create_task(store.insert_events([record("a", version)]))

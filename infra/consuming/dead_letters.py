@@ -154,7 +154,7 @@ class DeadLetters:
             subject=delivery.subject,
             fact_id=delivery.fact_id,
             origin=delivery.position,
-            head=delivery.head,
+            head=delivery.raw_headers,
             body=delivery.body,
         )
         logger.error("parked", key=letter.key, fact_id=letter.fact_id, attempts=attempts, error=letter.error)

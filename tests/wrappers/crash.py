@@ -155,9 +155,9 @@ def crash_while_listing(self: Listing, records: Sequence[Notification]) -> Itera
 
 
 STEPS: Final[dict[str, list[tuple[Any, str, Any]]]] = {
-    "connected": [(Relay, "find_place", crash_when_connected)],
+    "connected": [(Relay, "find_resume_position", crash_when_connected)],
     "reset": [(session, "ensure_consumer", crash_when_reset)],
-    "heard": [(Writer, "tell", crash_when_delivered)],
+    "heard": [(Writer, "handle", crash_when_delivered)],
     "batch": [(Batch, "decide", crash_within_a_batch)],
     "decided": [(SQLiteStore, "insert_events", crash_when_decided)],
     "recording": [(SQLiteStore, "insert_events", crash_while_recording)],

@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType
 
 from contracts import Fact
-from infra.broker.streams import StreamMisconfigured
+from infra.broker.errors import StreamMisconfigured
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming import retry_queue as module
 from infra.consuming.consumer import ConsumerSession
@@ -339,7 +339,7 @@ async def test_a_stream_that_could_lose_letters_is_refused(
             setattr(config, name, value)
         await js.add_stream(config)
 
-        with pytest.raises(StreamMisconfigured, match=f"DEAD exists with other settings .*{difference}"):
+        with pytest.raises(StreamMisconfigured, match=f"DEAD exists with settings .*{difference}"):
             await DeadLetters("coupon", SETTINGS).open(js)
 
         assert (await js.stream_info(DEAD)).config.discard == config.discard
@@ -361,7 +361,7 @@ async def test_a_letter_says_what_was_whatever_was_in_it(broker: Shop, text: str
     async with session(broker) as js:
         letters = DeadLetters("coupon", SETTINGS)
         await letters.open(js)
-        delivery = message("a@1")._replace(body=text.encode(), head=text.encode(), fact_id=text)
+        delivery = message("a@1")._replace(body=text.encode(), raw_headers=text.encode(), fact_id=text)
         await letters.park(delivery, ValueError(text), 4)
 
         (letter,) = [one async for one in read(js, "dead.>")]

@@ -180,7 +180,7 @@ fmt:
     ruff check --fix
     ruff format
 
-# Write again what is generated from the code: docs/asyncapi.json and the README's table of facts
+# Write again what is generated from the code: docs/asyncapi.json and the table of docs/choreography.md
 [group('tidy')]
 docs:
     python -m contracts.asyncapi > docs/asyncapi.json

@@ -186,6 +186,11 @@ docs:
     python -m contracts.asyncapi > docs/asyncapi.json
     python -m ops.orders flow --write
 
+# Draw the README's terminal pictures again, from real runs: docs/pictures
+[group('tidy')]
+pictures:
+    @exec python -m ops.pictures
+
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
 [group('tidy')]
 lock:

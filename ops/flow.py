@@ -187,7 +187,9 @@ def write(path: Path, block: str) -> None:
 @click.option("--markdown", "how", flag_value="markdown", help="The table of docs/choreography.md.")
 @click.option("--mermaid", "how", flag_value="mermaid", help="A flowchart, for a page that draws Mermaid.")
 @click.option("--json", "how", flag_value="json", help="For machines: services, facts and findings.")
-@click.option("--write", "how", flag_value="write", help="Put the table into docs/choreography.md; nothing if there is a finding.")
+@click.option(
+    "--write", "how", flag_value="write", help="Put the table into docs/choreography.md; nothing if there is a finding."
+)
 @ending_well
 def command(how: str | None) -> None:
     """Show who hears, does and may say what, from the code: each service's commands with the facts around them.

@@ -29,7 +29,7 @@ def shown(svg: str) -> list[str]:
 
 
 def timeless(name: str, lines: list[str]) -> list[str]:
-    """Without times, and in a trace without sequences; sorted, because services that undo do not wait for each other."""
+    """Without times, and in a trace without sequences. Sorted, because services undo their parts side by side."""
     unsteady = r"^ *[\d.]+(?= )|\d+\.\d+(?= m?s\b)" + (r"|\d+ *$" if name == "trace" else "")
     return sorted(" ".join(re.sub(unsteady, "…", line.replace("\xa0", " ")).split()) for line in lines)
 

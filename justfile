@@ -180,11 +180,12 @@ fmt:
     ruff check --fix
     ruff format
 
-# Write again what is generated from the code: docs/asyncapi.json and the table of docs/choreography.md
+# Write again what is generated from the code: docs/asyncapi.json, the table of docs/choreography.md, the picture of docs/architecture.md
 [group('tidy')]
 docs:
     python -m contracts.asyncapi > docs/asyncapi.json
     python -m ops.orders flow --write
+    python -m ops.rooms
 
 # Draw the README's terminal pictures again, from real runs: docs/pictures
 [group('tidy')]

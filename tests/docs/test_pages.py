@@ -82,7 +82,7 @@ def test_nothing_tracked_has(unwanted: re.Pattern[str]) -> None:
     assert found == []
 
 
-def test_every_name_of_the_glossary_stands_where_it_says() -> None:
+def test_every_name_of_the_glossary_is_where_it_says() -> None:
     page = ROOT / "docs" / "glossary.md"
     for line in page.read_text(encoding="utf-8").splitlines():
         if not line.startswith("| ") or line.startswith(("| Korean", "| ---")):

@@ -93,7 +93,7 @@ RETIRED_NAMES = {
     r"^Listener$": "Handler",
     r"^Marks?$|(^|_)marks?_(at|of)$": "StreamPosition, ReceivedPositions, ExportPosition",
     r"^Heads?$|^heads$": "StreamState, StateCache, states",
-    r"^Letter$|^(?!dead)(\w+_)?(?<!dead_)letters?(_|$)": "DeadLetter, dead_letters",
+    r"^Letters?$": "DeadLetter, DeadLetters",
     r"(?i)park(ed|ing)?(_|$)": "RetryQueue, dead_letter",
     r"(?i)(^|_)doors?(_|$)": "AdmissionControl",
     r"(?i)under_?way": "in_flight",
@@ -120,9 +120,9 @@ RETIRED_WORDS = {
     r"(?<!dead )(?<!dead-)\bletters?\b(?!, digits)": "dead letter",
     r"\bguess(es|ed)?\b": "assume",
     r"\bshel(f|ves)\b": "a table of the checkpoint",
-    r"\bmarks?\b(?= of| in the stream)": "stream position",
+    r"\b(a|the) marks?\b": "stream position, export position",
     r"\bthe ears?\b|\ban ear\b": "acknowledger",
-    r"\b(the|a|its|their) heads?\b(?! of)": "stream state",
+    r"\b(the|its|their) heads\b|\ba head is\b": "stream states",
 }
 """A pattern of prose → what to use. Pages (but not their code), comments, docstrings, texts of the code."""
 
@@ -142,13 +142,13 @@ def all_names(path: Path) -> Iterator[Named]:
 
 
 def texts_of_code(path: Path) -> Iterator[Text]:
-    """Comments, docstrings and other strings, line by line."""
+    """Comments, docstrings and other strings of several words, line by line, without what f-strings put in."""
     source = path.read_text(encoding="utf-8")
     kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in kinds:
+        if token.type in kinds and " " in token.string:
             for number, line in enumerate(token.string.splitlines()):
-                yield Text(f"{path.relative_to(ROOT)}:{token.start[0] + number}", line)
+                yield Text(f"{path.relative_to(ROOT)}:{token.start[0] + number}", re.sub(r"{[^}]*}", "", line))
 
 
 def texts_of_page(path: Path) -> Iterator[Text]:

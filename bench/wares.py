@@ -51,7 +51,7 @@ class Ordered(NamedTuple):
 
 
 class Total(NamedTuple):
-    """A GET, a field of what it answers, and what must stand there; of a coupon only whether an order uses it."""
+    """A GET, a field of what it answers, and its expected value; of a coupon only whether an order uses it."""
 
     request: Request
     field: str

@@ -74,7 +74,8 @@ def test_every_word_of_a_public_name_is_standard_or_in_the_glossary() -> None:
         if (strange := [word for word in words(name) if word not in known])
     ]
 
-    assert unknown == [], "use a standard word (add it to tests/docs/words.txt), or explain it in docs/glossary.md"
+    advice = "use a standard word (add it to tests/docs/words.txt), or explain it in docs/glossary.md"
+    assert not unknown, "\n".join([advice, *unknown])
 
 
 def test_the_list_of_standard_words_is_sorted_and_has_none_of_the_glossary() -> None:
@@ -177,13 +178,17 @@ def test_no_name_of_the_code_is_retired() -> None:
         if re.search(pattern, name.lstrip("_"))
     ]
 
-    assert retired == []
+    assert not retired, "\n".join(retired)
 
 
 def test_no_text_of_the_code_has_a_retired_word() -> None:
-    assert found(text for path in CODE for text in texts_of_code(path)) == []
+    retired = found(text for path in CODE for text in texts_of_code(path))
+
+    assert not retired, "\n".join(retired)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_page_has_a_retired_word(page: Path) -> None:
-    assert found(texts_of_page(page)) == []
+    retired = found(texts_of_page(page))
+
+    assert not retired, "\n".join(retired)

@@ -1,5 +1,5 @@
 # `just` alone lists the recipes. Inside `uv run` everything they need is there: `uv run just demo`.
-# Settings come from the environment (see the README). A recipe that starts a process becomes it (`exec`), so signals reach it.
+# Settings come from the environment (docs/settings.md). A recipe that starts a process becomes it (`exec`), so signals reach it.
 
 set no-exit-message := true
 

@@ -61,7 +61,7 @@ class Total(NamedTuple):
 class Wares(Struct, frozen=True):
     """`orders` of one piece or two of one of the products, each with some points and a coupon of its own.
 
-    Each has an idempotency key as the README advises it. All other names begin with `prefix`, so that a system with a
+    Each has an idempotency key as docs/http.md advises it. All other names begin with `prefix`, so that a system with a
     history has none of them yet. With `refusals` one in ten has a coupon that does not exist, one in twenty too few
     points, one in twenty no stock.
     """

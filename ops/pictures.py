@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import httpx
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
@@ -19,7 +20,6 @@ from rich.text import Text
 
 from infra.local.own_system import OwnSystem
 from infra.local.services import ROOT
-from ops.client import request
 
 FOLDER: Final = ROOT / "docs" / "pictures"
 WIDTH: Final = 104
@@ -56,14 +56,18 @@ def trace() -> str:
         tempfile.TemporaryDirectory(prefix="saga-pictures-") as folder,
         OwnSystem(Path(folder), ORDER_WAIT_S="10") as system,
     ):
-        customer = {"X-User-Id": "u1", "Idempotency-Key": "basket-17"}
         mug = {"product_id": "mug", "name": "Mug", "price": 12_000, "stock": 10}
-        request("POST", f"{system.url('product')}/products", mug)
-        request("POST", f"{system.url('point')}/points/u1/charge", {"amount": 5_000}, {"Idempotency-Key": "transfer-1"})
+        _post(f"{system.url('product')}/products", mug)
+        _post(f"{system.url('point')}/points/u1/charge", {"amount": 5_000}, {"Idempotency-Key": "transfer-1"})
         order = {"lines": [{"product_id": "mug", "quantity": 1}], "points": 500, "coupon_id": "no-such-coupon"}
-        order_id = str(request("POST", f"{system.url('order')}/orders", order, customer).body["order_id"])
+        customer = {"X-User-Id": "u1", "Idempotency-Key": "basket-17"}
+        order_id = _post(f"{system.url('order')}/orders", order, customer)["order_id"]
         system.stop_services()  # each publishes everything that it has recorded, so the trace is complete
         return in_terminal(sys.executable, "-m", "ops.orders", "trace", order_id, env=system.env)
+
+
+def _post(url: str, body: object, headers: Mapping[str, str] | None = None) -> Any:
+    return httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False).json()
 
 
 def drawn(title: str, printed: str, theme: str) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from infra.local.services import ROOT
-from ops.cli import Found
 
 PAGE: Final = ROOT / "docs" / "architecture.md"
 BLOCK: Final = re.compile(r"(?<=<!-- rooms:begin -->\n).*?(?=<!-- rooms:end -->)", re.DOTALL)
@@ -90,10 +89,10 @@ def _label(name: str) -> str:
 
 
 def write(page: Path) -> None:
-    """Put the picture between the markers of this page. Raises Found if there is no place for it."""
+    """Put the picture between the markers of this page. Raises LookupError if there is no place for it."""
     text = page.read_text(encoding="utf-8")
     if not BLOCK.search(text):
-        raise Found(f"{page} has no lines <!-- rooms:begin --> and <!-- rooms:end --> to put the picture between")
+        raise LookupError(f"{page} has no lines <!-- rooms:begin --> and <!-- rooms:end --> to put the picture between")
     page.write_text(BLOCK.sub(lambda _: mermaid(edges()), text), encoding="utf-8")
 
 

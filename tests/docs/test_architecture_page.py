@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ops import rooms
-from ops.cli import Found
 from tests.docs.pages import LINK, ROOT, blocks, rows, section
 
 PAGE = ROOT / "docs" / "architecture.md"
@@ -37,7 +36,7 @@ def test_a_page_without_the_markers_is_not_written(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n")
 
-    with pytest.raises(Found, match="rooms:begin"):
+    with pytest.raises(LookupError, match="rooms:begin"):
         rooms.write(page)
 
     assert page.read_text() == "before\n"

@@ -1,5 +1,5 @@
 # `just` alone lists the recipes. Inside `uv run` everything they need is there: `uv run just demo`.
-# Settings come from the environment (see the README). A recipe that starts a process becomes it (`exec`), so signals reach it.
+# Settings come from the environment (docs/settings.md). A recipe that starts a process becomes it (`exec`), so signals reach it.
 
 set no-exit-message := true
 
@@ -180,11 +180,17 @@ fmt:
     ruff check --fix
     ruff format
 
-# Write again what is generated from the code: docs/asyncapi.json and the README's table of facts
+# Write again what is generated from the code: docs/asyncapi.json, the table of docs/choreography.md, the picture of docs/architecture.md
 [group('tidy')]
 docs:
     python -m contracts.asyncapi > docs/asyncapi.json
     python -m ops.orders flow --write
+    python -m ops.rooms
+
+# Draw the README's terminal pictures again, from real runs: docs/pictures
+[group('tidy')]
+pictures:
+    @exec python -m ops.pictures
 
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
 [group('tidy')]

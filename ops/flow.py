@@ -19,7 +19,7 @@ from infra.process.service import Service
 from ops.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
 from ops.cli import Found, ending_well
 
-README: Final = ROOT / "README.md"
+PAGE: Final = ROOT / "docs" / "choreography.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
 """What stands between the markers of a page."""
 
@@ -184,10 +184,12 @@ def write(path: Path, block: str) -> None:
 
 
 @click.command("flow")
-@click.option("--markdown", "how", flag_value="markdown", help="The table as it stands in the README.")
+@click.option("--markdown", "how", flag_value="markdown", help="The table of docs/choreography.md.")
 @click.option("--mermaid", "how", flag_value="mermaid", help="A flowchart, for a page that draws Mermaid.")
 @click.option("--json", "how", flag_value="json", help="For machines: services, facts and findings.")
-@click.option("--write", "how", flag_value="write", help="Put the table into README.md; nothing if there is a finding.")
+@click.option(
+    "--write", "how", flag_value="write", help="Put the table into docs/choreography.md; nothing if there is a finding."
+)
 @ending_well
 def command(how: str | None) -> None:
     """Show who hears, does and may say what, from the code: each service's commands with the facts around them.
@@ -202,7 +204,7 @@ def command(how: str | None) -> None:
     found = findings(flow, FACTS, COMPENSATIONS)
     if how == "write":
         if not found:
-            write(README, markdown(flow))
+            write(PAGE, markdown(flow))
     elif how == "json":
         click.echo(as_json(flow, found))
     elif how is None:

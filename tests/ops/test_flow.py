@@ -233,9 +233,9 @@ def test_a_broken_flow_is_shown_and_refused_with_a_sentence(how: list[str]) -> N
 
 @pytest.mark.usefixtures("broken")
 def test_a_broken_flow_is_not_written_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "README.md"
+    page = tmp_path / "choreography.md"
     page.write_text("<!-- flow:begin -->\nold\n<!-- flow:end -->\n")
-    monkeypatch.setattr(flow, "README", page)
+    monkeypatch.setattr(flow, "PAGE", page)
 
     refused = shown("--write")
 
@@ -244,16 +244,16 @@ def test_a_broken_flow_is_not_written_into_the_page(tmp_path: Path, monkeypatch:
 
 
 def test_a_good_one_is_written_into_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "README.md"
+    page = tmp_path / "choreography.md"
     page.write_text("<!-- flow:begin -->\nold\n<!-- flow:end -->\n")
-    monkeypatch.setattr(flow, "README", page)
+    monkeypatch.setattr(flow, "PAGE", page)
 
     assert (shown("--write").exit_code, shown("--write").output) == (0, "")
     assert page.read_text() == f"<!-- flow:begin -->\n{flow.markdown(flow.parts())}<!-- flow:end -->\n"
 
 
 def test_where_there_is_no_page_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "README", tmp_path / "README.md")
+    monkeypatch.setattr(flow, "PAGE", tmp_path / "choreography.md")
 
     refused = shown("--write")
 

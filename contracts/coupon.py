@@ -26,7 +26,7 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
         return f"coupon-{self.coupon_id}"
 
 
-class CouponFact(SagaFact, frozen=True, kw_only=True, gc=False):
+class CouponFact(SagaFact, frozen=True, kw_only=True):
     """What became of an order's coupon."""
 
     @property

@@ -5,7 +5,7 @@ from datetime import datetime
 from contracts.fact import PricedFact, Reason, SagaFact
 
 
-class OrderFact(SagaFact, frozen=True, kw_only=True, gc=False):
+class OrderFact(SagaFact, frozen=True, kw_only=True):
     """A fact of one order's own stream."""
 
     @property

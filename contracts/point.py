@@ -19,7 +19,7 @@ class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
         return f"account-{self.user_id}"
 
 
-class AccountFact(SagaFact, frozen=True, kw_only=True, gc=False):
+class AccountFact(SagaFact, frozen=True, kw_only=True):
     """What an order did to its customer's account."""
 
     @property

@@ -47,7 +47,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
 
     @post("/coupons", tags=["coupons"], summary="Issue a coupon to a customer", responses=problems(400, 409, 503))
     async def issue(data: JSONBody[IssueCoupon]) -> Response[CouponView]:
-        command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, runtime.clock())
+        command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, at=runtime.clock())
         try:
             answer = await writer.execute(command)
         except domain.IssuedDifferently:

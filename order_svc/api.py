@@ -133,7 +133,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
                 now,
             ),
             now + deadline_after,
-            now,
+            at=now,
         )
         if closed := under_way.closed(command.order_id, writer.waiting):
             raise unavailable(closed)
@@ -186,7 +186,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     )
     async def cancel(order_id: PathId, user: UserId = None) -> OrderView:
         try:
-            answer = await writer.execute(domain.Cancel(order_id, caller(user), runtime.clock()))
+            answer = await writer.execute(domain.Cancel(order_id, caller(user), at=runtime.clock()))
         except domain.NoSuchOrder:
             raise _unknown() from None
         return _view(order_id, answer.states[0])

@@ -46,7 +46,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             )
         key, headers = replayable(idempotency_key)
         try:
-            answer = await writer.execute(domain.Charge(user_id, data.amount, key, runtime.clock()))
+            answer = await writer.execute(domain.Charge(user_id, data.amount, key, at=runtime.clock()))
         except domain.ChargedDifferently:
             raise Problem(
                 422, "idempotency-key-reused", "this Idempotency-Key was used for a different amount"

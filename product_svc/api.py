@@ -85,7 +85,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     async def register(data: JSONBody[RegisterProduct]) -> Response[ProductView]:
         if data.product_id in RESERVED_IDS:
             raise invalid("product_id", "body", f"`{data.product_id}` is reserved")
-        command = product.Register(data.product_id, data.name, data.price, data.stock, runtime.clock())
+        command = product.Register(data.product_id, data.name, data.price, data.stock, at=runtime.clock())
         try:
             answer = await writer.execute(command)
         except product.RegisteredDifferently:
@@ -105,7 +105,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     ) -> Response[ProductView]:
         key, headers = replayable(idempotency_key)
         try:
-            answer = await writer.execute(product.AddStock(product_id, data.quantity, key, runtime.clock()))
+            answer = await writer.execute(product.AddStock(product_id, data.quantity, key, at=runtime.clock()))
         except product.NoSuchProduct:
             raise _unknown() from None
         except product.AddedDifferently:

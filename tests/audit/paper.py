@@ -125,28 +125,28 @@ class PaperShop:
     # What clients ask -------------------------------------------------------------------------------------------------
 
     def register(self, product_id: str, price: int, stock: int) -> None:
-        self.ask("product", product.Register(product_id, product_id.title(), price, stock, self.now))
+        self.ask("product", product.Register(product_id, product_id.title(), price, stock, at=self.now))
 
     def charge(self, user_id: str, amount: int) -> None:
-        self.ask("point", point_svc.domain.Charge(user_id, amount, "first", self.now))
+        self.ask("point", point_svc.domain.Charge(user_id, amount, "first", at=self.now))
 
     def issue(self, coupon_id: str, user_id: str, discount: int, *, valid: timedelta = timedelta(days=30)) -> None:
-        command = coupon_svc.domain.Issue(coupon_id, user_id, discount, OPENING + valid, self.now)
+        command = coupon_svc.domain.Issue(coupon_id, user_id, discount, OPENING + valid, at=self.now)
         self.ask("coupon", command)
 
     def place(
         self, order_id: str, *lines: tuple[str, int], user: str = "ann", points: int = 0, coupon: str | None = None
     ) -> None:
         order = Order(user, tuple(Line(*line) for line in lines), points, coupon, self.now)
-        self.ask("order", order_svc.domain.Place(order_id, order, self.now + DEADLINE, self.now))
+        self.ask("order", order_svc.domain.Place(order_id, order, self.now + DEADLINE, at=self.now))
 
     def cancel(self, order_id: str, user: str = "ann") -> None:
-        self.ask("order", order_svc.domain.Cancel(order_id, user, self.now))
+        self.ask("order", order_svc.domain.Cancel(order_id, user, at=self.now))
 
     def expire(self, order_id: str) -> None:
         """Let time pass until the order's deadline, and notice it."""
         self.now += DEADLINE
-        self.ask("order", order_svc.domain.Expire(order_id, self.now, fact_id(f"order-{order_id}", 1)))
+        self.ask("order", order_svc.domain.Expire(order_id, at=self.now, cause=fact_id(f"order-{order_id}", 1)))
 
     # What the services do ---------------------------------------------------------------------------------------------
 

@@ -176,13 +176,15 @@ class World:
         number = pick % len(self.wishes)
         wish = self.wishes[number]
         order = Order(wish.user_id, wish.lines, wish.points, wish.coupon_id, self.now)
-        self._decide(self.ordering, [ordering.Place(self.order_ids[number], order, self.now + wish.patience, self.now)])
+        self._decide(
+            self.ordering, [ordering.Place(self.order_ids[number], order, self.now + wish.patience, at=self.now)]
+        )
 
     def cancel(self, pick: int) -> None:
         """A customer wants an order no longer, if he has placed it."""
         number = pick % len(self.wishes)
         if self.status(number) is not None:
-            cancel = ordering.Cancel(self.order_ids[number], self.wishes[number].user_id, self.now)
+            cancel = ordering.Cancel(self.order_ids[number], self.wishes[number].user_id, at=self.now)
             self._decide(self.ordering, [cancel])
 
     def wait(self, pick: int) -> None:
@@ -190,21 +192,21 @@ class World:
         self.now += pick % 30 * SECOND
         for number, order in enumerate(self.order_ids):
             if self.status(number) is not None:
-                self._decide(self.ordering, [ordering.Expire(order, self.now, fact_id(f"order-{order}", 1))])
+                self._decide(self.ordering, [ordering.Expire(order, at=self.now, cause=fact_id(f"order-{order}", 1))])
 
     # What the shop does -----------------------------------------------------------------------------------------------
 
     def register(self, product_id: str, price: int, stock: int) -> None:
-        self._decide(self.products, [Register(product_id, product_id, price, stock, self.now)])
+        self._decide(self.products, [Register(product_id, product_id, price, stock, at=self.now)])
 
     def add_stock(self, product_id: str, quantity: int, key: str) -> None:
-        self._decide(self.products, [AddStock(product_id, quantity, key, self.now)])
+        self._decide(self.products, [AddStock(product_id, quantity, key, at=self.now)])
 
     def charge(self, user_id: str, amount: int, key: str) -> None:
-        self._decide(self.points, [Charge(user_id, amount, key, self.now)])
+        self._decide(self.points, [Charge(user_id, amount, key, at=self.now)])
 
     def issue(self, coupon_id: str, user_id: str, discount: int, expires_at: datetime) -> None:
-        self._decide(self.coupons, [Issue(coupon_id, user_id, discount, expires_at, self.now)])
+        self._decide(self.coupons, [Issue(coupon_id, user_id, discount, expires_at, at=self.now)])
 
     # How it ends ------------------------------------------------------------------------------------------------------
 

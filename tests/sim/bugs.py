@@ -107,7 +107,7 @@ BUGS: Final = (
         (
             Change(
                 "point_svc/domain.py",
-                "(PointUseVoided(at=command.at, cause=command.cause, order_id=fact.order_id, order=fact.order),)",
+                "(PointUseVoided(**command.about_order()),)",
                 "()",
             ),
         ),
@@ -118,13 +118,13 @@ BUGS: Final = (
         (
             Change(
                 "point_svc/domain.py",
-                "            if fact.order_id in state.used:\n                return (\n",
-                "            if True:\n                return (\n",
+                "            if order_id in state.used:\n                return (",
+                "            if True:\n                return (",
             ),
             Change(
                 "point_svc/domain.py",
-                "                        points=state.used[fact.order_id],\n",
-                "                        points=fact.order.points,\n",
+                "(PointRefunded(points=state.used[order_id], ",
+                "(PointRefunded(points=command.fact.order.points, ",
             ),
             Change(
                 "point_svc/domain.py",
@@ -150,8 +150,8 @@ BUGS: Final = (
         (
             Change(
                 "product_svc/domain/reservation.py",
-                '        case Release(fact), "reserved":',
-                '        case Release(fact), "reserved" | "released":',
+                '            if state.answer != "reserved":',
+                '            if state.answer not in ("reserved", "released"):',
             ),
         ),
         of_the_domain=True,

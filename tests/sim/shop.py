@@ -100,9 +100,9 @@ class Shop:
         """What the shop begins with was recorded before, and nobody has heard of it yet."""
         schedule, now = self._schedule, EPOCH
         wanted: dict[str, list[Command]] = {
-            "product": [Register(product, product, 10, stock, now) for product, stock in schedule.stock.items()],
-            "point": [Charge(user, amount, "first", now) for user, amount in schedule.balances.items() if amount],
-            "coupon": [Issue(coupon, user, 3, VALID, now) for coupon, user in schedule.coupons.items()],
+            "product": [Register(product, product, 10, stock, at=now) for product, stock in schedule.stock.items()],
+            "point": [Charge(user, amount, "first", at=now) for user, amount in schedule.balances.items() if amount],
+            "coupon": [Issue(coupon, user, 3, VALID, at=now) for coupon, user in schedule.coupons.items()],
         }
         for name, commands in wanted.items():
             aggregates = SERVICES[name].aggregates
@@ -148,7 +148,7 @@ class Shop:
         for _ in range(MOST_TIMES):
             process, now = self.processes["order"], EPOCH + timedelta(seconds=self.loop.time())
             order = Order(wish.user_id, wish.lines, wish.points, wish.coupon_id, now)
-            command = Place(placed, order, now + timedelta(seconds=DEADLINE_S), now)
+            command = Place(placed, order, now + timedelta(seconds=DEADLINE_S), at=now)
             end = await process.unless_dead(self._place(process, command))
             if end is not None:
                 self.loop.note("{}, {}: order {} is {}", wish.user_id, wish.key, placed[:6], type(end).__name__)
@@ -171,5 +171,5 @@ class Shop:
         now = EPOCH + timedelta(seconds=self.loop.time())
         with contextlib.suppress(NoSuchOrder, Busy, StoreUnavailable):
             process = self.processes["order"]
-            cancel = Cancel(order_id(wish.user_id, wish.key), wish.user_id, now)
+            cancel = Cancel(order_id(wish.user_id, wish.key), wish.user_id, at=now)
             await process.unless_dead(process.runtime.writer.execute(cancel))

@@ -60,13 +60,18 @@ async def logs() -> Logs:
         pytest.param(
             "account",
             point_svc.domain,
-            "return (_use(command, state),)",
-            "return (_use(command, state),) * 2",
-            {
-                ("point", "differs", ("point.used",), ("point.used",) * 2),
-                ("point", "differs", ("point.use.failed",), ("point.use.failed",) * 2),
-            },
+            "return (PointUsed(points=points, **command.priced_order()),)",
+            "return (PointUsed(points=points, **command.priced_order()),) * 2",
+            {("point", "differs", ("point.used",), ("point.used",) * 2)},
             id="the same is said twice",
+        ),
+        pytest.param(
+            "account",
+            point_svc.domain,
+            'return (PointUseFailed(reason="points-insufficient", **command.priced_order()),)',
+            'return (PointUseFailed(reason="points-insufficient", **command.priced_order()),) * 2',
+            {("point", "differs", ("point.use.failed",), ("point.use.failed",) * 2)},
+            id="the same is refused twice",
         ),
         pytest.param(
             "account",
@@ -107,8 +112,8 @@ async def test_only_the_decision_that_differs_is_told_and_none_that_would_have_f
 
 
 async def test_an_amount_that_is_computed_otherwise(logs: Logs) -> None:
-    old = "amount_due=fact.total - fact.order.points - fact.discount"
-    report = await verdict(logs, with_edit("order", order_svc.domain, old, "amount_due=fact.total - fact.order.points"))
+    old = "due = fact.total - points - fact.discount"
+    report = await verdict(logs, with_edit("order", order_svc.domain, old, "due = fact.total - points"))
 
     with_discount = [
         record for record in logs["order"] if record.topic == "order.confirmed" and _confirmed(record).discount
@@ -167,7 +172,7 @@ async def test_a_reaction_that_is_new(logs: Logs) -> None:
 
 async def test_a_reaction_that_asks_for_something_else(logs: Logs) -> None:
     def at_once(fact: Any, at: datetime, cause: str) -> Expire:
-        return Expire(fact.order_id, fact.order.placed_at + timedelta(days=1), cause)
+        return Expire(fact.order_id, at=fact.order.placed_at + timedelta(days=1), cause=cause)
 
     tree = with_reactions("order", lambda table: {**table, CouponUseFailed: at_once})
     report = await verdict(logs, tree)

@@ -13,7 +13,8 @@ import rich_click as click
 from contracts.wire import decode
 from infra.core.decider import Aggregate
 from ops import stores
-from ops.cli import ID, INSTANT, Found, ending_well
+from ops.cli import ID, INSTANT, ending_well
+from ops.errors import Found
 
 
 class Kind(NamedTuple):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import httpx
 import nats
 from nats.aio.msg import Msg
 
@@ -34,7 +35,8 @@ from contracts.wire import COMPENSATIONS, MSG_ID, NAMES, decode, said_by
 from infra.broker.streams import EVENTS
 from infra.local.own_system import OwnSystem
 from infra.local.processes import StartFailed
-from ops.client import Answer, Unreachable, request
+from ops.client import request
+from ops.errors import Unreachable
 
 PATIENCE_S: Final = 15.0
 """For one order's facts to arrive; they take milliseconds."""
@@ -250,20 +252,21 @@ class Demo:
         }
         print(f"{bold(f'{number}. {case.title}')}: {case.asks}")
         answer = await self._ask("POST", "order", "/orders", body, {"X-User-Id": USER})
-        order_id = str(answer.body.get("order_id", ""))
+        order_id = str(answer.json().get("order_id", ""))
         self._orders[order_id] = label
         facts = await self._witness.until(order_id, len(case.facts))
         for line in story(facts):
             print(line)
         print(f"   {verdict(answer)}\n")
+        told = answer.json()
         if case.refusal is None:
-            got = {name: answer.body.get(name) for name in case.amounts}
-            self._check(f"{label}: answer", (answer.status, answer.body.get("status")), (200, "CONFIRMED"))
+            got = {name: told.get(name) for name in case.amounts}
+            self._check(f"{label}: answer", (answer.status_code, told.get("status")), (200, "CONFIRMED"))
             self._check(f"{label}: amounts", got, case.amounts)
         else:
-            told = (answer.status, answer.body.get("type"), answer.body.get("order_status"))
-            self._check(f"{label}: answer", told, (409, f"/problems/{case.refusal}", "CANCELED"))
-            view = (await self._ask("GET", "order", f"/orders/{order_id}", headers={"X-User-Id": USER})).body
+            refused = (answer.status_code, told.get("type"), told.get("order_status"))
+            self._check(f"{label}: answer", refused, (409, f"/problems/{case.refusal}", "CANCELED"))
+            view = (await self._ask("GET", "order", f"/orders/{order_id}", headers={"X-User-Id": USER})).json()
             self._check(f"{label}: compensated", view.get("compensated"), True)
         balances = await self._read_balances()
         self._check(f"{label}: balances afterwards", balances, {**self._balances[-1], **case.changes})
@@ -271,7 +274,7 @@ class Demo:
 
     async def _read_balances(self) -> Mapping[str, int | str]:
         async def read(service: str, path: str, name: str) -> Any:
-            return (await self._ask("GET", service, path)).body.get(name)
+            return (await self._ask("GET", service, path)).json().get(name)
 
         users = [await read("coupon", f"/coupons/{coupon}", "order_id") for coupon in ("c1", "c2")]
         return {
@@ -286,11 +289,11 @@ class Demo:
 
     async def _ask(
         self, method: str, service: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> httpx.Response:
         return await asyncio.to_thread(request, method, self._system.url(service) + path, body, headers)
 
-    def _created(self, answer: Answer) -> None:
-        self._check("opening the shop", (answer.status, answer.body.get("detail")), (201, None))
+    def _created(self, answer: httpx.Response) -> None:
+        self._check("opening the shop", (answer.status_code, answer.json().get("detail")), (201, None))
 
     def _check(self, what: str, found: object, must_be: object) -> None:
         if found != must_be:
@@ -339,10 +342,11 @@ def detail(fact: Fact) -> str:
             return ""
 
 
-def verdict(answer: Answer) -> str:
-    if answer.status == 200:
+def verdict(answer: httpx.Response) -> str:
+    if answer.status_code == 200:
         return coloured("32", "=> 200 CONFIRMED")
-    return f"=> {answer.status} {answer.body.get('order_status', '')} {answer.body.get('detail', '')}"
+    told = answer.json()
+    return f"=> {answer.status_code} {told.get('order_status', '')} {told.get('detail', '')}"
 
 
 def table(balances: Sequence[Mapping[str, int | str]]) -> str:

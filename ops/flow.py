@@ -17,7 +17,8 @@ from contracts.wire import COMPENSATIONS, FACTS
 from infra.local.services import ROOT, service_names
 from infra.process.service import Service
 from ops.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
-from ops.cli import Found, ending_well
+from ops.cli import ending_well
+from ops.errors import Found
 
 README: Final = ROOT / "README.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)

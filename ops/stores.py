@@ -9,7 +9,7 @@ from infra.settings import Settings, load
 from infra.store.event_store import StoreError
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
-from ops.client import Unreachable
+from ops.errors import Unreachable
 
 CHUNK: Final = 5_000  # records read at once: a read transaction of milliseconds, which no checkpoint waits for
 

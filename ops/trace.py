@@ -13,7 +13,8 @@ from rich.table import Table
 
 from contracts.wire import COMPENSATIONS, FACTS, said_by
 from ops import reading
-from ops.cli import ID, Found, ending_well
+from ops.cli import ID, ending_well
+from ops.errors import Found
 
 STOPPING: Final = (".failed", ".voided", "order.canceled")
 """How facts end that say: not this order."""

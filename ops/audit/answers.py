@@ -14,7 +14,8 @@ from infra.core.decider import category
 from infra.local.services import service_url
 from ops.audit.cut import Cut, Logs
 from ops.audit.report import Answers
-from ops.client import TIMEOUT_S, Unreachable
+from ops.client import TIMEOUT_S
+from ops.errors import Unreachable
 from ops.invariants import Checker, CouponSeen, Live, OrderSeen, ProductSeen
 
 AT_A_TIME: Final = 16

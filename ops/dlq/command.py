@@ -10,9 +10,10 @@ from rich.console import Console
 
 from infra.consuming.dead_letters import DeadLetter
 from infra.local.services import service_names, service_url
-from ops.cli import EXIT_FINDING, EXIT_USAGE, Found, end, ending_well
-from ops.client import Unreachable, request
+from ops.cli import EXIT_FINDING, EXIT_USAGE, end, ending_well
+from ops.client import request
 from ops.dlq import letters as dead
+from ops.errors import Found, Unreachable
 
 SEQUENCE = click.IntRange(1)
 
@@ -117,11 +118,12 @@ def _ask(consumer: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
     if service not in service_names():
         end(f"there is no service {service}_svc", EXIT_USAGE)
     answer = request("POST", f"{service_url(service, os.environ)}/ops/dead-letters/{what}", body)
-    if answer.status == 404:
-        raise Found(f"{service}_svc: {answer.body['detail']}")
-    if answer.status != 200:
-        raise Unreachable(f"{service}_svc: {answer.body.get('detail', answer.status)}")
-    return answer.body
+    told: dict[str, Any] = answer.json()
+    if answer.status_code == 404:
+        raise Found(f"{service}_svc: {told['detail']}")
+    if answer.status_code != 200:
+        raise Unreachable(f"{service}_svc: {told.get('detail', answer.status_code)}")
+    return told
 
 
 def _print(consumer: str, key: str, answer: dict[str, Any], *, done: bool) -> None:

@@ -13,7 +13,7 @@ from infra.broker.client import header
 from infra.store.records import Notification
 from infra.store.sqlite import SCHEMA
 from ops import reading
-from ops.cli import Found
+from ops.errors import Found
 from ops.reading import Read, Stream
 
 INSERT: Final = (

@@ -14,7 +14,7 @@ from contracts.wire import fact_id
 from infra import files
 from infra.files import LockTaken, exclusive_lock
 from infra.settings import SettingsError
-from ops.cli import Found
+from ops.errors import Found
 from ops.reading import Stream
 from ops.rebuild.collecting import collect, journals, new_store
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ops.client import Unreachable, request
+from ops.client import request
+from ops.errors import Unreachable
 
 LOOK_EVERY_S: Final = 0.1
 PATIENCE_S: Final = 30.0  # with a read model that does not get on
@@ -20,7 +21,7 @@ class NoSuchView(Exception):
 
 def states(url: str) -> list[dict[str, Any]]:
     """The read models of the service at this URL. Raises Unreachable."""
-    found: list[dict[str, Any]] = request("GET", f"{url}/ops/views").body["views"]
+    found: list[dict[str, Any]] = request("GET", f"{url}/ops/views").json()["views"]
     return found
 
 

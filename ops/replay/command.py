@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.broker.streams import EVENTS
-from ops.cli import ID, INSTANT, Found, end, ending_well
-from ops.client import Unreachable
+from ops.cli import ID, INSTANT, end, ending_well
+from ops.errors import Found, Unreachable
 from ops.replay import target as targets
 from ops.replay.lines import BadLine, Message, is_filter, line, parsed
 from ops.replay.publishing import Publisher

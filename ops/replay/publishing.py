@@ -7,7 +7,7 @@ import msgspec
 
 from infra.broker.client import BrokerClient
 from infra.broker.connection import PING_INTERVAL_S
-from ops.client import Unreachable
+from ops.errors import Unreachable
 
 WINDOW: Final = 512  # messages
 ACK_TIMEOUT_S: Final = 5.0

@@ -13,7 +13,7 @@ from contracts.wire import FACTS, MSG_ID, POSITION, said_by
 from infra.broker.streams import EVENTS, StreamMisconfigured, ensure_stream
 from infra.settings import Settings, SettingsError, load
 from ops import reading
-from ops.client import Unreachable
+from ops.errors import Unreachable
 from ops.replay.lines import Message, head, is_subject
 from ops.replay.publishing import Publisher
 

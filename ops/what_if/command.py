@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infra.local.services import service_names
 from infra.process.service import Service
-from ops.cli import Found, ending_well
+from ops.cli import ending_well
+from ops.errors import Found
 from ops.what_if import logs
 from ops.what_if.difference import Changed, Difference
 from ops.what_if.history import BadHistory, History, read

@@ -16,7 +16,7 @@ from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
 from ops import stores
-from ops.client import Unreachable
+from ops.errors import Unreachable
 from ops.what_if.difference import id_of
 
 SETTLE_S: Final = 2.0

@@ -19,7 +19,7 @@ from infra.local.services import service_names
 from infra.process.service import Service
 from infra.settings import load
 from ops import flow
-from ops.cli import Found
+from ops.errors import Found
 from order_svc.api import REASONS, PlaceOrder
 from point_svc.api import ChargePoints
 from product_svc.api import AddStock, RegisterProduct

@@ -12,7 +12,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 
 from infra.local.services import service_names
 from ops import reading
-from ops.client import Unreachable
+from ops.errors import Unreachable
 from ops.replay import publishing
 from ops.replay.publishing import Publisher
 from tests.ops.asking import orders

@@ -12,7 +12,7 @@ from infra.core.writer import Clock
 from infra.store.records import Notification, Record
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
-from ops.client import Unreachable
+from ops.errors import Unreachable
 from ops.what_if import logs
 from ops.what_if.command import codes
 from ops.what_if.difference import id_of

@@ -45,13 +45,13 @@ USER: Final = "u1"
 
 # What is to happen ----------------------------------------------------------------------------------------------------
 
-Step = tuple[str, str | None]
+CausedFact = tuple[str, str | None]
 """A fact, and the fact that caused it (None: the customer's request)."""
 
-ACCEPTED: Final[Step] = ("order.created.pending", None)
-HELD: Final[Step] = ("product.stock.held", "order.created.pending")
-RESERVED: Final[Step] = ("product.reserved", "order.created.pending")
-USED: Final[Step] = ("point.used", "product.reserved")
+ACCEPTED: Final[CausedFact] = ("order.created.pending", None)
+HELD: Final[CausedFact] = ("product.stock.held", "order.created.pending")
+RESERVED: Final[CausedFact] = ("product.reserved", "order.created.pending")
+USED: Final[CausedFact] = ("point.used", "product.reserved")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Case:
     lines: Mapping[str, int]
     points: int
     coupon: str
-    facts: Sequence[Step]
+    facts: Sequence[CausedFact]
     amounts: Mapping[str, int] = field(default_factory=dict)
     refusal: str | None = None
     changes: Mapping[str, int | str] = field(default_factory=dict)
@@ -150,7 +150,7 @@ CASES: Final = (
 # What happened --------------------------------------------------------------------------------------------------------
 
 
-class Said(NamedTuple):
+class PublishedFact(NamedTuple):
     """A published fact and its id."""
 
     fact_id: str
@@ -165,18 +165,18 @@ class Witness:
     """Everything that is published, in the order of its publication; a fact published again stands once."""
 
     def __init__(self) -> None:
-        self.facts: dict[str, Said] = {}
+        self.facts: dict[str, PublishedFact] = {}
         self._more = asyncio.Event()
 
     async def take(self, message: Msg) -> None:
         fact_id = (message.headers or {})[MSG_ID]
-        self.facts.setdefault(fact_id, Said(fact_id, decode(message.data)))
+        self.facts.setdefault(fact_id, PublishedFact(fact_id, decode(message.data)))
         self._more.set()
 
-    def about(self, order_id: str) -> list[Said]:
+    def about(self, order_id: str) -> list[PublishedFact]:
         return [said for said in self.facts.values() if getattr(said.fact, "order_id", None) == order_id]
 
-    async def until(self, order_id: str, count: int) -> list[Said]:
+    async def until(self, order_id: str, count: int) -> list[PublishedFact]:
         """The order's facts, once there are as many, or the patience ends."""
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -187,10 +187,10 @@ class Witness:
             pass
         return self.about(order_id)
 
-    def steps(self, facts: Sequence[Said]) -> list[Step]:
+    def steps(self, facts: Sequence[PublishedFact]) -> list[CausedFact]:
         """The facts with their causes; a cause that was not published before its effect is named by its bare id."""
         known: dict[str, str] = {}
-        steps: list[Step] = []
+        steps: list[CausedFact] = []
         for fact_id, fact in facts:
             name = NAMES[type(fact)]
             steps.append((name, None if fact.cause is None else known.get(fact.cause, fact.cause)))
@@ -313,7 +313,7 @@ def bold(text: str) -> str:
     return coloured("1", text)
 
 
-def story(facts: Sequence[Said]) -> list[str]:
+def story(facts: Sequence[PublishedFact]) -> list[str]:
     """A line a fact: milliseconds since the order was placed, who said it, what; compensations are marked."""
     lines = []
     for said in facts:

@@ -3,9 +3,10 @@
 import rich_click as click
 
 from infra.process import logging as logs
-from ops import at, export, flow, place, trace
+from ops import at, export, place, trace
 from ops.audit import command as audit
 from ops.dlq import command as dlq
+from ops.flow import command as flow
 from ops.rebuild import command as rebuild
 from ops.replay import command as replay
 from ops.what_if import command as what_if

@@ -14,7 +14,7 @@ BEGIN: Final = bytes(32)
 MARK_EVERY: Final = 10_000  # positions
 
 
-class Chain:
+class HashChain:
     """The chain over one log, record after record."""
 
     def __init__(self, watched: Collection[int] = ()) -> None:

@@ -11,8 +11,8 @@ from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops import stores
 from ops.audit import cut
-from ops.audit.chain import Chain
-from ops.audit.cut import Cut, Logs
+from ops.audit.chain import HashChain
+from ops.audit.cut import Cut, ServiceLogs
 from ops.invariants import Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
@@ -32,7 +32,9 @@ class Checkpoint(Struct):
     """When the broker stored what stands at the stream's last sequence."""
 
 
-async def rewritten(logs: Logs, last: Checkpoint, facts: LoggedFacts, chains: Mapping[str, Chain]) -> list[Finding]:
+async def rewritten(
+    logs: ServiceLogs, last: Checkpoint, facts: LoggedFacts, chains: Mapping[str, HashChain]
+) -> list[Finding]:
     """What is not any more as it was at the checkpoint; takes all up to it into the chains. Raises StoreError."""
     findings = []
     for name, log in logs.items():

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from infra.settings import Settings, load
-from ops.audit.report import RULES, NotAReport, Report
+from ops.audit.report import RULES, AuditReport, NotAReport
 from ops.audit.run import Options, audit
 from ops.cli import EXIT_FINDING, end, ending_well
 
@@ -100,7 +100,7 @@ def command(
         end("", EXIT_FINDING)
 
 
-def show(made: Report, path: Path, console: Console) -> None:
+def show(made: AuditReport, path: Path, console: Console) -> None:
     """For a person: what was read, how the orders stand, what was found."""
     counts = Table(box=None, pad_edge=False, show_header=False)
     counts.add_column()

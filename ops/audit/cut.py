@@ -19,7 +19,7 @@ from infra.store.sqlite import SQLiteStore
 from ops.invariants.copies import parsed
 from ops.reading import Stream
 
-Logs = Mapping[str, SQLiteStore]
+ServiceLogs = Mapping[str, SQLiteStore]
 """By service."""
 
 STANDSTILL_S: Final = 2.0
@@ -43,7 +43,7 @@ class Cut(Struct):
     """Sequences that the stream has not got any more."""
 
 
-async def take(stream: Stream, logs: Logs, *, backup: bool = False) -> Cut:
+async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False) -> Cut:
     """The cut of now; of a backup, which nobody adds to, that of its end. Raises the client's errors, StoreError."""
     if backup:
         published = {name: await _last_position(stream, name) for name in logs}
@@ -78,7 +78,7 @@ async def _last_position(stream: Stream, service: str) -> int:
     return int(at) if at.isdecimal() else 0
 
 
-async def moved_to(logs: Logs, cut: Cut, causes: Iterable[str]) -> dict[str, int]:
+async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[str, int]:
     """The logs in which these causes stand beyond the cut, and the positions it has to be moved to."""
     wanted = [(stream, version) for stream, version in map(parsed, causes) if version]
     found: dict[str, int] = {}

@@ -12,7 +12,7 @@ AT: Final = b'"at":"'
 NEAR: Final = 120  # bytes: `at` stands behind the type
 INSTANT: Final = 26  # bytes, to the microsecond
 
-Told = Callable[[int], None]
+ProgressCallback = Callable[[int], None]
 """Called with the number of facts and messages that were fed."""
 
 
@@ -58,7 +58,7 @@ async def feed(
     checker: Checker,
     logs: Mapping[str, AsyncGenerator[list[Notification]]],
     messages: AsyncGenerator[list[Read]] | None,
-    told: Told,
+    progress: ProgressCallback,
 ) -> None:
     """Feed all of them. Raises StoreError, the client's errors."""
     sources = [_Source(chunks, _log_feeder(checker, name)) for name, chunks in logs.items()]
@@ -69,7 +69,7 @@ async def feed(
     while heap:
         _, number = heap[0]
         others = min(heap[1:3], default=None)
-        told(sources[number].run(None if others is None else others[0]))
+        progress(sources[number].run(None if others is None else others[0]))
         at = await sources[number].next()
         if at is None:
             heapq.heappop(heap)

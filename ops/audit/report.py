@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from infra import files
-from ops.audit.chain import Chain
+from ops.audit.chain import HashChain
 from ops.audit.cut import Cut
 from ops.invariants import Finding
 
@@ -57,7 +57,7 @@ class Answers(Struct):
     moved_on: int = 0
 
 
-class Report(Struct, kw_only=True):
+class AuditReport(Struct, kw_only=True):
     """`since`: the cut of the checkpoint this audit went on from; null: it began at the beginning."""
 
     verdict: str
@@ -84,7 +84,7 @@ class Report(Struct, kw_only=True):
         return not self.findings
 
 
-def audited(chain: Chain) -> AuditedLog:
+def audited(chain: HashChain) -> AuditedLog:
     return AuditedLog(chain.position, chain.records, chain.digest, chain.links)
 
 
@@ -92,16 +92,16 @@ def count(findings: list[Finding]) -> dict[int, int]:
     return dict(sorted(Counter(finding.invariant for finding in findings).items()))
 
 
-def write(report: Report, path: Path) -> None:
+def write(report: AuditReport, path: Path) -> None:
     """Raises OSError."""
     files.make_folder(path.parent)
     files.write(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
-def read(path: Path) -> Report:
+def read(path: Path) -> AuditReport:
     """Raises NotAReport."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        return msgspec.json.decode(path.read_bytes(), type=AuditReport)
     except (OSError, msgspec.DecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise NotAReport(f"{path} cannot be used as the report of an earlier audit: {why}") from error

@@ -15,11 +15,11 @@ from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops import reading, stores
 from ops.audit import answers, checkpoint, cut, report, shelf
-from ops.audit.chain import Chain
+from ops.audit.chain import HashChain
 from ops.audit.checkpoint import Checkpoint
-from ops.audit.cut import Cut, Logs
+from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.feed import feed
-from ops.audit.report import Answers, AuditedStream, Report
+from ops.audit.report import Answers, AuditedStream, AuditReport
 from ops.audit.shelf import Shelf
 from ops.invariants import Checker, Finding
 
@@ -47,7 +47,7 @@ class Watch(Protocol):
     def advances(self, items: int) -> None: ...
 
 
-async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> Report:
+async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
     """Audit the system that `env` names, and write the report; where nothing was found, the checkpoint too.
 
     Raises Unreachable, SettingsError, StoreError, NotAReport, and OSError if nothing can be written.
@@ -69,13 +69,13 @@ class _Work:
 
     memory: Shelf
     checker: Checker
-    chains: dict[str, Chain]
+    chains: dict[str, HashChain]
     since: Cut | None = None
 
 
 class _Audit:
     def __init__(
-        self, env: Mapping[str, str], options: Options, watch: Watch, stream: reading.Stream, logs: Logs
+        self, env: Mapping[str, str], options: Options, watch: Watch, stream: reading.Stream, logs: ServiceLogs
     ) -> None:
         self._began = time.monotonic()
         self._env = env
@@ -87,7 +87,7 @@ class _Audit:
         self._facts: Counter[str] = Counter()
         self._messages = 0
 
-    async def run(self) -> Report:
+    async def run(self) -> AuditReport:
         path = self._options.folder / "checkpoint.sqlite"
         files.make_folder(self._options.folder)
         self._watch.begins("taking a cut", 0)
@@ -109,10 +109,10 @@ class _Audit:
         options = self._options
         checker = Checker(quiet=options.at_rest, now=now.made_at, bound=options.grace, memory=memory)
         earlier = {} if self._earlier is None else self._earlier.logs
-        chains = {name: Chain([earlier[name].position] if name in earlier else []) for name in self._logs}
+        chains = {name: HashChain([earlier[name].position] if name in earlier else []) for name in self._logs}
         return _Work(memory, checker, chains, since)
 
-    async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> Report:
+    async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> AuditReport:
         """Go through what is new, write what was found beside `findings`, and the checkpoint if there is nothing."""
         checker, chains = work.checker, work.chains
         await self._feed(now, work)
@@ -122,7 +122,7 @@ class _Audit:
             live, asked = await answers.ask(self._env, self._logs, now, checker, self._options.answers)
         found = [*findings, *self._contradictions(chains), *checker.finish(live, now.published)]
         tally = checker.tally()
-        made = Report(
+        made = AuditReport(
             verdict="findings" if found else "good",
             made_at=now.made_at,
             took_s=round(time.monotonic() - self._began, 3),
@@ -163,11 +163,11 @@ class _Audit:
             now.logs.update(moved)
 
     def _read_logs(
-        self, chains: Mapping[str, Chain], begin: Mapping[str, int], end: Mapping[str, int]
+        self, chains: Mapping[str, HashChain], begin: Mapping[str, int], end: Mapping[str, int]
     ) -> dict[str, AsyncGenerator[list[Notification]]]:
         return {name: self._read_log(name, chains[name], begin[name], end[name]) for name in begin}
 
-    async def _read_log(self, name: str, chain: Chain, begin: int, end: int) -> AsyncGenerator[list[Notification]]:
+    async def _read_log(self, name: str, chain: HashChain, begin: int, end: int) -> AsyncGenerator[list[Notification]]:
         async for records in stores.chunks(self._logs[name], begin, end):
             chain.take(records)
             self._facts.update(record.topic for record in records)
@@ -179,7 +179,7 @@ class _Audit:
                 self._messages += len(messages)
                 yield messages
 
-    def _contradictions(self, chains: Mapping[str, Chain]) -> list[Finding]:
+    def _contradictions(self, chains: Mapping[str, HashChain]) -> list[Finding]:
         """Where the logs are not any more what the earlier report says they were."""
         if self._earlier is None:
             return []
@@ -195,7 +195,7 @@ class _Audit:
         ]
 
 
-def _earlier(options: Options) -> Report | None:
+def _earlier(options: Options) -> AuditReport | None:
     """The report that must still hold: the one that was named, or the last one if it was good. Raises NotAReport."""
     if options.against is not None:
         return report.read(options.against)

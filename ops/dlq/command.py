@@ -12,7 +12,7 @@ from infra.consuming.dead_letters import DeadLetter
 from infra.local.services import service_names, service_url
 from ops.cli import EXIT_FINDING, EXIT_USAGE, end, ending_well
 from ops.client import request
-from ops.dlq import letters as dead
+from ops.dlq import dead_letters as dead
 from ops.errors import Found, Unreachable
 
 SEQUENCE = click.IntRange(1)

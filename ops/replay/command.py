@@ -20,7 +20,7 @@ from infra.broker.streams import EVENTS
 from ops.cli import ID, INSTANT, end, ending_well
 from ops.errors import Found, Unreachable
 from ops.replay import target as targets
-from ops.replay.lines import BadLine, Message, is_filter, line, parsed
+from ops.replay.lines import BadLine, ReplayedMessage, is_filter, line, parsed
 from ops.replay.publishing import Publisher
 from ops.replay.run import Replayed, Selection, begun, from_lines, from_stream, replay
 from ops.replay.target import PREFIX, REPLAY, Target
@@ -185,7 +185,7 @@ class _Replay:
                 await replay(found, voice.say, self.done, self._speed, publisher.rest)
                 await publisher.finish()
 
-    async def _print(self, message: Message) -> None:
+    async def _print(self, message: ReplayedMessage) -> None:
         sys.stdout.buffer.write(line(message) + b"\n")
         if self._speed is not None:
             sys.stdout.buffer.flush()

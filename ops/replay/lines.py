@@ -12,7 +12,7 @@ from ops.reading import Read
 SECOND_NS: Final = 1_000_000_000
 
 
-class Message(NamedTuple):
+class ReplayedMessage(NamedTuple):
     """As it stood in the stream, `at_ns` nanoseconds after 1970."""
 
     sequence: int
@@ -40,13 +40,15 @@ _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Line)
 
 
-def message(read: Read) -> Message:
+def message(read: Read) -> ReplayedMessage:
     """What was read from a stream."""
     lines = (line.partition(": ") for line in read.head.decode().split("\r\n")[1:] if line)
-    return Message(read.sequence, read.at_ns, read.subject, {name: value for name, _, value in lines}, read.body)
+    return ReplayedMessage(
+        read.sequence, read.at_ns, read.subject, {name: value for name, _, value in lines}, read.body
+    )
 
 
-def line(told: Message) -> bytes:
+def line(told: ReplayedMessage) -> bytes:
     """Without a line feed; the body stands in it byte for byte."""
     sequence, at_ns, subject, headers, body = told
     made = _Line(sequence, instant(at_ns), subject, dict(headers))
@@ -65,14 +67,14 @@ def _is_one_line_of_json(body: bytes) -> bool:
     return b"\n" not in body and body == body.strip()
 
 
-def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, Message]]:
+def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, ReplayedMessage]]:
     """The messages in these lines, with the lines' numbers; empty ones are passed over. Raises BadLine."""
     for number, text in enumerate(lines, 1):
         if text.strip():
             yield number, _parsed(text, number)
 
 
-def _parsed(text: bytes, number: int) -> Message:
+def _parsed(text: bytes, number: int) -> ReplayedMessage:
     try:
         told = _decoder.decode(text)
         at_ns = nanoseconds(told.time)
@@ -85,7 +87,7 @@ def _parsed(text: bytes, number: int) -> Message:
         raise BadLine(f"line {number}: {told.subject!r} is no subject that can be published to")
     if any("\r" in text or "\n" in text for pair in told.headers.items() for text in pair):
         raise BadLine(f"line {number}: a header has a line break in it")
-    return Message(told.sequence, at_ns, told.subject, told.headers, body)
+    return ReplayedMessage(told.sequence, at_ns, told.subject, told.headers, body)
 
 
 def is_subject(text: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from ops import reading
-from ops.replay.lines import SECOND_NS, Message, matches, message, overlap, parsed, since_1970_ns
+from ops.replay.lines import SECOND_NS, ReplayedMessage, matches, message, overlap, parsed, since_1970_ns
 
 MICROSECOND_NS: Final = 1_000
 
@@ -28,7 +28,7 @@ class Selection(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
 
-    def has(self, told: Message) -> bool:
+    def has(self, told: ReplayedMessage) -> bool:
         return (
             (not self.subjects or any(matches(pattern, told.subject) for pattern in self.subjects))
             and (self.first is None or told.sequence >= self.first)
@@ -37,7 +37,7 @@ class Selection(NamedTuple):
             and not self.is_over(told)
         )
 
-    def is_over(self, told: Message) -> bool:
+    def is_over(self, told: ReplayedMessage) -> bool:
         """Whether this message is behind the selection, in time."""
         return self.until is not None and told.at_ns >= since_1970_ns(self.until) + MICROSECOND_NS
 
@@ -60,7 +60,7 @@ def due_s(since_first_ns: int, speed: float | None) -> float:
     return 0.0 if speed is None else since_first_ns / SECOND_NS / speed
 
 
-async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[Message]:
+async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
     """Raises Unreachable, SettingsError."""
     first = selection.since if selection.since is not None else selection.first or 1
     async with reading.stream(env) as stream:
@@ -74,28 +74,30 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
                         yield told
 
 
-async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGenerator[Message]:
+async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
     """Raises BadLine."""
     for _, told in parsed(lines):
         if selection.has(told):
             yield told
 
 
-async def begun(messages: AsyncGenerator[Message]) -> AsyncGenerator[Message] | None:
+async def begun(messages: AsyncGenerator[ReplayedMessage]) -> AsyncGenerator[ReplayedMessage] | None:
     """The same, once the first of them is there; None: there are none."""
     first = await anext(messages, None)
     return None if first is None else _continued(first, messages)
 
 
-async def _continued(first: Message, messages: AsyncGenerator[Message]) -> AsyncGenerator[Message]:
+async def _continued(
+    first: ReplayedMessage, messages: AsyncGenerator[ReplayedMessage]
+) -> AsyncGenerator[ReplayedMessage]:
     yield first
     async for told in messages:
         yield told
 
 
 async def replay(
-    messages: AsyncGenerator[Message],
-    say: Callable[[Message], Awaitable[None]],
+    messages: AsyncGenerator[ReplayedMessage],
+    say: Callable[[ReplayedMessage], Awaitable[None]],
     done: Replayed,
     speed: float | None = None,
     rest: Callable[[float], Awaitable[None]] | None = None,
@@ -113,8 +115,8 @@ async def replay(
 
 
 async def _paced(
-    messages: AsyncIterator[Message], speed: float | None, rest: Callable[[float], Awaitable[None]]
-) -> AsyncIterator[Message]:
+    messages: AsyncIterator[ReplayedMessage], speed: float | None, rest: Callable[[float], Awaitable[None]]
+) -> AsyncIterator[ReplayedMessage]:
     began: float | None = None
     first_ns = 0
     async for told in messages:

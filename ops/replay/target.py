@@ -14,7 +14,7 @@ from infra.broker.streams import EVENTS, StreamMisconfigured, ensure_stream
 from infra.settings import Settings, SettingsError, load
 from ops import reading
 from ops.errors import Unreachable
-from ops.replay.lines import Message, head, is_subject
+from ops.replay.lines import ReplayedMessage, head, is_subject
 from ops.replay.publishing import Publisher
 
 REPLAY: Final = "REPLAY"
@@ -45,7 +45,7 @@ class Voice:
         self._run = secrets.token_hex(8)
         self._said = 0
 
-    async def say(self, message: Message) -> None:
+    async def say(self, message: ReplayedMessage) -> None:
         prefix = self._target.prefix
         subject = message.subject if prefix is None else f"{prefix}.{message.subject}"
         headers = dict(message.headers)

@@ -18,8 +18,8 @@ from infra.local.nats import nats_environment
 from infra.local.services import service_names
 from infra.process.service import Service
 from infra.settings import load
-from ops import flow
 from ops.errors import Found
+from ops.flow import command as flow
 from order_svc.api import REASONS, PlaceOrder
 from point_svc.api import ChargePoints
 from product_svc.api import AddStock, RegisterProduct

@@ -1,6 +1,6 @@
 """A small shop's flow as data, to be broken: an order holds stock, then takes money."""
 
-from ops.choreography import Act, Part
+from ops.flow.choreography import Act, Part
 
 UNDONE = {"stock.freed", "pay.refunded", "gift.unwrapped"}
 

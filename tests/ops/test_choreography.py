@@ -1,6 +1,6 @@
-"""What is found in broken flows, each in a sentence: cycles, facts nobody says, failures nobody undoes."""
+"""What is found in broken flows, each in a sentence: cycles, facts no service says, failures no service undoes."""
 
-from ops.choreography import Part, findings
+from ops.flow.choreography import Part, findings
 from tests.ops.flows import CANCEL, CONFIRM, FREE, GOOD, HOLD, PLACE, REFUND, REFUSE, TAKE, UNDONE, act, shop, without
 
 
@@ -57,21 +57,21 @@ def test_two_ways_to_one_fact_are_no_cycle() -> None:
 
 
 def test_a_fact_of_contracts_that_no_command_says_is_found() -> None:
-    assert found(shop(), "stock.counted") == ["nobody says `stock.counted`"]
+    assert found(shop(), "stock.counted") == ["no service says `stock.counted`"]
 
 
 def test_a_fact_that_is_heard_and_that_nobody_says_is_found() -> None:
     wishful = shop(mail=(act("Thank", "mail.sent", hears=("order.shipped",)),))
 
-    assert found(wishful) == ["nobody says `order.shipped`, which mail_svc would hear"]
-    assert found(wishful, "order.shipped") == ["nobody says `order.shipped`, which mail_svc would hear"]
+    assert found(wishful) == ["no service says `order.shipped`, but mail_svc would hear it"]
+    assert found(wishful, "order.shipped") == ["no service says `order.shipped`, but mail_svc would hear it"]
 
 
 def test_a_fact_that_no_aggregate_of_its_sayer_folds_is_found() -> None:
     order, stock, pay = shop()
 
     assert found([order, stock._replace(folds=stock.folds - {"stock.freed"}), pay]) == [
-        "Free of stock_svc says `stock.freed`, which no aggregate of stock_svc folds"
+        "stock_svc.Free says `stock.freed`, which no aggregate of stock_svc folds"
     ]
 
 
@@ -79,20 +79,18 @@ def test_a_fact_that_contracts_does_not_have_is_found() -> None:
     parts = shop(mail=(act("Thank", "mail.sent"),))
     known = {fact for acts in GOOD.values() for act in acts for fact in act.says}
 
-    assert findings(parts, known, UNDONE) == [
-        "Thank of mail_svc says `mail.sent`, which contracts/wire.py does not know"
-    ]
+    assert findings(parts, known, UNDONE) == ["mail_svc.Thank says `mail.sent`, which contracts/wire.py does not know"]
 
 
 def test_a_fact_that_bears_the_name_of_another_service_is_found() -> None:
     forger = act("Forge", "pay.taken")
 
-    assert found(shop(mail=(forger,))) == ["Forge of mail_svc says `pay.taken`, which by its name only pay_svc may say"]
+    assert found(shop(mail=(forger,))) == ["mail_svc.Forge says `pay.taken`, which by its name only pay_svc may say"]
 
 
 def test_a_command_that_says_nothing_is_found() -> None:
     assert found(shop(mail=(act("Thank", hears=("order.confirmed",)),))) == [
-        "Thank of mail_svc says nothing: name in its `says` the facts that may come of it"
+        "mail_svc.Thank says nothing: list in its `says` the facts that it may lead to"
     ]
 
 
@@ -101,13 +99,13 @@ def test_a_command_that_says_nothing_is_found() -> None:
 
 def test_a_command_whose_fact_is_not_heard_is_found() -> None:
     assert found(shop(order=(PLACE, CONFIRM._replace(hears=()), REFUSE, CANCEL))) == [
-        "Confirm of order_svc is made for `pay.taken`, which does not bring it about"
+        "order_svc.Confirm takes `pay.taken`, but REACTIONS has no entry for it"
     ]
 
 
 def test_a_command_that_is_made_of_a_fact_it_is_not_for_is_found() -> None:
     assert found(shop(order=(PLACE, CONFIRM._replace(takes=()), REFUSE, CANCEL))) == [
-        "Confirm of order_svc is brought about by `pay.taken`, which it is not made for"
+        "order_svc.Confirm does not take `pay.taken`, but REACTIONS maps it to this command"
     ]
 
 
@@ -115,7 +113,7 @@ def test_a_reaction_that_is_no_command_of_the_service_is_found() -> None:
     order, stock, pay = shop()
 
     assert found([order, stock, pay._replace(unmatched=("order.confirmed",))]) == [
-        "pay_svc hears `order.confirmed`, and what it makes of it is no command of its aggregates"
+        "pay_svc hears `order.confirmed`, but REACTIONS maps it to no command of its aggregates"
     ]
 
 
@@ -124,7 +122,7 @@ def test_a_reaction_that_is_no_command_of_the_service_is_found() -> None:
 
 def test_a_failure_that_a_step_before_it_does_not_hear_is_found() -> None:
     assert found(shop(stock=(HOLD, without(FREE, "pay.take.failed")))) == [
-        "stock_svc must undo its part after `pay.take.failed`, for it said `stock.held` before; it does not hear it"
+        "stock_svc may have said `stock.held` but does not react to `pay.take.failed`"
     ]
 
 
@@ -132,13 +130,13 @@ def test_a_failure_after_which_a_step_before_it_takes_nothing_back_is_found() ->
     note = act("Note", "stock.noted", hears=("pay.take.failed",))
 
     assert found(shop(stock=(HOLD, without(FREE, "pay.take.failed"), note))) == [
-        "stock_svc must undo its part after `pay.take.failed`, for it said `stock.held` before; Note takes nothing back"
+        "stock_svc may have said `stock.held` but takes nothing back after `pay.take.failed`: it only does Note"
     ]
 
 
 def test_a_failure_that_does_not_come_back_to_who_began_is_found() -> None:
     assert found(shop(order=(PLACE, CONFIRM, without(REFUSE, "stock.hold.failed"), CANCEL))) == [
-        "order_svc does not hear `stock.hold.failed`, and so never ends what it began with `order.placed`"
+        "order_svc does not react to `stock.hold.failed`, so what it began with `order.placed` never ends"
     ]
 
 
@@ -150,8 +148,7 @@ def test_a_failure_of_a_service_that_had_acted_earlier_is_to_be_undone_by_itself
 
     longer = shop(order=(*order, refuse), stock=(HOLD, FREE, ship), pay=(TAKE, refund))
     assert found(longer) == [
-        "stock_svc must undo its part after `stock.ship.failed`, for it said `stock.held` before; "
-        "Ship takes nothing back"
+        "stock_svc may have said `stock.held` but takes nothing back after `stock.ship.failed`: it only does Ship"
     ]
     ship = ship._replace(says=(*ship.says, "stock.freed"))
     assert found(shop(order=(*order, refuse), stock=(HOLD, FREE, ship), pay=(TAKE, refund))) == []
@@ -165,8 +162,7 @@ def test_a_failure_is_undone_by_a_step_that_goes_on_beside_it_too() -> None:
 
     assert found(shop(order=order, pay=(take, refund))) == []
     assert found(shop(order=order, pay=(take, without(refund, "stock.hold.failed")))) == [
-        "pay_svc must undo its part after `stock.hold.failed`, for it may say `pay.taken` at the same time; "
-        "it does not hear it"
+        "pay_svc may say `pay.taken` at the same time but does not react to `stock.hold.failed`"
     ]
 
 
@@ -177,8 +173,7 @@ def test_a_failure_is_undone_by_the_last_step_of_a_branch_beside_it_too() -> Non
 
     assert found(shop(card=(choose,), gift=(wrap, unwrap))) == []
     assert found(shop(card=(choose,), gift=(wrap, without(unwrap, "pay.take.failed")))) == [
-        "gift_svc must undo its part after `pay.take.failed`, for it may say `gift.wrapped` at the same time; "
-        "it does not hear it"
+        "gift_svc may say `gift.wrapped` at the same time but does not react to `pay.take.failed`"
     ]
 
 
@@ -186,26 +181,24 @@ def test_what_was_begun_in_one_of_two_ways_is_missed_once() -> None:
     order = (PLACE, PLACE._replace(command="Import"), CONFIRM, without(REFUSE, "stock.hold.failed"), CANCEL)
 
     assert found(shop(order=order)) == [
-        "order_svc does not hear `stock.hold.failed`, and so never ends what it began with `order.placed`"
+        "order_svc does not react to `stock.hold.failed`, so what it began with `order.placed` never ends"
     ]
 
 
 def test_a_step_that_nothing_brings_about_is_a_step_all_the_same() -> None:
     assert found(shop(stock=(HOLD._replace(hears=()), without(FREE, "pay.take.failed")))) == [
-        "Hold of stock_svc is made for `order.placed`, which does not bring it about",
-        "stock_svc must undo its part after `pay.take.failed`, for it said `stock.held` before; it does not hear it",
+        "stock_svc.Hold takes `order.placed`, but REACTIONS has no entry for it",
+        "stock_svc may have said `stock.held` but does not react to `pay.take.failed`",
     ]
 
 
 def test_a_withdrawal_that_somebody_who_can_undo_does_not_hear_is_found() -> None:
     gift = (act("Wrap", "gift.wrapped", hears=("order.confirmed",)), act("Unwrap", "gift.unwrapped"))
 
-    assert found(shop(gift=gift)) == [
-        "gift_svc must undo its part after `order.canceled`, for it has Unwrap; it does not hear it"
-    ]
+    assert found(shop(gift=gift)) == ["gift_svc has a compensation (Unwrap) but does not react to `order.canceled`"]
 
 
 def test_a_withdrawal_that_somebody_who_was_waited_for_does_not_hear_is_found() -> None:
     assert found(shop(pay=(TAKE,))) == [
-        "pay_svc must undo its part after `order.canceled`, for `pay.taken` was waited for; it does not hear it"
+        "pay_svc says `pay.taken`, which is waited for, but does not react to `order.canceled`"
     ]

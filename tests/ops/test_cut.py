@@ -17,13 +17,13 @@ from contracts.wire import NAMES, POSITION
 from infra.broker.client import BrokerClient
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
-from ops.audit.cut import Cut, Logs, moved_to, take
+from ops.audit.cut import Cut, ServiceLogs, moved_to, take
 from ops.reading import Stream
 from tests.audit.paper import History, honest_history
 
 
 @pytest_asyncio.fixture
-async def logs(tmp_path: Path) -> AsyncIterator[tuple[History, Logs]]:
+async def logs(tmp_path: Path) -> AsyncIterator[tuple[History, ServiceLogs]]:
     """The stores of an honest day."""
     history = honest_history()
     async with contextlib.AsyncExitStack() as stack:
@@ -43,7 +43,7 @@ def cut_at(**positions: int) -> Cut:
     return Cut(datetime.now(UTC), {"order": 0, "product": 0, "point": 0, "coupon": 0, **positions}, {}, 0, "", 0)
 
 
-async def test_it_is_moved_to_the_causes_behind_it(logs: tuple[History, Logs]) -> None:
+async def test_it_is_moved_to_the_causes_behind_it(logs: tuple[History, ServiceLogs]) -> None:
     history, stores = logs
     ends = {name: len(log) for name, log in history.logs.items()}
     one, other = history.id("point.used", "confirmed"), history.id("point.used", "plain")
@@ -54,7 +54,7 @@ async def test_it_is_moved_to_the_causes_behind_it(logs: tuple[History, Logs]) -
     assert await moved_to(stores, cut_at(**ends), [one, other]) == {}
 
 
-async def test_it_is_not_moved_by_a_cause_that_does_not_exist(logs: tuple[History, Logs]) -> None:
+async def test_it_is_not_moved_by_a_cause_that_does_not_exist(logs: tuple[History, ServiceLogs]) -> None:
     assert await moved_to(logs[1], cut_at(), ["account-nobody@1", "whatever"]) == {}
 
 
@@ -79,7 +79,7 @@ async def taken(relaying: Relaying, log: SQLiteStore) -> Cut:
     return await take(stream, {"point": log})
 
 
-async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[History, Logs]) -> None:
+async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[History, ServiceLogs]) -> None:
     log = logs[1]["point"]
     end = await log.max_notification_id()
 
@@ -89,7 +89,7 @@ async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[
 
 
 async def test_a_relay_that_stands_still_is_not_waited_for(
-    logs: tuple[History, Logs], monkeypatch: pytest.MonkeyPatch
+    logs: tuple[History, ServiceLogs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ops.audit.cut.STANDSTILL_S", 0.1)
     log = logs[1]["point"]

@@ -1,4 +1,4 @@
-"""Who hears what, does what and may say what, as data; and what must not be in it."""
+"""The flow as data: which service hears, does and may say what; and the findings about it."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -6,16 +6,16 @@ from typing import Final, NamedTuple
 from contracts.wire import said_by
 
 FAILURE: Final = ".failed"
-"""How a fact ends after which the steps before it undo their part."""
+"""The names of failures end with this. After one, the steps before it undo their part."""
 WITHDRAWAL: Final = ".canceled"
-"""How a fact ends after which all steps do."""
+"""The names of withdrawals end with this. After one, all steps undo their part."""
 
 
 class Act(NamedTuple):
-    """One command, with facts by their names: `hears`, those that bring it about; `takes`, those its type is made for;
-    `says`, those that may come of it.
+    """One command, with facts by their names.
 
-    The first two are empty for what a client or the clock asks, and should be the same.
+    `hears`: the facts that REACTIONS maps to it. `takes`: the facts that its field `fact` may hold. Both should be the
+    same; they are empty for a command of a client or of the clock. `says`: the facts that it may lead to.
     """
 
     command: str
@@ -25,7 +25,7 @@ class Act(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A service's part: what it does, the facts its aggregates fold, those it hears without a command for them."""
+    """A service's part. `folds`: the facts its aggregates fold. `unmatched`: facts that it hears without a command."""
 
     service: str
     acts: tuple[Act, ...]
@@ -34,9 +34,9 @@ class Part(NamedTuple):
 
 
 def findings(parts: Sequence[Part], facts: Collection[str], compensations: Collection[str]) -> list[str]:
-    """What is wrong with the flow, a sentence each; none: it ends, all its facts are said, all its failures undone.
+    """What is wrong with the flow, one sentence each. Without any, it ends, and each failure in it is undone.
 
-    `facts`: the names of all there are; `compensations`: of those that take back what was done.
+    `facts`: the names of all facts. `compensations`: the names of the facts that take something back.
     """
     flow = _Flow(parts, compensations)
     found = [*_cycles(flow), *_unsaid(flow, facts), *_misheard(flow), *_uncompensated(flow), *_not_withdrawn(flow)]
@@ -44,7 +44,7 @@ def findings(parts: Sequence[Part], facts: Collection[str], compensations: Colle
 
 
 class _Flow:
-    """The parts as a graph of facts: an arrow from each fact that is heard to those that may come of it."""
+    """The parts as a graph of facts: an arrow from each fact that is heard to those it may lead to."""
 
     def __init__(self, parts: Sequence[Part], compensations: Collection[str]) -> None:
         self.parts = parts
@@ -60,20 +60,20 @@ class _Flow:
                     self.previous.setdefault(fact, []).append(heard)
 
     def before(self, facts: Iterable[str]) -> set[str]:
-        """All that may have led to these."""
+        """All facts that may have led to these."""
         return _reached(facts, self.previous)
 
     def after(self, facts: Iterable[str]) -> set[str]:
-        """All that these may lead to."""
+        """All facts that these may lead to."""
         return _reached(facts, self.next)
 
     def saying(self, facts: Collection[str]) -> list[tuple[str, Act, str]]:
-        """Who may say any of these, by which act, with the first of them it may say."""
+        """The services that may say any of these, with the act, and the first of these facts that it may say."""
         said = [(service, act, [fact for fact in act.says if fact in facts]) for service, act in self.acts]
         return [(service, act, these[0]) for service, act, these in said if these]
 
     def hearing(self, service: str, fact: str) -> list[Act]:
-        """What the service does when it hears the fact; and if it says it itself, what it does then."""
+        """The service's acts that hear this fact or say it."""
         return [act for name, act in self.acts if name == service and fact in {*act.hears, *act.says}]
 
     def undoes(self, act: Act) -> bool:
@@ -94,7 +94,7 @@ def _reached(start: Iterable[str], arrows: Mapping[str, Iterable[str]]) -> set[s
 
 
 def _cycles(flow: _Flow) -> Iterator[str]:
-    """Every fact that may lead to itself is in one of these, by the shortest way it does."""
+    """The shortest cycle through each fact that may lead to itself, each cycle once."""
     told: set[frozenset[str]] = set()
     for fact in flow.said:
         way = _way_back(flow, fact)
@@ -104,7 +104,7 @@ def _cycles(flow: _Flow) -> Iterator[str]:
 
 
 def _way_back(flow: _Flow, fact: str) -> list[str]:
-    """The facts of the shortest cycle through this one, which comes first; empty: there is none."""
+    """The facts of the shortest cycle through this fact, beginning with it; empty if there is none."""
     ways, seen = [[fact]], {fact}
     for way in ways:
         for name in flow.next.get(way[-1], ()):
@@ -123,11 +123,11 @@ def _unsaid(flow: _Flow, facts: Collection[str]) -> Iterator[str]:
     for fact in dict.fromkeys([*facts, *(heard for _, act in flow.acts for heard in act.hears)]):
         if fact not in flow.said:
             hearers = [f"{service}_svc" for service, act in flow.acts if fact in act.hears]
-            yield f"nobody says `{fact}`" + (f", which {' and '.join(hearers)} would hear" if hearers else "")
+            yield f"no service says `{fact}`" + (f", but {' and '.join(hearers)} would hear it" if hearers else "")
     folds = {part.service: part.folds for part in flow.parts}
     for service, act in flow.acts:
         if not act.says:
-            yield f"{_of(service, act)} says nothing: name in its `says` the facts that may come of it"
+            yield f"{_of(service, act)} says nothing: list in its `says` the facts that it may lead to"
         for fact in act.says:
             if fact not in facts:
                 yield f"{_of(service, act)} says `{fact}`, which contracts/wire.py does not know"
@@ -138,21 +138,21 @@ def _unsaid(flow: _Flow, facts: Collection[str]) -> Iterator[str]:
 
 
 def _misheard(flow: _Flow) -> Iterator[str]:
-    """Where a table of reactions and the commands do not fit: a step that nothing brings about ends no order."""
+    """Where a table of reactions and the commands do not fit: a step that no fact leads to ends no order."""
     for part in flow.parts:
         for fact in part.unmatched:
-            yield f"{part.service}_svc hears `{fact}`, and what it makes of it is no command of its aggregates"
+            yield f"{part.service}_svc hears `{fact}`, but REACTIONS maps it to no command of its aggregates"
         for act in part.acts:
             for fact in act.takes:
                 if fact not in act.hears:
-                    yield f"{_of(part.service, act)} is made for `{fact}`, which does not bring it about"
+                    yield f"{_of(part.service, act)} takes `{fact}`, but REACTIONS has no entry for it"
             for fact in act.hears:
                 if fact not in act.takes:
-                    yield f"{_of(part.service, act)} is brought about by `{fact}`, which it is not made for"
+                    yield f"{_of(part.service, act)} does not take `{fact}`, but REACTIONS maps it to this command"
 
 
 def _of(service: str, act: Act) -> str:
-    return f"{act.command} of {service}_svc"
+    return f"{service}_svc.{act.command}"
 
 
 # Compensations --------------------------------------------------------------------------------------------------------
@@ -164,17 +164,17 @@ def _uncompensated(flow: _Flow) -> Iterator[str]:
             before = flow.before([failure])
             for service, act, said in flow.saying(before):
                 if act.takes:
-                    yield from _not_undone(flow, service, failure, f"it said `{said}` before")
+                    yield from _not_undone(flow, service, failure, f"may have said `{said}`")
                 elif not flow.hearing(service, failure):
-                    yield f"{service}_svc does not hear `{failure}`, and so never ends what it began with `{said}`"
+                    yield f"{service}_svc does not react to `{failure}`, so what it began with `{said}` never ends"
             for service, said in _beside(flow, failure, before):
-                yield from _not_undone(flow, service, failure, f"it may say `{said}` at the same time")
+                yield from _not_undone(flow, service, failure, f"may say `{said}` at the same time")
 
 
 def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
-    """Who takes a step on a branch of the flow that this failure is not on, with what it may say then.
+    """The services with a step on a branch of the flow without this failure, and what the step may say.
 
-    Only who can take something back: the steps of others have nothing to be undone, such as a letter to the customer.
+    Only services with a compensation: the steps of others leave nothing to undo, such as a letter to the customer.
     """
     starts = [
         fact
@@ -189,15 +189,15 @@ def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, 
 
 
 def _not_withdrawn(flow: _Flow) -> Iterator[str]:
-    """All is undone by whoever can, and by whoever the one that withdraws it had to wait for."""
-    able = {service: f"it has {act.command}" for service, act in flow.acts if flow.undoes(act)}
+    """A withdrawal is undone by services that have a compensation, and by those the withdrawing service waited for."""
+    able = {service: f"has a compensation ({act.command})" for service, act in flow.acts if flow.undoes(act)}
     for withdrawal in flow.said:
         if withdrawal.endswith(WITHDRAWAL):
             withdrawing = {service for service, _, _ in flow.saying([withdrawal])}
             own = [fact for service, act in flow.acts if service in withdrawing for fact in act.says]
             steps = flow.saying(flow.before(own))
             awaited = {
-                service: f"`{said}` was waited for"
+                service: f"says `{said}`, which is waited for,"
                 for service, act, said in steps
                 if act.takes and service not in withdrawing
             }
@@ -208,7 +208,7 @@ def _not_withdrawn(flow: _Flow) -> Iterator[str]:
 def _not_undone(flow: _Flow, service: str, fact: str, why: str) -> Iterator[str]:
     acts = flow.hearing(service, fact)
     if not acts:
-        yield f"{service}_svc must undo its part after `{fact}`, for {why}; it does not hear it"
+        yield f"{service}_svc {why} but does not react to `{fact}`"
     elif not any(map(flow.undoes, acts)):
         does = " or ".join(act.command for act in acts)
-        yield f"{service}_svc must undo its part after `{fact}`, for {why}; {does} takes nothing back"
+        yield f"{service}_svc {why} but takes nothing back after `{fact}`: it only does {does}"

@@ -1,4 +1,4 @@
-"""`python -m ops.demo`: on a system of its own, an order that succeeds and one for each refusal, every fact checked."""
+"""`just demo`: on a system of its own, one order that succeeds and one for each refusal; every fact is checked."""
 
 import asyncio
 import os
@@ -39,11 +39,11 @@ from ops.client import request
 from ops.errors import Unreachable
 
 PATIENCE_S: Final = 15.0
-"""For one order's facts to arrive; they take milliseconds."""
+"""How long one order's facts may take to arrive. They take milliseconds."""
 
 USER: Final = "u1"
 
-# What is to happen ----------------------------------------------------------------------------------------------------
+# The orders -----------------------------------------------------------------------------------------------------------
 
 CausedFact = tuple[str, str | None]
 """A fact, and the fact that caused it (None: the customer's request)."""
@@ -56,7 +56,7 @@ USED: Final[CausedFact] = ("point.used", "product.reserved")
 
 @dataclass(frozen=True)
 class Case:
-    """An order, the facts it must leave (each with its cause; nothing else, nothing twice), and what it must change."""
+    """An order, the facts it must lead to (each once, with its cause, and no others), and the balances it changes."""
 
     title: str
     asks: str
@@ -147,7 +147,7 @@ CASES: Final = (
     ),
 )
 
-# What happened --------------------------------------------------------------------------------------------------------
+# The facts ------------------------------------------------------------------------------------------------------------
 
 
 class PublishedFact(NamedTuple):
@@ -162,7 +162,7 @@ class PublishedFact(NamedTuple):
 
 
 class Witness:
-    """Everything that is published, in the order of its publication; a fact published again stands once."""
+    """Collects all published facts, in the order of publication, each once."""
 
     def __init__(self) -> None:
         self.facts: dict[str, PublishedFact] = {}
@@ -177,7 +177,7 @@ class Witness:
         return [said for said in self.facts.values() if getattr(said.fact, "order_id", None) == order_id]
 
     async def until(self, order_id: str, count: int) -> list[PublishedFact]:
-        """The order's facts, once there are as many, or the patience ends."""
+        """The order's facts, as soon as there are `count` of them, or after PATIENCE_S."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while len(self.about(order_id)) < count:
@@ -188,7 +188,7 @@ class Witness:
         return self.about(order_id)
 
     def steps(self, facts: Sequence[PublishedFact]) -> list[CausedFact]:
-        """The facts with their causes; a cause that was not published before its effect is named by its bare id."""
+        """The facts with the names of their causes. A cause that was not published before is named by its id."""
         known: dict[str, str] = {}
         steps: list[CausedFact] = []
         for fact_id, fact in facts:
@@ -199,7 +199,7 @@ class Witness:
 
 
 class Demo:
-    """Runs the cases on a system and keeps what was not as it must be."""
+    """Runs the cases on a system and collects what differs from them."""
 
     def __init__(self, system: OwnSystem) -> None:
         self.wrong: list[str] = []
@@ -219,13 +219,13 @@ class Demo:
             for number, case in enumerate(CASES, 1):
                 await self._place(number, case)
             print(table(self._balances))
-            # Stopped in good order the services have published all there is to say, so now nothing more can come.
+            # A service that is stopped has published everything, so no more facts can come.
             for name, code in (await asyncio.to_thread(self._system.stop_services)).items():
                 self._check(f"{name}_svc's exit code", code, 0)
             await broker.flush()
             for (order_id, label), case in zip(self._orders.items(), CASES, strict=True):
                 steps, must_be = Counter(self._witness.steps(self._witness.about(order_id))), Counter(case.facts)
-                self._check(f"{label}: facts (with their causes) that should not be there", list(steps - must_be), [])
+                self._check(f"{label}: facts (with their causes) that are not expected", list(steps - must_be), [])
                 self._check(f"{label}: facts (with their causes) that are missing", list(must_be - steps), [])
             stored = (await events.stream_info(EVENTS)).state.messages
             self._check("facts in the stream", stored, len(self._witness.facts))
@@ -314,7 +314,7 @@ def bold(text: str) -> str:
 
 
 def story(facts: Sequence[PublishedFact]) -> list[str]:
-    """A line a fact: milliseconds since the order was placed, who said it, what; compensations are marked."""
+    """A line for each fact: milliseconds since the order was placed, service, fact. Compensations are marked."""
     lines = []
     for said in facts:
         since_ms = (said.fact.at - facts[0].fact.at).total_seconds() * 1_000
@@ -361,7 +361,7 @@ def table(balances: Sequence[Mapping[str, int | str]]) -> str:
 
 
 def just() -> str:
-    """How whoever started this can start another recipe."""
+    """The command with which the user of this demo can start another recipe."""
     uv = os.environ.get("UV")
     if uv is None:
         return "just"
@@ -371,7 +371,7 @@ def just() -> str:
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: everything that was started has to be stopped
+    for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: all processes that were started must be stopped
         signal.signal(number, signal.default_int_handler)
     sys.stdout.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
     began = time.perf_counter()
@@ -391,11 +391,13 @@ def main() -> int:
         sys.stderr.write("Stopped before its end.\n")
         return 130
     if demo.wrong:
-        sys.stderr.write("\n".join([coloured("31", "Not all was as it must be:"), *(f"  {w}" for w in demo.wrong), ""]))
+        sys.stderr.write(
+            "\n".join([coloured("31", "Some results are not as expected:"), *(f"  {w}" for w in demo.wrong), ""])
+        )
         return 1
     took_s = time.perf_counter() - began
     print(
-        f"\nEvery answer, fact, cause and balance is exactly as it must be ({took_s:.1f} s in all).\n"
+        f"\nEvery answer, fact, cause and balance is exactly as expected ({took_s:.1f} s in all).\n"
         f"Next: `{just()} up` runs the system for you; in another terminal `{just()} place --help` tells how to order."
     )
     return 0

@@ -51,7 +51,7 @@ async def test_a_day_is_as_it_must_be(day: Day, running: Shop) -> None:
     read = await orders(running, "audit")
     assert read.returncode == 0
     assert "good: nothing was found" in read.stdout
-    assert "is as it was when it was audited" in read.stdout
+    assert "is unchanged since it was audited" in read.stdout
 
 
 async def test_audits_of_a_system_at_work_find_nothing_and_go_on_from_each_other(shop: Shop) -> None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -17,7 +16,7 @@ from contracts.wire import NAMES, POSITION
 from infra.broker.client import BrokerClient
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
-from ops.audit.cut import Cut, ServiceLogs, moved_to, take
+from ops.audit.cut import STANDSTILL_S, Cut, ServiceLogs, moved_to, take
 from ops.reading import Stream
 from tests.audit.paper import History, honest_history
 
@@ -74,9 +73,9 @@ class Relaying:
         return StreamInfo(StreamConfig(name="EVENTS"), state)
 
 
-async def taken(relaying: Relaying, log: SQLiteStore) -> Cut:
+async def taken(relaying: Relaying, log: SQLiteStore, standstill_s: float = STANDSTILL_S) -> Cut:
     stream = Stream(cast(BrokerClient, None), cast(JetStreamContext, relaying))
-    return await take(stream, {"point": log})
+    return await take(stream, {"point": log}, standstill_s=standstill_s)
 
 
 async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[History, ServiceLogs]) -> None:
@@ -88,13 +87,10 @@ async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[
     assert (cut.sequence, cut.logs, cut.published) == (end, {"point": end}, {"point": end})
 
 
-async def test_a_relay_that_stands_still_is_not_waited_for(
-    logs: tuple[History, ServiceLogs], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ops.audit.cut.STANDSTILL_S", 0.1)
+async def test_a_relay_that_stands_still_is_not_waited_for(logs: tuple[History, ServiceLogs]) -> None:
     log = logs[1]["point"]
 
-    cut = await taken(Relaying(3), log)
+    cut = await taken(Relaying(3), log, standstill_s=0.1)
 
     assert cut.sequence == 3
     assert cut.published == {"point": await log.max_notification_id()}

@@ -124,16 +124,13 @@ def test_a_message_is_due_as_long_after_the_first_as_it_was(speed: float | None,
     assert due_s(2_500_000_000, speed) == after_s
 
 
-async def test_a_pace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pace_is_kept() -> None:
     """By a clock that only sleeping moves."""
     now, said = 100.0, []
 
     async def sleep(seconds: float) -> None:
         nonlocal now
         now += seconds
-
-    monkeypatch.setattr("ops.replay.run.monotonic", lambda: now)
-    monkeypatch.setattr("ops.replay.run.asyncio.sleep", sleep)
 
     async def say(message: ReplayedMessage) -> None:
         said.append((message.sequence, now - 100.0))
@@ -142,7 +139,7 @@ async def test_a_pace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         ReplayedMessage(n, at_s * 10**9, "a", {}, b"1") for n, at_s in ((1, 50), (2, 50), (3, 54), (4, 53), (5, 60))
     ]
     done = Replayed()
-    await replay(from_lines(map(line, messages), Selection()), say, done, 2.0)
+    await replay(from_lines(map(line, messages), Selection()), say, done, 2.0, rest=sleep, clock=lambda: now)
 
     assert said == [(1, 0.0), (2, 0.0), (3, 2.0), (4, 2.0), (5, 5.0)]
     assert (done.messages, done.first, done.last) == (5, 1, 5)

@@ -27,7 +27,7 @@ _ack: Final = msgspec.json.Decoder(_Ack)
 
 
 class Publisher:
-    """Publishes into one stream. A refusal or a missing acknowledgement ends it; what it counted until then is stored."""
+    """Publishes into one stream. A refusal or a missing acknowledgement ends it; what it has counted is stored."""
 
     def __init__(self, nc: BrokerClient, stream: str, ping_interval_s: float = PING_INTERVAL_S) -> None:
         self.acknowledged = 0

@@ -160,7 +160,7 @@ async def message_without_headers(shop: Shop) -> str:
     forged = PointCharged(at=charged.at, user_id="eve", amount=1, idempotency_key="forged")
     async with shop.broker() as nc:
         await nc.jetstream().publish("point.charged.eve", encode(forged))
-    return "has not the headers that a service gives its facts"
+    return "lacks the headers that a service gives its facts"
 
 
 async def message_that_says_something_else(shop: Shop) -> str:
@@ -172,7 +172,7 @@ async def message_that_says_something_else(shop: Shop) -> str:
             for e in events
         ],
     )
-    return "does not say what its subject says"
+    return "has a body that does not fit its subject"
 
 
 @pytest.mark.parametrize(

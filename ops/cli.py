@@ -1,13 +1,13 @@
 """What the commands of `orders` share: their exit codes, and their parameter types."""
 
 import functools
-import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, NoReturn, ParamSpec
 
 import rich_click as click
 
+from contracts.ids import MEANING, is_id
 from infra.settings import SettingsError
 from infra.store.event_store import StoreError
 from infra.timestamps import parse_instant
@@ -64,8 +64,8 @@ class Id(click.ParamType[str]):
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
-            self.fail("1 to 64 letters, digits, `_` or `-`", param, ctx)
+        if not is_id(value):
+            self.fail(MEANING, param, ctx)
         return str(value)
 
 

@@ -13,15 +13,33 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.fact import Fact
-from contracts.wire import COMPENSATIONS, FACTS
+from contracts.step import fact_name
+from contracts.wire import COMPENSATIONS, FACTS, STEPS
 from infra.local.services import ROOT, service_names
 from infra.process.service import Service
-from ops.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
+from ops.choreography import Act, Part, Rules, StepFacts, findings
 from ops.cli import Found, ending_well
 
 README: Final = ROOT / "README.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
 """What stands between the markers of a page."""
+
+
+RULES: Final = Rules(
+    facts=FACTS,
+    steps=[
+        StepFacts(
+            step.service,
+            *map(fact_name, (step.hears, step.done, step.undone, step.fenced)),
+            refused="" if step.refused is None else fact_name(step.refused),
+        )
+        for step in STEPS.awaited + STEPS.following
+    ],
+    compensations=COMPENSATIONS,
+    by_client=[name for name, fact in FACTS.items() if fact.by_client],
+)
+"""What contracts/ declares of the flow."""
+ENDS_BADLY: Final = frozenset({*RULES.failures, *RULES.withdrawals})
 
 
 # From the code --------------------------------------------------------------------------------------------------------
@@ -94,7 +112,7 @@ def _coloured(facts: Iterable[str]) -> Text:
 def _style(fact: str) -> str:
     if fact in COMPENSATIONS:
         return "red"
-    return "yellow" if fact.endswith((FAILURE, WITHDRAWAL)) else ""
+    return "yellow" if fact in ENDS_BADLY else ""
 
 
 def markdown(flow: Iterable[Part]) -> str:
@@ -199,7 +217,7 @@ def command(how: str | None) -> None:
     commands, a failure or a withdrawal after which somebody does not undo his part.
     """
     flow = parts()
-    found = findings(flow, FACTS, COMPENSATIONS)
+    found = findings(flow, RULES)
     if how == "write":
         if not found:
             write(README, markdown(flow))

@@ -30,7 +30,10 @@ RULES: Final = Rules(
     steps=[
         StepFacts(
             step.service,
-            *map(fact_name, (step.hears, step.done, step.undone, step.fenced)),
+            hears=fact_name(step.hears),
+            done=fact_name(step.done),
+            undone=fact_name(step.undone),
+            fenced=fact_name(step.fenced),
             refused="" if step.refused is None else fact_name(step.refused),
         )
         for step in STEPS.awaited + STEPS.following

@@ -5,7 +5,17 @@ from typing import Final, get_args
 
 import pytest
 
-from contracts import WITHDRAWALS, CouponRefusal, PointRefusal, ProductRefusal, Reason
+from contracts import (
+    WITHDRAWALS,
+    CouponRefusal,
+    OrderConfirmed,
+    PointRefusal,
+    ProductRefusal,
+    Reason,
+    SagaFact,
+)
+from contracts.step import Step
+from contracts.wire import STEPS
 from order_svc.compensation import compensated
 from tests.examples import REASONS
 
@@ -111,3 +121,40 @@ def test_every_combination_of_closed_and_open_steps_follows_the_two_rules() -> N
             assert compensated("points-insufficient", facts) == released
         elif coupon_fact == NO_COUPON:
             assert compensated("coupon-expired", facts) == (released and refunded)
+
+
+# A step that follows the confirmation ---------------------------------------------------------------------------------
+
+
+class Packed(SagaFact, frozen=True, kw_only=True, tag="gift.packed"):
+    """Stands for the `done` of a fifth service."""
+
+
+class Unpacked(SagaFact, frozen=True, kw_only=True, tag="gift.unpacked"):
+    """Its `undone`."""
+
+
+class Voided(SagaFact, frozen=True, kw_only=True, tag="gift.voided"):
+    """Its `fenced`."""
+
+
+WITH_GIFT: Final = STEPS._replace(following=(Step(OrderConfirmed, Packed, Unpacked, Voided),))
+BACK: Final = {*PLACED, RELEASED, REFUNDED, RESTORED}
+
+
+@a_withdrawal
+def test_a_step_that_was_done_after_the_confirmation_has_to_be_undone(reason: Reason) -> None:
+    done = {*BACK, "order.confirmed", "gift.packed"}
+    assert not compensated(reason, done, WITH_GIFT)
+    assert compensated(reason, {*done, "gift.unpacked"}, WITH_GIFT)
+
+
+@a_withdrawal
+def test_a_step_that_a_confirmed_order_is_on_its_way_to_has_to_answer(reason: Reason) -> None:
+    assert not compensated(reason, {*BACK, "order.confirmed"}, WITH_GIFT)
+    assert compensated(reason, {*BACK, "order.confirmed", "gift.voided"}, WITH_GIFT)
+
+
+def test_a_step_that_follows_counts_for_no_order_that_was_never_confirmed() -> None:
+    assert compensated("customer-canceled", {*PLACED, NEVER_RESERVED, NEVER_POINTS, NEVER_COUPON}, WITH_GIFT)
+    assert compensated("product-unknown", {*PLACED, NOT_RESERVED}, WITH_GIFT)

@@ -17,7 +17,7 @@ from ops.invariants import Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The format of everything that is remembered. An audit does not continue from a checkpoint of another format."""
 
 

@@ -1,14 +1,39 @@
 """The flow as data: which service hears, does and may say what; and the findings about it."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from contracts.wire import said_by
 
-FAILURE: Final = ".failed"
-"""The names of failures end with this. After one, the steps before it undo their part."""
-WITHDRAWAL: Final = ".canceled"
-"""The names of withdrawals end with this. After one, all steps undo their part."""
+
+class StepFacts(NamedTuple):
+    """A step that a service declares, by the names of its facts; `refused` empty: it cannot refuse."""
+
+    service: str
+    hears: str
+    done: str
+    undone: str
+    fenced: str
+    refused: str = ""
+
+
+class Rules(NamedTuple):
+    """What contracts/ declares of the flow, by the names of the facts."""
+
+    facts: Collection[str]
+    """All there are."""
+    steps: Sequence[StepFacts]
+    compensations: Collection[str]
+    """The facts that take back what was done."""
+    withdrawals: Collection[str] = ("order.canceled",)
+    """The facts after which all steps undo their part."""
+    by_client: Collection[str] = ()
+    """The facts that may have no cause."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The facts after which the steps before undo their part."""
+        return tuple(step.refused for step in self.steps if step.refused)
 
 
 class Act(NamedTuple):
@@ -33,22 +58,28 @@ class Part(NamedTuple):
     unmatched: tuple[str, ...] = ()
 
 
-def findings(parts: Sequence[Part], facts: Collection[str], compensations: Collection[str]) -> list[str]:
-    """What is wrong with the flow, one sentence each. Without any, it ends, and each failure in it is undone.
-
-    `facts`: the names of all facts. `compensations`: the names of the facts that take something back.
-    """
-    flow = _Flow(parts, compensations)
-    found = [*_cycles(flow), *_unsaid(flow, facts), *_misheard(flow), *_uncompensated(flow), *_not_withdrawn(flow)]
+def findings(parts: Sequence[Part], rules: Rules) -> list[str]:
+    """What is wrong with the flow, one sentence each. Without any, it ends, and each failure in it is undone."""
+    flow = _Flow(parts, rules)
+    found = [
+        *_cycles(flow),
+        *_unsaid(flow, rules.facts),
+        *_misheard(flow),
+        *_not_as_declared(flow),
+        *_without_cause(flow),
+        *_uncompensated(flow),
+        *_not_withdrawn(flow),
+    ]
     return list(dict.fromkeys(found))
 
 
 class _Flow:
     """The parts as a graph of facts: an arrow from each fact that is heard to those it may lead to."""
 
-    def __init__(self, parts: Sequence[Part], compensations: Collection[str]) -> None:
+    def __init__(self, parts: Sequence[Part], rules: Rules) -> None:
         self.parts = parts
-        self.compensations = frozenset(compensations)
+        self.rules = rules
+        self.compensations = frozenset(rules.compensations)
         self.acts = [(part.service, act) for part in parts for act in part.acts]
         self.said = list(dict.fromkeys(fact for _, act in self.acts for fact in act.says))
         self.next: dict[str, list[str]] = {}
@@ -130,7 +161,7 @@ def _unsaid(flow: _Flow, facts: Collection[str]) -> Iterator[str]:
             yield f"{_of(service, act)} says nothing: list in its `says` the facts that it may lead to"
         for fact in act.says:
             if fact not in facts:
-                yield f"{_of(service, act)} says `{fact}`, which contracts/wire.py does not know"
+                yield f"{_of(service, act)} says `{fact}`, which contracts/ does not declare"
             elif said_by(fact) != service:
                 yield f"{_of(service, act)} says `{fact}`, which by its name only {said_by(fact)}_svc may say"
             elif fact not in folds[service]:
@@ -151,6 +182,23 @@ def _misheard(flow: _Flow) -> Iterator[str]:
                     yield f"{_of(part.service, act)} does not take `{fact}`, but REACTIONS maps it to this command"
 
 
+def _not_as_declared(flow: _Flow) -> Iterator[str]:
+    """Where a service does not take its step as contracts/ declares it."""
+    for step in flow.rules.steps:
+        acts = [act for service, act in flow.acts if service == step.service and step.hears in {*act.hears, *act.takes}]
+        may_come = {fact for act in acts for fact in act.says}
+        for fact in (step.done, step.refused):
+            if fact and fact not in may_come:
+                yield f"{step.service}_svc declares that it says `{fact}` after `{step.hears}`; no command of it does"
+
+
+def _without_cause(flow: _Flow) -> Iterator[str]:
+    for service, act in flow.acts:
+        for fact in act.says:
+            if not act.takes and not act.hears and fact in flow.rules.facts and fact not in flow.rules.by_client:
+                yield f"{_of(service, act)} answers no fact, so `{fact}` needs `by_client` in contracts/{service}.py"
+
+
 def _of(service: str, act: Act) -> str:
     return f"{service}_svc.{act.command}"
 
@@ -160,7 +208,7 @@ def _of(service: str, act: Act) -> str:
 
 def _uncompensated(flow: _Flow) -> Iterator[str]:
     for failure in flow.said:
-        if failure.endswith(FAILURE):
+        if failure in flow.rules.failures:
             before = flow.before([failure])
             for service, act, said in flow.saying(before):
                 if act.takes:
@@ -192,7 +240,7 @@ def _not_withdrawn(flow: _Flow) -> Iterator[str]:
     """A withdrawal is undone by services that have a compensation, and by those the withdrawing service waited for."""
     able = {service: f"has a compensation ({act.command})" for service, act in flow.acts if flow.undoes(act)}
     for withdrawal in flow.said:
-        if withdrawal.endswith(WITHDRAWAL):
+        if withdrawal in flow.rules.withdrawals:
             withdrawing = {service for service, _, _ in flow.saying([withdrawal])}
             own = [fact for service, act in flow.acts if service in withdrawing for fact in act.says]
             steps = flow.saying(flow.before(own))

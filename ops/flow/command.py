@@ -13,16 +13,37 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.fact import Fact
-from contracts.wire import COMPENSATIONS, FACTS
+from contracts.step import fact_name
+from contracts.wire import COMPENSATIONS, FACTS, STEPS
 from infra.local.services import ROOT, service_names
 from infra.process.service import Service
 from ops.cli import ending_well
 from ops.errors import Found
-from ops.flow.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
+from ops.flow.choreography import Act, Part, Rules, StepFacts, findings
 
 README: Final = ROOT / "README.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
 """The text between the markers of a page."""
+
+
+RULES: Final = Rules(
+    facts=FACTS,
+    steps=[
+        StepFacts(
+            step.service,
+            hears=fact_name(step.hears),
+            done=fact_name(step.done),
+            undone=fact_name(step.undone),
+            fenced=fact_name(step.fenced),
+            refused="" if step.refused is None else fact_name(step.refused),
+        )
+        for step in STEPS.awaited + STEPS.following
+    ],
+    compensations=COMPENSATIONS,
+    by_client=[name for name, fact in FACTS.items() if fact.by_client],
+)
+"""What contracts/ declares of the flow."""
+ENDS_BADLY: Final = frozenset({*RULES.failures, *RULES.withdrawals})
 
 
 # From the code --------------------------------------------------------------------------------------------------------
@@ -96,7 +117,7 @@ def _coloured(facts: Iterable[str]) -> Text:
 def _style(fact: str) -> str:
     if fact in COMPENSATIONS:
         return "red"
-    return "yellow" if fact.endswith((FAILURE, WITHDRAWAL)) else ""
+    return "yellow" if fact in ENDS_BADLY else ""
 
 
 def markdown(flow: Iterable[Part]) -> str:
@@ -205,7 +226,7 @@ def command(how: str | None) -> None:
 
 def show(flow: Sequence[Part], how: str | None, page: Path = README) -> None:
     """Print the flow, or write its table into this page. Raises Found if there are findings."""
-    found = findings(flow, FACTS, COMPENSATIONS)
+    found = findings(flow, RULES)
     if how == "write":
         if not found:
             write(page, markdown(flow))

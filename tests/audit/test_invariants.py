@@ -20,8 +20,8 @@ from ops.invariants import Checker, CouponSeen, Finding, OrderSeen, ProductSeen,
 from ops.invariants.copies import PAGE, LoggedFacts
 from ops.invariants.findings import MOST_OF_A_KIND
 from ops.invariants.live import differences
-from tests.audit.paper import DEADLINE, OPENING, SERVICES, History, honest_history
-from tests.domain.spec import AGGREGATES
+from tests.audit.paper import DEADLINE, OPENING, History, honest_history
+from tests.domain.spec import AGGREGATES, SERVICES
 
 LATER = OPENING + timedelta(hours=1)
 
@@ -621,7 +621,7 @@ def test_damage_is_found(damage: Damage, history: History) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__.replace("_", " "))
-@pytest.mark.parametrize("names", [SERVICES, SERVICES[::-1]], ids=" ".join)
+@pytest.mark.parametrize("names", [SERVICES, list(SERVICES)[::-1]], ids=" ".join)
 def test_damage_is_found_whichever_log_comes_first(names: Sequence[str], damage: Damage, history: History) -> None:
     """Of two facts that disagree, the one fed later is blamed."""
     damage(history)

@@ -1,13 +1,34 @@
 """What is found in broken flows, each in a sentence: cycles, facts no service says, failures no service undoes."""
 
-from ops.flow.choreography import Part, findings
-from tests.ops.flows import CANCEL, CONFIRM, FREE, GOOD, HOLD, PLACE, REFUND, REFUSE, TAKE, UNDONE, act, shop, without
+from ops.flow.choreography import Part, Rules, StepFacts, findings
+from tests.ops.flows import (
+    CANCEL,
+    CONFIRM,
+    FREE,
+    GOOD,
+    HOLD,
+    PLACE,
+    REFUND,
+    REFUSE,
+    STEPS,
+    TAKE,
+    UNDONE,
+    act,
+    shop,
+    without,
+)
 
 
-def found(parts: list[Part], *more: str) -> list[str]:
-    """The findings, when all facts that are said, and these, are facts of contracts."""
-    facts = {fact for part in parts for act in part.acts for fact in act.says}
-    return findings(parts, [*sorted(facts), *more], UNDONE)
+def found(parts: list[Part], *more: str, steps: list[StepFacts] | None = None) -> list[str]:
+    """The findings, when all facts that are said, and these, are facts of contracts.
+
+    Whatever answers no fact is a client's. `steps`: those that are declared.
+    """
+    acts = [act for part in parts for act in part.acts]
+    facts = {fact for act in acts for fact in act.says}
+    by_client = {fact for act in acts if not act.hears for fact in act.says}
+    declared = [step for step in STEPS if step.done in facts] if steps is None else steps
+    return findings(parts, Rules([*sorted(facts), *more], declared, UNDONE, by_client=by_client))
 
 
 def test_a_flow_in_which_all_is_said_heard_and_undone_has_nothing_to_be_found() -> None:
@@ -79,7 +100,8 @@ def test_a_fact_that_contracts_does_not_have_is_found() -> None:
     parts = shop(mail=(act("Thank", "mail.sent"),))
     known = {fact for acts in GOOD.values() for act in acts for fact in act.says}
 
-    assert findings(parts, known, UNDONE) == ["mail_svc.Thank says `mail.sent`, which contracts/wire.py does not know"]
+    rules = Rules(known, STEPS, UNDONE, by_client=[*known, "mail.sent"])
+    assert findings(parts, rules) == ["mail_svc.Thank says `mail.sent`, which contracts/ does not declare"]
 
 
 def test_a_fact_that_bears_the_name_of_another_service_is_found() -> None:
@@ -147,11 +169,15 @@ def test_a_failure_of_a_service_that_had_acted_earlier_is_to_be_undone_by_itself
     refund = act("Refund", "pay.refunded", hears=(*REFUND.hears, "stock.ship.failed"))
 
     longer = shop(order=(*order, refuse), stock=(HOLD, FREE, ship), pay=(TAKE, refund))
-    assert found(longer) == [
+    steps = [
+        *STEPS,
+        StepFacts("stock", "pay.taken", "stock.shipped", "stock.freed", "stock.voided", "stock.ship.failed"),
+    ]
+    assert found(longer, steps=steps) == [
         "stock_svc may have said `stock.held` but takes nothing back after `stock.ship.failed`: it only does Ship"
     ]
     ship = ship._replace(says=(*ship.says, "stock.freed"))
-    assert found(shop(order=(*order, refuse), stock=(HOLD, FREE, ship), pay=(TAKE, refund))) == []
+    assert found(shop(order=(*order, refuse), stock=(HOLD, FREE, ship), pay=(TAKE, refund)), steps=steps) == []
 
 
 def test_a_failure_is_undone_by_a_step_that_goes_on_beside_it_too() -> None:
@@ -160,8 +186,9 @@ def test_a_failure_is_undone_by_a_step_that_goes_on_beside_it_too() -> None:
     join = act("Join", "order.confirmed", hears=("pay.taken", "stock.held"))
     order = (PLACE, join, REFUSE, CANCEL)
 
-    assert found(shop(order=order, pay=(take, refund))) == []
-    assert found(shop(order=order, pay=(take, without(refund, "stock.hold.failed")))) == [
+    steps = [STEPS[0], STEPS[1]._replace(hears="order.placed")]
+    assert found(shop(order=order, pay=(take, refund)), steps=steps) == []
+    assert found(shop(order=order, pay=(take, without(refund, "stock.hold.failed"))), steps=steps) == [
         "pay_svc may say `pay.taken` at the same time but does not react to `stock.hold.failed`"
     ]
 
@@ -189,6 +216,27 @@ def test_a_step_that_nothing_brings_about_is_a_step_all_the_same() -> None:
     assert found(shop(stock=(HOLD._replace(hears=()), without(FREE, "pay.take.failed")))) == [
         "stock_svc.Hold takes `order.placed`, but REACTIONS has no entry for it",
         "stock_svc may have said `stock.held` but does not react to `pay.take.failed`",
+    ]
+
+
+def test_a_step_that_a_service_declares_and_does_not_take_is_found() -> None:
+    wrap = StepFacts("gift", "order.confirmed", "gift.wrapped", "gift.unwrapped", "gift.voided")
+    gift = (
+        act("Wrap", "gift.wrapped", hears=("pay.taken",)),
+        act("Unwrap", "gift.unwrapped", hears=("order.canceled",)),
+    )
+
+    assert found(shop(gift=gift), steps=[*STEPS, wrap]) == [
+        "gift_svc declares that it says `gift.wrapped` after `order.confirmed`; no command of it does"
+    ]
+    assert found(shop(gift=gift), steps=[*STEPS, wrap._replace(hears="pay.taken")]) == []
+
+
+def test_a_fact_of_a_client_that_contracts_gives_a_cause_is_found() -> None:
+    rules = Rules([fact for acts in GOOD.values() for act in acts for fact in act.says], STEPS, UNDONE)
+
+    assert findings(shop(), rules._replace(by_client=["order.placed"])) == [
+        "order_svc.Cancel answers no fact, so `order.canceled` needs `by_client` in contracts/order.py"
     ]
 
 

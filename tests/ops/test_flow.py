@@ -18,7 +18,7 @@ from infra.core.decider import Aggregate
 from infra.process.service import Service
 from ops.errors import Found
 from ops.flow import command as flow
-from ops.flow.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
+from ops.flow.choreography import Act, Part, findings
 from ops.orders import orders
 from tests.audit.paper import honest_history
 from tests.infra import purse
@@ -53,21 +53,21 @@ def deaf(parts: list[Part], ear: Delivery, *, unmade: bool) -> list[Part]:
 
 
 def test_the_flow_of_this_system_has_nothing_to_be_found() -> None:
-    assert findings(flow.parts(), FACTS, COMPENSATIONS) == []
+    assert findings(flow.parts(), flow.RULES) == []
 
 
 @pytest.mark.parametrize("ear", HEARD, ids=lambda ear: f"{ear.service}-{ear.fact}")
 def test_a_reaction_that_is_taken_out_of_it_is_missed(ear: Delivery) -> None:
-    assert findings(deaf(flow.parts(), ear, unmade=False), FACTS, COMPENSATIONS) != []
+    assert findings(deaf(flow.parts(), ear, unmade=False), flow.RULES) != []
 
 
 @pytest.mark.parametrize(
     "ear",
-    [ear for ear in HEARD if ear.fact.endswith((FAILURE, WITHDRAWAL))],
+    [ear for ear in HEARD if ear.fact in flow.ENDS_BADLY],
     ids=lambda ear: f"{ear.service}-{ear.fact}",
 )
 def test_somebody_who_does_not_undo_his_part_in_it_is_named(ear: Delivery) -> None:
-    sentences = findings(deaf(flow.parts(), ear, unmade=True), FACTS, COMPENSATIONS)
+    sentences = findings(deaf(flow.parts(), ear, unmade=True), flow.RULES)
 
     assert [sentence for sentence in sentences if f"{ear.service}_svc" in sentence and ear.fact in sentence]
 

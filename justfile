@@ -18,7 +18,7 @@ demo:
 [group('try')]
 [positional-arguments]
 place *ARGUMENTS:
-    @exec python -m ops.place "$@"
+    @exec python -m ops.orders place "$@"
 
 # The broker (unless NATS_URL is set) and all services in one terminal, until Ctrl-C
 [group('run')]
@@ -55,7 +55,7 @@ coupon: (service "coupon")
 [group('run')]
 [positional-arguments]
 export *ARGUMENTS:
-    @exec python -m order_svc.export "$@"
+    @exec python -m ops.orders export "$@"
 
 # What happened to an order, fact by fact: just trace ORDER_ID (--json, --mermaid, --follow)
 [group('operate')]

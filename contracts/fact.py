@@ -35,6 +35,8 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
 
     key_field: ClassVar[str]
     """The field whose value is the last token of the published subject."""
+    by_client: ClassVar[bool] = False
+    """Whether a client's request can cause it: only such a fact may have no `cause`."""
 
     at: datetime
     cause: str | None = None

@@ -17,7 +17,7 @@ from infra.broker.client import BrokerClient, header, status
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect, describe
 from infra.broker.streams import EVENTS
 from infra.settings import Settings, load
-from ops.client import Unreachable
+from ops.errors import Unreachable
 
 BATCH: Final = 2_000  # messages a pull
 PULL_EXPIRES_S: Final = 5.0

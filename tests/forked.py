@@ -22,7 +22,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         *("__main__", "tests.forked"),
-        *("infra.process.service", "infra.read_models.stream_view", "infra.export.command", "ops.orders"),
+        *("infra.process.service", "infra.read_models.stream_view", "infra.export.process", "ops.orders"),
         "litestar.plugins.pydantic",  # where it is installed, Litestar imports it with the first application
     ]
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from contracts.wire import SERVICES
 from infra.settings import Settings, http_url, load
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -22,9 +23,9 @@ def commit() -> str:
 
 
 def service_names() -> list[str]:
-    """The names of all services: order, product, point, coupon, then any others."""
+    """The names of all services: those that say facts in the order of contracts/wire.py, then any others."""
     found = {path.parent.name.removesuffix("_svc") for path in ROOT.glob("*_svc/__main__.py")}
-    usual = [name for name in ("order", "product", "point", "coupon") if name in found]
+    usual = [name for name in SERVICES if name in found]
     return usual + sorted(found - set(usual))
 
 

@@ -11,24 +11,19 @@ from typing import Any, Final
 import msgspec
 
 import coupon_svc.domain
-import coupon_svc.reactions
 import order_svc.domain
-import order_svc.reactions
 import point_svc.domain
-import point_svc.reactions
-import product_svc.reactions
 from contracts import Fact, Line, Order
 from contracts.wire import FACTS, NAMES, decode, encode, fact_id, said_by
 from infra.core.decider import Command
 from ops.invariants import LogEntry, Message
 from product_svc.domain import product
-from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC
+from tests.domain.spec import SERVICES
 from tests.domain.world import Service
 
 OPENING: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DEADLINE: Final = timedelta(seconds=30)
 MOMENT: Final = timedelta(milliseconds=1)
-SERVICES: Final = ("order", "product", "point", "coupon")
 
 
 class History:
@@ -114,12 +109,7 @@ class PaperShop:
     def __init__(self) -> None:
         self.history = History()
         self.now = OPENING
-        self._services = {
-            "order": Service(ORDER_SVC, order_svc.reactions.REACTIONS),
-            "product": Service(PRODUCT_SVC, product_svc.reactions.REACTIONS),
-            "point": Service(POINT_SVC, point_svc.reactions.REACTIONS),
-            "coupon": Service(COUPON_SVC, coupon_svc.reactions.REACTIONS),
-        }
+        self._services = {name: Service(service.aggregates, service.reactions) for name, service in SERVICES.items()}
         self._inboxes: dict[str, deque[tuple[str, Fact]]] = {name: deque() for name in SERVICES}
 
     # What clients ask -------------------------------------------------------------------------------------------------

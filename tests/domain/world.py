@@ -1,4 +1,4 @@
-"""All four services in memory, their real deciders and reactions, and a bus that delivers anything at any time.
+"""All services in memory, their real deciders and reactions, and a bus that delivers anything at any time.
 
 Recording and publishing are one here: what happens between them repeats or delays deliveries, and that is what a bus of
 this kind does anyway. What is delivered is the fact as it was decided; that it is what stands in the log is for
@@ -13,10 +13,6 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-import coupon_svc.reactions
-import order_svc.reactions
-import point_svc.reactions
-import product_svc.reactions
 from contracts import Fact, Line, Order, SagaFact
 from contracts.wire import NAMES, decode, encode, fact_id
 from coupon_svc.domain import Issue
@@ -27,23 +23,20 @@ from order_svc import domain as ordering
 from order_svc.ids import order_id
 from point_svc.domain import Charge
 from product_svc.domain.product import AddStock, Register
-from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC, decided
+from tests.domain.spec import SERVICES, decided
 from tests.examples import PLACED_AT
 
 SECOND: Final = timedelta(seconds=1)
 MOST_DELIVERIES: Final = 10_000
 """What no run needs to become quiet; a saga that goes round in circles does."""
 
-SERVICES: Final[tuple[tuple[Aggregates, Reactions], ...]] = (
-    (ORDER_SVC, order_svc.reactions.REACTIONS),
-    (PRODUCT_SVC, product_svc.reactions.REACTIONS),
-    (POINT_SVC, point_svc.reactions.REACTIONS),
-    (COUPON_SVC, coupon_svc.reactions.REACTIONS),
+PARTS: Final[tuple[tuple[Aggregates, Reactions], ...]] = tuple(
+    (service.aggregates, service.reactions) for service in SERVICES.values()
 )
 READERS: Final[dict[type[Fact], tuple[int, ...]]] = {
-    fact: tuple(n for n, (_, reactions) in enumerate(SERVICES) if fact in reactions) for fact in NAMES
+    fact: tuple(n for n, (_, reactions) in enumerate(PARTS) if fact in reactions) for fact in NAMES
 }
-"""Who hears a fact: places in SERVICES."""
+"""Who hears a fact: places in PARTS."""
 
 id_of_order = cache(order_id)
 
@@ -67,7 +60,7 @@ class Said(Struct, frozen=True, gc=False):
 
 
 EMPTY: Final = {
-    name: StreamState(0, aggregate.state()) for aggregates, _ in SERVICES for name, aggregate in aggregates.items()
+    name: StreamState(0, aggregate.state()) for aggregates, _ in PARTS for name, aggregate in aggregates.items()
 }
 """By category. Shared, for nobody may write to heads that are seen."""
 
@@ -127,9 +120,11 @@ class World:
         """It may begin with what was recorded in another one, where nothing is on its way."""
         self.services: list[Service] = [
             Service(aggregates, reactions, begin.services[n] if begin else None)
-            for n, (aggregates, reactions) in enumerate(SERVICES)
+            for n, (aggregates, reactions) in enumerate(PARTS)
         ]
-        self.ordering, self.products, self.points, self.coupons = self.services
+        by_name = dict(zip(SERVICES, self.services, strict=True))
+        self.ordering, self.products = by_name["order"], by_name["product"]
+        self.points, self.coupons = by_name["point"], by_name["coupon"]
         self.begin = begin
         self.now: datetime = begin.now if begin else PLACED_AT
         self.wishes = wishes

@@ -18,13 +18,14 @@ from order_svc.ends import End
 from order_svc.ids import order_id
 from point_svc.domain import Charge
 from product_svc.domain.product import Register
+from tests.domain.spec import SERVICES
 from tests.sim.chance import Chance
 from tests.sim.disk import Disk, Troubles
 from tests.sim.faults import go_wrong
 from tests.sim.jetstream import EPOCH
 from tests.sim.link import Network
 from tests.sim.loop import running
-from tests.sim.process import DEADLINE_S, SERVICES, Process, failing
+from tests.sim.process import DEADLINE_S, Process, failing
 from tests.sim.schedule import Schedule, Wish
 from tests.sim.server import Server
 

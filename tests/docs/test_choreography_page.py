@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import flow
-from ops.cli import Found
+from ops.errors import Found
+from ops.flow import command as flow
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "choreography.md"

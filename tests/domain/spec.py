@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from contracts import Fact
-from infra.core.decider import Aggregates, Batch, Command, AnyState, StreamState, category
+from infra.core.decider import Aggregates, AnyState, Batch, Command, StreamState, category
 from infra.core.writer import Reactions
 from infra.local.services import service_names
 from infra.process.service import Service

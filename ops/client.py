@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from email.message import Message
 from typing import Any, NamedTuple
 
-from infra.local.processes import DIRECT
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""For services on this machine, which a proxy of the environment cannot reach."""
 
 TIMEOUT_S = 90.0
 """Far longer than the default ORDER_WAIT_S; where that is set to more, a pending order is not waited for to its end."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import services
-from infra.local.processes import start_service
 from infra.local.services import service_names
 from tests.docs.pages import README, ROOT, Block, blocks, section
 from tests.shop import Shop, attempts, open_shop
@@ -55,11 +53,9 @@ def test_its_code_passes_the_checks_of_this_repository(check: list[str], system:
     run([sys.executable, "-m", "ruff", *check, "--no-cache", "gift_svc", "contracts"], system)
 
 
-async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_takes_part(system: Path, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    monkeypatch.setattr(services, "ROOT", system)  # where services are looked for, and started
-    monkeypatch.setattr(Shop, "launch", launch_from_root)
-    async with open_shop(tmp_path / "shop") as shop:
+    async with open_shop(tmp_path / "shop", system) as shop:
         assert "gift" in shop.processes
         await shop.register("mug", stock=1)
         order_id = (await shop.place([("mug", 1)])).json()["order_id"]
@@ -80,12 +76,6 @@ async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.M
         assert "gift.unpacked" in [step["fact"] for step in (await shop.order(order_id))["steps"]]
         assert [fact for fact in await shop.facts(refused) if fact.startswith("gift.")] == []
         assert await shop.stop("gift") == 0
-
-
-def launch_from_root(shop: Shop, name: str, module: str) -> subprocess.Popen[bytes]:
-    """From nothing: what tests fork their services from has imported the code of this repository."""
-    with shop.log(name).open("ab") as output:
-        return start_service(name, shop.env, output)
 
 
 async def until_packed(shop: Shop, order_id: str, *, packed: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.services import free_ports
+from infra.local.ports import free_ports
 from ops.client import Answer
 from ops.place import told
 from tests.e2e.processes import run

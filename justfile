@@ -130,6 +130,28 @@ _nats-cli *ARGUMENTS:
 test *ARGUMENTS:
     @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder "$@"
 
+# Tests without a broker and without processes of the system, in about a minute; takes what pytest takes
+[group('check')]
+[positional-arguments]
+test-unit *ARGUMENTS:
+    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not broker and not processes and not slow" "$@"
+
+# These, and tests against a real nats-server, in a few minutes; takes what pytest takes
+[group('check')]
+[positional-arguments]
+test-fast *ARGUMENTS:
+    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not processes and not slow" "$@"
+
+# All tests, then the lines that none of them ran in its own process; no number passes or fails it
+[group('check')]
+[positional-arguments]
+coverage *ARGUMENTS:
+    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder --cov --cov-config=pyproject.toml "$@"
+
+# Everything at full size, before an issue is closed: checks, tests, both soaks, the bench; takes hours, needs root
+[group('check')]
+check-all: check test sim-soak soak bench
+
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]
 [positional-arguments]
@@ -200,5 +222,5 @@ lock:
 # Remove the local data (.data) and all caches
 [group('tidy')]
 clean:
-    rm -rf .data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+    rm -rf .data .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
     find . -name .venv -prune -o -name .tools -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

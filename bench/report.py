@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct, field
 
 from bench.ceilings import Ceiling
+from bench.checkout import commit
 from bench.growth import Grown
 from bench.overload import AS_BEFORE, Overloaded
 from bench.phases import Row
-from infra.local.services import commit
 
 
 class Results(Struct):

@@ -39,6 +39,9 @@ class Forked:
     def __init__(
         self, module: str, *arguments: str, env: Mapping[str, str], stdout: Path, stderr: Path | None = None
     ) -> None:
+        from tests import levels  # noqa: PLC0415 - the process that tests fork from must not have its hook
+
+        levels.started(levels.PROCESSES, f"`python -m {module}`")
         self._process = FORKS.Process(
             target=_become, args=(module, arguments, dict(env), stdout, stderr or stdout), daemon=True
         )

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import processes, services
-from infra.local.processes import start_service
 from infra.local.services import service_names
 from tests.docs.pages import ROOT, blocks
 from tests.shop import Shop, attempts, open_shop
@@ -85,10 +83,9 @@ def test_its_code_passes_the_checks_of_this_repository(check: list[str], system:
     run([sys.executable, "-m", "ruff", *check, "--no-cache", "gift_svc", "contracts"], system)
 
 
-async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_takes_part(system: Path, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    live_in(system, monkeypatch)
-    async with open_shop(tmp_path / "shop") as shop:
+    async with open_shop(tmp_path / "shop", system) as shop:
         assert "gift" in shop.processes
         await shop.register("mug", stock=1)
         order_id = (await shop.place([("mug", 1)])).json()["order_id"]
@@ -119,13 +116,10 @@ async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.M
         assert await shop.stop("gift") == 0
 
 
-async def test_the_audit_finds_a_gift_that_is_never_taken_out(
-    system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_audit_finds_a_gift_that_is_never_taken_out(system: Path, tmp_path: Path) -> None:
     break_its_undo(system)
     (tmp_path / "shop").mkdir()
-    live_in(system, monkeypatch)
-    async with open_shop(tmp_path / "shop") as shop:
+    async with open_shop(tmp_path / "shop", system) as shop:
         await shop.register("mug", stock=1)
         order_id = (await shop.place([("mug", 1)])).json()["order_id"]
         await until_packed(shop, order_id, packed=True)
@@ -172,19 +166,6 @@ async def orders(system: Path, shop: Shop, *arguments: str, code: int = 0) -> st
     """What the system's own `orders` says of the shop."""
     command = [sys.executable, "-m", "ops.orders", *arguments]
     return await asyncio.to_thread(run, command, system, env={**shop.env, "COLUMNS": "160"}, code=code)
-
-
-def live_in(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let shops look for their services in the system, and start them there."""
-    for module in (services, processes):
-        monkeypatch.setattr(module, "ROOT", system)
-    monkeypatch.setattr(Shop, "launch", launch_from_root)
-
-
-def launch_from_root(shop: Shop, name: str, module: str) -> subprocess.Popen[bytes]:
-    """From nothing: what tests fork their services from has imported the code of this repository."""
-    with shop.log(name).open("ab") as output:
-        return start_service(name, shop.env, output)
 
 
 async def until_packed(shop: Shop, order_id: str, *, packed: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.local.services import free_ports
+from infra.local.ports import free_ports
 from ops.place import told
 from tests.e2e.processes import run
 from tests.shop import Shop, open_shop

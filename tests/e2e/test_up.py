@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from infra.local.nats import nats_environment
-from infra.local.services import ROOT, free_environment, is_free, service_names
+from infra.local.ports import is_free
+from infra.local.services import ROOT, free_environment, service_names
 from ops.client import request
 from ops.errors import Unreachable
 from tests.e2e.processes import Started, is_running, left_in, on_a_terminal, run, running_in, started

@@ -13,7 +13,8 @@ from msgspec import Meta, Struct, field
 
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
 from contracts.wire import NAMES, said_by
-from infra.broker.lookup import HistoryUnavailable, facts_about
+from infra.broker.errors import HistoryUnavailable
+from infra.broker.lookup import facts_about
 from infra.http.fast_path import FAST_PATH
 from infra.http.parameters import Id, IdempotencyKey, PathId
 from infra.http.problems import Problem, invalid, problems, unavailable

@@ -12,16 +12,13 @@ import structlog
 from nats.errors import Error as NatsError
 
 from infra.broker.client import BrokerClient
+from infra.broker.errors import ConnectionLost
 from infra.settings import Settings
 
 logger = structlog.get_logger()
 
 CONNECT_TIMEOUT_S: Final = 2
 PING_INTERVAL_S: Final = 2
-
-
-class ConnectionLost(Exception):
-    """The connection to the broker is gone."""
 
 
 Connected = tuple[BrokerClient, asyncio.Event]

@@ -11,6 +11,7 @@ from nats.errors import Error as NatsError
 
 from contracts.fact import Fact
 from contracts.wire import FACTS, decode
+from infra.broker.errors import HistoryUnavailable
 from infra.broker.streams import EVENTS
 
 TIMEOUT_S: Final = 1.0
@@ -18,10 +19,6 @@ MOST_FACTS: Final = 1_000
 
 
 ORDER_FACTS: Final = [name for name, fact in FACTS.items() if fact.key_field == "order_id"]
-
-
-class HistoryUnavailable(Exception):
-    """The broker did not answer in time."""
 
 
 async def facts_about(nc: Client, order_id: str) -> list[Fact]:

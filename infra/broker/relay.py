@@ -18,6 +18,7 @@ from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
+from infra.broker.errors import LogLost, RelayFailed
 from infra.broker.fast_ingest import FastIngest, PublishRefused
 from infra.broker.streams import EVENTS
 from infra.store.event_store import EventStore
@@ -29,14 +30,6 @@ WINDOW: Final = 512  # log positions
 ACK_TIMEOUT_S: Final = 5.0
 STALLED_AFTER_S: Final = 1.0
 READ_BATCH: Final = 256  # records
-
-
-class RelayFailed(Exception):
-    """The broker refused a fact or stopped answering; the next session asks it again where to continue."""
-
-
-class LogLost(Exception):
-    """The service's store is older than what it has said; it must not speak until it is rebuilt."""
 
 
 class Window:

@@ -15,6 +15,7 @@ from nats.js.api import (
 from nats.js.errors import APIError, NotFoundError
 
 from contracts.wire import FACTS, said_by
+from infra.broker.errors import StreamMisconfigured
 from infra.settings import Settings
 
 logger = structlog.get_logger()
@@ -29,10 +30,6 @@ INVALID_JSON: Final = 10_025
 """What nats-server 2.12 says to a setting that it does not know; older ones leave it out."""
 
 TOO_OLD: Final = f"{EVENTS} cannot be set to take batches (allow_batched): that needs nats-server 2.14 or newer"
-
-
-class StreamMisconfigured(Exception):
-    """A stream is not as the guarantees and the relay need it, and cannot be made so; the message says what differs."""
 
 
 def stream_config(settings: Settings) -> StreamConfig:

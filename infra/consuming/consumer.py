@@ -14,6 +14,7 @@ import structlog
 
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header, status
+from infra.broker.errors import ConsumerFailed
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.retry_queue import FailureHandling, RetryQueue
@@ -31,10 +32,6 @@ _MSG_ID: Final = MSG_ID.encode()
 
 HEARD_BY: Final = "heard-by"
 """Subjects, one for each consumer, on which a session says that it is the one that hears it now; in no stream."""
-
-
-class ConsumerFailed(Exception):
-    """Deliveries stopped making sense; the next session resets the consumer and hears them again."""
 
 
 class ConsumerSession:

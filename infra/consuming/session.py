@@ -17,12 +17,13 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from infra.broker.client import BrokerClient
-from infra.broker.connection import CONNECT_TIMEOUT_S, Connect, ConnectionLost, describe
+from infra.broker.connection import CONNECT_TIMEOUT_S, Connect, describe
 from infra.broker.consumers import ensure_consumer
-from infra.broker.relay import LogLost, Relay, RelayFailed
-from infra.broker.streams import EVENTS, StreamMisconfigured, ensure_stream, is_full
+from infra.broker.errors import ConnectionLost, LogLost, SessionEnded, StreamMisconfigured
+from infra.broker.relay import Relay
+from infra.broker.streams import EVENTS, ensure_stream, is_full
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer import ConsumerFailed, ConsumerSession
+from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import FailureHandling, RetryQueue
 from infra.core.errors import StoreUnavailable
@@ -41,9 +42,7 @@ SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging what is in hand
 ENDS_A_SESSION: Final = (
     OSError,
     NatsError,
-    ConnectionLost,
-    RelayFailed,
-    ConsumerFailed,
+    SessionEnded,
     PersistenceError,
     StoreUnavailable,
 )

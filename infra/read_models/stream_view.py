@@ -19,11 +19,12 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from contracts.fact import Fact
-from infra.broker.connection import CONNECT_TIMEOUT_S, ConnectionLost, connect, describe
+from infra.broker.connection import CONNECT_TIMEOUT_S, connect, describe
 from infra.broker.consumers import ensure_consumer_at
-from infra.broker.streams import EVENTS, StreamMisconfigured, ensure_stream
+from infra.broker.errors import ConnectionLost, SessionEnded, StreamMisconfigured
+from infra.broker.streams import EVENTS, ensure_stream
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer import ConsumerFailed, ConsumerSession
+from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import FailureHandling, RetryQueue
 from infra.core.messages import Acknowledger, Delivery, StreamPosition
@@ -121,7 +122,7 @@ class StreamView:
             try:
                 await self._session()
                 pause_s = PAUSE_S
-            except (OSError, NatsError, ConnectionLost, ConsumerFailed, StreamMisconfigured, sqlite3.Error) as error:
+            except (OSError, NatsError, SessionEnded, StreamMisconfigured, sqlite3.Error) as error:
                 self._trouble = describe(error)
                 logger.warning("a view lost the stream", view=self._projection.name, reason=self._trouble)
             except Exception as error:

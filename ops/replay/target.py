@@ -10,7 +10,8 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from contracts.wire import FACTS, MSG_ID, POSITION, said_by
-from infra.broker.streams import EVENTS, StreamMisconfigured, ensure_stream
+from infra.broker.errors import StreamMisconfigured
+from infra.broker.streams import EVENTS, ensure_stream
 from infra.settings import Settings, SettingsError, load
 from ops import reading
 from ops.client import Unreachable

@@ -10,8 +10,9 @@ from eventsourcing.persistence import OperationalError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.broker import relay as module
+from infra.broker.errors import LogLost, RelayFailed
 from infra.broker.fast_ingest import FLOW
-from infra.broker.relay import WINDOW, LogLost, Relay, RelayFailed
+from infra.broker.relay import WINDOW, Relay
 from infra.broker.streams import EVENTS, MAX_FACT_BYTES
 from infra.store.event_store import EventStore
 from infra.store.records import Notification

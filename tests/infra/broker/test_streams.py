@@ -10,7 +10,8 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 from nats.js.errors import APIError, BadRequestError
 
 from contracts.wire import FACTS
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES, StreamMisconfigured, ensure_stream, is_full, stream_config
+from infra.broker.errors import StreamMisconfigured
+from infra.broker.streams import EVENTS, MAX_FACT_BYTES, ensure_stream, is_full, stream_config
 from tests.infra.broker.mirroring import settings
 from tests.shop import Shop
 

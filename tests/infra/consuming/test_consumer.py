@@ -14,10 +14,11 @@ from contracts import Fact
 from contracts.wire import MSG_ID
 from infra.broker import consumers as stream
 from infra.broker.consumers import MAX_ACK_PENDING, ensure_consumer
+from infra.broker.errors import ConsumerFailed
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming import consumer as module
-from infra.consuming.consumer import PULL_BATCH, ConsumerFailed, ConsumerSession
+from infra.consuming.consumer import PULL_BATCH, ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import FailureHandling
 from infra.core.messages import Acknowledger, Delivery

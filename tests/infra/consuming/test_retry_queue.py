@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType
 
 from contracts import Fact
-from infra.broker.streams import StreamMisconfigured
+from infra.broker.errors import StreamMisconfigured
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming import retry_queue as module
 from infra.consuming.consumer import ConsumerSession

@@ -50,10 +50,3 @@ class Acknowledger(Protocol):
 
     def failed(self, error: Exception) -> None:
         """Whatever is not done has to be delivered again."""
-
-
-class Handler(Protocol):
-    """Who is told: the writer, or a view of the stream."""
-
-    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
-        """Take a delivery; `acknowledger` learns what becomes of it."""

@@ -1,4 +1,4 @@
-"""A point_svc of facts alone: a log, and a relay that mirrors it into a real stream."""
+"""A point_svc without processes: a log, and a relay that mirrors it into a real stream."""
 
 import asyncio
 import contextlib
@@ -84,7 +84,7 @@ class Mirror:
         return self.run.exception()
 
 
-async def _speak(relay: Relay) -> None:
+async def _publish(relay: Relay) -> None:
     await relay.find_resume_position()
     await relay.run()
 
@@ -94,7 +94,7 @@ async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
     """A relay's session: on a fresh connection, as in the service."""
     async with session(broker) as js:
         relay = Relay("point", store, client(js), js)
-        mirror = Mirror(relay, asyncio.create_task(_speak(relay)))
+        mirror = Mirror(relay, asyncio.create_task(_publish(relay)))
         try:
             yield mirror
         finally:
@@ -104,32 +104,32 @@ async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
 
 @contextlib.asynccontextmanager
 async def overhearing(broker: Shop) -> AsyncIterator[list[int]]:
-    """The positions of all facts that point_svc sends from now on, also those the stream does not take."""
-    delivery: list[int] = []
+    """The positions of all facts that point_svc sends from now on, also those that the stream refuses."""
+    positions: list[int] = []
 
     async with broker.broker() as nc:
 
         async def note(message: Msg) -> None:
-            delivery.append(int((message.headers or {}).get(POSITION, 0)))
+            positions.append(int((message.headers or {}).get(POSITION, 0)))
 
         subscription = await nc.subscribe("point.>", cb=note)
         await nc.flush()
-        yield delivery
+        yield positions
         with contextlib.suppress(OSError, NatsError):  # the broker may have been killed meanwhile
             await subscription.drain()  # type: ignore[no-untyped-call]
 
 
 @contextlib.asynccontextmanager
 async def answering(broker: Shop, relay: Relay) -> AsyncIterator[list[dict[str, Any]]]:
-    """What the broker tells this relay from now on."""
-    delivery: list[dict[str, Any]] = []
+    """The broker's answers to this relay from now on."""
+    answers: list[dict[str, Any]] = []
 
     async with broker.broker() as nc:
 
         async def note(message: Msg) -> None:
-            delivery.append(json.loads(message.data))
+            answers.append(json.loads(message.data))
 
         subscription = await nc.subscribe(f"{relay._inbox}.>", cb=note)
         await nc.flush()
-        yield delivery
+        yield answers
         await subscription.drain()  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ from typing import Final
 
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 """Of the collector for cycles: new objects before the youngest generation is searched; then how many searches of one
-generation come before one of the next. CPython's own are (700, 10, 10), or (2_000, 10, 0) from 3.14 on."""
+generation come before one of the next. The first one's default is 700, and 2,000 from CPython 3.13 on."""
 
 
 def tune_garbage_collection() -> None:

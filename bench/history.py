@@ -57,19 +57,19 @@ class _Line:
         self.inbox: deque[tuple[str, Fact]] = deque()
         self._store = store
         self._relay = relay
-        self._heads = StateCache(service.aggregates, store)
+        self._states = StateCache(service.aggregates, store)
 
     async def decide(self, commands: list[Command]) -> list[tuple[str, Fact]]:
         """Decide and record; the new facts with their ids."""
         streams = {stream for command in commands for stream in command.streams}
-        new = self._heads.assume_new(streams)
-        known = await self._heads.get(streams - new.keys())
+        new = self._states.assume_new(streams)
+        known = await self._states.get(streams - new.keys())
         batch = Batch(self.service.aggregates, known | new)
         for command in commands:
             batch.decide(command)
         await self._store.insert_events(batch.records)
         self._relay.log_has_grown()
-        if snapshots := self._heads.put(batch.forks):
+        if snapshots := self._states.publish(batch.forks):
             await self._store.insert_snapshots(snapshots)
         ids = [fact_id(record.originator_id, record.originator_version) for record in batch.records]
         return list(zip(ids, batch.facts, strict=True))

@@ -106,7 +106,7 @@ class DeadLetters:
             subject=delivery.subject,
             fact_id=delivery.fact_id,
             origin=delivery.position,
-            head=delivery.head,
+            head=delivery.raw_headers,
             body=delivery.body,
         )
         logger.error(

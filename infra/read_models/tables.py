@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import aiosqlite
 import structlog
 
+from infra.core.errors import NotNow
 from infra.store.records import Notification
 from infra.store.sqlite import StoreSetupError, connect
 
@@ -40,7 +41,7 @@ class Projection(Protocol):
         ...
 
 
-class ViewBehind(Exception):
+class ViewBehind(NotNow):
     """The view cannot be read as of now, because it is catching up."""
 
 

@@ -10,7 +10,7 @@ import coupon_svc.domain
 import order_svc.domain
 import point_svc.domain
 from contracts import Fact
-from infra.core.decider import Aggregate, Aggregates, Batch, Command, State, StreamState, category
+from infra.core.decider import Aggregate, Aggregates, AnyState, Batch, Command, StreamState, category
 from infra.core.writer import Reactions
 from product_svc.domain import product, reservation
 from tests.examples import BEFORE, CAUSE, NOW
@@ -38,7 +38,7 @@ def fold(*facts: Fact) -> dict[str, StreamState]:
     return heads
 
 
-def state_after(*facts: Fact) -> State:
+def state_after(*facts: Fact) -> AnyState:
     """The state of the first fact's stream."""
     return fold(*facts)[facts[0].stream].state
 

@@ -20,7 +20,7 @@ import point_svc.reactions
 import product_svc.reactions
 from contracts import Fact
 from contracts.wire import FACTS
-from infra.core.decider import Command, State, StreamState, category
+from infra.core.decider import AnyState, Command, StreamState, category
 from order_svc.domain import Cancel, Expire, Place
 from point_svc.domain import Charge
 from product_svc.domain import product, reservation
@@ -138,7 +138,7 @@ every_case = pytest.mark.parametrize(("facts", "command"), list(cases()))
 
 def decide(command: Command, heads: dict[str, StreamState]) -> Sequence[Fact] | Exception:
     try:
-        states: list[State] = [heads[stream].state for stream in command.streams]
+        states: list[AnyState] = [heads[stream].state for stream in command.streams]
         return AGGREGATES[category(command.streams[0])].decide(command, *states)
     except (order_svc.domain.NoSuchOrder, product.NoSuchProduct, product.RegisteredDifferently) as refusal:
         return refusal  # a request that should not have been made

@@ -64,11 +64,11 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/writer.py",
-                "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
+                "        work, decided, outcomes = await self._decide_and_record(batch)\n",
                 "        for source in batch:\n"
                 "            if isinstance(source, Delivered):\n"
                 "                source.acknowledger.handled(source.delivery)\n"
-                "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
+                "        work, decided, outcomes = await self._decide_and_record(batch)\n",
             ),
         ),
     ),
@@ -77,15 +77,15 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/unit_of_work.py",
-                "                if decided.records:\n",
-                "                if decided.records:\n"
-                "                    self._store.said = [*getattr(self._store, 'said', ()), *decided.records]\n"
-                "                    self._store.grown()\n",
+                "            if decided.records:\n",
+                "            if decided.records:\n"
+                "                self._store.said = [*getattr(self._store, 'said', ()), *decided.records]\n"
+                "                self._store.grown()\n",
             ),
             Change(
                 "infra/core/writer.py",
-                "        self._unit_of_work = UnitOfWork(aggregates, store)\n",
-                "        self._unit_of_work = UnitOfWork(aggregates, store)\n"
+                "        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)\n",
+                "        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)\n"
                 "        store.grown = lambda: recorded(())\n",
             ),
             Change(
@@ -161,10 +161,10 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/unit_of_work.py",
-                "                    self.state_cache.drop(streams)\n",
-                "                    newer = await self._store.select_streams(list(decided.forks), ())\n"
-                "                    for stream, found in newer.items():\n"
-                "                        known[stream].version = found.records[-1].originator_version\n",
+                "                self.state_cache.evict(streams)\n",
+                "                newer = await self._store.select_streams(list(decided.forks), ())\n"
+                "                for stream, found in newer.items():\n"
+                "                    known[stream].version = found.records[-1].originator_version\n",
             ),
         ),
         faults=("twin", "kill"),
@@ -174,9 +174,9 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/unit_of_work.py",
-                "                    await self._store.insert_events(decided.records)\n",
-                "                    await self._store.insert_events(decided.records[:1])\n"
-                "                    await self._store.insert_events(decided.records[1:])\n",
+                "                await self._store.insert_events(decided.records)\n",
+                "                await self._store.insert_events(decided.records[:1])\n"
+                "                await self._store.insert_events(decided.records[1:])\n",
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""A point_svc without processes: a log, and a relay that mirrors it into a real stream."""
+"""The log of a point_svc, and a relay that publishes it into a real stream."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 from contracts import PointCharged
 from contracts.wire import POSITION, encode
 from infra.broker.client import BrokerClient
-from infra.broker.relay import Relay
+from infra.broker.relay import ACK_TIMEOUT_S, STALLED_AFTER_S, Relay
 from infra.broker.streams import ensure_stream
 from infra.settings import Settings, load
 from infra.store.event_store import EventStore
@@ -90,10 +90,12 @@ async def _publish(relay: Relay) -> None:
 
 
 @contextlib.asynccontextmanager
-async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
+async def mirroring(
+    broker: Shop, store: EventStore, *, ack_timeout_s: float = ACK_TIMEOUT_S, stalled_after_s: float = STALLED_AFTER_S
+) -> AsyncIterator[Mirror]:
     """A relay's session: on a fresh connection, as in the service."""
     async with session(broker) as js:
-        relay = Relay("point", store, client(js), js)
+        relay = Relay("point", store, client(js), js, ack_timeout_s=ack_timeout_s, stalled_after_s=stalled_after_s)
         mirror = Mirror(relay, asyncio.create_task(_publish(relay)))
         try:
             yield mirror
@@ -103,25 +105,25 @@ async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
 
 
 @contextlib.asynccontextmanager
-async def overhearing(broker: Shop) -> AsyncIterator[list[int]]:
-    """The positions of all facts that point_svc sends from now on, also those that the stream refuses."""
-    positions: list[int] = []
+async def sending(broker: Shop) -> AsyncIterator[list[int]]:
+    """The positions of all facts that point_svc sends from now on, also those the stream refuses."""
+    sent: list[int] = []
 
     async with broker.broker() as nc:
 
         async def note(message: Msg) -> None:
-            positions.append(int((message.headers or {}).get(POSITION, 0)))
+            sent.append(int((message.headers or {}).get(POSITION, 0)))
 
         subscription = await nc.subscribe("point.>", cb=note)
         await nc.flush()
-        yield positions
+        yield sent
         with contextlib.suppress(OSError, NatsError):  # the broker may have been killed meanwhile
             await subscription.drain()  # type: ignore[no-untyped-call]
 
 
 @contextlib.asynccontextmanager
-async def answering(broker: Shop, relay: Relay) -> AsyncIterator[list[dict[str, Any]]]:
-    """The broker's answers to this relay from now on."""
+async def answering(broker: Shop) -> AsyncIterator[list[dict[str, Any]]]:
+    """The broker's answers to all clients from now on."""
     answers: list[dict[str, Any]] = []
 
     async with broker.broker() as nc:
@@ -129,7 +131,7 @@ async def answering(broker: Shop, relay: Relay) -> AsyncIterator[list[dict[str, 
         async def note(message: Msg) -> None:
             answers.append(json.loads(message.data))
 
-        subscription = await nc.subscribe(f"{relay._inbox}.>", cb=note)
+        subscription = await nc.subscribe("_INBOX.>", cb=note)
         await nc.flush()
         yield answers
         await subscription.drain()  # type: ignore[no-untyped-call]

@@ -153,8 +153,7 @@ class StreamView:
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         if isinstance(error, (*PASSING, StreamMisconfigured)):
-            again_in_s = round(again_in_s, 3)
-            logger.warning("a view lost the stream", view=self._projection.name, reason=reason, again_in_s=again_in_s)
+            logger.warning("a view lost the stream", view=self._projection.name, reason=reason)
         else:
             logger.error("a view cannot go on", view=self._projection.name, reason=reason, exc_info=error)
 

@@ -173,7 +173,7 @@ async def test_a_store_that_fails_ends_the_session_and_dead_letters_nothing(brok
     async with retry_queue(broker) as desk:
         desk.handler.store_fails = True
         desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
-        async for _ in attempts("the session to be told"):
+        async for _ in attempts("the session to end"):
             if desk.errors:
                 break
 
@@ -187,7 +187,7 @@ async def test_a_broker_that_takes_no_dead_letter_ends_the_session(broker: Shop)
         desk.handler.fails = {"a@1"}
         await desk.js.delete_stream(DEAD)
         desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
-        async for _ in attempts("the session to be told"):
+        async for _ in attempts("the session to end"):
             if desk.errors:
                 break
 

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
 from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
-from infra.broker.lookup import facts_about
+from infra.broker.lookup import latest_facts
 from infra.http.fast_path import FAST_PATH
 from infra.http.parameters import Id, IdempotencyKey, PathId
 from infra.http.problems import Problem, invalid, problems, unavailable
@@ -198,7 +198,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         try:
             if connection is None:
                 raise HistoryUnavailable(broker.trouble or "no broker")
-            facts = [fact for fact in await facts_about(connection, order_id) if _is_about(fact, order_id)]
+            found = await latest_facts(connection, "order_id", order_id)
+            facts = [fact for fact in found if _is_about(fact, order_id)]
         except HistoryUnavailable as error:
             return OrderHistory(**fields, unavailable=f"steps and compensated: {error}")
         names = {NAMES[type(fact)] for fact in facts}

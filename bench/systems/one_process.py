@@ -6,7 +6,6 @@ broker brings: the stream, and the ranking that is read from it. The settings ar
 """
 
 import asyncio
-import gc
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ from infra.read_models.log_view import LogView
 from infra.settings import load
 from infra.store.event_store import Conflict
 from infra.store.sqlite import SQLiteStore
-from infra.tuning import use_batch_scheduling
+from infra.tuning import tune_garbage_collection, use_batch_scheduling
 from order_svc.__main__ import SERVICE as ORDER
 from order_svc.deadlines import deadlines
 from order_svc.domain import Place
@@ -158,8 +157,7 @@ async def _serve() -> None:
         server.config.host, server.config.port = settings.bind_host, settings.port
         work = [writer.run(), server.serve(), *(view.run() for view in views.values()), *(t() for t in runtime.tasks)]
         tasks = [asyncio.create_task(one) for one in work]
-        gc.freeze()  # as a service does
-        gc.set_threshold(20_000, 20, 50)
+        tune_garbage_collection()
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()

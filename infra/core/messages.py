@@ -1,4 +1,4 @@
-"""A message as a consumer delivers it, and the two interfaces between a consumer and the handler of its deliveries."""
+"""A message as a consumer delivers it, and the interface by which its handler reports the result."""
 
 from typing import NamedTuple, Protocol
 
@@ -51,10 +51,3 @@ class Acknowledger(Protocol):
 
     def failed(self, error: Exception) -> None:
         """Handling failed altogether: every unacknowledged delivery has to come again."""
-
-
-class Handler(Protocol):
-    """Handles deliveries: the writer, or a read model of the stream."""
-
-    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
-        """Take a delivery, and report to `acknowledger` later. Must not block."""

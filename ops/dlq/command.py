@@ -8,7 +8,7 @@ import msgspec
 import rich_click as click
 from rich.console import Console
 
-from infra.consuming.dead_letters import DeadLetter
+from infra.consuming.dead_letter import DeadLetter
 from infra.local.services import service_names, service_url
 from ops.cli import EXIT_FINDING, EXIT_USAGE, end, ending_well
 from ops.client import request

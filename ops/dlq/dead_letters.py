@@ -7,7 +7,7 @@ from typing import Any
 from nats.js.errors import NotFoundError
 from rich.table import Table
 
-from infra.consuming.dead_letters import DEAD, PREFIX, DeadLetter, parsed, read
+from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, parsed, read
 from ops import reading
 
 

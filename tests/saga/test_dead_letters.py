@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from contracts.wire import MSG_ID
-from infra.consuming.dead_letters import DeadLetter, read
+from infra.consuming.dead_letter import DeadLetter, read
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, open_shop
 

@@ -190,7 +190,7 @@ BUGS: Final = (
             ),
             Change(
                 "infra/consuming/session.py",
-                "            self._acked = session.relay.acked\n",
+                "            self._acked = relay.acked\n",
                 "            self._acked = await self._store.max_notification_id()\n",
             ),
         ),
@@ -232,8 +232,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/consuming/session.py",
-                "                self._writer.suspend(self._why_not, reads_too=True)\n",
-                "                self._writer.resume()\n",
+                "            self._writer.suspend(reason, reads_too=True)\n",
+                "            self._writer.resume()\n",
             ),
         ),
         faults=("roll-back",),
@@ -241,12 +241,12 @@ BUGS: Final = (
     Bug(
         "never looks at its log but when it has recorded something itself",
         (
-            Change(
-                "infra/consuming/session.py", "            session.relay.log_has_grown()\n\n    async", "\n    async"
-            ),
+            Change("infra/consuming/session.py", "            relay.log_has_grown()\n\n    async", "\n    async"),
             # A session that ends because another one took over looks at it, too.
             Change(
-                "infra/consuming/consumer.py", "        if inbox != self._inbox.encode():\n", "        if not inbox:\n"
+                "infra/consuming/consumer.py",
+                "        if inbox != self._pull.inbox.encode():\n",
+                "        if not inbox:\n",
             ),
         ),
         faults=("twin",),

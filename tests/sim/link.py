@@ -17,7 +17,7 @@ from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, RawStreamMsg, Stre
 from infra.broker.client import MessageCallback, Outgoing
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConnectionLost
-from infra.consuming.dead_letters import DEAD
+from infra.consuming.dead_letter import DEAD
 from infra.settings import Settings
 from tests.sim.chance import Chance
 from tests.sim.server import Server

@@ -77,7 +77,9 @@ class Process:
         store = Store(disk, chance, troubles)
         views: Any = {Listing.name: LeftOpen(disk)}
         connect: Any = network.connect
-        self.runtime = assemble(service, SETTINGS, store, views, clock=self._clock, connect=connect)
+        self.runtime = assemble(
+            service, SETTINGS, store, views, clock=self._clock, connect=connect, chance=chance.random
+        )
         self.ends = Ends(self.runtime.closing, SETTINGS.order_wait_s)
         self.runtime.on_recorded.append(self.ends.recorded)
         for watcher in service.watchers:

@@ -123,7 +123,7 @@ class Shop:
         """As an operator does it once all is mended."""
         for process in self.processes.values():
             broker = process.runtime.broker
-            for key in broker.letters.keys:
+            for key in broker.dead_letters.keys:
                 if broker.retry_queue is not None:
                     with contextlib.suppress(SessionOver, StoreUnavailable, NatsError):
                         await broker.retry_queue.redrive(key, dry_run=False)

@@ -26,8 +26,8 @@ class _DeadLetters(Collector):
             "saga_dead_letter_oldest_age_seconds", "Since the oldest of them was parked; 0: none.", labels=["consumer"]
         )
         for name, consumer in self._consumers.items():
-            oldest = consumer.letters.oldest
-            depth.add_metric([name], consumer.letters.depth)
+            oldest = consumer.dead_letters.oldest
+            depth.add_metric([name], consumer.dead_letters.depth)
             age.add_metric([name], 0.0 if oldest is None else (self._clock() - oldest).total_seconds())
         return [depth, age]
 

@@ -12,7 +12,7 @@ from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct, json
 
-from contracts import Reason
+from contracts import Reason, ids
 from infra.http.parameters import PageSize
 from infra.http.problems import invalid, problems
 from infra.process.service import Runtime
@@ -23,7 +23,8 @@ from order_svc.domain import Status
 from order_svc.listing import Row, Spot
 
 Cursor = Annotated[
-    str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{0,111}\Z", description="`next` of the page before; empty: the first.")
+    str,
+    QueryParameter(pattern=rf"^{ids.CHARACTER}{{0,111}}\Z", description="`next` of the page before; empty: the first."),
 ]
 ByStatus = Annotated[Status | None, QueryParameter(description="Only orders that have this status now.")]
 Age = Annotated[
@@ -158,7 +159,7 @@ def spot_at(cursor: str) -> Spot | None:
         text = b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         text = ""
-    named = re.fullmatch(r"([0-9]{1,18})\.([A-Za-z0-9_-]{1,64})", text)
-    if named is None:
+    named = re.fullmatch(r"([0-9]{1,18})\.(.+)", text)
+    if named is None or not ids.is_id(named[2]):
         raise invalid("cursor", "query", "this is not the `next` of a page")
     return Spot(int(named[1]), named[2])

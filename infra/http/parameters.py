@@ -11,24 +11,23 @@ from litestar import Request
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from msgspec import Meta
 
+from contracts import ids
 from infra.core.unit_of_work import Answer
 from infra.http.problems import Problem, invalid
 
-Id = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="1 to 64 letters, digits, `_` or `-`: a token of a NATS subject."
-    ),
-]
+Id = Annotated[str, Meta(pattern=ids.PATTERN, description=f"{ids.MEANING}: a token of a NATS subject.")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
 Price = Annotated[int, Meta(ge=1, le=10**9, description="won")]
 
-PathId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-QueryId = Annotated[str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+PathId = Annotated[str, PathParameter(pattern=ids.PATTERN)]
+QueryId = Annotated[str, QueryParameter(pattern=ids.PATTERN)]
 PageSize = Annotated[int, QueryParameter(ge=1, le=200)]
 After = Annotated[
-    str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{0,64}\Z", description="`next` of the page before; empty: the first.")
+    str,
+    QueryParameter(
+        pattern=rf"^{ids.CHARACTER}{{0,{ids.MAX_LENGTH}}}\Z", description="`next` of the page before; empty: the first."
+    ),
 ]
 IdempotencyKey = Annotated[
     str | None,

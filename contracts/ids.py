@@ -1,0 +1,20 @@
+"""The rule for ids: what may name an order, a product, a user or a coupon.
+
+An id is the last token of a NATS subject, so it has no dot, no wildcard and no space.
+"""
+
+import re
+from typing import Final
+
+CHARACTER: Final = "[A-Za-z0-9_-]"
+MAX_LENGTH: Final = 64
+PATTERN: Final = rf"^{CHARACTER}{{1,{MAX_LENGTH}}}\Z"
+r"""`\Z`, because `$` also matches before a newline at the end, and a newline must not reach a subject."""
+MEANING: Final = f"1 to {MAX_LENGTH} letters, digits, `_` or `-`"
+"""The rule in words, for error messages and documentation."""
+
+_matches = re.compile(PATTERN).match
+
+
+def is_id(text: str) -> bool:
+    return _matches(text) is not None

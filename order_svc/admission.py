@@ -1,7 +1,8 @@
-"""The orders under way, accepted and not ended yet. Too many, or more than end soon, and the door closes to new ones.
+"""Admission control: rejects new orders while too many are in flight, or more than the services can complete in time.
 
-An order that is taken in has to end in time, and whoever waits for it holds a connection and memory. When the steps
-behind the door are slower than what comes in, better say so at once than accept what will miss its deadline.
+An in-flight order is accepted and has not ended. It must end before its deadline, and a client that waits for it holds
+a connection and memory. When orders arrive faster than the steps complete them, a rejection at once serves a client
+better than an order that misses its deadline.
 """
 
 from collections import deque
@@ -11,82 +12,87 @@ from typing import Final
 
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 
-FEW: Final = 64
-"""So many orders may be under way however slowly they end: a few that something holds up turn nobody away."""
-AT_A_GLANCE: Final = 0.1
-"""It takes a tenth of the time in which orders should end to judge how fast they do."""
+ALWAYS_ADMITTED: Final = 64
+"""Below this many in-flight orders nothing is rejected, however slow completion is: a few stuck orders block no one."""
+MIN_OBSERVED_SHARE: Final = 0.1
+"""Fraction of `soon_s` to observe before the completion rate is trusted."""
+
+TOO_MANY: Final = "too many orders are in flight"
+OVERLOADED: Final = "overloaded: the backlog exceeds what can complete in time; retry after the given delay"
 
 
 class AdmissionControl:
-    """Counts what this process has accepted; what it found left open at its start is on its way out and not counted.
+    """Admits an order while in_flight < min(most, completion_rate * soon_s), which is Little's law.
 
-    At most `most` at a time, and no more than end within `soon_s` at the rate at which others ended lately: whoever
-    came in behind more would wait for longer, the services being as fast as they are (Little's law). Orders whose
-    time ran out are no sign of that. After `soon_s` with but a few nobody knows how fast the services are, and a crowd
-    is judged by itself.
+    The completion rate is that of the last `soon_s` seconds. Orders canceled by their deadline do not count as
+    completions: they end because nothing completed them. The rate is forgotten after `soon_s` with at most
+    ALWAYS_ADMITTED orders in flight, because it tells nothing about the next burst.
+
+    Only orders that this process accepted are counted. Those it found open at its start are about to end.
     """
 
     def __init__(self, most: int, soon_s: float, clock: Callable[[], float] = monotonic) -> None:
         self._most = most
         self._soon_s = soon_s
         self._clock = clock
-        self._orders: set[str] = set()
+        self._in_flight: set[str] = set()
         self._busy_since: float | None = None
-        """Since when there have been more than a few, now and then."""
-        self._few_since = 0.0
-        """If there are no more than a few: since when."""
-        self._ends: deque[tuple[float, int]] = deque()
-        """When orders ended, and how many; of the last `soon_s`, and since it has been busy."""
-        self._ended = 0
-        """The sum of these."""
+        """The start of the observed period: when more than ALWAYS_ADMITTED orders were first in flight."""
+        self._quiet_since = 0.0
+        """The start of the current period with at most ALWAYS_ADMITTED orders in flight, if it is one."""
+        self._completions: deque[tuple[float, int]] = deque()
+        """(time, orders completed), for the last `soon_s` and not before `_busy_since`."""
+        self._completed = 0
+        """The sum of `_completions`."""
 
     def recorded(self, facts: Sequence[Fact]) -> None:
-        now, were_few, ended = self._clock(), len(self._orders) <= FEW, 0
+        """Count the orders that these facts accept and end; call it after each commit."""
+        now, was_quiet, completed = self._clock(), len(self._in_flight) <= ALWAYS_ADMITTED, 0
         for fact in facts:
             if isinstance(fact, OrderCreatedPending):
-                self._orders.add(fact.order_id)
-            elif isinstance(fact, OrderConfirmed | OrderCanceled) and fact.order_id in self._orders:
-                self._orders.remove(fact.order_id)
-                ended += not (isinstance(fact, OrderCanceled) and fact.reason == "deadline-exceeded")
-        if were_few and self._busy_since is not None and now - self._few_since >= self._soon_s:
-            self._forget()
-        if len(self._orders) <= FEW:
-            self._few_since = self._few_since if were_few else now
+                self._in_flight.add(fact.order_id)
+            elif isinstance(fact, OrderConfirmed | OrderCanceled) and fact.order_id in self._in_flight:
+                self._in_flight.remove(fact.order_id)
+                completed += not (isinstance(fact, OrderCanceled) and fact.reason == "deadline-exceeded")
+        if was_quiet and self._busy_since is not None and now - self._quiet_since >= self._soon_s:
+            self._forget_rate()
+        if len(self._in_flight) <= ALWAYS_ADMITTED:
+            self._quiet_since = self._quiet_since if was_quiet else now
         elif self._busy_since is None:
             self._busy_since = now
-        if ended and self._busy_since is not None:
-            self._ends.append((now, ended))
-            self._ended += ended
+        if completed and self._busy_since is not None:
+            self._completions.append((now, completed))
+            self._completed += completed
             self._prune(now)
 
-    def _forget(self) -> None:
+    def _forget_rate(self) -> None:
         self._busy_since = None
-        self._ends.clear()
-        self._ended = 0
+        self._completions.clear()
+        self._completed = 0
 
     def _prune(self, now: float) -> None:
-        while self._ends and self._ends[0][0] < now - self._soon_s:
-            self._ended -= self._ends.popleft()[1]
+        while self._completions and self._completions[0][0] < now - self._soon_s:
+            self._completed -= self._completions.popleft()[1]
 
-    def closed(self, order_id: str, waiting: int) -> str | None:
-        """Why this order may not come in; None if it may.
+    def rejection(self, order_id: str, waiting: int) -> str | None:
+        """Why this order is rejected; None if it is admitted. `waiting`: commands queued before it for the next commit.
 
-        It may if it is in already, or if there is room besides those `waiting` to be recorded.
+        An order that is already in flight is always admitted, so that a client can repeat its request.
         """
-        if order_id in self._orders:
+        if order_id in self._in_flight:
             return None
-        ahead = len(self._orders) + waiting
+        ahead = len(self._in_flight) + waiting
         if ahead >= self._most:
-            return "too many orders are under way"
-        if ahead > FEW and self._busy_since is not None and ahead > self._soon(self._busy_since):
-            return "more orders are under way than end soon"
+            return TOO_MANY
+        if ahead > ALWAYS_ADMITTED and self._busy_since is not None and ahead > self._completing_soon(self._busy_since):
+            return OVERLOADED
         return None
 
-    def _soon(self, busy_since: float) -> float:
-        """How many orders will end within `soon_s`, after how many did lately."""
+    def _completing_soon(self, busy_since: float) -> float:
+        """How many orders complete within `soon_s` at the observed rate; `most` while too little was observed."""
         now = self._clock()
-        looked = min(self._soon_s, now - busy_since)
-        if looked < AT_A_GLANCE * self._soon_s:
+        observed_s = min(self._soon_s, now - busy_since)
+        if observed_s < MIN_OBSERVED_SHARE * self._soon_s:
             return self._most
         self._prune(now)
-        return self._ended * self._soon_s / looked
+        return self._completed * self._soon_s / observed_s

@@ -1,6 +1,5 @@
 """POST /orders and what a customer asks about an order afterwards."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
@@ -12,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct, field
 
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
+from contracts.ids import MEANING, is_id
 from contracts.wire import NAMES, said_by
 from infra.broker.lookup import HistoryUnavailable, facts_about
 from infra.http.fast_path import FAST_PATH
@@ -19,11 +19,11 @@ from infra.http.parameters import Id, IdempotencyKey, PathId
 from infra.http.problems import Problem, invalid, problems, unavailable
 from infra.process.service import Runtime
 from order_svc import domain
+from order_svc.admission import AdmissionControl
 from order_svc.compensation import compensated
 from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
-from order_svc.under_way import AdmissionControl
 
 SOON_AT_LEAST_S: Final = 1.0
 """However short customers wait: orders end in batches, and how fast they do shows in a few of these."""
@@ -97,8 +97,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     settings, writer, broker = runtime.settings, runtime.writer, runtime.broker
     deadline_after = timedelta(seconds=settings.order_deadline_s)
     ends = Ends(runtime.closing, settings.order_wait_s)
-    under_way = AdmissionControl(settings.orders_under_way, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2))
-    runtime.on_recorded += [ends.recorded, under_way.recorded]
+    admission = AdmissionControl(settings.orders_in_flight, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2))
+    runtime.on_recorded += [ends.recorded, admission.recorded]
     runtime.tasks.append(ends.run)
 
     @post(
@@ -134,8 +134,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             now + deadline_after,
             now,
         )
-        if closed := under_way.closed(command.order_id, writer.waiting):
-            raise unavailable(closed)
+        if rejection := admission.rejection(command.order_id, writer.waiting):
+            raise unavailable(rejection)
         if broker.trouble is not None or runtime.closing.is_set():
             await _must_exist(command)
         watched = ends.watch(command.order_id)
@@ -211,11 +211,11 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
 
 
 def caller(user: str | None) -> str:
-    if user is None or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", user):
+    if user is None or not is_id(user):
         raise Problem(
             401,
             "unauthorized",
-            "the header X-User-Id has to name the caller: 1 to 64 letters, digits, `_` or `-`",
+            f"the header X-User-Id has to name the caller: {MEANING}",
             {"WWW-Authenticate": "X-User-Id"},
         )
     return user

@@ -178,7 +178,7 @@ def problems_of_the_code() -> set[tuple[str, str]]:
     found |= {("409", reason) for reason in REASONS}
     return found | {
         (str(status), slug)
-        for path in [*ROOT.glob("infra/*.py"), *ROOT.glob("*_svc/**/*.py")]
+        for path in [*ROOT.glob("infra/**/*.py"), *ROOT.glob("*_svc/**/*.py")]
         for status, slug in constants(ast.parse(path.read_text(encoding="utf-8")))
     }
 

@@ -12,9 +12,9 @@ from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
 from infra.http.docs_page import DocsPage
-from infra.http.fast_path import FastPath, again, shortcuts
+from infra.http.fast_path import FastPath, fast_paths, replay
 from infra.http.parameters import StrictRequest
-from infra.http.problems import EXCEPTION_HANDLERS, Problem, _plain_404, problems
+from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems
 
 logger = structlog.get_logger()
 
@@ -30,18 +30,19 @@ class Readiness(Struct):
 
 
 class _App(Litestar):
-    """Litestar, with shortcuts to some of its routes."""
+    """Litestar, with fast paths to some of its routes."""
 
-    shortcuts: Mapping[tuple[str, str], FastPath] = {}
+    fast_paths: Mapping[tuple[str, str], FastPath] = {}
+    """By method and path."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            shortcut = self.shortcuts.get((scope["method"], scope["path"]))
-            if shortcut is not None:
-                received = await shortcut.take(scope, receive, send)
-                if not received:
+            fast_path = self.fast_paths.get((scope["method"], scope["path"]))
+            if fast_path is not None:
+                received = await fast_path.take(scope, receive, send)
+                if received is None:
                     return
-                receive = again(received, receive)
+                receive = replay(received, receive)
         await super().__call__(scope, receive, send)
 
     @property
@@ -87,12 +88,12 @@ def build_app(
             title=title,
             version="1",
             render_plugins=[DocsPage()],
-            openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=_plain_404),
+            openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=plain_404),
         ),
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         state=State(),
     )
-    app.shortcuts = shortcuts(routes, EXCEPTION_HANDLERS, MAX_BODY_BYTES)
+    app.fast_paths = fast_paths(app)
     return app

@@ -1,6 +1,6 @@
 """HTTP for every service: one kind of error (RFC 9457), health, OpenAPI with a page that works offline."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -12,7 +12,7 @@ from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
 from infra.http.docs_page import DocsPage
-from infra.http.fast_path import FastPath, fast_paths, replay
+from infra.http.fast_path import fast_paths, replay
 from infra.http.parameters import StrictRequest
 from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems
 
@@ -29,15 +29,17 @@ class Readiness(Struct):
     warnings: list[str] = []
 
 
-class _App(Litestar):
+class App(Litestar):
     """Litestar, with fast paths to some of its routes."""
 
-    fast_paths: Mapping[tuple[str, str], FastPath] = {}
-    """By method and path."""
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        """As Litestar. Raises FastPathRefused for a route whose fast path would skip a part of these settings."""
+        super().__init__(*args, **settings)
+        self._fast_paths = fast_paths(self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            fast_path = self.fast_paths.get((scope["method"], scope["path"]))
+            fast_path = self._fast_paths.get((scope["method"], scope["path"]))
             if fast_path is not None:
                 received = await fast_path.take(scope, receive, send)
                 if received is None:
@@ -81,7 +83,7 @@ def build_app(
             raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
         return Readiness(ready=True, warnings=warnings())
 
-    app = _App(
+    return App(
         [healthz, readyz, *routes],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=OpenAPIConfig(
@@ -95,5 +97,3 @@ def build_app(
         logging_config=None,
         state=State(),
     )
-    app.fast_paths = fast_paths(app)
-    return app

@@ -1,4 +1,4 @@
-"""HTTP for every service: one kind of error (RFC 9457), health, OpenAPI with a page that works offline."""
+"""The HTTP app of a service: its routes, health, OpenAPI with a page that works offline, errors as RFC 9457."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -22,7 +22,7 @@ MAX_BODY_BYTES: Final = 16 << 10
 
 
 class Readiness(Struct):
-    """`ready` and, where not, `why`; `warnings`: what does not stop it from working, and wants to be looked at."""
+    """`why`: the reasons, if the service is not ready. `warnings`: it works, but an operator has to look at these."""
 
     ready: bool
     why: list[str] = []
@@ -49,9 +49,12 @@ class App(Litestar):
 
     @property
     def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
-        """What is there when a route is added: without OPTIONS, so that it is made again.
+        """The handlers registered so far, without those for OPTIONS, so that Litestar makes them again.
 
-        Litestar makes a path's answer to OPTIONS with its first route and keeps it, whatever methods come after.
+        Litestar 2.25 makes the OPTIONS handler of a path together with the path's first route and keeps it when more
+        routes are added. Its answer then lists the methods of the first route only. This property is where `register`
+        looks for existing handlers. Remove the override when `Allow` lists all methods without it; the test of OPTIONS
+        in tests/saga/test_http_bad_requests.py tells.
         """
         return {
             path: {method: handler for method, handler in handlers.items() if method != "OPTIONS"}
@@ -65,16 +68,16 @@ def build_app(
     readiness: Callable[[], Awaitable[list[str]]],
     warnings: Callable[[], list[str]] = list,
 ) -> Litestar:
-    """The ASGI app of a service. `readiness` gives what stands in the way, nothing when all is well."""
+    """The ASGI app of a service. `readiness` gives the reasons why the service is not ready; none: it is ready."""
 
-    @get("/healthz", tags=["health"], summary="The event loop is alive", sync_to_thread=False)
+    @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
     def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
     @get(
         "/readyz",
         tags=["health"],
-        summary="Store, broker, stream and relay are as they should be",
+        summary="The service can record facts, and consume and publish messages",
         responses=problems(503),
     )
     async def readyz() -> Readiness:

@@ -1,4 +1,4 @@
-"""The parameters and bodies that routes of several services take."""
+"""Parameters, bodies and checks of requests, for the routes of all services."""
 
 import re
 import secrets
@@ -41,7 +41,7 @@ IdempotencyKey = Annotated[
 
 
 def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]]:
-    """The request's idempotency key, made here if it has none, and the headers that tell the client about it."""
+    """The request's idempotency key, a new one if it has none, and the answer's headers about it."""
     key = key or secrets.token_hex(16)
     return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
 
@@ -62,7 +62,7 @@ class HeaderCheck:
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """Decodes a body once, as what its route takes: a number in quotes is no number here."""
+    """Decodes a body once, strictly as its route's type: a number in quotes is not a number."""
 
     async def json(self) -> Any:
         wanted = self.route_handler.parsed_data_field
@@ -82,7 +82,7 @@ def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _field_and_message(error: str) -> tuple[str, str, str]:
-    """The field that msgspec's message is about, with its path; where it is; and the rest of the message."""
+    """(field with its path, source, message) from a message of msgspec."""
     message, _, at = error.partition(" - at `$")
     field = at.removesuffix("`").removeprefix(".")
     if named := re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", message):

@@ -47,10 +47,10 @@ UserId = Annotated[str, HeaderParameter(name="X-User-Id", description="Who is as
 
 
 class OrderProblemBody(ProblemBody, kw_only=True, omit_defaults=True):
-    """A problem with an order that was placed: which one it is, and its status."""
+    """The problem for which an order was canceled."""
 
-    order_id: str | None = None
-    order_status: str | None = None
+    order_id: str
+    order_status: Status
 
 
 class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Coupons: issue, look, list a customer's."""
+"""Routes of coupons: issue, show, list a customer's."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,7 +26,7 @@ class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CouponView(Struct):
-    """`order_id` is the order that uses the coupon, null if none does."""
+    """`order_id`: the order that uses the coupon, or null."""
 
     coupon_id: str
     user_id: str
@@ -42,50 +42,58 @@ class CouponPage(Struct):
     next: str | None
 
 
-def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    writer, wallet = runtime.writer, runtime.views["wallet"]
+class Coupons:
+    """The routes of coupons; `routes` declares them."""
 
-    @post("/coupons", tags=["coupons"], summary="Issue a coupon to a customer", responses=problems(400, 409, 503))
-    async def issue(data: JSONBody[IssueCoupon]) -> Response[CouponView]:
-        command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, at=runtime.clock())
+    def __init__(self, runtime: Runtime) -> None:
+        self._clock = runtime.clock
+        self._writer = runtime.writer
+        self._wallet = runtime.views["wallet"]
+
+    async def issue(self, data: JSONBody[IssueCoupon]) -> Response[CouponView]:
+        command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, at=self._clock())
         try:
-            answer = await writer.execute(command)
+            answer = await self._writer.execute(command)
         except domain.IssuedDifferently:
             raise Problem(
                 409, "coupon-exists", "this coupon was issued to another customer, or with another discount or expiry"
             ) from None
         return Response(_view(data.coupon_id, answer.states[0]), status_code=201 if answer.facts else 200)
 
-    @get(
-        "/coupons/{coupon_id:str}",
-        tags=["coupons"],
-        summary="A coupon, and the order that uses it",
-        responses=problems(400, 404, 503),
-    )
-    async def show(coupon_id: PathId) -> CouponView:
-        (state,) = await writer.read([f"coupon-{coupon_id}"])
+    async def show(self, coupon_id: PathId) -> CouponView:
+        (state,) = await self._writer.read([f"coupon-{coupon_id}"])
         if state.user_id is None:
             raise Problem(404, "coupon-not-found", "there is no such coupon")
         return _view(coupon_id, state)
 
-    @get("/coupons", tags=["coupons"], summary="A customer's coupons, by id, in pages", responses=problems(400, 503))
-    async def show_all(
-        user_id: QueryId,
-        limit: PageSize = 50,
-        after: After = "",
-    ) -> CouponPage:
-        rows = await wallet.select(
+    async def show_all(self, user_id: QueryId, limit: PageSize = 50, after: After = "") -> CouponPage:
+        rows = await self._wallet.select(
             "SELECT coupon_id FROM coupons WHERE user_id = ? AND coupon_id > ? ORDER BY coupon_id LIMIT ?",
             (user_id, after, limit + 1),
         )
         ids = [str(row[0]) for row in rows[:limit]]
-        states = await writer.read([f"coupon-{coupon_id}" for coupon_id in ids])
+        states = await self._writer.read([f"coupon-{coupon_id}" for coupon_id in ids])
         return CouponPage(
             [_view(coupon_id, state) for coupon_id, state in zip(ids, states, strict=True)],
             ids[-1] if len(rows) > limit else None,
         )
 
-    return [issue, show, show_all]
+
+def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
+    coupons = Coupons(runtime)
+    issue = post(
+        "/coupons", tags=["coupons"], summary="Issue a coupon to a customer", responses=problems(400, 409, 503)
+    )
+    show = get(
+        "/coupons/{coupon_id:str}",
+        tags=["coupons"],
+        summary="A coupon, and the order that uses it",
+        responses=problems(400, 404, 503),
+    )
+    show_all = get(
+        "/coupons", tags=["coupons"], summary="A customer's coupons, by id, in pages", responses=problems(400, 503)
+    )
+    return [issue(coupons.issue), show(coupons.show), show_all(coupons.show_all)]
 
 
 def _view(coupon_id: str, state: domain.State) -> CouponView:

@@ -1,4 +1,4 @@
-"""Which coupons a customer was given: a view of ids; what each is worth and who uses it stays with the coupon."""
+"""The wallet: a read model of the coupon ids of each customer. Discount and use are read from the coupons."""
 
 from collections.abc import Sequence
 

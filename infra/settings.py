@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +15,9 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 class Settings(Struct, frozen=True, kw_only=True):
     """One field, one environment variable of the same name in capitals; `port` is `<SERVICE>_PORT`."""
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Variables of earlier versions, old name to new: one that is set stops the start, so that no limit is lost."""
 
     port: Port
     nats_port: Port = 4222
@@ -83,6 +86,9 @@ def is_broker_url(url: str) -> bool:
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:
     """The settings of a service. Unset and empty variables take their defaults. Raises SettingsError."""
+    for old, new in cls.renamed.items():
+        if env.get(old, "").strip():
+            raise SettingsError(f"{old} is called {new} now: set {new} and unset {old}")
     return read(cls, env, names={"port": f"{service}_port".upper()}, defaults={"port": default_port})
 
 

@@ -1,41 +1,57 @@
-"""POST /orders and what a customer asks about an order afterwards."""
+"""Routes of one order: place it, show it, cancel it."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from litestar import Request, get, post
+from litestar import get, post
 from litestar.params import HeaderParameter, JSONBody
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct, field
 
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
+from contracts.ids import MEANING, is_id
 from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import latest_facts
 from infra.http.fast_path import FAST_PATH
-from infra.http.parameters import Id, IdempotencyKey, PathId
-from infra.http.problems import Problem, invalid, problems, unavailable
+from infra.http.parameters import HeaderCheck, Id, IdempotencyKey, PathId
+from infra.http.problems import Problem, ProblemBody, invalid, problems, unavailable
 from infra.process.service import Runtime
 from order_svc import domain
+from order_svc.admission import AdmissionControl
 from order_svc.compensation import compensated
 from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
-from order_svc.under_way import AdmissionControl
 
 SOON_AT_LEAST_S: Final = 1.0
-"""However short customers wait: orders end in batches, and how fast they do shows in a few of these."""
+"""Shortest time over which the completion rate is measured: orders end in batches, and it takes a few to see a rate."""
 
 
-async def caller_required(request: Request[Any, Any, Any]) -> None:
-    """Who does not say who he is, is told so before anything else that may be wrong."""
-    caller(request.headers.get("X-User-Id"))
+def check_caller(user: str | None) -> None:
+    """Raises a Problem, 401, unless the header X-User-Id names a user."""
+    if user is None or not is_id(user):
+        raise Problem(
+            401,
+            "unauthorized",
+            f"the header X-User-Id has to name the caller: {MEANING}",
+            {"WWW-Authenticate": "X-User-Id"},
+        )
 
 
-UserId = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False, description="Who is asking.")]
+caller_required: Final = HeaderCheck("X-User-Id", check_caller)
+"""The `before_request` of every route that takes a UserId: a caller without a name gets 401 whatever else is wrong."""
+
+UserId = Annotated[str, HeaderParameter(name="X-User-Id", description="Who is asking.")]
+
+
+class OrderProblemBody(ProblemBody, kw_only=True, omit_defaults=True):
+    """The problem for which an order was canceled."""
+
+    order_id: str
+    order_status: Status
 
 
 class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +60,7 @@ class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
-    """`points` to use; `coupon_id` null for none. Each product stands in one line."""
+    """`points` to use; `coupon_id`, or null for none. Each product may be in one line only."""
 
     lines: Annotated[tuple[OrderLine, ...], Meta(min_length=1, max_length=100)]
     points: Annotated[int, Meta(ge=0, le=10**12)] = 0
@@ -60,7 +76,7 @@ class LineView(Struct, omit_defaults=True):
 
 
 class StepView(Struct):
-    """A fact of the order, the service that said it, and when."""
+    """A fact of the order, the service that recorded it, and when."""
 
     fact: str
     service: str
@@ -84,9 +100,9 @@ class OrderView(Struct, kw_only=True):
 
 
 class OrderHistory(OrderView, kw_only=True):
-    """`steps`: the order's facts; `compensated`: whether all that a canceled order took is back (null unless canceled).
-
-    Both are read from the stream: without a broker they are null, and `unavailable` says so.
+    """`steps`: the order's facts. `compensated`: whether everything that a canceled order took was given back; null
+    unless it is canceled. Both are read from the broker; while it cannot be reached they are null and `unavailable`
+    gives the reason.
     """
 
     compensated: bool | None = None
@@ -94,54 +110,35 @@ class OrderHistory(OrderView, kw_only=True):
     unavailable: str | None = None
 
 
-def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    settings, writer, broker = runtime.settings, runtime.writer, runtime.broker
-    deadline_after = timedelta(seconds=settings.order_deadline_s)
-    ends = Ends(runtime.closing, settings.order_wait_s)
-    under_way = AdmissionControl(settings.orders_under_way, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2))
-    runtime.on_recorded += [ends.recorded, under_way.recorded]
-    runtime.tasks.append(ends.run)
+class Orders:
+    """The routes of a customer's order; `routes` declares them."""
 
-    @post(
-        "/orders",
-        tags=["orders"],
-        summary="Place an order and wait for its end",
-        description=(
-            "200 once it is confirmed, 409 with the reason when it was canceled, 202 with Location when it has not "
-            "ended within ORDER_WAIT_S. Repeating a request with its Idempotency-Key gives the first answer again."
-        ),
-        status_code=200,
-        responses=problems(400, 401, 409, 413, 422, 503),
-        before_request=caller_required,
-        opt={FAST_PATH: True},
-    )
-    async def place(
-        data: JSONBody[PlaceOrder], user: UserId = None, idempotency_key: IdempotencyKey = None
-    ) -> Response[OrderView]:
-        user_id = caller(user)
-        if len({line.product_id for line in data.lines}) < len(data.lines):
-            raise invalid("lines", "body", "each product may stand in one line only")
-        key = idempotency_key or new_key()
-        now = runtime.clock()
-        command = domain.Place(
-            order_id(user_id, key),
-            Order(
-                user_id,
-                tuple(Line(line.product_id, line.quantity) for line in data.lines),
-                data.points,
-                data.coupon_id,
-                now,
-            ),
-            now + deadline_after,
-            at=now,
+    def __init__(self, runtime: Runtime) -> None:
+        settings = runtime.settings
+        self._runtime = runtime
+        self._writer = runtime.writer
+        self._deadline_after = timedelta(seconds=settings.order_deadline_s)
+        self._ends = Ends(runtime.closing, settings.order_wait_s)
+        self._admission = AdmissionControl(
+            settings.orders_in_flight, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2)
         )
-        if closed := under_way.closed(command.order_id, writer.waiting):
-            raise unavailable(closed)
-        if broker.trouble is not None or runtime.closing.is_set():
-            await _must_exist(command)
-        watched = ends.watch(command.order_id)
+        runtime.on_recorded += [self._ends.recorded, self._admission.recorded]
+        runtime.tasks.append(self._ends.run)
+
+    async def place(
+        self, data: JSONBody[PlaceOrder], user: UserId, idempotency_key: IdempotencyKey = None
+    ) -> Response[OrderView]:
+        if len({line.product_id for line in data.lines}) < len(data.lines):
+            raise invalid("lines", "body", "each product may be in one line only")
+        key = idempotency_key or new_key()
+        command = self._command(data, user, key)
+        if rejection := self._admission.rejection(command.order_id, self._writer.waiting):
+            raise unavailable(rejection)
+        if self._runtime.broker.trouble is not None or self._runtime.closing.is_set():
+            await self._must_exist(command)
+        watched = self._ends.watch(command.order_id)
         try:
-            answer = await writer.execute(command)
+            answer = await self._writer.execute(command)
             state: domain.State = answer.states[0]
             end = state.first_end or await watched
         except domain.PlacedDifferently:
@@ -149,56 +146,39 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
                 422, "idempotency-key-reused", "this Idempotency-Key was used for a different order"
             ) from None
         finally:
-            ends.forget(command.order_id, watched)
+            self._ends.forget(command.order_id, watched)
         headers = {"Idempotency-Key": key}
         if not answer.facts:
             headers["Idempotent-Replayed"] = "true"
         return _answer(command.order_id, state, end, headers)
 
-    async def _must_exist(command: domain.Place) -> None:
-        """Nothing new can be accepted; but what was accepted before may still be asked for."""
-        (state,) = await writer.read(command.streams)
+    def _command(self, data: PlaceOrder, user: str, key: str) -> domain.Place:
+        now = self._runtime.clock()
+        lines = tuple(Line(line.product_id, line.quantity) for line in data.lines)
+        order = Order(user, lines, data.points, data.coupon_id, now)
+        return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
+
+    async def _must_exist(self, command: domain.Place) -> None:
+        """While no new order can be accepted, only a repeated request for an accepted one is answered."""
+        (state,) = await self._writer.read(command.streams)
         if state.order is None:
-            raise unavailable(f"orders cannot be accepted right now: {broker.trouble or 'shutting down'}")
+            trouble = self._runtime.broker.trouble or "the service is shutting down"
+            raise unavailable(f"no new order can be accepted ({trouble}); retry after the given delay")
 
-    @get(
-        "/orders/{order_id:str}",
-        tags=["orders"],
-        summary="An order as it is now, and its facts",
-        responses=problems(400, 401, 404, 503),
-        before_request=caller_required,
-    )
-    async def show(order_id: PathId, user: UserId = None) -> OrderHistory:
-        user_id = caller(user)
-        (state,) = await writer.read([f"order-{order_id}"])
-
-        if state.order is None or state.order.user_id != user_id:
+    async def show(self, order_id: PathId, user: UserId) -> OrderHistory:
+        (state,) = await self._writer.read([f"order-{order_id}"])
+        if state.order is None or state.order.user_id != user:
             raise _unknown()
-        return await _history(order_id, state)
+        return await self._history(order_id, state)
 
-    @post(
-        "/orders/{order_id:str}/cancel",
-        tags=["orders"],
-        summary="Cancel an order, pending or confirmed; everything it took is given back",
-        status_code=200,
-        responses=problems(400, 401, 404, 503),
-        before_request=caller_required,
-    )
-    async def cancel(order_id: PathId, user: UserId = None) -> OrderView:
-        try:
-            answer = await writer.execute(domain.Cancel(order_id, caller(user), at=runtime.clock()))
-        except domain.NoSuchOrder:
-            raise _unknown() from None
-        return _view(order_id, answer.states[0])
-
-    async def _history(order_id: str, state: domain.State) -> OrderHistory:
+    async def _history(self, order_id: str, state: domain.State) -> OrderHistory:
         view = _view(order_id, state)
         fields = {name: getattr(view, name) for name in OrderView.__struct_fields__}
-        connection = broker.connection
+        broker = self._runtime.broker
         try:
-            if connection is None:
+            if broker.connection is None:
                 raise HistoryUnavailable(broker.trouble or "no broker")
-            found = await latest_facts(connection, "order_id", order_id)
+            found = await latest_facts(broker.connection, "order_id", order_id)
             facts = [fact for fact in found if _is_about(fact, order_id)]
         except HistoryUnavailable as error:
             return OrderHistory(**fields, unavailable=f"steps and compensated: {error}")
@@ -209,18 +189,45 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             compensated=None if state.reason is None else compensated(state.reason, names),
         )
 
-    return [place, show, cancel]
+    async def cancel(self, order_id: PathId, user: UserId) -> OrderView:
+        try:
+            answer = await self._writer.execute(domain.Cancel(order_id, user, at=self._runtime.clock()))
+        except domain.NoSuchOrder:
+            raise _unknown() from None
+        return _view(order_id, answer.states[0])
 
 
-def caller(user: str | None) -> str:
-    if user is None or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", user):
-        raise Problem(
-            401,
-            "unauthorized",
-            "the header X-User-Id has to name the caller: 1 to 64 letters, digits, `_` or `-`",
-            {"WWW-Authenticate": "X-User-Id"},
-        )
-    return user
+def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
+    orders = Orders(runtime)
+    place = post(
+        "/orders",
+        tags=["orders"],
+        summary="Place an order and wait for its end",
+        description=(
+            "200 when it is confirmed; 409 with the reason when it is canceled; 202 with Location when it has not "
+            "ended within ORDER_WAIT_S. A repeated request with the same Idempotency-Key gets the first answer again."
+        ),
+        status_code=200,
+        responses=problems(400, 401, 413, 422, 503) | problems(409, body=OrderProblemBody),
+        before_request=caller_required,
+        opt={FAST_PATH: True},
+    )
+    show = get(
+        "/orders/{order_id:str}",
+        tags=["orders"],
+        summary="An order as it is now, and its facts",
+        responses=problems(400, 401, 404, 503),
+        before_request=caller_required,
+    )
+    cancel = post(
+        "/orders/{order_id:str}/cancel",
+        tags=["orders"],
+        summary="Cancel a pending or confirmed order; everything it took is given back",
+        status_code=200,
+        responses=problems(400, 401, 404, 503),
+        before_request=caller_required,
+    )
+    return [place(orders.place), show(orders.show), cancel(orders.cancel)]
 
 
 def _unknown() -> Problem:
@@ -232,7 +239,7 @@ def _is_about(fact: Fact, order_id: str) -> bool:
 
 
 def _view(order_id: str, state: domain.State, end: End | None = None) -> OrderView:
-    """The order as `state` has it; as it first ended, if `end` is given."""
+    """The order as it is in `state`; with `end`, as it was when it was first confirmed."""
     order = state.order
     assert order is not None
     assert state.deadline is not None
@@ -262,6 +269,7 @@ def _answer(order_id: str, state: domain.State, end: End | None, headers: dict[s
             end.reason,
             REASONS[end.reason],
             headers,
+            OrderProblemBody,
             order_id=order_id,
             order_status="CANCELED",
         )

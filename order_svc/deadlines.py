@@ -1,7 +1,7 @@
-"""Orders that do not end in time are canceled, also those whose time ran out while nobody was there to see it.
+"""Cancels orders that have not ended by their deadline, including those that expired while the process was down.
 
-Live orders are timed in memory, from the facts as they are recorded; the order list tells a process that starts which
-ones were left open.
+Deadlines are kept in memory, from the facts as they are recorded. A process that starts finds the open orders in the
+order list.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ logger = structlog.get_logger()
 
 RETRY: Final = timedelta(seconds=1)
 MAX_AT_ONCE: Final = 1_000
-LONGEST_SLEEP_S: Final = 0.5  # a clock that jumps is noticed after this
+LONGEST_SLEEP_S: Final = 0.5  # the clock is read this often, because it may jump
 
 
 class Deadlines:
-    """The clock of the open orders."""
+    """The deadlines of the open orders."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -55,17 +55,17 @@ class Deadlines:
             loading.cancel()
 
     async def _load(self) -> None:
-        """Time the orders that were open when the process started; the view may have to catch up first."""
+        """Watch the orders that were open when the process started. Retries until the order list has caught up."""
         while True:
             try:
                 rows = await self._runtime.views[Listing.name].select(LEFT_OPEN)
                 break
             except ViewBehind as behind:
-                logger.warning("the orders left open are not known yet", reason=str(behind))
+                logger.warning("the open orders cannot be read yet, and their deadlines wait", reason=str(behind))
         for order_id, deadline in rows:
             self._watch(order_id, instant(deadline))
         if rows:
-            logger.info("orders were left open", orders=len(rows))
+            logger.info("open orders found at the start; their deadlines are watched", orders=len(rows))
 
     async def _time(self) -> None:
         while True:
@@ -96,7 +96,7 @@ class Deadlines:
 
 
 def deadlines(runtime: Runtime) -> None:
-    """Time the orders of this service."""
+    """Watch the deadlines of this service's orders."""
     clock = Deadlines(runtime)
     runtime.on_recorded.append(clock.recorded)
     runtime.tasks.append(clock.run)

@@ -1,4 +1,4 @@
-"""Who waits for which order's end."""
+"""The requests that wait for an order to end."""
 
 import asyncio
 from collections import deque
@@ -8,28 +8,28 @@ from contracts import Fact, OrderCanceled, OrderConfirmed
 
 End = OrderConfirmed | OrderCanceled
 Watched = asyncio.Future[End | None]
-"""An order's first end; None: it has not come in time."""
+"""An order's first end, or None if it did not come in time."""
 
 
 class Ends:
     def __init__(self, closing: asyncio.Event, wait_s: float) -> None:
-        """Nobody waits for longer than `wait_s`, nor once the process is `closing`."""
+        """A request waits for at most `wait_s` seconds, and no longer once the process is `closing`."""
         self._closing = closing
         self._wait_s = wait_s
         self._waiting: dict[str, list[Watched]] = {}
         self._due: deque[tuple[float, Watched]] = deque()
-        """By the loop's time. All wait for the same time, so who came first is due first, and one timer is enough."""
+        """By the loop's time. All wait equally long, so the first to come is the first due, and one timer is enough."""
         self._timed = False
 
     def recorded(self, facts: Sequence[Fact]) -> None:
-        """Wake those who wait for the orders that these facts end."""
+        """Wake the requests that wait for the orders that these facts end."""
         for fact in facts:
             if isinstance(fact, OrderConfirmed | OrderCanceled):
                 for watched in self._waiting.get(fact.order_id, ()):
                     _answer(watched, fact)
 
     def watch(self, order_id: str) -> Watched:
-        """The order's first end from now on, until `forget`. Begin before it is placed, so that no end is missed."""
+        """The order's first end from now on, until `forget`. Call it before the order is placed, to miss no end."""
         loop = asyncio.get_running_loop()
         watched: Watched = loop.create_future()
         self._waiting.setdefault(order_id, []).append(watched)
@@ -41,6 +41,7 @@ class Ends:
         return watched
 
     def forget(self, order_id: str, watched: Watched) -> None:
+        """End a `watch`; every `watch` needs one."""
         others = self._waiting[order_id]
         others.remove(watched)
         if not others:
@@ -62,7 +63,7 @@ class Ends:
         self._set_timer()
 
     async def run(self) -> None:
-        """When the process is to end, nobody waits any longer."""
+        """Wake all waiting requests when the process is closing."""
         await self._closing.wait()
         for waiting in self._waiting.values():
             for watched in waiting:

@@ -1,4 +1,4 @@
-"""Order ids are derived from who ordered and the idempotency key, so a repeated request meets its own order."""
+"""Order ids: derived from the customer and the idempotency key, so that a repeated request finds its own order."""
 
 import hashlib
 import secrets
@@ -7,10 +7,10 @@ import uuid
 
 
 def order_id(user_id: str, key: str) -> str:
-    """The order that this customer's key stands for: 32 hexadecimal digits, the same for ever.
+    """The id of the order with this customer's key: 32 hexadecimal digits, the same for ever.
 
-    A key that is a UUIDv7 gives its timestamp (48 bits) to the front of the id: ids then grow with time, and the event
-    table's index grows at its end instead of everywhere. The other 80 bits, or all 128, are a hash.
+    With a UUIDv7 as key, the id begins with the key's timestamp (48 bits). Such ids sort by time, so inserts into the
+    event table's index stay sequential. The other 80 bits, or all 128 for other keys, are a hash.
     """
     digest = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()
     try:
@@ -21,12 +21,12 @@ def order_id(user_id: str, key: str) -> str:
 
 
 def new_key() -> str:
-    """A key for a request that has none."""
+    """A new key, for a request without one."""
     return key_of(time.time_ns() // 1_000_000, secrets.randbits(80))
 
 
 def key_of(milliseconds: int, bits: int) -> str:
-    """A UUIDv7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then 80 others, of which version and variant take six."""
+    """A UUIDv7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then 80 bits, six of which are version and variant."""
     value = milliseconds << 80 | bits
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62

@@ -1,8 +1,8 @@
-"""Which orders there are: a view of every order as it is now, so that a list can be paged without asking each order.
+"""The order list: a read model of every order as it is now, so that a page of orders takes one query.
 
-An order is found by when it was placed, which every fact about it says. Rows then lie in the order in which they come,
-and the end of an order finds its row among the newest pages; an index of order ids, most of them hashes, would be
-written to everywhere.
+A row's key is the time at which the order was placed, which every fact of the order contains. New rows so go to the end
+of the table, and an order's end updates a row near the end. An index by order id would be written to everywhere,
+because most ids are hashes.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class _Accepted(Struct, gc=False):
 
 
 class _Ended(Struct, gc=False):
-    """The end of an order; `reason` if it was canceled."""
+    """The end of an order. `reason`: null if it is confirmed."""
 
     at: datetime
     order: _Accepted
@@ -55,7 +55,7 @@ _placed = json.Decoder(_Placed).decode
 _ended = json.Decoder(_Ended).decode
 
 PENDING: Final = ("PENDING", None, None, None, None, None, None)
-"""The columns that an order's end fills, before it has one."""
+"""The columns that an order's end fills, for an order without an end."""
 
 INSERT: Final = f"INSERT INTO orders VALUES ({', '.join('?' * 14)})"
 UPDATE: Final = """
@@ -63,11 +63,11 @@ UPDATE: Final = """
         discount = coalesce(?, discount), amount_due = coalesce(?, amount_due), unit_prices = coalesce(?, unit_prices)
     WHERE placed_at = ? AND order_id = ?
 """
-"""An amount that was known once stays known, also when the fact that cancels the order does not say it."""
+"""`coalesce` keeps amounts of the confirmation when the fact that cancels the order has none."""
 
 
 class Listing:
-    """Projection: all orders. Instants in microseconds since 1970, `lines` and `unit_prices` as in the facts."""
+    """Projection: all orders. Times in microseconds since 1970 (UTC); `lines` and `unit_prices` as in the facts."""
 
     name = "orders"
     topics = ("order.created.pending", "order.confirmed", "order.canceled")
@@ -82,7 +82,7 @@ class Listing:
     """
 
     def apply(self, records: Sequence[Notification]) -> list[Statement]:
-        # Most orders end soon after they were placed: those are written once, with their end.
+        # Most orders end soon, often in the batch in which they are placed: these are written once, with their end.
         placed: dict[str, tuple[Any, ...]] = {}
         ended: dict[str, tuple[Any, ...]] = {}
         ended_later: list[tuple[Any, ...]] = []
@@ -127,11 +127,11 @@ def _end_columns(fact: _Ended) -> tuple[Any, ...]:
     )
 
 
-# What is asked of it --------------------------------------------------------------------------------------------------
+# Queries --------------------------------------------------------------------------------------------------------------
 
 
-class Row(NamedTuple):
-    """An order in the table."""
+class ListRow(NamedTuple):
+    """A row of the table `orders`."""
 
     placed_at: int
     order_id: str
@@ -149,8 +149,8 @@ class Row(NamedTuple):
     unit_prices: bytes | None
 
 
-class Spot(NamedTuple):
-    """Where an order stands in every list, as long as there are orders."""
+class PageKey(NamedTuple):
+    """The sort key of an order in every list; it never changes."""
 
     placed_at: int
     order_id: str
@@ -162,16 +162,16 @@ Query = tuple[str, list[Any]]
 LEFT_OPEN: Final = "SELECT order_id, deadline FROM orders WHERE status = 'PENDING'"
 
 
-def of_customer(user_id: str, status: Status | None, before: Spot | None, limit: int) -> Query:
-    """Up to `limit` of a customer's orders, newest first, from those placed before `before` on."""
+def of_customer(user_id: str, status: Status | None, before: PageKey | None, limit: int) -> Query:
+    """Up to `limit` of a customer's orders, newest first, that come after `before` in this list."""
     wanted: list[tuple[str, tuple[Any, ...]]] = [("user_id = ?", (user_id,)), *_of_status(status)]
     if before is not None:
         wanted.append(("(placed_at, order_id) < (?, ?)", before))
     return _select(wanted, "placed_at DESC, order_id DESC", limit)
 
 
-def of_all(status: Status | None, placed_until: datetime | None, after: Spot | None, limit: int) -> Query:
-    """Up to `limit` orders of all customers, oldest first, from those placed after `after` on."""
+def of_all(status: Status | None, placed_until: datetime | None, after: PageKey | None, limit: int) -> Query:
+    """Up to `limit` orders of all customers, oldest first, that come after `after` in this list."""
     wanted = _of_status(status)
     if placed_until is not None:
         wanted.append(("placed_at <= ?", (microseconds(placed_until),)))
@@ -187,4 +187,4 @@ def _of_status(status: Status | None) -> list[tuple[str, tuple[Any, ...]]]:
 def _select(wanted: Sequence[tuple[str, tuple[Any, ...]]], order: str, limit: int) -> Query:
     where = " AND ".join(condition for condition, _ in wanted) or "true"
     values = [value for _, values in wanted for value in values]
-    return f"SELECT {', '.join(Row._fields)} FROM orders WHERE {where} ORDER BY {order} LIMIT ?", [*values, limit]
+    return f"SELECT {', '.join(ListRow._fields)} FROM orders WHERE {where} ORDER BY {order} LIMIT ?", [*values, limit]

@@ -1,4 +1,4 @@
-"""GET /orders, a customer's own; GET /ops/orders, everybody's, for those who look after the orders."""
+"""Lists of orders: GET /orders for a customer, GET /ops/orders for operators."""
 
 import binascii
 import re
@@ -12,28 +12,29 @@ from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct, json
 
-from contracts import Reason
+from contracts import Reason, ids
 from infra.http.parameters import PageSize
 from infra.http.problems import invalid, problems
 from infra.process.service import Runtime
 from infra.timestamps import instant
 from order_svc import listing
-from order_svc.api import LineView, UserId, caller, caller_required
+from order_svc.api import LineView, UserId, caller_required
 from order_svc.domain import Status
-from order_svc.listing import Row, Spot
+from order_svc.listing import ListRow, PageKey
 
 Cursor = Annotated[
-    str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{0,111}\Z", description="`next` of the page before; empty: the first.")
+    str,
+    QueryParameter(pattern=rf"^{ids.CHARACTER}{{0,111}}\Z", description="`next` of the page before; empty: the first."),
 ]
 ByStatus = Annotated[Status | None, QueryParameter(description="Only orders that have this status now.")]
 Age = Annotated[
-    int, QueryParameter(ge=0, le=10**9, description="Only orders placed at least so many seconds ago; 0: all.")
+    int, QueryParameter(ge=0, le=10**9, description="Only orders placed at least this many seconds ago; 0: all.")
 ]
 
 
 class ListedOrder(Struct, kw_only=True):
-    """An order as it is now. `ended_at`: since when it has its status, null while PENDING; amounts in won, null until
-    they are known."""
+    """An order as it is now. `ended_at`: when it got its status, null while PENDING. Amounts in won, null until they
+    are known."""
 
     order_id: str
     status: Status
@@ -56,7 +57,7 @@ class OrderPage(Struct):
 
 
 class OperatorsOrder(ListedOrder, kw_only=True):
-    """An order, whose it is, and when it will be canceled unless it has ended."""
+    """An order with its customer, and the time at which it is canceled unless it has ended."""
 
     user_id: str
     deadline: datetime
@@ -69,60 +70,67 @@ class OperatorsPage(Struct):
     next: str | None
 
 
-def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    orders = runtime.views[listing.Listing.name]
+class Lists:
+    """The routes of lists of orders; `routes` declares them."""
 
-    async def page(query: listing.Query, limit: int) -> tuple[list[Row], str | None]:
-        """Of the `limit` + 1 orders asked for the first `limit`, and the cursor of the next page."""
-        rows = [Row(*row) for row in await orders.select(*query)]
-        return rows[:limit], cursor_of(rows[limit - 1]) if len(rows) > limit else None
+    def __init__(self, runtime: Runtime) -> None:
+        self._clock = runtime.clock
+        self._orders = runtime.views[listing.Listing.name]
 
-    @get(
-        "/orders",
-        tags=["orders"],
-        summary="The caller's orders, newest first, in pages",
-        description=(
-            "Orders placed while the pages are turned do not move the others: none comes twice, none is left out. "
-            "`status` is judged when a page is made."
-        ),
-        responses=problems(400, 401, 503),
-        before_request=caller_required,
-    )
     async def show_own(
-        user: UserId = None, limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = None
+        self, user: UserId, limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = None
     ) -> OrderPage:
-        query = listing.of_customer(caller(user), status, spot_at(cursor), limit + 1)
-        rows, following = await page(query, limit)
+        query = listing.of_customer(user, status, key_at(cursor), limit + 1)
+        rows, following = await self._page(query, limit)
         return OrderPage([ListedOrder(**_fields(row)) for row in rows], following)
 
-    @get(
-        "/ops/orders",
-        tags=["operators"],
-        summary="All customers' orders, oldest first, in pages",
-        description=(
-            "For operators; needs no X-User-Id. `status=PENDING&older_than_s=60` begins with the order that has been "
-            "open for longest. Ages are measured from `placed_at` by order_svc's clock."
-        ),
-        responses=problems(400, 503),
-    )
     async def show_all(
-        limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = None, older_than_s: Age = 0
+        self, limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = None, older_than_s: Age = 0
     ) -> OperatorsPage:
-        placed_until = runtime.clock() - timedelta(seconds=older_than_s) if older_than_s else None
-        rows, following = await page(listing.of_all(status, placed_until, spot_at(cursor), limit + 1), limit)
+        placed_until = self._clock() - timedelta(seconds=older_than_s) if older_than_s else None
+        rows, following = await self._page(listing.of_all(status, placed_until, key_at(cursor), limit + 1), limit)
         return OperatorsPage(
             [OperatorsOrder(**_fields(row), user_id=row.user_id, deadline=instant(row.deadline)) for row in rows],
             following,
         )
 
-    return [show_own, show_all]
+    async def _page(self, query: listing.Query, limit: int) -> tuple[list[ListRow], str | None]:
+        """The first `limit` orders of a query for `limit` + 1, and the cursor of the next page."""
+        rows = [ListRow(*row) for row in await self._orders.select(*query)]
+        return rows[:limit], cursor_of(rows[limit - 1]) if len(rows) > limit else None
+
+
+def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
+    lists = Lists(runtime)
+    show_own = get(
+        "/orders",
+        tags=["orders"],
+        summary="The caller's orders, newest first, in pages",
+        description=(
+            "Orders that are placed between two pages do not move the others: none appears twice, none is left out. "
+            "`status` is evaluated when a page is made."
+        ),
+        responses=problems(400, 401, 503),
+        before_request=caller_required,
+    )
+    show_all = get(
+        "/ops/orders",
+        tags=["operators"],
+        summary="All customers' orders, oldest first, in pages",
+        description=(
+            "For operators; needs no X-User-Id. `status=PENDING&older_than_s=60` begins with the order that has been "
+            "pending longest. Ages are measured from `placed_at` by order_svc's clock."
+        ),
+        responses=problems(400, 503),
+    )
+    return [show_own(lists.show_own), show_all(lists.show_all)]
 
 
 _lines: Final = json.Decoder(list[LineView]).decode
 _prices: Final = json.Decoder(list[int]).decode
 
 
-def _fields(row: Row) -> dict[str, Any]:
+def _fields(row: ListRow) -> dict[str, Any]:
     lines = _lines(row.lines)
     if row.unit_prices is not None:
         for line, price in zip(lines, _prices(row.unit_prices), strict=True):
@@ -145,20 +153,20 @@ def _fields(row: Row) -> dict[str, Any]:
 # Cursors --------------------------------------------------------------------------------------------------------------
 
 
-def cursor_of(row: Row) -> str:
-    """The spot of a page's last order. It means the same for as long as there are orders, whatever is restarted."""
+def cursor_of(row: ListRow) -> str:
+    """The key of a page's last order, which never changes: a cursor stays valid across restarts and rebuilds."""
     return urlsafe_b64encode(f"{row.placed_at}.{row.order_id}".encode()).decode().rstrip("=")
 
 
-def spot_at(cursor: str) -> Spot | None:
-    """The spot a cursor names; None: the list's beginning."""
+def key_at(cursor: str) -> PageKey | None:
+    """The key in a cursor, None for the list's beginning. Raises a Problem, 400, for what is no cursor."""
     if not cursor:
         return None
     try:
         text = b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         text = ""
-    named = re.fullmatch(r"([0-9]{1,18})\.([A-Za-z0-9_-]{1,64})", text)
-    if named is None:
-        raise invalid("cursor", "query", "this is not the `next` of a page")
-    return Spot(int(named[1]), named[2])
+    named = re.fullmatch(r"([0-9]{1,18})\.(.+)", text)
+    if named is None or not ids.is_id(named[2]):
+        raise invalid("cursor", "query", "this is not the `next` of a page; send one, or nothing for the first page")
+    return PageKey(int(named[1]), named[2])

@@ -1,6 +1,7 @@
 """order_svc's own settings."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -8,9 +9,11 @@ from infra.settings import Seconds, Settings
 
 
 class OrderSettings(Settings, frozen=True, kw_only=True):
+    renamed: ClassVar[Mapping[str, str]] = {"ORDERS_UNDER_WAY": "ORDERS_IN_FLIGHT"}
+
     order_wait_s: Seconds = 5.0
     """How long `POST /orders` waits for the order's end before it answers 202."""
     order_deadline_s: Seconds = 30.0
     """How long an order may take before it is canceled."""
-    orders_under_way: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
-    """So many orders may be accepted and not ended at a time; new ones are turned away meanwhile."""
+    orders_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
+    """Maximum number of orders that are accepted and have not ended; above it new orders get 503."""

@@ -1,4 +1,4 @@
-"""Points: charge an account, look at its balance."""
+"""Routes of points: charge an account, show its balance."""
 
 from collections.abc import Sequence
 
@@ -25,17 +25,15 @@ class AccountView(Struct):
     balance: int
 
 
-def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    writer = runtime.writer
+class Points:
+    """The routes of points; `routes` declares them."""
 
-    @post(
-        "/points/{user_id:str}/charge",
-        tags=["points"],
-        summary="Charge an account with points, once per Idempotency-Key (required)",
-        responses=problems(400, 422, 503),
-    )
+    def __init__(self, runtime: Runtime) -> None:
+        self._clock = runtime.clock
+        self._writer = runtime.writer
+
     async def charge(
-        user_id: PathId, data: JSONBody[ChargePoints], idempotency_key: IdempotencyKey = None
+        self, user_id: PathId, data: JSONBody[ChargePoints], idempotency_key: IdempotencyKey = None
     ) -> Response[AccountView]:
         if idempotency_key is None:
             raise Problem(
@@ -46,7 +44,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             )
         key, headers = replayable(idempotency_key)
         try:
-            answer = await writer.execute(domain.Charge(user_id, data.amount, key, at=runtime.clock()))
+            answer = await self._writer.execute(domain.Charge(user_id, data.amount, key, at=self._clock()))
         except domain.ChargedDifferently:
             raise Problem(
                 422, "idempotency-key-reused", "this Idempotency-Key was used for a different amount"
@@ -55,9 +53,18 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             raise Problem(422, "account-full", "all charges of an account together may be at most 2^53 - 1") from None
         return Response(AccountView(user_id, answer.states[0].balance), status_code=201, headers=headers(answer))
 
-    @get("/points/{user_id:str}", tags=["points"], summary="A customer's balance", responses=problems(400, 503))
-    async def show(user_id: PathId) -> AccountView:
-        (state,) = await writer.read([f"account-{user_id}"])
+    async def show(self, user_id: PathId) -> AccountView:
+        (state,) = await self._writer.read([f"account-{user_id}"])
         return AccountView(user_id, state.balance)
 
-    return [charge, show]
+
+def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
+    points = Points(runtime)
+    charge = post(
+        "/points/{user_id:str}/charge",
+        tags=["points"],
+        summary="Charge an account with points, once per Idempotency-Key (required)",
+        responses=problems(400, 422, 503),
+    )
+    show = get("/points/{user_id:str}", tags=["points"], summary="A customer's balance", responses=problems(400, 503))
+    return [charge(points.charge), show(points.show)]

@@ -1,4 +1,4 @@
-"""Products: register, add stock, look."""
+"""Routes of products: register, add stock, show, list, rank by sales."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -18,15 +18,14 @@ from product_svc.domain import product
 from product_svc.popular import RANKING, Popular
 
 RESERVED_IDS = frozenset({"popular"})
-"""Words that are routes below /products."""
-
+"""Paths below /products, which no product may have as its id."""
 
 Days = Annotated[int, QueryParameter(ge=1, le=90)]
 Ranks = Annotated[int, QueryParameter(ge=1, le=100)]
 
 
 class RegisterProduct(Struct, frozen=True, forbid_unknown_fields=True):
-    """A product at `price` won with a first `stock`."""
+    """A product at `price` won, with its initial `stock`."""
 
     product_id: Id
     name: Name
@@ -39,7 +38,7 @@ class AddStock(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProductView(Struct):
-    """`available` pieces are in stock and not held by an order; `price` in won."""
+    """`available`: pieces in stock that no order holds. `price` in won."""
 
     product_id: str
     name: str
@@ -55,7 +54,7 @@ class ProductPage(Struct):
 
 
 class PopularProduct(Struct):
-    """`quantity` pieces were sold, the last of them at `newest_sale`."""
+    """`quantity`: pieces sold; `newest_sale`: when the last of them was sold."""
 
     product_id: str
     name: str
@@ -64,7 +63,7 @@ class PopularProduct(Struct):
 
 
 class PopularProducts(Struct, rename={"from_": "from"}):
-    """The ranking of the days `from` to `to`, as they are in `time_zone`."""
+    """The ranking of the days `from` to `to`, both included, in `time_zone`."""
 
     time_zone: str
     from_: date
@@ -72,40 +71,36 @@ class PopularProducts(Struct, rename={"from_": "from"}):
     products: list[PopularProduct]
 
 
-def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    settings, writer, catalog, ranking = (
-        runtime.settings,
-        runtime.writer,
-        runtime.views["catalog"],
-        runtime.views["popular"],
-    )
-    popular = Popular(settings.shop_tz)
+class Products:
+    """The routes of products; `routes` declares them."""
 
-    @post("/products", tags=["products"], summary="Register a product", responses=problems(400, 409, 503))
-    async def register(data: JSONBody[RegisterProduct]) -> Response[ProductView]:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._writer = runtime.writer
+        self._catalog = runtime.views["catalog"]
+        self._ranking = runtime.views["popular"]
+        self._shop_tz: str = runtime.settings.shop_tz
+        self._popular = Popular(self._shop_tz)
+
+    async def register(self, data: JSONBody[RegisterProduct]) -> Response[ProductView]:
         if data.product_id in RESERVED_IDS:
             raise invalid("product_id", "body", f"`{data.product_id}` is reserved")
-        command = product.Register(data.product_id, data.name, data.price, data.stock, at=runtime.clock())
+        command = product.Register(data.product_id, data.name, data.price, data.stock, at=self._runtime.clock())
         try:
-            answer = await writer.execute(command)
+            answer = await self._writer.execute(command)
         except product.RegisteredDifferently:
             raise Problem(
                 409, "product-exists", "this product is registered with another name, price or first stock"
             ) from None
         return Response(_view(data.product_id, answer.states[0]), status_code=201 if answer.facts else 200)
 
-    @post(
-        "/products/{product_id:str}/stock",
-        tags=["products"],
-        summary="Add stock, once per Idempotency-Key",
-        responses=problems(400, 404, 422, 503),
-    )
     async def add_stock(
-        product_id: PathId, data: JSONBody[AddStock], idempotency_key: IdempotencyKey = None
+        self, product_id: PathId, data: JSONBody[AddStock], idempotency_key: IdempotencyKey = None
     ) -> Response[ProductView]:
         key, headers = replayable(idempotency_key)
+        command = product.AddStock(product_id, data.quantity, key, at=self._runtime.clock())
         try:
-            answer = await writer.execute(product.AddStock(product_id, data.quantity, key, at=runtime.clock()))
+            answer = await self._writer.execute(command)
         except product.NoSuchProduct:
             raise _unknown() from None
         except product.AddedDifferently:
@@ -116,49 +111,29 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             raise Problem(422, "stock-full", "all stock of a product together may be at most 2^53 - 1") from None
         return Response(_view(product_id, answer.states[0]), status_code=201, headers=headers(answer))
 
-    @get(
-        "/products/{product_id:str}",
-        tags=["products"],
-        summary="A product's price and available stock",
-        responses=problems(400, 404, 503),
-    )
-    async def show(product_id: PathId) -> ProductView:
-        (state,) = await writer.read([f"product-{product_id}"])
+    async def show(self, product_id: PathId) -> ProductView:
+        (state,) = await self._writer.read([f"product-{product_id}"])
         if state.name is None:
             raise _unknown()
         return _view(product_id, state)
 
-    @get("/products", tags=["products"], summary="All products, by id, in pages", responses=problems(400, 503))
-    async def show_all(
-        limit: PageSize = 50,
-        after: After = "",
-    ) -> ProductPage:
-        rows = await catalog.select(
+    async def show_all(self, limit: PageSize = 50, after: After = "") -> ProductPage:
+        rows = await self._catalog.select(
             "SELECT product_id FROM products WHERE product_id > ? ORDER BY product_id LIMIT ?", (after, limit + 1)
         )
         ids = [str(row[0]) for row in rows[:limit]]
-        states = await writer.read([f"product-{product_id}" for product_id in ids])
+        states = await self._writer.read([f"product-{product_id}" for product_id in ids])
         return ProductPage(
             [_view(product_id, state) for product_id, state in zip(ids, states, strict=True)],
             ids[-1] if len(rows) > limit else None,
         )
 
-    @get(
-        "/products/popular",
-        tags=["products"],
-        summary="The products sold most in the last days",
-        description=(
-            "Ranked by pieces in confirmed orders, over the last `days` days of the shop (SHOP_TZ), today included; "
-            "equals by their newest sale. Orders canceled later do not count. Trails the orders a little."
-        ),
-        responses=problems(400, 503),
-    )
-    async def show_popular(days: Days = 3, limit: Ranks = 5) -> PopularProducts:
-        last = popular.day(runtime.clock())
-        rows = await ranking.select(RANKING, (last - days + 1, last, limit))
-        states = await writer.read([f"product-{product_id}" for product_id, _, _ in rows])
+    async def show_popular(self, days: Days = 3, limit: Ranks = 5) -> PopularProducts:
+        last = self._popular.day(self._runtime.clock())
+        rows = await self._ranking.select(RANKING, (last - days + 1, last, limit))
+        states = await self._writer.read([f"product-{product_id}" for product_id, _, _ in rows])
         return PopularProducts(
-            settings.shop_tz,
+            self._shop_tz,
             date.fromordinal(last - days + 1),
             date.fromordinal(last),
             [
@@ -167,7 +142,42 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             ],
         )
 
-    return [register, add_stock, show_popular, show, show_all]
+
+def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
+    products = Products(runtime)
+    register = post("/products", tags=["products"], summary="Register a product", responses=problems(400, 409, 503))
+    add_stock = post(
+        "/products/{product_id:str}/stock",
+        tags=["products"],
+        summary="Add stock, once per Idempotency-Key",
+        responses=problems(400, 404, 422, 503),
+    )
+    show_popular = get(
+        "/products/popular",
+        tags=["products"],
+        summary="The best-selling products of the last days",
+        description=(
+            "Ranked by pieces in confirmed orders over the last `days` days in SHOP_TZ, today included; ties by the "
+            "newest sale. Orders that were canceled later do not count. The ranking is a little behind the orders."
+        ),
+        responses=problems(400, 503),
+    )
+    show = get(
+        "/products/{product_id:str}",
+        tags=["products"],
+        summary="A product's price and available stock",
+        responses=problems(400, 404, 503),
+    )
+    show_all = get(
+        "/products", tags=["products"], summary="All products, by id, in pages", responses=problems(400, 503)
+    )
+    return [
+        register(products.register),
+        add_stock(products.add_stock),
+        show_popular(products.show_popular),
+        show(products.show),
+        show_all(products.show_all),
+    ]
 
 
 def _view(product_id: str, state: product.State) -> ProductView:

@@ -1,4 +1,4 @@
-"""Which products there are: a view of ids, so that a list can be paged; price and stock stay with the products."""
+"""The catalog: a read model of all product ids, for paged lists. Price and stock are read from the products."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
-"""Popular products: how much of each was sold on which day, fed from what order_svc says.
+"""Popular products: a read model of the pieces sold per product and day, from the facts of order_svc.
 
-Applied again or in another order, the same facts give the same tables: a sale is a row under its order and product, and
-an order that was taken back stays taken back, whether its cancel or its confirm came first. The days follow by
-triggers, in the same transaction.
+The same facts give the same tables, also when they are applied again or in another sequence. A sale is a row whose key
+is its order and product. A canceled order stays in `taken_back`, whether its cancel or its confirmation came first.
+Triggers keep the totals per day, in the same transaction.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ SELECT product_id, sum(quantity) AS pieces, (
 FROM daily WHERE day BETWEEN ?1 AND ?2
 GROUP BY product_id ORDER BY pieces DESC, newest DESC, product_id LIMIT ?3
 """
-"""Of the days from ?1 to ?2, the first ?3 products: id, pieces sold, newest sale (microseconds since 1970)."""
+"""The ?3 best-selling products of the days ?1 to ?2: id, pieces sold, newest sale (microseconds since 1970)."""
 
 
 class _Line(Struct):
@@ -83,7 +83,7 @@ class Sale(NamedTuple):
 
 
 class Popular:
-    """Projection: the pieces of each product in confirmed orders, by day, without the orders canceled later."""
+    """Projection: pieces sold per product and day, in confirmed orders that were not canceled later."""
 
     name = "popular"
     topics = ("order.confirmed", "order.canceled")
@@ -100,7 +100,7 @@ class Popular:
                 sales += self._sales(_confirmed.decode(record.state))
             else:
                 canceled = _canceled.decode(record.state)
-                if canceled.reason == "customer-canceled":  # nobody else can cancel an order that was confirmed
+                if canceled.reason == "customer-canceled":  # the only reason for which a confirmed order is canceled
                     taken_back.append((canceled.order_id,))
         return [
             ("INSERT OR IGNORE INTO taken_back VALUES (?)", taken_back),
@@ -113,5 +113,5 @@ class Popular:
         return [Sale(confirmed.order_id, line.product_id, day, at_us, line.quantity) for line in confirmed.order.lines]
 
     def day(self, at: datetime) -> int:
-        """The day of the shop that this instant lies in."""
+        """The day of this instant in the shop's time zone, counted from 0001-01-01 (1)."""
         return at.astimezone(self._zone).toordinal()

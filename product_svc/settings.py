@@ -7,7 +7,7 @@ from infra.settings import Settings
 
 class ProductSettings(Settings, frozen=True, kw_only=True):
     shop_tz: str = "Asia/Seoul"
-    """The time zone (IANA name) whose midnights the days of the ranking begin at."""
+    """Time zone (IANA name) that defines day boundaries for the popularity ranking."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -177,7 +177,7 @@ def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, vie
         settings=SimpleNamespace(
             order_deadline_s=settings.order_deadline_s,
             order_wait_s=settings.order_wait_s,
-            orders_under_way=settings.orders_under_way,
+            orders_in_flight=settings.orders_in_flight,
             shop_tz="Asia/Seoul",
         ),
         writer=writer,

@@ -1,6 +1,6 @@
-"""HTTP for every service: one kind of error (RFC 9457), health, OpenAPI with a page that works offline."""
+"""The HTTP app of a service: its routes, health, OpenAPI with a page that works offline, errors as RFC 9457."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -12,9 +12,9 @@ from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
 from infra.http.docs_page import DocsPage
-from infra.http.fast_path import FastPath, again, shortcuts
+from infra.http.fast_path import fast_paths, replay
 from infra.http.parameters import StrictRequest
-from infra.http.problems import EXCEPTION_HANDLERS, Problem, _plain_404, problems
+from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems
 
 logger = structlog.get_logger()
 
@@ -22,33 +22,39 @@ MAX_BODY_BYTES: Final = 16 << 10
 
 
 class Readiness(Struct):
-    """`ready` and, where not, `why`; `warnings`: what does not stop it from working, and wants to be looked at."""
+    """`why`: the reasons, if the service is not ready. `warnings`: it works, but an operator has to look at these."""
 
     ready: bool
     why: list[str] = []
     warnings: list[str] = []
 
 
-class _App(Litestar):
-    """Litestar, with shortcuts to some of its routes."""
+class App(Litestar):
+    """Litestar, with fast paths to some of its routes."""
 
-    shortcuts: Mapping[tuple[str, str], FastPath] = {}
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        """As Litestar. Raises FastPathRefused for a route whose fast path would skip a part of these settings."""
+        super().__init__(*args, **settings)
+        self._fast_paths = fast_paths(self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            shortcut = self.shortcuts.get((scope["method"], scope["path"]))
-            if shortcut is not None:
-                received = await shortcut.take(scope, receive, send)
-                if not received:
+            fast_path = self._fast_paths.get((scope["method"], scope["path"]))
+            if fast_path is not None:
+                received = await fast_path.take(scope, receive, send)
+                if received is None:
                     return
-                receive = again(received, receive)
+                receive = replay(received, receive)
         await super().__call__(scope, receive, send)
 
     @property
     def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
-        """What is there when a route is added: without OPTIONS, so that it is made again.
+        """The handlers registered so far, without those for OPTIONS, so that Litestar makes them again.
 
-        Litestar makes a path's answer to OPTIONS with its first route and keeps it, whatever methods come after.
+        Litestar 2.25 makes the OPTIONS handler of a path together with the path's first route and keeps it when more
+        routes are added. Its answer then lists the methods of the first route only. This property is where `register`
+        looks for existing handlers. Remove the override when `Allow` lists all methods without it; the test of OPTIONS
+        in tests/saga/test_http_bad_requests.py tells.
         """
         return {
             path: {method: handler for method, handler in handlers.items() if method != "OPTIONS"}
@@ -62,16 +68,16 @@ def build_app(
     readiness: Callable[[], Awaitable[list[str]]],
     warnings: Callable[[], list[str]] = list,
 ) -> Litestar:
-    """The ASGI app of a service. `readiness` gives what stands in the way, nothing when all is well."""
+    """The ASGI app of a service. `readiness` gives the reasons why the service is not ready; none: it is ready."""
 
-    @get("/healthz", tags=["health"], summary="The event loop is alive", sync_to_thread=False)
+    @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
     def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
     @get(
         "/readyz",
         tags=["health"],
-        summary="Store, broker, stream and relay are as they should be",
+        summary="The service can record facts, and consume and publish messages",
         responses=problems(503),
     )
     async def readyz() -> Readiness:
@@ -80,19 +86,17 @@ def build_app(
             raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
         return Readiness(ready=True, warnings=warnings())
 
-    app = _App(
+    return App(
         [healthz, readyz, *routes],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=OpenAPIConfig(
             title=title,
             version="1",
             render_plugins=[DocsPage()],
-            openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=_plain_404),
+            openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=plain_404),
         ),
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         state=State(),
     )
-    app.shortcuts = shortcuts(routes, EXCEPTION_HANDLERS, MAX_BODY_BYTES)
-    return app

@@ -1,4 +1,4 @@
-"""The parameters and bodies that routes of several services take."""
+"""Parameters, bodies and checks of requests, for the routes of all services."""
 
 import re
 import secrets
@@ -11,24 +11,23 @@ from litestar import Request
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from msgspec import Meta
 
+from contracts import ids
 from infra.core.unit_of_work import Answer
 from infra.http.problems import Problem, invalid
 
-Id = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="1 to 64 letters, digits, `_` or `-`: a token of a NATS subject."
-    ),
-]
+Id = Annotated[str, Meta(pattern=ids.PATTERN, description=f"{ids.MEANING}: a token of a NATS subject.")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
 Price = Annotated[int, Meta(ge=1, le=10**9, description="won")]
 
-PathId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-QueryId = Annotated[str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+PathId = Annotated[str, PathParameter(pattern=ids.PATTERN)]
+QueryId = Annotated[str, QueryParameter(pattern=ids.PATTERN)]
 PageSize = Annotated[int, QueryParameter(ge=1, le=200)]
 After = Annotated[
-    str, QueryParameter(pattern=r"^[A-Za-z0-9_-]{0,64}\Z", description="`next` of the page before; empty: the first.")
+    str,
+    QueryParameter(
+        pattern=rf"^{ids.CHARACTER}{{0,{ids.MAX_LENGTH}}}\Z", description="`next` of the page before; empty: the first."
+    ),
 ]
 IdempotencyKey = Annotated[
     str | None,
@@ -42,13 +41,28 @@ IdempotencyKey = Annotated[
 
 
 def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]]:
-    """The request's idempotency key, made here if it has none, and the headers that tell the client about it."""
+    """The request's idempotency key, a new one if it has none, and the answer's headers about it."""
     key = key or secrets.token_hex(16)
     return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
 
 
+class HeaderCheck:
+    """A `before_request` hook that judges a request by one header, before its parameters and its body are read.
+
+    `check` gets the header's value, or None if it is missing, and raises what the client is to be answered. It needs no
+    Request, which costs as much as the whole fast path; so both ways can call the same function.
+    """
+
+    def __init__(self, header: str, check: Callable[[str | None], None]) -> None:
+        self.header = header
+        self.check = check
+
+    async def __call__(self, request: Request[Any, Any, Any]) -> None:
+        self.check(request.headers.get(self.header))
+
+
 class StrictRequest(Request[Any, Any, Any]):
-    """Decodes a body once, as what its route takes: a number in quotes is no number here."""
+    """Decodes a body once, strictly as its route's type: a number in quotes is not a number."""
 
     async def json(self) -> Any:
         wanted = self.route_handler.parsed_data_field
@@ -68,7 +82,7 @@ def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _field_and_message(error: str) -> tuple[str, str, str]:
-    """The field that msgspec's message is about, with its path; where it is; and the rest of the message."""
+    """(field with its path, source, message) from a message of msgspec."""
     message, _, at = error.partition(" - at `$")
     field = at.removesuffix("`").removeprefix(".")
     if named := re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", message):

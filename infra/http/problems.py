@@ -8,7 +8,9 @@ import msgspec
 import structlog
 from litestar import Request
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
+from litestar.params import HeaderParameter
 from litestar.response import Response
 from msgspec import Struct
 
@@ -19,51 +21,58 @@ logger = structlog.get_logger()
 
 
 class ProblemBody(Struct, kw_only=True, omit_defaults=True):
-    """application/problem+json. `type` is stable; `errors` names the fields that were wrong."""
+    """application/problem+json. `type` is stable; `errors` names each wrong field, where it is and what is wrong."""
 
     type: str
     title: str
     status: int
     detail: str
     errors: list[dict[str, str]] = []
-    order_id: str | None = None
-    order_status: str | None = None
 
 
 class Problem(Exception):
-    """An error for the client: `slug` becomes the stable type `/problems/<slug>`."""
+    """An error for the client: `slug` becomes the stable type `/problems/<slug>`.
+
+    `members` are further fields of `body`, a service's own type of problem if it has one.
+    """
 
     def __init__(
-        self, status: int, slug: str, detail: str, headers: dict[str, str] | None = None, **extra: Any
+        self,
+        status: int,
+        slug: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        body: type[ProblemBody] = ProblemBody,
+        **members: Any,
     ) -> None:
         super().__init__(detail)
         self.headers = headers or {}
-        self.body = ProblemBody(
+        self.body = body(
             type=f"/problems/{slug}",
             title=slug.replace("-", " ").capitalize(),
             status=status,
             detail=detail,
-            **extra,
+            **members,
         )
 
 
 def unavailable(detail: str) -> Problem:
-    """503: nothing was recorded; the same request is welcome again in a second."""
+    """503: nothing was recorded, and the client may repeat the request after a second."""
     return Problem(503, "unavailable", detail, {"Retry-After": "1"})
 
 
-def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """For a route's OpenAPI: it may answer these statuses with a problem."""
+def problems(*statuses: int, body: type[ProblemBody] = ProblemBody) -> dict[int, ResponseSpec]:
+    """The `responses` of a route that may answer these statuses with a problem, for its OpenAPI."""
     return {
         status: ResponseSpec(
-            ProblemBody, media_type="application/problem+json", description="problem", generate_examples=False
+            body, media_type="application/problem+json", description="problem", generate_examples=False
         )
         for status in statuses
     }
 
 
 def invalid(field: str, source: str, message: str) -> Problem:
-    """400: the client meant something that cannot be."""
+    """400: this field of the request is wrong. `source`: body, header, path or query."""
     errors = [{"field": field, "source": source, "message": message}]
     return Problem(400, "invalid-request", f"{field}: {message}", errors=errors)
 
@@ -81,19 +90,23 @@ def _on_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     return answer_problem(problem)
 
 
-HEADERS: Final = {"idempotency_key": "Idempotency-Key", "user": "X-User-Id"}
-"""By the name of the parameter that takes it."""
+def _header_name(request: Request[Any, Any, Any], parameter: str) -> str:
+    """The header that this parameter of the request's handler takes."""
+    handler: HTTPRouteHandler | None = request.scope.get("route_handler")  # type: ignore[assignment]
+    field = handler.parsed_fn_signature.parameters.get(parameter) if handler is not None else None
+    header = field.kwarg_definition if field is not None else None
+    return (header.name if isinstance(header, HeaderParameter) else None) or parameter
 
 
-def _on_invalid(_: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
-    """What the framework found wrong with a parameter, or that there is no body."""
+def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
+    """Litestar found a parameter wrong or missing, or no body."""
     items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
     errors = []
     for item in items:
         source = str(getattr(item.get("source"), "value", item.get("source")) or "")
         field, message = str(item.get("key") or source), str(item.get("message", ""))
         if source == "header":
-            field = HEADERS.get(field, field)
+            field = _header_name(request, field)
         elif source == "body":
             field, message = "body", "a JSON object is required"
         errors.append({"field": field, "source": source, "message": message})
@@ -111,8 +124,8 @@ def _on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]
     return answer_problem(Problem(error.status_code, slug, error.detail, dict(error.headers or {})))
 
 
-def _plain_404(response: Response[Any]) -> Response[Any]:
-    """Litestar answers an unknown path below /schema with a page."""
+def plain_404(response: Response[Any]) -> Response[Any]:
+    """A problem instead of the page with which Litestar answers an unknown path below /schema."""
     return answer_problem(Problem(404, "not-found", "Not Found")) if response.status_code == 404 else response
 
 
@@ -121,11 +134,13 @@ def _on_recursion(_: Request[Any, Any, Any], __: RecursionError) -> Response[byt
 
 
 def _on_busy(_: Request[Any, Any, Any], __: Busy) -> Response[bytes]:
-    return answer_problem(unavailable("too many requests are waiting"))
+    return answer_problem(unavailable("too many requests are waiting to be recorded; retry after the given delay"))
 
 
 def _on_store(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[bytes]:
-    return answer_problem(unavailable(f"nothing can be recorded right now ({error}); the same key is the same request"))
+    return answer_problem(
+        unavailable(f"the store cannot record right now ({error}); retry with the same Idempotency-Key")
+    )
 
 
 def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
@@ -134,7 +149,7 @@ def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
 
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     logger.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return answer_problem(Problem(500, "internal-error", "this is our mistake; the log has it"))
+    return answer_problem(Problem(500, "internal-error", "this is an error of the service; its log has the details"))
 
 
 EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {

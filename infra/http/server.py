@@ -1,4 +1,7 @@
-"""uvicorn as a service runs it: signals left to the service, one write for each answer, problems of its own as ours."""
+"""uvicorn as a service runs it: the service handles signals, an answer is one write, errors of HTTP are problems too.
+
+The private members of uvicorn that this uses, and the way out, are in docs/decisions/0014-one-write-per-answer.md.
+"""
 
 import asyncio
 import contextlib
@@ -16,16 +19,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from infra.http.problems import Problem
 from infra.tuning import raise_open_file_limit
 
-MOST_CONNECTIONS: Final = 16_384
+MAX_CONNECTIONS: Final = 16_384
 OTHER_FILES: Final = 256
-"""What a process opens besides: its store, its views, its line to the broker, with room to spare."""
-BACKLOG: Final = 2_048  # connections that wait to be accepted
-KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it, not we
-REQUESTS_A_TURN: Final = 32  # of the event loop
-OPEN_REQUESTS_S: Final = 3  # that a request under way at SIGTERM gets to finish
+"""Open files besides HTTP connections: the store, the read models, the connection to the broker, with some to spare."""
+BACKLOG: Final = 2_048  # connections waiting to be accepted
+KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it
+REQUESTS_A_TURN: Final = 32  # that begin in one turn of the event loop
+OPEN_REQUESTS_S: Final = 3  # for requests in flight at SIGTERM to finish
 
 _MALFORMED: Final = msgspec.json.encode(
-    Problem(400, "malformed-request", "this is no HTTP/1.1 request; the connection is closed").body
+    Problem(400, "malformed-request", "this is not an HTTP/1.1 request; the connection is closed").body
 )
 MALFORMED: Final = (
     b"HTTP/1.1 400 Bad Request\r\n"
@@ -35,14 +38,14 @@ MALFORMED: Final = (
     b"\r\n"
     b"%b" % (len(_MALFORMED), _MALFORMED)
 )
-"""The answer to what never becomes a request that the app could answer."""
+"""The answer to bytes that cannot be parsed as a request, so that the app never sees them."""
 
 
 class CoalescingTransport:
-    """A transport whose writes of one turn of the event loop go out together.
+    """A transport that sends all writes of one turn of the event loop together.
 
-    uvicorn writes an answer's head and its body apart, and uvloop sends each at once: two system calls for us, two
-    wake-ups for the client, for an answer that fits into one packet.
+    uvicorn writes an answer's head and its body separately, and uvloop sends each write at once. That is two system
+    calls here and two wake-ups at the client, for an answer that fits into one packet.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -69,10 +72,10 @@ class CoalescingTransport:
 
 
 class RequestPacer:
-    """Lets few requests begin in one turn of the event loop, and keeps the others for the next ones, in order.
+    """Begins at most `a_turn` requests in one turn of the event loop; the others wait for the next turns, in order.
 
-    Between two turns everything else gets its own: what the broker sends, what was recorded. Without that a crowd at
-    the door, of which each is soon answered, has the loop to itself, and what was taken in does not get on.
+    Broker input and commits run between two turns. Otherwise a burst of requests that are each answered quickly (e.g.
+    503) monopolises the loop, and accepted work makes no progress.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, a_turn: int = REQUESTS_A_TURN) -> None:
@@ -103,41 +106,47 @@ class RequestPacer:
 
 
 class _Protocol(HttpToolsProtocol):
-    def __init__(self, turns: RequestPacer, most: int, **config: Any) -> None:
-        """`most`: so many connections; one more is closed at once."""
+    def __init__(self, pacer: RequestPacer, max_connections: int, **config: Any) -> None:
+        """A connection beyond `max_connections` is closed at once."""
         super().__init__(**config)
-        self._turns = turns
-        self._most = most
+        self._pacer = pacer
+        self._max_connections = max_connections
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._turns.begin(partial(super()._start_asgi_task, cycle, app))
+        self._pacer.begin(partial(super()._start_asgi_task, cycle, app))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport, self.loop)))
-        if len(self.connections) > self._most:
+        if len(self.connections) > self._max_connections:
             self.transport.close()
-        else:  # one that never says anything is closed like one that says nothing more
+        else:  # a connection that sends no first request is closed after the same time as an idle one
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def send_400_response(self, msg: str) -> None:
-        """What came cannot be parsed. Clients match answers by their order: no request before it may get this one."""
+        """Answer bytes that cannot be parsed as a request.
+
+        Clients match answers to requests by their sequence, so no earlier request may get this answer.
+        """
         waiting = self.cycle is not None and not self.cycle.response_complete
         if waiting and not self.cycle.more_body:
             self.cycle.keep_alive = False  # answered, then closed
         elif waiting and self.pipeline:
-            self.transport.close()  # the broken one is behind others that wait: none of them can be told apart
+            self.transport.close()  # several requests still wait for answers: this one has no turn of its own
         else:
             self.transport.write(MALFORMED)
             self.transport.close()
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: it would raise the signal again after its shutdown, before ours."""
+    """uvicorn without its signal handlers, which raise the signal again after uvicorn's shutdown and before ours."""
 
-    def __init__(self, app: Litestar, most_connections: int = MOST_CONNECTIONS) -> None:
-        most = min(most_connections, max(1, raise_open_file_limit() - OTHER_FILES))
+    def __init__(
+        self, app: Litestar, max_connections: int = MAX_CONNECTIONS, keep_alive_s: float = KEEP_ALIVE_S
+    ) -> None:
+        """Fewer than `max_connections` if the limit of open files is lower."""
+        most = min(max_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         super().__init__(
             uvicorn.Config(
                 app,
@@ -148,7 +157,7 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_keep_alive=keep_alive_s,  # type: ignore[arg-type]  # a timer takes fractions, too
                 timeout_graceful_shutdown=OPEN_REQUESTS_S,
             )
         )

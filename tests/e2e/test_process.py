@@ -70,6 +70,7 @@ async def test_a_second_process_on_one_store_is_refused_before_it_hears_anything
         ("order", "BIND_HOST", "0.0.0.0", "callers are not authenticated in this mode"),
         ("order", "ORDER_WAIT_S", "soon", "ORDER_WAIT_S='soon' cannot be used"),
         ("order", "ORDER_DEADLINE_S", "-1", "ORDER_DEADLINE_S='-1' cannot be used"),
+        ("order", "ORDERS_UNDER_WAY", "64", "ORDERS_UNDER_WAY is called ORDERS_IN_FLIGHT now"),
         ("product", "PRODUCT_PORT", "70000", "PRODUCT_PORT='70000' cannot be used"),
         ("point", "NATS_PORT", "nats", "NATS_PORT='nats' cannot be used"),
         ("coupon", "LOG_FORMAT", "xml", "LOG_FORMAT='xml' cannot be used"),

@@ -26,7 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "duplicate_window_s": 120.0,
     "order_wait_s": 5.0,
     "order_deadline_s": 30.0,
-    "orders_under_way": 4096,
+    "orders_in_flight": 4096,
 }
 
 
@@ -52,7 +52,7 @@ def test_without_any_variable_every_setting_has_its_default() -> None:
         ("DUPLICATE_WINDOW_S", "0.5", "duplicate_window_s", 0.5),
         ("ORDER_WAIT_S", "0.001", "order_wait_s", 0.001),
         ("ORDER_DEADLINE_S", " 60 ", "order_deadline_s", 60.0),
-        ("ORDERS_UNDER_WAY", "64", "orders_under_way", 64),
+        ("ORDERS_IN_FLIGHT", "64", "orders_in_flight", 64),
     ],
 )
 def test_every_variable_sets_its_setting_and_no_other(variable: str, value: str, setting: str, meant: object) -> None:
@@ -63,6 +63,12 @@ def test_every_variable_sets_its_setting_and_no_other(variable: str, value: str,
 
 def test_every_setting_has_a_variable_that_these_tests_know() -> None:
     assert set(OrderSettings.__struct_fields__) == set(DEFAULTS)
+
+
+def test_a_variable_under_its_old_name_is_refused_and_the_new_name_is_given() -> None:
+    with pytest.raises(SettingsError, match="ORDERS_UNDER_WAY is called ORDERS_IN_FLIGHT now"):
+        loaded(ORDERS_UNDER_WAY="64")
+    assert loaded(ORDERS_UNDER_WAY=" ") == loaded()
 
 
 @pytest.mark.parametrize("value", ["", "   "])

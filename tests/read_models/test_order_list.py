@@ -18,7 +18,7 @@ from contracts.wire import NAMES, decode, encode
 from infra.store.records import Notification
 from infra.timestamps import EPOCH, instant, microseconds
 from order_svc.domain import Status
-from order_svc.listing import LEFT_OPEN, Listing, Query, Row, Spot, of_all, of_customer
+from order_svc.listing import LEFT_OPEN, Listing, ListRow, PageKey, Query, of_all, of_customer
 from tests.domain.plan import PRICES, Plan, run
 from tests.domain.test_any_order import PLANS, REPEATABLE
 from tests.domain.world import SECOND, Wish
@@ -43,7 +43,7 @@ from tests.examples import (
 
 LATER = NOW + timedelta(hours=1)
 
-PLACED = Row(
+PLACED = ListRow(
     placed_at=microseconds(PLACED_AT),
     order_id=ORDER_ID,
     user_id=CUSTOMER,
@@ -81,8 +81,8 @@ def apply(file: sqlite3.Connection, records: Sequence[Notification]) -> None:
         file.executemany(sql, rows)
 
 
-def rows(file: sqlite3.Connection) -> list[Row]:
-    return [Row(*row) for row in file.execute("SELECT * FROM orders ORDER BY order_id")]
+def rows(file: sqlite3.Connection) -> list[ListRow]:
+    return [ListRow(*row) for row in file.execute("SELECT * FROM orders ORDER BY order_id")]
 
 
 def recorded(*facts: Fact) -> list[Notification]:
@@ -94,7 +94,7 @@ def recorded(*facts: Fact) -> list[Notification]:
     ]
 
 
-def listed(*facts: Fact) -> list[Row]:
+def listed(*facts: Fact) -> list[ListRow]:
     """What the facts make, recorded together; the same, recorded one after another."""
     with empty_list() as at_once, empty_list() as one_by_one:
         apply(at_once, recorded(*facts))
@@ -181,7 +181,7 @@ def test_an_instant_is_kept_to_the_microsecond(at: datetime) -> None:
 # However the log is portioned -----------------------------------------------------------------------------------------
 
 
-def as_decided(records: Sequence[Notification]) -> list[Row]:
+def as_decided(records: Sequence[Notification]) -> list[ListRow]:
     """The rows, from what order_svc itself makes of its log."""
     states: dict[str, ordering.State] = {}
     ended_at: dict[str, int] = {}
@@ -193,17 +193,17 @@ def as_decided(records: Sequence[Notification]) -> list[Row]:
     return sorted((_row(stream, state, ended_at.get(stream)) for stream, state in states.items()), key=_id)
 
 
-def _id(row: Row) -> str:
+def _id(row: ListRow) -> str:
     return row.order_id
 
 
-def _row(stream: str, state: ordering.State, ended_at: int | None) -> Row:
+def _row(stream: str, state: ordering.State, ended_at: int | None) -> ListRow:
     order, end = state.order, state.first_end
     assert order is not None
     assert state.deadline is not None
     assert state.status is not None
     prices = end.unit_prices if end else None
-    return Row(
+    return ListRow(
         placed_at=microseconds(order.placed_at),
         order_id=stream.removeprefix("order-"),
         user_id=order.user_id,
@@ -274,8 +274,8 @@ ROWS = st.builds(
 )
 
 
-def insert(file: sqlite3.Connection, added: Sequence[Row]) -> None:
-    file.executemany(f"INSERT OR IGNORE INTO orders VALUES ({', '.join('?' * len(Row._fields))})", added)
+def insert(file: sqlite3.Connection, added: Sequence[ListRow]) -> None:
+    file.executemany(f"INSERT OR IGNORE INTO orders VALUES ({', '.join('?' * len(ListRow._fields))})", added)
 
 
 @settings(REPEATABLE, max_examples=300)
@@ -287,23 +287,23 @@ def insert(file: sqlite3.Connection, added: Sequence[Row]) -> None:
     st.sampled_from(["ann", None]),
 )
 def test_pages_have_every_order_there_was_once_and_in_order_whatever_is_placed_meanwhile(
-    before: list[Row], meanwhile: list[list[Row]], limit: int, status: Status | None, user: str | None
+    before: list[ListRow], meanwhile: list[list[ListRow]], limit: int, status: Status | None, user: str | None
 ) -> None:
     """Also when a clock was set back, and new orders come to stand among the old."""
     with empty_list() as file:
         insert(file, before)
-        found: list[Row] = []
-        last: Spot | None = None
+        found: list[ListRow] = []
+        last: PageKey | None = None
         between = iter(meanwhile)
         while True:
             query = of_customer(user, status, last, limit) if user else of_all(status, None, last, limit)
-            page = [Row(*row) for row in file.execute(*query)]
+            page = [ListRow(*row) for row in file.execute(*query)]
             if not page:
                 break
             assert len(page) <= limit
             assert not set(page) & set(found)
             found += page
-            last = Spot(page[-1].placed_at, page[-1].order_id)
+            last = PageKey(page[-1].placed_at, page[-1].order_id)
             insert(file, next(between, []))
 
     spots = [(row.placed_at, row.order_id) for row in found]
@@ -312,7 +312,7 @@ def test_pages_have_every_order_there_was_once_and_in_order_whatever_is_placed_m
     assert all(_is_wanted(row, status, user) for row in found)
 
 
-def _is_wanted(row: Row, status: Status | None, user: str | None) -> bool:
+def _is_wanted(row: ListRow, status: Status | None, user: str | None) -> bool:
     return status in (None, row.status) and user in (None, row.user_id)
 
 
@@ -320,24 +320,20 @@ def test_orders_are_as_old_as_wanted_to_the_microsecond() -> None:
     with empty_list() as file:
         insert(file, [PLACED._replace(placed_at=microseconds(PLACED_AT) + n, order_id=f"o{n}") for n in (-1, 0, 1)])
 
-        found = [Row(*row).order_id for row in file.execute(*of_all(None, PLACED_AT, None, 9))]
+        found = [ListRow(*row).order_id for row in file.execute(*of_all(None, PLACED_AT, None, 9))]
 
     assert found == ["o-1", "o0"]
 
 
-SPOT = Spot(7, "o7")
+KEY = PageKey(7, "o7")
 
 
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        *(
-            (of_customer("ann", status, spot, 9), "of_customer")
-            for status in (None, *STATUSES)
-            for spot in (None, SPOT)
-        ),
-        *((of_all("PENDING", at, spot, 9), "pending") for at in (None, NOW) for spot in (None, SPOT)),
-        *((of_all("CANCELED", at, spot, 9), "canceled") for at in (None, NOW) for spot in (None, SPOT)),
+        *((of_customer("ann", status, spot, 9), "of_customer") for status in (None, *STATUSES) for spot in (None, KEY)),
+        *((of_all("PENDING", at, spot, 9), "pending") for at in (None, NOW) for spot in (None, KEY)),
+        *((of_all("CANCELED", at, spot, 9), "canceled") for at in (None, NOW) for spot in (None, KEY)),
         ((LEFT_OPEN, []), "pending"),
     ],
     ids=str,
@@ -349,7 +345,7 @@ def test_a_page_is_read_from_where_it_stands_and_is_sorted_already(query: Query,
 
 @pytest.mark.parametrize("status", [None, "CONFIRMED"])
 def test_a_page_of_all_is_read_in_the_order_of_the_table(status: Status | None) -> None:
-    assert _plan(of_all(status, NOW, SPOT, 9)).startswith("SEARCH orders USING PRIMARY KEY")
+    assert _plan(of_all(status, NOW, KEY, 9)).startswith("SEARCH orders USING PRIMARY KEY")
     assert _plan(of_all(status, None, None, 9)) == "SCAN orders"
 
 
@@ -369,5 +365,5 @@ def test_the_columns_of_the_table_are_those_of_a_row() -> None:
     with empty_list() as file:
         columns: list[Any] = [column[1] for column in file.execute("PRAGMA table_info(orders)")]
 
-    assert columns == list(Row._fields)
+    assert columns == list(ListRow._fields)
     assert ORDER.points == PLACED.points

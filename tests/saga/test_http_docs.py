@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.saga.asking import problem
+from tests.saga.asking import problem, send
 from tests.shop import Shop, attempts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -97,6 +97,30 @@ async def test_the_document_has_the_limits_that_are_held(open_all_day: Shop) -> 
     assert (order["points"]["minimum"], order["points"]["maximum"]) == (0, 10**12)
     headers = [parameter["name"] for parameter in document["paths"]["/orders"]["post"]["parameters"]]
     assert sorted(headers) == ["Idempotency-Key", "X-User-Id"]
+
+
+async def test_a_canceled_orders_problem_is_documented_with_the_order(open_all_day: Shop) -> None:
+    document = await openapi(open_all_day, "order")
+
+    answer = document["paths"]["/orders"]["post"]["responses"]["409"]["content"]["application/problem+json"]
+    body = document["components"]["schemas"][answer["schema"]["$ref"].rpartition("/")[2]]
+    assert {"type", "title", "status", "detail", "order_id", "order_status"} == set(body["required"])
+    assert "order_id" not in document["components"]["schemas"]["ProblemBody"]["properties"]
+
+
+async def test_every_route_that_needs_a_caller_refuses_a_request_without_one(open_all_day: Shop) -> None:
+    document = await openapi(open_all_day, "order")
+    routes = [
+        (method, path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for parameter in operation.get("parameters", [])
+        if parameter["name"] == "X-User-Id"
+    ]
+
+    assert len(routes) == 4
+    for method, path in routes:
+        problem(await send(open_all_day, method.upper(), "order", path.format(order_id="o1")), 401, "unauthorized")
 
 
 @on_every_service

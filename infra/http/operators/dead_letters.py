@@ -1,4 +1,4 @@
-"""Dead letters from outside: how many there are, and having them handled again, or dropped, by who parked them."""
+"""Operators' routes for dead letters: list them by consumer and key, redrive them, drop one."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from infra.store.event_store import StoreError
 
 
 class Consumer(Protocol):
-    """Who hears, and parks what it cannot handle."""
+    """A consumer, which puts messages it cannot handle into its dead letter queue."""
 
     @property
     def dead_letters(self) -> DeadLetters: ...
@@ -31,7 +31,7 @@ class Consumer(Protocol):
 
 
 class Depth(Struct):
-    """`oldest`: when the first of the letters was parked. `keys`: orders whose later messages wait behind them."""
+    """Dead letters of a consumer. `oldest`: when the first was dead-lettered. `keys`: later messages of these wait."""
 
     consumer: str
     letters: int
@@ -44,14 +44,14 @@ class Depths(Struct):
 
 
 class Recorded(Struct):
-    """A fact that was recorded, or would be, and what it says."""
+    """A fact that was recorded, or would be (dry run), with its fields."""
 
     fact: str
     says: dict[str, Any]
 
 
-class Outcome(Struct):
-    """What became of the letter at this `sequence` of DEAD. `error` null: it is handled and deleted, or would be."""
+class RedriveOutcome(Struct):
+    """The result for the dead letter at this `sequence` of DEAD. `error` null: handled and deleted, or it would be."""
 
     sequence: int
     fact_id: str
@@ -60,10 +60,10 @@ class Outcome(Struct):
     error: str | None
 
 
-class Outcomes(Struct):
-    """In the order of the letters, up to the first that cannot be handled; `left`: letters of the key there are now."""
+class RedriveOutcomes(Struct):
+    """Results in sequence, up to the first letter that cannot be handled. `left`: letters of the key that remain."""
 
-    outcomes: list[Outcome]
+    outcomes: list[RedriveOutcome]
     left: int
 
 
@@ -71,7 +71,7 @@ Token = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Redrive(Struct, frozen=True, forbid_unknown_fields=True):
-    """`dry_run`: decide, and record nothing."""
+    """`dry_run` (default true): decide, but record and delete nothing."""
 
     consumer: Token
     key: Token
@@ -89,19 +89,20 @@ def depth(name: str, letters: DeadLetters) -> Depth:
 
 
 def warning(name: str, consumer: Consumer, now: datetime) -> str | None:
-    """For `/readyz`; None: all is well."""
+    """A warning for `/readyz` if this consumer has dead letters."""
     oldest = consumer.dead_letters.oldest
     if oldest is None:
         return None
     age_s = (now - oldest).total_seconds()
-    return f"{name} has {consumer.dead_letters.depth} dead letters, the oldest parked {age_s:.0f} s ago (orders dlq ls)"
+    depth = consumer.dead_letters.depth
+    return f"{name} has {depth} dead letters, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
 
 
 def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
     @get(
         "/",
         tags=["operators"],
-        summary="Messages that could not be handled, and those behind them",
+        summary="Dead letters: messages that could not be handled, and later ones of the same key",
         sync_to_thread=False,
     )
     def show_all() -> Depths:
@@ -110,37 +111,37 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
     @post(
         "/redrive",
         tags=["operators"],
-        summary="Handle the letters of a key again, in their order, or see what that would do",
+        summary="Redrive: handle the dead letters of a key again in sequence, or preview it",
         status_code=200,
         responses=problems(400, 404, 503),
     )
-    async def redrive(data: JSONBody[Redrive]) -> Outcomes:
+    async def redrive(data: JSONBody[Redrive]) -> RedriveOutcomes:
         letters, retry_queue = _of(data.consumer, data.key)
         with _or_unavailable():
             done = await retry_queue.redrive(data.key, dry_run=data.dry_run)
-        return Outcomes([_outcome(one) for one in done], len(letters.of(data.key)))
+        return RedriveOutcomes([_outcome(one) for one in done], len(letters.of(data.key)))
 
     @post(
         "/drop",
         tags=["operators"],
-        summary="Delete a letter unhandled",
+        summary="Delete a dead letter without handling it",
         status_code=200,
         responses=problems(400, 404, 503),
     )
-    async def drop(data: JSONBody[Drop]) -> Outcomes:
+    async def drop(data: JSONBody[Drop]) -> RedriveOutcomes:
         letters, retry_queue = _of(data.consumer, data.key)
         with _or_unavailable():
             dropped = await retry_queue.drop(data.key, data.sequence)
         if dropped is None:
-            raise _unknown(f"{data.key} has no letter {data.sequence}")
-        return Outcomes([], len(letters.of(data.key)))
+            raise _unknown(f"{data.key} has no dead letter with sequence {data.sequence}")
+        return RedriveOutcomes([], len(letters.of(data.key)))
 
     def _of(name: str, key: str) -> tuple[DeadLetters, RetryQueue]:
         consumer = consumers.get(name)
         if consumer is None:
             raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")
         if consumer.retry_queue is None:
-            raise unavailable("there is no session with the broker")
+            raise unavailable("the service has no session with the broker; retry after the given delay")
         if not consumer.dead_letters.has(key):
             raise _unknown(f"{name} has no dead letters of {key}")
         return consumer.dead_letters, consumer.retry_queue
@@ -153,16 +154,18 @@ def _or_unavailable() -> Iterator[None]:
     try:
         yield
     except (SessionOver, StoreUnavailable, StoreError, NatsError, OSError) as error:
-        raise unavailable(f"dead letters cannot be handled right now: {describe(error)}") from error
+        raise unavailable(
+            f"dead letters cannot be handled now: {describe(error)}; retry after the given delay"
+        ) from error
 
 
 def _unknown(why: str) -> Problem:
     return Problem(404, "dead-letter-not-found", why)
 
 
-def _outcome(done: Redriven) -> Outcome:
+def _outcome(done: Redriven) -> RedriveOutcome:
     letter: DeadLetter = done.dead_letter
-    return Outcome(
+    return RedriveOutcome(
         letter.sequence,
         letter.fact_id,
         letter.subject,

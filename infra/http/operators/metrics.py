@@ -1,4 +1,4 @@
-"""What a monitoring system reads of a service, in the format of Prometheus."""
+"""Metrics of a service in the format of Prometheus."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -20,10 +20,12 @@ class _DeadLetters(Collector):
 
     def collect(self) -> Iterable[Metric]:
         depth = GaugeMetricFamily(
-            "saga_dead_letters", "Messages in DEAD that wait to be redriven.", labels=["consumer"]
+            "saga_dead_letters", "Dead letters of the consumer in the stream DEAD.", labels=["consumer"]
         )
         age = GaugeMetricFamily(
-            "saga_dead_letter_oldest_age_seconds", "Since the oldest of them was parked; 0: none.", labels=["consumer"]
+            "saga_dead_letter_oldest_age_seconds",
+            "Age of the oldest dead letter in seconds; 0 if there is none.",
+            labels=["consumer"],
         )
         for name, consumer in self._consumers.items():
             oldest = consumer.dead_letters.oldest
@@ -36,7 +38,9 @@ def metrics(consumers: Mapping[str, Consumer], clock: Callable[[], datetime]) ->
     registry = CollectorRegistry()
     registry.register(_DeadLetters(consumers, clock))
 
-    @get("/metrics", tags=["operators"], summary="For Prometheus", media_type="text/plain", sync_to_thread=False)
+    @get(
+        "/metrics", tags=["operators"], summary="Metrics for Prometheus", media_type="text/plain", sync_to_thread=False
+    )
     def scrape() -> Response[bytes]:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 

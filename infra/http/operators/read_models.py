@@ -1,4 +1,4 @@
-"""Read models from outside: how far behind each is, and feeding one again from the beginning."""
+"""Operators' routes for read models: how far each is behind, and a rebuild of one."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ AnyView = LogView | StreamView
 
 
 class ViewState(Struct):
-    """`behind`: how many facts the view has yet to read; null with `trouble` when nobody can say."""
+    """`behind`: facts that the read model has not applied yet; null if unknown, and `trouble` gives the reason."""
 
     name: str
     behind: int | None
@@ -35,21 +35,23 @@ async def _state(name: str, view: AnyView) -> ViewState:
 
 
 def view_routes(views: Mapping[str, AnyView]) -> Router:
-    @get("/", tags=["operators"], summary="The service's read models, and how far they are behind")
+    @get("/", tags=["operators"], summary="The service's read models, and how many facts each is behind")
     async def show_all() -> ViewStates:
         return ViewStates([await _state(name, view) for name, view in views.items()])
 
     @post(
         "/{name:str}/rebuild",
         tags=["operators"],
-        summary="Drop a read model and feed it again from the beginning",
+        summary="Delete a read model and build it again from the first fact",
         status_code=202,
         responses=problems(400, 404),
     )
     async def rebuild(name: PathId) -> ViewState:
         if name not in views:
-            raise Problem(404, "view-not-found", f"there is no such view; there are: {', '.join(views) or 'none'}")
+            raise Problem(
+                404, "view-not-found", f"there is no read model {name}; there are: {', '.join(views) or 'none'}"
+            )
         views[name].rebuild()
-        return ViewState(name, None, "about to be rebuilt")
+        return ViewState(name, None, "the rebuild has been requested")
 
     return Router("/ops/views", route_handlers=[show_all, rebuild])

@@ -6,13 +6,12 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from litestar import post
 from litestar.params import JSONBody
 
-from infra.http import server as module
 from infra.http.app import build_app
 from infra.http.server import CoalescingTransport, RequestPacer, Server
 from tests.shop import PATIENCE_S
@@ -89,13 +88,13 @@ class Loop:
             callback()
 
 
-def test_so_many_begin_in_a_turn_and_the_others_in_the_next_ones_in_order() -> None:
+def test_a_limited_number_begins_in_a_turn_and_the_others_in_the_next_turns_in_order() -> None:
     begun: list[int] = []
     loop = Loop()
-    turns = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=3)
+    pacer = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=3)
 
     for number in range(7):
-        turns.begin(partial(begun.append, number))
+        pacer.begin(partial(begun.append, number))
     seen = [len(begun)]
     while loop.soon:
         loop.turn()
@@ -105,35 +104,35 @@ def test_so_many_begin_in_a_turn_and_the_others_in_the_next_ones_in_order() -> N
     assert begun == list(range(7))
 
 
-def test_who_comes_later_does_not_overtake_and_shares_the_turn() -> None:
+def test_a_later_request_does_not_overtake_and_shares_the_turn() -> None:
     begun: list[str] = []
     loop = Loop()
-    turns = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=2)
+    pacer = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=2)
 
     for name in ("a", "b", "c"):
-        turns.begin(partial(begun.append, name))
+        pacer.begin(partial(begun.append, name))
     loop.turn()
     for name in ("d", "e"):
-        turns.begin(partial(begun.append, name))
+        pacer.begin(partial(begun.append, name))
     assert begun == ["a", "b", "c", "d"]
     loop.turn()
     assert begun == ["a", "b", "c", "d", "e"]
     while loop.soon:
         loop.turn()
     for name in ("f", "g", "h"):
-        turns.begin(partial(begun.append, name))
+        pacer.begin(partial(begun.append, name))
 
     assert begun == ["a", "b", "c", "d", "e", "f", "g"]
 
 
-def test_one_that_cannot_begin_stops_nobody_else() -> None:
+def test_a_request_that_cannot_begin_stops_no_other() -> None:
     begun: list[str] = []
     loop = Loop()
-    turns = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=1)
+    pacer = RequestPacer(cast(asyncio.AbstractEventLoop, loop), a_turn=1)
     broken: dict[str, None] = {}
-    turns.begin(partial(begun.append, "a"))
-    turns.begin(lambda: broken["b"])
-    turns.begin(partial(begun.append, "c"))
+    pacer.begin(partial(begun.append, "a"))
+    pacer.begin(lambda: broken["b"])
+    pacer.begin(partial(begun.append, "c"))
 
     with pytest.raises(KeyError):
         loop.turn()
@@ -143,9 +142,8 @@ def test_one_that_cannot_begin_stops_nobody_else() -> None:
     assert begun == ["a", "c"]
 
 
-async def test_a_connection_that_says_nothing_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.05)
-    async with serving() as port:
+async def test_a_connection_that_sends_nothing_is_closed_in_time() -> None:
+    async with serving(keep_alive_s=0.05) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
         assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
@@ -162,7 +160,7 @@ async def test_everybody_in_a_crowd_is_answered(port: int) -> None:
 
 
 async def test_a_connection_too_many_is_closed_and_the_others_stay() -> None:
-    async with serving(most_connections=2) as port:
+    async with serving(max_connections=2) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")  # its body is still to come
         second, second_writer = await asyncio.open_connection("127.0.0.1", port)
@@ -189,7 +187,7 @@ async def ready() -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def serving(**limits: int) -> AsyncIterator[int]:
+async def serving(**limits: Any) -> AsyncIterator[int]:
     """Where a server listens that echoes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Server(build_app("test_svc", [echo], ready), **limits)

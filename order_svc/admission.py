@@ -1,0 +1,98 @@
+"""Admission control: rejects new orders while too many are in flight, or more than the services can complete in time.
+
+An in-flight order is accepted and has not ended. It must end before its deadline, and a client that waits for it holds
+a connection and memory. When orders arrive faster than the steps complete them, a rejection at once serves a client
+better than an order that misses its deadline.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Final
+
+from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
+
+ALWAYS_ADMITTED: Final = 64
+"""Below this many in-flight orders nothing is rejected, however slow completion is: a few stuck orders block no one."""
+MIN_OBSERVED_SHARE: Final = 0.1
+"""Fraction of `soon_s` to observe before the completion rate is trusted."""
+
+TOO_MANY: Final = "too many orders are in flight"
+OVERLOADED: Final = "overloaded: the backlog exceeds what can complete in time; retry after the given delay"
+
+
+class AdmissionControl:
+    """Admits an order while in_flight < min(most, completion_rate * soon_s), which is Little's law.
+
+    The completion rate is that of the last `soon_s` seconds. Orders canceled by their deadline do not count as
+    completions: they end because nothing completed them. The rate is forgotten after `soon_s` with at most
+    ALWAYS_ADMITTED orders in flight, because it tells nothing about the next burst.
+
+    Only orders that this process accepted are counted. Those it found open at its start are about to end.
+    """
+
+    def __init__(self, most: int, soon_s: float, clock: Callable[[], float] = monotonic) -> None:
+        self._most = most
+        self._soon_s = soon_s
+        self._clock = clock
+        self._in_flight: set[str] = set()
+        self._busy_since: float | None = None
+        """The start of the observed period: when more than ALWAYS_ADMITTED orders were first in flight."""
+        self._quiet_since = 0.0
+        """The start of the current period with at most ALWAYS_ADMITTED orders in flight, if it is one."""
+        self._completions: deque[tuple[float, int]] = deque()
+        """(time, orders completed), for the last `soon_s` and not before `_busy_since`."""
+        self._completed = 0
+        """The sum of `_completions`."""
+
+    def recorded(self, facts: Sequence[Fact]) -> None:
+        """Count the orders that these facts accept and end; call it after each commit."""
+        now, was_quiet, completed = self._clock(), len(self._in_flight) <= ALWAYS_ADMITTED, 0
+        for fact in facts:
+            if isinstance(fact, OrderCreatedPending):
+                self._in_flight.add(fact.order_id)
+            elif isinstance(fact, OrderConfirmed | OrderCanceled) and fact.order_id in self._in_flight:
+                self._in_flight.remove(fact.order_id)
+                completed += not (isinstance(fact, OrderCanceled) and fact.reason == "deadline-exceeded")
+        if was_quiet and self._busy_since is not None and now - self._quiet_since >= self._soon_s:
+            self._forget_rate()
+        if len(self._in_flight) <= ALWAYS_ADMITTED:
+            self._quiet_since = self._quiet_since if was_quiet else now
+        elif self._busy_since is None:
+            self._busy_since = now
+        if completed and self._busy_since is not None:
+            self._completions.append((now, completed))
+            self._completed += completed
+            self._prune(now)
+
+    def _forget_rate(self) -> None:
+        self._busy_since = None
+        self._completions.clear()
+        self._completed = 0
+
+    def _prune(self, now: float) -> None:
+        while self._completions and self._completions[0][0] < now - self._soon_s:
+            self._completed -= self._completions.popleft()[1]
+
+    def rejection(self, order_id: str, waiting: int) -> str | None:
+        """Why this order is rejected; None if it is admitted. `waiting`: commands queued before it for the next commit.
+
+        An order that is already in flight is always admitted, so that a client can repeat its request.
+        """
+        if order_id in self._in_flight:
+            return None
+        ahead = len(self._in_flight) + waiting
+        if ahead >= self._most:
+            return TOO_MANY
+        if ahead > ALWAYS_ADMITTED and self._busy_since is not None and ahead > self._completing_soon(self._busy_since):
+            return OVERLOADED
+        return None
+
+    def _completing_soon(self, busy_since: float) -> float:
+        """How many orders complete within `soon_s` at the observed rate; `most` while too little was observed."""
+        now = self._clock()
+        observed_s = min(self._soon_s, now - busy_since)
+        if observed_s < MIN_OBSERVED_SHARE * self._soon_s:
+            return self._most
+        self._prune(now)
+        return self._completed * self._soon_s / observed_s

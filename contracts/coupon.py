@@ -30,7 +30,7 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
 
 
 class CouponFact(SagaFact, frozen=True, kw_only=True):
-    """What became of an order's coupon."""
+    """The result of an order's coupon step."""
 
     @property
     def stream(self) -> str:

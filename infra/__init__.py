@@ -2,7 +2,7 @@
 
 Imports go down only, from the last of these to the first; `tests/infra/test_imports.py` holds it.
 
-    settings, timestamps, files, tuning   what every room stands on
+    settings, timestamps, files, tuning   the base of every room
     store         one service's log: records, the port, SQLite
     core          commands become records: decider, state cache, unit of work, the one writer; no broker, no HTTP
     broker        the wire and the streams: connection, EVENTS, its consumers, the relay
@@ -14,7 +14,7 @@ Imports go down only, from the last of these to the first; `tests/infra/test_imp
     local         a whole system on this machine; no service imports it
 
 To read it: process/service.py composes a service; core/writer.py is its heart; consuming/session.py is its side of the
-broker; broker/relay.py publishes. The others are what these four stand on.
+broker; broker/relay.py publishes. These four use the others.
 
 A service imports: core.decider and process.service in `__main__`; process.service.Runtime, http.problems,
 http.parameters and timestamps in `api`; read_models.tables and store.records in a projection; settings in its own

@@ -351,8 +351,8 @@ def verdict(answer: httpx.Response) -> str:
 
 def table(balances: Sequence[Mapping[str, int | str]]) -> str:
     """The balances before the first order and after each one."""
-    heads = ["at first", *(f"after {number}" for number in range(1, len(balances)))]
-    rows = [bold(f"{'Balances':<18}" + "".join(f"{head:>10}" for head in heads))]
+    titles = ["at first", *(f"after {number}" for number in range(1, len(balances)))]
+    rows = [bold(f"{'Balances':<18}" + "".join(f"{title:>10}" for title in titles))]
     for name in balances[0]:
         values = [balance[name] for balance in balances]
         cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in values)

@@ -22,18 +22,18 @@ def aggregates() -> Aggregates:
 
 
 class Fold:
-    """The heads of all streams. Takes facts in any order and any number of times; folds each once, in its turn."""
+    """The states of all streams. Takes facts in any order and any number of times; folds each once, in its turn."""
 
     def __init__(self, aggregates: Aggregates) -> None:
         self._aggregates = aggregates
-        self.heads: dict[str, StreamState] = {}
+        self.states: dict[str, StreamState] = {}
         self.early: dict[str, dict[int, bytes]] = {}
         """Facts that wait for an earlier version of their stream; none, when history is whole."""
 
     def take(self, stream: str, version: int, body: bytes) -> None:
-        head = self.heads.get(stream)
+        head = self.states.get(stream)
         if head is None:
-            head = self.heads[stream] = StreamState(0, self._aggregates[category(stream)].state())
+            head = self.states[stream] = StreamState(0, self._aggregates[category(stream)].state())
         if version > head.version + 1:
             self.early.setdefault(stream, {})[version] = body
         elif version == head.version + 1:
@@ -71,9 +71,9 @@ def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
 
 
 def live(fold: Fold) -> Live:
-    """What services with these heads answer about everything they know."""
+    """What services with these states answer about everything they know."""
     by_category: dict[str, dict[str, Any]] = {}
-    for stream, head in fold.heads.items():
+    for stream, head in fold.states.items():
         name, _, key = stream.partition("-")
         by_category.setdefault(name, {})[key] = head.state
     states = by_category.get

@@ -31,7 +31,8 @@ START_PROCESSES: Final = frozenset(
 PROCESS_PATHS: Final = (
     *("tests/saga/", "tests/e2e/", "tests/chaos/"),
     *("tests/bench/test_measure.py", "tests/bench/test_overload.py", "tests/bench/test_systems.py"),
-    "tests/docs/test_fifth_service.py",
+    *("tests/docs/test_fifth_service.py", "tests/docs/test_change_a_rule_page.py", "tests/docs/test_pictures.py"),
+    "tests/infra/test_tuning.py",
 )
 """All tests in these folders and files start processes, or wait for some that they start in other ways."""
 

@@ -76,9 +76,9 @@ class OneWriter:
                 self._arrived.clear()
             commands = [command for command, _ in batch]
             try:
-                decided, outcomes = await self._record(commands, guessing=True)
+                decided, outcomes = await self._record(commands, assuming=True)
             except Conflict:
-                decided, outcomes = await self._record(commands, guessing=False)
+                decided, outcomes = await self._record(commands, assuming=False)
             self._states.publish(decided.forks)
             self.recorded(decided.facts)
             for (command, answer), outcome in zip(batch, outcomes, strict=True):
@@ -88,12 +88,12 @@ class OneWriter:
                     answer.set_result(Answer(outcome, decided.states(command.streams)))
 
     async def _record(
-        self, commands: Sequence[Command], *, guessing: bool
+        self, commands: Sequence[Command], *, assuming: bool
     ) -> tuple[Batch, list[Sequence[Fact] | Exception]]:
         streams = {stream for command in commands for stream in _streams(command)}
-        guesses = self._states.assume_new(streams) if guessing else {}
-        known = await self._states.get([stream for stream in streams if stream not in guesses])
-        decided = Batch(AGGREGATES, known | guesses)
+        assumed = self._states.assume_new(streams) if assuming else {}
+        known = await self._states.get([stream for stream in streams if stream not in assumed])
+        decided = Batch(AGGREGATES, known | assumed)
         outcomes = [_decide(decided, command) for command in commands]
         if decided.records:
             await self._store.insert_events(decided.records)

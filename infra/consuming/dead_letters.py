@@ -1,7 +1,7 @@
 """A consumer's dead letters: messages that it could not handle, and later ones of the same key, in the stream DEAD.
 
-A message is acknowledged only after its dead letter is stored. Each session reads from the stream which keys have dead
-letters, so this outlives the process.
+A message is acknowledged only after its dead letter is stored. Each session reads the keys that
+have one from the stream, so they outlive the process.
 """
 
 import traceback

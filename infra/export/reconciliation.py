@@ -48,7 +48,7 @@ async def totals_of(log: Log, dataset: Dataset, through: ExportPosition) -> Tota
 
 def table(dataset: Dataset, compared: Comparison) -> str:
     """For a person: a line per day and kind; where the two differ, a line for each of them."""
-    heads = ["day", "kind", "", dataset.name, *dataset.sums]
+    titles = ["day", "kind", "", dataset.name, *dataset.sums]
     lines: list[list[str]] = []
     for key in compared.keys:
         day, kind = key[0].isoformat(), key[1]
@@ -57,10 +57,10 @@ def table(dataset: Dataset, compared: Comparison) -> str:
             lines.append([day, kind, "dataset", *_numbers(dataset, compared.dataset.get(key))])
         else:
             lines.append([day, kind, "=", *_numbers(dataset, compared.log.get(key))])
-    widths = [max(len(line[column]) for line in [heads, *lines]) for column in range(len(heads))]
+    widths = [max(len(line[column]) for line in [titles, *lines]) for column in range(len(titles))]
     return "\n".join(
         "  ".join(cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
-        for cells in (list(zip(line, widths, strict=True)) for line in [heads, *lines])
+        for cells in (list(zip(line, widths, strict=True)) for line in [titles, *lines])
     )
 
 

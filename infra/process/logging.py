@@ -41,7 +41,7 @@ def configure(service: str, level: str, fmt: Literal["auto", "text", "json"]) ->
     # Their own account of a lost connection adds nothing to ours.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)
-    # A line for each request: ours say what became of it.
+    # They log a line for each request; our own lines have its result.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

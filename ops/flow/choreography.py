@@ -222,7 +222,7 @@ def _uncompensated(flow: _Flow) -> Iterator[str]:
 def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
     """The services with a step on a branch of the flow without this failure, and what the step may say.
 
-    Only services with a compensation: the steps of others leave nothing to undo, such as a letter to the customer.
+    Only services with a compensation: the steps of others leave nothing to undo, such as an e-mail to the customer.
     """
     starts = [
         fact

@@ -25,7 +25,7 @@ def unsettled(courses: Courses, step: str, is_quiet: IsQuiet) -> Iterator[tuple[
 
     To what is judged now, not to what is remembered: they go on.
     """
-    for course in courses.under_way.values():
+    for course in courses.in_flight.values():
         if course.order is not None:
             times = course.still_takes(step, quiet=is_quiet(course))
             if times:

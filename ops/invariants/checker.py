@@ -83,7 +83,7 @@ _named = msgspec.json.Decoder(_Named)
 class Checker:
     """Feed it the logs, each in its order, and the stream; then `finish`.
 
-    The logs may come one after another; interleaved as they happened, and with the stream, less is under way at a time.
+    The logs may come one after another; interleaved as they happened, and with the stream, less is in flight at a time.
     What it knows of everything that ever was is in its memory's tables: a fact, an order, a product, a customer, a
     coupon or a key is some tens of bytes.
 
@@ -135,7 +135,7 @@ class Checker:
 
     @property
     def awaited(self) -> Collection[str]:
-        """Ids of causes that have not been fed yet: the cut has to go as far as they stand."""
+        """Ids of causes that have not been fed yet: the cut must include them."""
         return self._causes.awaited.keys()
 
     def finish(self, live: Live | None = None, published: Mapping[str, int] | None = None) -> list[Finding]:

@@ -103,7 +103,7 @@ class Versions:
         """Judge a fact that is about to be entered; false if it can't be."""
         before = self._positions.get(entry.service, 0)
         if entry.position <= before:
-            self._findings.add(7, entry, f"stands behind position {before}: the log is not in its order")
+            self._findings.add(7, entry, f"comes after position {before}: the log is not in its order")
         self._positions[entry.service] = entry.position
         last = self._facts.last_version(entry.stream)
         if entry.version == last + 1:
@@ -146,7 +146,7 @@ class Causes:
 class Copies:
     """8. Service logs = stream, as sets by fact id with equal bytes, when quiet.
 
-    A fact may stand in the stream several times, always with the same bytes, and before its cause. While not quiet the
+    A fact may be in the stream several times, always with the same bytes, and before its cause. While not quiet the
     logs may be ahead of the stream, but never behind it: it is fed from them.
     """
 
@@ -183,7 +183,7 @@ class Copies:
 
     def finish(self, published: Mapping[str, int], *, quiet: bool) -> None:
         for fact_id, (sequence, _) in self._early.items():
-            self._findings.add(8, _place(sequence, fact_id), "stands in no service's log")
+            self._findings.add(8, _place(sequence, fact_id), "is in no service's log")
         for entry in self._unpublished.values():
             if quiet or entry.position <= published.get(entry.service, 0):
                 self._findings.add(8, entry, "is missing from the stream")

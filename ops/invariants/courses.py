@@ -65,7 +65,7 @@ class Course(Struct, array_like=True):
     confirmed: bool = False
     """Whether it ever was, also if it was canceled afterwards."""
     turns: dict[str, Turn] = msgspec.field(default_factory=dict)
-    """What became of each step, by its service."""
+    """The latest turn of each step, by its service."""
     order: Order | None = None
     """What the customer asked for; null once the course is complete."""
     asked: bytes | None = None
@@ -186,18 +186,18 @@ class Course(Struct, array_like=True):
 
 
 class Courses:
-    """All orders by id: those under way at hand, the complete ones put away."""
+    """All orders by id: those in flight at hand, the complete ones put away."""
 
     def __init__(self, memory: Memory) -> None:
-        self.under_way = memory.few("under_way", Course)
+        self.in_flight = memory.few("in_flight", Course)
         self._complete = memory.many("complete", Course)
 
     def get(self, order_id: str) -> Course:
         """Its course, a new one if nothing has been fed of it. To be given back with `put` after a fact."""
-        course = self.under_way.get(order_id)
+        course = self.in_flight.get(order_id)
         if course is None:
             course = self._complete.get(order_id) or Course()
-            self.under_way[order_id] = course
+            self.in_flight[order_id] = course
         return course
 
     def put(self, order_id: str, course: Course) -> None:
@@ -206,16 +206,16 @@ class Courses:
             if course.order is not None:
                 course.asked, course.order = digest(course.order), None
             self._complete[order_id] = course
-            del self.under_way[order_id]
+            del self.in_flight[order_id]
 
     def all(self) -> Iterator[Course]:
         """Each once."""
-        yield from self.under_way.values()
-        yield from (course for order_id, course in self._complete.items() if order_id not in self.under_way)
+        yield from self.in_flight.values()
+        yield from (course for order_id, course in self._complete.items() if order_id not in self.in_flight)
 
     def look(self, order_id: str) -> Course:
         """Its course, only to be looked at."""
-        return self.under_way.get(order_id) or self._complete.get(order_id) or Course()
+        return self.in_flight.get(order_id) or self._complete.get(order_id) or Course()
 
 
 def digest(order: Order) -> bytes:

@@ -8,7 +8,7 @@ MOST_OF_A_KIND: Final = 100
 
 
 class Entry(NamedTuple):
-    """Where a fact stands: at `position` of a service's log, as `version` of a stream."""
+    """The place of a fact: at `position` of a service's log, as `version` of a stream."""
 
     service: str
     position: int

@@ -1,4 +1,4 @@
-"""Where the checker keeps what it remembers: in this process, unless whoever feeds it has a better place."""
+"""The tables in which the checker keeps what it remembers: in this process, unless its user passes another place."""
 
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
@@ -24,7 +24,7 @@ class Memory(Protocol):
         """The table of this name: grows with history."""
 
     def few(self, name: str, of: type[V]) -> dict[str, V]:
-        """What is under way, by key: does not grow with history."""
+        """Things in flight, by key: does not grow with history."""
 
 
 class InProcess:

@@ -44,7 +44,7 @@ class Ends:
         return True
 
     def finish(self, courses: Courses, now: datetime | None, *, quiet: bool) -> None:
-        for order_id, course in courses.under_way.items():
+        for order_id, course in courses.in_flight.items():
             if course.deadline is None:
                 continue
             if quiet:
@@ -91,7 +91,7 @@ class Steps:
             self._findings.add(5, entry, "has other prices than the steps")
 
     def finish(self, courses: Courses, is_quiet: IsQuiet) -> None:
-        for order_id, course in courses.under_way.items():
+        for order_id, course in courses.in_flight.items():
             for what in course.unfit_steps(quiet=is_quiet(course)):
                 self._findings.add(5, f"order {order_id}", what)
 
@@ -126,7 +126,7 @@ class Chain:
         self._findings = findings
 
     def finish(self, courses: Courses) -> None:
-        for order_id, course in courses.under_way.items():
+        for order_id, course in courses.in_flight.items():
             for what in course.broken_chain():
                 self._findings.add(7, f"order {order_id}", what)
 

@@ -62,11 +62,11 @@ class Points:
             self._findings.add(2, entry, "has other prices than other facts of its order")
 
     def finish(self, courses: Courses, is_quiet: IsQuiet) -> None:
-        under_way: Counter[str] = Counter()
+        in_flight: Counter[str] = Counter()
         for order, times in unsettled(courses, "point", is_quiet):
-            under_way[order.user_id] += times * order.points
+            in_flight[order.user_id] += times * order.points
         for user_id, account in self._accounts.items():
-            used = account.claimed + under_way[user_id]
+            used = account.claimed + in_flight[user_id]
             if account.came != account.left + used:
                 what = f"{account.came} were charged, {account.left} are left, {used} are used by orders"
                 self._findings.add(2, f"account {user_id}", what)

@@ -94,17 +94,17 @@ class Stock:
             self._findings.add(1, entry, "has other prices than other facts of its order")
 
     def finish(self, courses: Courses, is_quiet: IsQuiet) -> None:
-        under_way: Counter[str] = Counter()
+        in_flight: Counter[str] = Counter()
         for order, times in unsettled(courses, "product", is_quiet):
             for line in order.lines:
-                under_way[line.product_id] += times * line.quantity
+                in_flight[line.product_id] += times * line.quantity
         for order_id, moved in self._moving.items():
             if is_quiet(courses.look(order_id)):
                 self._findings.add(1, f"order {order_id}", f"the ledgers moved {moved}, but no reservation says so")
             else:  # the cut went through a transaction
-                under_way.subtract(moved)
+                in_flight.subtract(moved)
         for product_id, product in self._products.items():
-            held = product.claimed + under_way[product_id]
+            held = product.claimed + in_flight[product_id]
             if product.came != product.left + held:
                 what = f"{product.came} were added, {product.left} are available, {held} are held by orders"
                 self._findings.add(1, f"product {product_id}", what)

@@ -74,7 +74,7 @@ async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock
                 ends[name] = await log.max_notification_id()
         said_at = [await _said_at(name, log, ends[name]) for name, log in logs.items()]
         # Without this wait the last facts would look unanswered.
-        await asyncio.sleep(_still_under_way_s(said_at, clock()))
+        await asyncio.sleep(_still_in_flight_s(said_at, clock()))
         yield StoredHistory(logs, ends, owners)
 
 
@@ -87,7 +87,7 @@ async def _said_at(name: str, log: SQLiteStore, end: int) -> datetime | None:
     return None
 
 
-def _still_under_way_s(said_at: Sequence[datetime | None], now: datetime) -> float:
+def _still_in_flight_s(said_at: Sequence[datetime | None], now: datetime) -> float:
     ages = [(now - at).total_seconds() for at in said_at if at is not None]
     return min(SETTLE_S, max(0.0, SETTLE_S - min(ages, default=SETTLE_S)))
 

@@ -156,7 +156,7 @@ def test_a_stream_in_any_order_folds_to_the_same(honest: History) -> None:
 def test_a_history_with_a_hole_folds_up_to_it(history: History) -> None:
     history.unpublish("account-ann@3")
     fold = folded_stream(history.stream, AGGREGATES)
-    assert fold.heads["account-ann"].version == 2
+    assert fold.states["account-ann"].version == 2
     assert min(fold.early["account-ann"]) == 4
 
 

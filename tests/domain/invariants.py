@@ -45,7 +45,7 @@ def every_invariant_holds(world: World) -> None:
     stream = [Message(sequence, said.fact_id, encode(said.fact)) for sequence, said in enumerate(world.said, 1)]
     fold = Fold(AGGREGATES)
     for service in world.services:
-        fold.heads |= service.heads
+        fold.states |= service.heads
     found = findings(logs, stream, quiet=True, live=answers(fold))
     assert not found, "; ".join(f"{one.invariant}. {one.where}: {one.what}" for one in found)
 

@@ -109,12 +109,12 @@ async def order_that_never_ended(shop: Shop) -> str:
 
 
 DAMAGES: dict[damage.Damage, tuple[int, str]] = {
-    deleted_event: (8, "stands in no service's log"),
+    deleted_event: (8, "is in no service's log"),
     edited_amount: (8, "other bytes"),
     edited_amount_in_both: (5, "amount_due"),
     two_versions_swapped: (8, "other bytes"),
     forged_event: (5, "point step is undone"),
-    event_only_in_the_stream: (8, "stands in no service's log"),
+    event_only_in_the_stream: (8, "is in no service's log"),
     event_only_in_the_store: (8, "is missing from the stream"),
     double_refund: (5, "undone already"),
     lost_release: (5, "its product step was never undone"),

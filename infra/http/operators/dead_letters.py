@@ -61,7 +61,8 @@ class RedriveOutcome(Struct):
 
 
 class RedriveOutcomes(Struct):
-    """Results in sequence, up to the first letter that cannot be handled. `left`: letters of the key that remain."""
+    """Results in sequence, up to the first dead letter that fails again. `left`: dead letters of the key that
+    remain."""
 
     outcomes: list[RedriveOutcome]
     left: int

@@ -58,7 +58,7 @@ class OneWriter:
     def waiting(self) -> int:
         return len(self._queue)
 
-    async def ask(self, command: Command) -> Answer:
+    async def execute(self, command: Command) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append((command, answer))
         self._arrived.set()

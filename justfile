@@ -1,5 +1,5 @@
 # `just` alone lists the recipes. Inside `uv run` everything they need is there: `uv run just demo`.
-# Settings come from the environment (see the README). A recipe that starts a process becomes it (`exec`), so signals reach it.
+# Settings come from the environment (docs/settings.md). A recipe that starts a process becomes it (`exec`), so signals reach it.
 
 set no-exit-message := true
 
@@ -18,7 +18,7 @@ demo:
 [group('try')]
 [positional-arguments]
 place *ARGUMENTS:
-    @exec python -m ops.place "$@"
+    @exec python -m ops.orders place "$@"
 
 # The broker (unless NATS_URL is set) and all services in one terminal, until Ctrl-C
 [group('run')]
@@ -55,7 +55,7 @@ coupon: (service "coupon")
 [group('run')]
 [positional-arguments]
 export *ARGUMENTS:
-    @exec python -m order_svc.export "$@"
+    @exec python -m ops.orders export "$@"
 
 # What happened to an order, fact by fact: just trace ORDER_ID (--json, --mermaid, --follow)
 [group('operate')]
@@ -130,6 +130,28 @@ _nats-cli *ARGUMENTS:
 test *ARGUMENTS:
     @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder "$@"
 
+# Tests without a broker and without processes of the system, in about a minute; takes what pytest takes
+[group('check')]
+[positional-arguments]
+test-unit *ARGUMENTS:
+    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not broker and not processes and not slow" "$@"
+
+# These, and tests against a real nats-server, in a few minutes; takes what pytest takes
+[group('check')]
+[positional-arguments]
+test-fast *ARGUMENTS:
+    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not processes and not slow" "$@"
+
+# All tests, then the lines that none of them ran in its own process; no number passes or fails it
+[group('check')]
+[positional-arguments]
+coverage *ARGUMENTS:
+    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder --cov --cov-config=pyproject.toml "$@"
+
+# Everything at full size, before an issue is closed: checks, tests, both soaks, the bench; takes hours, needs root
+[group('check')]
+check-all: check test sim-soak soak bench
+
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]
 [positional-arguments]
@@ -180,11 +202,17 @@ fmt:
     ruff check --fix
     ruff format
 
-# Write again what is generated from the code: docs/asyncapi.json and the README's table of facts
+# Write again what is generated from the code: docs/asyncapi.json, the table of docs/choreography.md, the picture of docs/architecture.md
 [group('tidy')]
 docs:
     python -m contracts.asyncapi > docs/asyncapi.json
     python -m ops.orders flow --write
+    python -m ops.rooms
+
+# Draw the README's terminal pictures again, from real runs: docs/pictures
+[group('tidy')]
+pictures:
+    @exec python -m ops.pictures
 
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
 [group('tidy')]
@@ -194,5 +222,5 @@ lock:
 # Remove the local data (.data) and all caches
 [group('tidy')]
 clean:
-    rm -rf .data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+    rm -rf .data .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
     find . -name .venv -prune -o -name .tools -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

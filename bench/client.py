@@ -35,7 +35,7 @@ class Answers(NamedTuple):
 
 
 class Asker(Protocol):
-    """Who sends requests over a connection, and hears what came of them."""
+    """Who sends requests over a connection, and receives the answers."""
 
     def answered(self, connection: "Connection", number: int, answer: Answer) -> None: ...
     def fail(self, error: Broken) -> None: ...

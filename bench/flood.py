@@ -13,7 +13,7 @@ TICK_S: Final = 0.001
 
 
 class Came(NamedTuple):
-    """What came of one order, sent `at_s` after the begin. Seconds."""
+    """The result of one order, sent `at_s` after the begin. Seconds."""
 
     at_s: float
     after_s: float

@@ -57,19 +57,19 @@ class _Line:
         self.inbox: deque[tuple[str, Fact]] = deque()
         self._store = store
         self._relay = relay
-        self._heads = StateCache(service.aggregates, store)
+        self._states = StateCache(service.aggregates, store)
 
     async def decide(self, commands: list[Command]) -> list[tuple[str, Fact]]:
         """Decide and record; the new facts with their ids."""
         streams = {stream for command in commands for stream in command.streams}
-        new = self._heads.assume_new(streams)
-        known = await self._heads.get(streams - new.keys())
+        new = self._states.assume_new(streams)
+        known = await self._states.get(streams - new.keys())
         batch = Batch(self.service.aggregates, known | new)
         for command in commands:
             batch.decide(command)
         await self._store.insert_events(batch.records)
         self._relay.log_has_grown()
-        if snapshots := self._heads.put(batch.forks):
+        if snapshots := self._states.publish(batch.forks):
             await self._store.insert_snapshots(snapshots)
         ids = [fact_id(record.originator_id, record.originator_version) for record in batch.records]
         return list(zip(ids, batch.facts, strict=True))
@@ -144,10 +144,10 @@ class _Shop:
 
     async def open(self) -> None:
         products: list[Command] = [
-            Register(f"p{n}", f"Product {n}", 1_000, PLENTY if n else 0, self._now) for n in range(PRODUCTS)
+            Register(f"p{n}", f"Product {n}", 1_000, PLENTY if n else 0, at=self._now) for n in range(PRODUCTS)
         ]
         await self._said("product", products)
-        await self._said("point", [Charge(f"u{n}", PLENTY if n else 1, "first", self._now) for n in range(USERS)])
+        await self._said("point", [Charge(f"u{n}", PLENTY if n else 1, "first", at=self._now) for n in range(USERS)])
 
     async def serve(self, numbers: range) -> None:
         """Place these orders and let everybody do what follows from them."""
@@ -155,7 +155,7 @@ class _Shop:
         placed = [self._place(number) for number in numbers]
         coupons = [command.order for command in placed if (command.order.coupon_id or "none").startswith("c")]
         validity = self._now + timedelta(days=30)
-        await self._said("coupon", [Issue(o.coupon_id or "", o.user_id, 300, validity, self._now) for o in coupons])
+        await self._said("coupon", [Issue(o.coupon_id or "", o.user_id, 300, validity, at=self._now) for o in coupons])
         await self._said("order", list(placed))
         while any(line.inbox for line in self._lines.values()):
             for name, line in self._lines.items():
@@ -177,7 +177,7 @@ class _Shop:
             product = "p0"
         key = key_of(int(1_000 * self._now.timestamp()), some.getrandbits(80))
         order = Order(user, (Line(product, 1),), points, coupon, self._now)
-        return Place(order_id(user, key), order, self._now + timedelta(seconds=30), self._now)
+        return Place(order_id(user, key), order, self._now + timedelta(seconds=30), at=self._now)
 
     async def _said(self, name: str, commands: list[Any]) -> None:
         self._now += timedelta(milliseconds=1)

@@ -1,4 +1,4 @@
-"""The load generator, a process of its own: a job as JSON on its standard input, what came of it on its output.
+"""The load generator, a process of its own: a job as JSON on its standard input, its result on its output.
 
 It places orders, and says how each ended and after how long; before that it makes what they need, and afterwards it
 looks whether the totals are what they must be.
@@ -48,9 +48,9 @@ class Job(Struct):
 
 
 class Done(Struct):
-    """`latencies` in seconds, of each order; `ends`: how many orders ended how; `wrong`: what is not as it must be.
+    """`latencies` in seconds, of each order; `ends`: how many orders ended how; `wrong`: unexpected results.
 
-    `flooded`: what came of a flood.
+    `flooded`: the results of a flood.
     """
 
     seconds: float = 0.0
@@ -141,7 +141,7 @@ async def _flood(job: Job) -> Done:
 
 
 async def _ask(job: Job, requests: Sequence[Request]) -> list[Answer]:
-    """Service by service: the answers, in the order of the requests, which stand together by service."""
+    """Service by service: the answers, in the order of the requests, grouped by service."""
     answers: list[Answer] = []
     for service, some in groupby(requests, lambda request: request.service):
         encoded = [request.encode() for request in some]

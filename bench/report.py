@@ -1,4 +1,4 @@
-"""What a bench leaves: its rows, their medians, and how the saga stands beside its baselines."""
+"""What a bench leaves: its rows, their medians, and the comparison of the saga with its baselines."""
 
 import math
 import os
@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct, field
 
 from bench.ceilings import Ceiling
+from bench.checkout import commit
 from bench.growth import Grown
 from bench.overload import AS_BEFORE, Overloaded
 from bench.phases import Row
-from infra.local.services import commit
 
 
 class Results(Struct):
@@ -130,7 +130,7 @@ BARS: Final = (
 
 
 def ratios(results: Results) -> list[Ratio]:
-    """How the saga stands; what was not measured is left out."""
+    """The saga compared with its targets; ratios without a measurement are left out."""
     medians = Medians(results)
     found = []
     for bar in BARS:

@@ -1,4 +1,4 @@
-"""The results of a bench for people: the medians as one table, then how the saga stands."""
+"""The results of a bench for people: the medians as one table, then the comparison with the targets."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -13,7 +13,7 @@ from bench.report import Medians, Results, ratios
 
 
 def show(results: Results, console: Console) -> None:
-    """The medians as one table, then how the saga stands."""
+    """The medians as one table, then the comparison with the targets."""
     medians = Medians(results)
     table = _table("phase", "system", "orders/s", "p50 ms", "p99 ms", "CPU s / 1,000", "MB", "× monolith", left=2)
     last = ""

@@ -51,7 +51,7 @@ class Ordered(NamedTuple):
 
 
 class Total(NamedTuple):
-    """A GET, a field of what it answers, and what must stand there; of a coupon only whether an order uses it."""
+    """A GET, a field of what it answers, and its expected value; of a coupon only whether an order uses it."""
 
     request: Request
     field: str
@@ -61,7 +61,7 @@ class Total(NamedTuple):
 class Wares(Struct, frozen=True):
     """`orders` of one piece or two of one of the products, each with some points and a coupon of its own.
 
-    Each has an idempotency key as the README advises it. All other names begin with `prefix`, so that a system with a
+    Each has an idempotency key as docs/http.md advises it. All other names begin with `prefix`, so that a system with a
     history has none of them yet. With `refusals` one in ten has a coupon that does not exist, one in twenty too few
     points, one in twenty no stock.
     """

@@ -1,4 +1,4 @@
-"""What is said: every fact of every service, the subjects, and the wire format. Types only: no I/O, no rules.
+"""Every fact of every service, the subjects and the wire format. Types only: no I/O, no rules.
 
 One name serves everywhere: NATS subject, JSON `type`, stored topic. `order.confirmed` is the Struct `OrderConfirmed`.
 """

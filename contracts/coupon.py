@@ -1,9 +1,11 @@
 """What coupon_svc says. An order without a coupon is answered too, on a stream of its own (`nocoupon-<order_id>`)."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from contracts.fact import CouponRefusal, Fact, PricedFact, SagaFact
+from contracts.point import PointUsed
+from contracts.step import Step
 
 
 def coupon_stream(coupon_id: str | None, order_id: str) -> str:
@@ -15,6 +17,7 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
     """A coupon worth up to `discount` won was given to a customer, for orders accepted before `expires_at`."""
 
     key_field: ClassVar[str] = "coupon_id"
+    by_client: ClassVar[bool] = True
 
     coupon_id: str
     user_id: str
@@ -26,7 +29,7 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
         return f"coupon-{self.coupon_id}"
 
 
-class CouponFact(SagaFact, frozen=True, kw_only=True, gc=False):
+class CouponFact(SagaFact, frozen=True, kw_only=True):
     """What became of an order's coupon."""
 
     @property
@@ -61,3 +64,7 @@ class CouponUseVoided(CouponFact, frozen=True, kw_only=True, tag="coupon.use.voi
 
 
 CouponSays = CouponIssued | CouponUsed | CouponUseFailed | CouponRestored | CouponUseVoided
+
+STEP: Final = Step(
+    hears=PointUsed, done=CouponUsed, refused=CouponUseFailed, undone=CouponRestored, fenced=CouponUseVoided
+)

@@ -1,7 +1,10 @@
 """What every fact has: when, why, and for the facts of an order, the order itself.
 
-These types are the storage format and the wire format at once. Fields are only ever added, and only with defaults;
-names never change. Whatever cannot be said that way is a new fact, and an upcaster for the old one.
+These types are both the storage format and the wire format. Fields are only ever added, and only with defaults; names
+never change. A change that this rule does not allow is a new fact, with an upcaster for the old one.
+
+Facts inherit `gc=False`. They repeat `frozen=True`, which they inherit too, because mypy refuses a subclass that does
+not; `kw_only=True` is not inherited.
 """
 
 from datetime import datetime
@@ -17,10 +20,10 @@ Withdrawal = Literal["deadline-exceeded", "customer-canceled"]
 Reason = Refusal | Withdrawal
 
 MOST = 2**53 - 1
-"""No amount, sum or stock goes beyond this: JSON numbers are exact up to here, whoever reads them."""
+"""The largest amount, sum or stock: JSON numbers are exact up to here in every reader."""
 
 WITHDRAWALS: frozenset[str] = frozenset({"deadline-exceeded", "customer-canceled"})
-"""Reasons that no step gave: the steps learn of them from `order.canceled` alone."""
+"""Reasons that no step gave: the steps learn of them only from `order.canceled`."""
 
 
 class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
@@ -32,6 +35,8 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
 
     key_field: ClassVar[str]
     """The field whose value is the last token of the published subject."""
+    by_client: ClassVar[bool] = False
+    """Whether a client's request can cause it: only such a fact may have no `cause`."""
 
     at: datetime
     cause: str | None = None
@@ -39,7 +44,7 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     @property
     def stream(self) -> str:
         """The event stream (aggregate) that this fact is part of: `<category>-<id>`."""
-        raise TypeError(f"{type(self).__name__} does not say which stream it belongs to")
+        raise TypeError(f"{type(self).__name__} does not define the event stream that it belongs to")
 
 
 class Line(Struct, frozen=True, gc=False):
@@ -62,7 +67,7 @@ class Order(Struct, frozen=True, gc=False):
     placed_at: datetime
 
 
-class SagaFact(Fact, frozen=True, kw_only=True, gc=False):
+class SagaFact(Fact, frozen=True, kw_only=True):
     """A fact about one order. Published under the order's id."""
 
     key_field: ClassVar[str] = "order_id"
@@ -71,7 +76,7 @@ class SagaFact(Fact, frozen=True, kw_only=True, gc=False):
     order: Order
 
 
-class PricedFact(SagaFact, frozen=True, kw_only=True, gc=False):
+class PricedFact(SagaFact, frozen=True, kw_only=True):
     """A fact said after the products were priced: `unit_prices` in won, in the order of `order.lines`, and `total`."""
 
     unit_prices: tuple[int, ...]

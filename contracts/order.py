@@ -1,11 +1,12 @@
 """What order_svc says."""
 
 from datetime import datetime
+from typing import ClassVar
 
 from contracts.fact import PricedFact, Reason, SagaFact
 
 
-class OrderFact(SagaFact, frozen=True, kw_only=True, gc=False):
+class OrderFact(SagaFact, frozen=True, kw_only=True):
     """A fact of one order's own stream."""
 
     @property
@@ -15,6 +16,8 @@ class OrderFact(SagaFact, frozen=True, kw_only=True, gc=False):
 
 class OrderCreatedPending(OrderFact, frozen=True, kw_only=True, tag="order.created.pending"):
     """An order was accepted. What has not ended by `deadline` is canceled."""
+
+    by_client: ClassVar[bool] = True
 
     deadline: datetime
 
@@ -32,6 +35,8 @@ class OrderCanceled(OrderFact, frozen=True, kw_only=True, tag="order.canceled"):
 
     The amounts are those order_svc knew then; null: it did not know them. `unit_prices` as in PricedFact.
     """
+
+    by_client: ClassVar[bool] = True
 
     reason: Reason
     unit_prices: tuple[int, ...] | None = None

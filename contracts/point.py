@@ -1,14 +1,17 @@
 """What point_svc says."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from contracts.fact import Fact, PointRefusal, PricedFact, SagaFact
+from contracts.product import ProductReserved
+from contracts.step import Step
 
 
 class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
     """A customer's account was charged with points; `idempotency_key` is the client's."""
 
     key_field: ClassVar[str] = "user_id"
+    by_client: ClassVar[bool] = True
 
     user_id: str
     amount: int
@@ -19,7 +22,7 @@ class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
         return f"account-{self.user_id}"
 
 
-class AccountFact(SagaFact, frozen=True, kw_only=True, gc=False):
+class AccountFact(SagaFact, frozen=True, kw_only=True):
     """What an order did to its customer's account."""
 
     @property
@@ -50,3 +53,7 @@ class PointUseVoided(AccountFact, frozen=True, kw_only=True, tag="point.use.void
 
 
 PointSays = PointCharged | PointUsed | PointUseFailed | PointRefunded | PointUseVoided
+
+STEP: Final = Step(
+    hears=ProductReserved, done=PointUsed, refused=PointUseFailed, undone=PointRefunded, fenced=PointUseVoided
+)

@@ -1,8 +1,10 @@
 """What product_svc says: the stock ledger of each product, and the reservation of each order."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from contracts.fact import Fact, PricedFact, ProductRefusal, SagaFact
+from contracts.order import OrderCreatedPending
+from contracts.step import Step
 
 
 class ProductFact(Fact, frozen=True, kw_only=True):
@@ -20,12 +22,16 @@ class ProductFact(Fact, frozen=True, kw_only=True):
 class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.registered"):
     """A product is on sale at `price` won."""
 
+    by_client: ClassVar[bool] = True
+
     name: str
     price: int
 
 
 class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.stock.added"):
     """Stock came in. `idempotency_key` is the client's; null for the stock a product was registered with."""
+
+    by_client: ClassVar[bool] = True
 
     quantity: int
     idempotency_key: str | None = None
@@ -81,4 +87,13 @@ ProductSays = (
     | ProductReserveFailed
     | ProductReleased
     | ProductReserveVoided
+)
+
+STEP: Final = Step(
+    hears=OrderCreatedPending,
+    done=ProductReserved,
+    refused=ProductReserveFailed,
+    undone=ProductReleased,
+    fenced=ProductReserveVoided,
+    returned=(ProductStockReturned,),
 )

@@ -3,15 +3,18 @@
 The stored state is the message body, byte for byte, so neither copy of history has to be translated into the other.
 """
 
-from typing import Final, get_args
+import pkgutil
+from functools import reduce
+from operator import or_
+from types import ModuleType
+from typing import Any, Final
 
 import msgspec
 
-from contracts.coupon import CouponRestored, CouponSays
+import contracts
 from contracts.fact import Fact
-from contracts.order import OrderSays
-from contracts.point import PointRefunded, PointSays
-from contracts.product import ProductReleased, ProductSays, ProductStockReturned
+from contracts.order import OrderCreatedPending
+from contracts.step import Step, fact_name, in_order
 
 MSG_ID: Final = "Nats-Msg-Id"
 """The fact id. JetStream refuses a second message with the same one inside its duplicate window."""
@@ -20,34 +23,67 @@ VERSION: Final = "Fact-Version"
 POSITION: Final = "Fact-Position"
 """Position in the log of the service that said it: where its relay continues after a crash."""
 
-AnyFact = OrderSays | ProductSays | PointSays | CouponSays
-"""Every fact there is. A new service adds its own union here."""
+DERIVED: Final = frozenset({"asyncapi", "wire"})
+"""Modules of contracts/ that derive from all the others. Each of those is searched for facts and a step."""
 
-FACTS: Final[dict[str, type[Fact]]] = {str(fact.__struct_config__.tag): fact for fact in get_args(AnyFact)}
-"""Fact name → type."""
+
+def said_by(name: str) -> str:
+    """The service that says the fact of this name."""
+    return name.partition(".")[0]
+
+
+def _facts(module: ModuleType) -> list[type[Fact]]:
+    """The facts that a module declares, in its order. Raises TypeError for one that another service would say."""
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Fact)]
+    # A base class has no tag of its own; msgspec gives it the name of the class.
+    facts = [kind for kind in kinds if kind.__module__ == module.__name__ and fact_name(kind) != kind.__name__]
+    for fact in facts:
+        if f"contracts.{said_by(fact_name(fact))}" != module.__name__:
+            raise TypeError(f"{fact_name(fact)} is declared in {module.__name__}, not in its service's module")
+    return facts
+
+
+_MODULES: Final[list[ModuleType]] = [
+    pkgutil.resolve_name(f"contracts.{module.name}")
+    for module in sorted(pkgutil.iter_modules(contracts.__path__))
+    if module.name not in DERIVED
+]
+_DECLARED: Final = {
+    module.__name__.removeprefix("contracts."): facts for module in _MODULES if (facts := _facts(module))
+}
+
+STEPS: Final = in_order(step for module in _MODULES for step in vars(module).values() if isinstance(step, Step))
+"""The steps that services declare, in the order of the saga."""
+
+SERVICES: Final = tuple(
+    dict.fromkeys(
+        [
+            said_by(fact_name(OrderCreatedPending)),
+            *(step.service for step in STEPS.awaited + STEPS.following),
+            *_DECLARED,
+        ]
+    )
+)
+"""The services that say facts: order, those that take a step in the order of the saga, then all others by name."""
+
+FACTS: Final[dict[str, type[Fact]]] = {fact_name(fact): fact for service in SERVICES for fact in _DECLARED[service]}
+"""Fact name → type, of every fact there is."""
 
 NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items()}
 """Type → fact name: NATS subject, JSON `type` and stored topic."""
 
 COMPENSATIONS: Final = frozenset(
-    NAMES[fact] for fact in (ProductStockReturned, ProductReleased, PointRefunded, CouponRestored)
+    NAMES[fact] for step in STEPS.awaited + STEPS.following for fact in (step.undone, *step.returned)
 )
 """Names of the facts that take back what was done."""
 
+_any_fact: Any = reduce(or_, FACTS.values())
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(AnyFact)
-
-
-class _Keys(msgspec.Struct, frozen=True):
-    """Just the ids of a body: decoding these alone costs a fraction of decoding the fact."""
-
-    order_id: str = ""
-    product_id: str = ""
-    user_id: str = ""
-    coupon_id: str | None = None
-
-
-_keys = msgspec.json.Decoder(_Keys)
+_decoder: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(_any_fact)
+_keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct("_Keys", [(key, str | None, "") for key in sorted({fact.key_field for fact in NAMES})])
+)
+"""Just the ids of a body: decoding these alone costs a fraction of decoding the fact."""
 
 
 def encode(fact: Fact) -> bytes:
@@ -67,11 +103,6 @@ def decode(body: bytes) -> Fact:
 def fact_id(stream: str, version: int) -> str:
     """The id of the fact at this version (from 1) of this stream."""
     return f"{stream}@{version}"
-
-
-def said_by(name: str) -> str:
-    """The service that says the fact of this name."""
-    return name.partition(".")[0]
 
 
 def subject(name: str, body: bytes) -> str:

@@ -1,6 +1,6 @@
 """Keeps the customers' coupons, and lets an order have one.
 
-keeps   Coupon: whose it is, what it is worth, which order uses it, and what each order was answered
+keeps   Coupon: whose it is, what it is worth, which order uses it, and the answer each order got
 hears   point.used; order.canceled
 says    coupon.issued, coupon.used, coupon.use.failed, coupon.restored, coupon.use.voided
 """

@@ -51,7 +51,7 @@ class Coupons:
         self._wallet = runtime.views["wallet"]
 
     async def issue(self, data: JSONBody[IssueCoupon]) -> Response[CouponView]:
-        command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, self._clock())
+        command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, at=self._clock())
         try:
             answer = await self._writer.execute(command)
         except domain.IssuedDifferently:

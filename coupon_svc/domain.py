@@ -1,73 +1,54 @@
-"""A coupon is in use by at most one order; given back, another order may use it."""
+"""A coupon is in use by at most one order. Once it is given back, another order may use it."""
 
 from datetime import datetime
 from typing import ClassVar, Literal, assert_never
 
 from msgspec import Struct, field
 
-from contracts import (
-    WITHDRAWALS,
-    CouponIssued,
-    CouponRefusal,
-    CouponRestored,
-    CouponUsed,
-    CouponUseFailed,
-    CouponUseVoided,
-    OrderCanceled,
-    PointUsed,
-    coupon_stream,
-)
+from contracts.command import Reaction, Request
+from contracts.coupon import CouponIssued, CouponRestored, CouponUsed, CouponUseFailed, CouponUseVoided, coupon_stream
+from contracts.fact import WITHDRAWALS, CouponRefusal, Order
+from contracts.order import OrderCanceled
+from contracts.point import PointUsed
 
 # Events ---------------------------------------------------------------------------------------------------------------
-
+# Stored and published under these names: a name never changes, and a field is only ever added, with a default.
 Event = CouponIssued | CouponUsed | CouponUseFailed | CouponRestored | CouponUseVoided
 
+
 # Commands -------------------------------------------------------------------------------------------------------------
-
-
-class Issue(Struct, frozen=True):
+class Issue(Request, frozen=True):
     """Give a customer a coupon worth up to `discount` won, for orders accepted before `expires_at`."""
 
     says: ClassVar = (CouponIssued,)
-
     coupon_id: str
     user_id: str
     discount: int
     expires_at: datetime
-    at: datetime
-    cause: str | None = None
 
     @property
     def streams(self) -> tuple[str, ...]:
         return (f"coupon-{self.coupon_id}",)
 
 
-class Use(Struct, frozen=True):
-    """Let the order have its coupon; an order without one is answered all the same."""
+class CouponReaction(Reaction, frozen=True):
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (coupon_stream(self.fact.order.coupon_id, self.fact.order_id),)
+
+
+class Use(CouponReaction, frozen=True):
+    """Let the order have its coupon. An order without a coupon gets an answer, too."""
 
     says: ClassVar = (CouponUsed, CouponUseFailed)
-
     fact: PointUsed
-    at: datetime
-    cause: str | None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (coupon_stream(self.fact.order.coupon_id, self.fact.order_id),)
 
 
-class Restore(Struct, frozen=True):
-    """Take the coupon back from the order; if it has not come yet, see that it never has it."""
+class Restore(CouponReaction, frozen=True):
+    """Take the coupon back from the order. If the order has not come yet, make sure that it never has the coupon."""
 
     says: ClassVar = (CouponRestored, CouponUseVoided)
-
     fact: OrderCanceled
-    at: datetime
-    cause: str | None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (coupon_stream(self.fact.order.coupon_id, self.fact.order_id),)
 
 
 Command = Issue | Use | Restore
@@ -78,10 +59,8 @@ class IssuedDifferently(Exception):
 
 
 # State ----------------------------------------------------------------------------------------------------------------
-
-
 class State(Struct):
-    """`order_id` is the order that uses the coupon; `answers` what each order that asked for it was told last."""
+    """`order_id` is the order that uses the coupon; `answers` has the last answer that each order got."""
 
     user_id: str | None = None
     discount: int = 0
@@ -91,8 +70,6 @@ class State(Struct):
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
-
-
 def decide(command: Command, state: State) -> tuple[Event, ...]:
     match command:
         case Issue(coupon_id, user_id, discount, expires_at):
@@ -102,92 +79,48 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
                 return ()  # issued already
             return (
                 CouponIssued(
-                    at=command.at,
-                    cause=command.cause,
-                    coupon_id=coupon_id,
-                    user_id=user_id,
-                    discount=discount,
-                    expires_at=expires_at,
+                    **command.stamp(), coupon_id=coupon_id, user_id=user_id, discount=discount, expires_at=expires_at
                 ),
             )
-        case Use(fact):
-            if fact.order_id in state.answers:
+        case Use():
+            if command.fact.order_id in state.answers:
                 return ()  # answered already, or fenced
             return (_use(command, state),)
         case Restore(fact) if fact.reason not in WITHDRAWALS:
             return ()  # the step that refused is this one, or came before it
         case Restore(fact):
-            match state.answers.get(fact.order_id):
-                case "used":
-                    return (
-                        CouponRestored(
-                            at=command.at,
-                            cause=command.cause,
-                            order_id=fact.order_id,
-                            order=fact.order,
-                            coupon_id=fact.order.coupon_id,
-                        ),
-                    )
-                case None:
-                    return (
-                        CouponUseVoided(
-                            at=command.at,
-                            cause=command.cause,
-                            order_id=fact.order_id,
-                            order=fact.order,
-                            coupon_id=fact.order.coupon_id,
-                        ),
-                    )
-                case _:
-                    return ()  # the order does not have it
+            answer = state.answers.get(fact.order_id)
+            if answer == "used":
+                return (CouponRestored(coupon_id=fact.order.coupon_id, **command.about_order()),)
+            if answer is None:
+                return (CouponUseVoided(coupon_id=fact.order.coupon_id, **command.about_order()),)
+            return ()  # the order does not have it
         case _:
             assert_never(command)
 
 
 def _use(command: Use, state: State) -> CouponUsed | CouponUseFailed:
-    fact, order = command.fact, command.fact.order
-    if order.coupon_id is None:
-        return _used(command, 0)
-    refusal: CouponRefusal
+    fact, coupon_id = command.fact, command.fact.order.coupon_id
+    if coupon_id is None:
+        return CouponUsed(coupon_id=None, discount=0, **command.priced_order())
+    refusal = _refusal(fact.order, state)
+    if refusal is not None:
+        return CouponUseFailed(coupon_id=coupon_id, reason=refusal, **command.priced_order())
+    discount = min(state.discount, fact.total - fact.points)
+    return CouponUsed(coupon_id=coupon_id, discount=discount, **command.priced_order())
+
+
+def _refusal(order: Order, state: State) -> CouponRefusal | None:
     if state.user_id is None or state.expires_at is None:
-        refusal = "coupon-unknown"
-    elif state.user_id != order.user_id:
-        refusal = "coupon-not-yours"
-    elif state.order_id is not None:
-        refusal = "coupon-already-used"
-    elif order.placed_at >= state.expires_at:
-        refusal = "coupon-expired"
-    else:
-        return _used(command, min(state.discount, fact.total - fact.points))
-    return CouponUseFailed(
-        at=command.at,
-        cause=command.cause,
-        order_id=fact.order_id,
-        order=order,
-        unit_prices=fact.unit_prices,
-        total=fact.total,
-        coupon_id=order.coupon_id,
-        reason=refusal,
-    )
-
-
-def _used(command: Use, discount: int) -> CouponUsed:
-    fact = command.fact
-    return CouponUsed(
-        at=command.at,
-        cause=command.cause,
-        order_id=fact.order_id,
-        order=fact.order,
-        unit_prices=fact.unit_prices,
-        total=fact.total,
-        coupon_id=fact.order.coupon_id,
-        discount=discount,
-    )
+        return "coupon-unknown"
+    if state.user_id != order.user_id:
+        return "coupon-not-yours"
+    if state.order_id is not None:
+        return "coupon-already-used"
+    return "coupon-expired" if order.placed_at >= state.expires_at else None
 
 
 # Evolve ---------------------------------------------------------------------------------------------------------------
-
-
 def evolve(state: State, event: Event) -> None:
     match event:
         case CouponUsed():

@@ -1,4 +1,4 @@
-"""What coupon_svc does about what it hears."""
+"""Which command of coupon_svc answers which fact."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Files that are written whole or not at all, also across a power cut; and a lock on a file."""
 
 import contextlib
 import fcntl
@@ -8,28 +8,29 @@ from pathlib import Path
 from typing import Final
 
 TEMPORARY: Final = ".tmp"
-"""How the name of a file ends that is not one yet. With a dot in front, no pattern of a reader matches it."""
+"""The suffix of an unfinished file. The name begins with a dot, so readers' patterns do not match it."""
 
 
 def temporary(path: Path) -> Path:
+    """Where the content of `path` is written before it is published."""
     return path.with_name(f".{path.name}{TEMPORARY}")
 
 
 def publish(path: Path) -> None:
-    """Give the temporary file of `path` its name, once its content is on the disk; returns when the name is, too."""
+    """Sync the temporary file of `path`, rename it to `path`, and sync the rename."""
     sync_file(temporary(path))
     rename(temporary(path), path)
     sync_folder(path.parent)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put `content` in the place of whatever the file had."""
+    """Replace the file's content, durably."""
     temporary(path).write_bytes(content)
     publish(path)
 
 
 def make_folder(path: Path) -> None:
-    """The folder and those above it."""
+    """Make the folder and its parents, durably."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -37,6 +38,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
+    """Remove the file, durably."""
     path.unlink()
     sync_folder(path.parent)
 
@@ -64,7 +66,7 @@ class LockTaken(Exception):
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock on this file, made if missing. Raises Taken, OSError."""
+    """Hold the lock on this file, made if missing. Raises LockTaken, OSError."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

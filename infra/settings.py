@@ -1,4 +1,4 @@
-"""Settings come from the environment; a value that cannot be meant stops the process before it touches anything."""
+"""Settings come from the environment. An invalid value stops the process before it does anything."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -22,32 +22,31 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: Port
     nats_port: Port = 4222
     nats_url: str = ""
-    """Where the broker is, or several servers of it with commas between; empty: 127.0.0.1 at `nats_port`."""
+    """The broker's address, or several addresses with commas between; empty: 127.0.0.1 at `nats_port`."""
     data_dir: Path = Path(".data")
     bind_host: str = "127.0.0.1"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "text", "json"] = "auto"
     """auto: text on a terminal, JSON otherwise."""
     events_max_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 8 << 30
-    """Size at which the stream EVENTS refuses more."""
+    """Size limit of the stream EVENTS; a full stream refuses new facts."""
     events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
 
     def __post_init__(self) -> None:
-        if not all(is_broker_url(url) for url in self.broker_urls):  # not repeated here: it may hold a password
+        if not all(is_broker_url(url) for url in self.broker_urls):  # the message omits it: it may hold a password
             raise ValueError(
                 "NATS_URL is not a broker's address, such as nats://127.0.0.1:4222, or several with commas"
             )
         if not is_loopback(self.bind_host):
             raise ValueError(
-                f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode "
-                "(X-User-Id is taken at its word), so nobody but this machine may reach the service. "
-                "Use 127.0.0.1 and put an authenticating proxy in front."
+                f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode, "
+                "so only this machine may reach the service. Use 127.0.0.1 and put an authenticating proxy in front."
             )
 
     @property
     def url(self) -> str:
-        """Where the service answers."""
+        """The service's base address."""
         return http_url(self.bind_host, self.port)
 
     @property
@@ -60,7 +59,7 @@ def http_url(host: str, port: int) -> str:
 
 
 class SettingsError(Exception):
-    """A setting cannot be used; the message names it."""
+    """A setting is invalid. The message names its variable."""
 
 
 S = TypeVar("S", bound=Settings)
@@ -80,7 +79,7 @@ def is_broker_url(url: str) -> bool:
     try:
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         named = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none
+    except ValueError:  # the port is not a number, or out of range
         return False
     return named and parts.scheme in {"nats", "tls"}
 
@@ -100,7 +99,7 @@ def read(
     names: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Variables:
-    """A field from the variable of its name in capitals, or from the one in `names`. Raises SettingsError."""
+    """Read each field from the variable of its name in capitals, or from the one in `names`. Raises SettingsError."""
     kinds = get_type_hints(cls, include_extras=True)
     values = dict(defaults or {})
     for field in cls.__struct_fields__:

@@ -1,6 +1,7 @@
-"""Instants as tables keep them: whole microseconds since 1970 (UTC), which sort as the instants do.
+"""Timestamps: the clock, the number a table stores, and the text a person types.
 
-As text, RFC 3339 does not sort where fractions end in zeros.
+Tables store whole microseconds since 1970 (UTC), because these sort as the instants do. RFC 3339 text does not sort
+where fractions end in zeros.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -20,3 +21,14 @@ def microseconds(instant: datetime) -> int:
 
 def instant(microseconds: int) -> datetime:
     return EPOCH + microseconds * MICROSECOND
+
+
+def parse_instant(text: str) -> datetime:
+    """An RFC 3339 time with its offset. Raises ValueError with a message for the user."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time such as 2026-01-31T09:00:00+09:00") from None
+    if parsed.tzinfo is None:
+        raise ValueError(f"{text} is a different time in each zone; add the offset: {text}+09:00")
+    return parsed

@@ -1,10 +1,11 @@
-"""`orders at`: the state of one order, product, account or coupon as it was then, folded from its service's log."""
+"""`orders at`: the state of one order, product or other thing a service keeps, at a moment, folded from its log."""
 
 import asyncio
 import os
+import pkgutil
 from collections.abc import Mapping
 from datetime import datetime
-from importlib import import_module
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -12,23 +13,48 @@ import rich_click as click
 
 from contracts.wire import decode
 from infra.core.decider import Aggregate
+from infra.local.services import service_names
 from ops import stores
-from ops.cli import ID, INSTANT, Found, ending_well
+from ops.cli import ID, INSTANT, ending_well
+from ops.errors import Found
+
+WORDS: Final = {"account": "user"}
+"""Categories of streams that operators call by another name."""
 
 
 class Kind(NamedTuple):
-    """What an operator names: the service that keeps it, and its streams' category."""
+    """A kind of thing that a service keeps: the service, its streams' category, and how the state is folded."""
 
     service: str
     category: str
+    aggregate: Aggregate
 
 
-KINDS: Final = {
-    "order": Kind("order", "order"),
-    "product": Kind("product", "product"),
-    "user": Kind("point", "account"),
-    "coupon": Kind("coupon", "coupon"),
-}
+@cache
+def kinds() -> Mapping[str, Kind]:
+    """By the operator's word. From the aggregates of all services: `order`, `product`, `user`, and so on.
+
+    Imports the services, so it is only called once it is needed.
+    """
+    return {
+        WORDS.get(category, category): Kind(service, category, aggregate)
+        for service in service_names()
+        for category, aggregate in pkgutil.resolve_name(f"{service}_svc.__main__:SERVICE").aggregates.items()
+    }
+
+
+class KindName(click.ParamType[str]):
+    """A word of `kinds`, which is not asked before a command line has one."""
+
+    name = "kind"
+
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
+        if value not in kinds():
+            self.fail(f"{value!r} is not one of {', '.join(map(repr, kinds()))}.", param, context)
+        return value
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"{{{'|'.join(kinds())}}}"
 
 
 class Then(NamedTuple):
@@ -49,9 +75,8 @@ async def state_at(
 
     Facts count in their order, up to the first that is later. Raises SettingsError, Unreachable.
     """
-    service, category = KINDS[kind]
+    service, category, aggregate = kinds()[kind]
     stream = f"{category}-{key}"
-    aggregate: Aggregate = import_module(f"{service}_svc.__main__").SERVICE.aggregates[category]
     state, then = aggregate.state(), None
     async with stores.log(env, service) as log:
         for record in await log.select_stream(stream):
@@ -78,14 +103,14 @@ def lines(then: Then) -> list[tuple[str, str]]:
 
 
 @click.command("at")
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("kind", type=KindName())
 @click.argument("key", metavar="ID", type=ID)
 @click.option("--position", type=click.IntRange(1), help="As of this position of the service's log.")
 @click.option("--time", type=INSTANT, help="As of this time, such as 2026-01-31T09:00:00+09:00.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @ending_well
 def command(kind: str, key: str, position: int | None, time: datetime | None, as_json: bool) -> None:
-    """Show the state of an order, a product, a user's points or a coupon as it was then; without options, as it is.
+    """Show the state of an order, a product, a user's points, a coupon or another thing; without options, as it is now.
 
     It is folded from the log of the service that keeps it, which is read from DATA_DIR, running or not.
     """

@@ -1,26 +1,23 @@
-"""What the commands of `orders` share: how they end, and how they take an instant."""
+"""What the commands of `orders` share: their exit codes, and their parameter types."""
 
 import functools
-import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, NoReturn, ParamSpec
 
 import rich_click as click
 
+from contracts.ids import MEANING, is_id
 from infra.settings import SettingsError
 from infra.store.event_store import StoreError
-from ops.client import Unreachable
+from infra.timestamps import parse_instant
+from ops.errors import Found, Unreachable, Unusable
 
 EXIT_FINDING: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 3
 
 Arguments = ParamSpec("Arguments")
-
-
-class Found(Exception):
-    """What was asked about is not as it should be, or not there; the message says what."""
 
 
 def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
@@ -32,7 +29,7 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
             command(*args, **kwargs)
         except Found as finding:
             end(str(finding), EXIT_FINDING)
-        except SettingsError as error:
+        except (SettingsError, Unusable) as error:
             end(str(error), EXIT_USAGE)
         except (Unreachable, StoreError) as error:
             end(str(error), EXIT_UNREACHABLE)
@@ -41,13 +38,14 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
 
 
 def end(why: str, code: int) -> NoReturn:
+    """End the process with this exit code; `why` goes to standard error."""
     if why:
         click.echo(why, err=True)
     raise SystemExit(code)
 
 
 class Instant(click.ParamType[datetime]):
-    """A time with its offset; a bare one would be a different time in each zone."""
+    """A time with its offset: without one, it would be a different time in each zone."""
 
     name = "time"
 
@@ -55,12 +53,9 @@ class Instant(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            instant = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time such as 2026-01-31T09:00:00+09:00", param, ctx)
-        if instant.tzinfo is None:
-            self.fail(f"{value} is a different time in each zone; add the offset", param, ctx)
-        return instant
+            return parse_instant(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Id(click.ParamType[str]):
@@ -69,8 +64,8 @@ class Id(click.ParamType[str]):
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
-            self.fail("1 to 64 letters, digits, `_` or `-`", param, ctx)
+        if not is_id(value):
+            self.fail(MEANING, param, ctx)
         return str(value)
 
 

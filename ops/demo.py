@@ -1,4 +1,4 @@
-"""`python -m ops.demo`: on a system of its own, an order that succeeds and one for each refusal, every fact checked."""
+"""`just demo`: on a system of its own, one order that succeeds and one for each refusal; every fact is checked."""
 
 import asyncio
 import os
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import httpx
 import nats
 from nats.aio.msg import Msg
 
@@ -34,34 +35,35 @@ from contracts.wire import COMPENSATIONS, MSG_ID, NAMES, decode, said_by
 from infra.broker.streams import EVENTS
 from infra.local.own_system import OwnSystem
 from infra.local.processes import StartFailed
-from ops.client import Answer, Unreachable, request
+from ops.client import request
+from ops.errors import Unreachable
 
 PATIENCE_S: Final = 15.0
-"""For one order's facts to arrive; they take milliseconds."""
+"""How long one order's facts may take to arrive. They take milliseconds."""
 
 USER: Final = "u1"
 
-# What is to happen ----------------------------------------------------------------------------------------------------
+# The orders -----------------------------------------------------------------------------------------------------------
 
-Step = tuple[str, str | None]
+CausedFact = tuple[str, str | None]
 """A fact, and the fact that caused it (None: the customer's request)."""
 
-ACCEPTED: Final[Step] = ("order.created.pending", None)
-HELD: Final[Step] = ("product.stock.held", "order.created.pending")
-RESERVED: Final[Step] = ("product.reserved", "order.created.pending")
-USED: Final[Step] = ("point.used", "product.reserved")
+ACCEPTED: Final[CausedFact] = ("order.created.pending", None)
+HELD: Final[CausedFact] = ("product.stock.held", "order.created.pending")
+RESERVED: Final[CausedFact] = ("product.reserved", "order.created.pending")
+USED: Final[CausedFact] = ("point.used", "product.reserved")
 
 
 @dataclass(frozen=True)
 class Case:
-    """An order, the facts it must leave (each with its cause; nothing else, nothing twice), and what it must change."""
+    """An order, the facts it must lead to (each once, with its cause, and no others), and the balances it changes."""
 
     title: str
     asks: str
     lines: Mapping[str, int]
     points: int
     coupon: str
-    facts: Sequence[Step]
+    facts: Sequence[CausedFact]
     amounts: Mapping[str, int] = field(default_factory=dict)
     refusal: str | None = None
     changes: Mapping[str, int | str] = field(default_factory=dict)
@@ -145,10 +147,10 @@ CASES: Final = (
     ),
 )
 
-# What happened --------------------------------------------------------------------------------------------------------
+# The facts ------------------------------------------------------------------------------------------------------------
 
 
-class Said(NamedTuple):
+class PublishedFact(NamedTuple):
     """A published fact and its id."""
 
     fact_id: str
@@ -160,22 +162,22 @@ class Said(NamedTuple):
 
 
 class Witness:
-    """Everything that is published, in the order of its publication; a fact published again stands once."""
+    """Collects all published facts, in the order of publication, each once."""
 
     def __init__(self) -> None:
-        self.facts: dict[str, Said] = {}
+        self.facts: dict[str, PublishedFact] = {}
         self._more = asyncio.Event()
 
     async def take(self, message: Msg) -> None:
         fact_id = (message.headers or {})[MSG_ID]
-        self.facts.setdefault(fact_id, Said(fact_id, decode(message.data)))
+        self.facts.setdefault(fact_id, PublishedFact(fact_id, decode(message.data)))
         self._more.set()
 
-    def about(self, order_id: str) -> list[Said]:
+    def about(self, order_id: str) -> list[PublishedFact]:
         return [said for said in self.facts.values() if getattr(said.fact, "order_id", None) == order_id]
 
-    async def until(self, order_id: str, count: int) -> list[Said]:
-        """The order's facts, once there are as many, or the patience ends."""
+    async def until(self, order_id: str, count: int) -> list[PublishedFact]:
+        """The order's facts, as soon as there are `count` of them, or after PATIENCE_S."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while len(self.about(order_id)) < count:
@@ -185,10 +187,10 @@ class Witness:
             pass
         return self.about(order_id)
 
-    def steps(self, facts: Sequence[Said]) -> list[Step]:
-        """The facts with their causes; a cause that was not published before its effect is named by its bare id."""
+    def steps(self, facts: Sequence[PublishedFact]) -> list[CausedFact]:
+        """The facts with the names of their causes. A cause that was not published before is named by its id."""
         known: dict[str, str] = {}
-        steps: list[Step] = []
+        steps: list[CausedFact] = []
         for fact_id, fact in facts:
             name = NAMES[type(fact)]
             steps.append((name, None if fact.cause is None else known.get(fact.cause, fact.cause)))
@@ -197,7 +199,7 @@ class Witness:
 
 
 class Demo:
-    """Runs the cases on a system and keeps what was not as it must be."""
+    """Runs the cases on a system and collects what differs from them."""
 
     def __init__(self, system: OwnSystem) -> None:
         self.wrong: list[str] = []
@@ -217,13 +219,13 @@ class Demo:
             for number, case in enumerate(CASES, 1):
                 await self._place(number, case)
             print(table(self._balances))
-            # Stopped in good order the services have published all there is to say, so now nothing more can come.
+            # A service that is stopped has published everything, so no more facts can come.
             for name, code in (await asyncio.to_thread(self._system.stop_services)).items():
                 self._check(f"{name}_svc's exit code", code, 0)
             await broker.flush()
             for (order_id, label), case in zip(self._orders.items(), CASES, strict=True):
                 steps, must_be = Counter(self._witness.steps(self._witness.about(order_id))), Counter(case.facts)
-                self._check(f"{label}: facts (with their causes) that should not be there", list(steps - must_be), [])
+                self._check(f"{label}: facts (with their causes) that are not expected", list(steps - must_be), [])
                 self._check(f"{label}: facts (with their causes) that are missing", list(must_be - steps), [])
             stored = (await events.stream_info(EVENTS)).state.messages
             self._check("facts in the stream", stored, len(self._witness.facts))
@@ -250,20 +252,21 @@ class Demo:
         }
         print(f"{bold(f'{number}. {case.title}')}: {case.asks}")
         answer = await self._ask("POST", "order", "/orders", body, {"X-User-Id": USER})
-        order_id = str(answer.body.get("order_id", ""))
+        order_id = str(answer.json().get("order_id", ""))
         self._orders[order_id] = label
         facts = await self._witness.until(order_id, len(case.facts))
         for line in story(facts):
             print(line)
         print(f"   {verdict(answer)}\n")
+        told = answer.json()
         if case.refusal is None:
-            got = {name: answer.body.get(name) for name in case.amounts}
-            self._check(f"{label}: answer", (answer.status, answer.body.get("status")), (200, "CONFIRMED"))
+            got = {name: told.get(name) for name in case.amounts}
+            self._check(f"{label}: answer", (answer.status_code, told.get("status")), (200, "CONFIRMED"))
             self._check(f"{label}: amounts", got, case.amounts)
         else:
-            told = (answer.status, answer.body.get("type"), answer.body.get("order_status"))
-            self._check(f"{label}: answer", told, (409, f"/problems/{case.refusal}", "CANCELED"))
-            view = (await self._ask("GET", "order", f"/orders/{order_id}", headers={"X-User-Id": USER})).body
+            refused = (answer.status_code, told.get("type"), told.get("order_status"))
+            self._check(f"{label}: answer", refused, (409, f"/problems/{case.refusal}", "CANCELED"))
+            view = (await self._ask("GET", "order", f"/orders/{order_id}", headers={"X-User-Id": USER})).json()
             self._check(f"{label}: compensated", view.get("compensated"), True)
         balances = await self._read_balances()
         self._check(f"{label}: balances afterwards", balances, {**self._balances[-1], **case.changes})
@@ -271,7 +274,7 @@ class Demo:
 
     async def _read_balances(self) -> Mapping[str, int | str]:
         async def read(service: str, path: str, name: str) -> Any:
-            return (await self._ask("GET", service, path)).body.get(name)
+            return (await self._ask("GET", service, path)).json().get(name)
 
         users = [await read("coupon", f"/coupons/{coupon}", "order_id") for coupon in ("c1", "c2")]
         return {
@@ -286,11 +289,11 @@ class Demo:
 
     async def _ask(
         self, method: str, service: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> httpx.Response:
         return await asyncio.to_thread(request, method, self._system.url(service) + path, body, headers)
 
-    def _created(self, answer: Answer) -> None:
-        self._check("opening the shop", (answer.status, answer.body.get("detail")), (201, None))
+    def _created(self, answer: httpx.Response) -> None:
+        self._check("opening the shop", (answer.status_code, answer.json().get("detail")), (201, None))
 
     def _check(self, what: str, found: object, must_be: object) -> None:
         if found != must_be:
@@ -310,8 +313,8 @@ def bold(text: str) -> str:
     return coloured("1", text)
 
 
-def story(facts: Sequence[Said]) -> list[str]:
-    """A line a fact: milliseconds since the order was placed, who said it, what; compensations are marked."""
+def story(facts: Sequence[PublishedFact]) -> list[str]:
+    """A line for each fact: milliseconds since the order was placed, service, fact. Compensations are marked."""
     lines = []
     for said in facts:
         since_ms = (said.fact.at - facts[0].fact.at).total_seconds() * 1_000
@@ -339,10 +342,11 @@ def detail(fact: Fact) -> str:
             return ""
 
 
-def verdict(answer: Answer) -> str:
-    if answer.status == 200:
+def verdict(answer: httpx.Response) -> str:
+    if answer.status_code == 200:
         return coloured("32", "=> 200 CONFIRMED")
-    return f"=> {answer.status} {answer.body.get('order_status', '')} {answer.body.get('detail', '')}"
+    told = answer.json()
+    return f"=> {answer.status_code} {told.get('order_status', '')} {told.get('detail', '')}"
 
 
 def table(balances: Sequence[Mapping[str, int | str]]) -> str:
@@ -357,7 +361,7 @@ def table(balances: Sequence[Mapping[str, int | str]]) -> str:
 
 
 def just() -> str:
-    """How whoever started this can start another recipe."""
+    """The command with which the user of this demo can start another recipe."""
     uv = os.environ.get("UV")
     if uv is None:
         return "just"
@@ -367,7 +371,7 @@ def just() -> str:
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: everything that was started has to be stopped
+    for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: all processes that were started must be stopped
         signal.signal(number, signal.default_int_handler)
     sys.stdout.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
     began = time.perf_counter()
@@ -387,11 +391,13 @@ def main() -> int:
         sys.stderr.write("Stopped before its end.\n")
         return 130
     if demo.wrong:
-        sys.stderr.write("\n".join([coloured("31", "Not all was as it must be:"), *(f"  {w}" for w in demo.wrong), ""]))
+        sys.stderr.write(
+            "\n".join([coloured("31", "Some results are not as expected:"), *(f"  {w}" for w in demo.wrong), ""])
+        )
         return 1
     took_s = time.perf_counter() - began
     print(
-        f"\nEvery answer, fact, cause and balance is exactly as it must be ({took_s:.1f} s in all).\n"
+        f"\nEvery answer, fact, cause and balance is exactly as expected ({took_s:.1f} s in all).\n"
         f"Next: `{just()} up` runs the system for you; in another terminal `{just()} place --help` tells how to order."
     )
     return 0

@@ -1,22 +1,23 @@
-"""`orders`: what operators and auditors ask of a running system. Each command has a module of its own."""
+"""`orders`: the commands for a running system. Each command is in a module or a folder of its own name."""
 
 import rich_click as click
 
 from infra.process import logging as logs
-from ops import at, flow, trace
+from ops import at, export, place, trace
 from ops.audit import command as audit
 from ops.dlq import command as dlq
+from ops.flow import command as flow
 from ops.rebuild import command as rebuild
 from ops.replay import command as replay
 from ops.what_if import command as what_if
 
 
 @click.group(
-    epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached. The broker is the one that "
-    "NATS_URL or NATS_PORT name, the services' logs are those below DATA_DIR."
+    epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached. The broker is the one "
+    "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR."
 )
 def orders() -> None:
-    """Look into the history of the orders on a running system, and into the flow they follow."""
+    """Place orders on a running system, look into their history and the flow they follow, and export them."""
 
 
 for command in (
@@ -24,8 +25,9 @@ for command in (
     at.command,
     audit.command,
     dlq.command,
-    dlq.command,
+    export.command,
     flow.command,
+    place.command,
     rebuild.command,
     replay.command,
     what_if.command,
@@ -34,7 +36,7 @@ for command in (
 
 
 def main() -> None:
-    logs.configure("orders", "WARNING", "text")  # to standard error: what is asked for stands on standard output
+    logs.configure("orders", "WARNING", "text")  # to standard error: standard output is for the answer
     orders(prog_name="orders")
 
 

@@ -1,82 +1,71 @@
-"""`python -m ops.place`: place one order on the running system and see how it ends."""
+"""`orders place`: place one order on the running system and see how it ends."""
 
-import argparse
 import os
 import re
-import sys
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
+
+import httpx
+import rich_click as click
 
 from infra.local.services import service_url
-from infra.settings import SettingsError
-from ops.cli import EXIT_UNREACHABLE, EXIT_USAGE
-from ops.client import Answer, Unreachable, request
-
-EXIT_CONFIRMED: Final = 0
-EXIT_REFUSED: Final = 1
-
-EPILOG: Final = """\
-a first order, on a system started with `just up`:
-
-  curl -s localhost:8002/products -d '{"product_id":"p1","name":"Mug","price":12000,"stock":10}'
-  curl -s localhost:8003/points/u1/charge -H 'Idempotency-Key: first' -d '{"amount":5000}'
-  just place --user u1 --points 500 p1:2
-
-then ask for more than there is (p1:1000), or repeat an order by its key: the second answer is the first one again.
-
-exit code: 0 confirmed; 1 refused, canceled, or still pending; 2 wrong usage; 3 order_svc cannot be reached
-settings:  ORDER_PORT (8001) and BIND_HOST (127.0.0.1), as order_svc was started with
-"""
+from ops.cli import EXIT_FINDING, end, ending_well
+from ops.client import request
+from ops.errors import Unreachable
 
 
-def line(text: str) -> dict[str, Any]:
+class Line(click.ParamType[dict[str, Any]]):
     """`p1:2`, or `p1` for one piece."""
-    match = re.fullmatch(r"([^:]+)(?::([0-9]{1,9}))?", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not PRODUCT:QUANTITY, such as p1:2")
-    return {"product_id": match[1], "quantity": int(match[2] or 1)}
+
+    name = "product:quantity"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        match = re.fullmatch(r"([^:]+)(?::([0-9]{1,9}))?", value)
+        if match is None:
+            self.fail(f"{value!r} is not PRODUCT:QUANTITY, such as p1:2", param, ctx)
+        return {"product_id": match[1], "quantity": int(match[2] or 1)}
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="just place",
-        description="Place one order on the running system and wait for its end.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument("lines", nargs="+", type=line, metavar="PRODUCT:QUANTITY", help="what to order; p1 means p1:1")
-    made.add_argument("--user", required=True, metavar="ID", help="the customer (sent as X-User-Id)")
-    made.add_argument("--points", type=int, default=0, metavar="N", help="points to use (default: %(default)s)")
-    made.add_argument("--coupon", metavar="ID", help="the coupon to use (default: none)")
-    made.add_argument(
-        "--key", metavar="KEY", help="Idempotency-Key: the same key is the same order (default: the server makes one)"
-    )
-    return made
+@click.command("place")
+@click.argument("lines", nargs=-1, required=True, type=Line(), metavar="PRODUCT:QUANTITY...")
+@click.option("--user", required=True, metavar="ID", help="The customer (sent as X-User-Id).")
+@click.option("--points", default=0, show_default=True, metavar="N", help="Points to use.")
+@click.option("--coupon", metavar="ID", help="The coupon to use. Default: none.")
+@click.option("--key", metavar="KEY", help="Idempotency-Key: the same key is the same order. Default: a new key.")
+@ending_well
+def command(lines: tuple[dict[str, Any], ...], user: str, points: int, coupon: str | None, key: str | None) -> None:
+    """Place one order on the running system and wait for its end.
 
+    PRODUCT:QUANTITY is what to order, such as p1:2; p1 alone means p1:1.
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    asked = parser().parse_args(arguments)
+    A first order, on a system started with `just up`:
+
+    \b
+      curl -s localhost:8002/products -d '{"product_id":"p1","name":"Mug","price":12000,"stock":10}'
+      curl -s localhost:8003/points/u1/charge -H 'Idempotency-Key: first' -d '{"amount":5000}'
+      just place --user u1 --points 500 p1:2
+
+    Then ask for more than there is (p1:1000), or repeat an order by its key: the second answer is the first one again.
+
+    \b
+    Exit code: 0 confirmed; 1 refused, canceled, or still pending; 2 wrong usage; 3 order_svc cannot be reached
+    Settings:  ORDER_PORT (8001) and BIND_HOST (127.0.0.1), as order_svc was started with
+    """
+    body = {"lines": lines, "points": points, "coupon_id": coupon}
+    headers = {"X-User-Id": user} | ({"Idempotency-Key": key} if key else {})
     try:
-        base = service_url("order", os.environ)
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_USAGE
-    body = {"lines": asked.lines, "points": asked.points, "coupon_id": asked.coupon}
-    headers = {"X-User-Id": asked.user} | ({"Idempotency-Key": asked.key} if asked.key else {})
-    try:
-        answer = request("POST", f"{base}/orders", body, headers)
+        answer = request("POST", f"{service_url('order', os.environ)}/orders", body, headers)
     except Unreachable as error:
-        sys.stderr.write(f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?\n")
-        return EXIT_UNREACHABLE
-    print("\n".join(told(answer)))
-    return EXIT_CONFIRMED if answer.status == 200 else EXIT_REFUSED
+        raise Unreachable(f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?") from error
+    click.echo("\n".join(told(answer)))
+    if answer.status_code != 200:
+        end("", EXIT_FINDING)
 
 
-def told(answer: Answer) -> list[str]:
-    """The answer for a person: what became of the order, what it costs or why not, how to look at it."""
-    body = answer.body
-    how = body.get("status") if answer.status in (200, 202) else body.get("order_status", "REFUSED")
-    lines = [f"{answer.status} {how}" + (f": {body['type'].rpartition('/')[2]}" if "type" in body else "")]
+def told(answer: httpx.Response) -> list[str]:
+    """The answer for a person: how the order ended, what it costs or why it was refused, how to trace it."""
+    body, status = answer.json(), answer.status_code
+    how = body.get("status") if status in (200, 202) else body.get("order_status", "REFUSED")
+    lines = [f"{status} {how}" + (f": {body['type'].rpartition('/')[2]}" if "type" in body else "")]
     if "detail" in body:
         lines.append(f"  {body['detail']}")
     if body.get("amount_due") is not None:
@@ -94,7 +83,3 @@ def told(answer: Answer) -> list[str]:
     if "order_id" in body:
         lines.append(f"  what happened to it: just trace {body['order_id']}")
     return lines
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

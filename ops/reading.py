@@ -1,4 +1,4 @@
-"""Reading the stream EVENTS from outside: what stands under some subjects, in stream order, acknowledging nothing."""
+"""Reading the stream EVENTS from outside: the messages of some subjects, in stream order, without acknowledgements."""
 
 import asyncio
 import contextlib
@@ -13,16 +13,16 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID
-from infra.broker.client import BrokerClient, header, status
+from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect, describe
+from infra.broker.errors import ConsumerFailed, ConsumerGone, SessionEnded
+from infra.broker.pull import Pull, numbers
 from infra.broker.streams import EVENTS
 from infra.settings import Settings, load
-from ops.client import Unreachable
+from ops.errors import Unreachable
 
 BATCH: Final = 2_000  # messages a pull
-PULL_EXPIRES_S: Final = 5.0
-SILENCE_S: Final = 3 * PULL_EXPIRES_S
-GONE_AFTER_S: Final = 30.0  # a consumer whose reader is gone is removed by the server
+GONE_AFTER_S: Final = 30.0  # the server removes a consumer that was not read for this long
 
 _MSG_ID: Final = MSG_ID.encode()
 
@@ -38,12 +38,8 @@ class Read(NamedTuple):
     at_ns: int
 
 
-class _ConsumerGone(NatsError):
-    """The server has removed the consumer: nobody had pulled for GONE_AFTER_S."""
-
-
 class Stream(NamedTuple):
-    """A connection to the broker that has it."""
+    """A connection to the broker that has the stream."""
 
     nc: BrokerClient
     js: JetStreamContext
@@ -57,7 +53,7 @@ async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
     try:
         async with connect(settings, "orders", asyncio.Event()) as (nc, _):
             yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S))
-    except (OSError, NatsError) as error:
+    except (OSError, NatsError, SessionEnded) as error:
         if isinstance(error, NotFoundError):
             raise Unreachable(f"the broker has no stream {EVENTS} yet; has a service run with it?") from error
         at = settings.broker_urls[0].rpartition("@")[2]  # without the password
@@ -69,7 +65,7 @@ async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
 async def read(
     stream: Stream, subjects: Collection[str] = (), *, first: int = 1, last: int | None = None, follow: bool = False
 ) -> AsyncIterator[Read]:
-    """What stands under these subjects (none: all), message by message; see `chunks`."""
+    """The messages of these subjects (none: all), one by one; see `chunks`."""
     async with aclosing(chunks(stream, subjects, first=first, last=last, follow=follow)) as found:
         async for chunk in found:
             for message in chunk:
@@ -84,10 +80,11 @@ async def chunks(
     last: int | None = None,
     follow: bool = False,
 ) -> AsyncGenerator[list[Read], None]:
-    """What stands under these subjects (none: all) from sequence or time `first` up to and with sequence `last`.
+    """The messages of these subjects (none: all) from sequence or time `first` up to and including sequence `last`.
 
-    Without `last` up to what is the stream's end now; with `follow` for ever. No more than two pulls are under way, so
-    a slow reader keeps the rest in the broker, and may take as long as it likes. Raises the client's errors.
+    Without `last` up to the stream's end as of now; with `follow` without an end. At most one and a half batches are on
+    their way: the rest waits in the broker, so a reader may be as slow as it likes. Raises ConsumerFailed, the client's
+    errors.
     """
     until = (await stream.js.stream_info(stream.name)).state.last_seq if last is None else last
     while True:
@@ -98,8 +95,8 @@ async def chunks(
                     yield chunk
                     taken = chunk[-1].sequence if chunk else taken
             return
-        except _ConsumerGone:
-            if taken is None:  # not the reader's slowness: a new consumer would be gone as well
+        except ConsumerGone:  # the server removed it, for nothing was pulled for GONE_AFTER_S
+            if taken is None:  # not because the reader was slow: a new consumer would be gone as well
                 raise
             first = taken + 1
 
@@ -107,7 +104,7 @@ async def chunks(
 async def _chunks(
     stream: Stream, subjects: Collection[str], first: int | datetime, until: int, *, follow: bool
 ) -> AsyncGenerator[list[Read], None]:
-    """By one consumer. Raises _ConsumerGone, the client's other errors."""
+    """By one consumer. Raises ConsumerGone, and what `chunks` does."""
     by_time = isinstance(first, datetime)
     consumer = await stream.js.add_consumer(
         stream.name,
@@ -121,11 +118,11 @@ async def _chunks(
             filter_subjects=sorted(subjects),
         ),
     )
-    pull = _Pull(stream, consumer.name, consumer.num_pending or 0)
+    reader = _Reader(stream, consumer.name, consumer.num_pending or 0)
     try:
-        await pull.begin()
-        while follow or pull.waiting:
-            chunk = await pull.take()
+        await reader.pull.begin()
+        while follow or reader.waiting:
+            chunk = await reader.take()
             if not follow and chunk and chunk[-1].sequence > until:
                 yield [message for message in chunk if message.sequence <= until]
                 return
@@ -133,43 +130,26 @@ async def _chunks(
                 yield chunk
     finally:
         with contextlib.suppress(NatsError):
-            await pull.end()
+            await reader.pull.end()
             await stream.js.delete_consumer(stream.name, consumer.name)
 
 
-class _Pull:
-    """Pull requests that overlap, and the messages that have come and are not taken yet."""
+class _Reader:
+    """Messages of one consumer that have come and have not been taken yet."""
 
     def __init__(self, stream: Stream, consumer: str, waiting: int) -> None:
         self.waiting = waiting
         """Messages that the consumer has, and that were not taken yet."""
-        self._nc = stream.nc
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.{consumer}"
-        self._inbox = stream.nc.new_inbox()
-        self._asked_for = 0
+        self.pull = Pull(stream.nc, stream.name, consumer, BATCH, deliver=self._on_message, failed=self._failed)
         self._come: list[Read] = []
-        self._error: NatsError | None = None
-        self._sign = asyncio.Event()
-
-    async def begin(self) -> None:
-        self._subscription = await self._nc.listen(self._inbox, self._on_message)
-
-    async def end(self) -> None:
-        await self._subscription.unsubscribe()
+        self._error: ConsumerFailed | None = None
 
     async def take(self) -> list[Read]:
-        """What has come; maybe nothing yet."""
-        if self._asked_for <= BATCH // 2:
-            self._asked_for += BATCH
-            request = b'{"batch":%d,"expires":%d}' % (BATCH, int(PULL_EXPIRES_S * 1e9))
-            await self._nc.publish(self._next, request, self._inbox)
+        """The messages that have come; maybe none yet. Raises ConsumerFailed, the client's errors."""
+        await self.pull.request()
         if not self._come and self._error is None:
-            self._sign.clear()
-            try:
-                async with asyncio.timeout(SILENCE_S):
-                    await self._sign.wait()
-            except TimeoutError:
-                raise NatsError(f"the broker has been silent for {SILENCE_S:.0f} s") from None
+            self.pull.wake.clear()
+            await self.pull.sign_of_life()
         if self._error is not None:
             raise self._error
         chunk, self._come = self._come, []
@@ -177,21 +157,10 @@ class _Pull:
         return chunk
 
     def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-        self._sign.set()
-        if not reply:
-            self._on_status(head)
-            return
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
-        tokens = reply.split(b".")
-        sequence, _, at_ns = tokens[5:8] if len(tokens) == 9 else tokens[7:10]
-        self._asked_for -= 1
-        self._come.append(Read(int(sequence), subject.decode(), header(head, _MSG_ID), body, head, int(at_ns)))
+        sequence, _, at_ns = numbers(reply)
+        self._come.append(Read(sequence, subject.decode(), header(head, _MSG_ID), body, head, at_ns))
+        self.pull.wake.set()
 
-    def _on_status(self, head: bytes) -> None:
-        code, description = status(head)
-        if code in ("404", "408"):  # nothing there, or this pull is over
-            self._asked_for -= int(header(head, b"Nats-Pending-Messages") or BATCH)
-        elif code == "503" or description == "Consumer Deleted":
-            self._error = _ConsumerGone(f"the broker has no such consumer any more: {code} {description}".rstrip())
-        elif code != "100":  # heartbeat
-            self._error = NatsError(f"the broker ended the pull: {code} {description}")
+    def _failed(self, error: ConsumerFailed) -> None:
+        self._error = error
+        self.pull.wake.set()

@@ -1,4 +1,4 @@
-"""The services' logs, read from their stores beside the processes that write them."""
+"""Reads the services' logs from their stores, beside the processes that write them."""
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
@@ -9,13 +9,13 @@ from infra.settings import Settings, load
 from infra.store.event_store import StoreError
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
-from ops.client import Unreachable
+from ops.errors import Unreachable
 
-CHUNK: Final = 5_000  # records read at once: a read transaction of milliseconds, which no checkpoint waits for
+CHUNK: Final = 5_000  # records read at once: a read transaction of milliseconds, which delays no checkpoint
 
 
 def folder(env: Mapping[str, str], service: str) -> Path:
-    """Where a service keeps its store and its read models. Raises SettingsError."""
+    """The folder of a service's store and read models. Raises SettingsError."""
     return load(Settings, service, 1, env).data_dir / service
 
 
@@ -26,7 +26,7 @@ def store(env: Mapping[str, str], service: str) -> Path:
 
 @contextlib.asynccontextmanager
 async def log(env: Mapping[str, str], service: str) -> AsyncIterator[SQLiteStore]:
-    """A service's log, for reading alone, whether it runs or not. Raises Unreachable, SettingsError."""
+    """A service's log, read-only, whether the service runs or not. Raises Unreachable, SettingsError."""
     try:
         async with SQLiteStore.read(store(env, service)) as opened:
             yield opened
@@ -39,9 +39,9 @@ async def log(env: Mapping[str, str], service: str) -> AsyncIterator[SQLiteStore
 async def chunks(
     opened: SQLiteStore, after: int = 0, until: int | None = None, topics: Collection[str] = ()
 ) -> AsyncGenerator[list[Notification]]:
-    """The records behind position `after`, in log order, up to and with `until` (None: the log's end now).
+    """The records behind position `after`, in log order, up to and including `until` (None: the log's end now).
 
-    Of `topics` only, if any are given.
+    `topics`: only records of these, if any are given.
     """
     last = await opened.max_notification_id() if until is None else until
     while after < last:

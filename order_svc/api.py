@@ -13,7 +13,8 @@ from msgspec import Meta, Struct, field
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
 from contracts.ids import MEANING, is_id
 from contracts.wire import NAMES, said_by
-from infra.broker.lookup import HistoryUnavailable, facts_about
+from infra.broker.errors import HistoryUnavailable
+from infra.broker.lookup import latest_facts
 from infra.http.fast_path import FAST_PATH
 from infra.http.parameters import HeaderCheck, Id, IdempotencyKey, PathId
 from infra.http.problems import Problem, ProblemBody, invalid, problems, unavailable
@@ -155,7 +156,7 @@ class Orders:
         now = self._runtime.clock()
         lines = tuple(Line(line.product_id, line.quantity) for line in data.lines)
         order = Order(user, lines, data.points, data.coupon_id, now)
-        return domain.Place(order_id(user, key), order, now + self._deadline_after, now)
+        return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
     async def _must_exist(self, command: domain.Place) -> None:
         """While no new order can be accepted, only a repeated request for an accepted one is answered."""
@@ -177,7 +178,8 @@ class Orders:
         try:
             if broker.connection is None:
                 raise HistoryUnavailable(broker.trouble or "no broker")
-            facts = [fact for fact in await facts_about(broker.connection, order_id) if _is_about(fact, order_id)]
+            found = await latest_facts(broker.connection, "order_id", order_id)
+            facts = [fact for fact in found if _is_about(fact, order_id)]
         except HistoryUnavailable as error:
             return OrderHistory(**fields, unavailable=f"steps and compensated: {error}")
         names = {NAMES[type(fact)] for fact in facts}
@@ -189,7 +191,7 @@ class Orders:
 
     async def cancel(self, order_id: PathId, user: UserId) -> OrderView:
         try:
-            answer = await self._writer.execute(domain.Cancel(order_id, user, self._runtime.clock()))
+            answer = await self._writer.execute(domain.Cancel(order_id, user, at=self._runtime.clock()))
         except domain.NoSuchOrder:
             raise _unknown() from None
         return _view(order_id, answer.states[0])

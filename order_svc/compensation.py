@@ -1,37 +1,38 @@
-"""Whether what a canceled order had taken is back: canceled does not yet mean compensated."""
+"""Whether a canceled order has got back all it took: canceled does not yet mean compensated."""
 
 from collections.abc import Collection
-from typing import NamedTuple
 
-from contracts import WITHDRAWALS, Reason
-
-
-class Step(NamedTuple):
-    """One step of the saga, by the facts that close it for a canceled order."""
-
-    refused: str
-    undone: str
-    fenced: str
+from contracts import WITHDRAWALS, Fact, Reason
+from contracts.step import Step, Steps, fact_name
+from contracts.wire import STEPS
 
 
-STEPS = (
-    Step("product.reserve.failed", "product.released", "product.reserve.voided"),
-    Step("point.use.failed", "point.refunded", "point.use.voided"),
-    Step("coupon.use.failed", "coupon.restored", "coupon.use.voided"),
-)
-"""In the order of the saga."""
+def compensated(reason: Reason, facts: Collection[str], steps: Steps = STEPS) -> bool:
+    """Whether a canceled order, of which these facts (names) are known, is compensated.
 
-
-def compensated(reason: Reason, facts: Collection[str]) -> bool:
-    """Whether a canceled order, of which these facts (names) have been heard, is compensated.
-
-    Refused by a step: every step before that one is undone or fenced. Withdrawn by the customer or the deadline: each
-    step is undone or fenced, or had refused.
+    Refused by a step: every step that is not behind it is undone or fenced. Withdrawn by the customer or the deadline:
+    each step is undone or fenced, or had refused. A step that follows the confirmation only counts for an order that
+    got there: for any other it has nothing to undo.
     """
-    for step in STEPS:
-        if step.refused in facts:
-            if reason not in WITHDRAWALS:
-                return True
-        elif step.undone not in facts and step.fenced not in facts:
-            return False
-    return reason in WITHDRAWALS
+    refusing = next((step for step in steps.awaited if _said(step.refused, facts)), None)
+    if reason not in WITHDRAWALS:
+        return refusing is not None and all(_is_closed(step, facts) for step in _not_behind(refusing, steps))
+    reached = [step for step in steps.following if _said(step.hears, facts) or _said(step.done, facts)]
+    return all(_said(step.refused, facts) or _is_closed(step, facts) for step in (*steps.awaited, *reached))
+
+
+def _not_behind(refusing: Step, steps: Steps) -> list[Step]:
+    """The awaited steps that an order may have reached although this one refused it."""
+    never = {refusing.done}
+    for step in steps.awaited:
+        if step.hears in never:
+            never.add(step.done)
+    return [step for step in steps.awaited if step.done not in never]
+
+
+def _is_closed(step: Step, facts: Collection[str]) -> bool:
+    return _said(step.undone, facts) or _said(step.fenced, facts)
+
+
+def _said(fact: type[Fact] | None, facts: Collection[str]) -> bool:
+    return fact is not None and fact_name(fact) in facts

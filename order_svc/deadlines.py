@@ -88,7 +88,7 @@ class Deadlines:
 
     async def _expire(self, order_id: str, now: datetime) -> None:
         try:
-            await self._runtime.writer.execute(Expire(order_id, now, fact_id(f"order-{order_id}", 1)))
+            await self._runtime.writer.execute(Expire(order_id, at=now, cause=fact_id(f"order-{order_id}", 1)))
         except (Busy, StoreUnavailable):
             heapq.heappush(self._heap, (now + RETRY, order_id))
         else:

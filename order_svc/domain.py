@@ -1,101 +1,68 @@
-"""An order is pending until all three steps are done or one refuses; whoever comes first ends it, and it ends once."""
+"""An order is pending until all three steps are done or one refuses. The first end counts, and an order ends once."""
 
 from datetime import datetime
 from typing import ClassVar, Literal, assert_never
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from contracts import (
-    CouponUsed,
-    CouponUseFailed,
-    Order,
-    OrderCanceled,
-    OrderConfirmed,
-    OrderCreatedPending,
-    PointUseFailed,
-    PricedFact,
-    ProductReserveFailed,
-    Reason,
-)
+from contracts import CouponUsed, CouponUseFailed, PointUseFailed, ProductReserveFailed
+from contracts.command import AboutOrder, Reaction, Request
+from contracts.fact import Fact, Order, PricedFact, Reason
+from contracts.order import OrderCanceled, OrderConfirmed, OrderCreatedPending
 
 # Events ---------------------------------------------------------------------------------------------------------------
-
+# Stored and published under these names: a name never changes, and a field is only ever added, with a default.
 Event = OrderCreatedPending | OrderConfirmed | OrderCanceled
 
+
 # Commands -------------------------------------------------------------------------------------------------------------
-
-
-class Place(Struct, frozen=True):
-    """Accept an order; what has not ended by `deadline` will be canceled."""
-
-    says: ClassVar = (OrderCreatedPending,)
-
+class OrderRequest(Request, frozen=True):
     order_id: str
-    order: Order
-    deadline: datetime
-    at: datetime
-    cause: str | None = None
 
     @property
     def streams(self) -> tuple[str, ...]:
         return (f"order-{self.order_id}",)
 
 
-class Confirm(Struct, frozen=True):
+class OrderReaction(Reaction, frozen=True):
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (f"order-{self.fact.order_id}",)
+
+
+class Place(OrderRequest, frozen=True):
+    """Accept an order. It is canceled if it has not ended by `deadline`."""
+
+    says: ClassVar = (OrderCreatedPending,)
+    order: Order
+    deadline: datetime
+
+
+class Confirm(OrderReaction, frozen=True):
     """The last step is done."""
 
     says: ClassVar = (OrderConfirmed,)
-
     fact: CouponUsed
-    at: datetime
-    cause: str | None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (f"order-{self.fact.order_id}",)
 
 
-class Refuse(Struct, frozen=True):
+class Refuse(OrderReaction, frozen=True):
     """A step refused the order."""
 
     says: ClassVar = (OrderCanceled,)
-
     fact: ProductReserveFailed | PointUseFailed | CouponUseFailed
-    at: datetime
-    cause: str | None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (f"order-{self.fact.order_id}",)
 
 
-class Expire(Struct, frozen=True):
+class Expire(OrderRequest, frozen=True):
     """Time has passed: end the order if its deadline has."""
 
     says: ClassVar = (OrderCanceled,)
 
-    order_id: str
-    at: datetime
-    cause: str | None
 
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (f"order-{self.order_id}",)
-
-
-class Cancel(Struct, frozen=True):
-    """The customer does not want it any more, pending or confirmed."""
+class Cancel(OrderRequest, frozen=True):
+    """The customer cancels the order, pending or confirmed."""
 
     says: ClassVar = (OrderCanceled,)
-
-    order_id: str
     user_id: str
-    at: datetime
-    cause: str | None = None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (f"order-{self.order_id}",)
 
 
 Command = Place | Confirm | Refuse | Expire | Cancel
@@ -110,12 +77,11 @@ class NoSuchOrder(Exception):
 
 
 # State ----------------------------------------------------------------------------------------------------------------
-
 Status = Literal["PENDING", "CONFIRMED", "CANCELED"]
 
 
 class State(Struct):
-    """`first_end` is the answer to the request that placed the order; a later cancel does not change it."""
+    """`first_end` answers the order's request, even if a cancel follows; `status` is None if there is no such order."""
 
     order: Order | None = None
     deadline: datetime | None = None
@@ -124,99 +90,52 @@ class State(Struct):
 
     @property
     def status(self) -> Status | None:
-        """None: there is no such order."""
-        if self.order is None:
-            return None
-        if self.reason is not None:
-            return "CANCELED"
-        return "PENDING" if self.first_end is None else "CONFIRMED"
+        return "CANCELED" if self.reason else "CONFIRMED" if self.first_end else "PENDING" if self.order else None
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
-
-
 def decide(command: Command, state: State) -> tuple[Event, ...]:
     match command:
-        case Place():
-            return _place(command, state)
-        case Confirm(fact):
+        case Place(order_id, order, deadline):
+            if state.order is None:
+                return (OrderCreatedPending(order_id=order_id, order=order, deadline=deadline, **command.stamp()),)
+            if structs.replace(order, placed_at=state.order.placed_at) != state.order:
+                raise PlacedDifferently(order_id)
+            return ()  # placed already
+        case Confirm():
             if state.status != "PENDING":
                 return ()  # ended already, or never accepted here
-            return (
-                OrderConfirmed(
-                    at=command.at,
-                    cause=command.cause,
-                    order_id=fact.order_id,
-                    order=fact.order,
-                    unit_prices=fact.unit_prices,
-                    total=fact.total,
-                    points=fact.order.points,
-                    discount=fact.discount,
-                    amount_due=fact.total - fact.order.points - fact.discount,
-                ),
-            )
+            fact, points = command.fact, command.fact.order.points
+            due = fact.total - points - fact.discount
+            return (OrderConfirmed(points=points, discount=fact.discount, amount_due=due, **command.priced_order()),)
         case Refuse(fact):
             if state.status != "PENDING":
                 return ()  # ended already, or never accepted here
-            priced = fact if isinstance(fact, PricedFact) else None
-            return (_canceled(command, fact.order_id, fact.order, fact.reason, priced),)
+            return (_canceled(command, fact.order, fact.reason, fact),)
         case Expire():
             if state.status != "PENDING" or state.order is None:
                 return ()  # ended in time
             if state.deadline is None or command.at < state.deadline:
                 return ()  # not yet
-            return (_canceled(command, command.order_id, state.order, "deadline-exceeded"),)
-        case Cancel():
-            if state.order is None or state.order.user_id != command.user_id:
-                raise NoSuchOrder(command.order_id)
+            return (_canceled(command, state.order, "deadline-exceeded"),)
+        case Cancel(order_id, user_id):
+            if state.order is None or state.order.user_id != user_id:
+                raise NoSuchOrder(order_id)
             if state.status == "CANCELED":
                 return ()  # over already
-            confirmed = state.first_end if isinstance(state.first_end, OrderConfirmed) else None
-            return (_canceled(command, command.order_id, state.order, "customer-canceled", confirmed),)
+            return (_canceled(command, state.order, "customer-canceled", state.first_end),)
         case _:
             assert_never(command)
 
 
-def _place(command: Place, state: State) -> tuple[Event, ...]:
-    order, placed = command.order, state.order
-    if placed is None:
-        return (
-            OrderCreatedPending(
-                at=command.at,
-                cause=command.cause,
-                order_id=command.order_id,
-                order=order,
-                deadline=command.deadline,
-            ),
-        )
-    if (order.user_id, order.lines, order.points, order.coupon_id) != (
-        placed.user_id,
-        placed.lines,
-        placed.points,
-        placed.coupon_id,
-    ):
-        raise PlacedDifferently(command.order_id)
-    return ()  # placed already
-
-
-def _canceled(
-    command: Refuse | Expire | Cancel, order_id: str, order: Order, reason: Reason, known: PricedFact | None = None
-) -> OrderCanceled:
-    return OrderCanceled(
-        at=command.at,
-        cause=command.cause,
-        order_id=order_id,
-        order=order,
-        reason=reason,
-        unit_prices=known.unit_prices if known else None,
-        total=known.total if known else None,
-        discount=known.discount if isinstance(known, OrderConfirmed) else None,
-    )
+def _canceled(command: Command, order: Order, reason: Reason, priced: Fact | None = None) -> OrderCanceled:
+    about_order: AboutOrder = {**command.stamp(), "order_id": command.order_id, "order": order}
+    prices, total = (priced.unit_prices, priced.total) if isinstance(priced, PricedFact) else (None, None)
+    discount = priced.discount if isinstance(priced, OrderConfirmed) else None
+    return OrderCanceled(reason=reason, unit_prices=prices, total=total, discount=discount, **about_order)
 
 
 # Evolve ---------------------------------------------------------------------------------------------------------------
-
-
 def evolve(state: State, event: Event) -> None:
     match event:
         case OrderCreatedPending():

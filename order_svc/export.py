@@ -1,4 +1,4 @@
-"""`python -m order_svc.export`: every ended order as a row for the data platform. No part of order_svc's process."""
+"""Every ended order as a row for the data platform; `orders export` runs it. No part of order_svc's process."""
 
 from datetime import datetime
 from typing import Final, Literal
@@ -7,18 +7,17 @@ from msgspec import Struct
 
 from contracts import Order, OrderCanceled, OrderConfirmed
 from contracts.wire import decode, fact_id
-from infra.export.command import main
 from infra.export.rows import Dataset, Row
 from infra.store.records import Notification
 
 FIRST_END: Final = 2
-"""An order's stream begins with its acceptance; the next fact ends it; a cancel after that corrects a confirmation."""
+"""The version of the fact that ends an order; version 1 accepts it. A cancel after that corrects a confirmation."""
 
 Kind = Literal["confirmed", "canceled", "correction"]
 
 
-class OrderLine(Struct, frozen=True, gc=False):
-    """`unit_price` in won; null: the order ended before anybody priced it."""
+class ExportedLine(Struct, frozen=True, gc=False):
+    """`unit_price` in won; null: the order ended before it was priced."""
 
     product_id: str
     quantity: int
@@ -28,8 +27,9 @@ class OrderLine(Struct, frozen=True, gc=False):
 class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
     """One end of one order. Amounts are whole won; null: not known when the order ended.
 
-    These names are what the data platform keeps. Fields are only added, at the end and nullable, with the next number
-    in the tag; anything else is another dataset. A correction repeats the amounts it takes back, as positive numbers.
+    These names are the format that the data platform stores. Fields are only added, at the end and nullable, with the
+    next number in the tag; anything else is another dataset. A correction repeats the amounts it takes back, as
+    positive numbers.
     """
 
     kind: Kind
@@ -37,7 +37,7 @@ class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
     user_id: str
     reason: str | None
     placed_at: datetime
-    lines: tuple[OrderLine, ...]
+    lines: tuple[ExportedLine, ...]
     total: int | None
     points: int
     discount: int | None
@@ -83,10 +83,10 @@ def _row(record: Notification, fact: OrderConfirmed | OrderCanceled, kind: Kind,
     )
 
 
-def _lines(order: Order, prices: tuple[int, ...] | None) -> tuple[OrderLine, ...]:
+def _lines(order: Order, prices: tuple[int, ...] | None) -> tuple[ExportedLine, ...]:
     known = prices if prices is not None else (None,) * len(order.lines)
     return tuple(
-        OrderLine(line.product_id, line.quantity, price) for line, price in zip(order.lines, known, strict=True)
+        ExportedLine(line.product_id, line.quantity, price) for line, price in zip(order.lines, known, strict=True)
     )
 
 
@@ -97,6 +97,3 @@ ORDERS: Final = Dataset(
     topics=("order.confirmed", "order.canceled"),
     sums=("amount_due", "points", "discount", "total"),
 )
-
-if __name__ == "__main__":
-    raise SystemExit(main("order", ORDERS))

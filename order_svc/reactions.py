@@ -1,4 +1,4 @@
-"""What order_svc does about what it hears."""
+"""Which command of order_svc answers which fact."""
 
 from collections.abc import Mapping
 

@@ -44,7 +44,7 @@ class Points:
             )
         key, headers = replayable(idempotency_key)
         try:
-            answer = await self._writer.execute(domain.Charge(user_id, data.amount, key, self._clock()))
+            answer = await self._writer.execute(domain.Charge(user_id, data.amount, key, at=self._clock()))
         except domain.ChargedDifferently:
             raise Problem(
                 422, "idempotency-key-reused", "this Idempotency-Key was used for a different amount"

@@ -1,73 +1,53 @@
-"""An account is a balance of points, and what each order was answered about it."""
+"""An account is a balance of points and the answer that each order got."""
 
-from datetime import datetime
 from typing import ClassVar, Literal, assert_never
 
 from msgspec import Struct, field
 
-from contracts import (
-    MOST,
-    WITHDRAWALS,
-    CouponUseFailed,
-    OrderCanceled,
-    PointCharged,
-    PointRefunded,
-    PointRefusal,
-    PointUsed,
-    PointUseFailed,
-    PointUseVoided,
-    ProductReserved,
-)
+from contracts.command import Reaction, Request
+from contracts.coupon import CouponUseFailed
+from contracts.fact import MOST, WITHDRAWALS
+from contracts.order import OrderCanceled
+from contracts.point import PointCharged, PointRefunded, PointUsed, PointUseFailed, PointUseVoided
+from contracts.product import ProductReserved
 
 # Events ---------------------------------------------------------------------------------------------------------------
-
+# Stored and published under these names: a name never changes, and a field is only ever added, with a default.
 Event = PointCharged | PointUsed | PointUseFailed | PointRefunded | PointUseVoided
 
+
 # Commands -------------------------------------------------------------------------------------------------------------
-
-
-class Charge(Struct, frozen=True):
+class Charge(Request, frozen=True):
     """Put `amount` points into a customer's account, once per idempotency key."""
 
     says: ClassVar = (PointCharged,)
-
     user_id: str
     amount: int
     idempotency_key: str
-    at: datetime
-    cause: str | None = None
 
     @property
     def streams(self) -> tuple[str, ...]:
         return (f"account-{self.user_id}",)
 
 
-class Use(Struct, frozen=True):
+class AccountReaction(Reaction, frozen=True):
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (f"account-{self.fact.order.user_id}",)
+
+
+class Use(AccountReaction, frozen=True):
     """Take the order's points from its customer's account."""
 
     says: ClassVar = (PointUsed, PointUseFailed)
-
     fact: ProductReserved
-    at: datetime
-    cause: str | None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (f"account-{self.fact.order.user_id}",)
 
 
-class Refund(Struct, frozen=True):
-    """Put the order's points back; if it has not come yet, see that it never uses any."""
+class Refund(AccountReaction, frozen=True):
+    """Put the order's points back. If the order has not come yet, make sure that it never uses any."""
 
     says: ClassVar = (PointRefunded, PointUseVoided)
-
     fact: CouponUseFailed | OrderCanceled
-    at: datetime
-    cause: str | None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (f"account-{self.fact.order.user_id}",)
 
 
 Command = Charge | Use | Refund
@@ -82,10 +62,8 @@ class ChargedTooMuch(Exception):
 
 
 # State ----------------------------------------------------------------------------------------------------------------
-
-
 class State(Struct):
-    """`used`: the points of each order that was given them (0: none wanted); `closed`: the orders that have none."""
+    """`used`: the points that each order took, 0 if it wanted none; `closed`: why an order has none (any more)."""
 
     balance: int = 0
     charges: dict[str, int] = field(default_factory=dict)
@@ -94,8 +72,6 @@ class State(Struct):
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
-
-
 def decide(command: Command, state: State) -> tuple[Event, ...]:
     match command:
         case Charge(user_id, amount, key):
@@ -105,64 +81,30 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
                 return ()  # charged already
             if sum(state.charges.values()) + amount > MOST:
                 raise ChargedTooMuch(user_id)
-            return (
-                PointCharged(at=command.at, cause=command.cause, user_id=user_id, amount=amount, idempotency_key=key),
-            )
-        case Use(fact):
+            return (PointCharged(user_id=user_id, amount=amount, idempotency_key=key, **command.stamp()),)
+        case Use():
+            fact, points = command.fact, command.fact.order.points
             if fact.order_id in state.used or fact.order_id in state.closed:
                 return ()  # answered already, or fenced
-            return (_use(command, state),)
+            if points > fact.total:
+                return (PointUseFailed(reason="points-exceed-total", **command.priced_order()),)
+            if points > state.balance:
+                return (PointUseFailed(reason="points-insufficient", **command.priced_order()),)
+            return (PointUsed(points=points, **command.priced_order()),)
         case Refund(OrderCanceled(reason=reason)) if reason not in WITHDRAWALS:
             return ()  # the refusal itself reaches every step that acted
-        case Refund(fact):
-            if fact.order_id in state.closed:
+        case Refund():
+            order_id = command.fact.order_id
+            if order_id in state.closed:
                 return ()  # nothing is used
-            if fact.order_id in state.used:
-                return (
-                    PointRefunded(
-                        at=command.at,
-                        cause=command.cause,
-                        order_id=fact.order_id,
-                        order=fact.order,
-                        points=state.used[fact.order_id],
-                    ),
-                )
-            return (PointUseVoided(at=command.at, cause=command.cause, order_id=fact.order_id, order=fact.order),)
+            if order_id in state.used:
+                return (PointRefunded(points=state.used[order_id], **command.about_order()),)
+            return (PointUseVoided(**command.about_order()),)
         case _:
             assert_never(command)
 
 
-def _use(command: Use, state: State) -> PointUsed | PointUseFailed:
-    fact, points = command.fact, command.fact.order.points
-    refusal: PointRefusal | None = None
-    if points > fact.total:
-        refusal = "points-exceed-total"
-    elif points > state.balance:
-        refusal = "points-insufficient"
-    if refusal is not None:
-        return PointUseFailed(
-            at=command.at,
-            cause=command.cause,
-            order_id=fact.order_id,
-            order=fact.order,
-            unit_prices=fact.unit_prices,
-            total=fact.total,
-            reason=refusal,
-        )
-    return PointUsed(
-        at=command.at,
-        cause=command.cause,
-        order_id=fact.order_id,
-        order=fact.order,
-        unit_prices=fact.unit_prices,
-        total=fact.total,
-        points=points,
-    )
-
-
 # Evolve ---------------------------------------------------------------------------------------------------------------
-
-
 def evolve(state: State, event: Event) -> None:
     match event:
         case PointUsed():

@@ -1,4 +1,4 @@
-"""What point_svc does about what it hears."""
+"""Which command of point_svc answers which fact."""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,6 @@
-"""Keeps the products and their stock, and holds what an order wants of it.
+"""Keeps the products and their stock, and holds the pieces that an order asks for.
 
-keeps   Product: price and stock; Reservation: what an order was answered
+keeps   Product: price and stock; Reservation: the answer an order got
 hears   order.created.pending; point.use.failed, coupon.use.failed, order.canceled
 says    product.registered, product.stock.added, product.stock.held, product.stock.returned,
         product.reserved, product.reserve.failed, product.released, product.reserve.voided

@@ -85,7 +85,7 @@ class Products:
     async def register(self, data: JSONBody[RegisterProduct]) -> Response[ProductView]:
         if data.product_id in RESERVED_IDS:
             raise invalid("product_id", "body", f"`{data.product_id}` is reserved")
-        command = product.Register(data.product_id, data.name, data.price, data.stock, self._runtime.clock())
+        command = product.Register(data.product_id, data.name, data.price, data.stock, at=self._runtime.clock())
         try:
             answer = await self._writer.execute(command)
         except product.RegisteredDifferently:
@@ -98,7 +98,7 @@ class Products:
         self, product_id: PathId, data: JSONBody[AddStock], idempotency_key: IdempotencyKey = None
     ) -> Response[ProductView]:
         key, headers = replayable(idempotency_key)
-        command = product.AddStock(product_id, data.quantity, key, self._runtime.clock())
+        command = product.AddStock(product_id, data.quantity, key, at=self._runtime.clock())
         try:
             answer = await self._writer.execute(command)
         except product.NoSuchProduct:

@@ -1,4 +1,4 @@
-"""What product_svc does about what it hears."""
+"""Which command of product_svc answers which fact."""
 
 from collections.abc import Mapping
 

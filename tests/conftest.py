@@ -1,12 +1,28 @@
 """Shared fixtures. A shop costs half a second to open, so tests that leave nothing behind share one per module."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests import levels
 from tests.shop import Shop, open_shop
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Before `-m` selects by them."""
+    levels.mark_all(items, config.rootpath)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    levels.guard(item)
+    try:
+        return (yield)
+    finally:
+        levels.guard(None)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         *("__main__", "tests.forked"),
-        *("infra.process.service", "infra.read_models.stream_view", "infra.export.command", "ops.orders"),
+        *("infra.process.service", "infra.read_models.stream_view", "infra.export.process", "ops.orders"),
         "litestar.plugins.pydantic",  # where it is installed, Litestar imports it with the first application
     ]
 )
@@ -39,6 +39,9 @@ class Forked:
     def __init__(
         self, module: str, *arguments: str, env: Mapping[str, str], stdout: Path, stderr: Path | None = None
     ) -> None:
+        from tests import levels  # noqa: PLC0415 - the process that tests fork from must not have its hook
+
+        levels.started(levels.PROCESSES, f"`python -m {module}`")
         self._process = FORKS.Process(
             target=_become, args=(module, arguments, dict(env), stdout, stderr or stdout), daemon=True
         )

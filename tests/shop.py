@@ -19,8 +19,9 @@ from nats.js.errors import APIError
 from contracts.wire import MSG_ID, POSITION
 from infra.broker.client import BrokerClient
 from infra.local.nats import start_nats
-from infra.local.processes import stop_process, wait_ready
-from infra.local.services import free_environment, own_service_url, service_names
+from infra.local.processes import start_service, stop_process
+from infra.local.readiness import wait_ready
+from infra.local.services import ROOT, free_environment, own_service_url, service_names
 from ops.invariants import LogEntry, Message
 from tests.forked import Forked
 
@@ -44,11 +45,17 @@ class Event(NamedTuple):
 
 
 class Shop:
-    """The system under test. `env` may be changed before a process is (re)started."""
+    """The system under test. `env` may be changed before a process is (re)started.
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    `root` is the checkout whose services it runs; those of another one than this are started from nothing, for the
+    process that tests fork from has imported the code of this one.
+    """
+
+    def __init__(self, folder: Path, root: Path = ROOT, **settings: str) -> None:
         self.folder = folder
-        self.env = {**free_environment(folder), "LOG_FORMAT": "text", **settings}
+        self.root = root
+        self.services = service_names(root)
+        self.env = {**free_environment(folder, root), "LOG_FORMAT": "text", **settings}
         self.processes: dict[str, subprocess.Popen[bytes] | Forked] = {}
         self.http = httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, limits=httpx.Limits(max_connections=256))
 
@@ -60,22 +67,22 @@ class Shop:
 
     async def start(self, *services: str, wrapper: str | None = None, ready: bool = True) -> None:
         """Start these services (all, if none is named); `wrapper`: a module of tests.wrappers to run instead."""
-        names = services or service_names()
+        names = services or self.services
         for name in names:
             self.processes[name] = self.launch(name, f"{name}_svc" if wrapper is None else f"tests.wrappers.{wrapper}")
         if ready:
             await self.ready(*names)
 
     def launch(self, name: str, module: str) -> subprocess.Popen[bytes] | Forked:
-        """The process of a service, started but not awaited."""
+        """Start the process of a service, or of a module in its place; does not wait until it is ready."""
+        if self.root != ROOT:
+            with self.log(name).open("ab") as output:
+                return start_service(name, self.env, output, self.root)
         return Forked(module, env={**self.env, "WRAPPED": name}, stdout=self.log(name))
 
     async def ready(self, *services: str) -> None:
         await asyncio.gather(
-            *(
-                asyncio.to_thread(wait_ready, name, self.env, self.processes[name])
-                for name in services or service_names()
-            )
+            *(asyncio.to_thread(wait_ready, name, self.env, self.processes[name]) for name in services or self.services)
         )
 
     async def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> int:
@@ -223,7 +230,7 @@ class Shop:
 
     async def copies(self) -> tuple[dict[str, list[LogEntry]], list[Message]]:
         """Both copies of history: each service's log, and the stream."""
-        logs = {name: log_of(self.folder, name) for name in service_names()}
+        logs = {name: log_of(self.folder, name) for name in self.services}
         return logs, [Message(event.sequence, event.fact_id, event.raw) for event in await self.events()]
 
     async def until_quiet(self, patience_s: float = PATIENCE_S) -> None:
@@ -236,17 +243,17 @@ class Shop:
 
     async def _activity(self) -> tuple[int, ...] | None:
         """What moves while anything is going on; None while it certainly is."""
-        for name in service_names():
+        for name in self.services:
             if (await self.get(name, "/readyz")).status_code != 200:
                 return None
         async with self.broker() as client:
             js = client.jetstream()
-            consumers = [await js.consumer_info("EVENTS", name) for name in service_names()]
+            consumers = [await js.consumer_info("EVENTS", name) for name in self.services]
             if any(consumer.num_pending or consumer.num_ack_pending for consumer in consumers):
                 return None
             return (
                 (await js.stream_info("EVENTS")).state.last_seq,
-                *(logged(self.folder, n) for n in service_names()),
+                *(logged(self.folder, n) for n in self.services),
             )
 
 
@@ -276,9 +283,9 @@ async def attempts(what: str, patience_s: float = PATIENCE_S) -> AsyncIterator[N
 
 
 @contextlib.asynccontextmanager
-async def open_shop(folder: Path, **settings: str) -> AsyncIterator[Shop]:
+async def open_shop(folder: Path, root: Path = ROOT, **settings: str) -> AsyncIterator[Shop]:
     """A shop with its broker and all services ready."""
-    shop = Shop(folder, **settings)
+    shop = Shop(folder, root, **settings)
     try:
         await shop.start_nats()
         await shop.start()

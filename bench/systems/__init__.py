@@ -11,8 +11,10 @@ from typing import Final, Protocol
 
 from bench.systems.postgres import Postgres
 from infra.local.own_system import OwnSystem
-from infra.local.processes import stop_process, wait_until_ready
-from infra.local.services import ROOT, free_environment, free_ports, own_service_url
+from infra.local.ports import free_ports
+from infra.local.processes import stop_process
+from infra.local.readiness import wait_until_ready
+from infra.local.services import ROOT, free_environment, own_service_url
 from infra.tuning import use_batch_scheduling
 
 SERVICES: Final = ("order", "product", "point", "coupon")

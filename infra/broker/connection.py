@@ -1,17 +1,19 @@
 """One connection to the broker, for one session: it never reconnects by itself.
 
-Nothing buffered for one broker is ever flushed into another, and whoever connects anew asks where to continue.
+Nothing buffered for one broker is ever flushed into another, and each new session asks the stream where to continue.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import structlog
 from nats.errors import Error as NatsError
 
+from infra.aio import first_of
 from infra.broker.client import BrokerClient
+from infra.broker.errors import ConnectionLost
 from infra.settings import Settings
 
 logger = structlog.get_logger()
@@ -20,20 +22,18 @@ CONNECT_TIMEOUT_S: Final = 2
 PING_INTERVAL_S: Final = 2
 
 
-class ConnectionLost(Exception):
-    """The connection to the broker is gone."""
-
-
 Connected = tuple[BrokerClient, asyncio.Event]
 """A connection, and an event that is set once it is lost."""
 
 Connect = Callable[[Settings, str, asyncio.Event], contextlib.AbstractAsyncContextManager[Connected]]
-"""How a session gets its connection; `connect` is the way."""
+"""How a session gets its connection, by settings, name, and an event that ends the attempt; as `connect`."""
 
 
 @contextlib.asynccontextmanager
-async def connect(settings: Settings, name: str, stopping: asyncio.Event) -> AsyncIterator[Connected]:
-    """A connection named `name`.
+async def connect(
+    settings: Settings, name: str, stopping: asyncio.Event, *, client: Callable[[], BrokerClient] = BrokerClient
+) -> AsyncIterator[Connected]:
+    """A connection named `name`, by a new `client`.
 
     Raises OSError or the client's errors, and ConnectionLost if `stopping` is set before there is one.
     """
@@ -45,13 +45,13 @@ async def connect(settings: Settings, name: str, stopping: asyncio.Event) -> Asy
     async def on_error(error: Exception) -> None:
         logger.debug("broker client", error=str(error) or type(error).__name__)
 
-    nc = BrokerClient()
+    nc = client()
     try:
         connecting = nc.connect(
             settings.broker_urls,
             name=name,
             allow_reconnect=False,
-            # By default the client tries the first connection 60 times, 2 s apart; with 0 for ever.
+            # By default the client tries the first connection 60 times, 2 s apart; with 0 without end.
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
             connect_timeout=CONNECT_TIMEOUT_S,
@@ -61,30 +61,22 @@ async def connect(settings: Settings, name: str, stopping: asyncio.Event) -> Asy
             disconnected_cb=on_closed,
             error_cb=on_error,
         )
-        await _unless(stopping, connecting)
+        await first_of(connecting, _raise_when(stopping))
         yield nc, lost
     finally:
-        # Also after a connection that came to nothing: the client keeps its socket open otherwise.
+        # Also after a failed attempt: the client keeps its socket open otherwise.
         with contextlib.suppress(OSError, NatsError, TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await nc.close()
 
 
-async def _unless(stopping: asyncio.Event, connecting: Coroutine[Any, Any, None]) -> None:
-    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(connecting), asyncio.create_task(stopping.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not tasks[0].done():
-            raise ConnectionLost("asked to stop while connecting")
-        tasks[0].result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def _raise_when(stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    raise ConnectionLost("asked to stop while connecting")
 
 
 def describe(error: Exception) -> str:
-    """What ended a session, for whoever reads the log or `/readyz`."""
+    """The reason why a session ended, as the log and `/readyz` give it."""
     return str(error) or (
         "the broker did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
     )

@@ -8,6 +8,7 @@ from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
+    ConsumerInfo,
     DeliverPolicy,
 )
 from nats.js.errors import NotFoundError
@@ -17,30 +18,32 @@ from infra.broker.streams import EVENTS
 logger = structlog.get_logger()
 
 MAX_ACK_PENDING: Final = 1_024
-"""Deliveries of a consumer that wait for their acknowledgement at a time."""
+"""Deliveries of a service's consumer that may wait for their acknowledgement at a time."""
 
 VIEW_MAX_ACK_PENDING: Final = 8 * MAX_ACK_PENDING
-"""Of a view's consumer: while one chunk is applied, the next ones are on their way."""
+"""The same for a view's consumer: while one chunk is applied, the next ones are on their way."""
 
 ACK_WAIT_S: Final = 10.0
-"""After this long without one a delivery is repeated. A service that restarts does not wait: it resets its consumer."""
+"""After this long without an acknowledgement a delivery is repeated. Restarts do not wait: they reset the consumer."""
 
 
-def consumer_config(name: str, hears: Collection[str], max_ack_pending: int) -> ConsumerConfig:
+def consumer_config(
+    name: str, hears: Collection[str], max_ack_pending: int, ack_wait_s: float = ACK_WAIT_S
+) -> ConsumerConfig:
     """A durable consumer of these facts."""
     return ConsumerConfig(
         durable_name=name,
         description=f"What {name} hears",
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.ALL,
-        ack_wait=ACK_WAIT_S,
+        ack_wait=ack_wait_s,
         max_deliver=-1,
         max_ack_pending=max_ack_pending,
         filter_subjects=sorted(f"{name}.*" for name in hears),
     )
 
 
-async def _nobody_else() -> None:
+async def _no_other_session() -> None:
     pass
 
 
@@ -51,44 +54,53 @@ async def ensure_consumer(
     last_sequence: int,
     truncated_after: int | None = None,
     *,
-    take_over: Callable[[], Awaitable[None]] = _nobody_else,
+    take_over: Callable[[], Awaitable[None]] = _no_other_session,
+    max_ack_pending: int = MAX_ACK_PENDING,
+    ack_wait_s: float = ACK_WAIT_S,
 ) -> None:
-    """The service's durable consumer, ready to deliver at once whatever has not been acknowledged.
+    """The service's durable consumer, ready to deliver at once all messages that have not been acknowledged.
 
-    `hears` are fact names; `last_sequence` is the stream's; behind `truncated_after`, if given, other facts stand than
-    were heard there; `take_over` comes right before the consumer is reset. Redelivering is always safe, skipping never
-    is: a consumer ahead of a stream that lost its tail goes back to where it was lost, or to the stream's end;
-    one whose filter changed goes back to its beginning.
+    `hears` are fact names; `last_sequence` is the stream's. Behind `truncated_after`, if given, the stream has other
+    messages than were received there. `take_over` is called right before the consumer is reset. Redelivering is always
+    safe, skipping never is. So a consumer ahead of a truncated stream goes back to the truncation, or to the stream's
+    end; a consumer whose filter changed goes back to the beginning. Raises the client's errors.
     """
-    wanted = consumer_config(service, hears, MAX_ACK_PENDING)
+    wanted = consumer_config(service, hears, max_ack_pending, ack_wait_s)
     try:
         info = await js.consumer_info(EVENTS, service)
     except NotFoundError:
         logger.info("creating consumer", consumer=service, hears=sorted(hears))
         await js.add_consumer(EVENTS, wanted)
         await take_over()
-        # Not as new as it looks: what a power cut left of the state of one that it took away becomes this one's.
+        # After a power cut it may not be as new as it looks: it inherits the state files of the consumer that was lost.
         await js.reset_consumer(EVENTS, service, 1)
         return
-    restart_from: int | None = None
+    restart_from = _restart_from(service, info, wanted, last_sequence, truncated_after)
+    await js.add_consumer(EVENTS, wanted)  # updates what may be updated
+    await take_over()
+    # Messages that were delivered to a session that is gone would wait for ack_wait; a reset delivers them now.
+    await js.reset_consumer(EVENTS, service, restart_from)
+
+
+def _restart_from(
+    service: str, info: ConsumerInfo, wanted: ConsumerConfig, last_sequence: int, truncated_after: int | None
+) -> int | None:
+    """The sequence to which the consumer must go back; None: it continues behind what it has acknowledged."""
     if _filters(info.config) != _filters(wanted):
-        logger.warning("consumer hears other facts now: it hears all of them from the beginning", consumer=service)
-        restart_from = 1
-    elif truncated_after is not None:
-        logger.warning("the stream lost its tail: what was written in its place is heard", after=truncated_after)
-        restart_from = truncated_after + 1
-    elif info.ack_floor is not None and (info.ack_floor.stream_seq or 0) > last_sequence:
+        logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=service)
+        return 1
+    if truncated_after is not None:
+        logger.warning("the stream was truncated: its new tail is received", consumer=service, after=truncated_after)
+        return truncated_after + 1
+    if info.ack_floor is not None and (info.ack_floor.stream_seq or 0) > last_sequence:
         logger.warning(
-            "the stream lost its tail: the consumer goes back to its end",
+            "the stream was truncated: the consumer goes back to its end",
             consumer=service,
             acknowledged=info.ack_floor.stream_seq,
             stream_ends_at=last_sequence,
         )
-        restart_from = last_sequence + 1
-    await js.add_consumer(EVENTS, wanted)  # updates what may be updated
-    await take_over()
-    # Whatever was delivered to a session that is gone would wait for ack_wait; a reset delivers it now.
-    await js.reset_consumer(EVENTS, service, restart_from)
+        return last_sequence + 1
+    return None
 
 
 async def ensure_consumer_at(
@@ -97,9 +109,9 @@ async def ensure_consumer_at(
     hears: Collection[str],
     begin_at: int,
     *,
-    take_over: Callable[[], Awaitable[None]] = _nobody_else,
+    take_over: Callable[[], Awaitable[None]] = _no_other_session,
 ) -> None:
-    """A durable consumer that delivers what stands at this sequence and behind, whatever it has delivered before."""
+    """A durable consumer that delivers from this sequence on, even if it has delivered that before."""
     config = consumer_config(name, hears, VIEW_MAX_ACK_PENDING)
     await js.add_consumer(EVENTS, config)  # makes it, or updates what may be updated
     await take_over()

@@ -1,8 +1,8 @@
-"""Batches by JetStream's fast ingest: one acknowledgement for every so many messages, and one at the end of a batch.
+"""JetStream's fast ingest: one acknowledgement for every `FLOW` messages of a batch, and one at its end.
 
-What the server has to know stands in the reply subjects, `<inbox>.<batch>.<flow>.fail.<n>.<operation>.$FI`, and is not
-stored. There it answers: when a batch begins, after every `FLOW` messages how many are stored, and at the end how many
-there were. By `fail` it takes nothing more of a batch once a message is missing or refused.
+The server reads what it needs from the reply subjects, `<inbox>.<batch>.<flow>.fail.<n>.<operation>.$FI`, which it does
+not store. It answers there: when the batch begins; after every `FLOW` messages with the number stored; and at the end
+with the total. `fail` makes it store nothing more of a batch once a message is missing or refused.
 """
 
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from typing import Any, Final
 import msgspec
 
 FLOW: Final = 32  # messages
-FEWEST: Final = 3  # messages; a batch is answered at least twice, so fewer are sent one by one
+FEWEST: Final = 3  # messages; a batch takes at least two answers, so fewer messages are sent one by one
 
 BEGIN: Final = 0
 APPEND: Final = 1
-COMMIT: Final = 2  # this message is the last one
+COMMIT: Final = 2  # on the last message
 
 
 class PublishRefused(Exception):
-    """The server did not take all that was sent; the message has its words."""
+    """The server did not store every message. The text is the server's answer."""
 
 
 class _Answer(msgspec.Struct):
-    """Without a type: of one message, or of a whole batch; on the way to its end: `ack`, `gap` or `err`."""
+    """An answer without a type is about a single message or a whole batch; within a batch: `ack`, `gap` or `err`."""
 
     type: str = ""
     seq: int = 0
-    """Of type `ack`: how many messages of the batch are stored. Without a type: the place in the stream."""
+    """With type `ack`: how many messages of the batch are stored. Without a type: the sequence in the stream."""
     count: int = 0
     error: dict[str, Any] | None = None
 
@@ -43,16 +43,16 @@ class _Batch:
 
 
 class FastIngest:
-    """Those of one session, each known by the name it has in the reply subjects."""
+    """The open batches of one session, by the name that each has in the reply subjects."""
 
     def __init__(self, inbox: str) -> None:
-        """`inbox` is nobody else's; the answers come to the subjects below it."""
+        """`inbox` is this session's alone. The answers come to the subjects below it."""
         self._inbox = inbox
-        self._unique = inbox.rpartition(".")[2]  # a batch's name is unique among all who send to the stream
+        self._unique = inbox.rpartition(".")[2]  # batch names have to be unique among all publishers to the stream
         self._open: dict[str, _Batch] = {}
 
     def replies(self, positions: Sequence[int]) -> list[str]:
-        """The reply subjects of messages that are sent together, in this order; no position comes twice."""
+        """The reply subjects of messages that are sent together, in this order. Positions must be unique."""
         last = len(positions)
         if last < FEWEST:
             return [f"{self._inbox}.{position}" for position in positions]
@@ -62,12 +62,12 @@ class FastIngest:
         appended = [f"{begin}.{n}.{APPEND}.$FI" for n in range(2, last)]
         return [f"{begin}.1.{BEGIN}.$FI", *appended, f"{begin}.{last}.{COMMIT}.$FI"]
 
-    def stored(self, subject: bytes, body: bytes, head: bytes) -> Sequence[int]:
-        """The positions that are in the stream by this answer, and were not yet by the ones before. Raises Refused."""
+    def stored(self, subject: bytes, body: bytes, raw_headers: bytes) -> Sequence[int]:
+        """The positions that this answer newly reports as stored. Raises PublishRefused."""
         try:
             answer = _answer.decode(body)
         except msgspec.DecodeError:
-            raise PublishRefused((body or head).decode()) from None
+            raise PublishRefused((body or raw_headers).decode()) from None
         if answer.error is not None or answer.type not in {"", "ack"}:
             raise PublishRefused(body.decode())
         name, batched, _ = subject[len(self._inbox) + 1 :].decode().partition(".")
@@ -75,11 +75,11 @@ class FastIngest:
             return [int(name)]
         batch = self._open.get(name)
         if batch is None:
-            return ()  # a cluster whose leader has changed may say it again
+            return ()  # after a change of leader a cluster may repeat an answer
         until = answer.seq if answer.type else answer.count
         if not answer.type:
             if until != len(batch.positions):
-                raise PublishRefused(f"{until} of a batch of {len(batch.positions)} were stored: {body.decode()}")
+                raise PublishRefused(f"only {until} of a batch of {len(batch.positions)} were stored: {body.decode()}")
             del self._open[name]
         stored = batch.positions[batch.stored : until]
         batch.stored = max(batch.stored, until)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -11,24 +12,18 @@ from nats.errors import Error as NatsError
 
 from contracts.fact import Fact
 from contracts.wire import FACTS, decode
+from infra.broker.errors import HistoryUnavailable
 from infra.broker.streams import EVENTS
 
 TIMEOUT_S: Final = 1.0
 MOST_FACTS: Final = 1_000
 
 
-ORDER_FACTS: Final = [name for name, fact in FACTS.items() if fact.key_field == "order_id"]
+async def latest_facts(nc: Client, key_field: str, key: str) -> list[Fact]:
+    """The newest copy of each fact whose `key_field` is this key, oldest first. Raises HistoryUnavailable.
 
-
-class HistoryUnavailable(Exception):
-    """The broker did not answer in time."""
-
-
-async def facts_about(nc: Client, order_id: str) -> list[Fact]:
-    """The newest copy of each fact published under this order's id, oldest first.
-
-    One request: the server looks up the last message of each of these subjects (`multi_last` of its direct get). They
-    are spelled out: `*.*.<order_id>` costs the server the more the longer the history is. Raises HistoryUnavailable.
+    One request: the server looks up the last message of each subject (`multi_last` of its direct get). The subjects are
+    spelled out, because the cost of the wildcard `*.*.<key>` grows with the history.
     """
     inbox = nc.new_inbox()
     facts: list[Fact] = []
@@ -36,24 +31,19 @@ async def facts_about(nc: Client, order_id: str) -> list[Fact]:
 
     async def take(message: Msg) -> None:
         status = (message.headers or {}).get("Status")
-        if status is not None and not end.done():
-            if status in ("204", "404"):  # that was all; there is nothing
-                end.set_result(None)
-            else:
-                end.set_exception(HistoryUnavailable(f"the broker answered {status}"))
         if status is not None:
+            _end(end, status)
             return
-        try:
+        with suppress(msgspec.DecodeError):  # another publisher's message
             facts.append(decode(message.data))
-        except msgspec.DecodeError:
-            return
 
     subscription = None
     try:
         subscription = await nc.subscribe(inbox, cb=take)
         async with asyncio.timeout(TIMEOUT_S):
-            question = {"multi_last": [f"{name}.{order_id}" for name in ORDER_FACTS], "batch": MOST_FACTS}
-            await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", msgspec.json.encode(question), inbox)
+            subjects = [f"{name}.{key}" for name in _names(key_field)]
+            request = msgspec.json.encode({"multi_last": subjects, "batch": MOST_FACTS})
+            await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", request, inbox)
             await end
     except TimeoutError:
         raise HistoryUnavailable("the broker did not answer in time") from None
@@ -64,3 +54,17 @@ async def facts_about(nc: Client, order_id: str) -> list[Fact]:
             with suppress(NatsError):
                 await subscription.unsubscribe()
     return sorted(facts, key=lambda fact: fact.at)
+
+
+def _end(end: asyncio.Future[None], status: str) -> None:
+    if end.done():
+        return
+    if status in ("204", "404"):  # the last message was sent; there is none
+        end.set_result(None)
+    else:
+        end.set_exception(HistoryUnavailable(f"the broker answered {status}"))
+
+
+@cache
+def _names(key_field: str) -> list[str]:
+    return [name for name, fact in FACTS.items() if fact.key_field == key_field]

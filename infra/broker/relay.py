@@ -1,13 +1,12 @@
-"""The relay copies a service's log into the stream, in log order, as often as it takes.
+"""The relay copies a service's log into the stream EVENTS, in log order, and repeats what may have been lost.
 
-Where to continue is asked of the stream itself, so no cursor can lie, and a broker that lost its tail or its whole disk
-is written again. What a look at the log finds is sent as a batch, the next without waiting for it; but position p goes
-only when every position up to p - WINDOW is acknowledged, so behind a lost connection there can be no hole further back
-than that.
+It finds its resume position in the stream itself. So no stored cursor can be wrong, and a broker that lost its tail or
+its whole disk is written again. Each read of the log is sent as one batch, without waiting for the batch before. But
+position p is sent only when every position up to p - WINDOW is acknowledged. So a lost connection leaves no hole that
+lies further back than WINDOW positions.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +16,9 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
+from infra.aio import wait
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
+from infra.broker.errors import LogLost, RelayFailed
 from infra.broker.fast_ingest import FastIngest, PublishRefused
 from infra.broker.streams import EVENTS
 from infra.store.event_store import EventStore
@@ -26,21 +27,17 @@ from infra.store.records import Notification
 logger = structlog.get_logger()
 
 WINDOW: Final = 512  # log positions
-ACK_TIMEOUT_S: Final = 5.0
-STALLED_AFTER_S: Final = 1.0
 READ_BATCH: Final = 256  # records
 
+ACK_TIMEOUT_S: Final = 5.0
+"""Without an acknowledgement for this long the relay fails, and the session ends."""
 
-class RelayFailed(Exception):
-    """The broker refused a fact or stopped answering; the next session asks it again where to continue."""
-
-
-class LogLost(Exception):
-    """The service's store is older than what it has said; it must not speak until it is rebuilt."""
+STALLED_AFTER_S: Final = 1.0
+"""Without an acknowledgement for this long the service is not ready."""
 
 
 class Window:
-    """Which positions are in flight. Positions grow and may have gaps."""
+    """The positions in flight. Positions grow and may have gaps."""
 
     def __init__(self, acked: int, span: int = WINDOW) -> None:
         self.acked = acked
@@ -67,13 +64,24 @@ class Window:
 
 
 class Relay:
-    """One session's relay, on a fresh connection: one that reconnects by itself flushes its old buffer past a hole."""
+    """One session's relay, on a fresh connection: a reconnecting one would flush its old buffer behind a hole."""
 
-    def __init__(self, service: str, store: EventStore, nc: BrokerClient, js: JetStreamContext) -> None:
+    def __init__(
+        self,
+        service: str,
+        store: EventStore,
+        nc: BrokerClient,
+        js: JetStreamContext,
+        *,
+        ack_timeout_s: float = ACK_TIMEOUT_S,
+        stalled_after_s: float = STALLED_AFTER_S,
+    ) -> None:
         self._service = service
         self._store = store
         self._nc = nc
         self._js = js
+        self._ack_timeout_s = ack_timeout_s
+        self._stalled_after_s = stalled_after_s
         self._window = Window(0)
         self._inbox = nc.new_inbox()
         self._ingest = FastIngest(self._inbox)
@@ -83,16 +91,17 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._last_ack = self._loop.time()
         self.caught_up = asyncio.Event()
-        """Set while the stream has all of the log."""
+        """Set while the stream has the whole log."""
         self.has_caught_up = False
-        """Whether it had, at least once."""
+        """Whether `caught_up` was set at least once."""
 
     @property
     def stalled(self) -> bool:
-        """Whether the broker has owed us an acknowledgement for longer than it should."""
-        return not self._window.empty and self._loop.time() - self._last_ack > STALLED_AFTER_S
+        """Whether an acknowledgement is overdue: none came for `stalled_after_s` while facts were in flight."""
+        return not self._window.empty and self._loop.time() - self._last_ack > self._stalled_after_s
 
     def log_has_grown(self) -> None:
+        """Tell the relay that the store has new records."""
         self.caught_up.clear()
         self._grown = True
         self._wake.set()
@@ -103,35 +112,38 @@ class Relay:
         return self._window.acked
 
     async def find_resume_position(self, acked: int = 0) -> None:
-        """Ask the stream where to continue, before anything is heard or said.
+        """Find in the stream where `run` has to begin. Call it before the session consumes or publishes anything.
 
-        `acked` is how far the session before this one got; a stream that ends there has no hole before it. Raises
-        LogLost if the stream has a fact of this service that its log has not; StoreError; the client's errors.
+        `acked` is the last position the session before this one got acknowledged: a stream that ends there has no hole.
+        Raises LogLost if the stream has a fact of this service that its log lacks; StoreError; the client's errors.
         """
         try:
             last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)
         except NotFoundError:
             return
-        said, at = (last.headers or {}).get(MSG_ID), (last.headers or {}).get(POSITION, "")
+        published, at = (last.headers or {}).get(MSG_ID), (last.headers or {}).get(POSITION, "")
         if not at.isdecimal():
-            logger.warning("the last message on our subjects is not ours; sending the whole log", subject=last.subject)
+            logger.warning(
+                "another publisher wrote the last message on this service's subjects; publishing the whole log",
+                subject=last.subject,
+            )
             return
         position = int(at)
         logged = await self._store.select_notifications(position - 1, 1)
-        if [(record.position, fact_id(record[1], record[2])) for record in logged] != [(position, said)]:
+        if [(record.position, fact_id(record[1], record[2])) for record in logged] != [(position, published)]:
             raise LogLost(
-                f"the stream has {said} at position {position} of {self._service}_svc's log, the log itself has not: "
-                "this store is not the one that said it, or lost its end. Put the right one back; or stop the service "
-                f"and rebuild it from the stream (just rebuild {self._service})."
+                f"the stream has {published} at position {position} of {self._service}_svc's log, but the log has "
+                "not: this store is another one, or lost its newest records. Put the right store back; or stop the "
+                f"service and rebuild the store from the stream (just rebuild {self._service})."
             )
         if not await self._begins_with_the_log():
-            logger.warning("the stream does not begin with this log: it is another one; sending the whole log")
+            logger.warning("the stream lacks the first fact of this log, so it was made anew; publishing the whole log")
             return
-        # What was in flight when the last session ended may have left a hole this far back, but no further.
+        # The facts in flight when the last session ended may have left a hole this far back, but no further.
         self._window = Window(position if position == acked else max(0, position - WINDOW))
 
     async def _begins_with_the_log(self) -> bool:
-        """Whether the log's first fact stands in the stream: one that was made anew may have later ones alone."""
+        """Whether the stream has the log's first fact. A stream that was made anew may have only later ones."""
         (first,) = await self._store.select_notifications(0, 1)
         try:
             found = await self._js.get_msg(EVENTS, 1, subject(first.topic, first.state), direct=True, next=True)
@@ -140,7 +152,10 @@ class Relay:
         return (found.headers or {}).get(MSG_ID) == fact_id(first.originator_id, first.originator_version)
 
     async def run(self) -> None:
-        """Mirror the log until something fails. Raises RelayFailed, StoreError or the client's errors."""
+        """Publish the log, and what it grows by, until something fails.
+
+        Raises RelayFailed, StoreError, or the client's errors.
+        """
         await self._nc.listen(f"{self._inbox}.>", self._on_ack)
         position = self._window.acked
         while True:
@@ -148,7 +163,7 @@ class Relay:
             unsent = read = await self._store.select_notifications(position, READ_BATCH)
             while unsent:
                 if self._window.empty:
-                    self._last_ack = self._loop.time()  # nothing has been owed since
+                    self._last_ack = self._loop.time()  # no acknowledgement was due until now
                 batch = self._admitted(unsent)
                 if batch:
                     await self._send(batch)
@@ -163,18 +178,16 @@ class Relay:
                 await self._wait()
 
     async def _wait(self) -> None:
-        """For an acknowledgement, or for the log to grow."""
+        """Wait for an acknowledgement, or for the log to grow."""
         self._wake.clear()
         if self._error is not None:
             raise self._error
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if self._window.empty else ACK_TIMEOUT_S):
-                await self._wake.wait()
-        if not self._window.empty and self._loop.time() - self._last_ack > ACK_TIMEOUT_S:
-            raise RelayFailed(f"no acknowledgement from the broker for {ACK_TIMEOUT_S} s; its own log may say why")
+        await wait(self._wake, None if self._window.empty else self._ack_timeout_s)
+        if not self._window.empty and self._loop.time() - self._last_ack > self._ack_timeout_s:
+            raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s; check the broker's log")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
-        """The first of these, as many as may be sent now; they count as sent."""
+        """The first of these, as many as the window admits. From now on they count as sent."""
         for n, stored in enumerate(unsent):
             if not self._window.admits(stored.position):
                 return unsent[:n]
@@ -185,16 +198,16 @@ class Relay:
         replies = self._ingest.replies([stored.position for stored in batch])
         await self._nc.send_all(_message(stored, reply) for stored, reply in zip(batch, replies, strict=True))
 
-    def _on_ack(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
+    def _on_ack(self, subject: bytes, _: bytes, body: bytes, raw_headers: bytes) -> None:
         if self._error is not None:
-            return  # behind what was refused nothing counts: `acked` must not pass it
+            return  # `acked` must not pass a fact that was refused
         try:
-            stored = self._ingest.stored(subject, body, head)
+            stored = self._ingest.stored(subject, body, raw_headers)
         except PublishRefused as refused:
             self._error = RelayFailed(f"the broker refused a fact: {refused}")
             self._wake.set()
             return
-        if stored:  # a batch that has begun is no acknowledgement yet
+        if stored:  # the answer that a batch has begun acknowledges nothing
             for position in stored:
                 self._window.ack(position)
             self._last_ack = self._loop.time()
@@ -203,8 +216,8 @@ class Relay:
 
 def _message(stored: Notification, reply: str) -> Outgoing:
     position, stream, version, name, body = stored
-    head = (
+    raw_headers = (
         f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(stream, version)}\r\n"
         f"{STREAM}: {stream}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
     )
-    return subject(name, body), body, reply, head
+    return subject(name, body), body, reply, raw_headers

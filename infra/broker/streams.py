@@ -1,20 +1,15 @@
-"""The one stream, EVENTS, and each service's durable consumer of it: made where missing, compared where present."""
+"""The stream EVENTS: made if missing, compared with the guarantees if present."""
 
 from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
 import structlog
 from nats.js import JetStreamContext
-from nats.js.api import (
-    DiscardPolicy,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
-    StreamInfo,
-)
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
 from contracts.wire import FACTS, said_by
+from infra.broker.errors import StreamMisconfigured
 from infra.settings import Settings
 
 logger = structlog.get_logger()
@@ -22,21 +17,16 @@ logger = structlog.get_logger()
 EVENTS: Final = "EVENTS"
 
 MAX_FACT_BYTES: Final = 64 << 10
-"""An order of 100 lines with the longest ids is about 14 KiB."""
-
+"""The largest fact is about 14 KiB: 100 lines with the longest ids."""
 
 INVALID_JSON: Final = 10_025
-"""What nats-server 2.12 says to a setting that it does not know; older ones leave it out."""
+"""The error code of nats-server 2.12 for an unknown setting. Older servers ignore the setting."""
 
-TOO_OLD: Final = f"{EVENTS} cannot be set to take batches (allow_batched): that needs nats-server 2.14 or newer"
-
-
-class StreamMisconfigured(Exception):
-    """A stream is not as the guarantees and the relay need it, and cannot be made so; the message says what differs."""
+TOO_OLD: Final = f"{EVENTS} cannot be set to accept batches (allow_batched): that needs nats-server 2.14 or newer"
 
 
 def stream_config(settings: Settings) -> StreamConfig:
-    """No fact is ever dropped, deleted or purged: a full stream refuses new ones, and the services' logs keep them."""
+    """No fact is ever dropped, deleted or purged. A full stream refuses new ones, which stay in the services' logs."""
     return StreamConfig(
         name=EVENTS,
         description="Every fact of every service, for ever",
@@ -69,24 +59,24 @@ KEEPS: Final = (
     "no_ack",
     "deny_delete",
 )
-"""Settings on which it depends whether a message can go from a stream by itself, or be deleted."""
+"""The settings that keep messages: none may expire or be deleted."""
 
 REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 
 
 async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
-    """EVENTS, made if missing, brought up to date if older. Raises StreamMisconfigured, or the client's errors."""
+    """EVENTS: made if missing, updated if older. Raises StreamMisconfigured, or the client's errors."""
     wanted = stream_config(settings)
     try:
         info = await js.stream_info(EVENTS)
     except NotFoundError:
-        logger.info("creating stream", stream=EVENTS, max_bytes=wanted.max_bytes)
+        logger.info("creating the stream", stream=EVENTS, max_bytes=wanted.max_bytes)
         return await _batched(js.add_stream(wanted))
     found = info.config
     compare(found, wanted, REQUIRED)
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
     if missing or not found.allow_batched:
-        logger.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), batches="allowed")
+        logger.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), allow_batched=True)
         found.subjects = sorted({*(found.subjects or ()), *missing})
         found.allow_batched = True
         return await _batched(js.update_stream(found))
@@ -94,7 +84,7 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
 
 
 def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]) -> None:
-    """Raises StreamMisconfigured if an existing stream is otherwise than wanted in any of these settings."""
+    """Raises StreamMisconfigured if an existing stream differs from the wanted one in any of these settings."""
     differing = {
         name: (getattr(found, name), getattr(wanted, name))
         for name in settings
@@ -102,7 +92,7 @@ def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]
     }
     if differing:
         raise StreamMisconfigured(
-            f"{wanted.name} exists with other settings than the guarantees need: "
+            f"{wanted.name} exists with settings that the guarantees exclude: "
             + "; ".join(
                 f"{name} is {has}, must be {getattr(must, 'value', must)}" for name, (has, must) in differing.items()
             )
@@ -110,7 +100,7 @@ def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]
 
 
 async def _batched(made: Awaitable[StreamInfo]) -> StreamInfo:
-    """The stream, once it takes batches. Raises StreamMisconfigured if the broker knows no such setting."""
+    """The stream, once it accepts batches. Raises StreamMisconfigured if the broker is too old for it."""
     try:
         info = await made
     except APIError as error:
@@ -123,6 +113,6 @@ async def _batched(made: Awaitable[StreamInfo]) -> StreamInfo:
 
 
 def is_full(info: StreamInfo) -> bool:
-    """Whether the door should close: the last twentieth is kept for the orders that are under way."""
+    """Whether new work should be refused: the last 5 % are reserved for the facts of work in flight."""
     limit: Any = info.config.max_bytes
     return limit is not None and limit > 0 and info.state.bytes > limit * 0.95

@@ -1,9 +1,9 @@
-"""What was heard where: a new session sees by it whether the stream still is the one that was heard.
+"""Detects that the stream was truncated, or replaced, since its messages were received.
 
-A broker that lost its tail fills the same sequences again, in another order. Its consumers may remember more than the
-stream has, or may not; and once others have written again, nobody can tell by the numbers. Not by the facts at them
-either: the same one may stand at the same sequence again, and before it another one that was never heard. When the
-broker stored what stands there, that tells.
+A broker that lost the tail of its stream fills the same sequences again, in another order. Its consumers may remember
+more than the stream has, or may not. Once others have published again, sequence numbers do not show the loss. The facts
+do not show it either: the same fact may get the same sequence again, after another one that was never received. The
+time at which the broker stored a message does show it.
 """
 
 from collections import deque
@@ -16,10 +16,12 @@ from infra.broker.streams import EVENTS
 from infra.core.messages import StreamPosition
 from infra.timestamps import microseconds
 
-KEPT: Final = 4_096  # marks; one a batch, so half a minute of the heaviest load
+KEPT: Final = 4_096  # positions; one for each batch, so half a minute of the heaviest load
 
 
 class ReceivedPositions:
+    """Positions of messages that a consumer has received, in the order of their receipt."""
+
     def __init__(self) -> None:
         self._received: deque[StreamPosition] = deque(maxlen=KEPT)
 
@@ -27,24 +29,24 @@ class ReceivedPositions:
         self._received.append(position)
 
     async def truncated_after(self, js: JetStreamContext) -> int | None:
-        """The last marked sequence that still holds what was heard there (0: none does); None if the newest one does.
+        """The last received sequence that still has the same message; 0 if none has; None if the newest one has.
 
-        What stands behind it was written anew and has to be heard.
+        The stream was written again behind it, and has to be received from there. Raises the client's errors.
         """
         if not self._received or await _still_there(js, self._received[-1]):
             return None
-        marks = sorted(self._received)
-        good, bad = -1, len(marks) - 1  # a tail was lost: up to some position all hold, from there on none
+        positions = sorted(self._received)
+        good, bad = -1, len(positions) - 1  # a tail was lost: all positions before some point hold, none behind it
         while bad - good > 1:
             middle = (good + bad) // 2
-            if await _still_there(js, marks[middle]):
+            if await _still_there(js, positions[middle]):
                 good = middle
             else:
                 bad = middle
-        return marks[good].sequence if good >= 0 else 0
+        return positions[good].sequence if good >= 0 else 0
 
     def forget_after(self, sequence: int) -> None:
-        """Once the consumer has gone back there, not before: until then every session has to find the place again."""
+        """Call it once the consumer has gone back there, not before: a session that fails earlier must be repeated."""
         self._received = deque((position for position in self._received if position.sequence <= sequence), maxlen=KEPT)
 
 

@@ -1,44 +1,34 @@
-"""Hearing: one session's deliveries from a durable consumer, and their cumulative acknowledgement.
+"""One session with a durable consumer: its deliveries, and their cumulative acknowledgement.
 
-Pull requests overlap, so the server never waits for the next one. An acknowledgement covers all deliveries before it,
-so it may go only up to the last one of an unbroken run: a message lost on its way must not be acknowledged by its
-successor, nor one that waits for another attempt.
+An acknowledgement covers all deliveries before it. So it may go only up to the last delivery of an unbroken run. A
+message that was lost on its way must not be acknowledged by its successor, nor one that waits for another attempt.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from typing import Final
 
-import structlog
-
 from contracts.wire import MSG_ID
-from infra.broker.client import BrokerClient, header, status
+from infra.broker.client import BrokerClient, header
+from infra.broker.errors import ConsumerFailed
+from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S, Pull, numbers
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.retry_queue import FailureHandling, RetryQueue
-from infra.core.messages import Delivery, Handler, StreamPosition
-
-logger = structlog.get_logger()
+from infra.consuming.dead_letters import DeadLetters
+from infra.consuming.handler import Handler
+from infra.consuming.retry_queue import PAUSES_S, RetryQueue
+from infra.core.messages import Delivery, StreamPosition
 
 PULL_BATCH: Final = 512  # messages
-PULL_EXPIRES_S: Final = 5.0
-SILENCE_S: Final = 3 * PULL_EXPIRES_S
-"""Without a message or an expired pull for this long, the consumer is taken to be gone."""
 
 _MSG_ID: Final = MSG_ID.encode()
 
-
 HEARD_BY: Final = "heard-by"
-"""Subjects, one for each consumer, on which a session says that it is the one that hears it now; in no stream."""
-
-
-class ConsumerFailed(Exception):
-    """Deliveries stopped making sense; the next session resets the consumer and hears them again."""
+"""Prefix of subjects, one for each consumer, on which a session announces that it takes over. No stream has them."""
 
 
 class ConsumerSession:
-    """One session of a consumer: the `Acknowledger` of whoever is told."""
+    """One session of a consumer: the `Acknowledger` of its handler."""
 
     def __init__(
         self,
@@ -46,104 +36,85 @@ class ConsumerSession:
         nc: BrokerClient,
         handler: Handler,
         received: ReceivedPositions,
-        handling: FailureHandling,
+        dead_letters: DeadLetters,
+        *,
+        expires_s: float = PULL_EXPIRES_S,
+        silence_s: float = SILENCE_S,
+        pauses_s: tuple[float, ...] = PAUSES_S,
     ) -> None:
-        """`handling` is asked about what the listener refused."""
+        """A message that `handler` rejects is retried after `pauses_s`; then it goes to `dead_letters`."""
         self._nc = nc
         self._handler = handler
         self._received = received
-        self.retry_queue = RetryQueue(handling, self._resolved, self.failed)
+        self.retry_queue = RetryQueue(handler, dead_letters, self._resolved, self.failed, pauses_s)
+        self._pull = Pull(
+            nc,
+            EVENTS,
+            consumer,
+            PULL_BATCH,
+            deliver=self._on_delivery,
+            failed=self.failed,
+            expires_s=expires_s,
+            silence_s=silence_s,
+        )
         self._waiting: set[int] = set()
-        """Numbers of the deliveries that wait, in the parking."""
+        """Numbers of the deliveries in the retry queue."""
         self._behind: deque[tuple[int, str]] = deque()
-        """Numbers and receipts of those that are done, and may be acknowledged when what waits before them is."""
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{consumer}"
-        self._inbox = nc.new_inbox()
+        """Numbers and ack subjects of handled deliveries, to be acknowledged after those that wait before them."""
         self._heard_by = f"{HEARD_BY}.{consumer}"
-        self._asked_for = 0
         self._last_delivery = 0
-        self._loop = asyncio.get_running_loop()
-        self._last_sign = self._loop.time()
         self._to_acknowledge = ""
-        self._wake = asyncio.Event()
-        self._listening = True
         self._error: Exception | None = None
         self.closed = False
 
     async def take_over(self) -> None:
-        """End any other session that hears this consumer, right before the consumer is reset for this one.
+        """End any other session of this consumer, right before the consumer is reset for this one.
 
-        There is none as long as one process works on a store. A reset counts deliveries from 1 again, and the other
-        session could take one of these for the next of its own, and acknowledge with it what came to neither. It
-        learns of this first: a server gives a connection what there is for it in the order in which it got it.
+        Normally there is none. A reset restarts delivery numbers at 1, so a stale session could mistake a new delivery
+        for its next one. As acknowledgements are cumulative, it would acknowledge messages that neither session has
+        received. NATS delivers to a connection in publish order, so this notice reaches the stale session first.
         """
         await self._nc.listen(self._heard_by, self._on_another)
-        await self._nc.publish(self._heard_by, self._inbox.encode())
+        await self._nc.publish(self._heard_by, self._pull.inbox.encode())
 
     def _on_another(self, _: bytes, __: bytes, inbox: bytes, ___: bytes) -> None:
-        if inbox != self._inbox.encode():
-            self.failed(ConsumerFailed("another session hears this consumer now: does a second process work here?"))
+        if inbox != self._pull.inbox.encode():
+            self.failed(ConsumerFailed("another session took over this consumer: is a second process running?"))
 
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until something fails. Raises HearingFailed or what the listener met."""
-        await self._nc.listen(self._inbox, self._on_message)
+        """Pull, hand over and acknowledge until something fails. Raises ConsumerFailed or the handler's error."""
+        await self._pull.begin()
         while self._error is None:
-            if self._listening and self._asked_for < PULL_BATCH // 2:
-                await self._pull()
+            await self._pull.request()
             await self._acknowledge()
-            self._wake.clear()
+            self._pull.wake.clear()
             if self._error is None:
-                await self._sign_of_life()
+                await self._pull.sign_of_life()
         raise self._error
 
     async def finish(self, drained: Awaitable[None]) -> None:
-        """Take no more deliveries, and acknowledge those that were taken once they are recorded (`drained`)."""
-        self._listening = False
+        """Take no more deliveries; acknowledge those in hand once they are recorded (`drained`)."""
+        self._pull.stopped = True
         await drained
         await self._acknowledge()
         self.closed = True
 
-    async def _pull(self) -> None:
-        self._asked_for += PULL_BATCH
-        expires_ns = int(PULL_EXPIRES_S * 1e9)
-        await self._nc.publish(self._next, b'{"batch":%d,"expires":%d}' % (PULL_BATCH, expires_ns), self._inbox)
+    def close(self) -> None:
+        """The session is over: nothing more is handed over, retried or acknowledged."""
+        self.closed = self._pull.stopped = True
+        self.retry_queue.close()
 
-    async def _sign_of_life(self) -> None:
-        try:
-            async with asyncio.timeout(SILENCE_S):
-                await self._wake.wait()
-        except TimeoutError:
-            if self._loop.time() - self._last_sign >= SILENCE_S:
-                raise ConsumerFailed(f"the broker has been silent for {SILENCE_S} s") from None
-
-    def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-        self._last_sign = self._loop.time()
-        if self.closed or not self._listening:
-            return
-        if not reply:
-            self._on_status(head)
-            return
+    def _on_delivery(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
         sequence, number, stored_ns = numbers(reply)
         if number != self._last_delivery + 1:  # also the first: a new or reset consumer counts from 1
             self.failed(ConsumerFailed(f"delivery {number} came after {self._last_delivery}: some were dropped"))
             return
         self._last_delivery = number
-        self._asked_for -= 1
-        mark = StreamPosition(sequence, stored_ns // 1_000)
-        told = subject.decode(errors="backslashreplace")
-        self._handler.handle(Delivery(header(head, _MSG_ID), body, reply.decode(), mark, told, head, number), self)
-        if self._asked_for < PULL_BATCH // 2:
-            self._wake.set()
+        position = StreamPosition(sequence, stored_ns // 1_000)
+        name = subject.decode(errors="backslashreplace")
+        self._handler.handle(Delivery(header(head, _MSG_ID), body, reply.decode(), position, name, head, number), self)
 
-    def _on_status(self, head: bytes) -> None:
-        code, description = status(head)
-        if code == "100":  # heartbeat
-            return
-        if code not in ("404", "408"):  # neither "nothing there" nor "this pull is over"
-            self.failed(ConsumerFailed(f"the broker ended the pull: {code} {description}"))
-            return
-        self._asked_for -= int(header(head, b"Nats-Pending-Messages") or PULL_BATCH)
-        self._wake.set()
+    # As the handler's Acknowledger ------------------------------------------------------------------------------------
 
     def handled(self, delivery: Delivery) -> None:
         self._received.add(delivery.position)
@@ -160,8 +131,13 @@ class ConsumerSession:
         self._waiting.add(delivery.number)
         self.retry_queue.rejected(delivery, error)
 
+    def failed(self, error: Exception) -> None:
+        self._error = self._error or error
+        self.closed = self._pull.stopped = True
+        self._pull.wake.set()
+
     def _resolved(self, delivery: Delivery) -> None:
-        """It waits no longer: what it asks for is recorded, or it is parked."""
+        """The delivery waits no longer: what follows from it is recorded, or it is a dead letter."""
         self._waiting.discard(delivery.number)
         self._may_acknowledge()
 
@@ -169,22 +145,9 @@ class ConsumerSession:
         first = min(self._waiting, default=None)
         while self._behind and (first is None or self._behind[0][0] < first):
             _, self._to_acknowledge = self._behind.popleft()
-            self._wake.set()
-
-    def failed(self, error: Exception) -> None:
-        self._error = self._error or error
-        self.closed = True
-        self._wake.set()
+            self._pull.wake.set()
 
     async def _acknowledge(self) -> None:
         if self._to_acknowledge:
             ack_subject, self._to_acknowledge = self._to_acknowledge, ""
             await self._nc.publish(ack_subject, b"+ACK")
-
-
-def numbers(ack_subject: bytes) -> tuple[int, int, int]:
-    """A delivery's sequence in the stream, its number of the consumer's, and when it was stored (ns since 1970)."""
-    tokens = ack_subject.split(b".")
-    # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
-    sequence, number, stored_ns = map(int, tokens[5:8] if len(tokens) == 9 else tokens[7:10])
-    return sequence, number, stored_ns

@@ -1,7 +1,7 @@
-"""What cannot be handled: tried again a few times, then parked as a dead letter; what is about the same order waits.
+"""The retry queue: a rejected message is tried again a few times; then it becomes a dead letter.
 
-Everything of one key is worked off in the order it came, by one task: attempts, parking, and what operators ask for.
-Other keys go on meanwhile.
+Messages of the same key wait behind it. One task works off a key in the order of arrival: attempts, dead letters, and
+operators' requests. Other keys go on meanwhile.
 """
 
 import asyncio
@@ -12,90 +12,91 @@ from typing import Any, Final, NamedTuple, TypeVar
 import structlog
 
 from contracts.fact import Fact
-from infra.consuming.dead_letters import DeadLetter, DeadLetters
+from infra.consuming.dead_letter import DeadLetter
+from infra.consuming.dead_letters import DeadLetters
+from infra.consuming.handler import Handler
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Delivery
-from infra.core.unit_of_work import Outcome
 
 logger = structlog.get_logger()
 
 PAUSES_S: Final = (0.05, 0.2, 0.5)
-"""Before each further attempt. While one of them waits, the consumer may deliver so many more as its limit says."""
+"""Delays before attempts 2 to 4. Meanwhile the consumer keeps delivering, up to max_ack_pending."""
 
 T = TypeVar("T")
 
 
 class Redriven(NamedTuple):
-    """What became of a letter: the facts that were recorded (none: it had been handled before), or the error."""
+    """The outcome for a dead letter: the facts that were recorded (none: it had been handled before), or the error."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     facts: Sequence[Fact]
     error: Exception | None
 
 
-class FailureHandling(NamedTuple):
-    """How a consumer's messages are handled one at a time, and where those go that cannot be."""
-
-    letters: DeadLetters
-    attempt: Callable[[Delivery], Awaitable[Sequence[Fact]]]
-    preview: Callable[[Sequence[Delivery]], Awaitable[list[Outcome]]]
-
-
 class SessionOver(Exception):
-    """The broker went away before it was done; whatever was done is remembered."""
+    """The session with the broker ended before the request was done. What was done until then is kept."""
 
 
 class RetryQueue:
-    """One session's. `resolved` is called with what need not be delivered again, `failed` if the session must end."""
+    """The retry queue of one session."""
 
     def __init__(
-        self, handling: FailureHandling, resolved: Callable[[Delivery], None], failed: Callable[[Exception], None]
+        self,
+        handler: Handler,
+        dead_letters: DeadLetters,
+        resolved: Callable[[Delivery], None],
+        failed: Callable[[Exception], None],
+        pauses_s: tuple[float, ...] = PAUSES_S,
     ) -> None:
-        self._letters = handling.letters
-        self._handling = handling
+        """`resolved` is called with a message that need not be delivered again; `failed` if the session must end."""
+        self._handler = handler
+        self._dead_letters = dead_letters
         self._resolved = resolved
         self._failed = failed
+        self._pauses_s = pauses_s
         self._lines: dict[str, deque[Callable[[], Awaitable[None]]]] = {}
+        """By key, the work that waits for its turn; the first piece of each is being done."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Future[Any]] = set()
 
     def takes(self, delivery: Delivery) -> bool:
-        """Whether the message has to wait behind others of its key; then it is taken."""
-        if not self._lines and self._letters.empty:
+        """Whether the message has to wait behind others of its key. If so, it is in the queue now."""
+        if not self._lines and self._dead_letters.empty:
             return False
-        if delivery.key not in self._lines and not self._letters.has(delivery.key):
+        if delivery.key not in self._lines and not self._dead_letters.has(delivery.key):
             return False
         self._queue(delivery.key, lambda: self._deliver(delivery, None))
         return True
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:
-        """It could not be handled."""
+        """Try a message again that the handler has rejected with this error."""
         logger.warning(
             "cannot handle a message; trying again", key=delivery.key, fact_id=delivery.fact_id, exc_info=error
         )
         self._queue(delivery.key, lambda: self._deliver(delivery, error))
 
     async def redrive(self, key: str, *, dry_run: bool) -> list[Redriven]:
-        """Handle the letters of this key in their order, up to the first that still cannot be.
+        """Handle the dead letters of this key in their order, up to the first that is rejected again.
 
-        Each that was handled is deleted; a dry run decides and records nothing. Raises SessionOver, StoreUnavailable,
+        Each that was handled is deleted. A dry run decides and records nothing. Raises SessionOver, StoreUnavailable,
         the client's errors.
         """
         return await self._ask(key, lambda: self._preview(key) if dry_run else self._redrive(key))
 
     async def drop(self, key: str, sequence: int) -> DeadLetter | None:
-        """Delete this letter of the key unhandled; None: there is none. Raises as `redrive` does."""
+        """Delete this dead letter of the key unhandled; None if there is none. Raises as `redrive` does."""
         return await self._ask(key, lambda: self._drop(key, sequence))
 
     def close(self) -> None:
-        """The session is over; what waits will be delivered again."""
+        """The session is over; messages that wait will be delivered again."""
         for task in self._tasks:
             task.cancel()
         for answer in list(self._answers):
             if not answer.done():
                 answer.set_exception(SessionOver("the session with the broker ended"))
 
-    # One key's line ---------------------------------------------------------------------------------------------------
+    # The line of one key ----------------------------------------------------------------------------------------------
 
     def _queue(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
         if key in self._lines:
@@ -113,7 +114,7 @@ class RetryQueue:
                 await line[0]()
                 line.popleft()
         except Exception as error:
-            self._failed(error)  # the line stays as it is: nothing of this key may pass until the session ends
+            self._failed(error)  # the line is kept: no message of this key may pass until the session ends
         else:
             del self._lines[key]
 
@@ -139,57 +140,58 @@ class RetryQueue:
     # What may be in it ------------------------------------------------------------------------------------------------
 
     async def _deliver(self, delivery: Delivery, error: Exception | None) -> None:
-        """Attempts, unless letters are before it; `error` is what the first one met, if there was one."""
+        """Try a message, unless dead letters are before it. `error` is that of its first attempt, if there was one."""
         attempts = 0 if error is None else 1
-        while attempts <= len(PAUSES_S) and not self._letters.has(delivery.key):
+        while attempts <= len(self._pauses_s) and not self._dead_letters.has(delivery.key):
             if attempts:
-                await asyncio.sleep(PAUSES_S[attempts - 1])
+                await asyncio.sleep(self._pauses_s[attempts - 1])
             try:
-                await self._handling.attempt(delivery)
+                await self._handler.attempt(delivery)
             except StoreUnavailable:
                 raise
-            except Exception as again:  # whatever it is: that is what parking is for
+            except Exception as again:  # any error of the handler makes a dead letter in the end
                 error = again
                 attempts += 1
             else:
                 self._resolved(delivery)
                 return
-        await self._letters.park(delivery, error, attempts)
+        await self._dead_letters.add(delivery, error, attempts)
         self._resolved(delivery)
 
     async def _redrive(self, key: str) -> list[Redriven]:
         done: list[Redriven] = []
-        for letter in self._letters.of(key):
-            whole = await self._letters.whole(letter)
-            if whole is None:
+        for listed in self._dead_letters.of(key):
+            dead_letter = await self._dead_letters.load(listed)
+            if dead_letter is None:
                 continue
+            sequence = dead_letter.sequence
             try:
-                facts = await self._handling.attempt(whole.delivery)
+                facts = await self._handler.attempt(dead_letter.delivery)
             except StoreUnavailable:
                 raise
-            except Exception as error:  # still
-                logger.warning(
-                    "a dead letter still cannot be handled", key=key, sequence=letter.sequence, exc_info=error
-                )
-                return [*done, Redriven(whole, (), error)]
-            await self._letters.remove(letter)
-            logger.info("redriven", key=key, sequence=letter.sequence, fact_id=letter.fact_id, facts=len(facts))
-            done.append(Redriven(whole, facts, None))
+            except Exception as error:
+                logger.warning("a dead letter still cannot be handled", key=key, sequence=sequence, exc_info=error)
+                return [*done, Redriven(dead_letter, (), error)]
+            await self._dead_letters.remove(dead_letter)
+            logger.info("redriven", key=key, sequence=sequence, fact_id=dead_letter.fact_id, facts=len(facts))
+            done.append(Redriven(dead_letter, facts, None))
         return done
 
     async def _preview(self, key: str) -> list[Redriven]:
-        found = [await self._letters.whole(letter) for letter in self._letters.of(key)]
-        letters = [letter for letter in found if letter is not None]
-        outcomes = await self._handling.preview([letter.delivery for letter in letters])
+        loaded = [await self._dead_letters.load(listed) for listed in self._dead_letters.of(key)]
+        dead_letters = [dead_letter for dead_letter in loaded if dead_letter is not None]
+        outcomes = await self._handler.preview([dead_letter.delivery for dead_letter in dead_letters])
         return [
-            Redriven(letter, (), outcome) if isinstance(outcome, Exception) else Redriven(letter, outcome, None)
-            for letter, outcome in zip(letters, outcomes, strict=False)
+            Redriven(dead_letter, (), outcome)
+            if isinstance(outcome, Exception)
+            else Redriven(dead_letter, outcome, None)
+            for dead_letter, outcome in zip(dead_letters, outcomes, strict=False)
         ]
 
     async def _drop(self, key: str, sequence: int) -> DeadLetter | None:
-        for letter in self._letters.of(key):
-            if letter.sequence == sequence:
-                await self._letters.remove(letter)
-                logger.warning("dropped a dead letter", key=key, sequence=sequence, fact_id=letter.fact_id)
-                return letter
+        for dead_letter in self._dead_letters.of(key):
+            if dead_letter.sequence == sequence:
+                await self._dead_letters.remove(dead_letter)
+                logger.warning("dropped a dead letter", key=key, sequence=sequence, fact_id=dead_letter.fact_id)
+                return dead_letter
         return None

@@ -1,8 +1,7 @@
-"""Deciding without I/O: a batch of commands over heads of streams gives the records of one transaction.
+"""Deciding without I/O: a batch of commands over the states of streams gives the records of one transaction.
 
-A head is the state of one stream at one version. Heads that anybody can see are never written to: a batch folds onto
-forks of them, and the forks take their place after the commit, so nothing unrecorded is ever seen, and a conflict
-leaves nothing behind.
+A batch never writes to a committed state. It folds onto forks, which replace the committed states after the commit. So
+no reader sees anything unrecorded, and a conflict leaves nothing behind.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +13,18 @@ from msgspec.structs import replace
 
 from contracts.fact import Fact
 from contracts.wire import NAMES, encode
+from infra.core.errors import FoldError
 from infra.store.records import Record
 
-State = Any
+AnyState = Any
 """An aggregate's state: a Struct of plain values, dicts, sets and lists. Only the fold writes to it."""
 
 
 class Command(Protocol):
-    """Something to be decided: `at` which instant (UTC), because of which fact (`cause`), over which `streams`.
+    """A request for a decision: `at` is its instant (UTC), `cause` the id of the fact it answers, if any.
 
-    `says`, one for the whole type: which facts may come of it, all of them. `decide` is code; this tells who reads the
-    flow, and `orders flow`, what leads to what.
+    `streams` are those it is decided over. `says` (ClassVar) lists every fact type that `decide` may return for this
+    command, so readers and `orders flow` see the choreography without running code.
     """
 
     @property
@@ -41,20 +41,20 @@ class Command(Protocol):
 class Aggregate:
     """One aggregate of a service.
 
-    `decide(command, *states)` gets the states of `command.streams` in their order and gives facts, each on one of those
-    streams; `evolve(state, fact)` folds a fact into a state.
+    `decide(command, *states)` gets the states of `command.streams` in their order and returns facts, each on one of
+    those streams. `evolve(state, fact)` folds a fact into a state.
     """
 
-    state: Callable[[], State]
+    state: Callable[[], AnyState]
     decide: Callable[..., Sequence[Fact]]
-    evolve: Callable[[State, Any], None]
+    evolve: Callable[[AnyState, Any], None]
     usually_new: bool = False
-    """Most commands meet their stream before it has any fact: one that is not in memory is taken to be empty, the store
-    not asked first, and the append tells if it was not."""
+    """Most commands begin their stream. One that is not in memory is then assumed to be empty without reading the
+    store; the append fails if it was not."""
 
 
 Aggregates = Mapping[str, Aggregate]
-"""By category, the part of a stream's name before the first `-`."""
+"""By category: the part of a stream's name before the first `-`."""
 
 
 class StreamState:
@@ -62,7 +62,7 @@ class StreamState:
 
     __slots__ = ("state", "version")
 
-    def __init__(self, version: int, state: State) -> None:
+    def __init__(self, version: int, state: AnyState) -> None:
         self.version = version
         self.state = state
 
@@ -74,8 +74,8 @@ def category(stream: str) -> str:
 CONTAINERS: Final = (dict, set, list)
 
 
-def fork(state: State) -> State:
-    """A copy that shares nothing the fold could write to: a state has plain values and dicts, sets, lists of them."""
+def fork(state: AnyState) -> AnyState:
+    """A copy that shares no container with the original, so that folding onto it leaves the original alone."""
     forked = replace(state)
     for name in state.__struct_fields__:
         value = getattr(state, name)
@@ -84,24 +84,21 @@ def fork(state: State) -> State:
     return forked
 
 
-class FoldError(Exception):
-    """A fact could not be folded into its stream's state: the code that decides and the code that folds disagree."""
-
-
 class Batch:
-    """Decides commands one after another, each over what the ones before it would leave."""
+    """Decides commands one after another, each over the states that the ones before it would leave."""
 
-    def __init__(self, aggregates: Aggregates, heads: Mapping[str, StreamState]) -> None:
+    def __init__(self, aggregates: Aggregates, committed: Mapping[str, StreamState]) -> None:
+        """`committed` has the state of every stream that the commands need. The batch never writes to it."""
         self._aggregates = aggregates
-        self._heads = heads
+        self._committed = committed
         self.forks: dict[str, StreamState] = {}
         self.records: list[Record] = []
         self.facts: list[Fact] = []
 
     def decide(self, command: Command) -> Sequence[Fact]:
-        """The new facts of a command; none if everything it asks for has been answered.
+        """The new facts of a command; none if it was answered before.
 
-        Raises what the aggregate's decide raises; the batch is then as it was before.
+        Raises what the aggregate's `decide` raises, and the batch is then unchanged; FoldError.
         """
         streams = command.streams
         aggregate = self._aggregates[category(streams[0])]
@@ -110,20 +107,20 @@ class Batch:
             self._fold(fact, fact.stream)
         return facts
 
-    def states(self, streams: Sequence[str]) -> list[State]:
+    def states(self, streams: Sequence[str]) -> list[AnyState]:
         """The states of these streams as the decisions so far would leave them."""
-        forks, heads = self.forks, self._heads
-        return [(forks.get(stream) or heads[stream]).state for stream in streams]
+        forks, committed = self.forks, self._committed
+        return [(forks.get(stream) or committed[stream]).state for stream in streams]
 
     def _fold(self, fact: Fact, stream: str) -> None:
-        head = self.forks.get(stream)
-        if head is None:
-            seen = self._heads[stream]
-            head = self.forks[stream] = StreamState(seen.version, fork(seen.state))
+        forked = self.forks.get(stream)
+        if forked is None:
+            committed = self._committed[stream]
+            forked = self.forks[stream] = StreamState(committed.version, fork(committed.state))
         try:
-            self._aggregates[category(stream)].evolve(head.state, fact)
+            self._aggregates[category(stream)].evolve(forked.state, fact)
         except Exception as error:
             raise FoldError(f"{stream}: {fact}") from error
-        head.version += 1
-        self.records.append(Record(stream, head.version, NAMES[type(fact)], encode(fact)))
+        forked.version += 1
+        self.records.append(Record(stream, forked.version, NAMES[type(fact)], encode(fact)))
         self.facts.append(fact)

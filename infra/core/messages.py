@@ -1,19 +1,19 @@
-"""A message as a consumer delivers it, and what whoever is told of it says back."""
+"""A message as a consumer delivers it, and the interface by which its handler reports the result."""
 
 from typing import NamedTuple, Protocol
 
 
 class StreamPosition(NamedTuple):
-    """What was heard at this sequence of the stream, the broker had stored at this instant (µs since 1970)."""
+    """A message's place in the stream EVENTS: its sequence and the time the broker stored it (µs since 1970)."""
 
     sequence: int
     stored_us: int
 
 
 class Delivery(NamedTuple):
-    """Delivery number `number` of a session: what stands at the `mark` in the stream.
+    """Delivery number `number` of a session.
 
-    `ack_subject` is the subject its acknowledgement goes to; `head`: its headers as they travel.
+    `ack_subject` is the subject its acknowledgement goes to. `raw_headers` are its headers as they travelled.
     """
 
     fact_id: str
@@ -21,39 +21,33 @@ class Delivery(NamedTuple):
     ack_subject: str
     position: StreamPosition
     subject: str
-    head: bytes = b""
+    raw_headers: bytes = b""
     number: int = 0
 
     @property
     def key(self) -> str:
-        """The subject's last token: the order that the message is about."""
+        """The subject's last token. Deliveries of one key are handled in their order."""
         return self.subject.rpartition(".")[2]
 
     def same_as(self, other: "Delivery") -> bool:
-        """Whether both are the same fact; what has no id is only the same where it stands."""
+        """Whether both carry the same fact. Without a fact id they do if they have the same position."""
         return self.fact_id == other.fact_id if self.fact_id else self.position == other.position
 
 
 class Acknowledger(Protocol):
-    """Where deliveries came from, and wants to know what became of them."""
+    """The consumer's side of a delivery. The handler reports its result here."""
 
     closed: bool
+    """Its session is over: the delivery will come again, and a report is of no use."""
 
     def defers(self, delivery: Delivery) -> bool:
-        """Whether this one must not be decided now, because one of its key before it waits; then it waits behind it."""
+        """Whether an earlier delivery of its key waits. If so, the acknowledger takes this one back, to wait behind."""
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:
-        """This one cannot be handled as it is; nothing of it is recorded."""
+        """This delivery cannot be handled: `error` says why. Nothing of it is recorded."""
 
     def handled(self, delivery: Delivery) -> None:
-        """What follows from this delivery, and from all before it but those that wait, is recorded."""
+        """Everything that follows from this delivery, and from all before it except those that wait, is recorded."""
 
     def failed(self, error: Exception) -> None:
-        """Whatever is not done has to be delivered again."""
-
-
-class Handler(Protocol):
-    """Who is told: the writer, or a view of the stream."""
-
-    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
-        """Take a delivery; `acknowledger` learns what becomes of it."""
+        """Handling failed altogether: every unacknowledged delivery has to come again."""

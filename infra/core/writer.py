@@ -1,51 +1,39 @@
-"""The one writer of a service: whatever has arrived is decided and recorded together, in one transaction.
+"""The one writer of a service: it decides and records everything that has arrived, in one transaction (group commit).
 
-Messages from the broker and requests from clients wait in one queue and share one commit, so the disk is asked once per
-batch. Nothing is answered or acknowledged before its batch is recorded; a crash anywhere in between repeats work that
-the aggregates recognise.
+Deliveries from the broker and requests from clients wait in one queue and share one commit, so each batch costs one
+fsync. Nothing is answered or acknowledged before its batch is recorded. A crash in between repeats work, which the
+aggregates recognise.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
 from contracts.fact import Fact
 from contracts.wire import decode
+from infra.aio import wait
 from infra.core.decider import Aggregates, Batch, Command
-from infra.core.errors import Busy, StoreUnavailable
+from infra.core.errors import Busy, StoreUnavailable, StreamUnreadable
+from infra.core.limits import WriterLimits
 from infra.core.messages import Acknowledger, Delivery
-from infra.core.state_cache import StreamUnreadable
 from infra.core.unit_of_work import Answer, Commands, Delivered, Outcome, Requested, Unhandled, UnitOfWork, Work
 from infra.store.event_store import EventStore, StoreError
 
 logger = structlog.get_logger()
 
-MAX_BATCH: Final = 128
-"""Commands decided in one go: what keeps the event loop responsive (about 5 ms)."""
-
-FEW: Final = 24  # commands
-PACE_S: Final = 0.003
-"""A batch of few waits until the one before it began this long ago: a commit, and all that follows it, costs far more
-than what one command more adds to it. Whoever comes alone does not wait."""
-
-MAX_WAITING_REQUESTS: Final = 4_096
-"""Requests waiting for their commit; more are turned away. Messages are bounded by the consumer's max_ack_pending."""
-
-LOOK_AGAIN_S: Final = 1.0
-"""After this a store that failed is asked what it has recorded, if nobody wants anything of it earlier."""
-
 Reactions = Mapping[type[Fact], Callable[[Any, datetime, str], Command]]
-"""Fact type → command, made of (fact, now, fact id)."""
+"""By fact type: the function that makes the command from (fact, now, fact id)."""
 
 Clock = Callable[[], datetime]
 
 
 class Writer:
+    """Takes work in by `handle` and `execute`; `run` decides and records it."""
+
     def __init__(
         self,
         aggregates: Aggregates,
@@ -53,12 +41,15 @@ class Writer:
         store: EventStore,
         clock: Clock,
         recorded: Callable[[Sequence[Fact]], None],
+        *,
+        limits: WriterLimits = WriterLimits(),  # noqa: B008  # frozen
     ) -> None:
-        """`recorded` is called after each commit with its facts in log order, before anybody is answered."""
+        """`recorded` is called after each commit with its facts in log order, before any request is answered."""
         self._reactions = reactions
         self._clock = clock
         self._recorded = recorded
-        self._unit_of_work = UnitOfWork(aggregates, store)
+        self._limits = limits
+        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)
         self._queue: deque[Work] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -67,7 +58,7 @@ class Writer:
         self._unreadable = False
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
-        """Record no request from now on, and show nothing with `reads_too`: this may be, or is, the wrong store."""
+        """Refuse requests from now on, and reads as well with `reads_too`. Callers get `because` as the reason."""
         self._suspended_because = because
         self._unreadable = reads_too
 
@@ -75,20 +66,20 @@ class Writer:
         self._suspended_because = None
         self._unreadable = False
 
-    # Into the queue ---------------------------------------------------------------------------------------------------
+    # Work in ----------------------------------------------------------------------------------------------------------
 
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
-        """Take a delivery; `acknowledger` learns what becomes of it."""
-        self._put(Delivered(delivery, acknowledger))
+        """Queue a delivery; the result goes to `acknowledger`."""
+        self._enqueue(Delivered(delivery, acknowledger))
 
     async def execute(self, command: Command) -> Answer:
         """Decide and record a request's command.
 
-        Raises Busy, StoreUnavailable, or what the aggregate's decide raises: nothing was recorded then.
+        Raises Busy; StoreUnavailable; what the aggregate's `decide` raises, and then nothing was recorded.
         """
         if self._suspended_because is not None:
             raise StoreUnavailable(self._suspended_because)
-        if len(self._queue) >= MAX_WAITING_REQUESTS:
+        if len(self._queue) >= self._limits.max_waiting_requests:
             raise Busy
         try:
             return await self._execute(command)
@@ -96,15 +87,15 @@ class Writer:
             raise StoreUnavailable(str(error)) from error
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
-        """Decide and record what follows from one message that waited: its facts.
+        """Decide and record what follows from one delivery that waited; returns its facts.
 
-        Raises StoreUnavailable, or what stands in the way: nothing was recorded then.
+        Raises StoreUnavailable, or the error that prevents it; then nothing was recorded.
         """
         command = self._react(delivery, self._clock())
         return () if command is None else (await self._execute(command)).facts
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """What `attempt` of these, one after another, would give as of now: up to the first that cannot be handled."""
+        """The outcomes that `attempt` of these, in order, would have now, up to the first error. Records nothing."""
         dry_run = self._unit_of_work.dry_run()
         outcomes: list[Outcome] = []
         for delivery in messages:
@@ -114,28 +105,28 @@ class Writer:
                     outcomes.append(())
                     continue
                 outcomes.append(await dry_run(command))
-            except Exception as error:  # whatever it is: this is asked in order to know it
+            except Exception as error:  # of any kind: the caller wants to see it
                 outcomes.append(error)
                 break
         return outcomes
 
     async def _execute(self, command: Command) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._put(Requested(command, answer))
+        self._enqueue(Requested(command, answer))
         return await answer
 
     @property
     def waiting(self) -> int:
-        """Requests and deliveries that wait to be decided."""
+        """How many requests and deliveries wait to be decided."""
         return len(self._queue)
 
-    def _put(self, work: Work) -> None:
+    def _enqueue(self, work: Work) -> None:
         self._queue.append(work)
         self._idle.clear()
         self._arrived.set()
 
     async def read(self, streams: Sequence[str]) -> list[Any]:
-        """The recorded states of these streams, in this order: a read after an answer sees what was answered.
+        """The recorded states of these streams, in this order; a read after an answer sees at least its facts.
 
         Raises StoreUnavailable.
         """
@@ -148,43 +139,42 @@ class Writer:
         return [found[stream].state for stream in streams]
 
     async def drained(self) -> None:
-        """Returns when nothing is waiting to be recorded."""
+        """Return when nothing is waiting to be recorded."""
         await self._idle.wait()
 
-    # Out of it --------------------------------------------------------------------------------------------------------
+    # Work out ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        loop, began = asyncio.get_running_loop(), float("-inf")
+        """Decide and record until canceled."""
+        loop, began, limits = asyncio.get_running_loop(), float("-inf"), self._limits
         while True:
-            await self._something_to_do()
-            if len(self._queue) < FEW and (left_s := began + PACE_S - loop.time()) > 0:
+            await self._wait_for_work()
+            if len(self._queue) < limits.few and (left_s := began + limits.pace_s - loop.time()) > 0:
                 await asyncio.sleep(left_s)
             began = loop.time()
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), limits.max_batch))]
             try:
                 if facts := await self._unit_of_work.resolve_doubt():
                     self._recorded(facts)
                 await self._settle(batch)
             except StoreError as error:
-                logger.error("store failed", error=str(error), batch=len(batch))
-                self._give_up(batch, error)
+                logger.error("the store failed; the batch is not answered", error=str(error), batch=len(batch))
+                self._fail(batch, error)
             if not self._queue:
                 self._arrived.clear()
                 self._idle.set()
 
-    async def _something_to_do(self) -> None:
+    async def _wait_for_work(self) -> None:
         if not self._unit_of_work.in_doubt:
             await self._arrived.wait()
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_AGAIN_S):
-                await self._arrived.wait()
+        await wait(self._arrived, self._limits.recheck_s)
 
     async def _settle(self, batch: Sequence[Work]) -> None:
-        work, decided, outcomes = await self._decided_and_recorded(batch)
+        work, decided, outcomes = await self._decide_and_record(batch)
         for (_, source), outcome in zip(work, outcomes, strict=True):
             if isinstance(outcome, Exception):
-                _refuse(source, outcome)
+                _reject(source, outcome)
         snapshots = self._unit_of_work.publish_states(decided)
         if decided.facts:
             self._recorded(decided.facts)
@@ -192,29 +182,29 @@ class Writer:
         for (command, source), outcome in zip(work, outcomes, strict=True):
             if isinstance(source, Requested) and not source.answer.done() and not isinstance(outcome, Exception):
                 source.answer.set_result(Answer(outcome, decided.states(command.streams)))
-        # One receipt covers all deliveries before it but those that wait; an ear that has closed wants none.
+        # One acknowledgement covers all deliveries before it, except those that wait. A closed session needs none.
         last = next((source for source in reversed(batch) if isinstance(source, Delivered)), None)
         if last and not last.acknowledger.closed:
             last.acknowledger.handled(last.delivery)
 
-    async def _decided_and_recorded(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
-        """What the batch wanted and what came of it; without what nobody can handle, and what has to wait for that.
+    async def _decide_and_record(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
+        """The commands that were decided, the batch that was recorded, and the outcome of each command.
 
-        It goes back before anything is recorded, and the rest is decided anew: what is about the same order must not
-        overtake it.
+        Work that cannot be handled is rejected before anything is recorded, and the rest is decided again without it
+        and without deliveries that have to wait behind it: deliveries of one key must not overtake each other.
         """
-        left = [source for source in batch if not _goes_back(source)]
+        left = [source for source in batch if not _left_for_later(source)]
         while True:
             try:
                 work = self._commands(left)
                 return work, *await self._unit_of_work.record(work)
             except Unhandled as unhandled:
-                _refuse(unhandled.source, unhandled.error)
+                _reject(unhandled.source, unhandled.error)
                 at = next(n for n, source in enumerate(left) if source is unhandled.source)
-                left[at:] = [source for source in left[at + 1 :] if not _goes_back(source)]
+                left[at:] = [source for source in left[at + 1 :] if not _left_for_later(source)]
 
     def _commands(self, batch: Sequence[Work]) -> Commands:
-        """What each piece of work wants decided. Raises Unhandled."""
+        """The command of each piece of work that has one. Raises Unhandled."""
         now = self._clock()
         commands: Commands = []
         for source in batch:
@@ -223,7 +213,7 @@ class Writer:
                 continue
             try:
                 command = self._react(source.delivery, now)
-            except Exception as error:  # no message can say in how many ways it will not be understood
+            except Exception as error:  # a foreign body can fail to decode in any way
                 raise Unhandled(source, error) from error
             if command is not None:
                 commands.append((command, source))
@@ -237,7 +227,7 @@ class Writer:
             return None
         return reaction(fact, now, delivery.fact_id)
 
-    def _give_up(self, batch: Sequence[Work], error: StoreError) -> None:
+    def _fail(self, batch: Sequence[Work], error: StoreError) -> None:
         for source in batch:
             if isinstance(source, Delivered):
                 source.acknowledger.failed(error)
@@ -245,12 +235,12 @@ class Writer:
                 source.answer.set_exception(StoreUnavailable(str(error)))
 
 
-def _goes_back(source: Work) -> bool:
-    """A delivery that nobody waits for any more, or one that has to wait itself."""
+def _left_for_later(source: Work) -> bool:
+    """Whether it is a delivery of a closed session, or one that its acknowledger takes back to wait."""
     return isinstance(source, Delivered) and (source.acknowledger.closed or source.acknowledger.defers(source.delivery))
 
 
-def _refuse(source: Work, error: Exception) -> None:
+def _reject(source: Work, error: Exception) -> None:
     if isinstance(source, Delivered):
         source.acknowledger.rejected(source.delivery, error)
     elif not source.answer.done():

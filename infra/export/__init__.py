@@ -1,8 +1,10 @@
-"""A service's log, row by row, to a data platform: a process of its own, off the way of the requests.
+"""Exports a service's log, row by row, to a data platform. It is a process of its own: no request waits for it.
 
-    log ── row ── in hand ── commit ── mark
-     └───── read again from the mark ────┘
+    log ── row ── in hand ── commit ── position
+     └───── read again from the position ────┘
 
-The sink knows how far it has got (its mark), nobody else; what lies past it is read again. So each row is sent at least
-once, and stands in the result once.
+Only the sink knows how far the export has got (its position); everything behind that is read again. So the export sends
+each row at least once, and the dataset contains it once.
+
+To read: rows (what a row is), sink (the port), exporter (the loop), process (run, status, reconcile), errors.
 """

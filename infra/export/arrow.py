@@ -22,12 +22,12 @@ SIMPLE: Final = {
 
 
 def schema(dataset: Dataset) -> pa.Schema:
-    """The columns, in the order of the row type's fields; `schema` stands in the metadata instead of in each row."""
+    """The columns, in the order of the row type's fields. `schema` is in the metadata, not in each row."""
     return pa.schema(_fields(dataset.row_type), metadata={SCHEMA: dataset.schema})
 
 
 def table(dataset: Dataset, rows: Sequence[Row]) -> pa.Table:
-    """The rows; the metadata also names the last one."""
+    """The rows as a table. Its metadata also contains the id of the last fact."""
     wanted = schema(dataset)
     columns = [pa.array([_plain(getattr(row, field.name)) for row in rows], type=field.type) for field in wanted]
     metadata = {**wanted.metadata, LAST_FACT_ID: rows[-1].fact_id}
@@ -35,7 +35,7 @@ def table(dataset: Dataset, rows: Sequence[Row]) -> pa.Table:
 
 
 def _plain(value: Any) -> Any:
-    """Structs, and lists of them, as the dictionaries that Arrow takes; the rest as it is."""
+    """Structs and lists of them become the dictionaries that Arrow takes; other values stay unchanged."""
     return msgspec.to_builtins(value) if isinstance(value, tuple | msgspec.Struct) else value
 
 

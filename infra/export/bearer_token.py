@@ -1,25 +1,25 @@
-"""The bearer token: read from a file, and again whenever the file changes."""
+"""The bearer token, read from a file and read again whenever the file changes."""
 
 import re
 import stat
 from pathlib import Path
 from typing import Final
 
+from infra.export.errors import TokenError
+
 TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, section 2.1
 
 
-class TokenError(Exception):
-    """The file has no token that may be used; the message says why, and never what is in it."""
-
-
 class TokenFile:
+    """The file that holds the token, on one line."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, ...] = ()
         self._token = ""
 
     def header(self) -> str:
-        """The value of Authorization. Raises TokenError."""
+        """The value of the header Authorization. Raises TokenError."""
         try:
             status = self._path.stat()
             seen = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)

@@ -1,4 +1,4 @@
-"""How far an HTTP receiver has acknowledged: on the disk before the next batch is sent."""
+"""How far an HTTP receiver has acknowledged. This is on the disk before the next batch is sent."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Struct
 
 from infra import files
+from infra.export.errors import SinkError
 from infra.export.rows import START, ExportPosition
-from infra.export.sink import SinkError
 
 
 class _Stored(Struct, frozen=True):
@@ -17,28 +17,31 @@ class _Stored(Struct, frozen=True):
 
 
 class CursorFile:
+    """The file that stores a receiver's position, and which receiver that is."""
+
     def __init__(self, path: Path, receiver: str) -> None:
         self.path = path
         self._receiver = receiver
 
     def read(self) -> ExportPosition:
-        """Raises SinkError if it is damaged, or of another receiver."""
+        """START if there is no file. Raises SinkError if it cannot be read, or belongs to another receiver."""
         try:
             stored = msgspec.json.decode(self.path.read_bytes(), type=_Stored)
         except FileNotFoundError:
             return START
         except (OSError, msgspec.DecodeError) as error:
             raise SinkError(
-                f"{self.path} cannot be read: {error}. Delete it: all is sent again, and the receiver knows the keys"
+                f"{self.path} cannot be read: {error}. Delete it: the export sends all rows again, and the receiver "
+                "knows their keys"
             ) from error
         if stored.receiver != self._receiver:
             raise SinkError(
-                f"{self.path} says how far {stored.receiver} has got, but EXPORT_HTTP_URL is {self._receiver}. "
-                "Move it away and all is sent to the new one; change `receiver` in it if the two are the same"
+                f"{self.path} belongs to the receiver {stored.receiver}, but EXPORT_HTTP_URL is {self._receiver}. "
+                "Move the file away to send all rows to the new receiver; if both are the same, change `receiver` in it"
             )
         return ExportPosition(stored.position, stored.fact_id)
 
-    def write(self, mark: ExportPosition) -> None:
+    def write(self, position: ExportPosition) -> None:
         """Raises OSError."""
         files.make_folder(self.path.parent)
-        files.write(self.path, msgspec.json.encode(_Stored(*mark, self._receiver)) + b"\n")
+        files.write(self.path, msgspec.json.encode(_Stored(*position, self._receiver)) + b"\n")

@@ -1,4 +1,4 @@
-"""The export's loop: look into the log, make rows, keep them in hand until there are enough, commit them."""
+"""The export's loop: read the log, make rows, collect them in hand until there are enough, commit them."""
 
 import asyncio
 import contextlib
@@ -8,54 +8,62 @@ from typing import Final, Literal
 
 import structlog
 
+from infra import aio
+from infra.export.errors import Unavailable, Unexportable
 from infra.export.retry_policy import RetryPolicy
-from infra.export.rows import START, Dataset, ExportPosition, Row, Unexportable
-from infra.export.sink import Sink, Unavailable
-from infra.export.source import CHUNK, OpenLog, check, chunks, lag, mark_at, position_from, to_row
+from infra.export.rows import START, Dataset, ExportPosition, Row
+from infra.export.sink import Sink
+from infra.export.source import CHUNK, OpenLog, check, chunks, lag, position_at, position_from, to_row
 from infra.store.event_store import StoreError
 from infra.store.records import Notification
 
 logger = structlog.get_logger()
 
-GRACE_S: Final = 3.0  # for what is under way when the process is to end
-SAY_AGAIN_S: Final = 60.0  # that the log still cannot be read
+GRACE_S: Final = 3.0  # for a commit that is running when the process is asked to end
+REPEAT_S: Final = 60.0  # between two warnings that the log cannot be read
 
 
 class Stopped(Exception):
-    """The process is to end: what is in hand is dropped, and read again by the next one."""
+    """The process was asked to end. It drops the rows in hand; the next process reads them again."""
 
 
 class Exporter:
-    """The caller holds the sink's lock."""
+    """Exports one dataset to one sink, whose lock the caller holds.
+
+    `poll_s`: between two looks into a log without new rows. `report_s`: between two log lines about the lag. `grace_s`:
+    how long a running commit may take after `closing` is set. All in seconds.
+    """
 
     def __init__(
         self,
         dataset: Dataset,
         open_log: OpenLog,
         sink: Sink,
-        circuit: RetryPolicy,
+        retry: RetryPolicy,
         *,
         poll_s: float,
         report_s: float,
         clock: Callable[[], datetime],
         closing: asyncio.Event,
+        grace_s: float = GRACE_S,
     ) -> None:
         self._dataset = dataset
         self._open_log = open_log
         self._sink = sink
-        self._circuit = circuit
+        self._retry = retry
         self._poll_s = poll_s
         self._report_s = report_s
         self._clock = clock
         self._closing = closing
-        self._mark = START
+        self._grace_s = grace_s
+        self._position = START
         self._hand: list[Row] = []
         self._bytes = 0
         self._since = 0.0
-        self._said = float("-inf")
+        self._warned_at = float("-inf")
 
     async def rewind(self, start: int | datetime) -> ExportPosition:
-        """Go back so that the row at this position, or the first one of this time or later, is written again.
+        """Go back, so that the row at this position, or the first row of this time or later, is written again.
 
         Raises StoreError, Unexportable, Unavailable, SinkError.
         """
@@ -63,22 +71,29 @@ class Exporter:
             first = start if isinstance(start, int) else await position_from(found, self._dataset, start)
             before = await self._sink.position()
             if first is not None and first <= before.position:
-                await self._sink.rewind(await mark_at(found, first - 1))
+                await self._sink.rewind(await position_at(found, first - 1))
         after = await self._sink.position()
-        logger.info("goes back", wanted=str(start), was_at=before.position, continues_after=after.position)
+        logger.info(
+            "going back: rows are exported again",
+            wanted=str(start),
+            was_at=before.position,
+            continues_after=after.position,
+        )
         return after
 
     async def run(self, *, once: bool = False) -> None:
-        """Export until `closing` is set; with `once`, until everything that the log has is exported.
+        """Export until `closing` is set; with `once`, until all rows of the log are exported.
 
-        Raises SinkError, AnotherLog, Unexportable: somebody has to do something first.
+        Raises SinkError, AnotherLog, Unexportable: an operator has to act first. With `once` also StoreError.
         """
-        self._mark = await self._sink.position()
+        self._position = await self._sink.position()
         reporting = asyncio.create_task(self._report())
         try:
             await self._follow(once=once)
         except Stopped:
-            logger.info("what was in hand is dropped; the next export reads it again", rows=len(self._hand))
+            logger.info(
+                "stopped before the sink took the rows in hand; the next export reads them again", rows=len(self._hand)
+            )
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
@@ -92,17 +107,19 @@ class Exporter:
             elif once and at_end:
                 return
             else:
-                await self._pause(self._poll_s)
+                await aio.wait(self._closing, self._poll_s)
         if self._hand:
             await self._commit()
 
     async def _look(self, *, once: bool) -> Literal["full", "end", "unreadable"]:
-        """Take what the log has into hand, until that is full or the log at its end."""
+        """Take rows from the log into hand, until the hand is full or the log ends."""
         try:
-            # Opened for each look, and closed while a commit takes its time: whoever closes the store, moves it or puts
-            # another one there is not held up, and is noticed.
+            # Opened for each look and closed during a commit: so the export keeps nobody from moving or replacing the
+            # store, and notices it.
             async with self._open_log() as found:
-                after = ExportPosition(self._hand[-1].position, self._hand[-1].fact_id) if self._hand else self._mark
+                after = (
+                    ExportPosition(self._hand[-1].position, self._hand[-1].fact_id) if self._hand else self._position
+                )
                 await check(found, after)
                 limits = self._sink.limits
                 size = min(CHUNK, limits.rows)
@@ -116,13 +133,17 @@ class Exporter:
         except StoreError as error:
             if once:
                 raise
-            self._say_unreadable(error)
+            self._warn_unreadable(error)
             return "unreadable"
-        self._said = float("-inf")
+        self._warned_at = float("-inf")
         return "end"
 
+    def _read_to(self) -> ExportPosition:
+        """The position of the last row in hand, or of the sink if the hand is empty."""
+        return ExportPosition(self._hand[-1].position, self._hand[-1].fact_id) if self._hand else self._position
+
     def _take(self, record: Notification) -> bool:
-        """False: this one cannot be taken before those in hand are committed. Raises Unexportable."""
+        """False: the rows in hand must be committed before this record can be taken. Raises Unexportable."""
         try:
             row = to_row(self._dataset, record)
         except Unexportable:
@@ -139,44 +160,37 @@ class Exporter:
         return self._now() - self._since >= self._sink.limits.age_s
 
     async def _commit(self) -> None:
-        """Returns when the sink has what is in hand. Raises Stopped."""
+        """Commit the rows in hand, with as many attempts as it takes. Raises Stopped."""
         while True:
             try:
                 await self._attempt()
                 break
             except Unavailable as trouble:
-                wait_s = self._circuit.failed(trouble)
-            await self._pause(wait_s)
-            if self._closing.is_set():
+                wait_s = self._retry.failed(trouble)
+            if await aio.wait(self._closing, wait_s):
                 raise Stopped
-        self._circuit.succeeded()
-        first, last = self._hand[0], self._hand[-1]
-        logger.debug("committed", rows=len(self._hand), first=first.position, last=last.position)
-        self._mark = ExportPosition(last.position, last.fact_id)
+        self._retry.succeeded()
+        self._position = self._read_to()
+        logger.debug("committed", rows=len(self._hand), first=self._hand[0].position, last=self._position.position)
         self._hand = []
         self._bytes = 0
 
     async def _attempt(self) -> None:
-        """One commit; when the process is to end, it gets a moment to become one."""
+        """One commit. After `closing` is set, it may take `grace_s` more. Raises Stopped, Unavailable."""
         attempt = asyncio.ensure_future(self._sink.commit(self._hand))
         closing = asyncio.ensure_future(self._closing.wait())
         await asyncio.wait([attempt, closing], return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
-        done, _ = await asyncio.wait([attempt], timeout=GRACE_S if self._closing.is_set() else None)
+        done, _ = await asyncio.wait([attempt], timeout=self._grace_s if self._closing.is_set() else None)
         if not done:
             attempt.cancel()
             await asyncio.gather(attempt, return_exceptions=True)
             raise Stopped
         attempt.result()
 
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-
-    def _say_unreadable(self, error: StoreError) -> None:
-        if self._now() - self._said >= SAY_AGAIN_S:
-            self._said = self._now()
+    def _warn_unreadable(self, error: StoreError) -> None:
+        if self._now() - self._warned_at >= REPEAT_S:
+            self._warned_at = self._now()
             logger.warning(
                 "the log cannot be read; waiting for it (has the service run with this DATA_DIR?)", reason=str(error)
             )
@@ -184,9 +198,9 @@ class Exporter:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(self._report_s)
-            with contextlib.suppress(StoreError, Unexportable):  # said elsewhere
+            with contextlib.suppress(StoreError, Unexportable):  # `_look` logs or raises these
                 async with self._open_log() as found:
-                    now = await lag(found, self._dataset, self._mark, self._clock())
+                    now = await lag(found, self._dataset, self._position, self._clock())
                 logger.info(
                     "exporting",
                     position=now.position,
@@ -194,7 +208,7 @@ class Exporter:
                     lag_records=now.records,
                     lag_s=now.seconds,
                     in_hand=len(self._hand),
-                    paused=self._circuit.is_open,
+                    paused=self._retry.is_paused,
                 )
 
     def _now(self) -> float:

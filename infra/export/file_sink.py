@@ -1,7 +1,7 @@
-"""Rows as Parquet files, one folder per day: `date=2026-01-31/<first>-<last>.parquet`, named by log positions.
+"""Writes rows as Parquet files, one folder per day: `date=2026-01-31/<first>-<last>.parquet`, named by log positions.
 
-The names are all there is to know: ranges that never overlap, written in the log's order, so the highest one says
-where to go on. A file has its name only when it is whole and on the disk.
+The names are the only state. Their ranges never overlap and are written in the log's order, so the export continues
+behind the highest one. A file gets its name when it is whole and on the disk.
 """
 
 import asyncio
@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from infra import files
 from infra.export import arrow
+from infra.export.errors import SinkError, Unavailable
 from infra.export.lock import one_export
 from infra.export.rows import START, Dataset, ExportPosition, Row
-from infra.export.sink import Limits, SinkError, Unavailable
+from infra.export.sink import Limits
 from infra.export.totals import Totals, add
 
-DIGITS: Final = 16  # of a position in a name, so that names sort as positions do
+DIGITS: Final = 16  # a position in a name has as many, so that names sort as positions do
 NAME: Final = re.compile(rf"(\d{{{DIGITS}}})-(\d{{{DIGITS}}})\.parquet")
 
 
@@ -36,6 +37,8 @@ class Range(NamedTuple):
 
 
 class FileSink:
+    """The sink for EXPORT_SINK=file."""
+
     def __init__(self, dataset: Dataset, folder: Path, limits: Limits) -> None:
         self._dataset = dataset
         self._folder = folder
@@ -45,13 +48,13 @@ class FileSink:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         with one_export(self._folder / ".lock", str(self._folder)):
-            ranges = self.ranges()  # what others put there is refused before anything of ours is touched
+            ranges = self.ranges()  # refuses files of others before anything is changed
             self._last = ranges[-1].last if ranges else 0
             self._clear()
             yield
 
     def _clear(self) -> None:
-        """Remove what a crash left: it never had a name, and its rows are read again."""
+        """Remove the unfinished files that a crash left. Their rows are read again."""
         try:
             for left in self._folder.glob(f"date=*/.*{files.TEMPORARY}"):
                 left.unlink()
@@ -64,25 +67,29 @@ class FileSink:
         for path in self._folder.glob("**/*.parquet"):
             name = NAME.fullmatch(path.name)
             if name is None:
-                raise SinkError(f"{path} was not written by this export, and whoever reads the folder would count it")
+                raise SinkError(
+                    f"{path} was not written by this export, but readers of the folder would count it: move it away"
+                )
             found.append(Range(int(name[1]), int(name[2]), path))
         found.sort()
         for one, other in pairwise(found):
             if other.first <= one.last:
-                raise SinkError(f"{one.path} and {other.path} have the same positions: remove the one that is too many")
+                raise SinkError(f"{one.path} and {other.path} have the same positions: remove one of them")
         return found
 
     async def position(self) -> ExportPosition:
-        return await asyncio.to_thread(self._mark)
+        return await asyncio.to_thread(self._position)
 
-    def _mark(self) -> ExportPosition:
+    def _position(self) -> ExportPosition:
         ranges = self.ranges()
         if not ranges:
             return START
         try:
             metadata = pq.read_schema(ranges[-1].path).metadata
         except (OSError, pa.ArrowException) as error:
-            raise SinkError(f"{ranges[-1].path} cannot be read: {error}. Delete it, and it is written again") from error
+            raise SinkError(
+                f"{ranges[-1].path} cannot be read: {error}. Delete it; the export writes it again"
+            ) from error
         return ExportPosition(ranges[-1].last, metadata.get(arrow.LAST_FACT_ID, b"").decode())
 
     async def commit(self, rows: Sequence[Row]) -> None:
@@ -93,7 +100,7 @@ class FileSink:
 
     def _commit(self, rows: Sequence[Row]) -> None:
         new = [row for row in rows if row.position > self._last]
-        # A file for each run of one day: were a day's rows gathered over others between them, ranges would overlap.
+        # One file for each run of rows of one day. With all rows of a day in one file, ranges would overlap.
         for day, run in groupby(new, lambda row: row.day):
             self._write(self._folder / f"date={day.isoformat()}", list(run))
 
@@ -105,7 +112,7 @@ class FileSink:
             files.publish(path)
         except OSError:
             with contextlib.suppress(OSError):
-                files.temporary(path).unlink()  # on a full disk it takes the room of the next attempt
+                files.temporary(path).unlink()  # on a full disk it would take the space of the next attempt
             raise
         self._last = rows[-1].position
 
@@ -116,7 +123,7 @@ class FileSink:
             raise Unavailable(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
     def _rewind(self, position: int) -> None:
-        # Newest first, each on the disk before the next: cut short, what is left has no hole.
+        # Newest first, each removal on the disk before the next: cut short, the rows that remain have no gap.
         for committed in reversed(self.ranges()):
             self._last = committed.last
             if committed.last <= position:
@@ -133,7 +140,9 @@ class FileSink:
             try:
                 self._count(totals, committed.path, through)
             except FileNotFoundError:
-                raise Unavailable(f"{committed.path} went away while it was read: is a backfill running?") from None
+                raise Unavailable(
+                    f"{committed.path} was removed while it was read: is a backfill (`export --from`) running?"
+                ) from None
             except (OSError, pa.ArrowException) as error:
                 raise SinkError(
                     f"{committed.path} cannot be read: {error}. Write it again: --from {committed.first}"
@@ -142,7 +151,7 @@ class FileSink:
 
     def _count(self, totals: Totals, path: Path, through: int) -> None:
         sums = list(self._dataset.sums)
-        # The file alone, not its folder: the day is judged by `at`, whatever folder it stands in.
+        # The day is taken from `at`, not from the folder that the file is in.
         table = pq.ParquetFile(path).read(["position", "at", "kind", *sums])
         table = table.filter(pc.field("position") <= through)
         table = table.append_column("day", pc.cast(table["at"], pa.date32()))
@@ -152,7 +161,7 @@ class FileSink:
             add(totals, (found["day"], found["kind"]), numbers)
 
     async def close(self) -> None:
-        """Nothing is open between commits."""
+        """Does nothing: no file is open between commits."""
 
 
 def write_table(table: pa.Table, path: Path) -> None:

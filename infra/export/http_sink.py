@@ -1,7 +1,7 @@
-"""Rows as NDJSON to an HTTP receiver, a batch a POST.
+"""Sends rows as NDJSON to an HTTP receiver, one POST per batch.
 
-A batch whose answer got lost is sent again: with the same `Idempotency-Key` while this process lives, perhaps in other
-batches after a restart. So the receiver keeps a row once per `fact_id`; the header only saves it work.
+A batch whose answer got lost is sent again. This process sends it with the same `Idempotency-Key`; after a restart the
+rows may be cut into other batches. So the receiver must store a row once per `fact_id`; the header only saves it work.
 """
 
 import asyncio
@@ -18,21 +18,24 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from infra.export.bearer_token import TokenError, TokenFile
+from infra.export.bearer_token import TokenFile
 from infra.export.cursor import CursorFile
+from infra.export.errors import SinkError, TokenError, Unavailable
 from infra.export.lock import one_export
 from infra.export.rows import Dataset, ExportPosition, Row
-from infra.export.sink import Limits, SinkError, Unavailable
+from infra.export.sink import Limits
 from infra.export.totals import Totals, add
 from infra.settings import is_loopback
 
 GZIP_LEVEL: Final = 6
-SAID: Final = 200  # characters of a refusal's body that reach our log
+REASON_LENGTH: Final = 200  # characters of a refusal's body that reach our log
 
 _encoder = msgspec.json.Encoder()
 
 
 class HttpSink:
+    """The sink for EXPORT_SINK=http. `timeout_s`: for the whole answer."""
+
     def __init__(
         self,
         dataset: Dataset,
@@ -55,7 +58,7 @@ class HttpSink:
             # The system's certificates, or those of SSL_CERT_FILE.
             verify=ssl.create_default_context(),
             timeout=timeout_s,
-            # A proxy of the environment has nothing to do with this machine itself.
+            # No proxy of the environment for addresses of this machine.
             trust_env=not is_loopback(urlsplit(url).hostname or ""),
             limits=httpx.Limits(max_connections=1),
         )
@@ -91,11 +94,11 @@ class HttpSink:
             raise Unavailable(f"{self._cursor.path} cannot be written: {error.strerror or error}") from error
 
     async def totals(self, through: ExportPosition) -> Totals:
-        """From EXPORT_HTTP_TOTALS_URL: an NDJSON line {"day", "kind", "rows", <sum>…} per day and kind."""
+        """Asks EXPORT_HTTP_TOTALS_URL. The answer is NDJSON: {"day", "kind", "rows", <sum>…} per day and kind."""
         if not self._totals_url:
             raise SinkError(
-                "EXPORT_HTTP_TOTALS_URL is not set: only the receiver can say what it has. It is asked with "
-                "?through=<position> and answers a line of JSON per day and kind (see docs/export.md)"
+                "EXPORT_HTTP_TOTALS_URL is not set, and only the receiver knows which rows it has. Set it to an "
+                "address that answers ?through=<position> with a line of JSON per day and kind (see docs/export.md)"
             )
         answer = await self._ask("GET", str(httpx.URL(self._totals_url).copy_add_param("through", through.position)))
         totals: Totals = {}
@@ -105,7 +108,9 @@ class HttpSink:
                 day = date.fromisoformat(msgspec.convert(line.get("day"), str))
                 add(totals, (day, msgspec.convert(line.get("kind"), str)), numbers)
         except (msgspec.DecodeError, ValueError) as error:
-            raise SinkError(f"{self._totals_url} answered what cannot be compared: {error}") from error
+            raise SinkError(
+                f"{self._totals_url} sent an answer that cannot be compared: {error}; docs/export.md shows the form"
+            ) from error
         return totals
 
     async def close(self) -> None:
@@ -116,22 +121,24 @@ class HttpSink:
     ) -> httpx.Response:
         """The 2xx answer. Raises Unavailable."""
         try:
-            async with asyncio.timeout(self._timeout_s):  # for all of it: the client's own is for each read
+            async with asyncio.timeout(self._timeout_s):  # for the whole answer: the client's own is for each read
                 answer = await self._client.request(
                     method, url, content=content, headers={**self._headers(), **(headers or {})}
                 )
         except TokenError as error:
             raise Unavailable(str(error), lasting=True) from error
         except TimeoutError:
-            raise Unavailable(f"no answer within {self._timeout_s:g} s") from None
+            raise Unavailable(f"the receiver sent no answer within {self._timeout_s:g} s") from None
         except httpx.TransportError as error:
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         if answer.is_success:
             return answer
         status = answer.status_code
         raise Unavailable(
-            f"it answered {status}: {answer.text[:SAID]!r}" if answer.text else f"it answered {status}",
-            # No repetition makes a request right, or a redirect an acknowledgement.
+            f"the receiver answered {status}: {answer.text[:REASON_LENGTH]!r}"
+            if answer.text
+            else f"the receiver answered {status}",
+            # A refused request stays wrong when it is repeated, and a redirect is no acknowledgement.
             lasting=300 <= status < 500 and status not in (408, 429),
             retry_after_s=_retry_after(answer) if status in (429, 503) else 0.0,
         )
@@ -141,7 +148,7 @@ class HttpSink:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Seconds, from either form of the header (RFC 9110, section 10.2.3); 0: none that can be read."""
+    """The wait in seconds, from either form of the header (RFC 9110, section 10.2.3); 0 if there is none."""
     value = answer.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)

@@ -1,17 +1,17 @@
-"""One export per sink."""
+"""One export at a time writes to a sink."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from infra import files
-from infra.export.sink import SinkError
+from infra.export.errors import SinkError
 from infra.files import LockTaken, exclusive_lock
 
 
 @contextlib.contextmanager
 def one_export(path: Path, what: str) -> Iterator[None]:
-    """Held by a lock on this file. Raises SinkError."""
+    """Hold a lock on this file; `what` it protects is named in the error. Raises SinkError."""
     with contextlib.ExitStack() as stack:
         try:
             files.make_folder(path.parent)

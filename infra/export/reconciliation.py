@@ -1,4 +1,4 @@
-"""Log and dataset, counted side by side."""
+"""Counts log and dataset and compares the two."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ from infra.export.totals import Key, Totals, count
 
 
 class Comparison(NamedTuple):
-    """The totals of both, up to and with `mark`."""
+    """The totals of both, up to and including `through`, the sink's position."""
 
-    mark: ExportPosition
+    through: ExportPosition
     log: Totals
     dataset: Totals
 
@@ -25,17 +25,18 @@ class Comparison(NamedTuple):
 
 
 async def compare(log: Log, dataset: Dataset, sink: Sink) -> Comparison:
-    """Beside a running export, too: what it writes meanwhile lies past the mark.
+    """May run beside an export: the rows it writes meanwhile are behind the position that is compared.
 
     Raises StoreError, Unavailable, SinkError, AnotherLog, Unexportable.
     """
-    mark = await sink.position()
-    await check(log, mark)
-    there = await sink.totals(mark)
-    return Comparison(mark, await totals_of(log, dataset, mark), there)
+    through = await sink.position()
+    await check(log, through)
+    there = await sink.totals(through)
+    return Comparison(through, await totals_of(log, dataset, through), there)
 
 
 async def totals_of(log: Log, dataset: Dataset, through: ExportPosition) -> Totals:
+    """The totals of the log up to and including this position. Raises StoreError, Unexportable."""
     totals: Totals = {}
     async for records in chunks(log, dataset, 0):
         rows = [to_row(dataset, record) for record in records if record.position <= through.position]
@@ -46,7 +47,7 @@ async def totals_of(log: Log, dataset: Dataset, through: ExportPosition) -> Tota
 
 
 def table(dataset: Dataset, compared: Comparison) -> str:
-    """For a person: a line per day and kind, and where they differ a line of each."""
+    """For a person: a line per day and kind; where the two differ, a line for each of them."""
     heads = ["day", "kind", "", dataset.name, *dataset.sums]
     lines: list[list[str]] = []
     for key in compared.keys:
@@ -68,7 +69,7 @@ def _numbers(dataset: Dataset, numbers: list[int] | None) -> list[str]:
 
 
 def verdict(compared: Comparison) -> str:
-    through = f"through position {compared.mark.position}"
+    through = f"through position {compared.through.position}"
     if not compared.different:
         return f"equal, {through}"
     days = dict.fromkeys(day.isoformat() for day, _ in compared.different)

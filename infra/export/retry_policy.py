@@ -1,56 +1,63 @@
-"""When to try again: soon at first, then later and later; after enough failures a pause, then one probe."""
+"""When a failed commit is tried again: soon at first, then later; after enough failures a pause, then one probe."""
 
-import random
+from typing import Final
 
 import structlog
 
-from infra.export.sink import Unavailable
+from infra.aio import Backoff
+from infra.export.errors import Unavailable
 
 logger = structlog.get_logger()
 
-FIRST_S = 0.2
-LONGEST_ASKED_S = 3_600.0  # of what a sink may ask for by Retry-After
+FIRST_S: Final = 0.2
+LONGEST_ASKED_S: Final = 3_600.0  # the longest Retry-After that is followed
 
 
 class RetryPolicy:
-    """Closed while things work; open (a pause) after `most_failures` in a row, or one that is lasting.
+    """Waits grow up to `longest_s`. After `most_failures` in a row, or a lasting one, it pauses for `pause_s`.
 
-    Nothing is dropped meanwhile: rows stay in hand, and the log keeps what is behind them.
+    After a pause one attempt is made (a probe); if it fails, the next pause begins. No row is dropped meanwhile: rows
+    stay in hand, and the log keeps those behind them.
+
+    The growing waits are those of `infra.aio.Backoff`. The rest is its own: a lasting failure pauses at once, the sink
+    may ask for a longer wait (Retry-After), and only a success ends a pause.
     """
 
     def __init__(self, most_failures: int, longest_s: float, pause_s: float) -> None:
         self._most_failures = most_failures
-        self._longest_s = longest_s
+        self._backoff = Backoff(min(FIRST_S, longest_s), longest_s)
         self._pause_s = pause_s
         self._failures = 0
-        self.is_open = False
+        self.is_paused = False
 
     def failed(self, trouble: Unavailable) -> float:
-        """How long to wait, in seconds."""
+        """The wait before the next attempt, in seconds. Logs the failure."""
         self._failures += 1
-        if trouble.lasting or self._failures >= self._most_failures or self.is_open:
+        if trouble.lasting or self._failures >= self._most_failures or self.is_paused:
             wait_s = self._pause_s
-            self.is_open = True
+            self.is_paused = True
         else:
-            # Between half and all of it, so that many who failed together do not come back together.
-            wait_s = min(self._longest_s, FIRST_S * 2 ** (self._failures - 1)) * random.uniform(0.5, 1.0)
+            wait_s = self._backoff.next_s()
         wait_s = max(wait_s, min(trouble.retry_after_s, LONGEST_ASKED_S))
-        if trouble.lasting:
-            logger.error(
-                "export paused: repeating this will not help, somebody has to look; no row is dropped",
-                reason=str(trouble),
-                next_attempt_in_s=round(wait_s, 3),
-            )
-        elif self.is_open:
-            logger.warning(
-                "export paused", reason=str(trouble), failures=self._failures, next_attempt_in_s=round(wait_s, 3)
-            )
-        else:
-            logger.warning("rows not taken; trying again", reason=str(trouble), next_attempt_in_s=round(wait_s, 3))
+        self._log(trouble, round(wait_s, 3))
         return wait_s
 
+    def _log(self, trouble: Unavailable, wait_s: float) -> None:
+        if trouble.lasting:
+            logger.error(
+                "export paused: repeating this will not help; correct what `reason` names. No row is dropped",
+                reason=str(trouble),
+                next_attempt_in_s=wait_s,
+            )
+        elif self.is_paused:
+            logger.warning("export paused", reason=str(trouble), failures=self._failures, next_attempt_in_s=wait_s)
+        else:
+            logger.warning("rows not taken; trying again", reason=str(trouble), next_attempt_in_s=wait_s)
+
     def succeeded(self) -> None:
+        """End the pause and forget the failures."""
         if self._failures:
             logger.info("the sink takes rows again", failures=self._failures)
+            self._backoff.reset()
         self._failures = 0
-        self.is_open = False
+        self.is_paused = False

@@ -1,4 +1,4 @@
-"""What is exported: a service says which facts of its log become rows, and what a row is."""
+"""A service describes its dataset: which facts of its log become rows, and what a row is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from infra.store.records import Notification
 
 
 class Row(Struct, frozen=True, kw_only=True, gc=False, tag_field="schema"):
-    """What every row has. A dataset's own row type adds its fields and the tag `<dataset>/<version>`.
+    """The fields of every row. A dataset's own row type adds its fields and the tag `<dataset>/<version>`.
 
-    `fact_id` is the key: one fact, one row. `position` is its place in the log, and the rows' order. `at`: UTC.
+    `fact_id` is the key: one fact, one row. `position` is the fact's position in the log; rows are ordered by it.
+    `at`: UTC.
     """
 
     fact_id: str
@@ -23,20 +24,20 @@ class Row(Struct, frozen=True, kw_only=True, gc=False, tag_field="schema"):
 
     @property
     def day(self) -> date:
-        """The UTC day of the fact: the same for whoever asks, wherever the process runs."""
+        """The UTC day of the fact. It does not depend on the time zone of the process or of the reader."""
         return self.at.astimezone(UTC).date()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A service's rows. `row` makes one of a record of these topics, and raises msgspec.DecodeError if it cannot."""
+    """A service's rows. `row` makes one of a record of these topics. It raises msgspec.DecodeError or ValueError."""
 
     name: str
     row_type: type[Row]
     row: Callable[[Notification], Any]
     topics: tuple[str, ...]
     sums: tuple[str, ...]
-    """The fields that the reconciliation adds up; null counts as nothing."""
+    """The fields that the reconciliation adds up; null counts as 0."""
 
     @property
     def schema(self) -> str:
@@ -45,14 +46,13 @@ class Dataset:
 
 
 class ExportPosition(NamedTuple):
-    """How far a sink has got: it has every row up to this position of the log. An empty id: not known, or no fact."""
+    """How far a sink has got: it has every row up to this position of the log.
+
+    `fact_id` is the fact at that position; empty if it is not known or if there is no fact.
+    """
 
     position: int
     fact_id: str
 
 
 START = ExportPosition(0, "")
-
-
-class Unexportable(Exception):
-    """A record cannot be made a row. Nothing is skipped: the export stands still until this is solved."""

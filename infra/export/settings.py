@@ -1,4 +1,4 @@
-"""What an export is told by its environment."""
+"""The settings of an export, from its environment."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ class ExportSettings(Struct, frozen=True, kw_only=True):
     data_dir: Path = Path(".data")
     export_sink: Literal["file", "http"] = "file"
     export_dir: Path | None = None
-    """Where files, cursor and lock are; none: `export` in `data_dir`."""
+    """The folder of the files, the cursor and the lock. Default: `export` in `data_dir`."""
     export_poll_s: Wait = 0.5
     export_report_s: Seconds = 60.0
     export_retry_s: Wait = 10.0
@@ -50,7 +50,7 @@ class ExportSettings(Struct, frozen=True, kw_only=True):
 
 
 def _judge(name: str, url: str, *, with_token: bool) -> None:
-    """Raises ValueError; the URL is not repeated, it may hold a secret."""
+    """Raises ValueError if this URL cannot be used. The message does not repeat the URL: it may contain a secret."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

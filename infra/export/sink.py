@@ -1,4 +1,4 @@
-"""Where rows go: the port that the export's loop writes to."""
+"""The port that the export's loop writes rows to. Its errors are in `infra.export.errors`."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -8,24 +8,8 @@ from infra.export.rows import ExportPosition, Row
 from infra.export.totals import Totals
 
 
-class SinkError(Exception):
-    """The sink cannot be used as it is; somebody has to do something, and the message says what."""
-
-
-class Unavailable(Exception):
-    """The sink did not take the rows, this time. They are still in hand, and are offered again.
-
-    `lasting`: trying again at once would change nothing. `retry_after_s`: what the sink asked to be given.
-    """
-
-    def __init__(self, reason: str, *, lasting: bool = False, retry_after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.lasting = lasting
-        self.retry_after_s = retry_after_s
-
-
 class Limits(NamedTuple):
-    """When what is in hand is committed: at any of these. `bytes` are those of the facts, as the log has them."""
+    """The export commits the rows in hand when they reach any of these. `bytes`: the size of the facts in the log."""
 
     rows: int
     bytes: int
@@ -33,27 +17,33 @@ class Limits(NamedTuple):
 
 
 class Sink(Protocol):
-    """Rows come in log order. All methods but `mark` are for the one process that holds the lock."""
+    """Takes rows in log order. Only the process that holds the lock may call `commit` and `rewind`."""
 
     @property
     def limits(self) -> Limits: ...
 
     def lock(self) -> AbstractContextManager[None]:
-        """Held while this process writes; also clears away what a crash left. Raises SinkError if another holds it."""
+        """Held while this process writes. Taking it also removes what a crash left behind.
+
+        Raises SinkError if another export holds it.
+        """
 
     async def position(self) -> ExportPosition:
-        """How far the sink has got; what lies behind is still to be written. Raises SinkError."""
+        """How far the sink has got; the rows behind this position are still to be written. Raises SinkError."""
 
     async def commit(self, rows: Sequence[Row]) -> None:
-        """Take these rows, durably, once: if it returns, the mark stands at the last. One attempt; raises Unavailable.
+        """Store these rows durably, each once. When this returns, the sink's position is that of the last row.
 
-        Some of them may be in it already, from an attempt that was cut short.
+        Some of them may be in the sink already, from an attempt that was cut short. One attempt. Raises Unavailable.
         """
 
     async def rewind(self, to: ExportPosition) -> None:
-        """Forget what lies behind this mark; cut short, a beginning of what there was remains. Never goes forward."""
+        """Remove the rows behind this position. Never moves forward. Raises Unavailable.
+
+        If it is cut short, the rows that remain are still all rows up to some position.
+        """
 
     async def totals(self, through: ExportPosition) -> Totals:
-        """What the dataset has, up to and with this mark. Raises Unavailable, SinkError."""
+        """Count the dataset up to and including this position. Raises Unavailable, SinkError."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The log as an export sees it: something to read from a position, opened for a look and closed again."""
+"""The log that an export reads from a position on; it is opened for each look and closed again."""
 
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -8,10 +8,11 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from contracts.wire import fact_id
-from infra.export.rows import START, Dataset, ExportPosition, Row, Unexportable
+from infra.export.errors import AnotherLog, Unexportable
+from infra.export.rows import START, Dataset, ExportPosition, Row
 from infra.store.records import Notification
 
-CHUNK: Final = 2_000  # records read at once: a read transaction of milliseconds, which no checkpoint waits for
+CHUNK: Final = 2_000  # records read at once: a read transaction of milliseconds, which delays no checkpoint
 
 
 class Log(Protocol):
@@ -24,19 +25,16 @@ class Log(Protocol):
 
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
-"""Opens the log to be read; entering it raises StoreError, also when there is none."""
-
-
-class AnotherLog(Exception):
-    """The sink was not filled from this log."""
+"""Opens the log for reading. Entering it raises StoreError, also if there is no log."""
 
 
 def id_of(record: Notification) -> str:
+    """The id of the record's fact."""
     return fact_id(record.originator_id, record.originator_version)
 
 
 def to_row(dataset: Dataset, record: Notification) -> Row:
-    """Raises Unexportable."""
+    """The record's row. Raises Unexportable."""
     try:
         row: Row = dataset.row(record)
     except (msgspec.DecodeError, ValueError) as error:
@@ -48,7 +46,7 @@ def to_row(dataset: Dataset, record: Notification) -> Row:
 
 
 async def chunks(log: Log, dataset: Dataset, after: int, size: int = CHUNK) -> AsyncGenerator[list[Notification], None]:
-    """The dataset's records past `after`, in log order, up to the end that the log has when it is reached."""
+    """The dataset's records behind `after`, in log order, up to the log's end at the time it is reached."""
     while True:
         records = await log.select_notifications(after, size, dataset.topics)
         if records:
@@ -58,8 +56,8 @@ async def chunks(log: Log, dataset: Dataset, after: int, size: int = CHUNK) -> A
             return
 
 
-async def mark_at(log: Log, position: int) -> ExportPosition:
-    """The mark of a sink that has everything up to this position."""
+async def position_at(log: Log, position: int) -> ExportPosition:
+    """The position of a sink that has everything up to this position of the log."""
     if position <= 0:
         return START
     found = await log.select_notifications(position - 1, 1)
@@ -67,26 +65,26 @@ async def mark_at(log: Log, position: int) -> ExportPosition:
     return ExportPosition(position, id_of(found[0]) if found and found[0].position == position else "")
 
 
-async def check(log: Log, mark: ExportPosition) -> None:
-    """Raises AnotherLog unless the fact that the sink ends with stands in this log where it was."""
-    there = await mark_at(log, mark.position)
-    if mark.position > await log.max_notification_id():
+async def check(log: Log, at: ExportPosition) -> None:
+    """Raises AnotherLog unless this log has the sink's last fact at the sink's position."""
+    there = await position_at(log, at.position)
+    if at.position > await log.max_notification_id():
         raise AnotherLog(
-            f"what was exported ends at position {mark.position}, and the log before that: it is not the log that was "
-            "exported. Put that one back, or export this one from its start: --from 1"
+            f"the export ends at position {at.position}, but this log ends before that: it is not the log that was "
+            "exported. Put the exported log back, or export this one from its start: --from 1"
         )
-    if mark.fact_id and there.fact_id != mark.fact_id:
+    if at.fact_id and there.fact_id != at.fact_id:
         raise AnotherLog(
-            f"what was exported ends with {mark.fact_id} at position {mark.position}, where the log has "
-            f"{there.fact_id or 'nothing'}: it is not the log that was exported. Put that one back, or export this one "
-            "from its start: --from 1"
+            f"the export ends with {at.fact_id} at position {at.position}, where this log has "
+            f"{there.fact_id or 'nothing'}: it is not the log that was exported. Put the exported log back, or export "
+            "this one from its start: --from 1"
         )
 
 
 async def position_from(log: Log, dataset: Dataset, instant: datetime) -> int | None:
-    """The position of the first row that is as late as `instant`, or later; None: all are earlier.
+    """The position of the first row at `instant` or later; None: all rows are earlier.
 
-    Looks at each: clocks jump, so nothing says that later positions have later times.
+    It reads every row: clocks jump, so a later position may have an earlier time.
     """
     async with aclosing(chunks(log, dataset, 0)) as found:
         async for records in found:
@@ -97,9 +95,10 @@ async def position_from(log: Log, dataset: Dataset, instant: datetime) -> int | 
 
 
 class Lag(NamedTuple):
-    """How far a sink is behind: `records` of the log past its mark, and the age in `seconds` of the first row there.
+    """How far a sink is behind the log.
 
-    Both are 0 when no row waits, whatever else the log has.
+    `records`: records of the log, of all kinds, behind the sink's position. `seconds`: the age of the first row there.
+    Both are 0 if no row waits.
     """
 
     position: int
@@ -108,10 +107,11 @@ class Lag(NamedTuple):
     seconds: float
 
 
-async def lag(log: Log, dataset: Dataset, mark: ExportPosition, now: datetime) -> Lag:
+async def lag(log: Log, dataset: Dataset, at: ExportPosition, now: datetime) -> Lag:
+    """The lag of a sink at this position. Raises StoreError, Unexportable."""
     head = await log.max_notification_id()
-    waiting = await log.select_notifications(mark.position, 1, dataset.topics)
-    if not waiting or head <= mark.position:
-        return Lag(mark.position, head, 0, 0.0)
+    waiting = await log.select_notifications(at.position, 1, dataset.topics)
+    if not waiting or head <= at.position:
+        return Lag(at.position, head, 0, 0.0)
     seconds = (now - to_row(dataset, waiting[0]).at).total_seconds()
-    return Lag(mark.position, head, head - mark.position, max(0.0, round(seconds, 3)))
+    return Lag(at.position, head, head - at.position, max(0.0, round(seconds, 3)))

@@ -1,4 +1,4 @@
-"""Counts and sums per day and kind: what log and dataset must agree in."""
+"""Counts and sums per day and kind, of the log or of the dataset. The two must be equal."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -20,5 +20,6 @@ def count(totals: Totals, dataset: Dataset, rows: Iterable[Row]) -> None:
 
 
 def add(totals: Totals, key: Key, numbers: list[Any]) -> None:
+    """Add `numbers` to those of this day and kind."""
     there = totals.get(key)
     totals[key] = numbers if there is None else [a + b for a, b in zip(there, numbers, strict=True)]

@@ -1,10 +1,11 @@
-"""A whole system on free ports, with its data below one folder."""
+"""A system for demo and bench, separate from all others on this machine."""
 
 import subprocess
 from pathlib import Path
 
 from infra.local.nats import start_nats
-from infra.local.processes import StartFailed, _ended, start_service, stop_process, wait_ready
+from infra.local.processes import StartFailed, await_end, start_service, stop_process
+from infra.local.readiness import wait_ready
 from infra.local.services import free_environment, own_service_url, service_names
 
 
@@ -18,7 +19,7 @@ class OwnSystem:
         self._services: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "OwnSystem":
-        """Start everything and wait until it is ready. Raises StartFailed, with the last lines of what failed."""
+        """Start all processes and wait until they are ready. Raises StartFailed, with the last lines of the log."""
         name = "nats"
         try:
             with self._log(name).open("wb") as output:
@@ -31,8 +32,8 @@ class OwnSystem:
         except BaseException as error:
             self.__exit__()
             if isinstance(error, StartFailed):
-                said = self._log(name).read_text(errors="replace").splitlines()[-5:]
-                raise StartFailed("\n  ".join([str(error), *said])) from None
+                last_lines = self._log(name).read_text(errors="replace").splitlines()[-5:]
+                raise StartFailed("\n  ".join([str(error), *last_lines])) from None
             raise
         return self
 
@@ -42,7 +43,7 @@ class OwnSystem:
             self.stop_services()
             if self._broker is not None:
                 stop_process(self._broker)
-        finally:  # also when somebody cannot wait for that
+        finally:  # also when Ctrl-C interrupts the wait
             for process in processes:
                 process.kill()
 
@@ -51,15 +52,15 @@ class OwnSystem:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Of the broker, `nats`, and of the services, while they run."""
+        """The process ids of the broker, as `nats`, and of the services, by name."""
         running = {**({} if self._broker is None else {"nats": self._broker}), **self._services}
         return {name: process.pid for name, process in running.items()}
 
     def stop_services(self) -> dict[str, int]:
-        """Stop them in good order: each publishes all it has recorded. Their exit codes."""
+        """Stop all services; each publishes what it has recorded before it ends. Returns their exit codes by name."""
         for process in self._services.values():
             process.terminate()
-        return {name: _ended(process) for name, process in self._services.items()}
+        return {name: await_end(process) for name, process in self._services.items()}
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

@@ -1,72 +1,47 @@
-"""The services of this checkout, where each is reached, and an environment for a system of its own."""
+"""The services of this checkout, the URL of each, and an environment for a system separate from all others.
 
-import contextlib
+A service is a package `<name>_svc` beside this one with a `__main__`. No list of services has to be kept.
+"""
+
 import os
 import pkgutil
-import random
-import socket
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from contracts.wire import SERVICES
+from infra.local.ports import free_ports
 from infra.settings import Settings, http_url, load
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+"""The folder of this checkout: it contains the packages of all services."""
 
 
-def commit() -> str:
-    """Which code this is, for whoever wants to see the same again."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, check=False)
-    return said.stdout.decode().strip() or "unknown"
-
-
-def service_names() -> list[str]:
-    """The names of all services: order, product, point, coupon, then any others."""
-    found = {path.parent.name.removesuffix("_svc") for path in ROOT.glob("*_svc/__main__.py")}
-    usual = [name for name in ("order", "product", "point", "coupon") if name in found]
-    return usual + sorted(found - set(usual))
+def service_names(root: Path = ROOT) -> list[str]:
+    """The names of the services in `root`: in the order in which the contracts list their facts, then by name."""
+    found = {path.parent.name.removesuffix("_svc") for path in root.glob("*_svc/__main__.py")}
+    listed = [name for name in SERVICES if name in found]
+    return listed + sorted(found.difference(listed))
 
 
 def service_url(name: str, env: Mapping[str, str]) -> str:
-    """Where this service is with these settings. Raises SettingsError as the service itself would."""
+    """The URL of a service with these settings. Raises SettingsError as the service itself would."""
     service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
     settings: Settings = load(service.settings, name, service.port, env)
     return settings.url
 
 
 def own_service_url(name: str, env: Mapping[str, str]) -> str:
-    """Where this service is in an environment that has all settings, such as `free_environment` makes."""
+    """The URL of a service in an environment that has all settings, such as `free_environment` makes."""
     return http_url(env["BIND_HOST"], int(env[f"{name}_port".upper()]))
 
 
-def is_free(port: int) -> bool:
-    """Whether a server on this machine could listen on this port of 127.0.0.1."""
-    with socket.socket() as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            candidate.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+def free_environment(data_dir: Path, root: Path = ROOT) -> dict[str, str]:
+    """The environment of a separate system: free ports, data below `data_dir`, no settings of another system.
 
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below those that outgoing connections are given."""
-    found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        while len(found) < count:
-            port = random.randint(15_000, 31_999)
-            candidate = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                candidate.bind(("127.0.0.1", port))
-                found.append(port)
-    return found
-
-
-def free_environment(data_dir: Path) -> dict[str, str]:
-    """The environment of a system of its own: free ports, data below `data_dir`, no settings of another system."""
-    names = [f"{name}_PORT".upper() for name in service_names()]
+    `root` is the folder of the checkout whose services get ports.
+    """
+    names = [f"{name}_PORT".upper() for name in service_names(root)]
     shared = {field.upper() for field in Settings.__struct_fields__}
     nats_port, monitor_port, *ports = free_ports(2 + len(names))
     return {

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import gc
 import os
+import random
 import signal
 import socket
 import sys
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 import uvloop
+from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from contracts.fact import Fact
@@ -36,20 +37,24 @@ from infra.settings import Settings, SettingsError, load
 from infra.store.event_store import EventStore, StoreError
 from infra.store.sqlite import SQLiteStore, StoreSetupError
 from infra.timestamps import now
-from infra.tuning import use_batch_scheduling
+from infra.tuning import tune_garbage_collection, use_batch_scheduling
 
 logger = structlog.get_logger()
 
 EXIT_USAGE: Final = 2
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+OpenStore = Callable[[Path], contextlib.AbstractAsyncContextManager[EventStore]]
+"""How a service opens its log, by the file's path."""
 
 
 class CannotStart(Exception):
-    """The process cannot do its work as it was started; the message says why."""
+    """The process cannot start in this environment; the message names the cause."""
 
 
 @dataclass
 class Runtime:
-    """What a service's routes and tasks work with."""
+    """The parts of a running service that its routes and tasks use."""
 
     settings: Any
     clock: Clock
@@ -62,9 +67,9 @@ class Runtime:
     on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
     """Called after each commit, in log order, before the commit's requests are answered."""
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
-    """Run beside the service, until it ends."""
+    """Run beside the service until it ends."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the process is to end: nobody should wait for anything longer than it takes to say so."""
+    """Set when the process is to end: requests that wait should then be answered at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,23 +85,23 @@ class Service:
     views: Sequence[Projection] = ()
     """Read models of the service's own log."""
     stream_views: Callable[[Any], Sequence[Projection]] = lambda _: ()
-    """Read models of what other services said."""
+    """Read models of other services' facts, made from the settings."""
     watchers: Sequence[Callable[[Runtime], None]] = ()
-    """Things that go on beside the requests: each adds itself to the runtime's `on_recorded` and `tasks`."""
+    """Each adds its callbacks and tasks to the runtime's `on_recorded` and `tasks`, to work beside the requests."""
 
     @property
     def hears(self) -> frozenset[str]:
         return frozenset(NAMES[fact] for fact in self.reactions)
 
 
-def run(service: Service) -> None:
-    """Run the service until SIGTERM or SIGINT, then exit 0; exit 2 if it cannot be started as it is configured."""
+def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
+    """Run the service until SIGTERM or SIGINT, then exit 0. Exit 2 if its configuration does not allow a start."""
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
         use_batch_scheduling()
         logs.configure(service.name, settings.log_level, settings.log_format)
         with _listen(settings.bind_host, settings.port) as listener, _lock(settings.data_dir / service.name):
-            uvloop.run(_serve(service, settings, listener))
+            uvloop.run(_serve(service, settings, listener, open_store, connect))
     except (SettingsError, CannotStart, StoreSetupError) as error:
         print(f"{service.name}_svc cannot start: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
@@ -109,7 +114,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-            # At once: two sockets may be bound to one port as long as neither listens.
+            # Listen at once: two sockets may be bound to one port as long as neither listens.
             listener.listen(BACKLOG)
         except OSError as error:
             raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror}") from error
@@ -118,7 +123,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One process per store: taken before anything is heard."""
+    """Allow one process per store. Taken before the first message is consumed."""
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -130,18 +135,20 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-async def _serve(service: Service, settings: Settings, listener: socket.socket) -> None:
+async def _serve(
+    service: Service, settings: Settings, listener: socket.socket, open_store: OpenStore, connect: Connect
+) -> None:
     folder = settings.data_dir / service.name
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(SQLiteStore.open(folder / "events.sqlite"))
+        store = await stack.enter_async_context(open_store(folder / "events.sqlite"))
         views: dict[str, AnyView] = {
             projection.name: await stack.enter_async_context(LogView.open(projection, store, folder))
             for projection in service.views
         }
         for projection in service.stream_views(settings):
-            view = StreamView.open(projection, service.name, settings, folder)
+            view = StreamView.open(projection, service.name, settings, folder, connect)
             views[projection.name] = await stack.enter_async_context(view)
-        runtime = assemble(service, settings, store, views)
+        runtime = assemble(service, settings, store, views, connect=connect)
         await _run_until_signal(service, runtime, listener)
 
 
@@ -153,8 +160,9 @@ def assemble(
     *,
     clock: Clock = now,
     connect: Connect = connect,
+    chance: Callable[[], float] = random.random,
 ) -> Runtime:
-    """Everything of a service but its process: nothing runs yet. What it knows of the world outside is passed to it."""
+    """The parts of a service; nothing runs yet. Clock, network and `chance` (of pauses) are arguments."""
     listeners: list[Callable[[Sequence[Fact]], None]] = []
 
     def recorded(facts: Sequence[Fact]) -> None:
@@ -165,12 +173,37 @@ def assemble(
             listener(facts)
 
     writer = Writer(service.aggregates, service.reactions, store, clock, recorded)
-    broker = Broker(service.name, service.hears, settings, store, writer, clock=clock, connect=connect)
-    hearing = {view.consumer: view for view in views.values() if isinstance(view, StreamView)}
-    return Runtime(settings, clock, store, writer, broker, views, {service.name: broker, **hearing}, listeners)
+    broker = Broker(service.name, service.hears, settings, store, writer, clock=clock, connect=connect, chance=chance)
+    consuming = {view.consumer: view for view in views.values() if isinstance(view, StreamView)}
+    return Runtime(settings, clock, store, writer, broker, views, {service.name: broker, **consuming}, listeners)
 
 
 async def _run_until_signal(service: Service, runtime: Runtime, listener: socket.socket) -> None:
+    for watcher in service.watchers:
+        watcher(runtime)
+    server = Server(_app(service, runtime))
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, runtime.closing.set)
+    tasks = _start(runtime, server, listener)
+    tune_garbage_collection()
+    logger.info("started", url=runtime.settings.url, pid=os.getpid())
+    closing: asyncio.Task[Any] = asyncio.create_task(runtime.closing.wait())
+    # A task that ends before the process is asked to end is broken.
+    done, _ = await asyncio.wait([closing, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    broken = None if runtime.closing.is_set() else next(iter(done))
+    runtime.closing.set()
+    for number in SIGNALS:  # a second signal must not interrupt the orderly end that the first one began
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    await _stop(runtime, server, tasks)
+    if broken is not None:
+        broken.result()
+        raise RuntimeError(f"{broken.get_name()} ended by itself")
+    logger.info("stopped")
+
+
+def _app(service: Service, runtime: Runtime) -> Litestar:
     async def readiness() -> list[str]:
         why = [runtime.broker.trouble] if runtime.broker.trouble else []
         try:
@@ -184,50 +217,34 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
         found = (warning(name, consumer, now) for name, consumer in runtime.consumers.items())
         return [one for one in found if one]
 
-    for watcher in service.watchers:
-        watcher(runtime)
     operating = [
         view_routes(runtime.views),
         dead_letter_routes(runtime.consumers),
         metrics(runtime.consumers, runtime.clock),
     ]
-    app = build_app(f"{service.name}_svc", [*service.routes(runtime), *operating], readiness, warnings)
-    server = Server(app)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, runtime.closing.set)
-    background: list[asyncio.Task[Any]] = [
-        asyncio.create_task(coroutine, name=name)
-        for name, coroutine in (
-            ("writer", runtime.writer.run()),
-            ("broker", runtime.broker.run()),
-            ("http", server.serve([listener])),
-            *((f"view {name}", view.run()) for name, view in runtime.views.items()),
-            *((task.__qualname__, task()) for task in runtime.tasks),
-        )
-    ]
-    closing: asyncio.Task[Any] = asyncio.create_task(runtime.closing.wait())
-    # What start-up made stays; the rest dies young, and looking for cycles at every 700 objects costs 5 % of the CPU.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    logger.info("started", url=runtime.settings.url, pid=os.getpid())
-    # A task that ends before the process is asked to is broken.
-    done, _ = await asyncio.wait([closing, *background], return_when=asyncio.FIRST_COMPLETED)
-    broken = [] if runtime.closing.is_set() else list(done)
-    runtime.closing.set()
-    for number in (signal.SIGTERM, signal.SIGINT):  # once is enough: a second one must not cut the first short
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
+    return build_app(f"{service.name}_svc", [*service.routes(runtime), *operating], readiness, warnings)
+
+
+def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[asyncio.Task[Any]]:
+    """The tasks of the process, each with a name."""
+    work = (
+        ("writer", runtime.writer.run()),
+        ("broker", runtime.broker.run()),
+        ("http", server.serve([listener])),
+        *((f"view {name}", view.run()) for name, view in runtime.views.items()),
+        *((task.__qualname__, task()) for task in runtime.tasks),
+    )
+    return [asyncio.create_task(coroutine, name=name) for name, coroutine in work]
+
+
+async def _stop(runtime: Runtime, server: Server, tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """HTTP ends first, because its requests still record facts, which the broker's side then has to publish."""
     logger.info("stopping")
-    by_name = {task.get_name(): task for task in background}
+    by_name = {task.get_name(): task for task in tasks}
     server.should_exit = True
-    await asyncio.wait([by_name["http"]])  # what requests still record is in hand, too
+    await asyncio.wait([by_name["http"]])
     runtime.broker.stop()
     await asyncio.wait([by_name["broker"]])
-    for task in background:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*background, return_exceptions=True)
-    for task in broken:
-        task.result()
-        raise RuntimeError(f"{task.get_name()} ended by itself")
-    logger.info("stopped")
+    await asyncio.gather(*tasks, return_exceptions=True)

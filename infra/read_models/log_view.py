@@ -6,50 +6,69 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import structlog
 
-from infra.read_models.tables import Checkpoint, Projection, Tables, ViewBehind
+from infra.aio import Backoff, wait
+from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables, ViewBehind
 from infra.store.event_store import EventStore, StoreError
 from infra.store.sqlite import StoreSetupError
 
 logger = structlog.get_logger()
 
-CHUNK: Final = 2_000  # records applied in one transaction
-PAUSE_S: Final = 0.25  # a view that nobody waits for trails the log by this much, and costs the orders next to nothing
 
-RETRY_S: Final = 1.0
-PATIENCE_S: Final = 5.0  # of a reader with a view that is catching up
+class Pace(NamedTuple):
+    """How fast a view follows the log."""
+
+    chunk: int = CHUNK
+    """Records applied in one transaction."""
+
+    lag_s: float = 0.25
+    """A view without readers trails the log by this much. That makes fewer transactions, and leaves the CPU to the
+    orders."""
+
+    retry_s: float = 1.0
+    """The pause after a failure."""
+
+    patience_s: float = 5.0
+    """The longest time a reader waits for a view that is catching up."""
+
+
+DEFAULT = Pace()
 
 
 class LogView:
     """One projection's tables, following the service's own log."""
 
-    def __init__(self, projection: Projection, store: EventStore, tables: Tables) -> None:
+    def __init__(self, projection: Projection, store: EventStore, tables: Tables, pace: Pace = DEFAULT) -> None:
         self._projection = projection
         self._store = store
         self._tables = tables
+        self._pace = pace
         self._grown = asyncio.Event()
         self._wanted = asyncio.Event()
+        """Set while a reader waits."""
         self._moved = asyncio.Condition()
         self._drop = False
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, projection: Projection, store: EventStore, folder: Path) -> AsyncIterator["LogView"]:
+    async def open(
+        cls, projection: Projection, store: EventStore, folder: Path, pace: Pace = DEFAULT
+    ) -> AsyncIterator["LogView"]:
         """The view in this folder, made if missing. Raises StoreSetupError."""
         try:
-            head = await store.max_notification_id()
+            last = await store.max_notification_id()
         except StoreError:  # it may heal; the view waits for it
-            head = sys.maxsize
+            last = sys.maxsize
         async with Tables.open(projection, folder) as tables:
-            if tables.checkpoint.position > head:
+            if tables.checkpoint.position > last:
                 raise StoreSetupError(
-                    f"{tables.path} has read to position {tables.checkpoint.position} of a log that ends at {head}: "
-                    "it is another log's. It is a view: delete it, and it is rebuilt"
+                    f"{tables.path} has read to position {tables.checkpoint.position} of a log that ends at {last}: "
+                    "it belongs to another log. It is only a view: delete it, and it is rebuilt"
                 )
-            yield cls(projection, store, tables)
+            yield cls(projection, store, tables, pace)
 
     def log_has_grown(self) -> None:
         self._grown.set()
@@ -61,27 +80,26 @@ class LogView:
         self._wanted.set()
 
     async def behind(self) -> int:
-        """How many positions of the log it has yet to read. Raises StoreError."""
+        """How many positions of the log the view has yet to read. Raises StoreError."""
         if self._drop:
             return await self._store.max_notification_id()
         return max(0, await self._store.max_notification_id() - self._tables.checkpoint.position)
 
     async def run(self) -> None:
         """Follow the log."""
+        backoff = Backoff(self._pace.retry_s, self._pace.retry_s)
         while True:
             self._grown.clear()
             try:
                 more = await self._advance()
             except (StoreError, sqlite3.Error) as error:
                 logger.warning("a view fell behind; trying again", view=self._projection.name, error=str(error))
-                await self._tables.forget_half_done()
-                await asyncio.sleep(RETRY_S)
+                await self._tables.roll_back()
+                await asyncio.sleep(backoff.next_s())
                 continue
             if not more:
                 await self._grown.wait()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PAUSE_S):
-                        await self._wanted.wait()
+                await wait(self._wanted, self._pace.lag_s)
                 self._wanted.clear()
 
     async def _advance(self) -> bool:
@@ -91,24 +109,24 @@ class LogView:
             await self._tables.clear()
             self._drop = False
         read = self._tables.checkpoint.position
-        head = await self._store.max_notification_id()
-        records = await self._store.select_notifications(read, CHUNK, self._projection.topics)
-        full = len(records) == CHUNK
-        position = records[-1].position if full else max(head, records[-1].position if records else 0)
+        last = await self._store.max_notification_id()
+        records = await self._store.select_notifications(read, self._pace.chunk, self._projection.topics)
+        full = len(records) == self._pace.chunk
+        position = records[-1].position if full else max(last, records[-1].position if records else 0)
         if records:
             await self._tables.apply(records, Checkpoint(position))
         elif position > read:
-            self._tables.checkpoint = Checkpoint(position)  # nothing there that concerns it: not worth a transaction
+            self._tables.checkpoint = Checkpoint(position)  # no record of its topics: not worth a transaction
         async with self._moved:
             self._moved.notify_all()
         return full
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the view as of now or later: whoever read an answer finds what it said. Raises ViewBehind."""
+        """Rows of the view as of now or later: a client reads its own writes. Raises ViewBehind."""
         try:
-            head = await self._store.max_notification_id()
-            async with asyncio.timeout(PATIENCE_S), self._moved:
-                while self._drop or self._tables.checkpoint.position < head:
+            last = await self._store.max_notification_id()
+            async with asyncio.timeout(self._pace.patience_s), self._moved:
+                while self._drop or self._tables.checkpoint.position < last:
                     self._grown.set()
                     self._wanted.set()
                     await self._moved.wait()

@@ -1,6 +1,6 @@
-"""Read models: each a table of its own file, fed from a log of facts, and thrown away without loss.
+"""Read models: tables in a file of their own, fed from a log of facts, and deleted without loss.
 
-The position is kept in the transaction that applies what lies before it, so a view is never ahead of or behind itself.
+The checkpoint is stored in the transaction that applies the records before it, so the two never differ.
 """
 
 import contextlib
@@ -12,17 +12,20 @@ from typing import Any, Final, NamedTuple, Protocol
 import aiosqlite
 import structlog
 
+from infra.core.errors import NotNow
 from infra.store.records import Notification
 from infra.store.sqlite import StoreSetupError, connect
 
 logger = structlog.get_logger()
+
+CHUNK: Final = 2_000  # records applied in one transaction
 
 Statement = tuple[str, Sequence[Sequence[Any]]]
 """SQL and the rows it is executed with."""
 
 
 class Projection(Protocol):
-    """What makes a view: name, the facts it reads (all, if none are named), tables, and what records do to them.
+    """Defines a view: its name, the facts it reads (`topics`; empty: all), its tables, and how records change them.
 
     A view whose file was made with other `tables` is dropped and fed again.
     """
@@ -34,16 +37,19 @@ class Projection(Protocol):
     @property
     def tables(self) -> str: ...
     def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
-        """The changes that these records, in log order, make."""
+        """The changes that these records make, in log order."""
         ...
 
 
-class ViewBehind(Exception):
-    """The view cannot be read as of now; it is catching up."""
+class ViewBehind(NotNow):
+    """The view cannot be read as of now, because it is catching up."""
 
 
 class Checkpoint(NamedTuple):
-    """How far a view has read: everything up to `position`; of the stream also when what stands there was stored."""
+    """How far a view has read: everything up to `position`.
+
+    Of the stream also the time (µs since 1970) at which the broker stored the message there.
+    """
 
     position: int
     stored_us: int = 0
@@ -58,7 +64,7 @@ CREATE TABLE IF NOT EXISTS made_with (one INTEGER PRIMARY KEY, tables TEXT, whol
 
 
 class Tables:
-    """One projection's file: its tables, and the place up to which they have been fed."""
+    """One projection's file: its tables, and the checkpoint up to which they have been fed."""
 
     def __init__(self, projection: Projection, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection):
         self._projection = projection
@@ -67,8 +73,8 @@ class Tables:
         self._writer = writer
         self._reader = reader
         self.checkpoint = START
-        self.whole = False
-        """Whether they had caught up at least once since they were empty: until then they show less than there was."""
+        self.complete = False
+        """Whether they have caught up at least once since they were empty. Before that they lack older facts."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -78,13 +84,13 @@ class Tables:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # Whatever a power cut takes from a view, its position goes with it: no need to wait for the disk.
+                # A power cut takes the checkpoint together with the rows: no need to wait for the disk.
                 writer = await stack.enter_async_context(connect(path, "NORMAL"))
                 reader = await stack.enter_async_context(connect(path, "NORMAL"))
                 tables = cls(projection, path, writer, reader)
                 await tables._prepare()
             except (sqlite3.Error, OSError) as error:
-                raise StoreSetupError(f"{path}: {error}. It is a view: delete it, and it is rebuilt") from error
+                raise StoreSetupError(f"{path}: {error}. It is only a view: delete it, and it is rebuilt") from error
             yield tables
 
     async def _prepare(self) -> None:
@@ -95,12 +101,12 @@ class Tables:
                 logger.warning("the view has other tables now; it is fed again", view=self._projection.name)
             await self.clear()
         else:
-            self.whole = bool(made[0][1])
+            self.complete = bool(made[0][1])
         rows = await self._writer.execute_fetchall("SELECT position, stored_us FROM position")
         self.checkpoint = next((Checkpoint(*row) for row in rows), START)
 
     async def clear(self) -> None:
-        """Drop everything; the tables are empty, and fed up to nowhere."""
+        """Drop everything: the tables are empty, and the checkpoint is the beginning."""
         await self._writer.execute("BEGIN IMMEDIATE")
         found = await self._writer.execute_fetchall(
             "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
@@ -112,17 +118,17 @@ class Tables:
         await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._schema,))
         await self._writer.commit()
         self.checkpoint = START
-        self.whole = False
+        self.complete = False
 
     async def caught_up(self) -> None:
-        """From now on they are whole."""
-        if not self.whole:
+        """Remember that the tables are complete."""
+        if not self.complete:
             await self._writer.execute("UPDATE made_with SET whole = 1")
-            self.whole = True
+            self.complete = True
 
     async def apply(self, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
-        """Feed these records; all before `checkpoint` has been fed then."""
-        # This connection is one task's alone; cut short, the transaction goes with the connection.
+        """Feed these records, and move the checkpoint, in one transaction."""
+        # Only one task uses this connection. If it is cancelled, the transaction ends with the connection.
         await self._writer.execute("BEGIN IMMEDIATE")
         for sql, rows in self._projection.apply(records):
             if rows:
@@ -131,19 +137,19 @@ class Tables:
         await self._writer.commit()
         self.checkpoint = checkpoint
 
-    async def forget_half_done(self) -> None:
-        """After a failure: what was begun and not committed is undone."""
+    async def roll_back(self) -> None:
+        """After a failure: undo a transaction that was begun and not committed."""
         if self._writer.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 await self._writer.rollback()
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the tables as they are."""
+        """Rows of the tables as last committed."""
         return [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]
 
 
 def _statements(script: str) -> Iterable[str]:
-    """The statements of an SQL script: `executescript` would commit the transaction they are to be part of."""
+    """The statements of an SQL script; `executescript` would commit the transaction they are part of."""
     statement = ""
     for part in script.split(";"):
         statement += part + ";"

@@ -1,1 +1,1 @@
-"""The log: an event store per service, behind one asynchronous port."""
+"""One service's log: records, the port, and SQLite behind it."""

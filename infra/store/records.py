@@ -1,4 +1,4 @@
-"""What an event store keeps: records, by stream and version, and their places in the log."""
+"""The rows of an event store: records, their positions in the log, and a stream's history."""
 
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ class Notification(NamedTuple):
     state: bytes
 
 
-class History(NamedTuple):
-    """What a stream's head is folded from: the newest usable snapshot, if any, and the records after it in order."""
+class StreamHistory(NamedTuple):
+    """What a stream's state is folded from: the newest usable snapshot, if any, and the records after it in order."""
 
     snapshot: Record | None
     records: list[Record]

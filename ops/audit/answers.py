@@ -12,9 +12,10 @@ import msgspec
 
 from infra.core.decider import category
 from infra.local.services import service_url
-from ops.audit.cut import Cut, Logs
+from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.report import Answers
-from ops.client import TIMEOUT_S, Unreachable
+from ops.client import TIMEOUT_S
+from ops.errors import Unreachable
 from ops.invariants import Checker, CouponSeen, Live, OrderSeen, ProductSeen
 
 AT_A_TIME: Final = 16
@@ -32,7 +33,7 @@ class _Body(msgspec.Struct):
     order: _Order | None = None
 
 
-async def ask(env: Mapping[str, str], logs: Logs, cut: Cut, checker: Checker, most: int) -> tuple[Live, Answers]:
+async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Checker, most: int) -> tuple[Live, Answers]:
     """Of each kind the `most` that were busy last. Raises Unreachable, StoreError."""
     streams = [stream for name in logs for stream in await _busy(logs, cut, name, most)]
     known = {stream: checker.facts.last_version(stream) for stream, _ in streams}
@@ -59,7 +60,7 @@ async def ask(env: Mapping[str, str], logs: Logs, cut: Cut, checker: Checker, mo
     return live, Answers(len(streams) - len(moved_on), len(moved_on))
 
 
-async def _busy(logs: Logs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, bytes]]:
+async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, bytes]]:
     """Streams of a kind that can be asked about, the busiest last ones first, each with a body of its own."""
     end = cut.logs[service]
     found: dict[str, bytes] = {}

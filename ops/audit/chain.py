@@ -1,4 +1,4 @@
-"""A chain over a log: each link is the SHA-256 of the link before it and of one record, so a change shows for ever.
+"""A hash chain over a log: each link is the SHA-256 of the link before it and of one record, so any change shows.
 
 A link is SHA-256 over the digest of the link before it (32 zero bytes before the first), the line
 `<position> <stream> <version> <topic>` with its line feed, and the record's body, byte for byte.
@@ -11,18 +11,18 @@ from typing import Final
 from infra.store.records import Notification
 
 BEGIN: Final = bytes(32)
-MARK_EVERY: Final = 10_000  # positions
+LINK_EVERY: Final = 10_000  # positions
 
 
-class Chain:
+class HashChain:
     """The chain over one log, record after record."""
 
     def __init__(self, watched: Collection[int] = ()) -> None:
-        """`watched`: positions whose links are wanted."""
+        """`watched`: further positions whose links are kept."""
         self.position = 0
         self.records = 0
         self.links: dict[int, str] = {0: BEGIN.hex()}
-        """By position: the digest (hex) at each MARK_EVERY and at the watched ones, if there is a record."""
+        """By position: the digest (hex) at each LINK_EVERY and at the watched positions, if there is a record."""
         self._digest = BEGIN
         self._watched = frozenset(watched)
 
@@ -32,11 +32,12 @@ class Chain:
         return self._digest.hex()
 
     def take(self, records: Sequence[Notification]) -> None:
+        """Add these records, which follow the last one taken."""
         digest = self._digest
         for position, stream, version, topic, body in records:
             line = f"{position} {stream} {version} {topic}\n".encode()
             digest = sha256(b"%b%b%b" % (digest, line, body)).digest()
-            if position % MARK_EVERY == 0 or position in self._watched:
+            if position % LINK_EVERY == 0 or position in self._watched:
                 self.links[position] = digest.hex()
         if records:
             self.position = records[-1].position

@@ -1,4 +1,4 @@
-"""Where an audit goes on: behind the last one that found nothing, if nothing before that was changed."""
+"""Where an audit continues: behind the last one without findings, if nothing before that was changed."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,29 +11,34 @@ from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops import stores
 from ops.audit import cut
-from ops.audit.chain import Chain
-from ops.audit.cut import Cut, Logs
+from ops.audit.chain import HashChain
+from ops.audit.cut import Cut, ServiceLogs
 from ops.invariants import Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
 
-FORMAT: Final = 2
-"""Of all that is remembered: from a checkpoint of another one no audit goes on."""
+FORMAT: Final = 3
+"""The format of everything that is remembered. An audit does not continue from a checkpoint of another format."""
 
 
 class Checkpoint(Struct):
-    """What is kept of an audit beside what its checker remembers."""
+    """What an audit keeps beside its checker's memory."""
 
     format: int
     cut: Cut
     digests: dict[str, str]
     """By service: its chain's digest at the cut."""
     last_stored: datetime | None = None
-    """When the broker stored what stands at the stream's last sequence."""
+    """When the broker stored the message at the stream's last sequence."""
 
 
-async def rewritten(logs: Logs, last: Checkpoint, facts: LoggedFacts, chains: Mapping[str, Chain]) -> list[Finding]:
-    """What is not any more as it was at the checkpoint; takes all up to it into the chains. Raises StoreError."""
+async def rewritten(
+    logs: ServiceLogs, last: Checkpoint, facts: LoggedFacts, chains: Mapping[str, HashChain]
+) -> list[Finding]:
+    """A finding for each log that changed before the checkpoint. Adds the records up to it to the chains.
+
+    Raises StoreError.
+    """
     findings = []
     for name, log in logs.items():
         end = last.cut.logs.get(name, 0)
@@ -58,7 +63,7 @@ def _place(name: str, record: Notification) -> str:
 
 
 async def same_stream(stream: Stream, last: Checkpoint, now: Cut) -> bool:
-    """Whether the stream still is the one that was audited, with all that it had then."""
+    """Whether the stream is the one that was audited, and still has every message that it had then."""
     return (
         (last.cut.created, last.cut.removed) == (now.created, now.removed)
         and last.cut.sequence <= now.sequence

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from infra.settings import Settings, load
-from ops.audit.report import RULES, NotAReport, Report
+from ops.audit.report import RULES, AuditReport, NotAReport
 from ops.audit.run import Options, audit
 from ops.cli import EXIT_FINDING, end, ending_well
 
@@ -37,7 +37,9 @@ class Bar:
 @click.command("audit")
 @click.option("--full", is_flag=True, help="Begin at the beginning, not at the last checkpoint.")
 @click.option(
-    "--at-rest", is_flag=True, help="Nothing is going on any more: everything must have ended and be in both."
+    "--at-rest",
+    is_flag=True,
+    help="No order is in flight: every order must have ended, every fact be in log and stream.",
 )
 @click.option("--grace", default=60.0, show_default=True, help="Seconds an order may take beyond its deadline.")
 @click.option(
@@ -45,18 +47,18 @@ class Bar:
     default=200,
     show_default=True,
     type=click.IntRange(0),
-    help="Of how many products, accounts, coupons and orders, the busiest last, the services' answers are compared.",
+    help="How many products, accounts, coupons and orders (those changed last) the services are asked about.",
 )
 @click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
 @click.option(
     "--against",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="An earlier report: the logs must still be what it says they were. Without it, the last audit's.",
+    help="An earlier report, which the logs must still match. Default: the last one, if it had no findings.",
 )
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="For report and checkpoint. Default: DATA_DIR/audit, of a backup DATA_DIR/audit-backup.",
+    help="For report and checkpoint. Default: DATA_DIR/audit; with --backup DATA_DIR/audit-backup.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines: the report.")
 @ending_well
@@ -73,13 +75,13 @@ def command(
 ) -> None:
     """Prove that nothing was lost, doubled or forged, on the running system.
 
-    Both copies of history are read up to a consistent cut, the services' logs (from DATA_DIR) and the stream, compared
-    fact by fact, and added up: stock, points, coupons, and the end of every order. What is still under way is no
+    Both copies of history, the services' logs (from DATA_DIR) and the stream, are read up to a consistent cut. They are
+    compared fact by fact and added up: stock, points, coupons, and the end of every order. An order in flight is no
     finding until its deadline and --grace are over.
 
-    The report (report.json) has a SHA-256 chain over each log. An audit that finds nothing leaves a checkpoint; the
-    next one goes on from there, once it has seen that nothing before it was changed. Keep reports elsewhere, and give
-    one to --against, if whoever runs the system is not to be believed.
+    The report (report.json) has a SHA-256 chain over each log. An audit without findings leaves a checkpoint. The next
+    audit continues from there, after it has checked that nothing before it was changed. If you do not trust the
+    operator of the system, keep the reports elsewhere and give one to --against.
     """
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
     options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup)
@@ -100,8 +102,8 @@ def command(
         end("", EXIT_FINDING)
 
 
-def show(made: Report, path: Path, console: Console) -> None:
-    """For a person: what was read, how the orders stand, what was found."""
+def show(made: AuditReport, path: Path, console: Console) -> None:
+    """For a person: what was read, the status of all orders, and the findings."""
     counts = Table(box=None, pad_edge=False, show_header=False)
     counts.add_column()
     counts.add_column(justify="right")
@@ -116,7 +118,7 @@ def show(made: Report, path: Path, console: Console) -> None:
     counts.add_row("answers compared", f"{made.answers.compared:,} ({made.answers.moved_on:,} had moved on)")
     console.print(counts)
     if made.since is not None:
-        console.print(f"What came before {made.since.made_at.isoformat()} is as it was when it was audited.")
+        console.print(f"Everything before {made.since.made_at.isoformat()} is unchanged since it was audited.")
     if made.good:
         console.print(f"[green]good[/]: nothing was found, in {made.took_s:.1f} s. The report: {path}", highlight=False)
         return

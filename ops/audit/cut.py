@@ -1,8 +1,8 @@
-"""A consistent cut of a running system: with every message its record, and with every fact its cause.
+"""A consistent cut of a running system: it contains the record of every message and the cause of every fact.
 
-The stream's end is read before the logs' ends: a fact is recorded before it is published. The four logs cannot be read
-at one instant, so a fact may be within the cut and its cause not yet; then the cut is moved to where the cause stands.
-That ends: whatever is within it was recorded before the last log was looked at.
+The stream's end is read before the logs' ends, because a fact is recorded before it is published. The logs cannot be
+read at one instant, so a fact may be within the cut while its cause is behind it; then the cut is moved to the cause.
+That ends: everything within the cut was recorded before the last log was looked at.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from infra.store.sqlite import SQLiteStore
 from ops.invariants.copies import parsed
 from ops.reading import Stream
 
-Logs = Mapping[str, SQLiteStore]
+ServiceLogs = Mapping[str, SQLiteStore]
 """By service."""
 
 STANDSTILL_S: Final = 2.0
-"""A relay that got no further for so long is not waited for: what it owes is a finding."""
+"""A relay that makes no progress for this long is not waited for: what it did not publish is a finding."""
 LOOK_EVERY_S: Final = 0.02
 
 
 class Cut(Struct):
-    """Where each copy of history is read to."""
+    """The ends up to which each copy of history is read."""
 
     made_at: datetime
     logs: dict[str, int]
@@ -36,20 +36,22 @@ class Cut(Struct):
     published: dict[str, int]
     """By service: the position up to which the stream must have its log."""
     sequence: int
-    """The stream's last."""
+    """The last sequence of the stream."""
     created: str
-    """When the stream was made: another one has another time."""
+    """When the stream was made. Another stream has another time."""
     removed: int
-    """Sequences that the stream has not got any more."""
+    """How many sequences the stream does not have any more."""
 
 
-async def take(stream: Stream, logs: Logs, *, backup: bool = False) -> Cut:
-    """The cut of now; of a backup, which nobody adds to, that of its end. Raises the client's errors, StoreError."""
+async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, standstill_s: float = STANDSTILL_S) -> Cut:
+    """The cut at this moment; of a backup, which does not grow, its end. Raises the client's errors, StoreError."""
     if backup:
         published = {name: await _last_position(stream, name) for name in logs}
     else:
         published = {name: await log.max_notification_id() for name, log in logs.items()}
-        await asyncio.gather(*(_until_published(stream, name, position) for name, position in published.items()))
+        await asyncio.gather(
+            *(_until_published(stream, name, position, standstill_s) for name, position in published.items())
+        )
     info = await stream.js.stream_info(EVENTS)
     state = info.state
     ends = {name: await log.max_notification_id() for name, log in logs.items()}
@@ -57,11 +59,11 @@ async def take(stream: Stream, logs: Logs, *, backup: bool = False) -> Cut:
     return Cut(datetime.now(UTC), ends, published, state.last_seq, str(info.created), removed)
 
 
-async def _until_published(stream: Stream, service: str, position: int) -> None:
-    """Returns when the stream has this position of a service's log, or gets no further."""
+async def _until_published(stream: Stream, service: str, position: int, standstill_s: float) -> None:
+    """Wait until the stream has this position of a service's log, or makes no progress for `standstill_s`."""
     loop = asyncio.get_running_loop()
     reached, moved_at = -1, loop.time()
-    while reached < position and loop.time() - moved_at < STANDSTILL_S:
+    while reached < position and loop.time() - moved_at < standstill_s:
         now_at = await _last_position(stream, service)
         if now_at > reached:
             reached, moved_at = now_at, loop.time()
@@ -78,8 +80,8 @@ async def _last_position(stream: Stream, service: str) -> int:
     return int(at) if at.isdecimal() else 0
 
 
-async def moved_to(logs: Logs, cut: Cut, causes: Iterable[str]) -> dict[str, int]:
-    """The logs in which these causes stand beyond the cut, and the positions it has to be moved to."""
+async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[str, int]:
+    """The logs that have some of these causes behind the cut, and the positions to move it to."""
     wanted = [(stream, version) for stream, version in map(parsed, causes) if version]
     found: dict[str, int] = {}
     for name, log in logs.items() if wanted else ():
@@ -90,9 +92,10 @@ async def moved_to(logs: Logs, cut: Cut, causes: Iterable[str]) -> dict[str, int
 
 
 async def stored_at(stream: Stream, sequence: int) -> datetime | None:
-    """When the broker stored what stands at this sequence; None: nothing is there.
+    """When the broker stored the message at this sequence; None: there is none.
 
-    A tail that was lost and written again may have the same fact at the same sequence, and another one before it.
+    Without this time, a tail that was lost and written again could look the same: the same fact at the same sequence,
+    but other facts before it.
     """
     try:
         found = await stream.js.get_msg(EVENTS, sequence, direct=True)

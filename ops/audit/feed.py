@@ -1,4 +1,4 @@
-"""The logs and the stream, fed to the checker as they happened, so that little is under way at any time."""
+"""Feeds the logs and the stream to the checker in the order of time, so that few orders are in flight at any time."""
 
 import heapq
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -9,21 +9,21 @@ from ops.invariants import Checker
 from ops.reading import Read
 
 AT: Final = b'"at":"'
-NEAR: Final = 120  # bytes: `at` stands behind the type
+NEAR: Final = 120  # bytes: `at` follows the type
 INSTANT: Final = 26  # bytes, to the microsecond
 
-Told = Callable[[int], None]
-"""Called with the number of facts and messages that were fed."""
+ProgressCallback = Callable[[int], None]
+"""Called with a number of facts and messages that were fed."""
 
 
 def when(body: bytes) -> bytes:
-    """When a fact was recorded, roughly: it only decides what is fed next."""
+    """Roughly when a fact was recorded. It only decides which source is fed next."""
     start = body.find(AT, 0, NEAR) + len(AT)
     return body[start : start + INSTANT]
 
 
 class _Source:
-    """One log or the stream: a chunk of it at a time."""
+    """One log or the stream, read chunk by chunk."""
 
     def __init__(self, chunks: AsyncGenerator[list[Any]], feed: Callable[[Any], None]) -> None:
         self._chunks = chunks
@@ -32,7 +32,7 @@ class _Source:
         self._index = 0
 
     async def next(self) -> bytes | None:
-        """When the next item was recorded; None: there is none."""
+        """When the next item was recorded; None: this source has ended."""
         if self._index >= len(self._chunk):
             self._chunk, self._index = await anext(self._chunks, []), 0
             if not self._chunk:
@@ -44,7 +44,7 @@ class _Source:
         return item.state if isinstance(item, Notification) else item.body
 
     def run(self, until: bytes | None) -> int:
-        """Feed what was recorded until then (None: all), as far as the chunk has it; at least one item."""
+        """Feed the items of this chunk recorded until then (None: all of them), at least one; return their number."""
         began = index = self._index
         chunk, feed, body = self._chunk, self._feed, self._body
         while index < len(chunk) and (index == began or until is None or when(body(chunk[index])) <= until):
@@ -58,9 +58,9 @@ async def feed(
     checker: Checker,
     logs: Mapping[str, AsyncGenerator[list[Notification]]],
     messages: AsyncGenerator[list[Read]] | None,
-    told: Told,
+    progress: ProgressCallback,
 ) -> None:
-    """Feed all of them. Raises StoreError, the client's errors."""
+    """Feed all logs and messages to the checker. Raises StoreError, the client's errors."""
     sources = [_Source(chunks, _log_feeder(checker, name)) for name, chunks in logs.items()]
     if messages is not None:
         sources.append(_Source(messages, _message_feeder(checker)))
@@ -69,7 +69,7 @@ async def feed(
     while heap:
         _, number = heap[0]
         others = min(heap[1:3], default=None)
-        told(sources[number].run(None if others is None else others[0]))
+        progress(sources[number].run(None if others is None else others[0]))
         at = await sources[number].next()
         if at is None:
             heapq.heappop(heap)

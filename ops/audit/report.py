@@ -1,4 +1,4 @@
-"""What an audit leaves: a report for people and machines, and the links by which a later one sees any rewrite."""
+"""The report of an audit, for people and machines. By its links a later audit sees whether a log was rewritten."""
 
 from collections import Counter
 from datetime import datetime
@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from infra import files
-from ops.audit.chain import Chain
+from ops.audit.chain import HashChain
 from ops.audit.cut import Cut
+from ops.errors import Unusable
 from ops.invariants import Finding
 
 RULES: Final = {
@@ -29,12 +30,12 @@ RULES: Final = {
 """By number; 1 to 10 as in ops.invariants."""
 
 
-class NotAReport(Exception):
-    """The file that should have an earlier report has none."""
+class NotAReport(Unusable):
+    """The file is not the report of an earlier audit."""
 
 
 class AuditedLog(Struct):
-    """A log up to `position`; `sha256` is its chain's digest (hex) there, `links` digests at earlier positions."""
+    """A log up to `position`. `sha256`: its chain's digest there, in hex. `links`: digests at earlier positions."""
 
     position: int
     records: int
@@ -43,7 +44,7 @@ class AuditedLog(Struct):
 
 
 class AuditedStream(Struct):
-    """The stream up to `sequence`; `created`: when it was made; `messages`: how many were read by this audit."""
+    """The stream up to `sequence`. `created`: when it was made. `messages`: how many this audit read."""
 
     sequence: int
     created: str
@@ -51,14 +52,14 @@ class AuditedStream(Struct):
 
 
 class Answers(Struct):
-    """How many answers of the services were compared; those whose subject had moved on were not."""
+    """How many answers were compared, and how many were not, because their subject had changed since the cut."""
 
     compared: int = 0
     moved_on: int = 0
 
 
-class Report(Struct, kw_only=True):
-    """`since`: the cut of the checkpoint this audit went on from; null: it began at the beginning."""
+class AuditReport(Struct, kw_only=True):
+    """`since`: the cut of the checkpoint that this audit continued from; null: it began at the beginning."""
 
     verdict: str
     made_at: datetime
@@ -69,22 +70,22 @@ class Report(Struct, kw_only=True):
     logs: dict[str, AuditedLog]
     stream: AuditedStream
     facts: dict[str, int]
-    """By name, those this audit read in the logs."""
+    """By name, the facts that this audit read in the logs."""
     orders: dict[str, int]
-    """How all orders there are stand: CONFIRMED, PENDING, or the reason they were canceled."""
+    """All orders by status: CONFIRMED, PENDING, or the reason of the cancel."""
     subjects: dict[str, int]
-    """Products, accounts, coupons and orders whose sums and endings were checked."""
+    """How many products, accounts, coupons and orders were checked."""
     answers: Answers
     findings_by_rule: dict[int, int]
     findings: list[Finding]
-    """As they were found; beyond a hundred of a kind they are only counted."""
+    """In the order in which they were found; beyond a hundred of a kind they are only counted."""
 
     @property
     def good(self) -> bool:
         return not self.findings
 
 
-def audited(chain: Chain) -> AuditedLog:
+def audited(chain: HashChain) -> AuditedLog:
     return AuditedLog(chain.position, chain.records, chain.digest, chain.links)
 
 
@@ -92,16 +93,16 @@ def count(findings: list[Finding]) -> dict[int, int]:
     return dict(sorted(Counter(finding.invariant for finding in findings).items()))
 
 
-def write(report: Report, path: Path) -> None:
+def write(report: AuditReport, path: Path) -> None:
     """Raises OSError."""
     files.make_folder(path.parent)
     files.write(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
-def read(path: Path) -> Report:
+def read(path: Path) -> AuditReport:
     """Raises NotAReport."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        return msgspec.json.decode(path.read_bytes(), type=AuditReport)
     except (OSError, msgspec.DecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise NotAReport(f"{path} cannot be used as the report of an earlier audit: {why}") from error

@@ -1,4 +1,4 @@
-"""One audit: take a cut, see that nothing before the last checkpoint was changed, check what came since, report."""
+"""One audit: take a cut, compare the logs with the last checkpoint, check what came since, write the report."""
 
 import contextlib
 import time
@@ -14,21 +14,23 @@ from infra.local.services import service_names
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops import reading, stores
-from ops.audit import answers, checkpoint, cut, report, shelf
-from ops.audit.chain import Chain
+from ops.audit import answers, checkpoint, cut, disk_memory, report
+from ops.audit.chain import HashChain
 from ops.audit.checkpoint import Checkpoint
-from ops.audit.cut import Cut, Logs
+from ops.audit.cut import Cut, ServiceLogs
+from ops.audit.disk_memory import DiskMemory
 from ops.audit.feed import feed
-from ops.audit.report import Answers, AuditedStream, Report
-from ops.audit.shelf import Shelf
+from ops.audit.report import Answers, AuditedStream, AuditReport
 from ops.invariants import Checker, Finding
 
 
 class Options(NamedTuple):
-    """`folder`: where report and checkpoint are; `grace`: what an order may take beyond its deadline; `at_rest`:
-    nothing is going on any more; `full`: begin at the beginning; `against`: an earlier report that must still hold;
-    `answers`: how many of each kind the services are asked about; `backup`: the stream is one, and may end before the
-    logs.
+    """What an audit does.
+
+    `folder`: of the report and the checkpoint. `grace`: how long an order may take beyond its deadline. `at_rest`: no
+    order is in flight any more. `full`: begin at the beginning. `against`: an earlier report that must still hold.
+    `answers`: how many subjects of each kind the services are asked about. `backup`: the stream is a restored backup,
+    which may end before the logs.
     """
 
     folder: Path
@@ -41,14 +43,14 @@ class Options(NamedTuple):
 
 
 class Watch(Protocol):
-    """Who sees how it goes on: `items` are facts and messages."""
+    """Shows the progress of an audit. `items`: facts and messages."""
 
     def begins(self, what: str, items: int) -> None: ...
     def advances(self, items: int) -> None: ...
 
 
-async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> Report:
-    """Audit the system that `env` names, and write the report; where nothing was found, the checkpoint too.
+async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
+    """Audit the system of `env` and write the report; without findings, the checkpoint too.
 
     Raises Unreachable, SettingsError, StoreError, NotAReport, and OSError if nothing can be written.
     """
@@ -65,17 +67,17 @@ async def _opened(env: Mapping[str, str]) -> AsyncIterator[tuple[reading.Stream,
 
 @dataclass
 class _Work:
-    """What one way through history has in hand; `since`: where it began, null: at the beginning."""
+    """One pass through history. `since`: the cut where it began; None: at the beginning."""
 
-    memory: Shelf
+    memory: DiskMemory
     checker: Checker
-    chains: dict[str, Chain]
+    chains: dict[str, HashChain]
     since: Cut | None = None
 
 
 class _Audit:
     def __init__(
-        self, env: Mapping[str, str], options: Options, watch: Watch, stream: reading.Stream, logs: Logs
+        self, env: Mapping[str, str], options: Options, watch: Watch, stream: reading.Stream, logs: ServiceLogs
     ) -> None:
         self._began = time.monotonic()
         self._env = env
@@ -87,14 +89,14 @@ class _Audit:
         self._facts: Counter[str] = Counter()
         self._messages = 0
 
-    async def run(self) -> Report:
+    async def run(self) -> AuditReport:
         path = self._options.folder / "checkpoint.sqlite"
         files.make_folder(self._options.folder)
         self._watch.begins("taking a cut", 0)
         now = await cut.take(self._stream, self._logs, backup=self._options.backup)
         findings: list[Finding] = []
         if path.exists() and not self._options.full:
-            with shelf.working_copy(path, of=True) as memory:
+            with disk_memory.working_copy(path, of=True) as memory:
                 last = memory.few("checkpoint", Checkpoint).get("last")
                 if last is not None and last.format == checkpoint.FORMAT:
                     work = self._work(memory, now, last.cut)
@@ -102,18 +104,18 @@ class _Audit:
                     findings = await checkpoint.rewritten(self._logs, last, work.checker.facts, work.chains)
                     if not findings and await checkpoint.same_stream(self._stream, last, now):
                         return await self._report(now, work, path, [])
-        with shelf.working_copy(path, of=False) as memory:
+        with disk_memory.working_copy(path, of=False) as memory:
             return await self._report(now, self._work(memory, now), path, findings)
 
-    def _work(self, memory: Shelf, now: Cut, since: Cut | None = None) -> _Work:
+    def _work(self, memory: DiskMemory, now: Cut, since: Cut | None = None) -> _Work:
         options = self._options
         checker = Checker(quiet=options.at_rest, now=now.made_at, bound=options.grace, memory=memory)
         earlier = {} if self._earlier is None else self._earlier.logs
-        chains = {name: Chain([earlier[name].position] if name in earlier else []) for name in self._logs}
+        chains = {name: HashChain([earlier[name].position] if name in earlier else []) for name in self._logs}
         return _Work(memory, checker, chains, since)
 
-    async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> Report:
-        """Go through what is new, write what was found beside `findings`, and the checkpoint if there is nothing."""
+    async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> AuditReport:
+        """Check what is new and write the report, with `findings` first; without any, write the checkpoint too."""
         checker, chains = work.checker, work.chains
         await self._feed(now, work)
         live, asked = None, Answers()
@@ -122,7 +124,7 @@ class _Audit:
             live, asked = await answers.ask(self._env, self._logs, now, checker, self._options.answers)
         found = [*findings, *self._contradictions(chains), *checker.finish(live, now.published)]
         tally = checker.tally()
-        made = Report(
+        made = AuditReport(
             verdict="findings" if found else "good",
             made_at=now.made_at,
             took_s=round(time.monotonic() - self._began, 3),
@@ -144,11 +146,11 @@ class _Audit:
             digests = {name: chain.digest for name, chain in chains.items()}
             last = Checkpoint(checkpoint.FORMAT, now, digests, last_stored)
             work.memory.few("checkpoint", Checkpoint)["last"] = last
-            shelf.keep(work.memory, path)
+            disk_memory.keep(work.memory, path)
         return made
 
     async def _feed(self, now: Cut, work: _Work) -> None:
-        """All from where the work began to the cut, and what the cut has to be moved by."""
+        """Feed everything from where the work began to the cut, and move the cut to the causes behind it."""
         since, chains = work.since, work.chains
         begin = {name: 0 if since is None else since.logs.get(name, 0) for name in self._logs}
         first = 1 if since is None else since.sequence + 1
@@ -163,11 +165,11 @@ class _Audit:
             now.logs.update(moved)
 
     def _read_logs(
-        self, chains: Mapping[str, Chain], begin: Mapping[str, int], end: Mapping[str, int]
+        self, chains: Mapping[str, HashChain], begin: Mapping[str, int], end: Mapping[str, int]
     ) -> dict[str, AsyncGenerator[list[Notification]]]:
         return {name: self._read_log(name, chains[name], begin[name], end[name]) for name in begin}
 
-    async def _read_log(self, name: str, chain: Chain, begin: int, end: int) -> AsyncGenerator[list[Notification]]:
+    async def _read_log(self, name: str, chain: HashChain, begin: int, end: int) -> AsyncGenerator[list[Notification]]:
         async for records in stores.chunks(self._logs[name], begin, end):
             chain.take(records)
             self._facts.update(record.topic for record in records)
@@ -179,8 +181,8 @@ class _Audit:
                 self._messages += len(messages)
                 yield messages
 
-    def _contradictions(self, chains: Mapping[str, Chain]) -> list[Finding]:
-        """Where the logs are not any more what the earlier report says they were."""
+    def _contradictions(self, chains: Mapping[str, HashChain]) -> list[Finding]:
+        """A finding for each log that differs from what the earlier report says."""
         if self._earlier is None:
             return []
         return [
@@ -195,8 +197,8 @@ class _Audit:
         ]
 
 
-def _earlier(options: Options) -> Report | None:
-    """The report that must still hold: the one that was named, or the last one if it was good. Raises NotAReport."""
+def _earlier(options: Options) -> AuditReport | None:
+    """The report that must still hold: `against`, or the last one if it had no findings. Raises NotAReport."""
     if options.against is not None:
         return report.read(options.against)
     path = options.folder / "report.json"

@@ -1,1 +1,1 @@
-"""`orders dlq`: messages that a service could not handle: which, why, and having them handled again, or dropped."""
+"""`orders dlq`: the messages that a service could not handle. It lists, shows, redrives and drops them."""

@@ -5,7 +5,7 @@
 3.  a coupon is in use by at most one order
 4.  every accepted order reaches exactly one first end within its deadline plus a bound, once faults stop; a confirmed
     order may later be canceled once
-5.  CONFIRMED ⇔ all three steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once
+5.  CONFIRMED ⇔ all awaited steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once
 6.  nothing undone that was not done; a fence has no effect on balances
 7.  versions gapless, event ids unique, causes exist
 8.  service logs = stream, as sets by fact id with equal bytes, when quiet

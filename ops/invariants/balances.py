@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct
 
 from contracts import Order
-from ops.invariants.courses import Course, Courses, Step
+from ops.invariants.courses import Course, Courses
 
 IsQuiet = Callable[[Course], bool]
 """Whether nothing is to be expected of an order any more."""
@@ -20,7 +20,7 @@ class Balance(Struct, array_like=True):
     claimed: int = 0
 
 
-def unsettled(courses: Courses, step: Step, is_quiet: IsQuiet) -> Iterator[tuple[Order, int]]:
+def unsettled(courses: Courses, step: str, is_quiet: IsQuiet) -> Iterator[tuple[Order, int]]:
     """Orders whose claims are not what they hold, and how often their part has to be added (Course.still_takes).
 
     To what is judged now, not to what is remembered: they go on.

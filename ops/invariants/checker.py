@@ -34,10 +34,8 @@ from ops.invariants.stock import Stock
 BOUND: Final = timedelta(minutes=1)
 """What an order may take beyond its deadline while the system is running."""
 
-SPONTANEOUS: Final = frozenset(
-    {"order.created.pending", "product.registered", "product.stock.added", "point.charged", "coupon.issued"}
-)
-"""Facts that a client's request causes, and no other fact; a customer's `order.canceled` is one more."""
+BY_CLIENT: Final = frozenset(fact for fact in NAMES if fact.by_client)
+"""Facts that may have no cause. Of the cancels only the customer's has none."""
 
 
 class LogEntry(NamedTuple):
@@ -181,7 +179,7 @@ class Checker:
             return None
         if fact.cause is not None:
             self._causes.named(entry, fact.cause)
-        elif name not in SPONTANEOUS and not (isinstance(fact, OrderCanceled) and fact.reason == "customer-canceled"):
+        elif type(fact) not in BY_CLIENT or (isinstance(fact, OrderCanceled) and fact.reason != "customer-canceled"):
             self._findings.add(7, entry, f"names no cause: {name}")
         return fact
 
@@ -196,7 +194,7 @@ class Checker:
             if isinstance(fact, OrderCreatedPending | OrderConfirmed | OrderCanceled):
                 self._order(entry, fact, course)
         elif isinstance(fact, ProductStockReturned):
-            self._undos.returned(entry, self._courses.look(fact.order_id).product)
+            self._undos.returned(entry, self._courses.look(fact.order_id).turns.get("product"))
         elif isinstance(fact, ProductStockAdded | PointCharged):
             self._one_order.used(entry, fact.idempotency_key)
         book = self._books.get(entry.service)

@@ -8,48 +8,42 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from contracts import (
-    WITHDRAWALS,
-    CouponRestored,
-    CouponUsed,
-    CouponUseFailed,
-    CouponUseVoided,
-    Fact,
-    Order,
-    PointRefunded,
-    PointUsed,
-    PointUseFailed,
-    PointUseVoided,
-    ProductReleased,
-    ProductReserved,
-    ProductReserveFailed,
-    ProductReserveVoided,
-)
+from contracts import WITHDRAWALS, Fact, Order, OrderConfirmed
+from contracts.step import Step
+from contracts.wire import STEPS
 from ops.invariants.memory import Memory
 
-Step = Literal["product", "point", "coupon"]
 Turn = Literal["done", "refused", "undone", "fenced"]
 Status = Literal["PENDING", "CONFIRMED", "CANCELED"]
 
-STEPS: Final[tuple[Step, ...]] = ("product", "point", "coupon")
-"""In the order of the saga."""
 
-TURNS: Final[dict[type[Fact], tuple[Step, Turn]]] = {
-    ProductReserved: ("product", "done"),
-    ProductReserveFailed: ("product", "refused"),
-    ProductReleased: ("product", "undone"),
-    ProductReserveVoided: ("product", "fenced"),
-    PointUsed: ("point", "done"),
-    PointUseFailed: ("point", "refused"),
-    PointRefunded: ("point", "undone"),
-    PointUseVoided: ("point", "fenced"),
-    CouponUsed: ("coupon", "done"),
-    CouponUseFailed: ("coupon", "refused"),
-    CouponRestored: ("coupon", "undone"),
-    CouponUseVoided: ("coupon", "fenced"),
+def _turns(step: Step) -> Iterator[tuple[type[Fact], tuple[str, Turn]]]:
+    yield step.done, (step.service, "done")
+    yield step.undone, (step.service, "undone")
+    yield step.fenced, (step.service, "fenced")
+    if step.refused is not None:
+        yield step.refused, (step.service, "refused")
+
+
+TURNS: Final[dict[type[Fact], tuple[str, Turn]]] = {
+    fact: turn for step in STEPS.awaited + STEPS.following for fact, turn in _turns(step)
 }
+"""Fact → the step it is about, by its service, and what becomes of it."""
 
-UNDONE: Final[dict[Step, str]] = {"product": "stock", "point": "points", "coupon": "coupon"}
+AWAITED: Final = tuple(step.service for step in STEPS.awaited)
+"""The steps that an order waits for, in the order of the saga."""
+
+FOLLOWING: Final = tuple(step.service for step in STEPS.following)
+"""The steps that follow its confirmation."""
+
+BEFORE: Final = {
+    step.service: next((one.service for one in STEPS.awaited + STEPS.following if one.done is step.hears), None)
+    for step in STEPS.awaited + STEPS.following
+}
+"""Step → the step that brings it about; null: the order itself does."""
+
+ON_CONFIRMATION: Final = frozenset(step.service for step in STEPS.following if step.hears is OrderConfirmed)
+"""The steps that a confirmation brings about."""
 
 Prices = tuple[tuple[int, ...] | None, int | None]
 """Unit prices and their total."""
@@ -68,9 +62,10 @@ class Course(Struct, array_like=True):
     """Why it was canceled."""
     refusal: str | None = None
     """Why a step refused it."""
-    product: Turn | None = None
-    point: Turn | None = None
-    coupon: Turn | None = None
+    confirmed: bool = False
+    """Whether it ever was, also if it was canceled afterwards."""
+    turns: dict[str, Turn] = msgspec.field(default_factory=dict)
+    """What became of each step, by its service."""
     order: Order | None = None
     """What the customer asked for; null once the course is complete."""
     asked: bytes | None = None
@@ -78,17 +73,12 @@ class Course(Struct, array_like=True):
     prices: Prices | None = None
     discount: int | None = None
 
-    @property
-    def turns(self) -> tuple[Turn | None, Turn | None, Turn | None]:
-        """What became of each step, in the order of STEPS."""
-        return self.product, self.point, self.coupon
-
-    def turn(self, step: Step, turn: Turn) -> Turn | None:
+    def turn(self, step: str, turn: Turn) -> Turn | None:
         """Let a step turn, if it may; what it was before."""
-        before: Turn | None = getattr(self, step)
+        before = self.turns.get(step)
         may = before == "done" if turn == "undone" else before is None
         if may:
-            setattr(self, step, turn)
+            self.turns[step] = turn
         return before
 
     def agrees_on_order(self, order: Order) -> bool:
@@ -108,13 +98,13 @@ class Course(Struct, array_like=True):
             self.discount = discount
         return discount == self.discount
 
-    def still_takes(self, step: Step, *, quiet: bool) -> int:
+    def still_takes(self, step: str, *, quiet: bool) -> int:
         """How often this order's part of a step has to be added to what open and confirmed orders claim.
 
         Once less for one that is open but has not taken it; once more for one that is canceled but has not given it
         back, which nothing excuses when all is quiet.
         """
-        done = getattr(self, step) == "done"
+        done = self.turns.get(step) == "done"
         if self.status == "PENDING" and not done:
             return -1
         return 1 if self.status == "CANCELED" and done and not quiet else 0
@@ -124,54 +114,72 @@ class Course(Struct, array_like=True):
     def unfit_steps(self, *, quiet: bool) -> list[str]:
         """What of its steps does not fit its end; `quiet`: nothing is to be expected any more."""
         if self.status == "CONFIRMED":
-            return [
-                f"is confirmed, but its {step} step is {'unanswered' if turn is None else turn}"
-                for step, turn in zip(STEPS, self.turns, strict=True)
-                if turn != "done"
-            ]
+            return self._unfit_confirmed()
         return self._unfit_canceled(quiet=quiet) if self.status == "CANCELED" else []
 
+    def _unfit_confirmed(self) -> list[str]:
+        """A step that follows may still come, or never take part; it is not taken back while the order is confirmed."""
+        turns = [(step, self.turns.get(step)) for step in AWAITED]
+        turns += [(step, turn) for step in FOLLOWING if (turn := self.turns.get(step)) is not None]
+        return [
+            f"is confirmed, but its {step} step is {'unanswered' if turn is None else turn}"
+            for step, turn in turns
+            if turn != "done"
+        ]
+
     def _unfit_canceled(self, *, quiet: bool) -> list[str]:
-        found = []
         withdrawn = self.reason in WITHDRAWALS
+        found = []
         if not withdrawn and self.refusal != self.reason:
             found.append(f"is canceled for a reason that no step gave: {self.reason}")
         if not quiet:
             return found
-        for step, turn in zip(STEPS, self.turns, strict=True):
+        for step in AWAITED + FOLLOWING:
+            turn = self.turns.get(step)
             if turn == "done":
-                found.append(f"is canceled, but its {UNDONE[step]} never came back")
-            elif turn is None and withdrawn:
+                found.append(f"is canceled, but its {step} step was never undone")
+            elif turn is None and withdrawn and step in AWAITED:
                 found.append(f"is canceled, but its {step} step does not know")
-        if not withdrawn and "refused" in self.turns:
-            behind = self.turns.index("refused") + 1
+        if not withdrawn:
             found += [
-                f"was refused before its {step} step, which is {turn}"
-                for step, turn in zip(STEPS[behind:], self.turns[behind:], strict=True)
-                if turn is not None
+                f"was refused before its {step} step, which is {self.turns[step]}"
+                for step in self._behind_refusal()
+                if step in self.turns
             ]
         return found
+
+    def _behind_refusal(self) -> list[str]:
+        """The awaited steps that come after the one that refused the order."""
+        refusing = [step for step in AWAITED if self.turns.get(step) == "refused"][:1]
+        reached_from = set(refusing)
+        for step in AWAITED:
+            if BEFORE[step] in reached_from:
+                reached_from.add(step)
+        return [step for step in AWAITED if step in reached_from and step not in refusing]
 
     def broken_chain(self) -> list[str]:
         """Steps that answered an order that was not accepted, or before those they come after."""
         found = []
         if self.status is None:
             found.append("was never accepted, but there are facts about it")
-        answered = [turn in ("done", "refused", "undone") for turn in self.turns]
-        acted = [turn in ("done", "undone") for turn in self.turns]
-        for earlier, later in ((0, 1), (1, 2)):
-            if answered[later] and not acted[earlier]:
-                found.append(f"its {STEPS[later]} step answered, but its {STEPS[earlier]} step was never done")
+        for step, turn in self.turns.items():
+            earlier = BEFORE[step]
+            if turn == "fenced":
+                continue
+            if earlier is not None and self.turns.get(earlier) not in ("done", "undone"):
+                found.append(f"its {step} step answered, but its {earlier} step was never done")
+            elif step in ON_CONFIRMATION and not self.confirmed:
+                found.append(f"its {step} step answered, but the order was never confirmed")
         return found
 
     @property
     def complete(self) -> bool:
         """Whether it has ended, and nothing that is still to come could be missing."""
         if self.status == "CONFIRMED":
-            return self.product == self.point == self.coupon == "done"
+            return not self._unfit_confirmed()
         return (
             self.status == "CANCELED"
-            and "done" not in self.turns
+            and "done" not in self.turns.values()
             and not self.unfit_steps(quiet=True)
             and not self.broken_chain()
         )

@@ -28,7 +28,7 @@ class Ends:
         if course.status != "PENDING":
             self._findings.add(4, entry, f"confirms an order that is {course.status or 'not accepted'}")
             return False
-        course.status, course.deadline = "CONFIRMED", None
+        course.status, course.deadline, course.confirmed = "CONFIRMED", None, True
         return True
 
     def canceled(self, entry: Entry, fact: OrderCanceled, course: Course) -> bool:
@@ -54,11 +54,12 @@ class Ends:
 
 
 class Steps:
-    """5. CONFIRMED ⇔ all three steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once.
+    """5. CONFIRMED ⇔ all awaited steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once.
 
-    What an end says is what the steps said; a confirmation's amount_due = total - points - discount, not below 0. What
-    cancels an order is a step's refusal, its deadline or its customer; by the latter two each step is undone, fenced or
-    refused, and behind a refusal no step hears of the order.
+    An end repeats the amounts of the steps; a confirmation's amount_due = total - points - discount, not below 0. A
+    step's refusal, the deadline or the customer cancels an order. After the latter two each awaited step is undone,
+    fenced or refused. No step behind a refusal hears of the order. A step that follows the confirmation need not take
+    part; if it was done, a cancel must undo it.
     """
 
     def __init__(self, findings: Findings) -> None:

@@ -1,1 +1,1 @@
-"""`orders rebuild`: what can be made again is dropped and made again: a service's store, or a read model."""
+"""`orders rebuild`: drops a service's store or a read model and builds it again."""

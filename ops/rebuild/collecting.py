@@ -1,4 +1,4 @@
-"""A service's log as the stream has it, collected into a new store and proved to be whole."""
+"""Collects a service's log from the stream into a new store and proves that it is whole."""
 
 import contextlib
 import sqlite3
@@ -13,13 +13,13 @@ from infra.broker.client import header
 from infra.store.records import Notification
 from infra.store.sqlite import SCHEMA
 from ops import reading
-from ops.cli import Found
+from ops.errors import Found
 from ops.reading import Read, Stream
 
 INSERT: Final = (
     "INSERT OR IGNORE INTO stored_events (rowid, originator_id, originator_version, topic, state) VALUES (?,?,?,?,?)"
 )
-OUT_OF_TURN: Final = """
+OUT_OF_ORDER: Final = """
 SELECT rowid, originator_id, originator_version, turn
 FROM (
     SELECT rowid, originator_id, originator_version,
@@ -46,7 +46,7 @@ _typed: Final = msgspec.json.Decoder(_Typed)
 
 @contextlib.contextmanager
 def new_store(path: Path) -> Iterator[sqlite3.Connection]:
-    """An empty store in this file, made anew; in autocommit, and slow to reach the disk: nobody uses it yet."""
+    """A new, empty store in this file, in autocommit. Nothing is synced to the disk: it is not in use yet."""
     for file in (path, *journals(path)):
         file.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as store:
@@ -62,9 +62,9 @@ def journals(path: Path) -> tuple[Path, Path]:
 
 
 async def collect(stream: Stream, service: str, store: sqlite3.Connection, told: Callable[[int], None]) -> int:
-    """Put all that the service ever said at its place; how many facts that is. `told`: messages read so far.
+    """Put each fact of the service at its position; return their number. `told` is called with the messages read.
 
-    Raises Found if a message is not what a relay writes, or if two do not fit together; the client's errors.
+    Raises Found if a relay did not write a message, or if two contradict each other; the client's errors.
     """
     async with contextlib.aclosing(reading.chunks(stream, [f"{service}.>"])) as chunks:
         async for messages in chunks:
@@ -86,21 +86,21 @@ def _record(message: Read, service: str) -> Notification:
     head = message.head
     stream, version, position = header(head, _STREAM), header(head, _VERSION), header(head, _POSITION)
     if not (version.isdecimal() and position.isdecimal() and message.fact_id == fact_id(stream, int(version))):
-        raise Found(f"{_place(message)} has not the headers that a service gives its facts: somebody else wrote it")
+        raise Found(f"{_place(message)} lacks the headers that a service gives its facts: no service wrote it")
     name = message.subject.rpartition(".")[0]
     try:
         fits = said_by(name) == service and _typed.decode(message.body).type == name
-        if name in FACTS:  # one of newer code is taken as it is
+        if name in FACTS:  # a fact of newer code is taken as it is
             fits = fits and subject(name, message.body) == message.subject
     except msgspec.DecodeError:
         fits = False
     if not fits:
-        raise Found(f"{_place(message)} does not say what its subject says, {message.subject}")
+        raise Found(f"{_place(message)} has a body that does not fit its subject, {message.subject}")
     return Notification(int(position), stream, int(version), name, message.body)
 
 
 def _compare(store: sqlite3.Connection, messages: list[Read], records: list[Notification]) -> None:
-    """Some of these stood in the stream before: they must have been the same."""
+    """Some of these are repeats. Raises Found unless the stream had the same before."""
     for message, record in zip(messages, records, strict=True):
         known = store.execute(
             "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
@@ -116,16 +116,18 @@ def _compare(store: sqlite3.Connection, messages: list[Read], records: list[Noti
 
 
 def _prove(store: sqlite3.Connection, service: str, count: int) -> None:
-    """No position and no version is missing, none is out of turn."""
+    """Raises Found if a position or version is missing, or a version is out of order."""
     if count == 0:
         raise Found(f"the stream has no fact of {service}_svc: there is nothing to rebuild its store from")
     ((gap,),) = store.execute(FIRST_GAP)
     if gap <= count:
-        raise Found(f"the stream lacks position {gap} of {service}_svc's log: start the service, its relay writes it")
-    out_of_turn = store.execute(OUT_OF_TURN).fetchone()
-    if out_of_turn is not None:
-        position, stream, version, turn = out_of_turn
-        raise Found(f"{fact_id(stream, version)} stands at position {position}, where version {turn} must stand")
+        raise Found(
+            f"the stream lacks position {gap} of {service}_svc's log: start the service: its relay publishes it"
+        )
+    out_of_order = store.execute(OUT_OF_ORDER).fetchone()
+    if out_of_order is not None:
+        position, stream, version, turn = out_of_order
+        raise Found(f"{fact_id(stream, version)} is at position {position}, where version {turn} must be")
 
 
 def _place(message: Read) -> str:

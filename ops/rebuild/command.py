@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.local.services import service_names, service_url
 from ops import reading, stores
-from ops.cli import EXIT_USAGE, end, ending_well
+from ops.cli import ending_well
 from ops.rebuild import store, view
 from ops.rebuild.store import Allowed, Rebuilt
 
@@ -30,29 +30,28 @@ async def rebuild_store(service: str, allowed: Allowed, console: Console, *, dry
 
 
 def _of_view(name: str, console: Console) -> dict[str, Any]:
-    try:
-        url = view.find(name, {service: service_url(service, os.environ) for service in service_names()})
-    except view.NoSuchView as error:
-        end(str(error), EXIT_USAGE)
+    url = view.find(name, {service: service_url(service, os.environ) for service in service_names()})
     return {"view": name, "facts": view.rebuild(name, url, console)}
 
 
 @click.command("rebuild")
 @click.argument("name")
-@click.option("--dry-run", is_flag=True, help="Read and prove everything, and change nothing.")
-@click.option("--lose-unpublished", is_flag=True, help="Go on although the store has facts that the stream has not.")
-@click.option("--lose-damaged", is_flag=True, help="Go on although the old store cannot be read.")
+@click.option("--dry-run", is_flag=True, help="Read and check everything, change nothing.")
+@click.option(
+    "--lose-unpublished", is_flag=True, help="Continue although the store has facts that the stream does not have."
+)
+@click.option("--lose-damaged", is_flag=True, help="Continue although the old store cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @ending_well
 def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: bool, as_json: bool) -> None:
     """Drop what NAME has stored and build it again: a service's store from the stream, or a read model from the facts.
 
-    A service, such as `point`, must be stopped. All it ever said is read from the stream and must be whole: each
-    position and each version once. The store it had, and its read models, are put aside, not deleted. Nothing is
-    changed where the old store has facts that the stream has not, unless they may be lost.
+    A service, such as `point`, must be stopped. All its facts are read from the stream and must be whole: each position
+    and each version once. The old store and its read models are put aside, not deleted. If the old store has facts that
+    the stream does not have, nothing is changed, unless they may be lost.
 
-    A read model, such as `popular`, is one of the running system; while it is fed again its readers are refused, and
-    orders go on.
+    A read model, such as `popular`, is rebuilt in the running system. Until it has caught up its readers get 503;
+    orders are not affected.
     """
     began, console = time.monotonic(), Console(stderr=True)
     service = name.removesuffix("_svc")
@@ -62,12 +61,12 @@ def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: b
         told = msgspec.to_builtins(asyncio.run(rebuild_store(service, allowed, console, dry_run=dry_run)), enc_hook=str)
         text = f"{service}_svc's store {'can be' if dry_run else 'is'} rebuilt: {told['facts']:,} facts"
         if told["lost"]:
-            text += f"; {told['lost']:,} that only the old one had are not in it"
+            text += f"; {told['lost']:,} facts that only the old store had are lost"
         if told["aside"]:
-            text += f"; what it had is in {told['aside']}"
+            text += f"; the old store is in {told['aside']}"
     else:
         if dry_run or lose_unpublished or lose_damaged:
-            raise click.UsageError(f"{name} is no service: these options are for a service's store")
+            raise click.UsageError(f"{name} is not a service: these options are for a service's store")
         told = _of_view(name, console)
         text = f"{name} is rebuilt"
     took_s = round(time.monotonic() - began, 3)

@@ -1,4 +1,4 @@
-"""A service's store, dropped and rebuilt from the stream; what it had is kept aside, and is whole at every moment."""
+"""Rebuilds a service's store from the stream. The old store is kept aside; at every moment one of them is whole."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from contracts.wire import fact_id
 from infra import files
 from infra.files import LockTaken, exclusive_lock
 from infra.settings import SettingsError
-from ops.cli import Found
+from ops.errors import Found
 from ops.reading import Stream
 from ops.rebuild.collecting import collect, journals, new_store
 
 
 class Rebuilt(Struct):
-    """`facts` in the store that was made; `lost`: how many of the old one are not in it; `aside`: where that is now."""
+    """`facts`: in the new store. `lost`: how many of the old store are not in it. `aside`: where the old store is."""
 
     service: str
     facts: int
@@ -30,7 +30,7 @@ class Rebuilt(Struct):
 
 
 class Allowed(Struct, frozen=True):
-    """What may be lost: facts that only the store has, and whatever a store had that cannot be read any more."""
+    """What may be lost. `unpublished`: facts that only the store has. `damaged`: a store that cannot be read."""
 
     unpublished: bool = False
     damaged: bool = False
@@ -39,10 +39,10 @@ class Allowed(Struct, frozen=True):
 async def rebuild(
     stream: Stream, service: str, folder: Path, allowed: Allowed, told: Callable[[int], None], *, dry_run: bool
 ) -> Rebuilt:
-    """Rebuild the store in this folder, whose service must not run; `told`: messages read so far.
+    """Rebuild the store in this folder, whose service must not run. `told` is called with the messages read.
 
-    Raises SettingsError (the service runs, or the folder cannot be used), Found (the stream is not whole, or something
-    would be lost that may not be), and the client's errors; the store is then as it was.
+    Raises SettingsError (the service runs, or the folder cannot be used), Found (the stream is not whole, or facts
+    would be lost that may not be lost), and the client's errors. Then the store is unchanged.
     """
     path = folder / "events.sqlite"
     with _stopped(service, folder):
@@ -61,7 +61,7 @@ async def rebuild(
 
 @contextlib.contextmanager
 def _stopped(service: str, folder: Path) -> Iterator[None]:
-    """The service does not run, and cannot be started meanwhile."""
+    """Hold the service's lock: it does not run and cannot be started meanwhile. Raises SettingsError."""
     with contextlib.ExitStack() as stack:
         try:
             files.make_folder(folder)
@@ -74,7 +74,7 @@ def _stopped(service: str, folder: Path) -> Iterator[None]:
 
 
 def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed) -> int:
-    """How many facts of the old store the new one has not. Raises Found if they may not be lost."""
+    """How many facts of the old store the new one does not have. Raises Found if they may not be lost."""
     if not path.exists():
         return 0
     try:
@@ -85,13 +85,13 @@ def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed
             " WHERE new.rowid IS NULL OR (old.originator_id, old.originator_version, old.topic, old.state)"
             " IS NOT (new.originator_id, new.originator_version, new.topic, new.state) ORDER BY old.rowid"
         ).fetchall()
-        new.execute("PRAGMA old.wal_checkpoint(TRUNCATE)")  # what is only in the write-ahead log belongs to the file
+        new.execute("PRAGMA old.wal_checkpoint(TRUNCATE)")  # moves the content of the write-ahead log into the file
         new.execute("DETACH old")
     except sqlite3.DatabaseError as error:
         if not allowed.damaged:
             raise Found(
-                f"the store of {service}_svc cannot be read: {error}. What it has and the stream has not would "
-                "be lost; if that may be: --lose-damaged"
+                f"the store of {service}_svc cannot be read: {error}. Facts that only it has would be "
+                "lost; to accept that: --lose-damaged"
             ) from error
         return 0
     other = [row for row in differing if not row[3]]
@@ -99,28 +99,28 @@ def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed
         position, stream, version, _ = other[0]
         raise Found(
             f"position {position} of {service}_svc's log is {fact_id(stream, version)} in the store and something else "
-            "in the stream: find out which is right (`orders audit`)"
+            "in the stream: find out which one is right (`orders audit`)"
         )
     if differing and not allowed.unpublished:
         position, stream, version, _ = differing[0]
         raise Found(
             f"{len(differing):,} facts of {service}_svc are not in the stream, from {fact_id(stream, version)} at "
-            f"position {position} on: start the service, its relay writes them; or lose them: --lose-unpublished"
+            f"position {position} on: start the service: its relay publishes them. To lose them: --lose-unpublished"
         )
     return len(differing)
 
 
 def _finish(store: sqlite3.Connection) -> None:
-    """Leave it as a service leaves its store."""
+    """Set the new store to the mode that services use."""
     with contextlib.suppress(sqlite3.OperationalError):
         store.execute("DETACH old")  # still attached if it could not be read
     store.execute("PRAGMA journal_mode=WAL")
 
 
 def _swap(new: Path, path: Path) -> Path | None:
-    """Put the new store in the place of the old one, which goes aside; a crash leaves the one or the other.
+    """Replace the old store by the new one and put the old one aside. A crash leaves either of them.
 
-    Read models go aside as well, and are made again.
+    Read models are put aside, too; the service makes them again.
     """
     files.sync_file(new)
     parts = [file for file in (*journals(path), *sorted(path.parent.glob("*.view.sqlite*"))) if file.exists()]
@@ -131,7 +131,7 @@ def _swap(new: Path, path: Path) -> Path | None:
     aside = path.parent / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     files.make_folder(aside)
     for part in parts:
-        # A write-ahead log must be gone before there is another file that it does not belong to.
+        # A write-ahead log must be gone before its name belongs to another store.
         files.rename(part, aside / part.name)
     if path.exists():
         _keep(path, aside / path.name)
@@ -142,9 +142,9 @@ def _swap(new: Path, path: Path) -> Path | None:
 
 
 def _keep(path: Path, aside: Path) -> None:
-    """Under a second name, so that there is no moment without a store."""
+    """Give it a second name, so that there is no moment without a store."""
     try:
         os.link(path, aside)
-    except OSError:  # not every file system can
+    except OSError:  # some file systems have no links
         shutil.copyfile(path, aside)
         files.sync_file(aside)

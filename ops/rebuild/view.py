@@ -1,4 +1,4 @@
-"""A read model of the running system: dropped, and watched while it is being fed again."""
+"""Rebuilds a read model of the running system and watches it until it has caught up."""
 
 import sys
 import time
@@ -8,19 +8,20 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ops.client import Unreachable, request
+from ops.client import request
+from ops.errors import Unreachable, Unusable
 
 LOOK_EVERY_S: Final = 0.1
-PATIENCE_S: Final = 30.0  # with a read model that does not get on
+PATIENCE_S: Final = 30.0  # with a read model that makes no progress
 
 
-class NoSuchView(Exception):
-    """No service has a read model of this name; the message lists those there are."""
+class NoSuchView(Unusable):
+    """No service has a read model of this name. The message lists all read models."""
 
 
 def states(url: str) -> list[dict[str, Any]]:
     """The read models of the service at this URL. Raises Unreachable."""
-    found: list[dict[str, Any]] = request("GET", f"{url}/ops/views").body["views"]
+    found: list[dict[str, Any]] = request("GET", f"{url}/ops/views").json()["views"]
     return found
 
 
@@ -37,7 +38,7 @@ def find(name: str, urls: Mapping[str, str]) -> str:
 
 
 def rebuild(name: str, url: str, console: Console) -> int:
-    """Drop it and watch until it has caught up; how many facts it was fed at least. Raises Unreachable."""
+    """Drop it and wait until it has caught up. Returns how many facts it applied at least. Raises Unreachable."""
     request("POST", f"{url}/ops/views/{name}/rebuild")
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())
     most, fewest, moved_at = 0, sys.maxsize, time.monotonic()
@@ -54,5 +55,5 @@ def rebuild(name: str, url: str, console: Console) -> int:
                 if behind == 0:
                     return most
             if time.monotonic() - moved_at > PATIENCE_S:
-                raise Unreachable(f"{name} is not getting on: {state['trouble'] or f'{fewest} facts behind'}")
+                raise Unreachable(f"{name} makes no progress: {state['trouble'] or f'{fewest} facts behind'}")
             time.sleep(LOOK_EVERY_S)

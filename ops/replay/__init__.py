@@ -1,1 +1,1 @@
-"""`orders replay`: what stands in the stream, once more: as lines, or into another stream that no service hears."""
+"""`orders replay`: the messages of the stream again, as lines or into another stream, which no service hears."""

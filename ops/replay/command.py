@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.broker.streams import EVENTS
-from ops.cli import ID, INSTANT, Found, end, ending_well
-from ops.client import Unreachable
+from ops.cli import ID, INSTANT, end, ending_well
+from ops.errors import Found, Unreachable
 from ops.replay import target as targets
-from ops.replay.lines import BadLine, Message, is_filter, line, parsed
+from ops.replay.lines import BadLine, ReplayedMessage, is_filter, line, parsed
 from ops.replay.publishing import Publisher
 from ops.replay.run import Replayed, Selection, begun, from_lines, from_stream, replay
 from ops.replay.target import PREFIX, REPLAY, Target
@@ -46,20 +46,29 @@ class Speed(click.ParamType[float]):
 
 
 @click.command("replay")
-@click.option("--subject", "subjects", multiple=True, metavar="FILTER", help="Such as 'point.>'; may be repeated.")
+@click.option(
+    "--subject",
+    "subjects",
+    multiple=True,
+    metavar="FILTER",
+    help="A subject filter such as 'point.>'; may be repeated.",
+)
 @click.option("--first", type=click.IntRange(1), help="From this sequence of the stream on.")
 @click.option("--last", type=click.IntRange(1), help="Up to this sequence.")
-@click.option("--since", type=INSTANT, help="From what was stored at this time on.")
-@click.option("--until", type=INSTANT, help="Up to what was stored at this time.")
+@click.option("--since", type=INSTANT, help="From the messages stored at this time on.")
+@click.option("--until", type=INSTANT, help="Up to the messages stored at this time.")
 @click.option(
-    "--from", "file", type=click.File("rb"), help="Lines that this command printed, not the stream; -: stdin."
+    "--from",
+    "file",
+    type=click.File("rb"),
+    help="Read lines that this command printed instead of the stream; -: stdin.",
 )
 @click.option("--to", "url", default="", metavar="URL", help="Into a stream of this broker.")
 @click.option("--stream", type=ID, help=f"Into this stream, made if it is missing. Default with --to: {REPLAY}.")
-@click.option("--prefix", help=f"Of the subjects, so that no service hears them. Default: {PREFIX}.")
+@click.option("--prefix", help=f"Put before each subject, so that no service hears it. Default: {PREFIX}.")
 @click.option("--aloud", is_flag=True, help=f"With --to: into {EVENTS}, under the subjects that services hear.")
-@click.option("--fresh-ids", is_flag=True, help="With --aloud: under ids that the stream has not seen.")
-@click.option("--speed", type=Speed(), help="`original`, or 10 for ten times that. Default: as fast as it goes.")
+@click.option("--fresh-ids", is_flag=True, help="With --aloud: with new ids, which the stream does not know.")
+@click.option("--speed", type=Speed(), help="`original`, or 10 for ten times that. Default: without pauses.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: the summary, if the target is a stream.")
 @ending_well
 def command(
@@ -78,21 +87,21 @@ def command(
     speed: float | None,
     as_json: bool,
 ) -> None:
-    """Replay what stands in the stream: as lines of JSON, or into another stream.
+    """Replay the messages of the stream: as lines of JSON, or into another stream.
 
-    Without --to and --stream each message is a line on standard output, its body byte for byte. Into a stream it is
-    muted: its subject begins with `replay.`, which no service hears, so nothing is done a second time. With --aloud a
-    broker without history gets a copy of it; services that know it already answer none of it twice.
+    Without --to and --stream each message is a line on standard output, with its body byte for byte. Into a stream it
+    is muted: each subject begins with `replay.`, which no service hears, so nothing is done a second time. With --aloud
+    a broker without history gets a copy; services that know a message already do not answer it twice.
     """
     selection = Selection(subjects, first, last, since, until)
     _check(selection)
     target = _target(url, stream, prefix, aloud=aloud, fresh_ids=fresh_ids)
     if aloud and target is not None:
-        click.echo(f"aloud: whoever hears {target.where} hears this", err=True)
+        click.echo(f"aloud: every consumer of {target.where} gets these messages", err=True)
     if fresh_ids:
         click.echo(
-            f"under fresh ids it is in no service's log and stays in {EVENTS} for good: `orders audit` will report it, "
-            "and `orders rebuild` will refuse that stream",
+            f"with fresh ids these messages are in no service's log and stay in {EVENTS} for good: `orders audit` will "
+            "report them, and `orders rebuild` will refuse that stream",
             err=True,
         )
     work, began = _Replay(selection, target, speed), time.monotonic()
@@ -106,7 +115,7 @@ def command(
     except Unreachable as error:
         raise Unreachable(f"{error}; {work.how_far()}") from error
     if work.done.messages == 0:
-        raise Found("no message is selected by this")
+        raise Found("the selection contains no message")
     if target is not None:
         work.summarise(target, time.monotonic() - began, as_json=as_json)
 
@@ -114,7 +123,7 @@ def command(
 def _check(selection: Selection) -> None:
     for pattern in selection.subjects:
         if not is_filter(pattern):
-            raise click.BadParameter(f"{pattern!r} is no subject filter such as 'point.>'", param_hint="--subject")
+            raise click.BadParameter(f"{pattern!r} is not a subject filter such as 'point.>'", param_hint="--subject")
     if selection.first is not None and selection.since is not None:
         raise click.UsageError("either --first or --since")
     if selection.last is not None and selection.until is not None:
@@ -130,7 +139,7 @@ def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fr
     if fresh_ids and not aloud:
         raise click.UsageError("--fresh-ids goes with --aloud")
     if aloud and not url:
-        raise click.UsageError("--aloud needs --to: services that hear it are meant, so say whose")
+        raise click.UsageError("--aloud needs --to: name the broker whose services are to hear it")
     if aloud and stream is not None:
         raise click.UsageError(f"--aloud goes into {EVENTS}, --stream into another stream")
     if prefix is not None and (aloud or not (url or stream)):
@@ -146,7 +155,7 @@ def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fr
 
 @contextlib.contextmanager
 def _readable(file: IO[bytes] | None) -> Iterator[IO[bytes] | None]:
-    """Lines that are all known to be good before the first one is replayed. Raises BadLine."""
+    """The lines of the file, all of them checked before the first one is replayed. Raises BadLine."""
     if file is None:
         yield None
         return
@@ -160,7 +169,7 @@ def _readable(file: IO[bytes] | None) -> Iterator[IO[bytes] | None]:
 
 
 class _Replay:
-    """One replay, and how far it is."""
+    """One replay and its progress."""
 
     def __init__(self, selection: Selection, target: Target | None, speed: float | None) -> None:
         self.done = Replayed()
@@ -170,27 +179,28 @@ class _Replay:
         self._publisher: Publisher | None = None
 
     async def run(self, lines: IO[bytes] | None) -> None:
-        """From these lines, or the stream. Raises BadLine, Unreachable, SettingsError."""
+        """Replay these lines, or the stream. Raises BadLine, Unreachable, SettingsError."""
         selection = self._selection
         messages = from_stream(os.environ, selection) if lines is None else from_lines(lines, selection)
         async with contextlib.aclosing(messages):
-            found = await begun(messages)  # before there is a target: without a source none is made
+            found = await begun(messages)  # before the target is opened: without messages no stream is made
             if found is None:
                 return
             if self._target is None:
                 await replay(found, self._print, self.done, self._speed)
                 return
-            async with _watched(self.done), targets.opened(os.environ, self._target) as (voice, publisher):
+            async with _watched(self.done), targets.opened(os.environ, self._target) as (target, publisher):
                 self._publisher = publisher
-                await replay(found, voice.say, self.done, self._speed, publisher.rest)
+                await replay(found, target.say, self.done, self._speed, rest=publisher.rest)
                 await publisher.finish()
 
-    async def _print(self, message: Message) -> None:
+    async def _print(self, message: ReplayedMessage) -> None:
         sys.stdout.buffer.write(line(message) + b"\n")
         if self._speed is not None:
             sys.stdout.buffer.flush()
 
     def how_far(self) -> str:
+        """How far the replay is, and how to continue it."""
         published = self._publisher
         if published is None and self.done.last is None:
             return "nothing was replayed"

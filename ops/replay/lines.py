@@ -7,13 +7,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from infra.broker.client import VERSION_LINE
+from ops.errors import Unusable
 from ops.reading import Read
 
 SECOND_NS: Final = 1_000_000_000
 
 
-class Message(NamedTuple):
-    """As it stood in the stream, `at_ns` nanoseconds after 1970."""
+class ReplayedMessage(NamedTuple):
+    """A message as the stream has it. `at_ns`: when it was stored, in nanoseconds since 1970."""
 
     sequence: int
     at_ns: int
@@ -22,8 +23,8 @@ class Message(NamedTuple):
     body: bytes
 
 
-class BadLine(Exception):
-    """A line is not a message as `orders replay` prints it; the message names the line."""
+class BadLine(Unusable):
+    """A line is not a message as `orders replay` prints it. The message names the line."""
 
 
 class _Line(msgspec.Struct):
@@ -40,14 +41,16 @@ _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Line)
 
 
-def message(read: Read) -> Message:
-    """What was read from a stream."""
+def message(read: Read) -> ReplayedMessage:
+    """The message that was read from a stream."""
     lines = (line.partition(": ") for line in read.head.decode().split("\r\n")[1:] if line)
-    return Message(read.sequence, read.at_ns, read.subject, {name: value for name, _, value in lines}, read.body)
+    return ReplayedMessage(
+        read.sequence, read.at_ns, read.subject, {name: value for name, _, value in lines}, read.body
+    )
 
 
-def line(told: Message) -> bytes:
-    """Without a line feed; the body stands in it byte for byte."""
+def line(told: ReplayedMessage) -> bytes:
+    """The message as JSON without a line feed. It contains the body byte for byte."""
     sequence, at_ns, subject, headers, body = told
     made = _Line(sequence, instant(at_ns), subject, dict(headers))
     if _is_one_line_of_json(body):
@@ -65,14 +68,14 @@ def _is_one_line_of_json(body: bytes) -> bool:
     return b"\n" not in body and body == body.strip()
 
 
-def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, Message]]:
-    """The messages in these lines, with the lines' numbers; empty ones are passed over. Raises BadLine."""
+def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, ReplayedMessage]]:
+    """The messages in these lines, with the numbers of the lines. Empty lines are skipped. Raises BadLine."""
     for number, text in enumerate(lines, 1):
         if text.strip():
             yield number, _parsed(text, number)
 
 
-def _parsed(text: bytes, number: int) -> Message:
+def _parsed(text: bytes, number: int) -> ReplayedMessage:
     try:
         told = _decoder.decode(text)
         at_ns = nanoseconds(told.time)
@@ -82,24 +85,26 @@ def _parsed(text: bytes, number: int) -> Message:
     if body is msgspec.UNSET:
         raise BadLine(f"line {number}: it has neither `body` nor `raw`")
     if not is_subject(told.subject):
-        raise BadLine(f"line {number}: {told.subject!r} is no subject that can be published to")
+        raise BadLine(f"line {number}: {told.subject!r} is not a subject that can be published to")
     if any("\r" in text or "\n" in text for pair in told.headers.items() for text in pair):
         raise BadLine(f"line {number}: a header has a line break in it")
-    return Message(told.sequence, at_ns, told.subject, told.headers, body)
+    return ReplayedMessage(told.sequence, at_ns, told.subject, told.headers, body)
 
 
 def is_subject(text: str) -> bool:
+    """Whether a message can be published to this subject."""
     tokens = text.split(".")
     return is_filter(text) and "*" not in tokens and ">" not in tokens
 
 
 def is_filter(text: str) -> bool:
+    """Whether this is a subject filter of NATS."""
     tokens = text.split(".")
     return all(token and token.isprintable() and " " not in token for token in tokens) and ">" not in tokens[:-1]
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject filter of NATS takes this subject."""
+    """Whether a subject filter of NATS matches this subject."""
     wanted, tokens = pattern.split("."), subject.split(".")
     if wanted[-1] == ">":
         wanted = wanted[:-1]
@@ -110,7 +115,7 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether there is a subject that both filters take: NATS refuses two such filters of one consumer."""
+    """Whether some subject matches both filters. NATS refuses two such filters of one consumer."""
     tokens, others = one.split("."), other.split(".")
     for token, another in zip(tokens, others, strict=False):
         if ">" in (token, another):
@@ -121,7 +126,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 def head(headers: Mapping[str, str]) -> str:
-    """Headers as they travel."""
+    """Headers as NATS sends them."""
     return "".join([f"{VERSION_LINE}\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n"])
 
 
@@ -132,10 +137,10 @@ def instant(at_ns: int) -> str:
 
 
 def nanoseconds(text: str) -> int:
-    """What `instant` made. Raises ValueError."""
+    """The inverse of `instant`. Raises ValueError."""
     whole, _, rest = text.removesuffix("Z").partition(".")
     if not (text.endswith("Z") and len(rest) == 9 and rest.isdecimal()):
-        raise ValueError(f"{text!r} is no time such as 2026-01-31T00:00:00.123456789Z")
+        raise ValueError(f"{text!r} is not a time such as 2026-01-31T00:00:00.123456789Z")
     return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * SECOND_NS + int(rest)
 
 

@@ -1,4 +1,4 @@
-"""Publishing by the thousand: pipelined, each message acknowledged, never more than a window of them waiting."""
+"""Pipelined publishing: each message is acknowledged; at most a window of them waits for that."""
 
 import asyncio
 from typing import Final
@@ -7,7 +7,7 @@ import msgspec
 
 from infra.broker.client import BrokerClient
 from infra.broker.connection import PING_INTERVAL_S
-from ops.client import Unreachable
+from ops.errors import Unreachable
 
 WINDOW: Final = 512  # messages
 ACK_TIMEOUT_S: Final = 5.0
@@ -27,28 +27,30 @@ _ack: Final = msgspec.json.Decoder(_Ack)
 
 
 class Publisher:
-    """Into one stream. A refusal or a silence ends it; what is counted until then is in the stream for certain."""
+    """Publishes into one stream. A refusal or a missing acknowledgement ends it; what it has counted is stored."""
 
-    def __init__(self, nc: BrokerClient, stream: str) -> None:
+    def __init__(self, nc: BrokerClient, stream: str, ping_interval_s: float = PING_INTERVAL_S) -> None:
         self.acknowledged = 0
         self.duplicates = 0
-        """Of the acknowledged ones, those the stream had already."""
+        """How many of the acknowledged messages the stream had already."""
         self.until = 0
-        """The sequence, where it was read, up to which all are acknowledged."""
+        """The sequence in the source up to which all messages are acknowledged."""
         self._nc = nc
+        self._ping_interval_s = ping_interval_s
         self._stream = stream
         self._inbox = nc.new_inbox()
         self._waiting: dict[int, int] = {}
-        """Sequences by number, in their order."""
+        """The messages without an acknowledgement: their sequences in the source, by number."""
         self._number = 0
         self._error: Unreachable | None = None
         self._sign = asyncio.Event()
 
     async def begin(self) -> None:
+        """Listen for acknowledgements."""
         await self._nc.listen(f"{self._inbox}.*", self._on_ack)
 
     async def send(self, sequence: int, subject: str, body: bytes, head: str) -> None:
-        """Raises Unreachable, the client's errors."""
+        """Publish a message; wait while the window is full. Raises Unreachable, the client's errors."""
         while len(self._waiting) >= WINDOW:
             await self._wait()
         self._number += 1
@@ -58,17 +60,17 @@ class Publisher:
             raise self._error
 
     async def finish(self) -> None:
-        """Returns when everything is acknowledged. Raises Unreachable."""
+        """Wait until every message is acknowledged. Raises Unreachable."""
         while self._waiting:
             await self._wait()
 
     async def rest(self, seconds: float) -> None:
-        """Between two messages. Raises Unreachable as soon as the connection is lost, not only at the next message."""
+        """Sleep between two messages. Raises Unreachable as soon as the connection is lost, not at the next message."""
         while seconds > 0 and self._error is None:
             if not self._nc.is_connected:
                 raise Unreachable("the connection to the target was lost")
-            await asyncio.sleep(min(seconds, PING_INTERVAL_S))
-            seconds -= PING_INTERVAL_S
+            await asyncio.sleep(min(seconds, self._ping_interval_s))
+            seconds -= self._ping_interval_s
         if self._error is not None:
             raise self._error
 
@@ -87,9 +89,13 @@ class Publisher:
         try:
             ack = _ack.decode(body)
         except msgspec.DecodeError:
-            ack = _Ack(error=_Error(head.decode().strip() or "it does not answer as JetStream does"))
+            ack = _Ack(error=_Error(head.decode().strip() or "its answer is not one of JetStream"))
         if ack.error is not None or ack.stream != self._stream:
-            why = ack.error.description if ack.error is not None else f"its stream {ack.stream} took the message"
+            why = (
+                ack.error.description
+                if ack.error is not None
+                else f"its stream {ack.stream} took the message, not {self._stream}"
+            )
             self._error = self._error or Unreachable(f"the target refused a message: {why}")
             return
         sequence = self._waiting.pop(int(subject.rpartition(b".")[2]))

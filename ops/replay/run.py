@@ -1,4 +1,4 @@
-"""One replay: what is selected, from a stream or from lines, at its pace, to where it is wanted."""
+"""One replay: the selected messages of a stream or of lines, passed on at the wanted speed."""
 
 import asyncio
 import contextlib
@@ -11,15 +11,15 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from ops import reading
-from ops.replay.lines import SECOND_NS, Message, matches, message, overlap, parsed, since_1970_ns
+from ops.replay.lines import SECOND_NS, ReplayedMessage, matches, message, overlap, parsed, since_1970_ns
 
 MICROSECOND_NS: Final = 1_000
 
 
 class Selection(NamedTuple):
-    """Which messages: by subject filters of NATS (none: all), and by sequence and time of storing, ends included.
+    """The messages to replay: by subject filters of NATS (none: all), and by sequence and time of storing, inclusive.
 
-    A time means its whole microsecond: what is finer cannot be asked for, so a message is found by its own time.
+    A time means its whole microsecond: datetime has nothing finer, and a message must be found by its own time.
     """
 
     subjects: tuple[str, ...] = ()
@@ -28,7 +28,8 @@ class Selection(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
 
-    def has(self, told: Message) -> bool:
+    def has(self, told: ReplayedMessage) -> bool:
+        """Whether this message is selected."""
         return (
             (not self.subjects or any(matches(pattern, told.subject) for pattern in self.subjects))
             and (self.first is None or told.sequence >= self.first)
@@ -37,18 +38,18 @@ class Selection(NamedTuple):
             and not self.is_over(told)
         )
 
-    def is_over(self, told: Message) -> bool:
-        """Whether this message is behind the selection, in time."""
+    def is_over(self, told: ReplayedMessage) -> bool:
+        """Whether this message is later than the selection."""
         return self.until is not None and told.at_ns >= since_1970_ns(self.until) + MICROSECOND_NS
 
     @property
     def read_by(self) -> tuple[str, ...]:
-        """The filters to read a stream by: none, if it would refuse these; `has` then sorts out."""
+        """The filters of the consumer that reads the stream. Without any (NATS refuses these), `has` alone selects."""
         return () if any(overlap(*pair) for pair in combinations(self.subjects, 2)) else self.subjects
 
 
 class Replayed(Struct):
-    """`messages` were replayed, read at the sequences from `first` to `last` (null: none was)."""
+    """As many `messages` were replayed, with the sequences from `first` to `last` in the source (null: none)."""
 
     messages: int = 0
     first: int | None = None
@@ -56,11 +57,11 @@ class Replayed(Struct):
 
 
 def due_s(since_first_ns: int, speed: float | None) -> float:
-    """How many seconds after the first one a message is due; None: as fast as it goes."""
+    """How many seconds after the first message this one is due. `speed` None: at once."""
     return 0.0 if speed is None else since_first_ns / SECOND_NS / speed
 
 
-async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[Message]:
+async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
     """Raises Unreachable, SettingsError."""
     first = selection.since if selection.since is not None else selection.first or 1
     async with reading.stream(env) as stream:
@@ -74,38 +75,42 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
                         yield told
 
 
-async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGenerator[Message]:
+async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
     """Raises BadLine."""
     for _, told in parsed(lines):
         if selection.has(told):
             yield told
 
 
-async def begun(messages: AsyncGenerator[Message]) -> AsyncGenerator[Message] | None:
-    """The same, once the first of them is there; None: there are none."""
+async def begun(messages: AsyncGenerator[ReplayedMessage]) -> AsyncGenerator[ReplayedMessage] | None:
+    """The same messages, after the first of them was read; None if there are none."""
     first = await anext(messages, None)
     return None if first is None else _continued(first, messages)
 
 
-async def _continued(first: Message, messages: AsyncGenerator[Message]) -> AsyncGenerator[Message]:
+async def _continued(
+    first: ReplayedMessage, messages: AsyncGenerator[ReplayedMessage]
+) -> AsyncGenerator[ReplayedMessage]:
     yield first
     async for told in messages:
         yield told
 
 
 async def replay(
-    messages: AsyncGenerator[Message],
-    say: Callable[[Message], Awaitable[None]],
+    messages: AsyncGenerator[ReplayedMessage],
+    say: Callable[[ReplayedMessage], Awaitable[None]],
     done: Replayed,
     speed: float | None = None,
-    rest: Callable[[float], Awaitable[None]] | None = None,
+    *,
+    rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    clock: Callable[[], float] = monotonic,
 ) -> None:
-    """Say them at this many times their original speed; `done` tells at any time how far that is.
+    """Pass each message to `say`, at `speed` times the original speed (None: no pauses). `done` is kept up to date.
 
-    `rest`: what waits for so many seconds between two of them; by default nothing but the clock does.
+    `rest` waits a number of seconds between two messages, by `clock`.
     """
     async with contextlib.aclosing(messages) as found:
-        async for told in _paced(found, speed, rest or asyncio.sleep):
+        async for told in _paced(found, speed, rest, clock):
             await say(told)
             done.messages += 1
             done.first = told.sequence if done.first is None else done.first
@@ -113,14 +118,17 @@ async def replay(
 
 
 async def _paced(
-    messages: AsyncIterator[Message], speed: float | None, rest: Callable[[float], Awaitable[None]]
-) -> AsyncIterator[Message]:
+    messages: AsyncIterator[ReplayedMessage],
+    speed: float | None,
+    rest: Callable[[float], Awaitable[None]],
+    clock: Callable[[], float],
+) -> AsyncIterator[ReplayedMessage]:
     began: float | None = None
     first_ns = 0
     async for told in messages:
         if began is None:
-            began, first_ns = monotonic(), told.at_ns
-        early_s = due_s(told.at_ns - first_ns, speed) - (monotonic() - began)
+            began, first_ns = clock(), told.at_ns
+        early_s = due_s(told.at_ns - first_ns, speed) - (clock() - began)
         if speed is not None and early_s > 0:
             await rest(early_s)
         yield told

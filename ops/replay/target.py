@@ -1,4 +1,4 @@
-"""Where a replay goes, and under which subjects: muted, unless it is asked for aloud."""
+"""The stream that a replay goes into, and its subjects: muted, or with --aloud the original ones."""
 
 import contextlib
 import secrets
@@ -10,20 +10,21 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from contracts.wire import FACTS, MSG_ID, POSITION, said_by
-from infra.broker.streams import EVENTS, StreamMisconfigured, ensure_stream
+from infra.broker.errors import StreamMisconfigured
+from infra.broker.streams import EVENTS, ensure_stream
 from infra.settings import Settings, SettingsError, load
 from ops import reading
-from ops.client import Unreachable
-from ops.replay.lines import Message, head, is_subject
+from ops.errors import Unreachable
+from ops.replay.lines import ReplayedMessage, head, is_subject
 from ops.replay.publishing import Publisher
 
 REPLAY: Final = "REPLAY"
 PREFIX: Final = "replay"
-WINDOW_S: Final = 120.0  # in which a muted replay that is repeated adds nothing
+WINDOW_S: Final = 120.0  # a muted replay that is repeated within this time adds nothing
 
 
 class Target(NamedTuple):
-    """`url` empty: the broker of the environment. `prefix` None: aloud, under the subjects that services hear."""
+    """`url` empty: the broker of the environment. `prefix` None: aloud, with the subjects that services hear."""
 
     url: str
     stream: str
@@ -32,12 +33,12 @@ class Target(NamedTuple):
 
     @property
     def where(self) -> str:
-        """For people: without the password."""
+        """For people, without the password."""
         return f"stream {self.stream}" + (f" of {self.url.rpartition('@')[2]}" if self.url else "")
 
 
-class Voice:
-    """Publishes messages as the target wants them."""
+class TargetPublisher:
+    """Publishes messages with the target's subjects and ids."""
 
     def __init__(self, target: Target, publisher: Publisher) -> None:
         self._target = target
@@ -45,21 +46,21 @@ class Voice:
         self._run = secrets.token_hex(8)
         self._said = 0
 
-    async def say(self, message: Message) -> None:
+    async def say(self, message: ReplayedMessage) -> None:
         prefix = self._target.prefix
         subject = message.subject if prefix is None else f"{prefix}.{message.subject}"
         headers = dict(message.headers)
         if self._target.fresh_ids:
-            self._said += 1  # not the sequence: lines of two files may have the same
+            self._said += 1  # not the sequence: lines of two files may have equal ones
             headers[MSG_ID] = f"replay-{self._run}@{self._said}"
-            # With a position the sayer's relay would take this for its own last fact, and not find it in its log.
+            # With a position, the relay of this service would take it for its own last fact and not find it in its log.
             headers.pop(POSITION, None)
         await self._publisher.send(message.sequence, subject, message.body, head(headers))
 
 
 @contextlib.asynccontextmanager
-async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[Voice, Publisher]]:
-    """The target's stream is made if it is missing. Raises Unreachable, SettingsError."""
+async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[TargetPublisher, Publisher]]:
+    """Connect to the target; make its stream if it is missing. Raises Unreachable, SettingsError."""
     check(target)
     where = {**env, "NATS_URL": target.url} if target.url else env
     settings = load(Settings, "nats", 4_222, where)
@@ -70,22 +71,22 @@ async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[
             try:
                 await ensure_stream(stream.js, settings)
             except StreamMisconfigured as error:
-                raise Unreachable(f"{target.where} takes no replay: {error}") from error
+                raise Unreachable(f"{target.where} cannot take a replay: {error}") from error
         publisher = Publisher(stream.nc, target.stream)
         await publisher.begin()
-        yield Voice(target, publisher), publisher
+        yield TargetPublisher(target, publisher), publisher
 
 
 def check(target: Target) -> None:
-    """Whether what is called muted will be. Raises SettingsError."""
+    """Raises SettingsError if services would hear a replay that should be muted."""
     if target.prefix is None:
         return
     if not is_subject(target.prefix) or target.prefix.startswith(("$", "_INBOX")):
-        raise SettingsError(f"--prefix {target.prefix!r} is no beginning of a subject such as {PREFIX}")
+        raise SettingsError(f"--prefix {target.prefix!r} is not the beginning of a subject, such as {PREFIX}")
     if target.prefix.partition(".")[0] in {said_by(name) for name in FACTS}:
-        raise SettingsError(f"--prefix {target.prefix} would be heard by services: take another one")
+        raise SettingsError(f"--prefix {target.prefix} is a subject of services, which would hear it: take another one")
     if target.stream == EVENTS:
-        raise SettingsError(f"{EVENTS} is what services hear: a muted replay goes into another stream")
+        raise SettingsError(f"services hear {EVENTS}: name another stream for a muted replay")
 
 
 async def _ensure_muted(js: JetStreamContext, target: Target, prefix: str, max_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""The command `orders what-if`: where history comes from, and how what was found is told."""
+"""The command `orders what-if`: where history comes from, and how differences are shown."""
 
 import asyncio
 import os
@@ -14,12 +14,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infra.local.services import service_names
 from infra.process.service import Service
-from ops.cli import Found, ending_well
+from ops.cli import ending_well
+from ops.errors import Found
 from ops.what_if import logs
 from ops.what_if.difference import Changed, Difference
-from ops.what_if.history import BadHistory, History, read
+from ops.what_if.history import BadHistory, RecordedHistory, read
 from ops.what_if.judge import Code
-from ops.what_if.report import SHOWN, Report, decide_again, work
+from ops.what_if.report import SHOWN, WhatIfReport, decide_again, work
 
 
 def codes() -> list[Code]:
@@ -28,8 +29,8 @@ def codes() -> list[Code]:
     return [Code(service.name, service.aggregates, service.reactions) for service in found]
 
 
-async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> Report:
-    """From these lines, or the logs that `env` names. Raises BadHistory, Unreachable, SettingsError."""
+async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> WhatIfReport:
+    """Decide these lines again, or the logs of `env`. Raises BadHistory, Unreachable, SettingsError."""
     tree = codes()
     if lines is not None:
         return await _watched(read(lines), tree, most)
@@ -38,7 +39,7 @@ async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> Rep
         return await _watched(opened, tree, most)
 
 
-async def _watched(history: History, tree: Sequence[Code], most: int) -> Report:
+async def _watched(history: RecordedHistory, tree: Sequence[Code], most: int) -> WhatIfReport:
     console = Console(stderr=True)
     columns = TextColumn("deciding again"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -50,7 +51,7 @@ async def _watched(history: History, tree: Sequence[Code], most: int) -> Report:
 
 
 def lines(difference: Difference) -> Iterator[tuple[str, str]]:
-    """Text and its style."""
+    """The difference as lines of text, each with its style."""
     place = "at the end of its log"
     if difference.position is not None:
         place = f"position {difference.position}, {difference.fact_id}"
@@ -78,10 +79,10 @@ def _value(value: Any) -> str:
     return "(missing)" if value is UNSET else msgspec.json.encode(value).decode()
 
 
-def summary(report: Report) -> str:
+def summary(report: WhatIfReport) -> str:
     """The counts, in one line."""
     by_service = ", ".join(
-        f"{name}_svc {tally.differences:,} in {tally.decisions:,}" for name, tally in report.services.items()
+        f"{name}_svc {counts.differences:,} in {counts.decisions:,}" for name, counts in report.services.items()
     )
     text = f"{report.total('differences'):,} differences in {report.total('decisions'):,} decisions: {by_service}; "
     text += f"{report.total('given'):,} facts given, {report.total('asked'):,} asked again"
@@ -92,13 +93,13 @@ def summary(report: Report) -> str:
     return text
 
 
-def document(report: Report) -> bytes:
+def document(report: WhatIfReport) -> bytes:
     names = ("decisions", "differences", "given", "asked", "open", "unjudged")
     counts = {name: report.total(name) for name in names}
     return msgspec.json.encode({**counts, "services": report.services, "shown": report.differences})
 
 
-def show(report: Report) -> None:
+def show(report: WhatIfReport) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for difference in report.differences:
         for text, style in lines(difference):
@@ -117,10 +118,12 @@ def show(report: Report) -> None:
 def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
     """Decide recorded history again with the code in the working tree, and list every decision that would differ.
 
-    Each service's log is folded from its beginning; before each decision's facts are folded, it is decided again. What
-    clients asked for and the deadlines' own timer count as given. In the end everything heard is decided once more and
-    must say nothing. The logs are those below DATA_DIR, whether the services run or not, unless a file is given; it has
-    to be whole, from the beginning.
+    Each service's log is folded from its beginning. Each decision is made again before its facts are folded. Requests
+    of clients and the timer of the deadlines are given. In the end every fact that was heard is decided once more and
+    must say nothing.
+
+    It reads the logs below DATA_DIR, whether the services run or not. A file for --history must be a whole history,
+    from its beginning.
     """
     try:
         report = asyncio.run(run(os.environ, history, limit))

@@ -1,4 +1,4 @@
-"""What is told about a decision that would differ: what was recorded, what would be said now, which fields differ."""
+"""A decision that would differ: what was recorded, what would be said now, which fields differ."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
@@ -10,10 +10,10 @@ from contracts.fact import Fact
 from contracts.wire import NAMES, encode, fact_id
 from infra.store.records import Notification
 
-Kind = Literal["differs", "in-addition", "fails", "not-heard", "cause-missing", "unreadable"]
-"""differs: other facts, or other fields. in-addition: it was heard and nothing recorded, now something would be.
-fails: the reaction or decide raises. not-heard: no reaction to the cause any more. cause-missing: it is nowhere in the
-history. unreadable: a record cannot be decoded or folded, so nothing on its stream can be judged from there on."""
+DifferenceKind = Literal["differs", "in-addition", "fails", "not-heard", "cause-missing", "unreadable"]
+"""differs: other facts, or other fields. in-addition: nothing was recorded, but now something would be. fails: the
+reaction or decide raises. not-heard: there is no reaction to the cause any more. cause-missing: the history does not
+have the cause. unreadable: a record cannot be decoded or folded, so its stream cannot be judged from there on."""
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -28,12 +28,12 @@ class Changed(msgspec.Struct, frozen=True):
 class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One decision that would differ.
 
-    `position` and `fact_id` are of its first record in the service's log; they are missing when nothing was recorded.
-    `cause` is the id of what was heard, `heard` its name. `recorded` and `now` are names of facts.
+    `position` and `fact_id` are those of its first record in the service's log; missing if nothing was recorded.
+    `cause` is the id of the fact that was heard, `heard` its name. `recorded` and `now` are names of facts.
     """
 
     service: str
-    kind: Kind
+    kind: DifferenceKind
     position: int | None = None
     fact_id: str | None = None
     cause: str | None = None
@@ -44,19 +44,19 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str | None = None
 
 
-class Said(NamedTuple):
-    """A fact that would be said now, as it would be recorded."""
+class DecidedFact(NamedTuple):
+    """A fact that the working tree decides, as it would be recorded."""
 
     stream: str
     name: str
     body: bytes
 
 
-def said(facts: Sequence[Fact]) -> list[Said]:
-    return [Said(fact.stream, NAMES[type(fact)], encode(fact)) for fact in facts]
+def said(facts: Sequence[Fact]) -> list[DecidedFact]:
+    return [DecidedFact(fact.stream, NAMES[type(fact)], encode(fact)) for fact in facts]
 
 
-def same(records: Sequence[Notification], now: Sequence[Said]) -> bool:
+def same(records: Sequence[Notification], now: Sequence[DecidedFact]) -> bool:
     """Whether these facts would be recorded as these records, byte for byte."""
     return len(records) == len(now) and all(
         body == record.state and stream == record.originator_id
@@ -68,7 +68,7 @@ def id_of(record: Notification) -> str:
     return fact_id(record.originator_id, record.originator_version)
 
 
-def changed(records: Sequence[Notification], now: Sequence[Said]) -> tuple[Changed, ...]:
+def changed(records: Sequence[Notification], now: Sequence[DecidedFact]) -> tuple[Changed, ...]:
     """The fields that differ between facts of one name in the same place."""
     return tuple(
         Changed(one.name, field, before, after)
@@ -97,9 +97,9 @@ def _fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
-MOST_WORDS: Final = 300  # characters of an error: some show the whole command
+MOST_CHARACTERS: Final = 300  # of an error: some contain the whole command
 
 
 def describe(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return text if len(text) <= MOST_WORDS else f"{text[:MOST_WORDS]}…"
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"

@@ -1,4 +1,4 @@
-"""Recorded history to be decided again: what a judge asks of it, and how one is read from a file."""
+"""The recorded history that is decided again: the port that the judge reads, and a history read from a file."""
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -7,40 +7,42 @@ import msgspec
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, said_by
 from infra.store.records import Notification
-from ops.replay.lines import BadLine, Message, parsed
+from ops.errors import Unusable
+from ops.replay.lines import BadLine, ReplayedMessage, parsed
 from ops.stores import CHUNK
 from ops.what_if.difference import id_of
 
 
-class History(Protocol):
+class RecordedHistory(Protocol):
     """The logs of all services."""
 
     @property
     def ends(self) -> Mapping[str, int]:
-        """By service: the last position of its log for which everything that follows from it is recorded, too."""
+        """By service: the last position of its log whose consequences in other services are recorded, too."""
 
     def log(self, service: str) -> AsyncGenerator[Sequence[Notification]]:
-        """All of a service's log, in its order."""
+        """A service's whole log, in its order."""
 
     def said(self, service: str, topics: Collection[str]) -> AsyncGenerator[Sequence[Notification]]:
-        """What a service said of these topics, up to its end in `ends`, in the order of its log."""
+        """A service's facts of these topics, up to its end in `ends`, in the order of its log."""
 
     async def find(self, ids: Collection[str]) -> dict[str, Notification]:
-        """The facts with these ids, as far as there are any."""
+        """The facts with these ids; ids without a fact are left out."""
 
 
-class Kept:
-    """A history in memory."""
+class HistoryInMemory:
+    """A history that is wholly in memory. `chunk`: records that are read at once."""
 
-    def __init__(self, logs: Mapping[str, Sequence[Notification]]) -> None:
+    def __init__(self, logs: Mapping[str, Sequence[Notification]], chunk: int = CHUNK) -> None:
+        self._chunk = chunk
         self._logs = logs
         self._by_id = {id_of(record): record for log in logs.values() for record in log}
         self.ends = {name: log[-1].position if log else 0 for name, log in logs.items()}
 
     async def log(self, service: str) -> AsyncGenerator[Sequence[Notification]]:
         log = self._logs[service]
-        for start in range(0, len(log), CHUNK):
-            yield log[start : start + CHUNK]
+        for start in range(0, len(log), self._chunk):
+            yield log[start : start + self._chunk]
 
     async def said(self, service: str, topics: Collection[str]) -> AsyncGenerator[Sequence[Notification]]:
         async for records in self.log(service):
@@ -53,8 +55,8 @@ class Kept:
 # From a file ----------------------------------------------------------------------------------------------------------
 
 
-class BadHistory(Exception):
-    """A line is no fact of the stream as `orders replay` prints it; the message names the line."""
+class BadHistory(Unusable):
+    """A line is not a fact of the stream as `orders replay` prints it. The message names the line."""
 
 
 class _Headers(msgspec.Struct):
@@ -64,10 +66,10 @@ class _Headers(msgspec.Struct):
     position: int = msgspec.field(name=POSITION)
 
 
-def read(lines: Iterable[bytes]) -> Kept:
-    """The history in these lines: each service's log by position, repeats of a message left out.
+def read(lines: Iterable[bytes]) -> HistoryInMemory:
+    """The history in these lines: each service's log by position, without repeats. Raises BadHistory.
 
-    All of it is kept in memory. Raises BadHistory.
+    All of it is in memory.
     """
     logs: dict[str, dict[int, Notification]] = {}
     try:
@@ -83,11 +85,11 @@ def read(lines: Iterable[bytes]) -> Kept:
     except BadLine as error:
         raise BadHistory(str(error)) from error
     if not logs:
-        raise BadHistory("line 1: there is no fact in it")
-    return Kept({name: [log[position] for position in sorted(log)] for name, log in logs.items()})
+        raise BadHistory("line 1: the file contains no fact")
+    return HistoryInMemory({name: [log[position] for position in sorted(log)] for name, log in logs.items()})
 
 
-def _record(message: Message, number: int) -> tuple[str, Notification]:
+def _record(message: ReplayedMessage, number: int) -> tuple[str, Notification]:
     try:
         headers = msgspec.convert(message.headers, _Headers, strict=False)  # in headers, numbers are text
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""The history that the services' own logs are, read beside the processes that write them."""
+"""The history in the services' own logs, read beside the processes that write them."""
 
 import asyncio
 import contextlib
@@ -16,22 +16,22 @@ from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
 from ops import stores
-from ops.client import Unreachable
+from ops.errors import Unreachable
 from ops.what_if.difference import id_of
 
 SETTLE_S: Final = 2.0
-"""What a fact gets to be heard and answered by services that run; it takes them milliseconds."""
+"""How long a new fact is given to be heard and answered by services that run. They take milliseconds."""
 
 
 class _Body(msgspec.Struct):
     at: datetime
 
 
-class Logs:
-    """History of the services' stores, of which no more than some thousand records are in memory at a time."""
+class StoredHistory:
+    """The history of the services' stores. At most some thousand records are in memory at a time."""
 
     def __init__(self, logs: Mapping[str, SQLiteStore], ends: Mapping[str, int], owners: Mapping[str, str]) -> None:
-        """`owners`: by category of streams, the service that keeps them."""
+        """`owners`: by category of streams, the service that keeps it."""
         self._logs = logs
         self._owners = owners
         self.ends = ends
@@ -64,7 +64,7 @@ class Logs:
 
 
 @contextlib.asynccontextmanager
-async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock = now) -> AsyncIterator[Logs]:
+async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock = now) -> AsyncIterator[StoredHistory]:
     """The logs that `env` names. Raises Unreachable, SettingsError."""
     async with contextlib.AsyncExitStack() as stack:
         logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
@@ -73,13 +73,13 @@ async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock
             with _readable(name):
                 ends[name] = await log.max_notification_id()
         said_at = [await _said_at(name, log, ends[name]) for name, log in logs.items()]
-        # Read at once, what was said last would look as if nobody had answered it.
+        # Without this wait the last facts would look unanswered.
         await asyncio.sleep(_still_under_way_s(said_at, clock()))
-        yield Logs(logs, ends, owners)
+        yield StoredHistory(logs, ends, owners)
 
 
 async def _said_at(name: str, log: SQLiteStore, end: int) -> datetime | None:
-    """When the record at the log's end was said."""
+    """The time of the fact at the log's end."""
     with _readable(name):
         newest = await log.select_notifications(end - 1, 1) if end else []
     with contextlib.suppress(msgspec.DecodeError, IndexError):

@@ -1,4 +1,4 @@
-"""A whole history before the judges, and what came of it."""
+"""Decides a whole history again, service by service, and reports the differences."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -9,43 +9,47 @@ import msgspec
 from contracts.wire import NAMES, said_by
 from infra.store.records import Notification
 from ops.what_if.difference import Difference
-from ops.what_if.history import History
-from ops.what_if.judge import Code, Judge, Run, Runs, Tally
+from ops.what_if.history import RecordedHistory
+from ops.what_if.judge import Code, DecisionCounts, Judge, Run, Runs
 
 SHOWN: Final = 20  # differences
 
 
-class Report(msgspec.Struct):
-    """`services` has the counts, which are whole; `differences` the first of them, in the order they were found."""
+class WhatIfReport(msgspec.Struct):
+    """`services`: all counts. `differences`: the first of them, in the order in which they were found."""
 
-    services: dict[str, Tally]
+    services: dict[str, DecisionCounts]
     differences: list[Difference]
 
     def total(self, count: str) -> int:
-        return sum(getattr(tally, count) for tally in self.services.values())
+        """The sum of this count over all services."""
+        return sum(getattr(counts, count) for counts in self.services.values())
 
 
 def _ignore(_: int) -> None:
-    """Nobody watches."""
+    """Show no progress."""
 
 
 async def decide_again(
-    history: History, codes: Iterable[Code], most: int = SHOWN, advanced: Callable[[int], None] = _ignore
-) -> Report:
-    """Judge every service's log with this code; `most`: differences kept; `advanced` hears of positions done (`work`).
+    history: RecordedHistory, codes: Iterable[Code], most: int = SHOWN, advanced: Callable[[int], None] = _ignore
+) -> WhatIfReport:
+    """Judge every service's log with this code.
 
-    One pass over each log, one lookup of each cause, and one more pass over what each service hears: a thousand records
-    take some 30 ms. In memory are the heads of one service at a time, not the bodies of its log.
+    `most`: the differences that are kept. `advanced` is called with the number
+    of positions that are done; `work` is their total.
+
+    One pass over each log, one lookup of each cause, and one more pass over what each service hears. A thousand records
+    take about 30 ms. In memory are the states of one service at a time, not the bodies of its log.
     """
     by_name = {code.name: code for code in codes}
-    report = Report({}, [])
+    report = WhatIfReport({}, [])
 
     def found(difference: Difference) -> None:
         if len(report.differences) < most:
             report.differences.append(difference)
 
     for name, end in history.ends.items():
-        code = by_name.get(name) or Code(name, {}, {})  # nobody in the working tree can read what it said
+        code = by_name.get(name) or Code(name, {}, {})  # no service of the working tree has this log
         judge, runs = Judge(code, found), Runs()
         async for records in _watched(history.log(name), end, advanced):
             await _judge(history, judge, list(runs.take(records)))
@@ -54,18 +58,18 @@ async def decide_again(
             async for records in _watched(history.said(sayer, topics), history.ends[sayer], advanced):
                 for record in records:
                     judge.ask_again(record)
-        report.services[name] = judge.tally
+        report.services[name] = judge.counts
     return report
 
 
-def work(history: History, codes: Iterable[Code]) -> int:
-    """How many positions there are to be done."""
+def work(history: RecordedHistory, codes: Iterable[Code]) -> int:
+    """The number of positions that `decide_again` goes through."""
     heard = sum(history.ends[sayer] for code in codes for sayer in _heard(code, history))
     return sum(history.ends.values()) + heard
 
 
-def _heard(code: Code, history: History) -> Mapping[str, list[str]]:
-    """By service: what of it this one hears."""
+def _heard(code: Code, history: RecordedHistory) -> Mapping[str, list[str]]:
+    """By service: the facts of it that this one hears."""
     heard: dict[str, list[str]] = {}
     for name in (NAMES[fact] for fact in code.reactions):
         if said_by(name) in history.ends:
@@ -73,7 +77,7 @@ def _heard(code: Code, history: History) -> Mapping[str, list[str]]:
     return heard
 
 
-async def _judge(history: History, judge: Judge, runs: Sequence[Run]) -> None:
+async def _judge(history: RecordedHistory, judge: Judge, runs: Sequence[Run]) -> None:
     causes = await history.find({run.cause for run in runs if run.cause is not None})
     for run in runs:
         judge.take(run, None if run.cause is None else causes.get(run.cause))

@@ -1,4 +1,4 @@
-"""Two aggregates: Product keeps one product's stock, Reservation remembers what an order was answered.
+"""Two aggregates: Product keeps one product's stock, Reservation keeps the answer that an order got.
 
-Apart, because a hot product's state must stay small however many orders it has served.
+They are separate because a popular product's state must stay small, however many orders it has served.
 """

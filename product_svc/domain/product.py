@@ -1,50 +1,42 @@
-"""A product has a price and a stock; the ledger of what came in, was held and came back is its event stream."""
+"""A product has a price and a stock. Its event stream is the ledger: what came in, was held and came back."""
 
-from datetime import datetime
 from typing import ClassVar, assert_never
 
 from msgspec import Struct, field
 
-from contracts import MOST, ProductRegistered, ProductStockAdded, ProductStockHeld, ProductStockReturned
+from contracts.command import Request
+from contracts.fact import MOST
+from contracts.product import ProductRegistered, ProductStockAdded, ProductStockHeld, ProductStockReturned
 
 # Events ---------------------------------------------------------------------------------------------------------------
-
+# Stored and published under these names: a name never changes, and a field is only ever added, with a default.
 Event = ProductRegistered | ProductStockAdded | ProductStockHeld | ProductStockReturned
 
+
 # Commands -------------------------------------------------------------------------------------------------------------
+class ProductRequest(Request, frozen=True):
+    product_id: str
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (f"product-{self.product_id}",)
 
 
-class Register(Struct, frozen=True):
+class Register(ProductRequest, frozen=True):
     """Put a product on sale at `price` won with `stock` pieces."""
 
     says: ClassVar = (ProductRegistered, ProductStockAdded)
-
-    product_id: str
     name: str
     price: int
     stock: int
-    at: datetime
-    cause: str | None = None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (f"product-{self.product_id}",)
 
 
-class AddStock(Struct, frozen=True):
+class AddStock(ProductRequest, frozen=True):
     """Take `quantity` more pieces into stock, once per idempotency key."""
 
     says: ClassVar = (ProductStockAdded,)
-
-    product_id: str
     quantity: int
     idempotency_key: str
-    at: datetime
-    cause: str | None = None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (f"product-{self.product_id}",)
 
 
 Command = Register | AddStock
@@ -67,10 +59,11 @@ class AddedTooMuch(Exception):
 
 
 # State ----------------------------------------------------------------------------------------------------------------
-
-
 class State(Struct):
-    """O(1) in orders: what an order holds is its Reservation's business. `added` is by idempotency key."""
+    """Its size does not grow with orders: each order's Reservation knows what that order holds.
+
+    `added` has the quantity of each idempotency key.
+    """
 
     name: str | None = None
     price: int = 0
@@ -80,8 +73,6 @@ class State(Struct):
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
-
-
 def decide(command: Command, state: State) -> tuple[Event, ...]:
     match command:
         case Register(product_id, name, price, stock):
@@ -89,15 +80,10 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
                 if (name, price, stock) != (state.name, state.price, state.first_stock):
                     raise RegisteredDifferently(product_id)
                 return ()  # registered already
-            registered = ProductRegistered(
-                at=command.at, cause=command.cause, product_id=product_id, name=name, price=price
-            )
+            registered = ProductRegistered(product_id=product_id, name=name, price=price, **command.stamp())
             if stock == 0:
                 return (registered,)
-            return (
-                registered,
-                ProductStockAdded(at=command.at, cause=command.cause, product_id=product_id, quantity=stock),
-            )
+            return (registered, ProductStockAdded(product_id=product_id, quantity=stock, **command.stamp()))
         case AddStock(product_id, quantity, key):
             if state.name is None:
                 raise NoSuchProduct(product_id)
@@ -108,21 +94,13 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
             if state.first_stock + sum(state.added.values()) + quantity > MOST:
                 raise AddedTooMuch(product_id)
             return (
-                ProductStockAdded(
-                    at=command.at,
-                    cause=command.cause,
-                    product_id=product_id,
-                    quantity=quantity,
-                    idempotency_key=key,
-                ),
+                ProductStockAdded(product_id=product_id, quantity=quantity, idempotency_key=key, **command.stamp()),
             )
         case _:
             assert_never(command)
 
 
 # Evolve ---------------------------------------------------------------------------------------------------------------
-
-
 def evolve(state: State, event: Event) -> None:
     match event:
         case ProductStockHeld():

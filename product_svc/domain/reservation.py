@@ -1,158 +1,113 @@
-"""A reservation holds every line of an order or none; one decision over it and the products it touches."""
+"""A reservation holds every line of an order or none. One decision covers it and the products it touches."""
 
-from datetime import datetime
-from typing import ClassVar, Literal, assert_never
+from typing import ClassVar, Literal, TypeVar, assert_never
 
 from msgspec import Struct
 
-from contracts import (
-    WITHDRAWALS,
-    CouponUseFailed,
-    OrderCanceled,
-    OrderCreatedPending,
-    PointUseFailed,
-    ProductRefusal,
+from contracts.command import Reaction
+from contracts.coupon import CouponUseFailed
+from contracts.fact import WITHDRAWALS, Line, ProductRefusal
+from contracts.order import OrderCanceled, OrderCreatedPending
+from contracts.point import PointUseFailed
+from contracts.product import (
     ProductReleased,
     ProductReserved,
     ProductReserveFailed,
     ProductReserveVoided,
     ProductStockHeld,
     ProductStockReturned,
-    SagaFact,
 )
 from product_svc.domain import product
 
 # Events ---------------------------------------------------------------------------------------------------------------
-
+# Stored and published under these names: a name never changes, and a field is only ever added, with a default.
 Event = ProductReserved | ProductReserveFailed | ProductReleased | ProductReserveVoided
 Ledger = ProductStockHeld | ProductStockReturned
 
+
 # Commands -------------------------------------------------------------------------------------------------------------
+class ReservationReaction(Reaction, frozen=True):
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The reservation's stream, then those of its products in the order of the lines."""
+        fact = self.fact
+        return (f"reservation-{fact.order_id}", *[f"product-{line.product_id}" for line in fact.order.lines])
 
 
-def _streams(fact: SagaFact) -> tuple[str, ...]:
-    """The reservation's stream, then those of its products in the order of the lines."""
-    return (f"reservation-{fact.order_id}", *(f"product-{line.product_id}" for line in fact.order.lines))
-
-
-class Reserve(Struct, frozen=True):
+class Reserve(ReservationReaction, frozen=True):
     """Hold every line of the order."""
 
     says: ClassVar = (ProductStockHeld, ProductReserved, ProductReserveFailed)
-
     fact: OrderCreatedPending
-    at: datetime
-    cause: str | None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return _streams(self.fact)
 
 
-class Release(Struct, frozen=True):
-    """Give back what the order holds; if it has not come yet, see that it never will."""
+class Release(ReservationReaction, frozen=True):
+    """Give back what the order holds. If the order has not come yet, make sure that it never holds anything."""
 
     says: ClassVar = (ProductStockReturned, ProductReleased, ProductReserveVoided)
-
     fact: PointUseFailed | CouponUseFailed | OrderCanceled
-    at: datetime
-    cause: str | None
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return _streams(self.fact)
 
 
 Command = Reserve | Release
 
+
 # State ----------------------------------------------------------------------------------------------------------------
-
-
 class State(Struct):
-    """What the order was answered; None: nothing yet."""
+    """The answer that the order got; None: none yet."""
 
     answer: Literal["reserved", "refused", "released", "voided"] | None = None
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
-
-
 def decide(command: Command, state: State, *products: product.State) -> tuple[Event | Ledger, ...]:
     """`products` are in the order of the lines."""
-    match command, state.answer:
-        case Reserve(), None:
+    match command:
+        case Reserve():
+            if state.answer is not None:
+                return ()  # answered already, or fenced
             return _reserve(command, products)
-        case Reserve(), _:
-            return ()  # answered already, or fenced
-        case Release(OrderCanceled(reason=reason)), _ if reason not in WITHDRAWALS:
+        case Release(OrderCanceled(reason=reason)) if reason not in WITHDRAWALS:
             return ()  # the refusal itself reaches every step that acted
-        case Release(fact), None:
-            return (ProductReserveVoided(at=command.at, cause=command.cause, order_id=fact.order_id, order=fact.order),)
-        case Release(fact), "reserved":
-            return (
-                *(
-                    ProductStockReturned(
-                        at=command.at,
-                        cause=command.cause,
-                        product_id=line.product_id,
-                        order_id=fact.order_id,
-                        quantity=line.quantity,
-                    )
-                    for line in fact.order.lines
-                ),
-                ProductReleased(at=command.at, cause=command.cause, order_id=fact.order_id, order=fact.order),
-            )
-        case Release(), _:
-            return ()  # nothing is held
+        case Release():
+            if state.answer is None:
+                return (ProductReserveVoided(**command.about_order()),)
+            if state.answer != "reserved":
+                return ()  # nothing is held
+            return (*_each_line(ProductStockReturned, command), ProductReleased(**command.about_order()))
         case _:
-            raise AssertionError(command)
+            assert_never(command)
 
 
 def _reserve(command: Reserve, products: tuple[product.State, ...]) -> tuple[Event | Ledger, ...]:
-    fact, lines = command.fact, command.fact.order.lines
+    lines = command.fact.order.lines
     for line, stock in zip(lines, products, strict=True):
-        refusal: ProductRefusal | None = None
         if stock.name is None:
-            refusal = "product-unknown"
-        elif stock.available < line.quantity:
-            refusal = "product-out-of-stock"
-        if refusal is not None:
-            return (
-                ProductReserveFailed(
-                    at=command.at,
-                    cause=command.cause,
-                    order_id=fact.order_id,
-                    order=fact.order,
-                    product_id=line.product_id,
-                    reason=refusal,
-                ),
-            )
-    prices = tuple(stock.price for stock in products)
-    return (
-        *(
-            ProductStockHeld(
-                at=command.at,
-                cause=command.cause,
-                product_id=line.product_id,
-                order_id=fact.order_id,
-                quantity=line.quantity,
-            )
-            for line in lines
-        ),
-        ProductReserved(
-            at=command.at,
-            cause=command.cause,
-            order_id=fact.order_id,
-            order=fact.order,
-            unit_prices=prices,
-            total=sum(price * line.quantity for price, line in zip(prices, lines, strict=True)),
-        ),
-    )
+            return (_failed(command, line, "product-unknown"),)
+        if stock.available < line.quantity:
+            return (_failed(command, line, "product-out-of-stock"),)
+    prices = tuple([stock.price for stock in products])
+    total = sum([price * line.quantity for price, line in zip(prices, lines, strict=True)])
+    reserved = ProductReserved(unit_prices=prices, total=total, **command.about_order())
+    return (*_each_line(ProductStockHeld, command), reserved)
+
+
+def _failed(command: Reserve, line: Line, reason: ProductRefusal) -> ProductReserveFailed:
+    return ProductReserveFailed(product_id=line.product_id, reason=reason, **command.about_order())
+
+
+_Ledger = TypeVar("_Ledger", ProductStockHeld, ProductStockReturned)
+
+
+def _each_line(fact: type[_Ledger], command: Command) -> list[_Ledger]:
+    """What the ledger of each line's product says about the order."""
+    at, cause, order_id = command.at, command.cause, command.fact.order_id
+    return [
+        fact(at=at, cause=cause, product_id=line.product_id, order_id=order_id, quantity=line.quantity)
+        for line in command.fact.order.lines
+    ]
 
 
 # Evolve ---------------------------------------------------------------------------------------------------------------
-
-
 def evolve(state: State, event: Event) -> None:
     match event:
         case ProductReserved():

@@ -11,24 +11,19 @@ from typing import Any, Final
 import msgspec
 
 import coupon_svc.domain
-import coupon_svc.reactions
 import order_svc.domain
-import order_svc.reactions
 import point_svc.domain
-import point_svc.reactions
-import product_svc.reactions
 from contracts import Fact, Line, Order
 from contracts.wire import FACTS, NAMES, decode, encode, fact_id, said_by
 from infra.core.decider import Command
 from ops.invariants import LogEntry, Message
 from product_svc.domain import product
-from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC
+from tests.domain.spec import SERVICES
 from tests.domain.world import Service
 
 OPENING: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DEADLINE: Final = timedelta(seconds=30)
 MOMENT: Final = timedelta(milliseconds=1)
-SERVICES: Final = ("order", "product", "point", "coupon")
 
 
 class History:
@@ -114,39 +109,34 @@ class PaperShop:
     def __init__(self) -> None:
         self.history = History()
         self.now = OPENING
-        self._services = {
-            "order": Service(ORDER_SVC, order_svc.reactions.REACTIONS),
-            "product": Service(PRODUCT_SVC, product_svc.reactions.REACTIONS),
-            "point": Service(POINT_SVC, point_svc.reactions.REACTIONS),
-            "coupon": Service(COUPON_SVC, coupon_svc.reactions.REACTIONS),
-        }
+        self._services = {name: Service(service.aggregates, service.reactions) for name, service in SERVICES.items()}
         self._inboxes: dict[str, deque[tuple[str, Fact]]] = {name: deque() for name in SERVICES}
 
     # What clients ask -------------------------------------------------------------------------------------------------
 
     def register(self, product_id: str, price: int, stock: int) -> None:
-        self.ask("product", product.Register(product_id, product_id.title(), price, stock, self.now))
+        self.ask("product", product.Register(product_id, product_id.title(), price, stock, at=self.now))
 
     def charge(self, user_id: str, amount: int) -> None:
-        self.ask("point", point_svc.domain.Charge(user_id, amount, "first", self.now))
+        self.ask("point", point_svc.domain.Charge(user_id, amount, "first", at=self.now))
 
     def issue(self, coupon_id: str, user_id: str, discount: int, *, valid: timedelta = timedelta(days=30)) -> None:
-        command = coupon_svc.domain.Issue(coupon_id, user_id, discount, OPENING + valid, self.now)
+        command = coupon_svc.domain.Issue(coupon_id, user_id, discount, OPENING + valid, at=self.now)
         self.ask("coupon", command)
 
     def place(
         self, order_id: str, *lines: tuple[str, int], user: str = "ann", points: int = 0, coupon: str | None = None
     ) -> None:
         order = Order(user, tuple(Line(*line) for line in lines), points, coupon, self.now)
-        self.ask("order", order_svc.domain.Place(order_id, order, self.now + DEADLINE, self.now))
+        self.ask("order", order_svc.domain.Place(order_id, order, self.now + DEADLINE, at=self.now))
 
     def cancel(self, order_id: str, user: str = "ann") -> None:
-        self.ask("order", order_svc.domain.Cancel(order_id, user, self.now))
+        self.ask("order", order_svc.domain.Cancel(order_id, user, at=self.now))
 
     def expire(self, order_id: str) -> None:
         """Let time pass until the order's deadline, and notice it."""
         self.now += DEADLINE
-        self.ask("order", order_svc.domain.Expire(order_id, self.now, fact_id(f"order-{order_id}", 1)))
+        self.ask("order", order_svc.domain.Expire(order_id, at=self.now, cause=fact_id(f"order-{order_id}", 1)))
 
     # What the services do ---------------------------------------------------------------------------------------------
 

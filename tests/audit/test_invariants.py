@@ -14,14 +14,14 @@ from msgspec.structs import replace
 from contracts import PointCharged, PointRefunded, ProductStockHeld, ProductStockReturned
 from contracts.wire import encode
 from infra.local.services import ROOT
-from ops.audit import shelf
+from ops.audit import disk_memory
 from ops.fold import folded_logs, folded_stream, live
 from ops.invariants import Checker, CouponSeen, Finding, OrderSeen, ProductSeen, check
 from ops.invariants.copies import PAGE, LoggedFacts
 from ops.invariants.findings import MOST_OF_A_KIND
 from ops.invariants.live import differences
-from tests.audit.paper import DEADLINE, OPENING, SERVICES, History, honest_history
-from tests.domain.spec import AGGREGATES
+from tests.audit.paper import DEADLINE, OPENING, History, honest_history
+from tests.domain.spec import AGGREGATES, SERVICES
 
 LATER = OPENING + timedelta(hours=1)
 
@@ -621,7 +621,7 @@ def test_damage_is_found(damage: Damage, history: History) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__.replace("_", " "))
-@pytest.mark.parametrize("names", [SERVICES, SERVICES[::-1]], ids=" ".join)
+@pytest.mark.parametrize("names", [SERVICES, list(SERVICES)[::-1]], ids=" ".join)
 def test_damage_is_found_whichever_log_comes_first(names: Sequence[str], damage: Damage, history: History) -> None:
     """Of two facts that disagree, the one fed later is blamed."""
     damage(history)
@@ -632,16 +632,15 @@ def test_damage_is_found_whichever_log_comes_first(names: Sequence[str], damage:
 
 
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a shelf is kept that has nearly nothing at hand."""
-    monkeypatch.setattr(shelf, "GENERATION", 2)
+def path(tmp_path: Path) -> Path:
+    """Where a memory is kept that has at most two entries of a table at hand, twice."""
     return tmp_path / "checkpoint.sqlite"
 
 
 def go_on(path: Path, history: History, begin: History, *, quiet: bool) -> list[Finding]:
     """Feed what `history` has and `begin` had not; remember it, if nothing was found."""
     known = {name: len(log) for name, log in begin.logs.items()}
-    with shelf.working_copy(path, of=path.exists()) as memory:
+    with disk_memory.working_copy(path, of=path.exists(), generation=2) as memory:
         checker = Checker(quiet=quiet, now=OPENING, memory=memory)
         for name, log in history.logs.items():
             for entry in log[known[name] :]:
@@ -652,7 +651,7 @@ def go_on(path: Path, history: History, begin: History, *, quiet: bool) -> list[
                 checker.message(*message)
         findings = checker.finish()
         if not findings:
-            shelf.keep(memory, path)
+            disk_memory.keep(memory, path)
     return findings
 
 
@@ -670,7 +669,7 @@ def test_a_checker_goes_on_where_another_one_stopped(step: int, honest: History,
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__.replace("_", " "))
 def test_damage_is_found_with_little_at_hand(damage: Damage, history: History, path: Path) -> None:
     damage(history)
-    with shelf.working_copy(path, of=False) as memory:
+    with disk_memory.working_copy(path, of=False, generation=2) as memory:
         checker = Checker(quiet=True, memory=memory)
         for name, log in history.logs.items():
             for entry in log:
@@ -683,7 +682,7 @@ def test_damage_is_found_with_little_at_hand(damage: Damage, history: History, p
 
 
 def test_a_hot_streams_facts_are_known_page_by_page(path: Path) -> None:
-    with shelf.working_copy(path, of=False) as memory:
+    with disk_memory.working_copy(path, of=False, generation=2) as memory:
         facts = LoggedFacts(memory)
         for version in range(1, 3 * PAGE + 2):
             facts.put("product-mug", version, version)

@@ -10,7 +10,7 @@ from typing import Final
 
 import rich_click as click
 
-from infra.local.services import commit
+from bench.checkout import commit
 from tests.chaos.disk import can_mount
 from tests.chaos.plan import KINDS, NEED_A_DISK, Quota
 from tests.chaos.play import play

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from infra.local.ports import free_ports
 from infra.local.processes import STOP_TIMEOUT_S, start_service
-from infra.local.services import free_ports
 from infra.process.service import EXIT_USAGE
 from tests.chaos.plan import EVERYTHING, Fault
 from tests.chaos.system import BROKER, BROKER_KILLED, POWER_CUT, SERVICE_KILLED, SERVICES, STORE_LOST, Did, System

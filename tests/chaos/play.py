@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from bench.checkout import commit
 from bench.load import some
-from infra.local.services import commit
 from tests.chaos.disk import mounted
 from tests.chaos.plan import NEED_A_DISK, Quota, plan
 from tests.chaos.rounds import Course

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from bench.load import Job, work
 from bench.wares import Wares
-from infra.local.processes import StartFailed, why_not_ready
+from infra.local.processes import StartFailed
+from infra.local.readiness import why_not_ready
 from ops.audit.run import Options, audit
 from tests.chaos import ledger
 from tests.chaos.customers import Customers

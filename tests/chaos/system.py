@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from infra.local.services import service_names
+from infra.local.services import ROOT, service_names
 from tests.chaos.disk import Disk
 from tests.chaos.proxy import Proxy
 from tests.shop import Shop, attempts
@@ -43,7 +43,7 @@ class System(Shop):
     """
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
-        super().__init__(folder, **SETTINGS)
+        super().__init__(folder, ROOT, **SETTINGS)
         self.disk = disk
         self.did: Counter[Did] = Counter()
         self.had_ended: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The table of DESIGN section 2, held against the code: who says what, under which key, on which stream."""
+"""Who says what, under which key, on which stream: a table of every fact, held against the contracts."""
 
 import pytest
 

@@ -12,16 +12,17 @@ import pytest
 from infra.export import arrow
 from infra.export.settings import ExportSettings
 from order_svc.export import ORDERS
-from tests.docs.pages import README, ROOT, blocks, rows, section
+from tests.docs.pages import ROOT, blocks, rows, section
 from tests.infra.export.commands import export_once
 from tests.infra.export.orders import EVENING, append, environment, facts, records
 
 PAGE = ROOT / "docs" / "export.md"
+OPERATING = ROOT / "docs" / "operating.md"
 SHARED = {"DATA_DIR", "LOG_LEVEL", "LOG_FORMAT"}
 
 
 def query(language: str) -> str:
-    (block,) = (block for block in blocks(section(README, "## Data platform")) if block.language == language)
+    (block,) = (block for block in blocks(section(OPERATING, "## Data platform")) if block.language == language)
     return block.text
 
 
@@ -37,7 +38,7 @@ async def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("exported")
-def test_the_readmes_query_answers_in_duckdb() -> None:
+def test_the_query_answers_in_duckdb() -> None:
     with duckdb.connect() as connection:
         answer = connection.execute(query("sql")).fetchall()
 
@@ -45,7 +46,7 @@ def test_the_readmes_query_answers_in_duckdb() -> None:
 
 
 @pytest.mark.usefixtures("exported")
-def test_the_readmes_line_answers_in_pandas() -> None:
+def test_the_line_answers_in_pandas() -> None:
     answer = eval(query("python"), {"pandas": pd})
 
     assert answer.to_dict() == {"canceled": 0, "confirmed": 49_200 + 49_199 + 49_197, "correction": 49_199}

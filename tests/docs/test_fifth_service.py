@@ -1,53 +1,81 @@
-"""The README's fifth service, written as it stands there into a copy of the system, takes part in it."""
+"""The fifth service of docs/add-a-service.md, written into a copy of the system, takes part in it."""
 
+import asyncio
+import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from infra.local import services
-from infra.local.processes import start_service
 from infra.local.services import service_names
-from tests.docs.pages import README, ROOT, Block, blocks, section
+from tests.docs.pages import ROOT, blocks
 from tests.shop import Shop, attempts, open_shop
 
-EXAMPLE = [block for block in blocks(section(README, "## Add a fifth service")) if block.path]
+PAGE = ROOT / "docs" / "add-a-service.md"
+EXAMPLE = [block for block in blocks(PAGE.read_text(encoding="utf-8")) if block.path]
+
+NEVER_UNDONE = "is canceled, but its gift step was never undone"
+
+ON_PAPER = """
+from ops.invariants import check
+from tests.audit.paper import PaperShop
+
+shop = PaperShop()
+shop.register("mug", price=1_000, stock=1)
+shop.place("mine", ("mug", 1))
+shop.deliver()
+shop.cancel("mine")
+shop.deliver()
+history = shop.history
+print(check(history.logs, history.stream, quiet=True))
+history.erase(history.id("gift.unpacked", "mine"))
+print(*(f"{one.invariant}. {one.where} {one.what}" for one in check(history.logs, history.stream, quiet=True)))
+"""
+"""Prints the findings of an honest history, and of one whose gift stays packed."""
+
+CHOSEN = """
+
+class GiftChosen(GiftFact, frozen=True, kw_only=True, tag="gift.chosen"):
+    by_client = True
+"""
+"""A fact that a client of gift_svc causes."""
+
+BY_A_CLIENT = """
+from contracts.gift import GiftChosen
+from ops.invariants import check
+from tests.audit.paper import OPENING, PaperShop
+
+shop = PaperShop()
+shop.place("mine", ("mug", 1))
+shop.deliver()
+order = shop.history.fact("order-mine@1").order
+shop.history.record(GiftChosen(at=OPENING, order_id="mine", order=order))
+print(check(shop.history.logs, shop.history.stream, quiet=True))
+"""
+"""Prints the findings of a history in which a client chose a gift."""
 
 
 @pytest.fixture
 def system(tmp_path: Path) -> Path:
-    """A copy of all product code, with the README's files in it."""
+    """A copy of the code, with the page's files in it."""
     copy = tmp_path / "system"
-    for folder in ("contracts", "infra", "ops", *(f"{name}_svc" for name in service_names())):
+    for folder in ("contracts", "infra", "ops", "bench", "tests", *(f"{name}_svc" for name in service_names())):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     for block in EXAMPLE:
         path = copy / block.path
         path.parent.mkdir(exist_ok=True)
-        path.write_text(patched(path.read_text(), block) if block.language == "diff" else block.text)
+        path.write_text(block.text)
     return copy
 
 
-def patched(text: str, diff: Block) -> str:
-    """The text with the hunks of a diff applied, each in the only place where it fits."""
-    for hunk in diff.text.split("@@\n"):
-        lines = hunk.splitlines(keepends=True)
-        old = "".join(line[1:] for line in lines if line[0] in " -")
-        new = "".join(line[1:] for line in lines if line[0] in " +")
-        assert text.count(old) == 1, f"this must stand in {diff.path} once:\n{old}"
-        text = text.replace(old, new)
-    return text
-
-
 def test_it_needs_its_own_folder_and_its_facts_and_nothing_else() -> None:
-    changed = [block.path for block in EXAMPLE if block.language == "diff"]
-    new = [block.path for block in EXAMPLE if block.language != "diff"]
-
-    assert changed == ["contracts/wire.py"]
-    assert [path for path in new if not path.startswith("gift_svc/")] == ["contracts/gift.py"]
-    assert [path for path in new if (ROOT / path).exists()] == []
+    assert [block.path for block in EXAMPLE if not block.path.startswith("gift_svc/")] == ["contracts/gift.py"]
+    assert [block.path for block in EXAMPLE if (ROOT / block.path).exists()] == []
 
 
 @pytest.mark.parametrize("check", [["check"], ["format", "--check"]], ids=lambda check: check[0])
@@ -55,11 +83,9 @@ def test_its_code_passes_the_checks_of_this_repository(check: list[str], system:
     run([sys.executable, "-m", "ruff", *check, "--no-cache", "gift_svc", "contracts"], system)
 
 
-async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_takes_part(system: Path, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    monkeypatch.setattr(services, "ROOT", system)  # where services are looked for, and started
-    monkeypatch.setattr(Shop, "launch", launch_from_root)
-    async with open_shop(tmp_path / "shop") as shop:
+    async with open_shop(tmp_path / "shop", system) as shop:
         assert "gift" in shop.processes
         await shop.register("mug", stock=1)
         order_id = (await shop.place([("mug", 1)])).json()["order_id"]
@@ -79,13 +105,67 @@ async def test_it_takes_part(system: Path, tmp_path: Path, monkeypatch: pytest.M
         assert [fact for fact in before if fact.startswith("gift.")] == ["gift.packed", "gift.unpacked"]
         assert "gift.unpacked" in [step["fact"] for step in (await shop.order(order_id))["steps"]]
         assert [fact for fact in await shop.facts(refused) if fact.startswith("gift.")] == []
+        assert (await shop.order(order_id))["compensated"] is True
+
+        audit = json.loads(await orders(system, shop, "audit", "--at-rest", "--json"))
+        assert (audit["verdict"], audit["findings"], audit["logs"]["gift"]["records"]) == ("good", [], 2)
+        assert "gift.unpacked" in await orders(system, shop, "trace", order_id)
+        assert json.loads(await orders(system, shop, "at", "gift", order_id, "--json"))["state"] == {
+            "answer": "unpacked"
+        }
         assert await shop.stop("gift") == 0
 
 
-def launch_from_root(shop: Shop, name: str, module: str) -> subprocess.Popen[bytes]:
-    """From nothing: what tests fork their services from has imported the code of this repository."""
-    with shop.log(name).open("ab") as output:
-        return start_service(name, shop.env, output)
+async def test_the_audit_finds_a_gift_that_is_never_taken_out(system: Path, tmp_path: Path) -> None:
+    break_its_undo(system)
+    (tmp_path / "shop").mkdir()
+    async with open_shop(tmp_path / "shop", system) as shop:
+        await shop.register("mug", stock=1)
+        order_id = (await shop.place([("mug", 1)])).json()["order_id"]
+        await until_packed(shop, order_id, packed=True)
+        await shop.post("order", f"/orders/{order_id}/cancel", user="u1")
+        await shop.until_quiet()
+
+        audit = json.loads(await orders(system, shop, "audit", "--at-rest", "--json", code=1))
+        assert audit["findings"] == [[5, f"order {order_id}", NEVER_UNDONE]]
+        assert (await shop.order(order_id))["compensated"] is False
+
+
+def test_it_is_judged_on_paper(system: Path) -> None:
+    assert run([sys.executable, "-c", ON_PAPER], system).splitlines() == ["[]", f"5. order mine {NEVER_UNDONE}"]
+
+
+def test_a_fact_that_its_clients_cause_needs_no_cause(system: Path) -> None:
+    contract = system / "contracts" / "gift.py"
+    contract.write_text(contract.read_text() + CHOSEN)
+    assert run([sys.executable, "-c", BY_A_CLIENT], system) == "[]\n"
+
+    contract.write_text(contract.read_text().replace("by_client = True", "by_client = False"))
+    assert "names no cause: gift.chosen" in run([sys.executable, "-c", BY_A_CLIENT], system)
+
+
+@pytest.mark.parametrize(("runs", "kind"), [("8", []), ("100", ["--core"])], ids=["services", "core"])
+def test_it_is_simulated(runs: str, kind: list[str], system: Path) -> None:
+    simulate = [sys.executable, "-m", "tests.sim", "--jobs", "1", "--no-shrink", "--runs", runs, *kind]
+    assert "nothing lost, doubled or stuck" in run(simulate, system)
+
+    break_its_undo(system)
+    found = re.match(r"seed (\d+) fails", run(simulate, system, code=1))
+    assert found is not None
+    assert NEVER_UNDONE in run([sys.executable, "-m", "tests.sim", found[1], *kind], system, code=1)
+
+
+def break_its_undo(system: Path) -> None:
+    domain = system / "gift_svc" / "domain.py"
+    broken, count = re.subn(r'(case Unpack\(.*\), "packed":\n +return ).*', r"\1()", domain.read_text())
+    assert count == 1
+    domain.write_text(broken)
+
+
+async def orders(system: Path, shop: Shop, *arguments: str, code: int = 0) -> str:
+    """What the system's own `orders` says of the shop."""
+    command = [sys.executable, "-m", "ops.orders", *arguments]
+    return await asyncio.to_thread(run, command, system, env={**shop.env, "COLUMNS": "160"}, code=code)
 
 
 async def until_packed(shop: Shop, order_id: str, *, packed: bool) -> None:
@@ -112,13 +192,13 @@ def test_the_flow_refuses_it_if_it_does_not_hear_of_cancels(system: Path) -> Non
     assert (shown.returncode, shown.stderr.splitlines()) == (
         1,
         [
-            "Unpack of gift_svc is made for `order.canceled`, which does not bring it about",
-            "gift_svc must undo its part after `order.canceled`, for it has Unpack; it does not hear it",
+            "gift_svc.Unpack takes `order.canceled`, but REACTIONS has no entry for it",
+            "gift_svc has a compensation (Unpack) but does not react to `order.canceled`",
         ],
     )
 
 
-def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def run(command: list[str], folder: Path, *, env: Mapping[str, str] | None = None, code: int = 0) -> str:
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout

@@ -16,12 +16,13 @@ import pytest
 import pytest_asyncio
 
 from infra.local.services import ROOT, service_names
-from tests.docs.pages import README, blocks, section
+from tests.docs.pages import blocks, section
 from tests.shop import PATIENCE_S, Event, Shop, open_shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGE = ROOT / "docs" / "nats-cli.md"
+OPERATING = ROOT / "docs" / "operating.md"
 CONFIRMED = "2e86ac2065f70ff4b21b2634a80468d3"
 """The order of the page: customer u1, key basket-17."""
 
@@ -30,7 +31,7 @@ class Told(NamedTuple):
     """What the commands said, and the stream at the times that matter."""
 
     outputs: dict[str, str]
-    readme: dict[str, str]
+    operating: dict[str, str]
     before: list[Event]
     restored: list[Event]
     healed: list[Event]
@@ -99,9 +100,9 @@ def lines() -> Iterator[str]:
             yield from block.text.splitlines()
 
 
-def lines_of_the_readme() -> Iterator[str]:
+def lines_of_the_operating_page() -> Iterator[str]:
     """The commands of its section, ending where the stream does; there they go on listening."""
-    for block in blocks(section(README, "## Replay")):
+    for block in blocks(section(OPERATING, "## Replay")):
         for line in block.text.splitlines():
             command = line.partition("  #")[0]
             if command.startswith("nats "):
@@ -137,11 +138,11 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
         await trade(shop)
         before = await shop.events()
         outputs: dict[str, str] = {}
-        readme: dict[str, str] = {}
+        operating: dict[str, str] = {}
         restored: list[Event] = []
         for line in lines():
             if line.startswith("nats backup restore "):
-                readme = {command: await operator.does(command) for command in lines_of_the_readme()}
+                operating = {command: await operator.does(command) for command in lines_of_the_operating_page()}
                 await operator.does(
                     "NATS_URL=nats://127.0.0.1:1 nats --server nats://127.0.0.1:4222 server check connection"
                 )
@@ -160,7 +161,7 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
                 await shop.until_quiet()
             else:
                 outputs[line] = await operator.does(line)
-        yield Told(outputs, readme, before, restored, await shop.events())
+        yield Told(outputs, operating, before, restored, await shop.events())
 
 
 def subjects(output: str) -> list[str]:
@@ -215,8 +216,8 @@ async def test_two_filters_find_everything_about_an_order(told: Told) -> None:
     assert causes == ids[:-1]
 
 
-async def test_the_readmes_commands_show_the_same(told: Told) -> None:
-    two_words, three_words, raw, ledger, confirmed = told.readme.values()
+async def test_the_operating_pages_commands_show_the_same(told: Told) -> None:
+    two_words, three_words, raw, ledger, confirmed = told.operating.values()
 
     assert [name.rpartition(".")[0] for name in subjects(two_words)] == [
         "product.reserved",

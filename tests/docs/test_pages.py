@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import LINK, PAGES, README, ROOT, anchors, blocks, code, section, tracked
+from tests.docs.pages import LINK, PAGES, ROOT, anchors, blocks, code, section, tracked
 
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 RECIPES = set(
     re.findall(r"^([a-z][\w-]*)[^:=\n]*:(?!=)", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE)
 )
@@ -54,7 +55,7 @@ def test_the_recipes_were_found() -> None:
 
 
 def test_every_folder_of_the_layout_exists() -> None:
-    (layout,) = blocks(section(README, "## Layout"))
+    (layout,) = blocks(section(ARCHITECTURE, "## Layout"))
     folders = re.findall(r"^(\S+/) ", layout.text, re.MULTILINE)
 
     assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
@@ -81,7 +82,7 @@ def test_nothing_tracked_has(unwanted: re.Pattern[str]) -> None:
     assert found == []
 
 
-def test_every_name_of_the_glossary_stands_where_it_says() -> None:
+def test_every_name_of_the_glossary_is_where_it_says() -> None:
     page = ROOT / "docs" / "glossary.md"
     for line in page.read_text(encoding="utf-8").splitlines():
         if not line.startswith("| ") or line.startswith(("| Korean", "| ---")):
@@ -101,7 +102,7 @@ def test_every_name_of_the_glossary_stands_where_it_says() -> None:
 
 
 def test_one_version_of_the_nats_cli_is_meant_everywhere() -> None:
-    places = [README, ROOT / "docs" / "nats-cli.md", ROOT / "justfile", ROOT / ".ci" / "run"]
+    places = [ROOT / "docs" / "operating.md", ROOT / "docs" / "nats-cli.md", ROOT / "justfile", ROOT / ".ci" / "run"]
     found = {
         path.name: set(re.findall(r"natscli/nats@(v[\d.]*\d)", path.read_text(encoding="utf-8"))) for path in places
     }

@@ -10,7 +10,7 @@ from ops.fold import live as answers
 from ops.invariants import LogEntry, Message
 from ops.invariants import check as findings
 from order_svc.compensation import compensated
-from tests.domain.spec import AGGREGATES
+from tests.domain.spec import AGGREGATES, SERVICES
 from tests.domain.world import Said, World, folded, live
 
 
@@ -40,7 +40,7 @@ def every_invariant_holds(world: World) -> None:
             LogEntry(position, record.originator_id, record.originator_version, record.state)
             for position, record in enumerate(service.log, 1)
         ]
-        for name, service in zip(("order", "product", "point", "coupon"), world.services, strict=True)
+        for name, service in zip(SERVICES, world.services, strict=True)
     }
     stream = [Message(sequence, said.fact_id, encode(said.fact)) for sequence, said in enumerate(world.said, 1)]
     fold = Fold(AGGREGATES)

@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     newest_first: bool
 
 
-STEPS: Final = [
+HAPPENINGS: Final = [
     *["place"] * 4,
     *["deliver"] * 8,
     *["deliver_together"] * 2,

@@ -1,30 +1,27 @@
 """`given(*facts).when(*commands).then(*facts)`: what a service decides, through the fold and the batch it runs with."""
 
+import pkgutil
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import pytest
 
-import coupon_svc.domain
-import order_svc.domain
-import point_svc.domain
 from contracts import Fact
-from infra.core.decider import Aggregate, Aggregates, Batch, Command, State, StreamState, category
+from infra.core.decider import Aggregates, AnyState, Batch, Command, StreamState, category
 from infra.core.writer import Reactions
-from product_svc.domain import product, reservation
+from infra.local.services import service_names
+from infra.process.service import Service
 from tests.examples import BEFORE, CAUSE, NOW
 
-COUPON = Aggregate(coupon_svc.domain.State, coupon_svc.domain.decide, coupon_svc.domain.evolve)
-
-ORDER_SVC: Aggregates = {"order": Aggregate(order_svc.domain.State, order_svc.domain.decide, order_svc.domain.evolve)}
-PRODUCT_SVC: Aggregates = {
-    "product": Aggregate(product.State, product.decide, product.evolve),
-    "reservation": Aggregate(reservation.State, reservation.decide, reservation.evolve),
+SERVICES: Final[dict[str, Service]] = {
+    name: pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE") for name in service_names()
 }
-POINT_SVC: Aggregates = {"account": Aggregate(point_svc.domain.State, point_svc.domain.decide, point_svc.domain.evolve)}
-COUPON_SVC: Aggregates = {"coupon": COUPON, "nocoupon": COUPON}
-AGGREGATES: Aggregates = {**ORDER_SVC, **PRODUCT_SVC, **POINT_SVC, **COUPON_SVC}
+"""Every service of this checkout, as it is composed to run."""
+
+AGGREGATES: Aggregates = {
+    category: aggregate for service in SERVICES.values() for category, aggregate in service.aggregates.items()
+}
 
 
 def fold(*facts: Fact) -> dict[str, StreamState]:
@@ -38,7 +35,7 @@ def fold(*facts: Fact) -> dict[str, StreamState]:
     return heads
 
 
-def state_after(*facts: Fact) -> State:
+def state_after(*facts: Fact) -> AnyState:
     """The state of the first fact's stream."""
     return fold(*facts)[facts[0].stream].state
 

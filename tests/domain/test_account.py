@@ -38,7 +38,7 @@ an_undo = pytest.mark.parametrize("undo", UNDOS.values(), ids=UNDOS)
 
 
 def charge(amount: int, key: str = "first") -> Charge:
-    return Charge(CUSTOMER, amount, key, NOW)
+    return Charge(CUSTOMER, amount, key, at=NOW)
 
 
 # Charging -------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import point_svc.reactions
 import product_svc.reactions
 from contracts import Fact
 from contracts.wire import FACTS
-from infra.core.decider import Command, State, StreamState, category
+from infra.core.decider import AnyState, Command, StreamState, category
 from order_svc.domain import Cancel, Expire, Place
 from point_svc.domain import Charge
 from product_svc.domain import product, reservation
@@ -75,17 +75,17 @@ HISTORIES: dict[str, list[Sequence[Fact]]] = {
 }
 COMMANDS: dict[str, list[Command]] = {
     "order": [
-        Place(e.ORDER_ID, e.ORDER, e.DEADLINE, e.NOW),
+        Place(e.ORDER_ID, e.ORDER, e.DEADLINE, at=e.NOW),
         order_hears(e.coupon_used()),
         order_hears(e.reserve_failed("product-unknown")),
         order_hears(e.use_of_points_failed("points-insufficient")),
         order_hears(e.use_of_coupon_failed("coupon-expired")),
-        Expire(e.ORDER_ID, e.DEADLINE, e.CAUSE),
-        Cancel(e.ORDER_ID, e.CUSTOMER, e.NOW),
+        Expire(e.ORDER_ID, at=e.DEADLINE, cause=e.CAUSE),
+        Cancel(e.ORDER_ID, e.CUSTOMER, at=e.NOW),
     ],
     "product": [
-        product.Register(e.MUG, "Mug", 10_000, 10, e.NOW),
-        product.AddStock(e.MUG, 5, "delivery-1", e.NOW),
+        product.Register(e.MUG, "Mug", 10_000, 10, at=e.NOW),
+        product.AddStock(e.MUG, 5, "delivery-1", at=e.NOW),
     ],
     "reservation": [
         product_hears(e.order_created()),
@@ -94,13 +94,13 @@ COMMANDS: dict[str, list[Command]] = {
         *map(product_hears, STEPS_CANCEL),
     ],
     "account": [
-        Charge(e.CUSTOMER, 5_000, "first", e.NOW),
+        Charge(e.CUSTOMER, 5_000, "first", at=e.NOW),
         point_hears(e.product_reserved()),
         point_hears(e.use_of_coupon_failed("coupon-expired")),
         *map(point_hears, STEPS_CANCEL),
     ],
     "coupon": [
-        coupon_svc.domain.Issue(e.COUPON, e.CUSTOMER, e.DISCOUNT, e.EXPIRES_AT, e.NOW),
+        coupon_svc.domain.Issue(e.COUPON, e.CUSTOMER, e.DISCOUNT, e.EXPIRES_AT, at=e.NOW),
         coupon_hears(e.points_used()),
         *map(coupon_hears, STEPS_CANCEL),
     ],
@@ -138,7 +138,7 @@ every_case = pytest.mark.parametrize(("facts", "command"), list(cases()))
 
 def decide(command: Command, heads: dict[str, StreamState]) -> Sequence[Fact] | Exception:
     try:
-        states: list[State] = [heads[stream].state for stream in command.streams]
+        states: list[AnyState] = [heads[stream].state for stream in command.streams]
         return AGGREGATES[category(command.streams[0])].decide(command, *states)
     except (order_svc.domain.NoSuchOrder, product.NoSuchProduct, product.RegisteredDifferently) as refusal:
         return refusal  # a request that should not have been made
@@ -204,7 +204,7 @@ def test_what_is_said_carries_when_and_why_and_stands_where_the_command_said(
 def test_a_decision_takes_its_instant_from_the_command_alone() -> None:
     for years in (-100, 0, 100):
         at = e.NOW + timedelta(days=365 * years)
-        command = Cancel(e.ORDER_ID, e.CUSTOMER, at)
+        command = Cancel(e.ORDER_ID, e.CUSTOMER, at=at)
         assert decide(command, fold(e.order_created())) == (e.order_canceled("customer-canceled", at=at, cause=None),)
 
 

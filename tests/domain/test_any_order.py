@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from contracts import WITHDRAWALS, Line, OrderCanceled
-from contracts.wire import FACTS
+from contracts.step import fact_name
+from contracts.wire import FACTS, STEPS
 from tests.domain.invariants import check, stories
-from tests.domain.plan import COUPONS, CUSTOMERS, PRICES, STEPS, UNKNOWN, Plan, run
+from tests.domain.plan import COUPONS, CUSTOMERS, HAPPENINGS, PRICES, UNKNOWN, Plan, run
 from tests.domain.world import SECOND, Wish, World
 from tests.examples import REASONS
 
@@ -40,7 +41,7 @@ PLANS = st.builds(
     stock=st.fixed_dictionaries({product: st.integers(1, 12) for product in PRICES}),
     balances=st.fixed_dictionaries({customer: st.integers(0, 40) for customer in CUSTOMERS}),
     wishes=st.lists(WISHES | RIVALS, min_size=2, max_size=8),
-    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 999)), min_size=30, max_size=90),
+    steps=st.lists(st.tuples(st.sampled_from(HAPPENINGS), st.integers(0, 999)), min_size=30, max_size=90),
     newest_first=st.booleans(),
 )
 
@@ -56,7 +57,9 @@ REPEATABLE: Final = settings(
 ENOUGH: Final = 5
 """Runs that have to come by each fact, reason and branch: a property nobody tried to break is no property."""
 
-BRANCHES: Final = ["confirmed, then canceled", "withdrawn, though a step refused", "fenced at all three steps"]
+BRANCHES: Final = ["confirmed, then canceled", "withdrawn, though a step refused", "fenced at all awaited steps"]
+REFUSED: Final = {fact_name(step.refused) for step in STEPS.awaited if step.refused}
+FENCED: Final = {fact_name(step.fenced) for step in STEPS.awaited}
 
 
 def count(seen: Counter[str], world: World) -> None:
@@ -68,10 +71,10 @@ def count(seen: Counter[str], world: World) -> None:
         withdrawn = {said.fact.reason for said in facts if isinstance(said.fact, OrderCanceled)} & WITHDRAWALS
         if names >= {"order.confirmed", "order.canceled"}:
             kinds.add("confirmed, then canceled")
-        if withdrawn and names & {"product.reserve.failed", "point.use.failed", "coupon.use.failed"}:
+        if withdrawn and names & REFUSED:
             kinds.add("withdrawn, though a step refused")
-        if names >= {"product.reserve.voided", "point.use.voided", "coupon.use.voided"}:
-            kinds.add("fenced at all three steps")
+        if names >= FENCED:
+            kinds.add("fenced at all awaited steps")
     kinds |= {said.name for said in world.said}
     kinds |= {said.fact.reason for said in world.said if isinstance(said.fact, OrderCanceled)}
     seen.update(kinds)

@@ -5,9 +5,18 @@ from typing import Final, get_args
 
 import pytest
 
-from contracts import WITHDRAWALS, CouponRefusal, PointRefusal, ProductRefusal, Reason
-from contracts.wire import FACTS
-from order_svc.compensation import STEPS, compensated
+from contracts import (
+    WITHDRAWALS,
+    CouponRefusal,
+    OrderConfirmed,
+    PointRefusal,
+    ProductRefusal,
+    Reason,
+    SagaFact,
+)
+from contracts.step import Step
+from contracts.wire import STEPS
+from order_svc.compensation import compensated
 from tests.examples import REASONS
 
 PLACED: Final = {"order.created.pending", "order.canceled"}
@@ -114,5 +123,38 @@ def test_every_combination_of_closed_and_open_steps_follows_the_two_rules() -> N
             assert compensated("coupon-expired", facts) == (released and refunded)
 
 
-def test_the_steps_are_made_of_facts_there_are() -> None:
-    assert {fact for step in STEPS for fact in step} <= set(FACTS)
+# A step that follows the confirmation ---------------------------------------------------------------------------------
+
+
+class Packed(SagaFact, frozen=True, kw_only=True, tag="gift.packed"):
+    """Stands for the `done` of a fifth service."""
+
+
+class Unpacked(SagaFact, frozen=True, kw_only=True, tag="gift.unpacked"):
+    """Its `undone`."""
+
+
+class Voided(SagaFact, frozen=True, kw_only=True, tag="gift.voided"):
+    """Its `fenced`."""
+
+
+WITH_GIFT: Final = STEPS._replace(following=(Step(OrderConfirmed, Packed, Unpacked, Voided),))
+BACK: Final = {*PLACED, RELEASED, REFUNDED, RESTORED}
+
+
+@a_withdrawal
+def test_a_step_that_was_done_after_the_confirmation_has_to_be_undone(reason: Reason) -> None:
+    done = {*BACK, "order.confirmed", "gift.packed"}
+    assert not compensated(reason, done, WITH_GIFT)
+    assert compensated(reason, {*done, "gift.unpacked"}, WITH_GIFT)
+
+
+@a_withdrawal
+def test_a_step_that_a_confirmed_order_is_on_its_way_to_has_to_answer(reason: Reason) -> None:
+    assert not compensated(reason, {*BACK, "order.confirmed"}, WITH_GIFT)
+    assert compensated(reason, {*BACK, "order.confirmed", "gift.voided"}, WITH_GIFT)
+
+
+def test_a_step_that_follows_counts_for_no_order_that_was_never_confirmed() -> None:
+    assert compensated("customer-canceled", {*PLACED, NEVER_RESERVED, NEVER_POINTS, NEVER_COUPON}, WITH_GIFT)
+    assert compensated("product-unknown", {*PLACED, NOT_RESERVED}, WITH_GIFT)

@@ -44,7 +44,7 @@ UNDOS: dict[str, OrderCanceled] = {
 REFUSALS: list[Reason] = ["product-unknown", "points-insufficient", "coupon-unknown", "coupon-not-yours"]
 an_undo = pytest.mark.parametrize("undo", UNDOS.values(), ids=UNDOS)
 
-ISSUE = Issue(COUPON, CUSTOMER, DISCOUNT, EXPIRES_AT, NOW)
+ISSUE = Issue(COUPON, CUSTOMER, DISCOUNT, EXPIRES_AT, at=NOW)
 
 # Issuing --------------------------------------------------------------------------------------------------------------
 

@@ -65,15 +65,15 @@ CANCELS: list[Reason] = ["product-unknown", "deadline-exceeded", "customer-cance
 
 
 def place(order: Order = ORDER, after: timedelta = timedelta(0)) -> Place:
-    return Place(ORDER_ID, order, DEADLINE + after, NOW + after)
+    return Place(ORDER_ID, order, DEADLINE + after, at=NOW + after)
 
 
 def expire(at: datetime) -> Expire:
-    return Expire(ORDER_ID, at, CAUSE)
+    return Expire(ORDER_ID, at=at, cause=CAUSE)
 
 
 def cancel(user_id: str = CUSTOMER) -> Cancel:
-    return Cancel(ORDER_ID, user_id, NOW)
+    return Cancel(ORDER_ID, user_id, at=NOW)
 
 
 def name(fact: object) -> str:

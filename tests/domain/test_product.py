@@ -25,11 +25,11 @@ from tests.examples import (
 
 
 def register(name: str = "Mug", price: int = PRICES[MUG], stock: int = 10) -> Register:
-    return Register(MUG, name, price, stock, NOW)
+    return Register(MUG, name, price, stock, at=NOW)
 
 
 def add(quantity: int, key: str = "delivery-1") -> AddStock:
-    return AddStock(MUG, quantity, key, NOW)
+    return AddStock(MUG, quantity, key, at=NOW)
 
 
 # Registering ----------------------------------------------------------------------------------------------------------

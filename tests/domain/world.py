@@ -1,4 +1,4 @@
-"""All four services in memory, their real deciders and reactions, and a bus that delivers anything at any time.
+"""All services in memory, their real deciders and reactions, and a bus that delivers anything at any time.
 
 Recording and publishing are one here: what happens between them repeats or delays deliveries, and that is what a bus of
 this kind does anyway. What is delivered is the fact as it was decided; that it is what stands in the log is for
@@ -13,10 +13,6 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-import coupon_svc.reactions
-import order_svc.reactions
-import point_svc.reactions
-import product_svc.reactions
 from contracts import Fact, Line, Order, SagaFact
 from contracts.wire import NAMES, decode, encode, fact_id
 from coupon_svc.domain import Issue
@@ -27,23 +23,20 @@ from order_svc import domain as ordering
 from order_svc.ids import order_id
 from point_svc.domain import Charge
 from product_svc.domain.product import AddStock, Register
-from tests.domain.spec import COUPON_SVC, ORDER_SVC, POINT_SVC, PRODUCT_SVC, decided
+from tests.domain.spec import SERVICES, decided
 from tests.examples import PLACED_AT
 
 SECOND: Final = timedelta(seconds=1)
 MOST_DELIVERIES: Final = 10_000
 """What no run needs to become quiet; a saga that goes round in circles does."""
 
-SERVICES: Final[tuple[tuple[Aggregates, Reactions], ...]] = (
-    (ORDER_SVC, order_svc.reactions.REACTIONS),
-    (PRODUCT_SVC, product_svc.reactions.REACTIONS),
-    (POINT_SVC, point_svc.reactions.REACTIONS),
-    (COUPON_SVC, coupon_svc.reactions.REACTIONS),
+PARTS: Final[tuple[tuple[Aggregates, Reactions], ...]] = tuple(
+    (service.aggregates, service.reactions) for service in SERVICES.values()
 )
 READERS: Final[dict[type[Fact], tuple[int, ...]]] = {
-    fact: tuple(n for n, (_, reactions) in enumerate(SERVICES) if fact in reactions) for fact in NAMES
+    fact: tuple(n for n, (_, reactions) in enumerate(PARTS) if fact in reactions) for fact in NAMES
 }
-"""Who hears a fact: places in SERVICES."""
+"""Who hears a fact: places in PARTS."""
 
 id_of_order = cache(order_id)
 
@@ -67,7 +60,7 @@ class Said(Struct, frozen=True, gc=False):
 
 
 EMPTY: Final = {
-    name: StreamState(0, aggregate.state()) for aggregates, _ in SERVICES for name, aggregate in aggregates.items()
+    name: StreamState(0, aggregate.state()) for aggregates, _ in PARTS for name, aggregate in aggregates.items()
 }
 """By category. Shared, for nobody may write to heads that are seen."""
 
@@ -127,9 +120,11 @@ class World:
         """It may begin with what was recorded in another one, where nothing is on its way."""
         self.services: list[Service] = [
             Service(aggregates, reactions, begin.services[n] if begin else None)
-            for n, (aggregates, reactions) in enumerate(SERVICES)
+            for n, (aggregates, reactions) in enumerate(PARTS)
         ]
-        self.ordering, self.products, self.points, self.coupons = self.services
+        by_name = dict(zip(SERVICES, self.services, strict=True))
+        self.ordering, self.products = by_name["order"], by_name["product"]
+        self.points, self.coupons = by_name["point"], by_name["coupon"]
         self.begin = begin
         self.now: datetime = begin.now if begin else PLACED_AT
         self.wishes = wishes
@@ -176,13 +171,15 @@ class World:
         number = pick % len(self.wishes)
         wish = self.wishes[number]
         order = Order(wish.user_id, wish.lines, wish.points, wish.coupon_id, self.now)
-        self._decide(self.ordering, [ordering.Place(self.order_ids[number], order, self.now + wish.patience, self.now)])
+        self._decide(
+            self.ordering, [ordering.Place(self.order_ids[number], order, self.now + wish.patience, at=self.now)]
+        )
 
     def cancel(self, pick: int) -> None:
         """A customer wants an order no longer, if he has placed it."""
         number = pick % len(self.wishes)
         if self.status(number) is not None:
-            cancel = ordering.Cancel(self.order_ids[number], self.wishes[number].user_id, self.now)
+            cancel = ordering.Cancel(self.order_ids[number], self.wishes[number].user_id, at=self.now)
             self._decide(self.ordering, [cancel])
 
     def wait(self, pick: int) -> None:
@@ -190,21 +187,21 @@ class World:
         self.now += pick % 30 * SECOND
         for number, order in enumerate(self.order_ids):
             if self.status(number) is not None:
-                self._decide(self.ordering, [ordering.Expire(order, self.now, fact_id(f"order-{order}", 1))])
+                self._decide(self.ordering, [ordering.Expire(order, at=self.now, cause=fact_id(f"order-{order}", 1))])
 
     # What the shop does -----------------------------------------------------------------------------------------------
 
     def register(self, product_id: str, price: int, stock: int) -> None:
-        self._decide(self.products, [Register(product_id, product_id, price, stock, self.now)])
+        self._decide(self.products, [Register(product_id, product_id, price, stock, at=self.now)])
 
     def add_stock(self, product_id: str, quantity: int, key: str) -> None:
-        self._decide(self.products, [AddStock(product_id, quantity, key, self.now)])
+        self._decide(self.products, [AddStock(product_id, quantity, key, at=self.now)])
 
     def charge(self, user_id: str, amount: int, key: str) -> None:
-        self._decide(self.points, [Charge(user_id, amount, key, self.now)])
+        self._decide(self.points, [Charge(user_id, amount, key, at=self.now)])
 
     def issue(self, coupon_id: str, user_id: str, discount: int, expires_at: datetime) -> None:
-        self._decide(self.coupons, [Issue(coupon_id, user_id, discount, expires_at, self.now)])
+        self._decide(self.coupons, [Issue(coupon_id, user_id, discount, expires_at, at=self.now)])
 
     # How it ends ------------------------------------------------------------------------------------------------------
 

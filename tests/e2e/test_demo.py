@@ -93,7 +93,7 @@ async def test_it_tells_the_flow_and_its_refusals_and_leaves_nothing_behind(tmp_
     assert told(demo.stdout) == STORY.strip().splitlines()
     table = demo.stdout[demo.stdout.index("Balances") : demo.stdout.index("Every answer")]
     assert [" ".join(row.split()) for row in table.strip().splitlines()] == BALANCES.strip().splitlines()
-    assert "Every answer, fact, cause and balance is exactly as it must be" in demo.stdout
+    assert "Every answer, fact, cause and balance is exactly as expected" in demo.stdout
     assert "\033" not in demo.stdout
     assert left_in(tmp_path) == []
     assert running_in(tmp_path) == {}
@@ -105,10 +105,10 @@ async def test_it_fails_when_anything_is_not_as_it_must_be(tmp_path: Path) -> No
     demo = await run("broken_demo", env=env)
 
     assert demo.returncode == 1
-    assert "Not all was as it must be" in demo.stderr
+    assert "Some results are not as expected" in demo.stderr
     assert "order 1: balances afterwards" in demo.stderr
     assert "missing: is [('order.forgotten', None)]" in demo.stderr
-    assert "should not be there: is [('order.confirmed', 'coupon.used')]" in demo.stderr
+    assert "are not expected: is [('order.confirmed', 'coupon.used')]" in demo.stderr
 
 
 async def test_sigterm_ends_it_with_all_it_has_started(tmp_path: Path) -> None:

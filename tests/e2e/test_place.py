@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
-from infra.local.services import free_ports
-from ops.client import Answer
+from infra.local.ports import free_ports
 from ops.place import told
 from tests.e2e.processes import run
 from tests.shop import Shop, open_shop
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def place(shop: Shop, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return await run("ops.place", *arguments, env=shop.env | env)
+    return await run("ops.orders", "place", *arguments, env=shop.env | env)
 
 
 async def test_a_confirmed_order_exits_0_and_shows_what_is_due(open_all_day: Shop) -> None:
@@ -66,7 +66,7 @@ async def test_a_refused_request_exits_1_and_says_why(open_all_day: Shop) -> Non
 async def test_wrong_usage_exits_2(open_all_day: Shop, arguments: tuple[str, ...]) -> None:
     placed = await place(open_all_day, *arguments)
     assert placed.returncode == 2
-    assert placed.stderr.startswith("usage: just place")
+    assert placed.stderr.strip().startswith("Usage: orders place")
 
 
 async def test_nobody_there_exits_3_and_tells_what_to_look_at(open_all_day: Shop) -> None:
@@ -107,11 +107,11 @@ async def test_somebody_else_there_exits_3_too(open_all_day: Shop) -> None:
 
 async def test_a_pending_order_is_told_as_such() -> None:
     view: dict[str, object] = {"order_id": "o1", "status": "PENDING", "lines": [], "amount_due": None}
-    assert told(Answer(202, {}, view)) == ["202 PENDING", "  what happened to it: just trace o1"]
+    assert told(httpx.Response(202, json=view)) == ["202 PENDING", "  what happened to it: just trace o1"]
 
 
 async def test_help_teaches() -> None:
-    help_text = await run("ops.place", "--help", env={"PATH": str(sys.path)})
+    help_text = await run("ops.orders", "place", "--help", env={"PATH": str(sys.path)})
     assert help_text.returncode == 0
-    for taught in ("just place --user u1", "exit code: 0 confirmed", "ORDER_PORT (8001)", "BIND_HOST", "localhost"):
+    for taught in ("just place --user u1", "Exit code: 0 confirmed", "ORDER_PORT (8001)", "BIND_HOST", "localhost"):
         assert taught in help_text.stdout

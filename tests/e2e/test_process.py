@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.processes import why_not_ready
-from infra.local.services import free_environment, free_ports, own_service_url, service_names
+from infra.local.ports import free_ports
+from infra.local.readiness import UNREACHABLE, why_not_ready
+from infra.local.services import free_environment, own_service_url, service_names
 from tests.e2e.processes import run, started
 from tests.shop import Shop, attempts
 
@@ -16,7 +17,7 @@ from tests.shop import Shop, attempts
 async def answers(url: str) -> None:
     """Returns when a service listens there, ready or not."""
     async for _ in attempts(f"{url} to answer"):
-        if await asyncio.to_thread(why_not_ready, url) != "it does not answer":
+        if await asyncio.to_thread(why_not_ready, url) != UNREACHABLE:
             return
 
 

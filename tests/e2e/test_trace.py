@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from infra.local.services import ROOT
-from ops.trace import Step, mermaid, style, table
+from ops.trace import TraceLine, mermaid, style, table
 from tests.ops.asking import orders
 from tests.shop import PATIENCE_S, Shop, open_shop
 
@@ -136,8 +136,8 @@ async def test_exit_codes_tell_scripts_what_is_wrong(shop: Shop) -> None:
 
 
 def test_compensations_are_red() -> None:
-    def step(fact: str, *, again: bool = False) -> Step:
-        return Step(1, 0.0, "point", fact, "account-u1@1", None, again)
+    def step(fact: str, *, again: bool = False) -> TraceLine:
+        return TraceLine(1, 0.0, "point", fact, "account-u1@1", None, again)
 
     assert [style(step(fact)) for fact in ("point.refunded", "product.released")] == ["red", "red"]
     assert style(step("point.used")) == ""
@@ -147,6 +147,6 @@ def test_compensations_are_red() -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_diagram_draws_a_repeated_fact_once(again: bool) -> None:
-    first = Step(1, 0.0, "order", "order.created.pending", "order-o1@1", None, False)
+    first = TraceLine(1, 0.0, "order", "order.created.pending", "order-o1@1", None, False)
 
     assert mermaid([first, first._replace(sequence=2, again=again)]).count("Note over") == 1

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from infra.local.nats import nats_environment
-from infra.local.services import ROOT, free_environment, is_free, service_names
-from ops.client import Unreachable, request
+from infra.local.ports import is_free
+from infra.local.services import ROOT, free_environment, service_names
+from ops.client import request
+from ops.errors import Unreachable
 from tests.e2e.processes import Started, is_running, left_in, on_a_terminal, run, running_in, started
 from tests.shop import Shop, attempts
 
@@ -142,7 +144,7 @@ async def test_the_broker_alone_takes_the_place_of_the_process_that_starts_it(tm
                 health = request("GET", f"http://127.0.0.1:{env['NATS_MONITOR_PORT']}/healthz")
             except Unreachable:
                 continue
-            if health.status == 200:
+            if health.status_code == 200:
                 break
         assert "nats-server" in running_in(tmp_path)[nats.process.pid]
         nats.process.terminate()

@@ -1,4 +1,4 @@
-"""The smallest service there is, to try the runtime with: purses, charged once per key, one or several together."""
+"""A minimal service for tests of the core: purses, charged once per key, one or several together."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -13,7 +13,7 @@ from infra.core.decider import Aggregate
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.writer import Reactions
 from infra.store.event_store import EventStore
-from infra.store.records import History, Notification, Record
+from infra.store.records import Notification, Record, StreamHistory
 from tests.infra.store.recorder_store import RecorderStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -36,7 +36,7 @@ class Charge(Struct, frozen=True):
 
 
 class NothingToCharge(Exception):
-    """A charge of 0 should not have been asked for."""
+    """A charge of 0 is refused."""
 
 
 class Purse(Struct):
@@ -67,7 +67,7 @@ AGGREGATES = {"account": Aggregate(Purse, decide, evolve)}
 
 
 def react(fact: CouponIssued, now: datetime, fact_id: str) -> Charge:
-    """Whoever is given a coupon is given its discount in points, too."""
+    """A user who gets a coupon gets its discount in points, too."""
     return Charge((fact.user_id,), fact.discount, fact.coupon_id, now, fact_id)
 
 
@@ -78,32 +78,32 @@ def issued(user: str, discount: int = 1, coupon: str = "c1") -> CouponIssued:
     return CouponIssued(at=NOON, coupon_id=coupon, user_id=user, discount=discount, expires_at=NOON)
 
 
-class Ears:
-    """An ear that remembers what became of what it heard."""
+class Acknowledgements:
+    """An acknowledger that remembers what was reported to it."""
 
     def __init__(self) -> None:
         self.closed = False
-        self.done_with: list[Delivery] = []
+        self.acknowledged: list[Delivery] = []
         self.errors: list[Exception] = []
-        self.refusals: list[tuple[Delivery, Exception]] = []
-        self.waits_for: set[str] = set()
-        """Keys whose messages have to wait."""
-        self.taken_back: list[Delivery] = []
+        self.rejections: list[tuple[Delivery, Exception]] = []
+        self.waiting_keys: set[str] = set()
+        """Keys whose deliveries have to wait."""
+        self.deferred: list[Delivery] = []
         self.news = asyncio.Event()
 
     def defers(self, delivery: Delivery) -> bool:
-        if delivery.key not in self.waits_for:
+        if delivery.key not in self.waiting_keys:
             return False
-        self.taken_back.append(delivery)
+        self.deferred.append(delivery)
         return True
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:
-        self.waits_for.add(delivery.key)
-        self.refusals.append((delivery, error))
+        self.waiting_keys.add(delivery.key)
+        self.rejections.append((delivery, error))
         self.news.set()
 
     def handled(self, delivery: Delivery) -> None:
-        self.done_with.append(delivery)
+        self.acknowledged.append(delivery)
         self.news.set()
 
     def failed(self, error: Exception) -> None:
@@ -112,39 +112,41 @@ class Ears:
         self.news.set()
 
 
-_: type[Acknowledger] = Ears
+_: type[Acknowledger] = Acknowledgements
 
 Insert = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class WatchedStore:
-    """The library's in-memory recorders behind the port; counts what it is asked, and lets a test step in."""
+    """The library's in-memory recorders behind the port; records the calls, and lets a test replace them."""
 
     def __init__(self, store: EventStore | None = None) -> None:
         self.inner: EventStore = store or RecorderStore(POPOApplicationRecorder(), POPOAggregateRecorder())
         self.appends: list[list[str]] = []
         """The streams of the records of each append."""
-        self.asked_for: list[list[str]] = []
+        self.selected: list[list[str]] = []
         """The streams of each select."""
         self.insert: Insert = self.inner.insert_events
-        """Does an append; a test may put its own in its place."""
+        """Does an append; a test may replace it."""
         self.before_select: Callable[[], Awaitable[None]] | None = None
-        self.keep: Insert = self.inner.insert_snapshots
-        """Keeps snapshots; as `insert`."""
+        self.save: Insert = self.inner.insert_snapshots
+        """Saves snapshots; a test may replace it."""
 
     async def insert_events(self, records: Sequence[Record]) -> None:
         self.appends.append([record.originator_id for record in records])
         await self.insert(records)
 
-    async def select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, History]:
-        self.asked_for.append(sorted(streams))
+    async def select_streams(
+        self, streams: Collection[str], snapshot_topics: Collection[str]
+    ) -> dict[str, StreamHistory]:
+        self.selected.append(sorted(streams))
         found = await self.inner.select_streams(streams, snapshot_topics)
         if self.before_select is not None:
             await self.before_select()
         return found
 
     async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
-        await self.keep(snapshots)
+        await self.save(snapshots)
 
     async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
         return await self.inner.select_notifications(after, limit, topics)

@@ -1,4 +1,4 @@
-"""Records for tests of the store: short to write, and not facts, because a store does not look into them."""
+"""Records for tests of the store: short, and without facts, because a store does not read the bodies."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def at(position: int, stored: Record) -> Notification:
 
 
 async def log_of(store: EventStore) -> list[Notification]:
-    """The whole log, as the store's port gives it."""
+    """The whole log, as the store's port returns it."""
     return await store.select_notifications(0, ALL)
 
 

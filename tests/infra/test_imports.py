@@ -199,7 +199,7 @@ def test_an_import_against_the_rule_is_found(module: str, line: str) -> None:
         ("contracts.wire", "from typing import Final\nimport msgspec\nfrom contracts.fact import Fact"),
         (
             "infra.broker.relay",
-            "import asyncio\nimport nats\nfrom contracts.wire import MSG_ID\nfrom infra.store.records import History",
+            "import asyncio\nimport nats\nfrom contracts.wire import MSG_ID\nfrom infra.store.records import Record",
         ),
         ("product_svc.domain.reservation", "from product_svc.domain import product\nfrom contracts import Fact"),
         ("point_svc.reactions", "from contracts import Fact\nfrom point_svc.domain import Use"),

@@ -4,26 +4,35 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from contracts import Fact
 from contracts.wire import encode
 from infra.core.decider import Aggregates
+from infra.core.limits import WriterLimits
 from infra.core.messages import Delivery, StreamPosition
 from infra.core.unit_of_work import Answer
 from infra.core.writer import Writer
 from infra.store.records import Record
-from tests.infra.purse import AGGREGATES, NOON, REACTIONS, Charge, Ears, WatchedStore
+from tests.infra.purse import AGGREGATES, NOON, REACTIONS, Acknowledgements, Charge, WatchedStore
+
+LIMITS: Final = WriterLimits()
 
 
 @dataclass
 class Desk:
+    """A writer of purses, and the calls that tests make."""
+
     store: WatchedStore
-    told: list[Fact] = field(default_factory=list)
-    """The facts of each commit, as those who follow the log were told."""
+    published: list[Fact] = field(default_factory=list)
+    """The facts of all commits, as the writer reported them to the followers of the log."""
     aggregates: Aggregates = field(default_factory=lambda: AGGREGATES)
+    limits: WriterLimits = field(default_factory=WriterLimits)
 
     def __post_init__(self) -> None:
-        self.writer = Writer(self.aggregates, REACTIONS, self.store, lambda: NOON, self.told.extend)
+        self.writer = Writer(
+            self.aggregates, REACTIONS, self.store, lambda: NOON, self.published.extend, limits=self.limits
+        )
 
     async def charge(self, *users: str, amount: int = 1, key: str = "first") -> Answer:
         return await self.writer.execute(Charge(users, amount, key))
@@ -31,13 +40,13 @@ class Desk:
     def asking(self, *users: str, amount: int = 1, key: str = "first") -> asyncio.Task[Answer]:
         return asyncio.create_task(self.charge(*users, amount=amount, key=key))
 
-    def hear(self, fact: Fact, acknowledger: Ears, number: int = 1, key: str = "c1") -> Delivery:
-        """Hand a delivery over; its fact id and receipt carry the number, its subject the key."""
-        return self.hear_body(encode(fact), acknowledger, number, key)
+    def deliver(self, fact: Fact, acknowledger: Acknowledgements, number: int = 1, key: str = "c1") -> Delivery:
+        """Hand a delivery over; its fact id and ack subject carry the number, its subject the key."""
+        return self.deliver_body(encode(fact), acknowledger, number, key)
 
-    def hear_body(self, body: bytes, acknowledger: Ears, number: int = 1, key: str = "c1") -> Delivery:
+    def deliver_body(self, body: bytes, acknowledger: Acknowledgements, number: int = 1, key: str = "c1") -> Delivery:
         delivery = Delivery(
-            f"coupon-c{number}@1", body, f"receipt.{number}", StreamPosition(number, number), f"coupon.issued.{key}"
+            f"coupon-c{number}@1", body, f"ack.{number}", StreamPosition(number, number), f"coupon.issued.{key}"
         )
         self.writer.handle(delivery, acknowledger)
         return delivery
@@ -52,8 +61,11 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def working(store: WatchedStore, aggregates: Aggregates = AGGREGATES) -> AsyncIterator[Desk]:
-    desk = Desk(store, aggregates=aggregates)
+async def working(
+    store: WatchedStore, aggregates: Aggregates = AGGREGATES, limits: WriterLimits = LIMITS
+) -> AsyncIterator[Desk]:
+    """A writer of purses at work on `store`."""
+    desk = Desk(store, aggregates=aggregates, limits=limits)
     run = asyncio.create_task(desk.writer.run())
     try:
         yield desk
@@ -63,7 +75,7 @@ async def working(store: WatchedStore, aggregates: Aggregates = AGGREGATES) -> A
 
 
 class Gate:
-    """Appends that wait at a gate, so that a test can look around while a commit is under way."""
+    """Appends that wait at a gate, so that a test can look around during a commit."""
 
     def __init__(self, store: WatchedStore) -> None:
         self._store = store

@@ -1,8 +1,12 @@
 """A small shop's flow as data, to be broken: an order holds stock, then takes money."""
 
-from ops.choreography import Act, Part
+from ops.flow.choreography import Act, Part, StepFacts
 
 UNDONE = {"stock.freed", "pay.refunded", "gift.unwrapped"}
+STEPS = [
+    StepFacts("stock", "order.placed", "stock.held", "stock.freed", "stock.voided", "stock.hold.failed"),
+    StepFacts("pay", "stock.held", "pay.taken", "pay.refunded", "pay.voided", "pay.take.failed"),
+]
 
 
 def act(command: str, *says: str, hears: tuple[str, ...] = (), takes: tuple[str, ...] | None = None) -> Act:

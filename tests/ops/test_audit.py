@@ -51,7 +51,7 @@ async def test_a_day_is_as_it_must_be(day: Day, running: Shop) -> None:
     read = await orders(running, "audit")
     assert read.returncode == 0
     assert "good: nothing was found" in read.stdout
-    assert "is as it was when it was audited" in read.stdout
+    assert "is unchanged since it was audited" in read.stdout
 
 
 async def test_audits_of_a_system_at_work_find_nothing_and_go_on_from_each_other(shop: Shop) -> None:
@@ -193,7 +193,7 @@ async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch:
     await left.start_nats()
     whole = cut.take
 
-    async def early(stream: Stream, logs: cut.Logs, *, backup: bool) -> cut.Cut:
+    async def early(stream: Stream, logs: cut.ServiceLogs, *, backup: bool) -> cut.Cut:
         found = await whole(stream, logs, backup=backup)
         found.logs |= {"product": 0, "point": 0, "coupon": 0}
         found.sequence, found.published = 0, {}

@@ -117,7 +117,7 @@ DAMAGES: dict[damage.Damage, tuple[int, str]] = {
     event_only_in_the_stream: (8, "stands in no service's log"),
     event_only_in_the_store: (8, "is missing from the stream"),
     double_refund: (5, "undone already"),
-    lost_release: (5, "stock never came back"),
+    lost_release: (5, "its product step was never undone"),
     order_that_never_ended: (4, "never ended"),
 }
 """Which invariant it breaks, and what is said of it."""

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -17,13 +16,13 @@ from contracts.wire import NAMES, POSITION
 from infra.broker.client import BrokerClient
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
-from ops.audit.cut import Cut, Logs, moved_to, take
+from ops.audit.cut import STANDSTILL_S, Cut, ServiceLogs, moved_to, take
 from ops.reading import Stream
 from tests.audit.paper import History, honest_history
 
 
 @pytest_asyncio.fixture
-async def logs(tmp_path: Path) -> AsyncIterator[tuple[History, Logs]]:
+async def logs(tmp_path: Path) -> AsyncIterator[tuple[History, ServiceLogs]]:
     """The stores of an honest day."""
     history = honest_history()
     async with contextlib.AsyncExitStack() as stack:
@@ -43,7 +42,7 @@ def cut_at(**positions: int) -> Cut:
     return Cut(datetime.now(UTC), {"order": 0, "product": 0, "point": 0, "coupon": 0, **positions}, {}, 0, "", 0)
 
 
-async def test_it_is_moved_to_the_causes_behind_it(logs: tuple[History, Logs]) -> None:
+async def test_it_is_moved_to_the_causes_behind_it(logs: tuple[History, ServiceLogs]) -> None:
     history, stores = logs
     ends = {name: len(log) for name, log in history.logs.items()}
     one, other = history.id("point.used", "confirmed"), history.id("point.used", "plain")
@@ -54,7 +53,7 @@ async def test_it_is_moved_to_the_causes_behind_it(logs: tuple[History, Logs]) -
     assert await moved_to(stores, cut_at(**ends), [one, other]) == {}
 
 
-async def test_it_is_not_moved_by_a_cause_that_does_not_exist(logs: tuple[History, Logs]) -> None:
+async def test_it_is_not_moved_by_a_cause_that_does_not_exist(logs: tuple[History, ServiceLogs]) -> None:
     assert await moved_to(logs[1], cut_at(), ["account-nobody@1", "whatever"]) == {}
 
 
@@ -74,12 +73,12 @@ class Relaying:
         return StreamInfo(StreamConfig(name="EVENTS"), state)
 
 
-async def taken(relaying: Relaying, log: SQLiteStore) -> Cut:
+async def taken(relaying: Relaying, log: SQLiteStore, standstill_s: float = STANDSTILL_S) -> Cut:
     stream = Stream(cast(BrokerClient, None), cast(JetStreamContext, relaying))
-    return await take(stream, {"point": log})
+    return await take(stream, {"point": log}, standstill_s=standstill_s)
 
 
-async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[History, Logs]) -> None:
+async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[History, ServiceLogs]) -> None:
     log = logs[1]["point"]
     end = await log.max_notification_id()
 
@@ -88,13 +87,10 @@ async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[
     assert (cut.sequence, cut.logs, cut.published) == (end, {"point": end}, {"point": end})
 
 
-async def test_a_relay_that_stands_still_is_not_waited_for(
-    logs: tuple[History, Logs], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ops.audit.cut.STANDSTILL_S", 0.1)
+async def test_a_relay_that_stands_still_is_not_waited_for(logs: tuple[History, ServiceLogs]) -> None:
     log = logs[1]["point"]
 
-    cut = await taken(Relaying(3), log)
+    cut = await taken(Relaying(3), log, standstill_s=0.1)
 
     assert cut.sequence == 3
     assert cut.published == {"point": await log.max_notification_id()}

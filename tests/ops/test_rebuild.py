@@ -59,7 +59,7 @@ async def test_what_a_service_answers_is_the_same_afterwards(running: Shop) -> N
         await running.stop(name)
         done = await orders(running, "rebuild", f"{name}_svc")
         assert done.returncode == 0, done.stderr
-        assert "what it had is in" in done.stdout
+        assert "the old store is in" in done.stdout
         (aside,) = (running.folder / name).glob("replaced-*")
         assert {"events.sqlite"} <= {path.name for path in aside.iterdir()}
     await running.start()
@@ -152,7 +152,7 @@ async def two_versions_out_of_turn(shop: Shop) -> str:
     await damage.rewrite_stream(
         shop, lambda events: [e._replace(position=swapped.get(e.fact_id, e.position)) for e in events]
     )
-    return f"{other.fact_id} stands at position {one.position}, where version {one.version} must stand"
+    return f"{other.fact_id} is at position {one.position}, where version {one.version} must be"
 
 
 async def message_without_headers(shop: Shop) -> str:
@@ -160,7 +160,7 @@ async def message_without_headers(shop: Shop) -> str:
     forged = PointCharged(at=charged.at, user_id="eve", amount=1, idempotency_key="forged")
     async with shop.broker() as nc:
         await nc.jetstream().publish("point.charged.eve", encode(forged))
-    return "has not the headers that a service gives its facts"
+    return "lacks the headers that a service gives its facts"
 
 
 async def message_that_says_something_else(shop: Shop) -> str:
@@ -172,7 +172,7 @@ async def message_that_says_something_else(shop: Shop) -> str:
             for e in events
         ],
     )
-    return "does not say what its subject says"
+    return "has a body that does not fit its subject"
 
 
 @pytest.mark.parametrize(

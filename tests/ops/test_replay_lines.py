@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ops.replay.lines import (
     BadLine,
-    Message,
+    ReplayedMessage,
     instant,
     is_filter,
     is_subject,
@@ -33,7 +33,7 @@ JSON_OR_NOT = st.sampled_from(
     JSON_OR_NOT,
 )
 def test_a_line_has_a_message_as_it_was(sequence: int, at_ns: int, headers: dict[str, str], body: bytes) -> None:
-    message = Message(sequence, at_ns, "point.charged.u1", headers, body)
+    message = ReplayedMessage(sequence, at_ns, "point.charged.u1", headers, body)
 
     assert list(parsed([b"\n", line(message)])) == [(2, message)]
     assert b"\n" not in line(message)
@@ -108,7 +108,7 @@ def test_times_are_exact() -> None:
 
 def test_ends_of_a_selection_are_in_it() -> None:
     at = datetime(2026, 1, 31, tzinfo=UTC)
-    message = Message(7, since_1970_ns(at), "point.charged.u1", {}, b"")
+    message = ReplayedMessage(7, since_1970_ns(at), "point.charged.u1", {}, b"")
 
     assert Selection(first=7, last=7, since=at, until=at, subjects=("order.>", "point.>")).has(message)
     assert Selection(since=at, until=at).has(message._replace(at_ns=message.at_ns + 999)), "no time is finer than that"
@@ -124,7 +124,7 @@ def test_a_message_is_due_as_long_after_the_first_as_it_was(speed: float | None,
     assert due_s(2_500_000_000, speed) == after_s
 
 
-async def test_a_pace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pace_is_kept() -> None:
     """By a clock that only sleeping moves."""
     now, said = 100.0, []
 
@@ -132,15 +132,14 @@ async def test_a_pace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr("ops.replay.run.monotonic", lambda: now)
-    monkeypatch.setattr("ops.replay.run.asyncio.sleep", sleep)
-
-    async def say(message: Message) -> None:
+    async def say(message: ReplayedMessage) -> None:
         said.append((message.sequence, now - 100.0))
 
-    messages = [Message(n, at_s * 10**9, "a", {}, b"1") for n, at_s in ((1, 50), (2, 50), (3, 54), (4, 53), (5, 60))]
+    messages = [
+        ReplayedMessage(n, at_s * 10**9, "a", {}, b"1") for n, at_s in ((1, 50), (2, 50), (3, 54), (4, 53), (5, 60))
+    ]
     done = Replayed()
-    await replay(from_lines(map(line, messages), Selection()), say, done, 2.0)
+    await replay(from_lines(map(line, messages), Selection()), say, done, 2.0, rest=sleep, clock=lambda: now)
 
     assert said == [(1, 0.0), (2, 0.0), (3, 2.0), (4, 2.0), (5, 5.0)]
     assert (done.messages, done.first, done.last) == (5, 1, 5)

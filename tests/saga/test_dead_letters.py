@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from contracts.wire import MSG_ID
-from infra.consuming.dead_letters import DeadLetter, read
+from infra.consuming.dead_letter import DeadLetter, read
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, open_shop
 
@@ -143,7 +143,7 @@ async def test_what_is_dropped_is_gone_and_what_was_behind_it_can_be_redriven(st
     dropped = await orders(stocked, "dlq", "drop", str(poison.sequence), "--yes")
     assert (dropped.returncode, dropped.stdout) == (
         0,
-        f"dropped {poison.sequence}; point has 1 more letters of {order_id}\n",
+        f"dropped {poison.sequence}; point has 1 more dead letters of {order_id}\n",
     )
     assert await letters(stocked) == [behind]
     again = await orders(stocked, "dlq", "drop", str(poison.sequence), "--yes")

@@ -9,7 +9,7 @@ from typing import Final
 
 import rich_click as click
 
-from infra.local.services import commit
+from bench.checkout import commit
 from tests.sim import core, many
 from tests.sim.faults import FAULTS
 from tests.sim.many import Tally

@@ -30,7 +30,9 @@ from contracts import (
     ProductStockAdded,
     ProductStockHeld,
     ProductStockReturned,
+    SagaFact,
 )
+from contracts.wire import NAMES
 from tests.domain.plan import COUPONS, PRICES, Plan
 from tests.domain.world import Said, World
 from tests.examples import PLACED_AT
@@ -222,7 +224,7 @@ def _fine(books: Books, story: Story, fact: Fact) -> None:
     """All there is to it is its place in the shape."""
 
 
-TOLD: Final[dict[type[Fact], Callable[[Books, Story, Any], None]]] = {
+TOLD: dict[type[Fact], Callable[[Books, Story, Any], None]] = {
     ProductStockHeld: _held,
     ProductStockReturned: _returned,
     ProductReserved: _reserved,
@@ -240,7 +242,11 @@ TOLD: Final[dict[type[Fact], Callable[[Books, Story, Any], None]]] = {
     OrderConfirmed: _confirmed,
     OrderCanceled: _canceled,
 }
-"""What a fact that follows an order's first one has to be, and changes in the books and in its story."""
+TOLD |= {fact: _fine for fact in NAMES if issubclass(fact, SagaFact) and fact not in {*TOLD, OrderCreatedPending}}
+"""What a fact that follows an order's first one has to be, and changes in the books and in its story.
+
+The facts of other steps change no books: the audit's rules judge them.
+"""
 
 LEDGER: Final = (ProductStockHeld, ProductStockReturned)
 """Facts that do not carry the order."""

@@ -64,11 +64,11 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/writer.py",
-                "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
+                "        work, decided, outcomes = await self._decide_and_record(batch)\n",
                 "        for source in batch:\n"
                 "            if isinstance(source, Delivered):\n"
                 "                source.acknowledger.handled(source.delivery)\n"
-                "        work, decided, outcomes = await self._decided_and_recorded(batch)\n",
+                "        work, decided, outcomes = await self._decide_and_record(batch)\n",
             ),
         ),
     ),
@@ -77,15 +77,15 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/unit_of_work.py",
-                "                if decided.records:\n",
-                "                if decided.records:\n"
-                "                    self._store.said = [*getattr(self._store, 'said', ()), *decided.records]\n"
-                "                    self._store.grown()\n",
+                "            if decided.records:\n",
+                "            if decided.records:\n"
+                "                self._store.said = [*getattr(self._store, 'said', ()), *decided.records]\n"
+                "                self._store.grown()\n",
             ),
             Change(
                 "infra/core/writer.py",
-                "        self._unit_of_work = UnitOfWork(aggregates, store)\n",
-                "        self._unit_of_work = UnitOfWork(aggregates, store)\n"
+                "        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)\n",
+                "        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)\n"
                 "        store.grown = lambda: recorded(())\n",
             ),
             Change(
@@ -107,7 +107,7 @@ BUGS: Final = (
         (
             Change(
                 "point_svc/domain.py",
-                "(PointUseVoided(at=command.at, cause=command.cause, order_id=fact.order_id, order=fact.order),)",
+                "(PointUseVoided(**command.about_order()),)",
                 "()",
             ),
         ),
@@ -118,13 +118,13 @@ BUGS: Final = (
         (
             Change(
                 "point_svc/domain.py",
-                "            if fact.order_id in state.used:\n                return (\n",
-                "            if True:\n                return (\n",
+                "            if order_id in state.used:\n                return (",
+                "            if True:\n                return (",
             ),
             Change(
                 "point_svc/domain.py",
-                "                        points=state.used[fact.order_id],\n",
-                "                        points=fact.order.points,\n",
+                "(PointRefunded(points=state.used[order_id], ",
+                "(PointRefunded(points=command.fact.order.points, ",
             ),
             Change(
                 "point_svc/domain.py",
@@ -150,8 +150,8 @@ BUGS: Final = (
         (
             Change(
                 "product_svc/domain/reservation.py",
-                '        case Release(fact), "reserved":',
-                '        case Release(fact), "reserved" | "released":',
+                '            if state.answer != "reserved":',
+                '            if state.answer not in ("reserved", "released"):',
             ),
         ),
         of_the_domain=True,
@@ -161,10 +161,10 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/unit_of_work.py",
-                "                    self.state_cache.drop(streams)\n",
-                "                    newer = await self._store.select_streams(list(decided.forks), ())\n"
-                "                    for stream, found in newer.items():\n"
-                "                        known[stream].version = found.records[-1].originator_version\n",
+                "                self.state_cache.evict(streams)\n",
+                "                newer = await self._store.select_streams(list(decided.forks), ())\n"
+                "                for stream, found in newer.items():\n"
+                "                    known[stream].version = found.records[-1].originator_version\n",
             ),
         ),
         faults=("twin", "kill"),
@@ -174,9 +174,9 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/unit_of_work.py",
-                "                    await self._store.insert_events(decided.records)\n",
-                "                    await self._store.insert_events(decided.records[:1])\n"
-                "                    await self._store.insert_events(decided.records[1:])\n",
+                "                await self._store.insert_events(decided.records)\n",
+                "                await self._store.insert_events(decided.records[:1])\n"
+                "                await self._store.insert_events(decided.records[1:])\n",
             ),
         ),
     ),
@@ -190,7 +190,7 @@ BUGS: Final = (
             ),
             Change(
                 "infra/consuming/session.py",
-                "            self._acked = session.relay.acked\n",
+                "            self._acked = relay.acked\n",
                 "            self._acked = await self._store.max_notification_id()\n",
             ),
         ),
@@ -232,8 +232,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/consuming/session.py",
-                "                self._writer.suspend(self._why_not, reads_too=True)\n",
-                "                self._writer.resume()\n",
+                "            self._writer.suspend(reason, reads_too=True)\n",
+                "            self._writer.resume()\n",
             ),
         ),
         faults=("roll-back",),
@@ -241,12 +241,12 @@ BUGS: Final = (
     Bug(
         "never looks at its log but when it has recorded something itself",
         (
-            Change(
-                "infra/consuming/session.py", "            session.relay.log_has_grown()\n\n    async", "\n    async"
-            ),
+            Change("infra/consuming/session.py", "            relay.log_has_grown()\n\n    async", "\n    async"),
             # A session that ends because another one took over looks at it, too.
             Change(
-                "infra/consuming/consumer.py", "        if inbox != self._inbox.encode():\n", "        if not inbox:\n"
+                "infra/consuming/consumer.py",
+                "        if inbox != self._pull.inbox.encode():\n",
+                "        if not inbox:\n",
             ),
         ),
         faults=("twin",),

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Final
 
 from contracts import Line
-from tests.domain.plan import COUPONS, CUSTOMERS, PRICES, STEPS, UNKNOWN, Plan, begun, play
+from tests.domain.plan import COUPONS, CUSTOMERS, HAPPENINGS, PRICES, UNKNOWN, Plan, begun, play
 from tests.domain.world import Wish
 from tests.sim.run import Outcome
 from tests.sim.sieve import Sieve
@@ -28,7 +28,7 @@ PATIENCE: Final = [timedelta(seconds=seconds) for seconds in range(5, 91)]
 ORDERS: Final = [1, 1, 2, 3]
 STOCK: Final = [1, 2, 3, 5]
 BALANCES: Final = [0, 8, 25]
-STEP_OF: Final = [STEPS[byte % len(STEPS)] for byte in range(256)]
+STEP_OF: Final = [HAPPENINGS[byte % len(HAPPENINGS)] for byte in range(256)]
 MOST_STEPS: Final = 24
 DRAW: Final = 28 + 2 * MOST_STEPS  # bytes
 

@@ -3,7 +3,7 @@
 from nats.js.api import PubAck, RawStreamMsg, StreamConfig, StreamInfo, StreamState
 from nats.js.errors import BadRequestError, NotFoundError, ServerError
 
-from infra.consuming.dead_letters import DEAD
+from infra.consuming.dead_letter import DEAD
 
 
 class Dead:

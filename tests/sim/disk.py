@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from infra.store.event_store import Conflict, StoreError
-from infra.store.records import History, Notification, Record
+from infra.store.records import Notification, Record, StreamHistory
 from tests.sim.chance import Chance
 from tests.sim.loop import running
 
@@ -31,12 +31,12 @@ class Disk:
             self.log.append(record)
             self._streams.setdefault(record.originator_id, []).append(record)
 
-    def history(self, stream: str, topics: Collection[str]) -> History | None:
+    def history(self, stream: str, topics: Collection[str]) -> StreamHistory | None:
         records = self._streams.get(stream, [])
         snapshot = self.snapshots.get(stream)
         if snapshot is None or snapshot.topic not in topics:
-            return History(None, list(records)) if records else None
-        return History(snapshot, records[snapshot.originator_version :])
+            return StreamHistory(None, list(records)) if records else None
+        return StreamHistory(snapshot, records[snapshot.originator_version :])
 
     def copy(self, records: int) -> "Disk":
         """As it was when its log had so many records."""
@@ -75,7 +75,9 @@ class Store:
             raise StoreError("disk I/O error")
         await asyncio.sleep(self._chance.delay_s())
 
-    async def select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, History]:
+    async def select_streams(
+        self, streams: Collection[str], snapshot_topics: Collection[str]
+    ) -> dict[str, StreamHistory]:
         await self._pass()
         found = {stream: self._disk.history(stream, snapshot_topics) for stream in streams}
         return {stream: history for stream, history in found.items() if history is not None}

@@ -15,8 +15,9 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, RawStreamMsg, StreamConfig, StreamInfo
 
 from infra.broker.client import MessageCallback, Outgoing
-from infra.broker.connection import CONNECT_TIMEOUT_S, ConnectionLost
-from infra.consuming.dead_letters import DEAD
+from infra.broker.connection import CONNECT_TIMEOUT_S
+from infra.broker.errors import ConnectionLost
+from infra.consuming.dead_letter import DEAD
 from infra.settings import Settings
 from tests.sim.chance import Chance
 from tests.sim.server import Server

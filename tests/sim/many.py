@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from infra.local.services import commit
+from bench.checkout import commit
 from tests.domain.plan import Plan
 from tests.sim import core
 from tests.sim.run import run

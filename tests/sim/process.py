@@ -7,10 +7,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-import coupon_svc.__main__
-import order_svc.__main__
-import point_svc.__main__
-import product_svc.__main__
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import decode
 from infra.core.decider import Command
@@ -26,16 +22,6 @@ from tests.sim.link import Network
 from tests.sim.loop import OWNER, running
 
 T = TypeVar("T")
-
-SERVICES: Final[dict[str, Service]] = {
-    service.name: service
-    for service in (
-        order_svc.__main__.SERVICE,
-        product_svc.__main__.SERVICE,
-        point_svc.__main__.SERVICE,
-        coupon_svc.__main__.SERVICE,
-    )
-}
 
 DEADLINE_S: Final = 2.0
 SETTINGS: Final = OrderSettings(port=1, order_deadline_s=DEADLINE_S, order_wait_s=1.0)
@@ -91,7 +77,9 @@ class Process:
         store = Store(disk, chance, troubles)
         views: Any = {Listing.name: LeftOpen(disk)}
         connect: Any = network.connect
-        self.runtime = assemble(service, SETTINGS, store, views, clock=self._clock, connect=connect)
+        self.runtime = assemble(
+            service, SETTINGS, store, views, clock=self._clock, connect=connect, chance=chance.random
+        )
         self.ends = Ends(self.runtime.closing, SETTINGS.order_wait_s)
         self.runtime.on_recorded.append(self.ends.recorded)
         for watcher in service.watchers:

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple, TypeVar
 
 from contracts import Line
+from tests.domain.spec import SERVICES
 from tests.sim.chance import Chance
-from tests.sim.process import SERVICES
 
 T = TypeVar("T")
 

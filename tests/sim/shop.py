@@ -18,13 +18,14 @@ from order_svc.ends import End
 from order_svc.ids import order_id
 from point_svc.domain import Charge
 from product_svc.domain.product import Register
+from tests.domain.spec import SERVICES
 from tests.sim.chance import Chance
 from tests.sim.disk import Disk, Troubles
 from tests.sim.faults import go_wrong
 from tests.sim.jetstream import EPOCH
 from tests.sim.link import Network
 from tests.sim.loop import running
-from tests.sim.process import DEADLINE_S, SERVICES, Process, failing
+from tests.sim.process import DEADLINE_S, Process, failing
 from tests.sim.schedule import Schedule, Wish
 from tests.sim.server import Server
 
@@ -100,9 +101,9 @@ class Shop:
         """What the shop begins with was recorded before, and nobody has heard of it yet."""
         schedule, now = self._schedule, EPOCH
         wanted: dict[str, list[Command]] = {
-            "product": [Register(product, product, 10, stock, now) for product, stock in schedule.stock.items()],
-            "point": [Charge(user, amount, "first", now) for user, amount in schedule.balances.items() if amount],
-            "coupon": [Issue(coupon, user, 3, VALID, now) for coupon, user in schedule.coupons.items()],
+            "product": [Register(product, product, 10, stock, at=now) for product, stock in schedule.stock.items()],
+            "point": [Charge(user, amount, "first", at=now) for user, amount in schedule.balances.items() if amount],
+            "coupon": [Issue(coupon, user, 3, VALID, at=now) for coupon, user in schedule.coupons.items()],
         }
         for name, commands in wanted.items():
             aggregates = SERVICES[name].aggregates
@@ -122,7 +123,7 @@ class Shop:
         """As an operator does it once all is mended."""
         for process in self.processes.values():
             broker = process.runtime.broker
-            for key in broker.letters.keys:
+            for key in broker.dead_letters.keys:
                 if broker.retry_queue is not None:
                     with contextlib.suppress(SessionOver, StoreUnavailable, NatsError):
                         await broker.retry_queue.redrive(key, dry_run=False)
@@ -148,7 +149,7 @@ class Shop:
         for _ in range(MOST_TIMES):
             process, now = self.processes["order"], EPOCH + timedelta(seconds=self.loop.time())
             order = Order(wish.user_id, wish.lines, wish.points, wish.coupon_id, now)
-            command = Place(placed, order, now + timedelta(seconds=DEADLINE_S), now)
+            command = Place(placed, order, now + timedelta(seconds=DEADLINE_S), at=now)
             end = await process.unless_dead(self._place(process, command))
             if end is not None:
                 self.loop.note("{}, {}: order {} is {}", wish.user_id, wish.key, placed[:6], type(end).__name__)
@@ -171,5 +172,5 @@ class Shop:
         now = EPOCH + timedelta(seconds=self.loop.time())
         with contextlib.suppress(NoSuchOrder, Busy, StoreUnavailable):
             process = self.processes["order"]
-            cancel = Cancel(order_id(wish.user_id, wish.key), wish.user_id, now)
+            cancel = Cancel(order_id(wish.user_id, wish.key), wish.user_id, at=now)
             await process.unless_dead(process.runtime.writer.execute(cancel))

@@ -14,13 +14,13 @@ from infra.core.decider import StreamState, category
 from tests.domain.invariants import check
 from tests.domain.plan import Plan
 from tests.domain.spec import AGGREGATES
-from tests.domain.world import SERVICES, Said, World
+from tests.domain.world import PARTS, Said, World
 from tests.sim.books import Books
 
 Shape = tuple[object, ...]
 
-SERVICE_OF: Final = {category: n for n, (aggregates, _) in enumerate(SERVICES) for category in aggregates}
-"""By category of its streams: the place in SERVICES."""
+SERVICE_OF: Final = {category: n for n, (aggregates, _) in enumerate(PARTS) for category in aggregates}
+"""By category of its streams: the place in PARTS."""
 EVOLVE: Final = {category: aggregate.evolve for category, aggregate in AGGREGATES.items()}
 
 

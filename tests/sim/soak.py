@@ -11,7 +11,7 @@ from typing import Final
 
 import rich_click as click
 
-from infra.local.services import commit
+from bench.checkout import commit
 from tests.sim import many
 from tests.sim.many import Tally
 

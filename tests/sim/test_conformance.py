@@ -13,9 +13,10 @@ from infra.broker.client import VERSION_LINE, header, status
 from infra.broker.connection import connect
 from infra.broker.consumers import consumer_config, ensure_consumer
 from infra.broker.fast_ingest import FastIngest
+from infra.broker.pull import numbers
 from infra.broker.streams import EVENTS, ensure_stream
-from infra.consuming.consumer import HEARD_BY, numbers
-from infra.consuming.dead_letters import DEAD, stream_config
+from infra.consuming.consumer import HEARD_BY
+from infra.consuming.dead_letter import DEAD, stream_config
 from infra.settings import Settings
 from tests.shop import PATIENCE_S, Shop
 from tests.sim.chance import Chance

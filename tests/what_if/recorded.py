@@ -11,25 +11,25 @@ from infra.core.decider import Aggregate
 from infra.store.records import Notification
 from ops.what_if.command import codes
 from ops.what_if.difference import Difference, id_of
-from ops.what_if.history import Kept, read
+from ops.what_if.history import HistoryInMemory, read
 from ops.what_if.judge import Code
-from ops.what_if.report import Report, decide_again
+from ops.what_if.report import WhatIfReport, decide_again
 
 FILE: Final = Path(__file__).with_name("history.jsonl")
 
 
-def recorded() -> Kept:
+def recorded() -> HistoryInMemory:
     with FILE.open("rb") as lines:
         return read(lines)
 
 
-async def logs_of(history: Kept) -> dict[str, list[Notification]]:
+async def logs_of(history: HistoryInMemory) -> dict[str, list[Notification]]:
     return {name: [record async for records in history.log(name) for record in records] for name in history.ends}
 
 
-async def verdict(logs: Mapping[str, Sequence[Notification]], tree: Sequence[Code] | None = None) -> Report:
+async def verdict(logs: Mapping[str, Sequence[Notification]], tree: Sequence[Code] | None = None) -> WhatIfReport:
     """All differences of these logs; `tree`: with this code instead of the working tree's."""
-    return await decide_again(Kept(logs), codes() if tree is None else tree, 1_000_000)
+    return await decide_again(HistoryInMemory(logs), codes() if tree is None else tree, 1_000_000)
 
 
 def replaced(

@@ -22,11 +22,11 @@ from product_svc.domain import product, reservation
 from product_svc.domain.reservation import Reserve
 from tests.what_if.recorded import logs_of, recorded, told, verdict, with_aggregates, with_edit, with_reactions
 
-Logs = dict[str, list[Notification]]
+RecordedLogs = dict[str, list[Notification]]
 
 
 @pytest.fixture
-async def logs() -> Logs:
+async def logs() -> RecordedLogs:
     return await logs_of(recorded())
 
 
@@ -60,13 +60,18 @@ async def logs() -> Logs:
         pytest.param(
             "account",
             point_svc.domain,
-            "return (_use(command, state),)",
-            "return (_use(command, state),) * 2",
-            {
-                ("point", "differs", ("point.used",), ("point.used",) * 2),
-                ("point", "differs", ("point.use.failed",), ("point.use.failed",) * 2),
-            },
+            "return (PointUsed(points=points, **command.priced_order()),)",
+            "return (PointUsed(points=points, **command.priced_order()),) * 2",
+            {("point", "differs", ("point.used",), ("point.used",) * 2)},
             id="the same is said twice",
+        ),
+        pytest.param(
+            "account",
+            point_svc.domain,
+            'return (PointUseFailed(reason="points-insufficient", **command.priced_order()),)',
+            'return (PointUseFailed(reason="points-insufficient", **command.priced_order()),) * 2',
+            {("point", "differs", ("point.use.failed",), ("point.use.failed",) * 2)},
+            id="the same is refused twice",
         ),
         pytest.param(
             "account",
@@ -87,7 +92,7 @@ async def logs() -> Logs:
     ],
 )
 async def test_another_rule(
-    logs: Logs, category: str, module: ModuleType, old: str, new: str, expected: set[Any]
+    logs: RecordedLogs, category: str, module: ModuleType, old: str, new: str, expected: set[Any]
 ) -> None:
     report = await verdict(logs, with_edit(category, module, old, new))
 
@@ -95,7 +100,7 @@ async def test_another_rule(
     assert report.total("differences") == len(report.differences)
 
 
-async def test_only_the_decision_that_differs_is_told_and_none_that_would_have_followed(logs: Logs) -> None:
+async def test_only_the_decision_that_differs_is_told_and_none_that_would_have_followed(logs: RecordedLogs) -> None:
     old, new = "stock.available < line.quantity", "stock.available <= line.quantity"
     changed = with_edit("reservation", reservation, old, new)
     (found,) = (await verdict(logs, changed)).differences
@@ -106,9 +111,9 @@ async def test_only_the_decision_that_differs_is_told_and_none_that_would_have_f
     assert (record.originator_id, record.topic) == ("product-rare", "product.stock.held")
 
 
-async def test_an_amount_that_is_computed_otherwise(logs: Logs) -> None:
-    old = "amount_due=fact.total - fact.order.points - fact.discount"
-    report = await verdict(logs, with_edit("order", order_svc.domain, old, "amount_due=fact.total - fact.order.points"))
+async def test_an_amount_that_is_computed_otherwise(logs: RecordedLogs) -> None:
+    old = "due = fact.total - points - fact.discount"
+    report = await verdict(logs, with_edit("order", order_svc.domain, old, "due = fact.total - points"))
 
     with_discount = [
         record for record in logs["order"] if record.topic == "order.confirmed" and _confirmed(record).discount
@@ -120,7 +125,7 @@ async def test_an_amount_that_is_computed_otherwise(logs: Logs) -> None:
         assert one.fields == (Changed("order.confirmed", "amount_due", due, due + _confirmed(record).discount),)
 
 
-async def test_a_time_of_its_own(logs: Logs) -> None:
+async def test_a_time_of_its_own(logs: RecordedLogs) -> None:
     def decide(command: reservation.Command, *states: Any) -> Sequence[Fact]:
         return [replace(fact, at=datetime.now(UTC)) for fact in reservation.decide(command, *states)]
 
@@ -131,7 +136,7 @@ async def test_a_time_of_its_own(logs: Logs) -> None:
     assert {field.field for one in report.differences for field in one.fields} == {"at"}
 
 
-async def test_a_decision_that_fails(logs: Logs) -> None:
+async def test_a_decision_that_fails(logs: RecordedLogs) -> None:
     def decide(command: Any, *states: Any) -> Sequence[Fact]:
         if isinstance(command, Reserve) and len(command.fact.order.lines) == 3:
             raise ZeroDivisionError("three lines")
@@ -147,7 +152,7 @@ async def test_a_decision_that_fails(logs: Logs) -> None:
     assert then[0].recorded[-1] in ("product.reserved", "product.reserve.failed")
 
 
-async def test_a_reaction_that_is_gone(logs: Logs) -> None:
+async def test_a_reaction_that_is_gone(logs: RecordedLogs) -> None:
     tree = with_reactions("point", lambda table: {fact: table[fact] for fact in table if fact is not CouponUseFailed})
     report = await verdict(logs, tree)
 
@@ -157,7 +162,7 @@ async def test_a_reaction_that_is_gone(logs: Logs) -> None:
     assert len(report.differences) == sum(record.topic == "coupon.use.failed" for record in logs["coupon"])
 
 
-async def test_a_reaction_that_is_new(logs: Logs) -> None:
+async def test_a_reaction_that_is_new(logs: RecordedLogs) -> None:
     tree = with_reactions("coupon", lambda table: {**table, CouponUseFailed: lambda *_: 1 / 0})
     report = await verdict(logs, tree)
 
@@ -165,9 +170,9 @@ async def test_a_reaction_that_is_new(logs: Logs) -> None:
     assert report.differences[0].heard == "coupon.use.failed"
 
 
-async def test_a_reaction_that_asks_for_something_else(logs: Logs) -> None:
+async def test_a_reaction_that_asks_for_something_else(logs: RecordedLogs) -> None:
     def at_once(fact: Any, at: datetime, cause: str) -> Expire:
-        return Expire(fact.order_id, fact.order.placed_at + timedelta(days=1), cause)
+        return Expire(fact.order_id, at=fact.order.placed_at + timedelta(days=1), cause=cause)
 
     tree = with_reactions("order", lambda table: {**table, CouponUseFailed: at_once})
     report = await verdict(logs, tree)
@@ -177,7 +182,7 @@ async def test_a_reaction_that_asks_for_something_else(logs: Logs) -> None:
     assert [(field.fact, field.now) for field in changed] == [("order.canceled", "deadline-exceeded")]
 
 
-async def test_what_clients_and_the_deadlines_asked_for_is_not_decided_again(logs: Logs) -> None:
+async def test_what_clients_and_the_deadlines_asked_for_is_not_decided_again(logs: RecordedLogs) -> None:
     asked = (
         order_svc.domain.Place,
         order_svc.domain.Cancel,

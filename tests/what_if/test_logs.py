@@ -12,11 +12,11 @@ from infra.core.writer import Clock
 from infra.store.records import Notification, Record
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
-from ops.client import Unreachable
+from ops.errors import Unreachable
 from ops.what_if import logs
 from ops.what_if.command import codes
 from ops.what_if.difference import id_of
-from ops.what_if.report import Report, decide_again
+from ops.what_if.report import WhatIfReport, decide_again
 from tests.what_if.recorded import logs_of, recorded, verdict
 
 OWNERS = {category: code.name for code in codes() for category in code.aggregates}
@@ -30,7 +30,7 @@ async def record(folder: Path, said: Mapping[str, Sequence[Notification]]) -> di
     return {"DATA_DIR": str(folder)}
 
 
-async def verdict_of(env: Mapping[str, str], clock: Clock = now) -> Report:
+async def verdict_of(env: Mapping[str, str], clock: Clock = now) -> WhatIfReport:
     async with logs.opened(env, OWNERS, clock) as opened:
         return await decide_again(opened, codes())
 

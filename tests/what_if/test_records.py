@@ -10,36 +10,36 @@ from contracts.wire import decode, encode
 from infra.store.records import Notification
 from ops.what_if.command import codes
 from ops.what_if.difference import Changed, id_of
-from ops.what_if.history import BadHistory, Kept, read
+from ops.what_if.history import BadHistory, HistoryInMemory, read
 from ops.what_if.judge import Runs
-from ops.what_if.report import Report, decide_again
+from ops.what_if.report import WhatIfReport, decide_again
 from tests.what_if.recorded import FILE, logs_of, recorded, replaced, told, verdict
 
-Logs = dict[str, list[Notification]]
+RecordedLogs = dict[str, list[Notification]]
 
 
 @pytest.fixture
-async def logs() -> Logs:
+async def logs() -> RecordedLogs:
     return await logs_of(recorded())
 
 
-def first(logs: Logs, service: str, topic: str, having: bytes = b"") -> Notification:
+def first(logs: RecordedLogs, service: str, topic: str, having: bytes = b"") -> Notification:
     return next(record for record in logs[service] if record.topic == topic and having in record.state)
 
 
-def last_of_its_stream(logs: Logs, service: str, topic: str, having: bytes = b"") -> Notification:
+def last_of_its_stream(logs: RecordedLogs, service: str, topic: str, having: bytes = b"") -> Notification:
     ends = {record.originator_id: record for record in logs[service]}
     return first({service: list(ends.values())}, service, topic, having)
 
 
-def places(report: Report) -> list[tuple[str, str, int | None, str | None]]:
+def places(report: WhatIfReport) -> list[tuple[str, str, int | None, str | None]]:
     return [(one.service, one.kind, one.position, one.fact_id) for one in report.differences]
 
 
 # Records that were changed --------------------------------------------------------------------------------------------
 
 
-async def test_a_field_that_was_changed_shows_in_its_decision_and_in_the_answer_to_it(logs: Logs) -> None:
+async def test_a_field_that_was_changed_shows_in_its_decision_and_in_the_answer_to_it(logs: RecordedLogs) -> None:
     used = first(logs, "coupon", "coupon.used", b'"discount":300')
     body = used.state.replace(b'"discount":300', b'"discount":299')
     report = await verdict(replaced(logs, id_of(used), lambda record: record._replace(state=body)))
@@ -54,7 +54,7 @@ async def test_a_field_that_was_changed_shows_in_its_decision_and_in_the_answer_
     }
 
 
-async def test_fields_in_another_order_are_another_record(logs: Logs) -> None:
+async def test_fields_in_another_order_are_another_record(logs: RecordedLogs) -> None:
     used = first(logs, "point", "point.used")
     body = msgspec.json.encode(dict(reversed(msgspec.json.decode(used.state).items())))
     report = await verdict(replaced(logs, id_of(used), lambda record: record._replace(state=body)))
@@ -64,7 +64,7 @@ async def test_fields_in_another_order_are_another_record(logs: Logs) -> None:
     assert found.why == "the same fields, written in another way or on another stream"
 
 
-async def test_a_field_that_only_one_side_has(logs: Logs) -> None:
+async def test_a_field_that_only_one_side_has(logs: RecordedLogs) -> None:
     used = first(logs, "point", "point.used")
     body = used.state.removesuffix(b"}") + b',"rate":{"of":[1]}}'
     report = await verdict(replaced(logs, id_of(used), lambda record: record._replace(state=body)))
@@ -73,7 +73,7 @@ async def test_a_field_that_only_one_side_has(logs: Logs) -> None:
     assert found.fields == (Changed("point.used", "rate.of[0]", 1),)
 
 
-async def test_a_record_on_another_stream(logs: Logs) -> None:
+async def test_a_record_on_another_stream(logs: RecordedLogs) -> None:
     used = first(logs, "coupon", "coupon.used", b'"coupon_id":null')
     elsewhere = used._replace(originator_id="nocoupon-elsewhere")
     report = await verdict(replaced(logs, id_of(used), lambda _: elsewhere))
@@ -96,7 +96,7 @@ async def test_a_record_on_another_stream(logs: Logs) -> None:
         (b'{"type":"product.released"}', "it cannot be decoded: "),
     ],
 )
-async def test_a_record_that_cannot_be_decoded(logs: Logs, body: bytes, why: str) -> None:
+async def test_a_record_that_cannot_be_decoded(logs: RecordedLogs, body: bytes, why: str) -> None:
     charged = first(logs, "point", "point.charged")
     report = await verdict(replaced(logs, id_of(charged), lambda record: record._replace(state=body)))
 
@@ -106,7 +106,7 @@ async def test_a_record_that_cannot_be_decoded(logs: Logs, body: bytes, why: str
     assert report.services["point"].decisions > 10, "the other accounts are judged"
 
 
-async def test_a_record_that_cannot_be_folded(logs: Logs) -> None:
+async def test_a_record_that_cannot_be_folded(logs: RecordedLogs) -> None:
     charged, refunded = first(logs, "point", "point.charged"), first(logs, "point", "point.refunded")
     body = encode(replace(decode(refunded.state), cause=None))
     report = await verdict(replaced(logs, id_of(charged), lambda record: record._replace(state=body)))
@@ -115,7 +115,7 @@ async def test_a_record_that_cannot_be_folded(logs: Logs) -> None:
     assert str(report.differences[0].why).startswith("it cannot be folded: KeyError")
 
 
-async def test_a_record_that_is_not_there(logs: Logs) -> None:
+async def test_a_record_that_is_not_there(logs: RecordedLogs) -> None:
     charged = first(logs, "point", "point.charged")
     after = next(record for record in logs["point"] if id_of(record) == f"{charged.originator_id}@2")
     report = await verdict(replaced(logs, id_of(charged), lambda _: None))
@@ -124,7 +124,7 @@ async def test_a_record_that_is_not_there(logs: Logs) -> None:
     assert report.differences[0].why == f"it follows version 0 of {after.originator_id}: the history is not whole"
 
 
-async def test_a_cause_that_is_not_there(logs: Logs) -> None:
+async def test_a_cause_that_is_not_there(logs: RecordedLogs) -> None:
     canceled = last_of_its_stream(logs, "order", "order.canceled", b'"customer-canceled"')
     answers = [
         (name, record.position)
@@ -141,7 +141,7 @@ async def test_a_cause_that_is_not_there(logs: Logs) -> None:
     assert {one.cause for one in missing} == {id_of(canceled)}
 
 
-async def test_a_service_that_the_working_tree_does_not_have(logs: Logs) -> None:
+async def test_a_service_that_the_working_tree_does_not_have(logs: RecordedLogs) -> None:
     given = Notification(1, "gift-g1", 1, "gift.given", b'{"type":"gift.given","at":"2026-01-01T00:00:00Z"}')
     report = await verdict({**logs, "gift": [given]})
 
@@ -151,7 +151,7 @@ async def test_a_service_that_the_working_tree_does_not_have(logs: Logs) -> None
 # What was heard and left without an answer ----------------------------------------------------------------------------
 
 
-async def test_an_answer_that_was_not_recorded(logs: Logs) -> None:
+async def test_an_answer_that_was_not_recorded(logs: RecordedLogs) -> None:
     used = last_of_its_stream(logs, "coupon", "coupon.used")
     report = await verdict(replaced(logs, id_of(used), lambda _: None))
 
@@ -162,7 +162,7 @@ async def test_an_answer_that_was_not_recorded(logs: Logs) -> None:
     assert len(by_kind) == len(report.differences) == 2
 
 
-async def test_what_was_heard_late_does_not_hide_an_answer_that_was_not_recorded(logs: Logs) -> None:
+async def test_what_was_heard_late_does_not_hide_an_answer_that_was_not_recorded(logs: RecordedLogs) -> None:
     late = last_of_its_stream(logs, "coupon", "coupon.used", b'"coupon_id":null')
     used = last_of_its_stream({"coupon": logs["coupon"][20:]}, "coupon", "coupon.used", b'"points":700')
     logs["coupon"] = [record for record in logs["coupon"] if record not in (late, used)] + [late]
@@ -172,7 +172,7 @@ async def test_what_was_heard_late_does_not_hide_an_answer_that_was_not_recorded
     assert report.total("open") == 0
 
 
-async def test_what_was_said_last_may_not_have_been_heard_yet(logs: Logs) -> None:
+async def test_what_was_said_last_may_not_have_been_heard_yet(logs: RecordedLogs) -> None:
     left = logs["coupon"].pop()
     assert decode(left.state).cause is not None
     report = await verdict(logs)
@@ -181,23 +181,18 @@ async def test_what_was_said_last_may_not_have_been_heard_yet(logs: Logs) -> Non
     assert {name: tally.open for name, tally in report.services.items() if tally.open} == {"coupon": 1}
 
 
-async def test_a_step_that_has_heard_nothing_yet(logs: Logs) -> None:
+async def test_a_step_that_has_heard_nothing_yet(logs: RecordedLogs) -> None:
     report = await verdict({"order": [first(logs, "order", "order.created.pending")], "product": logs["product"][:10]})
 
     assert report.differences == []
     assert report.total("open") == 1
 
 
-async def test_a_decision_is_one_wherever_the_log_is_cut_into_chunks(
-    logs: Logs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = await verdict(logs)
-    monkeypatch.setattr("ops.what_if.history.CHUNK", 1)
-
-    assert await verdict(logs) == whole
+async def test_a_decision_is_one_wherever_the_log_is_cut_into_chunks(logs: RecordedLogs) -> None:
+    assert await decide_again(HistoryInMemory(logs, chunk=1), codes(), 1_000_000) == await verdict(logs)
 
 
-async def test_what_clients_asked_for_is_not_heaped_up(logs: Logs) -> None:
+async def test_what_clients_asked_for_is_not_heaped_up(logs: RecordedLogs) -> None:
     runs = list(Runs().take(logs["order"]))
 
     assert all(len(run.records) == 1 for run in runs if run.cause is None)
@@ -206,9 +201,9 @@ async def test_what_clients_asked_for_is_not_heaped_up(logs: Logs) -> None:
 # Counting -------------------------------------------------------------------------------------------------------------
 
 
-async def test_few_are_kept_and_all_are_counted(logs: Logs) -> None:
+async def test_few_are_kept_and_all_are_counted(logs: RecordedLogs) -> None:
     changed = {name: [one._replace(state=b"{}") for one in log] for name, log in logs.items()}
-    report = await decide_again(Kept(changed), codes(), 3)
+    report = await decide_again(HistoryInMemory(changed), codes(), 3)
 
     assert len(report.differences) == 3
     assert report.total("differences") == sum(len(log) for log in logs.values())

@@ -1,24 +1,27 @@
 """A service with a bug: it fails on every message whose body holds one of the words in ALLERGIC_TO."""
 
 import os
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
+from contracts.wire import encode
 from infra.core.decider import Command
-from infra.core.messages import Delivery
-from infra.core.writer import Writer
-from tests.wrappers import run_wrapped
+from infra.process.service import run
+from tests.wrappers import wrapped
 
 WORDS = os.environ["ALLERGIC_TO"].encode().split(b",")
-react = Writer._react
+Reaction = Callable[[Any, datetime, str], Command]
 
 
-def allergic(self: Writer, delivery: Delivery, now: datetime) -> Command | None:
-    if any(word in delivery.body for word in WORDS):
-        raise ZeroDivisionError("a bug")
-    return react(self, delivery, now)
+def allergic(reaction: Reaction) -> Reaction:
+    def react(fact: Any, now: datetime, fact_id: str) -> Command:
+        if any(word in encode(fact) for word in WORDS):
+            raise ZeroDivisionError("a bug")
+        return reaction(fact, now, fact_id)
 
+    return react
 
-Writer._react = allergic  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    run_wrapped()
+    run(wrapped(reactions={fact: allergic(reaction) for fact, reaction in wrapped().reactions.items()}))

@@ -1,38 +1,45 @@
-"""Deliveries reach the writer in reversed order: whatever came within a moment is handed over last first.
+"""Deliveries reach the service in reversed order: those of one moment are handed over last first.
 
-HELD_AT_FIRST (default 1): how many deliveries have to be there before the first are handed over.
-Receipts keep their order: an acknowledgement covers all deliveries before it, and those should be covered.
+HELD_AT_FIRST (default 1): how many deliveries have to be there before the first are handed over. Numbers and
+acknowledgements keep their order: an acknowledgement covers all deliveries before it, and those should be covered.
 """
 
 import asyncio
 import os
+from functools import partial
 
-from infra.core.messages import Acknowledger, Delivery
-from infra.core.writer import Writer
-from tests.wrappers import run_wrapped
+from infra.broker.client import MessageCallback
+from infra.broker.connection import connect
+from infra.broker.pull import numbers
+from infra.process.service import run
+from tests.wrappers import wrapped
+from tests.wrappers.client import RenumberingClient, consumer_of
 
 MOMENT_S = 0.05
-in_order = Writer.handle
-held: list[tuple[Writer, Delivery, Acknowledger]] = []
-at_least = int(os.environ.get("HELD_AT_FIRST", "1"))
 
 
-def let_go() -> None:
-    global at_least  # noqa: PLW0603
-    at_least = 1
-    receipts = [(delivery.ack_subject, delivery.number) for _, delivery, _ in held]
-    for ack_subject, number in receipts:
-        writer, delivery, acknowledger = held.pop()
-        in_order(writer, delivery._replace(ack_subject=ack_subject, number=number), acknowledger)
+class Backwards(RenumberingClient):
+    at_least = int(os.environ.get("HELD_AT_FIRST", "1"))
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[tuple[MessageCallback, bytes, bytes, bytes, bytes]] = []
 
-def hold(self: Writer, delivery: Delivery, acknowledger: Acknowledger) -> None:
-    held.append((self, delivery, acknowledger))
-    if len(held) == at_least:
-        asyncio.get_running_loop().call_later(MOMENT_S, let_go)
+    def delivered(self, handler: MessageCallback, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+        if consumer_of(reply) != os.environ["WRAPPED"]:  # a view's
+            handler(subject, reply, body, head)
+            return
+        self._held.append((handler, subject, reply, body, head))
+        if len(self._held) == Backwards.at_least:
+            asyncio.get_running_loop().call_later(MOMENT_S, self._let_go)
 
+    def _let_go(self) -> None:
+        Backwards.at_least = 1
+        held, self._held = self._held, []
+        for (handler, subject, own, body, head), (_, _, reply, _, _) in zip(reversed(held), held, strict=True):
+            _, number, _ = numbers(reply)
+            handler(subject, self.renumbered(own, number, reply), body, head)
 
-Writer.handle = hold  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    run_wrapped()
+    run(wrapped(), connect=partial(connect, client=Backwards))

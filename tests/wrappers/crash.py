@@ -1,48 +1,46 @@
 """The process kills itself (SIGKILL) at the step that CRASH_AT names, the CRASH_AFTER-th time it gets there.
 
-connected      there is a connection, the stream has not been asked yet where to continue
-reset          the consumer is reset, nothing has been heard
-heard          a delivery has come, nothing is decided
+connected      there is a connection, and the stream was not asked yet where to continue
+reset          the consumer is reset, and nothing has been delivered
+heard          a delivery has come, and nothing is decided
 batch          a batch of several commands is half decided
-decided        a batch is decided, nothing of it is recorded
-recording      the commit is on its way; what else goes on in the process has gone on meanwhile
-recorded       a batch is committed, nothing of it is published, answered or acknowledged
-settled        it is committed, and all who wait are told; nothing has left the process
+decided        a batch is decided, and nothing of it is recorded
+recording      the commit is on its way, and other tasks of the process have gone on meanwhile
+recorded       a batch is committed, and nothing of it is published, answered or acknowledged
+settled        it is committed, all who wait for it are notified, and nothing has been sent to the broker
 sent           facts are on their way to the broker, which has not acknowledged them
-published      the broker has acknowledged facts, but no delivery has been acknowledged to the broker
+published      the broker has acknowledged facts, and no delivery has been acknowledged to the broker
 acknowledging  a delivery is about to be acknowledged
 acknowledged   the acknowledgement is on its way
-listed         the order list has written some of what a portion of the log makes of it
+listed         the order list has written part of the rows of a transaction
 """
 
 import asyncio
 import os
 import signal
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from nats.js import JetStreamContext
 
 from contracts import Fact
-from infra.broker.client import BrokerClient, Outgoing
-from infra.broker.consumers import ensure_consumer
-from infra.broker.relay import Relay, Window
-from infra.consuming import session
-from infra.consuming.consumer import ConsumerSession
-from infra.core.decider import Batch, Command
-from infra.core.messages import Acknowledger, Delivery
-from infra.core.writer import Writer
+from infra.broker.client import BrokerClient, MessageCallback, Outgoing
+from infra.broker.connection import connect
+from infra.core.decider import Aggregate
+from infra.process.service import Service, run
 from infra.read_models.tables import Statement
 from infra.store.records import Notification, Record
 from infra.store.sqlite import SQLiteStore
 from order_svc.listing import Listing
-from tests.wrappers import run_wrapped
+from tests.wrappers import wrapped
+from tests.wrappers.client import TappedClient
 
 STOCKING: Final = {"product.registered", "product.stock.added", "point.charged", "coupon.issued"}
-"""What is recorded before anybody orders: the steps of orders are of interest."""
+"""Facts that are recorded before the first order. The steps of orders are of interest."""
 A_MOMENT_S: Final = 0.002
 
-unacknowledged: list[str] = []
 remaining = int(os.environ.get("CRASH_AFTER", "1"))
 
 
@@ -53,124 +51,190 @@ def crash_if_due() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-find_resume_position = Relay.find_resume_position
+# The connection -------------------------------------------------------------------------------------------------------
 
-handle = Writer.handle
-decide = Batch.decide
-insert_events = SQLiteStore.insert_events
-settle = Writer._settle
-send_all = BrokerClient.send_all
-acknowledged = Window.ack
-acknowledge = ConsumerSession._acknowledge
-apply = Listing.apply
+
+class Connected(BrokerClient):
+    async def connect(self, *arguments: Any, **more: Any) -> None:
+        await super().connect(*arguments, **more)
+        crash_if_due()
+
+
+class ResetJetStream(JetStreamContext):
+    async def reset_consumer(self, *arguments: Any, **more: Any) -> Any:
+        await super().reset_consumer(*arguments, **more)
+        crash_if_due()
+
+
+class Reset(BrokerClient):
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        return ResetJetStream(self, **options)
+
+
+class Heard(TappedClient):
+    def delivered(self, handler: MessageCallback, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+        crash_if_due()
+        handler(subject, reply, body, head)
+
+
+class Sent(BrokerClient):
+    async def send_all(self, messages: Iterable[Outgoing]) -> None:
+        await super().send_all(messages)
+        crash_if_due()
+
+
+class Published(TappedClient):
+    """Withholds all acknowledgements of deliveries."""
+
+    withheld = False
+
+    async def acknowledge(self, ack_subject: str) -> None:
+        Published.withheld = True
+
+    def arrived(self, handler: MessageCallback, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+        super().arrived(handler, subject, reply, body, head)
+        if Published.withheld and not reply and b'"stream"' in body:  # facts are stored
+            crash_if_due()
+
+
+class Acknowledging(TappedClient):
+    async def acknowledge(self, ack_subject: str) -> None:
+        crash_if_due()
+        await super().acknowledge(ack_subject)
+
+
+class Acknowledged(TappedClient):
+    async def acknowledge(self, ack_subject: str) -> None:
+        await super().acknowledge(ack_subject)
+        crash_if_due()
+
+
+# The store ------------------------------------------------------------------------------------------------------------
 
 
 def of_orders(records: Sequence[Record]) -> bool:
     return any(record.topic not in STOCKING for record in records)
 
 
-async def crash_when_connected(self: Relay, acked: int = 0) -> None:
-    crash_if_due()
-    await find_resume_position(self, acked)
+class Decided(SQLiteStore):
+    async def insert_events(self, records: Sequence[Record]) -> None:
+        if of_orders(records):
+            crash_if_due()
+        await super().insert_events(records)
 
 
-async def crash_when_reset(
-    js: JetStreamContext, service: str, hears: Collection[str], last_sequence: int, truncated_after: int | None = None
-) -> None:
-    await ensure_consumer(js, service, hears, last_sequence, truncated_after)
-    crash_if_due()
+class Recording(SQLiteStore):
+    async def insert_events(self, records: Sequence[Record]) -> None:
+        recording = asyncio.create_task(super().insert_events(records))
+        if of_orders(records):
+            await asyncio.wait([recording], timeout=A_MOMENT_S)
+            crash_if_due()
+        await recording
 
 
-def crash_when_delivered(self: Writer, delivery: Delivery, acknowledger: Acknowledger) -> None:
-    crash_if_due()
-    handle(self, delivery, acknowledger)
+class Recorded(SQLiteStore):
+    async def insert_events(self, records: Sequence[Record]) -> None:
+        await super().insert_events(records)
+        if of_orders(records):
+            crash_if_due()
 
 
-def crash_within_a_batch(self: Batch, command: Command) -> Sequence[Fact]:
-    if self.records:
+class Settling(SQLiteStore):
+    """Remembers that something was committed; the writer notifies all who wait for it before it awaits anything."""
+
+    committed = False
+
+    async def insert_events(self, records: Sequence[Record]) -> None:
+        await super().insert_events(records)
+        Settling.committed = Settling.committed or of_orders(records)
+
+
+class Settled(TappedClient):
+    async def send_all(self, messages: Iterable[Outgoing]) -> None:
+        self._crash_if_settled()
+        await super().send_all(messages)
+
+    async def acknowledge(self, ack_subject: str) -> None:
+        self._crash_if_settled()
+        await super().acknowledge(ack_subject)
+
+    def _crash_if_settled(self) -> None:
+        if Settling.committed:
+            Settling.committed = False
+            crash_if_due()
+
+
+# The service ----------------------------------------------------------------------------------------------------------
+
+
+def half_decided(service: Service) -> Service:
+    """A batch is decided without awaiting anything, so a second decision in the same turn of the loop is of it, too."""
+    begun = False
+
+    def forget() -> None:
+        nonlocal begun
+        begun = False
+
+    def crashing(aggregate: Aggregate) -> Aggregate:
+        def decide(command: Any, *states: Any) -> Sequence[Fact]:
+            nonlocal begun
+            if begun:
+                crash_if_due()
+            facts = aggregate.decide(command, *states)
+            if facts and not begun:
+                begun = True
+                asyncio.get_running_loop().call_soon(forget)
+            return facts
+
+        return replace(aggregate, decide=decide)
+
+    return replace(service, aggregates={name: crashing(one) for name, one in service.aggregates.items()})
+
+
+class HalfListed:
+    """The projection of the order list, which ends the process between its two statements."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.name: str = listing.name
+        self.topics: Collection[str] = listing.topics
+        self.tables: str = listing.tables
+        self._apply = listing.apply
+
+    def apply(self, records: Sequence[Notification]) -> Iterator[Statement]:
+        insert, update = self._apply(records)
+        yield insert
         crash_if_due()
-    return decide(self, command)
+        yield update
 
 
-async def crash_when_decided(self: SQLiteStore, records: Sequence[Record]) -> None:
-    if of_orders(records):
-        crash_if_due()
-    await insert_events(self, records)
+def listed(service: Service) -> Service:
+    return replace(service, views=[HalfListed(view) if isinstance(view, Listing) else view for view in service.views])
 
 
-async def crash_while_recording(self: SQLiteStore, records: Sequence[Record]) -> None:
-    recording = asyncio.create_task(insert_events(self, records))
-    if of_orders(records):
-        await asyncio.wait([recording], timeout=A_MOMENT_S)
-        crash_if_due()
-    await recording
+class Step(NamedTuple):
+    """The part of the process that crashes."""
+
+    client: type[BrokerClient] = BrokerClient
+    store: type[SQLiteStore] = SQLiteStore
+    service: Callable[[Service], Service] = lambda service: service
 
 
-async def crash_when_recorded(self: SQLiteStore, records: Sequence[Record]) -> None:
-    await insert_events(self, records)
-    if of_orders(records):
-        crash_if_due()
-
-
-async def crash_when_settled(self: Writer, batch: Any) -> None:
-    await settle(self, batch)
-    crash_if_due()
-
-
-async def crash_when_sent(self: BrokerClient, messages: Iterable[Outgoing]) -> None:
-    await send_all(self, messages)
-    crash_if_due()
-
-
-def crash_when_published(self: Window, position: int) -> None:
-    acknowledged(self, position)
-    if unacknowledged:
-        crash_if_due()
-
-
-async def never_acknowledge(self: ConsumerSession) -> None:
-    if self._to_acknowledge:
-        unacknowledged.append(self._to_acknowledge)
-        self._to_acknowledge = ""
-
-
-async def crash_before_acknowledging(self: ConsumerSession) -> None:
-    if self._to_acknowledge:
-        crash_if_due()
-    await acknowledge(self)
-
-
-async def crash_when_acknowledged(self: ConsumerSession) -> None:
-    had_to = bool(self._to_acknowledge)
-    await acknowledge(self)
-    if had_to:
-        crash_if_due()
-
-
-def crash_while_listing(self: Listing, records: Sequence[Notification]) -> Iterator[Statement]:
-    insert, update = apply(self, records)
-    yield insert
-    crash_if_due()
-    yield update
-
-
-STEPS: Final[dict[str, list[tuple[Any, str, Any]]]] = {
-    "connected": [(Relay, "find_place", crash_when_connected)],
-    "reset": [(session, "ensure_consumer", crash_when_reset)],
-    "heard": [(Writer, "tell", crash_when_delivered)],
-    "batch": [(Batch, "decide", crash_within_a_batch)],
-    "decided": [(SQLiteStore, "insert_events", crash_when_decided)],
-    "recording": [(SQLiteStore, "insert_events", crash_while_recording)],
-    "recorded": [(SQLiteStore, "insert_events", crash_when_recorded)],
-    "settled": [(Writer, "_settle", crash_when_settled)],
-    "sent": [(BrokerClient, "send_all", crash_when_sent)],
-    "published": [(Window, "ack", crash_when_published), (ConsumerSession, "_acknowledge", never_acknowledge)],
-    "acknowledging": [(ConsumerSession, "_acknowledge", crash_before_acknowledging)],
-    "acknowledged": [(ConsumerSession, "_acknowledge", crash_when_acknowledged)],
-    "listed": [(Listing, "apply", crash_while_listing)],
+STEPS: Final = {
+    "connected": Step(client=Connected),
+    "reset": Step(client=Reset),
+    "heard": Step(client=Heard),
+    "batch": Step(service=half_decided),
+    "decided": Step(store=Decided),
+    "recording": Step(store=Recording),
+    "recorded": Step(store=Recorded),
+    "settled": Step(client=Settled, store=Settling),
+    "sent": Step(client=Sent),
+    "published": Step(client=Published),
+    "acknowledging": Step(client=Acknowledging),
+    "acknowledged": Step(client=Acknowledged),
+    "listed": Step(service=listed),
 }
 
 if __name__ == "__main__":
-    for owner, name, patch in STEPS[os.environ["CRASH_AT"]]:
-        setattr(owner, name, patch)
-    run_wrapped()
+    step = STEPS[os.environ["CRASH_AT"]]
+    run(step.service(wrapped()), open_store=step.store.open, connect=partial(connect, client=step.client))

@@ -16,11 +16,10 @@ from functools import wraps
 from typing import Any
 
 from infra import files
-from infra.export.command import main
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink
 from infra.export.http_sink import HttpSink
-from order_svc.export import ORDERS
+from ops.orders import main
 
 remaining = int(os.environ["CRASH_AFTER"])
 
@@ -74,4 +73,4 @@ owner, name, patch = patches[os.environ["CRASH_AT"]]
 setattr(owner, name, patch(getattr(owner, name)))
 
 if __name__ == "__main__":
-    raise SystemExit(main("order", ORDERS))
+    main()

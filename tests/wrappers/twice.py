@@ -1,18 +1,25 @@
-"""Every delivery reaches the writer twice."""
+"""Every delivery reaches the service twice: delivery n as the deliveries 2n - 1 and 2n."""
 
-from infra.core.messages import Acknowledger, Delivery
-from infra.core.writer import Writer
-from tests.wrappers import run_wrapped
+import os
+from functools import partial
 
-once = Writer.handle
+from infra.broker.client import MessageCallback
+from infra.broker.connection import connect
+from infra.broker.pull import numbers
+from infra.process.service import run
+from tests.wrappers import wrapped
+from tests.wrappers.client import RenumberingClient, consumer_of
 
 
-def twice(self: Writer, delivery: Delivery, acknowledger: Acknowledger) -> None:
-    once(self, delivery, acknowledger)
-    once(self, delivery, acknowledger)
+class Twice(RenumberingClient):
+    def delivered(self, handler: MessageCallback, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+        if consumer_of(reply) != os.environ["WRAPPED"]:  # a view's
+            handler(subject, reply, body, head)
+            return
+        _, number, _ = numbers(reply)
+        for copy in (2 * number - 1, 2 * number):
+            handler(subject, self.renumbered(reply, copy, reply), body, head)
 
-
-Writer.handle = twice  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    run_wrapped()
+    run(wrapped(), connect=partial(connect, client=Twice))

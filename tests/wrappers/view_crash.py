@@ -1,40 +1,58 @@
-"""The process kills itself (SIGKILL) while a read model is fed, at the step that CRASH_AT names.
+"""The process kills itself (SIGKILL) while the view of the stream CRASH_VIEW is fed, at the step that CRASH_AT names.
 
-uncommitted   a transaction of the view is complete but for its commit
+uncommitted   all of a transaction's rows are written, and nothing is committed
 committed     it is committed, and the delivery is not acknowledged
 """
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from typing import Any
 
-import aiosqlite
-
-from infra.read_models.tables import Checkpoint, Tables
+from infra.broker.client import BrokerClient
+from infra.broker.connection import connect
+from infra.process.service import run
+from infra.read_models.tables import Projection, Statement
 from infra.store.records import Notification
-from tests.wrappers import run_wrapped
+from tests.wrappers import wrapped
+from tests.wrappers.client import TappedClient, consumer_of
 
-commit = aiosqlite.Connection.commit
-apply = Tables.apply
-
-
-async def crash_before_commit(self: aiosqlite.Connection) -> None:
-    if (await (await self.execute("SELECT count(*) FROM position")).fetchone()) == (1,):  # not the empty tables'
-        os.kill(os.getpid(), signal.SIGKILL)
-    await commit(self)
+VIEW = os.environ["CRASH_VIEW"]
 
 
-async def crash_after_commit(self: Tables, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
-    await apply(self, records, checkpoint)
-    if self.path.name.startswith(os.environ["CRASH_VIEW"]):
-        os.kill(os.getpid(), signal.SIGKILL)
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-match os.environ["CRASH_AT"]:
-    case "uncommitted":
-        aiosqlite.Connection.commit = crash_before_commit  # type: ignore[method-assign]
-    case "committed":
-        Tables.apply = crash_after_commit  # type: ignore[method-assign]
+class CrashBeforeCommit:
+    """A projection that ends the process after its last statement."""
+
+    def __init__(self, projection: Projection) -> None:
+        self.name: str = projection.name
+        self.topics: Collection[str] = projection.topics
+        self.tables: str = projection.tables
+        self._apply = projection.apply
+
+    def apply(self, records: Sequence[Notification]) -> Iterator[Statement]:
+        yield from self._apply(records)
+        if records:
+            crash()
+
+
+class CrashAfterCommit(TappedClient):
+    async def acknowledge(self, ack_subject: str) -> None:
+        if consumer_of(ack_subject) == f"{os.environ['WRAPPED']}-{VIEW}":
+            crash()
+        await super().acknowledge(ack_subject)
+
+
+def crashing_views(settings: Any) -> list[Projection]:
+    return [CrashBeforeCommit(one) if one.name == VIEW else one for one in wrapped().stream_views(settings)]
+
 
 if __name__ == "__main__":
-    run_wrapped()
+    step = os.environ["CRASH_AT"]
+    client: type[BrokerClient] = CrashAfterCommit if step == "committed" else BrokerClient
+    service = wrapped(stream_views=crashing_views) if step == "uncommitted" else wrapped()
+    run(service, connect=partial(connect, client=client))

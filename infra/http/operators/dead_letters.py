@@ -13,7 +13,8 @@ from nats.errors import Error as NatsError
 
 from contracts.wire import NAMES
 from infra.broker.connection import describe
-from infra.consuming.dead_letters import DeadLetter, DeadLetters
+from infra.consuming.dead_letter import DeadLetter
+from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import Redriven, RetryQueue, SessionOver
 from infra.core.errors import StoreUnavailable
 from infra.http.problems import Problem, problems, unavailable
@@ -24,7 +25,7 @@ class Consumer(Protocol):
     """A consumer, which puts messages it cannot handle into its dead letter queue."""
 
     @property
-    def letters(self) -> DeadLetters: ...
+    def dead_letters(self) -> DeadLetters: ...
     @property
     def retry_queue(self) -> RetryQueue | None: ...
 
@@ -89,11 +90,11 @@ def depth(name: str, letters: DeadLetters) -> Depth:
 
 def warning(name: str, consumer: Consumer, now: datetime) -> str | None:
     """A warning for `/readyz` if this consumer has dead letters."""
-    oldest = consumer.letters.oldest
+    oldest = consumer.dead_letters.oldest
     if oldest is None:
         return None
     age_s = (now - oldest).total_seconds()
-    depth = consumer.letters.depth
+    depth = consumer.dead_letters.depth
     return f"{name} has {depth} dead letters, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
 
 
@@ -105,7 +106,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
         sync_to_thread=False,
     )
     def show_all() -> Depths:
-        return Depths([depth(name, consumer.letters) for name, consumer in consumers.items()])
+        return Depths([depth(name, consumer.dead_letters) for name, consumer in consumers.items()])
 
     @post(
         "/redrive",
@@ -141,9 +142,9 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
             raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")
         if consumer.retry_queue is None:
             raise unavailable("the service has no session with the broker; retry after the given delay")
-        if not consumer.letters.has(key):
+        if not consumer.dead_letters.has(key):
             raise _unknown(f"{name} has no dead letters of {key}")
-        return consumer.letters, consumer.retry_queue
+        return consumer.dead_letters, consumer.retry_queue
 
     return Router("/ops/dead-letters", route_handlers=[show_all, redrive, drop])
 
@@ -163,7 +164,7 @@ def _unknown(why: str) -> Problem:
 
 
 def _outcome(done: Redriven) -> RedriveOutcome:
-    letter: DeadLetter = done.letter
+    letter: DeadLetter = done.dead_letter
     return RedriveOutcome(
         letter.sequence,
         letter.fact_id,

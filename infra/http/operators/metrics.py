@@ -28,8 +28,8 @@ class _DeadLetters(Collector):
             labels=["consumer"],
         )
         for name, consumer in self._consumers.items():
-            oldest = consumer.letters.oldest
-            depth.add_metric([name], consumer.letters.depth)
+            oldest = consumer.dead_letters.oldest
+            depth.add_metric([name], consumer.dead_letters.depth)
             age.add_metric([name], 0.0 if oldest is None else (self._clock() - oldest).total_seconds())
         return [depth, age]
 

@@ -1,4 +1,4 @@
-"""A point_svc of facts alone: a log, and a relay that mirrors it into a real stream."""
+"""The log of a point_svc, and a relay that publishes it into a real stream."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 from contracts import PointCharged
 from contracts.wire import POSITION, encode
 from infra.broker.client import BrokerClient
-from infra.broker.relay import Relay
+from infra.broker.relay import ACK_TIMEOUT_S, STALLED_AFTER_S, Relay
 from infra.broker.streams import ensure_stream
 from infra.settings import Settings, load
 from infra.store.event_store import EventStore
@@ -84,17 +84,19 @@ class Mirror:
         return self.run.exception()
 
 
-async def _speak(relay: Relay) -> None:
+async def _publish(relay: Relay) -> None:
     await relay.find_resume_position()
     await relay.run()
 
 
 @contextlib.asynccontextmanager
-async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
+async def mirroring(
+    broker: Shop, store: EventStore, *, ack_timeout_s: float = ACK_TIMEOUT_S, stalled_after_s: float = STALLED_AFTER_S
+) -> AsyncIterator[Mirror]:
     """A relay's session: on a fresh connection, as in the service."""
     async with session(broker) as js:
-        relay = Relay("point", store, client(js), js)
-        mirror = Mirror(relay, asyncio.create_task(_speak(relay)))
+        relay = Relay("point", store, client(js), js, ack_timeout_s=ack_timeout_s, stalled_after_s=stalled_after_s)
+        mirror = Mirror(relay, asyncio.create_task(_publish(relay)))
         try:
             yield mirror
         finally:
@@ -103,33 +105,33 @@ async def mirroring(broker: Shop, store: EventStore) -> AsyncIterator[Mirror]:
 
 
 @contextlib.asynccontextmanager
-async def overhearing(broker: Shop) -> AsyncIterator[list[int]]:
-    """The positions of all facts that point_svc sends from now on, also those the stream does not take."""
-    delivery: list[int] = []
+async def sending(broker: Shop) -> AsyncIterator[list[int]]:
+    """The positions of all facts that point_svc sends from now on, also those the stream refuses."""
+    sent: list[int] = []
 
     async with broker.broker() as nc:
 
         async def note(message: Msg) -> None:
-            delivery.append(int((message.headers or {}).get(POSITION, 0)))
+            sent.append(int((message.headers or {}).get(POSITION, 0)))
 
         subscription = await nc.subscribe("point.>", cb=note)
         await nc.flush()
-        yield delivery
+        yield sent
         with contextlib.suppress(OSError, NatsError):  # the broker may have been killed meanwhile
             await subscription.drain()  # type: ignore[no-untyped-call]
 
 
 @contextlib.asynccontextmanager
-async def answering(broker: Shop, relay: Relay) -> AsyncIterator[list[dict[str, Any]]]:
-    """What the broker tells this relay from now on."""
-    delivery: list[dict[str, Any]] = []
+async def answering(broker: Shop) -> AsyncIterator[list[dict[str, Any]]]:
+    """The broker's answers to all clients from now on."""
+    answers: list[dict[str, Any]] = []
 
     async with broker.broker() as nc:
 
         async def note(message: Msg) -> None:
-            delivery.append(json.loads(message.data))
+            answers.append(json.loads(message.data))
 
-        subscription = await nc.subscribe(f"{relay._inbox}.>", cb=note)
+        subscription = await nc.subscribe("_INBOX.>", cb=note)
         await nc.flush()
-        yield delivery
+        yield answers
         await subscription.drain()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The short way through nats-py, on a real broker: what it hands over, and what it relies on in the library."""
+"""The direct path through nats-py, on a real broker, and the parts of the library it relies on."""
 
 import asyncio
 
@@ -9,20 +9,20 @@ from nats.errors import ConnectionClosedError, MaxPayloadError
 from infra.broker.client import VERSION_LINE, BrokerClient, header, status
 from tests.shop import PATIENCE_S, Shop
 
-HEAD = f"{VERSION_LINE}\r\nNats-Msg-Id: order-o1@1\r\nFact-Version: 1\r\n\r\n"
+HEADERS = f"{VERSION_LINE}\r\nNats-Msg-Id: order-o1@1\r\nFact-Version: 1\r\n\r\n"
 
 Message = tuple[bytes, bytes, bytes, bytes]
 
 
 class Inbox:
-    """A handler that keeps what it gets."""
+    """A handler that collects its messages."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self._more = asyncio.Event()
 
-    def __call__(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-        self.messages.append((subject, reply, body, head))
+    def __call__(self, subject: bytes, reply: bytes, body: bytes, raw_headers: bytes) -> None:
+        self.messages.append((subject, reply, body, raw_headers))
         self._more.set()
 
     async def has(self, count: int) -> list[Message]:
@@ -37,23 +37,23 @@ async def test_a_handler_gets_messages_as_they_travelled_and_in_their_order(brok
     inbox = Inbox()
     async with broker.broker() as nc:
         await nc.listen("talk.*", inbox)
-        await nc.send("talk.one", b"body", "reply.here", HEAD)
+        await nc.send("talk.one", b"body", "reply.here", HEADERS)
         await nc.publish("talk.two", b"plain")
         await nc.publish("talk.three", b"\r\n", headers={"Name": "Value"})
 
         got = await inbox.has(3)
 
     assert got == [
-        (b"talk.one", b"reply.here", b"body", HEAD.encode()),
+        (b"talk.one", b"reply.here", b"body", HEADERS.encode()),
         (b"talk.two", b"", b"plain", b""),
         (b"talk.three", b"", b"\r\n", b"NATS/1.0\r\nName: Value\r\n\r\n"),
     ]
 
 
-async def test_the_librarys_own_subscriptions_understand_what_is_sent(broker: Shop) -> None:
+async def test_the_librarys_own_subscriptions_understand_sent_messages(broker: Shop) -> None:
     async with broker.broker() as nc:
         subscription = await nc.subscribe("talk.*")
-        await nc.send("talk.one", b"body", "reply.here", HEAD)
+        await nc.send("talk.one", b"body", "reply.here", HEADERS)
         message: Msg = await subscription.next_msg(timeout=PATIENCE_S)
 
     assert (message.subject, message.reply, message.data) == ("talk.one", "reply.here", b"body")
@@ -61,14 +61,14 @@ async def test_the_librarys_own_subscriptions_understand_what_is_sent(broker: Sh
 
 
 async def test_messages_that_are_sent_together_arrive_as_if_sent_one_by_one(broker: Shop) -> None:
-    together = [(f"talk.{n}", b"." * n, f"reply.{n}", HEAD) for n in range(300)]
+    together = [(f"talk.{n}", b"." * n, f"reply.{n}", HEADERS) for n in range(300)]
     inbox = Inbox()
     async with broker.broker() as nc:
         await nc.listen("talk.*", inbox)
         await nc.send_all(together)
         got = await inbox.has(len(together))
 
-    assert got == [(subject.encode(), reply.encode(), body, HEAD.encode()) for subject, body, reply, _ in together]
+    assert got == [(subject.encode(), reply.encode(), body, HEADERS.encode()) for subject, body, reply, _ in together]
 
 
 async def test_more_than_the_librarys_queue_would_hold_comes_through_without_a_loss(broker: Shop) -> None:
@@ -78,20 +78,20 @@ async def test_more_than_the_librarys_queue_would_hold_comes_through_without_a_l
         await nc.listen("talk", inbox)
         await nc.flush()
         for n in range(messages):
-            await other.send("talk", b"%d" % n + b" " * 20_000, "", HEAD)
+            await other.send("talk", b"%d" % n + b" " * 20_000, "", HEADERS)
             if n % 50 == 49:
-                await other.flush()  # else the broker may find that nobody reads what it has
+                await other.flush()  # else the broker may take this client for a slow consumer
         got = await inbox.has(messages)
 
     assert [int(body) for _, _, body, _ in got] == list(range(messages))
 
 
-async def test_what_a_handler_raises_is_reported_and_the_next_message_still_comes(broker: Shop) -> None:
+async def test_an_error_of_a_handler_is_reported_and_the_next_message_still_comes(broker: Shop) -> None:
     reported: list[Exception] = []
     inbox = Inbox()
 
-    def clumsy(subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-        inbox(subject, reply, body, head)
+    def clumsy(subject: bytes, reply: bytes, body: bytes, raw_headers: bytes) -> None:
+        inbox(subject, reply, body, raw_headers)
         if body == b"bad":
             raise ValueError("bad")
 
@@ -117,13 +117,13 @@ async def test_nothing_is_sent_on_a_closed_connection(broker: Shop) -> None:
         pass
 
     with pytest.raises(ConnectionClosedError):
-        await nc.send("talk", b"", "", HEAD)
+        await nc.send("talk", b"", "", HEADERS)
 
 
 async def test_a_body_the_server_would_hang_up_on_is_not_sent(broker: Shop) -> None:
     async with broker.broker() as nc:
         with pytest.raises(MaxPayloadError):
-            await nc.send("talk", b" " * (nc.max_payload + 1), "", HEAD)
+            await nc.send("talk", b" " * (nc.max_payload + 1), "", HEADERS)
         await nc.flush()
 
 
@@ -132,8 +132,8 @@ async def test_of_messages_with_such_a_body_among_them_none_is_sent(broker: Shop
     async with broker.broker() as nc:
         await nc.listen("talk", inbox)
         with pytest.raises(MaxPayloadError):
-            await nc.send_all([("talk", b"small", "", HEAD), ("talk", b" " * (nc.max_payload + 1), "", HEAD)])
-        await nc.send("talk", b"afterwards", "", HEAD)
+            await nc.send_all([("talk", b"small", "", HEADERS), ("talk", b" " * (nc.max_payload + 1), "", HEADERS)])
+        await nc.send("talk", b"afterwards", "", HEADERS)
         got = await inbox.has(1)
 
     assert [body for _, _, body, _ in got] == [b"afterwards"]
@@ -143,18 +143,18 @@ async def test_of_messages_with_such_a_body_among_them_none_is_sent(broker: Shop
     ("name", "value"), [(b"Nats-Msg-Id", "order-o1@1"), (b"Fact-Version", "1"), (b"Msg-Id", ""), (b"Missing", "")]
 )
 def test_a_header_is_found_by_its_whole_name(name: bytes, value: str) -> None:
-    assert header(HEAD.encode(), name) == value
+    assert header(HEADERS.encode(), name) == value
 
 
 @pytest.mark.parametrize(
-    ("head", "expected"),
+    ("raw_headers", "expected"),
     [
         (b"NATS/1.0 404 No Messages\r\n\r\n", ("404", "No Messages")),
         (b"NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: 7\r\n\r\n", ("408", "Request Timeout")),
         (b"NATS/1.0 503\r\n\r\n", ("503", "")),
-        (HEAD.encode(), ("", "")),
+        (HEADERS.encode(), ("", "")),
         (b"", ("", "")),
     ],
 )
-def test_a_status_is_told_from_a_message(head: bytes, expected: tuple[str, str]) -> None:
-    assert status(head) == expected
+def test_a_status_is_distinguished_from_a_message(raw_headers: bytes, expected: tuple[str, str]) -> None:
+    assert status(raw_headers) == expected

@@ -1,25 +1,27 @@
-"""A service's durable consumer on a real broker: whatever was not acknowledged is delivered again, at once."""
+"""A service's durable consumer on a real broker: unacknowledged messages are delivered again at once."""
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 
-from infra.broker import consumers as stream
-from infra.broker.consumers import ensure_consumer
+from infra.broker import consumers
+from infra.broker.consumers import MAX_ACK_PENDING
 from infra.broker.streams import EVENTS
 from tests.infra.broker.mirroring import session
 from tests.shop import PATIENCE_S, Shop, attempts
 
 HEARS = frozenset({"order.created.pending", "order.canceled"})
 
+ensure_consumer = partial(consumers.ensure_consumer, ack_wait_s=3_600.0)
+"""No redelivery that comes by itself could make a test pass."""
+
 
 @pytest.fixture
-async def js(broker: Shop, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[JetStreamContext]:
-    # Long enough that no test could be saved by a redelivery that comes by itself.
-    monkeypatch.setattr(stream, "ACK_WAIT_S", 3_600.0)
+async def js(broker: Shop) -> AsyncIterator[JetStreamContext]:
     async with session(broker) as js:
         yield js
 
@@ -30,7 +32,7 @@ async def say(js: JetStreamContext, *subjects: str) -> None:
 
 
 async def pull(js: JetStreamContext, messages: int) -> list[Msg]:
-    """So many deliveries, not acknowledged."""
+    """This many deliveries, not acknowledged."""
     subscription = await js.pull_subscribe_bind("product", EVENTS)
     found: list[Msg] = []
     while len(found) < messages:
@@ -39,7 +41,7 @@ async def pull(js: JetStreamContext, messages: int) -> list[Msg]:
 
 
 async def acknowledge(js: JetStreamContext, message: Msg) -> None:
-    """And wait until the consumer knows."""
+    """Acknowledge the message, and wait until the consumer knows."""
     await message.ack()
     async for _ in attempts("the acknowledgement to arrive"):
         if (await info(js)).ack_floor.stream_seq == message.metadata.sequence.stream:  # type: ignore[union-attr]
@@ -62,7 +64,7 @@ async def test_a_missing_consumer_is_made_durable_cumulative_and_without_an_end(
     assert config.durable_name == "product"
     assert sorted(config.filter_subjects or []) == ["order.canceled.*", "order.created.pending.*"]
     assert (config.deliver_policy, config.ack_policy) == ("all", "all")
-    assert (config.max_deliver, config.max_ack_pending) == (-1, stream.MAX_ACK_PENDING)
+    assert (config.max_deliver, config.max_ack_pending) == (-1, MAX_ACK_PENDING)
     assert config.ack_wait == 3_600
 
 
@@ -114,7 +116,7 @@ async def test_delivery_numbers_begin_at_1_again_so_that_no_gap_goes_unseen(js: 
     assert [message.metadata.sequence.consumer for message in await pull(js, 2)] == [1, 2]
 
 
-async def test_a_consumer_with_other_ears_starts_over(js: JetStreamContext) -> None:
+async def test_a_consumer_with_another_filter_starts_over(js: JetStreamContext) -> None:
     await say(js, "order.canceled.o1", "point.use.failed.o1", "order.canceled.o2")
     await ensure_consumer(js, "product", HEARS, 3)
     await acknowledge(js, (await pull(js, 2))[-1])
@@ -160,10 +162,9 @@ async def test_a_consumer_that_has_acknowledged_all_hears_nothing_again(js: JetS
     assert (await info(js)).num_pending == 0
 
 
-async def test_settings_that_may_be_updated_are_updated(js: JetStreamContext, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_settings_that_may_be_updated_are_updated(js: JetStreamContext) -> None:
     await ensure_consumer(js, "product", HEARS, 0)
 
-    monkeypatch.setattr(stream, "MAX_ACK_PENDING", 77)
-    await ensure_consumer(js, "product", HEARS, 0)
+    await ensure_consumer(js, "product", HEARS, 0, max_ack_pending=77)
 
     assert (await info(js)).config.max_ack_pending == 77

@@ -1,4 +1,4 @@
-"""Batches as the server answers them: what counts as stored, and what as refused."""
+"""Fast ingest: which answers of the server count as stored, and which as refused."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +17,7 @@ THREE = [7, 8, 1_000]
 
 
 def answered(batches: FastIngest, number: int, body: str) -> Sequence[int]:
-    """What an answer to this message of the batch at 7 tells."""
+    """The positions that this answer to the nth message of the batch at 7 reports."""
     return batches.stored(f"{INBOX}.me-7.{FLOW}.fail.{number}.1.$FI".encode(), body.encode(), b"")
 
 
@@ -27,10 +27,10 @@ def begun(positions: Sequence[int]) -> FastIngest:
     return batches
 
 
-# What is said ---------------------------------------------------------------------------------------------------------
+# Reply subjects -------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_begins_goes_on_and_ends() -> None:
+def test_a_batch_has_a_beginning_a_middle_and_an_end() -> None:
     assert FastIngest(INBOX).replies([7, 8, 9, 1_000]) == [
         f"{INBOX}.me-7.{FLOW}.fail.1.0.$FI",
         f"{INBOX}.me-7.{FLOW}.fail.2.1.$FI",
@@ -39,7 +39,7 @@ def test_a_batch_begins_goes_on_and_ends() -> None:
     ]
 
 
-def test_messages_that_a_batch_is_not_worth_are_acknowledged_one_by_one() -> None:
+def test_fewer_messages_than_a_batch_needs_are_acknowledged_one_by_one() -> None:
     batches = FastIngest(INBOX)
 
     assert FEWEST == 3
@@ -48,10 +48,10 @@ def test_messages_that_a_batch_is_not_worth_are_acknowledged_one_by_one() -> Non
     assert batches.stored(b"_INBOX.me.7", b'{"stream":"EVENTS","seq":2,"duplicate":true}', b"") == [7]
 
 
-# What is answered -----------------------------------------------------------------------------------------------------
+# Answers --------------------------------------------------------------------------------------------------------------
 
 
-def test_each_answer_tells_what_the_ones_before_did_not() -> None:
+def test_each_answer_reports_only_what_is_new() -> None:
     positions = range(7, 107)
     batches = begun(positions)
 
@@ -62,7 +62,7 @@ def test_each_answer_tells_what_the_ones_before_did_not() -> None:
     assert answered(batches, 100, '{"stream":"EVENTS","seq":500,"batch":"me-7","count":100}') == positions[96:]
 
 
-def test_what_is_said_again_of_a_batch_that_has_ended_tells_nothing() -> None:
+def test_a_repeated_answer_about_a_batch_that_has_ended_reports_nothing() -> None:
     batches = begun(THREE)
     end = '{"stream":"EVENTS","seq":9,"batch":"me-7","count":3}'
 
@@ -80,10 +80,10 @@ def test_what_is_said_again_of_a_batch_that_has_ended_tells_nothing() -> None:
         pytest.param('{"stream":"EVENTS","seq":9}', id="a server that takes it for a message alone"),
         pytest.param('{"type":"unheard"}', id="of another kind"),
         pytest.param("+OK", id="not from JetStream"),
-        pytest.param("", id="nobody there"),
+        pytest.param("", id="no responders"),
     ],
 )
-def test_everything_else_is_a_refusal_and_is_handed_on(body: str) -> None:
+def test_every_other_answer_is_a_refusal_with_its_text(body: str) -> None:
     batches = begun(THREE)
 
     with pytest.raises(PublishRefused) as refused:
@@ -95,28 +95,28 @@ def test_everything_else_is_a_refusal_and_is_handed_on(body: str) -> None:
 # A real server --------------------------------------------------------------------------------------------------------
 
 
-class Line:
-    """Says things to the stream by batches, and keeps what the server makes of them."""
+class Publisher:
+    """Publishes batches into the stream, and collects the server's answers."""
 
     def __init__(self, nc: BrokerClient) -> None:
         self.answers = 0
         self._nc = nc
         self._inbox = nc.new_inbox()
         self._ingest = FastIngest(self._inbox)
-        self._told: asyncio.Queue[Sequence[int] | PublishRefused] = asyncio.Queue()
+        self._results: asyncio.Queue[Sequence[int] | PublishRefused] = asyncio.Queue()
 
     async def listen(self) -> None:
         await self._nc.listen(f"{self._inbox}.>", self._note)
 
-    def _note(self, subject: bytes, _: bytes, body: bytes, head: bytes) -> None:
+    def _note(self, subject: bytes, _: bytes, body: bytes, raw_headers: bytes) -> None:
         self.answers += 1
         try:
-            self._told.put_nowait(self._ingest.stored(subject, body, head))
+            self._results.put_nowait(self._ingest.stored(subject, body, raw_headers))
         except PublishRefused as refused:
-            self._told.put_nowait(refused)
+            self._results.put_nowait(refused)
 
-    async def say(self, positions: Sequence[int], *, but: int | None = None) -> None:
-        """A batch of messages with these positions, one of which may get lost on the way."""
+    async def publish(self, positions: Sequence[int], *, but: int | None = None) -> None:
+        """Send a batch of messages with these positions; the one at `but` gets lost on the way."""
         replies = self._ingest.replies(positions)
         await self._nc.send_all(
             ("point.charged.ann", b"{}", reply, f"{VERSION_LINE}\r\n{MSG_ID}: ann@{position}\r\n\r\n")
@@ -125,23 +125,23 @@ class Line:
         )
 
     async def stored(self, count: int) -> list[int]:
-        """The positions that are known to be stored, once there are so many. Raises Refused."""
+        """The positions reported as stored, once there are `count`. Raises PublishRefused."""
         known: list[int] = []
         async with asyncio.timeout(PATIENCE_S):
             while len(known) < count:
-                told = await self._told.get()
-                if isinstance(told, PublishRefused):
-                    raise told
-                known += told
+                result = await self._results.get()
+                if isinstance(result, PublishRefused):
+                    raise result
+                known += result
         return known
 
 
 @pytest.fixture
-async def line(broker: Shop) -> AsyncIterator[Line]:
+async def publisher(broker: Shop) -> AsyncIterator[Publisher]:
     async with session(broker) as js:
-        line = Line(client(js))
-        await line.listen()
-        yield line
+        publisher = Publisher(client(js))
+        await publisher.listen()
+        yield publisher
 
 
 async def ids(broker: Shop) -> list[int]:
@@ -152,13 +152,13 @@ async def ids(broker: Shop) -> list[int]:
     return [int((message.headers or {})[MSG_ID].removeprefix("ann@")) for message in found]
 
 
-async def test_a_batch_takes_an_answer_for_so_many_messages_and_two_more(line: Line) -> None:
+async def test_a_batch_takes_one_answer_per_flow_messages_and_two_more(publisher: Publisher) -> None:
     positions = range(1, 10 * FLOW + 2)
 
-    await line.say(positions)
+    await publisher.publish(positions)
 
-    assert await line.stored(len(positions)) == list(positions)
-    assert line.answers == 12
+    assert await publisher.stored(len(positions)) == list(positions)
+    assert publisher.answers == 12
 
 
 @pytest.mark.parametrize(
@@ -170,53 +170,53 @@ async def test_a_batch_takes_an_answer_for_so_many_messages_and_two_more(line: L
         pytest.param(range(1, 11), id="all of it"),
     ],
 )
-async def test_what_the_stream_has_already_counts_as_stored_and_is_not_repeated(
-    line: Line, broker: Shop, before: Sequence[int]
+async def test_messages_that_the_stream_already_has_count_as_stored_and_are_not_repeated(
+    publisher: Publisher, broker: Shop, before: Sequence[int]
 ) -> None:
-    await line.say(before)
-    await line.stored(len(before))
+    await publisher.publish(before)
+    await publisher.stored(len(before))
 
-    await line.say(range(11))
+    await publisher.publish(range(11))
 
-    assert await line.stored(11) == list(range(11))
+    assert await publisher.stored(11) == list(range(11))
     assert sorted(await ids(broker)) == list(range(11))
 
 
-async def test_behind_a_message_that_got_lost_nothing_of_the_batch_is_stored(line: Line, broker: Shop) -> None:
-    await line.say(range(1, 11), but=5)
+async def test_behind_a_lost_message_nothing_of_the_batch_is_stored(publisher: Publisher, broker: Shop) -> None:
+    await publisher.publish(range(1, 11), but=5)
 
     with pytest.raises(PublishRefused, match='"type":"gap","last_seq":5,"seq":6'):
-        await line.stored(10)
+        await publisher.stored(10)
     assert await ids(broker) == [1, 2, 3, 4]
 
 
-async def test_a_batch_whose_beginning_got_lost_is_refused(line: Line, broker: Shop) -> None:
-    await line.say(range(1, 11), but=1)
+async def test_a_batch_whose_beginning_got_lost_is_refused(publisher: Publisher, broker: Shop) -> None:
+    await publisher.publish(range(1, 11), but=1)
 
     with pytest.raises(PublishRefused, match="batch publish ID unknown"):
-        await line.stored(10)
+        await publisher.stored(10)
     assert await ids(broker) == []
 
 
-async def test_a_batch_that_was_broken_off_stands_in_nobodys_way(line: Line, broker: Shop) -> None:
-    await line.say(range(1, 11), but=10)  # the end: the server waits for it
+async def test_a_batch_that_was_broken_off_does_not_block_others(publisher: Publisher, broker: Shop) -> None:
+    await publisher.publish(range(1, 11), but=10)  # the end: the server waits for it
 
     async with session(broker) as js:
-        other = Line(client(js))
+        other = Publisher(client(js))
         await other.listen()
-        await other.say(range(1, 101))
+        await other.publish(range(1, 101))
 
         assert await other.stored(100) == list(range(1, 101))
     assert await ids(broker) == list(range(1, 101))
 
 
-async def test_a_stream_that_takes_no_batches_says_so(line: Line, broker: Shop) -> None:
+async def test_a_stream_that_accepts_no_batches_refuses_them(publisher: Publisher, broker: Shop) -> None:
     async with session(broker) as js:
         config = (await js.stream_info(EVENTS)).config
         config.allow_batched = False
         await js.update_stream(config)
 
-    await line.say(THREE)
+    await publisher.publish(THREE)
 
     with pytest.raises(PublishRefused, match="batch publish is disabled"):
-        await line.stored(3)
+        await publisher.stored(3)

@@ -10,13 +10,14 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 from nats.js.errors import APIError, BadRequestError
 
 from contracts.wire import FACTS
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES, StreamMisconfigured, ensure_stream, is_full, stream_config
+from infra.broker.errors import StreamMisconfigured
+from infra.broker.streams import EVENTS, MAX_FACT_BYTES, ensure_stream, is_full, stream_config
 from tests.infra.broker.mirroring import settings
 from tests.shop import Shop
 
 
 async def made_by_hand(js: JetStreamContext, broker: Shop, **changes: Any) -> None:
-    """EVENTS, but not quite as it should be."""
+    """Make EVENTS with these settings changed."""
     config = stream_config(settings(broker))
     for name, value in changes.items():
         setattr(config, name, value)
@@ -42,7 +43,7 @@ async def test_a_missing_stream_is_made_as_the_guarantees_need_it(broker: Shop) 
     assert config.num_replicas == 1
 
 
-async def test_every_fact_has_a_place_in_the_stream(broker: Shop) -> None:
+async def test_every_fact_has_a_subject_in_the_stream(broker: Shop) -> None:
     async with broker.broker() as nc:
         js = nc.jetstream()
         await ensure_stream(js, settings(broker))
@@ -89,10 +90,10 @@ async def test_a_stream_that_is_there_stays_as_it_is(broker: Shop) -> None:
         pytest.param({"discard": DiscardPolicy.OLD}, "discard is old, must be new", id="drops the oldest"),
         pytest.param({"max_age": 86_400}, r"max_age is 86400(\.0)?, must be 0", id="forgets after a day"),
         pytest.param({"max_msgs_per_subject": 1}, "max_msgs_per_subject is 1, must be -1", id="keeps one per subject"),
-        pytest.param({"max_msgs": 10}, "max_msgs is 10, must be -1", id="keeps so many"),
+        pytest.param({"max_msgs": 10}, "max_msgs is 10, must be -1", id="keeps ten"),
         pytest.param({"deny_delete": False}, "deny_delete is .*, must be True", id="can be deleted from"),
         pytest.param({"deny_purge": False}, "deny_purge is .*, must be True", id="can be purged"),
-        pytest.param({"allow_direct": False}, "allow_direct is .*, must be True", id="cannot be asked directly"),
+        pytest.param({"allow_direct": False}, "allow_direct is .*, must be True", id="no direct get"),
     ],
 )
 async def test_a_stream_that_could_lose_facts_is_refused_by_the_name_of_the_difference(
@@ -132,7 +133,7 @@ async def test_subjects_of_a_new_service_are_added_and_those_of_others_kept(brok
         assert (info.config.max_bytes, info.state.messages) == (5 << 20, 1)
 
 
-async def test_a_stream_from_before_batches_takes_them_from_now_on_and_is_otherwise_as_it_was(broker: Shop) -> None:
+async def test_a_stream_from_before_batches_accepts_them_from_now_on_and_is_otherwise_unchanged(broker: Shop) -> None:
     async with broker.broker() as nc:
         js = nc.jetstream()
         await made_by_hand(js, broker, allow_batched=None, max_bytes=5 << 20)
@@ -167,13 +168,13 @@ async def test_a_broker_that_knows_no_batches_cannot_be_used(broker: Shop, *, st
             await ensure_stream(Older(nc), settings(broker))
 
 
-async def test_another_refusal_of_the_brokers_is_not_taken_for_its_age(broker: Shop) -> None:
+async def test_another_refusal_by_the_broker_is_not_taken_for_its_age(broker: Shop) -> None:
     async with broker.broker() as nc:
         with pytest.raises(APIError, match="replicas > 1"):
             await ensure_stream(nc.jetstream(), msgspec.structs.replace(settings(broker), events_replicas=3))
 
 
-async def test_the_door_closes_before_the_stream_is_full(broker: Shop) -> None:
+async def test_new_work_is_refused_before_the_stream_is_full(broker: Shop) -> None:
     broker.env["EVENTS_MAX_BYTES"] = str(1 << 20)
     fact = b"." * 20_000
     async with broker.broker() as nc:
@@ -182,6 +183,6 @@ async def test_the_door_closes_before_the_stream_is_full(broker: Shop) -> None:
         while not is_full(info := await js.stream_info(EVENTS)):
             await js.publish("order.confirmed.o1", fact)
 
-        await js.publish("order.confirmed.o1", fact)  # those under way still find room
+        await js.publish("order.confirmed.o1", fact)  # work in flight still finds room
 
         assert 0.95 * (1 << 20) < info.state.bytes < 1 << 20

@@ -1,4 +1,4 @@
-"""Marks tell whether the stream still holds what was heard, and from where on it does not."""
+"""Received positions show whether the stream still has the received messages, and from where on it does not."""
 
 import shutil
 
@@ -20,44 +20,44 @@ async def publish(js: JetStreamContext, *fact_ids: str) -> None:
 
 
 async def found(js: JetStreamContext, last: int) -> list[StreamPosition]:
-    """The marks of what stands at the sequences 1, 2, 3, ..."""
+    """The positions of the messages at the sequences 1, 2, 3, ..."""
     messages = [await js.get_msg(EVENTS, sequence, direct=True) for sequence in range(1, last + 1)]
     return [StreamPosition(message.seq or 0, microseconds(message.time)) for message in messages if message.time]
 
 
-def marks_of(delivery: list[StreamPosition]) -> ReceivedPositions:
-    marks = ReceivedPositions()
-    for mark in delivery:
-        marks.add(mark)
-    return marks
+def received(positions: list[StreamPosition]) -> ReceivedPositions:
+    found = ReceivedPositions()
+    for position in positions:
+        found.add(position)
+    return found
 
 
-async def test_a_stream_that_holds_all_that_was_heard_has_lost_nothing(broker: Shop) -> None:
+async def test_a_stream_that_has_all_received_messages_was_not_truncated(broker: Shop) -> None:
     async with session(broker) as js:
         assert await ReceivedPositions().truncated_after(js) is None
         await publish(js, "a@1", "a@2", "a@3")
-        delivery = await found(js, 3)
-        assert await marks_of(delivery).truncated_after(js) is None
-        assert await marks_of(delivery[:2]).truncated_after(js) is None
+        positions = await found(js, 3)
+        assert await received(positions).truncated_after(js) is None
+        assert await received(positions[:2]).truncated_after(js) is None
 
 
 @pytest.mark.parametrize("kept", range(6))
-async def test_the_last_place_that_holds_what_was_heard_is_found(kept: int, broker: Shop) -> None:
+async def test_the_last_position_with_the_same_message_is_found(kept: int, broker: Shop) -> None:
     async with session(broker) as js:
         await publish(js, *(f"a@{n}" for n in range(1, 6)))
         there = await found(js, 5)
         lost = [StreamPosition(sequence, 1) for sequence in range(kept + 1, 7)]
-        marks = marks_of([*there[:kept], *lost])
+        positions = received([*there[:kept], *lost])
 
-        assert await marks.truncated_after(js) == kept
-        # A session that failed before its consumer went back leaves the next one to find the same place.
-        assert await marks.truncated_after(js) == kept
-        marks.forget_after(kept)
-        assert await marks.truncated_after(js) is None
+        assert await positions.truncated_after(js) == kept
+        # After a session that failed before its consumer went back, the next one finds the same position.
+        assert await positions.truncated_after(js) == kept
+        positions.forget_after(kept)
+        assert await positions.truncated_after(js) is None
 
 
-async def test_a_fact_that_was_written_again_at_its_old_sequence_is_not_what_was_heard(broker: Shop) -> None:
-    """Before it stands another one now, which must be heard."""
+async def test_a_fact_that_was_published_again_at_its_old_sequence_is_not_the_received_message(broker: Shop) -> None:
+    """There is another one before it now, which must be received."""
     store = broker.folder / "nats"
     async with session(broker) as js:
         await publish(js, "a@1", "a@2")
@@ -66,7 +66,7 @@ async def test_a_fact_that_was_written_again_at_its_old_sequence_is_not_what_was
     await broker.start_nats()
     async with session(broker) as js:
         await publish(js, "a@3", "a@4")
-        marks = marks_of(await found(js, 4))
+        known = received(await found(js, 4))
     await broker.kill("nats")
     shutil.rmtree(store)
     shutil.move(broker.folder / "old", store)
@@ -74,11 +74,11 @@ async def test_a_fact_that_was_written_again_at_its_old_sequence_is_not_what_was
 
     async with session(broker) as js:
         await publish(js, "b@1", "a@4")
-        assert await marks.truncated_after(js) == 2
+        assert await known.truncated_after(js) == 2
 
 
-async def test_marks_are_bounded(broker: Shop) -> None:
+async def test_the_number_of_positions_is_bounded(broker: Shop) -> None:
     async with session(broker) as js:
         await publish(js, "a@1")
-        marks = marks_of([*await found(js, 1), *(StreamPosition(n + 2, 1) for n in range(KEPT))])
-        assert await marks.truncated_after(js) == 0
+        positions = received([*await found(js, 1), *(StreamPosition(n + 2, 1) for n in range(KEPT))])
+        assert await positions.truncated_after(js) == 0

@@ -1,4 +1,4 @@
-"""The relay's window is a span of positions: behind the last one sent there can be no hole wider than it."""
+"""The relay's window bounds the span of positions in flight, so a lost connection leaves no hole further back."""
 
 from infra.broker.relay import Window
 
@@ -10,7 +10,7 @@ def sent(window: Window, *positions: int) -> Window:
     return window
 
 
-def test_a_new_window_is_empty_and_admits_whatever_comes_first() -> None:
+def test_a_new_window_is_empty_and_admits_any_first_position() -> None:
     window = Window(0, span=3)
 
     assert window.empty
@@ -66,7 +66,7 @@ def test_a_gap_longer_than_the_span_does_not_stop_the_relay() -> None:
     sent(window, 101, 102, 103)
 
 
-def test_it_goes_on_from_where_the_stream_ended() -> None:
+def test_it_continues_at_the_end_of_the_stream() -> None:
     window = sent(Window(500, span=3), 501, 502, 503)
 
     assert window.acked == 500

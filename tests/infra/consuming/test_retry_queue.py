@@ -1,4 +1,4 @@
-"""What cannot be handled, on a real broker: tried again, parked in order, and acknowledged no earlier."""
+"""Rejected messages on a real broker: retried, then dead-lettered in order, and acknowledged no earlier."""
 
 import asyncio
 import contextlib
@@ -11,24 +11,25 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType
 
 from contracts import Fact
-from infra.broker.streams import StreamMisconfigured
+from infra.broker.errors import StreamMisconfigured
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming import retry_queue as module
 from infra.consuming.consumer import ConsumerSession
-from infra.consuming.dead_letters import DEAD, DeadLetter, DeadLetters, read, stream_config
-from infra.consuming.retry_queue import FailureHandling, RetryQueue, SessionOver
+from infra.consuming.dead_letter import DEAD, DeadLetter, read, stream_config
+from infra.consuming.dead_letters import DeadLetters
+from infra.consuming.retry_queue import RetryQueue, SessionOver
 from infra.core.errors import StoreUnavailable
-from infra.core.messages import Delivery, StreamPosition
+from infra.core.messages import Acknowledger, Delivery, StreamPosition
 from infra.settings import Settings
 from tests.infra.broker.mirroring import client, session
 from tests.infra.purse import issued
 from tests.shop import Shop, attempts
 
+NO_PAUSES = (0.0, 0.0, 0.0)
 SETTINGS = Settings(port=1, events_max_bytes=1 << 24)
 
 
 class Handler:
-    """Handles what is not in `fails`; remembers what it was asked, and waits at the gate of a key, if there is one."""
+    """Handles all messages but those in `fails`, and remembers its attempts. It waits at the gate of a key, if any."""
 
     def __init__(self) -> None:
         self.fails: set[str] = set()
@@ -36,6 +37,9 @@ class Handler:
         self.gates: dict[str, asyncio.Event] = {}
         self.attempts: list[str] = []
         self.handled: list[str] = []
+
+    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+        """The tests reject deliveries themselves."""
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         self.attempts.append(delivery.fact_id)
@@ -58,21 +62,24 @@ class Handler:
 
 
 class Desk:
-    """A session's parking at work."""
+    """A session's retry queue at work."""
 
-    def __init__(self, js: JetStreamContext, letters: DeadLetters) -> None:
+    def __init__(self, js: JetStreamContext, dead_letters: DeadLetters) -> None:
         self.js = js
-        self.letters = letters
+        self.dead_letters = dead_letters
         self.handler = Handler()
         self.resolved: list[str] = []
         self.errors: list[Exception] = []
-        handling = FailureHandling(letters, self.handler.attempt, self.handler.preview)
         self.retry_queue = RetryQueue(
-            handling, lambda delivery: self.resolved.append(delivery.fact_id), self.errors.append
+            self.handler,
+            dead_letters,
+            lambda delivery: self.resolved.append(delivery.fact_id),
+            self.errors.append,
+            pauses_s=NO_PAUSES,
         )
 
     async def in_stream(self) -> list[DeadLetter]:
-        return [letter async for letter in read(self.js, "dead.>")]
+        return [dead_letter async for dead_letter in read(self.js, "dead.>")]
 
     async def until_resolved(self, *fact_ids: str) -> None:
         async for _ in attempts(f"{fact_ids} to be resolved"):
@@ -82,28 +89,23 @@ class Desk:
 
 def message(fact_id: str, key: str = "k", number: int = 1) -> Delivery:
     return Delivery(
-        fact_id, fact_id.encode(), f"receipt.{number}", StreamPosition(number, number), f"point.used.{key}", b"", number
+        fact_id, fact_id.encode(), f"ack.{number}", StreamPosition(number, number), f"point.used.{key}", b"", number
     )
 
 
 @contextlib.asynccontextmanager
-async def retry_queue(broker: Shop, letters: DeadLetters | None = None) -> AsyncIterator[Desk]:
+async def retry_queue(broker: Shop, dead_letters: DeadLetters | None = None) -> AsyncIterator[Desk]:
     async with session(broker) as js:
-        letters = letters or DeadLetters("coupon", SETTINGS, lambda: datetime(2026, 3, 1, tzinfo=UTC))
-        await letters.open(js)
-        desk = Desk(js, letters)
+        dead_letters = dead_letters or DeadLetters("coupon", SETTINGS, lambda: datetime(2026, 3, 1, tzinfo=UTC))
+        await dead_letters.open(js)
+        desk = Desk(js, dead_letters)
         try:
             yield desk
         finally:
             desk.retry_queue.close()
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PAUSES_S", (0.0, 0.0, 0.0))
-
-
-async def test_what_can_be_handled_after_all_is_not_parked(broker: Shop) -> None:
+async def test_what_can_be_handled_after_all_is_not_dead_lettered(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.retry_queue.rejected(message("a@1"), ValueError("a hiccup"))
         await desk.until_resolved("a@1")
@@ -113,16 +115,16 @@ async def test_what_can_be_handled_after_all_is_not_parked(broker: Shop) -> None
         assert not desk.retry_queue.takes(message("b@1"))
 
 
-async def test_what_is_refused_four_times_is_parked_and_resolved_no_earlier(broker: Shop) -> None:
+async def test_what_is_refused_four_times_is_dead_lettered_and_resolved_no_earlier(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
         desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
         await desk.until_resolved("a@1")
 
-        (letter,) = await desk.in_stream()
+        (dead_letter,) = await desk.in_stream()
         assert desk.handler.attempts == ["a@1"] * 3
-        assert (letter.attempts, letter.error, letter.body) == (4, "ValueError: not a@1", b"a@1")
-        assert desk.letters.depth == 1
+        assert (dead_letter.attempts, dead_letter.error, dead_letter.body) == (4, "ValueError: not a@1", b"a@1")
+        assert desk.dead_letters.depth == 1
 
 
 async def test_all_of_one_key_waits_in_its_order_and_other_keys_do_not(broker: Shop) -> None:
@@ -139,7 +141,7 @@ async def test_all_of_one_key_waits_in_its_order_and_other_keys_do_not(broker: S
         assert desk.handler.handled == ["a@1", "b@1", "c@1"]
 
 
-async def test_behind_a_letter_everything_of_its_key_is_parked_untried(broker: Shop) -> None:
+async def test_messages_behind_a_dead_letter_of_their_key_are_dead_lettered_untried(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
         desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
@@ -149,11 +151,15 @@ async def test_behind_a_letter_everything_of_its_key_is_parked_untried(broker: S
         await desk.until_resolved("a@1", "b@1", "c@1")
 
         found = await desk.in_stream()
-        assert [(letter.fact_id, letter.attempts) for letter in found] == [("a@1", 4), ("b@1", 0), ("c@1", 0)]
+        assert [(dead_letter.fact_id, dead_letter.attempts) for dead_letter in found] == [
+            ("a@1", 4),
+            ("b@1", 0),
+            ("c@1", 0),
+        ]
         assert "b@1" not in desk.handler.attempts
 
 
-async def test_what_comes_again_is_not_parked_twice(broker: Shop) -> None:
+async def test_what_comes_again_is_not_dead_lettered_twice(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
         desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
@@ -163,11 +169,11 @@ async def test_what_comes_again_is_not_parked_twice(broker: Shop) -> None:
         assert len(await desk.in_stream()) == 1
 
 
-async def test_a_store_that_fails_ends_the_session_and_parks_nothing(broker: Shop) -> None:
+async def test_a_store_that_fails_ends_the_session_and_dead_letters_nothing(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.store_fails = True
         desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
-        async for _ in attempts("the session to be told"):
+        async for _ in attempts("the session to end"):
             if desk.errors:
                 break
 
@@ -176,12 +182,12 @@ async def test_a_store_that_fails_ends_the_session_and_parks_nothing(broker: Sho
         assert desk.retry_queue.takes(message("b@1"))  # until the session has ended nothing may pass
 
 
-async def test_a_broker_that_takes_no_letter_ends_the_session(broker: Shop) -> None:
+async def test_a_broker_that_takes_no_dead_letter_ends_the_session(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
         await desk.js.delete_stream(DEAD)
         desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
-        async for _ in attempts("the session to be told"):
+        async for _ in attempts("the session to end"):
             if desk.errors:
                 break
 
@@ -191,7 +197,7 @@ async def test_a_broker_that_takes_no_letter_ends_the_session(broker: Shop) -> N
 # Redriving ------------------------------------------------------------------------------------------------------------
 
 
-async def parked(desk: Desk, *fact_ids: str) -> None:
+async def dead_lettered(desk: Desk, *fact_ids: str) -> None:
     first, *others = fact_ids
     desk.handler.fails = {first}
     desk.retry_queue.rejected(message(first), ValueError("at first"))
@@ -201,14 +207,17 @@ async def parked(desk: Desk, *fact_ids: str) -> None:
     desk.handler.attempts.clear()
 
 
-async def test_letters_are_redriven_in_their_order_and_deleted(broker: Shop) -> None:
+async def test_dead_letters_are_redriven_in_their_order_and_deleted(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1", "b@1")
+        await dead_lettered(desk, "a@1", "b@1")
         desk.handler.fails.clear()
 
         done = await desk.retry_queue.redrive("k", dry_run=False)
 
-        assert [(one.letter.fact_id, len(one.facts), one.error) for one in done] == [("a@1", 1, None), ("b@1", 1, None)]
+        assert [(one.dead_letter.fact_id, len(one.facts), one.error) for one in done] == [
+            ("a@1", 1, None),
+            ("b@1", 1, None),
+        ]
         assert desk.handler.handled == ["a@1", "b@1"]
         assert await desk.in_stream() == []
         assert not desk.retry_queue.takes(message("c@1"))
@@ -217,19 +226,19 @@ async def test_letters_are_redriven_in_their_order_and_deleted(broker: Shop) -> 
 
 async def test_a_redrive_stops_at_the_first_that_still_cannot_be_handled(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1", "b@1", "c@1")
+        await dead_lettered(desk, "a@1", "b@1", "c@1")
         desk.handler.fails = {"b@1"}
 
         done = await desk.retry_queue.redrive("k", dry_run=False)
 
         assert [str(one.error) for one in done] == ["None", "not b@1"]
-        assert [letter.fact_id for letter in await desk.in_stream()] == ["b@1", "c@1"]
+        assert [dead_letter.fact_id for dead_letter in await desk.in_stream()] == ["b@1", "c@1"]
         assert desk.handler.handled == ["a@1"]
 
 
 async def test_a_preview_changes_nothing(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1", "b@1")
+        await dead_lettered(desk, "a@1", "b@1")
         desk.handler.fails = {"b@1"}
 
         done = await desk.retry_queue.redrive("k", dry_run=True)
@@ -241,7 +250,7 @@ async def test_a_preview_changes_nothing(broker: Shop) -> None:
 
 async def test_what_comes_during_a_redrive_waits_for_its_end(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1", "b@1")
+        await dead_lettered(desk, "a@1", "b@1")
         desk.handler.fails.clear()
         gate = desk.handler.gates["k"] = asyncio.Event()
         redriving = asyncio.create_task(desk.retry_queue.redrive("k", dry_run=False))
@@ -260,7 +269,7 @@ async def test_what_comes_during_a_redrive_waits_for_its_end(broker: Shop) -> No
 
 async def test_who_waits_for_a_redrive_learns_that_the_session_is_over(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1")
+        await dead_lettered(desk, "a@1")
         desk.handler.gates["k"] = asyncio.Event()
         redriving = asyncio.create_task(desk.retry_queue.redrive("k", dry_run=False))
         async for _ in attempts("the redrive to begin"):
@@ -273,17 +282,17 @@ async def test_who_waits_for_a_redrive_learns_that_the_session_is_over(broker: S
         assert len(await desk.in_stream()) == 1
 
 
-async def test_letters_that_somebody_deleted_are_no_letters_any_more(broker: Shop) -> None:
+async def test_dead_letters_that_were_deleted_by_hand_are_gone(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1", "b@1", "c@1")
+        await dead_lettered(desk, "a@1", "b@1", "c@1")
         desk.handler.fails.clear()
         first, second, third = await desk.in_stream()
         await desk.js.delete_msg(DEAD, first.sequence)
         await desk.js.delete_msg(DEAD, third.sequence)
 
         assert await desk.retry_queue.drop("k", third.sequence) is not None
-        assert [one.letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=True)] == ["b@1"]
-        assert [one.letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=False)] == ["b@1"]
+        assert [one.dead_letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=True)] == ["b@1"]
+        assert [one.dead_letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=False)] == ["b@1"]
         assert second not in await desk.in_stream()
         assert not desk.retry_queue.takes(message("d@1"))
 
@@ -291,31 +300,31 @@ async def test_letters_that_somebody_deleted_are_no_letters_any_more(broker: Sho
 # Sessions -------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_next_process_knows_the_letters_with_all_they_say(broker: Shop) -> None:
+async def test_the_next_process_knows_the_dead_letters_with_all_their_fields(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1", "b@1")
+        await dead_lettered(desk, "a@1", "b@1")
         written = await desk.in_stream()
 
     async with retry_queue(broker) as again:
-        assert again.letters.depth == 2
-        assert again.letters.oldest == datetime(2026, 3, 1, tzinfo=UTC)
+        assert again.dead_letters.depth == 2
+        assert again.dead_letters.oldest == datetime(2026, 3, 1, tzinfo=UTC)
         assert again.retry_queue.takes(message("c@1"))
-        assert [await again.letters.whole(letter) for letter in again.letters.of("k")] == written
+        assert [await again.dead_letters.load(dead_letter) for dead_letter in again.dead_letters.of("k")] == written
 
 
-async def test_letters_that_the_broker_lost_are_written_again_in_their_order(broker: Shop) -> None:
+async def test_dead_letters_that_the_broker_lost_are_written_again_in_their_order(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1", "b@1")
+        await dead_lettered(desk, "a@1", "b@1")
         before = await desk.in_stream()
         await desk.js.delete_msg(DEAD, before[1].sequence)
-        letters = desk.letters
+        dead_letters = desk.dead_letters
 
-    async with retry_queue(broker, letters) as again:
+    async with retry_queue(broker, dead_letters) as again:
         after = await again.in_stream()
-        assert [(letter.fact_id, letter.body, letter.error) for letter in after] == [
-            (letter.fact_id, letter.body, letter.error) for letter in before
+        assert [(dead_letter.fact_id, dead_letter.body, dead_letter.error) for dead_letter in after] == [
+            (dead_letter.fact_id, dead_letter.body, dead_letter.error) for dead_letter in before
         ]
-        assert [letter.fact_id for letter in again.letters.of("k")] == ["a@1", "b@1"]
+        assert [dead_letter.fact_id for dead_letter in again.dead_letters.of("k")] == ["a@1", "b@1"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +339,7 @@ async def test_letters_that_the_broker_lost_are_written_again_in_their_order(bro
         pytest.param({"deny_delete": True}, "deny_delete is True, must be False", id="cannot be deleted from"),
     ],
 )
-async def test_a_stream_that_could_lose_letters_is_refused(
+async def test_a_stream_that_could_lose_dead_letters_is_refused(
     broker: Shop, changes: dict[str, Any], difference: str
 ) -> None:
     async with session(broker) as js:
@@ -339,36 +348,36 @@ async def test_a_stream_that_could_lose_letters_is_refused(
             setattr(config, name, value)
         await js.add_stream(config)
 
-        with pytest.raises(StreamMisconfigured, match=f"DEAD exists with other settings .*{difference}"):
+        with pytest.raises(StreamMisconfigured, match=f"DEAD exists with settings .*{difference}"):
             await DeadLetters("coupon", SETTINGS).open(js)
 
         assert (await js.stream_info(DEAD)).config.discard == config.discard
 
 
-async def test_of_another_consumers_letters_it_knows_nothing(broker: Shop) -> None:
+async def test_of_another_consumers_dead_letters_it_knows_nothing(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        await parked(desk, "a@1")
+        await dead_lettered(desk, "a@1")
 
     async with retry_queue(broker, DeadLetters("point", SETTINGS)) as other:
-        assert other.letters.empty
+        assert other.dead_letters.empty
         assert not other.retry_queue.takes(message("b@1"))
 
 
 @pytest.mark.parametrize(
     "text", ["täg", "a\r\nb: c", "\\n \\", "\x00\x7f"], ids=["umlaut", "lines", "escapes", "control"]
 )
-async def test_a_letter_says_what_was_whatever_was_in_it(broker: Shop, text: str) -> None:
+async def test_a_dead_letter_keeps_the_message_byte_for_byte(broker: Shop, text: str) -> None:
     async with session(broker) as js:
-        letters = DeadLetters("coupon", SETTINGS)
-        await letters.open(js)
-        delivery = message("a@1")._replace(body=text.encode(), head=text.encode(), fact_id=text)
-        await letters.park(delivery, ValueError(text), 4)
+        dead_letters = DeadLetters("coupon", SETTINGS)
+        await dead_letters.open(js)
+        delivery = message("a@1")._replace(body=text.encode(), raw_headers=text.encode(), fact_id=text)
+        await dead_letters.add(delivery, ValueError(text), 4)
 
-        (letter,) = [one async for one in read(js, "dead.>")]
+        (dead_letter,) = [one async for one in read(js, "dead.>")]
 
-    assert (letter.body, letter.head, letter.fact_id) == (text.encode(), text.encode(), text)
-    assert letter.error == f"ValueError: {text}"
-    assert letter.delivery.position == delivery.position
+    assert (dead_letter.body, dead_letter.head, dead_letter.fact_id) == (text.encode(), text.encode(), text)
+    assert dead_letter.error == f"ValueError: {text}"
+    assert dead_letter.delivery.position == delivery.position
 
 
 @pytest.mark.parametrize(
@@ -388,42 +397,38 @@ async def test_what_somebody_else_wrote_there_holds_its_key_and_stops_no_session
         await desk.js.publish("dead.coupon.k", b"theirs", headers=headers)
 
     async with retry_queue(broker) as again:
-        assert again.letters.depth == 1
+        assert again.dead_letters.depth == 1
         assert again.retry_queue.takes(message("a@1"))
-        assert again.letters.oldest is not None
-        (first, *_) = again.letters.of("k")
+        assert again.dead_letters.oldest is not None
+        (first, *_) = again.dead_letters.of("k")
         assert (first.attempts, first.origin) == (0, StreamPosition(0, 0))
 
 
 # Acknowledgements -----------------------------------------------------------------------------------------------------
 
 
-class Nobody:
-    def handle(self, delivery: Delivery, acknowledger: object) -> None:
-        """Whatever is delivered is the test's own business."""
-
-
 async def test_an_acknowledgement_stops_before_what_waits_and_goes_on_behind_it(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         handler = desk.handler
         handler.gates = {"k": asyncio.Event(), "l": asyncio.Event()}
-        handling = FailureHandling(desk.letters, handler.attempt, handler.preview)
-        hearing = ConsumerSession("coupon", client(desk.js), Nobody(), ReceivedPositions(), handling)
+        consumer = ConsumerSession(
+            "coupon", client(desk.js), handler, ReceivedPositions(), desk.dead_letters, pauses_s=NO_PAUSES
+        )
 
-        hearing.handled(message("a@1", number=1))
-        assert hearing._to_acknowledge == "receipt.1"
-        hearing.rejected(message("b@1", "k", 2), ValueError("at first"))
-        hearing.rejected(message("c@1", "l", 4), ValueError("at first"))
-        hearing.handled(message("d@1", "m", 3))
-        hearing.handled(message("e@1", "m", 5))
-        assert hearing._to_acknowledge == "receipt.1"
+        consumer.handled(message("a@1", number=1))
+        assert consumer._to_acknowledge == "ack.1"
+        consumer.rejected(message("b@1", "k", 2), ValueError("at first"))
+        consumer.rejected(message("c@1", "l", 4), ValueError("at first"))
+        consumer.handled(message("d@1", "m", 3))
+        consumer.handled(message("e@1", "m", 5))
+        assert consumer._to_acknowledge == "ack.1"
         handler.gates["k"].set()
         async for _ in attempts("the first to be handled"):
-            if hearing._to_acknowledge == "receipt.3":
+            if consumer._to_acknowledge == "ack.3":
                 break
         assert handler.handled == ["b@1"]
         handler.gates["l"].set()
         async for _ in attempts("the second to be handled"):
-            if hearing._to_acknowledge == "receipt.5":
+            if consumer._to_acknowledge == "ack.5":
                 break
-        hearing.retry_queue.close()
+        consumer.retry_queue.close()

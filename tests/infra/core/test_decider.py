@@ -1,17 +1,18 @@
-"""A batch decides on forks: what is recorded in one transaction is decided before anybody sees any of it."""
+"""A batch decides on forks: no reader sees any of it before its transaction is recorded."""
 
 import pytest
 from msgspec import Struct, field
 
 from contracts import PointCharged
 from contracts.wire import encode
-from infra.core.decider import Batch, FoldError, StreamState, fork
+from infra.core.decider import Batch, StreamState, fork
+from infra.core.errors import FoldError
 from infra.store.records import Record
 from tests.infra.purse import AGGREGATES, NOON, Charge, NothingToCharge, Purse
 
 
-def heads(**versions: int) -> dict[str, StreamState]:
-    """A head of each of these users' purses, at that version and with as much in it."""
+def states(**versions: int) -> dict[str, StreamState]:
+    """The state of each of these users' purses, at that version and with as much in it."""
     return {f"account-{user}": StreamState(version, Purse(version, set())) for user, version in versions.items()}
 
 
@@ -20,7 +21,7 @@ def charged(user: str, amount: int, key: str = "first") -> PointCharged:
 
 
 def test_a_command_is_decided_over_the_states_of_its_streams() -> None:
-    batch = Batch(AGGREGATES, heads(ann=0, ben=0))
+    batch = Batch(AGGREGATES, states(ann=0, ben=0))
 
     facts = batch.decide(Charge(("ann", "ben"), 5))
 
@@ -29,7 +30,7 @@ def test_a_command_is_decided_over_the_states_of_its_streams() -> None:
 
 
 def test_each_command_sees_what_those_before_it_would_leave() -> None:
-    batch = Batch(AGGREGATES, heads(ann=0))
+    batch = Batch(AGGREGATES, states(ann=0))
 
     batch.decide(Charge(("ann",), 5))
     again = batch.decide(Charge(("ann",), 5))
@@ -40,8 +41,8 @@ def test_each_command_sees_what_those_before_it_would_leave() -> None:
     assert state == Purse(7, {"first", "second"})
 
 
-def test_records_go_on_from_the_heads_version_in_the_order_of_the_decisions() -> None:
-    batch = Batch(AGGREGATES, heads(ann=7, ben=0))
+def test_records_continue_from_the_states_version_in_the_order_of_the_decisions() -> None:
+    batch = Batch(AGGREGATES, states(ann=7, ben=0))
 
     batch.decide(Charge(("ben",), 1))
     batch.decide(Charge(("ann", "ben"), 2, "second"))
@@ -53,16 +54,16 @@ def test_records_go_on_from_the_heads_version_in_the_order_of_the_decisions() ->
     ]
 
 
-def test_the_heads_that_others_see_are_not_written_to() -> None:
-    seen = heads(ann=3)
+def test_committed_states_are_not_written_to() -> None:
+    committed = states(ann=3)
 
-    Batch(AGGREGATES, seen).decide(Charge(("ann",), 5))
+    Batch(AGGREGATES, committed).decide(Charge(("ann",), 5))
 
-    assert (seen["account-ann"].version, seen["account-ann"].state) == (3, Purse(3, set()))
+    assert (committed["account-ann"].version, committed["account-ann"].state) == (3, Purse(3, set()))
 
 
-def test_a_stream_that_nothing_happened_to_is_not_forked() -> None:
-    batch = Batch(AGGREGATES, heads(ann=0, ben=0))
+def test_a_stream_without_new_facts_is_not_forked() -> None:
+    batch = Batch(AGGREGATES, states(ann=0, ben=0))
 
     batch.decide(Charge(("ann",), 5))
 
@@ -70,7 +71,7 @@ def test_a_stream_that_nothing_happened_to_is_not_forked() -> None:
 
 
 def test_a_command_that_should_not_have_been_made_leaves_the_batch_as_it_was() -> None:
-    batch = Batch(AGGREGATES, heads(ann=0))
+    batch = Batch(AGGREGATES, states(ann=0))
     batch.decide(Charge(("ann",), 5))
 
     with pytest.raises(NothingToCharge):
@@ -81,7 +82,7 @@ def test_a_command_that_should_not_have_been_made_leaves_the_batch_as_it_was() -
 
 
 def test_a_fact_that_cannot_be_folded_names_its_stream_and_itself() -> None:
-    batch = Batch(AGGREGATES, heads(ann=0))
+    batch = Batch(AGGREGATES, states(ann=0))
 
     with pytest.raises(FoldError, match=r"account-ann: PointCharged\(.*amount=-1"):
         batch.decide(Charge(("ann",), -1))

@@ -1,4 +1,4 @@
-"""Heads are folded from the store when first needed, kept while in use, and never the only copy of anything."""
+"""States are folded from the store when first needed, cached while in use, and never the only copy."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,6 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from infra.core import state_cache as module
 from infra.core.decider import Aggregate, Batch, StreamState
 from infra.core.state_cache import StateCache, snapshot_topic
 from infra.store.event_store import StoreError
@@ -15,87 +14,87 @@ from infra.store.records import Record
 from tests.infra.purse import AGGREGATES, Charge, Purse, WatchedStore, decide, evolve
 
 
-async def charge(store: WatchedStore, heads: StateCache, *users: str, key: str = "first") -> list[Record]:
-    """What the writer does for one command; gives the snapshots that are due."""
+async def charge(store: WatchedStore, cache: StateCache, *users: str, key: str = "first") -> list[Record]:
+    """What the writer does for one command; returns the snapshots that are due."""
     command = Charge(users, 1, key)
-    batch = Batch(AGGREGATES, await heads.get(command.streams))
+    batch = Batch(AGGREGATES, await cache.get(command.streams))
     batch.decide(command)
     await store.insert_events(batch.records)
-    return heads.put(batch.forks)
+    return cache.publish(batch.forks)
 
 
 async def test_a_stream_without_history_is_at_version_0(store: WatchedStore) -> None:
-    (head,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
+    (found,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
 
-    assert (head.version, head.state) == (0, Purse())
+    assert (found.version, found.state) == (0, Purse())
 
 
-async def test_a_head_is_folded_from_the_store(store: WatchedStore) -> None:
+async def test_a_state_is_folded_from_the_store(store: WatchedStore) -> None:
     for key in ("first", "second"):
         await charge(store, StateCache(AGGREGATES, store), "ann", "ben", key=key)
 
     found = await StateCache(AGGREGATES, store).get(["account-ben", "account-ann"])
 
     assert set(found) == {"account-ben", "account-ann"}
-    assert {(head.version, head.state.balance) for head in found.values()} == {(2, 2)}
+    assert {(one.version, one.state.balance) for one in found.values()} == {(2, 2)}
 
 
-async def test_the_store_is_asked_once_for_all_streams_that_are_missing(store: WatchedStore) -> None:
-    heads = StateCache(AGGREGATES, store)
+async def test_the_store_is_read_once_for_all_streams_that_are_missing(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store)
 
-    await heads.get(["account-ann"])
-    await heads.get(["account-ann", "account-ben", "account-cas"])
-    await heads.get(["account-ben", "account-cas"])
+    await cache.get(["account-ann"])
+    await cache.get(["account-ann", "account-ben", "account-cas"])
+    await cache.get(["account-ben", "account-cas"])
 
-    assert store.asked_for == [["account-ann"], ["account-ben", "account-cas"]]
-
-
-async def test_what_was_put_is_seen_without_asking_the_store(store: WatchedStore) -> None:
-    heads = StateCache(AGGREGATES, store)
-    await charge(store, heads, "ann")
-    store.asked_for.clear()
-
-    (head,) = (await heads.get(["account-ann"])).values()
-
-    assert (head.version, head.state.balance) == (1, 1)
-    assert store.asked_for == []
+    assert store.selected == [["account-ann"], ["account-ben", "account-cas"]]
 
 
-async def test_a_dropped_head_is_folded_again(store: WatchedStore) -> None:
-    heads = StateCache(AGGREGATES, store)
-    await charge(store, heads, "ann")
+async def test_a_published_state_is_returned_without_reading_the_store(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store)
+    await charge(store, cache, "ann")
+    store.selected.clear()
+
+    (found,) = (await cache.get(["account-ann"])).values()
+
+    assert (found.version, found.state.balance) == (1, 1)
+    assert store.selected == []
+
+
+async def test_an_evicted_state_is_folded_again(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store)
+    await charge(store, cache, "ann")
     await charge(store, StateCache(AGGREGATES, store), "ann", key="by another writer")
 
-    heads.drop(["account-ann", "account-nobody"])
+    cache.evict(["account-ann", "account-nobody"])
 
-    assert (await heads.get(["account-ann"]))["account-ann"].version == 2
+    assert (await cache.get(["account-ann"]))["account-ann"].version == 2
 
 
-async def test_a_head_that_was_recorded_while_an_older_one_was_being_read_is_the_one_that_stays(
+async def test_a_state_published_while_an_older_one_is_read_stays_cached(
     store: WatchedStore,
 ) -> None:
-    heads = StateCache(AGGREGATES, store)
+    cache = StateCache(AGGREGATES, store)
 
-    async def recorded_meanwhile() -> None:
+    async def published_meanwhile() -> None:
         store.before_select = None
-        await charge(store, heads, "ann")
+        await charge(store, cache, "ann")
 
-    store.before_select = recorded_meanwhile
-    (seen,) = (await heads.get(["account-ann"])).values()
+    store.before_select = published_meanwhile
+    (returned,) = (await cache.get(["account-ann"])).values()
 
-    assert seen.version == 1
-    assert (await heads.get(["account-ann"]))["account-ann"].version == 1
+    assert returned.version == 1
+    assert (await cache.get(["account-ann"]))["account-ann"].version == 1
 
 
-async def test_a_head_that_was_dropped_while_another_was_being_read_is_still_given(store: WatchedStore) -> None:
-    heads = StateCache(AGGREGATES, store)
-    await heads.get(["account-ann"])
+async def test_a_state_evicted_while_another_is_read_is_still_returned(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store)
+    await cache.get(["account-ann"])
 
-    async def dropped_meanwhile() -> None:
-        heads.drop(["account-ann"])
+    async def evicted_meanwhile() -> None:
+        cache.evict(["account-ann"])
 
-    store.before_select = dropped_meanwhile
-    found = await heads.get(["account-ann", "account-ben"])
+    store.before_select = evicted_meanwhile
+    found = await cache.get(["account-ann", "account-ben"])
 
     assert set(found) == {"account-ann", "account-ben"}
 
@@ -116,97 +115,93 @@ async def test_a_record_that_cannot_be_read_is_a_store_error_that_names_the_stre
         await StateCache(AGGREGATES, store).get(["account-ann"])
 
 
-# The bound ------------------------------------------------------------------------------------------------------------
+# The limit ------------------------------------------------------------------------------------------------------------
 
 
-async def cached(heads: StateCache, store: WatchedStore, users: str) -> str:
-    """Those of these users whose heads need no question to the store."""
+async def cached(cache: StateCache, store: WatchedStore, users: str) -> str:
+    """The users among these whose states are cached."""
     found = ""
     for user in users:
-        before = len(store.asked_for)
-        await heads.get([f"account-{user}"])
-        found += user if len(store.asked_for) == before else ""
+        before = len(store.selected)
+        await cache.get([f"account-{user}"])
+        found += user if len(store.selected) == before else ""
     return found
 
 
-async def test_beyond_the_bound_what_was_written_longest_ago_is_dropped(store: WatchedStore) -> None:
-    heads = StateCache(AGGREGATES, store, limit=3)
+async def test_beyond_the_limit_the_stream_written_longest_ago_is_evicted(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store, limit=3)
 
     for key, user in enumerate("abcbd"):
-        await charge(store, heads, user, key=str(key))
+        await charge(store, cache, user, key=str(key))
 
-    assert await cached(heads, store, "dbc") == "dbc"
-    assert await cached(heads, store, "a") == ""
-
-
-async def test_reading_alone_does_not_go_beyond_the_bound_either(store: WatchedStore) -> None:
-    heads = StateCache(AGGREGATES, store, limit=3)
-
-    await heads.get([f"account-{user}" for user in "abcdefgh"])
-
-    assert len(await cached(heads, store, "hgf")) == 3
-    assert await cached(heads, store, "abcde") == ""
+    assert await cached(cache, store, "dbc") == "dbc"
+    assert await cached(cache, store, "a") == ""
 
 
-async def test_a_batch_over_more_streams_than_the_bound_gets_all_of_them(store: WatchedStore) -> None:
-    heads = StateCache(AGGREGATES, store, limit=3)
+async def test_reading_alone_does_not_exceed_the_limit_either(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store, limit=3)
 
-    await charge(store, heads, *"abcdefgh")
+    await cache.get([f"account-{user}" for user in "abcdefgh"])
 
-    found = await heads.get([f"account-{user}" for user in "abcdefgh"])
-    assert [head.version for head in found.values()] == [1] * 8
+    assert len(await cached(cache, store, "hgf")) == 3
+    assert await cached(cache, store, "abcde") == ""
+
+
+async def test_a_batch_over_more_streams_than_the_limit_gets_all_of_them(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store, limit=3)
+
+    await charge(store, cache, *"abcdefgh")
+
+    found = await cache.get([f"account-{user}" for user in "abcdefgh"])
+    assert [one.version for one in found.values()] == [1] * 8
 
 
 # Snapshots ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_snapshot_is_due_every_so_many_versions(store: WatchedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 3)
-    heads = StateCache(AGGREGATES, store)
+async def test_a_snapshot_is_due_at_every_nth_version(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store, snapshot_every=3)
 
-    due = [await charge(store, heads, "ann", key=str(n)) for n in range(1, 8)]
+    due = [await charge(store, cache, "ann", key=str(n)) for n in range(1, 8)]
 
     assert [[record.originator_version for record in records] for records in due] == [[], [], [3], [], [], [6], []]
     assert {record.originator_id for records in due for record in records} == {"account-ann"}
 
 
-async def test_a_snapshot_is_due_when_a_batch_jumps_over_its_version(
-    store: WatchedStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 3)
-    heads = StateCache(AGGREGATES, store)
-    await heads.get(["account-ann"])
+async def test_a_snapshot_is_due_when_a_batch_jumps_over_its_version(store: WatchedStore) -> None:
+    cache = StateCache(AGGREGATES, store, snapshot_every=3)
+    await cache.get(["account-ann"])
 
-    (due,) = heads.put({"account-ann": StreamState(4, Purse(4, {"k"}))})
+    (due,) = cache.publish({"account-ann": StreamState(4, Purse(4, {"k"}))})
 
     assert due == Record(
         "account-ann", 4, snapshot_topic("account", AGGREGATES["account"]), msgspec.json.encode(Purse(4, {"k"}))
     )
 
 
-async def kept(store: WatchedStore, aggregate: Aggregate, version: int, state: Any) -> None:
-    """A snapshot that can be told from what the records say."""
+async def saved(store: WatchedStore, aggregate: Aggregate, version: int, state: Any) -> None:
+    """Save a snapshot whose state differs from what the records fold to."""
     topic = snapshot_topic("account", aggregate)
     await store.insert_snapshots([Record("account-ann", version, topic, msgspec.json.encode(state))])
 
 
-async def test_a_head_is_folded_from_its_newest_snapshot(store: WatchedStore) -> None:
+async def test_a_state_is_folded_from_its_newest_snapshot(store: WatchedStore) -> None:
     for n in range(5):
         await charge(store, StateCache(AGGREGATES, store), "ann", key=str(n))
-    await kept(store, AGGREGATES["account"], 3, Purse(1_000, {"0", "1", "2"}))
+    await saved(store, AGGREGATES["account"], 3, Purse(1_000, {"0", "1", "2"}))
 
-    (head,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
+    (found,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
 
-    assert (head.version, head.state) == (5, Purse(1_002, {"0", "1", "2", "3", "4"}))
+    assert (found.version, found.state) == (5, Purse(1_002, {"0", "1", "2", "3", "4"}))
 
 
-async def test_a_snapshot_alone_makes_a_head(store: WatchedStore) -> None:
+async def test_a_snapshot_alone_makes_a_state(store: WatchedStore) -> None:
     await charge(store, StateCache(AGGREGATES, store), "ann")
-    await kept(store, AGGREGATES["account"], 1, Purse(1_000))
+    await saved(store, AGGREGATES["account"], 1, Purse(1_000))
 
-    (head,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
+    (found,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
 
-    assert (head.version, head.state) == (1, Purse(1_000))
+    assert (found.version, found.state) == (1, Purse(1_000))
 
 
 class OlderPurse(Struct):
@@ -217,11 +212,11 @@ class OlderPurse(Struct):
 
 async def test_a_snapshot_of_another_shape_is_not_read(store: WatchedStore) -> None:
     await charge(store, StateCache(AGGREGATES, store), "ann")
-    await kept(store, Aggregate(OlderPurse, decide, evolve), 1, OlderPurse(1_000))
+    await saved(store, Aggregate(OlderPurse, decide, evolve), 1, OlderPurse(1_000))
 
-    (head,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
+    (found,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
 
-    assert (head.version, head.state) == (1, Purse(1, {"first"}))
+    assert (found.version, found.state) == (1, Purse(1, {"first"}))
 
 
 def test_the_topic_of_a_snapshot_names_its_aggregate_and_its_shape() -> None:
@@ -234,8 +229,8 @@ def test_the_topic_of_a_snapshot_names_its_aggregate_and_its_shape() -> None:
 
 async def test_reads_at_once_of_one_stream_agree(store: WatchedStore) -> None:
     await charge(store, StateCache(AGGREGATES, store), "ann")
-    heads = StateCache(AGGREGATES, store)
+    cache = StateCache(AGGREGATES, store)
 
-    found = await asyncio.gather(*(heads.get(["account-ann"]) for _ in range(5)))
+    found = await asyncio.gather(*(cache.get(["account-ann"]) for _ in range(5)))
 
-    assert len({id(head["account-ann"]) for head in found}) == 1
+    assert len({id(states["account-ann"]) for states in found}) == 1

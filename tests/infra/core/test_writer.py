@@ -1,4 +1,4 @@
-"""The one writer: what has arrived is decided together, recorded once, and only then seen, answered, acknowledged."""
+"""The one writer: it decides everything that has arrived, records it once, and only then answers and acknowledges."""
 
 import asyncio
 
@@ -7,12 +7,12 @@ import pytest
 
 from contracts import PointCharged
 from contracts.wire import encode
-from infra.core import state_cache as heads
-from infra.core import writer
 from infra.core.errors import Busy
+from infra.core.limits import WriterLimits
 from infra.core.messages import Delivery, StreamPosition
 from infra.core.state_cache import snapshot_topic
-from tests.infra.purse import AGGREGATES, NOON, Ears, NothingToCharge, Purse, WatchedStore, balances, issued
+from infra.core.writer import Writer
+from tests.infra.purse import AGGREGATES, NOON, Acknowledgements, NothingToCharge, Purse, WatchedStore, balances, issued
 from tests.infra.writing import Desk, Gate, working
 from tests.shop import PATIENCE_S
 
@@ -34,7 +34,7 @@ async def test_an_answer_has_the_facts_and_the_states_after_them(desk: Desk) -> 
     assert await desk.log() == [("account-ben", 1), ("account-ben", 2), ("account-ann", 1)]
 
 
-async def test_what_is_asked_twice_is_recorded_once(desk: Desk) -> None:
+async def test_a_repeated_request_is_recorded_once(desk: Desk) -> None:
     await desk.charge("ann")
     again = await desk.charge("ann")
 
@@ -50,25 +50,25 @@ async def test_a_read_after_an_answer_sees_what_was_answered(desk: Desk) -> None
         assert await desk.balance("ann") == n
 
 
-async def test_nothing_is_seen_answered_or_told_before_it_is_recorded(desk: Desk) -> None:
+async def test_nothing_is_read_answered_or_published_before_it_is_recorded(desk: Desk) -> None:
     gate = Gate(desk.store)
     asking = desk.asking("ann", amount=5)
     await gate.reached.wait()
 
     assert await desk.balance("ann") == 0
     assert not asking.done()
-    assert desk.told == []
+    assert desk.published == []
 
     gate.opened.set()
     await asking
     assert await desk.balance("ann") == 5
-    assert desk.told == [charged("ann", 5, "first")]
+    assert desk.published == [charged("ann", 5, "first")]
 
 
-async def test_those_who_follow_the_log_are_told_before_anybody_is_answered(store: WatchedStore) -> None:
+async def test_followers_of_the_log_get_a_fact_before_its_request_is_answered(store: WatchedStore) -> None:
     events: list[str] = []
     desk = Desk(store)
-    desk.writer = writer.Writer(AGGREGATES, {}, store, lambda: NOON, lambda _: events.append("told"))
+    desk.writer = Writer(AGGREGATES, {}, store, lambda: NOON, lambda _: events.append("published"))
     run = asyncio.create_task(desk.writer.run())
     asking = desk.asking("ann")
     asking.add_done_callback(lambda _: events.append("answered"))
@@ -76,7 +76,7 @@ async def test_those_who_follow_the_log_are_told_before_anybody_is_answered(stor
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
 
-    assert events == ["told", "answered"]
+    assert events == ["published", "answered"]
 
 
 async def test_requests_that_arrive_during_a_commit_share_the_next_one(desk: Desk) -> None:
@@ -92,37 +92,34 @@ async def test_requests_that_arrive_during_a_commit_share_the_next_one(desk: Des
 
 
 async def some_turns() -> None:
-    """More than the writer needs to begin with what waits."""
+    """More turns of the event loop than the writer needs to take up waiting work."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_few_that_come_soon_after_a_commit_wait_for_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "PACE_S", 1.0)
-    await desk.charge("ann")
-    soon = desk.asking("ben")
-    await some_turns()
-    await asyncio.gather(soon, desk.charge("cal"))
+async def test_a_small_batch_right_after_a_commit_waits_for_more(store: WatchedStore) -> None:
+    async with working(store, limits=WriterLimits(pace_s=1.0)) as desk:
+        await desk.charge("ann")
+        soon = desk.asking("ben")
+        await some_turns()
+        await asyncio.gather(soon, desk.charge("cal"))
 
-    assert desk.store.appends == [["account-ann"], ["account-ben", "account-cal"]]
+    assert store.appends == [["account-ann"], ["account-ben", "account-cal"]]
 
 
-async def test_who_comes_alone_or_with_many_does_not_wait(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "PACE_S", 3_600)
-    monkeypatch.setattr(writer, "FEW", 3)
-    async with asyncio.timeout(PATIENCE_S):
+async def test_an_isolated_command_and_a_large_batch_do_not_wait(store: WatchedStore) -> None:
+    async with working(store, limits=WriterLimits(pace_s=3_600, few=3)) as desk, asyncio.timeout(PATIENCE_S):
         await desk.charge("ann")
         await asyncio.gather(*(desk.charge(user) for user in ("ben", "cal", "dan")))
 
-    assert desk.store.appends == [["account-ann"], ["account-ben", "account-cal", "account-dan"]]
+    assert store.appends == [["account-ann"], ["account-ben", "account-cal", "account-dan"]]
 
 
-async def test_a_batch_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "MAX_BATCH", 8)
+async def test_a_batch_is_bounded(store: WatchedStore) -> None:
+    async with working(store, limits=WriterLimits(max_batch=8)) as desk:
+        await asyncio.gather(*(desk.charge("ann", key=str(n)) for n in range(20)))
 
-    await asyncio.gather(*(desk.charge("ann", key=str(n)) for n in range(20)))
-
-    assert [len(append) for append in desk.store.appends] == [8, 8, 4]
+    assert [len(append) for append in store.appends] == [8, 8, 4]
 
 
 async def test_the_same_request_many_times_at_once_is_recorded_once(desk: Desk) -> None:
@@ -156,11 +153,8 @@ async def test_a_client_that_went_away_does_not_disturb_the_others(desk: Desk) -
     assert await desk.balance("ann") == 1
 
 
-async def test_too_many_waiting_requests_are_turned_away_and_recorded_never(
-    store: WatchedStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "MAX_WAITING_REQUESTS", 2)
-    desk = Desk(store)  # nobody is writing yet
+async def test_too_many_waiting_requests_are_turned_away_and_recorded_never(store: WatchedStore) -> None:
+    desk = Desk(store, limits=WriterLimits(max_waiting_requests=2))  # its writer does not run yet
     waiting = [desk.asking("ann"), desk.asking("ben")]
     await asyncio.sleep(0)
 
@@ -192,31 +186,31 @@ async def test_drained_waits_for_what_is_in_hand(desk: Desk) -> None:
 # Messages -------------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_heard_is_decided_with_its_fact_id_as_the_cause(desk: Desk) -> None:
-    acknowledger = Ears()
+async def test_a_delivery_is_decided_with_its_fact_id_as_the_cause(desk: Desk) -> None:
+    acknowledger = Acknowledgements()
 
-    delivery = desk.hear(issued("ann", 5, "c7"), acknowledger)
+    delivery = desk.deliver(issued("ann", 5, "c7"), acknowledger)
     await acknowledger.news.wait()
 
-    assert desk.told == [charged("ann", 5, "c7", cause="coupon-c1@1")]
-    assert acknowledger.done_with == [delivery]
+    assert desk.published == [charged("ann", 5, "c7", cause="coupon-c1@1")]
+    assert acknowledger.acknowledged == [delivery]
 
 
 async def test_deliveries_and_requests_share_one_commit_and_one_acknowledgement(desk: Desk) -> None:
-    acknowledger = Ears()
-    last = [desk.hear(issued("ann", coupon=f"c{n}"), acknowledger, n) for n in range(1, 6)][-1]
+    acknowledger = Acknowledgements()
+    last = [desk.deliver(issued("ann", coupon=f"c{n}"), acknowledger, n) for n in range(1, 6)][-1]
 
     await desk.charge("ben")
 
     assert desk.store.appends == [["account-ann"] * 5 + ["account-ben"]]
-    assert acknowledger.done_with == [last]
+    assert acknowledger.acknowledged == [last]
 
 
-async def test_a_delivery_is_not_done_before_it_is_recorded(desk: Desk) -> None:
-    gate, acknowledger = Gate(desk.store), Ears()
-    desk.hear(issued("ann"), acknowledger)
+async def test_a_delivery_is_not_acknowledged_before_it_is_recorded(desk: Desk) -> None:
+    gate, acknowledger = Gate(desk.store), Acknowledgements()
+    desk.deliver(issued("ann"), acknowledger)
     await gate.reached.wait()
-    assert acknowledger.done_with == []
+    assert acknowledger.acknowledged == []
 
     gate.opened.set()
     await acknowledger.news.wait()
@@ -224,24 +218,24 @@ async def test_a_delivery_is_not_done_before_it_is_recorded(desk: Desk) -> None:
     assert await desk.log() == [("account-ann", 1)]
 
 
-async def test_a_fact_heard_twice_is_done_twice_and_recorded_once(desk: Desk) -> None:
-    acknowledger = Ears()
-    first = desk.hear(issued("ann"), acknowledger, 1)
+async def test_a_fact_delivered_twice_is_acknowledged_twice_and_recorded_once(desk: Desk) -> None:
+    acknowledger = Acknowledgements()
+    first = desk.deliver(issued("ann"), acknowledger, 1)
     await desk.writer.drained()
-    second = desk.hear(issued("ann"), acknowledger, 2)
+    second = desk.deliver(issued("ann"), acknowledger, 2)
     await desk.writer.drained()
 
-    assert acknowledger.done_with == [first, second]
+    assert acknowledger.acknowledged == [first, second]
     assert await desk.log() == [("account-ann", 1)]
 
 
-async def test_a_fact_that_nobody_reacts_to_is_done_and_nothing_else(desk: Desk) -> None:
-    acknowledger = Ears()
+async def test_a_fact_without_a_reaction_is_acknowledged_and_nothing_else(desk: Desk) -> None:
+    acknowledger = Acknowledgements()
 
-    delivery = desk.hear(charged("ann", 1, "k"), acknowledger)
+    delivery = desk.deliver(charged("ann", 1, "k"), acknowledger)
     await desk.writer.drained()
 
-    assert acknowledger.done_with == [delivery]
+    assert acknowledger.acknowledged == [delivery]
     assert desk.store.appends == []
 
 
@@ -253,49 +247,49 @@ async def test_a_fact_that_nobody_reacts_to_is_done_and_nothing_else(desk: Desk)
         pytest.param(b'{"type":"coupon.issued","at":"2026-03-01T09:30:00Z"}', id="fields are missing"),
     ],
 )
-async def test_a_body_that_cannot_be_read_goes_back_and_all_others_go_on(desk: Desk, body: bytes) -> None:
-    acknowledger = Ears()
-    desk.hear(issued("ann", coupon="c1"), acknowledger, 1)
-    poison = desk.hear_body(body, acknowledger, 2, "c2")
-    last = desk.hear(issued("ann", coupon="c3"), acknowledger, 3)
+async def test_an_unreadable_body_is_rejected_and_all_others_are_handled(desk: Desk, body: bytes) -> None:
+    acknowledger = Acknowledgements()
+    desk.deliver(issued("ann", coupon="c1"), acknowledger, 1)
+    poison = desk.deliver_body(body, acknowledger, 2, "c2")
+    last = desk.deliver(issued("ann", coupon="c3"), acknowledger, 3)
 
     await desk.charge("ben")
 
-    assert [delivery for delivery, _ in acknowledger.refusals] == [poison]
-    assert isinstance(acknowledger.refusals[0][1], msgspec.DecodeError)
-    assert acknowledger.done_with == [last]
+    assert [delivery for delivery, _ in acknowledger.rejections] == [poison]
+    assert isinstance(acknowledger.rejections[0][1], msgspec.DecodeError)
+    assert acknowledger.acknowledged == [last]
     assert (acknowledger.errors, acknowledger.closed) == ([], False)
     assert await desk.log() == [("account-ann", 1), ("account-ann", 2), ("account-ben", 1)]
 
 
-async def test_what_comes_behind_one_of_its_key_that_cannot_be_handled_is_not_decided(desk: Desk) -> None:
-    acknowledger = Ears()
-    before = desk.hear(issued("ann", coupon="c1"), acknowledger, 1, "k")
-    poison = desk.hear_body(b"{", acknowledger, 2, "k")
-    behind = desk.hear(issued("ben", coupon="c1"), acknowledger, 3, "k")
-    desk.hear(issued("cas", coupon="c1"), acknowledger, 4, "another")
+async def test_a_delivery_behind_a_rejected_one_of_its_key_is_deferred(desk: Desk) -> None:
+    acknowledger = Acknowledgements()
+    before = desk.deliver(issued("ann", coupon="c1"), acknowledger, 1, "k")
+    poison = desk.deliver_body(b"{", acknowledger, 2, "k")
+    behind = desk.deliver(issued("ben", coupon="c1"), acknowledger, 3, "k")
+    desk.deliver(issued("cas", coupon="c1"), acknowledger, 4, "another")
     await desk.writer.drained()
-    later = desk.hear(issued("dan", coupon="c1"), acknowledger, 5, "k")
+    later = desk.deliver(issued("dan", coupon="c1"), acknowledger, 5, "k")
     await desk.writer.drained()
 
-    assert [delivery for delivery, _ in acknowledger.refusals] == [poison]
-    assert acknowledger.taken_back == [behind, later]
-    assert before not in acknowledger.taken_back
+    assert [delivery for delivery, _ in acknowledger.rejections] == [poison]
+    assert acknowledger.deferred == [behind, later]
+    assert before not in acknowledger.deferred
     assert await desk.log() == [("account-ann", 1), ("account-cas", 1)]
 
 
-async def test_a_decision_that_fails_goes_back_and_leaves_nothing_in_the_batch(desk: Desk) -> None:
-    acknowledger = Ears()
-    refused = desk.hear(issued("ann", discount=0), acknowledger)
+async def test_a_delivery_whose_decision_fails_is_rejected_and_leaves_nothing_in_the_batch(desk: Desk) -> None:
+    acknowledger = Acknowledgements()
+    refused = desk.deliver(issued("ann", discount=0), acknowledger)
 
     await desk.charge("ben")
 
-    assert [(delivery, type(error)) for delivery, error in acknowledger.refusals] == [(refused, NothingToCharge)]
+    assert [(delivery, type(error)) for delivery, error in acknowledger.rejections] == [(refused, NothingToCharge)]
     assert await desk.log() == [("account-ben", 1)]
 
 
-async def test_an_attempt_of_one_that_waited_says_what_was_recorded_or_what_is_in_its_way(desk: Desk) -> None:
-    acknowledger = Ears()
+async def test_an_attempt_returns_what_was_recorded_or_raises_what_prevents_it(desk: Desk) -> None:
+    acknowledger = Acknowledgements()
     good, bad = (
         Delivery("c@1", body, "", StreamPosition(1, 1), "coupon.issued.c1") for body in (encode(issued("ann")), b"{")
     )
@@ -306,7 +300,7 @@ async def test_an_attempt_of_one_that_waited_says_what_was_recorded_or_what_is_i
         await desk.writer.attempt(bad)
 
     assert await desk.log() == [("account-ann", 1)]
-    assert acknowledger.done_with == []
+    assert acknowledger.acknowledged == []
 
 
 async def test_a_preview_decides_one_after_another_and_records_nothing(desk: Desk) -> None:
@@ -321,24 +315,23 @@ async def test_a_preview_decides_one_after_another_and_records_nothing(desk: Des
     assert await desk.balance("ann") == 0
 
 
-async def test_deliveries_to_an_ear_that_has_closed_are_left_for_their_redelivery(desk: Desk) -> None:
-    acknowledger = Ears()
-    desk.hear(issued("ann"), acknowledger)
+async def test_deliveries_of_a_closed_session_are_left_for_their_redelivery(desk: Desk) -> None:
+    acknowledger = Acknowledgements()
+    desk.deliver(issued("ann"), acknowledger)
     acknowledger.closed = True
 
     await desk.charge("ben")
 
-    assert (acknowledger.done_with, acknowledger.errors) == ([], [])
+    assert (acknowledger.acknowledged, acknowledger.errors) == ([], [])
     assert await desk.log() == [("account-ben", 1)]
 
 
 # Snapshots ------------------------------------------------------------------------------------------------------------
 
 
-async def test_snapshots_are_kept_and_folded_from(store: WatchedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "SNAPSHOT_EVERY", 3)
+async def test_snapshots_are_saved_and_folded_from(store: WatchedStore) -> None:
     topic = snapshot_topic("account", AGGREGATES["account"])
-    async with working(store) as desk:
+    async with working(store, limits=WriterLimits(snapshot_every=3)) as desk:
         for n in range(1, 8):
             await desk.charge("ann", key=str(n))
 

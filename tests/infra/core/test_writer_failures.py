@@ -1,4 +1,4 @@
-"""When another writer was first, or the store fails: nothing half-done is seen, and repeating is safe."""
+"""When another writer was first, or the store fails: no reader sees half of a batch, and repeating is safe."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,17 +7,13 @@ import pytest
 from eventsourcing.persistence import OperationalError
 
 from contracts.wire import encode
-from infra.core import state_cache as heads
-from infra.core import unit_of_work as recording
-from infra.core import writer
-from infra.core.decider import FoldError
-from infra.core.errors import StoreUnavailable
-from infra.core.state_cache import StreamUnreadable
-from infra.core.unit_of_work import Answer
+from infra.core.errors import FoldError, StoreUnavailable, StreamUnreadable
+from infra.core.limits import WriterLimits
+from infra.core.unit_of_work import MAX_CONFLICTS, Answer
 from infra.store.event_store import Conflict, StoreError
 from infra.store.records import Record
 from tests.infra.core.test_writer import charged
-from tests.infra.purse import NOON, Ears, WatchedStore, balances, issued
+from tests.infra.purse import NOON, Acknowledgements, WatchedStore, balances, issued
 from tests.infra.writing import Desk, working
 from tests.shop import attempts
 
@@ -43,7 +39,7 @@ def another_is_first(store: WatchedStore, *stored: Record, times: int = 1) -> No
 
 
 class Failing:
-    """Appends that fail; `recorded` says whether they are recorded all the same."""
+    """Appends that fail; with `recorded` they are recorded all the same."""
 
     def __init__(self, store: WatchedStore, *, recorded: bool = False) -> None:
         self._store = store
@@ -62,7 +58,7 @@ class Failing:
 # Conflicts ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_conflict_is_decided_again_on_fresh_heads(desk: Desk) -> None:
+async def test_a_conflict_is_decided_again_on_fresh_states(desk: Desk) -> None:
     await desk.charge("ann", key="mine 1")
     another_is_first(desk.store, by_another("ann", 2, "theirs", 100))
 
@@ -70,7 +66,7 @@ async def test_a_conflict_is_decided_again_on_fresh_heads(desk: Desk) -> None:
 
     assert balances(answer.states) == [102]
     assert await desk.log() == [("account-ann", 1), ("account-ann", 2), ("account-ann", 3)]
-    assert desk.told == [charged("ann", 1, "mine 1"), charged("ann", 1, "mine 2")]
+    assert desk.published == [charged("ann", 1, "mine 1"), charged("ann", 1, "mine 2")]
 
 
 async def test_a_conflict_decides_the_whole_batch_again(desk: Desk) -> None:
@@ -88,14 +84,14 @@ async def test_a_conflict_decides_the_whole_batch_again(desk: Desk) -> None:
     ]
 
 
-async def test_after_a_conflict_there_may_be_nothing_left_to_say(desk: Desk) -> None:
+async def test_after_a_conflict_there_may_be_nothing_left_to_record(desk: Desk) -> None:
     another_is_first(desk.store, by_another("ann", 1, "first"))
 
     answer = await desk.charge("ann")
 
     assert (answer.facts, balances(answer.states)) == ([], [1])
     assert await desk.log() == [("account-ann", 1)]
-    assert desk.told == []
+    assert desk.published == []
 
 
 async def test_conflicts_without_end_are_a_failure_of_the_store(desk: Desk) -> None:
@@ -107,7 +103,7 @@ async def test_conflicts_without_end_are_a_failure_of_the_store(desk: Desk) -> N
     with pytest.raises(StoreUnavailable, match="conflicts in a row"):
         await desk.charge("ann")
 
-    assert len(desk.store.appends) == recording.MAX_CONFLICTS
+    assert len(desk.store.appends) == MAX_CONFLICTS
     assert await desk.balance("ann") == 0
 
 
@@ -122,7 +118,7 @@ async def test_a_failing_store_is_answered_and_leaves_nothing_behind(desk: Desk)
 
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 2
     assert (await desk.balance("ann"), await desk.balance("ben")) == (1, 0)
-    assert desk.told == [charged("ann", 1, "before")]
+    assert desk.published == [charged("ann", 1, "before")]
 
     failing.heal()
     assert balances((await desk.charge("ann", amount=5)).states) == [6]
@@ -133,7 +129,7 @@ async def test_a_commit_that_was_recorded_although_it_failed_is_recognised_when_
     with pytest.raises(StoreUnavailable):
         await desk.charge("ann", amount=5)
     failing.heal()
-    assert await desk.balance("ann") == 5  # what was known of it before is forgotten
+    assert await desk.balance("ann") == 5  # the cached state was evicted
 
     answer = await desk.charge("ann", amount=5)
 
@@ -141,26 +137,24 @@ async def test_a_commit_that_was_recorded_although_it_failed_is_recognised_when_
     assert await desk.log() == [("account-ann", 1)]
 
 
-async def test_who_follows_the_log_learns_of_what_was_recorded_although_it_failed(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A relay would let it lie until the next append, and an order's deadline would not run."""
-    monkeypatch.setattr(writer, "LOOK_AGAIN_S", 0.01)
-    failing = Failing(desk.store, recorded=True)
-    with pytest.raises(StoreUnavailable):
-        await desk.charge("ann", amount=5)
-    failing.heal()
+async def test_followers_of_the_log_learn_of_what_was_recorded_although_it_failed(store: WatchedStore) -> None:
+    """Otherwise a relay would not publish it before the next append, and an order's deadline would not run."""
+    async with working(store, limits=WriterLimits(recheck_s=0.01)) as desk:
+        failing = Failing(store, recorded=True)
+        with pytest.raises(StoreUnavailable):
+            await desk.charge("ann", amount=5)
+        failing.heal()
 
-    async for _ in attempts("the follower to be told"):
-        if desk.told:
-            break
+        async for _ in attempts("the facts to be published"):
+            if desk.published:
+                break
 
-    assert desk.told == [charged("ann", 5, "first")]
-    await desk.charge("ben")
-    assert desk.told == [charged("ann", 5, "first"), charged("ben", 1, "first")]
+        assert desk.published == [charged("ann", 5, "first")]
+        await desk.charge("ben")
+        assert desk.published == [charged("ann", 5, "first"), charged("ben", 1, "first")]
 
 
-async def test_what_failed_and_was_not_recorded_is_told_to_nobody(desk: Desk) -> None:
+async def test_an_append_that_failed_and_was_not_recorded_is_not_published(desk: Desk) -> None:
     failing = Failing(desk.store)
     with pytest.raises(StoreUnavailable):
         await desk.charge("ann", amount=5)
@@ -168,10 +162,10 @@ async def test_what_failed_and_was_not_recorded_is_told_to_nobody(desk: Desk) ->
 
     await desk.charge("ben")
 
-    assert desk.told == [charged("ben", 1, "first")]
+    assert desk.published == [charged("ben", 1, "first")]
 
 
-async def test_as_long_as_the_store_does_not_say_what_it_recorded_nothing_more_is_recorded(desk: Desk) -> None:
+async def test_while_the_store_cannot_be_read_after_a_failure_nothing_more_is_recorded(desk: Desk) -> None:
     async def fail() -> None:
         raise OperationalError("disk I/O error")
 
@@ -186,23 +180,23 @@ async def test_as_long_as_the_store_does_not_say_what_it_recorded_nothing_more_i
     desk.store.before_select = None
     await desk.charge("cas")
 
-    assert desk.told == [charged("ann", 5, "first"), charged("cas", 1, "first")]
+    assert desk.published == [charged("ann", 5, "first"), charged("cas", 1, "first")]
 
 
-async def test_what_was_heard_while_the_store_failed_is_not_done_and_comes_again(desk: Desk) -> None:
-    acknowledger = Ears()
+async def test_a_delivery_during_a_failure_is_not_acknowledged_and_comes_again(desk: Desk) -> None:
+    acknowledger = Acknowledgements()
     failing = Failing(desk.store)
-    desk.hear(issued("ann"), acknowledger)
+    desk.deliver(issued("ann"), acknowledger)
     await acknowledger.news.wait()
 
     assert [type(error) for error in acknowledger.errors] == [OperationalError]
-    assert acknowledger.done_with == []
+    assert acknowledger.acknowledged == []
 
     failing.heal()
-    again = Ears()
-    delivery = desk.hear(issued("ann"), again)
+    again = Acknowledgements()
+    delivery = desk.deliver(issued("ann"), again)
     await again.news.wait()
-    assert again.done_with == [delivery]
+    assert again.acknowledged == [delivery]
     assert await desk.log() == [("account-ann", 1)]
 
 
@@ -230,18 +224,17 @@ async def test_a_record_that_cannot_be_read_fails_its_request_and_no_later_one(d
     assert balances((await desk.charge("ben")).states) == [1]
 
 
-async def test_snapshots_that_cannot_be_kept_fail_nobody(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def keep(_: Sequence[Record]) -> None:
+async def test_snapshots_that_cannot_be_saved_fail_no_request(store: WatchedStore) -> None:
+    async def save(_: Sequence[Record]) -> None:
         raise StoreError
 
-    monkeypatch.setattr(heads, "SNAPSHOT_EVERY", 1)
-    desk.store.keep = keep
+    store.save = save
+    async with working(store, limits=WriterLimits(snapshot_every=1)) as desk:
+        for n in range(1, 4):
+            assert balances((await desk.charge("ann", key=str(n))).states) == [n]
 
-    for n in range(1, 4):
-        assert balances((await desk.charge("ann", key=str(n))).states) == [n]
 
-
-async def test_a_fact_that_cannot_be_folded_fails_its_request_and_nobody_else(desk: Desk) -> None:
+async def test_a_fact_that_cannot_be_folded_fails_its_request_and_no_other(desk: Desk) -> None:
     ben, ann, cas = await asyncio.gather(
         desk.charge("ben"), desk.charge("ann", amount=-1), desk.charge("cas"), return_exceptions=True
     )
@@ -251,19 +244,19 @@ async def test_a_fact_that_cannot_be_folded_fails_its_request_and_nobody_else(de
     assert await desk.log() == [("account-ben", 1), ("account-cas", 1)]
 
 
-async def test_a_delivery_over_a_stream_that_cannot_be_read_goes_back_and_others_go_on(desk: Desk) -> None:
+async def test_a_delivery_over_a_damaged_stream_is_rejected_and_others_are_handled(desk: Desk) -> None:
     await desk.store.inner.insert_events([Record("account-ann", 1, "point.charged", b"{")])
-    acknowledger = Ears()
-    poisoned = desk.hear(issued("ann"), acknowledger, 1, "c1")
-    last = desk.hear(issued("ben"), acknowledger, 2, "c2")
+    acknowledger = Acknowledgements()
+    poisoned = desk.deliver(issued("ann"), acknowledger, 1, "c1")
+    last = desk.deliver(issued("ben"), acknowledger, 2, "c2")
     await desk.writer.drained()
 
-    assert [(delivery, type(error)) for delivery, error in acknowledger.refusals] == [(poisoned, StreamUnreadable)]
-    assert acknowledger.done_with == [last]
+    assert [(delivery, type(error)) for delivery, error in acknowledger.rejections] == [(poisoned, StreamUnreadable)]
+    assert acknowledger.acknowledged == [last]
     assert await desk.log() == [("account-ann", 1), ("account-ben", 1)]
 
 
-async def test_a_restarted_writer_goes_on_where_the_last_one_was_killed(store: WatchedStore) -> None:
+async def test_a_restarted_writer_continues_where_the_last_one_was_killed(store: WatchedStore) -> None:
     async with working(store) as desk:
         await desk.charge("ann", key="1")
         failing = Failing(store, recorded=True)
@@ -278,16 +271,16 @@ async def test_a_restarted_writer_goes_on_where_the_last_one_was_killed(store: W
     assert answers[-1].facts[0].at == NOON
 
 
-# Shut -----------------------------------------------------------------------------------------------------------------
+# Suspended ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_writer_that_is_shut_says_why_and_records_no_request_until_it_is_opened(desk: Desk) -> None:
+async def test_a_suspended_writer_refuses_requests_with_the_reason_until_it_is_resumed(desk: Desk) -> None:
     await desk.charge("ann", key="before")
-    desk.writer.suspend("this is not the store that spoke before")
+    desk.writer.suspend("this is not the store that published before")
 
-    with pytest.raises(StoreUnavailable, match="not the store that spoke before"):
+    with pytest.raises(StoreUnavailable, match="not the store that published before"):
         await desk.charge("ann", key="meanwhile")
-    assert await desk.balance("ann") == 1  # reading goes on
+    assert await desk.balance("ann") == 1  # reads still work
 
     desk.writer.resume()
     assert balances((await desk.charge("ann", key="after")).states) == [2]

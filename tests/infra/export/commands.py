@@ -2,23 +2,23 @@
 
 import asyncio
 import contextlib
-import io
-import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
-from infra.export.command import main, sink_of
+from click.testing import CliRunner
+
+from infra.export.process import sink_of
 from infra.export.settings import ExportSettings
 from infra.settings import read
+from ops.orders import orders
 from order_svc.export import ORDERS
 from tests.e2e.processes import Started
 from tests.forked import Forked
 from tests.infra.export.orders import exporter
 
-EXPORT = "order_svc.export"
+EXPORT = ("ops.orders", "export")
 
 
 class Ended(NamedTuple):
@@ -28,22 +28,10 @@ class Ended(NamedTuple):
 
 
 async def command(env: Mapping[str, str], *arguments: str) -> Ended:
-    """`just export <arguments>` for commands that end: status and reconcile, and whatever is refused."""
-    out, said = io.StringIO(), io.StringIO()
-
-    def run() -> int:
-        try:
-            return main("order", ORDERS, arguments)
-        except SystemExit as ended:  # of argparse
-            return int(ended.code or 0)
-
-    with (
-        mock.patch.dict(os.environ, env, clear=True),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(said),
-    ):
-        code = await asyncio.to_thread(run)
-    return Ended(code, out.getvalue(), said.getvalue())
+    """`just export <arguments>` for commands that end: status and reconcile, and what is refused."""
+    runner = CliRunner(env={**env, "COLUMNS": "160"})
+    ended = await asyncio.to_thread(runner.invoke, orders, ["export", *arguments])
+    return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
 
 async def export_once(env: Mapping[str, str], start: int | datetime | None = None) -> None:
@@ -63,7 +51,7 @@ async def export_once(env: Mapping[str, str], start: int | datetime | None = Non
 def exporting(env: Mapping[str, str], folder: Path) -> Iterator[Started]:
     """`just export`, until the body ends."""
     output = folder / "export.out"
-    process = Forked(EXPORT, env=env, stdout=output)
+    process = Forked(*EXPORT, env=env, stdout=output)
     try:
         yield Started(process, output)
     finally:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from contracts import Fact
 from contracts.wire import NAMES, encode
-from infra.export.exporter import Exporter
+from infra.export.exporter import GRACE_S, Exporter
 from infra.export.retry_policy import RetryPolicy
 from infra.export.rows import Row
 from infra.export.settings import ExportSettings
@@ -112,18 +112,24 @@ def settings(data_dir: Path, **changed: Any) -> ExportSettings:
 
 
 def exporter(
-    data_dir: Path, sink: Sink, *, closing: asyncio.Event | None = None, circuit: RetryPolicy | None = None
+    data_dir: Path,
+    sink: Sink,
+    *,
+    closing: asyncio.Event | None = None,
+    retry: RetryPolicy | None = None,
+    grace_s: float = GRACE_S,
 ) -> Exporter:
     """An export of that folder's log that waits for nothing longer than it must."""
     return Exporter(
         ORDERS,
         lambda: SQLiteStore.read(data_dir / "order" / "events.sqlite"),
         sink,
-        circuit or RetryPolicy(3, AT_ONCE_S, AT_ONCE_S),
+        retry or RetryPolicy(3, AT_ONCE_S, AT_ONCE_S),
         poll_s=AT_ONCE_S,
         report_s=60,
         clock=lambda: EVENING,
         closing=closing or asyncio.Event(),
+        grace_s=grace_s,
     )
 
 

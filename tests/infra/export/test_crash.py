@@ -15,7 +15,7 @@ HTTP = ["in hand", "sent", "written", "synced", "named"]
 
 async def crash(env: dict[str, str], step: str, *arguments: str, after: int = 3) -> None:
     crashing = env | {"CRASH_AT": step, "CRASH_AFTER": str(after)}
-    ended = await run("tests.wrappers.export_crash", "--once", *arguments, env=crashing)
+    ended = await run("tests.wrappers.export_crash", "export", "--once", *arguments, env=crashing)
     assert ended.returncode == -9, ended.stderr
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from infra.export.errors import SinkError, Unavailable
 from infra.export.file_sink import FileSink
 from infra.export.rows import START, ExportPosition, Row
-from infra.export.sink import Limits, SinkError, Unavailable
+from infra.export.sink import Limits
 from order_svc.export import ORDERS
 from tests.infra.export.orders import (
     EVENING,
@@ -217,7 +218,7 @@ async def test_a_damaged_last_file_is_said_and_deleting_it_is_enough(tmp_path: P
     last = max((tmp_path / "export" / "orders").glob("*/*.parquet"), key=lambda path: path.name)
     last.write_bytes(b"not Parquet")
 
-    with pytest.raises(SinkError, match="Delete it, and it is written again"):
+    with pytest.raises(SinkError, match="Delete it; the export writes it again"):
         await export(tmp_path, FEW_BYTES)
     last.unlink()
     await export(tmp_path, FEW_BYTES)

@@ -12,11 +12,12 @@ import pytest
 
 from infra.export.bearer_token import TokenFile
 from infra.export.cursor import CursorFile
+from infra.export.errors import SinkError, Unavailable
 from infra.export.exporter import Exporter
 from infra.export.http_sink import HttpSink
 from infra.export.retry_policy import RetryPolicy
 from infra.export.rows import START, ExportPosition
-from infra.export.sink import Limits, SinkError, Unavailable
+from infra.export.sink import Limits
 from order_svc.export import ORDERS
 from tests.infra.export.orders import append, exporter, logged, mixed, rows_of
 from tests.infra.export.receiver import DRIP, DROP, HANG, Answer, Receiver
@@ -128,7 +129,7 @@ async def test_an_answer_that_no_repetition_changes_is_lasting_and_others_are_no
     async with sink(tmp_path, receiver) as http:
         for status in (302, 400, 401, 404, 408, 413, 422, 429, 500, 502, 503):
             receiver.faults.append(Answer(status))
-            with pytest.raises(Unavailable, match=f"it answered {status}") as caught:
+            with pytest.raises(Unavailable, match=f"the receiver answered {status}") as caught:
                 await http.commit(rows_of(mixed(1)))
             lasting[status] = caught.value.lasting
         assert await http.position() == START
@@ -166,14 +167,13 @@ async def test_retry_after_is_read_where_it_means_something(
 
 
 async def test_asked_to_stop_while_nobody_answers_it_drops_what_is_in_hand_and_nothing_is_lost(
-    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, receiver: Receiver
 ) -> None:
-    monkeypatch.setattr("infra.export.exporter.GRACE_S", 0.05)
     await append(tmp_path, mixed(20))
     receiver.faults.extend([Answer(204), HANG])
     closing = asyncio.Event()
     async with sink(tmp_path, receiver, timeout_s=3_600) as http:
-        running = asyncio.create_task(exporter(tmp_path, http, closing=closing).run())
+        running = asyncio.create_task(exporter(tmp_path, http, closing=closing, grace_s=0.05).run())
         async for _ in attempts("the second batch"):
             if len(receiver.batches) == 2:
                 break
@@ -190,11 +190,11 @@ async def test_asked_to_stop_during_a_pause_it_does_not_sit_it_out(tmp_path: Pat
     await append(tmp_path, mixed(20))
     receiver.otherwise = Answer(503, "3600")
     closing = asyncio.Event()
-    circuit = RetryPolicy(1, 3_600, 3_600)
+    retry = RetryPolicy(1, 3_600, 3_600)
     async with sink(tmp_path, receiver) as http:
-        running = asyncio.create_task(exporter(tmp_path, http, closing=closing, circuit=circuit).run())
+        running = asyncio.create_task(exporter(tmp_path, http, closing=closing, retry=retry).run())
         async for _ in attempts("the pause"):
-            if circuit.is_open:
+            if retry.is_paused:
                 break
         closing.set()
         await running
@@ -271,7 +271,7 @@ async def test_the_cursor_of_another_receiver_is_refused(tmp_path: Path, receive
         await http.commit(rows_of(mixed(1)))
     receiver.url = receiver.url.replace("/orders", "/others")
     async with sink(tmp_path, receiver) as moved:
-        with pytest.raises(SinkError, match=r"says how far http://127\.0\.0\.1:\d+/orders has got"):
+        with pytest.raises(SinkError, match=r"belongs to the receiver http://127\.0\.0\.1:\d+/orders, but"):
             await moved.position()
 
 

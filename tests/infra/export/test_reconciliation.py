@@ -168,7 +168,7 @@ async def test_an_answer_that_cannot_be_compared_is_said(
     await export_once(http)
     receiver.totals = answer
     _, said = await reconcile(http, code=2)
-    assert "answered what cannot be compared" in said
+    assert "sent an answer that cannot be compared" in said
 
 
 async def test_a_receiver_that_cannot_be_reached_exits_3(http: dict[str, str], receiver: Receiver) -> None:

@@ -9,10 +9,10 @@ import pytest
 from contracts import OrderCanceled
 from contracts.wire import decode, encode
 from infra.export import arrow
-from infra.export.rows import Unexportable
+from infra.export.errors import Unexportable
 from infra.export.source import to_row
 from infra.store.records import Notification
-from order_svc.export import ORDERS, OrderLine, OrderRow
+from order_svc.export import ORDERS, ExportedLine, OrderRow
 from tests.contracts.examples import AT, BY_NAME
 from tests.examples import ORDER_ID, PLACED_AT
 from tests.infra.export.orders import EVENING, facts, records
@@ -35,7 +35,7 @@ CONFIRMED = OrderRow(
     user_id="ann",
     reason=None,
     placed_at=PLACED_AT,
-    lines=(OrderLine("mug", 2, 10_000), OrderLine("lamp", 1, 30_000)),
+    lines=(ExportedLine("mug", 2, 10_000), ExportedLine("lamp", 1, 30_000)),
     total=50_000,
     points=500,
     discount=300,

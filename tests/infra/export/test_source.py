@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.export.errors import AnotherLog, Unexportable
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink
-from infra.export.rows import START, ExportPosition, Unexportable
+from infra.export.rows import START, ExportPosition
 from infra.export.sink import Limits
-from infra.export.source import AnotherLog, Lag, check, lag, mark_at, position_from
+from infra.export.source import Lag, check, lag, position_at, position_from
 from infra.store.event_store import StoreError
 from infra.store.sqlite import SQLiteStore
 from order_svc.export import ORDERS
@@ -52,7 +53,7 @@ async def test_a_folder_with_any_name_is_read(tmp_path: Path) -> None:
     assert len(await logged(folder)) == 5
 
 
-async def test_what_is_written_while_it_is_open_is_seen(tmp_path: Path) -> None:
+async def test_what_is_written_while_it_is_paused_is_seen(tmp_path: Path) -> None:
     await append(tmp_path, mixed(1))
     async with SQLiteStore.open(path_of(tmp_path)) as writer, SQLiteStore.read(path_of(tmp_path)) as reader:
         await writer.insert_events(mixed(1, first=1))
@@ -83,24 +84,24 @@ async def test_lag_is_nothing_when_no_row_waits_whatever_else_the_log_has(tmp_pa
 async def test_a_mark_names_the_fact_at_its_position(tmp_path: Path) -> None:
     await append(tmp_path, mixed(2))
     async with SQLiteStore.read(path_of(tmp_path)) as store:
-        assert await mark_at(store, 0) == START
-        assert await mark_at(store, 2) == ExportPosition(2, f"order-{0:032x}@2")
-        assert await mark_at(store, 99) == ExportPosition(99, "")
+        assert await position_at(store, 0) == START
+        assert await position_at(store, 2) == ExportPosition(2, f"order-{0:032x}@2")
+        assert await position_at(store, 99) == ExportPosition(99, "")
 
 
 @pytest.mark.parametrize(
-    ("mark", "said"),
+    ("position", "said"),
     [
-        (ExportPosition(5, ""), "the log before that"),
+        (ExportPosition(5, ""), "this log ends before that"),
         (ExportPosition(2, "order-x@2"), r"ends with order-x@2 at position 2"),
     ],
 )
-async def test_a_log_that_was_not_exported_is_recognised(tmp_path: Path, mark: ExportPosition, said: str) -> None:
+async def test_a_log_that_was_not_exported_is_recognised(tmp_path: Path, position: ExportPosition, said: str) -> None:
     await append(tmp_path, mixed(2))
     async with SQLiteStore.read(path_of(tmp_path)) as store:
         await check(store, ExportPosition(2, f"order-{0:032x}@2"))
         with pytest.raises(AnotherLog, match=said):
-            await check(store, mark)
+            await check(store, position)
 
 
 async def test_another_log_in_its_place_is_not_mixed_into_what_was_exported(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from eventsourcing.persistence import OperationalError
 from msgspec import Struct, json
 
-from infra.read_models import log_view as views
-from infra.read_models.log_view import LogView
+from infra.read_models.log_view import DEFAULT, LogView, Pace
 from infra.read_models.tables import Projection, Statement, ViewBehind
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -62,9 +61,11 @@ async def log() -> AsyncIterator[SQLiteStore]:
 
 
 @contextlib.asynccontextmanager
-async def following(log: EventStore, folder: Path, projection: Projection | None = None) -> AsyncIterator[LogView]:
+async def following(
+    log: EventStore, folder: Path, projection: Projection | None = None, pace: Pace = DEFAULT
+) -> AsyncIterator[LogView]:
     """A view at work."""
-    async with LogView.open(projection or Totals(), log, folder) as view:
+    async with LogView.open(projection or Totals(), log, folder, pace) as view:
         run = asyncio.create_task(view.run())
         try:
             yield view
@@ -101,7 +102,7 @@ async def test_a_view_follows_the_log(log: SQLiteStore, tmp_path: Path) -> None:
                 break
 
 
-async def test_whoever_was_answered_finds_it_in_the_view(log: SQLiteStore, tmp_path: Path) -> None:
+async def test_a_client_reads_its_own_writes(log: SQLiteStore, tmp_path: Path) -> None:
     async with following(log, tmp_path) as view:
         for n in range(1, 21):
             await append(log, n, n)
@@ -138,13 +139,10 @@ async def test_parameters_are_bound(log: SQLiteStore, tmp_path: Path) -> None:
         assert await view.select("SELECT total FROM totals WHERE user = ?", ("ben",)) == [(1,)]
 
 
-async def test_a_long_log_is_applied_in_portions(
-    log: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(views, "CHUNK", 7)
+async def test_a_long_log_is_applied_in_portions(log: SQLiteStore, tmp_path: Path) -> None:
     await append(log, 1, 100)
 
-    async with following(log, tmp_path) as view:
+    async with following(log, tmp_path, pace=Pace(chunk=7)) as view:
         assert await view.select(TOTALS) == [("ann", 5_050)]
     assert kept(tmp_path) == ([("ann", 5_050)], [(100,)])
 
@@ -181,10 +179,7 @@ async def test_a_view_that_was_thrown_away_is_rebuilt_as_it_was(log: SQLiteStore
         assert await view.select(TOTALS) == before == [("ann", 210), ("ben", 210), ("cas", 210)]
 
 
-async def test_the_position_is_kept_with_what_lies_before_it_or_not_at_all(
-    log: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(views, "RETRY_S", 0.01)
+async def test_the_checkpoint_is_stored_with_the_rows_before_it_or_not_at_all(log: SQLiteStore, tmp_path: Path) -> None:
     await append(log, 1, 3)
     failures = 3
 
@@ -194,10 +189,10 @@ async def test_the_position_is_kept_with_what_lies_before_it_or_not_at_all(
             yield from super().apply(records)
             if failures:
                 failures -= 1
-                assert kept(tmp_path) == ([], [])  # nobody sees half of it
+                assert kept(tmp_path) == ([], [])  # no reader sees half of it
                 yield "INSERT INTO no_such_table VALUES (?)", [(1,)]
 
-    async with following(log, tmp_path, Stumbling()) as view:
+    async with following(log, tmp_path, Stumbling(), Pace(retry_s=0.01)) as view:
         assert await view.select(TOTALS) == [("ann", 6)]
 
     assert failures == 0
@@ -211,7 +206,7 @@ async def test_a_view_that_is_cut_short_has_done_nothing_and_counts_nothing_twic
     await append(log, 1, 30)
 
     class CutShort(Totals):
-        """The task that follows the log is cancelled after so many statements."""
+        """The task that follows the log is cancelled after this many statements."""
 
         def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
             yield from [*super().apply(records)][:statements]
@@ -228,21 +223,15 @@ async def test_a_view_that_is_cut_short_has_done_nothing_and_counts_nothing_twic
         assert await view.select(TOTALS) == [("ann", 465)]
 
 
-async def test_a_view_that_does_not_catch_up_says_so(
-    log: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(views, "PATIENCE_S", 0.05)
+async def test_readers_of_a_view_that_does_not_catch_up_get_an_error(log: SQLiteStore, tmp_path: Path) -> None:
     await append(log, 1, 1)
 
-    async with LogView.open(Totals(), log, tmp_path) as view:  # and nobody runs it
+    async with LogView.open(Totals(), log, tmp_path, Pace(patience_s=0.05)) as view:  # it does not run
         with pytest.raises(ViewBehind, match="totals"):
             await view.select(TOTALS)
 
 
-async def test_a_store_that_fails_leaves_the_view_behind_until_it_heals(
-    log: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(views, "RETRY_S", 0.01)
+async def test_a_store_that_fails_leaves_the_view_behind_until_it_heals(log: SQLiteStore, tmp_path: Path) -> None:
     broken = True
 
     class Breaking(WatchedStore):
@@ -251,7 +240,7 @@ async def test_a_store_that_fails_leaves_the_view_behind_until_it_heals(
                 raise OperationalError("disk I/O error")
             return await super().max_notification_id()
 
-    async with following(Breaking(log), tmp_path) as view:
+    async with following(Breaking(log), tmp_path, pace=Pace(retry_s=0.01)) as view:
         await append(log, 1, 3)
         with pytest.raises(ViewBehind):
             await view.select(TOTALS)
@@ -325,9 +314,7 @@ async def test_a_view_with_other_tables_than_its_file_was_made_with_is_fed_again
         assert await view.select("SELECT * FROM totals") == [("ann", 10, "new")]
 
 
-async def test_a_file_that_knows_its_place_by_a_fact_as_earlier_versions_did_is_fed_again(
-    log: SQLiteStore, tmp_path: Path
-) -> None:
+async def test_a_file_with_the_checkpoint_of_earlier_versions_is_fed_again(log: SQLiteStore, tmp_path: Path) -> None:
     await append(log, 1, 4)
     with contextlib.closing(sqlite3.connect(tmp_path / "totals.view.sqlite")) as file:
         file.executescript(f"""

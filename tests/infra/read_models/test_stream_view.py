@@ -18,7 +18,7 @@ SEEN = "SELECT stream FROM seen ORDER BY 1"
 
 
 class Seen:
-    """Projection: the streams of the facts that were heard, each once."""
+    """Projection: the streams of the received facts, each once."""
 
     name = "seen"
     topics: Collection[str] = ("order.canceled",)
@@ -53,7 +53,7 @@ async def until_shown(view: StreamView, *streams: str) -> None:
                 return
 
 
-async def test_a_view_that_was_never_fed_shows_nothing_and_says_why(broker: Shop, tmp_path: Path) -> None:
+async def test_a_view_that_was_never_fed_shows_nothing_and_names_the_cause(broker: Shop, tmp_path: Path) -> None:
     async with StreamView.open(Seen(), "product", settings(broker), tmp_path) as view:
         with pytest.raises(ViewBehind, match="being built"):
             await view.select(SEEN)
@@ -61,7 +61,7 @@ async def test_a_view_that_was_never_fed_shows_nothing_and_says_why(broker: Shop
             await view.behind()
 
 
-async def test_it_is_fed_with_what_was_said_before_and_with_what_is_said_then(broker: Shop, tmp_path: Path) -> None:
+async def test_it_is_fed_with_earlier_facts_and_with_later_ones(broker: Shop, tmp_path: Path) -> None:
     await say(broker, "o1", "o2")
     async with following(broker, tmp_path) as view:
         await until_shown(view, "order-o1", "order-o2")
@@ -69,7 +69,7 @@ async def test_it_is_fed_with_what_was_said_before_and_with_what_is_said_then(br
         await until_shown(view, "order-o1", "order-o2", "order-o3")
 
 
-async def test_what_bears_no_facts_id_is_passed_over(broker: Shop, tmp_path: Path) -> None:
+async def test_messages_without_a_facts_id_are_ignored(broker: Shop, tmp_path: Path) -> None:
     async with session(broker) as js:
         for its_id in ("somebody-elses", "order-o9@x", "@"):
             await js.publish("order.canceled.o9", b'{"type":"order.canceled"}', headers={MSG_ID: its_id})

@@ -63,8 +63,12 @@ class SyncAggregateRecorder(AggregateRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        found = self._wait(self._store.select_events(str(originator_id), gt, lte, desc=desc, limit=limit))
-        return [StoredEvent(*record) for record in found]
+        found = [
+            StoredEvent(stored.originator_id, stored.originator_version, stored.topic, stored.state)
+            for stored in self._wait(self._store.select_stream(str(originator_id)))
+            if (gt is None or stored.originator_version > gt) and (lte is None or stored.originator_version <= lte)
+        ]
+        return (found[::-1] if desc else found)[:limit]
 
 
 class SyncApplicationRecorder(SyncAggregateRecorder, ApplicationRecorder):
@@ -99,5 +103,5 @@ class SyncApplicationRecorder(SyncAggregateRecorder, ApplicationRecorder):
 
     def subscribe(
         self, gt: int | None = None, topics: Sequence[str] = ()
-    ) -> Subscription[ApplicationRecorder]:  # nobody here subscribes, as with the library's own SQLite recorder
+    ) -> Subscription[ApplicationRecorder]:  # not supported, as in the library's own SQLite recorder
         raise io.UnsupportedOperation("subscribe")

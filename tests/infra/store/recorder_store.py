@@ -11,7 +11,7 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 
-from infra.store.records import History, Notification, Record
+from infra.store.records import Notification, Record, StreamHistory
 
 T = TypeVar("T")
 
@@ -30,11 +30,13 @@ class RecorderStore:
     async def insert_events(self, records: Sequence[Record]) -> None:
         await self._run(lambda: self._events.insert_events([StoredEvent(*record) for record in records]))
 
-    async def select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, History]:
+    async def select_streams(
+        self, streams: Collection[str], snapshot_topics: Collection[str]
+    ) -> dict[str, StreamHistory]:
         return await self._run(lambda: self._select_streams(streams, snapshot_topics))
 
-    def _select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, History]:
-        found: dict[str, History] = {}
+    def _select_streams(self, streams: Collection[str], snapshot_topics: Collection[str]) -> dict[str, StreamHistory]:
+        found: dict[str, StreamHistory] = {}
         for stream in streams:
             snapshot = next(
                 (
@@ -47,7 +49,7 @@ class RecorderStore:
             after = snapshot.originator_version if snapshot else 0
             records = [_record(stored) for stored in self._events.select_events(stream, gt=after)]
             if snapshot or records:
-                found[stream] = History(snapshot, records)
+                found[stream] = StreamHistory(snapshot, records)
         return found
 
     async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
@@ -66,7 +68,7 @@ class RecorderStore:
         await self.max_notification_id()
 
     def close(self) -> None:
-        """Wait for the thread to finish what it is at."""
+        """Wait for the thread to finish its current call."""
         self._thread.shutdown()
 
 

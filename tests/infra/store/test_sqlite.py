@@ -1,20 +1,22 @@
-"""What only the embedded store has: a file, its durability and failures, two writers, and a tail in memory."""
+"""The parts that only the embedded store has: a file, its durability and failures, two writers, a tail in memory."""
 
 import asyncio
 import contextlib
+import inspect
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosqlite import Connection
 
-from infra.store import sqlite
-from infra.store.event_store import Conflict, StoreError
-from infra.store.records import History
-from infra.store.sqlite import SQLiteStore, StoreSetupError
+from infra.store.connection import connect
+from infra.store.errors import Conflict, StoreError, StoreSetupError
+from infra.store.records import StreamHistory
+from infra.store.sqlite import SQLiteStore
 from tests.infra.records import ALL, at, log_of, record, records, streams_of
 
 
@@ -41,7 +43,7 @@ async def test_a_missing_folder_is_made(tmp_path: Path) -> None:
 
 async def test_every_connection_waits_for_the_disk_and_writes_ahead(path: Path) -> None:
     path.parent.mkdir()
-    async with sqlite.connect(path) as connection:
+    async with connect(path) as connection:
         (mode,), (synchronous,) = (
             *await connection.execute_fetchall("PRAGMA journal_mode"),
             *await connection.execute_fetchall("PRAGMA synchronous"),
@@ -50,21 +52,18 @@ async def test_every_connection_waits_for_the_disk_and_writes_ahead(path: Path) 
     assert (mode, synchronous) == ("wal", 2)  # 2: FULL
 
 
-async def test_a_store_opens_its_connections_only_that_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_opens_its_connections_only_that_way(path: Path) -> None:
     wanted: list[tuple[object, ...]] = []
-    real_connect = sqlite.connect
 
-    def connect(*args: Any) -> AbstractAsyncContextManager[Connection]:
+    def watched(*args: Any) -> AbstractAsyncContextManager[Connection]:
         wanted.append(args)
-        return real_connect(*args)
+        return connect(*args)
 
-    monkeypatch.setattr(sqlite, "connect", connect)
-    monkeypatch.setattr(sqlite, "MAX_ROWS_PER_INSERT", 2)
-
-    async with SQLiteStore.open(path) as store:
+    async with SQLiteStore.open(path, connect=watched, max_rows=2) as store:
         await store.insert_events(records("a", range(1, 4)))
 
     assert wanted == [(path,)] * 3  # writer, reader, and the very long append: none asks for less than FULL
+    assert inspect.signature(SQLiteStore.open).parameters["connect"].default is connect
 
 
 def test_a_database_that_cannot_write_ahead_is_refused() -> None:
@@ -109,7 +108,7 @@ def test_a_folder_that_nothing_can_be_written_to_is_refused() -> None:
         opening(Path("/proc/point/events.sqlite"))  # not even root makes folders there
 
 
-async def test_what_was_recorded_is_there_after_reopening(path: Path) -> None:
+async def test_records_are_there_after_reopening(path: Path) -> None:
     async with SQLiteStore.open(path) as first:
         await first.insert_events(records("a", range(1, 4)))
 
@@ -123,40 +122,37 @@ async def test_what_was_recorded_is_there_after_reopening(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Somebody else is in the middle of a write."""
+    """Another connection is in the middle of a write."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
 
 
-async def test_a_locked_file_is_a_store_error_and_records_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
-    async with SQLiteStore.open(path) as store:
+async def test_a_locked_file_is_a_store_error_and_records_nothing(path: Path) -> None:
+    async with SQLiteStore.open(path, connect=partial(connect, busy_timeout_s=0.05)) as store:
         with locked(path):
             with pytest.raises(StoreError, match="locked"):
                 await store.insert_events([record("a", 1)])
             with pytest.raises(StoreError, match="locked"):
                 await store.check()
-            assert await log_of(store) == []  # reading goes on
+            assert await log_of(store) == []  # reads still work
 
         await store.insert_events([record("a", 1)])
 
         assert await streams_of(store) == [("a", 1)]
 
 
-async def test_a_full_disk_is_a_store_error_and_records_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_a_store_error_and_records_nothing(path: Path) -> None:
     connections: list[Connection] = []
-    real_connect = sqlite.connect
 
     @contextlib.asynccontextmanager
-    async def connect(*args: Any) -> AsyncIterator[Connection]:
-        async with real_connect(*args) as connection:
+    async def remembered(path: Path) -> AsyncIterator[Connection]:
+        async with connect(path) as connection:
             connections.append(connection)
             yield connection
 
-    monkeypatch.setattr(sqlite, "connect", connect)
-    async with SQLiteStore.open(path) as store:
+    async with SQLiteStore.open(path, connect=remembered) as store:
         await store.insert_events([record("a", 1)])
         (writer, _) = connections
         await writer.execute_fetchall("PRAGMA max_page_count = 8")
@@ -170,7 +166,7 @@ async def test_a_full_disk_is_a_store_error_and_records_nothing(path: Path, monk
         assert len(await log_of(store)) == 1_000
 
 
-async def test_a_closed_store_says_so_in_the_ports_terms(path: Path) -> None:
+async def test_a_closed_store_raises_the_ports_errors(path: Path) -> None:
     async with SQLiteStore.open(path) as store:
         pass
 
@@ -196,13 +192,13 @@ async def test_two_writers_on_one_file_conflict_and_lose_nothing(store: SQLiteSt
         with pytest.raises(Conflict):
             await store.insert_events([record("a", 2)])
 
-        assert await store.select_streams(["a"], []) == {"a": History(None, records("a", range(1, 3)))}
+        assert await store.select_streams(["a"], []) == {"a": StreamHistory(None, records("a", range(1, 3)))}
         await store.insert_events([record("a", 3)])
 
     assert await streams_of(store) == [("a", 1), ("b", 1), ("a", 2), ("a", 3)]
 
 
-async def test_what_another_writer_recorded_in_between_is_found_although_it_is_not_in_the_tail(
+async def test_records_of_another_writer_in_between_are_found_although_the_tail_lacks_them(
     store: SQLiteStore, path: Path
 ) -> None:
     async with SQLiteStore.open(path) as other:
@@ -230,14 +226,12 @@ async def test_two_writers_at_once_take_turns(path: Path) -> None:
 # The tail in memory ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_log_reads_the_same_from_memory_and_from_the_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "TAIL", 5)  # the tail then starts anew several times below
+async def test_the_log_reads_the_same_from_memory_and_from_the_file(path: Path) -> None:
     async with SQLiteStore.open(path) as before:
         await before.insert_events([record("a", 1, "x"), record("b", 1, "y")])
 
-    async with SQLiteStore.open(path) as writing, SQLiteStore.open(path) as reading:
+    # The tail of 5 records is cut several times below.
+    async with SQLiteStore.open(path, tail_records=5) as writing, SQLiteStore.open(path) as reading:
         for version in range(2, 25):
             await writing.insert_events([record("a", version, "x"), record("b", version, "y")])
             for after in range(2 * version + 1):
@@ -257,7 +251,7 @@ async def test_records_older_than_the_tail_are_read_from_the_file(store: SQLiteS
     assert [stored.position for stored in await store.select_notifications(10, ALL)] == [11]
 
 
-async def test_what_another_process_recorded_is_seen_once_the_last_position_was_asked_for(
+async def test_records_of_another_process_are_read_once_the_last_position_was_read(
     path: Path, store: SQLiteStore
 ) -> None:
     await store.insert_events([record("a", 1)])

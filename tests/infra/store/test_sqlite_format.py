@@ -62,11 +62,11 @@ async def test_we_read_a_file_that_the_librarys_recorder_wrote(path: Path, datas
     assert [n.id for n in recorder.select_notifications(None, 10)] == [1, 2, 3, 4]
 
 
-async def test_a_newer_snapshot_takes_the_place_of_older_ones(store: SQLiteStore, path: Path) -> None:
+async def test_a_newer_snapshot_replaces_older_ones(store: SQLiteStore, path: Path) -> None:
     await store.insert_snapshots([record("a", 1_000, "snapshot.1"), record("b", 1_000, "snapshot.1")])
     await store.insert_snapshots([record("a", 2_000, "snapshot.1")])
     await store.insert_snapshots([record("a", 2_000, "snapshot.2")])
 
     with contextlib.closing(sqlite3.connect(path)) as file:
-        kept = file.execute("SELECT originator_id, originator_version, topic FROM snapshots ORDER BY 1").fetchall()
-    assert kept == [("a", 2_000, "snapshot.2"), ("b", 1_000, "snapshot.1")]
+        found = file.execute("SELECT originator_id, originator_version, topic FROM snapshots ORDER BY 1").fetchall()
+    assert found == [("a", 2_000, "snapshot.2"), ("b", 1_000, "snapshot.1")]

@@ -1,4 +1,4 @@
-"""What every event store promises: our SQLite store, and the library's recorders behind the port, in the same tests."""
+"""The contract of every event store, tested on our SQLite store and on the library's recorders behind the port."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ import pytest
 from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
 
 from infra.store.event_store import Conflict, EventStore
-from infra.store.records import History, Record
+from infra.store.records import Record, StreamHistory
 from infra.store.sqlite import MAX_ROWS_PER_INSERT, SQLiteStore
 from tests.infra.records import ALL, at, log_of, names, record, records, streams_of
 from tests.infra.store.recorder_store import RecorderStore
@@ -34,7 +34,7 @@ async def test_a_new_log_is_empty(store: EventStore) -> None:
     assert await store.select_streams(["a"], ["snapshot"]) == {}
 
 
-async def test_records_stand_in_the_log_in_the_order_they_were_given(store: EventStore) -> None:
+async def test_the_log_has_the_records_in_the_order_they_were_given(store: EventStore) -> None:
     first, second = [record("b", 1), record("a", 1)], [record("a", 2), record("c", 1), record("b", 2)]
 
     await store.insert_events(first)
@@ -76,7 +76,7 @@ async def test_a_batch_that_conflicts_with_itself_records_nothing(store: EventSt
     assert await store.max_notification_id() == 0
 
 
-async def test_the_log_goes_on_after_a_conflict(store: EventStore) -> None:
+async def test_the_log_continues_after_a_conflict(store: EventStore) -> None:
     await store.insert_events([record("a", 1)])
     with pytest.raises(Conflict):
         await store.insert_events([record("b", 1), record("a", 1)])
@@ -138,7 +138,7 @@ async def test_checking_the_store_records_nothing(store: EventStore) -> None:
     assert await streams_of(store) == [("a", 1)]
 
 
-async def test_checking_the_store_does_not_disturb_those_who_append(store: EventStore) -> None:
+async def test_checking_the_store_does_not_disturb_appends(store: EventStore) -> None:
     await asyncio.gather(
         *(store.insert_events(records("a", range(n, n + 5))) for n in range(1, 200, 5)),
         *(store.check() for _ in range(20)),
@@ -154,9 +154,9 @@ async def test_a_streams_history_is_its_records_in_the_order_of_their_versions(s
     await store.insert_events([record("a", 1), record("b", 1), record("a", 2)])
     await store.insert_events([record("b", 2), record("a", 3), record("c", 1)])
 
-    assert await store.select_streams(["b", "a", "nobody"], []) == {
-        "a": History(None, records("a", range(1, 4))),
-        "b": History(None, records("b", range(1, 3))),
+    assert await store.select_streams(["b", "a", "unused"], []) == {
+        "a": StreamHistory(None, records("a", range(1, 4))),
+        "b": StreamHistory(None, records("b", range(1, 3))),
     }
 
 
@@ -166,8 +166,8 @@ async def test_a_history_begins_at_the_newest_snapshot_with_a_wanted_topic(store
     await store.insert_snapshots([record("a", 4, "snapshot.1")])
 
     assert await store.select_streams(["a", "b"], ["snapshot.1", "other.1"]) == {
-        "a": History(record("a", 4, "snapshot.1"), [record("a", 5)]),
-        "b": History(None, records("b", range(1, 3))),
+        "a": StreamHistory(record("a", 4, "snapshot.1"), [record("a", 5)]),
+        "b": StreamHistory(None, records("b", range(1, 3))),
     }
 
 
@@ -175,15 +175,15 @@ async def test_a_snapshot_may_be_all_there_is_to_a_history(store: EventStore) ->
     await store.insert_events(records("a", range(1, 4)))
     await store.insert_snapshots([record("a", 3, "snapshot.1")])
 
-    assert await store.select_streams(["a"], ["snapshot.1"]) == {"a": History(record("a", 3, "snapshot.1"), [])}
+    assert await store.select_streams(["a"], ["snapshot.1"]) == {"a": StreamHistory(record("a", 3, "snapshot.1"), [])}
 
 
 async def test_snapshots_of_other_topics_are_ignored(store: EventStore) -> None:
     await store.insert_events(records("a", range(1, 4)))
     await store.insert_snapshots([record("a", 2, "snapshot.old")])
 
-    assert await store.select_streams(["a"], ["snapshot.new"]) == {"a": History(None, records("a", range(1, 4)))}
-    assert await store.select_streams(["a"], []) == {"a": History(None, records("a", range(1, 4)))}
+    assert await store.select_streams(["a"], ["snapshot.new"]) == {"a": StreamHistory(None, records("a", range(1, 4)))}
+    assert await store.select_streams(["a"], []) == {"a": StreamHistory(None, records("a", range(1, 4)))}
 
 
 async def test_snapshots_are_no_part_of_the_log(store: EventStore) -> None:
@@ -199,7 +199,7 @@ async def test_a_stream_may_have_any_name(store: EventStore, stream: str) -> Non
 
     await store.insert_events([stored])
 
-    assert await store.select_streams([stream], []) == {stream: History(None, [stored])}
+    assert await store.select_streams([stream], []) == {stream: StreamHistory(None, [stored])}
 
 
 async def test_a_body_comes_back_byte_for_byte(store: EventStore) -> None:
@@ -237,7 +237,7 @@ async def test_the_log_is_read_for_some_topics_only(store: EventStore) -> None:
     assert await store.select_notifications(0, ALL, ["never"]) == []
 
 
-async def test_whoever_sees_the_last_position_finds_all_records_up_to_it(store: EventStore) -> None:
+async def test_a_reader_of_the_last_position_finds_all_records_up_to_it(store: EventStore) -> None:
     seen = 0
     for version in range(1, 301):
         appending = asyncio.create_task(store.insert_events([record("a", version)]))

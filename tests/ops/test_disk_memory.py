@@ -1,13 +1,12 @@
-"""A shelf remembers what a dictionary would, with nearly nothing at hand, and only what is kept is there afterwards."""
+"""The memory on the disk remembers what a dictionary would, with two entries at hand; only what is kept is left."""
 
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from ops.audit import shelf
+from ops.audit import disk_memory
 from tests.domain.test_any_order import REPEATABLE
 
 KEYS = st.sampled_from("abcdefgh")
@@ -17,16 +16,11 @@ class Thing(Struct):
     count: int
 
 
-@pytest.fixture(autouse=True)
-def _little_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "GENERATION", 2)
-
-
 @settings(REPEATABLE, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(["set", "change", "get", "remove", "count"]), KEYS)))
 def test_a_table_is_like_a_dictionary(tmp_path: Path, steps: list[tuple[str, str]]) -> None:
     expected: dict[str, int] = {}
-    with shelf.working_copy(tmp_path / "shelf", of=False) as memory:
+    with disk_memory.working_copy(tmp_path / "memory", of=False, generation=2) as memory:
         table = memory.many("things", Thing)
         for number, (step, key) in enumerate(steps):
             if step == "set":
@@ -48,25 +42,25 @@ def test_a_table_is_like_a_dictionary(tmp_path: Path, steps: list[tuple[str, str
 
 
 def test_what_is_kept_is_there_afterwards(tmp_path: Path) -> None:
-    path = tmp_path / "shelf"
-    with shelf.working_copy(path, of=False) as memory:
+    path = tmp_path / "memory"
+    with disk_memory.working_copy(path, of=False, generation=2) as memory:
         memory.many("things", Thing)["a"] = Thing(1)
         memory.few("open", int)["b"] = 2
-        shelf.keep(memory, path)
+        disk_memory.keep(memory, path)
 
-    with shelf.working_copy(path, of=True) as memory:
+    with disk_memory.working_copy(path, of=True, generation=2) as memory:
         assert memory.many("things", Thing).get("a") == Thing(1)
         assert memory.few("open", int) == {"b": 2}
 
 
 def test_what_is_not_kept_leaves_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "shelf"
-    with shelf.working_copy(path, of=False) as memory:
+    path = tmp_path / "memory"
+    with disk_memory.working_copy(path, of=False, generation=2) as memory:
         memory.many("things", Thing)["a"] = Thing(1)
-        shelf.keep(memory, path)
+        disk_memory.keep(memory, path)
     before = path.read_bytes()
 
-    with shelf.working_copy(path, of=True) as memory:
+    with disk_memory.working_copy(path, of=True, generation=2) as memory:
         memory.many("things", Thing)["a"] = Thing(2)
         memory.write()
 

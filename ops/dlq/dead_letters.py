@@ -1,4 +1,4 @@
-"""The dead letters as they stand in the stream DEAD, and as they are shown."""
+"""Reads the dead letters from the stream DEAD and shows them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,18 +7,18 @@ from typing import Any
 from nats.js.errors import NotFoundError
 from rich.table import Table
 
-from infra.consuming.dead_letters import DEAD, PREFIX, DeadLetter, parsed, read
+from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, parsed, read
 from ops import reading
 
 
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
-    """In the order in which they were parked. Raises Unreachable, SettingsError."""
+    """All of them, in the order in which they were dead-lettered. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
         return [letter async for letter in read(stream.js, f"{PREFIX}.{consumer or '*'}.{key or '*'}")]
 
 
 async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
-    """The letter at this sequence of DEAD. Raises Unreachable, SettingsError."""
+    """The dead letter at this sequence of DEAD. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
         try:
             return parsed(await stream.js.get_msg(DEAD, sequence))
@@ -27,7 +27,7 @@ async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
 
 
 def as_json(letter: DeadLetter) -> dict[str, Any]:
-    """`body` and `head` as text; what is no UTF-8 in them is escaped."""
+    """The dead letter for JSON. `body` and `head` are text; bytes that are not UTF-8 are escaped."""
     told = letter._asdict()
     told["at"] = letter.at.isoformat()
     told["origin"] = letter.origin._asdict()
@@ -37,9 +37,10 @@ def as_json(letter: DeadLetter) -> dict[str, Any]:
 
 
 def table(letters: list[DeadLetter]) -> Table:
+    """For a person: one line for each dead letter; those that were never tried are dim."""
     made = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("letter", "consumer", "key", "message", "parked", "attempts", "why"):
-        made.add_column(name, justify="right" if name in ("letter", "attempts") else "left", overflow="fold")
+    for name in ("sequence", "consumer", "key", "message", "dead-lettered", "attempts", "why"):
+        made.add_column(name, justify="right" if name in ("sequence", "attempts") else "left", overflow="fold")
     for letter in letters:
         made.add_row(
             str(letter.sequence),
@@ -63,7 +64,7 @@ def _ago(at: datetime) -> str:
 
 
 def lines(letter: DeadLetter) -> str:
-    """All of one letter, for a person."""
+    """For a person: everything of one dead letter."""
     told = as_json(letter)
     stack, head, body = told.pop("stack"), told.pop("head"), told.pop("body")
     origin = letter.origin

@@ -1,21 +1,46 @@
-"""Who hears what, does what and may say what, as data; and what must not be in it."""
+"""The flow as data: which service hears, does and may say what; and the findings about it."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from contracts.wire import said_by
 
-FAILURE: Final = ".failed"
-"""How a fact ends after which the steps before it undo their part."""
-WITHDRAWAL: Final = ".canceled"
-"""How a fact ends after which all steps do."""
+
+class StepFacts(NamedTuple):
+    """A step that a service declares, by the names of its facts; `refused` empty: it cannot refuse."""
+
+    service: str
+    hears: str
+    done: str
+    undone: str
+    fenced: str
+    refused: str = ""
+
+
+class Rules(NamedTuple):
+    """What contracts/ declares of the flow, by the names of the facts."""
+
+    facts: Collection[str]
+    """All there are."""
+    steps: Sequence[StepFacts]
+    compensations: Collection[str]
+    """The facts that take back what was done."""
+    withdrawals: Collection[str] = ("order.canceled",)
+    """The facts after which all steps undo their part."""
+    by_client: Collection[str] = ()
+    """The facts that may have no cause."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The facts after which the steps before undo their part."""
+        return tuple(step.refused for step in self.steps if step.refused)
 
 
 class Act(NamedTuple):
-    """One command, with facts by their names: `hears`, those that bring it about; `takes`, those its type is made for;
-    `says`, those that may come of it.
+    """One command, with facts by their names.
 
-    The first two are empty for what a client or the clock asks, and should be the same.
+    `hears`: the facts that REACTIONS maps to it. `takes`: the facts that its field `fact` may hold. Both should be the
+    same; they are empty for a command of a client or of the clock. `says`: the facts that it may lead to.
     """
 
     command: str
@@ -25,7 +50,7 @@ class Act(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A service's part: what it does, the facts its aggregates fold, those it hears without a command for them."""
+    """A service's part. `folds`: the facts its aggregates fold. `unmatched`: facts that it hears without a command."""
 
     service: str
     acts: tuple[Act, ...]
@@ -33,22 +58,28 @@ class Part(NamedTuple):
     unmatched: tuple[str, ...] = ()
 
 
-def findings(parts: Sequence[Part], facts: Collection[str], compensations: Collection[str]) -> list[str]:
-    """What is wrong with the flow, a sentence each; none: it ends, all its facts are said, all its failures undone.
-
-    `facts`: the names of all there are; `compensations`: of those that take back what was done.
-    """
-    flow = _Flow(parts, compensations)
-    found = [*_cycles(flow), *_unsaid(flow, facts), *_misheard(flow), *_uncompensated(flow), *_not_withdrawn(flow)]
+def findings(parts: Sequence[Part], rules: Rules) -> list[str]:
+    """What is wrong with the flow, one sentence each. Without any, it ends, and each failure in it is undone."""
+    flow = _Flow(parts, rules)
+    found = [
+        *_cycles(flow),
+        *_unsaid(flow, rules.facts),
+        *_misheard(flow),
+        *_not_as_declared(flow),
+        *_without_cause(flow),
+        *_uncompensated(flow),
+        *_not_withdrawn(flow),
+    ]
     return list(dict.fromkeys(found))
 
 
 class _Flow:
-    """The parts as a graph of facts: an arrow from each fact that is heard to those that may come of it."""
+    """The parts as a graph of facts: an arrow from each fact that is heard to those it may lead to."""
 
-    def __init__(self, parts: Sequence[Part], compensations: Collection[str]) -> None:
+    def __init__(self, parts: Sequence[Part], rules: Rules) -> None:
         self.parts = parts
-        self.compensations = frozenset(compensations)
+        self.rules = rules
+        self.compensations = frozenset(rules.compensations)
         self.acts = [(part.service, act) for part in parts for act in part.acts]
         self.said = list(dict.fromkeys(fact for _, act in self.acts for fact in act.says))
         self.next: dict[str, list[str]] = {}
@@ -60,20 +91,20 @@ class _Flow:
                     self.previous.setdefault(fact, []).append(heard)
 
     def before(self, facts: Iterable[str]) -> set[str]:
-        """All that may have led to these."""
+        """All facts that may have led to these."""
         return _reached(facts, self.previous)
 
     def after(self, facts: Iterable[str]) -> set[str]:
-        """All that these may lead to."""
+        """All facts that these may lead to."""
         return _reached(facts, self.next)
 
     def saying(self, facts: Collection[str]) -> list[tuple[str, Act, str]]:
-        """Who may say any of these, by which act, with the first of them it may say."""
+        """The services that may say any of these, with the act, and the first of these facts that it may say."""
         said = [(service, act, [fact for fact in act.says if fact in facts]) for service, act in self.acts]
         return [(service, act, these[0]) for service, act, these in said if these]
 
     def hearing(self, service: str, fact: str) -> list[Act]:
-        """What the service does when it hears the fact; and if it says it itself, what it does then."""
+        """The service's acts that hear this fact or say it."""
         return [act for name, act in self.acts if name == service and fact in {*act.hears, *act.says}]
 
     def undoes(self, act: Act) -> bool:
@@ -94,7 +125,7 @@ def _reached(start: Iterable[str], arrows: Mapping[str, Iterable[str]]) -> set[s
 
 
 def _cycles(flow: _Flow) -> Iterator[str]:
-    """Every fact that may lead to itself is in one of these, by the shortest way it does."""
+    """The shortest cycle through each fact that may lead to itself, each cycle once."""
     told: set[frozenset[str]] = set()
     for fact in flow.said:
         way = _way_back(flow, fact)
@@ -104,7 +135,7 @@ def _cycles(flow: _Flow) -> Iterator[str]:
 
 
 def _way_back(flow: _Flow, fact: str) -> list[str]:
-    """The facts of the shortest cycle through this one, which comes first; empty: there is none."""
+    """The facts of the shortest cycle through this fact, beginning with it; empty if there is none."""
     ways, seen = [[fact]], {fact}
     for way in ways:
         for name in flow.next.get(way[-1], ()):
@@ -123,14 +154,14 @@ def _unsaid(flow: _Flow, facts: Collection[str]) -> Iterator[str]:
     for fact in dict.fromkeys([*facts, *(heard for _, act in flow.acts for heard in act.hears)]):
         if fact not in flow.said:
             hearers = [f"{service}_svc" for service, act in flow.acts if fact in act.hears]
-            yield f"nobody says `{fact}`" + (f", which {' and '.join(hearers)} would hear" if hearers else "")
+            yield f"no service says `{fact}`" + (f", but {' and '.join(hearers)} would hear it" if hearers else "")
     folds = {part.service: part.folds for part in flow.parts}
     for service, act in flow.acts:
         if not act.says:
-            yield f"{_of(service, act)} says nothing: name in its `says` the facts that may come of it"
+            yield f"{_of(service, act)} says nothing: list in its `says` the facts that it may lead to"
         for fact in act.says:
             if fact not in facts:
-                yield f"{_of(service, act)} says `{fact}`, which contracts/wire.py does not know"
+                yield f"{_of(service, act)} says `{fact}`, which contracts/ does not declare"
             elif said_by(fact) != service:
                 yield f"{_of(service, act)} says `{fact}`, which by its name only {said_by(fact)}_svc may say"
             elif fact not in folds[service]:
@@ -138,21 +169,38 @@ def _unsaid(flow: _Flow, facts: Collection[str]) -> Iterator[str]:
 
 
 def _misheard(flow: _Flow) -> Iterator[str]:
-    """Where a table of reactions and the commands do not fit: a step that nothing brings about ends no order."""
+    """Where a table of reactions and the commands do not fit: a step that no fact leads to ends no order."""
     for part in flow.parts:
         for fact in part.unmatched:
-            yield f"{part.service}_svc hears `{fact}`, and what it makes of it is no command of its aggregates"
+            yield f"{part.service}_svc hears `{fact}`, but REACTIONS maps it to no command of its aggregates"
         for act in part.acts:
             for fact in act.takes:
                 if fact not in act.hears:
-                    yield f"{_of(part.service, act)} is made for `{fact}`, which does not bring it about"
+                    yield f"{_of(part.service, act)} takes `{fact}`, but REACTIONS has no entry for it"
             for fact in act.hears:
                 if fact not in act.takes:
-                    yield f"{_of(part.service, act)} is brought about by `{fact}`, which it is not made for"
+                    yield f"{_of(part.service, act)} does not take `{fact}`, but REACTIONS maps it to this command"
+
+
+def _not_as_declared(flow: _Flow) -> Iterator[str]:
+    """Where a service does not take its step as contracts/ declares it."""
+    for step in flow.rules.steps:
+        acts = [act for service, act in flow.acts if service == step.service and step.hears in {*act.hears, *act.takes}]
+        may_come = {fact for act in acts for fact in act.says}
+        for fact in (step.done, step.refused):
+            if fact and fact not in may_come:
+                yield f"{step.service}_svc declares that it says `{fact}` after `{step.hears}`; no command of it does"
+
+
+def _without_cause(flow: _Flow) -> Iterator[str]:
+    for service, act in flow.acts:
+        for fact in act.says:
+            if not act.takes and not act.hears and fact in flow.rules.facts and fact not in flow.rules.by_client:
+                yield f"{_of(service, act)} answers no fact, so `{fact}` needs `by_client` in contracts/{service}.py"
 
 
 def _of(service: str, act: Act) -> str:
-    return f"{act.command} of {service}_svc"
+    return f"{service}_svc.{act.command}"
 
 
 # Compensations --------------------------------------------------------------------------------------------------------
@@ -160,21 +208,21 @@ def _of(service: str, act: Act) -> str:
 
 def _uncompensated(flow: _Flow) -> Iterator[str]:
     for failure in flow.said:
-        if failure.endswith(FAILURE):
+        if failure in flow.rules.failures:
             before = flow.before([failure])
             for service, act, said in flow.saying(before):
                 if act.takes:
-                    yield from _not_undone(flow, service, failure, f"it said `{said}` before")
+                    yield from _not_undone(flow, service, failure, f"may have said `{said}`")
                 elif not flow.hearing(service, failure):
-                    yield f"{service}_svc does not hear `{failure}`, and so never ends what it began with `{said}`"
+                    yield f"{service}_svc does not react to `{failure}`, so what it began with `{said}` never ends"
             for service, said in _beside(flow, failure, before):
-                yield from _not_undone(flow, service, failure, f"it may say `{said}` at the same time")
+                yield from _not_undone(flow, service, failure, f"may say `{said}` at the same time")
 
 
 def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
-    """Who takes a step on a branch of the flow that this failure is not on, with what it may say then.
+    """The services with a step on a branch of the flow without this failure, and what the step may say.
 
-    Only who can take something back: the steps of others have nothing to be undone, such as a letter to the customer.
+    Only services with a compensation: the steps of others leave nothing to undo, such as a letter to the customer.
     """
     starts = [
         fact
@@ -189,15 +237,15 @@ def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, 
 
 
 def _not_withdrawn(flow: _Flow) -> Iterator[str]:
-    """All is undone by whoever can, and by whoever the one that withdraws it had to wait for."""
-    able = {service: f"it has {act.command}" for service, act in flow.acts if flow.undoes(act)}
+    """A withdrawal is undone by services that have a compensation, and by those the withdrawing service waited for."""
+    able = {service: f"has a compensation ({act.command})" for service, act in flow.acts if flow.undoes(act)}
     for withdrawal in flow.said:
-        if withdrawal.endswith(WITHDRAWAL):
+        if withdrawal in flow.rules.withdrawals:
             withdrawing = {service for service, _, _ in flow.saying([withdrawal])}
             own = [fact for service, act in flow.acts if service in withdrawing for fact in act.says]
             steps = flow.saying(flow.before(own))
             awaited = {
-                service: f"`{said}` was waited for"
+                service: f"says `{said}`, which is waited for,"
                 for service, act, said in steps
                 if act.takes and service not in withdrawing
             }
@@ -208,7 +256,7 @@ def _not_withdrawn(flow: _Flow) -> Iterator[str]:
 def _not_undone(flow: _Flow, service: str, fact: str, why: str) -> Iterator[str]:
     acts = flow.hearing(service, fact)
     if not acts:
-        yield f"{service}_svc must undo its part after `{fact}`, for {why}; it does not hear it"
+        yield f"{service}_svc {why} but does not react to `{fact}`"
     elif not any(map(flow.undoes, acts)):
         does = " or ".join(act.command for act in acts)
-        yield f"{service}_svc must undo its part after `{fact}`, for {why}; {does} takes nothing back"
+        yield f"{service}_svc {why} but takes nothing back after `{fact}`: it only does {does}"

@@ -1,4 +1,4 @@
-"""`orders flow`: who hears, does and says what, taken from the code; and what is wrong with it."""
+"""The command `orders flow`: the flow taken from the code, and shown."""
 
 import pkgutil
 import re
@@ -13,15 +13,37 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.fact import Fact
-from contracts.wire import COMPENSATIONS, FACTS
+from contracts.step import fact_name
+from contracts.wire import COMPENSATIONS, FACTS, STEPS
 from infra.local.services import ROOT, service_names
 from infra.process.service import Service
-from ops.choreography import FAILURE, WITHDRAWAL, Act, Part, findings
-from ops.cli import Found, ending_well
+from ops.cli import ending_well
+from ops.errors import Found
+from ops.flow.choreography import Act, Part, Rules, StepFacts, findings
 
-README: Final = ROOT / "README.md"
+PAGE: Final = ROOT / "docs" / "choreography.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
-"""What stands between the markers of a page."""
+"""The text between the markers of a page."""
+
+
+RULES: Final = Rules(
+    facts=FACTS,
+    steps=[
+        StepFacts(
+            step.service,
+            hears=fact_name(step.hears),
+            done=fact_name(step.done),
+            undone=fact_name(step.undone),
+            fenced=fact_name(step.fenced),
+            refused="" if step.refused is None else fact_name(step.refused),
+        )
+        for step in STEPS.awaited + STEPS.following
+    ],
+    compensations=COMPENSATIONS,
+    by_client=[name for name, fact in FACTS.items() if fact.by_client],
+)
+"""What contracts/ declares of the flow."""
+ENDS_BADLY: Final = frozenset({*RULES.failures, *RULES.withdrawals})
 
 
 # From the code --------------------------------------------------------------------------------------------------------
@@ -33,6 +55,7 @@ def parts() -> list[Part]:
 
 
 def part(service: Service) -> Part:
+    """One service's part."""
     aggregates = service.aggregates.values()
     commands = _types((aggregate.decide for aggregate in aggregates), 0)
     heard: dict[Any, list[str]] = {command: [] for command in commands}
@@ -53,13 +76,13 @@ def _act(command: Any, hears: Iterable[str]) -> Act:
 
 
 def _types(functions: Iterable[Callable[..., Any]], parameter: int) -> list[Any]:
-    """The types that the parameter at this place may have, each once."""
+    """The types that the parameter with this index may have, each once."""
     hints = [list(get_type_hints(function).values())[parameter] for function in functions]
     return list(dict.fromkeys(kind for hint in hints for kind in _members(hint)))
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one that is none; of no hint, none."""
+    """The types of a union, or the one type that is not a union; without a hint, no types."""
     return get_args(hint) or (() if hint is None else (hint,))
 
 
@@ -68,7 +91,7 @@ def _names(facts: Iterable[type[Fact]]) -> tuple[str, ...]:
 
 
 def _name(fact: type[Fact]) -> str:
-    """Not by contracts.wire's NAMES: a fact that is missing there is a finding, not a crash."""
+    """The tag, not the name in contracts.wire: a fact that is missing there is a finding, not a crash."""
     return str(fact.__struct_config__.tag)
 
 
@@ -94,7 +117,7 @@ def _coloured(facts: Iterable[str]) -> Text:
 def _style(fact: str) -> str:
     if fact in COMPENSATIONS:
         return "red"
-    return "yellow" if fact.endswith((FAILURE, WITHDRAWAL)) else ""
+    return "yellow" if fact in ENDS_BADLY else ""
 
 
 def markdown(flow: Iterable[Part]) -> str:
@@ -118,9 +141,9 @@ def _subject(fact: str) -> str:
 
 
 def mermaid(flow: Iterable[Part]) -> str:
-    """A flowchart: what each service may say, and arrows from what it hears, or is asked, to what may come of it.
+    """A flowchart: the facts of each service, with arrows from the facts and requests that lead to them.
 
-    Dotted and red: what takes something back.
+    Compensations are dotted and red.
     """
     boxes, arrows, undone = [], [], []
     for one in flow:
@@ -153,7 +176,7 @@ def _node(fact: str) -> str:
 
 
 def as_json(flow: Sequence[Part], found: Sequence[str]) -> str:
-    """`services`, each with its commands; `facts`: who says and hears each, and what may come of it; `findings`."""
+    """`services`: each with its commands. `facts`: which services say and hear it, what it leads to. `findings`."""
     services = [
         {
             "service": one.service,
@@ -176,7 +199,7 @@ def as_json(flow: Sequence[Part], found: Sequence[str]) -> str:
 
 
 def write(path: Path, block: str) -> None:
-    """Put the block between the markers of this page. Raises Found if there is no place for it."""
+    """Put the block between the markers of this page. Raises Found if the page has no markers."""
     page = path.read_text(encoding="utf-8") if path.exists() else ""
     if not BLOCK.search(page):
         raise Found(f"{path} has no lines <!-- flow:begin --> and <!-- flow:end --> to put the table between")
@@ -184,25 +207,31 @@ def write(path: Path, block: str) -> None:
 
 
 @click.command("flow")
-@click.option("--markdown", "how", flag_value="markdown", help="The table as it stands in the README.")
+@click.option("--markdown", "how", flag_value="markdown", help="The table of docs/choreography.md.")
 @click.option("--mermaid", "how", flag_value="mermaid", help="A flowchart, for a page that draws Mermaid.")
 @click.option("--json", "how", flag_value="json", help="For machines: services, facts and findings.")
-@click.option("--write", "how", flag_value="write", help="Put the table into README.md; nothing if there is a finding.")
+@click.option(
+    "--write", "how", flag_value="write", help="Put the table into docs/choreography.md; nothing if there is a finding."
+)
 @ending_well
 def command(how: str | None) -> None:
-    """Show who hears, does and may say what, from the code: each service's commands with the facts around them.
+    """Show each service's commands, the facts it hears and the facts it may say. It reads the code alone.
 
-    A command without a fact that it hears is a client's request, or the clock's. Compensations are red. Nothing has to
-    run for this.
+    A command without a fact that it hears comes from a client or from the clock. Compensations are red. No service
+    needs to run.
 
-    Findings are: a cycle, a fact that nobody says or no aggregate folds, a table of reactions that does not fit the
-    commands, a failure or a withdrawal after which somebody does not undo his part.
+    Findings are: a cycle; a fact that no service says or no aggregate folds; a table of reactions that does not fit the
+    commands; a failure or a withdrawal after which a service does not undo its part.
     """
-    flow = parts()
-    found = findings(flow, FACTS, COMPENSATIONS)
+    show(parts(), how)
+
+
+def show(flow: Sequence[Part], how: str | None, page: Path = PAGE) -> None:
+    """Print the flow, or write its table into this page. Raises Found if there are findings."""
+    found = findings(flow, RULES)
     if how == "write":
         if not found:
-            write(README, markdown(flow))
+            write(page, markdown(flow))
     elif how == "json":
         click.echo(as_json(flow, found))
     elif how is None:

@@ -1,6 +1,6 @@
-"""A memory that stays small: what was not used lately lies in a SQLite file, with which the next audit begins.
+"""A checker's memory that stays small: entries not used lately are in a SQLite file, with which the next audit begins.
 
-The file is a working copy until it is kept: nothing of an audit that did not end, or that found something, is left.
+The file is a working copy until `keep` renames it: an audit that did not end, or that found something, leaves nothing.
 """
 
 import contextlib
@@ -15,22 +15,23 @@ import msgspec
 from infra import files
 from ops.invariants.memory import Memory
 
-GENERATION: Final = 10_000  # entries of a table that are at hand, twice
+GENERATION: Final = 10_000  # entries of a generation; of each table two generations are in memory
 CACHE_KIB: Final = 32_768  # of SQLite's pages
 
 V = TypeVar("V")
 
 
-class ShelfTable(Generic[V]):
-    """Values in two generations: what is asked for is young; the old ones are written down when the young are many.
+class DiskTable(Generic[V]):
+    """Values in two generations: a value that is asked for is young. When the young are many, the old are written.
 
-    So a value that was handed out may be changed for as long as GENERATION others are asked for.
+    So a value that `get` returned may be changed until `generation` others were asked for.
     """
 
-    def __init__(self, connection: sqlite3.Connection, name: str, of: type[V]) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, of: type[V], generation: int) -> None:
         connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
         self._connection = connection
         self._name = name
+        self._generation = generation
         self._select = f"SELECT value FROM {name} WHERE key = ?"
         self._has_rows = connection.execute(f"SELECT 1 FROM {name}").fetchone() is not None
         self._young: dict[str, V] = {}
@@ -55,7 +56,7 @@ class ShelfTable(Generic[V]):
 
     def __setitem__(self, key: str, value: V, /) -> None:
         self._young[key] = value
-        if len(self._young) > GENERATION:
+        if len(self._young) > self._generation:
             self._write(self._old)
             self._young, self._old = {}, self._young
 
@@ -79,7 +80,7 @@ class ShelfTable(Generic[V]):
         return (value for _, value in self.items())
 
     def write(self) -> None:
-        """Write down what is at hand."""
+        """Write the entries in memory."""
         self._write({**self._old, **self._young})
 
     def _write(self, values: dict[str, V]) -> None:
@@ -88,17 +89,18 @@ class ShelfTable(Generic[V]):
         self._connection.executemany(f"INSERT OR REPLACE INTO {self._name} VALUES (?, ?)", rows)
 
 
-class Shelf(Memory):
-    """A checker's memory in a file."""
+class DiskMemory(Memory):
+    """A checker's memory in a file. `generation`: entries of a table that are in memory, twice."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, generation: int = GENERATION) -> None:
+        self._generation = generation
         self._connection = connection
-        self._many: list[ShelfTable[Any]] = []
+        self._many: list[DiskTable[Any]] = []
         self._few: dict[str, dict[str, Any]] = {}
         connection.execute("CREATE TABLE IF NOT EXISTS few (name TEXT PRIMARY KEY, value BLOB)")
 
-    def many(self, name: str, of: type[V]) -> ShelfTable[V]:
-        table = ShelfTable(self._connection, name, of)
+    def many(self, name: str, of: type[V]) -> DiskTable[V]:
+        table = DiskTable(self._connection, name, of, self._generation)
         self._many.append(table)
         return table
 
@@ -111,7 +113,7 @@ class Shelf(Memory):
         return values
 
     def write(self) -> None:
-        """Write down everything."""
+        """Write everything."""
         for table in self._many:
             table.write()
         rows = [(name, msgspec.msgpack.encode(values)) for name, values in self._few.items()]
@@ -120,24 +122,24 @@ class Shelf(Memory):
 
 
 @contextlib.contextmanager
-def working_copy(path: Path, *, of: bool) -> Iterator[Shelf]:
-    """A shelf beside `path`; `of` what `path` has, or empty. Gone at the end, unless it is kept."""
+def working_copy(path: Path, *, of: bool, generation: int = GENERATION) -> Iterator[DiskMemory]:
+    """A memory in a file beside `path`: a copy of `path` (`of`), or empty. Unless it is kept, it is removed."""
     copy = files.temporary(path)
     copy.unlink(missing_ok=True)
     if of:
         shutil.copyfile(path, copy)
-    # Not committed until it is kept, and never rolled back: the file is thrown away instead.
+    # Not committed until it is kept, and never rolled back: the file is removed instead.
     connection = sqlite3.connect(copy)
     try:
         for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {pragma}")
-        yield Shelf(connection)
+        yield DiskMemory(connection, generation)
     finally:
         connection.close()
         copy.unlink(missing_ok=True)
 
 
-def keep(shelf: Shelf, path: Path) -> None:
-    """Put the working copy in the place of whatever `path` has."""
-    shelf.write()
+def keep(memory: DiskMemory, path: Path) -> None:
+    """Replace the file at `path` by the working copy."""
+    memory.write()
     files.publish(path)

@@ -1,0 +1,48 @@
+"""What the broker's side of a process can fail with.
+
+BrokerError
+ ├ SessionEnded             the next session starts over; nothing is lost
+ │  ├ ConnectionLost
+ │  ├ RelayFailed
+ │  └ ConsumerFailed
+ │     └ ConsumerGone
+ ├ StreamMisconfigured      an operator has to change the stream
+ ├ LogLost                  an operator has to restore the store
+ └ HistoryUnavailable       the caller may ask again
+"""
+
+
+class BrokerError(Exception):
+    """The base of all of these."""
+
+
+class SessionEnded(BrokerError):
+    """A session with the broker is over. The next one begins with a fresh connection."""
+
+
+class ConnectionLost(SessionEnded):
+    """The connection to the broker is gone."""
+
+
+class RelayFailed(SessionEnded):
+    """The broker refused a fact or stopped answering. The next session asks the stream where to continue."""
+
+
+class ConsumerFailed(SessionEnded):
+    """Deliveries stopped or skipped one. The next session resets the consumer and receives them again."""
+
+
+class ConsumerGone(ConsumerFailed):
+    """The broker has no such consumer (any more)."""
+
+
+class StreamMisconfigured(BrokerError):
+    """A stream lacks settings that the guarantees need, and cannot be given them. The message lists them."""
+
+
+class LogLost(BrokerError):
+    """The service's store is older than what the service has published. It must not publish until it is rebuilt."""
+
+
+class HistoryUnavailable(BrokerError):
+    """The broker did not answer a look-up in the stream in time."""

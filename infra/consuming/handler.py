@@ -1,0 +1,26 @@
+"""What handles a consumer's messages: a service's writer, or a view of the stream."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from contracts.fact import Fact
+from infra.core.messages import Acknowledger, Delivery
+from infra.core.unit_of_work import Outcome
+
+
+class Handler(Protocol):
+    """Handles messages in batches as they arrive, and one at a time those that it rejected."""
+
+    def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+        """Take a delivery. `acknowledger` is notified once it is handled, rejected or failed."""
+
+    async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
+        """Handle one message that was rejected before; return the facts that were recorded.
+
+        Raises StoreUnavailable, or the error for which the message is rejected again.
+        """
+        ...
+
+    async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
+        """The outcomes of `attempt` of these, one after another, up to the first error. Nothing is recorded."""
+        ...

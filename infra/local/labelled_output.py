@@ -1,0 +1,29 @@
+"""The lines of several processes in one terminal, each behind the name of its process."""
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+COLOURS: Final = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
+"""ANSI codes, one for each process; after the last one they repeat."""
+
+
+class LabelledOutput:
+    """Writes `name | text` to standard output, in colours unless it is no terminal or `colours` is false.
+
+    `own` is the name of the process that writes; its label is bold.
+    """
+
+    def __init__(self, own: str, names: Sequence[str], *, colours: bool) -> None:
+        self._own = own
+        self._names = names
+        self.width = max(len(name) for name in [*names, own])
+        self._colours = colours and sys.stdout.isatty()
+
+    def write(self, name: str, text: str) -> None:
+        """Raises OSError when the reader of standard output is gone."""
+        label = f"{name:<{self.width}} |"
+        if self._colours:
+            colour = "1" if name == self._own else COLOURS[self._names.index(name) % len(COLOURS)]
+            label = f"\033[{colour}m{label}\033[0m"
+        print(label, text, flush=True)

@@ -1,0 +1,29 @@
+"""Which ports of this machine are free."""
+
+import contextlib
+import random
+import socket
+
+
+def is_free(port: int) -> bool:
+    """Whether a server on this machine could listen on this port of 127.0.0.1."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Free ports below 32768, where Linux begins to choose ports for outgoing connections."""
+    found: list[int] = []
+    with contextlib.ExitStack() as stack:
+        while len(found) < count:
+            port = random.randint(15_000, 31_999)
+            candidate = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                candidate.bind(("127.0.0.1", port))
+                found.append(port)
+    return found

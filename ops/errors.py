@@ -1,0 +1,30 @@
+"""What the commands of `orders` raise, with the exit codes that `ops.cli.ending_well` makes of them:
+
+    OpsError
+    ├── Found           1: something that was asked about is wrong or missing
+    ├── Unusable        2: an input of the command cannot be used
+    │   ├── BadLine     a line that `orders replay` did not print
+    │   ├── BadHistory  a file that is not a whole history
+    │   ├── NotAReport  a file that is not a report of an audit
+    │   └── NoSuchView  no service has a read model of this name
+    └── Unreachable     3: the broker, a service or a log does not answer
+
+The subclasses of Unusable are beside the functions that raise them. Settings that cannot be used are SettingsError (2),
+stores that cannot be read StoreError (3).
+"""
+
+
+class OpsError(Exception):
+    """Any error of a command. The message names the cause and, where there is one, the next step."""
+
+
+class Found(OpsError):
+    """A finding: something that was asked about is wrong or missing."""
+
+
+class Unusable(OpsError):
+    """An input of the command cannot be used."""
+
+
+class Unreachable(OpsError):
+    """The broker, a service or a log does not answer. Is the system running (`just up`)?"""

@@ -1,0 +1,140 @@
+"""`orders export`: a service's dataset to the data platform, from the module `export` of the service."""
+
+import asyncio
+import os
+from datetime import datetime
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import msgspec
+import rich_click as click
+
+from infra.export import reconciliation
+from infra.export.errors import ExportStuck, SinkError, Unavailable
+from infra.export.reconciliation import Comparison
+from infra.export.rows import Dataset
+from infra.export.settings import ExportSettings
+from infra.export.source import Lag
+from infra.local.services import service_names
+from infra.process import logging as logs
+from infra.settings import SettingsError, read
+from infra.store.event_store import StoreError
+from infra.timestamps import parse_instant
+from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, end, ending_well
+from ops.errors import Unusable
+
+
+def datasets() -> dict[str, tuple[str, Dataset]]:
+    """All datasets of this checkout by name, each with its service: those in the services' modules `export`."""
+    return {
+        value.name: (service, value)
+        for service in service_names()
+        if find_spec(f"{service}_svc.export") is not None
+        for value in vars(import_module(f"{service}_svc.export")).values()
+        if isinstance(value, Dataset)
+    }
+
+
+class Start(click.ParamType[int | datetime]):
+    """A position, or an RFC 3339 time with its offset."""
+
+    name = "where"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | datetime:
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        if value.isascii() and value.isdigit():
+            if 1 <= int(value) <= 1 << 62:
+                return int(value)
+            self.fail("positions begin with 1", param, ctx)
+        try:
+            return parse_instant(value)
+        except ValueError as error:
+            self.fail(f"neither a position such as 12345 nor a time: {error}", param, ctx)
+
+
+@click.command("export")
+@click.argument("action", type=click.Choice(["run", "status", "reconcile"]), default="run", required=False)
+@click.option("--from", "start", type=Start(), help="run: write again from this position or time on.")
+@click.option("--once", is_flag=True, help="run: end when everything in the log is exported.")
+@click.option("--json", "as_json", is_flag=True, help="status: for machines.")
+@click.option("--dataset", "name", metavar="NAME", help="Which one. Needed only if several services export.")
+@ending_well
+def command(*, action: str, start: int | datetime | None, once: bool, as_json: bool, name: str | None) -> None:
+    """Export a dataset to the data platform (run), show how far it is (status), or compare it with the log (reconcile).
+
+    Without an action it runs, until SIGTERM or Ctrl-C. It reads the service's log below DATA_DIR; settings begin with
+    EXPORT_ (docs/export.md).
+
+    \b
+    Exit codes:
+      run        0 stopped (SIGTERM), or done (--once); 1 it cannot continue; 2 it cannot start; 3 --from found no log
+      status     0; 3 no log
+      reconcile  0 equal; 1 a difference; 3 the log or the dataset cannot be read
+      any        2 wrong usage or settings
+    """
+    if action != "run" and (start is not None or once):
+        raise click.UsageError("--from and --once are for `run`")
+    if action != "status" and as_json:
+        raise click.UsageError("--json is for `status`")
+    service, dataset = _chosen(name)
+    try:
+        settings = read(ExportSettings, os.environ)
+        # Imported only here: pyarrow takes a third of a second, which the other commands do not need.
+        from infra.export.process import Export, reconcile, run, status  # noqa: PLC0415
+
+        export = Export(service, dataset, settings)
+        if action == "run":
+            logs.configure(f"{service}-export", settings.log_level, settings.log_format)
+            asyncio.run(run(export, start, once=once))
+        elif action == "status":
+            _show_status(dataset, settings, asyncio.run(status(export)), as_json=as_json)
+        else:
+            _show_comparison(dataset, *asyncio.run(reconcile(export)))
+    except (SettingsError, SinkError) as error:
+        end(f"the export of {dataset.name} cannot be used: {error}", EXIT_USAGE)
+    except ExportStuck as error:
+        end(f"the export of {dataset.name} cannot continue: {error}", EXIT_FINDING)
+    except StoreError as error:
+        log = settings.data_dir / service
+        end(f"the log in {log} cannot be read: {error}. Has {service}_svc run with this DATA_DIR?", EXIT_UNREACHABLE)
+    except Unavailable as error:
+        end(f"the dataset cannot be reached: {error}", EXIT_UNREACHABLE)
+
+
+def _chosen(name: str | None) -> tuple[str, Dataset]:
+    """The dataset of this name, or the only one, with its service. Raises Unusable."""
+    found = datasets()
+    if name is None and len(found) == 1:
+        (only,) = found.values()
+        return only
+    if name not in found:
+        wrong = "which one: --dataset" if name is None else f"there is no dataset {name}"
+        raise Unusable(f"{wrong}; services export: {', '.join(found) or 'nothing'}")
+    return found[name]
+
+
+def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_json: bool) -> None:
+    told = {
+        "dataset": dataset.name,
+        "sink": settings.export_sink,
+        "position": behind.position,
+        "head": behind.head,
+        "lag_records": behind.records,
+        "lag_s": behind.seconds,
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(told))
+    else:
+        click.echo("\n".join(f"{name:<12} {value}" for name, value in told.items()))
+
+
+def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> None:
+    """Ends the process with 1 if log and dataset differ."""
+    verdict = reconciliation.verdict(compared)
+    if behind.records:
+        verdict += f"; {behind.records} records of the log are still to be exported"
+    click.echo(f"{reconciliation.table(dataset, compared)}\n\n{verdict}")
+    if compared.different:
+        end("", EXIT_FINDING)

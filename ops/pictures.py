@@ -1,0 +1,91 @@
+"""`python -m ops.pictures`: draw the README's terminal pictures from real runs, light and dark."""
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
+from rich.text import Text
+
+from infra.local.own_system import OwnSystem
+from infra.local.services import ROOT
+
+FOLDER: Final = ROOT / "docs" / "pictures"
+WIDTH: Final = 104
+THEMES: Final = {"light": DEFAULT_TERMINAL_THEME, "dark": SVG_EXPORT_THEME}
+FORMAT: Final = re.sub(r"@font-face {{.*?}}\n\n?", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+"""Without the fonts that rich's template loads from the network: a page must not need one."""
+
+
+def in_terminal(*command: str, env: Mapping[str, str] | None = None) -> str:
+    """What a program prints on a terminal of WIDTH columns, escape codes included. Raises CalledProcessError."""
+    keyboard, screen = pty.openpty()
+    terminal = {"COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
+    own = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "UV")}
+    with subprocess.Popen(command, cwd=ROOT, env={**own, **(env or {}), **terminal}, stdout=screen) as process:
+        os.close(screen)
+        printed = b""
+        with suppress(OSError):  # Linux reports the closed terminal as an error
+            while data := os.read(keyboard, 65_536):
+                printed += data
+        os.close(keyboard)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, printed)
+    return printed.decode().replace("\r\n", "\n")
+
+
+def demo() -> str:
+    """The output of `just demo`."""
+    return in_terminal(sys.executable, "-m", "ops.demo")
+
+
+def trace() -> str:
+    """The output of `just trace` for an order whose coupon is refused, on a system of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="saga-pictures-") as folder,
+        OwnSystem(Path(folder), ORDER_WAIT_S="10") as system,
+    ):
+        mug = {"product_id": "mug", "name": "Mug", "price": 12_000, "stock": 10}
+        _post(f"{system.url('product')}/products", mug)
+        _post(f"{system.url('point')}/points/u1/charge", {"amount": 5_000}, {"Idempotency-Key": "transfer-1"})
+        order = {"lines": [{"product_id": "mug", "quantity": 1}], "points": 500, "coupon_id": "no-such-coupon"}
+        customer = {"X-User-Id": "u1", "Idempotency-Key": "basket-17"}
+        order_id = _post(f"{system.url('order')}/orders", order, customer)["order_id"]
+        system.stop_services()  # each publishes everything that it has recorded, so the trace is complete
+        return in_terminal(sys.executable, "-m", "ops.orders", "trace", order_id, env=system.env)
+
+
+def _post(url: str, body: object, headers: Mapping[str, str] | None = None) -> Any:
+    return httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False).json()
+
+
+def drawn(title: str, printed: str, theme: str) -> str:
+    """An SVG of the terminal."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO())
+    console.print(Text.from_ansi(printed.strip("\n")), no_wrap=True, crop=False)
+    name = f"{title.rsplit(maxsplit=1)[-1]}-{theme}"
+    svg = console.export_svg(title=title, theme=THEMES[theme], code_format=FORMAT, unique_id=name)
+    return svg.replace("rgba(255,255,255,0.35)", "rgba(128,128,128,0.5)")  # a frame that shows on white, too
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name, run in (("demo", demo), ("trace", trace)):
+        printed = run()
+        for theme in THEMES:
+            (FOLDER / f"{name}-{theme}.svg").write_text(drawn(f"just {name}", printed, theme), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

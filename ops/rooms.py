@@ -1,0 +1,100 @@
+"""`python -m ops.rooms`: draw which part of the code imports which into docs/architecture.md, from the imports."""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from infra.local.services import ROOT
+
+PAGE: Final = ROOT / "docs" / "architecture.md"
+BLOCK: Final = re.compile(r"(?<=<!-- rooms:begin -->\n).*?(?=<!-- rooms:end -->)", re.DOTALL)
+
+Edges = Mapping[str, set[str]]
+
+
+def part(module: str) -> str:
+    """The part of the code that a module belongs to: a room of infra, all services as one, or a package."""
+    package, _, rest = module.partition(".")
+    if package.endswith("_svc"):
+        return "services"
+    if package == "infra":
+        room = rest.partition(".")[0]
+        return room if (ROOT / "infra" / room).is_dir() and room else "base"
+    return package
+
+
+def edges() -> dict[str, set[str]]:
+    """Part → the parts it imports, over all product code."""
+    found: dict[str, set[str]] = {}
+    for folder in ("contracts", "infra", "ops", *sorted(path.name for path in ROOT.glob("*_svc"))):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            own = part(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            targets = {part(name) for name in _imported(path)}
+            found.setdefault(own, set()).update(targets - {own})
+    parts = set(found)
+    return {own: targets & parts for own, targets in found.items()}
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # `from infra.broker import relay` imports the module infra.broker.relay: its room is the same.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def reduced(graph: Edges) -> dict[str, set[str]]:
+    """Without the arrows that a longer way implies."""
+    return {
+        own: {target for target in targets if not any(target in _below(graph, other) for other in targets - {target})}
+        for own, targets in graph.items()
+    }
+
+
+def _below(graph: Edges, own: str) -> set[str]:
+    """Every part that this one imports, directly or not."""
+    seen: set[str] = set()
+    waiting = [own]
+    while waiting:
+        for target in graph[waiting.pop()] - seen:
+            seen.add(target)
+            waiting.append(target)
+    return seen
+
+
+def mermaid(graph: Edges) -> str:
+    """A flowchart: an arrow leads from a part to one that it imports."""
+    rooms = sorted(room for room in graph if room == "base" or (ROOT / "infra" / room).is_dir())
+    others = sorted(set(graph) - set(rooms))
+    arrows = [
+        f"    {own} --> {target}" for own, targets in sorted(reduced(graph).items()) for target in sorted(targets)
+    ]
+    boxes = [f'    {name}["{_label(name)}"]' for name in others]
+    inner = [f'        {room}["{_label(room)}"]' for room in rooms]
+    lines = ["flowchart TD", *boxes, "    subgraph infra", *inner, "    end", *arrows]
+    return "\n".join(["```mermaid", *lines, "```"]) + "\n"
+
+
+def _label(name: str) -> str:
+    match name:
+        case "services":
+            return "order_svc, product_svc, point_svc, coupon_svc"
+        case "base":
+            return ", ".join(sorted(path.stem for path in (ROOT / "infra").glob("[!_]*.py")))
+        case _:
+            return f"{name}/"
+
+
+def write(page: Path) -> None:
+    """Put the picture between the markers of this page. Raises LookupError if there is no place for it."""
+    text = page.read_text(encoding="utf-8")
+    if not BLOCK.search(text):
+        raise LookupError(f"{page} has no lines <!-- rooms:begin --> and <!-- rooms:end --> to put the picture between")
+    page.write_text(BLOCK.sub(lambda _: mermaid(edges()), text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(PAGE)

@@ -1,0 +1,49 @@
+"""The table of docs/settings.md is the code's: every variable, its default and its unit."""
+
+import os
+import pkgutil
+
+import pytest
+
+from infra.local.nats import nats_environment
+from infra.local.services import service_names
+from infra.process.service import Service
+from infra.settings import load
+from tests.docs.pages import ROOT, rows
+
+PAGE = ROOT / "docs" / "settings.md"
+
+
+def settings_of_the_code() -> dict[str, str]:
+    """Every variable with its default, as the services and the bundled broker read them."""
+    broker = {name: value.strip('"') for name, value in nats_environment({}).items()}
+    assert int(broker["GOMAXPROCS"]) == max(1, (os.cpu_count() or 1) // 2)
+    broker["GOMAXPROCS"] = "half of them"
+    found = {name: value.removeprefix(f"{ROOT}/") for name, value in broker.items()}
+    for name in service_names():
+        service: Service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
+        settings = load(service.settings, name, service.port, {})
+        for field in service.settings.__struct_fields__:
+            variable = f"{name}_port" if field == "port" else field
+            found[variable.upper()] = default(getattr(settings, field))
+    return found
+
+
+def default(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) or "unset"
+
+
+def test_the_table_of_settings_has_every_variable_with_its_default() -> None:
+    table = rows(PAGE.read_text(encoding="utf-8"))
+
+    assert {cells[0].strip("`"): cells[1].strip("`") for cells in table} == settings_of_the_code()
+    assert all(cells[3] for cells in table)
+
+
+@pytest.mark.parametrize(("suffix", "unit"), [("_S", "seconds"), ("_BYTES", "bytes"), ("_PORT", "port")])
+def test_a_setting_whose_name_ends_in_a_unit_has_it(suffix: str, unit: str) -> None:
+    table = rows(PAGE.read_text(encoding="utf-8"))
+
+    assert {cells[2] for cells in table if cells[0].strip("`").endswith(suffix)} == {unit}

@@ -1,0 +1,120 @@
+"""Waiting with a limit, the first of several coroutines, and pauses with jitter."""
+
+import asyncio
+from itertools import repeat
+
+import pytest
+
+from infra.aio import Backoff, first_of, wait
+
+
+async def test_an_event_that_is_set_in_time_is_true() -> None:
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, event.set)
+
+    assert await wait(event, 5)
+
+
+async def test_an_event_that_is_not_set_in_time_is_false() -> None:
+    assert not await wait(asyncio.Event(), 0.01)
+
+
+async def test_without_a_limit_the_wait_lasts_until_the_event() -> None:
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, event.set)
+
+    assert await wait(event, None)
+
+
+async def test_the_first_to_end_ends_the_others() -> None:
+    ended: list[str] = []
+
+    async def other() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)  # its end is awaited
+            ended.append("other")
+
+    await first_of(asyncio.sleep(0.01), other(), other())
+
+    assert ended == ["other", "other"]
+
+
+async def test_the_error_of_the_first_is_raised() -> None:
+    async def failing() -> None:
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        await first_of(asyncio.sleep(60), failing())
+
+
+async def test_of_errors_at_the_same_time_the_earliest_argument_counts() -> None:
+    async def failing(text: str) -> None:
+        raise ValueError(text)
+
+    for _ in range(20):
+        with pytest.raises(ValueError, match="a"):
+            await first_of(failing("a"), failing("b"))
+
+
+async def test_an_error_after_the_first_end_is_not_raised() -> None:
+    async def failing_late() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("late")
+
+    await first_of(asyncio.sleep(0.01), failing_late())
+
+
+async def test_cancelling_cancels_all() -> None:
+    cancelled: list[int] = []
+
+    async def waiting(number: int) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+
+    race = asyncio.create_task(first_of(waiting(1), waiting(2)))
+    await asyncio.sleep(0.01)
+    race.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await race
+
+    assert sorted(cancelled) == [1, 2]
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    backoff = Backoff(0.1, 0.5, chance=repeat(1.0).__next__)
+
+    assert [backoff.next_s() for _ in range(5)] == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5])
+
+
+def test_the_jitter_takes_away_at_most_its_share() -> None:
+    backoff = Backoff(0.1, 0.5, 0.8, chance=repeat(0.0).__next__)
+
+    assert [backoff.next_s() for _ in range(2)] == pytest.approx([0.08, 0.16])
+    drawn = [Backoff(1.0, 1.0).next_s() for _ in range(200)]
+    assert 0.5 <= min(drawn) < 0.6
+    assert 0.9 < max(drawn) <= 1.0
+
+
+def test_after_a_success_the_first_pause_comes_again() -> None:
+    backoff = Backoff(0.1, 0.5, chance=repeat(1.0).__next__)
+    for _ in range(3):
+        backoff.next_s()
+
+    backoff.reset()
+
+    assert backoff.next_s() == pytest.approx(0.1)
+
+
+def test_the_longest_pause_can_be_asked_for_at_once() -> None:
+    backoff = Backoff(0.1, 0.5, chance=repeat(1.0).__next__)
+
+    backoff.longest()
+
+    assert backoff.next_s() == pytest.approx(0.5)

@@ -57,7 +57,7 @@ def _judge(name: str, url: str, *, with_token: bool) -> None:
     except ValueError:  # a port that is none
         usable = False
     if not usable:
-        raise ValueError(f"{name} is not an HTTP address, such as https://platform.example/orders")
+        raise ValueError(f"{name} is not an HTTP address, such as https://platform.example/facts")
     if parts.username or parts.password:
         raise ValueError(
             f"{name} has a password in it: put a bearer token into the file EXPORT_HTTP_TOKEN_FILE instead"

@@ -25,8 +25,8 @@ class Pace(NamedTuple):
     """Records applied in one transaction."""
 
     lag_s: float = 0.25
-    """A view without readers trails the log by this much. That makes fewer transactions, and leaves the CPU to the
-    orders."""
+    """A view without readers trails the log by this much. That makes fewer transactions, and leaves the CPU to
+    requests and messages."""
 
     retry_s: float = 1.0
     """The pause after a failure."""

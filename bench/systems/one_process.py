@@ -20,7 +20,7 @@ from litestar import Litestar
 from contracts import Fact, coupon_stream
 from contracts.wire import fact_id
 from coupon_svc.__main__ import SERVICE as COUPON
-from infra.core.decider import Batch, Command, StreamState
+from infra.core.decider import Batch, Command
 from infra.core.limits import WriterLimits
 from infra.core.state_cache import StateCache
 from infra.core.unit_of_work import Answer
@@ -57,15 +57,15 @@ class OneWriter:
     def waiting(self) -> int:
         return len(self._queue)
 
-    async def ask(self, command: Command) -> Answer:
+    async def execute(self, command: Command) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append((command, answer))
         self._arrived.set()
         return await answer
 
-    async def read(self, streams: Sequence[str]) -> list[StreamState]:
+    async def read(self, streams: Sequence[str]) -> list[Any]:
         states = await self._states.get(streams)
-        return [states[stream] for stream in streams]
+        return [states[stream].state for stream in streams]
 
     async def run(self) -> None:
         max_batch = WriterLimits().max_batch

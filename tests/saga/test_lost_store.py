@@ -1,4 +1,4 @@
-"""A service whose store is not the one that spoke before neither hears, nor records, nor speaks."""
+"""A service whose store does not match the stream stops consuming, writing and publishing, and says why."""
 
 import asyncio
 import contextlib

@@ -20,7 +20,7 @@ from tests.sim.bugs import Bug, Change
 SEED: Final = 1
 NO_FSYNC: Final = Bug(
     "answers before it is on the disk",
-    (Change("infra/store/sqlite.py", 'synchronous: str = "FULL"', 'synchronous: str = "OFF"'),),
+    (Change("infra/store/connection.py", 'synchronous: str = "FULL"', 'synchronous: str = "OFF"'),),
 )
 
 

@@ -22,7 +22,7 @@ def aggregates() -> Aggregates:
 
 
 class Fold:
-    """The states of all streams. It takes facts in any order, any number of times; folds each once, in version order."""
+    """The states of all streams. Takes facts in any order, any number of times; folds each once, by version."""
 
     def __init__(self, aggregates: Aggregates) -> None:
         self._aggregates = aggregates

@@ -159,9 +159,7 @@ class Orders:
         return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
     async def _must_exist(self, command: domain.Place) -> None:
-        """Raises a Problem, 503, unless the order is accepted: only its repeated request can be answered without the
-        broker.
-        """
+        """Raises a Problem, 503, unless the order was accepted before. Called while no new order can be accepted."""
         (state,) = await self._writer.read(command.streams)
         if state.order is None:
             trouble = self._runtime.broker.trouble or "the service is shutting down"

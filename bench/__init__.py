@@ -1,1 +1,1 @@
-"""What things cost, measured."""
+"""Benchmarks: the cost of the system, and of the systems that it is compared with."""

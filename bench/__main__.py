@@ -1,4 +1,4 @@
-"""`just bench`: the saga beside what it replaces, in one run, on this machine."""
+"""`just bench`: measures the saga and the systems that it replaces in one run, on this machine."""
 
 import sys
 import time
@@ -18,12 +18,12 @@ from bench.systems import SYSTEMS, WentWrong
 from infra.local.processes import StartFailed
 
 RUNS: Final = 3
-QUICKLY: Final = 0.3  # of the orders
+QUICKLY: Final = 0.3  # share of the orders with --quick
 HISTORIES: Final = (100_000, 1_000_000)  # facts
 GROWTH: Final = "growth"
 OVERLOAD: Final = "overload"
 LINES: Final = (1, 100)
-"""Of the orders of an overload."""
+"""Lines of each order in an overload, one overload for each number."""
 
 
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,10 +48,11 @@ LINES: Final = (1, 100)
 def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple[str, ...], out: Path) -> None:
     """Measure the saga, the same domains in one process, and the monolith it replaces, phase by phase, interleaved.
 
-    Everything is started here, on loopback, each run with a system of its own. What a run did is verified: a system
-    that lost or doubled anything ends the bench with exit code 1, and what was measured before is left. Phases: c64,
-    c256 (closed loops), hot (one product), mix (one order in five refused), low (20 orders a second), half (half of
-    c64's rate), growth (a million facts), overload (ten times what it can do, for a minute).
+    Everything is started here, on loopback, each run with a system of its own. The results of each run are verified. A
+    system that lost or doubled anything ends the bench with exit code 1; the earlier measurements are kept.
+
+    Phases: c64, c256 (closed loops), hot (one product), mix (one order in five refused), low (20 orders a second), half
+    (half of c64's rate), growth (a million facts), overload (ten times what it can do, for a minute).
     """
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
@@ -84,7 +85,9 @@ def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple
 
 
 def _rows(phases: Sequence[Phase], systems: Sequence[str], runs: int, shrink: float) -> Iterator[Row]:
-    """Interleaved, since the machine drifts: phase by phase each system once, the next one first the next time."""
+    """Interleaved, because the machine drifts: each phase runs every system once, and the next run begins with another
+    one.
+    """
     rates: dict[str, float] = {}
     for number in range(runs):
         first = number % len(systems)

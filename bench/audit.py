@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(folder: Path, facts: int) -> str:
-    """A row: an audit from the beginning, and a second one right behind it."""
+    """A row of the table: an audit from the beginning, then a second one that continues from it."""
     began = time.perf_counter()
     with history.made(folder, facts) as (env, made):
         made_s = time.perf_counter() - began

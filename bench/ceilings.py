@@ -1,4 +1,4 @@
-"""What nothing above them can beat on this machine: publishing to JetStream, and committing to SQLite, in facts."""
+"""Upper limits of this machine, in facts a second: publishing to JetStream, and committing to SQLite."""
 
 import asyncio
 import subprocess
@@ -31,13 +31,13 @@ from ops.replay.publishing import Publisher
 FACTS: Final = 100_000
 BATCH: Final = 64  # facts a commit
 BODY: Final = b'{"type":"order.confirmed","at":"2026-03-02T00:00:00Z","padding":"%s"}' % (b"x" * 400)
-"""As long as the facts of an order are on the average."""
+"""A body as long as the average fact of an order."""
 
 Name = Literal["broker", "log"]
 
 
 class Ceiling(Struct):
-    """CPU of everything that takes part."""
+    """One limit and its CPU time, that of all processes which take part."""
 
     name: Name
     says: str
@@ -46,7 +46,7 @@ class Ceiling(Struct):
 
 
 def measure_all(shrink: float = 1.0) -> list[Ceiling]:
-    """Each in a process of its own."""
+    """Measure each limit in a process of its own."""
     facts = int(FACTS * shrink)
     return [_measured(name, facts) for name in ("broker", "log")]
 
@@ -60,7 +60,7 @@ def _measured(name: str, facts: int) -> Ceiling:
 
 
 def broker(facts: int) -> Ceiling:
-    """One client, 512 messages in flight, each with an id, each acknowledged."""
+    """Publish with one client: 512 messages in flight, each with an id, each acknowledged."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         env = free_environment(Path(folder))
         with (Path(folder) / "nats.log").open("wb") as output:
@@ -88,7 +88,7 @@ async def _publish(env: dict[str, str], facts: int, server: int) -> tuple[float,
 
 
 def log(facts: int) -> Ceiling:
-    """Commits of 64 facts, each synced to the disk before the next one."""
+    """Commit 64 facts at a time, each commit synced to the disk before the next one."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         took_s, used_s = uvloop.run(_record(Path(folder), facts))
     says = f"commit to SQLite, {BATCH} facts a transaction, each synced"

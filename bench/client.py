@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 PATIENCE_S: Final = 60.0
-"""Without an answer for so long, a system is taken to be broken."""
+"""A system that does not answer for this long is taken to be broken."""
 MOST_CONNECTIONS: Final = 256  # of an open loop
 
 
@@ -20,7 +20,7 @@ class Broken(Exception):
 
 
 class Answer(NamedTuple):
-    """`after_s` the request was sent; or was due, in an open loop."""
+    """`after_s`: seconds since the request was sent or, in an open loop, since it was due."""
 
     status: int
     body: bytes
@@ -28,21 +28,21 @@ class Answer(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """In the order of the requests; it took `seconds` from the first one on until all were answered."""
+    """The answers in the order of the requests. `seconds`: from the first request until all were answered."""
 
     answers: list[Answer]
     seconds: float
 
 
 class Asker(Protocol):
-    """Who sends requests over a connection, and receives the answers."""
+    """The user of connections: it sends requests over them and receives the answers."""
 
     def answered(self, connection: "Connection", number: int, answer: Answer) -> None: ...
     def fail(self, error: Broken) -> None: ...
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time."""
+    """One connection, for one request at a time."""
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by name
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses of it
 
     def send(self, number: int, request: bytes, since: float) -> None:
         self._number, self._since = number, since
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(url: str, asker: Asker, count: int) -> list[Connection]:
-    """So many connections to this address, for this one to ask over."""
+    """Open `count` connections to this address for this asker."""
     at = urlsplit(url)
     assert at.hostname is not None
     assert at.port is not None
@@ -88,7 +88,7 @@ async def connect(url: str, asker: Asker, count: int) -> list[Connection]:
 
 
 class _Load(ABC):
-    """Requests to one address, and what comes back."""
+    """Requests to one address, and their answers."""
 
     def __init__(self, url: str, requests: Sequence[bytes]) -> None:
         self._url = url
@@ -107,7 +107,7 @@ class _Load(ABC):
             self._done.result()
             return Answers([answer for answer in self._answers if answer], perf_counter() - began)
         finally:
-            self._open = 0  # what a connection says from here on is of no interest
+            self._open = 0  # errors of connections are ignored from here on
 
     def answered(self, connection: Connection, number: int, answer: Answer) -> None:
         self._answers[number] = answer
@@ -118,7 +118,7 @@ class _Load(ABC):
 
     @abstractmethod
     def free(self, connection: Connection) -> None:
-        """This connection may send the next request."""
+        """Called when this connection may send the next request."""
 
     def fail(self, error: Broken) -> None:
         if self._open and not self._done.done():
@@ -126,7 +126,7 @@ class _Load(ABC):
 
 
 class _Closed(_Load):
-    """Each connection sends its next request when it has the answer to the one before."""
+    """A closed loop: each connection sends its next request when it has the answer to the one before."""
 
     async def run(self, clients: int) -> Answers:
         connections = await connect(self._url, self, min(clients, len(self._requests)))
@@ -147,7 +147,9 @@ class _Closed(_Load):
 
 
 class _Open(_Load):
-    """A request is due at its time, whatever became of the ones before; how long it waits for a connection counts."""
+    """An open loop: each request is due at a fixed time, whatever happened to earlier ones. Its wait for a free
+    connection counts as latency.
+    """
 
     async def run(self, rate: float) -> Answers:
         self._free = deque(await connect(self._url, self, min(MOST_CONNECTIONS, len(self._requests))))
@@ -189,10 +191,10 @@ class _Open(_Load):
 
 
 async def closed_loop(url: str, requests: Sequence[bytes], clients: int) -> Answers:
-    """Raises Broken."""
+    """Send the requests over as many connections as there are `clients`. Raises Broken."""
     return await _Closed(url, requests).run(clients)
 
 
 async def open_loop(url: str, requests: Sequence[bytes], rate: float) -> Answers:
-    """`rate` requests a second, evenly. Raises Broken."""
+    """Send `rate` requests a second, evenly. Raises Broken."""
     return await _Open(url, requests).run(rate)

@@ -1,4 +1,4 @@
-"""More customers than there is room for: orders that come at a rate, whatever becomes of those before."""
+"""A flood: orders arrive at a rate, whatever happens to earlier ones, from more customers than there is room for."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ TICK_S: Final = 0.001
 
 
 class Came(NamedTuple):
-    """The result of one order, sent `at_s` after the begin. Seconds."""
+    """The result of one order, sent `at_s` seconds after the beginning and answered `after_s` seconds later."""
 
     at_s: float
     after_s: float
@@ -44,7 +44,7 @@ class Flood:
         self._closing = False
 
     async def run(self, rate: float | None, seconds: float) -> Flooded:
-        """At `rate` orders a second; None: as soon as a connection is free. Raises Broken."""
+        """Send `rate` orders a second; None: one as soon as a connection is free. Raises Broken."""
         connections = await connect(self._url, self, self._connections)
         self._free.extend(connections)
         try:

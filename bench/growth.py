@@ -1,4 +1,4 @@
-"""What a long history costs: CPU and memory of the saga after a million facts, beside an empty one; its cold start."""
+"""The cost of a long history: the saga's CPU and memory after a million facts, beside an empty saga; its cold start."""
 
 import tempfile
 import time
@@ -22,9 +22,10 @@ QUIET_CPU_S: Final = 0.05
 
 
 class Grown(Struct):
-    """`cold_start_s`: from the first process started until all are ready. `memory_mb`: of each process, after the load.
+    """The saga after a history of `facts`.
 
-    `cpu_s_per_1000` and `empty_cpu_s_per_1000`: of every run, the two kinds one after another.
+    `cold_start_s`: from the first process started until all are ready. `memory_mb`: of each process, after the load.
+    `cpu_s_per_1000` and `empty_cpu_s_per_1000`: of every run with and without the history, measured alternately.
     """
 
     facts: int
@@ -35,12 +36,12 @@ class Grown(Struct):
 
     @property
     def cpu_ratio(self) -> float:
-        """After the history to without one; of the medians."""
+        """The median CPU time with the history, divided by the median without it."""
         return median(self.cpu_s_per_1000) / median(self.empty_cpu_s_per_1000)
 
 
 def measure_growth(lengths: Sequence[int], runs: int) -> list[Grown]:
-    """For histories of so many facts. Raises LoadFailed, WentWrong, StartFailed."""
+    """Measure the saga after histories of these lengths (facts). Raises LoadFailed, WentWrong, StartFailed."""
     return [_measure(facts, runs) for facts in lengths]
 
 
@@ -49,7 +50,7 @@ def _measure(facts: int, runs: int) -> Grown:
         with history.made(Path(folder), facts) as (_, made):
             grown = Grown(made, [], [], [], {})
         with Saga(Path(folder)) as saga:
-            _until_quiet(saga.pids.values())  # its read models are made: a system that starts again has them
+            _until_quiet(saga.pids.values())  # its read models are complete now, as in any system that starts again
         for run in range(runs):
             with tempfile.TemporaryDirectory(prefix="bench-") as empty, Saga(Path(empty)) as saga:
                 grown.empty_cpu_s_per_1000.append(_load(saga, "empty-"))

@@ -2,8 +2,8 @@
 
 It is recorded below DATA_DIR and in the stream of the broker that NATS_URL or NATS_PORT name.
 
-Of the orders one in ten has a coupon that does not exist, one in twenty too few points, one in twenty no stock; a third
-of the others has a coupon.
+One order in ten has a coupon that does not exist, one in twenty too few points, one in twenty no stock. A third of the
+other orders has a coupon.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ PATIENCE_S: Final = 30.0
 
 
 class _Line:
-    """One service without a process."""
+    """One service without a process of its own."""
 
     def __init__(self, service: Service, store: SQLiteStore, relay: Relay) -> None:
         self.service = service
@@ -75,13 +75,13 @@ class _Line:
         return list(zip(ids, batch.facts, strict=True))
 
     async def published(self) -> None:
-        """Returns when the stream has all of its log."""
+        """Returns when the stream has all of the service's log."""
         async with asyncio.timeout(PATIENCE_S):
             await self._relay.caught_up.wait()
 
 
 async def make(env: Mapping[str, str], facts: int) -> int:
-    """Record a history of at least so many facts in stores below DATA_DIR, and in the stream; how many they are."""
+    """Record a history of at least `facts` facts in stores below DATA_DIR and in the stream. Returns their number."""
     async with contextlib.AsyncExitStack() as stack:
         lines = {name: await stack.enter_async_context(_line(name, env)) for name in service_names()}
         shop = _Shop(lines)
@@ -99,7 +99,7 @@ async def make(env: Mapping[str, str], facts: int) -> int:
 def made(folder: Path, facts: int) -> Iterator[tuple[dict[str, str], int]]:
     """A broker with such a history, and the stores below this folder: their environment, and how many facts it has.
 
-    It is made in a process of its own, whose memory is nobody's then.
+    A process of its own makes the history, so that no measured process keeps the memory of that.
     """
     env = free_environment(folder)
     with (folder / "nats.log").open("wb") as output:
@@ -150,7 +150,7 @@ class _Shop:
         await self._said("point", [Charge(f"u{n}", PLENTY if n else 1, "first", at=self._now) for n in range(USERS)])
 
     async def serve(self, numbers: range) -> None:
-        """Place these orders and let everybody do what follows from them."""
+        """Place these orders and let all services handle what follows from them."""
         self._now += timedelta(milliseconds=30)
         placed = [self._place(number) for number in numbers]
         coupons = [command.order for command in placed if (command.order.coupon_id or "none").startswith("c")]

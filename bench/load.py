@@ -1,7 +1,7 @@
 """The load generator, a process of its own: a job as JSON on its standard input, its result on its output.
 
-It places orders, and says how each ended and after how long; before that it makes what they need, and afterwards it
-looks whether the totals are what they must be.
+Before the load it makes what the orders need. Then it places orders and reports how each ended and after how long.
+Afterwards it checks the totals.
 """
 
 import subprocess
@@ -22,17 +22,17 @@ from infra.local.services import ROOT
 from infra.tuning import raise_open_file_limit
 
 CLIENTS: Final = 64
-"""For what is not measured."""
+"""Connections for requests that are not measured."""
 TELL: Final = 5
-"""Of what is wrong, so much is told."""
+"""Maximum number of errors that a job reports."""
 
 
 class Job(Struct):
-    """`open` a shop for the wares, `place` their orders from `first` up to `last`, or `check` the totals.
+    """`open` a shop for the wares, `place` their orders from `first` up to `last`, `check` the totals, or `flood`.
 
-    `rate` orders a second in an open loop; null: a closed loop of `clients`. `confirmed`: the numbers of the orders
-    that are, if faults may have ended some otherwise. `flood`: orders of `lines` lines without coupons, for `seconds`
-    over so many connections as there are `clients`.
+    `rate`: orders a second in an open loop; null: a closed loop of `clients`. `confirmed`: the numbers of the confirmed
+    orders, if faults may have ended some differently. A `flood` sends orders of `lines` lines without coupons, for
+    `seconds`, over as many connections as there are `clients`.
     """
 
     do: Literal["open", "place", "check", "flood"]
@@ -48,8 +48,9 @@ class Job(Struct):
 
 
 class Done(Struct):
-    """`latencies` in seconds, of each order; `ends`: how many orders ended how; `wrong`: unexpected results.
+    """The result of a job.
 
+    `latencies`: in seconds, of each order. `ends`: how many orders ended in each way. `wrong`: unexpected results.
     `flooded`: the results of a flood.
     """
 
@@ -61,11 +62,11 @@ class Done(Struct):
 
 
 class LoadFailed(Exception):
-    """The load could not be put on the system, or what the system did is wrong."""
+    """The load could not be put on the system, or the system's results are wrong."""
 
 
 def run(job: Job) -> Done:
-    """Run it in a process of its own. Raises LoadFailed, also if anything is wrong."""
+    """Run the job in a process of its own. Raises LoadFailed, also for wrong results."""
     process = subprocess.run(
         [sys.executable, "-m", "bench.load"], input=msgspec.json.encode(job), capture_output=True, cwd=ROOT, check=False
     )
@@ -85,7 +86,7 @@ def run(job: Job) -> Done:
 
 
 async def work(job: Job) -> Done:
-    """Raises Broken."""
+    """Do the job in this process. Raises Broken."""
     match job.do:
         case "open":
             return await _open(job)
@@ -141,7 +142,7 @@ async def _flood(job: Job) -> Done:
 
 
 async def _ask(job: Job, requests: Sequence[Request]) -> list[Answer]:
-    """Service by service: the answers, in the order of the requests, grouped by service."""
+    """Send the requests service by service. Returns the answers in the order of the requests, grouped by service."""
     answers: list[Answer] = []
     for service, some in groupby(requests, lambda request: request.service):
         encoded = [request.encode() for request in some]
@@ -155,7 +156,7 @@ class _Body(Struct):
 
 
 def end(answer: Answer) -> str:
-    """How an order ended, or what else the answer says."""
+    """How an order ended; for any other answer its status, and its problem or the order's status."""
     try:
         body = msgspec.json.decode(answer.body, type=_Body)
     except msgspec.DecodeError:
@@ -175,7 +176,7 @@ def _is_so(total: Total, answer: Answer) -> bool:
 
 
 def some(wrong: Sequence[str], most: int = TELL) -> list[str]:
-    """So many of them, and how many more there are."""
+    """The first `most` of them, and how many more there are."""
     more = len(wrong) - most
     return [*wrong[:most], *([f"and {more:,} more"] if more > 0 else [])]
 

@@ -1,4 +1,4 @@
-"""What the processes of a system cost: CPU and memory, their children included."""
+"""The cost of a system's processes, their children included: CPU and memory."""
 
 import contextlib
 import threading
@@ -23,7 +23,7 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 
 def memory_mb(pids: Iterable[int]) -> float:
-    """Their memory, in 10⁶ bytes, now: what several of them share counts once (Linux's PSS)."""
+    """The present memory of these processes, in 10⁶ bytes. Memory that several share counts once (Linux's PSS)."""
     used = 0
     for process in _all(pids):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -33,7 +33,7 @@ def memory_mb(pids: Iterable[int]) -> float:
 
 @contextlib.contextmanager
 def peak_memory_mb(pids: Iterable[int]) -> Iterator[list[float]]:
-    """A list of one: in the end, the most memory they had at any time that was looked at."""
+    """A list of one element: at the end, the highest memory that was measured."""
     known, peak = list(pids), [0.0]
     with looks(lambda: memory_mb(known)) as seen:
         try:
@@ -45,7 +45,7 @@ def peak_memory_mb(pids: Iterable[int]) -> Iterator[list[float]]:
 
 @contextlib.contextmanager
 def looks(look: Callable[[], T]) -> Iterator[list[T]]:
-    """What is seen at the begin, then four times a second."""
+    """The results of `look`: one at the beginning, then four a second."""
     seen, over = [look()], threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""What becomes of the saga when ten times as much comes in as it can do, and how it is afterwards."""
+"""Measures the saga while ten times as many orders arrive as it can process, and afterwards."""
 
 import contextlib
 import sqlite3
@@ -41,12 +41,15 @@ class Latency(Struct):
 
 
 class Overloaded(Struct):
-    """Orders of `lines` lines each. `sustained_per_s`: accepted with 256 clients, each waiting for its answer.
+    """The results for orders of `lines` lines each.
 
-    `offered_per_s`: came, of which `sent_per_s` found a connection, in `seconds`; of those sent `accepted` and
-    `refused` (503), by their `statuses`. `before`, `after`: accepted ones at half the sustained rate, of which
-    `refused_before` and `refused_after` were not. `normal_after_s`: from the last order of the overload until latency
-    was normal. `memory_mb`: the most of each process, in each quarter.
+    `sustained_per_s`: accepted orders with 256 clients, each waiting for its answer. `offered_per_s`: orders that
+    arrived during the `seconds` of the overload; `sent_per_s`: those that found a connection. `accepted` and `refused`
+    (503): the latencies of those sent; `statuses`: their number by status.
+
+    `before`, `after`: accepted orders at half the sustained rate. `refused_before`, `refused_after`: how many orders
+    were refused meanwhile. `normal_after_s`: from the last order of the overload until latency was normal. `memory_mb`:
+    the maximum of each process in each quarter of the overload.
     """
 
     lines: int
@@ -68,17 +71,20 @@ class Overloaded(Struct):
 
     @property
     def growth(self) -> float:
-        """Of a service's memory, at most: from the second quarter to the last."""
+        """The largest growth of a service's memory: the last quarter divided by the second."""
         return max(quarters[-1] / quarters[1] for name, quarters in self.memory_mb.items() if name != "nats")
 
     @property
     def slower_after(self) -> float:
-        """The median afterwards to the one before."""
+        """The median latency afterwards, divided by the one before."""
         return self.after.p50_ms / self.before.p50_ms
 
 
 def measure_overload(lines: int, shrink: float = 1.0, crowd: int = CROWD) -> Overloaded:
-    """Raises LoadFailed, StartFailed; WentWrong if the audit finds anything or an order was lost."""
+    """Measure an overload with orders of so many lines.
+
+    Raises LoadFailed, StartFailed; WentWrong if the audit finds anything or an order was lost.
+    """
     crowd = min(crowd, raise_open_file_limit() - OTHER_FILES)
     wares = Wares(0, PRODUCTS)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Saga(Path(folder)) as saga:
@@ -132,7 +138,7 @@ def _refused(flooded: Flooded) -> int:
 
 
 def _sustained_per_s(flooded: Flooded) -> float:
-    """Accepted orders, until the last of them was answered."""
+    """Accepted orders a second, until the last of them was answered."""
     accepted = _accepted(flooded)
     if not accepted:
         raise WentWrong("no order was accepted")
@@ -140,7 +146,7 @@ def _sustained_per_s(flooded: Flooded) -> float:
 
 
 def _per_s(flooded: Flooded) -> float:
-    """Accepted orders, by when they were answered, within the time in which orders came."""
+    """Accepted orders a second that were answered while orders were arriving."""
     in_time = [came for came in _accepted(flooded) if came.at_s + came.after_s <= flooded.seconds]
     return len(in_time) / flooded.seconds
 
@@ -151,7 +157,7 @@ def _latency(came: Sequence[Came]) -> Latency:
 
 
 def _normal_after_s(came: Sequence[Came], normal_p50_ms: float) -> float | None:
-    """Seconds, until the medians of three seconds on end were about what they used to be; None if that never was."""
+    """The seconds until the medians of three seconds in a row were normal (AS_BEFORE); None if they never were."""
     last = int(max((one.at_s for one in came), default=0.0))
     medians = [_latency([one for one in came if int(one.at_s) == second]).p50_ms for second in range(last + 1)]
     normal = [0 < median < AS_BEFORE * normal_p50_ms for median in medians]
@@ -159,7 +165,7 @@ def _normal_after_s(came: Sequence[Came], normal_p50_ms: float) -> float | None:
 
 
 def _nothing_lost(log: Path, floods: Sequence[Flooded]) -> None:
-    """There are as many orders in the log as were answered that they were taken in."""
+    """Raises WentWrong unless the log has as many orders as were answered as accepted."""
     came = [one for flooded in floods for one in flooded.came]
     unknown = {one.status for one in came} - ACCEPTED - {REFUSED}
     if unknown:
@@ -172,7 +178,7 @@ def _nothing_lost(log: Path, floods: Sequence[Flooded]) -> None:
 
 
 def _memory_mb(pids: Mapping[str, int]) -> dict[str, float]:
-    """What each process has in memory (RSS, 10⁶ bytes)."""
+    """The memory of each process (RSS, 10⁶ bytes)."""
     return {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in pids.items()}
 
 

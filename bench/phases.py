@@ -1,4 +1,4 @@
-"""What is measured: the phases, and one run of one system through one of them."""
+"""The phases of the bench, and one run of one system through one of them."""
 
 import tempfile
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ WARM_UP: Final = 500  # orders
 
 
 class Phase(Struct, frozen=True):
-    """A closed loop of `clients` that place so many `orders`, or an open one of `seconds` at `rate` orders a second.
+    """A closed loop of `clients` that place `orders` in all, or an open one of `seconds` at `rate` orders a second.
 
-    `half`: at half the rate that the system had in c64.
+    `half`: the rate is half the rate that the system had in c64.
     """
 
     name: str
@@ -44,7 +44,7 @@ PHASES: Final = (
 
 
 class Row(Struct):
-    """What one system did in one phase. Latencies in milliseconds, memory in 10⁶ bytes."""
+    """The result of one system in one phase. Latencies in milliseconds, memory in 10⁶ bytes."""
 
     phase: str
     system: str
@@ -54,13 +54,13 @@ class Row(Struct):
     p99_ms: float
     cpu_s_per_1000: float
     cpu_of: dict[str, float]
-    """The same of each process, its children included."""
+    """The CPU seconds for 1000 orders of each process, its children included."""
     memory_mb: float
     ends: dict[str, int]
 
 
 def run(phase: Phase, system: str, rate: float | None = None, shrink: float = 1.0) -> Row:
-    """A system of its own goes through a phase; `rate` if that is the open loop's. What it did is verified.
+    """Run a system of its own through a phase and verify the results. `rate`: the open loop's, for a `half` phase.
 
     Raises LoadFailed, WentWrong, StartFailed.
     """
@@ -73,7 +73,7 @@ def run(phase: Phase, system: str, rate: float | None = None, shrink: float = 1.
 
 
 def through(running: System, phase: Phase, name: str, wares: Wares, rate: float | None) -> Row:
-    """The running system, which has nothing of these wares yet, goes through the phase."""
+    """Run the running system, which has nothing of these wares yet, through the phase."""
 
     def job(do: str, **more: object) -> Job:
         return Job(do=do, urls=running.urls, wares=wares, **more)  # type: ignore[arg-type]
@@ -105,6 +105,6 @@ def through(running: System, phase: Phase, name: str, wares: Wares, rate: float 
 
 
 def percentiles(latencies: Sequence[float]) -> tuple[float, float]:
-    """The 50th and the 99th."""
+    """The 50th and the 99th percentile."""
     cuts = quantiles(latencies, n=100, method="inclusive")
     return cuts[49], cuts[98]

@@ -1,4 +1,4 @@
-"""The bench as a picture: how many orders a second, at what CPU, after how long."""
+"""Draws the bench's results: orders a second, CPU, and latency."""
 
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ BAR: Final = 0.27  # of the space between two phases
 
 
 def draw(results: Results, path: Path) -> None:
-    """As an SVG or PNG, after the path's name."""
+    """Draw the results as SVG or PNG, by the path's suffix."""
     medians = Medians(results)
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     for axes, (value, title, phases) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):

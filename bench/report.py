@@ -1,4 +1,4 @@
-"""What a bench leaves: its rows, their medians, and the comparison of the saga with its baselines."""
+"""The results of a bench: its rows, their medians, and the comparison of the saga with its baselines."""
 
 import math
 import os
@@ -20,7 +20,7 @@ from bench.phases import Row
 
 
 class Results(Struct):
-    """`rows`: every run as it was; `ratios`: see `Ratio`."""
+    """The results of a bench. `rows`: every run as it was."""
 
     made_at: datetime
     commit: str
@@ -34,7 +34,7 @@ class Results(Struct):
 
 
 class Bar(NamedTuple):
-    """What is wanted of the medians: `measured` at least, or `at_most`, this much."""
+    """A target for the medians: `measured` must be at least `at_least` and at most `at_most`."""
 
     says: str
     measured: Callable[["Medians"], float | None]
@@ -50,7 +50,7 @@ class Ratio(NamedTuple):
 
 
 class Medians:
-    """Of the runs of each system in each phase; None where there was none."""
+    """The medians over the runs of each system in each phase; None where there was no run."""
 
     def __init__(self, results: Results) -> None:
         self.growth = results.growth
@@ -64,13 +64,13 @@ class Medians:
         return median(getattr(row, value) for row in rows) if rows else None
 
     def ratio(self, phase: str, value: str, system: str = "monolith") -> float | None:
-        """The saga's to that system's."""
+        """The saga's median divided by that system's."""
         saga, other = self.get(phase, "saga", value), self.get(phase, system, value)
         return None if saga is None or other is None else saga / other
 
     @property
     def measured(self) -> list[tuple[str, str]]:
-        """Phases and systems, in the order they were first measured in."""
+        """The phases and systems, in the order in which they were first measured."""
         return list(self._rows)
 
 
@@ -79,12 +79,12 @@ def _of(phase: str, value: str, system: str = "monolith") -> Callable[[Medians],
 
 
 def _longest(value: Callable[[Grown], float]) -> Callable[[Medians], float | None]:
-    """After the longest history."""
+    """The value after the longest history."""
     return lambda medians: value(medians.growth[-1]) if medians.growth else None
 
 
 def _worst(value: str) -> Callable[[Medians], float | None]:
-    """Of all overloads."""
+    """The highest value of all overloads."""
 
     def worst(medians: Medians) -> float | None:
         values = [getattr(overloaded, value) for overloaded in medians.overload]
@@ -94,7 +94,7 @@ def _worst(value: str) -> Callable[[Medians], float | None]:
 
 
 def _flat(medians: Medians) -> float | None:
-    """How much more memory a service has after the longest history than after the shortest, at most."""
+    """The largest growth of a service's memory: after the longest history, divided by that after the shortest."""
     if len(medians.growth) < 2:
         return None
     short, long = medians.growth[0].memory_mb, medians.growth[-1].memory_mb

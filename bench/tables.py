@@ -43,7 +43,10 @@ VALUES: Final = ("per_s", "p50_ms", "p99_ms", "cpu_s_per_1000", "memory_mb")
 
 
 def _beside_monolith(medians: Medians, phase: str, system: str) -> str:
-    """How many times the monolith's orders a second it had, or where the rate was given, the monolith's p50."""
+    """The system's orders a second as a multiple of the monolith's.
+
+    Where the rate was given, its p50 as a multiple of the monolith's p50.
+    """
     value = "p50_ms" if phase in ("low", "half") else "per_s"
     mine, base = medians.get(phase, system, value), medians.get(phase, "monolith", value)
     return "" if mine is None or base is None else f"{mine / base:.2f}{' (p50)' if value == 'p50_ms' else ''}"

@@ -1,4 +1,4 @@
-"""What a run orders, what the systems must have beforehand, and what must have come of it."""
+"""The orders of a run, the goods that the systems need beforehand, and the totals expected afterwards."""
 
 import itertools
 from collections import Counter
@@ -51,7 +51,7 @@ class Ordered(NamedTuple):
 
 
 class Total(NamedTuple):
-    """A GET, a field of what it answers, and its expected value; of a coupon only whether an order uses it."""
+    """A GET, a field of its answer, and the field's expected value; for a coupon only whether an order uses it."""
 
     request: Request
     field: str
@@ -59,11 +59,11 @@ class Total(NamedTuple):
 
 
 class Wares(Struct, frozen=True):
-    """`orders` of one piece or two of one of the products, each with some points and a coupon of its own.
+    """`orders` of one or two pieces of one of the products, each with some points and a coupon of its own.
 
     Each has an idempotency key as docs/http.md advises it. All other names begin with `prefix`, so that a system with a
-    history has none of them yet. With `refusals` one in ten has a coupon that does not exist, one in twenty too few
-    points, one in twenty no stock.
+    history has none of them yet. With `refusals` one order in ten has a coupon that does not exist, one in twenty too
+    few points, one in twenty no stock.
     """
 
     orders: int
@@ -89,7 +89,7 @@ class Wares(Struct, frozen=True):
     # Requests ---------------------------------------------------------------------------------------------------------
 
     def opening(self) -> Iterator[Request]:
-        """What has to be there before the first order."""
+        """The requests that are needed before the first order."""
         for number in range(self.products + 1):
             product = {"product_id": f"{self.prefix}p{number}", "name": f"Product {number}", "price": PRICE}
             yield Request("product", "/products", product | {"stock": PLENTY if number else 0})
@@ -116,7 +116,7 @@ class Wares(Struct, frozen=True):
         return Request("order", "/orders", body, user=order.user, key=new_key())
 
     def flooding(self, lines: int) -> Iterator[bytes]:
-        """Orders of so many lines each, without coupons, as they are sent; without end."""
+        """Orders of so many lines each, without coupons, as bytes to send; without end."""
         made = []
         for user in range(1, self.users + 1):
             wanted = [f"{self.prefix}p{1 + (user * 37 + line) % self.products}" for line in range(lines)]
@@ -127,7 +127,7 @@ class Wares(Struct, frozen=True):
             yield before + new_key().encode() + after
 
     def totals(self, confirmed: Iterable[int] | None = None) -> Iterator[Total]:
-        """What must be so once all orders have ended as they must; or if none but these were confirmed."""
+        """The totals once all orders have ended as expected; with `confirmed`, once none but these were confirmed."""
         pieces, points = Counter[str](), Counter[str]()
         used: set[str] = set()
         if confirmed is None:

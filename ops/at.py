@@ -19,7 +19,7 @@ from ops.cli import ID, INSTANT, ending_well
 from ops.errors import Found
 
 WORDS: Final = {"account": "user"}
-"""Categories of streams that operators call by another name."""
+"""Stream categories for which operators use another word."""
 
 
 class Kind(NamedTuple):
@@ -32,9 +32,9 @@ class Kind(NamedTuple):
 
 @cache
 def kinds() -> Mapping[str, Kind]:
-    """By the operator's word. From the aggregates of all services: `order`, `product`, `user`, and so on.
+    """All kinds by the operator's word for them: `order`, `product`, `user`, and so on.
 
-    Imports the services, so it is only called once it is needed.
+    They come from the aggregates of all services. The function imports the services, so it is called only when needed.
     """
     return {
         WORDS.get(category, category): Kind(service, category, aggregate)
@@ -44,7 +44,7 @@ def kinds() -> Mapping[str, Kind]:
 
 
 class KindName(click.ParamType[str]):
-    """A word of `kinds`, which is not asked before a command line has one."""
+    """A parameter that is a word of `kinds`. The services are imported only when a command line has one."""
 
     name = "kind"
 
@@ -58,7 +58,7 @@ class KindName(click.ParamType[str]):
 
 
 class Then(NamedTuple):
-    """The state after `version`, the last fact until then: said `at` (UTC), at `position` of its service's log."""
+    """The state after `version`, the last fact in question, recorded `at` (UTC) at `position` of its service's log."""
 
     stream: str
     version: int
@@ -71,9 +71,9 @@ class Then(NamedTuple):
 async def state_at(
     env: Mapping[str, str], kind: str, key: str, position: int | None = None, time: datetime | None = None
 ) -> Then | None:
-    """As it was after this position of the log, or at this time; None: it did not exist yet.
+    """The state after this position of the log, or at this time; None if it did not exist yet.
 
-    Facts count in their order, up to the first that is later. Raises SettingsError, Unreachable.
+    Facts count in log order, up to the first that is later. Raises SettingsError, Unreachable.
     """
     service, category, aggregate = kinds()[kind]
     stream = f"{category}-{key}"
@@ -89,7 +89,7 @@ async def state_at(
 
 
 def lines(then: Then) -> list[tuple[str, str]]:
-    """For a person: name and value of everything, what is empty left out."""
+    """The state for a person: the name and value of each field that is not empty."""
     told = {**then._asdict(), "at": then.at.isoformat()}
     state = told.pop("state")
     return [
@@ -112,7 +112,8 @@ def lines(then: Then) -> list[tuple[str, str]]:
 def command(kind: str, key: str, position: int | None, time: datetime | None, as_json: bool) -> None:
     """Show the state of an order, a product, a user's points, a coupon or another thing; without options, as it is now.
 
-    It is folded from the log of the service that keeps it, which is read from DATA_DIR, running or not.
+    The state is folded from the log of the service that keeps it. The log is read from DATA_DIR, whether the service
+    runs or not.
     """
     if position is not None and time is not None:
         raise click.UsageError("either --position or --time")

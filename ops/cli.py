@@ -59,7 +59,7 @@ class Instant(click.ParamType[datetime]):
 
 
 class Id(click.ParamType[str]):
-    """An id as the facts have it."""
+    """A parameter that is an id, as the facts write it."""
 
     name = "id"
 

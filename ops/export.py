@@ -131,7 +131,7 @@ def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_
 
 
 def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> None:
-    """Ends the process with 1 if log and dataset differ."""
+    """Print the comparison. Ends the process with exit code 1 if log and dataset differ."""
     verdict = reconciliation.verdict(compared)
     if behind.records:
         verdict += f"; {behind.records} records of the log are still to be exported"

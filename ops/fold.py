@@ -1,4 +1,4 @@
-"""History folded from zero with the services' own aggregates: what they have to answer, from either copy of it."""
+"""Folds history from zero with the services' own aggregates: the services' answers must match, from either copy."""
 
 from collections.abc import Iterable
 from importlib import import_module
@@ -13,7 +13,7 @@ from ops.invariants import CouponSeen, Live, LogEntry, Message, OrderSeen, Produ
 
 
 def aggregates() -> Aggregates:
-    """Those of all services, as they are composed to run."""
+    """The aggregates of all services, as they are composed to run."""
     return {
         name: aggregate
         for service in service_names()
@@ -22,7 +22,7 @@ def aggregates() -> Aggregates:
 
 
 class Fold:
-    """The states of all streams. Takes facts in any order and any number of times; folds each once, in its turn."""
+    """The states of all streams. Takes facts in any order, any number of times; folds each once, by version."""
 
     def __init__(self, aggregates: Aggregates) -> None:
         self._aggregates = aggregates
@@ -53,7 +53,7 @@ class Fold:
 
 
 def folded_logs(logs: Iterable[Iterable[LogEntry]], aggregates: Aggregates) -> Fold:
-    """From the services' logs."""
+    """The states folded from the services' logs."""
     fold = Fold(aggregates)
     for log in logs:
         for _, stream, version, body in log:
@@ -62,7 +62,7 @@ def folded_logs(logs: Iterable[Iterable[LogEntry]], aggregates: Aggregates) -> F
 
 
 def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
-    """From the stream alone."""
+    """The states folded from the stream alone."""
     fold = Fold(aggregates)
     for _, fact_id, body in messages:
         stream, _, version = fact_id.rpartition("@")
@@ -71,7 +71,7 @@ def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
 
 
 def live(fold: Fold) -> Live:
-    """What services with these states answer about everything they know."""
+    """The answers that services with these states give about everything they keep."""
     by_category: dict[str, dict[str, Any]] = {}
     for stream, head in fold.states.items():
         name, _, key = stream.partition("-")

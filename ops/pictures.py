@@ -25,7 +25,7 @@ FOLDER: Final = ROOT / "docs" / "pictures"
 WIDTH: Final = 104
 THEMES: Final = {"light": DEFAULT_TERMINAL_THEME, "dark": SVG_EXPORT_THEME}
 FORMAT: Final = re.sub(r"@font-face {{.*?}}\n\n?", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-"""Without the fonts that rich's template loads from the network: a page must not need one."""
+"""Rich's template without the fonts that it loads from the network: a page must not need it."""
 
 
 def in_terminal(*command: str, env: Mapping[str, str] | None = None) -> str:

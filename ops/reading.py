@@ -82,9 +82,10 @@ async def chunks(
 ) -> AsyncGenerator[list[Read], None]:
     """The messages of these subjects (none: all) from sequence or time `first` up to and including sequence `last`.
 
-    Without `last` up to the stream's end as of now; with `follow` without an end. At most one and a half batches are on
-    their way: the rest waits in the broker, so a reader may be as slow as it likes. Raises ConsumerFailed, the client's
-    errors.
+    Without `last` reading ends at the stream's end as of now; with `follow` it does not end. At most one and a half
+    batches are on their way. The rest waits in the broker, so a reader may be as slow as it likes.
+
+    Raises ConsumerFailed, the client's errors.
     """
     until = (await stream.js.stream_info(stream.name)).state.last_seq if last is None else last
     while True:
@@ -104,7 +105,7 @@ async def chunks(
 async def _chunks(
     stream: Stream, subjects: Collection[str], first: int | datetime, until: int, *, follow: bool
 ) -> AsyncGenerator[list[Read], None]:
-    """By one consumer. Raises ConsumerGone, and what `chunks` does."""
+    """The same messages by one consumer. Raises ConsumerGone, and the errors that `chunks` raises."""
     by_time = isinstance(first, datetime)
     consumer = await stream.js.add_consumer(
         stream.name,
@@ -135,7 +136,7 @@ async def _chunks(
 
 
 class _Reader:
-    """Messages of one consumer that have come and have not been taken yet."""
+    """Messages of one consumer that have arrived and have not been taken yet."""
 
     def __init__(self, stream: Stream, consumer: str, waiting: int) -> None:
         self.waiting = waiting

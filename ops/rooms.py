@@ -26,7 +26,7 @@ def part(module: str) -> str:
 
 
 def edges() -> dict[str, set[str]]:
-    """Part → the parts it imports, over all product code."""
+    """The parts that each part imports, over all product code."""
     found: dict[str, set[str]] = {}
     for folder in ("contracts", "infra", "ops", *sorted(path.name for path in ROOT.glob("*_svc"))):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -47,7 +47,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def reduced(graph: Edges) -> dict[str, set[str]]:
-    """Without the arrows that a longer way implies."""
+    """The graph without the arrows that a longer way implies."""
     return {
         own: {target for target in targets if not any(target in _below(graph, other) for other in targets - {target})}
         for own, targets in graph.items()

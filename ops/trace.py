@@ -27,7 +27,7 @@ LEDGER_BEFORE: Final = frozenset({"product.reserved", "product.released"})
 
 
 class TraceLine(NamedTuple):
-    """One fact of the order. `ms`: milliseconds since the order was placed. `again`: the stream has it before, too."""
+    """One fact of the order. `ms`: milliseconds since the order was placed. `again`: it is a repeat in the stream."""
 
     sequence: int
     ms: float
@@ -95,7 +95,7 @@ def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
 
 
 async def follow(stream: reading.Stream, order_id: str) -> AsyncIterator[TraceLine]:
-    """The order's own facts from its first one on, and then those that come. It does not end."""
+    """The order's own facts from its first one on, and then those that arrive. The iteration does not end."""
     seen: set[str] = set()
     order: _Order | None = None
     async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER], follow=True):

@@ -13,7 +13,7 @@ from typing import Final
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 
 ALWAYS_ADMITTED: Final = 64
-"""Below this many in-flight orders nothing is rejected, however slow completion is: a few stuck orders block no one."""
+"""With fewer in-flight orders none is rejected, however slow completion is: a few stuck orders block no other."""
 MIN_OBSERVED_SHARE: Final = 0.1
 """Fraction of `soon_s` to observe before the completion rate is trusted."""
 

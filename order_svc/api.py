@@ -27,7 +27,7 @@ from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
 
 SOON_AT_LEAST_S: Final = 1.0
-"""Shortest time over which the completion rate is measured: orders end in batches, and it takes a few to see a rate."""
+"""Shortest time over which the completion rate is measured: orders end in batches, and a rate takes several batches."""
 
 
 def check_caller(user: str | None) -> None:
@@ -159,7 +159,7 @@ class Orders:
         return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
     async def _must_exist(self, command: domain.Place) -> None:
-        """While no new order can be accepted, only a repeated request for an accepted one is answered."""
+        """Raises a Problem, 503, unless the order was accepted before. Called while no new order can be accepted."""
         (state,) = await self._writer.read(command.streams)
         if state.order is None:
             trouble = self._runtime.broker.trouble or "the service is shutting down"

@@ -10,9 +10,9 @@ from contracts.wire import STEPS
 def compensated(reason: Reason, facts: Collection[str], steps: Steps = STEPS) -> bool:
     """Whether a canceled order, of which these facts (names) are known, is compensated.
 
-    Refused by a step: every step that is not behind it is undone or fenced. Withdrawn by the customer or the deadline:
-    each step is undone or fenced, or had refused. A step that follows the confirmation only counts for an order that
-    got there: for any other it has nothing to undo.
+    After a step's refusal, every step that is not behind that step must be undone or fenced. After a withdrawal by the
+    customer or the deadline, each step must be undone or fenced, or have refused. A step that follows the confirmation
+    only counts for an order that was confirmed: any other order has nothing to undo there.
     """
     refusing = next((step for step in steps.awaited if _said(step.refused, facts)), None)
     if reason not in WITHDRAWALS:

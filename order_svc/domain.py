@@ -39,21 +39,21 @@ class Place(OrderRequest, frozen=True):
 
 
 class Confirm(OrderReaction, frozen=True):
-    """The last step is done."""
+    """The last step is done: confirm the order."""
 
     says: ClassVar = (OrderConfirmed,)
     fact: CouponUsed
 
 
 class Refuse(OrderReaction, frozen=True):
-    """A step refused the order."""
+    """A step refused the order: cancel it."""
 
     says: ClassVar = (OrderCanceled,)
     fact: ProductReserveFailed | PointUseFailed | CouponUseFailed
 
 
 class Expire(OrderRequest, frozen=True):
-    """Time has passed: end the order if its deadline has."""
+    """Cancel the order if its deadline has passed."""
 
     says: ClassVar = (OrderCanceled,)
 
@@ -73,7 +73,7 @@ class PlacedDifferently(Exception):
 
 
 class NoSuchOrder(Exception):
-    """There is no such order, or it is somebody else's."""
+    """There is no such order, or it is another customer's."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ class Ends:
         self._wait_s = wait_s
         self._waiting: dict[str, list[Watched]] = {}
         self._due: deque[tuple[float, Watched]] = deque()
-        """By the loop's time. All wait equally long, so the first to come is the first due, and one timer is enough."""
+        """The times at which requests stop waiting, by the loop's clock. All wait equally long, so the first to come is
+        the first due, and one timer is enough.
+        """
         self._timed = False
 
     def recorded(self, facts: Sequence[Fact]) -> None:

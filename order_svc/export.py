@@ -1,4 +1,6 @@
-"""Every ended order as a row for the data platform; `orders export` runs it. No part of order_svc's process."""
+"""Every ended order as a row for the data platform. `orders export` runs this module; it is no part of order_svc's
+process.
+"""
 
 from datetime import datetime
 from typing import Final, Literal

@@ -1,8 +1,8 @@
 """The order list: a read model of every order as it is now, so that a page of orders takes one query.
 
-A row's key is the time at which the order was placed, which every fact of the order contains. New rows so go to the end
-of the table, and an order's end updates a row near the end. An index by order id would be written to everywhere,
-because most ids are hashes.
+A row's key is the time at which the order was placed, which every fact of the order contains. So new rows go to the end
+of the table, and an order's end updates a row near the end. Writes to an index by order id would go everywhere, because
+most ids are hashes.
 """
 
 from collections.abc import Sequence

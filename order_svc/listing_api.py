@@ -159,7 +159,7 @@ def cursor_of(row: ListRow) -> str:
 
 
 def key_at(cursor: str) -> PageKey | None:
-    """The key in a cursor, None for the list's beginning. Raises a Problem, 400, for what is no cursor."""
+    """The key in a cursor, None for the list's beginning. Raises a Problem, 400, if the text is not a cursor."""
     if not cursor:
         return None
     try:

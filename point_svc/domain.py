@@ -58,7 +58,7 @@ class ChargedDifferently(Exception):
 
 
 class ChargedTooMuch(Exception):
-    """All charges of this account together would be more than an amount can be."""
+    """All charges of this account together would exceed the largest amount."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------

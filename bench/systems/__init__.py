@@ -1,4 +1,4 @@
-"""What is compared: the saga, and what it replaces or could not beat, each as processes of their own on loopback."""
+"""The systems that are compared: the saga, and its baselines, each as processes of their own on loopback."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ class System(Protocol):
     def __enter__(self) -> "System": ...
     def __exit__(self, *_: object) -> None: ...
     def prove(self) -> None:
-        """Beyond the totals: what the system itself can prove. Raises WentWrong."""
+        """Prove what the system itself can prove, beyond the totals. Raises WentWrong."""
 
 
 class Saga:
@@ -53,7 +53,7 @@ class Saga:
         self._system.__exit__()
 
     def prove(self) -> None:
-        """The audit: all of its invariants, over all facts."""
+        """Run the audit: all of its invariants, over all facts."""
         command = [sys.executable, "-m", "ops.orders", "audit", "--at-rest", "--answers", "0"]
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **self._system.env}, capture_output=True, text=True, check=False
@@ -81,14 +81,14 @@ class OneProcess:
         self._stack.close()
 
     def prove(self) -> None:
-        """The totals tell all."""
+        """There is nothing to prove beyond the totals."""
 
 
 class Monolith:
     """One PostgreSQL transaction behind FastAPI."""
 
     def __init__(self, _: Path) -> None:
-        """Its data are in a folder of PostgreSQL's own."""
+        """The folder is not used: PostgreSQL has a folder of its own."""
 
     def __enter__(self) -> "Monolith":
         (port,) = free_ports(1)
@@ -106,7 +106,7 @@ class Monolith:
         self._stack.close()
 
     def prove(self) -> None:
-        """The totals tell all."""
+        """There is nothing to prove beyond the totals."""
 
 
 SYSTEMS: Final[Mapping[str, Callable[[Path], System]]] = {
@@ -118,7 +118,7 @@ SYSTEMS: Final[Mapping[str, Callable[[Path], System]]] = {
 
 @contextlib.contextmanager
 def _in_batches() -> Iterator[None]:
-    """What is started here runs as `just up` runs it; this process itself goes on as before."""
+    """Start processes with the scheduling of `just up`, and leave this process as it was."""
     use_batch_scheduling()
     try:
         yield
@@ -128,7 +128,7 @@ def _in_batches() -> Iterator[None]:
 
 
 def _start(stack: ExitStack, module: str, env: Mapping[str, str], url: str) -> subprocess.Popen[bytes]:
-    """Raises StartFailed unless it is ready at this URL."""
+    """Start the module and wait until it is ready at this URL. Raises StartFailed."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"bench.systems.{module}"], cwd=ROOT, env=env, start_new_session=True
     )

@@ -1,7 +1,7 @@
 """`python -m bench.systems.monolith`: the shop before it was split, `place` one PostgreSQL transaction behind FastAPI.
 
-Rows of products and accounts are locked, a coupon is taken optimistically by its version. The settings are the
-environment's: DSN, PORT.
+Rows of products and accounts are locked; a coupon is taken optimistically by its version. The environment has the
+settings: DSN, PORT.
 """
 
 import os
@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
 CONNECTIONS: Final = 16  # to PostgreSQL
-KEEP_ALIVE_S: Final = 75  # of an idle client; uvicorn's 5 s would cost an open loop connections
+KEEP_ALIVE_S: Final = 75  # of an idle client; with uvicorn's 5 s an open loop would lose connections
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 

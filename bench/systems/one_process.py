@@ -1,8 +1,10 @@
 """`python -m bench.systems.one_process`: the same four domains without a broker, in one process over one SQLite file.
 
-The services' own routes, deciders, reactions, read models and deadlines, and their HTTP stack; what one fact leads to
-is decided at once, and all that a batch of requests leads to is recorded in one transaction. Left out is what only the
-broker brings: the stream, and the ranking that is read from it. The settings are those of order_svc.
+It has the services' own routes, deciders, reactions, read models and deadlines, and their HTTP stack. The consequences
+of a fact are decided at once. A batch of requests and all its consequences are recorded in one transaction.
+
+Left out are the parts that need the broker: the stream, and the ranking that is read from it. The settings are those of
+order_svc.
 """
 
 import asyncio
@@ -101,7 +103,7 @@ class OneWriter:
 
 
 def _streams(command: Command) -> Sequence[str]:
-    """All that the command, and whatever follows from it, is decided over."""
+    """All streams over which the command and its consequences are decided."""
     if not isinstance(command, Place):
         return command.streams
     order, order_id = command.order, command.order_id
@@ -115,10 +117,10 @@ def _streams(command: Command) -> Sequence[str]:
 
 
 def _decide(batch: Batch, command: Command) -> Sequence[Fact] | Exception:
-    """The facts of the command, and of all that the services do because of them, one after another."""
+    """The facts of the command, and of all that the services do because of them, in order."""
     try:
         waiting = deque(_with_ids(batch, command))
-    except Exception as error:  # the domain's answer to a request that should not have been made
+    except Exception as error:  # the domain's refusal of a request
         return error
     facts = []
     while waiting:
@@ -164,7 +166,7 @@ async def _serve() -> None:
 
 
 def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, views: Mapping[str, LogView]) -> Any:
-    """What routes and watchers of the services work with, as far as they use it."""
+    """The runtime for the services' routes and watchers, with the parts that they use."""
     listeners: list[Callable[[Sequence[Fact]], None]] = []
 
     def recorded(facts: Sequence[Fact]) -> None:

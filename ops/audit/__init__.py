@@ -1,5 +1,5 @@
 """`orders audit`: the ten invariants over a running system, from both copies of its history.
 
-The services' logs and the stream are read up to a cut that contains the cause of every fact, in one pass that remembers
-little. An audit without findings keeps what it knew, and the next one continues from there.
+The services' logs and the stream are read up to a cut that contains the cause of every fact, in one pass of little
+memory. An audit without findings saves what it knew, and the next one continues from there.
 """

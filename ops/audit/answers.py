@@ -1,6 +1,7 @@
-"""What the services answer right now about what was busy last, where that can be compared with the cut.
+"""Asks the services about the streams that changed last, and keeps the answers that can be compared with the cut.
 
-An answer is of the cut if its stream had no later fact after the answer came; what had moved on is counted, not judged.
+An answer can be compared if its stream had no later fact after the answer came. Streams that changed since the cut are
+counted, not judged.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ class _Body(msgspec.Struct):
 
 
 async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Checker, most: int) -> tuple[Live, Answers]:
-    """Of each kind the `most` that were busy last. Raises Unreachable, StoreError."""
+    """Ask about the `most` streams of each kind that changed last. Raises Unreachable, StoreError."""
     streams = [stream for name in logs for stream in await _busy(logs, cut, name, most)]
     known = {stream: checker.facts.last_version(stream) for stream, _ in streams}
     at_a_time = asyncio.Semaphore(AT_A_TIME)
@@ -61,7 +62,7 @@ async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Chec
 
 
 async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, bytes]]:
-    """Streams of a kind that can be asked about, the busiest last ones first, each with a body of its own."""
+    """The service's streams that can be asked about, latest change first, each with the body of its newest record."""
     end = cut.logs[service]
     found: dict[str, bytes] = {}
     for record in reversed(await logs[service].select_notifications(max(0, end - LOOK_BACK * most), LOOK_BACK * most)):
@@ -93,7 +94,7 @@ async def _answer(http: httpx.AsyncClient, env: Mapping[str, str], stream: str, 
 async def _get(
     http: httpx.AsyncClient, env: Mapping[str, str], service: str, path: str, user: str | None = None
 ) -> dict[str, Any] | None:
-    """The answer; None: there is no such thing. Raises httpx.HTTPError."""
+    """The answer; None for a 404. Raises httpx.HTTPError."""
     told = await http.get(service_url(service, env) + path, headers={} if user is None else {"X-User-Id": user})
     if told.status_code == 404:
         return None

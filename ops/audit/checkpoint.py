@@ -1,4 +1,4 @@
-"""Where an audit continues: behind the last one without findings, if nothing before that was changed."""
+"""The point where an audit continues: the end of the last one without findings, if no earlier record has changed."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -22,7 +22,7 @@ FORMAT: Final = 3
 
 
 class Checkpoint(Struct):
-    """What an audit keeps beside its checker's memory."""
+    """The data that an audit saves beside its checker's memory."""
 
     format: int
     cut: Cut

@@ -1,8 +1,8 @@
 """A consistent cut of a running system: it contains the record of every message and the cause of every fact.
 
 The stream's end is read before the logs' ends, because a fact is recorded before it is published. The logs cannot be
-read at one instant, so a fact may be within the cut while its cause is behind it; then the cut is moved to the cause.
-That ends: everything within the cut was recorded before the last log was looked at.
+read at one instant, so a fact may be within the cut while its cause is behind it. Then the cut is moved to the cause.
+The moving ends, because everything within the cut was recorded before the last log's end was read.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ServiceLogs = Mapping[str, SQLiteStore]
 """By service."""
 
 STANDSTILL_S: Final = 2.0
-"""A relay that makes no progress for this long is not waited for: what it did not publish is a finding."""
+"""An audit waits this long for a relay that makes no progress. Facts that it has not published then are a finding."""
 LOOK_EVERY_S: Final = 0.02
 
 
@@ -44,7 +44,9 @@ class Cut(Struct):
 
 
 async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, standstill_s: float = STANDSTILL_S) -> Cut:
-    """The cut at this moment; of a backup, which does not grow, its end. Raises the client's errors, StoreError."""
+    """Take the cut at this moment, or at the end of a backup, which does not grow. Raises the client's errors,
+    StoreError.
+    """
     if backup:
         published = {name: await _last_position(stream, name) for name in logs}
     else:

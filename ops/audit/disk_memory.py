@@ -1,4 +1,4 @@
-"""A checker's memory that stays small: entries not used lately are in a SQLite file, with which the next audit begins.
+"""A checker's memory that stays small: entries not used lately are in a SQLite file, from which the next audit begins.
 
 The file is a working copy until `keep` renames it: an audit that did not end, or that found something, leaves nothing.
 """
@@ -22,9 +22,10 @@ V = TypeVar("V")
 
 
 class DiskTable(Generic[V]):
-    """Values in two generations: a value that is asked for is young. When the young are many, the old are written.
+    """A table with two generations in memory. A value that is read becomes young; when the young are many, the old are
+    written.
 
-    So a value that `get` returned may be changed until `generation` others were asked for.
+    So a value that `get` returned may be changed until `generation` other values were read.
     """
 
     def __init__(self, connection: sqlite3.Connection, name: str, of: type[V], generation: int) -> None:
@@ -90,7 +91,7 @@ class DiskTable(Generic[V]):
 
 
 class DiskMemory(Memory):
-    """A checker's memory in a file. `generation`: entries of a table that are in memory, twice."""
+    """A checker's memory in a file. Of each table, up to two times `generation` entries are in memory."""
 
     def __init__(self, connection: sqlite3.Connection, generation: int = GENERATION) -> None:
         self._generation = generation
@@ -123,12 +124,12 @@ class DiskMemory(Memory):
 
 @contextlib.contextmanager
 def working_copy(path: Path, *, of: bool, generation: int = GENERATION) -> Iterator[DiskMemory]:
-    """A memory in a file beside `path`: a copy of `path` (`of`), or empty. Unless it is kept, it is removed."""
+    """A memory in a file beside `path`: a copy of `path` (`of`), or empty. It is removed unless `keep` renames it."""
     copy = files.temporary(path)
     copy.unlink(missing_ok=True)
     if of:
         shutil.copyfile(path, copy)
-    # Not committed until it is kept, and never rolled back: the file is removed instead.
+    # `keep` commits the working copy. It is never rolled back: without `keep` the file is removed instead.
     connection = sqlite3.connect(copy)
     try:
         for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):

@@ -27,7 +27,7 @@ RULES: Final = {
     9: "folding from zero = live state",
     10: "one idempotency key, one order",
 }
-"""By number; 1 to 10 as in ops.invariants."""
+"""The invariants by number; 1 to 10 as in ops.invariants."""
 
 
 class NotAReport(Unusable):
@@ -94,13 +94,13 @@ def count(findings: list[Finding]) -> dict[int, int]:
 
 
 def write(report: AuditReport, path: Path) -> None:
-    """Raises OSError."""
+    """Write the report to this file. Raises OSError."""
     files.make_folder(path.parent)
     files.write(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
 def read(path: Path) -> AuditReport:
-    """Raises NotAReport."""
+    """Read the report of an earlier audit. Raises NotAReport."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=AuditReport)
     except (OSError, msgspec.DecodeError) as error:

@@ -12,7 +12,7 @@ from ops import reading
 
 
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
-    """All of them, in the order in which they were dead-lettered. Raises Unreachable, SettingsError."""
+    """All dead letters (of a consumer, of a key), in the order of DEAD. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
         return [letter async for letter in read(stream.js, f"{PREFIX}.{consumer or '*'}.{key or '*'}")]
 
@@ -37,7 +37,7 @@ def as_json(letter: DeadLetter) -> dict[str, Any]:
 
 
 def table(letters: list[DeadLetter]) -> Table:
-    """For a person: one line for each dead letter; those that were never tried are dim."""
+    """The dead letters for a person, one line each; those that were never tried are dim."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("sequence", "consumer", "key", "message", "dead-lettered", "attempts", "why"):
         made.add_column(name, justify="right" if name in ("sequence", "attempts") else "left", overflow="fold")
@@ -64,7 +64,7 @@ def _ago(at: datetime) -> str:
 
 
 def lines(letter: DeadLetter) -> str:
-    """For a person: everything of one dead letter."""
+    """Everything about one dead letter, for a person."""
     told = as_json(letter)
     stack, head, body = told.pop("stack"), told.pop("head"), told.pop("body")
     origin = letter.origin

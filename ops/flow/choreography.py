@@ -21,7 +21,7 @@ class Rules(NamedTuple):
     """What contracts/ declares of the flow, by the names of the facts."""
 
     facts: Collection[str]
-    """All there are."""
+    """All facts."""
     steps: Sequence[StepFacts]
     compensations: Collection[str]
     """The facts that take back what was done."""
@@ -59,7 +59,7 @@ class Part(NamedTuple):
 
 
 def findings(parts: Sequence[Part], rules: Rules) -> list[str]:
-    """What is wrong with the flow, one sentence each. Without any, it ends, and each failure in it is undone."""
+    """What is wrong with the flow, one sentence each. A flow without findings ends, and its failures are all undone."""
     flow = _Flow(parts, rules)
     found = [
         *_cycles(flow),
@@ -99,7 +99,7 @@ class _Flow:
         return _reached(facts, self.next)
 
     def saying(self, facts: Collection[str]) -> list[tuple[str, Act, str]]:
-        """The services that may say any of these, with the act, and the first of these facts that it may say."""
+        """The services that may say any of these facts, each with the act and the first of them that it may say."""
         said = [(service, act, [fact for fact in act.says if fact in facts]) for service, act in self.acts]
         return [(service, act, these[0]) for service, act, these in said if these]
 
@@ -169,7 +169,7 @@ def _unsaid(flow: _Flow, facts: Collection[str]) -> Iterator[str]:
 
 
 def _misheard(flow: _Flow) -> Iterator[str]:
-    """Where a table of reactions and the commands do not fit: a step that no fact leads to ends no order."""
+    """Findings where a table of reactions does not fit the commands: a step that no fact leads to ends no order."""
     for part in flow.parts:
         for fact in part.unmatched:
             yield f"{part.service}_svc hears `{fact}`, but REACTIONS maps it to no command of its aggregates"
@@ -183,7 +183,7 @@ def _misheard(flow: _Flow) -> Iterator[str]:
 
 
 def _not_as_declared(flow: _Flow) -> Iterator[str]:
-    """Where a service does not take its step as contracts/ declares it."""
+    """Findings where a service does not take its step as contracts/ declares it."""
     for step in flow.rules.steps:
         acts = [act for service, act in flow.acts if service == step.service and step.hears in {*act.hears, *act.takes}]
         may_come = {fact for act in acts for fact in act.says}
@@ -222,7 +222,7 @@ def _uncompensated(flow: _Flow) -> Iterator[str]:
 def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
     """The services with a step on a branch of the flow without this failure, and what the step may say.
 
-    Only services with a compensation: the steps of others leave nothing to undo, such as an e-mail to the customer.
+    Services without a compensation are left out: their steps leave nothing to undo, such as an e-mail to the customer.
     """
     starts = [
         fact
@@ -237,7 +237,10 @@ def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, 
 
 
 def _not_withdrawn(flow: _Flow) -> Iterator[str]:
-    """A withdrawal is undone by services that have a compensation, and by those the withdrawing service waited for."""
+    """Findings where a service does not undo a withdrawal.
+
+    Services with a compensation have to undo it, and so have the services that the withdrawing service waited for.
+    """
     able = {service: f"has a compensation ({act.command})" for service, act in flow.acts if flow.undoes(act)}
     for withdrawal in flow.said:
         if withdrawal in flow.rules.withdrawals:

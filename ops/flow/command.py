@@ -91,7 +91,7 @@ def _names(facts: Iterable[type[Fact]]) -> tuple[str, ...]:
 
 
 def _name(fact: type[Fact]) -> str:
-    """The tag, not the name in contracts.wire: a fact that is missing there is a finding, not a crash."""
+    """The fact's name from its tag. A fact that is missing in contracts.wire is then a finding, not a crash."""
     return str(fact.__struct_config__.tag)
 
 
@@ -99,7 +99,7 @@ def _name(fact: type[Fact]) -> str:
 
 
 def table(flow: Iterable[Part]) -> Table:
-    """For a person: compensations in red, what they come of in yellow."""
+    """The flow for a person: compensations are red, and the facts that cause them are yellow."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("service", "hears", "does", "may say"):
         made.add_column(column)
@@ -121,7 +121,7 @@ def _style(fact: str) -> str:
 
 
 def markdown(flow: Iterable[Part]) -> str:
-    """A table of one row a command: the facts it answers, and the subjects of those it may say."""
+    """A table with one row for each command: the facts it answers, and the subjects of those it may say."""
     rows = [
         f"| {f'`{one.service}_svc`' if act is one.acts[0] else ''} "
         f"| {_lines(f'`{fact}`' for fact in act.hears) or '—'} | {act.command} | {_lines(map(_subject, act.says))} |"
@@ -176,7 +176,9 @@ def _node(fact: str) -> str:
 
 
 def as_json(flow: Sequence[Part], found: Sequence[str]) -> str:
-    """`services`: each with its commands. `facts`: which services say and hear it, what it leads to. `findings`."""
+    """The flow as JSON. `services`: each with its commands. `facts`: the services that say and hear each, and the facts
+    it leads to. `findings`: as sentences.
+    """
     services = [
         {
             "service": one.service,

@@ -1,4 +1,4 @@
-"""One checker for what must always be true of the shop, whatever crashed, came twice or came late.
+"""One checker for the invariants of the shop, whatever crashed, came twice or came late.
 
 1.  stock: added = available + held by open or confirmed orders, never negative at any prefix
 2.  points: charged = balance + used by open or confirmed orders; never negative
@@ -12,8 +12,8 @@
 9.  folding from zero = live state
 10. one idempotency key → one order
 
-It reckons from the facts alone and shares no code with the services that said them, so a mistake of theirs is not its
-own. Pure: no I/O, no clock.
+The checker reckons from the facts alone. It shares no code with the services that said them, so it does not share their
+mistakes. It is pure: no I/O, no clock.
 """
 
 from ops.invariants.checker import Checker, LogEntry, Message, check

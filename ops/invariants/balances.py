@@ -1,4 +1,4 @@
-"""What stock and points have in common: something came in, some of it is left, the rest is claimed by orders."""
+"""Balances of stock and points: an amount came in, some of it is left, and orders claim the rest."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,11 +8,11 @@ from contracts import Order
 from ops.invariants.courses import Course, Courses
 
 IsQuiet = Callable[[Course], bool]
-"""Whether nothing is to be expected of an order any more."""
+"""Whether no further fact of an order is to be expected."""
 
 
 class Balance(Struct, array_like=True):
-    """What came in, what is left of it by the ledger, and what the orders that are not over claim of it."""
+    """The amount that came in, the amount left by the ledger, and the amount that open and confirmed orders claim."""
 
     price: int | None = None
     came: int = 0
@@ -21,9 +21,9 @@ class Balance(Struct, array_like=True):
 
 
 def unsettled(courses: Courses, step: str, is_quiet: IsQuiet) -> Iterator[tuple[Order, int]]:
-    """Orders whose claims are not what they hold, and how often their part has to be added (Course.still_takes).
+    """Orders that do not hold what they claim, and how often their part has to be added (Course.still_takes).
 
-    To what is judged now, not to what is remembered: they go on.
+    The part is added to the sums that are judged now, not to the remembered ones, because these orders go on.
     """
     for course in courses.in_flight.values():
         if course.order is not None:

@@ -1,4 +1,4 @@
-"""The checker: fed with one fact after another, it says in the end what is wrong with them."""
+"""The checker: it takes one fact after another, and reports in the end what is wrong with them."""
 
 import heapq
 from collections import Counter
@@ -32,7 +32,7 @@ from ops.invariants.points import Points
 from ops.invariants.stock import Stock
 
 BOUND: Final = timedelta(minutes=1)
-"""What an order may take beyond its deadline while the system is running."""
+"""How long after its deadline an order may end while the system is running."""
 
 BY_CLIENT: Final = frozenset(fact for fact in NAMES if fact.by_client)
 """Facts that may have no cause. Of the cancels only the customer's has none."""
@@ -56,8 +56,9 @@ class Message(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What was checked. `orders`: how many are CONFIRMED, PENDING, or canceled for which reason; `subjects`: of each
-    kind.
+    """The counts of what was checked.
+
+    `orders`: by status CONFIRMED or PENDING, or by the reason of the cancel. `subjects`: by kind.
     """
 
     orders: dict[str, int]
@@ -65,13 +66,13 @@ class Tally(NamedTuple):
 
 
 class Book(Protocol):
-    """Who follows the facts of one service. `course` is that of a saga fact's order."""
+    """Checks the facts of one service. `course` is the course of the order that a saga fact is about."""
 
     def said(self, entry: Entry, fact: Fact, course: Course | None) -> None: ...
 
 
 class _Named(msgspec.Struct):
-    """What a fact of newer code is known by."""
+    """The fields that are read of a fact of newer code."""
 
     type: str
     at: datetime
@@ -81,22 +82,23 @@ _named = msgspec.json.Decoder(_Named)
 
 
 class Checker:
-    """Feed it the logs, each in its order, and the stream; then `finish`.
+    """Takes the logs, each in its order, and the stream; then `finish` returns the findings.
 
-    The logs may come one after another; interleaved as they happened, and with the stream, less is in flight at a time.
-    What it knows of everything that ever was is in its memory's tables: a fact, an order, a product, a customer, a
-    coupon or a key is some tens of bytes.
+    The logs may come one after another. If they come interleaved as they happened, and with the stream, fewer orders
+    are in flight at a time. The memory's tables keep everything that ever was: some tens of bytes for each fact, order,
+    product, customer, coupon and key.
 
-    `quiet`: nothing is going on any more, so everything must have ended and be in both copies. Otherwise what is fed
-    must be a consistent cut: with every fact its cause, and with every message its record.
+    `quiet`: no fact is on its way any more, so everything must have ended and be in both copies. Otherwise the facts
+    and messages must be a consistent cut: with every fact its cause, and with every message its record.
     """
 
     def __init__(
         self, *, quiet: bool, now: datetime | None = None, bound: timedelta = BOUND, memory: Memory | None = None
     ) -> None:
-        """Not quiet, an order is judged as if all were quiet once its last fact is `bound` older than `now`, and is a
-        finding if it is open `bound` beyond its deadline (`now` None: none is). `memory` may know an earlier part of
-        history, in which nothing was found.
+        """`bound`: when not quiet, an order is judged as if all were quiet once its last fact is `bound` older than
+        `now`. An order that is open `bound` beyond its deadline is then a finding; with `now` None it is not.
+
+        `memory` may contain an earlier part of history, in which nothing was found.
         """
         self._quiet = quiet
         self._now = now
@@ -130,7 +132,7 @@ class Checker:
             self._said(entry, fact)
 
     def message(self, sequence: int, fact_id: str, body: bytes) -> None:
-        """The next message of the stream; repeats and disorder are in its nature."""
+        """The next message of the stream; messages may repeat, and may come before their causes."""
         self._copies.streamed(sequence, fact_id, body)
 
     @property
@@ -141,8 +143,8 @@ class Checker:
     def finish(self, live: Live | None = None, published: Mapping[str, int] | None = None) -> list[Finding]:
         """All findings, in the order in which history went wrong.
 
-        `live`, if given, is what the services answer; `published` the positions up to which, not quiet, each service's
-        log must be in the stream.
+        `live`: the services' answers, if they were asked. `published`: by service, the position up to which the stream
+        must have its log when not quiet.
         """
         self._causes.finish()
         self._chain.finish(self._courses)
@@ -156,7 +158,7 @@ class Checker:
         return self._findings.all()
 
     def tally(self) -> Tally:
-        """How much there is, of all that its memory has."""
+        """The counts of everything that the memory has."""
         orders = Counter(course.reason or course.status or "unknown" for course in self._courses.all())
         subjects = {"products": len(self._stock), "accounts": len(self._points), "coupons": len(self._coupons)}
         return Tally(dict(orders), {**subjects, "orders": orders.total()})
@@ -256,7 +258,7 @@ def check(
     bound: timedelta = BOUND,
     live: Live | None = None,
 ) -> list[Finding]:
-    """What is wrong with these logs, by service, and this stream; see Checker."""
+    """The findings about these logs (by service) and this stream; see Checker."""
     checker = Checker(quiet=quiet, now=now, bound=bound)
     timed = [_timed(service, log) for service, log in logs.items()]
     for _, service, entry in heapq.merge(*timed, key=itemgetter(0)):

@@ -1,7 +1,7 @@
 """The two copies of history: service logs and stream, fact by fact.
 
-Of every logged fact one word is kept, 63 bits of its body's digest, so that a repeat can be compared with it whenever
-it comes. Which facts the stream still lacks is kept apart: those are few.
+One word of every logged fact is kept, 63 bits of its body's digest, so that a repeat can be compared at any later time.
+The facts that the stream still lacks are kept apart, because they are few.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ ABSENT: Final = 0
 WORD: Final = 8  # bytes
 PAGE: Final = 256  # words
 WIDEST_GAP: Final = 10_000
-"""A version further ahead than this is not believed: one damaged number must not take all memory."""
+"""A version further ahead than this counts as damaged: one wrong number must not take all memory."""
 
 
 def word(body: bytes) -> int:
@@ -42,8 +42,8 @@ class Page(Struct, array_like=True):
 class LoggedFacts:
     """The word of every fact in the logs, by stream and version.
 
-    A stream's newest page lies under its name, its full ones under `<stream>#<number>`: a hot stream stays as small as
-    any.
+    The key of a stream's newest page is the stream's name, that of a full page `<stream>#<number>`. So the page in use
+    of a busy stream is as small as any.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -63,7 +63,7 @@ class LoggedFacts:
         return self.get(*parsed(fact_id)) != ABSENT
 
     def put(self, stream: str, version: int, value: int) -> None:
-        """Keep the word of a version, the next one or an earlier one that is ABSENT; a gap before it is filled so."""
+        """Keep the word of a version, the next one or an earlier ABSENT one. A gap before it is filled with ABSENT."""
         newest = self._pages.get(stream)
         if newest is None:
             newest = self._pages[stream] = Page()
@@ -76,7 +76,7 @@ class LoggedFacts:
         self._page(stream, newest, version).put((version - 1) % PAGE, value)
 
     def _page(self, stream: str, newest: Page, version: int) -> Page:
-        """The one that has this version."""
+        """The page that has this version."""
         number = (version - 1) // PAGE
         if number == (newest.last - 1) // PAGE:
             return newest
@@ -100,7 +100,7 @@ class Versions:
         self._positions = memory.few("positions", int)
 
     def logged(self, entry: Entry) -> bool:
-        """Judge a fact that is about to be entered; false if it can't be."""
+        """Judge a fact that is about to be entered; false if it cannot be entered."""
         before = self._positions.get(entry.service, 0)
         if entry.position <= before:
             self._findings.add(7, entry, f"comes after position {before}: the log is not in its order")
@@ -120,7 +120,7 @@ class Versions:
 
 
 class Causes:
-    """7. Causes exist. They may come after their effects here: each log is fed on its own."""
+    """7. Causes exist. A cause may be fed after its effect, because each log is fed on its own."""
 
     def __init__(self, facts: LoggedFacts, findings: Findings) -> None:
         self._facts = facts
@@ -147,7 +147,7 @@ class Copies:
     """8. Service logs = stream, as sets by fact id with equal bytes, when quiet.
 
     A fact may be in the stream several times, always with the same bytes, and before its cause. While not quiet the
-    logs may be ahead of the stream, but never behind it: it is fed from them.
+    logs may be ahead of the stream, but never behind it, because the stream is fed from them.
     """
 
     def __init__(self, facts: LoggedFacts, findings: Findings, memory: Memory) -> None:

@@ -1,4 +1,4 @@
-"""Who uses which coupon, and what it takes off."""
+"""Coupons: which order uses which, and the discount that it gets."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from ops.invariants.memory import Memory
 
 
 class Coupon(Struct, array_like=True):
-    """As issued, and the order that uses it."""
+    """A coupon as it was issued, and the order that uses it."""
 
     user_id: str
     discount: int
@@ -23,7 +23,8 @@ class Coupon(Struct, array_like=True):
 class Coupons:
     """3. A coupon is in use by at most one order.
 
-    That order is its owner's, was accepted before it expired, and gets its discount, capped at what is left to pay.
+    That order belongs to the coupon's owner and was accepted before the coupon expired. It gets the coupon's discount,
+    capped at the amount left to pay.
     """
 
     def __init__(self, findings: Findings, memory: Memory) -> None:

@@ -1,4 +1,4 @@
-"""What is remembered of each order: little, and the order itself only until all that was to happen to it has."""
+"""The course of each order, in little memory. The order itself is kept only until its course is complete."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -28,34 +28,34 @@ def _turns(step: Step) -> Iterator[tuple[type[Fact], tuple[str, Turn]]]:
 TURNS: Final[dict[type[Fact], tuple[str, Turn]]] = {
     fact: turn for step in STEPS.awaited + STEPS.following for fact, turn in _turns(step)
 }
-"""Fact → the step it is about, by its service, and what becomes of it."""
+"""By type of fact: the step that it is about (by its service), and the turn that the step takes."""
 
 AWAITED: Final = tuple(step.service for step in STEPS.awaited)
 """The steps that an order waits for, in the order of the saga."""
 
 FOLLOWING: Final = tuple(step.service for step in STEPS.following)
-"""The steps that follow its confirmation."""
+"""The steps that follow an order's confirmation."""
 
 BEFORE: Final = {
     step.service: next((one.service for one in STEPS.awaited + STEPS.following if one.done is step.hears), None)
     for step in STEPS.awaited + STEPS.following
 }
-"""Step → the step that brings it about; null: the order itself does."""
+"""By step: the step that causes it; None if the order itself does."""
 
 ON_CONFIRMATION: Final = frozenset(step.service for step in STEPS.following if step.hears is OrderConfirmed)
-"""The steps that a confirmation brings about."""
+"""The steps that a confirmation causes."""
 
 Prices = tuple[tuple[int, ...] | None, int | None]
-"""Unit prices and their total."""
+"""The unit prices of an order and their total."""
 
 
 class Course(Struct, array_like=True):
-    """One order as far as its facts have been fed; those of different logs come in any order."""
+    """One order, as far as its facts have been fed. Facts of different logs come in any order."""
 
     status: Status | None = None
-    """Null: nothing says that it was accepted."""
+    """Null if no fact says that the order was accepted."""
     deadline: datetime | None = None
-    """Of a pending order."""
+    """The deadline of a pending order."""
     touched: datetime | None = None
     """When the newest of its facts was recorded."""
     reason: str | None = None
@@ -63,18 +63,18 @@ class Course(Struct, array_like=True):
     refusal: str | None = None
     """Why a step refused it."""
     confirmed: bool = False
-    """Whether it ever was, also if it was canceled afterwards."""
+    """Whether the order was ever confirmed, also if it was canceled afterwards."""
     turns: dict[str, Turn] = msgspec.field(default_factory=dict)
     """The latest turn of each step, by its service."""
     order: Order | None = None
     """What the customer asked for; null once the course is complete."""
     asked: bytes | None = None
-    """Its digest, once the course is complete."""
+    """The digest of `order`, once the course is complete."""
     prices: Prices | None = None
     discount: int | None = None
 
     def turn(self, step: str, turn: Turn) -> Turn | None:
-        """Let a step turn, if it may; what it was before."""
+        """Let a step take this turn, if it may. Returns the turn that the step had before."""
         before = self.turns.get(step)
         may = before == "done" if turn == "undone" else before is None
         if may:
@@ -82,13 +82,13 @@ class Course(Struct, array_like=True):
         return before
 
     def agrees_on_order(self, order: Order) -> bool:
-        """Whether this is what the order's other facts say the customer asked for."""
+        """Whether the order's other facts carry the same order."""
         if self.order is None and (self.asked is None or self.asked == digest(order)):
             self.order = order
         return order == self.order
 
     def agrees_on_prices(self, unit_prices: tuple[int, ...] | None, total: int | None) -> bool:
-        """Whether these are the prices that the order's other facts have."""
+        """Whether the order's other facts have the same prices."""
         if self.prices is None:
             self.prices = (unit_prices, total)
         return self.prices == (unit_prices, total)
@@ -101,8 +101,8 @@ class Course(Struct, array_like=True):
     def still_takes(self, step: str, *, quiet: bool) -> int:
         """How often this order's part of a step has to be added to what open and confirmed orders claim.
 
-        Once less for one that is open but has not taken it; once more for one that is canceled but has not given it
-        back, which nothing excuses when all is quiet.
+        -1: the order is open and has not taken its part. 1: the order is canceled and has not given its part back,
+        which is excused unless `quiet`. Otherwise 0.
         """
         done = self.turns.get(step) == "done"
         if self.status == "PENDING" and not done:
@@ -112,13 +112,13 @@ class Course(Struct, array_like=True):
     # What is wrong with it --------------------------------------------------------------------------------------------
 
     def unfit_steps(self, *, quiet: bool) -> list[str]:
-        """What of its steps does not fit its end; `quiet`: nothing is to be expected any more."""
+        """The steps that do not fit the order's end, in words. `quiet`: no further fact is to be expected."""
         if self.status == "CONFIRMED":
             return self._unfit_confirmed()
         return self._unfit_canceled(quiet=quiet) if self.status == "CANCELED" else []
 
     def _unfit_confirmed(self) -> list[str]:
-        """A step that follows may still come, or never take part; it is not taken back while the order is confirmed."""
+        """The unfit steps of a confirmed order. A following step may still come, or never, but may not be undone."""
         turns = [(step, self.turns.get(step)) for step in AWAITED]
         turns += [(step, turn) for step in FOLLOWING if (turn := self.turns.get(step)) is not None]
         return [
@@ -158,7 +158,7 @@ class Course(Struct, array_like=True):
         return [step for step in AWAITED if step in reached_from and step not in refusing]
 
     def broken_chain(self) -> list[str]:
-        """Steps that answered an order that was not accepted, or before those they come after."""
+        """Steps that answered an order that was not accepted, or that answered before an earlier step was done."""
         found = []
         if self.status is None:
             found.append("was never accepted, but there are facts about it")
@@ -174,7 +174,7 @@ class Course(Struct, array_like=True):
 
     @property
     def complete(self) -> bool:
-        """Whether it has ended, and nothing that is still to come could be missing."""
+        """Whether the order has ended and the facts fed so far lack nothing."""
         if self.status == "CONFIRMED":
             return not self._unfit_confirmed()
         return (
@@ -186,14 +186,14 @@ class Course(Struct, array_like=True):
 
 
 class Courses:
-    """All orders by id: those in flight at hand, the complete ones put away."""
+    """All orders by id: `in_flight` those that are not complete, the others in a table of the memory."""
 
     def __init__(self, memory: Memory) -> None:
         self.in_flight = memory.few("in_flight", Course)
         self._complete = memory.many("complete", Course)
 
     def get(self, order_id: str) -> Course:
-        """Its course, a new one if nothing has been fed of it. To be given back with `put` after a fact."""
+        """The order's course, or a new one if none of its facts has been fed. Call `put` after a fact changed it."""
         course = self.in_flight.get(order_id)
         if course is None:
             course = self._complete.get(order_id) or Course()
@@ -201,7 +201,7 @@ class Courses:
         return course
 
     def put(self, order_id: str, course: Course) -> None:
-        """Put it away if it is complete."""
+        """Move the course to the table if it is complete."""
         if course.complete:
             if course.order is not None:
                 course.asked, course.order = digest(course.order), None
@@ -209,12 +209,12 @@ class Courses:
             del self.in_flight[order_id]
 
     def all(self) -> Iterator[Course]:
-        """Each once."""
+        """Every course, once."""
         yield from self.in_flight.values()
         yield from (course for order_id, course in self._complete.items() if order_id not in self.in_flight)
 
     def look(self, order_id: str) -> Course:
-        """Its course, only to be looked at."""
+        """The order's course, for reading only."""
         return self.in_flight.get(order_id) or self._complete.get(order_id) or Course()
 
 

@@ -1,10 +1,10 @@
-"""What the checker found, and where."""
+"""The checker's findings, and the facts that they are about."""
 
 from collections import Counter
 from typing import Final, NamedTuple
 
 MOST_OF_A_KIND: Final = 100
-"""Findings kept of one invariant: a store with a million damaged records has to be reported too."""
+"""Maximum number of findings kept of one invariant: a store with a million damaged records has to be reported, too."""
 
 
 class Entry(NamedTuple):
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """`what` is wrong `where` with which invariant (its number, see `ops.invariants`)."""
+    """A broken invariant (its number, see `ops.invariants`): `what` is wrong, and `where`."""
 
     invariant: int
     where: str

@@ -1,4 +1,4 @@
-"""What the services say about everything they know, in a form that can be compared."""
+"""The services' answers about everything they keep, in a form that can be compared."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ class ProductSeen(NamedTuple):
 
 
 class CouponSeen(NamedTuple):
-    """`order_id`: who uses it."""
+    """`order_id`: the order that uses the coupon, or null."""
 
     user_id: str
     discount: int
@@ -18,7 +18,7 @@ class CouponSeen(NamedTuple):
 
 
 class OrderSeen(NamedTuple):
-    """Amounts are those of its first end, null where that does not know them."""
+    """The amounts are those of the order's first end, or null where that end does not have them."""
 
     status: str
     reason: str | None
@@ -28,7 +28,7 @@ class OrderSeen(NamedTuple):
 
 
 class Live(NamedTuple):
-    """By id; `balances` by customer."""
+    """The answers by id; `balances` by customer."""
 
     products: Mapping[str, ProductSeen]
     balances: Mapping[str, int]
@@ -37,7 +37,7 @@ class Live(NamedTuple):
 
 
 def differences(expected: Live, found: Live) -> Iterator[tuple[str, str]]:
-    """(where, what) for everything that is not as expected."""
+    """(where, what) for each answer that is not the expected one."""
     for kind, wanted, has in zip(("product", "account", "coupon", "order"), expected, found, strict=True):
         yield from _differences(kind, wanted, has)
 

@@ -7,7 +7,7 @@ V = TypeVar("V")
 
 
 class Table(Protocol[V]):
-    """What is remembered of many things, by key. A value may be changed until another one is asked for."""
+    """Remembered values by key. A value that was read may be changed until another one is read."""
 
     def get(self, key: str, /) -> V | None: ...
     def __setitem__(self, key: str, value: V, /) -> None: ...
@@ -18,17 +18,17 @@ class Table(Protocol[V]):
 
 
 class Memory(Protocol):
-    """Values are Structs, numbers or strings, so that they can be written down; `of` is their type."""
+    """The checker's memory. Values are Structs, numbers or strings, so that they can be stored; `of` is their type."""
 
     def many(self, name: str, of: type[V]) -> Table[V]:
-        """The table of this name: grows with history."""
+        """The table of this name; it grows with history."""
 
     def few(self, name: str, of: type[V]) -> dict[str, V]:
-        """Things in flight, by key: does not grow with history."""
+        """The values of things in flight, by key; they do not grow with history."""
 
 
 class InProcess:
-    """Dictionaries, which are gone with the process."""
+    """A memory of dictionaries, which end with the process."""
 
     def many(self, name: str, of: type[V]) -> Table[V]:
         return Dictionary()

@@ -1,4 +1,4 @@
-"""What must be true of each order: it ends once, what it took fits its end, and its facts speak of one order."""
+"""The invariants of each order: it ends once, its steps fit its end, and all its facts carry the same order."""
 
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ class Ends:
         course.deadline = fact.deadline
 
     def confirmed(self, entry: Entry, course: Course) -> bool:
-        """Whether this ends the order."""
+        """Whether this confirmation ends the order."""
         if course.status != "PENDING":
             self._findings.add(4, entry, f"confirms an order that is {course.status or 'not accepted'}")
             return False
@@ -32,7 +32,7 @@ class Ends:
         return True
 
     def canceled(self, entry: Entry, fact: OrderCanceled, course: Course) -> bool:
-        """Whether this ends the order."""
+        """Whether this cancel ends the order."""
         if course.status not in ("PENDING", "CONFIRMED"):
             self._findings.add(4, entry, f"cancels an order that is {course.status or 'not accepted'}")
             return False
@@ -57,9 +57,9 @@ class Steps:
     """5. CONFIRMED ⇔ all awaited steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once.
 
     An end repeats the amounts of the steps; a confirmation's amount_due = total - points - discount, not below 0. A
-    step's refusal, the deadline or the customer cancels an order. After the latter two each awaited step is undone,
-    fenced or refused. No step behind a refusal hears of the order. A step that follows the confirmation need not take
-    part; if it was done, a cancel must undo it.
+    step's refusal, the deadline or the customer cancels an order. After a cancel by the deadline or the customer each
+    awaited step is undone, fenced or refused. No step behind a refusal hears of the order. A step that follows the
+    confirmation need not take part; if it was done, a cancel must undo it.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -114,7 +114,7 @@ class Undos:
             self._findings.add(6, entry, "answers an order behind its fence")
 
     def returned(self, entry: Entry, before: Turn | None) -> None:
-        """Stock comes back to a ledger: only a reservation that holds it, and is about to be released, gives it."""
+        """Judge stock that comes back: only a reservation that holds it, and is about to be released, gives it."""
         if before != "done":
             self._findings.add(6, entry, f"returns stock of an order whose product step is {before or 'not done'}")
 
@@ -134,8 +134,8 @@ class Chain:
 class OneOrder:
     """10. One idempotency key → one order.
 
-    An order id, which stands for a customer's key, is accepted once, and all its facts carry the order as accepted;
-    keys of charges and of stock count once as well.
+    An order id is made from a customer's key. It is accepted once, and all its facts carry the order as it was
+    accepted. Keys of charges and of stock count once as well.
     """
 
     def __init__(self, findings: Findings, memory: Memory) -> None:
@@ -153,7 +153,7 @@ class OneOrder:
             self._findings.add(10, entry, "carries another order than the other facts of its id")
 
     def used(self, entry: Entry, key: str | None) -> None:
-        """A key (null: none, which counts as one) of a charge or of added stock."""
+        """Judge the key of a charge or of added stock. Null means that there was no key, which counts as a key."""
         place = entry.stream if key is None else f"{entry.stream} {key}"
         if self._keys.get(place) is not None:
             self._findings.add(10, entry, f"repeats an idempotency key: {key}")

@@ -1,4 +1,4 @@
-"""Points must add up: reckoned from the accounts and the orders, and not by the services' own fold."""
+"""Points must add up: the sums come from the accounts and the orders, and not from the services' own fold."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ from ops.invariants.memory import Memory
 class Points:
     """2. Points: charged = balance + used by open or confirmed orders; never negative.
 
-    An order uses the points it was to use, and not more than it costs; those come back.
+    An order uses the points that its customer named, and not more than it costs. A refund gives back the same points.
     """
 
     def __init__(self, findings: Findings, memory: Memory) -> None:

@@ -1,4 +1,4 @@
-"""Stock must add up: reckoned from the ledgers and the orders, and not by the services' own fold."""
+"""Stock must add up: the sums come from the ledgers and the orders, and not from the services' own fold."""
 
 from collections import Counter
 
@@ -24,14 +24,15 @@ from ops.invariants.memory import Memory
 class Stock:
     """1. Stock: added = available + held by open or confirmed orders, never negative at any prefix.
 
-    What the ledgers hold for an order is exactly its lines; it is priced as its products are.
+    The ledgers hold exactly an order's lines for it, and its prices are those of its products.
     """
 
     def __init__(self, findings: Findings, memory: Memory) -> None:
         self._findings = findings
         self._products = memory.many("products", Balance)
         self._moving = memory.few("moving", dict[str, int])
-        """Ledger entries whose reservation or release has not been fed yet, by order and product: held is negative."""
+        """Ledger entries without their reservation or release so far, by order and product. Held pieces are negative.
+        """
 
     def claim(self, order: Order, times: int) -> None:
         for line in order.lines:
@@ -101,7 +102,7 @@ class Stock:
         for order_id, moved in self._moving.items():
             if is_quiet(courses.look(order_id)):
                 self._findings.add(1, f"order {order_id}", f"the ledgers moved {moved}, but no reservation says so")
-            else:  # the cut went through a transaction
+            else:  # the cut divides a transaction
                 in_flight.subtract(moved)
         for product_id, product in self._products.items():
             held = product.claimed + in_flight[product_id]

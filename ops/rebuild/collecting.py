@@ -100,7 +100,7 @@ def _record(message: Read, service: str) -> Notification:
 
 
 def _compare(store: sqlite3.Connection, messages: list[Read], records: list[Notification]) -> None:
-    """Some of these are repeats. Raises Found unless the stream had the same before."""
+    """Compare these messages, some of which are repeats. Raises Found unless the stream had the same message before."""
     for message, record in zip(messages, records, strict=True):
         known = store.execute(
             "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
@@ -116,7 +116,7 @@ def _compare(store: sqlite3.Connection, messages: list[Read], records: list[Noti
 
 
 def _prove(store: sqlite3.Connection, service: str, count: int) -> None:
-    """Raises Found if a position or version is missing, or a version is out of order."""
+    """Prove that the log is whole. Raises Found if a position or version is missing, or a version is out of order."""
     if count == 0:
         raise Found(f"the stream has no fact of {service}_svc: there is nothing to rebuild its store from")
     ((gap,),) = store.execute(FIRST_GAP)

@@ -18,7 +18,7 @@ from ops.rebuild.store import Allowed, Rebuilt
 
 
 async def rebuild_store(service: str, allowed: Allowed, console: Console, *, dry_run: bool) -> Rebuilt:
-    """Raises Found, SettingsError, Unreachable."""
+    """Rebuild the service's store from the stream. Raises Found, SettingsError, Unreachable."""
     folder = stores.folder(os.environ, service)
     columns = (SpinnerColumn(), TextColumn(f"reading {service}_svc's facts"), TextColumn("{task.completed:,.0f}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

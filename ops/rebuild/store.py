@@ -118,7 +118,7 @@ def _finish(store: sqlite3.Connection) -> None:
 
 
 def _swap(new: Path, path: Path) -> Path | None:
-    """Replace the old store by the new one and put the old one aside. A crash leaves either of them.
+    """Replace the old store by the new one and put the old one aside. After a crash either of them is in place.
 
     Read models are put aside, too; the service makes them again.
     """
@@ -142,7 +142,7 @@ def _swap(new: Path, path: Path) -> Path | None:
 
 
 def _keep(path: Path, aside: Path) -> None:
-    """Give it a second name, so that there is no moment without a store."""
+    """Give the old store a second name, so that there is no moment without a store."""
     try:
         os.link(path, aside)
     except OSError:  # some file systems have no links

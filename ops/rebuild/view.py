@@ -38,7 +38,10 @@ def find(name: str, urls: Mapping[str, str]) -> str:
 
 
 def rebuild(name: str, url: str, console: Console) -> int:
-    """Drop it and wait until it has caught up. Returns how many facts it applied at least. Raises Unreachable."""
+    """Drop the read model and wait until it has caught up. Returns how many facts it applied at least.
+
+    Raises Unreachable.
+    """
     request("POST", f"{url}/ops/views/{name}/rebuild")
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())
     most, fewest, moved_at = 0, sys.maxsize, time.monotonic()

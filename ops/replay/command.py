@@ -135,7 +135,7 @@ def _check(selection: Selection) -> None:
 
 
 def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fresh_ids: bool) -> Target | None:
-    """None: lines. Raises UsageError, SettingsError."""
+    """The stream to replay into; None: lines. Raises UsageError, SettingsError."""
     if fresh_ids and not aloud:
         raise click.UsageError("--fresh-ids goes with --aloud")
     if aloud and not url:
@@ -232,7 +232,7 @@ class _Replay:
 
 @contextlib.asynccontextmanager
 async def _watched(done: Replayed) -> AsyncIterator[None]:
-    """A counter on a terminal."""
+    """Show a counter on a terminal."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("replaying"), TextColumn("{task.fields[done].messages:,}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

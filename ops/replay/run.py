@@ -62,7 +62,7 @@ def due_s(since_first_ns: int, speed: float | None) -> float:
 
 
 async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
-    """Raises Unreachable, SettingsError."""
+    """The selected messages of the stream. Raises Unreachable, SettingsError."""
     first = selection.since if selection.since is not None else selection.first or 1
     async with reading.stream(env) as stream:
         chunks = reading.chunks(stream, selection.read_by, first=first, last=selection.last)
@@ -76,7 +76,7 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
 
 
 async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
-    """Raises BadLine."""
+    """The selected messages of these lines. Raises BadLine."""
     for _, told in parsed(lines):
         if selection.has(told):
             yield told

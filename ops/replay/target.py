@@ -33,7 +33,7 @@ class Target(NamedTuple):
 
     @property
     def where(self) -> str:
-        """For people, without the password."""
+        """The target for people, without the password."""
         return f"stream {self.stream}" + (f" of {self.url.rpartition('@')[2]}" if self.url else "")
 
 

@@ -148,10 +148,11 @@ class Judge:
             self._differs(run, "differs", name, now)
 
     def ask_again(self, record: Notification) -> None:
-        """Decide a fact that the service hears over the end of its log. It must say nothing: it has answered already.
+        """Decide a fact that the service hears once more, over the end of its log. No fact may follow, because the
+        service has answered already.
 
-        If it recorded nothing then, it must say nothing now: no fact is missing any more. Only a fact newer than the
-        last answered one may still be unheard.
+        A fact that led to nothing then must lead to nothing now: no fact is missing any more. Only a fact newer than
+        the last answered one may still be unheard.
         """
         try:
             fact = decode(record.state)

@@ -20,7 +20,7 @@ from ops.errors import Unreachable
 from ops.what_if.difference import id_of
 
 SETTLE_S: Final = 2.0
-"""How long a new fact is given to be heard and answered by services that run. They take milliseconds."""
+"""How long running services get to hear and answer a new fact. They take milliseconds."""
 
 
 class _Body(msgspec.Struct):

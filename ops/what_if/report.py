@@ -35,11 +35,11 @@ async def decide_again(
 ) -> WhatIfReport:
     """Judge every service's log with this code.
 
-    `most`: the differences that are kept. `advanced` is called with the number
-    of positions that are done; `work` is their total.
+    `most`: the differences that are kept. `advanced` is called with the number of positions that are done; `work` is
+    their total.
 
-    One pass over each log, one lookup of each cause, and one more pass over what each service hears. A thousand records
-    take about 30 ms. In memory are the states of one service at a time, not the bodies of its log.
+    There is one pass over each log, one lookup of each cause, and one more pass over the facts that each service hears.
+    A thousand records take about 30 ms. In memory are the states of one service at a time, not the bodies of its log.
     """
     by_name = {code.name: code for code in codes}
     report = WhatIfReport({}, [])
@@ -69,7 +69,7 @@ def work(history: RecordedHistory, codes: Iterable[Code]) -> int:
 
 
 def _heard(code: Code, history: RecordedHistory) -> Mapping[str, list[str]]:
-    """By service: the facts of it that this one hears."""
+    """By service: the names of its facts that this service hears."""
     heard: dict[str, list[str]] = {}
     for name in (NAMES[fact] for fact in code.reactions):
         if said_by(name) in history.ends:

@@ -55,12 +55,12 @@ class AddedDifferently(Exception):
 
 
 class AddedTooMuch(Exception):
-    """All stock of this product together would be more than a stock can be."""
+    """All stock of this product together would exceed the largest stock."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """Its size does not grow with orders: each order's Reservation knows what that order holds.
+    """The size of the state does not grow with orders: each order's Reservation knows what that order holds.
 
     `added` has the quantity of each idempotency key.
     """

@@ -53,14 +53,14 @@ Command = Reserve | Release
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """The answer that the order got; None: none yet."""
+    """The answer that the order got; None until there is one."""
 
     answer: Literal["reserved", "refused", "released", "voided"] | None = None
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
 def decide(command: Command, state: State, *products: product.State) -> tuple[Event | Ledger, ...]:
-    """`products` are in the order of the lines."""
+    """The facts that the command leads to; `products` are in the order of the lines."""
     match command:
         case Reserve():
             if state.answer is not None:
@@ -99,7 +99,7 @@ _Ledger = TypeVar("_Ledger", ProductStockHeld, ProductStockReturned)
 
 
 def _each_line(fact: type[_Ledger], command: Command) -> list[_Ledger]:
-    """What the ledger of each line's product says about the order."""
+    """One entry of the stock ledger for each line of the order."""
     at, cause, order_id = command.at, command.cause, command.fact.order_id
     return [
         fact(at=at, cause=cause, product_id=line.product_id, order_id=order_id, quantity=line.quantity)

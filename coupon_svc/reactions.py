@@ -1,4 +1,4 @@
-"""Which command of coupon_svc answers which fact."""
+"""Maps each fact that coupon_svc hears to the command that answers it."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""What people do to a running system, from a terminal."""
+"""Commands with which people inspect and operate the system, from a terminal."""

@@ -1,4 +1,7 @@
-"""Folds history from zero with the services' own aggregates: the services' answers must match, from either copy."""
+"""Folds history from zero with the services' own aggregates, from the logs or from the stream.
+
+The result is what the services should answer.
+"""
 
 from collections.abc import Iterable
 from importlib import import_module

@@ -29,7 +29,10 @@ FORMAT: Final = re.sub(r"@font-face {{.*?}}\n\n?", "", CONSOLE_SVG_FORMAT, flags
 
 
 def in_terminal(*command: str, env: Mapping[str, str] | None = None) -> str:
-    """What a program prints on a terminal of WIDTH columns, escape codes included. Raises CalledProcessError."""
+    """Run a program on a terminal of WIDTH columns; returns its output, escape codes included.
+
+    Raises CalledProcessError if the program fails.
+    """
     keyboard, screen = pty.openpty()
     terminal = {"COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
     own = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "UV")}

@@ -53,7 +53,7 @@ class Refuse(OrderReaction, frozen=True):
 
 
 class Expire(OrderRequest, frozen=True):
-    """Cancel the order if its deadline has passed."""
+    """Cancel the order if it is pending and its deadline has passed."""
 
     says: ClassVar = (OrderCanceled,)
 

@@ -1,4 +1,4 @@
-"""Which command of point_svc answers which fact."""
+"""Maps each fact that point_svc hears to the command that answers it."""
 
 from collections.abc import Mapping
 

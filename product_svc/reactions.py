@@ -1,4 +1,4 @@
-"""Which command of product_svc answers which fact."""
+"""Maps each fact that product_svc hears to the command that answers it."""
 
 from collections.abc import Mapping
 

@@ -94,7 +94,7 @@ async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[s
 
 
 async def stored_at(stream: Stream, sequence: int) -> datetime | None:
-    """When the broker stored the message at this sequence; None: there is none.
+    """The time at which the broker stored the message at this sequence; None: there is no such message.
 
     Without this time, a tail that was lost and written again could look the same: the same fact at the same sequence,
     but other facts before it.

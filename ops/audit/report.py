@@ -94,7 +94,7 @@ def count(findings: list[Finding]) -> dict[int, int]:
 
 
 def write(report: AuditReport, path: Path) -> None:
-    """Write the report to this file. Raises OSError."""
+    """Write the report to this file as JSON, durably; make its folder if missing. Raises OSError."""
     files.make_folder(path.parent)
     files.write(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 

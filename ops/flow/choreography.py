@@ -220,7 +220,7 @@ def _uncompensated(flow: _Flow) -> Iterator[str]:
 
 
 def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
-    """The services with a step on a branch of the flow without this failure, and what the step may say.
+    """Yield each service that may act on a branch parallel to this failure, with one fact that the act may say.
 
     Services without a compensation are left out: their steps leave nothing to undo, such as an e-mail to the customer.
     """

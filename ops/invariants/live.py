@@ -10,7 +10,10 @@ class ProductSeen(NamedTuple):
 
 
 class CouponSeen(NamedTuple):
-    """`order_id`: the order that uses the coupon, or null."""
+    """A coupon as coupon_svc answers about it, or as it should answer by the facts.
+
+    `order_id` is the order that uses the coupon; null: none.
+    """
 
     user_id: str
     discount: int

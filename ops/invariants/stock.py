@@ -22,9 +22,9 @@ from ops.invariants.memory import Memory
 
 
 class Stock:
-    """1. Stock: added = available + held by open or confirmed orders, never negative at any prefix.
+    """Invariant 1: stock added = available stock + stock held by open or confirmed orders; no prefix makes it negative.
 
-    The ledgers hold exactly an order's lines for it, and its prices are those of its products.
+    The ledgers hold exactly the lines of an order for it. Its unit prices are those of its products.
     """
 
     def __init__(self, findings: Findings, memory: Memory) -> None:

@@ -76,7 +76,7 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
 
 
 async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
-    """The selected messages of these lines. Raises BadLine."""
+    """Yield the selected messages of these lines. Raises BadLine."""
     for _, told in parsed(lines):
         if selection.has(told):
             yield told
@@ -107,7 +107,7 @@ async def replay(
 ) -> None:
     """Pass each message to `say`, at `speed` times the original speed (None: no pauses). `done` is kept up to date.
 
-    `rest` waits a number of seconds between two messages, by `clock`.
+    `clock` measures the elapsed time; `rest` waits until a message is due.
     """
     async with contextlib.aclosing(messages) as found:
         async for told in _paced(found, speed, rest, clock):

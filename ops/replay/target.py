@@ -33,7 +33,7 @@ class Target(NamedTuple):
 
     @property
     def where(self) -> str:
-        """The stream's name and, if a URL is set, its address, for people. User and password of the URL are left out."""
+        """The stream's name and, if a URL is set, its address, for people; the URL's user and password are left out."""
         return f"stream {self.stream}" + (f" of {self.url.rpartition('@')[2]}" if self.url else "")
 
 

@@ -23,7 +23,7 @@ class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
 
 
 class AccountFact(SagaFact, frozen=True, kw_only=True):
-    """An effect of an order on its customer's account, or the lack of it."""
+    """A fact of an order's point step, in the stream of its customer's account."""
 
     @property
     def stream(self) -> str:

@@ -21,7 +21,7 @@ MSG_ID: Final = "Nats-Msg-Id"
 STREAM: Final = "Fact-Stream"
 VERSION: Final = "Fact-Version"
 POSITION: Final = "Fact-Position"
-"""The fact's position in its service's log. After a crash the relay continues from the last one in the stream."""
+"""The fact's position in its service's log. The relay finds its resume position by the last one in the stream."""
 
 DERIVED: Final = frozenset({"asyncapi", "wire"})
 """Modules of contracts/ that derive from all the others. Each of the others is searched for facts and a step."""

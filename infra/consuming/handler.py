@@ -9,7 +9,7 @@ from infra.core.unit_of_work import Outcome
 
 
 class Handler(Protocol):
-    """Handles messages in batches as they arrive, and the ones it rejected again, one at a time."""
+    """Handles messages in batches as they arrive, and retries rejected messages one at a time."""
 
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         """Take a delivery. `acknowledger` is notified once it is handled, rejected or failed."""

@@ -34,8 +34,8 @@ class Sink(Protocol):
     async def commit(self, rows: Sequence[Row]) -> None:
         """Store these rows durably, each once. When this returns, the sink's position is that of the last row.
 
-        Some of them may be in the sink already, from an attempt that was cut short. It makes one attempt. Raises
-        Unavailable.
+        Some of them may be in the sink already, from an attempt that was cut short. One call is one attempt.
+        Raises Unavailable.
         """
 
     async def rewind(self, to: ExportPosition) -> None:

@@ -68,7 +68,7 @@ def build_app(
     readiness: Callable[[], Awaitable[list[str]]],
     warnings: Callable[[], list[str]] = list,
 ) -> Litestar:
-    """The ASGI app of a service. `readiness` gives the reasons why the service is not ready, or no reason."""
+    """The ASGI app of a service. `readiness` lists the reasons why the service is not ready; empty: it is ready."""
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
     def healthz() -> dict[str, str]:

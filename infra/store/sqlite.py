@@ -95,7 +95,7 @@ class SQLiteStore:
     @classmethod
     @asynccontextmanager
     async def read(cls, path: Path) -> AsyncIterator["SQLiteStore"]:
-        """The store in this file, read-only, beside the process that writes it. Raises StoreError if it is missing.
+        """The existing store in this file, read-only, beside the process that writes it. Raises StoreError.
 
         Close it soon: a process that closes its store while another has it open leaves the write-ahead log behind.
         """

@@ -1,4 +1,4 @@
-"""The facts as an AsyncAPI 3.1 document: `python -m contracts.asyncapi` prints what docs/asyncapi.json holds."""
+"""The facts as an AsyncAPI 3.1 document: `python -m contracts.asyncapi` prints the content of docs/asyncapi.json."""
 
 import sys
 from typing import Any, Final
@@ -18,7 +18,7 @@ HEADERS: Final = {
 
 
 def document() -> dict[str, Any]:
-    """One channel, one message and one operation (of the service that says it) for every fact."""
+    """The AsyncAPI document: for every fact a channel, a message, and an operation of the service that says it."""
     facts = list(FACTS.items())
     schemas, components = msgspec.json.schema_components([fact for _, fact in facts], ref_template=REFERENCE)
     channels, operations, messages = {}, {}, {}

@@ -1,4 +1,4 @@
-"""What commands have in common: when they are decided, and which fact caused them.
+"""The base classes of commands: each has the instant of its decision and its cause, the id of a fact.
 
 A fact begins with fields that its command knows. `stamp`, `about_order` and `priced_order` give them as keyword
 arguments: `PointUsed(points=500, **command.priced_order())`. They are TypedDicts, so mypy still checks every field.

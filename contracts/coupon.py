@@ -1,4 +1,7 @@
-"""What coupon_svc says. An order without a coupon is answered too, on a stream of its own (`nocoupon-<order_id>`)."""
+"""The facts that coupon_svc says.
+
+It answers an order without a coupon too, on a stream of its own (`nocoupon-<order_id>`).
+"""
 
 from datetime import datetime
 from typing import ClassVar, Final
@@ -38,7 +41,7 @@ class CouponFact(SagaFact, frozen=True, kw_only=True):
 
 
 class CouponUsed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="coupon.used"):
-    """The coupon belongs to this order. `discount` won is what it took off: never more than was left to pay."""
+    """The coupon belongs to this order. It took off `discount` won, never more than was left to pay."""
 
     coupon_id: str | None
     discount: int
@@ -58,7 +61,7 @@ class CouponRestored(CouponFact, frozen=True, kw_only=True, tag="coupon.restored
 
 
 class CouponUseVoided(CouponFact, frozen=True, kw_only=True, tag="coupon.use.voided"):
-    """Fence: the order was over before it reached the coupon; it will not use it any more."""
+    """Fence: the order was over before it reached the coupon, and will never use it."""
 
     coupon_id: str | None
 

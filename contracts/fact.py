@@ -1,4 +1,4 @@
-"""What every fact has: when, why, and for the facts of an order, the order itself.
+"""The base classes of facts: every fact has its instant and its cause; facts of an order also carry the order.
 
 These types are both the storage format and the wire format. Fields are only ever added, and only with defaults; names
 never change. A change that this rule does not allow is a new fact, with an upcaster for the old one.
@@ -36,7 +36,7 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     key_field: ClassVar[str]
     """The field whose value is the last token of the published subject."""
     by_client: ClassVar[bool] = False
-    """Whether a client's request can cause it: only such a fact may have no `cause`."""
+    """Whether a client's request can cause this fact: only such a fact may have no `cause`."""
 
     at: datetime
     cause: str | None = None
@@ -55,9 +55,10 @@ class Line(Struct, frozen=True, gc=False):
 
 
 class Order(Struct, frozen=True, gc=False):
-    """What the customer asked for; every fact of the saga carries it, so that no service has to ask another.
+    """A customer's order. Every fact of the saga carries it, so that no service has to ask another.
 
-    `points` are to be used (0: none); `coupon_id` null: no coupon; `placed_at`: the instant the order was accepted.
+    `points`: how many to use, 0 for none. `coupon_id`: null without a coupon. `placed_at`: the instant the order was
+    accepted.
     """
 
     user_id: str

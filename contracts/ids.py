@@ -1,4 +1,4 @@
-"""The rule for ids: what may name an order, a product, a user or a coupon.
+"""The rule for the ids of orders, products, users and coupons.
 
 An id is the last token of a NATS subject, so it has no dot, no wildcard and no space.
 """

@@ -1,4 +1,4 @@
-"""What order_svc says."""
+"""The facts that order_svc says."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -15,7 +15,7 @@ class OrderFact(SagaFact, frozen=True, kw_only=True):
 
 
 class OrderCreatedPending(OrderFact, frozen=True, kw_only=True, tag="order.created.pending"):
-    """An order was accepted. What has not ended by `deadline` is canceled."""
+    """An order was accepted. If it has not ended by `deadline`, it is canceled."""
 
     by_client: ClassVar[bool] = True
 
@@ -33,7 +33,8 @@ class OrderConfirmed(OrderFact, PricedFact, frozen=True, kw_only=True, tag="orde
 class OrderCanceled(OrderFact, frozen=True, kw_only=True, tag="order.canceled"):
     """The order is over: a step refused it, its time ran out, or the customer canceled it.
 
-    The amounts are those order_svc knew then; null: it did not know them. `unit_prices` as in PricedFact.
+    The amounts are those that order_svc knew at that instant; an amount that it did not know is null. `unit_prices` are
+    as in PricedFact.
     """
 
     by_client: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What point_svc says."""
+"""The facts that point_svc says."""
 
 from typing import ClassVar, Final
 
@@ -23,7 +23,7 @@ class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
 
 
 class AccountFact(SagaFact, frozen=True, kw_only=True):
-    """What an order did to its customer's account."""
+    """A fact of an order's point step, in the stream of its customer's account."""
 
     @property
     def stream(self) -> str:
@@ -37,7 +37,7 @@ class PointUsed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="point.u
 
 
 class PointUseFailed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="point.use.failed"):
-    """The order's points could not be taken: nothing was."""
+    """The order's points could not be taken, so none were."""
 
     reason: PointRefusal
 
@@ -49,7 +49,7 @@ class PointRefunded(AccountFact, frozen=True, kw_only=True, tag="point.refunded"
 
 
 class PointUseVoided(AccountFact, frozen=True, kw_only=True, tag="point.use.voided"):
-    """Fence: the order was over before it reached the account; it will not use points any more."""
+    """Fence: the order was over before it reached the account, and will never use points."""
 
 
 PointSays = PointCharged | PointUsed | PointUseFailed | PointRefunded | PointUseVoided

@@ -1,4 +1,4 @@
-"""What product_svc says: the stock ledger of each product, and the reservation of each order."""
+"""The facts that product_svc says: the stock ledger of each product, and the reservation of each order."""
 
 from typing import ClassVar, Final
 
@@ -64,7 +64,7 @@ class ProductReserved(ReservationFact, PricedFact, frozen=True, kw_only=True, ta
 
 
 class ProductReserveFailed(ReservationFact, frozen=True, kw_only=True, tag="product.reserve.failed"):
-    """A line could not be held, so nothing was. `product_id` is the first such line's."""
+    """A line could not be held, so no line was. `product_id` is that of the first such line."""
 
     product_id: str
     reason: ProductRefusal
@@ -75,7 +75,7 @@ class ProductReleased(ReservationFact, frozen=True, kw_only=True, tag="product.r
 
 
 class ProductReserveVoided(ReservationFact, frozen=True, kw_only=True, tag="product.reserve.voided"):
-    """Fence: the order was over before it reached the products; it will not be reserved any more."""
+    """Fence: the order was over before it reached the products, and will never be reserved."""
 
 
 ProductSays = (

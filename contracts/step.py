@@ -1,7 +1,7 @@
 """A step of the saga: which facts say that a service did its part of an order, refused it, undid it or fenced it.
 
-A service that takes a step declares it once, below its facts in `contracts/<service>.py`. The order's view, the audit,
-the simulator and the flow derive from the declaration what they demand of the step.
+A service that takes a step declares it once, below its facts in `contracts/<service>.py`. The order's read model,
+the audit, the simulator and the flow derive from the declaration the facts that they expect.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,14 +12,14 @@ from contracts.order import OrderConfirmed, OrderCreatedPending
 
 
 class Step(NamedTuple):
-    """What one service does for an order, by the facts it says.
+    """One service's work for an order, described by the facts it says.
 
-    An order waits for the steps before `order.confirmed`. A step that hears `order.confirmed`, or a step behind such a
-    one, follows: the order does not wait for it, and it cannot refuse.
+    An order waits for the steps before `order.confirmed`. A step that hears `order.confirmed`, or a later one, is a
+    following step. The order does not wait for it, and it cannot refuse.
     """
 
     hears: type[SagaFact]
-    """The fact that brings it about: `order.created.pending`, `order.confirmed`, or another step's `done`."""
+    """The fact that starts the step: `order.created.pending`, `order.confirmed`, or another step's `done`."""
     done: type[SagaFact]
     undone: type[SagaFact]
     """The compensation."""
@@ -27,16 +27,16 @@ class Step(NamedTuple):
     """The order was canceled before this step was done; now it will never be done."""
     refused: type[SagaFact] | None = None
     returned: tuple[type[Fact], ...] = ()
-    """Facts of the service's other streams that also take back, recorded together with `undone`."""
+    """Facts of the service's other streams that also take something back; they are recorded together with `undone`."""
 
     @property
     def service(self) -> str:
-        """The service that takes it, which is the step's name."""
+        """The service that takes this step; it is also the step's name."""
         return fact_name(self.done).partition(".")[0]
 
     @property
     def says(self) -> tuple[type[SagaFact], ...]:
-        """What may become of it."""
+        """All facts that the service may say about this step."""
         facts = (self.done, self.refused, self.undone, self.fenced)
         return tuple(fact for fact in facts if fact is not None)
 
@@ -45,9 +45,9 @@ class Steps(NamedTuple):
     """All steps, in the order of the saga."""
 
     awaited: tuple[Step, ...]
-    """Those that come before `order.confirmed`."""
+    """The steps before `order.confirmed`."""
     following: tuple[Step, ...]
-    """Those that come after it."""
+    """The steps after `order.confirmed`."""
 
 
 def fact_name(fact: type[Fact]) -> str:
@@ -55,10 +55,10 @@ def fact_name(fact: type[Fact]) -> str:
 
 
 def in_order(declared: Iterable[Step]) -> Steps:
-    """The steps as the facts they hear put them in a row; steps that hear the same fact, by name.
+    """The steps in the order in which an order reaches them; steps that hear the same fact are sorted by name.
 
-    Raises TypeError for a step that no order can reach, a second step of one service, a fact of another service, and a
-    step that could refuse a confirmed order.
+    Raises TypeError for a step that no order can reach, and a second step of one service. Also for a fact of another
+    service, and a step that could refuse a confirmed order.
     """
     steps = sorted(declared, key=lambda step: step.service)
     found = Steps(tuple(_behind(OrderCreatedPending, steps)), tuple(_behind(OrderConfirmed, steps)))

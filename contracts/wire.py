@@ -1,6 +1,6 @@
 """How a fact travels: one line of JSON under `<fact>.<key>`, with four headers derived from the record.
 
-The stored state is the message body, byte for byte, so neither copy of history has to be translated into the other.
+The stored state is the message body, byte for byte, so the two copies of history need no translation.
 """
 
 import pkgutil
@@ -17,14 +17,14 @@ from contracts.order import OrderCreatedPending
 from contracts.step import Step, fact_name, in_order
 
 MSG_ID: Final = "Nats-Msg-Id"
-"""The fact id. JetStream refuses a second message with the same one inside its duplicate window."""
+"""The fact id. JetStream refuses a second message with the same id inside its duplicate window."""
 STREAM: Final = "Fact-Stream"
 VERSION: Final = "Fact-Version"
 POSITION: Final = "Fact-Position"
-"""Position in the log of the service that said it: where its relay continues after a crash."""
+"""The fact's position in its service's log. The relay finds its resume position by the last one in the stream."""
 
 DERIVED: Final = frozenset({"asyncapi", "wire"})
-"""Modules of contracts/ that derive from all the others. Each of those is searched for facts and a step."""
+"""Modules of contracts/ that derive from all the others. Each of the others is searched for facts and a step."""
 
 
 def said_by(name: str) -> str:
@@ -33,7 +33,7 @@ def said_by(name: str) -> str:
 
 
 def _facts(module: ModuleType) -> list[type[Fact]]:
-    """The facts that a module declares, in its order. Raises TypeError for one that another service would say."""
+    """The facts that a module declares, in its order. Raises TypeError for a fact of another service."""
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Fact)]
     # A base class has no tag of its own; msgspec gives it the name of the class.
     facts = [kind for kind in kinds if kind.__module__ == module.__name__ and fact_name(kind) != kind.__name__]
@@ -64,7 +64,7 @@ SERVICES: Final = tuple(
         ]
     )
 )
-"""The services that say facts: order, those that take a step in the order of the saga, then all others by name."""
+"""The services that say facts: order, the services with a step in the order of the saga, then all others by name."""
 
 FACTS: Final[dict[str, type[Fact]]] = {fact_name(fact): fact for service in SERVICES for fact in _DECLARED[service]}
 """Fact name → type, of every fact there is."""
@@ -75,7 +75,7 @@ NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items(
 COMPENSATIONS: Final = frozenset(
     NAMES[fact] for step in STEPS.awaited + STEPS.following for fact in (step.undone, *step.returned)
 )
-"""Names of the facts that take back what was done."""
+"""Names of the facts that undo a step."""
 
 _any_fact: Any = reduce(or_, FACTS.values())
 _encoder = msgspec.json.Encoder()
@@ -94,8 +94,8 @@ def encode(fact: Fact) -> bytes:
 def decode(body: bytes) -> Fact:
     """The fact in a body.
 
-    Unknown fields are ignored: they come from newer code. Raises msgspec.DecodeError for what is not JSON, and its
-    subclass msgspec.ValidationError for an unknown `type` or a field that breaks the contract.
+    Unknown fields are ignored: they come from newer code. Raises msgspec.DecodeError for a body that is not JSON, and
+    its subclass msgspec.ValidationError for an unknown `type` or a field that breaks the contract.
     """
     return _decoder.decode(body)
 

@@ -1,8 +1,8 @@
-"""What is done for every service, and knows none of them, in rooms.
+"""Code that every service uses and that knows no service, in rooms (packages).
 
-Imports go down only, from the last of these to the first; `tests/infra/test_imports.py` holds it.
+A room imports only rooms that are listed before it; `tests/infra/test_imports.py` checks this.
 
-    settings, timestamps, files, tuning   the base of every room
+    (no room)     aio, settings, timestamps, files, tuning: the base of every room
     store         one service's log: records, the port, SQLite
     core          commands become records: decider, state cache, unit of work, the one writer; no broker, no HTTP
     broker        the wire and the streams: connection, EVENTS, its consumers, the relay
@@ -13,10 +13,10 @@ Imports go down only, from the last of these to the first; `tests/infra/test_imp
     export        rows for a data platform; a process of its own
     local         a whole system on this machine; no service imports it
 
-To read it: process/service.py composes a service; core/writer.py is its heart; consuming/session.py is its side of the
-broker; broker/relay.py publishes. These four use the others.
+Read four modules first; they use the others. process/service.py composes a service. core/writer.py decides and records.
+consuming/session.py is a service's session with the broker. broker/relay.py publishes its facts.
 
-A service imports: core.decider and process.service in `__main__`; process.service.Runtime, http.problems,
-http.parameters and timestamps in `api`; read_models.tables and store.records in a projection; settings in its own
-settings; export.command and export.rows in `export`.
+A service mainly imports core.decider and process.service in `__main__`. Its `api` imports process.service.Runtime,
+http.problems, http.parameters and timestamps. Its projections import read_models.tables and store.records; its own
+settings import settings. Its `export` imports export.rows and store.records.
 """

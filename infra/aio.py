@@ -22,7 +22,7 @@ async def wait(event: asyncio.Event, seconds: float | None) -> bool:
 async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Run the coroutines until the first one ends; then cancel the others and wait for their ends.
 
-    Raises what the first one raised. If several end at once, the earliest argument that raised counts.
+    Raises the error of the first one. If several end at once, the earliest argument that raised counts.
     """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:

@@ -12,7 +12,7 @@ TEMPORARY: Final = ".tmp"
 
 
 def temporary(path: Path) -> Path:
-    """Where the content of `path` is written before it is published."""
+    """The file that takes the content of `path` until it is published."""
     return path.with_name(f".{path.name}{TEMPORARY}")
 
 

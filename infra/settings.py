@@ -17,7 +17,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """One field, one environment variable of the same name in capitals; `port` is `<SERVICE>_PORT`."""
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Variables of earlier versions, old name to new: one that is set stops the start, so that no limit is lost."""
+    """Variables of earlier versions: old name → new name. A set one stops the start, so that no limit is lost."""
 
     port: Port
     nats_port: Port = 4222

@@ -1,4 +1,4 @@
-"""What a process asks of the interpreter and the kernel, to do more work with less CPU. See decision 31."""
+"""Settings of the interpreter and the kernel by which a process does more work with less CPU. See decision 31."""
 
 import contextlib
 import gc
@@ -7,8 +7,8 @@ import resource
 from typing import Final
 
 GC_THRESHOLDS: Final = (20_000, 20, 50)
-"""Of the collector for cycles: new objects before the youngest generation is searched; then how many searches of one
-generation come before one of the next. The first one's default is 700, and 2,000 from CPython 3.13 on."""
+"""Thresholds of the cycle collector. The first: new objects before the youngest generation is searched; its default is
+700, and 2,000 from CPython 3.13 on. The others: searches of one generation before one of the next."""
 
 
 def tune_garbage_collection() -> None:

@@ -1,9 +1,9 @@
 """nats-py's client with a direct path for the high-volume messages: deliveries, facts, acknowledgements.
 
-In the library each message passes a task and a queue, and each header is validated and parsed: half of a service's CPU
-time. On the direct path a handler gets the bytes as they are read, and headers are sent as prepared text. For that this
-class overrides one private method of the library and calls two, so the library's version is pinned, and
-`tests/infra/broker/test_client.py` checks what this relies on.
+In the library each message passes a task and a queue, and each header is validated and parsed. That takes half of a
+service's CPU time. On the direct path a handler gets the bytes as they are read, and headers are sent as prepared text.
+For that this class overrides one private method of the library and calls two. So the library's version is pinned, and
+`tests/infra/broker/test_client.py` checks these methods.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ class BrokerClient(Client):
     async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
         """Call the handler with each message from now on, in order, before the next one is read.
 
-        Nothing is queued, so nothing is dropped. What the handler raises goes to the client's `error_cb`.
+        Nothing is queued, so nothing is dropped. An exception of the handler goes to the client's `error_cb`.
         """
         subscription = await self.subscribe(subject, cb=_unused)
         self._handlers[subscription._id] = handler
@@ -44,7 +44,7 @@ class BrokerClient(Client):
         await self.send_all([(subject, body, reply, raw_headers)])
 
     async def send_all(self, messages: Iterable[Outgoing]) -> None:
-        """Publish all of them in this order with one write, or raise what `send` raises and publish none."""
+        """Publish all messages in this order with one write, or none. Raises the errors of `send`."""
         if not self.is_connected:
             raise ConnectionClosedError
         lines: list[bytes] = []
@@ -76,7 +76,7 @@ async def _unused(_: Msg) -> None:
 
 
 def header(raw_headers: bytes, name: bytes) -> str:
-    """The value of this header; empty if it is missing. Never raises: the sender may be a stranger."""
+    """The value of this header; empty if it is missing. Never raises, because any publisher may have sent it."""
     _, found, rest = raw_headers.partition(b"\r\n%b: " % name)
     return rest.partition(b"\r\n")[0].decode(errors="replace") if found else ""
 

@@ -26,7 +26,7 @@ Connected = tuple[BrokerClient, asyncio.Event]
 """A connection, and an event that is set once it is lost."""
 
 Connect = Callable[[Settings, str, asyncio.Event], contextlib.AbstractAsyncContextManager[Connected]]
-"""How a session gets its connection, by settings, name, and an event that ends the attempt; as `connect`."""
+"""Opens a session's connection, as `connect` does: from settings, a name, and an event that ends the attempt."""
 
 
 @contextlib.asynccontextmanager
@@ -51,7 +51,7 @@ async def connect(
             settings.broker_urls,
             name=name,
             allow_reconnect=False,
-            # By default the client tries the first connection 60 times, 2 s apart; with 0 without end.
+            # By default the client tries the first connection 60 times, 2 s apart; with 0 it tries for ever.
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
             connect_timeout=CONNECT_TIMEOUT_S,

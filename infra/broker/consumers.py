@@ -1,4 +1,4 @@
-"""Durable consumers of the stream EVENTS: made where missing, updated and reset where present."""
+"""Durable consumers of the stream EVENTS: a missing one is made, an existing one is updated and reset."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
@@ -21,7 +21,7 @@ MAX_ACK_PENDING: Final = 1_024
 """Deliveries of a service's consumer that may wait for their acknowledgement at a time."""
 
 VIEW_MAX_ACK_PENDING: Final = 8 * MAX_ACK_PENDING
-"""The same for a view's consumer: while one chunk is applied, the next ones are on their way."""
+"""The same for a read model's consumer: while it applies one chunk, the next ones are on their way."""
 
 ACK_WAIT_S: Final = 10.0
 """After this long without an acknowledgement a delivery is repeated. Restarts do not wait: they reset the consumer."""
@@ -30,7 +30,7 @@ ACK_WAIT_S: Final = 10.0
 def consumer_config(
     name: str, hears: Collection[str], max_ack_pending: int, ack_wait_s: float = ACK_WAIT_S
 ) -> ConsumerConfig:
-    """A durable consumer of these facts."""
+    """The configuration of a durable consumer of these facts."""
     return ConsumerConfig(
         durable_name=name,
         description=f"What {name} hears",
@@ -60,10 +60,10 @@ async def ensure_consumer(
 ) -> None:
     """The service's durable consumer, ready to deliver at once all messages that have not been acknowledged.
 
-    `hears` are fact names; `last_sequence` is the stream's. Behind `truncated_after`, if given, the stream has other
-    messages than were received there. `take_over` is called right before the consumer is reset. Redelivering is always
-    safe, skipping never is. So a consumer ahead of a truncated stream goes back to the truncation, or to the stream's
-    end; a consumer whose filter changed goes back to the beginning. Raises the client's errors.
+    `hears` are fact names; `last_sequence` is the stream's. After the sequence `truncated_after`, if given, the stream
+    has other messages than those received. `take_over` is called right before the consumer is reset. Redelivering is
+    always safe, skipping never is. So a consumer ahead of a truncated stream goes back to the truncation, or to the
+    stream's end. A consumer whose filter changed goes back to the beginning. Raises the client's errors.
     """
     wanted = consumer_config(service, hears, max_ack_pending, ack_wait_s)
     try:
@@ -85,7 +85,7 @@ async def ensure_consumer(
 def _restart_from(
     service: str, info: ConsumerInfo, wanted: ConsumerConfig, last_sequence: int, truncated_after: int | None
 ) -> int | None:
-    """The sequence to which the consumer must go back; None: it continues behind what it has acknowledged."""
+    """The sequence to which the consumer must go back; None: it continues after its last acknowledged message."""
     if _filters(info.config) != _filters(wanted):
         logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=service)
         return 1
@@ -111,7 +111,7 @@ async def ensure_consumer_at(
     *,
     take_over: Callable[[], Awaitable[None]] = _no_other_session,
 ) -> None:
-    """A durable consumer that delivers from this sequence on, even if it has delivered that before."""
+    """A durable consumer that delivers from this sequence on, even if it has delivered these messages before."""
     config = consumer_config(name, hears, VIEW_MAX_ACK_PENDING)
     await js.add_consumer(EVENTS, config)  # makes it, or updates what may be updated
     await take_over()

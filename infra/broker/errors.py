@@ -1,4 +1,4 @@
-"""What the broker's side of a process can fail with.
+"""The errors of the broker's side of a process.
 
 BrokerError
  ├ SessionEnded             the next session starts over; nothing is lost
@@ -13,7 +13,7 @@ BrokerError
 
 
 class BrokerError(Exception):
-    """The base of all of these."""
+    """The base class of these errors."""
 
 
 class SessionEnded(BrokerError):
@@ -41,7 +41,7 @@ class StreamMisconfigured(BrokerError):
 
 
 class LogLost(BrokerError):
-    """The service's store is older than what the service has published. It must not publish until it is rebuilt."""
+    """The store is older than its service's published facts. The service must not publish until a rebuild."""
 
 
 class HistoryUnavailable(BrokerError):

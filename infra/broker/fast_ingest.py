@@ -1,8 +1,8 @@
 """JetStream's fast ingest: one acknowledgement for every `FLOW` messages of a batch, and one at its end.
 
-The server reads what it needs from the reply subjects, `<inbox>.<batch>.<flow>.fail.<n>.<operation>.$FI`, which it does
-not store. It answers there: when the batch begins; after every `FLOW` messages with the number stored; and at the end
-with the total. `fail` makes it store nothing more of a batch once a message is missing or refused.
+The server reads its instructions from the reply subjects, `<inbox>.<batch>.<flow>.fail.<n>.<operation>.$FI`, and does
+not store these. It answers there: when the batch begins; after every `FLOW` messages with the number stored; and at the
+end with the total. `fail` makes it store nothing more of a batch once a message is missing or refused.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class FastIngest:
     """The open batches of one session, by the name that each has in the reply subjects."""
 
     def __init__(self, inbox: str) -> None:
-        """`inbox` is this session's alone. The answers come to the subjects below it."""
+        """Only this session uses `inbox`. The answers come to the subjects below it."""
         self._inbox = inbox
         self._unique = inbox.rpartition(".")[2]  # batch names have to be unique among all publishers to the stream
         self._open: dict[str, _Batch] = {}

@@ -59,7 +59,7 @@ async def latest_facts(nc: Client, key_field: str, key: str) -> list[Fact]:
 def _end(end: asyncio.Future[None], status: str) -> None:
     if end.done():
         return
-    if status in ("204", "404"):  # the last message was sent; there is none
+    if status in ("204", "404"):  # 204: the last message was sent; 404: there is none
         end.set_result(None)
     else:
         end.set_exception(HistoryUnavailable(f"the broker answered {status}"))

@@ -1,6 +1,6 @@
 """Pull requests of one consumer, one after another, so that the server never waits for the next one.
 
-A request asks for a batch; the next one goes when less than half of that batch is still to come.
+A request asks for a batch; the next one is sent when less than half of that batch is still to come.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Pull:
         self._last_sign = self._loop.time()
         self._subscription: Subscription | None = None
         self.wake = asyncio.Event()
-        """Set when it is time for another request; the owner sets it to be woken up for reasons of its own."""
+        """Set when it is time for another request; the owner may set it, too, to wake itself up."""
         self.stopped = False
         """Set by the owner: messages and statuses are ignored from then on."""
 
@@ -69,7 +69,7 @@ class Pull:
             await self._nc.publish(self._next, self._request, self.inbox)
 
     async def sign_of_life(self) -> None:
-        """Wait until `wake` is set, or for `silence_s`. Raises ConsumerFailed if nothing at all has come meanwhile."""
+        """Wait until `wake` is set, or for `silence_s`. Raises ConsumerFailed if the server sent nothing meanwhile."""
         if not await wait(self.wake, self._silence_s) and self._loop.time() - self._last_sign >= self._silence_s:
             raise ConsumerFailed(f"the broker has been silent for {self._silence_s:g} s")
 
@@ -89,7 +89,7 @@ class Pull:
         code, description = status(head)
         if code == "100":  # heartbeat
             return
-        if code in ("404", "408"):  # nothing there, or this request is over
+        if code in ("404", "408"):  # 404: no messages; 408: this request is over
             self._to_come -= int(header(head, b"Nats-Pending-Messages") or self._batch)
             self.wake.set()
             return

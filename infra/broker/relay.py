@@ -1,9 +1,9 @@
 """The relay copies a service's log into the stream EVENTS, in log order, and repeats what may have been lost.
 
-It finds its resume position in the stream itself. So no stored cursor can be wrong, and a broker that lost its tail or
-its whole disk is written again. Each read of the log is sent as one batch, without waiting for the batch before. But
-position p is sent only when every position up to p - WINDOW is acknowledged. So a lost connection leaves no hole that
-lies further back than WINDOW positions.
+It finds its resume position in the stream itself. So no stored cursor can be wrong, and a broker that was truncated or
+lost its whole disk gets the facts again. Each read of the log is sent as one batch, without waiting for the batch
+before. But position p is sent only when every position up to p - WINDOW is acknowledged. So a lost connection leaves no
+hole that lies further back than WINDOW positions.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Window:
 
 
 class Relay:
-    """One session's relay, on a fresh connection: a reconnecting one would flush its old buffer behind a hole."""
+    """One session's relay, on a fresh connection: one that reconnects would flush its old buffer behind a hole."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Relay:
     async def find_resume_position(self, acked: int = 0) -> None:
         """Find in the stream where `run` has to begin. Call it before the session consumes or publishes anything.
 
-        `acked` is the last position the session before this one got acknowledged: a stream that ends there has no hole.
+        `acked` is the last position that was acknowledged to the session before: a stream that ends there has no hole.
         Raises LogLost if the stream has a fact of this service that its log lacks; StoreError; the client's errors.
         """
         try:
@@ -152,7 +152,7 @@ class Relay:
         return (found.headers or {}).get(MSG_ID) == fact_id(first.originator_id, first.originator_version)
 
     async def run(self) -> None:
-        """Publish the log, and what it grows by, until something fails.
+        """Publish the log, and each new record of it, until something fails.
 
         Raises RelayFailed, StoreError, or the client's errors.
         """

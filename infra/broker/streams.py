@@ -1,4 +1,4 @@
-"""The stream EVENTS: made if missing, compared with the guarantees if present."""
+"""The stream EVENTS: made if missing, otherwise compared with the settings that the guarantees need."""
 
 from collections.abc import Awaitable, Collection
 from typing import Any, Final

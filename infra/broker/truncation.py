@@ -2,7 +2,7 @@
 
 A broker that lost the tail of its stream fills the same sequences again, in another order. Its consumers may remember
 more than the stream has, or may not. Once others have published again, sequence numbers do not show the loss. The facts
-do not show it either: the same fact may get the same sequence again, after another one that was never received. The
+do not show it either: the same fact may get the same sequence again, behind a fact that was never received. The
 time at which the broker stored a message does show it.
 """
 
@@ -31,12 +31,12 @@ class ReceivedPositions:
     async def truncated_after(self, js: JetStreamContext) -> int | None:
         """The last received sequence that still has the same message; 0 if none has; None if the newest one has.
 
-        The stream was written again behind it, and has to be received from there. Raises the client's errors.
+        Behind it the stream was written again, and has to be received from there. Raises the client's errors.
         """
         if not self._received or await _still_there(js, self._received[-1]):
             return None
         positions = sorted(self._received)
-        good, bad = -1, len(positions) - 1  # a tail was lost: all positions before some point hold, none behind it
+        good, bad = -1, len(positions) - 1  # a tail was lost: all positions up to some point still hold, none after it
         while bad - good > 1:
             middle = (good + bad) // 2
             if await _still_there(js, positions[middle]):
@@ -46,7 +46,10 @@ class ReceivedPositions:
         return positions[good].sequence if good >= 0 else 0
 
     def forget_after(self, sequence: int) -> None:
-        """Call it once the consumer has gone back there, not before: a session that fails earlier must be repeated."""
+        """Forget the positions after this sequence. Call it only once the consumer has gone back there.
+
+        If a session fails before that, the next one has to find the truncation again.
+        """
         self._received = deque((position for position in self._received if position.sequence <= sequence), maxlen=KEPT)
 
 

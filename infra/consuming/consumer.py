@@ -1,7 +1,7 @@
 """One session with a durable consumer: its deliveries, and their cumulative acknowledgement.
 
-An acknowledgement covers all deliveries before it. So it may go only up to the last delivery of an unbroken run. A
-message that was lost on its way must not be acknowledged by its successor, nor one that waits for another attempt.
+An acknowledgement covers all deliveries before it. So it may go only up to the last delivery of an unbroken run. It
+must not cover a message that was lost on its way, or one that waits for another attempt.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ PULL_BATCH: Final = 512  # messages
 _MSG_ID: Final = MSG_ID.encode()
 
 HEARD_BY: Final = "heard-by"
-"""Prefix of subjects, one for each consumer, on which a session announces that it takes over. No stream has them."""
+"""Prefix of subjects, one for each consumer, on which a session announces that it takes over. No stream stores them."""
 
 
 class ConsumerSession:
@@ -60,7 +60,7 @@ class ConsumerSession:
         self._waiting: set[int] = set()
         """Numbers of the deliveries in the retry queue."""
         self._behind: deque[tuple[int, str]] = deque()
-        """Numbers and ack subjects of handled deliveries, to be acknowledged after those that wait before them."""
+        """Numbers and ack subjects of handled deliveries, to be acknowledged once no delivery before them waits."""
         self._heard_by = f"{HEARD_BY}.{consumer}"
         self._last_delivery = 0
         self._to_acknowledge = ""
@@ -70,9 +70,10 @@ class ConsumerSession:
     async def take_over(self) -> None:
         """End any other session of this consumer, right before the consumer is reset for this one.
 
-        Normally there is none. A reset restarts delivery numbers at 1, so a stale session could mistake a new delivery
-        for its next one. As acknowledgements are cumulative, it would acknowledge messages that neither session has
-        received. NATS delivers to a connection in publish order, so this notice reaches the stale session first.
+        Normally there is no other one. A reset restarts delivery numbers at 1, so a stale session could mistake a new
+        delivery for its next one. As acknowledgements are cumulative, it would acknowledge messages that neither
+        session has received. NATS delivers to a connection in publish order, so this notice reaches the stale session
+        first.
         """
         await self._nc.listen(self._heard_by, self._on_another)
         await self._nc.publish(self._heard_by, self._pull.inbox.encode())
@@ -93,7 +94,7 @@ class ConsumerSession:
         raise self._error
 
     async def finish(self, drained: Awaitable[None]) -> None:
-        """Take no more deliveries; acknowledge those in hand once they are recorded (`drained`)."""
+        """Take no more deliveries; once those taken are recorded (`drained`), acknowledge them."""
         self._pull.stopped = True
         await drained
         await self._acknowledge()
@@ -137,7 +138,7 @@ class ConsumerSession:
         self._pull.wake.set()
 
     def _resolved(self, delivery: Delivery) -> None:
-        """The delivery waits no longer: what follows from it is recorded, or it is a dead letter."""
+        """The delivery no longer waits: its reaction is recorded, or it is a dead letter."""
         self._waiting.discard(delivery.number)
         self._may_acknowledge()
 

@@ -1,6 +1,6 @@
 """One dead letter, and the message of the stream DEAD that holds it.
 
-Its subject is `dead.<consumer>.<key>`, its body are the original bytes; everything else is in its headers.
+The message's subject is `dead.<consumer>.<key>`, and its body the original body. Everything else is in its headers.
 """
 
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ class DeadLetter(NamedTuple):
     """One dead letter, at `sequence` of the stream DEAD, written `at` an instant (UTC).
 
     `attempts` is 0 if the message was never tried; then `error` names the dead letter that it waits behind. `subject`,
-    `body`, `headers`, `origin` are those of the message in EVENTS.
+    `body`, `head` (its raw headers) and `origin` (its position) are those of the message in EVENTS.
     """
 
     sequence: int
@@ -81,7 +81,7 @@ async def read(js: JetStreamContext, subject: str) -> AsyncIterator[DeadLetter]:
 
 
 def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
-    """The headers of its message. The original ones are the value of one: the server would act on some of them."""
+    """The headers of its message in DEAD. One has the original ones as its value: the server would act on some."""
     values = {
         "At": dead_letter.at.isoformat(),
         "Attempts": str(dead_letter.attempts),
@@ -97,7 +97,7 @@ def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
 
 
 def parsed(message: RawStreamMsg) -> DeadLetter:
-    """The dead letter in a message of DEAD. Any message there is one: fields that it lacks are empty."""
+    """The dead letter in a message of DEAD. Any message there is one; fields that it lacks are empty."""
 
     def value_of(name: str) -> str:
         value: str = (message.headers or {}).get(f"Dead-{name}", "")

@@ -1,7 +1,7 @@
 """A consumer's dead letters: messages that it could not handle, and later ones of the same key, in the stream DEAD.
 
-A message is acknowledged only after its dead letter is stored. Each session reads the keys that
-have one from the stream, so they outlive the process.
+A message is acknowledged only after its dead letter is stored. Each session reads the dead letters from the stream, so
+they outlive the process.
 """
 
 import traceback
@@ -24,8 +24,8 @@ logger = structlog.get_logger()
 
 MAX_STACK: Final = 8 << 10  # characters; the end of it
 NOT_THERE: Final = frozenset({10_043, 10_057})
-"""nats-server's errors for deleting a missing message: with status 400, or 500 where it never was or none is."""
-REMEMBERED: Final = 256  # dead letters that are written again if the broker loses its tail
+"""nats-server's errors for deleting a missing message: status 400, or 500 if there never was one or DEAD is empty."""
+REMEMBERED: Final = 256  # dead letters that are written again if the broker truncated DEAD
 
 
 class DeadLetters:
@@ -37,7 +37,7 @@ class DeadLetters:
         self._clock = clock
         self._js: JetStreamContext | None = None
         self._by_key: dict[str, dict[int, DeadLetter]] = {}
-        """By key, by sequence of DEAD; without bodies."""
+        """Dead letters without bodies, by key, then by sequence of DEAD."""
         self._recent: deque[DeadLetter] = deque(maxlen=REMEMBERED)
 
     def has(self, key: str) -> bool:
@@ -54,11 +54,11 @@ class DeadLetters:
 
     @property
     def oldest(self) -> datetime | None:
-        """When the first of them was written."""
+        """When the oldest dead letter was written; None without any."""
         return min((one.at for found in self._by_key.values() for one in found.values()), default=None)
 
     def of(self, key: str) -> list[DeadLetter]:
-        """Those of this key, in the order in which their messages came, without bodies."""
+        """The dead letters of this key, in the order in which their messages came, without bodies."""
         return list(self._by_key.get(key, {}).values())
 
     @property
@@ -66,7 +66,7 @@ class DeadLetters:
         return list(self._by_key)
 
     async def open(self, js: JetStreamContext) -> None:
-        """A session begins: make the stream if it is missing, and read what it has.
+        """A session begins: make the stream DEAD if it is missing, and read the dead letters in it.
 
         Raises StreamMisconfigured if the stream could lose dead letters; the client's errors.
         """
@@ -94,7 +94,7 @@ class DeadLetters:
         """
         ahead = self.of(delivery.key)
         if any(dead_letter.delivery.same_as(delivery) for dead_letter in ahead):
-            return  # it came again
+            return  # a repeated delivery
         dead_letter = DeadLetter(
             sequence=0,
             consumer=self._consumer,
@@ -142,7 +142,7 @@ class DeadLetters:
             return None
 
     async def remove(self, dead_letter: DeadLetter) -> None:
-        """Delete it: it was redriven or dropped. Raises the client's errors."""
+        """Delete a dead letter that was redriven or dropped. Raises the client's errors."""
         try:
             await self._stream.delete_msg(DEAD, dead_letter.sequence)
         except APIError as error:

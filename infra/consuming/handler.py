@@ -1,4 +1,4 @@
-"""What handles a consumer's messages: a service's writer, or a view of the stream."""
+"""The interface of a consumer's handler: a service's writer, or a read model of the stream."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ from infra.core.unit_of_work import Outcome
 
 
 class Handler(Protocol):
-    """Handles messages in batches as they arrive, and one at a time those that it rejected."""
+    """Handles messages in batches as they arrive, and retries rejected messages one at a time."""
 
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         """Take a delivery. `acknowledger` is notified once it is handled, rejected or failed."""
@@ -22,5 +22,5 @@ class Handler(Protocol):
         ...
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """The outcomes of `attempt` of these, one after another, up to the first error. Nothing is recorded."""
+        """The outcomes that `attempt` would have for these in order, up to the first error. Nothing is recorded."""
         ...

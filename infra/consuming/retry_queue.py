@@ -35,7 +35,7 @@ class Redriven(NamedTuple):
 
 
 class SessionOver(Exception):
-    """The session with the broker ended before the request was done. What was done until then is kept."""
+    """The session with the broker ended before the request was done. Work done until then is kept."""
 
 
 class RetryQueue:
@@ -119,7 +119,7 @@ class RetryQueue:
             del self._lines[key]
 
     async def _ask(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of some work in this key's line."""
+        """Do this work in its turn in the key's line; return its result."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         async def answered() -> None:
@@ -137,7 +137,7 @@ class RetryQueue:
         self._queue(key, answered)
         return await answer
 
-    # What may be in it ------------------------------------------------------------------------------------------------
+    # The work in a line -----------------------------------------------------------------------------------------------
 
     async def _deliver(self, delivery: Delivery, error: Exception | None) -> None:
         """Try a message, unless dead letters are before it. `error` is that of its first attempt, if there was one."""

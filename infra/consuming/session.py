@@ -1,6 +1,7 @@
-"""A service's side of the broker: the relay publishes its log, its consumer delivers to its writer.
+"""A service's side of the broker: its relay publishes its log, and its consumer delivers to its writer.
 
-Each session asks the stream where to continue, and resets the consumer to what was really acknowledged.
+Each session asks the stream where to continue, and resets the consumer to the last message that was really
+acknowledged.
 """
 
 import asyncio
@@ -33,8 +34,8 @@ logger = structlog.get_logger()
 
 FIRST_BACKOFF_S: Final = 0.05
 LONGEST_BACKOFF_S: Final = 1.0
-LOOK_EVERY_S: Final = 1.0  # at the stream's size
-SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging what is in hand
+LOOK_EVERY_S: Final = 1.0  # between two looks at the stream's size
+SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging the work in hand
 
 
 class Broker:
@@ -74,7 +75,7 @@ class Broker:
 
     @property
     def trouble(self) -> str | None:
-        """Why facts cannot be published right now; None: they can."""
+        """Why facts cannot be published right now; None if they can."""
         relay = self._relay
         if relay is None or self.connection is None:
             return f"no session with the broker: {self._supervisor.reason}"
@@ -88,12 +89,12 @@ class Broker:
 
     @property
     def connection(self) -> Client | None:
-        """For reads of the stream on demand; None while there is no session."""
+        """The connection for reads of the stream on demand; None while there is no session."""
         return self._supervisor.connection
 
     @property
     def retry_queue(self) -> RetryQueue | None:
-        """For operators' requests about dead letters; None while there is no session."""
+        """The retry queue for operators' requests about dead letters; None while there is no session."""
         return self._supervisor.retry_queue
 
     def log_has_grown(self) -> None:
@@ -101,11 +102,11 @@ class Broker:
             self._relay.log_has_grown()
 
     async def run(self) -> None:
-        """Session after session, until `stop`."""
+        """Run session after session, until `stop`."""
         await self._supervisor.run()
 
     def stop(self) -> None:
-        """Consume no more. `run` returns when all in hand is recorded, published and acknowledged."""
+        """Consume no more. `run` returns once work in hand is recorded, published and acknowledged, or 3 s later."""
         self._supervisor.stopping.set()
 
     @contextlib.asynccontextmanager
@@ -145,7 +146,7 @@ class Broker:
     async def _watch(self, js: JetStreamContext, relay: Relay, stream_made_at: str) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            # Only read, never made: a missing stream or consumer ends the session, and the next one makes it.
+            # This only reads: a missing stream or consumer ends the session, and the next session makes it.
             info = await js.stream_info(EVENTS)
             await js.consumer_info(EVENTS, self._service)
             if str(info.created) != stream_made_at:
@@ -156,7 +157,7 @@ class Broker:
             relay.log_has_grown()
 
     async def _finish(self, nc: BrokerClient, relay: Relay, consumer: ConsumerSession) -> None:
-        """After `stop`: complete what is in hand. The only task of a session that returns, which ends the session."""
+        """After `stop`: complete the work in hand, then return. No other task of a session returns; this ends it."""
         await self._supervisor.stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):

@@ -1,7 +1,7 @@
-"""Sessions with the broker, one after another: when anything fails, all of it begins again.
+"""Sessions with the broker, one after another: after any failure a new one begins.
 
-Each session has a fresh connection, makes what is missing, and resets its consumer to what was really acknowledged. A
-service and each of its views of the stream has one supervisor.
+Each session has a fresh connection, makes missing streams and consumers, and resets its consumer to the last message
+that was really acknowledged. A service has one supervisor, and so has each of its read models of the stream.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ Task = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Connection(NamedTuple):
-    """A session's connection, and the stream EVENTS as it was then."""
+    """A session's connection, and the stream EVENTS as it was when the session began."""
 
     nc: BrokerClient
     js: JetStreamContext
@@ -52,10 +52,10 @@ class Session(NamedTuple):
 
 
 class Supervised(Protocol):
-    """What the sessions are for: a service's relay and writer, or a view of the stream."""
+    """Uses the sessions: a service's relay and writer, or a read model of the stream."""
 
     def session(self, connection: Connection) -> AbstractAsyncContextManager[Session]:
-        """Prepare one session; clean up after it. Raises what ends the session."""
+        """Prepare one session; clean up after it. Raises the error that ends the session."""
         ...
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
@@ -75,7 +75,7 @@ class Supervisor:
         backoff: Backoff,
         connect: Connect,
     ) -> None:
-        """`name` is that of the connections."""
+        """`name` is the name of the connections."""
         self._name = name
         self._settings = settings
         self._supervised = supervised
@@ -91,16 +91,16 @@ class Supervisor:
 
     @property
     def connection(self) -> Client | None:
-        """For reads of the stream on demand; None while there is no session."""
+        """The connection for reads of the stream on demand; None while there is no session."""
         return None if self._current is None or self._lost.is_set() else self._current[0]
 
     @property
     def retry_queue(self) -> RetryQueue | None:
-        """For operators' requests about dead letters; None while there is no session."""
+        """The retry queue for operators' requests about dead letters; None while there is no session."""
         return None if self._current is None or self._lost.is_set() else self._current[1].retry_queue
 
     async def run(self) -> None:
-        """Session after session, until `stopping` is set."""
+        """Run session after session, until `stopping` is set."""
         loop = asyncio.get_running_loop()
         while not self.stopping.is_set():
             began = loop.time()
@@ -120,7 +120,7 @@ class Supervisor:
             await wait(self.stopping, pause_s)
 
     async def _session(self) -> None:
-        """One session, until its first task ends. Raises what ended it."""
+        """One session, until its first task ends. Raises the error that ended it."""
         async with self._connect(self._settings, self._name, self.stopping) as (nc, self._lost):
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             stream = await ensure_stream(js, self._settings)

@@ -23,7 +23,7 @@ AnyState = Any
 class Command(Protocol):
     """A request for a decision: `at` is its instant (UTC), `cause` the id of the fact it answers, if any.
 
-    `streams` are those it is decided over. `says` (ClassVar) lists every fact type that `decide` may return for this
+    The decision gets the states of `streams`. `says` (ClassVar) lists every fact type that `decide` may return for this
     command, so readers and `orders flow` see the choreography without running code.
     """
 
@@ -49,12 +49,12 @@ class Aggregate:
     decide: Callable[..., Sequence[Fact]]
     evolve: Callable[[AnyState, Any], None]
     usually_new: bool = False
-    """Most commands begin their stream. One that is not in memory is then assumed to be empty without reading the
-    store; the append fails if it was not."""
+    """Whether most commands begin their stream. Then a stream that is not in memory is assumed new without reading the
+    store; the append fails if it has records."""
 
 
 Aggregates = Mapping[str, Aggregate]
-"""By category: the part of a stream's name before the first `-`."""
+"""The aggregates by category: the part of a stream's name before the first `-`."""
 
 
 class StreamState:
@@ -98,7 +98,7 @@ class Batch:
     def decide(self, command: Command) -> Sequence[Fact]:
         """The new facts of a command; none if it was answered before.
 
-        Raises what the aggregate's `decide` raises, and the batch is then unchanged; FoldError.
+        Raises the errors of the aggregate's `decide`, and the batch is then unchanged; FoldError.
         """
         streams = command.streams
         aggregate = self._aggregates[category(streams[0])]

@@ -1,4 +1,4 @@
-"""What the core can fail with.
+"""The errors of the core.
 
 NotNow                      the caller may repeat the request later
  ├ Busy

@@ -13,7 +13,7 @@ class StreamPosition(NamedTuple):
 class Delivery(NamedTuple):
     """Delivery number `number` of a session.
 
-    `ack_subject` is the subject its acknowledgement goes to. `raw_headers` are its headers as they travelled.
+    The acknowledgement goes to `ack_subject`. `raw_headers` are the message's headers as they travelled.
     """
 
     fact_id: str
@@ -38,16 +38,16 @@ class Acknowledger(Protocol):
     """The consumer's side of a delivery. The handler reports its result here."""
 
     closed: bool
-    """Its session is over: the delivery will come again, and a report is of no use."""
+    """Whether the session is over: then the delivery will come again, and a report has no effect."""
 
     def defers(self, delivery: Delivery) -> bool:
-        """Whether an earlier delivery of its key waits. If so, the acknowledger takes this one back, to wait behind."""
+        """Whether an earlier delivery of its key waits. If so, the acknowledger takes this one back: it waits, too."""
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:
         """This delivery cannot be handled: `error` says why. Nothing of it is recorded."""
 
     def handled(self, delivery: Delivery) -> None:
-        """Everything that follows from this delivery, and from all before it except those that wait, is recorded."""
+        """The reactions to this delivery, and to all before it except waiting ones, are recorded."""
 
     def failed(self, error: Exception) -> None:
         """Handling failed altogether: every unacknowledged delivery has to come again."""

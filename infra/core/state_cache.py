@@ -26,7 +26,7 @@ SNAPSHOT_EVERY: Final = 200
 
 
 class StateCache:
-    """Committed states by stream. Fork what it returns before folding onto it."""
+    """Committed states by stream. Fork a returned state before folding onto it."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class StateCache:
 
 @cache
 def snapshot_topic(name: str, aggregate: Aggregate) -> str:
-    """Names the aggregate and the shape of its state, so that a snapshot of an outdated shape is never read."""
+    """The topic of an aggregate's snapshots, with a hash of the state's shape: an outdated shape is never read."""
     state: type[AnyState] = type(aggregate.state())
     shape = hashlib.sha256(msgspec.json.encode(msgspec.json.schema(state))).hexdigest()[:12]
     return f"{name}.snapshot.{shape}"

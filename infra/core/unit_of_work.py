@@ -1,7 +1,7 @@
 """A unit of work: commands that are decided together and recorded in one transaction.
 
-On a conflict all of them are decided again on fresh states. A piece of work that cannot be decided is named, and then
-nothing is recorded.
+On a conflict all of them are decided again on fresh states. If a piece of work cannot be decided, nothing is recorded,
+and Unhandled names the piece.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ Outcome = Sequence[Fact] | Exception
 
 
 class Unhandled(Exception):
-    """A piece of work that cannot be decided, and must be taken out of the batch."""
+    """A piece of work cannot be decided, and must be taken out of the batch."""
 
     def __init__(self, source: Work, error: Exception) -> None:
         super().__init__(str(error))
@@ -71,7 +71,7 @@ class UnitOfWork:
         self._doubtful: Batch | None = None
 
     async def record(self, work: Commands) -> tuple[Batch, list[Outcome]]:
-        """Decide the commands and record what they cause, once. Raises Unhandled, StoreError."""
+        """Decide the commands and record their facts, once. Raises Unhandled, StoreError."""
         streams = {stream for command, _ in work for stream in command.streams}
         assumed = self.state_cache.assume_new(streams)
         for _ in range(MAX_CONFLICTS):
@@ -138,9 +138,9 @@ class UnitOfWork:
         return self._doubtful is not None
 
     async def resolve_doubt(self) -> Sequence[Fact]:
-        """The facts of a failed append that the store recorded all the same: nothing that follows the log has them yet.
+        """The facts of a failed append that the store recorded all the same; none if it did not.
 
-        Raises StoreError.
+        The writer's `recorded` has not been called with them yet. Raises StoreError.
         """
         doubtful = self._doubtful
         if doubtful is None:

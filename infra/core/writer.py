@@ -75,7 +75,7 @@ class Writer:
     async def execute(self, command: Command) -> Answer:
         """Decide and record a request's command.
 
-        Raises Busy; StoreUnavailable; what the aggregate's `decide` raises, and then nothing was recorded.
+        Raises Busy; StoreUnavailable; the errors of the aggregate's `decide`, and then nothing was recorded.
         """
         if self._suspended_because is not None:
             raise StoreUnavailable(self._suspended_because)
@@ -87,15 +87,15 @@ class Writer:
             raise StoreUnavailable(str(error)) from error
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
-        """Decide and record what follows from one delivery that waited; returns its facts.
+        """Decide and record the reaction to one delivery that waited; returns its facts.
 
-        Raises StoreUnavailable, or the error that prevents it; then nothing was recorded.
+        Raises StoreUnavailable, or the error that prevents the reaction; after the latter nothing was recorded.
         """
         command = self._react(delivery, self._clock())
         return () if command is None else (await self._execute(command)).facts
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """The outcomes that `attempt` of these, in order, would have now, up to the first error. Records nothing."""
+        """The outcomes that `attempt` would have now for these in order, up to the first error. Records nothing."""
         dry_run = self._unit_of_work.dry_run()
         outcomes: list[Outcome] = []
         for delivery in messages:
@@ -190,8 +190,8 @@ class Writer:
     async def _decide_and_record(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
         """The commands that were decided, the batch that was recorded, and the outcome of each command.
 
-        Work that cannot be handled is rejected before anything is recorded, and the rest is decided again without it
-        and without deliveries that have to wait behind it: deliveries of one key must not overtake each other.
+        Work that cannot be handled is rejected before anything is recorded. The rest is then decided again, without the
+        deliveries that have to wait behind it: deliveries of one key must not overtake each other.
         """
         left = [source for source in batch if not _left_for_later(source)]
         while True:
@@ -236,7 +236,7 @@ class Writer:
 
 
 def _left_for_later(source: Work) -> bool:
-    """Whether it is a delivery of a closed session, or one that its acknowledger takes back to wait."""
+    """Whether this is a delivery of a closed session, or one that its acknowledger takes back to wait."""
     return isinstance(source, Delivered) and (source.acknowledger.closed or source.acknowledger.defers(source.delivery))
 
 

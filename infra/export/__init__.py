@@ -3,8 +3,8 @@
     log ── row ── in hand ── commit ── position
      └───── read again from the position ────┘
 
-Only the sink knows how far the export has got (its position); everything behind that is read again. So the export sends
-each row at least once, and the dataset contains it once.
+Only the sink knows how far the export has got (its position). Rows behind that position are read again. So the export
+sends each row at least once, and the dataset contains it once.
 
 To read: rows (what a row is), sink (the port), exporter (the loop), process (run, status, reconcile), errors.
 """

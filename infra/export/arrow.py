@@ -1,4 +1,4 @@
-"""Rows as Arrow tables: the row type is the one schema, for NDJSON and for Parquet."""
+"""Rows as Arrow tables: the row type is the only schema, for NDJSON and for Parquet."""
 
 import types
 from collections.abc import Sequence

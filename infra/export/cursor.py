@@ -1,4 +1,4 @@
-"""How far an HTTP receiver has acknowledged. This is on the disk before the next batch is sent."""
+"""The position that an HTTP receiver has acknowledged. It is on the disk before the next batch is sent."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ class _Stored(Struct, frozen=True):
 
 
 class CursorFile:
-    """The file that stores a receiver's position, and which receiver that is."""
+    """The file that stores a receiver's position and the receiver's address."""
 
     def __init__(self, path: Path, receiver: str) -> None:
         self.path = path
         self._receiver = receiver
 
     def read(self) -> ExportPosition:
-        """START if there is no file. Raises SinkError if it cannot be read, or belongs to another receiver."""
+        """The position; START without a file. Raises SinkError if it is unreadable or another receiver's."""
         try:
             stored = msgspec.json.decode(self.path.read_bytes(), type=_Stored)
         except FileNotFoundError:
@@ -42,6 +42,6 @@ class CursorFile:
         return ExportPosition(stored.position, stored.fact_id)
 
     def write(self, position: ExportPosition) -> None:
-        """Raises OSError."""
+        """Store the position durably. Raises OSError."""
         files.make_folder(self.path.parent)
         files.write(self.path, msgspec.json.encode(_Stored(*position, self._receiver)) + b"\n")

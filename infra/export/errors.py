@@ -1,8 +1,8 @@
-"""What an export raises:
+"""The errors of an export:
 
     ExportError
     ├── SinkError         the sink cannot be used until an operator changes something
-    ├── TokenError        the file of the bearer token cannot be used; a sink reports it as one of the other two
+    ├── TokenError        the file of the bearer token cannot be used; a sink reports it as SinkError or Unavailable
     ├── Unavailable       the sink did not take the rows this time; the export tries again
     └── ExportStuck       the export cannot continue behind this position
         ├── AnotherLog    the sink was not filled from this log
@@ -21,7 +21,7 @@ class SinkError(ExportError):
 
 
 class TokenError(ExportError):
-    """The file has no token that may be used. The message says why and never contains what is in the file."""
+    """The file has no token that may be used. The message says why and never contains the file's content."""
 
 
 class Unavailable(ExportError):

@@ -114,8 +114,8 @@ class Exporter:
     async def _look(self, *, once: bool) -> Literal["full", "end", "unreadable"]:
         """Take rows from the log into hand, until the hand is full or the log ends."""
         try:
-            # Opened for each look and closed during a commit: so the export keeps nobody from moving or replacing the
-            # store, and notices it.
+            # Opened for each look and closed during a commit: so an operator can move or replace the store meanwhile,
+            # and the export notices it.
             async with self._open_log() as found:
                 after = (
                     ExportPosition(self._hand[-1].position, self._hand[-1].fact_id) if self._hand else self._position
@@ -143,7 +143,7 @@ class Exporter:
         return ExportPosition(self._hand[-1].position, self._hand[-1].fact_id) if self._hand else self._position
 
     def _take(self, record: Notification) -> bool:
-        """False: the rows in hand must be committed before this record can be taken. Raises Unexportable."""
+        """Take the record's row into hand. False: the rows in hand must be committed first. Raises Unexportable."""
         try:
             row = to_row(self._dataset, record)
         except Unexportable:

@@ -24,7 +24,7 @@ from infra.export.rows import START, Dataset, ExportPosition, Row
 from infra.export.sink import Limits
 from infra.export.totals import Totals, add
 
-DIGITS: Final = 16  # a position in a name has as many, so that names sort as positions do
+DIGITS: Final = 16  # of a position in a name, so that names sort as positions do
 NAME: Final = re.compile(rf"(\d{{{DIGITS}}})-(\d{{{DIGITS}}})\.parquet")
 
 
@@ -112,7 +112,7 @@ class FileSink:
             files.publish(path)
         except OSError:
             with contextlib.suppress(OSError):
-                files.temporary(path).unlink()  # on a full disk it would take the space of the next attempt
+                files.temporary(path).unlink()  # on a full disk this file would take the space of the next attempt
             raise
         self._last = rows[-1].position
 
@@ -123,7 +123,7 @@ class FileSink:
             raise Unavailable(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
     def _rewind(self, position: int) -> None:
-        # Newest first, each removal on the disk before the next: cut short, the rows that remain have no gap.
+        # Newest first, each removal on the disk before the next: if this is cut short, the remaining rows have no gap.
         for committed in reversed(self.ranges()):
             self._last = committed.last
             if committed.last <= position:

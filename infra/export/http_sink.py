@@ -34,7 +34,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class HttpSink:
-    """The sink for EXPORT_SINK=http. `timeout_s`: for the whole answer."""
+    """The sink for EXPORT_SINK=http. `timeout_s`: the limit for a whole answer, in seconds."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class HttpSink:
     async def _ask(
         self, method: str, url: str, content: bytes | None = None, headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        """The 2xx answer. Raises Unavailable."""
+        """Send a request; return the answer if its status is 2xx. Raises Unavailable."""
         try:
             async with asyncio.timeout(self._timeout_s):  # for the whole answer: the client's own is for each read
                 answer = await self._client.request(

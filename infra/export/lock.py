@@ -11,7 +11,7 @@ from infra.files import LockTaken, exclusive_lock
 
 @contextlib.contextmanager
 def one_export(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock on this file; `what` it protects is named in the error. Raises SinkError."""
+    """Hold a lock on this file. The error names `what` the lock protects. Raises SinkError."""
     with contextlib.ExitStack() as stack:
         try:
             files.make_folder(path.parent)

@@ -1,4 +1,4 @@
-"""What `orders export` does with a service's dataset: run the export, say how far it is, compare log and dataset."""
+"""The work of `orders export` on a service's dataset: run the export, report its lag, compare log and dataset."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ def sink_of(dataset: Dataset, settings: ExportSettings) -> Sink:
     """The sink that these settings name."""
     folder = settings.folder
     if settings.export_sink == "file":
-        # A Parquet file is made in memory. Its bytes are the bound: rows are small.
+        # A Parquet file is made in memory. So only its size in bytes is limited: rows are small.
         limits = Limits(sys.maxsize, settings.export_file_bytes, settings.export_file_age_s)
         return FileSink(dataset, folder / dataset.name, limits)
     receiver = urlsplit(settings.export_http_url)._replace(query="", fragment="").geturl()
@@ -70,7 +70,9 @@ def sink_of(dataset: Dataset, settings: ExportSettings) -> Sink:
 async def run(export: Export, start: int | datetime | None = None, *, once: bool = False) -> None:
     """Export until SIGTERM or SIGINT; with `once`, until all rows of the log are exported.
 
-    `start`: write again from this position or time on. Raises ExportError; with `once` or `start` also StoreError.
+    `start`: write the rows from this position or time on again.
+
+    Raises ExportError; with `once` or `start` also StoreError.
     """
     use_batch_scheduling()
     os.nice(NICENESS)
@@ -105,7 +107,7 @@ async def run(export: Export, start: int | datetime | None = None, *, once: bool
 
 
 async def status(export: Export) -> Lag:
-    """How far the export is, and how far the log. Raises ExportError, StoreError."""
+    """The export's position, and how far it is behind the log. Raises ExportError, StoreError."""
     sink = export.sink()
     try:
         position = await sink.position()
@@ -116,7 +118,7 @@ async def status(export: Export) -> Lag:
 
 
 async def reconcile(export: Export) -> tuple[Comparison, Lag]:
-    """Log and dataset compared, and what is still to be exported. Raises ExportError, StoreError."""
+    """The comparison of log and dataset, and the export's lag. Raises ExportError, StoreError."""
     sink = export.sink()
     try:
         async with export.open_log() as log:

@@ -9,7 +9,7 @@ from infra.export.totals import Key, Totals, count
 
 
 class Comparison(NamedTuple):
-    """The totals of both, up to and including `through`, the sink's position."""
+    """The totals of log and dataset, up to and including `through`, the sink's position."""
 
     through: ExportPosition
     log: Totals
@@ -25,8 +25,9 @@ class Comparison(NamedTuple):
 
 
 async def compare(log: Log, dataset: Dataset, sink: Sink) -> Comparison:
-    """May run beside an export: the rows it writes meanwhile are behind the position that is compared.
+    """Compare the totals up to the sink's position.
 
+    An export may run meanwhile: the rows that it writes are behind that position.
     Raises StoreError, Unavailable, SinkError, AnotherLog, Unexportable.
     """
     through = await sink.position()
@@ -47,7 +48,7 @@ async def totals_of(log: Log, dataset: Dataset, through: ExportPosition) -> Tota
 
 
 def table(dataset: Dataset, compared: Comparison) -> str:
-    """For a person: a line per day and kind; where the two differ, a line for each of them."""
+    """The comparison as text: a line per day and kind; where the two differ, a line for log and one for dataset."""
     titles = ["day", "kind", "", dataset.name, *dataset.sums]
     lines: list[list[str]] = []
     for key in compared.keys:

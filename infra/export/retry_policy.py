@@ -1,4 +1,4 @@
-"""When a failed commit is tried again: soon at first, then later; after enough failures a pause, then one probe."""
+"""Times the attempts of a failed commit: soon at first, then later; after enough failures a pause, then one probe."""
 
 from typing import Final
 
@@ -17,10 +17,10 @@ class RetryPolicy:
     """Waits grow up to `longest_s`. After `most_failures` in a row, or a lasting one, it pauses for `pause_s`.
 
     After a pause one attempt is made (a probe); if it fails, the next pause begins. No row is dropped meanwhile: rows
-    stay in hand, and the log keeps those behind them.
+    stay in hand, and the log keeps the later ones.
 
-    The growing waits are those of `infra.aio.Backoff`. The rest is its own: a lasting failure pauses at once, the sink
-    may ask for a longer wait (Retry-After), and only a success ends a pause.
+    `infra.aio.Backoff` gives the growing waits. The rest is this policy's own: a lasting failure pauses at once, the
+    sink may ask for a longer wait (Retry-After), only a success ends a pause.
     """
 
     def __init__(self, most_failures: int, longest_s: float, pause_s: float) -> None:

@@ -1,4 +1,4 @@
-"""A service describes its dataset: which facts of its log become rows, and what a row is."""
+"""A service describes its dataset: which facts of its log become rows, and which fields a row has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

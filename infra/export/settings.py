@@ -54,7 +54,7 @@ def _judge(name: str, url: str, *, with_token: bool) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none
+    except ValueError:  # the port is not a number, or out of range
         usable = False
     if not usable:
         raise ValueError(f"{name} is not an HTTP address, such as https://platform.example/rows")

@@ -23,7 +23,7 @@ class Sink(Protocol):
     def limits(self) -> Limits: ...
 
     def lock(self) -> AbstractContextManager[None]:
-        """Held while this process writes. Taking it also removes what a crash left behind.
+        """The lock that this process holds while it writes. Taking it also removes the leftovers of a crash.
 
         Raises SinkError if another export holds it.
         """
@@ -34,7 +34,8 @@ class Sink(Protocol):
     async def commit(self, rows: Sequence[Row]) -> None:
         """Store these rows durably, each once. When this returns, the sink's position is that of the last row.
 
-        Some of them may be in the sink already, from an attempt that was cut short. One attempt. Raises Unavailable.
+        Some of them may be in the sink already, from an attempt that was cut short. One call is one attempt.
+        Raises Unavailable.
         """
 
     async def rewind(self, to: ExportPosition) -> None:

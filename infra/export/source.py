@@ -16,7 +16,7 @@ CHUNK: Final = 2_000  # records read at once: a read transaction of milliseconds
 
 
 class Log(Protocol):
-    """The part of the EventStore that an export needs. Both raise StoreError."""
+    """The part of the EventStore that an export needs. Both methods raise StoreError."""
 
     async def select_notifications(
         self, after: int, limit: int, topics: Collection[str] = ()

@@ -10,7 +10,7 @@ Key = tuple[date, str]
 """(UTC day, kind)."""
 
 Totals = dict[Key, list[int]]
-"""The number of rows, then the sum of each of the dataset's sums."""
+"""The number of rows, then the sum of each field in the dataset's `sums`."""
 
 
 def count(totals: Totals, dataset: Dataset, rows: Iterable[Row]) -> None:

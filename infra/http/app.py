@@ -33,7 +33,7 @@ class App(Litestar):
     """Litestar, with fast paths to some of its routes."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        """As Litestar. Raises FastPathRefused for a route whose fast path would skip a part of these settings."""
+        """Takes Litestar's arguments. Raises FastPathRefused if a route's fast path would skip a part of them."""
         super().__init__(*args, **settings)
         self._fast_paths = fast_paths(self)
 
@@ -54,7 +54,7 @@ class App(Litestar):
         Litestar 2.25 makes the OPTIONS handler of a path together with the path's first route and keeps it when more
         routes are added. Its answer then lists the methods of the first route only. This property is where `register`
         looks for existing handlers. Remove the override when `Allow` lists all methods without it; the test of OPTIONS
-        in tests/saga/test_http_bad_requests.py tells.
+        in tests/saga/test_http_bad_requests.py shows that.
         """
         return {
             path: {method: handler for method, handler in handlers.items() if method != "OPTIONS"}
@@ -68,7 +68,7 @@ def build_app(
     readiness: Callable[[], Awaitable[list[str]]],
     warnings: Callable[[], list[str]] = list,
 ) -> Litestar:
-    """The ASGI app of a service. `readiness` gives the reasons why the service is not ready; none: it is ready."""
+    """The ASGI app of a service. `readiness` lists the reasons why the service is not ready; empty: it is ready."""
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
     def healthz() -> dict[str, str]:

@@ -81,7 +81,7 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
 
 
 def _table(heading: str, rows: list[tuple[str, str, str]]) -> str:
-    """Cells: escaped text, HTML of a type, escaped text."""
+    """An HTML table. A row has a text, the HTML of a type, and a text; the texts are escaped here."""
     body = "".join(
         f"<tr><td><code>{escape(first)}</code></td><td>{kind}</td><td>{escape(text)}</td></tr>"
         for first, kind, text in rows

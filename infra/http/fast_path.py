@@ -1,12 +1,12 @@
 """A fast path past the framework, for a route that gets thousands of requests a second.
 
-Litestar costs several times what a route like that does itself. A well-formed request is dispatched straight to the
-route's handler; anything else falls through to Litestar, which explains what is wrong. So no check and no explanation
-exists twice.
+For such a route Litestar costs several times as much as the route's own work. A well-formed request is dispatched
+straight to the route's handler. Any other request goes on to Litestar, which explains the mistake. So no check and no
+explanation exists twice.
 
 The fast path skips everything else that Litestar would run for the route: guards, middleware, hooks, dependencies. So
-`fast_paths` refuses a route for which there is any, and the service does not start. One hook is run both ways: a
-`HeaderCheck`, which is where a route checks its caller.
+`fast_paths` refuses a route that has any of these, and the service does not start. One hook runs on both ways: a
+`HeaderCheck`, with which a route checks its caller.
 """
 
 import re
@@ -30,7 +30,7 @@ FAST_PATH: Final = "fast_path"
 ExceptionHandlers = Mapping[type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]
 
 Receive = Callable[[], Awaitable[Any]]
-"""Gives the next ASGI message of one request."""
+"""Returns the next ASGI message of one request."""
 
 
 class FastPathRefused(Exception):
@@ -43,7 +43,7 @@ class _Header(NamedTuple):
 
 
 class FastPath:
-    """To the handler of one route. Raises FastPathRefused for a route of which it would skip something."""
+    """The fast path to one route's handler. Raises FastPathRefused if it would skip a part of the route."""
 
     def __init__(self, route: HTTPRoute, handler: HTTPRouteHandler) -> None:
         fields = handler.parsed_fn_signature.parameters
@@ -71,7 +71,7 @@ class FastPath:
         self._max_bytes = handler.resolve_request_max_body_size() or 0
 
     async def take(self, scope: HTTPScope, receive: Receive, send: Send) -> list[Any] | None:
-        """Answer the request and give None; or give the messages received so far, which Litestar has to read again."""
+        """Answer the request and return None; or return the messages received so far, for Litestar to read again."""
         parameters = self._parameters(scope)
         if parameters is None:
             return []
@@ -137,7 +137,7 @@ def fast_paths(app: Litestar) -> dict[tuple[str, str], FastPath]:
 
 
 def replay(received: Sequence[Any], receive: Receive) -> Receive:
-    """Gives the messages received already, then those still to come."""
+    """A function that returns the messages received already, then those still to come."""
     left = list(received)
 
     async def next_one() -> Any:

@@ -1,4 +1,4 @@
-"""What a fast path would skip of a route: a route for which this gives anything cannot have one."""
+"""Finds the parts of a route that a fast path would skip. A route with such parts cannot have a fast path."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -30,7 +30,7 @@ SKIPPED_ON_EVERY_LAYER: Final = (
     "return_dto",
 )
 SKIPPED_BELOW_THE_APP: Final = ("exception_handlers",)
-"""Those of the app are used both ways."""
+"""The app's own exception handlers are used both ways."""
 SKIPPED_ON_THE_APP: Final = (
     "after_exception",
     "allowed_hosts",
@@ -43,7 +43,7 @@ SKIPPED_ON_THE_ROUTE: Final = ("background", "cache", "cache_key_builder")
 
 
 def skipped_by_fast_path(route: HTTPRoute, handler: HTTPRouteHandler) -> list[str]:
-    """Everything that Litestar does for this route, on any layer, and a fast path would not do."""
+    """Everything that Litestar does for this route, on any layer, and that a fast path would not do."""
     hook = handler.resolve_before_request()
     return [
         *_layers_skipped(handler),

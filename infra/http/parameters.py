@@ -49,8 +49,8 @@ def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]
 class HeaderCheck:
     """A `before_request` hook that judges a request by one header, before its parameters and its body are read.
 
-    `check` gets the header's value, or None if it is missing, and raises what the client is to be answered. It needs no
-    Request, which costs as much as the whole fast path; so both ways can call the same function.
+    `check` gets the header's value, or None if it is missing, and raises the error that the client gets as the answer.
+    It needs no Request: making one costs as much as the whole fast path. So both ways can call the same function.
     """
 
     def __init__(self, header: str, check: Callable[[str | None], None]) -> None:

@@ -99,7 +99,7 @@ def _header_name(request: Request[Any, Any, Any], parameter: str) -> str:
 
 
 def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
-    """Litestar found a parameter wrong or missing, or no body."""
+    """The answer to a request with a wrong or missing parameter, or without a body."""
     items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
     errors = []
     for item in items:

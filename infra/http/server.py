@@ -1,4 +1,4 @@
-"""uvicorn as a service runs it: the service handles signals, an answer is one write, errors of HTTP are problems too.
+"""uvicorn as a service runs it: the service handles signals, an answer is one write, HTTP errors are problems, too.
 
 The private members of uvicorn that this uses, and the way out, are in docs/decisions/0014-one-write-per-answer.md.
 """
@@ -24,7 +24,7 @@ OTHER_FILES: Final = 256
 """Open files besides HTTP connections: the store, the read models, the connection to the broker, with some to spare."""
 BACKLOG: Final = 2_048  # connections waiting to be accepted
 KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it
-REQUESTS_A_TURN: Final = 32  # that begin in one turn of the event loop
+REQUESTS_A_TURN: Final = 32  # requests that begin in one turn of the event loop, at most
 OPEN_REQUESTS_S: Final = 3  # for requests in flight at SIGTERM to finish
 
 _MALFORMED: Final = msgspec.json.encode(
@@ -38,7 +38,7 @@ MALFORMED: Final = (
     b"\r\n"
     b"%b" % (len(_MALFORMED), _MALFORMED)
 )
-"""The answer to bytes that cannot be parsed as a request, so that the app never sees them."""
+"""The answer to bytes that cannot be parsed as a request: the app never sees them."""
 
 
 class CoalescingTransport:
@@ -131,9 +131,9 @@ class _Protocol(HttpToolsProtocol):
         """
         waiting = self.cycle is not None and not self.cycle.response_complete
         if waiting and not self.cycle.more_body:
-            self.cycle.keep_alive = False  # answered, then closed
+            self.cycle.keep_alive = False  # the request is answered, then the connection is closed
         elif waiting and self.pipeline:
-            self.transport.close()  # several requests still wait for answers: this one has no turn of its own
+            self.transport.close()  # several requests still wait for answers: this answer has no turn of its own
         else:
             self.transport.write(MALFORMED)
             self.transport.close()
@@ -145,7 +145,7 @@ class Server(uvicorn.Server):
     def __init__(
         self, app: Litestar, max_connections: int = MAX_CONNECTIONS, keep_alive_s: float = KEEP_ALIVE_S
     ) -> None:
-        """Fewer than `max_connections` if the limit of open files is lower."""
+        """Keeps up to `max_connections` connections; fewer if the limit of open files is lower."""
         most = min(max_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         super().__init__(
             uvicorn.Config(

@@ -9,7 +9,7 @@ COLOURS: Final = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
 class LabelledOutput:
-    """Writes `name | text` to standard output, in colours unless it is no terminal or `colours` is false.
+    """Writes `name | text` to standard output, in colours if that is a terminal and `colours` is true.
 
     `own` is the name of the process that writes; its label is bold.
     """
@@ -21,7 +21,7 @@ class LabelledOutput:
         self._colours = colours and sys.stdout.isatty()
 
     def write(self, name: str, text: str) -> None:
-        """Raises OSError when the reader of standard output is gone."""
+        """Write one line. Raises OSError when the reader of standard output is gone."""
         label = f"{name:<{self.width}} |"
         if self._colours:
             colour = "1" if name == self._own else COLOURS[self._names.index(name) % len(COLOURS)]

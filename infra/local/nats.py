@@ -1,4 +1,4 @@
-"""`python -m infra.local.nats`: become the bundled nats-server, with the variables of nats.conf set."""
+"""`python -m infra.local.nats`: turns into the bundled nats-server, with the variables of nats.conf set."""
 
 import contextlib
 import os
@@ -51,7 +51,7 @@ def nats_command() -> list[str]:
 
 
 def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
-    """Start the bundled broker; does not wait until it listens. Raises StartFailed if nats-server is missing."""
+    """Start the bundled broker without waiting until it listens. Raises StartFailed if nats-server is missing."""
     return launch(nats_command(), nats_environment(env), output)
 
 

@@ -57,7 +57,7 @@ class OwnSystem:
         return {name: process.pid for name, process in running.items()}
 
     def stop_services(self) -> dict[str, int]:
-        """Stop all services; each publishes what it has recorded before it ends. Returns their exit codes by name."""
+        """Stop all services; each publishes its recorded facts before it ends. Returns their exit codes by name."""
         for process in self._services.values():
             process.terminate()
         return {name: await_end(process) for name, process in self._services.items()}

@@ -1,4 +1,4 @@
-"""Which ports of this machine are free."""
+"""Finds free ports of this machine."""
 
 import contextlib
 import random

@@ -13,7 +13,7 @@ from infra.local.services import ROOT
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.02
-"""Between two attempts to reach a process that starts."""
+"""Seconds between two attempts to reach a starting process."""
 
 Output = int | IO[bytes] | None
 """Where a process writes: a file, subprocess.PIPE, or None for the output of this process."""
@@ -41,7 +41,7 @@ class StartFailed(Exception):
 def start_service(
     name: str, env: Mapping[str, str], output: Output = None, root: Path = ROOT
 ) -> subprocess.Popen[bytes]:
-    """Start a service of the checkout `root`; does not wait until it is ready."""
+    """Start a service of the checkout `root`, without waiting until it is ready."""
     return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
 
 
@@ -56,7 +56,7 @@ def launch(
 
 
 def start_attempts(process: Process, name: str) -> Iterator[None]:
-    """Yield every POLL_S, so that the caller can try to reach a starting process and leave the loop when it can.
+    """Yield every POLL_S: the caller then tries to reach the starting process, and leaves the loop on success.
 
     Raises StartFailed when the process ends or START_TIMEOUT_S is over.
     """

@@ -29,7 +29,7 @@ BROKER: Final = "nats"
 SELF: Final = "up"
 READINESS_POLL_S: Final = 0.05
 EXPLAIN_AFTER_S: Final = 10.0
-"""Until a line says why a service is still not ready."""
+"""Seconds until a line explains why a service is still not ready."""
 
 EXIT_STOPPED: Final = 0
 EXIT_NOTHING_LEFT: Final = 1
@@ -110,7 +110,7 @@ class Up:
         threading.Thread(target=self._await_ready, daemon=True).start()
 
     def _handle_occurrences(self) -> int:
-        """Until every process has stopped; returns the exit code."""
+        """Handle occurrences until every process has stopped; returns the exit code."""
         ready = False
         while True:
             match self._occurrences.get():
@@ -132,7 +132,7 @@ class Up:
                     self._write(SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it.")
 
     def _stop(self, code: int, why: str) -> int:
-        """Stop the services first, so that they can publish what they have recorded, then the broker."""
+        """Stop the services first, so that they can publish their recorded facts, then the broker."""
         self._write(SELF, why)
         for phase in (set(self._running) - {BROKER}, {BROKER}):
             until = time.monotonic() + STOP_TIMEOUT_S
@@ -178,7 +178,7 @@ class Up:
             return
         try:
             self._output.write(name, text)
-        except OSError:  # the reader of this output is gone, as when its terminal closed
+        except OSError:  # the reader of this output is gone, for example a closed terminal
             self._mute = True
             self._occurrences.put(StopRequested(signal.SIGHUP))
 

@@ -38,10 +38,10 @@ def configure(service: str, level: str, fmt: Literal["auto", "text", "json"]) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Their own account of a lost connection adds nothing to ours.
+    # These libraries' lines about a lost connection add nothing to ours.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)
-    # They log a line for each request; our own lines have its result.
+    # These libraries log a line for each request; our own lines have its result.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -45,7 +45,7 @@ EXIT_USAGE: Final = 2
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 OpenStore = Callable[[Path], contextlib.AbstractAsyncContextManager[EventStore]]
-"""How a service opens its log, by the file's path."""
+"""Opens a service's log in the file at this path."""
 
 
 class CannotStart(Exception):
@@ -63,7 +63,7 @@ class Runtime:
     broker: Broker
     views: Mapping[str, AnyView]
     consumers: Mapping[str, Consumer]
-    """By name: the service itself, and its views of the stream."""
+    """By name: the service itself, and its read models of the stream."""
     on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
     """Called after each commit, in log order, before the commit's requests are answered."""
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
@@ -238,7 +238,7 @@ def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[as
 
 
 async def _stop(runtime: Runtime, server: Server, tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """HTTP ends first, because its requests still record facts, which the broker's side then has to publish."""
+    """End HTTP first: its requests still record facts, which the broker's side then has to publish."""
     logger.info("stopping")
     by_name = {task.get_name(): task for task in tasks}
     server.should_exit = True

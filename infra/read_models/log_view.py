@@ -25,7 +25,7 @@ class Pace(NamedTuple):
     """Records applied in one transaction."""
 
     lag_s: float = 0.25
-    """A view without readers trails the log by this much. That makes fewer transactions, and leaves the CPU to
+    """A view without readers trails the log by this many seconds. That makes fewer transactions, and leaves the CPU to
     requests."""
 
     retry_s: float = 1.0
@@ -60,7 +60,7 @@ class LogView:
         """The view in this folder, made if missing. Raises StoreSetupError."""
         try:
             last = await store.max_notification_id()
-        except StoreError:  # it may heal; the view waits for it
+        except StoreError:  # the store may recover; the view waits for it
             last = sys.maxsize
         async with Tables.open(projection, folder) as tables:
             if tables.checkpoint.position > last:
@@ -122,7 +122,7 @@ class LogView:
         return full
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the view as of now or later: a client reads its own writes. Raises ViewBehind."""
+        """Rows of the view with every fact recorded so far: a client reads its own writes. Raises ViewBehind."""
         try:
             last = await self._store.max_notification_id()
             async with asyncio.timeout(self._pace.patience_s), self._moved:

@@ -2,7 +2,7 @@
 
 The stream may hold a fact twice, and after a repair an effect before its cause. So the projection of such a view must
 come to the same tables in any order and with any repeats. A checkpoint counts only as long as the stream still has the
-message that was read there; otherwise the view reads the stream again from its beginning.
+message that was read there. Otherwise the view reads the stream again from its beginning.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ class StreamView:
 
     @property
     def retry_queue(self) -> RetryQueue | None:
-        """For operators' requests about dead letters; None while there is no session."""
+        """The retry queue for operators' requests about dead letters; None while there is no session."""
         return self._supervisor.retry_queue
 
     def log_has_grown(self) -> None:
@@ -124,7 +124,7 @@ class StreamView:
     # Sessions ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Session after session. A failure affects only the view's readers."""
+        """Run session after session. A failure affects only the view's readers."""
         await self._supervisor.run()
 
     @contextlib.asynccontextmanager
@@ -211,7 +211,7 @@ class StreamView:
                 raise
 
     async def _feed_alone(self, messages: Sequence[Delivery]) -> None:
-        """Feed them one by one; those that the projection rejects become dead letters, as a retry would not help."""
+        """Feed them one by one. A message that the projection rejects becomes a dead letter: a retry would not help."""
         for delivery in messages:
             try:
                 await self._feed([delivery], Checkpoint(*delivery.position))
@@ -221,12 +221,12 @@ class StreamView:
                 await self.dead_letters.add(delivery, error, attempts=1)
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
-        """Feed a dead letter's message, out of its order, which a projection of the stream allows."""
+        """Feed a dead letter's message out of its order: a projection of the stream allows any order."""
         await self._feed([delivery], self._tables.checkpoint)
         return ()
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """Whether the projection takes these messages."""
+        """The outcome of feeding each message, up to the first error: () if the projection takes it."""
         outcomes: list[Outcome] = []
         for delivery in messages:
             try:

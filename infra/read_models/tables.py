@@ -1,6 +1,6 @@
 """Read models: tables in a file of their own, fed from a log of facts, and deleted without loss.
 
-The checkpoint is stored in the transaction that applies the records before it, so the two never differ.
+The checkpoint is stored in the transaction that applies the records before it, so tables and checkpoint never differ.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ logger = structlog.get_logger()
 CHUNK: Final = 2_000  # records applied in one transaction
 
 Statement = tuple[str, Sequence[Sequence[Any]]]
-"""SQL and the rows it is executed with."""
+"""An SQL statement, and a row of parameters for each execution."""
 
 
 class Projection(Protocol):
@@ -48,7 +48,7 @@ class ViewBehind(NotNow):
 class Checkpoint(NamedTuple):
     """How far a view has read: everything up to `position`.
 
-    Of the stream also the time (µs since 1970) at which the broker stored the message there.
+    `stored_us`: for a view of the stream, when the broker stored the message there (µs since 1970); otherwise 0.
     """
 
     position: int
@@ -74,7 +74,7 @@ class Tables:
         self._reader = reader
         self.checkpoint = START
         self.complete = False
-        """Whether they have caught up at least once since they were empty. Before that they lack older facts."""
+        """Whether the tables have caught up at least once since they were empty. Before that they lack older facts."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -84,7 +84,7 @@ class Tables:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # A power cut takes the checkpoint together with the rows: no need to wait for the disk.
+                # A power cut loses the checkpoint together with its rows, so no commit has to wait for the disk.
                 writer = await stack.enter_async_context(connect(path, "NORMAL"))
                 reader = await stack.enter_async_context(connect(path, "NORMAL"))
                 tables = cls(projection, path, writer, reader)

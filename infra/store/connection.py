@@ -28,7 +28,7 @@ async def connect(
     path: Path, synchronous: str = "FULL", busy_timeout_s: float = BUSY_TIMEOUT_S
 ) -> AsyncIterator[aiosqlite.Connection]:
     """A connection in autocommit and WAL mode at this `synchronous` level. Raises StoreSetupError if refused."""
-    # Where this fails, aiosqlite would leave a thread behind that outlives the event loop.
+    # Fails here rather than in aiosqlite, which would leave a thread behind that outlives the event loop.
     sqlite3.connect(path).close()
     # Without the close at the end, aiosqlite's thread would keep the process alive for ever.
     async with aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout_s) as connection:
@@ -52,7 +52,7 @@ async def _pragma(connection: aiosqlite.Connection, text: str) -> tuple[Any, ...
 
 @asynccontextmanager
 async def connect_read_only(path: Path) -> AsyncIterator[aiosqlite.Connection]:
-    """A connection that neither makes nor changes the file."""
+    """A connection that only reads: it does not make or change the file."""
     uri = _read_only(path)
     sqlite3.connect(uri, uri=True).close()  # as above: fails here, before aiosqlite starts its thread
     async with aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S) as connection:
@@ -65,7 +65,7 @@ def _read_only(path: Path) -> str:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the library's error for the driver's: Conflict and the other kinds of StoreError."""
+    """Raise the driver's errors as the library's: Conflict and the other kinds of StoreError."""
     try:
         yield
     except sqlite3.IntegrityError as error:

@@ -1,4 +1,4 @@
-"""What a store can fail with.
+"""The errors of a store.
 
 StoreError                  the call failed; an append may or may not have been recorded
  ├ Conflict                 another writer was first; nothing of the append was recorded

@@ -33,4 +33,4 @@ class EventStore(Protocol):
         """Store these snapshots in place of older ones of their streams."""
 
     async def check(self) -> None:
-        """Return if the store can record at this moment."""
+        """Raise StoreError unless the store can record at this moment."""

@@ -23,7 +23,7 @@ class Notification(NamedTuple):
 
 
 class StreamHistory(NamedTuple):
-    """What a stream's state is folded from: the newest usable snapshot, if any, and the records after it in order."""
+    """The source of a stream's state: its newest usable snapshot, if any, and the records after it in order."""
 
     snapshot: Record | None
     records: list[Record]

@@ -51,7 +51,7 @@ ORDER BY 2, 1, 3
 
 
 class SQLiteStore:
-    """EventStore on two aiosqlite connections: the writer's, and the reader's for those who follow the log."""
+    """EventStore on two aiosqlite connections: the writer's, and one for readers that follow the log."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class SQLiteStore:
     @classmethod
     @asynccontextmanager
     async def read(cls, path: Path) -> AsyncIterator["SQLiteStore"]:
-        """The store in this file for reading alone, beside the process that writes it. Never made. Raises StoreError.
+        """The existing store in this file, read-only, beside the process that writes it. Raises StoreError.
 
         Close it soon: a process that closes its store while another has it open leaves the write-ahead log behind.
         """
@@ -181,8 +181,8 @@ class SQLiteStore:
         return [Notification(*row) for row in rows]
 
     async def max_notification_id(self) -> int:
-        # The writer's connection runs this behind the appends. The reader's would see a commit before the tail has it,
-        # and a follower that then read the tail would conclude that nothing more is recorded up to this position.
+        # The writer's connection runs this behind the appends. The reader's would see a commit before the tail has it.
+        # A follower that then read the tail would conclude that nothing more is recorded up to this position.
         with translated():
             ((last,),) = await self._writer.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")
         self._tail.clear_if_behind(last)

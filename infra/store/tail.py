@@ -11,7 +11,7 @@ TAIL_RECORDS: Final = 4_096
 class Tail:
     """The last records that this process committed, without a gap in their positions.
 
-    It holds `at_least` records once that many were committed, and at most twice as many and a batch. An empty tail is
+    It holds `at_least` records once that many were committed, and at most twice as many plus a batch. An empty tail is
     always correct: the log is then read from the file.
     """
 
@@ -23,7 +23,7 @@ class Tail:
         self._records = []
 
     def append(self, records: Sequence[Record], first: int) -> None:
-        """Add what was just committed; its positions begin at `first`."""
+        """Add the records just committed; their positions begin at `first`."""
         if self._records and self._records[-1].position + 1 != first:
             self._records = []  # another process recorded in between
         elif len(self._records) > 2 * self._at_least:
@@ -31,7 +31,7 @@ class Tail:
         self._records += [Notification(position, *record) for position, record in enumerate(records, first)]
 
     def read(self, after: int, limit: int, topics: Collection[str]) -> list[Notification] | None:
-        """As `select_notifications`; None if the tail begins later than that."""
+        """The records that `select_notifications` would return; None if the tail begins later than those."""
         if not self._records or self._records[0].position > after + 1:
             return None
         newer = self._records[after + 1 - self._records[0].position :]

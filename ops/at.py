@@ -22,7 +22,7 @@ WORDS: Final = {"account": "user"}
 """Stream categories for which operators use another word."""
 
 
-class Kind(NamedTuple):
+class HistoryKind(NamedTuple):
     """A kind of thing that a service keeps: the service, its streams' category, and how the state is folded."""
 
     service: str
@@ -31,13 +31,13 @@ class Kind(NamedTuple):
 
 
 @cache
-def kinds() -> Mapping[str, Kind]:
+def kinds() -> Mapping[str, HistoryKind]:
     """All kinds by the operator's word for them: `order`, `product`, `user`, and so on.
 
     They come from the aggregates of all services. The function imports the services, so it is called only when needed.
     """
     return {
-        WORDS.get(category, category): Kind(service, category, aggregate)
+        WORDS.get(category, category): HistoryKind(service, category, aggregate)
         for service in service_names()
         for category, aggregate in pkgutil.resolve_name(f"{service}_svc.__main__:SERVICE").aggregates.items()
     }

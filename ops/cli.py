@@ -58,7 +58,7 @@ class Instant(click.ParamType[datetime]):
             self.fail(str(error), param, ctx)
 
 
-class Id(click.ParamType[str]):
+class IdParameter(click.ParamType[str]):
     """A parameter that is an id, as the facts write it."""
 
     name = "id"
@@ -70,4 +70,4 @@ class Id(click.ParamType[str]):
 
 
 INSTANT: Final = Instant()
-ID: Final = Id()
+ID: Final = IdParameter()

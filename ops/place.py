@@ -13,7 +13,7 @@ from ops.client import request
 from ops.errors import Unreachable
 
 
-class Line(click.ParamType[dict[str, Any]]):
+class LineArgument(click.ParamType[dict[str, Any]]):
     """`p1:2`, or `p1` for one piece."""
 
     name = "product:quantity"
@@ -26,7 +26,7 @@ class Line(click.ParamType[dict[str, Any]]):
 
 
 @click.command("place")
-@click.argument("lines", nargs=-1, required=True, type=Line(), metavar="PRODUCT:QUANTITY...")
+@click.argument("lines", nargs=-1, required=True, type=LineArgument(), metavar="PRODUCT:QUANTITY...")
 @click.option("--user", required=True, metavar="ID", help="The customer (sent as X-User-Id).")
 @click.option("--points", default=0, show_default=True, metavar="N", help="Points to use.")
 @click.option("--coupon", metavar="ID", help="The coupon to use. Default: none.")

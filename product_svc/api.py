@@ -33,7 +33,7 @@ class RegisterProduct(Struct, frozen=True, forbid_unknown_fields=True):
     stock: Annotated[int, Meta(ge=0, le=10**12)]
 
 
-class AddStock(Struct, frozen=True, forbid_unknown_fields=True):
+class AddedStock(Struct, frozen=True, forbid_unknown_fields=True):
     quantity: Amount
 
 
@@ -95,7 +95,7 @@ class Products:
         return Response(_view(data.product_id, answer.states[0]), status_code=201 if answer.facts else 200)
 
     async def add_stock(
-        self, product_id: PathId, data: JSONBody[AddStock], idempotency_key: IdempotencyKey = None
+        self, product_id: PathId, data: JSONBody[AddedStock], idempotency_key: IdempotencyKey = None
     ) -> Response[ProductView]:
         key, headers = replayable(idempotency_key)
         command = product.AddStock(product_id, data.quantity, key, at=self._runtime.clock())

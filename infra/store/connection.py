@@ -20,7 +20,7 @@ CACHE_KIB: Final = (
 
 LEVELS: Final = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
 
-Connect = Callable[[Path], AbstractAsyncContextManager[aiosqlite.Connection]]
+ConnectStore = Callable[[Path], AbstractAsyncContextManager[aiosqlite.Connection]]
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from typing import Final
 
 import aiosqlite
 
-from infra.store.connection import Connect, connect, connect_read_only, translated
+from infra.store.connection import ConnectStore, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError
 from infra.store.records import Notification, Record, StreamHistory
 from infra.store.tail import TAIL_RECORDS, Tail
@@ -59,7 +59,7 @@ class SQLiteStore:
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
         *,
-        connect: Connect = connect,
+        connect: ConnectStore = connect,
         max_rows: int = MAX_ROWS_PER_INSERT,
         tail_records: int = TAIL_RECORDS,
     ) -> None:
@@ -77,7 +77,7 @@ class SQLiteStore:
         cls,
         path: Path,
         *,
-        connect: Connect = connect,
+        connect: ConnectStore = connect,
         max_rows: int = MAX_ROWS_PER_INSERT,
         tail_records: int = TAIL_RECORDS,
     ) -> AsyncIterator["SQLiteStore"]:

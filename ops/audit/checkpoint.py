@@ -21,7 +21,7 @@ FORMAT: Final = 3
 """The format of everything that is remembered. An audit does not continue from a checkpoint of another format."""
 
 
-class Checkpoint(Struct):
+class AuditCheckpoint(Struct):
     """The data that an audit saves beside its checker's memory."""
 
     format: int
@@ -33,7 +33,7 @@ class Checkpoint(Struct):
 
 
 async def rewritten(
-    logs: ServiceLogs, last: Checkpoint, facts: LoggedFacts, chains: Mapping[str, HashChain]
+    logs: ServiceLogs, last: AuditCheckpoint, facts: LoggedFacts, chains: Mapping[str, HashChain]
 ) -> list[Finding]:
     """A finding for each log that changed before the checkpoint. Adds the records up to it to the chains.
 
@@ -62,7 +62,7 @@ def _place(name: str, record: Notification) -> str:
     return f"{name} log, position {record.position}, {fact_id(record.originator_id, record.originator_version)}"
 
 
-async def same_stream(stream: Stream, last: Checkpoint, now: Cut) -> bool:
+async def same_stream(stream: Stream, last: AuditCheckpoint, now: Cut) -> bool:
     """Whether the stream is the one that was audited, and still has every message that it had then."""
     return (
         (last.cut.created, last.cut.removed) == (now.created, now.removed)

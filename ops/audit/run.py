@@ -16,7 +16,7 @@ from infra.store.sqlite import SQLiteStore
 from ops import reading, stores
 from ops.audit import answers, checkpoint, cut, disk_memory, report
 from ops.audit.chain import HashChain
-from ops.audit.checkpoint import Checkpoint
+from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.disk_memory import DiskMemory
 from ops.audit.feed import feed
@@ -97,7 +97,7 @@ class _Audit:
         findings: list[Finding] = []
         if path.exists() and not self._options.full:
             with disk_memory.working_copy(path, of=True) as memory:
-                last = memory.few("checkpoint", Checkpoint).get("last")
+                last = memory.few("checkpoint", AuditCheckpoint).get("last")
                 if last is not None and last.format == checkpoint.FORMAT:
                     work = self._work(memory, now, last.cut)
                     self._watch.begins("comparing with the last audit", 0)
@@ -144,8 +144,8 @@ class _Audit:
         if made.good:
             last_stored = await cut.stored_at(self._stream, now.sequence) if now.sequence else None
             digests = {name: chain.digest for name, chain in chains.items()}
-            last = Checkpoint(checkpoint.FORMAT, now, digests, last_stored)
-            work.memory.few("checkpoint", Checkpoint)["last"] = last
+            last = AuditCheckpoint(checkpoint.FORMAT, now, digests, last_stored)
+            work.memory.few("checkpoint", AuditCheckpoint)["last"] = last
             disk_memory.keep(work.memory, path)
         return made
 

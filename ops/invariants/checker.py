@@ -22,14 +22,14 @@ from contracts import (
 )
 from contracts.wire import FACTS, NAMES, decode, said_by
 from ops.invariants.copies import Causes, Copies, LoggedFacts, Versions
-from ops.invariants.coupons import Coupons
+from ops.invariants.coupons import CouponsInvariant
 from ops.invariants.courses import TURNS, Course, Courses
 from ops.invariants.findings import Entry, Finding, Findings
 from ops.invariants.live import Live
 from ops.invariants.memory import InProcess, Memory
-from ops.invariants.orders import Chain, Ends, OneOrder, Steps, Undos
-from ops.invariants.points import Points
-from ops.invariants.stock import Stock
+from ops.invariants.orders import Chain, EndsInvariant, OneOrderInvariant, StepsInvariant, UndosInvariant
+from ops.invariants.points import PointsInvariant
+from ops.invariants.stock import StockInvariant
 
 BOUND: Final = timedelta(minutes=1)
 """How long after its deadline an order may end while the system is running."""
@@ -107,18 +107,18 @@ class Checker:
         self._findings = findings = Findings()
         self._courses = Courses(memory)
         self.facts = facts = LoggedFacts(memory)
-        self._stock = Stock(findings, memory)
-        self._points = Points(findings, memory)
-        self._coupons = Coupons(findings, memory)
+        self._stock = StockInvariant(findings, memory)
+        self._points = PointsInvariant(findings, memory)
+        self._coupons = CouponsInvariant(findings, memory)
         self._books: Mapping[str, Book] = {"product": self._stock, "point": self._points, "coupon": self._coupons}
-        self._ends = Ends(findings, bound)
-        self._steps = Steps(findings)
-        self._undos = Undos(findings)
+        self._ends = EndsInvariant(findings, bound)
+        self._steps = StepsInvariant(findings)
+        self._undos = UndosInvariant(findings)
         self._versions = Versions(facts, findings, memory)
         self._causes = Causes(facts, findings)
         self._chain = Chain(findings)
         self._copies = Copies(facts, findings, memory)
-        self._one_order = OneOrder(findings, memory)
+        self._one_order = OneOrderInvariant(findings, memory)
 
     def log(self, service: str, position: int, stream: str, version: int, body: bytes) -> None:
         """The next fact of a service's log."""

@@ -11,7 +11,7 @@ from ops.invariants.live import CouponSeen
 from ops.invariants.memory import Memory
 
 
-class Coupon(Struct, array_like=True):
+class CouponUse(Struct, array_like=True):
     """A coupon as it was issued, and the order that uses it."""
 
     user_id: str
@@ -20,7 +20,7 @@ class Coupon(Struct, array_like=True):
     order_id: str | None = None
 
 
-class Coupons:
+class CouponsInvariant:
     """3. A coupon is in use by at most one order.
 
     That order belongs to the coupon's owner and was accepted before the coupon expired. It gets the coupon's discount,
@@ -29,7 +29,7 @@ class Coupons:
 
     def __init__(self, findings: Findings, memory: Memory) -> None:
         self._findings = findings
-        self._coupons = memory.many("coupons", Coupon)
+        self._coupons = memory.many("coupons", CouponUse)
 
     def __len__(self) -> int:
         return len(self._coupons)
@@ -53,7 +53,7 @@ class Coupons:
                 if self._coupons.get(fact.coupon_id) is not None:
                     self._findings.add(3, entry, "issues a coupon a second time")
                 else:
-                    self._coupons[fact.coupon_id] = Coupon(fact.user_id, fact.discount, fact.expires_at)
+                    self._coupons[fact.coupon_id] = CouponUse(fact.user_id, fact.discount, fact.expires_at)
 
     def _used(self, entry: Entry, fact: CouponUsed) -> None:
         order, discount = fact.order, 0

@@ -14,7 +14,7 @@ from contracts.wire import STEPS
 from ops.invariants.memory import Memory
 
 Turn = Literal["done", "refused", "undone", "fenced"]
-Status = Literal["PENDING", "CONFIRMED", "CANCELED"]
+CourseStatus = Literal["PENDING", "CONFIRMED", "CANCELED"]
 
 
 def _turns(step: Step) -> Iterator[tuple[type[Fact], tuple[str, Turn]]]:
@@ -52,7 +52,7 @@ Prices = tuple[tuple[int, ...] | None, int | None]
 class Course(Struct, array_like=True):
     """One order, as far as its facts have been fed. Facts of different logs come in any order."""
 
-    status: Status | None = None
+    status: CourseStatus | None = None
     """Null if no fact says that the order was accepted."""
     deadline: datetime | None = None
     """The deadline of a pending order."""

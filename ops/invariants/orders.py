@@ -9,7 +9,7 @@ from ops.invariants.findings import Entry, Findings
 from ops.invariants.memory import Memory
 
 
-class Ends:
+class EndsInvariant:
     """4. Every accepted order reaches exactly one first end within its deadline plus a bound, once faults stop; a
     confirmed order may later be canceled once.
     """
@@ -53,7 +53,7 @@ class Ends:
                 self._findings.add(4, f"order {order_id}", f"has not ended; its deadline was {course.deadline}")
 
 
-class Steps:
+class StepsInvariant:
     """5. CONFIRMED ⇔ all awaited steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once.
 
     An end repeats the amounts of the steps; a confirmation's amount_due = total - points - discount, not below 0. A
@@ -96,7 +96,7 @@ class Steps:
                 self._findings.add(5, f"order {order_id}", what)
 
 
-class Undos:
+class UndosInvariant:
     """6. Nothing undone that was not done; a fence has no effect on balances.
 
     An undo that comes before its action is recorded as a fence; an action after its fence records nothing.
@@ -131,7 +131,7 @@ class Chain:
                 self._findings.add(7, f"order {order_id}", what)
 
 
-class OneOrder:
+class OneOrderInvariant:
     """10. One idempotency key → one order.
 
     An order id is made from a customer's key. It is accepted once, and all its facts carry the order as it was

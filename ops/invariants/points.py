@@ -9,7 +9,7 @@ from ops.invariants.findings import Entry, Findings
 from ops.invariants.memory import Memory
 
 
-class Points:
+class PointsInvariant:
     """2. Points: charged = balance + used by open or confirmed orders; never negative.
 
     An order uses the points that its customer named, and not more than it costs. A refund gives back the same points.

@@ -21,7 +21,7 @@ from ops.invariants.live import ProductSeen
 from ops.invariants.memory import Memory
 
 
-class Stock:
+class StockInvariant:
     """Invariant 1: stock added = available stock + stock held by open or confirmed orders; no prefix makes it negative.
 
     The ledgers hold exactly the lines of an order for it. Its unit prices are those of its products.

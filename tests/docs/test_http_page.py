@@ -14,7 +14,7 @@ from infra.http.problems import HTTP_SLUGS
 from infra.local.services import service_names
 from order_svc.api import REASONS, PlaceOrder
 from point_svc.api import ChargePoints
-from product_svc.api import AddStock, RegisterProduct
+from product_svc.api import AddedStock, RegisterProduct
 from tests.docs.pages import README, ROOT, blocks, rows, section
 from tests.shop import Shop
 
@@ -73,7 +73,7 @@ def parsed(line: str, status: int) -> Curl:
 BODIES: dict[str, type[msgspec.Struct]] = {
     r"8001/orders": PlaceOrder,
     r"8002/products": RegisterProduct,
-    r"8002/products/[^/]+/stock": AddStock,
+    r"8002/products/[^/]+/stock": AddedStock,
     r"8003/points/[^/]+/charge": ChargePoints,
     r"8004/coupons": IssueCoupon,
 }

@@ -1,4 +1,6 @@
-"""Leaves out the tests of power cuts where no disk can be mounted: that takes root and /dev/fuse. TEST_ALL keeps them."""
+"""Leaves out the tests of power cuts where no disk can be mounted, which takes root and /dev/fuse, unless TEST_ALL is
+set.
+"""
 
 import os
 

@@ -1,1 +1,1 @@
-"""What people do to a running system, from a terminal."""
+"""The operators' tools: commands for a running system, from a terminal."""

@@ -29,7 +29,7 @@ FORMAT: Final = re.sub(r"@font-face {{.*?}}\n\n?", "", CONSOLE_SVG_FORMAT, flags
 
 
 def in_terminal(*command: str, env: Mapping[str, str] | None = None) -> str:
-    """What a program prints on a terminal of WIDTH columns, escape codes included. Raises CalledProcessError."""
+    """The output of a program on a terminal of WIDTH columns, escape codes included. Raises CalledProcessError."""
     keyboard, screen = pty.openpty()
     terminal = {"COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
     own = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "UV")}

@@ -128,7 +128,7 @@ def _attributes(found: Attributes) -> bytes:
 
 
 def _entry(found: Attributes) -> bytes:
-    # A name is asked for again each time: after a power cut it may stand for something else, or nothing.
+    # A name is asked for again each time: after a power cut it may name another node, or none.
     return ENTRY.pack(found.node, 0, 0, FOR_EVER_S, 0, 0) + _attributes(found)
 
 

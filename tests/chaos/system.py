@@ -96,7 +96,7 @@ class System(Shop):
             shutil.rmtree(path)
 
     async def heal(self) -> None:
-        """End the effects of faults: stopped or ended processes, broken lines, a full disk. No fault may still go on."""
+        """End the effects of faults: stopped or ended processes, broken lines, a full disk. No fault may be active."""
         for name, process in self.processes.items():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)

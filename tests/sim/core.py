@@ -16,7 +16,7 @@ from tests.domain.world import Wish
 from tests.sim.run import Outcome
 from tests.sim.sieve import Sieve
 
-# The parts of a schedule; a byte of its draw chooses one of each. Parts that should come more often are there twice.
+# The parts of a schedule; a byte of its draw chooses one of each. Frequent parts are listed more than once.
 WARES: Final = [*PRICES, *PRICES, *PRICES, UNKNOWN]
 LINES: Final = [
     tuple(Line(ware, quantity) for ware, quantity in dict(zip(wares, quantities, strict=True)).items())

@@ -222,7 +222,7 @@ class Network:
     async def connect(
         self, settings: Settings, name: str, stopping: asyncio.Event
     ) -> AsyncIterator[tuple[Link, asyncio.Event]]:
-        """The same as `connect` of infra's connections."""
+        """The counterpart of `infra.broker.connection.connect`."""
         await asyncio.sleep(self._chance.delay_s())
         if stopping.is_set():
             raise ConnectionLost("asked to stop while connecting")

@@ -81,7 +81,7 @@ class Overloaded(Struct):
 
 
 def measure_overload(lines: int, shrink: float = 1.0, crowd: int = CROWD) -> Overloaded:
-    """Measure an overload with orders of so many lines.
+    """Measure an overload with orders of `lines` lines.
 
     Raises LoadFailed, StartFailed; WentWrong if the audit finds anything or an order was lost.
     """

@@ -116,7 +116,7 @@ class Wares(Struct, frozen=True):
         return Request("order", "/orders", body, user=order.user, key=new_key())
 
     def flooding(self, lines: int) -> Iterator[bytes]:
-        """Orders of so many lines each, without coupons, as bytes to send; without end."""
+        """Orders of `lines` lines each, without coupons, as bytes to send; without end."""
         made = []
         for user in range(1, self.users + 1):
             wanted = [f"{self.prefix}p{1 + (user * 37 + line) % self.products}" for line in range(lines)]

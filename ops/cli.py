@@ -1,4 +1,4 @@
-"""What the commands of `orders` share: their exit codes, and their parameter types."""
+"""The common parts of the commands of `orders`: their exit codes, and their parameter types."""
 
 import functools
 from collections.abc import Callable

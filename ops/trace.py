@@ -129,7 +129,7 @@ def style(line: TraceLine) -> str:
 
 
 def table(lines: Iterable[TraceLine]) -> Table:
-    """For a person: compensations are red, repeats in the stream are marked."""
+    """The trace for a person: compensations are red, repeats in the stream are marked."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ms", justify="right")
     for column in ("service", "fact", "because of"):

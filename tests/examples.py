@@ -1,4 +1,4 @@
-"""Example data that tests share: Ann's order of two mugs, and what is said about it.
+"""Example data that tests share: Ann's order of two mugs, and the facts about it.
 
 Two mugs at 10,000 won, 500 points, a coupon worth 300: 19,200 won are due; with a lamp in the basket, 49,200.
 """
@@ -43,16 +43,16 @@ from contracts import (
 
 PLACED_AT: Final = datetime(2026, 3, 1, 9, 30, 0, 125_000, tzinfo=UTC)
 BEFORE: Final = PLACED_AT + timedelta(seconds=1)
-"""When a fact that is heard was said."""
+"""The time at which a heard fact was recorded."""
 NOW: Final = PLACED_AT + timedelta(seconds=2)
-"""When it is heard: the instant of every command here that does not say otherwise."""
+"""The time at which a fact is heard: the instant of every command here unless a test names another."""
 DEADLINE: Final = PLACED_AT + timedelta(seconds=30)
 EXPIRES_AT: Final = datetime(2027, 1, 1, tzinfo=UTC)
 INSTANT: Final = timedelta(microseconds=1)
 """The shortest time a fact can tell apart."""
 
 CAUSE: Final = "some-stream@7"
-"""The id of whatever fact is heard."""
+"""The id of the fact that is heard."""
 
 # Who and what ---------------------------------------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ ORDER_ID: Final = "0195c0ffee"
 OTHER_ID: Final = "0195facade"
 ORDER: Final = Order(CUSTOMER, (Line(MUG, 2),), points=500, coupon_id=COUPON, placed_at=PLACED_AT)
 PLAIN: Final = Order(CUSTOMER, (Line(MUG, 2),), points=0, coupon_id=None, placed_at=PLACED_AT)
-"""No points, no coupon."""
+"""An order without points or coupon."""
 BASKET: Final = Order(CUSTOMER, (Line(MUG, 2), Line(LAMP, 1)), points=500, coupon_id=COUPON, placed_at=PLACED_AT)
 MUGS_AND_TEA: Final = Order(CUSTOMER, (Line(MUG, 2), Line(TEA, 3)), points=0, coupon_id=None, placed_at=PLACED_AT)
 
@@ -96,7 +96,7 @@ def order_canceled(
 
 
 def with_amounts(canceled: OrderCanceled, known: ProductReserveFailed | PricedFact) -> OrderCanceled:
-    """The cancel as order_svc says it when it knows what this fact says."""
+    """The cancel as order_svc records it when it knows the amounts of this fact."""
     if not isinstance(known, PricedFact):
         return canceled
     discount = known.discount if isinstance(known, OrderConfirmed) else None

@@ -26,7 +26,7 @@ from ops.invariants import LogEntry, Message
 from tests.forked import Forked
 
 PATIENCE_S = 30.0
-"""What a test gives a condition to become true; never what it waits."""
+"""Maximum number of seconds for a condition to become true. A test never waits for a fixed time."""
 
 
 class Event(NamedTuple):
@@ -47,7 +47,7 @@ class Event(NamedTuple):
 class Shop:
     """The system under test. `env` may be changed before a process is (re)started.
 
-    `root` is the checkout whose services it runs; those of another one than this are started from nothing, for the
+    `root` is the checkout whose services it runs. Services of another checkout are started from nothing, because the
     process that tests fork from has imported the code of this one.
     """
 
@@ -86,14 +86,14 @@ class Shop:
         )
 
     async def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> int:
-        """Signal a process and wait for it; its exit code."""
+        """Signal a process and wait for it. Returns its exit code."""
         return await asyncio.to_thread(stop_process, self.processes[name], how)
 
     async def kill(self, name: str) -> None:
         await self.stop(name, signal.SIGKILL)
 
     async def ended(self, name: str) -> int:
-        """Wait for a process that ends by itself; its exit code."""
+        """Wait for a process that ends by itself. Returns its exit code."""
         return await asyncio.to_thread(self.processes[name].wait, PATIENCE_S)
 
     def lose_stream(self) -> None:
@@ -192,7 +192,7 @@ class Shop:
             await client.close()
 
     async def events(self) -> list[Event]:
-        """Everything in the stream, in its order."""
+        """All messages of the stream, in its order."""
         async with self.broker() as client:
             js = client.jetstream()
             last = (await js.stream_info("EVENTS")).state.last_seq
@@ -234,7 +234,7 @@ class Shop:
         return logs, [Message(event.sequence, event.fact_id, event.raw) for event in await self.events()]
 
     async def until_quiet(self, patience_s: float = PATIENCE_S) -> None:
-        """Returns when every log is in the stream and every consumer has acknowledged all it was to hear."""
+        """Returns when the stream has every log and every consumer has acknowledged all its messages."""
         async for _ in attempts("quiet", patience_s):
             with contextlib.suppress(httpx.TransportError, NatsError, APIError, OSError):
                 before = await self._activity()
@@ -242,7 +242,7 @@ class Shop:
                     return
 
     async def _activity(self) -> tuple[int, ...] | None:
-        """What moves while anything is going on; None while it certainly is."""
+        """Numbers that change while anything is going on; None while something certainly is."""
         for name in self.services:
             if (await self.get(name, "/readyz")).status_code != 200:
                 return None
@@ -296,7 +296,7 @@ async def open_shop(folder: Path, root: Path = ROOT, **settings: str) -> AsyncIt
 
 @contextlib.asynccontextmanager
 async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do `work` beside the body; leaves when both are done, fails when either does."""
+    """Do `work` beside the body. Leaves when both are done, fails when either does."""
     async with asyncio.TaskGroup() as group:
         group.create_task(work)
         yield

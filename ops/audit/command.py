@@ -103,7 +103,7 @@ def command(
 
 
 def show(made: AuditReport, path: Path, console: Console) -> None:
-    """For a person: what was read, the status of all orders, and the findings."""
+    """Print the report for a person: what was read, the status of all orders, and the findings."""
     counts = Table(box=None, pad_edge=False, show_header=False)
     counts.add_column()
     counts.add_column(justify="right")

@@ -20,7 +20,7 @@ from ops.invariants.copies import parsed
 from ops.reading import Stream
 
 ServiceLogs = Mapping[str, SQLiteStore]
-"""By service."""
+"""The services' logs, by service."""
 
 STANDSTILL_S: Final = 2.0
 """An audit waits this long for a relay that makes no progress. Facts that it has not published then are a finding."""

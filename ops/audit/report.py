@@ -70,11 +70,11 @@ class AuditReport(Struct, kw_only=True):
     logs: dict[str, AuditedLog]
     stream: AuditedStream
     facts: dict[str, int]
-    """By name, the facts that this audit read in the logs."""
+    """The number of facts that this audit read in the logs, by name."""
     orders: dict[str, int]
-    """All orders by status: CONFIRMED, PENDING, or the reason of the cancel."""
+    """The number of orders by status: CONFIRMED, PENDING, or the reason of the cancel."""
     subjects: dict[str, int]
-    """How many products, accounts, coupons and orders were checked."""
+    """The number of products, accounts, coupons and orders that were checked."""
     answers: Answers
     findings_by_rule: dict[int, int]
     findings: list[Finding]

@@ -25,12 +25,12 @@ from ops.invariants import Checker, Finding
 
 
 class Options(NamedTuple):
-    """What an audit does.
+    """The options of an audit.
 
     `folder`: of the report and the checkpoint. `grace`: how long an order may take beyond its deadline. `at_rest`: no
-    order is in flight any more. `full`: begin at the beginning. `against`: an earlier report that must still hold.
-    `answers`: how many subjects of each kind the services are asked about. `backup`: the stream is a restored backup,
-    which may end before the logs.
+    order is in flight any more. `full`: begin at the beginning of history. `against`: an earlier report that must still
+    hold. `answers`: how many subjects of each kind the services are asked about. `backup`: the stream is a restored
+    backup, which may end before the logs.
     """
 
     folder: Path

@@ -18,7 +18,7 @@ class StepFacts(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What contracts/ declares of the flow, by the names of the facts."""
+    """The declarations of the flow in contracts/, by the names of the facts."""
 
     facts: Collection[str]
     """All facts."""
@@ -59,7 +59,7 @@ class Part(NamedTuple):
 
 
 def findings(parts: Sequence[Part], rules: Rules) -> list[str]:
-    """What is wrong with the flow, one sentence each. A flow without findings ends, and its failures are all undone."""
+    """The findings about the flow, one sentence each. A flow without findings ends, and its failures are all undone."""
     flow = _Flow(parts, rules)
     found = [
         *_cycles(flow),

@@ -42,7 +42,7 @@ RULES: Final = Rules(
     compensations=COMPENSATIONS,
     by_client=[name for name, fact in FACTS.items() if fact.by_client],
 )
-"""What contracts/ declares of the flow."""
+"""The declarations of the flow in contracts/."""
 ENDS_BADLY: Final = frozenset({*RULES.failures, *RULES.withdrawals})
 
 

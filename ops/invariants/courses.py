@@ -67,7 +67,7 @@ class Course(Struct, array_like=True):
     turns: dict[str, Turn] = msgspec.field(default_factory=dict)
     """The latest turn of each step, by its service."""
     order: Order | None = None
-    """What the customer asked for; null once the course is complete."""
+    """The order as the customer asked for it; null once the course is complete."""
     asked: bytes | None = None
     """The digest of `order`, once the course is complete."""
     prices: Prices | None = None

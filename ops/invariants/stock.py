@@ -39,7 +39,7 @@ class StockInvariant:
             self._product(line.product_id).claimed += times * line.quantity
 
     def __len__(self) -> int:
-        """How many products are registered."""
+        """The number of registered products."""
         return sum(product.price is not None for product in self._products.values())
 
     def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:

@@ -30,7 +30,9 @@ class Rebuilt(Struct):
 
 
 class Allowed(Struct, frozen=True):
-    """What may be lost. `unpublished`: facts that only the store has. `damaged`: a store that cannot be read."""
+    """The losses that are allowed. `unpublished`: facts that only the store has. `damaged`: a store that cannot be
+    read.
+    """
 
     unpublished: bool = False
     damaged: bool = False

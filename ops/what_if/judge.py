@@ -42,7 +42,7 @@ class DecisionCounts(msgspec.Struct):
 
 
 class Run(NamedTuple):
-    """What one decision recorded: consecutive records with one cause. A record without a cause is a run of its own."""
+    """The records of one decision: consecutive ones with one cause. A record without a cause is a run of its own."""
 
     cause: str | None
     records: list[Notification]

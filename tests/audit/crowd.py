@@ -32,7 +32,7 @@ Arguments = ParamSpec("Arguments")
 
 
 class Wish(NamedTuple):
-    """What a customer will ask for. `kind`: the refusal it is to meet, or what else is special about it."""
+    """An order that a customer will place. `kind`: the refusal that it must get, or the name of its special case."""
 
     kind: str
     user: str
@@ -43,7 +43,7 @@ class Wish(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """`end`: CONFIRMED, or the reason it was canceled, as the client was told."""
+    """A wish and its answer. `end`: CONFIRMED, or the reason of the cancel, as the client was answered."""
 
     wish: Wish
     order_id: str
@@ -64,7 +64,7 @@ class Crowd:
         self._wishes = self._make_wishes()
 
     async def each(self, things: Iterable[Thing], ask: Callable[[Shop, Thing], Awaitable[Result]]) -> list[Result]:
-        """What is answered about each thing. Every client takes the next as soon as it has its answer."""
+        """The answers about each thing. Every client takes the next thing as soon as it has its answer."""
         numbered = list(enumerate(things))
         queue = iter(numbered)
         results: dict[int, Result] = {}
@@ -81,7 +81,7 @@ class Crowd:
     # Before the day ---------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Goods, points and coupons; of each customer's coupons one is spent, one has expired and one is kept."""
+        """Register goods, points and coupons. Of a customer's coupons one is spent, one has expired and one is kept."""
         some, stock = self._random, {"rare": RARE, "sold-out": 0}
         products = [(product, some.randrange(1_000, 20_000), stock.get(product, PLENTY)) for product in self.products]
         coupons = [
@@ -173,7 +173,7 @@ class Crowd:
 
 
 async def place(client: Shop, wish: Wish) -> Answered:
-    """The order's first end, asked for until there is one."""
+    """Place the order again and again until its first end is known."""
     async for _ in attempts(f"the end of {wish}"):
         answer = await post(client, wish)
         if answer.status_code != 202:
@@ -182,7 +182,7 @@ async def place(client: Shop, wish: Wish) -> Answered:
 
 
 async def place_thrice(client: Shop, wish: Wish) -> Answered:
-    """The same request twice at once and once again; and another one under its key."""
+    """Place the order twice at once and once again; then place another one under its key."""
     one, other = await asyncio.gather(place(client, wish), place(client, wish))
     again = await place(client, wish)
     assert one == other == again
@@ -196,7 +196,7 @@ async def post(client: Shop, wish: Wish) -> httpx.Response:
 
 
 async def cancel(client: Shop, wish: Wish) -> None:
-    """As soon as there is something to cancel."""
+    """Cancel the order as soon as it exists."""
     ask = functools.partial(client.post, "order", user=wish.user)
     async for _ in attempts(f"the order of {wish}"):
         answer = await patiently(ask, f"/orders/{order_id(wish.user, wish.key)}/cancel")
@@ -208,10 +208,10 @@ async def cancel(client: Shop, wish: Wish) -> None:
 async def patiently(
     ask: Callable[Arguments, Awaitable[Result]], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
-    """The answer, once there is one.
+    """Ask until there is an answer.
 
-    A service that is too busy says 503, and one that closes an idle connection may do so while a request is being sent
-    on it: whoever asks then asks again.
+    A busy service answers 503. A service that closes an idle connection may do so while a request is being sent on it.
+    In both cases the client has to ask again.
     """
     async for _ in attempts("an answer"):
         try:

@@ -33,10 +33,10 @@ class History:
         self.logs: dict[str, list[LogEntry]] = {name: [] for name in SERVICES}
         self.stream: list[Message] = []
         self.recorded: list[str] = []
-        """Fact ids, as it happened."""
+        """Fact ids in the order in which they were recorded."""
 
     def until(self, end: int) -> "History":
-        """This history when so many facts had been recorded."""
+        """This history when it had `end` recorded facts."""
         known = set(self.recorded[:end])
         cut = History()
         cut.stream = [message for message in self.stream if message.fact_id in known]
@@ -70,7 +70,7 @@ class History:
         self.publish(fact_id(stream, version), body)
 
     def publish(self, its_id: str, body: bytes) -> None:
-        """Put it at the end of the stream alone."""
+        """Put the fact at the end of the stream alone."""
         self.stream.append(Message(1 + (self.stream[-1].sequence if self.stream else 0), its_id, body))
 
     def unlog(self, its_id: str) -> None:
@@ -90,14 +90,14 @@ class History:
         self.replace(its_id, msgspec.structs.replace(self.fact(its_id), **changes))
 
     def replace(self, its_id: str, fact: Fact) -> None:
-        """Put another fact in its place, in both copies."""
+        """Put another fact in the place of this one, in both copies."""
         self.replace_logged(its_id, fact)
         self.stream = [
             message._replace(body=encode(fact)) if message.fact_id == its_id else message for message in self.stream
         ]
 
     def replace_logged(self, its_id: str, fact: Fact) -> None:
-        """Put another fact in its place, in the log alone."""
+        """Put another fact in the place of this one, in the log alone."""
         for name, log in self.logs.items():
             self.logs[name] = [
                 entry._replace(body=encode(fact)) if fact_id(entry.stream, entry.version) == its_id else entry
@@ -134,14 +134,14 @@ class PaperShop:
         self.ask("order", order_svc.domain.Cancel(order_id, user, at=self.now))
 
     def expire(self, order_id: str) -> None:
-        """Let time pass until the order's deadline, and notice it."""
+        """Let time pass until the order's deadline, and cancel the order."""
         self.now += DEADLINE
         self.ask("order", order_svc.domain.Expire(order_id, at=self.now, cause=fact_id(f"order-{order_id}", 1)))
 
     # What the services do ---------------------------------------------------------------------------------------------
 
     def ask(self, name: str, command: Command) -> None:
-        """Decide, record, publish."""
+        """Decide the command, record its facts, and publish them."""
         service = self._services[name]
         self.now += MOMENT
         for said in service.commit(service.decide([command])):
@@ -151,7 +151,9 @@ class PaperShop:
                     inbox.append((said.fact_id, said.fact))
 
     def deliver(self, *only: str, newest_first: bool = False) -> None:
-        """Empty the inboxes (of these services only, if any are named), those too that this fills."""
+        """Deliver all messages in the inboxes (of these services only, if any are named), and those that follow from
+        them.
+        """
         names = only or SERVICES
         while any(self._inboxes[name] for name in names):
             for name in names:
@@ -162,7 +164,7 @@ class PaperShop:
 
 
 def honest_history() -> History:
-    """A day on which everything happens, orderly and not, and nothing goes wrong. Orders are named after their fate."""
+    """A day on which everything happens, in and out of order, and nothing fails. Orders are named after their fate."""
     shop = PaperShop()
     shop.register("mug", price=10_000, stock=10)
     shop.register("tea", price=3_000, stock=20)
@@ -206,14 +208,14 @@ def honest_history() -> History:
     shop.deliver()
 
     history = shop.history
-    for repeated in history.stream[10:14]:  # beyond the duplicate window the same fact may stand there again
+    for repeated in history.stream[10:14]:  # beyond the duplicate window the stream may have a fact again
         history.publish(repeated.fact_id, repeated.body)
     _healed(history, history.id("product.reserved", "plain"), history.id("point.used", "plain"))
     return history
 
 
 def _healed(history: History, cause: str, effect: str) -> None:
-    """A stream that lost a message and was written again: the effect stands before its cause."""
+    """A stream that lost a message and was written again: the effect comes before its cause."""
     places = {message.fact_id: index for index, message in reversed(list(enumerate(history.stream)))}
     one, other = history.stream[places[cause]], history.stream[places[effect]]
     history.stream[places[cause]] = other._replace(sequence=one.sequence)

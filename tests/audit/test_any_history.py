@@ -1,4 +1,4 @@
-"""The checker accepts whatever honest services record, however the facts travelled, and at every moment of it."""
+"""The checker accepts everything that honest services record, at every moment, however the facts traveled."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

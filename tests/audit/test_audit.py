@@ -1,4 +1,4 @@
-"""After a busy day both copies of history tell the same story as the services, and it is a story without a flaw."""
+"""After a busy day both copies of history agree with the services' answers and break no invariant."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -24,10 +24,10 @@ SEED: Final = 2_026
 
 @dataclass
 class Day:
-    """What was left when all was quiet."""
+    """The state of everything once all was quiet."""
 
     answers: list[Answered]
-    """First ends, as the clients were told them."""
+    """The first ends that the clients got as answers."""
     logs: dict[str, list[LogEntry]]
     stream: list[Message]
     live: Live
@@ -47,7 +47,7 @@ async def day(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Day]:
 
 
 async def _ask(crowd: Crowd, orders: list[dict[str, Any]]) -> Live:
-    """What the services say about everything the crowd knows."""
+    """The services' answers about everything that the crowd knows."""
 
     async def product(client: Shop, product_id: str) -> ProductSeen:
         body = (await client.get("product", f"/products/{product_id}")).json()

@@ -1,4 +1,4 @@
-"""The checker has nothing to say about an honest history, and names the invariant that each kind of damage breaks."""
+"""The checker finds nothing in an honest history, and names the invariant that each kind of damage breaks."""
 
 import itertools
 import subprocess
@@ -33,7 +33,7 @@ def honest() -> History:
 
 @pytest.fixture
 def history(honest: History) -> History:
-    """A copy to damage."""
+    """A copy of the honest history, to be damaged."""
     return honest.copy()
 
 
@@ -83,7 +83,7 @@ def test_the_stream_may_come_first(honest: History) -> None:
 
 
 def test_whatever_is_under_way_breaks_none(honest: History) -> None:
-    """Cut at any fact, in the middle of a transaction too."""
+    """History may be cut at any fact, in the middle of a transaction too."""
     for end in range(len(honest.recorded)):
         cut = honest.until(end)
         assert check(cut.logs, cut.stream, quiet=False, now=OPENING + DEADLINE) == []
@@ -140,7 +140,7 @@ def test_an_answer_that_is_missing(honest: History) -> None:
 
 
 def test_the_services_are_folded_as_they_are_composed_to_run() -> None:
-    """In a process of its own: it imports all that a service runs with."""
+    """The check runs in a process of its own, because it imports all modules that a service runs with."""
     script = "from ops.fold import aggregates\nfor name, it in aggregates().items(): print(name, it.evolve.__module__)"
     output = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     composed = dict(line.split() for line in output.splitlines())
@@ -176,7 +176,7 @@ DAMAGES: dict[Damage, tuple[int, ...]] = {}
 
 
 def breaks(*invariants: int) -> Callable[[Damage], Damage]:
-    """These are found to be broken by it, first the one that gave it away."""
+    """The damage breaks these invariants; the first one is found first."""
 
     def register(damage: Damage) -> Damage:
         DAMAGES[damage] = invariants
@@ -513,7 +513,7 @@ def charged_twice_with_one_key(history: History) -> None:
 
 @breaks(1)
 def negative_stock_at_a_prefix(history: History) -> None:
-    """All mugs but one come when they have gone already; the sums are right again in the end."""
+    """All mugs but one arrive after they were sold; in the end the sums are right again."""
     stock = history.fact("product-mug@2")
     history.rewrite("product-mug@2", quantity=1)
     history.record(replace(stock, quantity=stock.quantity - 1, idempotency_key="late"))
@@ -547,7 +547,7 @@ def product_registered_twice(history: History) -> None:
 
 @breaks(2)
 def negative_balance(history: History) -> None:
-    """She has spent more than this."""
+    """The charge is lowered below the points that she has spent."""
     history.rewrite("account-ann@1", amount=200)
 
 
@@ -599,13 +599,13 @@ def coupon_that_had_expired(history: History) -> None:
 
 @breaks(5, 3)
 def coupon_that_was_not_ordered(history: History) -> None:
-    """Nor was it ever issued."""
+    """The coupon was never issued, either."""
     history.record(replace(history.fact(history.id("coupon.used", "confirmed")), coupon_id="forged"))
 
 
 @breaks(5, 3)
 def coupon_taken_from_another_order(history: History) -> None:
-    """It was given back before, and another order has it now."""
+    """The coupon was given back before, and another order has it now."""
     history.record(history.fact(history.id("coupon.restored", "returned")))
 
 
@@ -633,12 +633,12 @@ def test_damage_is_found_whichever_log_comes_first(names: Sequence[str], damage:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a memory is kept that has at most two entries of a table at hand, twice."""
+    """The file of a memory that has at most two generations of two entries of a table in memory."""
     return tmp_path / "checkpoint.sqlite"
 
 
 def go_on(path: Path, history: History, begin: History, *, quiet: bool) -> list[Finding]:
-    """Feed what `history` has and `begin` had not; remember it, if nothing was found."""
+    """Feed the facts of `history` that `begin` does not have. Keep the memory if nothing was found."""
     known = {name: len(log) for name, log in begin.logs.items()}
     with disk_memory.working_copy(path, of=path.exists(), generation=2) as memory:
         checker = Checker(quiet=quiet, now=OPENING, memory=memory)
@@ -657,7 +657,7 @@ def go_on(path: Path, history: History, begin: History, *, quiet: bool) -> list[
 
 @pytest.mark.parametrize("step", [1, 7, 40])
 def test_a_checker_goes_on_where_another_one_stopped(step: int, honest: History, path: Path) -> None:
-    """At every moment, also in the middle of a transaction or of an order."""
+    """A checker may stop at every moment, also in the middle of a transaction or of an order."""
     begin = History()
     for end in [*range(step, len(honest.recorded), step), len(honest.recorded)]:
         cut = honest.until(end)

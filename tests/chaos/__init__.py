@@ -1,1 +1,1 @@
-"""Real processes under load and under faults, in rounds; after each all is healed, quiet, and audited."""
+"""Real processes under load and under faults, in rounds. After each round the faults are healed and all is audited."""

@@ -1,4 +1,4 @@
-"""`just chaos`: rounds of faults by hand. `just soak`: as many as it takes to believe it."""
+"""`just chaos`: rounds of faults by hand. `just soak`: enough rounds to trust the result."""
 
 import asyncio
 import shutil
@@ -35,11 +35,12 @@ SOAK: Final[Quota] = {
 )
 @click.option("--keep", is_flag=True, help="Keep data and logs though nothing is wrong.")
 def main(*, seed: int | None, rounds: int | None, kinds: tuple[str, ...], soak: bool, keep: bool) -> None:
-    """Real processes under load and under faults, in rounds; after each all is healed, quiet and audited.
+    """Run real processes under load and under faults, in rounds. After each round all is healed, quiet and audited.
 
-    The seed chooses the faults, on whom, when and for how long, and what customers do; when exactly a process is hit,
-    it does not. Faults of disks need root and /dev/fuse. Exit code 0: nothing is lost, doubled or stuck; 1: something
-    is; 2: wrong usage.
+    The seed chooses the faults, their processes, times and lengths, and what customers do. It does not choose the exact
+    instruction at which a process is hit. Faults of disks need root and /dev/fuse.
+
+    Exit code 0: nothing is lost, doubled or stuck; 1: something is; 2: wrong usage.
     """
     seed = time.time_ns() % 1_000_000 if seed is None else seed
     quota = {kind: often for kind, often in (SOAK if soak else QUOTA).items() if not kinds or kind in kinds}

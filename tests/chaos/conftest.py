@@ -1,4 +1,6 @@
-"""Which disks can lose power here: that takes root and /dev/fuse, which may be missing, but not where all is wanted."""
+"""Leaves out the tests of power cuts where no disk can be mounted, which takes root and /dev/fuse, unless TEST_ALL is
+set.
+"""
 
 import os
 

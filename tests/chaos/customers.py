@@ -1,4 +1,4 @@
-"""Customers of a shop that falls over: they repeat what was not answered, and remember what they were told.
+"""Customers of a shop with faults: they repeat requests without an answer, and remember the answers they got.
 
 The orders, the requests and the HTTP are the benchmark's.
 """
@@ -19,21 +19,22 @@ from bench.load import end
 from bench.wares import Request, Wares
 
 PATIENCE_S: Final = 5.0
-"""Without an answer for so long, a customer hangs up and asks again."""
+"""A customer without an answer for this long hangs up and asks again."""
 PERSISTENCE_S: Final = 60.0
-"""Without an answer for so long after everything was healed, a customer gives up: his order is stuck."""
+"""A customer without an answer for this long after everything was healed gives up: his order is stuck."""
 PAUSE_S: Final = 0.25  # before a request is repeated; each time twice as long
 LONGEST_PAUSE_S: Final = 2.0
-HASTE_S: Final = 0.03  # at most, until somebody who hangs up has done so
+HASTE_S: Final = 0.03  # at most, before a customer who hangs up does so
 
 Mood = Literal["plain", "hasty", "half", "twice", "again", "cancels"]
 MOODS: Final[tuple[Mood, ...]] = ("plain", "plain", "plain", "hasty", "half", "twice", "again", "cancels")
 """hasty hangs up while the request is worked on, half in the middle of sending it; both come back with the same key.
-twice sends it over two connections at once. again asks once more when all is said. cancels changes his mind."""
+twice sends it over two connections at once. again asks once more after the end. cancels changes his mind.
+"""
 
 
 class GivenUp(Exception):
-    """Nobody answers any more."""
+    """A customer got no answer for PERSISTENCE_S."""
 
 
 class _Told(msgspec.Struct):
@@ -42,7 +43,7 @@ class _Told(msgspec.Struct):
 
 @dataclass
 class Wish:
-    """One order a customer wants: what he was told of it; `ends` as the benchmark names them."""
+    """One order that a customer wants, and the answers he got about it. `ends`: as the benchmark names them."""
 
     number: int
     mood: Mood
@@ -50,7 +51,7 @@ class Wish:
     ids: set[str] = field(default_factory=set)
     ends: list[str] = field(default_factory=list)
     canceled: bool = False
-    """He canceled it, and was told so."""
+    """Whether he canceled the order and got the answer that it was canceled."""
 
 
 class Line:
@@ -62,7 +63,7 @@ class Line:
         self._answer: asyncio.Future[Answer] | None = None
 
     async def ask(self, request: bytes) -> Answer:
-        """Raises Broken."""
+        """Send the request and wait for its answer. Raises Broken."""
         self._answer = asyncio.get_running_loop().create_future()
         try:
             (await self._connected()).send(0, request, perf_counter())
@@ -74,7 +75,7 @@ class Line:
             self.hang_up()
 
     async def ask_and_leave(self, request: bytes, after_s: float) -> None:
-        """Hang up without an answer."""
+        """Send the request and hang up after `after_s` seconds without its answer."""
         with contextlib.suppress(OSError):
             (await self._connected()).send(0, request, perf_counter())
             await asyncio.sleep(after_s)
@@ -104,7 +105,7 @@ class Line:
 
 
 class Customers:
-    """Those of one round: the wishes they have had so far, and how often they had to do what."""
+    """The customers of one round: their wishes so far, and how often they had to do what."""
 
     def __init__(self, url: str, wares: Wares, chance: random.Random) -> None:
         self._url = url
@@ -116,12 +117,12 @@ class Customers:
         self.did: Counter[str] = Counter()
 
     def all_is_healed(self, patience_s: float = PERSISTENCE_S) -> None:
-        """They order nothing more, and expect an answer within their patience."""
+        """From now on customers order nothing more, and expect an answer within this patience."""
         self._until_s = perf_counter() + patience_s
         self._healed.set()
 
     async def order(self, rate: float) -> None:
-        """`rate` orders a second until all is healed, or the wares are out; returns when all have been answered."""
+        """Place `rate` orders a second until all is healed or the wares are out. Returns when all are answered."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._wares.orders):
                 wish = Wish(number, self._chance.choice(MOODS), self._wares.placing(number))
@@ -153,7 +154,7 @@ class Customers:
             await self._cancel(line, wish)
 
     async def _insist(self, line: Line, request: bytes, wish: Wish) -> None:
-        """Until there is an answer: 200, 202 or 409."""
+        """Send the request until it has an answer: 200, 202 or 409."""
         answer = await self._until_answered(line, request)
         wish.ends.append(end(answer))
         wish.ids.add(_order_id(answer))

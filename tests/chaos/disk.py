@@ -18,7 +18,7 @@ MACHINES: Final = (*service_names(), "nats")
 
 
 class Disk:
-    """The mounted folder, with one folder a machine; and its process, which does as it is told."""
+    """The mounted folder, with one folder for each machine, and the process of the file system, which takes orders."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
         self._folder = folder
@@ -28,9 +28,9 @@ class Disk:
         return self._folder / machine
 
     async def cut(self, *machines: str, luck: int | None = None) -> int:
-        """Drop what they have not synced, or with `luck`, a seed, part of it; how many writes are lost.
+        """Drop the writes that these machines have not synced; with `luck`, a seed, part of them. Returns their number.
 
-        Nobody may have anything of theirs open.
+        No process may have a file of these machines open.
         """
         return int(await self._tell("cut", "" if luck is None else str(luck), *machines))
 
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def _obey(files: Volatile, order: str) -> bool:
-    """False: nobody gives orders any more."""
+    """Carry out an order. False: there are no more orders, because the other end is closed."""
     if not order:
         return False
     word, *names = order.rstrip("\n").split("\t")

@@ -1,4 +1,4 @@
-"""What goes wrong, and how it ends: by name, as plans have it."""
+"""The faults by name, as plans have them: how each begins, and how it ends."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,8 @@ from tests.chaos.plan import EVERYTHING, Fault
 from tests.chaos.system import BROKER, BROKER_KILLED, POWER_CUT, SERVICE_KILLED, SERVICES, STORE_LOST, Did, System
 
 AT_STEP_S: Final = 6.0
-"""A process that answers for so long and has not come to its step, for want of orders, is killed where it is."""
-WORK_S: Final = 0.5  # that a process gets between two faults
+"""A process that answers for this long without reaching its step, for want of orders, is killed where it is."""
+WORK_S: Final = 0.5  # of undisturbed work for a process between two faults
 NARROW_BYTES_PER_S: Final = 40_000
 SLOW_S: Final = 0.15
 
@@ -27,7 +27,7 @@ async def go_wrong(system: System, fault: Fault) -> None:
 
 @contextlib.asynccontextmanager
 async def _alone(system: System, names: Sequence[str]) -> AsyncIterator[None]:
-    """No other fault on these processes meanwhile; they have been running for a while."""
+    """Keep other faults away from these processes meanwhile, once they have been running for a while."""
     async with contextlib.AsyncExitStack() as stack:
         for name in names:
             await stack.enter_async_context(system.busy[name])
@@ -40,7 +40,7 @@ async def _alone(system: System, names: Sequence[str]) -> AsyncIterator[None]:
 
 
 async def _kill(system: System, fault: Fault) -> None:
-    """At a random time; then, started again, at a step."""
+    """Kill a process at a random time; then, started again, at a step."""
     who = fault.who
     async with _alone(system, [who]):
         await _die(system, who, "at a random time")
@@ -70,9 +70,9 @@ async def _die_at(system: System, who: str, step: str) -> None:
 
 
 async def _pause(system: System, fault: Fault) -> None:
-    """It is stopped for longer than the broker waits for an acknowledgement, and wakes up knowing nothing of it.
+    """Stop a process for longer than the broker waits for an acknowledgement. It continues without knowing of that.
 
-    A process that somebody starts in its place meanwhile is turned away by the lock.
+    A process that is started in its place meanwhile is turned away by the lock.
     """
     who = fault.who
     async with _alone(system, [who]):
@@ -92,7 +92,7 @@ async def _pause(system: System, fault: Fault) -> None:
 
 
 async def _lose(system: System, fault: Fault) -> None:
-    """The broker's whole store is gone."""
+    """Delete the broker's whole store."""
     async with _alone(system, [BROKER]):
         await system.kill(BROKER)
         system.lose_stream()
@@ -105,7 +105,7 @@ async def _lose(system: System, fault: Fault) -> None:
 
 
 async def _power(system: System, fault: Fault) -> None:
-    """What was not synced is gone, of one machine or of all."""
+    """Cut the power of one machine or of all: writes that were not synced are gone."""
     assert system.disk is not None
     names = (*SERVICES, BROKER) if fault.who == EVERYTHING else (fault.who,)
     async with _alone(system, names):
@@ -123,9 +123,9 @@ async def _power(system: System, fault: Fault) -> None:
 
 
 async def _full(system: System, fault: Fault) -> None:
-    """Nothing more can be written; what ended of it is started again, as somebody who watches it would.
+    """Fill a disk, so that nothing more can be written. Processes that ended are started again, as a supervisor would.
 
-    The broker always: a stream that could not be written once refuses every message until nats-server starts again.
+    The broker always is: after one failed write, a stream refuses every message until nats-server restarts.
     """
     assert system.disk is not None
     async with _alone(system, [fault.who]):
@@ -144,7 +144,7 @@ async def _full(system: System, fault: Fault) -> None:
 
 
 async def _lock(system: System, fault: Fault) -> None:
-    """Somebody else holds the store's write lock for longer than the service waits for it."""
+    """Hold the store's write lock for longer than the service waits for it."""
     async with _alone(system, [fault.who]):
         file = system.folder / fault.who / "events.sqlite"
         connection = sqlite3.connect(file, isolation_level=None, timeout=STOP_TIMEOUT_S, check_same_thread=False)

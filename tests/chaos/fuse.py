@@ -1,7 +1,7 @@
 """The kernel's FUSE protocol, as much of it as one file system in memory needs (linux/fuse.h, version 7.31).
 
-Spoken directly, and not through a library: libfuse comes in no wheel, while the kernel's side is everywhere and stays
-as it is. Mounting takes root.
+The module speaks the protocol directly, without a library: libfuse comes in no wheel, while the kernel's side is
+everywhere and does not change. Mounting takes root.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class Attributes(NamedTuple):
 
 
 class Files(Protocol):
-    """What there is to be served. Names are bytes; every method may raise OSError, which the caller gets to see."""
+    """The files that are served. Names are bytes. Every method may raise OSError, which the caller gets to see."""
 
     def attributes(self, node: int) -> Attributes: ...
     def look_up(self, folder: int, name: bytes) -> Attributes: ...
@@ -66,11 +66,13 @@ class Files(Protocol):
     def sync(self, node: int) -> None: ...
 
     def entries(self, folder: int, after: int) -> Iterator[tuple[int, bytes, Attributes]]:
-        """Places behind `after` in growing order, each with the name there and whose it is."""
+        """Places behind `after` in growing order, each with its name and the attributes of its node."""
 
 
 def serve(device: int, files: Files, orders: int, obey: Callable[[], bool]) -> None:
-    """Until it is unmounted, or `obey`, called when there is something to read from `orders`, is False."""
+    """Serve the files until they are unmounted, or `obey`, called when there is something to read from `orders`,
+    returns False.
+    """
     buffer = bytearray(BUFFER)
     poll = select.poll()
     poll.register(device, select.POLLIN)
@@ -86,7 +88,7 @@ def serve(device: int, files: Files, orders: int, obey: Callable[[], bool]) -> N
             except OSError as error:
                 if error.errno == errno.ENODEV:  # unmounted
                     return
-                if error.errno in (errno.EINTR, errno.ENOENT):  # whoever asked gave up
+                if error.errno in (errno.EINTR, errno.ENOENT):  # the caller gave up
                     continue
                 raise
             reply = answer(files, bytes(memoryview(buffer)[:size]))
@@ -96,7 +98,7 @@ def serve(device: int, files: Files, orders: int, obey: Callable[[], bool]) -> N
 
 
 def answer(files: Files, message: bytes) -> list[bytes] | None:
-    """What is written back to this request; None: nothing."""
+    """The bytes to write back to this request; None: no answer."""
     _, opcode, unique, node, *_ = IN.unpack_from(message)
     handler = HANDLERS.get(opcode)
     if opcode in SILENT:
@@ -126,7 +128,7 @@ def _attributes(found: Attributes) -> bytes:
 
 
 def _entry(found: Attributes) -> bytes:
-    # A name is asked for again each time: after a power cut it may stand for something else, or nothing.
+    # A name is asked for again each time: after a power cut it may name another node, or none.
     return ENTRY.pack(found.node, 0, 0, FOR_EVER_S, 0, 0) + _attributes(found)
 
 
@@ -241,7 +243,7 @@ def _room(_: Files, __: int, ___: bytes) -> bytes:
     return STATFS.pack(1 << 24, 1 << 24, 1 << 24, 1 << 20, 1 << 20, 4_096, 255, 4_096, 0)
 
 
-SILENT: Final = {2, 36, 42}  # forget, interrupt, forget many: nobody waits for an answer
+SILENT: Final = {2, 36, 42}  # forget, interrupt, forget many: they have no answer
 HANDLERS: Final[dict[int, Callable[[Files, int, bytes], bytes]]] = {
     1: _look_up,
     2: _forget,
@@ -265,14 +267,16 @@ HANDLERS: Final[dict[int, Callable[[Files, int, bytes], bytes]]] = {
     42: _forget_many,
     45: _rename2,
 }
-"""Others get ENOSYS; the kernel then does without. Without open, a file is known by its node alone."""
+"""The handlers by opcode. Others get ENOSYS; the kernel then does without. Without open, a file is known by its node
+alone.
+"""
 
 
 # Mounting -------------------------------------------------------------------------------------------------------------
 
 
 def mount(device: int, folder: Path) -> None:
-    """Raises OSError."""
+    """Mount the device at this folder. Raises OSError."""
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"chaos", os.fsencode(folder), b"fuse", MS_NOSUID | MS_NODEV, options.encode()) != 0:
@@ -280,7 +284,7 @@ def mount(device: int, folder: Path) -> None:
 
 
 def unmount(folder: Path) -> None:
-    """At once, whoever still uses it. Raises OSError."""
+    """Unmount at once, even while the folder is in use. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(folder), MNT_DETACH) != 0:
         raise OSError(ctypes.get_errno(), f"cannot unmount {folder}: {os.strerror(ctypes.get_errno())}")

@@ -1,4 +1,4 @@
-"""What customers were told against what order_svc recorded: nothing lost, nothing doubled, nothing stuck."""
+"""Compares the customers' answers with order_svc's records: nothing may be lost, doubled or stuck."""
 
 import sqlite3
 from collections import Counter
@@ -18,14 +18,14 @@ OPEN = "202 PENDING"  # as the benchmark calls an answer that came before the en
 
 
 class Course(NamedTuple):
-    """What the log has of one order: `ends` as the benchmark names them, in their order."""
+    """One order in the log. `ends`: as the benchmark names them, in their order."""
 
     created: int
     ends: list[str]
 
 
 class Books(NamedTuple):
-    """What was found wrong, one sentence each; and how the orders of the round ended."""
+    """The errors found, one sentence each, and how the orders of the round ended."""
 
     lost: list[str]
     doubled: list[str]
@@ -38,7 +38,7 @@ class Books(NamedTuple):
 
 
 def courses(file: Path, after: int) -> tuple[dict[str, Course], int]:
-    """The orders of this log whose records stand past this position, and the last position."""
+    """The orders of this log whose records come after this position, and the last position."""
     found: dict[str, Course] = {}
     with closing(sqlite3.connect(file)) as connection:
         for position, topic, body in connection.execute(
@@ -90,7 +90,9 @@ def balance(wishes: Iterable[Wish], found: dict[str, Course]) -> Books:
 
 
 def _contradictions(wish: Wish, ends: Sequence[str]) -> list[str]:
-    """What was said about an order's end stays so; only his own cancel changes a confirmed one."""
+    """Errors in the answers about an order's end: an end is final, and only the customer's own cancel changes a
+    confirmed one.
+    """
     told = set(wish.ends) - {OPEN}
     found = [f"was told {end}, and it ended as {ends}" for end in told if end not in ends]
     if len(ends) > 1 and (ends != ["confirmed", "customer-canceled"] or not wish.canceled):
@@ -101,7 +103,7 @@ def _contradictions(wish: Wish, ends: Sequence[str]) -> list[str]:
 
 
 async def totals(urls: dict[str, str], wares: Wares, wishes: Sequence[Wish], found: dict[str, Course]) -> list[str]:
-    """What is wrong with stock, points and coupons, going by what customers were told and the orders' ends."""
+    """Errors in stock, points and coupons, by the customers' answers and the orders' ends."""
     kept = [wish.number for wish in wishes if found[next(iter(wish.ids))].ends == ["confirmed"]]
     done = await work(Job(do="check", urls=urls, wares=wares, confirmed=kept))
     return done.wrong

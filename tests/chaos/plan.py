@@ -1,4 +1,4 @@
-"""What is left to chance in a round: which faults, on whom, when and for how long; all of it from one seed."""
+"""The random choices of a round, all from one seed: which faults hit which processes, when and for how long."""
 
 import math
 import random
@@ -9,10 +9,10 @@ from tests.chaos.system import BROKER, SERVICES
 from tests.wrappers.crash import STEPS
 
 EVERYTHING: Final = "everything"
-SPAN_S: Final = 3.0  # in which the faults of a round come up; those on one process wait for each other
+SPAN_S: Final = 3.0  # within which all faults of a round are due; those on one process wait for each other
 PASSED_AT_MOST: Final = 3  # times, a step, before the process dies at it
 LINES: Final = ("cut", "hold", "slow", "narrow")
-"""What is done to a service's line to the broker."""
+"""The faults of a service's line to the broker."""
 
 Quota = Mapping[str, float]
 """How many faults of each kind a round has; 0.2: one in every fifth round."""
@@ -21,9 +21,9 @@ NEED_A_DISK: Final = frozenset({"power", "full"})
 
 
 class Fault(NamedTuple):
-    """`at_s` from the round's begin `kind` happens to `who`, for `for_s`.
+    """A fault: `at_s` seconds after the round's beginning `kind` happens to `who`, for `for_s` seconds.
 
-    `step`: where a service that was killed is killed once more, the `passed`-th time it gets there.
+    `step`: the step at which a killed service is killed once more, when it gets there for the `passed`-th time.
     """
 
     at_s: float
@@ -33,7 +33,7 @@ class Fault(NamedTuple):
     step: str = ""
     passed: int = 0
     luck: int | None = None
-    """With this seed some of what was not synced outlives a power cut."""
+    """The seed by which some unsynced writes outlive a power cut; None: all are lost."""
 
     def __str__(self) -> str:
         again = f", once more at '{self.step}' {self.passed}" if self.step else ""
@@ -54,7 +54,7 @@ def _by(rounds: int, often: float) -> int:
 
 
 def _kills(chance: random.Random, kills: int) -> list[Fault]:
-    """Mostly two at a time, one of them at a named step; the services take turns."""
+    """Kills, mostly two at a time, one of them at a named step. The services take turns."""
     faults: list[Fault] = []
     turns: list[str] = []
     while kills > 0:

@@ -1,4 +1,4 @@
-"""Rounds one after another, some on each system."""
+"""Plays rounds one after another, several on each system."""
 
 import contextlib
 import shutil
@@ -15,14 +15,15 @@ from tests.chaos.system import open_system
 from tests.chaos.tally import Tally
 
 ROUNDS_A_SYSTEM: Final = 10
-"""Then a new one begins: what a broker that lost its store has to be given back does not grow for ever."""
+"""Rounds before a new system begins: a broker without its store gets all history again, which must not grow for ever.
+"""
 SHOWN: Final = 20  # of what is wrong
 
 Say = Callable[[str], None]
 
 
 async def nothing_wrong(folder: Path, seed: int, rounds: int, quota: Quota) -> Tally:
-    """What rounds came to in which nothing went wrong: for tests, with the story on standard output."""
+    """Play rounds, assert that nothing went wrong, and return the tally. For tests; the story is on standard output."""
     tally = Tally()
     print(f"seed {seed} at commit {commit()}")
     wrong = await play(folder, seed, rounds, quota, tally, print)
@@ -32,7 +33,7 @@ async def nothing_wrong(folder: Path, seed: int, rounds: int, quota: Quota) -> T
 
 
 async def play(folder: Path, seed: int, rounds: int, quota: Quota, tally: Tally, say: Say) -> list[str]:
-    """Until all rounds are over or one went wrong: what is wrong."""
+    """Play until all rounds are over or one went wrong. Returns the errors."""
     for first in range(0, rounds, ROUNDS_A_SYSTEM):
         own = folder / f"from-{first}"
         own.mkdir()

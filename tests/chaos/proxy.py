@@ -1,4 +1,4 @@
-"""What stands between a service and the broker: a line that can be cut, held, slowed and narrowed."""
+"""A proxy between a service and the broker: a line that can be cut, held, slowed and narrowed."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ NARROW: Final = 1 << 10
 
 
 class Proxy:
-    """One service's line. Whatever is done to it, bytes that pass keep their order."""
+    """One service's line. Under every fault the bytes that pass keep their order."""
 
     def __init__(self, to_port: int) -> None:
         self._to_port = to_port
@@ -19,9 +19,9 @@ class Proxy:
         self._flowing.set()
         self.refusing = False
         self.delay_s = 0.0
-        """What each piece of a stream waits before it goes on, in either direction."""
+        """Seconds that each piece of a stream waits before it passes, in either direction."""
         self.bytes_per_s = 0
-        """0: as many as there are."""
+        """Bandwidth in bytes a second; 0: unlimited."""
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -31,12 +31,12 @@ class Proxy:
         return f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def cut(self) -> None:
-        """Reset every connection; as long as it is `refusing`, new ones too."""
+        """Reset every connection; while the line is `refusing`, new ones too."""
         for writer in self._writers:
             writer.transport.abort()
 
     def hold(self) -> None:
-        """Nothing passes, and nobody is told."""
+        """Let nothing pass, without an error at either end."""
         self._flowing.clear()
 
     def heal(self) -> None:

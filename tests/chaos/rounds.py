@@ -1,4 +1,4 @@
-"""A round: customers order, things go wrong, all of it is healed; then everything is looked at."""
+"""A round: customers order, faults happen, all of them are healed; then everything is checked."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ ANSWERS: Final = 100  # of each kind that the audit compares
 
 
 class Round(NamedTuple):
-    """What came of a round; `wrong`: what is lost, doubled, stuck, or found by the audit."""
+    """The result of a round. `wrong`: everything lost, doubled, stuck, or found by the audit."""
 
     orders: int
     ended: Counter[str]
@@ -37,7 +37,7 @@ class Round(NamedTuple):
     stuck: list[str]
     found: list[str]
     seconds: tuple[float, float]
-    """Under faults; until all was quiet and audited."""
+    """Seconds under faults, and seconds until all was quiet and audited."""
 
     @property
     def wrong(self) -> list[str]:
@@ -45,7 +45,7 @@ class Round(NamedTuple):
 
 
 class Course:
-    """Round after round with one system."""
+    """Plays round after round with one system."""
 
     def __init__(self, system: System, seed: int) -> None:
         self._system = system
@@ -78,7 +78,7 @@ class Course:
         return Round(len(customers.wishes), books.ended, customers.did, *books[:3], found, seconds)
 
     async def _not_ready(self) -> list[str]:
-        """Which service does not come to work any more, and why."""
+        """The services that do not become ready again, and why."""
         try:
             await self._system.ready()
         except StartFailed as error:
@@ -104,7 +104,7 @@ class Course:
         await self._system.heal()
 
     async def _audit(self) -> list[str]:
-        """All ten invariants over both copies of history, by the product's own audit."""
+        """Run the product's own audit: all ten invariants over both copies of history."""
         folder = self._system.folder / "audit"
         options = Options(folder, GRACE, at_rest=True, full=False, against=None, answers=ANSWERS)
         report = await audit(self._system.outside, options, _Unwatched())

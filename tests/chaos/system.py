@@ -24,11 +24,11 @@ BROKER_KILLED: Final = "broker killed"
 POWER_CUT: Final = "power cut"
 STORE_LOST: Final = "broker's store lost"
 SETTINGS: Final = {"ORDER_WAIT_S": "1", "ORDER_DEADLINE_S": "10", "LOG_FORMAT": "text"}
-"""Orders that hang for seconds run into their deadline: their undoing meets the faults, too."""
+"""Orders that hang for seconds run into their deadline, so that their compensation meets the faults, too."""
 
 
 class Did(NamedTuple):
-    """A fault that happened. `how`: where a service was when it was killed."""
+    """A fault that happened. `how`: the step at which a service was killed."""
 
     what: str
     who: str
@@ -36,10 +36,10 @@ class Did(NamedTuple):
 
 
 class System(Shop):
-    """`disk`: where all data is, if it can lose power; else a folder.
+    """The shop with a proxy for each service. `disk`: the place of all data, if it can lose power; else a folder is.
 
-    `did`: what was done to it, counted; `dropped`: writes that power cuts have taken; `had_ended`: who was found to
-    have ended by itself.
+    `did`: the faults so far, counted. `dropped`: writes lost in power cuts. `had_ended`: processes found to have ended
+    by themselves.
     """
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
@@ -71,7 +71,7 @@ class System(Shop):
             await line.close()
 
     async def spawn(self, name: str, step: str | None = None, after: int = 1) -> None:
-        """Start this process, not awaiting that it is ready; a service kills itself at a step, if one is named."""
+        """Start this process without waiting until it is ready. With `step`, the service kills itself at that step."""
         if name == BROKER:
             await self.start_nats()
             return
@@ -83,7 +83,7 @@ class System(Shop):
             self.env = plain
 
     async def up(self, name: str) -> None:
-        """Returns when it answers, whatever it answers; or has ended."""
+        """Returns when the process answers, with any answer, or has ended."""
         async for _ in attempts(f"{name} to answer"):
             if name == BROKER or self.processes[name].poll() is not None:
                 return
@@ -96,7 +96,7 @@ class System(Shop):
             shutil.rmtree(path)
 
     async def heal(self) -> None:
-        """End what faults left: stopped or ended processes, a broken line, a full disk. No fault may be under way."""
+        """End the effects of faults: stopped or ended processes, broken lines, a full disk. No fault may be active."""
         for name, process in self.processes.items():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
@@ -115,7 +115,7 @@ class System(Shop):
 
     @property
     def outside(self) -> dict[str, str]:
-        """The environment of somebody who looks at it from outside, past the lines."""
+        """The environment for looking at the system from outside, past the proxies."""
         return {**os.environ, **self.env}
 
 

@@ -1,4 +1,4 @@
-"""What all rounds came to, in words."""
+"""The results of all rounds, in words."""
 
 from collections import Counter
 
@@ -25,7 +25,7 @@ class Tally:
         self.wrong.update(lost=len(made.lost), doubled=len(made.doubled), stuck=len(made.stuck), found=len(made.found))
 
     def add_system(self, system: System) -> None:
-        """When its last round is over."""
+        """Add the counts of this system. Call it after its last round."""
         self.dropped += system.dropped
         self._had_ended += system.had_ended
         for (what, who, how), many in system.did.items():

@@ -1,4 +1,4 @@
-"""Chaos finds bugs of which the processes' own tests know nothing, in a copy of the code that has one."""
+"""Chaos finds bugs that the processes' own tests miss, in a copy of the code that has one."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.sim.bugs import BUGS, Bug
 
 BY_NAME: Final = {bug.name: bug for bug in BUGS}
 ROUNDS: Final = 30
-"""It ends with the first one that shows the bug, which is one in two or three."""
+"""Maximum number of rounds. The first one that shows the bug is the last; one in two or three does."""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The power is cut under load: what was answered is on the disk, and what the broker lost it is given again.
+"""The power is cut under load: every answered order is on the disk, and the broker gets back the facts that it lost.
 
-Root and /dev/fuse are needed: without them these are left out (see conftest), unless all tests are wanted.
+These tests need root and /dev/fuse: without them they are left out (see conftest), unless all tests are wanted.
 """
 
 import asyncio

@@ -38,7 +38,7 @@ class Write(NamedTuple):
 
 @dataclass(eq=False)
 class Node:
-    """A file or folder. `names` and `content` are what is seen; `kept` and `synced` what a power cut leaves."""
+    """A file or folder. `names` and `content` are its present state; `kept` and `synced` outlive a power cut."""
 
     number: int
     mode: int
@@ -48,7 +48,7 @@ class Node:
     looked_up: int = 0
     changed_s: int = 0
     names: dict[bytes, tuple[int, "Node"]] = field(default_factory=dict)
-    """With the place of each in a listing."""
+    """By name: its place in a listing, and its node."""
     kept: dict[bytes, "Node"] = field(default_factory=dict)
     content: bytearray = field(default_factory=bytearray)
     synced: bytearray = field(default_factory=bytearray)
@@ -69,11 +69,11 @@ class Node:
 
 
 class Change(NamedTuple):
-    """In the journal: these names of these folders came to stand for these nodes (None: for nothing)."""
+    """An entry of the journal: these names of these folders got these nodes (None: the name was removed)."""
 
     names: tuple[tuple[Node, bytes, Node | None], ...]
     content: bytes | None = None
-    """Of the node that took another one's name."""
+    """The content of the node that took another one's name."""
 
     def concerns(self, node: Node) -> bool:
         return any(node in (folder, found) for folder, _, found in self.names)
@@ -98,9 +98,9 @@ class Volatile:
         self._last_place = 0
         self._journals: dict[str, list[Change]] = {machine: [] for machine in machines}
         self.full: set[str] = set()
-        """Machines whose disk takes no more."""
+        """Machines whose disk takes no more writes."""
         self.lost_writes = 0
-        """That cuts have dropped so far."""
+        """The number of writes that power cuts have dropped so far."""
         root = self._new(S_IFDIR | 0o755, "")
         for machine in machines:
             self._name(root, machine.encode(), self._new(S_IFDIR | 0o755, machine))
@@ -199,9 +199,10 @@ class Volatile:
     # Power ------------------------------------------------------------------------------------------------------------
 
     def cut(self, machine: str, luck: random.Random | None = None) -> None:
-        """Nobody has anything of this machine open any more. What is left is all of it synced, in nodes of its own.
+        """Cut the power of this machine; no process may have a file of it open. All that is left is synced, in new
+        nodes.
 
-        With `luck` some of what was not synced is left, too.
+        With `luck` some of the unsynced writes are left, too.
         """
         journal = self._journals[machine]
         for change in journal[: luck.randint(0, len(journal)) if luck else 0]:
@@ -253,7 +254,9 @@ class Volatile:
         folder.names[name] = (self._last_place, node)
 
     def _let_go(self, node: Node) -> None:
-        """Nobody sees it any more; what a cut would leave of it, the folders that keep its name still have."""
+        """Drop a node that is not visible any more. The folders that keep its name still have what a cut would leave of
+        it.
+        """
         if node.links == 0 and node.looked_up <= 0:
             self._nodes.pop(node.number, None)
 

@@ -1,1 +1,1 @@
-"""The services as they are, over a model of JetStream and of their stores, in virtual time, one seed a schedule."""
+"""Runs the real services over models of JetStream and of their stores, in virtual time. One seed is one schedule."""

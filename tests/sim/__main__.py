@@ -41,7 +41,8 @@ def main(
 ) -> None:
     """The services over a model of the broker and their stores: crashes, losses, repeats, in virtual time.
 
-    Exit code 0: all invariants held; 1: not, and a shortest schedule that shows it was told; 2: wrong usage.
+    Exit code 0: all invariants held; 1: one did not, and the shortest schedule that shows it was printed; 2: wrong
+    usage.
     """
     many.quiet()
     if (seed is None) == (runs is None):

@@ -1,6 +1,7 @@
 """Stock, points, coupons and orders kept from the facts alone, and whether their numbers are right.
 
-Asserts what the invariants of `ops.invariants` say of numbers; what else they say of an order is a matter of its shape.
+It asserts those parts of the invariants in `ops.invariants` that are about numbers. The other parts depend on an
+order's shape.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,7 @@ from tests.examples import PLACED_AT
 
 
 class Story:
-    """What was said about one order."""
+    """The facts about one order."""
 
     __slots__ = ("deadline", "discount", "moved", "order", "places", "prices", "reason", "shape", "status", "total")
 
@@ -49,9 +50,9 @@ class Story:
         self.shape: list[object] = []
         """The types of its facts, the place of each one's cause, and why a step refused or the order was canceled."""
         self.places: dict[str | None, int] = {None: -1}
-        """Where each of its facts stands, by id; that of no fact as well."""
+        """The place of each of its facts, by id; None, no fact, has a place as well."""
         self.moved: list[tuple[str, int]] = []
-        """Stock that its next answer has to account for."""
+        """Stock that the order's next answer has to account for."""
         self.prices: tuple[int, ...] | None = None
         self.total = 0
         self.discount: int | None = None
@@ -60,7 +61,7 @@ class Story:
 
 
 class Books:
-    """Stock, points, coupons and orders as the facts have them."""
+    """Stock, points, coupons and orders according to the facts."""
 
     def __init__(self, plan: Plan) -> None:
         self.stock = plan.stock.copy()
@@ -68,7 +69,7 @@ class Books:
         self.users: dict[str, str | None] = dict.fromkeys(COUPONS)
         """Which order uses each coupon."""
         self.stories: dict[str, Story] = {}
-        """By order."""
+        """By order: its story."""
         self._keys: set[tuple[str, str | None]] = set()
 
     def take(self, said: Said) -> None:
@@ -108,7 +109,7 @@ class Books:
         self._keys.add((whose, key))
 
     def are_live(self, world: World) -> None:
-        """The services answer what the facts say, and every wish has become the order it was."""
+        """Assert that the services' states match the facts, and that every wish has become the order it was."""
         products, accounts, coupons = world.products.heads, world.points.heads, world.coupons.heads
         for product, available in self.stock.items():
             assert products[f"product-{product}"].state.available == available
@@ -221,7 +222,7 @@ def _canceled(books: Books, story: Story, fact: OrderCanceled) -> None:
 
 
 def _fine(books: Books, story: Story, fact: Fact) -> None:
-    """All there is to it is its place in the shape."""
+    """Accept the fact: only its place in the shape matters."""
 
 
 TOLD: dict[type[Fact], Callable[[Books, Story, Any], None]] = {
@@ -243,10 +244,10 @@ TOLD: dict[type[Fact], Callable[[Books, Story, Any], None]] = {
     OrderCanceled: _canceled,
 }
 TOLD |= {fact: _fine for fact in NAMES if issubclass(fact, SagaFact) and fact not in {*TOLD, OrderCreatedPending}}
-"""What a fact that follows an order's first one has to be, and changes in the books and in its story.
+"""By type: checks a fact that follows an order's first one, and puts it into the books and the order's story.
 
 The facts of other steps change no books: the audit's rules judge them.
 """
 
 LEDGER: Final = (ProductStockHeld, ProductStockReturned)
-"""Facts that do not carry the order."""
+"""Facts that do not contain the order."""

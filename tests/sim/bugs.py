@@ -1,4 +1,4 @@
-"""Deliberate bugs, each a change to a copy of the code: the simulator is worth as much as it finds of them."""
+"""Deliberate bugs, each a change to a copy of the code: the simulator is as good as the bugs that it finds."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ CODE: Final = ("contracts", "infra", *(f"{name}_svc" for name in service_names()
 
 
 class Change(NamedTuple):
-    """In this file, the one place that reads `old` says `new`."""
+    """Replaces the one place in this file that reads `old` by `new`."""
 
     file: str
     old: str
@@ -32,7 +32,7 @@ class Bug(NamedTuple):
     of_the_domain: bool = False
 
     def plant(self, root: Path) -> None:
-        """Change the code below `root`. Raises ValueError if it has not exactly one such place."""
+        """Change the code below `root`. Raises ValueError unless there is exactly one such place."""
         for file, old, new in self.changes:
             text = (root / file).read_text(encoding="utf-8")
             if text.count(old) != 1:
@@ -40,11 +40,11 @@ class Bug(NamedTuple):
             (root / file).write_text(text.replace(old, new), encoding="utf-8")
 
     def shown_by(self, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """What `just sim` says to these arguments, on a copy of the code, in `root`, that has it."""
+        """The result of `just sim` with these arguments, on a copy of the code with the bug, in `root`."""
         return self.planted(root, "tests.sim", "--jobs", "1", "--no-shrink", *arguments)
 
     def planted(self, root: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """What a module says to these arguments, on a copy of the code, in `root`, that has it."""
+        """The result of a module with these arguments, on a copy of the code with the bug, in `root`."""
         for package in CODE:
             shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
         self.plant(root)

@@ -1,4 +1,4 @@
-"""All that is left to chance in a schedule, from one seed."""
+"""All random choices of a schedule, from one seed."""
 
 import random
 from typing import Final
@@ -9,7 +9,7 @@ SLOW_S: Final = 0.3
 
 class Chance(random.Random):
     def delay_s(self) -> float:
-        """What passes before something outside of a process has happened: next to nothing mostly, sometimes a lot."""
+        """Seconds until an event outside of a process happens: mostly next to nothing, sometimes a lot."""
         drawn = self.random()
         return QUICK_S * drawn if drawn < 0.95 else SLOW_S * (drawn - 0.95) / 0.05
 

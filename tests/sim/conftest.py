@@ -1,4 +1,4 @@
-"""A simulated service says as little as it can: nobody reads it, and it costs time."""
+"""Simulated services log as little as they can: their logs are not read, and logging costs time."""
 
 import logging
 from collections.abc import Iterator

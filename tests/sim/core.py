@@ -1,6 +1,7 @@
-"""Schedules of the core alone, without an event loop: deciders, reactions, a bus that delivers anything at any time.
+"""Schedules of the core alone, without an event loop: deciders, reactions, and a bus that delivers any message at any
+time.
 
-They cost a fraction of those with processes around it, so many more can be played.
+They cost a fraction of schedules with processes, so many more can be played.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from tests.domain.world import Wish
 from tests.sim.run import Outcome
 from tests.sim.sieve import Sieve
 
-# What a schedule is made of; a byte of its draw chooses one of each. What should come more often stands there oftener.
+# The parts of a schedule; a byte of its draw chooses one of each. Frequent parts are listed more than once.
 WARES: Final = [*PRICES, *PRICES, *PRICES, UNKNOWN]
 LINES: Final = [
     tuple(Line(ware, quantity) for ware, quantity in dict(zip(wares, quantities, strict=True)).items())
@@ -59,12 +60,12 @@ def _wish(draw: bytes) -> Wish:
 
 
 def outcome(plan: Plan, handle: Callable[[str], None] | None = None) -> Outcome:
-    """Play it until all is quiet. `handle` gets what was said, line by line, and what is wrong."""
+    """Play the plan until all is quiet. `handle` gets the facts and the errors, line by line."""
     world, wrong = begun(plan), list[str]()
     try:
         play(plan, world)
         SIEVE.check(plan, world)
-    except Exception as error:  # an invariant's, or a decider's: nothing that is asked here should be refused that way
+    except Exception as error:  # from an invariant or a decider: no command of a plan should raise
         wrong.append(str(error) if isinstance(error, AssertionError) else repr(error))
     if handle is not None:
         for said in world.said[world.opened :]:
@@ -84,7 +85,7 @@ def shorter(plan: Plan) -> Iterator[Plan]:
 
 
 def _without_wish(plan: Plan, gone: int) -> Plan:
-    """What is done with the others stays the same."""
+    """The plan without this wish. The steps for the other wishes stay the same."""
     steps = []
     for step, pick in plan.steps:
         number = pick % len(plan.wishes)

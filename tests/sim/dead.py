@@ -1,4 +1,4 @@
-"""The model of the stream DEAD: few messages, each read by its sequence, and deleted when it is done with."""
+"""The model of the stream DEAD: few messages, each read by its sequence, and deleted once it is redriven or dropped."""
 
 from nats.js.api import PubAck, RawStreamMsg, StreamConfig, StreamInfo, StreamState
 from nats.js.errors import BadRequestError, NotFoundError, ServerError
@@ -29,7 +29,7 @@ class Dead:
         return PubAck(stream=DEAD, seq=self._last)
 
     def get(self, sequence: int, subject: str | None) -> RawStreamMsg:
-        """The message at this sequence; with a subject, of which the last token is `*`, the first from there on."""
+        """The message at this sequence; with a subject, whose last token is `*`, the first match from there on."""
         self.info()
         for found, message in sorted(self.messages.items()):
             if found == sequence and subject is None:
@@ -47,7 +47,7 @@ class Dead:
         return True
 
     def lose_tail(self, messages: int) -> None:
-        """What was written last is gone, and its sequences are given once more."""
+        """Lose the messages written last. Their sequences are given once more."""
         for sequence in sorted(self.messages)[len(self.messages) - min(messages, len(self.messages)) :]:
             del self.messages[sequence]
             self._last = min(self._last, sequence - 1)

@@ -1,4 +1,4 @@
-"""A model of a service's event store: what is on its disk, and what a process sees of it."""
+"""A model of a service's event store: the content of its disk, and one process's view of it."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -10,7 +10,7 @@ from tests.sim.loop import running
 
 
 class Disk:
-    """One service's log and snapshots. Processes come and go; it stays."""
+    """One service's log and snapshots. They outlive the processes that use them."""
 
     def __init__(self, service: str) -> None:
         self.log: list[Record] = []
@@ -20,7 +20,7 @@ class Disk:
         self._streams: dict[str, list[Record]] = {}
 
     def append(self, records: Sequence[Record]) -> None:
-        """All or none. Raises Conflict."""
+        """Append all records or none. Raises Conflict."""
         ends = {stream: len(log) for stream, log in self._streams.items()}
         for record in records:
             if record.originator_version != ends.get(record.originator_id, 0) + 1:
@@ -39,14 +39,14 @@ class Disk:
         return StreamHistory(snapshot, records[snapshot.originator_version :])
 
     def copy(self, records: int) -> "Disk":
-        """As it was when its log had so many records."""
+        """A copy of this disk as it was when its log had `records` records."""
         other = Disk(f"the old copy of {self._service}")
         other.append(self.log[:records])
         return other
 
 
 class Troubles:
-    """What goes wrong with a store: the next so many calls fail, before or after they have done their work."""
+    """The faults of a store: the next calls fail, before or after they have done their work."""
 
     def __init__(self) -> None:
         self.before = 0

@@ -1,4 +1,4 @@
-"""What goes wrong, and how it ends: by name, as schedules have it."""
+"""The faults by name, as schedules have them: how each begins, and how it ends."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -33,7 +33,7 @@ async def _kill(shop: "Shop", fault: Fault) -> None:
 
 
 async def _pause(shop: "Shop", fault: Fault) -> None:
-    """It is stopped, and knows nothing of it when it goes on."""
+    """The process is stopped, and does not know of that when it continues."""
     async with shop.busy[fault.who]:
         shop.processes[fault.who].pause()
         await asyncio.sleep(fault.for_s)
@@ -49,7 +49,7 @@ async def _twin(shop: "Shop", fault: Fault) -> None:
 
 
 async def _jump(shop: "Shop", fault: Fault) -> None:
-    """Its clock is off by some seconds, in one direction or the other."""
+    """The process's clock is off by some seconds, in one direction or the other."""
     by = timedelta(seconds=shop.chance.choice((-fault.amount, fault.amount)))
     shop.skews[fault.who] = shop.processes[fault.who].skew = by
     await asyncio.sleep(fault.for_s)
@@ -57,7 +57,7 @@ async def _jump(shop: "Shop", fault: Fault) -> None:
 
 
 async def _poison(shop: "Shop", fault: Fault) -> None:
-    """It has a bug: it fails on whatever it hears about one of the orders, until somebody mends it."""
+    """The service has a bug: it fails on every fact about one of the orders, until the bug is fixed."""
     poisoned = shop.poisoned[fault.who]
     wish = shop.wishes[fault.amount % len(shop.wishes)]
     poisoned.append(order_id(wish.user_id, wish.key))
@@ -83,14 +83,14 @@ async def _fail(shop: "Shop", fault: Fault) -> None:
 
 
 async def _roll_back(shop: "Shop", fault: Fault) -> None:
-    """Somebody starts the service on an old copy of its store; it must not touch it. Then the right one is back."""
+    """The service is started on an old copy of its store, which it must not use. Then the right store is back."""
     name = fault.who
     async with shop.busy[name]:
         disk = shop.disks[name]
         old = disk.copy(max(0, len(disk.log) - fault.amount))
         said = {message.fact_id for message in shop.server.stream.messages} if shop.server.stream else set()
         if shop.rolled_back or not any(f"{one[0]}@{one[1]}" in said for one in disk.log[len(old.log) :]):
-            return  # nobody could know
+            return  # the service could not notice
         shop.rolled_back = True
         had = len(old.log)
         await shop.processes[name].kill()
@@ -113,12 +113,12 @@ async def _cut(shop: "Shop", fault: Fault) -> None:
 
 
 async def _drop(shop: "Shop", fault: Fault) -> None:
-    """Some messages get lost between the connection and who listens."""
+    """Some messages get lost between the connection and its subscribers."""
     shop.processes[fault.who].network.drop(fault.amount)
 
 
 async def _again(shop: "Shop", fault: Fault) -> None:
-    """Somebody resets the consumer: some of what was acknowledged is delivered again."""
+    """The consumer is reset: some of the acknowledged messages are delivered again."""
     stream = shop.server.stream
     if stream is not None and fault.who in stream.consumers:
         consumer = stream.consumers[fault.who]
@@ -138,7 +138,7 @@ async def _crash(shop: "Shop", fault: Fault) -> None:
     if fault.kind == "forget" and server.stream is not None:
         for consumer in server.stream.consumers.values():
             consumer.kept = Position()
-    if not shop.rolled_back:  # an old store and a broker without its end: nothing is left that knows
+    if not shop.rolled_back:  # with an old store and a truncated broker, no copy of the newest facts is left
         if fault.kind == "lose-tail":
             server.lose_tail(fault.amount)
         elif fault.kind == "lose-all":

@@ -1,6 +1,6 @@
 """A model of nats-server: the stream EVENTS and its durable consumers, as far as this system relies on them.
 
-`test_conformance.py` runs one script on it and on the real server and compares what both answer.
+`test_conformance.py` runs one script on the model and on the real server and compares their answers.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Stored(NamedTuple):
 
     @property
     def stored_ns(self) -> int:
-        """Since 1970."""
+        """When the message was stored, in nanoseconds since 1970."""
         return 1_000 * microseconds(EPOCH + timedelta(seconds=self.at))
 
 
@@ -65,7 +65,7 @@ class _Pull:
 
 @dataclass
 class Position:
-    """What a consumer writes down: how far it has delivered and what has been acknowledged."""
+    """The part of a consumer that is written to disk: how far it has delivered, and the acknowledgements."""
 
     looked: int = 0  # stream sequence up to which there is nothing more to deliver
     delivered: int = 0  # stream sequence
@@ -81,10 +81,10 @@ class Consumer:
         self.config = config
         self.at = Position()
         self.kept = Position()
-        """As of the last write to the disk."""
+        """The position as of the last write to the disk."""
         self._stream = stream
         self._pending: dict[int, float] = {}
-        """By sequence: when it was delivered, last."""
+        """By sequence: when the message was last delivered."""
         self._pulls: deque[_Pull] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = running()
@@ -99,7 +99,7 @@ class Consumer:
 
     @property
     def outstanding(self) -> int:
-        """Messages it has delivered or is to deliver, and that are not acknowledged."""
+        """The number of messages, delivered or not, that are not acknowledged."""
         return len(self._pending) + sum(self.wants(message) for message in self._stream.messages[self.at.looked :])
 
     def pull(self, peer: Peer, inbox: str, batch: int, expires_s: float) -> None:
@@ -115,11 +115,11 @@ class Consumer:
             pull.peer.say(pull.inbox, pull.inbox, "", b"", head.encode())
 
     def forget(self, peer: Peer) -> None:
-        """This client is gone; nobody waits for what it asked for."""
+        """Drop this client's requests: it is gone."""
         self._pulls = deque(pull for pull in self._pulls if pull.peer is not peer)
 
     def deliver(self) -> None:
-        """As much as there is, was asked for, and may wait for its acknowledgement."""
+        """Deliver as many messages as there are, as were asked for, and as may wait for an acknowledgement."""
         messages, at, limit = self._stream.messages, self.at, self.config.max_ack_pending or 0
         while self._pulls and at.looked < len(messages) and len(self._pending) < limit:
             message = messages[at.looked]
@@ -146,7 +146,7 @@ class Consumer:
             self._timer = self._loop.call_at(min(self._pending.values()) + (self.config.ack_wait or 0), self._repeat)
 
     def _repeat(self) -> None:
-        """Deliver again what has waited for its acknowledgement for too long."""
+        """Deliver messages again that have waited for their acknowledgement for too long."""
         self._timer = None
         late = self._loop.time() - (self.config.ack_wait or 0) + ROUNDING_S
         for sequence in sorted(sequence for sequence, at in self._pending.items() if at <= late):
@@ -157,7 +157,7 @@ class Consumer:
         self._watch()
 
     def ack(self, sequence: int, delivery: int) -> None:
-        """This one and all before it. What has not been delivered is not acknowledged."""
+        """Acknowledge this message and all before it. Messages that were not delivered are not acknowledged."""
         if self.at.floor < sequence <= self.at.delivered:
             self.at.floor, self.at.floor_deliveries = sequence, delivery
             self._loop.note("{} has acknowledged up to {}", self.config.durable_name, sequence)
@@ -166,7 +166,7 @@ class Consumer:
             self.deliver()
 
     def reset(self, sequence: int | None) -> None:
-        """Deliver from this sequence on, or what has not been acknowledged, counting deliveries from 1."""
+        """Deliver from this sequence on; None: the unacknowledged messages again. Deliveries count from 1."""
         floor = self.at.floor if sequence is None else sequence - 1
         self._loop.note("{} begins behind {}", self.config.durable_name, floor)
         self.at = Position(looked=floor, delivered=floor, floor=floor)
@@ -174,7 +174,7 @@ class Consumer:
         self.deliver()
 
     def recover(self, last_sequence: int) -> None:
-        """After the server's start: what was written down; not beyond what is left of the stream."""
+        """Continue after the server's start from the position on disk, but not beyond the stream's end."""
         kept = self.kept
         floor = min(kept.floor, last_sequence)
         self.at = Position(floor, floor, kept.deliveries, floor, kept.floor_deliveries)
@@ -204,7 +204,7 @@ class Consumer:
 
 
 class Stream:
-    """EVENTS: what was published, in its order, and the ids inside the duplicate window."""
+    """EVENTS: the published messages in their order, and the ids inside the duplicate window."""
 
     def __init__(self, config: StreamConfig, created: datetime) -> None:
         self.config = config

@@ -1,6 +1,6 @@
-"""A client's connection to the modelled server, with what `infra` uses of nats-py on it.
+"""A client's connection to the modelled server, with those methods of nats-py that `infra` uses on it.
 
-Both directions keep their order and lose nothing until the connection is cut; then what is on its way is lost.
+Both directions keep their order and lose nothing until the connection is cut; then the messages on their way are lost.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ T = TypeVar("T")
 
 
 class Way:
-    """One direction of a connection: everything arrives, in order, some time later."""
+    """One direction of a connection: every message arrives, in order, some time later."""
 
     def __init__(self, chance: Chance, arrive: Callable[..., None], context: Context) -> None:
-        """What arrives is part of `context`."""
+        """`context`: the context in which arrivals are handled."""
         self._context = context
         self._chance = chance
         self._arrive = arrive
@@ -128,7 +128,7 @@ class Link:
         await self.call(lambda: None)
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Ask the server something. Raises what `work` raises there, ConnectionClosedError, TimeoutError."""
+        """Run `work` at the server. Raises the errors of `work`, ConnectionClosedError, TimeoutError."""
         if self._lost.is_set():
             raise ConnectionClosedError
         answer: asyncio.Future[T] = self._loop.create_future()
@@ -166,7 +166,7 @@ def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
 
 
 class JetStream:
-    """What `infra` asks of JetStream's API."""
+    """The methods of JetStream's API that `infra` uses."""
 
     def __init__(self, link: Link, server: Server) -> None:
         self._link = link
@@ -181,7 +181,7 @@ class JetStream:
         return await self._link.call(lambda: (server.dead.make if config.name == DEAD else server.add_stream)(config))
 
     async def publish(self, subject: str, body: bytes, *, stream: str, headers: dict[str, str]) -> PubAck:
-        """Into DEAD alone: facts go another way."""
+        """Publish into DEAD; facts are published another way."""
         return await self._link.call(lambda: self._server.dead.store(subject, body, headers))
 
     async def delete_msg(self, _: str, sequence: int) -> bool:
@@ -210,7 +210,7 @@ class JetStream:
 
 
 class Network:
-    """How one process reaches the server."""
+    """One process's way to the server."""
 
     def __init__(self, server: Server, chance: Chance) -> None:
         self._server = server
@@ -222,7 +222,7 @@ class Network:
     async def connect(
         self, settings: Settings, name: str, stopping: asyncio.Event
     ) -> AsyncIterator[tuple[Link, asyncio.Event]]:
-        """As `infra.connection.connect`."""
+        """The counterpart of `infra.broker.connection.connect`."""
         await asyncio.sleep(self._chance.delay_s())
         if stopping.is_set():
             raise ConnectionLost("asked to stop while connecting")
@@ -236,12 +236,12 @@ class Network:
             link.cut()
 
     def cut(self, notice_s: float = 0.0) -> None:
-        """The connection is gone; the process learns of it after so many seconds."""
+        """Cut the connection; the process learns of it after `notice_s` seconds."""
         if self._link is not None:
             self._link.cut(notice_s)
 
     def drop(self, messages: int) -> None:
-        """The next so many messages reach the client and get lost in it."""
+        """Let the next `messages` messages reach the client and get lost there."""
         if self._link is not None:
             self._link.to_drop = messages
 

@@ -1,6 +1,6 @@
-"""An event loop whose time goes on only when nothing is left to do: a minute of waiting costs nothing.
+"""An event loop whose time moves only when nothing is left to do, so that a minute of waiting costs nothing.
 
-Callbacks run in the order in which they were scheduled, timers in that of their times, so one seed is one course.
+Callbacks run in the order in which they were scheduled, timers in the order of their times. So one seed is one course.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 OWNER: ContextVar[object] = ContextVar("OWNER")
-"""Which process a callback is part of."""
+"""The process that a callback is part of."""
 
 MOST_STEPS: Final = 1_000_000
-"""Callbacks of one course, after which it is taken to go round in circles."""
+"""Maximum number of callbacks in one course. After that the course counts as an endless loop."""
 
 
 class Stuck(Exception):
-    """Nothing is left to wait for, or there is no end: what was waited for will never come."""
+    """Nothing is left to wait for, or the course has no end: the awaited result will never come."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -36,7 +36,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._paused: dict[object, list[asyncio.Handle]] = {}
         self.errors: list[dict[str, Any]] = []
-        """What callbacks and forgotten tasks raised."""
+        """The errors that callbacks and forgotten tasks raised."""
 
     # What asyncio asks of a loop --------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return timer
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It stays where it is and is passed over when its time comes."""
+        """A canceled timer stays in the queue and is skipped when its time comes."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.errors.append(context)
@@ -66,7 +66,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # Running ----------------------------------------------------------------------------------------------------------
 
     def course(self, main: Coroutine[Any, Any, T]) -> T:
-        """Until `main` is done; then the loop is used up. Raises what it raises, and Stuck."""
+        """Run until `main` is done; then the loop is used up. Raises the errors of `main`, and Stuck."""
         asyncio._set_running_loop(self)
         try:
             task = self.create_task(main)
@@ -105,7 +105,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # Processes --------------------------------------------------------------------------------------------------------
 
     def pause(self, owner: object) -> None:
-        """From now on nothing that is part of `owner` happens, until it may `go_on`."""
+        """From now on no callback of `owner` runs, until it may `go_on`."""
         self._paused.setdefault(owner, [])
 
     def go_on(self, owner: object) -> None:
@@ -113,7 +113,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 def running() -> VirtualLoop:
-    """The loop that runs."""
+    """The running loop."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return loop

@@ -1,4 +1,4 @@
-"""Many schedules on many cores, a range of seeds at a time; what they came to, and the story of one that failed."""
+"""Plays many schedules on many cores, a range of seeds at a time: their tally, and the story of one that failed."""
 
 import contextlib
 import gc
@@ -21,17 +21,17 @@ from tests.sim.schedule import Schedule, schedule, shorter
 from tests.sim.shrink import shrink
 
 AHEAD: Final = 3
-"""Ranges that wait for a process, so that none has to wait for a range."""
+"""Ranges that wait for a process, so that no process has to wait for a range."""
 
 COLLECT_AFTER: Final = 20  # schedules of whole services
 
 SMOOTH: Final = frozenset({"place", "deliver", "add_stock", "charge"})
-"""Steps of the core that are no fault."""
+"""Steps of the core that are not faults."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What schedules came to, those of seeds in a row."""
+    """The results of schedules with consecutive seeds."""
 
     runs: int = 0
     facts: int = 0
@@ -39,7 +39,7 @@ class Tally:
     virtual_s: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     failed: int | None = None
-    """The seed of the first that failed; behind it none was played."""
+    """The seed of the first schedule that failed; later ones were not played."""
 
     def plus(self, other: "Tally") -> "Tally":
         return Tally(
@@ -84,7 +84,7 @@ def of_the_core(seeds: range) -> Tally:
 
 @contextlib.contextmanager
 def collecting_by_hand() -> Iterator[None]:
-    """Garbage is not looked for every few hundred objects: that costs a tenth."""
+    """Disable garbage collection, which runs every few hundred objects and costs a tenth of the time."""
     gc.disable()
     try:
         yield
@@ -97,7 +97,7 @@ def processes(jobs: int) -> ProcessPoolExecutor:
 
 
 def quiet() -> None:
-    """Nobody reads what thousands of services have to say."""
+    """Silence the logs of thousands of services, which are not read."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
@@ -119,7 +119,7 @@ def played(
 
 
 def ranges(first: int, runs: int, size: int) -> Iterator[range]:
-    """The seeds from the first on, so many at a time."""
+    """The seeds from the first on, in ranges of `size`."""
     for start in range(first, first + runs, size):
         yield range(start, min(start + size, first + runs))
 
@@ -136,7 +136,7 @@ def tell_shortest(seed: int, kinds: Collection[str], say: Callable[[str], None],
 
 
 def handle(plan: Schedule, say: Callable[[str], None]) -> bool:
-    """Whether it held."""
+    """Print the story of the schedule. Returns whether all invariants held."""
     say(f"stock {plan.stock}, points {plan.balances}, coupons {plan.coupons}")
     for wish in plan.wishes:
         say(f"wish: {wish}")
@@ -144,7 +144,7 @@ def handle(plan: Schedule, say: Callable[[str], None]) -> bool:
 
 
 def tell_core(plan: Plan, say: Callable[[str], None]) -> bool:
-    """Whether it held."""
+    """Print the story of the plan. Returns whether all invariants held."""
     say(f"stock {plan.stock}, points {plan.balances}, newest first: {plan.newest_first}")
     for wish in plan.wishes:
         say(f"wish: {wish}")
@@ -153,6 +153,6 @@ def tell_core(plan: Plan, say: Callable[[str], None]) -> bool:
 
 
 def failure(seed: int, kinds: Collection[str], *, core_only: bool) -> str:
-    """What fails, and how to see it again."""
+    """The failure in words, and how to see it again."""
     only = " --core" if core_only else "".join(f" --fault {kind}" for kind in kinds)
     return f"seed {seed} fails at commit {commit()}: just sim {seed}{only}"

@@ -28,7 +28,7 @@ SETTINGS: Final = OrderSettings(port=1, order_deadline_s=DEADLINE_S, order_wait_
 
 
 def failing(service: Service, poisoned: Collection[str]) -> Service:
-    """The service with a bug: it fails on whatever it hears about these orders."""
+    """The service with a bug: it fails on every fact that it hears about these orders."""
 
     def but_for(reaction: Callable[..., Command]) -> Callable[..., Command]:
         def react(fact: Any, now: datetime, fact_id: str) -> Command:
@@ -51,7 +51,7 @@ class LeftOpen:
         self._disk = disk
 
     def log_has_grown(self) -> None:
-        """It reads the log whenever it is asked."""
+        """Nothing to do: the log is read on every query."""
 
     async def select(self, _: str) -> list[tuple[str, int]]:
         found: dict[str, int] = {}
@@ -98,7 +98,7 @@ class Process:
         return EPOCH + timedelta(seconds=self._loop.time()) + self.skew
 
     async def kill(self) -> None:
-        """kill -9: nothing that it was about to do reaches anybody any more."""
+        """kill -9: nothing that the process was about to do has an effect any more."""
         self._loop.go_on(self)
         self.network.die()
         for task in self._tasks:
@@ -126,7 +126,7 @@ class Process:
 
     @property
     def broken(self) -> BaseException | None:
-        """What ended a task that never ends."""
+        """The error that ended a task which should never end."""
         for task in self._tasks:
             if task.done() and not task.cancelled():
                 return task.exception() or RuntimeError("a task ended by itself")

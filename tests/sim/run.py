@@ -1,4 +1,4 @@
-"""Running schedules, and judging what they leave."""
+"""Runs schedules, and judges their results."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from tests.sim.shop import Shop
 
 
 class Outcome(NamedTuple):
-    """What is wrong with a schedule's end: nothing, or what the invariants and customers say."""
+    """The errors at a schedule's end: none, or those that the invariants and the customers found."""
 
     wrong: list[str]
     facts: int

@@ -1,4 +1,4 @@
-"""One schedule: what customers want, and what goes wrong meanwhile. Made from a seed, and small enough to be read."""
+"""One schedule: the customers' wishes, and the faults meanwhile. It is made from a seed, and small enough to read."""
 
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple, TypeVar
@@ -10,11 +10,12 @@ from tests.sim.chance import Chance
 T = TypeVar("T")
 
 FAULTS_UNTIL_S: Final = 3.0
-"""Nothing goes wrong after this, so that all can be judged once it has become quiet."""
+"""No fault happens after this, so that all can be judged once it has become quiet."""
 
 
 class Wish(NamedTuple):
-    """An order that a customer wants, `at_s` after the beginning; `cancel_after_s`: no longer.
+    """An order that a customer wants `at_s` seconds after the beginning. He cancels it after `cancel_after_s` seconds,
+    if at all.
 
     `key`: the customer's idempotency key. Another customer may have the same.
     """
@@ -31,7 +32,7 @@ class Wish(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something that goes wrong `at_s` after the beginning, for `for_s` seconds; `who` is a service, or the broker."""
+    """A fault `at_s` seconds after the beginning, for `for_s` seconds. `who`: a service, or the broker."""
 
     at_s: float
     kind: str
@@ -45,7 +46,7 @@ class Schedule(NamedTuple):
     stock: dict[str, int]
     balances: dict[str, int]
     coupons: dict[str, str]
-    """Whose each is."""
+    """By coupon: its owner."""
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
 
@@ -66,7 +67,7 @@ OF_A_SERVICE: Final = [
     "roll-back",
 ]
 ONLY_WHEN_NAMED: Final = ("poison",)
-"""A second process on the store, or a broker that loses its tail together with a service, may lose a letter."""
+"""A second process on the store, or a broker that loses its tail together with a service, may lose a dead letter."""
 OF_THE_BROKER: Final = ("crash", "lose-tail", "lose-tail", "lose-tail", "lose-all", "forget")
 
 

@@ -1,4 +1,4 @@
-"""The model of the server's other side: what clients send it, and what happens to it."""
+"""The other side of the modelled server: the messages that clients send it, and its faults."""
 
 from datetime import timedelta
 from typing import Final
@@ -26,7 +26,7 @@ _pull: Final = msgspec.json.Decoder(_Pull)
 
 
 class Server:
-    """One nats-server. `up` is whether it answers; what it has outlives its crashes, or a part of it does."""
+    """One nats-server. `up`: whether it answers. Its data, or a part of them, outlive its crashes."""
 
     def __init__(self) -> None:
         self.up = True
@@ -35,7 +35,7 @@ class Server:
         self.peers: list[Peer] = []
         self._batches: dict[tuple[Peer, str], int] = {}
         self._subscribed: dict[str, list[Peer]] = {}
-        """By subject; those of inboxes go without saying."""
+        """By subject: the subscribers. Subscriptions to inboxes need no entry."""
         self._made = 0
 
     def subscribe(self, peer: Peer, subject: str) -> None:
@@ -134,7 +134,7 @@ class Server:
         return _raw(messages[sequence - 1])
 
     def find(self, subject: str, *, last: bool) -> RawStreamMsg:
-        """The first or the last message on a subject, of which the last token may be `>`."""
+        """The first or the last message on a subject, whose last token may be `>`."""
         messages = self._stream().messages
         prefix = subject.removesuffix(">")
         for message in reversed(messages) if last else messages:
@@ -150,20 +150,20 @@ class Server:
     # What happens to it -----------------------------------------------------------------------------------------------
 
     def crash(self) -> None:
-        """Killed: every connection is gone, and so are the acknowledgements since they were written down last."""
+        """The server is killed: every connection is gone, and so are the acknowledgements since the last write."""
         self.up = False
         for peer in list(self.peers):
             peer.cut()
         self._batches.clear()
 
     def write_down(self) -> None:
-        """Consumers write down, now and then, where they are."""
+        """Consumers write their positions to the disk now and then."""
         if self.stream is not None:
             for consumer in self.stream.consumers.values():
                 consumer.write_down()
 
     def lose_tail(self, messages: int) -> None:
-        """A power cut: so many messages had not reached the disk."""
+        """A power cut: the last `messages` messages had not reached the disk."""
         if self.stream is not None:
             self.stream.lose_tail(min(messages, len(self.stream.messages)))
         self.dead.lose_tail(messages)

@@ -1,4 +1,4 @@
-"""The whole shop in one schedule: four services, their disks, the broker, customers, and what goes wrong."""
+"""The whole shop in one schedule: four services, their disks, the broker, customers, and faults."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ class Shop:
         self.skews = dict.fromkeys(SERVICES, timedelta())
         self.processes: dict[str, Process] = {}
         self.answers: dict[str, End] = {}
-        """By order: the end that a customer was told."""
+        """By order: the end that a customer got as an answer."""
         self.busy = {name: asyncio.Lock() for name in SERVICES}
         """Held while a service is being killed or replaced."""
         self.rolled_back = False
@@ -72,7 +72,7 @@ class Shop:
     # A schedule -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> bool:
-        """Whether it became quiet."""
+        """Play the schedule. Returns whether all became quiet."""
         self._furnish()
         for name in SERVICES:
             self.start(name)
@@ -98,7 +98,7 @@ class Shop:
         await work
 
     def _furnish(self) -> None:
-        """What the shop begins with was recorded before, and nobody has heard of it yet."""
+        """Record what the shop begins with. No service has heard these facts yet."""
         schedule, now = self._schedule, EPOCH
         wanted: dict[str, list[Command]] = {
             "product": [Register(product, product, 10, stock, at=now) for product, stock in schedule.stock.items()],
@@ -120,7 +120,7 @@ class Shop:
             self.disks[name].append(batch.records)
 
     async def _redrive(self) -> None:
-        """As an operator does it once all is mended."""
+        """Redrive the dead letters, as an operator does once all is fixed."""
         for process in self.processes.values():
             broker = process.runtime.broker
             for key in broker.dead_letters.keys:
@@ -129,7 +129,7 @@ class Shop:
                         await broker.retry_queue.redrive(key, dry_run=False)
 
     def _is_quiet(self) -> bool:
-        """Every log is in the stream, and whoever hears has acknowledged all of it."""
+        """Whether every log is in the stream, and every consumer has acknowledged all of it."""
         stream = self.server.stream
         if stream is None or not self.server.up or len(stream.consumers) < len(SERVICES):
             return False
@@ -144,7 +144,7 @@ class Shop:
     # Customers --------------------------------------------------------------------------------------------------------
 
     async def _order(self, wish: Wish) -> None:
-        """As `POST /orders` does it, again and again until there is an answer."""
+        """Place the order as `POST /orders` does, again and again until there is an answer."""
         placed = order_id(wish.user_id, wish.key)
         for _ in range(MOST_TIMES):
             process, now = self.processes["order"], EPOCH + timedelta(seconds=self.loop.time())

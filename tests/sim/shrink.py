@@ -9,7 +9,7 @@ MOST_ATTEMPTS: Final = 500
 
 
 def shrink(failing: T, shorter: Callable[[T], Iterable[T]], fails: Callable[[T], bool]) -> T:
-    """Take what is shorter for as long as it still fails."""
+    """Replace the schedule by a shorter one for as long as that still fails."""
     attempts = 0
     while True:
         for candidate in shorter(failing):

@@ -1,9 +1,10 @@
-"""Which worlds certainly broke no invariant: the verdict of `invariants.check` for a fraction of what it costs.
+"""Finds worlds that certainly broke no invariant: the verdict of `invariants.check` for a fraction of its cost.
 
-What depends on which facts there are of an order, in which order and because of which, `check` judges once for each
-such shape: a shape is known once a world that has it was found sound. Everything else is numbers, and reckoned each
-time; only that facts read as they were written is left to the worlds that `check` sees. What is not certain is held
-back, for `check` to judge.
+An order's shape is its facts, their order and their causes. `check` judges each shape once: a shape is known once a
+world that has it was found sound. All the rest is numbers, which are reckoned each time. Only the worlds that `check`
+sees are tested for facts that read as they were written.
+
+A world that is not certain is held back, for `check` to judge.
 """
 
 from functools import lru_cache
@@ -25,7 +26,7 @@ EVOLVE: Final = {category: aggregate.evolve for category, aggregate in AGGREGATE
 
 
 class Sieve:
-    """What one process has found sound so far."""
+    """The shapes that one process has found sound so far."""
 
     def __init__(self) -> None:
         self._known: set[Shape] = set()
@@ -33,12 +34,12 @@ class Sieve:
         """How many worlds `check` had to judge."""
 
     def certain(self, plan: Plan, world: World) -> bool:
-        """Whether nothing can be wrong with what became of a plan."""
+        """Whether the outcome of a plan is certainly right."""
         shapes = _shapes(plan, world)
         return shapes is not None and shapes <= self._known
 
     def check(self, plan: Plan, world: World) -> None:
-        """As `invariants.check`: raises AssertionError if anything does not hold of what became of a plan."""
+        """The same as `invariants.check`: raises AssertionError if the outcome of a plan breaks an invariant."""
         shapes = _shapes(plan, world)
         if shapes is None or not shapes <= self._known:
             self.held_back += 1
@@ -47,7 +48,7 @@ class Sieve:
 
 
 def _shapes(plan: Plan, world: World) -> set[Shape] | None:
-    """Those of a world's orders; None if its numbers are in doubt."""
+    """The shapes of a world's orders; None if its numbers are in doubt."""
     try:
         assert not world.waiting
         assert len(world.said) == sum(len(service.log) for service in world.services)
@@ -63,7 +64,7 @@ def _shapes(plan: Plan, world: World) -> set[Shape] | None:
 
 
 class Fold:
-    """Heads folded from what was said."""
+    """Stream states folded from the facts."""
 
     def __init__(self, world: World) -> None:
         assert world.begin
@@ -86,7 +87,7 @@ class Fold:
         assert said.version == head.version
 
     def is_live(self) -> None:
-        """These are the services' heads; those without new facts are the ones that they began with."""
+        """Assert that the services have these stream states; those without new facts must be the initial ones."""
         count = len(self._heads)
         for stream, head in self._heads.items():
             seen = self._services[SERVICE_OF[category(stream)]].heads[stream]

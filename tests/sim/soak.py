@@ -30,7 +30,10 @@ Play = Callable[[range], Tally]
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed of both kinds.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes. Default: one a core.")
 def main(*, core_runs: int, runs: int | None, minutes: float, first: int, jobs: int) -> None:
-    """Exit code 0: all invariants held in all the schedules asked for; 1: not, or there was too little time."""
+    """Play millions of schedules of the core, then whole services for the rest of the time.
+
+    Exit code 0: all invariants held in all the schedules asked for; 1: one did not, or there was too little time.
+    """
     until = time.monotonic() + 60 * minutes
     seeds = many.ranges(first, runs, AT_A_TIME) if runs is not None else endless(first, AT_A_TIME)
     with many.processes(jobs) as pool:
@@ -51,7 +54,7 @@ def endless(first: int, size: int) -> Iterator[range]:
 def _play(
     pool: ProcessPoolExecutor, jobs: int, play: Play, ranges: Iterable[range], until: float
 ) -> tuple[Tally, float]:
-    """What the ranges came to that began in time, and how many seconds it took."""
+    """The tally of the ranges that began in time, and how many seconds it took."""
     began, total = time.monotonic(), Tally()
     in_time = itertools.takewhile(lambda _: time.monotonic() < until, ranges)
     for tally in many.played(pool, jobs, play, in_time):
@@ -68,7 +71,7 @@ def _stop_if_failed(tally: Tally, *, core_only: bool) -> None:
 
 
 def table(first: int, played: dict[str, tuple[Tally, float]]) -> list[str]:
-    """Markdown: what was played, and how rare a failure is that nobody saw."""
+    """Markdown: the schedules played, and an upper limit for the rate of failures that were not seen."""
     lines = [f"| at commit {commit()} | {' | '.join(played)} |", "| --- |" + " ---: |" * len(played)]
     rows: dict[str, Callable[[Tally, float], str]] = {
         "first seed": lambda _, __: f"{first:,}",

@@ -1,4 +1,4 @@
-"""The model of JetStream says what the real server says: one script on both, and all that each answered compared."""
+"""The model of JetStream behaves like the real server: one script runs on both, and all their answers are compared."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -28,11 +28,11 @@ HEARS: Final = frozenset({"order.created.pending", "order.canceled"})
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}"
 
 Seen = list[Any]
-"""What one side answered, in order, without what may differ: instants, the names of inboxes."""
+"""The answers of one side, in order, without the parts that may differ: instants, the names of inboxes."""
 
 
 class Script:
-    """Everything the services do with a broker, and what is seen of it."""
+    """All that the services do with a broker, and the answers they see."""
 
     def __init__(self, nc: Any, js: Any, settings: Settings) -> None:
         self._nc = nc
@@ -99,7 +99,7 @@ class Script:
                 self._saw("not there", error.code)
 
     async def _publish(self, *names: str) -> None:
-        """Facts with these ids, sent together; positions are theirs in the call."""
+        """Publish facts with these ids together. Their positions are those in the call."""
         stored = len(self._stored)
         replies = self._batches.replies(range(stored, stored + len(names)))
         await self._nc.send_all(
@@ -137,7 +137,9 @@ class Script:
         )
 
     async def _acknowledge(self, ack_subject: str, *, counts: bool = True) -> None:
-        """And wait until the consumer knows, if it is to count: the server takes acknowledgements in by and by."""
+        """Acknowledge; if it `counts`, wait until the consumer knows, because the server handles acknowledgements
+        later.
+        """
         await self._nc.publish(ack_subject, b"+ACK")
         await self._nc.flush()
         sequence, _, _ = numbers(ack_subject.encode())
@@ -173,7 +175,7 @@ class Script:
         await self._info()
 
     async def _taking_over(self) -> None:
-        """What a session says is heard by those who listen, before anything that is delivered afterwards."""
+        """Subscribers hear a session's announcement before any later delivery."""
         order: list[str] = []
 
         def on_said(subject: bytes, _: bytes, body: bytes, __: bytes) -> None:
@@ -234,7 +236,7 @@ class Script:
         self._saw("stream", (await self._js.stream_info(EVENTS)).state.last_seq)
 
     async def _waiting(self) -> None:
-        """A pull that ends unanswered; what is not acknowledged comes again; no more than may wait at a time."""
+        """A pull ends unanswered, an unacknowledged message comes again, and no more messages than allowed may wait."""
         config = consumer_config("product", HEARS, 3)
         config.ack_wait = 0.5
         await self._js.add_consumer(EVENTS, config)

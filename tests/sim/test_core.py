@@ -1,4 +1,4 @@
-"""Deciders and reactions alone, delivered to in any way there is: nothing is lost or doubled, and it would be seen."""
+"""Deciders and reactions alone, with deliveries in any order: nothing is lost or doubled, and planted bugs show."""
 
 import gc
 import re

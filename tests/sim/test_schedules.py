@@ -1,4 +1,4 @@
-"""Whatever goes wrong in a schedule, nothing is lost, doubled or stuck; and if it were, the simulator would see it."""
+"""Under all faults of a schedule nothing is lost, doubled or stuck; and the simulator finds planted bugs."""
 
 from pathlib import Path
 from typing import Final

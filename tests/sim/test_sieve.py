@@ -1,4 +1,4 @@
-"""The quick judgement of a core schedule is the long one's: what `check` finds wrong, the sieve never lets pass."""
+"""The sieve's quick verdict on a core schedule agrees with the long one: it passes no world that `check` rejects."""
 
 import copy
 from collections import Counter
@@ -60,7 +60,7 @@ def test_no_damage_that_the_invariants_see_passes(part: int) -> None:
 
 
 def damaged(world: World) -> Iterator[tuple[str, World]]:
-    """The world with one thing changed in it: a fact lost, doubled, moved, altered; a head that is not its facts'."""
+    """The world with one change: a fact lost, doubled, moved or altered, or a stream state unlike its facts."""
     for n, said in enumerate(world.said[world.opened :], world.opened):
         name = said.name
         yield f"{name} lost", with_facts(world, n, [])
@@ -101,7 +101,7 @@ def other_values(field: str, value: Any, world: World) -> Iterator[Any]:
 
 
 def with_facts(world: World, n: int, said: list[Said], gone: int = 1) -> World:
-    """These facts in the place of the n-th; the logs have them as well."""
+    """The world with these facts in the place of the n-th; the logs have them as well."""
     changed = copy.copy(world)
     changed.said = [*world.said[:n], *said, *world.said[n + gone :]]
     changed.services = [copy.copy(service) for service in world.services]

@@ -1,4 +1,4 @@
-"""`just sim-soak` says what it has played, and whether that was all."""
+"""`just sim-soak` reports the schedules that it played, and whether those were all."""
 
 import subprocess
 import sys

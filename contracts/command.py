@@ -14,7 +14,7 @@ from contracts.fact import Fact, Order, PricedFact, SagaFact
 
 
 class Stamp(TypedDict):
-    """The fields of every fact."""
+    """The fields that every fact has, as its command gives them."""
 
     at: datetime
     cause: str | None

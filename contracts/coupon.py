@@ -33,7 +33,7 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
 
 
 class CouponFact(SagaFact, frozen=True, kw_only=True):
-    """The result of an order's coupon step."""
+    """Base of the facts about an order's coupon: used, refused, restored or voided."""
 
     @property
     def stream(self) -> str:

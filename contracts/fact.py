@@ -69,7 +69,7 @@ class Order(Struct, frozen=True, gc=False):
 
 
 class SagaFact(Fact, frozen=True, kw_only=True):
-    """A fact about one order. Published under the order's id."""
+    """A fact about one order. The order's id is the last token of its published subject."""
 
     key_field: ClassVar[str] = "order_id"
 

@@ -8,7 +8,7 @@ from contracts.step import Step
 
 
 class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
-    """A customer's account was charged with points; `idempotency_key` is the client's."""
+    """A customer put points into the account; `idempotency_key` is the client's."""
 
     key_field: ClassVar[str] = "user_id"
     by_client: ClassVar[bool] = True

@@ -38,14 +38,14 @@ class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.sto
 
 
 class ProductStockHeld(ProductFact, frozen=True, kw_only=True, tag="product.stock.held"):
-    """This product's part of an order's reservation."""
+    """An order's reservation took `quantity` pieces of this product."""
 
     order_id: str
     quantity: int
 
 
 class ProductStockReturned(ProductFact, frozen=True, kw_only=True, tag="product.stock.returned"):
-    """This product's part of an order's release."""
+    """An order's release gave `quantity` pieces of this product back."""
 
     order_id: str
     quantity: int

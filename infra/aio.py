@@ -50,7 +50,7 @@ class Backoff:
         self._full_s = first_s
 
     def next_s(self) -> float:
-        """The length of the next pause, in seconds."""
+        """Take the next pause, in seconds, less the jitter. The pause after it is twice as long, up to `longest_s`."""
         full_s, self._full_s = self._full_s, min(2 * self._full_s, self._longest_s)
         return full_s * (self._jitter + (1 - self._jitter) * self._chance())
 

@@ -29,7 +29,10 @@ class RelayFailed(SessionEnded):
 
 
 class ConsumerFailed(SessionEnded):
-    """Deliveries stopped or skipped one. The next session resets the consumer and receives them again."""
+    """Deliveries stopped, a delivery was skipped, or another session took over the consumer.
+
+    The next session resets the consumer and receives the unacknowledged messages again.
+    """
 
 
 class ConsumerGone(ConsumerFailed):

@@ -43,7 +43,7 @@ class _Batch:
 
 
 class FastIngest:
-    """The open batches of one session, by the name that each has in the reply subjects."""
+    """Makes the reply subjects for one session's messages; the answers to them tell which positions are stored."""
 
     def __init__(self, inbox: str) -> None:
         """Only this session uses `inbox`. The answers come to the subjects below it."""

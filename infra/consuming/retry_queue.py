@@ -85,7 +85,10 @@ class RetryQueue:
         return await self._ask(key, lambda: self._preview(key) if dry_run else self._redrive(key))
 
     async def drop(self, key: str, sequence: int) -> DeadLetter | None:
-        """Delete this dead letter of the key unhandled; None if there is none. Raises as `redrive` does."""
+        """Delete the key's dead letter with this sequence unhandled and return it; None if there is none.
+
+        Raises SessionOver or the client's errors.
+        """
         return await self._ask(key, lambda: self._drop(key, sequence))
 
     def close(self) -> None:

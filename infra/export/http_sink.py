@@ -94,7 +94,10 @@ class HttpSink:
             raise Unavailable(f"{self._cursor.path} cannot be written: {error.strerror or error}") from error
 
     async def totals(self, through: ExportPosition) -> Totals:
-        """Asks EXPORT_HTTP_TOTALS_URL. The answer is NDJSON: {"day", "kind", "rows", <sum>…} per day and kind."""
+        """Get the receiver's totals up to and including `through` from EXPORT_HTTP_TOTALS_URL.
+
+        The answer has one JSON line per day and kind: `day`, `kind`, `rows`, and each sum of the dataset.
+        """
         if not self._totals_url:
             raise SinkError(
                 "EXPORT_HTTP_TOTALS_URL is not set, and only the receiver knows which rows it has. Set it to an "

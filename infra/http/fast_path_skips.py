@@ -89,7 +89,11 @@ def _route_skipped(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[str]
 
 
 def _parameters_skipped(fields: Mapping[str, FieldDefinition], hook: Any) -> Iterator[str]:
-    """A handler may take `data`, the header that its check has judged, and headers that are text or None."""
+    """Yields what keeps a handler's parameters off the fast path.
+
+    A handler must take `data` as a JSON body, and the header of its HeaderCheck if it has one. Every other parameter
+    must be a header of type `str | None` with default None. A header may have a pattern, but no other constraint.
+    """
     data = fields.get("data")
     if data is None or not isinstance(data.kwarg_definition, BodyKwarg):
         yield "a body that is not `data: JSONBody[...]`"

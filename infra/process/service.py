@@ -162,7 +162,7 @@ def assemble(
     connect: Connect = connect,
     chance: Callable[[], float] = random.random,
 ) -> Runtime:
-    """The parts of a service; nothing runs yet. Clock, network and `chance` (of pauses) are arguments."""
+    """Build the parts of a service; nothing runs yet. `chance` draws the jitter of pauses."""
     listeners: list[Callable[[Sequence[Fact]], None]] = []
 
     def recorded(facts: Sequence[Fact]) -> None:
@@ -226,7 +226,7 @@ def _app(service: Service, runtime: Runtime) -> Litestar:
 
 
 def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[asyncio.Task[Any]]:
-    """The tasks of the process, each with a name."""
+    """Start the tasks of the process, each with a name, and return them."""
     work = (
         ("writer", runtime.writer.run()),
         ("broker", runtime.broker.run()),

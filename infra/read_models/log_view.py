@@ -19,7 +19,7 @@ logger = structlog.get_logger()
 
 
 class Pace(NamedTuple):
-    """Settings of a view that follows the log: transaction size, lag, pause after a failure, longest wait of a reader."""
+    """Settings of a view that follows the log: transaction size, lag, pause after a failure, patience of a reader."""
 
     chunk: int = CHUNK
     """Records applied in one transaction."""

@@ -16,6 +16,7 @@ ENOUGH: Final = 2_000
 """Schedules in which every bug of the domain shows; the rarest does in one of 300."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SCHEDULES, AT_A_TIME))
 def test_no_schedule_of_the_core_breaks_an_invariant(first: int) -> None:
     tally = many.of_the_core(range(first, first + AT_A_TIME))

@@ -1,6 +1,6 @@
-"""The base classes of commands: each has the instant of its decision and its cause, the id of a fact.
+"""The base classes of commands: each has the instant of its decision and its cause, a fact's id or None.
 
-A fact begins with fields that its command knows. `stamp`, `about_order` and `priced_order` give them as keyword
+A command knows the first fields of its facts. `stamp`, `about_order` and `priced_order` give them as keyword
 arguments: `PointUsed(points=500, **command.priced_order())`. They are TypedDicts, so mypy still checks every field.
 Commands repeat `frozen=True`, although they inherit it: mypy refuses a subclass that does not.
 """

@@ -42,7 +42,7 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """All steps, in the order of the saga."""
+    """All steps in two parts, before and after `order.confirmed`, each in the order in which an order reaches them."""
 
     awaited: tuple[Step, ...]
     """The steps before `order.confirmed`."""

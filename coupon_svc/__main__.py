@@ -1,4 +1,4 @@
-"""coupon_svc: `python -m coupon_svc`."""
+"""Composes coupon_svc as SERVICE; `python -m coupon_svc` runs it."""
 
 from coupon_svc.api import routes
 from coupon_svc.domain import State, decide, evolve

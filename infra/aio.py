@@ -55,7 +55,7 @@ class Backoff:
         return full_s * (self._jitter + (1 - self._jitter) * self._chance())
 
     def reset(self) -> None:
-        """The attempt succeeded: the next pause is the first one again."""
+        """Make the next pause the first one again, such as after a success."""
         self._full_s = self._first_s
 
     def longest(self) -> None:

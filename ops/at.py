@@ -89,7 +89,7 @@ async def state_at(
 
 
 def lines(then: Then) -> list[tuple[str, str]]:
-    """The state for a person: the name and value of each field that is not empty."""
+    """The state for a person, as names and values. Null fields and empty lists or maps of the state are left out."""
     told = {**then._asdict(), "at": then.at.isoformat()}
     state = told.pop("state")
     return [

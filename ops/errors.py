@@ -15,7 +15,7 @@ stores that cannot be read StoreError (3).
 
 
 class OpsError(Exception):
-    """Any error of a command. The message names the cause and, where there is one, the next step."""
+    """The base of the errors that `orders` defines. A message names the cause and, if there is one, the next step."""
 
 
 class Found(OpsError):

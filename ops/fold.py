@@ -65,7 +65,7 @@ def folded_logs(logs: Iterable[Iterable[LogEntry]], aggregates: Aggregates) -> F
 
 
 def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
-    """The states folded from the stream alone."""
+    """The states of all aggregates, folded from the messages of EVENTS without the services' logs."""
     fold = Fold(aggregates)
     for _, fact_id, body in messages:
         stream, _, version = fact_id.rpartition("@")

@@ -1,4 +1,4 @@
-"""order_svc: `python -m order_svc`."""
+"""Composes order_svc as SERVICE; `python -m order_svc` runs it."""
 
 from collections.abc import Sequence
 

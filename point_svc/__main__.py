@@ -1,4 +1,4 @@
-"""point_svc: `python -m point_svc`."""
+"""Composes point_svc as SERVICE; `python -m point_svc` runs it."""
 
 from infra.core.decider import Aggregate
 from infra.process.service import Service, run

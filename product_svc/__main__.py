@@ -1,4 +1,4 @@
-"""product_svc: `python -m product_svc`."""
+"""Composes product_svc as SERVICE; `python -m product_svc` runs it."""
 
 from infra.core.decider import Aggregate
 from infra.process.service import Service, run

@@ -37,7 +37,10 @@ STALLED_AFTER_S: Final = 1.0
 
 
 class Window:
-    """The positions in flight. Positions grow and may have gaps."""
+    """The positions that were sent and are not acknowledged yet; it bounds their span.
+
+    Positions are added in rising order and may have gaps.
+    """
 
     def __init__(self, acked: int, span: int = WINDOW) -> None:
         self.acked = acked
@@ -108,7 +111,7 @@ class Relay:
 
     @property
     def acked(self) -> int:
-        """Every position of the log up to here is in the stream."""
+        """The position up to which every fact of the log is in the stream EVENTS."""
         return self._window.acked
 
     async def find_resume_position(self, acked: int = 0) -> None:

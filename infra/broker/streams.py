@@ -26,7 +26,10 @@ TOO_OLD: Final = f"{EVENTS} cannot be set to accept batches (allow_batched): tha
 
 
 def stream_config(settings: Settings) -> StreamConfig:
-    """No fact is ever dropped, deleted or purged. A full stream refuses new ones, which stay in the services' logs."""
+    """The configuration of EVENTS: no fact is ever dropped, deleted or purged.
+
+    A full stream refuses new facts, which stay in the services' logs.
+    """
     return StreamConfig(
         name=EVENTS,
         description="Every fact of every service, for ever",

@@ -39,7 +39,7 @@ class SessionOver(Exception):
 
 
 class RetryQueue:
-    """The retry queue of one session."""
+    """Retries one session's failed deliveries by key, in order. Operators' redrives and drops take their turn there."""
 
     def __init__(
         self,
@@ -143,7 +143,10 @@ class RetryQueue:
     # The work in a line -----------------------------------------------------------------------------------------------
 
     async def _deliver(self, delivery: Delivery, error: Exception | None) -> None:
-        """Try a message, unless dead letters are before it. `error` is that of its first attempt, if there was one."""
+        """Try a message until an attempt succeeds; after the last one it becomes a dead letter.
+
+        Behind dead letters of its key it becomes one without another attempt. `error`: that of an attempt before.
+        """
         attempts = 0 if error is None else 1
         while attempts <= len(self._pauses_s) and not self._dead_letters.has(delivery.key):
             if attempts:

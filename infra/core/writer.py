@@ -1,8 +1,8 @@
-"""The one writer of a service: it decides and records everything that has arrived, in one transaction (group commit).
+"""The one writer of a service: it decides and records up to `max_batch` commands in one transaction (group commit).
 
 Deliveries from the broker and requests from clients wait in one queue and share one commit, so each batch costs one
-fsync. Nothing is answered or acknowledged before its batch is recorded. A crash in between repeats work, which the
-aggregates recognise.
+fsync. Nothing is acknowledged, and no success answered, before its batch is recorded. A crash in between repeats
+work, which the aggregates recognise.
 """
 
 import asyncio

@@ -22,7 +22,7 @@ SIMPLE: Final = {
 
 
 def schema(dataset: Dataset) -> pa.Schema:
-    """The columns, in the order of the row type's fields. `schema` is in the metadata, not in each row."""
+    """The columns, in the order of the row type's fields. The dataset's schema name is in the metadata."""
     return pa.schema(_fields(dataset.row_type), metadata={SCHEMA: dataset.schema})
 
 

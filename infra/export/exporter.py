@@ -112,7 +112,7 @@ class Exporter:
             await self._commit()
 
     async def _look(self, *, once: bool) -> Literal["full", "end", "unreadable"]:
-        """Take rows from the log into hand, until the hand is full or the log ends."""
+        """Take rows from the log into hand; returns why this stopped. `full`: commit first."""
         try:
             # Opened for each look and closed during a commit: so an operator can move or replace the store meanwhile,
             # and the export notices it.

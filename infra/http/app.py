@@ -22,7 +22,10 @@ MAX_BODY_BYTES: Final = 16 << 10
 
 
 class Readiness(Struct):
-    """`why`: the reasons, if the service is not ready. `warnings`: it works, but an operator has to look at these."""
+    """The answer of a ready service; one that is not ready answers 503.
+
+    `why` is empty. `warnings`: the service works, but an operator has to look at these.
+    """
 
     ready: bool
     why: list[str] = []

@@ -41,7 +41,10 @@ IdempotencyKey = Annotated[
 
 
 def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]]:
-    """The request's idempotency key, a new one if it has none, and the answer's headers about it."""
+    """Return the request's idempotency key, or a new one, and a function that makes the headers of an answer.
+
+    The headers are the key and, if the answer has no new facts, that it is a replay.
+    """
     key = key or secrets.token_hex(16)
     return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
 
@@ -62,7 +65,7 @@ class HeaderCheck:
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """Decodes a body once, strictly as its route's type: a number in quotes is not a number."""
+    """Decodes a body directly into its route's type, and strictly: a number in quotes is not a number."""
 
     async def json(self) -> Any:
         wanted = self.route_handler.parsed_data_field

@@ -34,7 +34,10 @@ def _quoted(path: Path) -> str:
 
 
 def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` with every variable that nats.conf reads. The broker gets half of the cores; services need the others."""
+    """`env` with every variable that nats.conf reads.
+
+    Unless GOMAXPROCS is set, the broker gets half of the cores, at least one; services need the others.
+    """
     port = int(env.get("NATS_PORT") or 4_222)
     return {
         **env,

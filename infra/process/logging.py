@@ -1,4 +1,4 @@
-"""Log lines: readable on a terminal, JSON otherwise, one logger per process."""
+"""Configures a process's log lines, which go to standard error as text or as JSON."""
 
 import logging
 import sys

@@ -18,4 +18,4 @@ Conflict = IntegrityError
 
 
 class StoreSetupError(StoreError):
-    """The store's file cannot be used as the guarantees need it. The message names the file and the reason."""
+    """The file of a store or read model cannot be used as the guarantees need it. The message says which, and why."""

@@ -81,7 +81,7 @@ class DiskTable(Generic[V]):
         return (value for _, value in self.items())
 
     def write(self) -> None:
-        """Write the entries in memory."""
+        """Write the entries that are in memory to the file."""
         self._write({**self._old, **self._young})
 
     def _write(self, values: dict[str, V]) -> None:

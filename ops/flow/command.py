@@ -76,7 +76,7 @@ def _act(command: Any, hears: Iterable[str]) -> Act:
 
 
 def _types(functions: Iterable[Callable[..., Any]], parameter: int) -> list[Any]:
-    """The types that the parameter with this index may have, each once."""
+    """The types that the parameter at this index may have in any of these functions, each once."""
     hints = [list(get_type_hints(function).values())[parameter] for function in functions]
     return list(dict.fromkeys(kind for hint in hints for kind in _members(hint)))
 

@@ -1,4 +1,4 @@
-"""The services' answers about everything they keep, in a form that can be compared."""
+"""What the services answer, or should answer by the facts, as values that can be compared."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

@@ -29,7 +29,7 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class Speed(click.ParamType[float]):
-    """`original`, or how many times as fast."""
+    """`original`, or a factor of the original speed: 10 is ten times as fast."""
 
     name = "speed"
 
@@ -232,7 +232,7 @@ class _Replay:
 
 @contextlib.asynccontextmanager
 async def _watched(done: Replayed) -> AsyncIterator[None]:
-    """Show a counter on a terminal."""
+    """Show the number of replayed messages while the block runs, if standard error is a terminal."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("replaying"), TextColumn("{task.fields[done].messages:,}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

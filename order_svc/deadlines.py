@@ -7,7 +7,6 @@ order list.
 import asyncio
 import heapq
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,6 +14,7 @@ import structlog
 
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
+from infra.aio import wait
 from infra.core.errors import Busy, StoreUnavailable
 from infra.process.service import Runtime
 from infra.read_models.tables import ViewBehind
@@ -81,10 +81,8 @@ class Deadlines:
                     due.append(order_id)
             await asyncio.gather(*(self._expire(order_id, now) for order_id in due))
             wait_s = (self._heap[0][0] - now).total_seconds() if self._heap else LONGEST_SLEEP_S
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, min(wait_s, LONGEST_SLEEP_S))):
-                    await self._runtime.closing.wait()
-                    return
+            if await wait(self._runtime.closing, max(0.0, min(wait_s, LONGEST_SLEEP_S))):
+                return
 
     async def _expire(self, order_id: str, now: datetime) -> None:
         try:

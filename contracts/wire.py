@@ -1,6 +1,7 @@
 """How a fact travels: one line of JSON under `<fact>.<key>`, with four headers derived from the record.
 
-The stored state is the message body, byte for byte, so the two copies of history need no translation.
+A message body is the recorded fact, byte for byte, so the two copies of history need no translation. All facts, steps
+and services are listed here, too.
 """
 
 import pkgutil

@@ -43,7 +43,7 @@ class CouponPage(Struct):
 
 
 class Coupons:
-    """The routes of coupons; `routes` declares them."""
+    """Handles the requests about coupons; the function `routes` maps paths to these methods."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._clock = runtime.clock

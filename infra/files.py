@@ -66,7 +66,7 @@ class LockTaken(Exception):
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock on this file, made if missing. Raises LockTaken at once if another process holds it; OSError."""
+    """Hold the lock on this file, made if missing and emptied. Raises LockTaken at once if it is held; OSError."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

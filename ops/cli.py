@@ -59,7 +59,7 @@ class Instant(click.ParamType[datetime]):
 
 
 class IdParameter(click.ParamType[str]):
-    """A parameter that is an id, as the facts write it."""
+    """A parameter that is an id by the rule of `contracts.ids`."""
 
     name = "id"
 

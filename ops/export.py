@@ -37,7 +37,7 @@ def datasets() -> dict[str, tuple[str, Dataset]]:
 
 
 class Start(click.ParamType[int | datetime]):
-    """A position, or an RFC 3339 time with its offset."""
+    """A position (from 1), or an RFC 3339 time with its UTC offset."""
 
     name = "where"
 

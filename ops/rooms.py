@@ -89,7 +89,7 @@ def _label(name: str) -> str:
 
 
 def write(page: Path) -> None:
-    """Put the picture between the markers of this page. Raises LookupError if there is no place for it."""
+    """Write the flowchart of imports between the markers of this page. Raises LookupError if it has no markers."""
     text = page.read_text(encoding="utf-8")
     if not BLOCK.search(text):
         raise LookupError(f"{page} has no lines <!-- rooms:begin --> and <!-- rooms:end --> to put the picture between")

@@ -111,7 +111,7 @@ class OrderHistory(OrderView, kw_only=True):
 
 
 class Orders:
-    """The routes of a customer's order; `routes` declares them."""
+    """Handles the requests about an order; the function `routes` maps paths to these methods."""
 
     def __init__(self, runtime: Runtime) -> None:
         settings = runtime.settings

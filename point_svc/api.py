@@ -26,7 +26,7 @@ class AccountView(Struct):
 
 
 class Points:
-    """The routes of points; `routes` declares them."""
+    """Handles the requests about points; the function `routes` maps paths to these methods."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._clock = runtime.clock

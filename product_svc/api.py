@@ -72,7 +72,7 @@ class PopularProducts(Struct, rename={"from_": "from"}):
 
 
 class Products:
-    """The routes of products; `routes` declares them."""
+    """Handles the requests about products; the function `routes` maps paths to these methods."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

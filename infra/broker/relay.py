@@ -111,7 +111,7 @@ class Relay:
 
     @property
     def acked(self) -> int:
-        """The position up to which every fact of the log is in the stream EVENTS."""
+        """A position up to which every fact of the log is known to be in EVENTS; later ones may be there, too."""
         return self._window.acked
 
     async def find_resume_position(self, acked: int = 0) -> None:

@@ -58,7 +58,7 @@ class DeadLetters:
         return min((one.at for found in self._by_key.values() for one in found.values()), default=None)
 
     def of(self, key: str) -> list[DeadLetter]:
-        """The dead letters of this key, in the order in which their messages came, without bodies."""
+        """The dead letters of this key, in the order in which they were written to DEAD, without bodies and stacks."""
         return list(self._by_key.get(key, {}).values())
 
     @property

@@ -1,4 +1,7 @@
-"""Times the attempts of a failed commit: soon at first, then later; after enough failures a pause, then one probe."""
+"""Schedules the attempts of a failed commit: soon at first, then later.
+
+Many failures, or a lasting one, begin a pause; a single attempt follows each pause.
+"""
 
 from typing import Final
 
@@ -31,7 +34,7 @@ class RetryPolicy:
         self.is_paused = False
 
     def failed(self, trouble: Unavailable) -> float:
-        """The wait before the next attempt, in seconds. Logs the failure."""
+        """Count and log a failure, which may begin a pause; returns the seconds to wait before the next attempt."""
         self._failures += 1
         if trouble.lasting or self._failures >= self._most_failures or self.is_paused:
             wait_s = self._pause_s

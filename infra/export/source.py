@@ -57,7 +57,7 @@ async def chunks(log: Log, dataset: Dataset, after: int, size: int = CHUNK) -> A
 
 
 async def position_at(log: Log, position: int) -> ExportPosition:
-    """The position of a sink that has everything up to this position of the log."""
+    """The export position at `position`: with the id of the fact there, or an empty id if there is none."""
     if position <= 0:
         return START
     found = await log.select_notifications(position - 1, 1)
@@ -97,8 +97,8 @@ async def position_from(log: Log, dataset: Dataset, instant: datetime) -> int | 
 class Lag(NamedTuple):
     """How far a sink is behind the log.
 
-    `records`: records of the log, of all kinds, behind the sink's position. `seconds`: the age of the first row there.
-    Both are 0 if no row waits.
+    `head` is the log's last position, `position` the sink's. `records`: the positions between them, of all kinds.
+    `seconds`: the age of the first row there. Both are 0 if no row waits.
     """
 
     position: int

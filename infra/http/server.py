@@ -145,7 +145,7 @@ class Server(uvicorn.Server):
     def __init__(
         self, app: Litestar, max_connections: int = MAX_CONNECTIONS, keep_alive_s: float = KEEP_ALIVE_S
     ) -> None:
-        """Keeps up to `max_connections` connections; fewer if the limit of open files is lower."""
+        """Raise the limit of open files; admit `max_connections` connections, or fewer if that limit is lower."""
         most = min(max_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         super().__init__(
             uvicorn.Config(

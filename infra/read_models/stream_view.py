@@ -90,7 +90,7 @@ class StreamView:
     # For readers and operators ----------------------------------------------------------------------------------------
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the view, which trails the stream. Raises ViewBehind until it has caught up once."""
+        """Rows of the view, which trails EVENTS. Raises ViewBehind while it is incomplete, or if it cannot be read."""
         if self._drop.is_set() or not self._tables.complete:
             raise ViewBehind(f"the view {self._projection.name} is being built")
         try:

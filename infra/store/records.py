@@ -13,7 +13,10 @@ class Record(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """A record at its `position` in the log. Positions grow; they may have gaps."""
+    """A record at its `position` in the log; for a view of the stream, at its sequence in EVENTS.
+
+    Positions grow. A store may leave gaps; the embedded one leaves none.
+    """
 
     position: int
     originator_id: str

@@ -99,7 +99,7 @@ class _Flow:
         return _reached(facts, self.next)
 
     def saying(self, facts: Collection[str]) -> list[tuple[str, Act, str]]:
-        """The services that may say any of these facts, each with the act and the first of them that it may say."""
+        """Service, act and fact of each act that may say one of these facts: the first of them in `act.says`."""
         said = [(service, act, [fact for fact in act.says if fact in facts]) for service, act in self.acts]
         return [(service, act, these[0]) for service, act, these in said if these]
 

@@ -1,4 +1,4 @@
-"""The checker's findings, and the facts that they are about."""
+"""The checker's findings, and the places of the facts that they name."""
 
 from collections import Counter
 from typing import Final, NamedTuple

@@ -1,4 +1,7 @@
-"""Collects a service's log from the stream into a new store and proves that it is whole."""
+"""Collects a service's log from the stream into a new store.
+
+It proves that no position or version is missing before the last fact.
+"""
 
 import contextlib
 import sqlite3

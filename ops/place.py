@@ -62,7 +62,7 @@ def command(lines: tuple[dict[str, Any], ...], user: str, points: int, coupon: s
 
 
 def told(answer: httpx.Response) -> list[str]:
-    """The answer as lines for a person: status, problem, amounts if known, and how to trace the order if there is one."""
+    """The answer as lines for a person: status, problem, amounts if known, and how to trace the order, if any."""
     body, status = answer.json(), answer.status_code
     how = body.get("status") if status in (200, 202) else body.get("order_status", "REFUSED")
     lines = [f"{status} {how}" + (f": {body['type'].rpartition('/')[2]}" if "type" in body else "")]

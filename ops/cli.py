@@ -9,7 +9,7 @@ import rich_click as click
 
 from contracts.ids import MEANING, is_id
 from infra.settings import SettingsError
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 from infra.timestamps import parse_instant
 from ops.errors import Found, Unreachable, Unusable
 

@@ -19,7 +19,7 @@ from infra.export.source import Lag
 from infra.local.services import service_names
 from infra.process import logging as logs
 from infra.settings import SettingsError, read
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 from infra.timestamps import parse_instant
 from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, end, ending_well
 from ops.errors import Unusable

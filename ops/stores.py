@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.settings import Settings, load
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops.errors import Unreachable

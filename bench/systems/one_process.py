@@ -31,7 +31,7 @@ from infra.http.server import Server
 from infra.process import logging as logs
 from infra.read_models.log_view import LogView
 from infra.settings import load
-from infra.store.event_store import Conflict
+from infra.store.errors import Conflict
 from infra.store.sqlite import SQLiteStore
 from infra.tuning import tune_garbage_collection, use_batch_scheduling
 from order_svc.__main__ import SERVICE as ORDER

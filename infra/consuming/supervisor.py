@@ -25,7 +25,7 @@ from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import RetryQueue
 from infra.core.errors import StoreUnavailable
 from infra.settings import Settings
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 
 SETTLED_AFTER_S: Final = 5.0
 """After a session that lasted longer than this, the first pause is a short one again."""

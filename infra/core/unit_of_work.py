@@ -15,7 +15,8 @@ from infra.core.decider import Aggregates, AnyState, Batch, Command, StreamState
 from infra.core.errors import FoldError, StreamUnreadable
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.state_cache import SNAPSHOT_EVERY, StateCache
-from infra.store.event_store import Conflict, EventStore, StoreError
+from infra.store.errors import Conflict, StoreError
+from infra.store.event_store import EventStore
 from infra.store.records import Record
 
 logger = structlog.get_logger()

@@ -21,7 +21,8 @@ from infra.core.errors import Busy, StoreUnavailable, StreamUnreadable
 from infra.core.limits import WriterLimits
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.unit_of_work import Answer, Commands, Delivered, Outcome, Requested, Unhandled, UnitOfWork, Work
-from infra.store.event_store import EventStore, StoreError
+from infra.store.errors import StoreError
+from infra.store.event_store import EventStore
 
 logger = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from infra.export.retry_policy import RetryPolicy
 from infra.export.rows import START, Dataset, ExportPosition, Row
 from infra.export.sink import Sink
 from infra.export.source import CHUNK, OpenLog, check, chunks, lag, position_at, position_from, to_row
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 from infra.store.records import Notification
 
 logger = structlog.get_logger()

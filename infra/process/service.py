@@ -34,8 +34,9 @@ from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Projection
 from infra.settings import Settings, SettingsError, load
-from infra.store.event_store import EventStore, StoreError
-from infra.store.sqlite import SQLiteStore, StoreSetupError
+from infra.store.errors import StoreError, StoreSetupError
+from infra.store.event_store import EventStore
+from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
 from infra.tuning import tune_garbage_collection, use_batch_scheduling
 
@@ -208,14 +209,13 @@ def _app(service: Service, runtime: Runtime) -> Litestar:
         why = [runtime.broker.trouble] if runtime.broker.trouble else []
         try:
             await runtime.store.check()
-        except (StoreError, StoreSetupError) as error:
+        except StoreError as error:  # StoreSetupError is one
             why.append(f"the store cannot record: {error}")
         return why
 
     def warnings() -> list[str]:
         now = runtime.clock()
-        found = (warning(name, consumer, now) for name, consumer in runtime.consumers.items())
-        return [one for one in found if one]
+        return [one for name, consumer in runtime.consumers.items() if (one := warning(name, consumer, now))]
 
     operating = [
         view_routes(runtime.views),

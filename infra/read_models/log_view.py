@@ -12,8 +12,8 @@ import structlog
 
 from infra.aio import Backoff, wait
 from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables, ViewBehind
-from infra.store.event_store import EventStore, StoreError
-from infra.store.sqlite import StoreSetupError
+from infra.store.errors import StoreError, StoreSetupError
+from infra.store.event_store import EventStore
 
 logger = structlog.get_logger()
 

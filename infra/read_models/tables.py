@@ -13,8 +13,9 @@ import aiosqlite
 import structlog
 
 from infra.core.errors import NotNow
+from infra.store.connection import connect
+from infra.store.errors import StoreSetupError
 from infra.store.records import Notification
-from infra.store.sqlite import StoreSetupError, connect
 
 logger = structlog.get_logger()
 

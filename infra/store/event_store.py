@@ -6,10 +6,7 @@ One call is one thread hop and one statement: the cost is per batch, never per e
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from infra.store.errors import Conflict, StoreError
 from infra.store.records import Notification, Record, StreamHistory
-
-__all__ = ["Conflict", "EventStore", "StoreError"]
 
 
 class EventStore(Protocol):

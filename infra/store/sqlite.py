@@ -19,8 +19,6 @@ from infra.store.errors import StoreSetupError
 from infra.store.records import Notification, Record, StreamHistory
 from infra.store.tail import TAIL_RECORDS, Tail
 
-__all__ = ["SCHEMA", "SQLiteStore", "StoreSetupError", "connect"]
-
 MAX_ROWS_PER_INSERT: Final = 4_000
 """SQLite binds at most 32,766 values in a statement; a row takes four."""
 

@@ -11,7 +11,7 @@ import msgspec
 from infra.core.decider import category
 from infra.core.writer import Clock
 from infra.local.services import service_names
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now

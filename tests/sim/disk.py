@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 
-from infra.store.event_store import Conflict, StoreError
+from infra.store.errors import Conflict, StoreError
 from infra.store.records import Notification, Record, StreamHistory
 from tests.sim.chance import Chance
 from tests.sim.loop import running

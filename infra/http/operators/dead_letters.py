@@ -18,7 +18,7 @@ from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import Redriven, RetryQueue, SessionOver
 from infra.core.errors import StoreUnavailable
 from infra.http.problems import Problem, problems, unavailable
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 
 
 class Consumer(Protocol):

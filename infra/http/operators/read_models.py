@@ -10,7 +10,7 @@ from infra.http.problems import Problem, problems
 from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import ViewBehind
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 
 AnyView = LogView | StreamView
 

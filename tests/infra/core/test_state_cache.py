@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from infra.core.decider import Aggregate, Batch, StreamState
 from infra.core.state_cache import StateCache, snapshot_topic
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 from infra.store.records import Record
 from tests.infra.purse import AGGREGATES, Charge, Purse, WatchedStore, decide, evolve
 

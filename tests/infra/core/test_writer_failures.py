@@ -10,7 +10,7 @@ from contracts.wire import encode
 from infra.core.errors import FoldError, StoreUnavailable, StreamUnreadable
 from infra.core.limits import WriterLimits
 from infra.core.unit_of_work import MAX_CONFLICTS, Answer
-from infra.store.event_store import Conflict, StoreError
+from infra.store.errors import Conflict, StoreError
 from infra.store.records import Record
 from tests.infra.core.test_writer import charged
 from tests.infra.purse import NOON, Acknowledgements, WatchedStore, balances, issued

@@ -13,7 +13,7 @@ from infra.export.file_sink import FileSink
 from infra.export.rows import START, ExportPosition
 from infra.export.sink import Limits
 from infra.export.source import Lag, check, lag, position_at, position_from
-from infra.store.event_store import StoreError
+from infra.store.errors import StoreError
 from infra.store.sqlite import SQLiteStore
 from order_svc.export import ORDERS
 from tests.infra.export.orders import EVENING, append, exported, exporter, facts, logged, mixed, plain, records

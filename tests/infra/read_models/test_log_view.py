@@ -12,9 +12,10 @@ from msgspec import Struct, json
 
 from infra.read_models.log_view import DEFAULT, LogView, Pace
 from infra.read_models.tables import Projection, Statement, ViewBehind
+from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
-from infra.store.sqlite import SQLiteStore, StoreSetupError
+from infra.store.sqlite import SQLiteStore
 from tests.infra.broker.mirroring import a_log, append
 from tests.infra.purse import WatchedStore
 from tests.infra.records import record

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
 
-from infra.store.event_store import Conflict, EventStore
+from infra.store.errors import Conflict
+from infra.store.event_store import EventStore
 from infra.store.records import Record, StreamHistory
 from infra.store.sqlite import MAX_ROWS_PER_INSERT, SQLiteStore
 from tests.infra.records import ALL, at, log_of, names, record, records, streams_of

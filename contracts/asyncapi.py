@@ -1,5 +1,6 @@
 """The facts as an AsyncAPI 3.1 document: `python -m contracts.asyncapi` prints the content of docs/asyncapi.json."""
 
+import inspect
 import sys
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ def document() -> dict[str, Any]:
     """The AsyncAPI document: for every fact a channel, a message, and an operation of the service that says it."""
     facts = list(FACTS.items())
     schemas, components = msgspec.json.schema_components([fact for _, fact in facts], ref_template=REFERENCE)
+    for component in components.values():
+        if "description" in component:  # a docstring: Python 3.13 takes its indentation away, older versions keep it
+            component["description"] = inspect.cleandoc(component["description"])
     channels, operations, messages = {}, {}, {}
     for (name, fact), schema in zip(facts, schemas, strict=True):
         title = fact.__name__

@@ -35,17 +35,25 @@ END;
 """
 
 SELL: Final = """
-INSERT OR IGNORE INTO sold SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM taken_back WHERE order_id = ?1)
+WITH sale(order_id, product_id, day, at_us, quantity) AS (VALUES (?, ?, ?, ?, ?))
+INSERT OR IGNORE INTO sold SELECT * FROM sale
+WHERE NOT EXISTS (SELECT 1 FROM taken_back WHERE taken_back.order_id = sale.order_id)
 """
 
 RANKING: Final = """
+WITH asked(first_day, last_day, most) AS (VALUES (?, ?, ?))
 SELECT product_id, sum(quantity) AS pieces, (
     SELECT at_us FROM sold
-    WHERE sold.product_id = daily.product_id AND sold.day BETWEEN ?1 AND ?2 ORDER BY at_us DESC LIMIT 1) AS newest
-FROM daily WHERE day BETWEEN ?1 AND ?2
-GROUP BY product_id ORDER BY pieces DESC, newest DESC, product_id LIMIT ?3
+    WHERE sold.product_id = daily.product_id AND sold.day BETWEEN first_day AND last_day
+    ORDER BY at_us DESC LIMIT 1) AS newest
+FROM daily JOIN asked ON day BETWEEN first_day AND last_day
+GROUP BY product_id ORDER BY pieces DESC, newest DESC, product_id LIMIT (SELECT most FROM asked)
 """
-"""The ?3 best-selling products of the days ?1 to ?2: id, pieces sold, newest sale (microseconds since 1970)."""
+"""The best-selling products of the days from the first to the last asked for, at most as many as asked for.
+
+Parameters: first day, last day (both inclusive, see Popular.day), most rows. Columns: product id, pieces sold,
+newest sale (microseconds since 1970).
+"""
 
 
 class _Line(Struct):

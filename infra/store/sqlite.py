@@ -33,11 +33,11 @@ CREATE TABLE IF NOT EXISTS checks (one INTEGER PRIMARY KEY, at INTEGER);
 """
 
 SELECT_STREAMS: Final = """
-WITH wanted(stream) AS (SELECT value FROM json_each(?1)),
+WITH wanted(stream) AS (SELECT value FROM json_each(:streams)),
      latest AS (
          SELECT originator_id AS stream, max(originator_version) AS version, topic, state
          FROM snapshots
-         WHERE originator_id IN (SELECT stream FROM wanted) AND topic IN (SELECT value FROM json_each(?2))
+         WHERE originator_id IN (SELECT stream FROM wanted) AND topic IN (SELECT value FROM json_each(:topics))
          GROUP BY originator_id)
 SELECT 0, stream, version, topic, state FROM latest
 UNION ALL
@@ -132,7 +132,8 @@ class SQLiteStore:
     ) -> dict[str, StreamHistory]:
         with translated():
             rows = await self._writer.execute_fetchall(
-                SELECT_STREAMS, (json.dumps(list(streams)), json.dumps(list(snapshot_topics)))
+                SELECT_STREAMS,
+                {"streams": json.dumps(list(streams)), "topics": json.dumps(list(snapshot_topics))},
             )
         found: dict[str, StreamHistory] = {}
         for is_event, *columns in rows:

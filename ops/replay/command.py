@@ -191,7 +191,11 @@ class _Replay:
                 return
             async with _watched(self.done), targets.opened(os.environ, self._target) as (target, publisher):
                 self._publisher = publisher
-                await replay(found, target.say, self.done, self._speed, rest=publisher.rest)
+                try:
+                    await replay(found, target.say, self.done, self._speed, rest=publisher.rest)
+                except asyncio.CancelledError:
+                    await publisher.drain()
+                    raise
                 await publisher.finish()
 
     async def _print(self, message: ReplayedMessage) -> None:

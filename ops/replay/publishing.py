@@ -1,6 +1,7 @@
 """Pipelined publishing: each message is acknowledged; at most a window of them waits for that."""
 
 import asyncio
+import contextlib
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from ops.errors import Unreachable
 
 WINDOW: Final = 512  # messages
 ACK_TIMEOUT_S: Final = 5.0
+DRAIN_TIMEOUT_S: Final = 1.0
 
 
 class _Error(msgspec.Struct):
@@ -63,6 +65,12 @@ class Publisher:
         """Wait until every message is acknowledged. Raises Unreachable."""
         while self._waiting:
             await self._wait()
+
+    async def drain(self) -> None:
+        """Wait at most `DRAIN_TIMEOUT_S` for the missing acknowledgements, so that the counts include what was sent."""
+        with contextlib.suppress(TimeoutError, Unreachable):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self.finish()
 
     async def rest(self, seconds: float) -> None:
         """Sleep between two messages. Raises Unreachable as soon as the connection is lost, not at the next message."""

@@ -1,6 +1,7 @@
-"""Every fact of every service, the subjects and the wire format. Types only: no I/O, no rules.
+"""Defines every fact of every service, its subject and its wire format. No I/O and no business rules.
 
-One name serves everywhere: NATS subject, JSON `type`, stored topic. `order.confirmed` is the Struct `OrderConfirmed`.
+A fact has one name everywhere: it begins the NATS subject (`<name>.<key>`), and is the JSON `type` and the stored
+topic. The name `order.confirmed` belongs to the Struct `OrderConfirmed`.
 """
 
 from contracts.coupon import (

@@ -1,4 +1,4 @@
-"""The facts as an AsyncAPI 3.1 document: `python -m contracts.asyncapi` prints the content of docs/asyncapi.json."""
+"""Describes the facts in an AsyncAPI 3.1 document, docs/asyncapi.json. `python -m contracts.asyncapi` prints it."""
 
 import inspect
 import sys
@@ -19,7 +19,10 @@ HEADERS: Final = {
 
 
 def document() -> dict[str, Any]:
-    """The AsyncAPI document: for every fact a channel, a message, and an operation of the service that says it."""
+    """Build the AsyncAPI document, ready for JSON.
+
+    For every fact it has a channel, a message, and a `send` operation tagged with the service that says the fact.
+    """
     facts = list(FACTS.items())
     schemas, components = msgspec.json.schema_components([fact for _, fact in facts], ref_template=REFERENCE)
     for component in components.values():

@@ -1,7 +1,9 @@
 """The base classes of commands: each has the instant of its decision and its cause, a fact's id or None.
 
-A command knows the first fields of its facts. `stamp`, `about_order` and `priced_order` give them as keyword
-arguments: `PointUsed(points=500, **command.priced_order())`. They are TypedDicts, so mypy still checks every field.
+A command knows the fields that its facts inherit. `stamp`, `about_order` and `priced_order` return those fields as
+keyword arguments: `PointUsed(points=500, **command.priced_order())`. The dicts are TypedDicts, so mypy still checks
+every field.
+
 Commands repeat `frozen=True`, although they inherit it: mypy refuses a subclass that does not.
 """
 
@@ -14,28 +16,34 @@ from contracts.fact import Fact, Order, PricedFact, SagaFact
 
 
 class Stamp(TypedDict):
-    """The fields that every fact has, as its command gives them."""
+    """The fields of every Fact, as keyword arguments.
+
+    `at`: the instant (UTC) of the decision. `cause`: the id of the fact that led to the command, None without one.
+    """
 
     at: datetime
     cause: str | None
 
 
 class AboutOrder(Stamp):
-    """The fields of every SagaFact."""
+    """The fields of every SagaFact, as keyword arguments."""
 
     order_id: str
     order: Order
 
 
 class PricedOrder(AboutOrder):
-    """The fields of every PricedFact."""
+    """The fields of every PricedFact, as keyword arguments. Prices in won; `unit_prices` in the order of the lines."""
 
     unit_prices: tuple[int, ...]
     total: int
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """A command of a client or of a timer, decided at the instant `at`; `cause`: the fact behind it, if any."""
+    """Base of the commands that a client's request or a timer makes.
+
+    `at` is the instant (UTC) of the decision. `cause` is the id of the fact that led to it; None for a client's.
+    """
 
     says: ClassVar[tuple[type[Fact], ...]]
 
@@ -47,9 +55,9 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class Reaction(Struct, frozen=True):
-    """A command that answers a fact of an order. Each subclass narrows `fact` to the facts it answers.
+    """Base of the commands that answer a fact of an order. Each subclass narrows `fact` to the facts it answers.
 
-    `at` is the instant of the decision, `cause` the id of the fact.
+    `at` is the instant (UTC) of the decision; `cause` is the id of `fact`.
     """
 
     says: ClassVar[tuple[type[Fact], ...]]
@@ -74,7 +82,7 @@ class Reaction(Struct, frozen=True):
         return {"at": self.at, "cause": self.cause, "order_id": fact.order_id, "order": fact.order}
 
     def priced_order(self: "AnswersPricedFact") -> PricedOrder:
-        """Only for commands that answer a PricedFact: mypy refuses the others."""
+        """Return the fields that a PricedFact inherits. mypy refuses the call if `fact` may be another kind of fact."""
         fact = self.fact
         return {
             "at": self.at,
@@ -87,7 +95,7 @@ class Reaction(Struct, frozen=True):
 
 
 class AnswersPricedFact(Protocol):
-    """A command whose `fact` was said after the products were priced."""
+    """A type for mypy alone: a Reaction whose `fact` is a PricedFact, so that `priced_order` can be called."""
 
     @property
     def fact(self) -> PricedFact: ...

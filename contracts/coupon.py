@@ -1,6 +1,6 @@
 """The facts that coupon_svc says.
 
-It answers an order without a coupon too, on a stream of its own (`nocoupon-<order_id>`).
+coupon_svc also answers an order without a coupon. These facts are in a stream of that order (`nocoupon-<order_id>`).
 """
 
 from datetime import datetime
@@ -12,7 +12,10 @@ from contracts.step import Step
 
 
 def coupon_stream(coupon_id: str | None, order_id: str) -> str:
-    """The stream that answers for this order's coupon."""
+    """Return the name of the stream that has the answer to an order's coupon: `coupon-<coupon_id>`.
+
+    An order without a coupon (`coupon_id` None) is answered in the stream `nocoupon-<order_id>`.
+    """
     return f"nocoupon-{order_id}" if coupon_id is None else f"coupon-{coupon_id}"
 
 
@@ -33,7 +36,7 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
 
 
 class CouponFact(SagaFact, frozen=True, kw_only=True):
-    """Base of the facts about an order's coupon: used, refused, restored or voided."""
+    """Base of the facts of an order's coupon step: used, refused, restored or voided."""
 
     @property
     def stream(self) -> str:
@@ -41,27 +44,36 @@ class CouponFact(SagaFact, frozen=True, kw_only=True):
 
 
 class CouponUsed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="coupon.used"):
-    """The coupon belongs to this order. It took off `discount` won, never more than was left to pay."""
+    """The order uses its coupon, which takes off `discount` won, never more than total less points.
+
+    For an order without a coupon `coupon_id` is null and `discount` 0.
+    """
 
     coupon_id: str | None
     discount: int
 
 
 class CouponUseFailed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="coupon.use.failed"):
-    """The coupon could not be used for this order."""
+    """The order may not use its coupon, for this `reason`; the coupon is as before."""
 
     coupon_id: str
     reason: CouponRefusal
 
 
 class CouponRestored(CouponFact, frozen=True, kw_only=True, tag="coupon.restored"):
-    """Compensation: the coupon this order used can be used again."""
+    """Compensation: this order no longer uses its coupon, and another order may.
+
+    An order without a coupon gets this fact too; `coupon_id` is then null.
+    """
 
     coupon_id: str | None
 
 
 class CouponUseVoided(CouponFact, frozen=True, kw_only=True, tag="coupon.use.voided"):
-    """Fence: the order was over before it reached the coupon, and will never use it."""
+    """Fence: the order was canceled before coupon_svc answered it, and will never use its coupon.
+
+    `coupon_id` is null for an order without a coupon.
+    """
 
     coupon_id: str | None
 

@@ -1,7 +1,7 @@
-"""The base classes of facts: every fact has its instant and its cause; facts of an order also carry the order.
+"""The base classes of facts: every fact has its instant and its cause; facts of an order's saga also carry the order.
 
 These types are both the storage format and the wire format. Fields are only ever added, and only with defaults; names
-never change. A change that this rule does not allow is a new fact, with an upcaster for the old one.
+never change. A change that this rule does not allow needs a new fact, and the old one stays readable.
 
 Facts inherit `gc=False`. They repeat `frozen=True`, which they inherit too, because mypy refuses a subclass that does
 not; `kw_only=True` is not inherited.
@@ -20,21 +20,21 @@ Withdrawal = Literal["deadline-exceeded", "customer-canceled"]
 Reason = Refusal | Withdrawal
 
 MOST = 2**53 - 1
-"""The largest amount, sum or stock: JSON numbers are exact up to here in every reader."""
+"""The largest amount, sum or stock that the services record: JSON numbers are exact up to here in every reader."""
 
 WITHDRAWALS: frozenset[str] = frozenset({"deadline-exceeded", "customer-canceled"})
-"""Reasons that no step gave: the steps learn of them only from `order.canceled`."""
+"""The reasons of cancels that no step's refusal led to: the steps learn of these cancels only from `order.canceled`."""
 
 
 class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
-    """Something that happened, in the past tense.
+    """Base of all facts. A fact is something that happened, named in the past tense.
 
-    `at` is the instant (UTC) at which the service recorded it; `cause` is the id of the fact it answers, null when a
-    client's request, and no fact, caused it.
+    `at` is the instant (UTC) at which the service decided it. `cause` is the id of the fact that led to it; null if a
+    client's request did, and no fact.
     """
 
     key_field: ClassVar[str]
-    """The field whose value is the last token of the published subject."""
+    """The name of the field whose value is the last token of the published subject, such as `order_id`."""
     by_client: ClassVar[bool] = False
     """Whether a client's request can cause this fact: only such a fact may have no `cause`."""
 
@@ -43,7 +43,10 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
 
     @property
     def stream(self) -> str:
-        """The event stream (aggregate) that this fact is part of: `<category>-<id>`."""
+        """The name of the event stream (aggregate) that this fact is part of: `<category>-<id>`.
+
+        Each kind of fact overrides this; the base class raises TypeError.
+        """
         raise TypeError(f"{type(self).__name__} does not define the event stream that it belongs to")
 
 
@@ -55,10 +58,10 @@ class Line(Struct, frozen=True, gc=False):
 
 
 class Order(Struct, frozen=True, gc=False):
-    """A customer's order. Every fact of the saga carries it, so that no service has to ask another.
+    """What a customer ordered. Every SagaFact carries the order, so that no service has to ask another.
 
-    `points`: how many to use, 0 for none. `coupon_id`: null without a coupon. `placed_at`: the instant the order was
-    accepted.
+    `points`: how many to use, 0 for none. `coupon_id`: null without a coupon. `placed_at`: the instant (UTC) at which
+    order_svc took the request.
     """
 
     user_id: str
@@ -69,7 +72,7 @@ class Order(Struct, frozen=True, gc=False):
 
 
 class SagaFact(Fact, frozen=True, kw_only=True):
-    """A fact about one order. The order's id is the last token of its published subject."""
+    """Base of the facts about one order's saga. The order's id is the last token of the published subject."""
 
     key_field: ClassVar[str] = "order_id"
 
@@ -78,7 +81,11 @@ class SagaFact(Fact, frozen=True, kw_only=True):
 
 
 class PricedFact(SagaFact, frozen=True, kw_only=True):
-    """A fact said after the products were priced: `unit_prices` in won, in the order of `order.lines`, and `total`."""
+    """Base of the facts that are said after the products were priced.
+
+    `unit_prices`: won per piece, in the order of `order.lines`. `total`: price times quantity of all lines, in won,
+    before points and discount.
+    """
 
     unit_prices: tuple[int, ...]
     total: int

@@ -9,7 +9,8 @@ from typing import Final
 CHARACTER: Final = "[A-Za-z0-9_-]"
 MAX_LENGTH: Final = 64
 PATTERN: Final = rf"^{CHARACTER}{{1,{MAX_LENGTH}}}\Z"
-r"""`\Z`, because `$` also matches before a newline at the end, and a newline must not reach a subject."""
+r"""A regular expression for one whole id. It ends in `\Z`, because `$` also matches before a newline at the end, and a
+newline must not reach a subject."""
 MEANING: Final = f"1 to {MAX_LENGTH} letters, digits, `_` or `-`"
 """The rule in words, for error messages and documentation."""
 

@@ -7,7 +7,7 @@ from contracts.fact import PricedFact, Reason, SagaFact
 
 
 class OrderFact(SagaFact, frozen=True, kw_only=True):
-    """A fact of one order's own stream."""
+    """Base of the facts in an order's own stream, `order-<order_id>`."""
 
     @property
     def stream(self) -> str:
@@ -15,7 +15,7 @@ class OrderFact(SagaFact, frozen=True, kw_only=True):
 
 
 class OrderCreatedPending(OrderFact, frozen=True, kw_only=True, tag="order.created.pending"):
-    """An order was accepted. If it has not ended by `deadline`, it is canceled."""
+    """An order was accepted. If it has not ended by `deadline` (UTC), order_svc cancels it."""
 
     by_client: ClassVar[bool] = True
 
@@ -31,10 +31,10 @@ class OrderConfirmed(OrderFact, PricedFact, frozen=True, kw_only=True, tag="orde
 
 
 class OrderCanceled(OrderFact, frozen=True, kw_only=True, tag="order.canceled"):
-    """The order is over: a step refused it, its time ran out, or the customer canceled it.
+    """The order is over: a step refused it, its deadline passed, or the customer canceled it.
 
-    The amounts are those that order_svc knew at that instant; an amount that it did not know is null. `unit_prices` are
-    as in PricedFact.
+    The customer may cancel even a confirmed order. Amounts are in won, `unit_prices` as in PricedFact. The amounts are
+    those of the refusal or of the confirmation; an amount that neither has is null.
     """
 
     by_client: ClassVar[bool] = True

@@ -8,7 +8,7 @@ from contracts.step import Step
 
 
 class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
-    """A customer put points into the account; `idempotency_key` is the client's."""
+    """A customer put `amount` points into the account, once for this `idempotency_key` of the client."""
 
     key_field: ClassVar[str] = "user_id"
     by_client: ClassVar[bool] = True
@@ -23,7 +23,7 @@ class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
 
 
 class AccountFact(SagaFact, frozen=True, kw_only=True):
-    """A fact of an order's point step, in the stream of its customer's account."""
+    """Base of the facts of an order's point step, in the stream of its customer's account."""
 
     @property
     def stream(self) -> str:
@@ -31,25 +31,25 @@ class AccountFact(SagaFact, frozen=True, kw_only=True):
 
 
 class PointUsed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="point.used"):
-    """The order's points were taken from the customer's account."""
+    """The order's points were taken from the customer's account; `points` is 0 if the order uses none."""
 
     points: int
 
 
 class PointUseFailed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="point.use.failed"):
-    """The order's points could not be taken, so none were."""
+    """The order's points could not be taken, for this `reason`; the balance is as before."""
 
     reason: PointRefusal
 
 
 class PointRefunded(AccountFact, frozen=True, kw_only=True, tag="point.refunded"):
-    """Compensation: the points the order had used are back in the account."""
+    """Compensation: the `points` that the order had used are back in the account; 0 if it had used none."""
 
     points: int
 
 
 class PointUseVoided(AccountFact, frozen=True, kw_only=True, tag="point.use.voided"):
-    """Fence: the order was over before it reached the account, and will never use points."""
+    """Fence: the order was over before point_svc answered it, and will never use points."""
 
 
 PointSays = PointCharged | PointUsed | PointUseFailed | PointRefunded | PointUseVoided

@@ -8,7 +8,7 @@ from contracts.step import Step
 
 
 class ProductFact(Fact, frozen=True, kw_only=True):
-    """A fact of one product's ledger. Published under the product's id."""
+    """Base of the facts of one product's stock ledger. The product's id is the last token of the published subject."""
 
     key_field: ClassVar[str] = "product_id"
 
@@ -20,7 +20,7 @@ class ProductFact(Fact, frozen=True, kw_only=True):
 
 
 class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.registered"):
-    """A product is on sale at `price` won."""
+    """A product is on sale at `price` won. Its first stock is a fact of its own, ProductStockAdded."""
 
     by_client: ClassVar[bool] = True
 
@@ -29,7 +29,7 @@ class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.reg
 
 
 class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.stock.added"):
-    """Stock came in. `idempotency_key` is the client's; null for the stock a product was registered with."""
+    """`quantity` pieces came in. `idempotency_key` is the client's; null for the stock at registration."""
 
     by_client: ClassVar[bool] = True
 
@@ -38,21 +38,21 @@ class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.sto
 
 
 class ProductStockHeld(ProductFact, frozen=True, kw_only=True, tag="product.stock.held"):
-    """An order's reservation took `quantity` pieces of this product."""
+    """An order's reservation holds `quantity` pieces of this product: they are no longer available to other orders."""
 
     order_id: str
     quantity: int
 
 
 class ProductStockReturned(ProductFact, frozen=True, kw_only=True, tag="product.stock.returned"):
-    """An order's release gave `quantity` pieces of this product back."""
+    """An order no longer holds `quantity` pieces of this product: they are available again."""
 
     order_id: str
     quantity: int
 
 
 class ReservationFact(SagaFact, frozen=True, kw_only=True):
-    """A fact of one order's reservation."""
+    """Base of the facts of one order's reservation."""
 
     @property
     def stream(self) -> str:
@@ -60,22 +60,22 @@ class ReservationFact(SagaFact, frozen=True, kw_only=True):
 
 
 class ProductReserved(ReservationFact, PricedFact, frozen=True, kw_only=True, tag="product.reserved"):
-    """Every line of the order is held."""
+    """Every line of the order is held, and priced."""
 
 
 class ProductReserveFailed(ReservationFact, frozen=True, kw_only=True, tag="product.reserve.failed"):
-    """A line could not be held, so no line was. `product_id` is that of the first such line."""
+    """A line could not be held, so no line was. `product_id` and `reason` are those of the first such line."""
 
     product_id: str
     reason: ProductRefusal
 
 
 class ProductReleased(ReservationFact, frozen=True, kw_only=True, tag="product.released"):
-    """Compensation: every line that was held has been given back."""
+    """Compensation: every line that the order held has been given back."""
 
 
 class ProductReserveVoided(ReservationFact, frozen=True, kw_only=True, tag="product.reserve.voided"):
-    """Fence: the order was over before it reached the products, and will never be reserved."""
+    """Fence: the order was over before product_svc answered it, and will never hold stock."""
 
 
 ProductSays = (

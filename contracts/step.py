@@ -1,7 +1,7 @@
-"""A step of the saga: which facts say that a service did its part of an order, refused it, undid it or fenced it.
+"""Steps of the saga: which facts say that a service did its part of an order, refused it, undid it or fenced it.
 
-A service that takes a step declares it once, below its facts in `contracts/<service>.py`. The order's read model,
-the audit, the simulator and the flow derive from the declaration the facts that they expect.
+A service that takes a step declares a Step once, below its facts in `contracts/<service>.py`. From the declarations
+`GET /orders/{id}`, the audit and `orders flow` derive the facts that they expect.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,37 +12,37 @@ from contracts.order import OrderConfirmed, OrderCreatedPending
 
 
 class Step(NamedTuple):
-    """One service's work for an order, described by the facts it says.
+    """One service's work for an order, described by the fact that starts the work and the facts that answer it.
 
-    An order waits for the steps before `order.confirmed`. A step that hears `order.confirmed`, or a later one, is a
-    following step. The order does not wait for it, and it cannot refuse.
+    An order is confirmed after its awaited steps. A following step starts with `order.confirmed`, or with the `done` of
+    another following step. The order does not wait for a following step, and a following step cannot refuse.
     """
 
     hears: type[SagaFact]
     """The fact that starts the step: `order.created.pending`, `order.confirmed`, or another step's `done`."""
     done: type[SagaFact]
     undone: type[SagaFact]
-    """The compensation."""
+    """The compensation: the service gave back what `done` took."""
     fenced: type[SagaFact]
-    """The order was canceled before this step was done; now it will never be done."""
+    """The service heard that the order is over before it answered `hears`: it will never do this step."""
     refused: type[SagaFact] | None = None
     returned: tuple[type[Fact], ...] = ()
-    """Facts of the service's other streams that also take something back; they are recorded together with `undone`."""
+    """Facts of the service's other streams that also give something back; they are recorded together with `undone`."""
 
     @property
     def service(self) -> str:
-        """The service that takes this step; it is also the step's name."""
+        """The name of the service that takes this step, without `_svc`, such as `point`. It also names the step."""
         return fact_name(self.done).partition(".")[0]
 
     @property
     def says(self) -> tuple[type[SagaFact], ...]:
-        """All facts that the service may say about this step."""
+        """The types of `done`, `refused` (if any), `undone` and `fenced`; not those of `returned`."""
         facts = (self.done, self.refused, self.undone, self.fenced)
         return tuple(fact for fact in facts if fact is not None)
 
 
 class Steps(NamedTuple):
-    """All steps in two parts, before and after `order.confirmed`, each in the order in which an order reaches them."""
+    """All steps in two parts, before and after `order.confirmed`; each part in the order of the saga."""
 
     awaited: tuple[Step, ...]
     """The steps before `order.confirmed`."""
@@ -55,10 +55,10 @@ def fact_name(fact: type[Fact]) -> str:
 
 
 def in_order(declared: Iterable[Step]) -> Steps:
-    """The steps in the order in which an order reaches them; steps that hear the same fact are sorted by name.
+    """Sort the steps into the order in which an order reaches them; steps that hear the same fact by name.
 
-    Raises TypeError for a step that no order can reach, and a second step of one service. Also for a fact of another
-    service, and a step that could refuse a confirmed order.
+    Raises TypeError if no order can reach a step, if a service has two steps, if a step has a fact of another service
+    (except in `hears`), or if a following step has `refused`.
     """
     steps = sorted(declared, key=lambda step: step.service)
     found = Steps(tuple(_behind(OrderCreatedPending, steps)), tuple(_behind(OrderConfirmed, steps)))

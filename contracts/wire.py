@@ -1,7 +1,7 @@
-"""How a fact travels: one line of JSON under `<fact>.<key>`, with four headers derived from the record.
+"""How a fact travels in NATS: one line of JSON under the subject `<name>.<key>`, with four headers from its record.
 
-A message body is the recorded fact, byte for byte, so the two copies of history need no translation. All facts, steps
-and services are listed here, too.
+A message body is the recorded fact, byte for byte, so log and stream need no translation. This module also lists all
+facts, steps and services.
 """
 
 import pkgutil
@@ -18,23 +18,24 @@ from contracts.order import OrderCreatedPending
 from contracts.step import Step, fact_name, in_order
 
 MSG_ID: Final = "Nats-Msg-Id"
-"""The fact id. JetStream refuses a second message with the same id inside its duplicate window."""
+"""The header with the fact's id. JetStream refuses a second message with the same id inside its duplicate window."""
 STREAM: Final = "Fact-Stream"
 VERSION: Final = "Fact-Version"
 POSITION: Final = "Fact-Position"
-"""The fact's position in its service's log. The relay finds its resume position by the last one in the stream."""
+"""The header with the fact's position in its service's log. A relay resumes after the position in its service's last
+message in EVENTS."""
 
 DERIVED: Final = frozenset({"asyncapi", "wire"})
-"""Modules of contracts/ that derive from all the others. Each of the others is searched for facts and a step."""
+"""Modules of contracts/ that are made from all other modules. Only those others are searched for facts and steps."""
 
 
 def said_by(name: str) -> str:
-    """The service that says the fact of this name."""
+    """Return the service that says the fact of this name, without `_svc`: `order` for `order.confirmed`."""
     return name.partition(".")[0]
 
 
 def _facts(module: ModuleType) -> list[type[Fact]]:
-    """The facts that a module declares, in its order. Raises TypeError for a fact of another service."""
+    """Return the fact types that a module declares, in its order. Raises TypeError if one names another service."""
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Fact)]
     # A base class has no tag of its own; msgspec gives it the name of the class.
     facts = [kind for kind in kinds if kind.__module__ == module.__name__ and fact_name(kind) != kind.__name__]
@@ -54,7 +55,7 @@ _DECLARED: Final = {
 }
 
 STEPS: Final = in_order(step for module in _MODULES for step in vars(module).values() if isinstance(step, Step))
-"""The steps that services declare, in the order of the saga."""
+"""The steps that services declare, before and after `order.confirmed`, each part in the order of the saga."""
 
 SERVICES: Final = tuple(
     dict.fromkeys(
@@ -65,18 +66,19 @@ SERVICES: Final = tuple(
         ]
     )
 )
-"""The services that say facts: order, the services with a step in the order of the saga, then all others by name."""
+"""The services that say facts, without `_svc`: order, then those with a step in the order of the saga, then all others
+by name."""
 
 FACTS: Final[dict[str, type[Fact]]] = {fact_name(fact): fact for service in SERVICES for fact in _DECLARED[service]}
-"""Fact name → type, of every fact there is."""
+"""Fact name → type, for every fact. Its order is that of SERVICES, then of declaration."""
 
 NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items()}
-"""Type → fact name: NATS subject, JSON `type` and stored topic."""
+"""Type → fact name: the JSON `type`, the stored topic, and the beginning of the NATS subject."""
 
 COMPENSATIONS: Final = frozenset(
     NAMES[fact] for step in STEPS.awaited + STEPS.following for fact in (step.undone, *step.returned)
 )
-"""Names of the facts that undo a step."""
+"""Names of the facts that give back what a step took: `undone` and `returned` of each step, no fences."""
 
 _any_fact: Any = reduce(or_, FACTS.values())
 _encoder = msgspec.json.Encoder()
@@ -84,28 +86,32 @@ _decoder: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(_any_fact)
 _keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
     msgspec.defstruct("_Keys", [(key, str | None, "") for key in sorted({fact.key_field for fact in NAMES})])
 )
-"""Just the ids of a body: decoding these alone costs a fraction of decoding the fact."""
+"""Decodes only the ids in a body, a missing one as "". This costs a fraction of decoding the fact."""
 
 
 def encode(fact: Fact) -> bytes:
-    """The body of a fact: UTF-8 JSON on one line."""
+    """Return the body of a fact: UTF-8 JSON on one line, with the fact's name as `type`."""
     return _encoder.encode(fact)
 
 
 def decode(body: bytes) -> Fact:
-    """The fact in a body.
+    """Return the fact in a body. Unknown fields are ignored: they come from newer code.
 
-    Unknown fields are ignored: they come from newer code. Raises msgspec.DecodeError for a body that is not JSON, and
-    its subclass msgspec.ValidationError for an unknown `type` or a field that breaks the contract.
+    Raises msgspec.DecodeError for a body that is not JSON, and its subclass msgspec.ValidationError for an unknown
+    `type` or a field that breaks the contract. A text that is not UTF-8 raises UnicodeDecodeError.
     """
     return _decoder.decode(body)
 
 
 def fact_id(stream: str, version: int) -> str:
-    """The id of the fact at this version (from 1) of this stream."""
+    """Return the id, `<stream>@<version>`, of the fact at this version (from 1) of this aggregate's stream."""
     return f"{stream}@{version}"
 
 
 def subject(name: str, body: bytes) -> str:
-    """The subject a stored fact is published under: `<fact>.<key>`."""
+    """Return the subject under which a fact is published: `<name>.<key>`, with the key from the fact's body.
+
+    `name` is the fact's name; the key is the id in the fact's `key_field`. Raises KeyError for an unknown name, and
+    msgspec.DecodeError if the body cannot be decoded.
+    """
     return f"{name}.{getattr(_keys.decode(body), FACTS[name].key_field)}"

@@ -1,4 +1,4 @@
-"""Keeps the customers' coupons, and lets an order have one.
+"""Keeps the customers' coupons, and lets an order use one.
 
 keeps   Coupon: whose it is, what it is worth, which order uses it, and the answer each order got
 hears   point.used; order.canceled

@@ -17,7 +17,10 @@ from infra.process.service import Runtime
 
 
 class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):
-    """A coupon worth up to `discount` won, for orders accepted before `expires_at` (RFC 3339, with an offset)."""
+    """The body of `POST /coupons`: a coupon for `user_id`, worth up to `discount` won.
+
+    It is good for orders accepted before `expires_at` (RFC 3339, with an offset).
+    """
 
     coupon_id: Id
     user_id: Id
@@ -26,7 +29,7 @@ class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CouponView(Struct):
-    """`order_id`: the order that uses the coupon, or null."""
+    """A coupon as it is now. `order_id`: the order that uses the coupon, or null. `discount`: won, at most."""
 
     coupon_id: str
     user_id: str
@@ -36,7 +39,7 @@ class CouponView(Struct):
 
 
 class CouponPage(Struct):
-    """Coupons by id; `next` is the `after` of the next page, null on the last one."""
+    """A page of a customer's coupons, sorted by id. `next`: the `after` of the next page, null on the last one."""
 
     coupons: list[CouponView]
     next: str | None

@@ -18,7 +18,7 @@ Event = CouponIssued | CouponUsed | CouponUseFailed | CouponRestored | CouponUse
 
 # Commands -------------------------------------------------------------------------------------------------------------
 class Issue(Request, frozen=True):
-    """Give a customer a coupon worth up to `discount` won, for orders accepted before `expires_at`."""
+    """Give a customer a coupon of up to `discount` won, once per coupon id, for orders accepted before `expires_at`."""
 
     says: ClassVar = (CouponIssued,)
     coupon_id: str
@@ -38,14 +38,20 @@ class CouponReaction(Reaction, frozen=True):
 
 
 class Use(CouponReaction, frozen=True):
-    """Let the order have its coupon. An order without a coupon gets an answer, too."""
+    """Let the order use its coupon, or refuse the order. An order without a coupon gets the answer CouponUsed, too.
+
+    Only the first Use of an order counts.
+    """
 
     says: ClassVar = (CouponUsed, CouponUseFailed)
     fact: PointUsed
 
 
 class Restore(CouponReaction, frozen=True):
-    """Take the coupon back from the order. If the order has not come yet, make sure that it never has the coupon."""
+    """Take the coupon back from the order. If its Use has not come yet, make sure that the order never gets the coupon.
+
+    Does nothing if a refusal canceled the order: the step that refused is this one, or an earlier one.
+    """
 
     says: ClassVar = (CouponRestored, CouponUseVoided)
     fact: OrderCanceled
@@ -55,12 +61,15 @@ Command = Issue | Use | Restore
 
 
 class IssuedDifferently(Exception):
-    """This coupon was issued to another customer, or with another discount or expiry."""
+    """The coupon to issue was issued already, to another customer or with another discount or expiry."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """`order_id` is the order that uses the coupon; `answers` has the last answer that each order got."""
+    """One coupon, or the empty coupon of an order without one. `user_id`: its customer, None until it is issued.
+
+    `order_id`: the order that uses the coupon now, or None. `answers` maps each order to the last answer it got.
+    """
 
     user_id: str | None = None
     discount: int = 0

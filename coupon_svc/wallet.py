@@ -1,4 +1,5 @@
-"""The wallet: a read model of the coupon ids of each customer. Discount and use are read from the coupons."""
+"""The wallet: a read model of the coupon ids of each customer, for paged lists. It has nothing else: api.py reads
+discount and use from the coupons' states."""
 
 from collections.abc import Sequence
 

@@ -1,11 +1,11 @@
-"""Code that every service uses and that knows no service, in rooms (packages).
+"""Code that services share and that knows no service, in rooms (packages).
 
-A room imports only rooms that are listed before it; `tests/infra/test_imports.py` checks this.
+A room imports only itself and what is listed before it; `tests/infra/test_imports.py` checks this.
 
     (no room)     aio, settings, timestamps, files, tuning: the base of every room
-    store         one service's log: records, the port, SQLite
+    store         one service's log: records, the interface EventStore, SQLite
     core          commands become records: decider, state cache, unit of work, the one writer; no broker, no HTTP
-    broker        the wire and the streams: connection, EVENTS, its consumers, the relay
+    broker        the connection to NATS, the stream EVENTS and its consumers, the relay
     consuming     deliveries in, acknowledgements out: session, consumer, retry queue, dead letters
     read_models   projections of a service's own log, or of the stream
     http          the app, its problems and parameters, the server, the operators' routes
@@ -14,9 +14,9 @@ A room imports only rooms that are listed before it; `tests/infra/test_imports.p
     local         a whole system on this machine; no service imports it
 
 Read four modules first; they use the others. process/service.py composes a service. core/writer.py decides and records.
-consuming/session.py is a service's session with the broker. broker/relay.py publishes its facts.
+consuming/session.py runs a service's sessions with the broker. broker/relay.py publishes the service's facts.
 
 A service mainly imports core.decider and process.service in `__main__`. Its `api` imports process.service.Runtime,
-http.problems, http.parameters and timestamps. Its projections import read_models.tables and store.records; its own
-settings import settings. Its `export` imports export.rows and store.records.
+http.problems, http.parameters and timestamps. Its projections import read_models.tables and store.records; its
+`settings` imports infra.settings. Its `export` imports export.rows and store.records.
 """

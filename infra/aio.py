@@ -1,4 +1,4 @@
-"""Waiting: for an event with a limit, for the first of several coroutines, and before another attempt."""
+"""Waits for an event with a limit, and for the first of several coroutines; computes the pauses between attempts."""
 
 import asyncio
 import random
@@ -6,11 +6,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 JITTER: Final = 0.5
-"""The shortest pause as a share of the full one: processes that failed together retry at different times."""
+"""The shortest pause as a share of the full one. The rest is random: processes that failed together retry apart."""
 
 
 async def wait(event: asyncio.Event, seconds: float | None) -> bool:
-    """Whether the event is set within this many seconds; None waits without a limit."""
+    """Wait until the event is set, but no longer than `seconds` (None: without a limit). Returns whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -22,7 +22,8 @@ async def wait(event: asyncio.Event, seconds: float | None) -> bool:
 async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Run the coroutines until the first one ends; then cancel the others and wait for their ends.
 
-    Raises the error of the first one. If several end at once, the earliest argument that raised counts.
+    Raises the error of the first one to end; what the canceled ones raise is dropped. If several end at once, the
+    earliest argument that raised counts. If the caller is canceled, all of them are.
     """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
@@ -37,12 +38,15 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
 
 
 class Backoff:
-    """Pauses between attempts: each is twice as long as the one before it, up to `longest_s`, less the jitter."""
+    """Computes pauses between attempts; the caller sleeps. The full pause doubles each time, up to `longest_s`.
+
+    Each pause is a random part of the full one: at least `jitter` times it.
+    """
 
     def __init__(
         self, first_s: float, longest_s: float, jitter: float = JITTER, *, chance: Callable[[], float] = random.random
     ) -> None:
-        """`jitter` is the shortest pause as a share of the full one; `chance` draws a number from 0 to 1."""
+        """`jitter` is the shortest pause as a share of the full one (1: no randomness); `chance` draws from 0 to 1."""
         self._first_s = first_s
         self._longest_s = longest_s
         self._jitter = jitter
@@ -50,14 +54,14 @@ class Backoff:
         self._full_s = first_s
 
     def next_s(self) -> float:
-        """Take the next pause, in seconds, less the jitter. The pause after it is twice as long, up to `longest_s`."""
+        """Return the next pause in seconds, and double the full pause for the following call, up to `longest_s`."""
         full_s, self._full_s = self._full_s, min(2 * self._full_s, self._longest_s)
         return full_s * (self._jitter + (1 - self._jitter) * self._chance())
 
     def reset(self) -> None:
-        """Make the next pause the first one again, such as after a success."""
+        """Begin again with the first, short pause, such as after a success."""
         self._full_s = self._first_s
 
     def longest(self) -> None:
-        """Repeating soon will not help: the next pause is the longest one."""
+        """Make the next full pause `longest_s`, and those after it, until `reset`: repeating soon will not help."""
         self._full_s = self._longest_s

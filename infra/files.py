@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, also across a power cut; and a lock on a file."""
+"""Writes files whole or not at all, also across a power cut; and locks a file. Failures are OSErrors."""
 
 import contextlib
 import fcntl
@@ -8,29 +8,29 @@ from pathlib import Path
 from typing import Final
 
 TEMPORARY: Final = ".tmp"
-"""The suffix of an unfinished file. The name begins with a dot, so readers' patterns do not match it."""
+"""The suffix of an unfinished file. `temporary` also puts a dot first, so that readers' patterns do not match it."""
 
 
 def temporary(path: Path) -> Path:
-    """The file that takes the content of `path` until it is published."""
+    """The path in the same folder to which the caller writes new content before `publish(path)`. Makes no file."""
     return path.with_name(f".{path.name}{TEMPORARY}")
 
 
 def publish(path: Path) -> None:
-    """Sync the temporary file of `path`, rename it to `path`, and sync the rename."""
+    """Sync the file `temporary(path)`, rename it to `path` in place of an older file, and sync the rename."""
     sync_file(temporary(path))
     rename(temporary(path), path)
     sync_folder(path.parent)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace the file's content, durably."""
+    """Make the file, or replace its content, durably; a power cut leaves the old or the new content, never a part."""
     temporary(path).write_bytes(content)
     publish(path)
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and its parents, durably."""
+    """Make the folder and its parents if they are missing, durably."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove the file, durably."""
+    """Remove the file, durably. Raises FileNotFoundError if there is none."""
     path.unlink()
     sync_folder(path.parent)
 
@@ -61,12 +61,15 @@ def sync_folder(path: Path) -> None:
 
 
 class LockTaken(Exception):
-    """Another process holds the lock."""
+    """The lock is held already, usually by another process."""
 
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock on this file, made if missing and emptied. Raises LockTaken at once if it is held; OSError."""
+    """Hold the only lock on this file until the context ends. The file is made if missing, and emptied in any case.
+
+    Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be made or opened.
+    """
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

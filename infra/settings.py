@@ -1,4 +1,4 @@
-"""Settings come from the environment. An invalid value stops the process before it does anything."""
+"""Reads settings from environment variables. An invalid value is a SettingsError, so a process stops at its start."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -14,10 +14,13 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """One field, one environment variable of the same name in capitals; `port` is `<SERVICE>_PORT`."""
+    """The settings that every service has.
+
+    `load` reads each field from the environment variable of its name in capitals, but `port` from `<SERVICE>_PORT`.
+    """
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Variables of earlier versions: old name → new name. A set one stops the start, so that no limit is lost."""
+    """Renamed variables: old name → new name. If an old one is set, `load` raises SettingsError: no limit is lost."""
 
     port: Port
     nats_port: Port = 4222
@@ -27,9 +30,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     bind_host: str = "127.0.0.1"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "text", "json"] = "auto"
-    """auto: text on a terminal, JSON otherwise."""
+    """auto: text if standard error is a terminal, JSON otherwise."""
     events_max_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 8 << 30
-    """Size limit of the stream EVENTS; a full stream refuses new facts."""
+    """Size limit of the stream EVENTS in bytes; a full stream refuses new facts."""
     events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
 
@@ -46,7 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """The service's base address."""
+        """The URL of the service's HTTP API, without a path, such as `http://127.0.0.1:8001`."""
         return http_url(self.bind_host, self.port)
 
     @property
@@ -59,7 +62,7 @@ def http_url(host: str, port: int) -> str:
 
 
 class SettingsError(Exception):
-    """A setting is invalid. The message names its variable."""
+    """A setting cannot be used. The message is for an operator; it names the variable or option, or says what to do."""
 
 
 S = TypeVar("S", bound=Settings)
@@ -85,7 +88,10 @@ def is_broker_url(url: str) -> bool:
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:
-    """The settings of a service. Unset and empty variables take their defaults. Raises SettingsError."""
+    """Read the settings of `service` (such as "order") from `env`. Unset and empty variables take their defaults.
+
+    Raises SettingsError for an invalid value, or for a set variable that `cls.renamed` lists as an old name.
+    """
     for old, new in cls.renamed.items():
         if env.get(old, "").strip():
             raise SettingsError(f"{old} is called {new} now: set {new} and unset {old}")
@@ -99,7 +105,11 @@ def read(
     names: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Variables:
-    """Read each field from the variable of its name in capitals, or from the one in `names`. Raises SettingsError."""
+    """Read each field of `cls` from the variable of its name in capitals, or from `names[field]`.
+
+    An unset, empty or blank variable gives `defaults[field]`, or else the default of the class. Raises SettingsError if
+    a value is invalid.
+    """
     kinds = get_type_hints(cls, include_extras=True)
     values = dict(defaults or {})
     for field in cls.__struct_fields__:

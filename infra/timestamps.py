@@ -1,7 +1,7 @@
 """Timestamps: the clock, the number a table stores, and the text a person types.
 
-Tables store whole microseconds since 1970 (UTC), because these sort as the instants do. RFC 3339 text does not sort
-where fractions end in zeros.
+Tables store whole microseconds since 1970 (UTC), because these sort as the instants do. RFC 3339 text does not: a
+fraction of zeros is left out, and `09:00:00Z` sorts after `09:00:00.5Z`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,11 @@ def instant(microseconds: int) -> datetime:
 
 
 def parse_instant(text: str) -> datetime:
-    """An RFC 3339 time with its offset. Raises ValueError with a message for the user."""
+    """Parse a time such as 2026-01-31T09:00:00+09:00 (RFC 3339, or another ISO 8601 form).
+
+    The result keeps the offset of the text. Raises ValueError, with a message for the user, if the text is not a time
+    or has no offset.
+    """
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:

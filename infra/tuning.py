@@ -1,4 +1,4 @@
-"""Settings of the interpreter and the kernel by which a process does more work with less CPU. See decision 31."""
+"""Changes settings of the interpreter and the kernel, so that a process does more with less CPU. See decision 31."""
 
 import contextlib
 import gc
@@ -12,20 +12,21 @@ GC_THRESHOLDS: Final = (20_000, 20, 50)
 
 
 def tune_garbage_collection() -> None:
-    """Call it once the process has started: everything that exists by then is exempt from collection.
+    """Search for reference cycles less often, and never again among the objects that exist now.
 
-    Objects of requests and deliveries die young, by their reference counts. Searching for cycles at every 700 of them
-    costs 5 % of a service's CPU.
+    Call this once, at the end of a process's start. Objects of requests and deliveries die young, by their reference
+    counts. Searching for cycles at every 700 of them costs 5 % of a service's CPU.
     """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
 
 
 def use_batch_scheduling() -> None:
-    """Schedule this process and its children as batch work (Linux's SCHED_BATCH). On other systems nothing happens.
+    """Schedule this thread, and the threads and processes it starts later, as batch work (Linux's SCHED_BATCH).
 
-    A process that is woken up then does not preempt the running one. So more messages wait when its turn comes, and
-    share one commit and one write. On a machine with a spare core nothing changes.
+    Nothing happens on other systems, or where it is not allowed. A batch process that is woken up does not preempt
+    the running one. So more messages wait when its turn comes, and share one commit and one write. On a machine with a
+    spare core nothing changes.
     """
     with contextlib.suppress(AttributeError, OSError):  # another system, or a sandbox that does not allow it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
@@ -37,7 +38,8 @@ PLENTY: Final = 65_536
 def raise_open_file_limit(plenty: int = PLENTY) -> int:
     """Raise this process's limit of open files (RLIMIT_NOFILE) up to `plenty`, but not above its hard limit.
 
-    Returns the limit. Shells often set it to 1,024 for the sake of select(), which is not used here.
+    Returns the limit that now holds; `plenty` if there is none. The limit is never lowered. Shells often set it to
+    1,024 for the sake of select(), which is not used here.
     """
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (plenty if limit == resource.RLIM_INFINITY else limit for limit in limits)

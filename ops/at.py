@@ -1,4 +1,4 @@
-"""`orders at`: the state of one order, product or other thing a service keeps, at a moment, folded from its log."""
+"""`orders at`: show the state, at a moment, of one order, product or other thing that a service keeps."""
 
 import asyncio
 import os
@@ -19,11 +19,11 @@ from ops.cli import ID, INSTANT, ending_well
 from ops.errors import Found
 
 WORDS: Final = {"account": "user"}
-"""Stream categories for which operators use another word."""
+"""Category of streams → the operators' word for it, where the two differ."""
 
 
 class HistoryKind(NamedTuple):
-    """A kind of thing that a service keeps: the service, its streams' category, and how the state is folded."""
+    """A kind of thing that a service keeps: the service, the category of its streams, the aggregate that folds them."""
 
     service: str
     category: str
@@ -32,9 +32,10 @@ class HistoryKind(NamedTuple):
 
 @cache
 def kinds() -> Mapping[str, HistoryKind]:
-    """All kinds by the operator's word for them: `order`, `product`, `user`, and so on.
+    """Map the operators' word for each kind (`order`, `product`, `user` and others) to the kind.
 
-    They come from the aggregates of all services. The function imports the services, so it is called only when needed.
+    The kinds come from the aggregates of all services. The first call imports the services, so call it only when
+    needed.
     """
     return {
         WORDS.get(category, category): HistoryKind(service, category, aggregate)
@@ -44,7 +45,7 @@ def kinds() -> Mapping[str, HistoryKind]:
 
 
 class KindName(click.ParamType[str]):
-    """A parameter that is a word of `kinds`. The services are imported only when a command line has one."""
+    """A parameter that is a word of `kinds`. Only checking a value, or showing help or usage, imports the services."""
 
     name = "kind"
 
@@ -58,7 +59,10 @@ class KindName(click.ParamType[str]):
 
 
 class Then(NamedTuple):
-    """The state after `version`, the last fact in question, recorded `at` (UTC) at `position` of its service's log."""
+    """The state of a stream after its fact at `version`, as plain values.
+
+    `fact` is the name of that fact, `at` its instant (UTC), and `position` its position in the service's log.
+    """
 
     stream: str
     version: int
@@ -71,9 +75,10 @@ class Then(NamedTuple):
 async def state_at(
     env: Mapping[str, str], kind: str, key: str, position: int | None = None, time: datetime | None = None
 ) -> Then | None:
-    """The state after this position of the log, or at this time; None if it did not exist yet.
+    """Fold and return the state of a thing as of a position of its service's log, or as of a time; without both, now.
 
-    Facts count in log order, up to the first that is later. Raises SettingsError, Unreachable.
+    `kind` is a word of `kinds`, `key` the thing's id. The facts up to the first later one count, and a fact at exactly
+    that position or time counts. None: there was no fact by then. Raises SettingsError, Unreachable.
     """
     service, category, aggregate = kinds()[kind]
     stream = f"{category}-{key}"
@@ -89,7 +94,10 @@ async def state_at(
 
 
 def lines(then: Then) -> list[tuple[str, str]]:
-    """The state for a person, as names and values. Null fields and empty lists or maps of the state are left out."""
+    """Return the state for a person, as pairs of name and text.
+
+    Fields of the state that are null, an empty list or an empty map are left out.
+    """
     told = {**then._asdict(), "at": then.at.isoformat()}
     state = told.pop("state")
     return [

@@ -21,7 +21,11 @@ Arguments = ParamSpec("Arguments")
 
 
 def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """The command with the exit codes that scripts can use: 0 good, 1 a finding, 2 wrong usage, 3 unreachable."""
+    """Wrap a command so that its errors end the process with an exit code that scripts can use.
+
+    Found gives 1, Unusable and SettingsError 2, Unreachable and StoreError 3; the message goes to standard error. Other
+    exceptions pass. A command that returns ends with 0.
+    """
 
     @functools.wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
@@ -38,14 +42,17 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
 
 
 def end(why: str, code: int) -> NoReturn:
-    """End the process with this exit code; `why` goes to standard error."""
+    """End the process with this exit code: raise SystemExit. A `why` that is not empty goes to standard error."""
     if why:
         click.echo(why, err=True)
     raise SystemExit(code)
 
 
 class Instant(click.ParamType[datetime]):
-    """A time with its offset: without one, it would be a different time in each zone."""
+    """A parameter that is an RFC 3339 time with its UTC offset; its value is an aware datetime.
+
+    A time without an offset is refused: it would be a different instant in each zone.
+    """
 
     name = "time"
 
@@ -59,7 +66,7 @@ class Instant(click.ParamType[datetime]):
 
 
 class IdParameter(click.ParamType[str]):
-    """A parameter that is an id by the rule of `contracts.ids`."""
+    """A parameter that is an id by the rule of `contracts.ids`; another text is wrong usage (exit code 2)."""
 
     name = "id"
 

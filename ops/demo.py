@@ -1,4 +1,7 @@
-"""`just demo`: on a system of its own, one order that succeeds and one for each refusal; every fact is checked."""
+"""`just demo`: place, on a system of its own, one order that succeeds and one for each step's refusal.
+
+Every answer, fact, cause and balance is checked.
+"""
 
 import asyncio
 import os
@@ -39,14 +42,14 @@ from ops.client import request
 from ops.errors import Unreachable
 
 PATIENCE_S: Final = 15.0
-"""How long one order's facts may take to arrive. They take milliseconds."""
+"""Seconds that one order's facts may take to arrive. They take milliseconds."""
 
 USER: Final = "u1"
 
 # The orders -----------------------------------------------------------------------------------------------------------
 
 CausedFact = tuple[str, str | None]
-"""A fact, and the fact that caused it (None: the customer's request)."""
+"""The name of a fact, and the name of the fact that caused it (None: the customer's request)."""
 
 ACCEPTED: Final[CausedFact] = ("order.created.pending", None)
 HELD: Final[CausedFact] = ("product.stock.held", "order.created.pending")
@@ -56,7 +59,12 @@ USED: Final[CausedFact] = ("point.used", "product.reserved")
 
 @dataclass(frozen=True)
 class Case:
-    """An order, the facts it must lead to (each once, with its cause, and no others), and the balances it changes."""
+    """An order to place, and what must follow from it.
+
+    `facts` must be published as often as they are listed, with these causes, and no others. `amounts`: fields of the
+    answer, in won. `refusal`: the problem's type without `/problems/`; None: the order must be confirmed. `changes`:
+    the balances that differ afterwards, by their names in START. `asks` is printed.
+    """
 
     title: str
     asks: str
@@ -151,7 +159,7 @@ CASES: Final = (
 
 
 class PublishedFact(NamedTuple):
-    """A published fact and its id."""
+    """A published fact and its id; `name` is the fact's name, such as `order.confirmed`."""
 
     fact_id: str
     fact: Fact
@@ -162,7 +170,10 @@ class PublishedFact(NamedTuple):
 
 
 class Witness:
-    """Collects all published facts, in the order of publication, each once."""
+    """Collects the facts that `take`, the callback of its subscriptions, receives.
+
+    `facts` has each once, by its id, in the order in which they arrived.
+    """
 
     def __init__(self) -> None:
         self.facts: dict[str, PublishedFact] = {}
@@ -177,7 +188,10 @@ class Witness:
         return [said for said in self.facts.values() if getattr(said.fact, "order_id", None) == order_id]
 
     async def until(self, order_id: str, count: int) -> list[PublishedFact]:
-        """The order's facts, as soon as there are `count` of them, or after PATIENCE_S."""
+        """Wait until `count` facts of the order have arrived, at most PATIENCE_S; return those that have.
+
+        There may be fewer or more than `count`.
+        """
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while len(self.about(order_id)) < count:
@@ -188,7 +202,10 @@ class Witness:
         return self.about(order_id)
 
     def steps(self, facts: Sequence[PublishedFact]) -> list[CausedFact]:
-        """The facts with the names of their causes. A cause that was not published before is named by its id."""
+        """Return the name of each fact with the name of its cause.
+
+        A cause that is not earlier in `facts` is named by its id.
+        """
         known: dict[str, str] = {}
         steps: list[CausedFact] = []
         for fact_id, fact in facts:
@@ -199,7 +216,10 @@ class Witness:
 
 
 class Demo:
-    """Runs the cases on a system and collects what differs from them."""
+    """Places the orders of CASES on a new system, prints what happens, then stops its services.
+
+    `wrong` has a sentence for each result that is not as the case says; empty: all are.
+    """
 
     def __init__(self, system: OwnSystem) -> None:
         self.wrong: list[str] = []
@@ -314,7 +334,10 @@ def bold(text: str) -> str:
 
 
 def story(facts: Sequence[PublishedFact]) -> list[str]:
-    """A line for each fact: milliseconds since the order was placed, service, fact. Compensations are marked."""
+    """Return a line for each fact: milliseconds since the first of them, service, fact, detail.
+
+    Compensations are red and marked by an arrow.
+    """
     lines = []
     for said in facts:
         since_ms = (said.fact.at - facts[0].fact.at).total_seconds() * 1_000
@@ -350,7 +373,7 @@ def verdict(answer: httpx.Response) -> str:
 
 
 def table(balances: Sequence[Mapping[str, int | str]]) -> str:
-    """The balances before the first order and after each one."""
+    """Return the balances as a table: a row for each balance, a column for the start and for after each order."""
     titles = ["at first", *(f"after {number}" for number in range(1, len(balances)))]
     rows = [bold(f"{'Balances':<18}" + "".join(f"{title:>10}" for title in titles))]
     for name in balances[0]:
@@ -361,7 +384,7 @@ def table(balances: Sequence[Mapping[str, int | str]]) -> str:
 
 
 def just() -> str:
-    """The command with which the user of this demo can start another recipe."""
+    """Return the command with which the user can start another recipe: `just`, or `just` by this process's uv."""
     uv = os.environ.get("UV")
     if uv is None:
         return "just"

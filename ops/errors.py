@@ -4,7 +4,7 @@
     ├── Found           1: something that was asked about is wrong or missing
     ├── Unusable        2: an input of the command cannot be used
     │   ├── BadLine     a line that `orders replay` did not print
-    │   ├── BadHistory  a file that is not a whole history
+    │   ├── BadHistory  a file that contains no fact, or a line that is not a fact of the stream
     │   ├── NotAReport  a file that is not a report of an audit
     │   └── NoSuchView  no service has a read model of this name
     └── Unreachable     3: the broker, a service or a log does not answer
@@ -15,16 +15,19 @@ stores that cannot be read StoreError (3).
 
 
 class OpsError(Exception):
-    """The base of the errors that `orders` defines. A message names the cause and, if there is one, the next step."""
+    """The base of the errors that `orders` defines.
+
+    A message names the cause and, if there is one, the next step. It is empty if the command has printed everything.
+    """
 
 
 class Found(OpsError):
-    """A finding: something that was asked about is wrong or missing."""
+    """A finding: something that the user asked about is wrong or missing. The process ends with exit code 1."""
 
 
 class Unusable(OpsError):
-    """An input of the command cannot be used."""
+    """An input of the command cannot be used. The process ends with exit code 2."""
 
 
 class Unreachable(OpsError):
-    """The broker, a service or a log does not answer. Is the system running (`just up`)?"""
+    """The broker, a service or a log does not answer: often the system is not running. The exit code is 3."""

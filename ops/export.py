@@ -1,4 +1,7 @@
-"""`orders export`: a service's dataset to the data platform, from the module `export` of the service."""
+"""`orders export`: export a service's dataset to the data platform.
+
+A service declares its datasets in its module `export`.
+"""
 
 import asyncio
 import os
@@ -26,7 +29,7 @@ from ops.errors import Unusable
 
 
 def datasets() -> dict[str, tuple[str, Dataset]]:
-    """All datasets of this checkout by name, each with its service: those in the services' modules `export`."""
+    """Import the services' modules `export`; map the name of each dataset in them to its service and the dataset."""
     return {
         value.name: (service, value)
         for service in service_names()
@@ -37,7 +40,10 @@ def datasets() -> dict[str, tuple[str, Dataset]]:
 
 
 class Start(click.ParamType[int | datetime]):
-    """A position (from 1), or an RFC 3339 time with its UTC offset."""
+    """A parameter that is a position of the log (from 1), or an RFC 3339 time with its UTC offset.
+
+    Its value is an int, or an aware datetime.
+    """
 
     name = "where"
 
@@ -69,9 +75,10 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
 
     \b
     Exit codes:
-      run        0 stopped (SIGTERM), or done (--once); 1 it cannot continue; 2 it cannot start; 3 --from found no log
-      status     0; 3 no log
-      reconcile  0 equal; 1 a difference; 3 the log or the dataset cannot be read
+      run        0 stopped (SIGTERM), or done (--once); 1 it cannot continue; 2 it cannot start;
+                 3 no log (--from or --once), or the dataset cannot be reached
+      status     0; 1 the next record cannot be exported; 3 the log or the dataset cannot be reached
+      reconcile  0 equal; 1 a difference, or not the exported log; 3 the log or the dataset cannot be reached
       any        2 wrong usage or settings
     """
     if action != "run" and (start is not None or once):
@@ -104,7 +111,10 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
 
 
 def _chosen(name: str | None) -> tuple[str, Dataset]:
-    """The dataset of this name, or the only one, with its service. Raises Unusable."""
+    """Return the dataset of this name, with its service before it; without a name, the only dataset.
+
+    Raises Unusable if there is no such dataset, or if no name is given and there is not exactly one dataset.
+    """
     found = datasets()
     if name is None and len(found) == 1:
         (only,) = found.values()
@@ -131,7 +141,7 @@ def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_
 
 
 def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> None:
-    """Print the comparison. Ends the process with exit code 1 if log and dataset differ."""
+    """Print the comparison and the lag. End the process with exit code 1 if log and dataset differ."""
     verdict = reconciliation.verdict(compared)
     if behind.records:
         verdict += f"; {behind.records} records of the log are still to be exported"

@@ -1,6 +1,6 @@
-"""Folds history from zero with the services' own aggregates, from the logs or from the stream.
+"""Folds history from its first fact with the services' own aggregates, from the services' logs or from EVENTS.
 
-The result is what the services should answer.
+From the states it derives the answers that the services should give.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from ops.invariants import CouponSeen, Live, LogEntry, Message, OrderSeen, Produ
 
 
 def aggregates() -> Aggregates:
-    """The aggregates of all services, as they are composed to run."""
+    """Import all services and return their aggregates, by category of streams, as the services run them."""
     return {
         name: aggregate
         for service in service_names()
@@ -25,13 +25,16 @@ def aggregates() -> Aggregates:
 
 
 class Fold:
-    """The states of all streams. Takes facts in any order, any number of times; folds each once, by version."""
+    """Folds facts into the states of their streams: `states`, by stream.
+
+    It takes facts in any order, any number of times. It folds each once, in the order of versions.
+    """
 
     def __init__(self, aggregates: Aggregates) -> None:
         self._aggregates = aggregates
         self.states: dict[str, StreamState] = {}
         self.early: dict[str, dict[int, bytes]] = {}
-        """Facts that wait for an earlier version of their stream; none, when history is whole."""
+        """By stream and version: bodies of facts that wait for an earlier version. Empty if no version is missing."""
 
     def take(self, stream: str, version: int, body: bytes) -> None:
         head = self.states.get(stream)
@@ -56,7 +59,7 @@ class Fold:
 
 
 def folded_logs(logs: Iterable[Iterable[LogEntry]], aggregates: Aggregates) -> Fold:
-    """The states folded from the services' logs."""
+    """Fold the services' logs; return the states of all their streams."""
     fold = Fold(aggregates)
     for log in logs:
         for _, stream, version, body in log:
@@ -65,7 +68,7 @@ def folded_logs(logs: Iterable[Iterable[LogEntry]], aggregates: Aggregates) -> F
 
 
 def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
-    """The states of all aggregates, folded from the messages of EVENTS without the services' logs."""
+    """Fold messages of EVENTS, without the services' logs; return the states of all their streams."""
     fold = Fold(aggregates)
     for _, fact_id, body in messages:
         stream, _, version = fact_id.rpartition("@")
@@ -74,7 +77,10 @@ def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
 
 
 def live(fold: Fold) -> Live:
-    """The answers that services with these states give about everything they keep."""
+    """Return the answers that the services should give: by id, each product, balance, coupon and order.
+
+    Products and coupons that were never registered or issued are left out.
+    """
     by_category: dict[str, dict[str, Any]] = {}
     for stream, head in fold.states.items():
         name, _, key = stream.partition("-")

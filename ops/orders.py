@@ -1,4 +1,4 @@
-"""`orders`: the commands for a running system. Each command is in a module or a folder of its own name."""
+"""`orders`: the operators' commands as one program. Each command is in a module or a folder of its own name."""
 
 import rich_click as click
 

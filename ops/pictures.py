@@ -1,4 +1,4 @@
-"""`python -m ops.pictures`: draw the README's terminal pictures from real runs, light and dark."""
+"""`python -m ops.pictures`: draw the README's terminal pictures from real runs, light and dark, in docs/pictures."""
 
 import io
 import os
@@ -25,13 +25,14 @@ FOLDER: Final = ROOT / "docs" / "pictures"
 WIDTH: Final = 104
 THEMES: Final = {"light": DEFAULT_TERMINAL_THEME, "dark": SVG_EXPORT_THEME}
 FORMAT: Final = re.sub(r"@font-face {{.*?}}\n\n?", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-"""Rich's template without the fonts that it loads from the network: a page must not need it."""
+"""Rich's template without the fonts that it loads from the network: a page must not need the network."""
 
 
 def in_terminal(*command: str, env: Mapping[str, str] | None = None) -> str:
-    """Run a program on a terminal of WIDTH columns; returns its output, escape codes included.
+    """Run a program to its end, its standard output on a terminal of WIDTH columns; return that output.
 
-    Raises CalledProcessError if the program fails.
+    The output includes the escape codes. `env` is added to this process's environment. Raises CalledProcessError if the
+    exit code is not 0.
     """
     keyboard, screen = pty.openpty()
     terminal = {"COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
@@ -49,12 +50,15 @@ def in_terminal(*command: str, env: Mapping[str, str] | None = None) -> str:
 
 
 def demo() -> str:
-    """The output of `just demo`."""
+    """Run `just demo`, which starts a system of its own, and return its output. Raises CalledProcessError."""
     return in_terminal(sys.executable, "-m", "ops.demo")
 
 
 def trace() -> str:
-    """The output of `just trace` for an order whose coupon is refused, on a system of its own."""
+    """Start a system of its own, place an order whose coupon is refused, and return the output of `just trace` for it.
+
+    Raises StartFailed, CalledProcessError.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="saga-pictures-") as folder,
         OwnSystem(Path(folder), ORDER_WAIT_S="10") as system,
@@ -74,7 +78,11 @@ def _post(url: str, body: object, headers: Mapping[str, str] | None = None) -> A
 
 
 def drawn(title: str, printed: str, theme: str) -> str:
-    """An SVG of the terminal."""
+    """Draw `printed`, a program's output with its escape codes, as a terminal; return the SVG.
+
+    `theme` is `light` or `dark`. The last word of `title` and the theme name the SVG's styles, so they must be unique
+    in a page.
+    """
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text.from_ansi(printed.strip("\n")), no_wrap=True, crop=False)
     name = f"{title.rsplit(maxsplit=1)[-1]}-{theme}"

@@ -14,7 +14,7 @@ from ops.errors import Unreachable
 
 
 class LineArgument(click.ParamType[dict[str, Any]]):
-    """`p1:2`, or `p1` for one piece."""
+    """A parameter such as `p1:2`, or `p1` for one piece; its value is a line for the body of POST /orders."""
 
     name = "product:quantity"
 
@@ -33,7 +33,7 @@ class LineArgument(click.ParamType[dict[str, Any]]):
 @click.option("--key", metavar="KEY", help="Idempotency-Key: the same key is the same order. Default: a new key.")
 @ending_well
 def command(lines: tuple[dict[str, Any], ...], user: str, points: int, coupon: str | None, key: str | None) -> None:
-    """Place one order on the running system and wait for its end.
+    """Place one order on the running system and wait for its end, at most as long as order_svc's ORDER_WAIT_S.
 
     PRODUCT:QUANTITY is what to order, such as p1:2; p1 alone means p1:1.
 
@@ -62,7 +62,11 @@ def command(lines: tuple[dict[str, Any], ...], user: str, points: int, coupon: s
 
 
 def told(answer: httpx.Response) -> list[str]:
-    """The answer as lines for a person: status, problem, amounts if known, and how to trace the order, if any."""
+    """Return order_svc's answer to POST /orders as lines for a person.
+
+    They have the status, the problem if there is one, the amounts if the answer has them, and the command
+    that traces the order.
+    """
     body, status = answer.json(), answer.status_code
     how = body.get("status") if status in (200, 202) else body.get("order_status", "REFUSED")
     lines = [f"{status} {how}" + (f": {body['type'].rpartition('/')[2]}" if "type" in body else "")]

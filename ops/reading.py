@@ -1,4 +1,4 @@
-"""Reading the stream EVENTS from outside: the messages of some subjects, in stream order, without acknowledgements."""
+"""Reads the stream EVENTS beside the services: the messages of some subjects, in stream order, unacknowledged."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,10 @@ _MSG_ID: Final = MSG_ID.encode()
 
 
 class Read(NamedTuple):
-    """One message of the stream, stored there `at` (nanoseconds since 1970); `head`: its headers as they travel."""
+    """One message of the stream. `at_ns`: when the broker stored it, in nanoseconds since 1970 (UTC).
+
+    `head` is its raw headers, with NATS's version line.
+    """
 
     sequence: int
     subject: str
@@ -39,7 +42,7 @@ class Read(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """A connection to the broker that has the stream."""
+    """A connection to the broker, its JetStream context, and the `name` of the stream to read there."""
 
     nc: BrokerClient
     js: JetStreamContext
@@ -48,7 +51,10 @@ class Stream(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
-    """A connection to the broker that `env` names. Raises Unreachable, SettingsError."""
+    """Connect to the broker that `env` names; close the connection at the block's end.
+
+    Raises SettingsError, Unreachable. In the block, OSError, the client's errors and ConsumerFailed become Unreachable.
+    """
     settings = load(Settings, "nats", 4_222, env)
     try:
         async with connect(settings, "orders", asyncio.Event()) as (nc, _):
@@ -65,7 +71,10 @@ async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
 async def read(
     stream: Stream, subjects: Collection[str] = (), *, first: int = 1, last: int | None = None, follow: bool = False
 ) -> AsyncIterator[Read]:
-    """The messages of these subjects (none: all), one by one; see `chunks`."""
+    """Yield the messages of these subjects (none: all) one by one, from sequence `first` through `last`.
+
+    See `chunks` for the rest, errors included.
+    """
     async with aclosing(chunks(stream, subjects, first=first, last=last, follow=follow)) as found:
         async for chunk in found:
             for message in chunk:
@@ -80,12 +89,11 @@ async def chunks(
     last: int | None = None,
     follow: bool = False,
 ) -> AsyncGenerator[list[Read], None]:
-    """The messages of these subjects (none: all) from sequence or time `first` up to and including sequence `last`.
+    """Yield the messages of these subjects (none: all) from sequence or time `first` through sequence `last`.
 
-    Without `last` reading ends at the stream's end as of now; with `follow` it does not end. At most one and a half
-    batches are on their way. The rest waits in the broker, so a reader may be as slow as it likes.
-
-    Raises ConsumerFailed, the client's errors.
+    Each list is in stream order and may be empty. Without `last`, reading ends at the stream's end when it began; with
+    `follow` it does not end. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so
+    a reader may be as slow as it likes. Raises ConsumerFailed, the client's errors.
     """
     until = (await stream.js.stream_info(stream.name)).state.last_seq if last is None else last
     while True:
@@ -105,7 +113,10 @@ async def chunks(
 async def _chunks(
     stream: Stream, subjects: Collection[str], first: int | datetime, until: int, *, follow: bool
 ) -> AsyncGenerator[list[Read], None]:
-    """The same messages by one consumer. Raises ConsumerGone, and the errors that `chunks` raises."""
+    """Yield the messages up to sequence `until` as `chunks` does, by one consumer, which is deleted in the end.
+
+    Raises ConsumerGone if the broker removed the consumer, and the errors that `chunks` raises.
+    """
     by_time = isinstance(first, datetime)
     consumer = await stream.js.add_consumer(
         stream.name,
@@ -136,17 +147,21 @@ async def _chunks(
 
 
 class _Reader:
-    """Messages of one consumer that have arrived and have not been taken yet."""
+    """Pulls the messages of one consumer, and holds those that arrived until `take` hands them out."""
 
     def __init__(self, stream: Stream, consumer: str, waiting: int) -> None:
         self.waiting = waiting
-        """Messages that the consumer has, and that were not taken yet."""
+        """How many messages the consumer had at its start, less those taken: with `follow` it becomes negative."""
         self.pull = Pull(stream.nc, stream.name, consumer, BATCH, deliver=self._on_message, failed=self._failed)
         self._come: list[Read] = []
         self._error: ConsumerFailed | None = None
 
     async def take(self) -> list[Read]:
-        """The messages that have come; maybe none yet. Raises ConsumerFailed, the client's errors."""
+        """Hand out all messages that have arrived, each once; if there are none, first wait for a sign of the broker.
+
+        If few are on their way, ask the broker for more. The list may be empty. Raises ConsumerFailed if the
+        broker was silent or ended the pull; the client's errors.
+        """
         await self.pull.request()
         if not self._come and self._error is None:
             self.pull.wake.clear()

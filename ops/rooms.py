@@ -1,4 +1,4 @@
-"""`python -m ops.rooms`: draw which part of the code imports which into docs/architecture.md, from the imports."""
+"""`python -m ops.rooms`: draw into docs/architecture.md which part of the code imports which other parts."""
 
 import ast
 import re
@@ -15,7 +15,11 @@ Edges = Mapping[str, set[str]]
 
 
 def part(module: str) -> str:
-    """The part of the code that a module belongs to: a room of infra, all services as one, or a package."""
+    """Return the part of the code to which a module of this dotted name belongs.
+
+    Parts are: each folder of infra; `base`, the modules directly in infra; `services`, all services as one; and each
+    other package.
+    """
     package, _, rest = module.partition(".")
     if package.endswith("_svc"):
         return "services"
@@ -26,7 +30,7 @@ def part(module: str) -> str:
 
 
 def edges() -> dict[str, set[str]]:
-    """The parts that each part imports, over all product code."""
+    """Read the imports of all product code; map each part to the other parts that it imports."""
     found: dict[str, set[str]] = {}
     for folder in ("contracts", "infra", "ops", *sorted(path.name for path in ROOT.glob("*_svc"))):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -47,7 +51,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def reduced(graph: Edges) -> dict[str, set[str]]:
-    """The graph without the arrows that a longer way implies."""
+    """Return the graph without the arrows that a longer way implies. The graph must have no cycle."""
     return {
         own: {target for target in targets if not any(target in _below(graph, other) for other in targets - {target})}
         for own, targets in graph.items()
@@ -55,7 +59,7 @@ def reduced(graph: Edges) -> dict[str, set[str]]:
 
 
 def _below(graph: Edges, own: str) -> set[str]:
-    """Every part that this one imports, directly or not."""
+    """Return every part that the part `own` imports, directly or through others."""
     seen: set[str] = set()
     waiting = [own]
     while waiting:
@@ -66,7 +70,10 @@ def _below(graph: Edges, own: str) -> set[str]:
 
 
 def mermaid(graph: Edges) -> str:
-    """A flowchart: an arrow leads from a part to one that it imports."""
+    """Return a Mermaid flowchart as a Markdown code block: an arrow leads from a part to one that it imports.
+
+    Arrows that a longer way implies are left out.
+    """
     rooms = sorted(room for room in graph if room == "base" or (ROOT / "infra" / room).is_dir())
     others = sorted(set(graph) - set(rooms))
     arrows = [
@@ -89,7 +96,7 @@ def _label(name: str) -> str:
 
 
 def write(page: Path) -> None:
-    """Write the flowchart of imports between the markers of this page. Raises LookupError if it has no markers."""
+    """Put the flowchart of imports between the markers of this page. Raises LookupError if it has no markers."""
     text = page.read_text(encoding="utf-8")
     if not BLOCK.search(text):
         raise LookupError(f"{page} has no lines <!-- rooms:begin --> and <!-- rooms:end --> to put the picture between")

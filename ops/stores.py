@@ -15,18 +15,21 @@ CHUNK: Final = 5_000  # records read at once: a read transaction of milliseconds
 
 
 def folder(env: Mapping[str, str], service: str) -> Path:
-    """The folder of a service's store and read models. Raises SettingsError."""
+    """Return the folder with a service's store and read models; it may be missing. Raises SettingsError."""
     return load(Settings, service, 1, env).data_dir / service
 
 
 def store(env: Mapping[str, str], service: str) -> Path:
-    """The file of a service's log. Raises SettingsError."""
+    """Return the path of the file with a service's log; it may be missing. Raises SettingsError."""
     return folder(env, service) / "events.sqlite"
 
 
 @contextlib.asynccontextmanager
 async def log(env: Mapping[str, str], service: str) -> AsyncIterator[SQLiteStore]:
-    """A service's log, read-only, whether the service runs or not. Raises Unreachable, SettingsError."""
+    """Open a service's log read-only, whether the service runs or not; close it at the block's end.
+
+    Raises SettingsError, and Unreachable if the log is missing. A StoreError in the block becomes Unreachable, too.
+    """
     try:
         async with SQLiteStore.read(store(env, service)) as opened:
             yield opened
@@ -39,9 +42,10 @@ async def log(env: Mapping[str, str], service: str) -> AsyncIterator[SQLiteStore
 async def chunks(
     opened: SQLiteStore, after: int = 0, until: int | None = None, topics: Collection[str] = ()
 ) -> AsyncGenerator[list[Notification]]:
-    """The records behind position `after`, in log order, up to and including `until` (None: the log's end now).
+    """Yield the records after position `after`, up to and including `until`, in log order, in lists of up to CHUNK.
 
-    `topics`: only records of these, if any are given.
+    `until` None: the log's end when reading begins. `topics`: names of facts; if any are given, records of others are
+    left out. A list may be empty. Raises StoreError.
     """
     last = await opened.max_notification_id() if until is None else until
     while after < last:

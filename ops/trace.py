@@ -1,4 +1,4 @@
-"""`orders trace`: what happened to one order, across all services, in the order of the stream."""
+"""`orders trace`: show what happened to one order, across all services, in the order of EVENTS."""
 
 import asyncio
 import os
@@ -17,17 +17,20 @@ from ops.cli import ID, ending_well
 from ops.errors import Found
 
 STOPPING: Final = (".failed", ".voided", "order.canceled")
-"""The names of facts that refuse or end an order end with one of these."""
+"""A fact whose name ends with one of these refuses a step, fences it, or cancels the order."""
 
 OF_ORDER: Final = tuple(name for name, fact in FACTS.items() if fact.key_field == "order_id")
 LEDGER: Final = tuple(name for name in FACTS if name.startswith("product.stock.") and name != "product.stock.added")
-"""An order's part of the products' stock ledgers: published under the product's id."""
+"""The names of facts about a product's stock that an order causes: published under the product's id."""
 
 LEDGER_BEFORE: Final = frozenset({"product.reserved", "product.released"})
 
 
 class TraceLine(NamedTuple):
-    """One fact of the order. `ms`: milliseconds since the order was placed. `again`: it is a repeat in the stream."""
+    """One fact of the order, at `sequence` of EVENTS. `ms`: milliseconds since the order was placed.
+
+    `cause` is the id of the fact that it answers; None: a client's request. `again`: EVENTS has the same fact earlier.
+    """
 
     sequence: int
     ms: float
@@ -48,7 +51,7 @@ class _Order(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    """The fields of any fact that a trace reads."""
+    """The fields that a trace reads of any fact."""
 
     type: str
     at: datetime
@@ -61,7 +64,11 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 async def trace(stream: reading.Stream, order_id: str) -> list[TraceLine]:
-    """The order's facts in stream order, with its part of the stock ledger. Empty if there is no such order."""
+    """Read the order's facts up to the end of EVENTS and return them in stream order.
+
+    Included are repeats, and the facts about the stock of its products that it caused. The list is empty if EVENTS has
+    no such order. Raises ConsumerFailed, the client's errors.
+    """
     own = [message async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER])]
     if not own:
         return []
@@ -79,10 +86,10 @@ async def trace(stream: reading.Stream, order_id: str) -> list[TraceLine]:
 
 
 def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
-    """The ranges of sequences that contain the order's part of the stock ledger.
+    """Return the ranges (first, last; both inclusive) of sequences that contain the order's stock facts.
 
-    product_svc publishes that part just before `product.reserved` or `product.released`: so it is between that fact and
-    the fact's cause. The whole ledger of a product that sells well would be too long to read.
+    product_svc publishes these just before `product.reserved` or `product.released`, so after the cause of that fact.
+    All stock facts of a product that sells well would be too many to read.
     """
     sequences = {message.fact_id: message.sequence for message in own}
     spans = []
@@ -95,7 +102,10 @@ def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
 
 
 async def follow(stream: reading.Stream, order_id: str) -> AsyncIterator[TraceLine]:
-    """The order's own facts from its first one on, and then those that arrive. The iteration does not end."""
+    """Yield the order's facts from its first one on, and then each that arrives; the iteration does not end.
+
+    The facts about its products' stock are left out. Raises ConsumerFailed, the client's errors.
+    """
     seen: set[str] = set()
     order: _Order | None = None
     async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER], follow=True):
@@ -129,7 +139,7 @@ def style(line: TraceLine) -> str:
 
 
 def table(lines: Iterable[TraceLine]) -> Table:
-    """The trace for a person: compensations are red, repeats in the stream are marked."""
+    """Return the trace as a table for a person: compensations are red, repeats in EVENTS are marked `(again)`."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ms", justify="right")
     for column in ("service", "fact", "because of"):
@@ -145,7 +155,10 @@ def table(lines: Iterable[TraceLine]) -> Table:
 
 
 def mermaid(lines: Iterable[TraceLine]) -> str:
-    """A sequence diagram: an arrow for each fact that a service heard, a note for each that it said."""
+    """Return the trace as the text of a Mermaid sequence diagram.
+
+    It has an arrow for each fact that a service heard, and a note for each that it said; repeats are left out.
+    """
     said = {line.fact_id: line for line in lines if not line.again}
     services = list(dict.fromkeys(line.service for line in said.values()))
     drawing = ["sequenceDiagram", "    actor client", *(f"    participant {service}" for service in services)]
@@ -166,7 +179,10 @@ def as_json(lines: Iterable[TraceLine]) -> str:
 
 
 async def run(env: Mapping[str, str], order_id: str, *, how: str, console: Console) -> bool:
-    """Print the trace. False: there is no such order. Raises Unreachable, SettingsError."""
+    """Print the trace as `how` says: table, json, mermaid or follow. Return False if EVENTS has no such order.
+
+    With follow it prints facts as they arrive and does not return. Raises Unreachable, SettingsError.
+    """
     async with reading.stream(env) as stream:
         if how == "follow":
             await _print_live(stream, order_id, console)

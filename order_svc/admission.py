@@ -1,8 +1,8 @@
 """Admission control: rejects new orders while too many are in flight, or more than the services can complete in time.
 
-An in-flight order is accepted and has not ended. It must end before its deadline, and a client that waits for it holds
-a connection and memory. When orders arrive faster than the steps complete them, a rejection at once serves a client
-better than an order that misses its deadline.
+An in-flight order is accepted and has not ended. The order must end before its deadline, and a client that waits for
+the end takes up a connection and memory. When orders arrive faster than the steps complete them, a rejection at once
+serves a client better than an order that misses its deadline.
 """
 
 from collections import deque
@@ -13,22 +13,26 @@ from typing import Final
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 
 ALWAYS_ADMITTED: Final = 64
-"""With fewer in-flight orders none is rejected, however slow completion is: a few stuck orders block no other."""
+"""Up to this many in-flight orders, none is rejected for slow completion: a few stuck orders block no other."""
 MIN_OBSERVED_SHARE: Final = 0.1
-"""Fraction of `soon_s` to observe before the completion rate is trusted."""
+"""The fraction of `soon_s` for which completions are observed before their rate limits admission."""
 
 TOO_MANY: Final = "too many orders are in flight"
 OVERLOADED: Final = "overloaded: the backlog exceeds what can complete in time; retry after the given delay"
 
 
 class AdmissionControl:
-    """Admits an order while in_flight < min(most, completion_rate * soon_s), which is Little's law.
+    """Decides whether a new order is admitted, from the number in flight and the completion rate (Little's law).
+
+    An order is admitted while fewer than `most` orders are in flight or waiting, and no more than complete within
+    `soon_s` seconds at the present rate. Up to ALWAYS_ADMITTED orders, or while too little was observed, only `most`
+    limits.
 
     The completion rate is that of the last `soon_s` seconds. Orders canceled by their deadline do not count as
     completions: they end because nothing completed them. The rate is forgotten after `soon_s` with at most
-    ALWAYS_ADMITTED orders in flight, because it tells nothing about the next burst.
+    ALWAYS_ADMITTED orders in flight, because that rate tells nothing about the next burst.
 
-    Only orders that this process accepted are counted. Those it found open at its start are about to end.
+    Only orders that this process accepted are counted. Orders that were in flight at its start are about to end.
     """
 
     def __init__(self, most: int, soon_s: float, clock: Callable[[], float] = monotonic) -> None:
@@ -37,16 +41,17 @@ class AdmissionControl:
         self._clock = clock
         self._in_flight: set[str] = set()
         self._busy_since: float | None = None
-        """The start of the observed period: when more than ALWAYS_ADMITTED orders were first in flight."""
+        """The start of the observed period: the first time since the rate was forgotten at which more than
+        ALWAYS_ADMITTED orders were in flight. None until then."""
         self._quiet_since = 0.0
-        """The start of the current period with at most ALWAYS_ADMITTED orders in flight, if it is one."""
+        """When the number in flight last fell to ALWAYS_ADMITTED or less. Not used while more orders are in flight."""
         self._completions: deque[tuple[float, int]] = deque()
-        """(time, orders completed), for the last `soon_s` and not before `_busy_since`."""
+        """Pairs (time by the clock, orders completed then) of the last `soon_s` seconds, none before `_busy_since`."""
         self._completed = 0
-        """The sum of `_completions`."""
+        """How many orders `_completions` has in all."""
 
     def recorded(self, facts: Sequence[Fact]) -> None:
-        """Count the orders that these facts accept and end; call it after each commit."""
+        """Count the orders that these facts accept and end. Call it once after each commit, with the commit's facts."""
         now, was_quiet, completed = self._clock(), len(self._in_flight) <= ALWAYS_ADMITTED, 0
         for fact in facts:
             if isinstance(fact, OrderCreatedPending):
@@ -75,9 +80,10 @@ class AdmissionControl:
             self._completed -= self._completions.popleft()[1]
 
     def rejection(self, order_id: str, waiting: int) -> str | None:
-        """Why this order is rejected; None if it is admitted. `waiting`: commands queued before it for the next commit.
+        """Return why this order is rejected, or None to admit it. The order counts as in flight only after `recorded`.
 
-        An order that is already in flight is always admitted, so that a client can repeat its request.
+        `waiting`: commands in the writer's queue, each of which may be a new order. An order that is already in flight
+        is always admitted, so that a client can repeat its request.
         """
         if order_id in self._in_flight:
             return None
@@ -89,7 +95,7 @@ class AdmissionControl:
         return None
 
     def _completing_soon(self, busy_since: float) -> float:
-        """How many orders complete within `soon_s` at the observed rate; `most` while too little was observed."""
+        """Return how many orders complete in `soon_s` at the observed rate; `most` while too little was observed."""
         now = self._clock()
         observed_s = min(self._soon_s, now - busy_since)
         if observed_s < MIN_OBSERVED_SHARE * self._soon_s:

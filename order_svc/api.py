@@ -27,11 +27,15 @@ from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
 
 SOON_AT_LEAST_S: Final = 1.0
-"""Shortest time over which the completion rate is measured: orders end in batches, and a rate takes several batches."""
+"""The shortest time (seconds) over which the completion rate is measured. Orders end in batches, and measuring a rate
+takes several of them."""
 
 
 def check_caller(user: str | None) -> None:
-    """Raises a Problem, 401, unless the header X-User-Id names a user."""
+    """Raise a Problem, 401, unless `user` is a valid id. `user`: the value of the header X-User-Id, None if missing.
+
+    The header is trusted: whether such a user exists is not checked.
+    """
     if user is None or not is_id(user):
         raise Problem(
             401,
@@ -48,7 +52,7 @@ UserId = Annotated[str, HeaderParameter(name="X-User-Id", description="Who is as
 
 
 class OrderProblemBody(ProblemBody, kw_only=True, omit_defaults=True):
-    """The problem for which an order was canceled."""
+    """The body of a 409: the order was accepted and then canceled. `type` gives the reason."""
 
     order_id: str
     order_status: Status
@@ -60,7 +64,10 @@ class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
-    """`points` to use; `coupon_id`, or null for none. Each product may be in one line only."""
+    """The body of `POST /orders`. `points`: how many to use, 0 for none. `coupon_id`: null without a coupon.
+
+    Each product may be in one line only.
+    """
 
     lines: Annotated[tuple[OrderLine, ...], Meta(min_length=1, max_length=100)]
     points: Annotated[int, Meta(ge=0, le=10**12)] = 0
@@ -68,7 +75,7 @@ class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LineView(Struct, omit_defaults=True):
-    """`unit_price` in won, once it is known."""
+    """A line of an order. `unit_price` in won; absent until it is known."""
 
     product_id: str
     quantity: int
@@ -76,7 +83,7 @@ class LineView(Struct, omit_defaults=True):
 
 
 class StepView(Struct):
-    """A fact of the order, the service that recorded it, and when."""
+    """The name of a fact of the order's saga, the service (without `_svc`) that says it, and when it was decided."""
 
     fact: str
     service: str
@@ -84,7 +91,11 @@ class StepView(Struct):
 
 
 class OrderView(Struct, kw_only=True):
-    """An order as it is now. Amounts in won; null until they are known."""
+    """An order as it is now; in the 200 of `POST /orders`, as it was when it was confirmed.
+
+    Amounts in won; null until they are known, and `amount_due` null unless the order was confirmed. `reason`: null
+    unless the order is canceled. `points`: how many the order asks for.
+    """
 
     order_id: str
     status: Status
@@ -100,9 +111,11 @@ class OrderView(Struct, kw_only=True):
 
 
 class OrderHistory(OrderView, kw_only=True):
-    """`steps`: the order's facts. `compensated`: whether everything that a canceled order took was given back; null
-    unless it is canceled. Both are read from the broker; while it cannot be reached they are null and `unavailable`
-    gives the reason.
+    """An order as it is now, with its history.
+
+    `steps`: the facts of the order's saga, oldest first. `compensated`: whether everything that a canceled order took
+    was given back; null unless the order is canceled. Both are read from the broker. While the broker does not answer,
+    both are null and `unavailable` gives the reason; otherwise `unavailable` is null.
     """
 
     compensated: bool | None = None
@@ -159,7 +172,10 @@ class Orders:
         return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
     async def _must_exist(self, command: domain.Place) -> None:
-        """Raises a Problem, 503, unless the order was accepted before. Called while no new order can be accepted."""
+        """Raise a Problem, 503, unless the command's order was accepted before. Called while none can be accepted.
+
+        Raises StoreUnavailable if the order cannot be read.
+        """
         (state,) = await self._writer.read(command.streams)
         if state.order is None:
             trouble = self._runtime.broker.trouble or "the service is shutting down"
@@ -239,7 +255,7 @@ def _is_about(fact: Fact, order_id: str) -> bool:
 
 
 def _view(order_id: str, state: domain.State, end: End | None = None) -> OrderView:
-    """The order as it is in `state`; with `end`, as it was when it was first confirmed."""
+    """Make the view of an accepted order: as it is in `state`, or with `end`, as it was when `end` confirmed it."""
     order = state.order
     assert order is not None
     assert state.deadline is not None

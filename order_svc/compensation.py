@@ -1,4 +1,4 @@
-"""Whether a canceled order has got back all it took: canceled does not yet mean compensated."""
+"""Finds whether everything that a canceled order took is back: canceled does not yet mean compensated."""
 
 from collections.abc import Collection
 
@@ -8,11 +8,12 @@ from contracts.wire import STEPS
 
 
 def compensated(reason: Reason, facts: Collection[str], steps: Steps = STEPS) -> bool:
-    """Whether a canceled order, of which these facts (names) are known, is compensated.
+    """Return whether an order that was canceled for this reason is compensated. `facts`: the names of its known facts.
 
-    After a step's refusal, every step that is not behind that step must be undone or fenced. After a withdrawal by the
-    customer or the deadline, each step must be undone or fenced, or have refused. A step that follows the confirmation
-    only counts for an order that was confirmed: any other order has nothing to undo there.
+    After a step's refusal, which must be among `facts`, each awaited step that the order may have reached without that
+    step must be undone or fenced. After a withdrawal by the customer or the deadline, each awaited step must be undone
+    or fenced, or have refused. A step that follows the confirmation only counts if the order got there: otherwise
+    nothing is to be undone there.
     """
     refusing = next((step for step in steps.awaited if _said(step.refused, facts)), None)
     if reason not in WITHDRAWALS:
@@ -22,7 +23,10 @@ def compensated(reason: Reason, facts: Collection[str], steps: Steps = STEPS) ->
 
 
 def _not_behind(refusing: Step, steps: Steps) -> list[Step]:
-    """The awaited steps that an order may have reached although this one refused it."""
+    """Return the awaited steps that an order may have reached although the step `refusing` refused it.
+
+    The others are `refusing` itself and the steps that only start after it.
+    """
     never = {refusing.done}
     for step in steps.awaited:
         if step.hears in never:

@@ -1,7 +1,7 @@
 """Cancels orders that have not ended by their deadline, including those that expired while the process was down.
 
-Deadlines are kept in memory, from the facts as they are recorded. A process that starts finds the open orders in the
-order list.
+Deadlines are kept in memory, from the facts as they are recorded. A process that starts finds the in-flight orders in
+the order list.
 """
 
 import asyncio
@@ -30,7 +30,11 @@ LONGEST_SLEEP_S: Final = 0.5  # the clock is read this often, because it may jum
 
 
 class Deadlines:
-    """The deadlines of the open orders."""
+    """Keeps the deadlines of the in-flight orders in memory, and cancels each order that has not ended by its deadline.
+
+    `recorded` adds and removes orders; `run` cancels them when they are due. A cancel that cannot be recorded is tried
+    again after a second.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -55,7 +59,7 @@ class Deadlines:
             loading.cancel()
 
     async def _load(self) -> None:
-        """Watch the orders that were open when the process started. Retries until the order list has caught up."""
+        """Watch the orders that are pending in the order list. Retries until the list can be read, then returns."""
         while True:
             try:
                 rows = await self._runtime.views[Listing.name].select(LEFT_OPEN)
@@ -94,7 +98,7 @@ class Deadlines:
 
 
 def deadlines(runtime: Runtime) -> None:
-    """Watch the deadlines of this service's orders."""
+    """Make a Deadlines and add its callback and its task to the runtime. Call it once, before the tasks are started."""
     clock = Deadlines(runtime)
     runtime.on_recorded.append(clock.recorded)
     runtime.tasks.append(clock.run)

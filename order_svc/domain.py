@@ -1,4 +1,4 @@
-"""An order is pending until all three steps are done or one refuses. The first end counts, and an order ends once."""
+"""An order is pending until its first end: confirmed or canceled. The customer may still cancel a confirmed order."""
 
 from datetime import datetime
 from typing import ClassVar, Literal, assert_never
@@ -31,7 +31,7 @@ class OrderReaction(Reaction, frozen=True):
 
 
 class Place(OrderRequest, frozen=True):
-    """Accept an order. It is canceled if it has not ended by `deadline`."""
+    """Accept an order, once per order id. The order is canceled if it has not ended by `deadline`."""
 
     says: ClassVar = (OrderCreatedPending,)
     order: Order
@@ -39,14 +39,14 @@ class Place(OrderRequest, frozen=True):
 
 
 class Confirm(OrderReaction, frozen=True):
-    """The last step is done: confirm the order."""
+    """Confirm the order if it is pending: the last step is done."""
 
     says: ClassVar = (OrderConfirmed,)
     fact: CouponUsed
 
 
 class Refuse(OrderReaction, frozen=True):
-    """A step refused the order: cancel it."""
+    """Cancel the order if it is pending: a step refused it."""
 
     says: ClassVar = (OrderCanceled,)
     fact: ProductReserveFailed | PointUseFailed | CouponUseFailed
@@ -59,7 +59,7 @@ class Expire(OrderRequest, frozen=True):
 
 
 class Cancel(OrderRequest, frozen=True):
-    """The customer cancels the order, pending or confirmed."""
+    """Cancel the order, pending or confirmed, for its customer `user_id`. Does nothing if it is canceled already."""
 
     says: ClassVar = (OrderCanceled,)
     user_id: str
@@ -73,7 +73,7 @@ class PlacedDifferently(Exception):
 
 
 class NoSuchOrder(Exception):
-    """There is no such order, or it is another customer's."""
+    """The order to cancel does not exist, or it is another customer's."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ Status = Literal["PENDING", "CONFIRMED", "CANCELED"]
 
 
 class State(Struct):
-    """`first_end` answers the order's request, even if a cancel follows; `status` is None if there is no such order."""
+    """One order. `first_end`: its first end, kept if a cancel follows. `status`: None if there is no such order."""
 
     order: Order | None = None
     deadline: datetime | None = None

@@ -1,4 +1,4 @@
-"""The requests that wait for an order to end."""
+"""Lets requests wait for an order's end, at most for a set time and until the process closes."""
 
 import asyncio
 from collections import deque
@@ -8,30 +8,34 @@ from contracts import Fact, OrderCanceled, OrderConfirmed
 
 End = OrderConfirmed | OrderCanceled
 Watched = asyncio.Future[End | None]
-"""An order's first end, or None if it did not come in time."""
+"""A future of the first end recorded while its order is watched; its result is None if none came in time."""
 
 
 class Ends:
     def __init__(self, closing: asyncio.Event, wait_s: float) -> None:
-        """A request waits for at most `wait_s` seconds, and no longer once the process is `closing`."""
+        """Let each request wait for at most `wait_s` seconds, and no longer once the event `closing` is set."""
         self._closing = closing
         self._wait_s = wait_s
         self._waiting: dict[str, list[Watched]] = {}
         self._due: deque[tuple[float, Watched]] = deque()
-        """The times at which requests stop waiting, by the loop's clock. All wait equally long, so the first to come is
-        the first due, and one timer is enough.
+        """The times, by the event loop's clock, at which requests stop waiting. All requests wait equally long, so the
+        times are sorted, and one timer is enough.
         """
         self._timed = False
 
     def recorded(self, facts: Sequence[Fact]) -> None:
-        """Wake the requests that wait for the orders that these facts end."""
+        """Wake the requests that wait for the orders that these facts end. Call it after each commit."""
         for fact in facts:
             if isinstance(fact, OrderConfirmed | OrderCanceled):
                 for watched in self._waiting.get(fact.order_id, ()):
                     _answer(watched, fact)
 
     def watch(self, order_id: str) -> Watched:
-        """The order's first end from now on, until `forget`. Call it before the order is placed, to miss no end."""
+        """Start watching an order, and return the future of its first end from now on. Later, call `forget` once.
+
+        Call it before the order is placed: ends recorded earlier are missed. The result is None after `wait_s` seconds,
+        and at once if the process is closing.
+        """
         loop = asyncio.get_running_loop()
         watched: Watched = loop.create_future()
         self._waiting.setdefault(order_id, []).append(watched)
@@ -43,7 +47,7 @@ class Ends:
         return watched
 
     def forget(self, order_id: str, watched: Watched) -> None:
-        """End a `watch`; every `watch` needs one."""
+        """End a `watch`: its future gets None if it has no result yet. Call it exactly once for every `watch`."""
         others = self._waiting[order_id]
         others.remove(watched)
         if not others:
@@ -65,7 +69,7 @@ class Ends:
         self._set_timer()
 
     async def run(self) -> None:
-        """Wake all waiting requests when the process is closing."""
+        """Wait until the process is closing; then wake all waiting requests with None, and return."""
         await self._closing.wait()
         for waiting in self._waiting.values():
             for watched in waiting:

@@ -1,5 +1,6 @@
-"""Every ended order as a row for the data platform. `orders export` runs this module; it is no part of order_svc's
-process.
+"""Describes the dataset for the data platform: one row for every end of an order, and for every correction.
+
+`orders export` uses this module in a process of its own; order_svc's process does not.
 """
 
 from datetime import datetime
@@ -13,13 +14,14 @@ from infra.export.rows import Dataset, Row
 from infra.store.records import Notification
 
 FIRST_END: Final = 2
-"""The version of the fact that ends an order; version 1 accepts it. A cancel after that corrects a confirmation."""
+"""The version, in the order's stream, of the fact that first ends the order; version 1 accepts the order. A cancel of a
+later version corrects a confirmation."""
 
 Kind = Literal["confirmed", "canceled", "correction"]
 
 
 class ExportedLine(Struct, frozen=True, gc=False):
-    """`unit_price` in won; null: the order ended before it was priced."""
+    """A line of an exported order. `unit_price` in won; null: not known when the order ended."""
 
     product_id: str
     quantity: int
@@ -27,11 +29,12 @@ class ExportedLine(Struct, frozen=True, gc=False):
 
 
 class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
-    """One end of one order. Amounts are whole won; null: not known when the order ended.
+    """One end of one order, or the correction of a confirmation. Amounts are whole won; null: not known at the end.
 
-    These names are the format that the data platform stores. Fields are only added, at the end and nullable, with the
-    next number in the tag; anything else is another dataset. A correction repeats the amounts it takes back, as
-    positive numbers.
+    `reason`: null if confirmed. A correction repeats the amounts that it takes back, as positive numbers.
+
+    The fields' names are the format that the data platform stores. Fields are only added, at the end and nullable, with
+    the next number in the tag; any other change makes another dataset.
     """
 
     kind: Kind
@@ -48,7 +51,10 @@ class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
 
 
 def row(record: Notification) -> OrderRow:
-    """The row of a record of order_svc's log. Raises msgspec.DecodeError, or ValueError for a fact that ends none."""
+    """Make the row of a record of order_svc's log.
+
+    Raises msgspec.DecodeError if the body is no fact, and ValueError for a fact that does not end an order.
+    """
     fact = decode(record.state)
     match fact:
         case OrderConfirmed(amount_due=due):

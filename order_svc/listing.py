@@ -1,8 +1,8 @@
 """The order list: a read model of every order as it is now, so that a page of orders takes one query.
 
-A row's key is the time at which the order was placed, which every fact of the order contains. So new rows go to the end
-of the table, and an order's end updates a row near the end. Writes to an index by order id would go everywhere, because
-most ids are hashes.
+A row's key begins with the time at which the order was placed, which every fact of the order contains. So new rows go
+to the end of the table, and an order's end updates a row near the table's end. Writes to an index by order id would be
+scattered over the index, because most ids are hashes.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class _Accepted(Struct, gc=False):
 
 
 class _Ended(Struct, gc=False):
-    """The end of an order. `reason`: null if it is confirmed."""
+    """The fields that the list needs of an order.confirmed or order.canceled. `reason`: None if it is confirmed."""
 
     at: datetime
     order: _Accepted
@@ -55,7 +55,7 @@ _placed = json.Decoder(_Placed).decode
 _ended = json.Decoder(_Ended).decode
 
 PENDING: Final = ("PENDING", None, None, None, None, None, None)
-"""The columns that an order's end fills, for an order without an end."""
+"""The values of a pending order for the columns that its end will fill, from `status` on."""
 
 INSERT: Final = f"INSERT INTO orders VALUES ({', '.join('?' * 14)})"
 UPDATE: Final = """
@@ -63,11 +63,14 @@ UPDATE: Final = """
         discount = coalesce(?, discount), amount_due = coalesce(?, amount_due), unit_prices = coalesce(?, unit_prices)
     WHERE placed_at = ? AND order_id = ?
 """
-"""`coalesce` keeps amounts of the confirmation when the fact that cancels the order has none."""
+"""Writes an order's end into its row. `coalesce` keeps the confirmation's amounts if the later cancel has none."""
 
 
 class Listing:
-    """Projection: all orders. Times in microseconds since 1970 (UTC); `lines` and `unit_prices` as in the facts."""
+    """Projection: one row for every order. Times in microseconds since 1970 (UTC), amounts in won.
+
+    `lines` and `unit_prices` are JSON, as in the facts.
+    """
 
     name = "orders"
     topics = ("order.created.pending", "order.confirmed", "order.canceled")
@@ -131,7 +134,10 @@ def _end_columns(fact: _Ended) -> tuple[Any, ...]:
 
 
 class ListRow(NamedTuple):
-    """A row of the table `orders`."""
+    """A row of the table `orders`. Times in microseconds since 1970 (UTC); None: not known, or not yet.
+
+    `lines` and `unit_prices` are JSON. `ended_at`: when the order got its present status, None while pending.
+    """
 
     placed_at: int
     order_id: str
@@ -150,7 +156,7 @@ class ListRow(NamedTuple):
 
 
 class PageKey(NamedTuple):
-    """The sort key of an order in every list; it never changes."""
+    """The sort key of an order in every list. It never changes. `placed_at` in microseconds since 1970 (UTC)."""
 
     placed_at: int
     order_id: str
@@ -163,7 +169,10 @@ LEFT_OPEN: Final = "SELECT order_id, deadline FROM orders WHERE status = 'PENDIN
 
 
 def of_customer(user_id: str, status: Status | None, before: PageKey | None, limit: int) -> Query:
-    """Up to `limit` of a customer's orders, newest first, that come after `before` in this list."""
+    """Make the query for up to `limit` of a customer's orders (ListRow), newest first.
+
+    `status`: only orders with this status; None: all. `before`: only orders older than this key; None: from the newest.
+    """
     wanted: list[tuple[str, tuple[Any, ...]]] = [("user_id = ?", (user_id,)), *_of_status(status)]
     if before is not None:
         wanted.append(("(placed_at, order_id) < (?, ?)", before))
@@ -171,7 +180,11 @@ def of_customer(user_id: str, status: Status | None, before: PageKey | None, lim
 
 
 def of_all(status: Status | None, placed_until: datetime | None, after: PageKey | None, limit: int) -> Query:
-    """Up to `limit` orders of all customers, oldest first, that come after `after` in this list."""
+    """Make the query for up to `limit` orders of all customers (ListRow), oldest first.
+
+    `status`: only orders with this status. `placed_until`: only orders placed at this instant or earlier. `after`: only
+    orders newer than this key. None of these: no such condition.
+    """
     wanted = _of_status(status)
     if placed_until is not None:
         wanted.append(("placed_at <= ?", (microseconds(placed_until),)))

@@ -33,8 +33,10 @@ Age = Annotated[
 
 
 class ListedOrder(Struct, kw_only=True):
-    """An order as it is now. `ended_at`: when it got its status, null while PENDING. Amounts in won, null until they
-    are known."""
+    """An order as it is now. `ended_at`: when the order got its present status, null while PENDING.
+
+    Amounts in won, null until they are known. `reason`: null unless the order is canceled.
+    """
 
     order_id: str
     status: Status
@@ -50,28 +52,28 @@ class ListedOrder(Struct, kw_only=True):
 
 
 class OrderPage(Struct):
-    """Orders, newest first; `next` is the `cursor` of the next page, null on the last one."""
+    """A page of a customer's orders, newest first. `next`: the `cursor` of the next page, null on the last one."""
 
     orders: list[ListedOrder]
     next: str | None
 
 
 class OperatorsOrder(ListedOrder, kw_only=True):
-    """An order with its customer, and the time at which it is canceled unless it has ended."""
+    """An order as it is now, with its customer. `deadline`: when the order is canceled if it has not ended."""
 
     user_id: str
     deadline: datetime
 
 
 class OperatorsPage(Struct):
-    """Orders, oldest first; `next` is the `cursor` of the next page, null on the last one."""
+    """A page of all customers' orders, oldest first. `next`: the `cursor` of the next page, null on the last one."""
 
     orders: list[OperatorsOrder]
     next: str | None
 
 
 class Lists:
-    """The routes of lists of orders; `routes` declares them."""
+    """Handles the requests for lists of orders; the function `routes` maps paths to these methods."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._clock = runtime.clock
@@ -95,7 +97,10 @@ class Lists:
         )
 
     async def _page(self, query: listing.Query, limit: int) -> tuple[list[ListRow], str | None]:
-        """The first `limit` orders of a query for `limit` + 1, and the cursor of the next page."""
+        """Run a query for `limit` + 1 orders; return the first `limit`, and the next page's cursor, None if all fit.
+
+        Raises ViewBehind.
+        """
         rows = [ListRow(*row) for row in await self._orders.select(*query)]
         return rows[:limit], cursor_of(rows[limit - 1]) if len(rows) > limit else None
 
@@ -154,12 +159,18 @@ def _fields(row: ListRow) -> dict[str, Any]:
 
 
 def cursor_of(row: ListRow) -> str:
-    """The key of a page's last order, which never changes: a cursor stays valid across restarts and rebuilds."""
+    """Return the cursor of the page after this row: the row's key as text.
+
+    The key never changes, so a cursor stays valid across restarts and rebuilds.
+    """
     return urlsafe_b64encode(f"{row.placed_at}.{row.order_id}".encode()).decode().rstrip("=")
 
 
 def key_at(cursor: str) -> PageKey | None:
-    """The key in a cursor, None for the list's beginning. Raises a Problem, 400, if the text is not a cursor."""
+    """Return the key in a cursor; None for the empty text, which means the list's beginning.
+
+    Raises a Problem, 400, if the text is not a cursor.
+    """
     if not cursor:
         return None
     try:

@@ -12,8 +12,8 @@ class OrderSettings(Settings, frozen=True, kw_only=True):
     renamed: ClassVar[Mapping[str, str]] = {"ORDERS_UNDER_WAY": "ORDERS_IN_FLIGHT"}
 
     order_wait_s: Seconds = 5.0
-    """How long `POST /orders` waits for the order's end before it answers 202."""
+    """How many seconds `POST /orders` waits for the order's end before it answers 202."""
     order_deadline_s: Seconds = 30.0
-    """How long an order may take before it is canceled."""
+    """The seconds after which an order that has not ended is canceled."""
     orders_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
-    """Maximum number of orders that are accepted and have not ended; above it new orders get 503."""
+    """Maximum number of orders that are accepted and have not ended; at this number, new orders get 503."""

@@ -19,7 +19,7 @@ class ChargePoints(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AccountView(Struct):
-    """A customer's points."""
+    """A customer's account as it is now. `balance` in points; 0 for a customer without charges."""
 
     user_id: str
     balance: int

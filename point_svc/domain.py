@@ -1,4 +1,4 @@
-"""An account is a balance of points and the answer that each order got."""
+"""An account is a customer's balance of points, and the answer that each of the customer's orders got."""
 
 from typing import ClassVar, Literal, assert_never
 
@@ -37,14 +37,20 @@ class AccountReaction(Reaction, frozen=True):
 
 
 class Use(AccountReaction, frozen=True):
-    """Take the order's points from its customer's account."""
+    """Take the order's points from its customer's account, or refuse the order and take none.
+
+    Only the first Use of an order counts.
+    """
 
     says: ClassVar = (PointUsed, PointUseFailed)
     fact: ProductReserved
 
 
 class Refund(AccountReaction, frozen=True):
-    """Put the order's points back. If the order has not come yet, make sure that it never uses any."""
+    """Put the order's points back. If its Use has not come yet, make sure that the order never uses any.
+
+    Does nothing for an OrderCanceled that a refusal led to: if points were used, point_svc hears that refusal itself.
+    """
 
     says: ClassVar = (PointRefunded, PointUseVoided)
     fact: CouponUseFailed | OrderCanceled
@@ -54,16 +60,20 @@ Command = Charge | Use | Refund
 
 
 class ChargedDifferently(Exception):
-    """This idempotency key was used to charge another amount."""
+    """This idempotency key was used before, to charge this account with another amount."""
 
 
 class ChargedTooMuch(Exception):
-    """All charges of this account together would exceed the largest amount."""
+    """All charges that this account ever got would together exceed MOST."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """`used`: the points that each order took, 0 if it wanted none; `closed`: why an order has none (any more)."""
+    """One customer's account. `balance` in points; `charges` maps each idempotency key to the points charged.
+
+    `used` maps each order that took its points, and has not given them back, to the number of points; it may be 0.
+    `closed` maps each order that was refused, refunded or voided to that answer. No order is in both.
+    """
 
     balance: int = 0
     charges: dict[str, int] = field(default_factory=dict)

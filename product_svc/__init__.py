@@ -1,4 +1,4 @@
-"""Keeps the products and their stock, and holds the pieces that an order asks for.
+"""Keeps the products and their stock, and holds stock for the orders.
 
 keeps   Product: price and stock; Reservation: the answer an order got
 hears   order.created.pending; point.use.failed, coupon.use.failed, order.canceled

@@ -18,14 +18,14 @@ from product_svc.domain import product
 from product_svc.popular import RANKING, Popular
 
 RESERVED_IDS = frozenset({"popular"})
-"""Paths below /products, which no product may have as its id."""
+"""Ids that no product may have, because they are paths of their own below /products."""
 
 Days = Annotated[int, QueryParameter(ge=1, le=90)]
 Ranks = Annotated[int, QueryParameter(ge=1, le=100)]
 
 
 class RegisterProduct(Struct, frozen=True, forbid_unknown_fields=True):
-    """A product at `price` won, with its initial `stock`."""
+    """The body of `POST /products`: a product at `price` won, with `stock` pieces at the beginning."""
 
     product_id: Id
     name: Name
@@ -38,7 +38,7 @@ class AddedStock(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProductView(Struct):
-    """`available`: pieces in stock that no order holds. `price` in won."""
+    """A product as it is now. `price` in won; `available`: pieces in stock that no order holds."""
 
     product_id: str
     name: str
@@ -47,14 +47,14 @@ class ProductView(Struct):
 
 
 class ProductPage(Struct):
-    """Products by id; `next` is the `after` of the next page, null on the last one."""
+    """A page of all products, sorted by id. `next`: the `after` of the next page, null on the last one."""
 
     products: list[ProductView]
     next: str | None
 
 
 class PopularProduct(Struct):
-    """`quantity`: pieces sold; `newest_sale`: when the last of them was sold."""
+    """A product in the ranking. `quantity`: pieces sold on the ranking's days; `newest_sale`: time of the last sale."""
 
     product_id: str
     name: str
@@ -63,7 +63,7 @@ class PopularProduct(Struct):
 
 
 class PopularProducts(Struct, rename={"from_": "from"}):
-    """The ranking of the days `from` to `to`, both included, in `time_zone`."""
+    """The best-selling products of the days `from` to `to`, both included, in `time_zone`; the best first."""
 
     time_zone: str
     from_: date

@@ -1,4 +1,5 @@
-"""The catalog: a read model of all product ids, for paged lists. Price and stock are read from the products."""
+"""The catalog: a read model of all product ids, for paged lists. It has no prices and no stock: api.py reads those from
+the products' states."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
 """Popular products: a read model of the pieces sold per product and day, from the facts of order_svc.
 
 The same facts give the same tables, also when they are applied again or in another sequence. A sale is a row whose key
-is its order and product. A canceled order stays in `taken_back`, whether its cancel or its confirmation came first.
-Triggers keep the totals per day, in the same transaction.
+is its order and product. An order that its customer canceled stays in `taken_back`, so that a confirmation that comes
+later sells nothing. Triggers keep the totals per day, in the same transaction.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,10 @@ _canceled: Final = json.Decoder(_Canceled)
 
 
 class Sale(NamedTuple):
-    """A row of `sold`."""
+    """A row of `sold`: the pieces of one product that one order bought. `day` and `at_us`: when it was confirmed.
+
+    `day` is that of `Popular.day`; `at_us` is in microseconds since 1970 (UTC).
+    """
 
     order_id: str
     product_id: str
@@ -91,7 +94,10 @@ class Sale(NamedTuple):
 
 
 class Popular:
-    """Projection: pieces sold per product and day, in confirmed orders that were not canceled later."""
+    """Projection: pieces sold per product and day, in confirmed orders that were not canceled later.
+
+    `zone`: IANA name of the time zone in which days begin. Facts may be applied in any order, and more than once.
+    """
 
     name = "popular"
     topics = ("order.confirmed", "order.canceled")
@@ -121,5 +127,5 @@ class Popular:
         return [Sale(confirmed.order_id, line.product_id, day, at_us, line.quantity) for line in confirmed.order.lines]
 
     def day(self, at: datetime) -> int:
-        """The day of this instant in the shop's time zone, counted from 0001-01-01 (1)."""
+        """Return the number of this instant's day in the shop's time zone; 0001-01-01 is 1."""
         return at.astimezone(self._zone).toordinal()

@@ -7,7 +7,7 @@ from infra.settings import Settings
 
 class ProductSettings(Settings, frozen=True, kw_only=True):
     shop_tz: str = "Asia/Seoul"
-    """Time zone (IANA name) that defines day boundaries for the popularity ranking."""
+    """Time zone (IANA name) in which the days of the ranking of popular products begin."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

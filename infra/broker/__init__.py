@@ -1,1 +1,1 @@
-"""The wire and the streams: connection, EVENTS and its consumers, the relay."""
+"""Talks to NATS: the connection, the stream EVENTS and its consumers, the relay, and look-ups in the stream."""

@@ -2,8 +2,8 @@
 
 In the library each message passes a task and a queue, and each header is validated and parsed. That takes half of a
 service's CPU time. On the direct path a handler gets the bytes as they are read, and headers are sent as prepared text.
-For that this class overrides one private method of the library and calls two. So the library's version is pinned, and
-`tests/infra/broker/test_client.py` checks these methods.
+For that this class overrides one private method of the library, and uses others. So the library's version is pinned,
+and `tests/infra/broker/test_client.py` tests this class on a real broker.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,33 +18,43 @@ MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
 """Gets subject, reply subject, body and raw headers; reply subject and headers may be empty. Must not block."""
 
 Outgoing = tuple[str, bytes, str, str]
-"""Subject, body, reply subject (empty: none), and raw headers."""
+"""Subject, body, reply subject (empty: none), and raw headers (see BrokerClient; never empty)."""
 
 VERSION_LINE: Final = "NATS/1.0"
 
 
 class BrokerClient(Client):
-    """`raw_headers` are a message's headers as they travel: version line, one line each, and an empty line."""
+    """The library's client, with `listen`, `send` and `send_all` as the direct path.
+
+    `raw_headers` are a message's headers as they travel: the version line, one line for each header, and an empty line.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._handlers: dict[int, MessageCallback] = {}
 
     async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
-        """Call the handler with each message from now on, in order, before the next one is read.
+        """Subscribe: call the handler with each message from now on, in order, before the client reads the next one.
 
-        Nothing is queued, so nothing is dropped. An exception of the handler goes to the client's `error_cb`.
+        Nothing is queued, so nothing is dropped. An exception of the handler goes to the client's `error_cb`. Returns
+        the subscription, by which the caller may unsubscribe. Raises the client's errors.
         """
         subscription = await self.subscribe(subject, cb=_unused)
         self._handlers[subscription._id] = handler
         return subscription
 
     async def send(self, subject: str, body: bytes, reply: str, raw_headers: str) -> None:
-        """Publish one message. Raises ConnectionClosedError, MaxPayloadError."""
+        """Publish one message without waiting for the server.
+
+        Raises ConnectionClosedError without a connection, and MaxPayloadError for a body above the server's limit.
+        """
         await self.send_all([(subject, body, reply, raw_headers)])
 
     async def send_all(self, messages: Iterable[Outgoing]) -> None:
-        """Publish all messages in this order with one write, or none. Raises the errors of `send`."""
+        """Publish all messages in this order with one write, without waiting for the server.
+
+        Raises the errors of `send`; then none of them was published.
+        """
         if not self.is_connected:
             raise ConnectionClosedError
         lines: list[bytes] = []
@@ -72,16 +82,19 @@ class BrokerClient(Client):
 
 
 async def _unused(_: Msg) -> None:
-    """The library requires a callback for a subscription that is not iterated; the handler gets its messages."""
+    """Do nothing. The library requires a callback; a handler of `listen` gets the messages instead."""
 
 
 def header(raw_headers: bytes, name: bytes) -> str:
-    """The value of this header; empty if it is missing. Never raises, because any publisher may have sent it."""
+    """Return the first value of the header with exactly this name; empty if it is missing.
+
+    Never raises: any publisher may have sent the message, so bytes that are not UTF-8 are replaced.
+    """
     _, found, rest = raw_headers.partition(b"\r\n%b: " % name)
     return rest.partition(b"\r\n")[0].decode(errors="replace") if found else ""
 
 
 def status(raw_headers: bytes) -> tuple[str, str]:
-    """Code and description of a status message from the server; both are empty for any other message."""
+    """Return code and description of a status message from the server, such as "404"; ("", "") for other messages."""
     code, _, description = raw_headers.partition(b"\r\n")[0].removeprefix(VERSION_LINE.encode()).strip().partition(b" ")
     return code.decode(), description.decode()

@@ -23,19 +23,21 @@ PING_INTERVAL_S: Final = 2
 
 
 Connected = tuple[BrokerClient, asyncio.Event]
-"""A connection, and an event that is set once it is lost."""
+"""A client that is connected, and an event that is set once its connection is lost or closed."""
 
 Connect = Callable[[Settings, str, asyncio.Event], contextlib.AbstractAsyncContextManager[Connected]]
-"""Opens a session's connection, as `connect` does: from settings, a name, and an event that ends the attempt."""
+"""Opens a session's connection, as `connect` does. The arguments: settings, a name for the connection, and an event
+that gives up the attempt once it is set."""
 
 
 @contextlib.asynccontextmanager
 async def connect(
     settings: Settings, name: str, stopping: asyncio.Event, *, client: Callable[[], BrokerClient] = BrokerClient
 ) -> AsyncIterator[Connected]:
-    """A connection named `name`, by a new `client`.
+    """Connect a new `client` to the broker under this name, yield it with its `lost` event, and close it at the end.
 
-    Raises OSError or the client's errors, and ConnectionLost if `stopping` is set before there is one.
+    It never reconnects. Raises OSError or the client's errors, and ConnectionLost if `stopping` is set before there is
+    a connection.
     """
     lost = asyncio.Event()
 
@@ -76,7 +78,10 @@ async def _raise_when(stopping: asyncio.Event) -> None:
 
 
 def describe(error: Exception) -> str:
-    """The reason why a session ended, as the log and `/readyz` give it."""
+    """Return the error's text for logs, `/readyz` and HTTP problems.
+
+    An error without a text gets one: that the broker did not answer in time, or else the name of its type.
+    """
     return str(error) or (
         "the broker did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
     )

@@ -1,4 +1,4 @@
-"""Durable consumers of the stream EVENTS: a missing one is made, an existing one is updated and reset."""
+"""Makes or updates durable consumers of the stream EVENTS, and resets each of them when a session begins."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
@@ -18,19 +18,23 @@ from infra.broker.streams import EVENTS
 logger = structlog.get_logger()
 
 MAX_ACK_PENDING: Final = 1_024
-"""Deliveries of a service's consumer that may wait for their acknowledgement at a time."""
+"""At most this many deliveries of a service's consumer are unacknowledged at a time; then the broker waits."""
 
 VIEW_MAX_ACK_PENDING: Final = 8 * MAX_ACK_PENDING
-"""The same for a read model's consumer: while it applies one chunk, the next ones are on their way."""
+"""The limit of a read model's consumer: while the read model applies one chunk, the next ones are on their way."""
 
 ACK_WAIT_S: Final = 10.0
-"""After this long without an acknowledgement a delivery is repeated. Restarts do not wait: they reset the consumer."""
+"""After this long without an acknowledgement the broker repeats a delivery. A new session does not wait for that: it
+resets the consumer."""
 
 
 def consumer_config(
     name: str, hears: Collection[str], max_ack_pending: int, ack_wait_s: float = ACK_WAIT_S
 ) -> ConsumerConfig:
-    """The configuration of a durable consumer of these facts."""
+    """Return the configuration of a durable consumer that hears the facts with these names; none: every message.
+
+    Nothing is sent to the broker.
+    """
     return ConsumerConfig(
         durable_name=name,
         description=f"What {name} hears",
@@ -58,12 +62,12 @@ async def ensure_consumer(
     max_ack_pending: int = MAX_ACK_PENDING,
     ack_wait_s: float = ACK_WAIT_S,
 ) -> None:
-    """The service's durable consumer, ready to deliver at once all messages that have not been acknowledged.
+    """Make or update the service's durable consumer, and reset it: it delivers all unacknowledged messages at once.
 
     `hears` are fact names; `last_sequence` is the stream's. After the sequence `truncated_after`, if given, the stream
-    has other messages than those received. `take_over` is called right before the consumer is reset. Redelivering is
-    always safe, skipping never is. So a consumer ahead of a truncated stream goes back to the truncation, or to the
-    stream's end. A consumer whose filter changed goes back to the beginning. Raises the client's errors.
+    has other messages than those received. `take_over` is called right before the reset. Redelivering is always safe,
+    skipping never is. So a consumer ahead of a truncated stream goes back to the truncation, or to the stream's end. A
+    consumer whose filter changed, or that was missing, begins at the stream's beginning. Raises the client's errors.
     """
     wanted = consumer_config(service, hears, max_ack_pending, ack_wait_s)
     try:
@@ -85,7 +89,10 @@ async def ensure_consumer(
 def _restart_from(
     service: str, info: ConsumerInfo, wanted: ConsumerConfig, last_sequence: int, truncated_after: int | None
 ) -> int | None:
-    """The sequence to which the consumer must go back; None: it continues after its last acknowledged message."""
+    """Return the first sequence that the consumer must deliver again, and log why.
+
+    None: it continues after its last acknowledged message.
+    """
     if _filters(info.config) != _filters(wanted):
         logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=service)
         return 1
@@ -111,7 +118,11 @@ async def ensure_consumer_at(
     *,
     take_over: Callable[[], Awaitable[None]] = _no_other_session,
 ) -> None:
-    """A durable consumer that delivers from this sequence on, even if it has delivered these messages before."""
+    """Make or update a durable consumer, and reset it: it delivers from the sequence `begin_at` on, that one included.
+
+    It does so even if it has delivered these messages before. `hears` are fact names; none: every message. `take_over`
+    is called right before the reset. Raises the client's errors.
+    """
     config = consumer_config(name, hears, VIEW_MAX_ACK_PENDING)
     await js.add_consumer(EVENTS, config)  # makes it, or updates what may be updated
     await take_over()

@@ -13,7 +13,7 @@ BrokerError
 
 
 class BrokerError(Exception):
-    """The base class of these errors."""
+    """The base class of this module's errors."""
 
 
 class SessionEnded(BrokerError):
@@ -21,31 +21,40 @@ class SessionEnded(BrokerError):
 
 
 class ConnectionLost(SessionEnded):
-    """The connection to the broker is gone."""
+    """The connection is lost, or of no use: the process stops before it is made, or EVENTS was replaced meanwhile."""
 
 
 class RelayFailed(SessionEnded):
-    """The broker refused a fact or stopped answering. The next session asks the stream where to continue."""
+    """The broker refused a fact, or did not acknowledge facts in time.
+
+    The next session asks the stream where to continue.
+    """
 
 
 class ConsumerFailed(SessionEnded):
-    """Deliveries stopped, a delivery was skipped, or another session took over the consumer.
+    """The broker sent nothing or ended the pull, a delivery was skipped, or another session took over the consumer.
 
     The next session resets the consumer and receives the unacknowledged messages again.
     """
 
 
 class ConsumerGone(ConsumerFailed):
-    """The broker has no such consumer (any more)."""
+    """The consumer was deleted, or no server answers for it."""
 
 
 class StreamMisconfigured(BrokerError):
-    """A stream lacks settings that the guarantees need, and cannot be given them. The message lists them."""
+    """A stream has settings that the guarantees exclude, or the server is too old for EVENTS. The message says which.
+
+    An operator has to act; no session can begin before.
+    """
 
 
 class LogLost(BrokerError):
-    """The store is older than its service's published facts. The service must not publish until a rebuild."""
+    """EVENTS has a fact of this service that its log lacks: the store is another one, or lost its newest records.
+
+    The service must not publish until an operator puts the right store back or rebuilds it from EVENTS.
+    """
 
 
 class HistoryUnavailable(BrokerError):
-    """The broker did not answer a look-up in the stream in time."""
+    """A look-up in the stream got no answer in time, a refusal, or had no connection. The caller may repeat it."""

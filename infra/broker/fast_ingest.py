@@ -20,15 +20,19 @@ COMMIT: Final = 2  # on the last message
 
 
 class PublishRefused(Exception):
-    """The server did not store every message. The text is the server's answer."""
+    """The server did not store every message, or its answer cannot be read. The text contains the server's answer."""
 
 
 class _Answer(msgspec.Struct):
-    """An answer without a type is about a single message or a whole batch; within a batch: `ack`, `gap` or `err`."""
+    """The server's answer to messages. `type` is empty in the answer to a single message or to a whole batch.
+
+    Within a batch it is `ack`, `gap` (a message is missing) or `err`. `count`: how many messages of a whole batch were
+    stored.
+    """
 
     type: str = ""
     seq: int = 0
-    """With type `ack`: how many messages of the batch are stored. Without a type: the sequence in the stream."""
+    """With type `ack`: how many messages of the batch are stored so far. Without a type: the sequence in the stream."""
     count: int = 0
     error: dict[str, Any] | None = None
 
@@ -43,7 +47,10 @@ class _Batch:
 
 
 class FastIngest:
-    """Makes the reply subjects for one session's messages; the answers to them tell which positions are stored."""
+    """Makes the reply subjects for one session's messages, and reads from the answers which positions are stored.
+
+    It neither sends nor receives: its owner does.
+    """
 
     def __init__(self, inbox: str) -> None:
         """Only this session uses `inbox`. The answers come to the subjects below it."""
@@ -52,7 +59,11 @@ class FastIngest:
         self._open: dict[str, _Batch] = {}
 
     def replies(self, positions: Sequence[int]) -> list[str]:
-        """The reply subjects of messages that are sent together, in this order. Positions must be unique."""
+        """Return a reply subject for the message of each position. The caller sends these together in this order.
+
+        From `FEWEST` positions on they become a batch, which is remembered until it is stored. A session must not pass
+        a position twice.
+        """
         last = len(positions)
         if last < FEWEST:
             return [f"{self._inbox}.{position}" for position in positions]
@@ -63,7 +74,10 @@ class FastIngest:
         return [f"{begin}.1.{BEGIN}.$FI", *appended, f"{begin}.{last}.{COMMIT}.$FI"]
 
     def stored(self, subject: bytes, body: bytes, raw_headers: bytes) -> Sequence[int]:
-        """The positions that this answer newly reports as stored. Raises PublishRefused."""
+        """Take in an answer; return the positions that it newly reports as stored.
+
+        None are new if the answer repeats another one, or says only that a batch has begun. Raises PublishRefused.
+        """
         try:
             answer = _answer.decode(body)
         except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""Reading the stream on demand: the facts published under one key."""
+"""Reads the stream EVENTS on demand: the newest facts published under one key."""
 
 import asyncio
 from contextlib import suppress
@@ -20,7 +20,10 @@ MOST_FACTS: Final = 1_000
 
 
 async def latest_facts(nc: Client, key_field: str, key: str) -> list[Fact]:
-    """The newest copy of each fact whose `key_field` is this key, oldest first. Raises HistoryUnavailable.
+    """Return the facts published under this key, sorted by `at`; of facts with the same name only the last published.
+
+    Only facts whose key is their field `key_field` are looked up. Empty if there is none. Raises HistoryUnavailable,
+    after a second at the latest.
 
     One request: the server looks up the last message of each subject (`multi_last` of its direct get). The subjects are
     spelled out, because the cost of the wildcard `*.*.<key>` grows with the history.

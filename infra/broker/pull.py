@@ -1,4 +1,4 @@
-"""Pull requests of one consumer, one after another, so that the server never waits for the next one.
+"""Sends a consumer's pull requests, one after another, so that the server never waits for the next one.
 
 A request asks for a batch; the next one is sent when less than half of that batch is still to come.
 """
@@ -17,11 +17,14 @@ PULL_EXPIRES_S: Final = 5.0
 """After this long the server ends a request that it could not fill."""
 
 SILENCE_S: Final = 3 * PULL_EXPIRES_S
-"""Without a message or the end of a request for this long, the consumer is taken to be gone."""
+"""If the server sends nothing for this long, neither a message nor the end of a request, the session has failed."""
 
 
 class Pull:
-    """The pull requests of one session with a consumer."""
+    """Sends one session's pull requests to a consumer of a stream, and hands each message that comes to a callback.
+
+    The owner calls `begin` once; then `request` and `sign_of_life` in turns, clearing `wake` in between.
+    """
 
     def __init__(
         self,
@@ -35,7 +38,11 @@ class Pull:
         expires_s: float = PULL_EXPIRES_S,
         silence_s: float = SILENCE_S,
     ) -> None:
-        """`deliver` gets each message; `failed` is called if the server ends the pull, and should end the session."""
+        """`batch` is the number of messages that a request asks for. `deliver` gets each message.
+
+        `failed` is called if the server ends the pull, and should end the session. A request expires after
+        `expires_s` seconds.
+        """
         self._nc = nc
         self._request = b'{"batch":%d,"expires":%d}' % (batch, int(expires_s * 1e9))
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -49,27 +56,33 @@ class Pull:
         self._last_sign = self._loop.time()
         self._subscription: Subscription | None = None
         self.wake = asyncio.Event()
-        """Set when it is time for another request; the owner may set it, too, to wake itself up."""
+        """Set when it is time for another request. The owner clears it, and may set it, too, to end `sign_of_life`."""
         self.stopped = False
-        """Set by the owner: messages and statuses are ignored from then on."""
+        """Set by the owner: from then on messages and statuses are ignored, and `request` sends nothing."""
 
     async def begin(self) -> None:
-        """Subscribe to the inbox. Raises the client's errors."""
+        """Subscribe to the inbox, where the messages of later requests arrive. Raises the client's errors."""
         self._subscription = await self._nc.listen(self.inbox, self._on_message)
 
     async def end(self) -> None:
-        """Receive nothing more. Raises the client's errors."""
+        """Unsubscribe from the inbox; no effect before `begin`. Raises the client's errors."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
     async def request(self) -> None:
-        """Ask for the next batch if less than half of one is still to come. Raises the client's errors."""
+        """Ask for the next batch if less than half of one is still to come; do not wait for its messages.
+
+        Raises the client's errors.
+        """
         if not self.stopped and self._to_come < self._batch // 2:
             self._to_come += self._batch
             await self._nc.publish(self._next, self._request, self.inbox)
 
     async def sign_of_life(self) -> None:
-        """Wait until `wake` is set, or for `silence_s`. Raises ConsumerFailed if the server sent nothing meanwhile."""
+        """Wait until `wake` is set, for at most `silence_s` seconds.
+
+        Raises ConsumerFailed if it was not set, and the server has sent nothing for that long.
+        """
         if not await wait(self.wake, self._silence_s) and self._loop.time() - self._last_sign >= self._silence_s:
             raise ConsumerFailed(f"the broker has been silent for {self._silence_s:g} s")
 
@@ -99,7 +112,10 @@ class Pull:
 
 
 def numbers(ack_subject: bytes) -> tuple[int, int, int]:
-    """A delivery's sequence in the stream, its number in the session, and when it was stored (ns since 1970)."""
+    """Read an ack subject: sequence in the stream, delivery number, and when the message was stored (ns since 1970).
+
+    The delivery number counts from 1 since the consumer's last reset. Raises ValueError for another kind of subject.
+    """
     tokens = ack_subject.split(b".")
     # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account
     sequence, number, stored_ns = map(int, tokens[5:8] if len(tokens) == 9 else tokens[7:10])

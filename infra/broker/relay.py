@@ -2,8 +2,8 @@
 
 It finds its resume position in the stream itself. So no stored cursor can be wrong, and a broker that was truncated or
 lost its whole disk gets the facts again. Each read of the log is sent as one batch, without waiting for the batch
-before. But position p is sent only when every position up to p - WINDOW is acknowledged. So a lost connection leaves no
-hole that lies further back than WINDOW positions.
+before. But position p is sent only when every position up to p - WINDOW is acknowledged. A lost connection may leave a
+hole: a fact that is missing, though a later one is stored. No hole lies further back than WINDOW positions.
 """
 
 import asyncio
@@ -30,21 +30,22 @@ WINDOW: Final = 512  # log positions
 READ_BATCH: Final = 256  # records
 
 ACK_TIMEOUT_S: Final = 5.0
-"""Without an acknowledgement for this long the relay fails, and the session ends."""
+"""Without an acknowledgement for this long, while facts are in flight, the relay fails, and the session ends."""
 
 STALLED_AFTER_S: Final = 1.0
-"""Without an acknowledgement for this long the service is not ready."""
+"""Without an acknowledgement for this long, while facts are in flight, the service is not ready."""
 
 
 class Window:
-    """The positions that were sent and are not acknowledged yet; it bounds their span.
+    """Tracks the log positions that were sent and are not acknowledged yet, and bounds their span.
 
-    Positions are added in rising order and may have gaps.
+    `sent` adds positions in rising order; they may have gaps. `ack` may take them in any order. A position may be sent
+    only if `admits` allows it.
     """
 
     def __init__(self, acked: int, span: int = WINDOW) -> None:
         self.acked = acked
-        """Every position sent up to here is acknowledged."""
+        """Every position up to this one, included, is acknowledged. At first, sending begins after it."""
         self._span = span
         self._in_flight: deque[int] = deque()
         self._early: set[int] = set()
@@ -67,7 +68,11 @@ class Window:
 
 
 class Relay:
-    """One session's relay, on a fresh connection: one that reconnects would flush its old buffer behind a hole."""
+    """Publishes a service's log into EVENTS during one session: first `find_resume_position`, then `run`.
+
+    `nc` must be a fresh connection that never reconnects: a reconnected client would send its old buffer after facts
+    that were lost.
+    """
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._last_ack = self._loop.time()
         self.caught_up = asyncio.Event()
-        """Set while the stream has the whole log."""
+        """Set while the stream has the whole log as far as the relay knows; `log_has_grown` clears it."""
         self.has_caught_up = False
         """Whether `caught_up` was set at least once."""
 
@@ -104,21 +109,25 @@ class Relay:
         return not self._window.empty and self._loop.time() - self._last_ack > self._stalled_after_s
 
     def log_has_grown(self) -> None:
-        """Tell the relay that the store has new records."""
+        """Wake `run` to look for new records in the store. Harmless if there are none."""
         self.caught_up.clear()
         self._grown = True
         self._wake.set()
 
     @property
     def acked(self) -> int:
-        """A position up to which every fact of the log is known to be in EVENTS; later ones may be there, too."""
+        """The position up to which, included, every fact of the log is known to be in EVENTS; later ones may be, too.
+
+        0 if none is known to be there.
+        """
         return self._window.acked
 
     async def find_resume_position(self, acked: int = 0) -> None:
         """Find in the stream where `run` has to begin. Call it before the session consumes or publishes anything.
 
-        `acked` is the last position that was acknowledged to the session before: a stream that ends there has no hole.
-        Raises LogLost if the stream has a fact of this service that its log lacks; StoreError; the client's errors.
+        `acked` is the value of the property `acked` in the session before; 0 if there was none. If the service's last
+        fact in the stream has this position, there is no hole. Otherwise up to WINDOW positions are sent again. Raises
+        LogLost if the stream has a fact of this service that its log lacks; StoreError; the client's errors.
         """
         try:
             last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)
@@ -146,7 +155,10 @@ class Relay:
         self._window = Window(position if position == acked else max(0, position - WINDOW))
 
     async def _begins_with_the_log(self) -> bool:
-        """Whether the stream has the log's first fact. A stream that was made anew may have only later ones."""
+        """Whether the stream has the log's first fact; the log must not be empty.
+
+        A stream that was made anew may have only later facts. Raises StoreError, the client's errors.
+        """
         (first,) = await self._store.select_notifications(0, 1)
         try:
             found = await self._js.get_msg(EVENTS, 1, subject(first.topic, first.state), direct=True, next=True)
@@ -155,9 +167,9 @@ class Relay:
         return (found.headers or {}).get(MSG_ID) == fact_id(first.originator_id, first.originator_version)
 
     async def run(self) -> None:
-        """Publish the log, and each new record of it, until something fails.
+        """Publish the log after the resume position, then new records each time `log_has_grown` is called.
 
-        Raises RelayFailed, StoreError, or the client's errors.
+        Never returns. Raises RelayFailed, StoreError, or the client's errors.
         """
         await self._nc.listen(f"{self._inbox}.>", self._on_ack)
         position = self._window.acked
@@ -181,7 +193,10 @@ class Relay:
                 await self._wait()
 
     async def _wait(self) -> None:
-        """Wait for an acknowledgement, or for the log to grow."""
+        """Wait for an acknowledgement, or for the log to grow.
+
+        Raises RelayFailed if the broker refused a fact, or an acknowledgement is overdue.
+        """
         self._wake.clear()
         if self._error is not None:
             raise self._error
@@ -190,7 +205,7 @@ class Relay:
             raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s; check the broker's log")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
-        """The first of these, as many as the window admits. From now on they count as sent."""
+        """Take as many of the first unsent records as the window admits, maybe none; mark them as sent; return them."""
         for n, stored in enumerate(unsent):
             if not self._window.admits(stored.position):
                 return unsent[:n]

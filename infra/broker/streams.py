@@ -17,7 +17,7 @@ logger = structlog.get_logger()
 EVENTS: Final = "EVENTS"
 
 MAX_FACT_BYTES: Final = 64 << 10
-"""The largest fact is about 14 KiB: 100 lines with the longest ids."""
+"""The limit of one message of EVENTS. The largest fact is about 14 KiB: 100 lines with the longest ids."""
 
 INVALID_JSON: Final = 10_025
 """The error code of nats-server 2.12 for an unknown setting. Older servers ignore the setting."""
@@ -26,7 +26,7 @@ TOO_OLD: Final = f"{EVENTS} cannot be set to accept batches (allow_batched): tha
 
 
 def stream_config(settings: Settings) -> StreamConfig:
-    """The configuration of EVENTS: no fact is ever dropped, deleted or purged.
+    """Return the configuration that EVENTS should have: no fact is ever dropped, deleted or purged.
 
     A full stream refuses new facts, which stay in the services' logs.
     """
@@ -62,13 +62,18 @@ KEEPS: Final = (
     "no_ack",
     "deny_delete",
 )
-"""The settings that keep messages: none may expire or be deleted."""
+"""Names of the settings that decide whether a stream keeps its messages: whether they expire, make room for others, or
+can be deleted."""
 
 REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 
 
 async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
-    """EVENTS: made if missing, updated if older. Raises StreamMisconfigured, or the client's errors."""
+    """Make EVENTS if it is missing, or give it the subjects and `allow_batched` that it lacks; return its info.
+
+    Raises StreamMisconfigured if a setting in `REQUIRED` differs or the server is too old; the client's errors. Other
+    settings of an existing stream, such as its size, stay as they are.
+    """
     wanted = stream_config(settings)
     try:
         info = await js.stream_info(EVENTS)
@@ -87,7 +92,10 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
 
 
 def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]) -> None:
-    """Raises StreamMisconfigured if an existing stream differs from the wanted one in any of these settings."""
+    """Check an existing stream: raise StreamMisconfigured if it differs from the wanted one in any of these settings.
+
+    `settings` are names of fields of StreamConfig. A missing value is the same as 0 or false.
+    """
     differing = {
         name: (getattr(found, name), getattr(wanted, name))
         for name in settings
@@ -103,7 +111,10 @@ def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]
 
 
 async def _batched(made: Awaitable[StreamInfo]) -> StreamInfo:
-    """The stream, once it accepts batches. Raises StreamMisconfigured if the broker is too old for it."""
+    """Await the request that makes or updates the stream, and return the stream's info.
+
+    Raises StreamMisconfigured if the server is too old for batches; the client's errors.
+    """
     try:
         info = await made
     except APIError as error:
@@ -116,6 +127,9 @@ async def _batched(made: Awaitable[StreamInfo]) -> StreamInfo:
 
 
 def is_full(info: StreamInfo) -> bool:
-    """Whether new work should be refused: the last 5 % are reserved for the facts of work in flight."""
+    """Whether more than 95 % of the stream's allowed bytes are used; false without a limit.
+
+    New work should then be refused: the last 5 % are reserved for the facts of work in flight.
+    """
     limit: Any = info.config.max_bytes
     return limit is not None and limit > 0 and info.state.bytes > limit * 0.95

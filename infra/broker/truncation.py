@@ -2,8 +2,8 @@
 
 A broker that lost the tail of its stream fills the same sequences again, in another order. Its consumers may remember
 more than the stream has, or may not. Once others have published again, sequence numbers do not show the loss. The facts
-do not show it either: the same fact may get the same sequence again, behind a fact that was never received. The
-time at which the broker stored a message does show it.
+do not show it either: the same fact may get the same sequence again, after a fact that was never received. The time at
+which the broker stored a message does show it.
 """
 
 from collections import deque
@@ -20,7 +20,10 @@ KEPT: Final = 4_096  # positions; one for each batch, so half a minute of the he
 
 
 class ReceivedPositions:
-    """Positions of messages that a consumer has received, in the order of their receipt."""
+    """Remembers stream positions of messages that a consumer received, to find out whether the stream still has them.
+
+    `add` must be called in the order of receipt; the newest `KEPT` positions are remembered.
+    """
 
     def __init__(self) -> None:
         self._received: deque[StreamPosition] = deque(maxlen=KEPT)
@@ -29,9 +32,10 @@ class ReceivedPositions:
         self._received.append(position)
 
     async def truncated_after(self, js: JetStreamContext) -> int | None:
-        """The last received sequence that still has the same message; 0 if none has; None if the newest one has.
+        """Look for a truncation; return the last remembered sequence at which the stream still has the same message.
 
-        Behind it the stream was written again, and has to be received from there. Raises the client's errors.
+        The messages after that sequence are other ones, and have to be received. 0 if no remembered message is there;
+        None if there was no truncation: the newest one is there, or nothing is remembered. Raises the client's errors.
         """
         if not self._received or await _still_there(js, self._received[-1]):
             return None

@@ -1,1 +1,1 @@
-"""Deliveries in, acknowledgements out: sessions, retries, dead letters."""
+"""Consumes the stream EVENTS: sessions, acknowledgements, retries and dead letters."""

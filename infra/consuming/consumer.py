@@ -24,11 +24,15 @@ PULL_BATCH: Final = 512  # messages
 _MSG_ID: Final = MSG_ID.encode()
 
 HEARD_BY: Final = "heard-by"
-"""Prefix of subjects, one for each consumer, on which a session announces that it takes over. No stream stores them."""
+"""Prefix of the subjects, one for each consumer, on which a session announces that it takes over. No stream stores
+these messages."""
 
 
 class ConsumerSession:
-    """One session of a consumer: the `Acknowledger` of its handler."""
+    """Pulls a consumer's deliveries in one session, hands them to a handler, and acknowledges what the handler reports.
+
+    It is the handler's `Acknowledger`. Call `take_over`, reset the consumer, then call `run` once.
+    """
 
     def __init__(
         self,
@@ -42,7 +46,10 @@ class ConsumerSession:
         silence_s: float = SILENCE_S,
         pauses_s: tuple[float, ...] = PAUSES_S,
     ) -> None:
-        """A message that `handler` rejects is retried after `pauses_s`; then it goes to `dead_letters`."""
+        """A message that `handler` rejects is retried after each of `pauses_s` (seconds), then dead-lettered.
+
+        `received` gets the positions of handled deliveries.
+        """
         self._nc = nc
         self._handler = handler
         self._received = received
@@ -68,12 +75,12 @@ class ConsumerSession:
         self.closed = False
 
     async def take_over(self) -> None:
-        """End any other session of this consumer, right before the consumer is reset for this one.
+        """Announce this session, so that any other session of this consumer fails. Raises the client's errors.
 
-        Normally there is no other one. A reset restarts delivery numbers at 1, so a stale session could mistake a new
-        delivery for its next one. As acknowledgements are cumulative, it would acknowledge messages that neither
-        session has received. NATS delivers to a connection in publish order, so this notice reaches the stale session
-        first.
+        Call it right before the consumer is reset for this session. Normally there is no other one. A reset restarts
+        delivery numbers at 1, so a stale session could mistake a new delivery for its next one. As acknowledgements are
+        cumulative, it would acknowledge messages that neither session has received. NATS delivers to a connection in
+        publish order, so this notice reaches the stale session first.
         """
         await self._nc.listen(self._heard_by, self._on_another)
         await self._nc.publish(self._heard_by, self._pull.inbox.encode())
@@ -83,7 +90,10 @@ class ConsumerSession:
             self.failed(ConsumerFailed("another session took over this consumer: is a second process running?"))
 
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until something fails. Raises ConsumerFailed or the handler's error."""
+        """Pull, hand over and acknowledge until something fails; never returns.
+
+        Raises the first error that `failed` was called with (ConsumerFailed, or the handler's); the client's errors.
+        """
         await self._pull.begin()
         while self._error is None:
             await self._pull.request()
@@ -94,14 +104,17 @@ class ConsumerSession:
         raise self._error
 
     async def finish(self, drained: Awaitable[None]) -> None:
-        """Take no more deliveries; once those taken are recorded (`drained`), acknowledge them."""
+        """Take no more deliveries, await `drained` (the handler has recorded those taken), and acknowledge them.
+
+        Those that wait in the retry queue, and all after them, stay unacknowledged. Raises the client's errors.
+        """
         self._pull.stopped = True
         await drained
         await self._acknowledge()
         self.closed = True
 
     def close(self) -> None:
-        """The session is over: nothing more is handed over, retried or acknowledged."""
+        """End the session: hand over and retry nothing more. Call it after `run`; a second call has no effect."""
         self.closed = self._pull.stopped = True
         self.retry_queue.close()
 
@@ -138,7 +151,7 @@ class ConsumerSession:
         self._pull.wake.set()
 
     def _resolved(self, delivery: Delivery) -> None:
-        """The delivery no longer waits: its reaction is recorded, or it is a dead letter."""
+        """Let acknowledgements pass this delivery, which waited: its reaction is recorded, or it is a dead letter."""
         self._waiting.discard(delivery.number)
         self._may_acknowledge()
 

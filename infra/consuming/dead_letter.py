@@ -22,10 +22,11 @@ MAX_BYTES: Final = 1 << 30
 
 
 class DeadLetter(NamedTuple):
-    """One dead letter, at `sequence` of the stream DEAD, written `at` an instant (UTC).
+    """A consumer's dead letter, at `sequence` of the stream DEAD (0: not written yet), written `at` an instant (UTC).
 
-    `attempts` is 0 if the message was never tried; then `error` names the dead letter that it waits behind. `subject`,
-    `body`, `head` (its raw headers) and `origin` (its position) are those of the message in EVENTS.
+    `attempts` counts the failed attempts, `error` and `stack` are the last one's. `attempts` is 0 for a message that
+    was not tried because an earlier one of its key is a dead letter; then `error` has that one's sequence. `subject`,
+    `fact_id`, `body`, `head` (raw headers) and `origin` (stream position) are those of the message in EVENTS.
     """
 
     sequence: int
@@ -43,12 +44,18 @@ class DeadLetter(NamedTuple):
 
     @property
     def delivery(self) -> Delivery:
-        """The message as it was delivered."""
+        """The original message, to be handled again; it cannot be acknowledged.
+
+        Its body is empty if this dead letter comes from a list: `DeadLetters.load` adds the body.
+        """
         return Delivery(self.fact_id, self.body, "", self.origin, self.subject, self.head)
 
 
 def stream_config(settings: Settings) -> StreamConfig:
-    """A dead letter stays until it is redriven or dropped. A full stream refuses more, and consuming stops then."""
+    """Return the configuration that DEAD should have: a dead letter stays until it is redriven or dropped.
+
+    A full stream refuses new dead letters. The consumer's session then fails, and its messages come again.
+    """
     return StreamConfig(
         name=DEAD,
         description="Messages that a consumer could not handle, and those of the same key behind them",
@@ -68,7 +75,10 @@ def stream_config(settings: Settings) -> StreamConfig:
 
 
 async def read(js: JetStreamContext, subject: str) -> AsyncIterator[DeadLetter]:
-    """The dead letters under this subject of DEAD, in their order. Raises the client's errors."""
+    """Yield the dead letters under this subject of DEAD, with bodies, in the order of their sequences.
+
+    The subject may have wildcards. Raises the client's errors.
+    """
     sequence = 0
     while True:
         try:
@@ -81,7 +91,10 @@ async def read(js: JetStreamContext, subject: str) -> AsyncIterator[DeadLetter]:
 
 
 def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
-    """The headers of its message in DEAD. One has the original ones as its value: the server would act on some."""
+    """Return the headers of the dead letter's message in DEAD, escaped to ASCII; empty fields have none.
+
+    One header has all the original headers as its value: as headers of their own the server would act on some of them.
+    """
     values = {
         "At": dead_letter.at.isoformat(),
         "Attempts": str(dead_letter.attempts),
@@ -97,7 +110,10 @@ def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
 
 
 def parsed(message: RawStreamMsg) -> DeadLetter:
-    """The dead letter in a message of DEAD. Any message there is one; fields that it lacks are empty."""
+    """Return the dead letter that a message of DEAD holds. Any publisher's message there counts as one.
+
+    A field that is missing or unreadable is empty, 0, or the beginning of 1970 (`at`).
+    """
 
     def value_of(name: str) -> str:
         value: str = (message.headers or {}).get(f"Dead-{name}", "")

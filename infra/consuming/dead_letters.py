@@ -24,12 +24,16 @@ logger = structlog.get_logger()
 
 MAX_STACK: Final = 8 << 10  # characters; the end of it
 NOT_THERE: Final = frozenset({10_043, 10_057})
-"""nats-server's errors for deleting a missing message: status 400, or 500 if there never was one or DEAD is empty."""
+"""nats-server's error codes for deleting a missing message: with status 400, or with 500 if the sequence was never used
+or DEAD is empty."""
 REMEMBERED: Final = 256  # dead letters that are written again if the broker truncated DEAD
 
 
 class DeadLetters:
-    """A consumer's dead letters, over all its sessions."""
+    """Stores one consumer's dead letters in DEAD, and keeps a list of them in memory, over all sessions.
+
+    Each session calls `open` first. Before the first `open` the list is empty, and nothing can be stored.
+    """
 
     def __init__(self, consumer: str, settings: Settings, clock: Callable[[], datetime] = now) -> None:
         self._consumer = consumer
@@ -37,11 +41,11 @@ class DeadLetters:
         self._clock = clock
         self._js: JetStreamContext | None = None
         self._by_key: dict[str, dict[int, DeadLetter]] = {}
-        """Dead letters without bodies, by key, then by sequence of DEAD."""
+        """Key → sequence of DEAD → dead letter without body and stack; in the order of the sequences."""
         self._recent: deque[DeadLetter] = deque(maxlen=REMEMBERED)
 
     def has(self, key: str) -> bool:
-        """Whether later messages of this key have to wait behind dead letters."""
+        """Whether this key has dead letters. Its later messages then have to wait for these."""
         return key in self._by_key
 
     @property
@@ -54,11 +58,11 @@ class DeadLetters:
 
     @property
     def oldest(self) -> datetime | None:
-        """When the oldest dead letter was written; None without any."""
+        """When the oldest dead letter was written (UTC); None if there is no dead letter."""
         return min((one.at for found in self._by_key.values() for one in found.values()), default=None)
 
     def of(self, key: str) -> list[DeadLetter]:
-        """The dead letters of this key, in the order in which they were written to DEAD, without bodies and stacks."""
+        """Return the dead letters of this key, without bodies and stacks, in the order of their writing to DEAD."""
         return list(self._by_key.get(key, {}).values())
 
     @property
@@ -66,9 +70,10 @@ class DeadLetters:
         return list(self._by_key)
 
     async def open(self, js: JetStreamContext) -> None:
-        """A session begins: make the stream DEAD if it is missing, and read the dead letters in it.
+        """Make the stream DEAD if it is missing, and read the consumer's dead letters from it. Each session calls this.
 
-        Raises StreamMisconfigured if the stream could lose dead letters; the client's errors.
+        Recent dead letters of this process that the broker has lost are written again. Raises StreamMisconfigured if
+        the stream could lose dead letters; the client's errors.
         """
         wanted = stream_config(self._settings)
         try:
@@ -88,9 +93,10 @@ class DeadLetters:
             await self._write(dead_letter)
 
     async def add(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
-        """Store the message as a dead letter. Without an error it waits behind others of its key.
+        """Store the message as a dead letter in DEAD; returns once the broker has it. Raises the client's errors.
 
-        Raises the client's errors.
+        No effect if the message is one already. `attempts` counts the failed attempts. `error` may be None only if the
+        key has dead letters: the message then was not tried, and waits for them.
         """
         ahead = self.of(delivery.key)
         if any(dead_letter.delivery.same_as(delivery) for dead_letter in ahead):
@@ -134,7 +140,10 @@ class DeadLetters:
         found[dead_letter.sequence] = dead_letter._replace(body=b"", stack="")
 
     async def load(self, dead_letter: DeadLetter) -> DeadLetter | None:
-        """The dead letter with its body; None if it was deleted. Raises the client's errors."""
+        """Read a listed dead letter again from DEAD, with body and stack. Raises the client's errors.
+
+        None if DEAD no longer has it; then it is taken off the list, too.
+        """
         try:
             return parsed(await self._stream.get_msg(DEAD, dead_letter.sequence))
         except NotFoundError:
@@ -142,7 +151,10 @@ class DeadLetters:
             return None
 
     async def remove(self, dead_letter: DeadLetter) -> None:
-        """Delete a dead letter that was redriven or dropped. Raises the client's errors."""
+        """Delete a dead letter, redriven or dropped, from DEAD and the list. Raises the client's errors.
+
+        It may have been deleted already.
+        """
         try:
             await self._stream.delete_msg(DEAD, dead_letter.sequence)
         except APIError as error:

@@ -9,18 +9,25 @@ from infra.core.unit_of_work import Outcome
 
 
 class Handler(Protocol):
-    """Handles messages in batches as they arrive, and retries rejected messages one at a time."""
+    """Handles deliveries in batches as they arrive, and single messages that the retry queue passes on."""
 
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
-        """Take a delivery. `acknowledger` is notified once it is handled, rejected or failed."""
+        """Queue a delivery, and return at once. Its result goes to `acknowledger` later.
+
+        One call of `acknowledger.handled` reports a delivery and all before it, except those that wait.
+        """
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
-        """Handle one message that was rejected before; return the facts that were recorded.
+        """Handle one message, again or after it waited; return the facts once they are recorded.
 
-        Raises StoreUnavailable, or the error for which the message is rejected again.
+        The caller handles messages of one key in order. Raises StoreUnavailable if the store fails, or the error for
+        which the message is rejected; then nothing of it is recorded.
         """
         ...
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """The outcomes that `attempt` would have for these in order, up to the first error. Nothing is recorded."""
+        """Return the outcomes that `attempt` would have for these in order; record nothing.
+
+        The list ends with the first error: an error is an outcome, and is not raised.
+        """
         ...

@@ -1,7 +1,7 @@
 """The retry queue: a rejected message is tried again a few times; then it becomes a dead letter.
 
-Messages of the same key wait behind it. One task works off a key in the order of arrival: attempts, dead letters, and
-operators' requests. Other keys go on meanwhile.
+Later messages of the same key wait until then. One task works off a key in the order of arrival: attempts,
+storing of a dead letter, and operators' requests. Other keys go on meanwhile.
 """
 
 import asyncio
@@ -21,13 +21,16 @@ from infra.core.messages import Delivery
 logger = structlog.get_logger()
 
 PAUSES_S: Final = (0.05, 0.2, 0.5)
-"""Delays before attempts 2 to 4. Meanwhile the consumer keeps delivering, up to max_ack_pending."""
+"""Pauses before attempts 2, 3 and 4. Meanwhile the consumer keeps delivering, up to max_ack_pending."""
 
 T = TypeVar("T")
 
 
 class Redriven(NamedTuple):
-    """The outcome for a dead letter: the facts that were recorded (none: it had been handled before), or the error."""
+    """The outcome for a dead letter: `error` if it was rejected again; otherwise it was handled.
+
+    `facts` are those that were recorded, or would be (dry run). None: it had been handled before, or causes none.
+    """
 
     dead_letter: DeadLetter
     facts: Sequence[Fact]
@@ -35,11 +38,11 @@ class Redriven(NamedTuple):
 
 
 class SessionOver(Exception):
-    """The session with the broker ended before the request was done. Work done until then is kept."""
+    """The session with the broker ended before an operator's request was done. Work done until then is kept."""
 
 
 class RetryQueue:
-    """Retries one session's failed deliveries by key, in order. Operators' redrives and drops take their turn there."""
+    """Retries one session's failed deliveries, each key in order. Operators' redrives and drops wait in line, too."""
 
     def __init__(
         self,
@@ -49,19 +52,25 @@ class RetryQueue:
         failed: Callable[[Exception], None],
         pauses_s: tuple[float, ...] = PAUSES_S,
     ) -> None:
-        """`resolved` is called with a message that need not be delivered again; `failed` if the session must end."""
+        """`resolved` is called with each delivery that was handled or became a dead letter, and so need not come again.
+
+        `failed` is called with the error if the session must end. `pauses_s`: seconds before each further attempt.
+        """
         self._handler = handler
         self._dead_letters = dead_letters
         self._resolved = resolved
         self._failed = failed
         self._pauses_s = pauses_s
         self._lines: dict[str, deque[Callable[[], Awaitable[None]]]] = {}
-        """By key, the work that waits for its turn; the first piece of each is being done."""
+        """Key → the work that waits for its turn; the first piece of each key is being done."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Future[Any]] = set()
 
     def takes(self, delivery: Delivery) -> bool:
-        """Whether the message has to wait behind others of its key. If so, it is in the queue now."""
+        """Queue the message if others of its key wait or are dead letters, and return true.
+
+        Otherwise do nothing and return false: the message may be handled at once.
+        """
         if not self._lines and self._dead_letters.empty:
             return False
         if delivery.key not in self._lines and not self._dead_letters.has(delivery.key):
@@ -70,29 +79,32 @@ class RetryQueue:
         return True
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:
-        """Try a message again that the handler has rejected with this error."""
+        """Queue a message that the handler has rejected with this error for further attempts, and return at once."""
         logger.warning(
             "cannot handle a message; trying again", key=delivery.key, fact_id=delivery.fact_id, exc_info=error
         )
         self._queue(delivery.key, lambda: self._deliver(delivery, error))
 
     async def redrive(self, key: str, *, dry_run: bool) -> list[Redriven]:
-        """Handle the dead letters of this key in their order, up to the first that is rejected again.
+        """Handle the key's dead letters in their order, up to the first that is rejected again; return the outcomes.
 
-        Each that was handled is deleted. A dry run decides and records nothing. Raises SessionOver, StoreUnavailable,
-        the client's errors.
+        Each that was handled is deleted. A dry run decides, but records and deletes nothing. Waits for the key's turn.
+        Raises SessionOver, StoreUnavailable, the client's errors.
         """
         return await self._ask(key, lambda: self._preview(key) if dry_run else self._redrive(key))
 
     async def drop(self, key: str, sequence: int) -> DeadLetter | None:
-        """Delete the key's dead letter with this sequence unhandled and return it; None if there is none.
+        """Delete the key's dead letter with this sequence unhandled; return it without body, or None if there is none.
 
-        Raises SessionOver or the client's errors.
+        Waits for the key's turn. Raises SessionOver or the client's errors.
         """
         return await self._ask(key, lambda: self._drop(key, sequence))
 
     def close(self) -> None:
-        """The session is over; messages that wait will be delivered again."""
+        """Cancel all work; operators' requests that wait raise SessionOver.
+
+        Messages that wait are not resolved, so the broker delivers them again in the next session.
+        """
         for task in self._tasks:
             task.cancel()
         for answer in list(self._answers):
@@ -122,7 +134,7 @@ class RetryQueue:
             del self._lines[key]
 
     async def _ask(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Do this work in its turn in the key's line; return its result."""
+        """Do this work in its turn in the key's line; return its result, or raise its error or SessionOver."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         async def answered() -> None:
@@ -143,9 +155,10 @@ class RetryQueue:
     # The work in a line -----------------------------------------------------------------------------------------------
 
     async def _deliver(self, delivery: Delivery, error: Exception | None) -> None:
-        """Try a message until an attempt succeeds; after the last one it becomes a dead letter.
+        """Try a message until an attempt succeeds; after the last failed attempt, store it as a dead letter.
 
-        Behind dead letters of its key it becomes one without another attempt. `error`: that of an attempt before.
+        If its key has dead letters, it becomes one without another attempt. `error` is that of the first attempt; None
+        if the message was not tried yet. Raises StoreUnavailable, the client's errors.
         """
         attempts = 0 if error is None else 1
         while attempts <= len(self._pauses_s) and not self._dead_letters.has(delivery.key):

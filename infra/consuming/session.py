@@ -39,7 +39,10 @@ SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging the work in hand
 
 
 class Broker:
-    """A service's side of the broker, over all its sessions."""
+    """Publishes a service's log into EVENTS, and delivers the facts it hears to its writer, in session after session.
+
+    The writer is suspended until the first session has compared the log with the stream.
+    """
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class Broker:
 
     @property
     def trouble(self) -> str | None:
-        """Why facts cannot be published right now; None if they can."""
+        """The reason, in words, why facts cannot be published right now; None if they can. For `/readyz`."""
         relay = self._relay
         if relay is None or self.connection is None:
             return f"no session with the broker: {self._supervisor.reason}"
@@ -102,11 +105,14 @@ class Broker:
             self._relay.log_has_grown()
 
     async def run(self) -> None:
-        """Run session after session, until `stop`."""
+        """Run session after session, and return after `stop`. A failed session raises nothing: the next one follows."""
         await self._supervisor.run()
 
     def stop(self) -> None:
-        """Consume no more. `run` returns once work in hand is recorded, published and acknowledged, or 3 s later."""
+        """Ask `run` to consume no more and end; return at once.
+
+        `run` returns once work in hand is recorded, published and acknowledged. After 3 s it gives up waiting for that.
+        """
         self._supervisor.stopping.set()
 
     @contextlib.asynccontextmanager
@@ -157,7 +163,7 @@ class Broker:
             relay.log_has_grown()
 
     async def _finish(self, nc: BrokerClient, relay: Relay, consumer: ConsumerSession) -> None:
-        """After `stop`: complete the work in hand, then return. No other task of a session returns; this ends it."""
+        """Wait for `stop`, complete the work in hand, and return. This ends the session: its other tasks never do."""
         await self._supervisor.stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):

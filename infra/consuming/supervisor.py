@@ -1,7 +1,7 @@
 """Sessions with the broker, one after another: after any failure a new one begins.
 
-Each session has a fresh connection, makes missing streams and consumers, and resets its consumer to the last message
-that was really acknowledged. A service has one supervisor, and so has each of its read models of the stream.
+Each session has a fresh connection, makes missing streams and consumers, and resets its consumer to continue after what
+is really recorded. A service has one supervisor, and so has each of its read models of the stream.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from infra.settings import Settings
 from infra.store.errors import StoreError
 
 SETTLED_AFTER_S: Final = 5.0
-"""After a session that lasted longer than this, the first pause is a short one again."""
+"""If a passing error ends a session that lasted longer than this, the pause after it is the shortest one again."""
 
 PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable, sqlite3.Error)
-"""Errors that end a session and are over when the next one begins, or the one after it."""
+"""Errors that end a session and usually pass by themselves. After any other error the pause is the longest one."""
 
 Task = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Connection(NamedTuple):
-    """A session's connection, and the stream EVENTS as it was when the session began."""
+    """A session's connection (`nc`, `js`), and the info of the stream EVENTS from when the session began."""
 
     nc: BrokerClient
     js: JetStreamContext
@@ -45,25 +45,31 @@ class Connection(NamedTuple):
 
 
 class Session(NamedTuple):
-    """The consumer of one session, and `tasks` that run beside it. The first to end ends the session."""
+    """What a session runs: its consumer, and `tasks` beside it. The session ends with the first of them that ends."""
 
     consumer: ConsumerSession
     tasks: Sequence[Task]
 
 
 class Supervised(Protocol):
-    """Uses the sessions: a service's relay and writer, or a read model of the stream."""
+    """Prepares the sessions that a supervisor runs: a service's side of the broker, or a read model of the stream."""
 
     def session(self, connection: Connection) -> AbstractAsyncContextManager[Session]:
-        """Prepare one session; clean up after it. Raises the error that ends the session."""
+        """Prepare one session, including its consumer; clean up on exit.
+
+        An error while preparing ends the session, as one of its tasks' errors does.
+        """
         ...
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
-        """Log the end of a session; the next one begins after this pause."""
+        """Log the error that ended a session, and do what follows from it. The next one begins in `again_in_s` seconds.
+
+        `reason` describes the error in words.
+        """
 
 
 class Supervisor:
-    """Runs the sessions of one consumer."""
+    """Runs the sessions of one consumer, one after another, until `stopping` is set."""
 
     def __init__(
         self,
@@ -75,7 +81,7 @@ class Supervisor:
         backoff: Backoff,
         connect: Connect,
     ) -> None:
-        """`name` is the name of the connections."""
+        """`name` is the name that the connections have at the broker. `backoff` gives the pauses between sessions."""
         self._name = name
         self._settings = settings
         self._supervised = supervised
@@ -85,9 +91,10 @@ class Supervisor:
         self._current: tuple[BrokerClient, ConsumerSession] | None = None
         self._lost = asyncio.Event()
         self.stopping = asyncio.Event()
-        """Set: `run` returns once the current session has ended."""
+        """Set it to make `run` return once the current session has ended. A session that is connecting ends at once;
+        one that is connected, only when one of its tasks ends."""
         self.reason = "not connected yet"
-        """Why the last session ended."""
+        """Why the last session that failed did so, in words."""
 
     @property
     def connection(self) -> Client | None:
@@ -100,7 +107,10 @@ class Supervisor:
         return None if self._current is None or self._lost.is_set() else self._current[1].retry_queue
 
     async def run(self) -> None:
-        """Run session after session, until `stopping` is set."""
+        """Run session after session; return once `stopping` is set and the current session has ended.
+
+        An error of a session is not raised: `supervised.session_failed` gets it.
+        """
         loop = asyncio.get_running_loop()
         while not self.stopping.is_set():
             began = loop.time()
@@ -120,7 +130,7 @@ class Supervisor:
             await wait(self.stopping, pause_s)
 
     async def _session(self) -> None:
-        """One session, until its first task ends. Raises the error that ended it."""
+        """Run one session until its first task ends. Raises the task's error, or the one that prevented the session."""
         async with self._connect(self._settings, self._name, self.stopping) as (nc, self._lost):
             js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
             stream = await ensure_stream(js, self._settings)

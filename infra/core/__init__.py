@@ -1,1 +1,1 @@
-"""Commands become records: decide, cache, unit of work, the one writer. No broker, no HTTP."""
+"""Turns commands into records: decider, state cache, unit of work and the one writer. No broker, no HTTP."""

@@ -1,7 +1,7 @@
-"""Deciding without I/O: a batch of commands over the states of streams gives the records of one transaction.
+"""Decides without I/O: a batch of commands over the states of streams gives the records of one transaction.
 
 A batch never writes to a committed state. It folds onto forks, which replace the committed states after the commit. So
-no reader sees anything unrecorded, and a conflict leaves nothing behind.
+no reader sees anything unrecorded, and after a conflict the forks are dropped.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,15 @@ from infra.core.errors import FoldError
 from infra.store.records import Record
 
 AnyState = Any
-"""An aggregate's state: a Struct of plain values, dicts, sets and lists. Only the fold writes to it."""
+"""An aggregate's state: a Struct of immutable values and of dicts, sets and lists of them. Only `evolve` changes it."""
 
 
 class Command(Protocol):
-    """A request for a decision: `at` is its instant (UTC), `cause` the id of the fact it answers, if any.
+    """A request for a decision: `at` is its instant (UTC), `cause` the id of the fact it answers, or None.
 
-    The decision gets the states of `streams`. `says` (ClassVar) lists every fact type that `decide` may return for this
-    command, so readers and `orders flow` see the choreography without running code.
+    The category of `streams[0]` names the aggregate that decides, over the states of all `streams`. `says` (ClassVar)
+    lists every fact type that `decide` may return for this command, so readers and `orders flow` see the choreography
+    without running code.
     """
 
     @property
@@ -39,10 +40,11 @@ class Command(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """One aggregate of a service.
+    """How one aggregate of a service begins, decides and changes.
 
-    `decide(command, *states)` gets the states of `command.streams` in their order and returns facts, each on one of
-    those streams. `evolve(state, fact)` folds a fact into a state.
+    `state()` makes the state of a stream without facts. `decide(command, *states)` gets the states of `command.streams`
+    in their order. It returns new facts, each on one of those streams, or raises to refuse. `evolve(state, fact)` folds
+    a fact into the state, in place.
     """
 
     state: Callable[[], AnyState]
@@ -50,7 +52,7 @@ class Aggregate:
     evolve: Callable[[AnyState, Any], None]
     usually_new: bool = False
     """Whether most commands begin their stream. Then a stream that is not in memory is assumed new without reading the
-    store; the append fails if it has records."""
+    store. If the stream has records, the append is a Conflict, and the batch is decided again on the states read."""
 
 
 Aggregates = Mapping[str, Aggregate]
@@ -58,7 +60,7 @@ Aggregates = Mapping[str, Aggregate]
 
 
 class StreamState:
-    """The state of one stream at one version."""
+    """The state of one stream at one version; version 0 is the state of a stream without facts."""
 
     __slots__ = ("state", "version")
 
@@ -75,7 +77,10 @@ CONTAINERS: Final = (dict, set, list)
 
 
 def fork(state: AnyState) -> AnyState:
-    """A copy that shares no container with the original, so that folding onto it leaves the original alone."""
+    """Copy a state and its dicts, sets and lists, so that folding onto the copy leaves the original alone.
+
+    What those contain is shared: containers inside containers are not copied.
+    """
     forked = replace(state)
     for name in state.__struct_fields__:
         value = getattr(state, name)
@@ -85,10 +90,13 @@ def fork(state: AnyState) -> AnyState:
 
 
 class Batch:
-    """Decides commands one after another, each over the states that the ones before it would leave."""
+    """Decides commands one after another, each over the states that the ones before it would leave. Stores nothing.
+
+    `facts` and `records` are those of all commands so far, in their order. `forks` has the changed states by stream.
+    """
 
     def __init__(self, aggregates: Aggregates, committed: Mapping[str, StreamState]) -> None:
-        """`committed` has the state of every stream that the commands need. The batch never writes to it."""
+        """`committed` has, by name, the state of every stream that the commands need. The batch never writes to it."""
         self._aggregates = aggregates
         self._committed = committed
         self.forks: dict[str, StreamState] = {}
@@ -96,9 +104,10 @@ class Batch:
         self.facts: list[Fact] = []
 
     def decide(self, command: Command) -> Sequence[Fact]:
-        """The new facts of a command; none if it was answered before.
+        """Decide a command, add its facts to the batch, and return them: none if nothing new follows from it.
 
-        Raises the errors of the aggregate's `decide`, and the batch is then unchanged; FoldError.
+        Raises the errors of the aggregate's `decide`, and the batch is then unchanged; FoldError, and the batch is then
+        unusable.
         """
         streams = command.streams
         aggregate = self._aggregates[category(streams[0])]
@@ -108,7 +117,7 @@ class Batch:
         return facts
 
     def states(self, streams: Sequence[str]) -> list[AnyState]:
-        """The states of these streams as the decisions so far would leave them."""
+        """The states of these streams, in this order, as the decisions so far would leave them; only to be read."""
         forks, committed = self.forks, self._committed
         return [(forks.get(stream) or committed[stream]).state for stream in streams]
 

@@ -12,23 +12,26 @@ from infra.store.errors import StoreError
 
 
 class NotNow(Exception):
-    """The request was not answered, and may be repeated later. A repeat is recognised."""
+    """The request cannot be answered now. The caller may repeat it later; a repeat records nothing twice."""
 
 
 class Busy(NotNow):
-    """Too many requests are waiting, and this one was not recorded. Try again in a second."""
+    """Too many requests and deliveries wait for the writer. Nothing was recorded; try again in a second."""
 
 
 class StoreUnavailable(NotNow):
-    """The store fails, or writing is suspended. The request may have been recorded; its repeat is recognised."""
+    """The store failed, a stream is unreadable, or the writer is suspended.
+
+    If the store failed, the request's facts may be recorded all the same; a repeat records nothing twice.
+    """
 
 
 class FoldError(Exception):
-    """A fact could not be folded into its stream's state: `decide` and `evolve` disagree."""
+    """A new fact cannot be folded into its stream's state, so it is not recorded: `decide` and `evolve` disagree."""
 
 
 class StreamUnreadable(StoreError):
-    """The records of this stream cannot be decoded or folded. Other streams are not affected."""
+    """The records or the snapshot of `stream` cannot be decoded or folded. Other streams are not affected."""
 
     def __init__(self, stream: str, why: str) -> None:
         super().__init__(f"{stream}: {why}")

@@ -7,24 +7,27 @@ from infra.core.state_cache import SNAPSHOT_EVERY
 
 @dataclass(frozen=True, slots=True)
 class WriterLimits:
-    """The defaults were measured with all services under load (docs/benchmark.md)."""
+    """Limits of one Writer: the sizes and pace of its batches, its queue, its snapshots.
+
+    The defaults were measured with all services under load (docs/benchmark.md).
+    """
 
     max_batch: int = 128
-    """Commands decided at once, at most. Deciding that many blocks the event loop for about 5 ms."""
+    """Requests and deliveries in one batch, at most. Deciding that many blocks the event loop for about 5 ms."""
 
     few: int = 24
-    """A batch of fewer commands is small: it waits for `pace_s`."""
+    """With fewer requests and deliveries waiting, the next batch is small, and `pace_s` applies to it."""
 
     pace_s: float = 0.003
-    """Minimum seconds between the starts of two small batches: a commit costs far more than one more command in it.
-    An isolated command never waits."""
+    """Minimum seconds from the start of a batch to the start of a small one: a commit costs far more than one more
+    command in it. A command that comes later than that does not wait."""
 
     max_waiting_requests: int = 4_096
-    """Requests and deliveries waiting for their commit. With that many `execute` raises Busy; the consumer's
-    max_ack_pending limits deliveries instead."""
+    """With this many requests and deliveries in the queue `execute` raises Busy. Deliveries are always queued: the
+    consumer's max_ack_pending limits them."""
 
     recheck_s: float = 1.0
-    """Seconds after a failed append until the writer reads whether it was recorded, if no work arrives before."""
+    """Seconds until the writer reads from the store whether a failed append was recorded, if no work arrives before."""
 
     snapshot_every: int = SNAPSHOT_EVERY
     """Versions of one stream between two snapshots."""

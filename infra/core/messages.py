@@ -4,16 +4,18 @@ from typing import NamedTuple, Protocol
 
 
 class StreamPosition(NamedTuple):
-    """A message's place in the stream EVENTS: its sequence and the time the broker stored it (µs since 1970)."""
+    """A message's place in the stream EVENTS: its sequence, and when the broker stored it (µs since 1970, UTC)."""
 
     sequence: int
     stored_us: int
 
 
 class Delivery(NamedTuple):
-    """Delivery number `number` of a session.
+    """A message of EVENTS, as a consumer session delivered it or as a dead letter keeps it.
 
-    The acknowledgement goes to `ack_subject`. `raw_headers` are the message's headers as they travelled.
+    `fact_id` is its `Nats-Msg-Id`, empty if it has none; `body` is the fact's JSON; `raw_headers` are its headers as
+    they travelled. `number` counts the session's deliveries from 1, and the acknowledgement goes to `ack_subject`; a
+    dead letter has the number 0 and an empty `ack_subject`.
     """
 
     fact_id: str
@@ -30,24 +32,31 @@ class Delivery(NamedTuple):
         return self.subject.rpartition(".")[2]
 
     def same_as(self, other: "Delivery") -> bool:
-        """Whether both carry the same fact. Without a fact id they do if they have the same position."""
+        """Whether both have the same fact id; if this delivery has none, whether both have the same stream position."""
         return self.fact_id == other.fact_id if self.fact_id else self.position == other.position
 
 
 class Acknowledger(Protocol):
-    """The consumer's side of a delivery. The handler reports its result here."""
+    """Takes the results of a consumer session's deliveries from their handler, to acknowledge or retry them."""
 
     closed: bool
-    """Whether the session is over: then the delivery will come again, and a report has no effect."""
+    """Whether the session is over. Nothing more is acknowledged then: unacknowledged deliveries come again later."""
 
     def defers(self, delivery: Delivery) -> bool:
-        """Whether an earlier delivery of its key waits. If so, the acknowledger takes this one back: it waits, too."""
+        """Take this delivery back, to wait in the retry queue, if an earlier one of its key waits or is a dead letter.
+
+        Returns whether it was taken back. If so, the handler must not handle it. Call this before handling a delivery.
+        """
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:
-        """This delivery cannot be handled: `error` says why. Nothing of it is recorded."""
+        """Report that this delivery cannot be handled because of `error`, and that nothing of it was recorded.
+
+        The delivery then goes to the retry queue.
+        """
 
     def handled(self, delivery: Delivery) -> None:
-        """The reactions to this delivery, and to all before it except waiting ones, are recorded."""
+        """Report that all is recorded that follows from this delivery, and from every earlier one of the session that
+        was neither taken back nor rejected. These deliveries may be acknowledged."""
 
     def failed(self, error: Exception) -> None:
-        """Handling failed altogether: every unacknowledged delivery has to come again."""
+        """Report that handling failed as a whole. This ends the session: every unacknowledged delivery comes again."""

@@ -1,4 +1,4 @@
-"""The states of a service's streams: folded from the store when first needed, cached while they are in use.
+"""Folds the states of a service's streams from the store when they are needed, and caches them.
 
 The cache is bounded, and evicting is always safe. A missing state is folded again; a stale one causes a Conflict when
 its next version is recorded.
@@ -19,14 +19,16 @@ from infra.store.event_store import EventStore
 from infra.store.records import Record, StreamHistory
 
 CACHED_STATES: Final = 8_192
-"""Twice the default limit of requests in flight. Small states take 4 to 8 MB together; one of 100 lines takes 30 kB."""
+"""States in the cache, at most: twice the default limit of in-flight orders. As many small states take 4 to 8 MB
+together; the state of an order of 100 lines takes 30 kB."""
 
 SNAPSHOT_EVERY: Final = 200
-"""Versions of one stream between two snapshots: the most that are read and folded when a state is not cached."""
+"""Versions of one stream between two snapshots: about the most that are read and folded when a state is not cached.
+Without a usable snapshot, such as after the state's shape has changed, all are."""
 
 
 class StateCache:
-    """Committed states by stream. Fork a returned state before folding onto it."""
+    """Returns committed states of streams, from memory or folded from the store. Fork a returned state to change it."""
 
     def __init__(
         self,
@@ -35,7 +37,7 @@ class StateCache:
         limit: int = CACHED_STATES,
         snapshot_every: int = SNAPSHOT_EVERY,
     ) -> None:
-        """`limit` is in streams, `snapshot_every` in versions of one stream."""
+        """`limit` is the most streams in memory; `snapshot_every` is in versions of one stream."""
         self._aggregates = aggregates
         self._store = store
         self._limit = limit
@@ -44,9 +46,9 @@ class StateCache:
         self._topics = {name: snapshot_topic(name, aggregate) for name, aggregate in aggregates.items()}
 
     async def get(self, streams: Collection[str]) -> dict[str, StreamState]:
-        """The state of each of these streams; a stream without records is at version 0.
+        """Return the committed states by stream, and cache them; a stream without records is at version 0.
 
-        Raises StoreError; StreamUnreadable if one of the streams is damaged.
+        Raises StreamUnreadable if records of one stream cannot be decoded or folded; StoreError.
         """
         # Taken before the store is read: other readers and the writer may evict any of them meanwhile.
         found = {stream: self._states[stream] for stream in streams if stream in self._states}
@@ -60,9 +62,9 @@ class StateCache:
         return found
 
     def assume_new(self, streams: Iterable[str]) -> dict[str, StreamState]:
-        """Empty states for the streams that are not cached and usually new.
+        """Return empty states (version 0), by stream, for those that are not cached and usually new. Reads nothing.
 
-        A decision over one is valid if it records on that stream: the store takes version 1 of a stream only once.
+        A decision over such a state is valid only if it records on that stream: the store takes version 1 only once.
         """
         return {
             stream: StreamState(0, aggregate.state())
@@ -91,9 +93,9 @@ class StateCache:
         return folded
 
     def publish(self, committed: Mapping[str, StreamState]) -> list[Record]:
-        """Make these committed states visible to readers; returns the snapshots that are due.
+        """Cache these states, just committed, for readers; return the snapshots that the caller should store.
 
-        Beyond its limit the cache evicts the streams that were written longest ago.
+        Beyond its limit the cache evicts the streams that were written or loaded longest ago.
         """
         due, every = [], self._snapshot_every
         for stream, stream_state in committed.items():
@@ -113,14 +115,17 @@ class StateCache:
         return Record(stream, stream_state.version, self._topics[category(stream)], body)
 
     def evict(self, streams: Iterable[str]) -> None:
-        """Forget these states; the next `get` folds them again."""
+        """Remove these streams from the cache; the next `get` folds them again from the store."""
         for stream in streams:
             self._states.pop(stream, None)
 
 
 @cache
 def snapshot_topic(name: str, aggregate: Aggregate) -> str:
-    """The topic of an aggregate's snapshots, with a hash of the state's shape: an outdated shape is never read."""
+    """The topic of the snapshots of the aggregate of category `name`.
+
+    It has a hash of the state's JSON schema, so a snapshot of an outdated shape is never read.
+    """
     state: type[AnyState] = type(aggregate.state())
     shape = hashlib.sha256(msgspec.json.encode(msgspec.json.schema(state))).hexdigest()[:12]
     return f"{name}.snapshot.{shape}"

@@ -1,7 +1,7 @@
 """A unit of work: commands that are decided together and recorded in one transaction.
 
-On a conflict all of them are decided again on fresh states. If a piece of work cannot be decided, nothing is recorded,
-and Unhandled names the piece.
+On a conflict all of them are decided again on fresh states. The refusal of a client's command is only an outcome. But
+if a delivery cannot be decided, a stream is unreadable or a fold fails, nothing is recorded: Unhandled names the work.
 """
 
 import asyncio
@@ -22,25 +22,29 @@ from infra.store.records import Record
 logger = structlog.get_logger()
 
 MAX_CONFLICTS: Final = 10
-"""Conflicts in a row, each on freshly loaded states, after which the store counts as failed."""
+"""Attempts at one batch, at most. If each of them ends in a conflict, or the first in a doubtful assumption that a
+stream is new, the store counts as failed."""
 
 
 class Answer(NamedTuple):
-    """The facts that a request caused (none if it was answered before), and the states after them."""
+    """The new facts of a command (none if nothing new follows), and the states of its streams, in their order.
+
+    The states are those after the whole batch, so they may include facts of other commands in it.
+    """
 
     facts: Sequence[Fact]
     states: Sequence[AnyState]
 
 
 class Requested(NamedTuple):
-    """A client's command. The answer goes to its future."""
+    """A command that a caller awaits: a client's, or that of a retried delivery. `answer` gets its result or error."""
 
     command: Command
     answer: asyncio.Future[Answer]
 
 
 class Delivered(NamedTuple):
-    """A consumer's delivery. The result goes to its acknowledger."""
+    """A delivery whose reaction is to be recorded. The result goes to `acknowledger`."""
 
     delivery: Delivery
     acknowledger: Acknowledger
@@ -50,11 +54,14 @@ Work = Requested | Delivered
 Commands = list[tuple[Command, Work]]
 
 Outcome = Sequence[Fact] | Exception
-"""The facts of one command, or the aggregate's refusal to decide it."""
+"""The new facts of one command, or the error that prevented a decision, such as the aggregate's refusal."""
 
 
 class Unhandled(Exception):
-    """A piece of work cannot be decided, and must be taken out of the batch."""
+    """The work `source` cannot be decided because of `error`, and nothing of the batch was recorded.
+
+    Without `source` the rest of the batch may be tried again.
+    """
 
     def __init__(self, source: Work, error: Exception) -> None:
         super().__init__(str(error))
@@ -63,7 +70,10 @@ class Unhandled(Exception):
 
 
 class UnitOfWork:
-    """Decides and records, one batch at a time."""
+    """Decides batches of commands, records each in one transaction, and owns the state cache.
+
+    The caller calls `publish_states` after each `record`; after a StoreError it calls `resolve_doubt` before the next.
+    """
 
     def __init__(self, aggregates: Aggregates, store: EventStore, snapshot_every: int = SNAPSHOT_EVERY) -> None:
         self._aggregates = aggregates
@@ -72,7 +82,11 @@ class UnitOfWork:
         self._doubtful: Batch | None = None
 
     async def record(self, work: Commands) -> tuple[Batch, list[Outcome]]:
-        """Decide the commands and record their facts, once. Raises Unhandled, StoreError."""
+        """Decide the commands and record their facts in one transaction.
+
+        Returns the batch, and the outcome of each command in order. Raises Unhandled, and nothing was recorded;
+        StoreError, and `in_doubt` then says whether that is unknown.
+        """
         streams = {stream for command, _ in work for stream in command.streams}
         assumed = self.state_cache.assume_new(streams)
         for _ in range(MAX_CONFLICTS):
@@ -87,7 +101,8 @@ class UnitOfWork:
     ) -> tuple[Batch, list[Outcome]] | None:
         """Decide and append once, taking the streams of `assumed` to be new.
 
-        Returns None if all of it has to be decided again without assumptions. Raises Unhandled, StoreError.
+        Returns None if nothing was recorded and the work has to be decided again, then without assumptions. Raises
+        Unhandled, StoreError.
         """
         known = await self._load(work, [stream for stream in streams if stream not in assumed])
         decided = Batch(self._aggregates, known | assumed)
@@ -115,7 +130,7 @@ class UnitOfWork:
         return decided, outcomes
 
     async def _load(self, work: Commands, streams: Collection[str]) -> dict[str, StreamState]:
-        """The committed states of these streams. Raises Unhandled if one is damaged, and StoreError."""
+        """Return committed states by stream. Raises StoreError; Unhandled for the first work on an unreadable one."""
         try:
             return await self.state_cache.get(streams)
         except StreamUnreadable as error:
@@ -123,7 +138,7 @@ class UnitOfWork:
             raise Unhandled(first, error) from error
 
     def publish_states(self, decided: Batch) -> list[Record]:
-        """Make the recorded states visible to readers; returns the snapshots that are due."""
+        """Make the states of a recorded batch visible to readers; return the snapshots for `save_snapshots`."""
         return self.state_cache.publish(decided.forks)
 
     async def save_snapshots(self, snapshots: Sequence[Record]) -> None:
@@ -139,9 +154,9 @@ class UnitOfWork:
         return self._doubtful is not None
 
     async def resolve_doubt(self) -> Sequence[Fact]:
-        """The facts of a failed append that the store recorded all the same; none if it did not.
+        """Read whether the last failed append was recorded, which ends the doubt. Return its facts if so, else none.
 
-        The writer's `recorded` has not been called with them yet. Raises StoreError.
+        The caller has to report those facts as recorded: nothing has done so yet. After a StoreError the doubt remains.
         """
         doubtful = self._doubtful
         if doubtful is None:
@@ -155,9 +170,9 @@ class UnitOfWork:
         return doubtful.facts
 
     def dry_run(self) -> Callable[[Command], Awaitable[Sequence[Fact]]]:
-        """A function that decides commands one after another, each over the states the earlier ones would leave.
+        """Return a function that decides commands one after another, each over the states the earlier ones would leave.
 
-        Nothing is recorded.
+        It returns a command's new facts and records nothing. It raises StoreError, and what Batch.decide raises.
         """
         states: dict[str, StreamState] = {}
         batch = Batch(self._aggregates, states)
@@ -170,9 +185,10 @@ class UnitOfWork:
 
 
 def _decide(batch: Batch, work: Commands) -> list[Outcome]:
-    """Decide them in order. Raises Unhandled for the first delivery that fails, and for a request on FoldError.
+    """Decide the commands in order; return the outcome of each.
 
-    Any other failure of a request is its outcome.
+    Raises Unhandled for the first delivery that fails, and for a request on FoldError. Any other failure of a request
+    is its outcome.
     """
     outcomes: list[Outcome] = []
     for command, source in work:

@@ -27,13 +27,13 @@ from infra.store.event_store import EventStore
 logger = structlog.get_logger()
 
 Reactions = Mapping[type[Fact], Callable[[Any, datetime, str], Command]]
-"""By fact type: the function that makes the command from (fact, now, fact id)."""
+"""By fact type: the function that makes the command from (fact, now, fact id); `now` is in UTC."""
 
 Clock = Callable[[], datetime]
 
 
 class Writer:
-    """Takes work in by `handle` and `execute`; `run` decides and records it."""
+    """Decides and records all commands of a service. `handle`, `execute` and `attempt` queue work for `run`."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Writer:
         *,
         limits: WriterLimits = WriterLimits(),  # noqa: B008  # frozen
     ) -> None:
-        """`recorded` is called after each commit with its facts in log order, before any request is answered."""
+        """`recorded` is called after each commit with its facts in log order, before any success is answered."""
         self._reactions = reactions
         self._clock = clock
         self._recorded = recorded
@@ -59,7 +59,8 @@ class Writer:
         self._unreadable = False
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
-        """Refuse requests from now on, and reads as well with `reads_too`. Callers get `because` as the reason."""
+        """Until `resume`, let `execute` raise StoreUnavailable(`because`), and with `reads_too` let `read` do so, too.
+        Deliveries, and requests already queued, are still decided and recorded."""
         self._suspended_because = because
         self._unreadable = reads_too
 
@@ -70,13 +71,14 @@ class Writer:
     # Work in ----------------------------------------------------------------------------------------------------------
 
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
-        """Queue a delivery; the result goes to `acknowledger`."""
+        """Queue a delivery, without a limit; `run` reports the result to `acknowledger`."""
         self._enqueue(Delivered(delivery, acknowledger))
 
     async def execute(self, command: Command) -> Answer:
-        """Decide and record a request's command.
+        """Queue a request's command; return its answer once the facts are recorded.
 
-        Raises Busy; StoreUnavailable; the errors of the aggregate's `decide`, and then nothing was recorded.
+        Raises Busy, FoldError or an error of the aggregate's `decide`, and nothing was recorded; StoreUnavailable, and
+        the facts may have been recorded.
         """
         if self._suspended_because is not None:
             raise StoreUnavailable(self._suspended_because)
@@ -88,7 +90,7 @@ class Writer:
             raise StoreUnavailable(str(error)) from error
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
-        """Decide and record the reaction to one delivery that waited; returns its facts.
+        """Queue the reaction to a retried delivery, also while suspended or busy; return its new facts once recorded.
 
         Raises StoreUnavailable, or the error that prevents the reaction; after the latter nothing was recorded.
         """
@@ -96,7 +98,7 @@ class Writer:
         return () if command is None else (await self._execute(command)).facts
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """The outcomes that `attempt` would have now for these in order, up to the first error. Records nothing."""
+        """Return the outcomes that `attempt` would have for these in order, up to the first error. Records nothing."""
         dry_run = self._unit_of_work.dry_run()
         outcomes: list[Outcome] = []
         for delivery in messages:
@@ -127,10 +129,8 @@ class Writer:
         self._arrived.set()
 
     async def read(self, streams: Sequence[str]) -> list[Any]:
-        """The recorded states of these streams, in this order; a read after an answer sees at least its facts.
-
-        Raises StoreUnavailable.
-        """
+        """Return the recorded states of these streams, in this order, only to be read. Raises StoreUnavailable.
+        A read that begins after `execute` has returned sees the facts of that answer."""
         if self._unreadable:
             raise StoreUnavailable(str(self._suspended_because))
         try:
@@ -140,13 +140,13 @@ class Writer:
         return [found[stream].state for stream in streams]
 
     async def drained(self) -> None:
-        """Return when nothing is waiting to be recorded."""
+        """Wait until the queue is empty and its last batch is recorded, rejected or failed."""
         await self._idle.wait()
 
     # Work out ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Decide and record until canceled."""
+        """Decide and record what is queued, in batches, until canceled. A StoreError only fails the batch at hand."""
         loop, began, limits = asyncio.get_running_loop(), float("-inf"), self._limits
         while True:
             await self._wait_for_work()
@@ -189,10 +189,10 @@ class Writer:
             last.acknowledger.handled(last.delivery)
 
     async def _decide_and_record(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
-        """The commands that were decided, the batch that was recorded, and the outcome of each command.
+        """Decide and record the work; return its commands, the recorded batch, and the outcome of each command.
 
-        Work that cannot be handled is rejected before anything is recorded. The rest is then decided again, without the
-        deliveries that have to wait behind it: deliveries of one key must not overtake each other.
+        Work that cannot be handled is rejected before anything is recorded. The rest is then decided again, without
+        deliveries that now have to wait: deliveries of one key must not overtake each other. Raises StoreError.
         """
         left = [source for source in batch if not _left_for_later(source)]
         while True:
@@ -205,7 +205,7 @@ class Writer:
                 left[at:] = [source for source in left[at + 1 :] if not _left_for_later(source)]
 
     def _commands(self, batch: Sequence[Work]) -> Commands:
-        """The command of each piece of work that has one. Raises Unhandled."""
+        """Return the commands; a delivery without a reaction has none. Raises Unhandled if one cannot be made."""
         now = self._clock()
         commands: Commands = []
         for source in batch:
@@ -237,7 +237,7 @@ class Writer:
 
 
 def _left_for_later(source: Work) -> bool:
-    """Whether this is a delivery of a closed session, or one that its acknowledger takes back to wait."""
+    """Let the acknowledger take a delivery back if it has to wait; return whether it did, or its session is closed."""
     return isinstance(source, Delivered) and (source.acknowledger.closed or source.acknowledger.defers(source.delivery))
 
 

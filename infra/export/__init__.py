@@ -1,10 +1,11 @@
-"""Exports a service's log, row by row, to a data platform. It is a process of its own: no request waits for it.
+"""Exports a service's log, row by row, to a data platform. An export is its own process: no request waits for it.
 
     log ── row ── in hand ── commit ── position
      └───── read again from the position ────┘
 
-Only the sink knows how far the export has got (its position). Rows behind that position are read again. So the export
-sends each row at least once, and the dataset contains it once.
+Only the sink knows how far the export has got (the sink's position). A new process reads the log again after that
+position. So the export sends each row at least once, and the dataset has each row once.
 
-To read: rows (what a row is), sink (the port), exporter (the loop), process (run, status, reconcile), errors.
+Read in this order: rows (what a row is), sink (the interface), exporter (the loop), process (run, status, reconcile),
+errors.
 """

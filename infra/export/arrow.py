@@ -22,12 +22,18 @@ SIMPLE: Final = {
 
 
 def schema(dataset: Dataset) -> pa.Schema:
-    """The columns, in the order of the row type's fields. The dataset's schema name is in the metadata."""
+    """Return the Arrow schema: a column for each field of the dataset's row type, in their order.
+
+    Its metadata has `<dataset>/<version>` under the key SCHEMA.
+    """
     return pa.schema(_fields(dataset.row_type), metadata={SCHEMA: dataset.schema})
 
 
 def table(dataset: Dataset, rows: Sequence[Row]) -> pa.Table:
-    """The rows as a table. Its metadata also contains the id of the last fact."""
+    """Make a table of these rows, of which there is at least one.
+
+    Its metadata has that of `schema`, and the last row's `fact_id` under the key LAST_FACT_ID.
+    """
     wanted = schema(dataset)
     columns = [pa.array([_plain(getattr(row, field.name)) for row in rows], type=field.type) for field in wanted]
     metadata = {**wanted.metadata, LAST_FACT_ID: rows[-1].fact_id}
@@ -35,7 +41,7 @@ def table(dataset: Dataset, rows: Sequence[Row]) -> pa.Table:
 
 
 def _plain(value: Any) -> Any:
-    """Structs and lists of them become the dictionaries that Arrow takes; other values stay unchanged."""
+    """Turn a struct, or a tuple of structs, into the dictionaries that Arrow takes; return other values unchanged."""
     return msgspec.to_builtins(value) if isinstance(value, tuple | msgspec.Struct) else value
 
 

@@ -11,7 +11,7 @@ TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, section 2.1
 
 
 class TokenFile:
-    """The file that holds the token, on one line."""
+    """Gives the bearer token of a file that has nothing but the token, on one line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -19,7 +19,10 @@ class TokenFile:
         self._token = ""
 
     def header(self) -> str:
-        """The value of the header Authorization. Raises TokenError."""
+        """Return the value of the header Authorization, `Bearer <token>`; reads the file if it has changed.
+
+        Raises TokenError if the file cannot be read, is readable by every user, or is not one token on one line.
+        """
         try:
             status = self._path.stat()
             seen = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)

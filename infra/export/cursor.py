@@ -1,4 +1,7 @@
-"""The position that an HTTP receiver has acknowledged. It is on the disk before the next batch is sent."""
+"""Keeps the log position up to which an HTTP receiver has acknowledged all rows, in a file.
+
+The position of a batch is on the disk before the next batch is sent.
+"""
 
 from pathlib import Path
 
@@ -17,14 +20,20 @@ class _Stored(Struct, frozen=True):
 
 
 class CursorFile:
-    """The file that stores a receiver's position and the receiver's address."""
+    """Reads and writes the file with an export position and the address of the receiver that acknowledged it.
+
+    `receiver` is the address of the receiver in use.
+    """
 
     def __init__(self, path: Path, receiver: str) -> None:
         self.path = path
         self._receiver = receiver
 
     def read(self) -> ExportPosition:
-        """The position; START without a file. Raises SinkError if it is unreadable or another receiver's."""
+        """Return the stored position; START if there is no file.
+
+        Raises SinkError if the file cannot be read, or has the position of another receiver.
+        """
         try:
             stored = msgspec.json.decode(self.path.read_bytes(), type=_Stored)
         except FileNotFoundError:
@@ -42,6 +51,6 @@ class CursorFile:
         return ExportPosition(stored.position, stored.fact_id)
 
     def write(self, position: ExportPosition) -> None:
-        """Store the position durably. Raises OSError."""
+        """Replace the stored position, durably; makes the file and its folder if missing. Raises OSError."""
         files.make_folder(self.path.parent)
         files.write(self.path, msgspec.json.encode(_Stored(*position, self._receiver)) + b"\n")

@@ -3,8 +3,8 @@
     ExportError
     ├── SinkError         the sink cannot be used until an operator changes something
     ├── TokenError        the file of the bearer token cannot be used; a sink reports it as SinkError or Unavailable
-    ├── Unavailable       the sink did not take the rows this time; the export tries again
-    └── ExportStuck       the export cannot continue behind this position
+    ├── Unavailable       the sink failed this time; a running export tries again
+    └── ExportStuck       the export cannot continue after some position
         ├── AnotherLog    the sink was not filled from this log
         └── Unexportable  a record of the log cannot be made a row
 
@@ -13,7 +13,7 @@ A log that cannot be read is a StoreError of `infra.store`.
 
 
 class ExportError(Exception):
-    """Any error of an export. The message names the cause and what to do."""
+    """The base of all errors of an export. The message names the cause and, if an operator has to act, what to do."""
 
 
 class SinkError(ExportError):
@@ -21,14 +21,17 @@ class SinkError(ExportError):
 
 
 class TokenError(ExportError):
-    """The file has no token that may be used. The message says why and never contains the file's content."""
+    """The token's file cannot be read, or has no token that may be used.
+
+    The message says why and never contains the file's content.
+    """
 
 
 class Unavailable(ExportError):
-    """The sink did not take the rows this time. The export still has them in hand and offers them again.
+    """The sink failed this time to do what it was asked to do. A running export keeps its rows and offers them again.
 
-    `lasting`: another attempt fails too until an operator acts. `retry_after_s`: the wait the sink asked for, in
-    seconds.
+    `lasting`: another attempt fails too until an operator acts. `retry_after_s`: the wait in seconds that the sink
+    asked for; 0 if it asked for none.
     """
 
     def __init__(self, reason: str, *, lasting: bool = False, retry_after_s: float = 0.0) -> None:
@@ -38,12 +41,15 @@ class Unavailable(ExportError):
 
 
 class ExportStuck(ExportError):
-    """The export cannot continue. Everything before this position is exported, nothing behind it."""
+    """The export cannot continue after the position that the message names, until an operator acts."""
 
 
 class AnotherLog(ExportStuck):
-    """The sink was not filled from this log."""
+    """The sink was not filled from this log: the log does not have the sink's last fact at the sink's position."""
 
 
 class Unexportable(ExportStuck):
-    """A record cannot be made a row. The export skips nothing: it ends here until an operator acts."""
+    """A record of the log cannot be made a row. A running export skips no record.
+
+    It commits the rows before this record and ends; it can continue only when an operator has acted.
+    """

@@ -1,4 +1,4 @@
-"""The export's loop: read the log, make rows, collect them in hand until there are enough, commit them."""
+"""The export's loop: read the log, make rows, collect them in hand up to the sink's limits, commit them to the sink."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,15 @@ REPEAT_S: Final = 60.0  # between two warnings that the log cannot be read
 
 
 class Stopped(Exception):
-    """The process was asked to end. It drops the rows in hand; the next process reads them again."""
+    """The process was asked to end before the sink took the rows in hand. The next process reads them again."""
 
 
 class Exporter:
     """Exports one dataset to one sink, whose lock the caller holds.
 
-    `poll_s`: between two looks into a log without new rows. `report_s`: between two log lines about the lag. `grace_s`:
-    how long a running commit may take after `closing` is set. All in seconds.
+    `poll_s`: the pause after a look into the log that led to no commit. `report_s`: between two messages to
+    the operator about the lag. `grace_s`: how long a running commit may take after `closing` is set. All in seconds.
+    Set `closing` to end `run`.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Exporter:
         self._warned_at = float("-inf")
 
     async def rewind(self, start: int | datetime) -> ExportPosition:
-        """Go back, so that the row at this position, or the first row of this time or later, is written again.
+        """Set the sink back, so that `run` writes all rows from `start` on again; return the sink's new position.
 
+        `start`: a log position, or a time with its zone, which means the first row of that time or later. A start after
+        the sink's position changes nothing. Rows shortly before `start` may be written again, too.
         Raises StoreError, Unexportable, Unavailable, SinkError.
         """
         async with self._open_log() as found:
@@ -82,9 +85,10 @@ class Exporter:
         return after
 
     async def run(self, *, once: bool = False) -> None:
-        """Export until `closing` is set; with `once`, until all rows of the log are exported.
+        """Export until `closing` is set; with `once`, end also when all rows of the log are exported.
 
-        Raises SinkError, AnotherLog, Unexportable: an operator has to act first. With `once` also StoreError.
+        Repeats a failed commit until it succeeds, and, without `once`, waits for a log that cannot be read. Raises
+        SinkError, AnotherLog, Unexportable: an operator has to act first. With `once` also StoreError.
         """
         self._position = await self._sink.position()
         reporting = asyncio.create_task(self._report())
@@ -112,7 +116,11 @@ class Exporter:
             await self._commit()
 
     async def _look(self, *, once: bool) -> Literal["full", "end", "unreadable"]:
-        """Take rows from the log into hand; returns why this stopped. `full`: commit first."""
+        """Take rows from the log into hand, and return why this stopped.
+
+        `full`: the rows in hand have to be committed first. `end`: the log has no more rows, or `closing` is set.
+        `unreadable`: reading failed; with `once` raises StoreError instead. Raises AnotherLog, Unexportable.
+        """
         try:
             # Opened for each look and closed during a commit: so an operator can move or replace the store meanwhile,
             # and the export notices it.
@@ -139,11 +147,15 @@ class Exporter:
         return "end"
 
     def _read_to(self) -> ExportPosition:
-        """The position of the last row in hand, or of the sink if the hand is empty."""
+        """Return the position of the last row in hand, or the sink's if no row is in hand."""
         return ExportPosition(self._hand[-1].position, self._hand[-1].fact_id) if self._hand else self._position
 
     def _take(self, record: Notification) -> bool:
-        """Take the record's row into hand. False: the rows in hand must be committed first. Raises Unexportable."""
+        """Make the record's row and take it into hand; return True.
+
+        If the record cannot be made a row: return False while rows are in hand, which have to be committed first, and
+        raise Unexportable when none are.
+        """
         try:
             row = to_row(self._dataset, record)
         except Unexportable:
@@ -160,7 +172,7 @@ class Exporter:
         return self._now() - self._since >= self._sink.limits.age_s
 
     async def _commit(self) -> None:
-        """Commit the rows in hand, with as many attempts as it takes. Raises Stopped."""
+        """Commit the rows in hand, with as many attempts as it takes; then no row is in hand. Raises Stopped."""
         while True:
             try:
                 await self._attempt()
@@ -176,7 +188,10 @@ class Exporter:
         self._bytes = 0
 
     async def _attempt(self) -> None:
-        """One commit. After `closing` is set, it may take `grace_s` more. Raises Stopped, Unavailable."""
+        """Try once to commit the rows in hand. Raises Unavailable if the sink did not take them.
+
+        Raises Stopped if the commit takes longer than `grace_s` after `closing` is set.
+        """
         attempt = asyncio.ensure_future(self._sink.commit(self._hand))
         closing = asyncio.ensure_future(self._closing.wait())
         await asyncio.wait([attempt, closing], return_when=asyncio.FIRST_COMPLETED)

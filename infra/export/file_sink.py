@@ -1,7 +1,7 @@
 """Writes rows as Parquet files, one folder per day: `date=2026-01-31/<first>-<last>.parquet`, named by log positions.
 
-The names are the only state. Their ranges never overlap and are written in the log's order, so the export continues
-behind the highest one. A file gets its name when it is whole and on the disk.
+The files are the only state. The ranges of their names never overlap and are written in the log's order, so the export
+continues after the highest one. A file gets its name when it is whole and on the disk.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ NAME: Final = re.compile(rf"(\d{{{DIGITS}}})-(\d{{{DIGITS}}})\.parquet")
 
 
 class Range(NamedTuple):
-    """One committed file: the positions of its first and its last row."""
+    """One committed file, at `path`, and the log positions of its first and its last row."""
 
     first: int
     last: int
@@ -37,7 +37,7 @@ class Range(NamedTuple):
 
 
 class FileSink:
-    """The sink for EXPORT_SINK=file."""
+    """Writes a dataset's rows as Parquet files below `folder`: the sink for EXPORT_SINK=file."""
 
     def __init__(self, dataset: Dataset, folder: Path, limits: Limits) -> None:
         self._dataset = dataset
@@ -54,7 +54,7 @@ class FileSink:
             yield
 
     def _clear(self) -> None:
-        """Remove the unfinished files that a crash left. Their rows are read again."""
+        """Remove the unfinished files that a crash left. The export reads their rows again. Raises SinkError."""
         try:
             for left in self._folder.glob(f"date=*/.*{files.TEMPORARY}"):
                 left.unlink()
@@ -62,7 +62,10 @@ class FileSink:
             raise SinkError(f"{self._folder} cannot be written: {error}") from error
 
     def ranges(self) -> list[Range]:
-        """The committed files in the order of their positions. Raises SinkError."""
+        """List the committed files in the order of their positions.
+
+        Raises SinkError if the folder has a Parquet file with another kind of name, or two files overlap.
+        """
         found = []
         for path in self._folder.glob("**/*.parquet"):
             name = NAME.fullmatch(path.name)

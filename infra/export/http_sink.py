@@ -34,7 +34,11 @@ _encoder = msgspec.json.Encoder()
 
 
 class HttpSink:
-    """The sink for EXPORT_SINK=http. `timeout_s`: the limit for a whole answer, in seconds."""
+    """Sends a dataset's rows to `url`, and keeps its position in `cursor`: the sink for EXPORT_SINK=http.
+
+    `timeout_s`: the limit for a request with its whole answer, in seconds. `rewind` only moves the position back; the
+    receiver removes nothing and gets the rows again.
+    """
 
     def __init__(
         self,
@@ -96,7 +100,8 @@ class HttpSink:
     async def totals(self, through: ExportPosition) -> Totals:
         """Get the receiver's totals up to and including `through` from EXPORT_HTTP_TOTALS_URL.
 
-        The answer has one JSON line per day and kind: `day`, `kind`, `rows`, and each sum of the dataset.
+        The receiver answers one JSON line per day and kind: `day`, `kind`, `rows`, and each sum of the dataset. Raises
+        Unavailable; SinkError if the URL is not set or the answer cannot be read.
         """
         if not self._totals_url:
             raise SinkError(
@@ -122,7 +127,10 @@ class HttpSink:
     async def _ask(
         self, method: str, url: str, content: bytes | None = None, headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        """Send a request; return the answer if its status is 2xx. Raises Unavailable."""
+        """Send a request, with the bearer token if there is one; return the answer if its status is 2xx.
+
+        Raises Unavailable for any other status, for no answer in time, and for a token that cannot be used.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):  # for the whole answer: the client's own is for each read
                 answer = await self._client.request(
@@ -151,7 +159,10 @@ class HttpSink:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """The wait in seconds, from either form of the header (RFC 9110, section 10.2.3); 0 if there is none."""
+    """Return the seconds to wait that the header Retry-After asks for; 0 if it is missing or unreadable.
+
+    The header has a number of seconds or a date (RFC 9110, section 10.2.3).
+    """
     value = answer.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)

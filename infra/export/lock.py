@@ -1,4 +1,4 @@
-"""One export at a time writes to a sink."""
+"""A lock by which only one export at a time writes to a sink."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,11 @@ from infra.files import LockTaken, exclusive_lock
 
 @contextlib.contextmanager
 def one_export(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock on this file. The error names `what` the lock protects. Raises SinkError."""
+    """Hold a lock on this file inside the `with`; makes the file and its folder if missing.
+
+    Raises SinkError at once if another export has the lock, with `what` it protects in the message, or if the folder
+    cannot be used.
+    """
     with contextlib.ExitStack() as stack:
         try:
             files.make_folder(path.parent)

@@ -44,12 +44,12 @@ class Export(NamedTuple):
         return partial(SQLiteStore.read, self.settings.data_dir / self.service / "events.sqlite")
 
     def sink(self) -> Sink:
-        """The sink that the settings name; the caller closes it."""
+        """Make the sink that the settings name; the caller closes it."""
         return sink_of(self.dataset, self.settings)
 
 
 def sink_of(dataset: Dataset, settings: ExportSettings) -> Sink:
-    """The sink that these settings name."""
+    """Make the sink that these settings name, without its lock; the caller closes it."""
     folder = settings.folder
     if settings.export_sink == "file":
         # A Parquet file is made in memory. So only its size in bytes is limited: rows are small.
@@ -68,9 +68,10 @@ def sink_of(dataset: Dataset, settings: ExportSettings) -> Sink:
 
 
 async def run(export: Export, start: int | datetime | None = None, *, once: bool = False) -> None:
-    """Export until SIGTERM or SIGINT; with `once`, until all rows of the log are exported.
+    """Export until SIGTERM or SIGINT; with `once`, end also when all rows of the log are exported.
 
-    `start`: write the rows from this position or time on again.
+    `start`: first set the sink back, to write all rows from this position or time on again. Holds the sink's lock, and
+    changes the whole process: its signal handlers and its priority.
 
     Raises ExportError; with `once` or `start` also StoreError.
     """
@@ -107,7 +108,7 @@ async def run(export: Export, start: int | datetime | None = None, *, once: bool
 
 
 async def status(export: Export) -> Lag:
-    """The export's position, and how far it is behind the log. Raises ExportError, StoreError."""
+    """Return the sink's position and its lag; an export may run meanwhile. Raises ExportError, StoreError."""
     sink = export.sink()
     try:
         position = await sink.position()
@@ -118,7 +119,10 @@ async def status(export: Export) -> Lag:
 
 
 async def reconcile(export: Export) -> tuple[Comparison, Lag]:
-    """The comparison of log and dataset, and the export's lag. Raises ExportError, StoreError."""
+    """Compare log and dataset up to the sink's position; return the comparison, and the lag of that position.
+
+    An export may run meanwhile. Raises ExportError, StoreError.
+    """
     sink = export.sink()
     try:
         async with export.open_log() as log:

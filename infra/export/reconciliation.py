@@ -1,4 +1,4 @@
-"""Counts log and dataset and compares the two."""
+"""Counts and sums the rows of the log and of the dataset, and compares the two."""
 
 from typing import NamedTuple
 
@@ -25,9 +25,9 @@ class Comparison(NamedTuple):
 
 
 async def compare(log: Log, dataset: Dataset, sink: Sink) -> Comparison:
-    """Compare the totals up to the sink's position.
+    """Compare the totals of log and dataset up to and including the sink's position.
 
-    An export may run meanwhile: the rows that it writes are behind that position.
+    An export may run meanwhile: the rows that it writes are after that position and do not count.
     Raises StoreError, Unavailable, SinkError, AnotherLog, Unexportable.
     """
     through = await sink.position()
@@ -37,7 +37,7 @@ async def compare(log: Log, dataset: Dataset, sink: Sink) -> Comparison:
 
 
 async def totals_of(log: Log, dataset: Dataset, through: ExportPosition) -> Totals:
-    """The totals of the log up to and including this position. Raises StoreError, Unexportable."""
+    """Count the log's rows up to and including this position. Raises StoreError, Unexportable."""
     totals: Totals = {}
     async for records in chunks(log, dataset, 0):
         rows = [to_row(dataset, record) for record in records if record.position <= through.position]
@@ -48,7 +48,10 @@ async def totals_of(log: Log, dataset: Dataset, through: ExportPosition) -> Tota
 
 
 def table(dataset: Dataset, compared: Comparison) -> str:
-    """The comparison as text: a line per day and kind; where the two differ, a line for log and one for dataset."""
+    """Format the comparison as text: titles, then a line for each day and kind.
+
+    Where the two differ, log and dataset have a line each.
+    """
     titles = ["day", "kind", "", dataset.name, *dataset.sums]
     lines: list[list[str]] = []
     for key in compared.keys:

@@ -1,4 +1,4 @@
-"""Schedules the attempts of a failed commit: soon at first, then later.
+"""Decides how long an export waits before it repeats a failed commit: shortly at first, then longer.
 
 Many failures, or a lasting one, begin a pause; a single attempt follows each pause.
 """
@@ -17,9 +17,10 @@ LONGEST_ASKED_S: Final = 3_600.0  # the longest Retry-After that is followed
 
 
 class RetryPolicy:
-    """Waits grow up to `longest_s`. After `most_failures` in a row, or a lasting one, it pauses for `pause_s`.
+    """Counts failures and says how long to wait; the caller waits and makes the attempts. All times are in seconds.
 
-    After a pause one attempt is made (a probe); if it fails, the next pause begins. No row is dropped meanwhile: rows
+    Waits grow up to `longest_s`. After `most_failures` in a row, or a lasting one, a pause of `pause_s` begins. After a
+    pause the caller makes one attempt (a probe); if it fails, the next pause begins. No row is dropped meanwhile: rows
     stay in hand, and the log keeps the later ones.
 
     `infra.aio.Backoff` gives the growing waits. The rest is this policy's own: a lasting failure pauses at once, the
@@ -34,7 +35,7 @@ class RetryPolicy:
         self.is_paused = False
 
     def failed(self, trouble: Unavailable) -> float:
-        """Count and log a failure, which may begin a pause; returns the seconds to wait before the next attempt."""
+        """Count and report a failure, which may begin a pause; return the seconds to wait before the next attempt."""
         self._failures += 1
         if trouble.lasting or self._failures >= self._most_failures or self.is_paused:
             wait_s = self._pause_s
@@ -58,7 +59,7 @@ class RetryPolicy:
             logger.warning("rows not taken; trying again", reason=str(trouble), next_attempt_in_s=wait_s)
 
     def succeeded(self) -> None:
-        """End the pause and forget the failures."""
+        """End the pause and forget the failures; call it after every commit that succeeded."""
         if self._failures:
             logger.info("the sink takes rows again", failures=self._failures)
             self._backoff.reset()

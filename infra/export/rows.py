@@ -14,7 +14,7 @@ class Row(Struct, frozen=True, kw_only=True, gc=False, tag_field="schema"):
     """The fields of every row. A dataset's own row type adds its fields and the tag `<dataset>/<version>`.
 
     `fact_id` is the key: one fact, one row. `position` is the fact's position in the log; rows are ordered by it.
-    `at`: UTC.
+    `kind`: the kind of row, such as `canceled`; totals are made per kind. `at`: when the fact was recorded, in UTC.
     """
 
     fact_id: str
@@ -24,31 +24,36 @@ class Row(Struct, frozen=True, kw_only=True, gc=False, tag_field="schema"):
 
     @property
     def day(self) -> date:
-        """The UTC day of the fact. It does not depend on the time zone of the process or of the reader."""
+        """Return the UTC day of `at`. The day does not depend on the time zone of the process or of the reader."""
         return self.at.astimezone(UTC).date()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A service's rows. `row` makes one of a record of these topics. It raises msgspec.DecodeError or ValueError."""
+    """Describes the rows that a service exports: their `name`, their type, and the facts they are made of.
+
+    Every record of one of `topics` becomes one row. `row` makes the row of a record; it raises msgspec.DecodeError or
+    ValueError if it cannot.
+    """
 
     name: str
     row_type: type[Row]
     row: Callable[[Notification], Any]
     topics: tuple[str, ...]
     sums: tuple[str, ...]
-    """The fields that the reconciliation adds up; null counts as 0."""
+    """The names of the row's fields that the reconciliation adds up, whole numbers; null counts as 0."""
 
     @property
     def schema(self) -> str:
-        """`<dataset>/<version>`."""
+        """Return the name and version of the row's format, `<dataset>/<version>`, such as `orders/1`."""
         return str(self.row_type.__struct_config__.tag)
 
 
 class ExportPosition(NamedTuple):
-    """How far a sink has got: it has every row up to this position of the log.
+    """How far a sink has got: the sink has every row up to and including this position of the log.
 
-    `fact_id` is the fact at that position; empty if it is not known or if there is no fact.
+    `fact_id` is the id of the fact at that position; empty if the id is not known or there is no fact. Position 0
+    means that the sink has no row.
     """
 
     position: int

@@ -12,7 +12,10 @@ Wait = Annotated[float, Meta(gt=0, le=3_600)]
 
 
 class ExportSettings(Struct, frozen=True, kw_only=True):
-    """One field, one environment variable of the same name in capitals."""
+    """The settings of an export. A field is read from the environment variable of the same name in capitals.
+
+    `_s` ends the names of times in seconds. Making them raises ValueError if a URL is missing or cannot be used.
+    """
 
     data_dir: Path = Path(".data")
     export_sink: Literal["file", "http"] = "file"
@@ -50,7 +53,11 @@ class ExportSettings(Struct, frozen=True, kw_only=True):
 
 
 def _judge(name: str, url: str, *, with_token: bool) -> None:
-    """Raises ValueError if this URL cannot be used. The message does not repeat the URL: it may contain a secret."""
+    """Check the URL that the variable `name` has, with or without a bearer token to send there.
+
+    Raises ValueError if the URL is no HTTP address, has a password, or would send the token without TLS to another
+    machine. The message does not repeat the URL, which may contain a secret.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

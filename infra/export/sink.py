@@ -1,4 +1,4 @@
-"""The port that the export's loop writes rows to. Its errors are in `infra.export.errors`."""
+"""The interface by which the export's loop writes rows to any sink. Its errors are in `infra.export.errors`."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +9,10 @@ from infra.export.totals import Totals
 
 
 class Limits(NamedTuple):
-    """The export commits the rows in hand when they reach any of these. `bytes`: the size of the facts in the log."""
+    """The export commits the rows in hand when they reach any of these limits.
+
+    `rows`: how many. `bytes`: the size of their facts in the log. `age_s`: seconds since the first was taken into hand.
+    """
 
     rows: int
     bytes: int
@@ -17,34 +20,37 @@ class Limits(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes rows in log order. Only the process that holds the lock may call `commit` and `rewind`."""
+    """Stores rows, which it takes in log order. Only the process that holds the lock may call `commit` and `rewind`."""
 
     @property
     def limits(self) -> Limits: ...
 
     def lock(self) -> AbstractContextManager[None]:
-        """The lock that this process holds while it writes. Taking it also removes the leftovers of a crash.
+        """Return a context manager that holds the sink's lock: enter it before the first `commit` or `rewind`.
 
-        Raises SinkError if another export holds it.
+        Entering also checks the sink and removes the leftovers of a crash. It raises SinkError at once if another
+        export holds the lock or the sink cannot be used.
         """
 
     async def position(self) -> ExportPosition:
-        """How far the sink has got; the rows behind this position are still to be written. Raises SinkError."""
+        """Return how far the sink has got: the rows after this position are still to be written. Raises SinkError."""
 
     async def commit(self, rows: Sequence[Row]) -> None:
-        """Store these rows durably, each once. When this returns, the sink's position is that of the last row.
+        """Store these rows durably, at least one. After that, the sink's position is that of the last row.
 
-        Some of them may be in the sink already, from an attempt that was cut short. One call is one attempt.
-        Raises Unavailable.
+        Some of the rows may be in the sink already, from an attempt that was cut short; they count once. One call is
+        one attempt, and the caller may repeat it. Raises Unavailable.
         """
 
     async def rewind(self, to: ExportPosition) -> None:
-        """Remove the rows behind this position. Never moves forward. Raises Unavailable.
+        """Move the sink's position back to `to`, or to an earlier one, so that later rows are written again.
 
-        If it is cut short, the rows that remain are still all rows up to some position.
+        `to` must not be after the sink's position. A file sink removes the rows after its new position; an HTTP
+        receiver keeps them. If `rewind` is cut short, the sink still has all rows up to its position.
+        Raises Unavailable, SinkError.
         """
 
     async def totals(self, through: ExportPosition) -> Totals:
-        """Count the dataset up to and including this position. Raises Unavailable, SinkError."""
+        """Count and sum the dataset's rows up to and including this position. Raises Unavailable, SinkError."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The log that an export reads from a position on; it is opened for each look and closed again."""
+"""Reads a service's log for an export, from a position on, and measures the export's lag."""
 
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -16,7 +16,7 @@ CHUNK: Final = 2_000  # records read at once: a read transaction of milliseconds
 
 
 class Log(Protocol):
-    """The part of the EventStore that an export needs. Both methods raise StoreError."""
+    """The part of the EventStore that an export needs, with the same meaning. Both methods raise StoreError."""
 
     async def select_notifications(
         self, after: int, limit: int, topics: Collection[str] = ()
@@ -25,16 +25,16 @@ class Log(Protocol):
 
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
-"""Opens the log for reading. Entering it raises StoreError, also if there is no log."""
+"""Returns a context manager that opens the log for reading. Entering raises StoreError, also if there is no log."""
 
 
 def id_of(record: Notification) -> str:
-    """The id of the record's fact."""
+    """Return the id of the record's fact, `<stream>@<version>`."""
     return fact_id(record.originator_id, record.originator_version)
 
 
 def to_row(dataset: Dataset, record: Notification) -> Row:
-    """The record's row. Raises Unexportable."""
+    """Make the record's row. Raises Unexportable if the dataset cannot make a row of this record."""
     try:
         row: Row = dataset.row(record)
     except (msgspec.DecodeError, ValueError) as error:
@@ -46,7 +46,10 @@ def to_row(dataset: Dataset, record: Notification) -> Row:
 
 
 async def chunks(log: Log, dataset: Dataset, after: int, size: int = CHUNK) -> AsyncGenerator[list[Notification], None]:
-    """The dataset's records behind `after`, in log order, up to the log's end at the time it is reached."""
+    """Yield the dataset's records after position `after`, in log order, in lists of 1 to `size` records.
+
+    Goes on to the end of the log, including records that are added meanwhile. Raises StoreError.
+    """
     while True:
         records = await log.select_notifications(after, size, dataset.topics)
         if records:
@@ -57,7 +60,10 @@ async def chunks(log: Log, dataset: Dataset, after: int, size: int = CHUNK) -> A
 
 
 async def position_at(log: Log, position: int) -> ExportPosition:
-    """The export position at `position`: with the id of the fact there, or an empty id if there is none."""
+    """Make the export position at `position`, with the id of the log's fact there, or an empty id if there is none.
+
+    A position of 0 or less gives START. Raises StoreError.
+    """
     if position <= 0:
         return START
     found = await log.select_notifications(position - 1, 1)
@@ -66,7 +72,11 @@ async def position_at(log: Log, position: int) -> ExportPosition:
 
 
 async def check(log: Log, at: ExportPosition) -> None:
-    """Raises AnotherLog unless this log has the sink's last fact at the sink's position."""
+    """Check that a sink at the position `at` was filled from this log.
+
+    Raises AnotherLog if the log ends before that position or has another fact there (an empty `fact_id` matches any);
+    StoreError.
+    """
     there = await position_at(log, at.position)
     if at.position > await log.max_notification_id():
         raise AnotherLog(
@@ -82,9 +92,10 @@ async def check(log: Log, at: ExportPosition) -> None:
 
 
 async def position_from(log: Log, dataset: Dataset, instant: datetime) -> int | None:
-    """The position of the first row at `instant` or later; None: all rows are earlier.
+    """Find the lowest log position whose row is of `instant` or later; None: all rows are earlier.
 
-    It reads every row: clocks jump, so a later position may have an earlier time.
+    Reads the log row by row from its beginning, without bisecting: clocks jump, so a later position may have an earlier
+    time. Raises StoreError, Unexportable.
     """
     async with aclosing(chunks(log, dataset, 0)) as found:
         async for records in found:
@@ -95,10 +106,10 @@ async def position_from(log: Log, dataset: Dataset, instant: datetime) -> int | 
 
 
 class Lag(NamedTuple):
-    """How far a sink is behind the log.
+    """How much a sink trails the log.
 
-    `head` is the log's last position, `position` the sink's. `records`: the positions between them, of all kinds.
-    `seconds`: the age of the first row there. Both are 0 if no row waits.
+    `head` is the log's last position, `position` the sink's. `records`: how many positions are after the sink's, also
+    of facts that become no row. `seconds`: the age of the first row there. Both are 0 if no row waits.
     """
 
     position: int
@@ -108,7 +119,7 @@ class Lag(NamedTuple):
 
 
 async def lag(log: Log, dataset: Dataset, at: ExportPosition, now: datetime) -> Lag:
-    """The lag of a sink at this position. Raises StoreError, Unexportable."""
+    """Measure the lag of a sink at the position `at`. Raises StoreError, Unexportable."""
     head = await log.max_notification_id()
     waiting = await log.select_notifications(at.position, 1, dataset.topics)
     if not waiting or head <= at.position:

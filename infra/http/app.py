@@ -22,9 +22,10 @@ MAX_BODY_BYTES: Final = 16 << 10
 
 
 class Readiness(Struct):
-    """The answer of a ready service; one that is not ready answers 503.
+    """The answer of a ready service to GET /readyz. A service that is not ready answers 503 with a problem instead.
 
-    `why` is empty. `warnings`: the service works, but an operator has to look at these.
+    So `ready` is always true and `why` always empty. `warnings`: the service works, but an operator has to look at
+    these; empty if there are none.
     """
 
     ready: bool
@@ -33,10 +34,13 @@ class Readiness(Struct):
 
 
 class App(Litestar):
-    """Litestar, with fast paths to some of its routes."""
+    """A Litestar app that first offers a request to the fast path of its route, if that route has one.
+
+    Litestar handles all other requests, and those that the fast path does not answer.
+    """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        """Takes Litestar's arguments. Raises FastPathRefused if a route's fast path would skip a part of them."""
+        """Take Litestar's arguments. Raises FastPathRefused if a route's fast path would skip a part of the route."""
         super().__init__(*args, **settings)
         self._fast_paths = fast_paths(self)
 
@@ -52,12 +56,12 @@ class App(Litestar):
 
     @property
     def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
-        """The handlers registered so far, without those for OPTIONS, so that Litestar makes them again.
+        """Return the handlers registered so far, by path and method, but none for OPTIONS.
 
-        Litestar 2.25 makes the OPTIONS handler of a path together with the path's first route and keeps it when more
-        routes are added. Its answer then lists the methods of the first route only. This property is where `register`
-        looks for existing handlers. Remove the override when `Allow` lists all methods without it; the test of OPTIONS
-        in tests/saga/test_http_bad_requests.py shows that.
+        Litestar's `register` looks here for existing handlers, so it makes those for OPTIONS again. Litestar 2.25 makes
+        the OPTIONS handler of a path together with the path's first route and keeps that handler when more routes are
+        added. The handler's answer then lists the methods of the first route only. Remove the override when `Allow`
+        lists all methods without it; the test of OPTIONS in tests/saga/test_http_bad_requests.py shows that.
         """
         return {
             path: {method: handler for method, handler in handlers.items() if method != "OPTIONS"}
@@ -71,7 +75,11 @@ def build_app(
     readiness: Callable[[], Awaitable[list[str]]],
     warnings: Callable[[], list[str]] = list,
 ) -> Litestar:
-    """The ASGI app of a service. `readiness` lists the reasons why the service is not ready; empty: it is ready."""
+    """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
+
+    `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
+    returns what `/readyz` shows as warnings. Both are called for each request to `/readyz`. Raises FastPathRefused.
+    """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
     def healthz() -> dict[str, str]:

@@ -20,7 +20,7 @@ class DocsPage(OpenAPIRenderPlugin):
         super().__init__(path="/")
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """The page, from the same OpenAPI document that `openapi.json` beside it serves."""
+        """Return the HTML page, in UTF-8, made from the OpenAPI document that /schema/openapi.json serves, too."""
         schemas = openapi_schema.get("components", {}).get("schemas", {})
         title = escape(openapi_schema["info"]["title"])
         operations = "".join(
@@ -81,7 +81,10 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
 
 
 def _table(heading: str, rows: list[tuple[str, str, str]]) -> str:
-    """An HTML table. A row has a text, the HTML of a type, and a text; the texts are escaped here."""
+    """Return the HTML of a heading and a table. A row is a text, the HTML of a type, and another text.
+
+    The heading and the texts are escaped here; the HTML of a type has to be escaped already.
+    """
     body = "".join(
         f"<tr><td><code>{escape(first)}</code></td><td>{kind}</td><td>{escape(text)}</td></tr>"
         for first, kind, text in rows
@@ -90,7 +93,10 @@ def _table(heading: str, rows: list[tuple[str, str, str]]) -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """HTML for a schema: a link for a reference, otherwise its type and limits."""
+    """Return escaped HTML for a JSON schema: a link for a reference, otherwise the type and its limits.
+
+    A union is its choices joined by "or"; an array is "list of" its items.
+    """
     if reference := schema.get("$ref"):
         name = reference.rpartition("/")[2]
         return f"<a href='#{escape(name)}'>{escape(name)}</a>"

@@ -25,7 +25,7 @@ from infra.http.fast_path_skips import skipped_by_fast_path
 from infra.http.parameters import HeaderCheck
 
 FAST_PATH: Final = "fast_path"
-"""In a route's `opt`: true gives it a fast path."""
+"""The key in a route's `opt` that asks for a fast path: `opt={FAST_PATH: True}`."""
 
 ExceptionHandlers = Mapping[type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]
 
@@ -43,7 +43,10 @@ class _Header(NamedTuple):
 
 
 class FastPath:
-    """The fast path to one route's handler. Raises FastPathRefused if it would skip a part of the route."""
+    """Answers well-formed requests to one route by calling its handler, without Litestar.
+
+    Making a fast path raises FastPathRefused if it would skip a part of the route.
+    """
 
     def __init__(self, route: HTTPRoute, handler: HTTPRouteHandler) -> None:
         fields = handler.parsed_fn_signature.parameters
@@ -71,7 +74,12 @@ class FastPath:
         self._max_bytes = handler.resolve_request_max_body_size() or 0
 
     async def take(self, scope: HTTPScope, receive: Receive, send: Send) -> list[Any] | None:
-        """Answer the request and return None; or return the messages received so far, for Litestar to read again."""
+        """Answer the request and return None; or answer nothing and return the ASGI messages received so far.
+
+        The second is for a request that is too large or not well-formed: Litestar then answers, reading by `replay`.
+        The list may be empty. An error of the HeaderCheck or the handler is answered here, by the app's exception
+        handlers.
+        """
         parameters = self._parameters(scope)
         if parameters is None:
             return []
@@ -96,7 +104,10 @@ class FastPath:
         return None
 
     def _parameters(self, scope: HTTPScope) -> dict[str, Any] | None:
-        """Header values by parameter; None if one is repeated or does not match its pattern."""
+        """Return the header values by the names of the handler's parameters; a missing header is None.
+
+        Returns None, not a dict, if a header is repeated or does not match its pattern.
+        """
         parameters: dict[str, Any] = self._missing.copy()
         for name, value in scope["headers"]:
             header = self._headers.get(name)
@@ -124,7 +135,7 @@ class FastPath:
 
 
 def fast_paths(app: Litestar) -> dict[tuple[str, str], FastPath]:
-    """The fast paths by method and path, of all routes that ask for one. Raises FastPathRefused."""
+    """Make the fast paths of all routes that ask for one in their `opt`, by (method, path). Raises FastPathRefused."""
     return {
         (method, route.path): FastPath(route, handler)
         for route in app.routes
@@ -137,7 +148,7 @@ def fast_paths(app: Litestar) -> dict[tuple[str, str], FastPath]:
 
 
 def replay(received: Sequence[Any], receive: Receive) -> Receive:
-    """A function that returns the messages received already, then those still to come."""
+    """Return a `receive` that gives the messages received already, one a call, then those that `receive` gives."""
     left = list(received)
 
     async def next_one() -> Any:

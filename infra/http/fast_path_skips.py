@@ -30,7 +30,7 @@ SKIPPED_ON_EVERY_LAYER: Final = (
     "return_dto",
 )
 SKIPPED_BELOW_THE_APP: Final = ("exception_handlers",)
-"""The app's own exception handlers are used both ways."""
+"""Skipped on routers, controllers and routes. The app's own exception handlers count on the fast path, too."""
 SKIPPED_ON_THE_APP: Final = (
     "after_exception",
     "allowed_hosts",
@@ -43,7 +43,10 @@ SKIPPED_ON_THE_ROUTE: Final = ("background", "cache", "cache_key_builder")
 
 
 def skipped_by_fast_path(route: HTTPRoute, handler: HTTPRouteHandler) -> list[str]:
-    """Everything that Litestar does for this route, on any layer, and that a fast path would not do."""
+    """Name everything that Litestar does for this route, on any layer, and that a fast path would not do.
+
+    The route may have a fast path if the list is empty. Otherwise its phrases go into the message of FastPathRefused.
+    """
     hook = handler.resolve_before_request()
     return [
         *_layers_skipped(handler),
@@ -89,7 +92,7 @@ def _route_skipped(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[str]
 
 
 def _parameters_skipped(fields: Mapping[str, FieldDefinition], hook: Any) -> Iterator[str]:
-    """Yields what keeps a handler's parameters off the fast path.
+    """Yield a phrase for each parameter, or use of `hook` (its `before_request`), that a fast path cannot handle.
 
     A handler must take `data` as a JSON body, and the header of its HeaderCheck if it has one. Every other parameter
     must be a header of type `str | None` with default None. A header may have a pattern, but no other constraint.

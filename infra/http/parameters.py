@@ -41,19 +41,21 @@ IdempotencyKey = Annotated[
 
 
 def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]]:
-    """Return the request's idempotency key, or a new one, and a function that makes the headers of an answer.
+    """Return the idempotency key, and a function that makes the response headers for an answer of the writer.
 
-    The headers are the key and, if the answer has no new facts, that it is a replay.
+    `key` is the request's header; with None a random key is made. The headers are `Idempotency-Key` and, if the answer
+    has no new facts, `Idempotent-Replayed: true`.
     """
     key = key or secrets.token_hex(16)
     return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
 
 
 class HeaderCheck:
-    """A `before_request` hook that judges a request by one header, before its parameters and its body are read.
+    """A `before_request` hook that judges a request by one header, before its parameters and its body are judged.
 
-    `check` gets the header's value, or None if it is missing, and raises the error that the client gets as the answer.
-    It needs no Request: making one costs as much as the whole fast path. So both ways can call the same function.
+    `check` gets the header's value, or None if the header is missing. It returns to let the request pass, or raises the
+    error that the client gets as the answer. `check` needs no Request, because making a Request costs as much as the
+    whole fast path. So Litestar and the fast path can call the same function.
     """
 
     def __init__(self, header: str, check: Callable[[str | None], None]) -> None:
@@ -65,7 +67,10 @@ class HeaderCheck:
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """Decodes a body directly into its route's type, and strictly: a number in quotes is not a number."""
+    """A request whose `json()` decodes the body into the type of its handler's `data`, without Litestar's conversion.
+
+    Decoding is strict: a number in quotes is not a number. `json()` raises Problem (400) if the body is not valid.
+    """
 
     async def json(self) -> Any:
         wanted = self.route_handler.parsed_data_field
@@ -85,7 +90,11 @@ def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _field_and_message(error: str) -> tuple[str, str, str]:
-    """(field with its path, source, message) from a message of msgspec."""
+    """Make the arguments of `invalid` from the text of msgspec's ValidationError: field, source, message.
+
+    The field is given with its path, such as `lines[0].quantity`, or as `body` if the text names none. The source is
+    always `body`.
+    """
     message, _, at = error.partition(" - at `$")
     field = at.removesuffix("`").removeprefix(".")
     if named := re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", message):

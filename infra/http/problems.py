@@ -21,7 +21,11 @@ logger = structlog.get_logger()
 
 
 class ProblemBody(Struct, kw_only=True, omit_defaults=True):
-    """application/problem+json. `type` is stable; `errors` names each wrong field, where it is and what is wrong."""
+    """The body of an error answer, application/problem+json. `type` is stable, so clients may compare it.
+
+    `errors` has an object for each wrong field: its name (`field`), where it is (`source`: body, header, path or
+    query), and what is wrong (`message`). `errors` is left out if no single field is wrong.
+    """
 
     type: str
     title: str
@@ -31,9 +35,10 @@ class ProblemBody(Struct, kw_only=True, omit_defaults=True):
 
 
 class Problem(Exception):
-    """An error for the client: `slug` becomes the stable type `/problems/<slug>`.
+    """An error that a route raises and the client gets as the answer, with this status, detail and these headers.
 
-    `members` are further fields of `body`, a service's own type of problem if it has one.
+    `slug` becomes the stable type `/problems/<slug>`, and the title. `body` is the type of the answer's body: a service
+    may have its own. `members` are the values of that type's other fields, such as `errors`.
     """
 
     def __init__(
@@ -57,12 +62,18 @@ class Problem(Exception):
 
 
 def unavailable(detail: str) -> Problem:
-    """503: nothing was recorded, and the client may repeat the request after a second."""
+    """Return a problem to raise: 503, and the client may repeat the request after a second (`Retry-After`).
+
+    Only `detail` can tell the client whether a part of the request was recorded.
+    """
     return Problem(503, "unavailable", detail, {"Retry-After": "1"})
 
 
 def problems(*statuses: int, body: type[ProblemBody] = ProblemBody) -> dict[int, ResponseSpec]:
-    """The `responses` of a route that may answer these statuses with a problem, for its OpenAPI."""
+    """Return the argument `responses` for a route that may answer these statuses with a problem of type `body`.
+
+    The argument only documents the route in its OpenAPI.
+    """
     return {
         status: ResponseSpec(
             body, media_type="application/problem+json", description="problem", generate_examples=False
@@ -72,7 +83,10 @@ def problems(*statuses: int, body: type[ProblemBody] = ProblemBody) -> dict[int,
 
 
 def invalid(field: str, source: str, message: str) -> Problem:
-    """400: this field of the request is wrong. `source`: body, header, path or query."""
+    """Return a problem to raise: 400, because this field of the request is wrong.
+
+    `source` says where the field is: body, header, path or query. `message` says what is wrong with it.
+    """
     errors = [{"field": field, "source": source, "message": message}]
     return Problem(400, "invalid-request", f"{field}: {message}", errors=errors)
 
@@ -91,7 +105,7 @@ def _on_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
 
 
 def _header_name(request: Request[Any, Any, Any], parameter: str) -> str:
-    """The header that this parameter of the request's handler takes."""
+    """Return the name of the header that the handler's `parameter` takes; `parameter` itself if that is not known."""
     handler: HTTPRouteHandler | None = request.scope.get("route_handler")  # type: ignore[assignment]
     field = handler.parsed_fn_signature.parameters.get(parameter) if handler is not None else None
     header = field.kwarg_definition if field is not None else None
@@ -99,7 +113,7 @@ def _header_name(request: Request[Any, Any, Any], parameter: str) -> str:
 
 
 def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
-    """The answer to a request with a wrong or missing parameter, or without a body."""
+    """Make the answer (400) to a request with wrong or missing parameters, or without a body; it names each of them."""
     items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
     errors = []
     for item in items:
@@ -125,7 +139,10 @@ def _on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]
 
 
 def plain_404(response: Response[Any]) -> Response[Any]:
-    """A problem instead of the page with which Litestar answers an unknown path below /schema."""
+    """Replace a response with status 404 by a problem; return any other response unchanged.
+
+    Litestar would answer an unknown path below /schema with an HTML page.
+    """
     return answer_problem(Problem(404, "not-found", "Not Found")) if response.status_code == 404 else response
 
 

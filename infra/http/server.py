@@ -1,6 +1,7 @@
 """uvicorn as a service runs it: the service handles signals, an answer is one write, HTTP errors are problems, too.
 
-The private members of uvicorn that this uses, and the way out, are in docs/decisions/0014-one-write-per-answer.md.
+The private members of uvicorn that this module uses, and what could replace uvicorn, are in
+docs/decisions/0014-one-write-per-answer.md.
 """
 
 import asyncio
@@ -38,11 +39,13 @@ MALFORMED: Final = (
     b"\r\n"
     b"%b" % (len(_MALFORMED), _MALFORMED)
 )
-"""The answer to bytes that cannot be parsed as a request: the app never sees them."""
+"""The whole answer to bytes that cannot be parsed as a request: the app never sees such bytes."""
 
 
 class CoalescingTransport:
-    """A transport that sends all writes of one turn of the event loop together.
+    """Wraps a transport and sends all writes of one turn of the event loop together, right after that turn.
+
+    `close` sends waiting writes first. Everything else is passed on to the wrapped transport.
 
     uvicorn writes an answer's head and its body separately, and uvloop sends each write at once. That is two system
     calls here and two wake-ups at the client, for an answer that fits into one packet.
@@ -107,7 +110,10 @@ class RequestPacer:
 
 class _Protocol(HttpToolsProtocol):
     def __init__(self, pacer: RequestPacer, max_connections: int, **config: Any) -> None:
-        """A connection beyond `max_connections` is closed at once."""
+        """Make the protocol of one connection, which is closed at once if `max_connections` others are open.
+
+        `config` are the arguments that uvicorn gives to its protocol.
+        """
         super().__init__(**config)
         self._pacer = pacer
         self._max_connections = max_connections
@@ -125,9 +131,10 @@ class _Protocol(HttpToolsProtocol):
             )
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that cannot be parsed as a request.
+        """Close the connection on bytes that are no request; answer MALFORMED first if no earlier request waits.
 
-        Clients match answers to requests by their sequence, so no earlier request may get this answer.
+        Clients match answers to requests by their sequence, so no earlier request may get MALFORMED. Whole requests
+        that wait are answered before the close, but not if the bytes are in the body of a later request.
         """
         waiting = self.cycle is not None and not self.cycle.response_complete
         if waiting and not self.cycle.more_body:
@@ -140,12 +147,18 @@ class _Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers, which raise the signal again after uvicorn's shutdown and before ours."""
+    """Runs an app in uvicorn, without uvicorn's signal handlers.
+
+    Those would raise the signal again after uvicorn's shutdown and before the service's own.
+    """
 
     def __init__(
         self, app: Litestar, max_connections: int = MAX_CONNECTIONS, keep_alive_s: float = KEEP_ALIVE_S
     ) -> None:
-        """Raise the limit of open files; admit `max_connections` connections, or fewer if that limit is lower."""
+        """Raise the limit of open files; admit `max_connections` connections, or fewer if that limit is lower.
+
+        `keep_alive_s`: the seconds after which an idle connection is closed. Needs a running event loop.
+        """
         most = min(max_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         super().__init__(
             uvicorn.Config(

@@ -1,4 +1,7 @@
-"""`python -m infra.local.nats`: turns into the bundled nats-server, with the variables of nats.conf set."""
+"""`python -m infra.local.nats`: becomes the bundled nats-server (exec), with the variables of nats.conf set.
+
+Other modules start that server as a child process by `start_nats` or `launch_nats`.
+"""
 
 import contextlib
 import os
@@ -19,7 +22,7 @@ NATS_CONF: Final = ROOT / "infra" / "nats.conf"
 
 
 def nats_server() -> str:
-    """The path of the bundled nats-server, or of the one on PATH. Raises StartFailed if there is none."""
+    """Find the program nats-server: the bundled one, or else the one on PATH. Raises StartFailed if there is none."""
     bundled = Path(sys.executable).parent / "nats-server"
     found = str(bundled) if bundled.exists() else shutil.which("nats-server")
     if found is None:
@@ -28,15 +31,16 @@ def nats_server() -> str:
 
 
 def _quoted(path: Path) -> str:
-    """A path in the syntax of nats.conf, which would read an unquoted `.data` as a malformed number."""
+    """Quote a path for nats.conf, where an unquoted `.data` would be read as a malformed number."""
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` with every variable that nats.conf reads.
+    """Return a copy of `env` with a value for every variable that nats.conf reads, and for GOMAXPROCS.
 
-    Unless GOMAXPROCS is set, the broker gets half of the cores, at least one; services need the others.
+    NATS_STORE_DIR is quoted in the copy: do not pass the copy in again. Unless GOMAXPROCS is set, the broker gets half
+    of the cores, at least one; services need the others. Raises ValueError if NATS_PORT is not a number.
     """
     port = int(env.get("NATS_PORT") or 4_222)
     return {
@@ -49,17 +53,27 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def nats_command() -> list[str]:
-    """The command of the bundled broker; it needs the variables of `nats_environment`."""
+    """Return the command that runs the bundled broker; run it with the variables of `nats_environment`.
+
+    Raises StartFailed if nats-server is missing.
+    """
     return [nats_server(), "-c", str(NATS_CONF)]
 
 
 def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
-    """Start the bundled broker without waiting until it listens. Raises StartFailed if nats-server is missing."""
+    """Start the bundled broker without waiting until it listens. `env` needs none of its variables.
+
+    Raises StartFailed if nats-server is missing.
+    """
     return launch(nats_command(), nats_environment(env), output)
 
 
 def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
-    """Start the bundled broker and wait until it listens. Raises StartFailed."""
+    """Start the bundled broker and wait until it listens.
+
+    Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S; in the last case
+    nats-server keeps running.
+    """
     process = launch_nats(env, output)
     address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))
     for _ in start_attempts(process, "nats-server"):

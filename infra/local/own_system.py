@@ -10,7 +10,11 @@ from infra.local.services import free_environment, own_service_url, service_name
 
 
 class OwnSystem:
-    """A broker and all services on free ports, with their data and their logs (`<name>.log`) below one folder."""
+    """Runs a broker and all services on free ports inside a `with`, with their data below one folder.
+
+    The folder has to exist; the output of each process is in its file `<name>.log`. `settings` are environment
+    variables for all processes.
+    """
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -19,7 +23,10 @@ class OwnSystem:
         self._services: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "OwnSystem":
-        """Start all processes and wait until they are ready. Raises StartFailed, with the last lines of the log."""
+        """Start all processes and wait until they are ready.
+
+        If one fails, stops the others and raises StartFailed, with the last lines of the failed one's output.
+        """
         name = "nats"
         try:
             with self._log(name).open("wb") as output:
@@ -52,12 +59,15 @@ class OwnSystem:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process ids of the broker, as `nats`, and of the services, by name."""
+        """Return the process ids by name of all processes started, also of ended ones; the broker's name is `nats`."""
         running = {**({} if self._broker is None else {"nats": self._broker}), **self._services}
         return {name: process.pid for name, process in running.items()}
 
     def stop_services(self) -> dict[str, int]:
-        """Stop all services; each publishes its recorded facts before it ends. Returns their exit codes by name."""
+        """Stop all services, but not the broker; return the services' exit codes by name. May be called again.
+
+        Each service publishes its recorded facts before it ends; one that takes longer than STOP_TIMEOUT_S is killed.
+        """
         for process in self._services.values():
             process.terminate()
         return {name: await_end(process) for name, process in self._services.items()}

@@ -6,7 +6,7 @@ import socket
 
 
 def is_free(port: int) -> bool:
-    """Whether a server on this machine could listen on this port of 127.0.0.1."""
+    """Return whether a server on this machine could listen on this port of 127.0.0.1 now."""
     with socket.socket() as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -17,7 +17,10 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free ports below 32768, where Linux begins to choose ports for outgoing connections."""
+    """Find `count` different ports of 127.0.0.1 that are free now; they are not reserved.
+
+    All are below 32768, where Linux begins to choose ports for outgoing connections.
+    """
     found: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(found) < count:

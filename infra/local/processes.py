@@ -16,11 +16,11 @@ POLL_S: Final = 0.02
 """Seconds between two attempts to reach a starting process."""
 
 Output = int | IO[bytes] | None
-"""Where a process writes: a file, subprocess.PIPE, or None for the output of this process."""
+"""Where a child process writes: a file or its descriptor, subprocess.PIPE, or None for the output of this process."""
 
 
 class Process(Protocol):
-    """A running process, with the methods of subprocess.Popen that are used here."""
+    """A child process that was started: the methods of subprocess.Popen that are used here, with the same meaning."""
 
     @property
     def returncode(self) -> int | None: ...
@@ -35,30 +35,34 @@ class Process(Protocol):
 
 
 class StartFailed(Exception):
-    """A process ended, or did not become ready in time, while the system was starting."""
+    """The system cannot start: a process ended or was not ready in time, a program is missing, or a port is in use."""
 
 
 def start_service(
     name: str, env: Mapping[str, str], output: Output = None, root: Path = ROOT
 ) -> subprocess.Popen[bytes]:
-    """Start a service of the checkout `root`, without waiting until it is ready."""
+    """Start the service `<name>_svc` of the checkout `root`, without waiting until the service is ready.
+
+    `env` is its whole environment: nothing of this process's own is inherited.
+    """
     return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
 
 
 def launch(
     command: list[str], env: Mapping[str, str], output: Output = None, root: Path = ROOT
 ) -> subprocess.Popen[bytes]:
-    """Start a command in the folder `root`, in a session of its own.
+    """Start a command in the folder `root` as a child process, in a POSIX session of its own.
 
-    Ctrl-C in a terminal then reaches only the process that started it, which stops the others in order.
+    Ctrl-C in a terminal then reaches only this process, which stops the others in order. `output` gets standard error,
+    too.
     """
     return subprocess.Popen(command, env=env, cwd=root, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def start_attempts(process: Process, name: str) -> Iterator[None]:
-    """Yield every POLL_S: the caller then tries to reach the starting process, and leaves the loop on success.
+    """Yield every POLL_S seconds: the caller then tries to reach the starting process, and leaves the loop on success.
 
-    Raises StartFailed when the process ends or START_TIMEOUT_S is over.
+    `name` is for the message. Raises StartFailed when the process ends or START_TIMEOUT_S is over.
     """
     until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until:
@@ -70,14 +74,17 @@ def start_attempts(process: Process, name: str) -> Iterator[None]:
 
 
 def stop_process(process: Process, how: signal.Signals = signal.SIGTERM) -> int:
-    """Signal a process and wait for its end; kill it after STOP_TIMEOUT_S. Returns its exit code."""
+    """Send the signal `how` to a process unless it has ended, and wait for its end; kill it after STOP_TIMEOUT_S.
+
+    Returns the exit code; a negative one is the signal that ended the process.
+    """
     if process.poll() is None:
         process.send_signal(how)
     return await_end(process)
 
 
 def await_end(process: Process) -> int:
-    """Wait for a process to end; kill it after STOP_TIMEOUT_S. Returns its exit code."""
+    """Wait for a process to end; kill it after STOP_TIMEOUT_S. Returns its exit code, negative if a signal ended it."""
     try:
         return process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:

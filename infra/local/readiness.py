@@ -16,7 +16,10 @@ UNREACHABLE: Final = "it does not answer"
 
 
 def why_not_ready(url: str) -> str | None:
-    """Why the service at this URL is not ready, in its own words; None if it is ready."""
+    """Ask the service at this base URL why it is not ready; return None if it is ready.
+
+    Returns the service's own words, its status if there are none, or UNREACHABLE without an answer. Blocks.
+    """
     try:
         answer = _client().get(f"{url}/readyz")
     except httpx.TransportError:
@@ -29,12 +32,18 @@ def why_not_ready(url: str) -> str | None:
 
 
 def wait_ready(name: str, env: Mapping[str, str], process: Process) -> None:
-    """Wait until a service is ready. Raises StartFailed."""
+    """Wait until the service `name` is ready: `process` runs it, and `env` is its environment (`own_service_url`).
+
+    Raises StartFailed if the process ends or the service is not ready within START_TIMEOUT_S.
+    """
     wait_until_ready(own_service_url(name, env), f"{name}_svc", process)
 
 
 def wait_until_ready(url: str, name: str, process: Process) -> None:
-    """Wait until the service that this process runs at this URL is ready. Raises StartFailed."""
+    """Wait until the service that `process` runs at this base URL is ready. `name` is for the message.
+
+    Raises StartFailed if the process ends or the service is not ready within START_TIMEOUT_S.
+    """
     for _ in start_attempts(process, name):
         if why_not_ready(url) is None:
             break
@@ -42,8 +51,9 @@ def wait_until_ready(url: str, name: str, process: Process) -> None:
 
 @functools.cache
 def _client() -> httpx.Client:
-    """One client for all questions, for it takes 20 ms to make. It keeps no connection, as services come and go.
+    """Return the one client for all requests, because making a client takes 20 ms.
 
-    It ignores the environment's proxies: they cannot reach a service on this machine.
+    The client keeps no connection, as services come and go. It ignores the environment's proxies, which cannot reach a
+    service on this machine.
     """
     return httpx.Client(timeout=TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))

@@ -1,6 +1,6 @@
-"""The services of this checkout, the URL of each, and an environment for a system separate from all others.
+"""Finds the services of a checkout and their URLs, and makes the environment of a system separate from all others.
 
-A service is a package `<name>_svc` beside this one with a `__main__`. No list of services has to be kept.
+A service is a package `<name>_svc` with a `__main__`, in the checkout's folder. So no list of services is needed.
 """
 
 import os
@@ -18,28 +18,38 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def service_names(root: Path = ROOT) -> list[str]:
-    """The names of the services in `root`: in the order in which the contracts list their facts, then by name."""
+    """List the names, without `_svc`, of the services in the folder `root`.
+
+    Those with facts in the contracts come first, in the contracts' order; the others follow by name.
+    """
     found = {path.parent.name.removesuffix("_svc") for path in root.glob("*_svc/__main__.py")}
     listed = [name for name in SERVICES if name in found]
     return listed + sorted(found.difference(listed))
 
 
 def service_url(name: str, env: Mapping[str, str]) -> str:
-    """The URL of a service with these settings. Raises SettingsError as the service itself would."""
+    """Return the base URL of a service of this checkout, as the environment `env` and the defaults set it.
+
+    Raises SettingsError as the service itself would.
+    """
     service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
     settings: Settings = load(service.settings, name, service.port, env)
     return settings.url
 
 
 def own_service_url(name: str, env: Mapping[str, str]) -> str:
-    """The URL of a service in an environment that has all settings, such as `free_environment` makes."""
+    """Return a service's base URL in an environment with BIND_HOST and its port, such as `free_environment` makes.
+
+    Raises KeyError if one of the two is missing.
+    """
     return http_url(env["BIND_HOST"], int(env[f"{name}_port".upper()]))
 
 
 def free_environment(data_dir: Path, root: Path = ROOT) -> dict[str, str]:
-    """The environment of a separate system: free ports, data below `data_dir`, no settings of another system.
+    """Make the environment of a separate system: free ports for the broker and all services, data below `data_dir`.
 
-    `root` is the folder of the checkout whose services get ports.
+    The rest is this process's environment without the settings that all services share; a service's own settings stay.
+    `root` is the folder of the checkout whose services get ports. Makes no folder and starts nothing.
     """
     names = [f"{name}_PORT".upper() for name in service_names(root)]
     shared = {field.upper() for field in Settings.__struct_fields__}

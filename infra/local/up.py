@@ -1,8 +1,8 @@
 """`python -m infra.local.up`: run the broker and all services in one terminal, until Ctrl-C.
 
-With NATS_URL set, the services use that broker and no other is started. A process that ends by itself is reported and
-not started again; the others continue without it. Exit codes: 0 stopped on request, 1 every process has ended, 2 could
-not start, 130 killed by a second Ctrl-C.
+With NATS_URL set, the services use that broker and no other is started. A process that ends before it was ready stops
+everything. One that ends later is reported and not started again; the others continue. Exit codes: 0 stopped on
+request, 1 every process has ended, 2 could not start, 130 killed by a second Ctrl-C.
 """
 
 import os
@@ -38,7 +38,7 @@ EXIT_KILLED: Final = 130
 
 
 class OutputLine(NamedTuple):
-    """A process, or this one, wrote a line."""
+    """The process `name`, which may be this one, wrote a line."""
 
     name: str
     text: str
@@ -57,13 +57,13 @@ class ProcessEnded(NamedTuple):
 
 
 class AllReady(NamedTuple):
-    """Every service is ready; `urls` are their URLs by name."""
+    """Every service has been ready; `urls` are their base URLs by name."""
 
     urls: Mapping[str, str]
 
 
 class StopRequested(NamedTuple):
-    """This process received a signal to stop, or its output has no reader any more."""
+    """This process has to stop: it received the signal `how`, or (then SIGHUP) its output has lost its reader."""
 
     how: signal.Signals
 
@@ -72,7 +72,7 @@ Occurrence = OutputLine | ProcessEnded | AllReady | StopRequested
 
 
 class Up:
-    """The running system.
+    """Runs the broker and all services as child processes and shows their output.
 
     Threads and signal handlers only put occurrences into one queue; the main thread handles them in order.
     """
@@ -87,7 +87,7 @@ class Up:
         self._once_ready: set[str] = set()
 
     def run(self) -> int:
-        """Start all processes, report what happens, stop all processes; returns the exit code."""
+        """Start all processes, report what happens, stop all processes; return the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it on purpose
                 signal.signal(number, self._on_signal)
@@ -110,7 +110,7 @@ class Up:
         threading.Thread(target=self._await_ready, daemon=True).start()
 
     def _handle_occurrences(self) -> int:
-        """Handle occurrences until every process has stopped; returns the exit code."""
+        """Handle occurrences until every process has ended by itself or been stopped; return the exit code."""
         ready = False
         while True:
             match self._occurrences.get():
@@ -132,7 +132,10 @@ class Up:
                     self._write(SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it.")
 
     def _stop(self, code: int, why: str) -> int:
-        """Stop the services first, so that they can publish their recorded facts, then the broker."""
+        """Stop the services first, so that they can publish their recorded facts, then the broker.
+
+        Kills what has not ended in time. Returns `code`, or EXIT_KILLED after another Ctrl-C.
+        """
         self._write(SELF, why)
         for phase in (set(self._running) - {BROKER}, {BROKER}):
             until = time.monotonic() + STOP_TIMEOUT_S
@@ -197,7 +200,7 @@ class Up:
         self._occurrences.put(ProcessEnded(name, process.wait()))
 
     def _is_shown(self, name: str, line: str) -> bool:
-        """The broker's information lines are shown only at LOG_LEVEL=debug; its warnings and errors always are."""
+        """Return whether to show the line: all are shown, but the broker's [INF] lines only at LOG_LEVEL=debug."""
         return name != BROKER or "[INF]" not in line or self._env.get("LOG_LEVEL", "").upper() == "DEBUG"
 
     def _await_ready(self) -> None:

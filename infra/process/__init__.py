@@ -1,1 +1,1 @@
-"""A service as a process: composition, start, orderly stop, logging."""
+"""Runs a service as a process: composition, start, orderly stop, logging."""

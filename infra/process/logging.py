@@ -8,7 +8,11 @@ import structlog
 
 
 def configure(service: str, level: str, fmt: Literal["auto", "text", "json"]) -> None:
-    """Send the logs of this process, and those of its libraries, to standard error."""
+    """Send the log lines of this process, and of its libraries, to standard error, with the name `service`.
+
+    `level` is the lowest that is shown; libraries that repeat our own lines show less. `fmt` "auto" is text on a
+    terminal, JSON otherwise.
+    """
     as_text = fmt == "text" or (fmt == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

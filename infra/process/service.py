@@ -1,4 +1,4 @@
-"""A service process: settings, lock, store, writer, broker, HTTP; and an orderly end of all of them on SIGTERM."""
+"""Runs a service as a process: settings, lock, store, writer, broker, HTTP; on SIGTERM or SIGINT an orderly end."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ OpenStore = Callable[[Path], contextlib.AbstractAsyncContextManager[EventStore]]
 
 
 class CannotStart(Exception):
-    """The process cannot start in this environment; the message names the cause."""
+    """The process cannot start: its port or folder cannot be used. The message names the cause."""
 
 
 @dataclass
@@ -64,18 +64,18 @@ class Runtime:
     broker: Broker
     views: Mapping[str, AnyView]
     consumers: Mapping[str, Consumer]
-    """By name: the service itself, and its read models of the stream."""
+    """By the name of the durable consumer: the service's own, and one for each of its read models of EVENTS."""
     on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
-    """Called after each commit, in log order, before the commit's requests are answered."""
+    """Called after each commit with its facts, in log order, before the success of its requests is answered."""
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
-    """Run beside the service until it ends."""
+    """Started with the service and canceled at its end; a task that ends earlier stops the process with an error."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is to end: requests that wait should then be answered at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A service, as its `__main__` composes it."""
+    """Declares a service: its name, aggregates, reactions, routes, settings and read models. `run` runs it."""
 
     name: str
     port: int
@@ -84,11 +84,11 @@ class Service:
     routes: Callable[[Runtime], Sequence[ControllerRouterHandler]]
     settings: type[Settings] = Settings
     views: Sequence[Projection] = ()
-    """Read models of the service's own log."""
+    """Projections of the service's own log, each into a read model."""
     stream_views: Callable[[Any], Sequence[Projection]] = lambda _: ()
-    """Read models of other services' facts, made from the settings."""
+    """Makes, from the service's settings, the projections of other services' facts, each into a read model."""
     watchers: Sequence[Callable[[Runtime], None]] = ()
-    """Each adds its callbacks and tasks to the runtime's `on_recorded` and `tasks`, to work beside the requests."""
+    """Each is called once before the start, to add callbacks and tasks to the runtime's `on_recorded` and `tasks`."""
 
     @property
     def hears(self) -> frozenset[str]:
@@ -96,7 +96,7 @@ class Service:
 
 
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
-    """Run the service until SIGTERM or SIGINT, then exit 0. Exit 2 if its configuration does not allow a start."""
+    """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it."""
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
         use_batch_scheduling()
@@ -124,7 +124,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Allow one process per store. Taken before the first message is consumed."""
+    """Hold the lock of a service's folder, made if missing: one process per store. Raises CannotStart."""
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def assemble(
     connect: Connect = connect,
     chance: Callable[[], float] = random.random,
 ) -> Runtime:
-    """Build the parts of a service; nothing runs yet. `chance` draws the jitter of pauses."""
+    """Build the parts of a service; nothing runs yet. `chance` draws the jitter of pauses, from 0 to 1."""
     listeners: list[Callable[[Sequence[Fact]], None]] = []
 
     def recorded(facts: Sequence[Fact]) -> None:
@@ -238,7 +238,7 @@ def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[as
 
 
 async def _stop(runtime: Runtime, server: Server, tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """End HTTP first: its requests still record facts, which the broker's side then has to publish."""
+    """End HTTP, then the broker's side, then all else: HTTP's last requests record facts that are still to publish."""
     logger.info("stopping")
     by_name = {task.get_name(): task for task in tasks}
     server.should_exit = True

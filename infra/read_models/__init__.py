@@ -1,1 +1,1 @@
-"""Projections: tables fed from a service's own log or from the stream EVENTS."""
+"""Read models: tables that projections feed from a service's own log or from the stream EVENTS."""

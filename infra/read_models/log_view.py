@@ -19,27 +19,27 @@ logger = structlog.get_logger()
 
 
 class Pace(NamedTuple):
-    """Settings of a view that follows the log: transaction size, lag, pause after a failure, patience of a reader."""
+    """How a view follows the log: transaction size, lag, pause after a failure, and patience of a reader."""
 
     chunk: int = CHUNK
     """Records applied in one transaction."""
 
     lag_s: float = 0.25
-    """A view without readers trails the log by this many seconds. That makes fewer transactions, and leaves the CPU to
-    requests."""
+    """Without a reader who waits, a view applies new records only this many seconds after the first of them. That makes
+    fewer transactions, and leaves the CPU to requests."""
 
     retry_s: float = 1.0
-    """The pause after a failure."""
+    """The longest pause after a failure, in seconds; the jitter shortens it to at least half."""
 
     patience_s: float = 5.0
-    """The longest time a reader waits for a view that is catching up."""
+    """The longest time, in seconds, that a reader waits for a view that is catching up."""
 
 
 DEFAULT = Pace()
 
 
 class LogView:
-    """One projection's tables, following the service's own log."""
+    """Keeps one projection's tables up to date with the service's own log (by `run`), and answers reads of them."""
 
     def __init__(self, projection: Projection, store: EventStore, tables: Tables, pace: Pace = DEFAULT) -> None:
         self._projection = projection
@@ -48,7 +48,7 @@ class LogView:
         self._pace = pace
         self._grown = asyncio.Event()
         self._wanted = asyncio.Event()
-        """Set while a reader waits."""
+        """Set by a reader who waits, or by `rebuild`: `run` then does not wait for `lag_s`."""
         self._moved = asyncio.Condition()
         self._drop = False
 
@@ -57,7 +57,10 @@ class LogView:
     async def open(
         cls, projection: Projection, store: EventStore, folder: Path, pace: Pace = DEFAULT
     ) -> AsyncIterator["LogView"]:
-        """The view in this folder, made if missing. Raises StoreSetupError."""
+        """Open the projection's file in this folder, made if missing; yield its view, and close the file at the end.
+
+        The caller has to start `run`. Raises StoreSetupError if the file cannot be used or belongs to another log.
+        """
         try:
             last = await store.max_notification_id()
         except StoreError:  # the store may recover; the view waits for it
@@ -74,19 +77,28 @@ class LogView:
         self._grown.set()
 
     def rebuild(self) -> None:
-        """Drop the tables and feed them again from the log's beginning; readers wait meanwhile."""
+        """Ask `run` to drop the tables and feed them again from the log's beginning; return at once.
+
+        Readers wait meanwhile, for at most `patience_s`.
+        """
         self._drop = True
         self._grown.set()
         self._wanted.set()
 
     async def behind(self) -> int:
-        """How many positions of the log the view has yet to read. Raises StoreError."""
+        """Return how many positions of the log the view has yet to read; all of them once a rebuild is requested.
+
+        Raises StoreError.
+        """
         if self._drop:
             return await self._store.max_notification_id()
         return max(0, await self._store.max_notification_id() - self._tables.checkpoint.position)
 
     async def run(self) -> None:
-        """Follow the log."""
+        """Apply the log's records to the tables, and new ones as `log_has_grown` reports them, until canceled.
+
+        Errors of the store and of SQLite are logged, and the work is tried again. Raises the projection's other errors.
+        """
         backoff = Backoff(self._pace.retry_s, self._pace.retry_s)
         while True:
             self._grown.clear()
@@ -103,7 +115,10 @@ class LogView:
                 self._wanted.clear()
 
     async def _advance(self) -> bool:
-        """Apply the next chunk; true if there is more."""
+        """Apply the next chunk, after dropping the tables if a rebuild is requested; wake readers who wait.
+
+        Returns whether the chunk was full: then there may be more. Raises StoreError, sqlite3.Error.
+        """
         if self._drop:
             logger.info("rebuilding a view", view=self._projection.name)
             await self._tables.clear()
@@ -122,7 +137,11 @@ class LogView:
         return full
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the view with every fact recorded so far: a client reads its own writes. Raises ViewBehind."""
+        """Wait until the view has every fact recorded so far, then run this SQL; return its rows.
+
+        So a client reads its own writes. Raises ViewBehind if that takes longer than `patience_s`, or the store or
+        SQLite fails.
+        """
         try:
             last = await self._store.max_notification_id()
             async with asyncio.timeout(self._pace.patience_s), self._moved:

@@ -42,10 +42,10 @@ LONGEST_BACKOFF_S: Final = 5.0
 LAG_S: Final = 0.25
 """The pause between two transactions of a view that has caught up: fewer and larger ones cost less."""
 FEW: Final = 256
-"""A chunk of fewer facts than this is followed by the pause."""
+"""After a chunk of fewer messages than this, the view pauses for LAG_S unless more messages wait already."""
 
 NO_MESSAGES_FAULT: Final = (sqlite3.OperationalError, sqlite3.InternalError)
-"""Errors that end the session: the same message may succeed in the next one."""
+"""Errors of SQLite that end the session, such as a full disk: the same message may succeed in the next one."""
 
 
 class _Typed(msgspec.Struct):
@@ -56,7 +56,7 @@ _typed = msgspec.json.Decoder(_Typed)
 
 
 class StreamView:
-    """One projection's tables, following the stream; the `Handler` of its sessions."""
+    """Keeps one projection's tables up to date from EVENTS (by `run`); the `Handler` of its consumer's sessions."""
 
     def __init__(
         self, projection: Projection, service: str, settings: Settings, tables: Tables, connect: Connect = connect
@@ -76,21 +76,21 @@ class StreamView:
         """Set from the request to rebuild until the tables are empty."""
         self._js: JetStreamContext | None = None
         self._to_catch_up = 0
-        """Facts that the stream had when the session began, and that have not been read in it."""
+        """Messages for this view that EVENTS had when the session began, less those applied since; can be negative."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
         cls, projection: Projection, service: str, settings: Settings, folder: Path, connect: Connect = connect
     ) -> AsyncIterator["StreamView"]:
-        """The view in this folder, made if missing. Raises StoreSetupError."""
+        """Open the view's file in this folder, made if missing, and close it at the end. Raises StoreSetupError."""
         async with Tables.open(projection, folder) as tables:
             yield cls(projection, service, settings, tables, connect)
 
     # For readers and operators ----------------------------------------------------------------------------------------
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the view, which trails EVENTS. Raises ViewBehind while it is incomplete, or if it cannot be read."""
+        """Run this SQL on tables that may lag EVENTS. Raises ViewBehind while they are incomplete, or SQLite fails."""
         if self._drop.is_set() or not self._tables.complete:
             raise ViewBehind(f"the view {self._projection.name} is being built")
         try:
@@ -99,7 +99,7 @@ class StreamView:
             raise ViewBehind(f"the view {self._projection.name} cannot be read: {error}") from error
 
     async def behind(self) -> int:
-        """How many facts of the stream the view has yet to read. Raises ViewBehind without an answer of the broker."""
+        """Count the messages not read yet. Raises ViewBehind if no broker can tell, or a rebuild is to begin."""
         if self._js is None or self._drop.is_set():
             why = "about to be rebuilt" if self._drop.is_set() else self._supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")
@@ -110,7 +110,7 @@ class StreamView:
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     def rebuild(self) -> None:
-        """Drop the tables and feed them again from the stream's beginning; readers are refused meanwhile."""
+        """Ask `run` to make the tables anew from all of EVENTS; return at once. Reads raise ViewBehind meanwhile."""
         self._drop.set()
 
     @property
@@ -119,12 +119,12 @@ class StreamView:
         return self._supervisor.retry_queue
 
     def log_has_grown(self) -> None:
-        """Does nothing: this view does not follow the service's own log."""
+        """Do nothing: this view does not follow the service's own log."""
 
     # Sessions ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Run session after session. A failure affects only the view's readers."""
+        """Run session after session, until canceled. Raises nothing: a failure affects only the view's readers."""
         await self._supervisor.run()
 
     @contextlib.asynccontextmanager
@@ -158,7 +158,7 @@ class StreamView:
             logger.error("a view cannot go on", view=self._projection.name, reason=reason, exc_info=error)
 
     async def _resume_position(self, js: JetStreamContext) -> Checkpoint:
-        """The checkpoint, if the stream still has the message that was read there; otherwise the beginning."""
+        """Return the checkpoint if EVENTS still has the message that was read there; otherwise START, and log it."""
         checkpoint = self._tables.checkpoint
         received = ReceivedPositions()
         if checkpoint != START:
@@ -172,7 +172,7 @@ class StreamView:
         return START
 
     async def _until_dropped(self) -> None:
-        """Returns when the view is to be rebuilt, which ends the session."""
+        """Wait until a rebuild is requested; then return, which ends the session."""
         await self._drop.wait()
 
     # Feeding the tables -----------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class StreamView:
                 raise
 
     async def _feed_alone(self, messages: Sequence[Delivery]) -> None:
-        """Feed them one by one. A message that the projection rejects becomes a dead letter: a retry would not help."""
+        """Feed each message alone. One that the projection rejects becomes a dead letter: a retry would not help."""
         for delivery in messages:
             try:
                 await self._feed([delivery], Checkpoint(*delivery.position))
@@ -221,12 +221,12 @@ class StreamView:
                 await self.dead_letters.add(delivery, error, attempts=1)
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
-        """Feed a dead letter's message out of its order: a projection of the stream allows any order."""
+        """Feed a dead letter's message out of its order, which a projection of the stream allows; return no facts."""
         await self._feed([delivery], self._tables.checkpoint)
         return ()
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """The outcome of feeding each message, up to the first error: () if the projection takes it."""
+        """Try the projection alone, without SQL: () for each message that it takes, up to the first error, included."""
         outcomes: list[Outcome] = []
         for delivery in messages:
             try:
@@ -238,12 +238,12 @@ class StreamView:
 
 
 def _is_fact(delivery: Delivery) -> bool:
-    """Whether the message has a fact's id: other publishers' messages have none, or another kind."""
+    """Whether the message's id ends as a fact's does, in `@<version>`: other publishers' messages have no such id."""
     return delivery.fact_id.rpartition("@")[2].isdecimal()
 
 
 def _record(delivery: Delivery) -> Notification:
-    """The fact as a projection reads it; its position is its sequence in the stream."""
+    """Return the fact as a projection reads it, at its sequence in EVENTS. Raises if the body has no fact's `type`."""
     stream, _, version = delivery.fact_id.rpartition("@")
     return Notification(
         delivery.position.sequence, stream, int(version), _typed.decode(delivery.body).type, delivery.body

@@ -1,6 +1,7 @@
-"""Read models: tables in a file of their own, fed from a log of facts, and deleted without loss.
+"""Read models: tables in a file of their own, fed from facts. The file can be deleted without loss, and made again.
 
-The checkpoint is stored in the transaction that applies the records before it, so tables and checkpoint never differ.
+The checkpoint is stored in the transaction that applies the records up to it. So the stored tables and the stored
+checkpoint never differ.
 """
 
 import contextlib
@@ -22,13 +23,13 @@ logger = structlog.get_logger()
 CHUNK: Final = 2_000  # records applied in one transaction
 
 Statement = tuple[str, Sequence[Sequence[Any]]]
-"""An SQL statement, and a row of parameters for each execution."""
+"""An SQL statement, and a row of parameters for each execution; without rows it is not executed."""
 
 
 class Projection(Protocol):
-    """Defines a view: its name, the facts it reads (`topics`; empty: all), its tables, and how records change them.
+    """Defines a view: its name, the fact names that it reads (`topics`; empty: all), and how records change its tables.
 
-    A view whose file was made with other `tables` is dropped and fed again.
+    `tables` is the SQL script that makes the tables. A file that was made with another script is emptied and fed again.
     """
 
     @property
@@ -38,18 +39,25 @@ class Projection(Protocol):
     @property
     def tables(self) -> str: ...
     def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
-        """The changes that these records make, in log order."""
+        """Return the statements that put these records into the tables, in order of execution; execute nothing.
+
+        The records come in the order of their positions.
+        """
         ...
 
 
 class ViewBehind(NotNow):
-    """The view cannot be read as of now, because it is catching up."""
+    """The view gives no answer now: it is catching up or being rebuilt, its file cannot be read, or the broker is away.
+
+    The caller may try again later.
+    """
 
 
 class Checkpoint(NamedTuple):
-    """How far a view has read: everything up to `position`.
+    """How far a view has read: everything up to `position`, included; 0: nothing.
 
-    `stored_us`: for a view of the stream, when the broker stored the message there (µs since 1970); otherwise 0.
+    `position` is a log position; for a view of the stream, a sequence of EVENTS. `stored_us` is 0; for a view of the
+    stream, when the broker stored that message (µs since 1970).
     """
 
     position: int
@@ -65,7 +73,10 @@ CREATE TABLE IF NOT EXISTS made_with (one INTEGER PRIMARY KEY, tables TEXT, whol
 
 
 class Tables:
-    """One projection's file: its tables, and the checkpoint up to which they have been fed."""
+    """One projection's SQLite file: its tables, and the checkpoint up to which they have been fed. `open` makes one.
+
+    Only one task may change the tables at a time; `select` reads through a connection of its own.
+    """
 
     def __init__(self, projection: Projection, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection):
         self._projection = projection
@@ -75,12 +86,16 @@ class Tables:
         self._reader = reader
         self.checkpoint = START
         self.complete = False
-        """Whether the tables have caught up at least once since they were empty. Before that they lack older facts."""
+        """Whether `caught_up` was called since the tables were empty. Before that they may lack older facts. Only views
+        of the stream use it."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, projection: Projection, folder: Path) -> AsyncIterator["Tables"]:
-        """The tables in this folder, made if missing. Raises StoreSetupError."""
+        """Open the projection's file in this folder, made if missing; yield its tables, and close the file at the end.
+
+        A file that was made with another script is emptied. Raises StoreSetupError if the file cannot be used.
+        """
         path = folder / f"{projection.name}.view.sqlite"
         async with contextlib.AsyncExitStack() as stack:
             try:
@@ -107,7 +122,10 @@ class Tables:
         self.checkpoint = next((Checkpoint(*row) for row in rows), START)
 
     async def clear(self) -> None:
-        """Drop everything: the tables are empty, and the checkpoint is the beginning."""
+        """Drop all tables and make empty ones, in one transaction; the checkpoint becomes START, and `complete` false.
+
+        Raises sqlite3.Error; then call `roll_back`.
+        """
         await self._writer.execute("BEGIN IMMEDIATE")
         found = await self._writer.execute_fetchall(
             "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
@@ -122,13 +140,19 @@ class Tables:
         self.complete = False
 
     async def caught_up(self) -> None:
-        """Remember that the tables are complete."""
+        """Set `complete`, in the file as well: every fact that there was has been fed. Repeats have no effect.
+
+        Raises sqlite3.Error.
+        """
         if not self.complete:
             await self._writer.execute("UPDATE made_with SET whole = 1")
             self.complete = True
 
     async def apply(self, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
-        """Feed these records, and move the checkpoint, in one transaction."""
+        """Feed these records and set the checkpoint, in one transaction, and commit it.
+
+        Raises sqlite3.Error or the projection's error; then call `roll_back`.
+        """
         # Only one task uses this connection. If it is cancelled, the transaction ends with the connection.
         await self._writer.execute("BEGIN IMMEDIATE")
         for sql, rows in self._projection.apply(records):
@@ -139,18 +163,18 @@ class Tables:
         self.checkpoint = checkpoint
 
     async def roll_back(self) -> None:
-        """After a failure: undo a transaction that was begun and not committed."""
+        """Undo the transaction that a failed `apply` or `clear` left open. No effect without one; raises nothing."""
         if self._writer.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 await self._writer.rollback()
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the tables as last committed."""
+        """Run this SQL on the tables as last committed, and return its rows. Raises sqlite3.Error."""
         return [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]
 
 
 def _statements(script: str) -> Iterable[str]:
-    """The statements of an SQL script; `executescript` would commit the transaction they are part of."""
+    """Split an SQL script into its statements. SQLite's `executescript` would commit the open transaction first."""
     statement = ""
     for part in script.split(";"):
         statement += part + ";"

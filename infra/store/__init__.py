@@ -1,1 +1,1 @@
-"""One service's log: records, the port, and SQLite behind it."""
+"""One service's log: its records, the interface EventStore, and the store in an SQLite file."""

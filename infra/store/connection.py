@@ -1,4 +1,4 @@
-"""Connections to an SQLite file: WAL, a checked `synchronous` level, and the driver's errors as the store's."""
+"""Opens connections to an SQLite file, with WAL and a checked `synchronous` level; turns its errors into StoreError."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,7 +12,7 @@ from eventsourcing import persistence
 from infra.store.errors import StoreSetupError
 
 BUSY_TIMEOUT_S: Final = 5.0
-"""How long a statement waits for another connection's lock."""
+"""How long a statement waits for another connection's lock before it fails."""
 
 CACHE_KIB: Final = (
     16_384  # of SQLite's pages per connection; its default of 2 MB is less than the hot part of the index
@@ -27,7 +27,10 @@ ConnectStore = Callable[[Path], AbstractAsyncContextManager[aiosqlite.Connection
 async def connect(
     path: Path, synchronous: str = "FULL", busy_timeout_s: float = BUSY_TIMEOUT_S
 ) -> AsyncIterator[aiosqlite.Connection]:
-    """A connection in autocommit and WAL mode at this `synchronous` level. Raises StoreSetupError if refused."""
+    """Open the SQLite file, made if missing, in autocommit and WAL mode at this `synchronous` level (a name in LEVELS).
+
+    Raises sqlite3.Error if the file cannot be opened; StoreSetupError if SQLite does not set this mode and level.
+    """
     # Fails here rather than in aiosqlite, which would leave a thread behind that outlives the event loop.
     sqlite3.connect(path).close()
     # Without the close at the end, aiosqlite's thread would keep the process alive for ever.
@@ -52,7 +55,7 @@ async def _pragma(connection: aiosqlite.Connection, text: str) -> tuple[Any, ...
 
 @asynccontextmanager
 async def connect_read_only(path: Path) -> AsyncIterator[aiosqlite.Connection]:
-    """A connection that only reads: it does not make or change the file."""
+    """Open the existing SQLite file for reading only. Raises sqlite3.Error if it is missing or cannot be opened."""
     uri = _read_only(path)
     sqlite3.connect(uri, uri=True).close()  # as above: fails here, before aiosqlite starts its thread
     async with aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S) as connection:
@@ -65,7 +68,7 @@ def _read_only(path: Path) -> str:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the driver's errors as the library's: Conflict and the other kinds of StoreError."""
+    """Turn sqlite3.Error and ValueError inside the context into StoreError, and a violated constraint into Conflict."""
     try:
         yield
     except sqlite3.IntegrityError as error:

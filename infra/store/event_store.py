@@ -1,6 +1,6 @@
-"""The event store a service needs: the `eventsourcing` recorder contract, asynchronous and in batches.
+"""The interface of a service's event store: as an `eventsourcing` recorder, but asynchronous and in batches.
 
-One call is one thread hop and one statement: the cost is per batch, never per event.
+A call takes or returns many records, because it costs a hop to another thread and a statement.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,24 +10,37 @@ from infra.store.records import Notification, Record, StreamHistory
 
 
 class EventStore(Protocol):
-    """One service's log. Every method raises StoreError when the store fails."""
+    """One service's log, and the snapshots of its streams. Every method raises StoreError when the store fails."""
 
     async def insert_events(self, records: Sequence[Record]) -> None:
-        """Record all of them in this order, durably, or none. Raises Conflict."""
+        """Append all of these records to the log, in this order and durably, or none of them.
+
+        Raises Conflict, and nothing was recorded, if a stream has one of the versions already. After any other error,
+        or a cancellation, only the log shows whether they were recorded.
+        """
 
     async def select_streams(
         self, streams: Collection[str], snapshot_topics: Collection[str]
     ) -> dict[str, StreamHistory]:
-        """The history of each of these streams, from its newest snapshot of these topics; without the empty streams."""
+        """Return the history by stream: the newest snapshot of one of `snapshot_topics`, and the records after it.
+
+        Without such a snapshot the history has all records. Streams without a history are left out.
+        """
 
     async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
-        """Up to `limit` records behind position `after`, in log order; only records of `topics`, if any are given."""
+        """Return the first `limit` records after position `after`, in log order; with `topics`, only records of these.
+
+        Records that another process made may be missing until the next `max_notification_id`.
+        """
 
     async def max_notification_id(self) -> int:
-        """The last position; 0 in an empty log."""
+        """Return the position of the log's last record; 0 if the log is empty.
+
+        From then on `select_notifications` finds every record up to there, also those of other processes.
+        """
 
     async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
-        """Store these snapshots in place of older ones of their streams."""
+        """Store these snapshots, and delete the older ones of their streams. May be repeated."""
 
     async def check(self) -> None:
-        """Raise StoreError unless the store can record at this moment."""
+        """Make a small write, not to the log, to see whether the store can record now. Raises StoreError if not."""

@@ -4,7 +4,11 @@ from typing import NamedTuple
 
 
 class Record(NamedTuple):
-    """One row of the event table, named as the `eventsourcing` library names its columns. Versions start at 1."""
+    """A stored fact or snapshot; its fields have the names of the `eventsourcing` library's columns.
+
+    `originator_id` is the stream, and `originator_version` the version in it, from 1. `topic` is the fact's name, or
+    the snapshot's topic. `state` is the JSON of the fact, or of the snapshot's state.
+    """
 
     originator_id: str
     originator_version: int
@@ -13,9 +17,9 @@ class Record(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """A record at its `position` in the log; for a view of the stream, at its sequence in EVENTS.
+    """A record and its `position` in the log; for a view of EVENTS, its sequence there. The other fields: see Record.
 
-    Positions grow. A store may leave gaps; the embedded one leaves none.
+    Positions rise from 1 in log order. A store may leave gaps between them; SQLiteStore leaves none.
     """
 
     position: int
@@ -26,7 +30,10 @@ class Notification(NamedTuple):
 
 
 class StreamHistory(NamedTuple):
-    """The source of a stream's state: its newest usable snapshot, if any, and the records after it in order."""
+    """What a stream's state is folded from: its newest usable snapshot, and the records after it by version.
+
+    Without a snapshot (None) these are all records of the stream.
+    """
 
     snapshot: Record | None
     records: list[Record]

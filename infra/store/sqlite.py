@@ -1,7 +1,8 @@
-"""The embedded event store: one SQLite file per service, on the table of the `eventsourcing` library's own recorder.
+"""The embedded event store: one SQLite file per service, with the table of the `eventsourcing` library's own recorder.
 
-An append is one multi-row INSERT: a single statement is a transaction of its own, so a cancelled or concurrent caller
-can't tear it. `synchronous=FULL` makes each commit wait for the disk; NORMAL loses commits in a power cut.
+An append of up to MAX_ROWS_PER_INSERT records is one multi-row INSERT: a single statement is a transaction of
+its own, so a canceled or concurrent caller can't tear it. `synchronous=FULL` makes each commit wait for the
+disk; NORMAL loses commits in a power cut.
 """
 
 import json
@@ -20,7 +21,7 @@ from infra.store.records import Notification, Record, StreamHistory
 from infra.store.tail import TAIL_RECORDS, Tail
 
 MAX_ROWS_PER_INSERT: Final = 4_000
-"""SQLite binds at most 32,766 values in a statement; a row takes four."""
+"""The most records that one statement appends. SQLite binds at most 32,766 values in a statement; a row takes four."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS stored_events (
@@ -49,7 +50,10 @@ ORDER BY 2, 1, 3
 
 
 class SQLiteStore:
-    """EventStore on two aiosqlite connections: the writer's, and one for readers that follow the log."""
+    """Keeps one service's log and snapshots in an SQLite file: an EventStore, made by `open` or `read`.
+
+    `select_notifications`, `select_stream` and `find_all` use a second connection, so they do not wait for appends.
+    """
 
     def __init__(
         self,
@@ -61,7 +65,10 @@ class SQLiteStore:
         max_rows: int = MAX_ROWS_PER_INSERT,
         tail_records: int = TAIL_RECORDS,
     ) -> None:
-        """`connect` opens the further connections; an append of more than `max_rows` uses one of its own."""
+        """`connect` opens a connection of its own for each check, and for each append of more than `max_rows` records.
+
+        `tail_records` is how many of the newest records the tail keeps at least.
+        """
         self._path = path
         self._writer = writer
         self._reader = reader
@@ -79,7 +86,7 @@ class SQLiteStore:
         max_rows: int = MAX_ROWS_PER_INSERT,
         tail_records: int = TAIL_RECORDS,
     ) -> AsyncIterator["SQLiteStore"]:
-        """The store in this file, made if missing. Raises StoreSetupError."""
+        """Open the store in this file to read and write it; make file and folder if missing. Raises StoreSetupError."""
         async with AsyncExitStack() as stack:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,9 +100,10 @@ class SQLiteStore:
     @classmethod
     @asynccontextmanager
     async def read(cls, path: Path) -> AsyncIterator["SQLiteStore"]:
-        """The existing store in this file, read-only, beside the process that writes it. Raises StoreError.
+        """Open the existing store in this file for reading, also while a service writes it. Raises StoreError.
 
-        Close it soon: a process that closes its store while another has it open leaves the write-ahead log behind.
+        Call only methods that read. Close the store soon: a service that ends while another process has its file open
+        cannot remove the write-ahead log (the file `…-wal`).
         """
         async with AsyncExitStack() as stack:
             with translated():
@@ -121,7 +129,7 @@ class SQLiteStore:
         self._tail.append(records, int(row[0]) - len(records) + 1)
 
     async def _insert_many(self, records: Sequence[Record]) -> None:
-        """An append beyond one statement's limit: a transaction on a connection of its own."""
+        """Append records beyond one statement's limit, in a transaction on a connection of their own."""
         async with self._connect(self._path) as own:
             await own.execute("BEGIN IMMEDIATE")
             await own.executemany(_insert(1), records)
@@ -145,7 +153,7 @@ class SQLiteStore:
         return found
 
     async def select_stream(self, stream: str) -> list[Notification]:
-        """One stream's records in their order, with their positions in the log."""
+        """Return all records of one stream by version, with their positions in the log. Raises StoreError."""
         with translated():
             rows = await self._reader.execute_fetchall(
                 "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
@@ -155,7 +163,10 @@ class SQLiteStore:
         return [Notification(*row) for row in rows]
 
     async def find_all(self, ids: Collection[tuple[str, int]]) -> list[Notification]:
-        """The records with these streams and versions, with their positions; missing ones are left out."""
+        """Return the records with these (stream, version) and their positions, in any order, without the missing ones.
+
+        Raises StoreError.
+        """
         with translated():
             rows = await self._reader.execute_fetchall(
                 "WITH wanted(stream, version) AS"
@@ -180,7 +191,7 @@ class SQLiteStore:
         return [Notification(*row) for row in rows]
 
     async def max_notification_id(self) -> int:
-        # The writer's connection runs this behind the appends. The reader's would see a commit before the tail has it.
+        # The writer's connection runs this after the appends. The reader's would see a commit before the tail has it.
         # A follower that then read the tail would conclude that nothing more is recorded up to this position.
         with translated():
             ((last,),) = await self._writer.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")

@@ -1,4 +1,4 @@
-"""The newest records of a log, in memory: the relay and the read models follow the writer without a query."""
+"""Keeps the newest records of a log in memory: the relay and the read models follow the writer without a query."""
 
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -11,8 +11,8 @@ TAIL_RECORDS: Final = 4_096
 class Tail:
     """The last records that this process committed, without a gap in their positions.
 
-    It holds `at_least` records once that many were committed, and at most twice as many plus a batch. An empty tail is
-    always correct: the log is then read from the file.
+    The tail holds at least `at_least` records once that many were committed since it was empty, and at most twice as
+    many plus one append. An empty tail is always correct: the log is then read from the file.
     """
 
     def __init__(self, at_least: int = TAIL_RECORDS) -> None:
@@ -23,7 +23,10 @@ class Tail:
         self._records = []
 
     def append(self, records: Sequence[Record], first: int) -> None:
-        """Add the records just committed; their positions begin at `first`."""
+        """Add the records just committed; their positions begin at `first`.
+
+        If the tail ends before `first - 1`, its older records are dropped: the gap may hide records.
+        """
         if self._records and self._records[-1].position + 1 != first:
             self._records = []  # another process recorded in between
         elif len(self._records) > 2 * self._at_least:
@@ -31,13 +34,16 @@ class Tail:
         self._records += [Notification(position, *record) for position, record in enumerate(records, first)]
 
     def read(self, after: int, limit: int, topics: Collection[str]) -> list[Notification] | None:
-        """The records that `select_notifications` would return; None if the tail begins later than those."""
+        """Return the result of `select_notifications`, or None if the file has to be read for it.
+
+        The file has to be read if the tail is empty, or begins later than at position `after + 1`.
+        """
         if not self._records or self._records[0].position > after + 1:
             return None
         newer = self._records[after + 1 - self._records[0].position :]
         return [record for record in newer if not topics or record.topic in topics][:limit]
 
     def clear_if_behind(self, last: int) -> None:
-        """Empty the tail if the log, which ends at `last`, has records that this process did not commit."""
+        """Empty the tail if it ends before `last`, the end of the log: then another process recorded the rest."""
         if self._records and self._records[-1].position < last:
             self._records = []

@@ -1,5 +1,5 @@
-"""`orders audit`: the ten invariants over a running system, from both copies of its history.
+"""`orders audit` checks the ten invariants on a running system, by the services' logs and by EVENTS.
 
-The services' logs and the stream are read up to a cut that contains the cause of every fact, in one pass of little
-memory. An audit without findings saves what it knew, and the next one continues from there.
+It reads these two copies of history up to a cut that contains the cause of every fact; memory does not grow with
+history. An audit without findings saves a checkpoint, from which the next one continues.
 """

@@ -1,7 +1,7 @@
-"""Asks the services about the streams that changed last, and keeps the answers that can be compared with the cut.
+"""Asks the services about the streams (of aggregates) that changed last, and keeps the answers comparable with the cut.
 
-An answer can be compared if its stream had no later fact after the answer came. Streams that changed since the cut are
-counted, not judged.
+An answer is comparable if its stream has no fact after the cut in a log that is read after the answer came. The other
+answers are counted, not judged.
 """
 
 import asyncio
@@ -35,7 +35,11 @@ class _Body(msgspec.Struct):
 
 
 async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Checker, most: int) -> tuple[Live, Answers]:
-    """Ask about the `most` streams of each kind that changed last. Raises Unreachable, StoreError."""
+    """Ask each service for up to `most` products, accounts, coupons or orders, those that changed last before the cut.
+
+    Call it once `checker` has taken all facts up to the cut. Returns the comparable answers, and how many were
+    comparable or not. Raises Unreachable if a service does not answer or reports an error; SettingsError, StoreError.
+    """
     streams = [stream for name in logs for stream in await _busy(logs, cut, name, most)]
     known = {stream: checker.facts.last_version(stream) for stream, _ in streams}
     at_a_time = asyncio.Semaphore(AT_A_TIME)
@@ -62,7 +66,11 @@ async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Chec
 
 
 async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, bytes]]:
-    """The service's streams that can be asked about, latest change first, each with the body of its newest record."""
+    """Return up to `most` streams of a service that can be asked about, the one that changed last first.
+
+    Each comes with the body of its newest fact within the cut. Only the last LOOK_BACK * `most` records are searched.
+    Raises StoreError.
+    """
     end = cut.logs[service]
     found: dict[str, bytes] = {}
     for record in reversed(await logs[service].select_notifications(max(0, end - LOOK_BACK * most), LOOK_BACK * most)):
@@ -94,7 +102,10 @@ async def _answer(http: httpx.AsyncClient, env: Mapping[str, str], stream: str, 
 async def _get(
     http: httpx.AsyncClient, env: Mapping[str, str], service: str, path: str, user: str | None = None
 ) -> dict[str, Any] | None:
-    """The answer; None for a 404. Raises httpx.HTTPError."""
+    """GET `path` from a service, in the name of `user` if given. Returns the JSON object; None for a 404.
+
+    Raises httpx.HTTPError for any other status than 2xx, or without an answer; SettingsError.
+    """
     told = await http.get(service_url(service, env) + path, headers={} if user is None else {"X-User-Id": user})
     if told.status_code == 404:
         return None

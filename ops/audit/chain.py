@@ -15,24 +15,24 @@ LINK_EVERY: Final = 10_000  # positions
 
 
 class HashChain:
-    """The chain over one log, record after record."""
+    """Computes the chain over one log from its records, and keeps the digests of some links."""
 
     def __init__(self, watched: Collection[int] = ()) -> None:
-        """`watched`: further positions whose links are kept."""
+        """Begin before the log's first record. `watched`: positions whose links are kept, too."""
         self.position = 0
         self.records = 0
         self.links: dict[int, str] = {0: BEGIN.hex()}
-        """By position: the digest (hex) at each LINK_EVERY and at the watched positions, if there is a record."""
+        """Kept position, if it has a record → the digest (hex) of its link; 0 → the digest before the first link."""
         self._digest = BEGIN
         self._watched = frozenset(watched)
 
     @property
     def digest(self) -> str:
-        """The chain's digest (hex) behind the last record taken."""
+        """The digest (hex) of the last record's link; before any record, 64 zeros."""
         return self._digest.hex()
 
     def take(self, records: Sequence[Notification]) -> None:
-        """Add these records, which follow the last one taken."""
+        """Add these records to the chain. They must follow the last record taken, in log order; this is not checked."""
         digest = self._digest
         for position, stream, version, topic, body in records:
             line = f"{position} {stream} {version} {topic}\n".encode()

@@ -1,4 +1,7 @@
-"""The point where an audit continues: the end of the last one without findings, if no earlier record has changed."""
+"""The checkpoint from which an audit continues: the cut of the last audit without findings.
+
+An audit continues there only if the logs and the stream still are, up to that cut, what the last audit read.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,26 +21,27 @@ from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
 
 FORMAT: Final = 3
-"""The format of everything that is remembered. An audit does not continue from a checkpoint of another format."""
+"""The format of a checkpoint's file. An audit ignores a checkpoint of another format and begins at the beginning."""
 
 
 class AuditCheckpoint(Struct):
-    """The data that an audit saves beside its checker's memory."""
+    """What an audit without findings saves besides its checker's memory, so that changed history is noticed later."""
 
     format: int
     cut: Cut
     digests: dict[str, str]
-    """By service: its chain's digest at the cut."""
+    """Service → the digest (hex) of its log's hash chain at the cut."""
     last_stored: datetime | None = None
-    """When the broker stored the message at the stream's last sequence."""
+    """When the broker stored the message at the cut's last stream sequence; null if the stream was empty."""
 
 
 async def rewritten(
     logs: ServiceLogs, last: AuditCheckpoint, facts: LoggedFacts, chains: Mapping[str, HashChain]
 ) -> list[Finding]:
-    """A finding for each log that changed before the checkpoint. Adds the records up to it to the chains.
+    """Read each log up to the checkpoint, and return a finding for each log that is not what the last audit read.
 
-    Raises StoreError.
+    A finding names the first changed record, if there is one. `facts`: the digests that the last audit kept. `chains`:
+    new chains, by service; the records read are added to them. Raises StoreError.
     """
     findings = []
     for name, log in logs.items():
@@ -63,7 +67,11 @@ def _place(name: str, record: Notification) -> str:
 
 
 async def same_stream(stream: Stream, last: AuditCheckpoint, now: Cut) -> bool:
-    """Whether the stream is the one that was audited, and still has every message that it had then."""
+    """Whether EVENTS is the audited stream and still has all messages up to the checkpoint.
+
+    It compares when the stream was made, how many messages were removed, and when the last audited message was stored.
+    Raises the client's errors.
+    """
     return (
         (last.cut.created, last.cut.removed) == (now.created, now.removed)
         and last.cut.sequence <= now.sequence

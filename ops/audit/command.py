@@ -1,4 +1,4 @@
-"""`orders audit`, from a terminal."""
+"""The command `orders audit`: its options, its progress bar, and its report for people."""
 
 import os
 from datetime import timedelta
@@ -21,7 +21,7 @@ SHOWN: Final = 20  # findings
 
 
 class Bar:
-    """A progress bar on standard error, if that is a terminal."""
+    """Shows the progress of an audit as one bar of `progress`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -80,8 +80,8 @@ def command(
     finding until its deadline and --grace are over.
 
     The report (report.json) has a SHA-256 chain over each log. An audit without findings leaves a checkpoint. The next
-    audit continues from there, after it has checked that nothing before it was changed. If you do not trust the
-    operator of the system, keep the reports elsewhere and give one to --against.
+    audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do not trust
+    the operator of the system, keep the reports elsewhere and give one to --against.
     """
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
     options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup)
@@ -103,7 +103,10 @@ def command(
 
 
 def show(made: AuditReport, path: Path, console: Console) -> None:
-    """Print the report for a person: what was read, the status of all orders, and the findings."""
+    """Print the report for a person: what was read, the status of all orders, and the first SHOWN findings.
+
+    `path`: the file with the whole report.
+    """
     counts = Table(box=None, pad_edge=False, show_header=False)
     counts.add_column()
     counts.add_column(justify="right")

@@ -1,7 +1,7 @@
 """A consistent cut of a running system: it contains the record of every message and the cause of every fact.
 
 The stream's end is read before the logs' ends, because a fact is recorded before it is published. The logs cannot be
-read at one instant, so a fact may be within the cut while its cause is behind it. Then the cut is moved to the cause.
+read at one instant, so a fact may be within the cut while its cause is after it. Then the cut is moved to the cause.
 The moving ends, because everything within the cut was recorded before the last log's end was read.
 """
 
@@ -20,32 +20,37 @@ from ops.invariants.copies import parsed
 from ops.reading import Stream
 
 ServiceLogs = Mapping[str, SQLiteStore]
-"""The services' logs, by service."""
+"""Service, such as `order` → its opened log."""
 
 STANDSTILL_S: Final = 2.0
-"""An audit waits this long for a relay that makes no progress. Facts that it has not published then are a finding."""
+"""An audit waits this many seconds for a relay that makes no progress. Facts up to `Cut.published` that the stream does
+not have then are findings.
+"""
 LOOK_EVERY_S: Final = 0.02
 
 
 class Cut(Struct):
-    """The ends up to which each copy of history is read."""
+    """The positions of the logs and the sequence of EVENTS up to which (inclusive) an audit reads."""
 
     made_at: datetime
     logs: dict[str, int]
-    """By service: the last position."""
+    """Service → the last position of its log that belongs to the cut; 0: none. It grows if the cut is moved."""
     published: dict[str, int]
-    """By service: the position up to which the stream must have its log."""
+    """Service → the position up to which (inclusive) the stream must have its log. Later facts may be missing there."""
     sequence: int
-    """The last sequence of the stream."""
+    """The last sequence of the stream that belongs to the cut; 0: the stream is empty."""
     created: str
-    """When the stream was made. Another stream has another time."""
+    """When the stream was made, as a text. A stream that was deleted and made again has another time."""
     removed: int
-    """How many sequences the stream does not have any more."""
+    """How many messages the stream had up to `sequence` and does not have any more."""
 
 
 async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, standstill_s: float = STANDSTILL_S) -> Cut:
-    """Take the cut at this moment, or at the end of a backup, which does not grow. Raises the client's errors,
-    StoreError.
+    """Take a cut of the running system, as of now, without the moves to causes after it (see `moved_to`).
+
+    It first waits until the stream has the logs' present ends, or a relay makes no progress for `standstill_s` seconds.
+    `backup`: the stream is a restored backup, which does not grow: there is no wait, and `published` is what the stream
+    has. Raises StoreError, the client's errors.
     """
     if backup:
         published = {name: await _last_position(stream, name) for name in logs}
@@ -62,7 +67,10 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
 
 
 async def _until_published(stream: Stream, service: str, position: int, standstill_s: float) -> None:
-    """Wait until the stream has this position of a service's log, or makes no progress for `standstill_s`."""
+    """Wait until the stream has a service's log up to `position`, or gets no more of it for `standstill_s` seconds.
+
+    Raises the client's errors.
+    """
     loop = asyncio.get_running_loop()
     reached, moved_at = -1, loop.time()
     while reached < position and loop.time() - moved_at < standstill_s:
@@ -83,7 +91,11 @@ async def _last_position(stream: Stream, service: str) -> int:
 
 
 async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[str, int]:
-    """The logs that have some of these causes behind the cut, and the positions to move it to."""
+    """Find the causes that are in a log after the cut. `causes`: fact ids; those that no log has are ignored.
+
+    Returns service → the position to which its log's end must be moved; empty: all of them are within the cut. The cut
+    is not changed. Raises StoreError.
+    """
     wanted = [(stream, version) for stream, version in map(parsed, causes) if version]
     found: dict[str, int] = {}
     for name, log in logs.items() if wanted else ():
@@ -94,10 +106,10 @@ async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[s
 
 
 async def stored_at(stream: Stream, sequence: int) -> datetime | None:
-    """The time at which the broker stored the message at this sequence; None: there is no such message.
+    """Ask when the broker stored the message of EVENTS at this sequence; None: there is no such message.
 
     Without this time, a tail that was lost and written again could look the same: the same fact at the same sequence,
-    but other facts before it.
+    but other facts before it. Raises the client's errors.
     """
     try:
         found = await stream.js.get_msg(EVENTS, sequence, direct=True)

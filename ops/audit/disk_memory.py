@@ -1,6 +1,7 @@
 """A checker's memory that stays small: entries not used lately are in a SQLite file, from which the next audit begins.
 
-The file is a working copy until `keep` renames it: an audit that did not end, or that found something, leaves nothing.
+The file is a working copy until `keep` renames it. An audit that did not end, or that found something, leaves the
+earlier file as it was.
 """
 
 import contextlib
@@ -22,10 +23,11 @@ V = TypeVar("V")
 
 
 class DiskTable(Generic[V]):
-    """A table with two generations in memory. A value that is read becomes young; when the young are many, the old are
-    written.
+    """A table of a SQLite file. The entries used last are in memory, in two generations: the young and the old.
 
-    So a value that `get` returned may be changed until `generation` other values were read.
+    An entry that is set or read becomes young. When more than `generation` are young, the old ones are written to the
+    file, and the young ones become the old. So a value that `get` returned may be changed in place until `generation`
+    other entries were set or read; the change is kept. Values of `items` and `values` are copies.
     """
 
     def __init__(self, connection: sqlite3.Connection, name: str, of: type[V], generation: int) -> None:
@@ -81,7 +83,7 @@ class DiskTable(Generic[V]):
         return (value for _, value in self.items())
 
     def write(self) -> None:
-        """Write the entries that are in memory to the file."""
+        """Write the entries that are in memory to the file, without a commit. They stay in memory, too."""
         self._write({**self._old, **self._young})
 
     def _write(self, values: dict[str, V]) -> None:
@@ -91,7 +93,11 @@ class DiskTable(Generic[V]):
 
 
 class DiskMemory(Memory):
-    """A checker's memory in a file. Of each table, up to two times `generation` entries are in memory."""
+    """A checker's memory in a SQLite file. Of each table of `many`, up to two times `generation` entries are in memory.
+
+    The dictionaries of `few` are in memory whole. Call `many` once for each name; `few` returns the same dictionary
+    again.
+    """
 
     def __init__(self, connection: sqlite3.Connection, generation: int = GENERATION) -> None:
         self._generation = generation
@@ -114,7 +120,7 @@ class DiskMemory(Memory):
         return values
 
     def write(self) -> None:
-        """Write everything."""
+        """Write all tables and dictionaries to the file and commit. The file is not synced to the disk."""
         for table in self._many:
             table.write()
         rows = [(name, msgspec.msgpack.encode(values)) for name, values in self._few.items()]
@@ -124,7 +130,11 @@ class DiskMemory(Memory):
 
 @contextlib.contextmanager
 def working_copy(path: Path, *, of: bool, generation: int = GENERATION) -> Iterator[DiskMemory]:
-    """A memory in a file beside `path`: a copy of `path` (`of`), or empty. It is removed unless `keep` renames it."""
+    """Yield a memory in a temporary file beside `path`. It begins as a copy of `path` (`of`), or empty.
+
+    At the end of the block the file is removed, unless `keep` has renamed it. Only one copy of a path may be in use at
+    a time. Raises OSError, sqlite3.Error.
+    """
     copy = files.temporary(path)
     copy.unlink(missing_ok=True)
     if of:
@@ -141,6 +151,9 @@ def working_copy(path: Path, *, of: bool, generation: int = GENERATION) -> Itera
 
 
 def keep(memory: DiskMemory, path: Path) -> None:
-    """Replace the file at `path` by the working copy."""
+    """Write the memory and replace the file at `path` by it, durably.
+
+    `memory` must be the working copy of the same `path`, whose block has not ended. Raises OSError, sqlite3.Error.
+    """
     memory.write()
     files.publish(path)

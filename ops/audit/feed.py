@@ -13,17 +13,20 @@ NEAR: Final = 120  # bytes: `at` follows the type
 INSTANT: Final = 26  # bytes, to the microsecond
 
 ProgressCallback = Callable[[int], None]
-"""Called with a number of facts and messages that were fed."""
+"""Called again and again with the number of facts and messages fed since the last call."""
 
 
 def when(body: bytes) -> bytes:
-    """Roughly when a fact was recorded. It only decides which source is fed next."""
+    """Cut the recorded instant (UTC, RFC 3339) out of a fact's JSON. Results compare as the instants do, roughly.
+
+    A body without `at` gives any bytes: the result only decides which source is fed next.
+    """
     start = body.find(AT, 0, NEAR) + len(AT)
     return body[start : start + INSTANT]
 
 
 class _Source:
-    """One log or the stream, read chunk by chunk."""
+    """Reads one log, or the stream, chunk by chunk and passes its items to `feed`, in their order."""
 
     def __init__(self, chunks: AsyncGenerator[list[Any]], feed: Callable[[Any], None]) -> None:
         self._chunks = chunks
@@ -32,7 +35,10 @@ class _Source:
         self._index = 0
 
     async def next(self) -> bytes | None:
-        """When the next item was recorded; None: this source has ended."""
+        """Return when the next item was recorded (see `when`); None: there are no more items.
+
+        Reads the next chunk if this one is used up. Raises the errors of `chunks`.
+        """
         if self._index >= len(self._chunk):
             self._chunk, self._index = await anext(self._chunks, []), 0
             if not self._chunk:
@@ -44,7 +50,10 @@ class _Source:
         return item.state if isinstance(item, Notification) else item.body
 
     def run(self, until: bytes | None) -> int:
-        """Feed the items of this chunk recorded until then (None: all of them), at least one; return their number."""
+        """Feed the chunk's next item and those after it that were recorded until then (inclusive; None: all of them).
+
+        Call it after `next` has returned an instant. Returns how many items were fed.
+        """
         began = index = self._index
         chunk, feed, body = self._chunk, self._feed, self._body
         while index < len(chunk) and (index == began or until is None or when(body(chunk[index])) <= until):
@@ -60,7 +69,11 @@ async def feed(
     messages: AsyncGenerator[list[Read]] | None,
     progress: ProgressCallback,
 ) -> None:
-    """Feed all logs and messages to the checker. Raises StoreError, the client's errors."""
+    """Read all logs (by service) and messages (None: no stream) to their ends, and feed them to the checker.
+
+    Each source is fed in its own order. Among the sources, the one whose next item is the oldest is next. Raises the
+    errors of the generators: StoreError, the client's errors.
+    """
     sources = [_Source(chunks, _log_feeder(checker, name)) for name, chunks in logs.items()]
     if messages is not None:
         sources.append(_Source(messages, _message_feeder(checker)))

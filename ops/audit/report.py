@@ -1,4 +1,4 @@
-"""The report of an audit, for people and machines. By its links a later audit sees whether a log was rewritten."""
+"""The report of an audit, as data and as a JSON file. By its links a later audit sees whether a log was rewritten."""
 
 from collections import Counter
 from datetime import datetime
@@ -27,15 +27,19 @@ RULES: Final = {
     9: "folding from zero = live state",
     10: "one idempotency key, one order",
 }
-"""The invariants by number; 1 to 10 as in ops.invariants."""
+"""The invariants by number, for people: 1 to 10 as in ops.invariants; 0 compares with the last checkpoint or report."""
 
 
 class NotAReport(Unusable):
-    """The file is not the report of an earlier audit."""
+    """The file cannot be read, or is not the report of an earlier audit. The message says which."""
 
 
 class AuditedLog(Struct):
-    """A log up to `position`. `sha256`: its chain's digest there, in hex. `links`: digests at earlier positions."""
+    """A log from its beginning up to `position` (inclusive), with its number of records.
+
+    `sha256`: the digest (hex) of its hash chain at `position`. `links`: position → digest (hex), at every 10,000th
+    position and where the earlier report's log ended.
+    """
 
     position: int
     records: int
@@ -44,7 +48,7 @@ class AuditedLog(Struct):
 
 
 class AuditedStream(Struct):
-    """The stream up to `sequence`. `created`: when it was made. `messages`: how many this audit read."""
+    """EVENTS up to `sequence`. `created`: when the stream was made. `messages`: how many messages this audit read."""
 
     sequence: int
     created: str
@@ -52,14 +56,18 @@ class AuditedStream(Struct):
 
 
 class Answers(Struct):
-    """How many answers were compared, and how many were not, because their subject had changed since the cut."""
+    """How many answers of services were compared; and how many not, because their subject changed after the cut."""
 
     compared: int = 0
     moved_on: int = 0
 
 
 class AuditReport(Struct, kw_only=True):
-    """`since`: the cut of the checkpoint that this audit continued from; null: it began at the beginning."""
+    """What an audit read, counted and found. `verdict` is `good` or `findings`; `took_s` is in seconds.
+
+    `since`: the cut of the checkpoint that this audit continued from; null: it began at the beginning. `at_rest`: the
+    option, see Options.
+    """
 
     verdict: str
     made_at: datetime
@@ -70,15 +78,19 @@ class AuditReport(Struct, kw_only=True):
     logs: dict[str, AuditedLog]
     stream: AuditedStream
     facts: dict[str, int]
-    """The number of facts that this audit read in the logs, by name."""
+    """Fact name → how many such facts this audit read in the logs, without those before `since`."""
     orders: dict[str, int]
-    """The number of orders by status: CONFIRMED, PENDING, or the reason of the cancel."""
+    """Status → number of orders, since the beginning. Status: CONFIRMED, PENDING, a cancel's reason, or `unknown`.
+
+    `unknown`: there are facts about the order, but none that accepts it.
+    """
     subjects: dict[str, int]
-    """The number of products, accounts, coupons and orders that were checked."""
+    """`products`, `accounts`, `coupons` and `orders` → how many there are, since the beginning."""
     answers: Answers
     findings_by_rule: dict[int, int]
     findings: list[Finding]
-    """In the order in which they were found; beyond a hundred of a kind they are only counted."""
+    """In the order in which they were found. If an invariant has over a hundred, the others are one finding at the end.
+    """
 
     @property
     def good(self) -> bool:
@@ -94,13 +106,16 @@ def count(findings: list[Finding]) -> dict[int, int]:
 
 
 def write(report: AuditReport, path: Path) -> None:
-    """Write the report to this file as JSON, durably; make its folder if missing. Raises OSError."""
+    """Write the report to this file as JSON, durably, in place of an earlier one. Make its folder if missing.
+
+    Raises OSError.
+    """
     files.make_folder(path.parent)
     files.write(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
 def read(path: Path) -> AuditReport:
-    """Read the report of an earlier audit. Raises NotAReport."""
+    """Read the report of an earlier audit from its JSON file. Raises NotAReport."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=AuditReport)
     except (OSError, msgspec.DecodeError) as error:

@@ -27,10 +27,11 @@ from ops.invariants import Checker, Finding
 class Options(NamedTuple):
     """The options of an audit.
 
-    `folder`: of the report and the checkpoint. `grace`: how long an order may take beyond its deadline. `at_rest`: no
-    order is in flight any more. `full`: begin at the beginning of history. `against`: an earlier report that must still
-    hold. `answers`: how many subjects of each kind the services are asked about. `backup`: the stream is a restored
-    backup, which may end before the logs.
+    `folder`: for the report and the checkpoint. `grace`: how long after its deadline an order may end, and how long
+    after its last fact a compensation may be missing. `at_rest`: no order is in flight, so nothing may be missing.
+    `full`: begin at the beginning of history. `against`: an earlier report that must still hold; None: the last one in
+    `folder`, if it had no findings. `answers`: how many subjects of each kind the services are asked about; 0: none.
+    `backup`: the stream is a restored backup, which may end before the logs.
     """
 
     folder: Path
@@ -43,16 +44,21 @@ class Options(NamedTuple):
 
 
 class Watch(Protocol):
-    """Shows the progress of an audit. `items`: facts and messages."""
+    """Shows the progress of an audit, phase by phase.
+
+    `begins`: a phase begins, with this number of facts and messages to check (0: unknown). `advances`: this number of
+    them was checked since the last call.
+    """
 
     def begins(self, what: str, items: int) -> None: ...
     def advances(self, items: int) -> None: ...
 
 
 async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
-    """Audit the system of `env` and write the report; without findings, the checkpoint too.
+    """Audit the system of `env` and write the report to `report.json`; without findings, write the checkpoint, too.
 
-    Raises Unreachable, SettingsError, StoreError, NotAReport, and OSError if nothing can be written.
+    Raises Unreachable if the broker, a log or a service cannot be read, or the folder cannot be written. Raises
+    SettingsError, NotAReport (see `_earlier`), and sqlite3.Error for an unusable checkpoint.
     """
     async with _opened(env) as (stream, logs):
         return await _Audit(env, options, watch, stream, logs).run()
@@ -67,7 +73,10 @@ async def _opened(env: Mapping[str, str]) -> AsyncIterator[tuple[reading.Stream,
 
 @dataclass
 class _Work:
-    """One pass through history. `since`: the cut where it began; None: at the beginning."""
+    """One pass through history, with what it has gathered so far. `chains`: service → its log's chain.
+
+    `since`: the cut after which the pass began; None: it began at the beginning.
+    """
 
     memory: DiskMemory
     checker: Checker
@@ -115,7 +124,10 @@ class _Audit:
         return _Work(memory, checker, chains, since)
 
     async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> AuditReport:
-        """Check what is new and write the report, with `findings` first; without any, write the checkpoint too."""
+        """Check the rest of history, ask the services, and write the report, with `findings` before the new findings.
+
+        Without any finding the checkpoint is written to `path`, too.
+        """
         checker, chains = work.checker, work.chains
         await self._feed(now, work)
         live, asked = None, Answers()
@@ -150,7 +162,10 @@ class _Audit:
         return made
 
     async def _feed(self, now: Cut, work: _Work) -> None:
-        """Feed everything from where the work began to the cut, and move the cut to the causes behind it."""
+        """Feed everything after `since` up to the cut to the checker.
+
+        Then move the cut (`now.logs`) to the causes that are after it, and feed the logs up to there.
+        """
         since, chains = work.since, work.chains
         begin = {name: 0 if since is None else since.logs.get(name, 0) for name in self._logs}
         first = 1 if since is None else since.sequence + 1
@@ -182,7 +197,7 @@ class _Audit:
                 yield messages
 
     def _contradictions(self, chains: Mapping[str, HashChain]) -> list[Finding]:
-        """A finding for each log that differs from what the earlier report says."""
+        """Return a finding for each log whose chain differs from the earlier report. Without a report, return none."""
         if self._earlier is None:
             return []
         return [
@@ -198,7 +213,10 @@ class _Audit:
 
 
 def _earlier(options: Options) -> AuditReport | None:
-    """The report that must still hold: `against`, or the last one if it had no findings. Raises NotAReport."""
+    """Read the report that must still hold: `against`, or the folder's last one if it had no findings; else None.
+
+    Raises NotAReport if the report is unusable, or if `against` does not exist.
+    """
     if options.against is not None:
         return report.read(options.against)
     path = options.folder / "report.json"

@@ -1,1 +1,1 @@
-"""`orders dlq`: the messages that a service could not handle. It lists, shows, redrives and drops them."""
+"""`orders dlq`: list, show, redrive and drop dead letters, the messages that a service could not handle."""

@@ -23,7 +23,7 @@ def command() -> None:
     """Dead letters: messages that a service could not handle, and later messages about the same order.
 
     After four attempts a service puts the message into the stream DEAD and continues. Later messages about that order
-    wait there behind it, in their order, until the dead letters are redriven or dropped.
+    follow it there in their order, without an attempt, until the dead letters are redriven or dropped.
     """
 
 
@@ -31,7 +31,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines: a list of dead letters.")
 @ending_well
 def ls(*, as_json: bool) -> None:
-    """List the dead letters of all services in the stream DEAD. Exit code 1: there are some."""
+    """List the dead letters of all services in the stream DEAD. Exit code: 0 there are none, 1 there are some."""
     found = asyncio.run(dead.all_of(os.environ))
     if as_json:
         click.echo(msgspec.json.encode([dead.as_json(letter) for letter in found]).decode())
@@ -50,7 +50,10 @@ def ls(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @ending_well
 def show(sequence: int, *, as_json: bool) -> None:
-    """Show the dead letter with this SEQUENCE of `ls`: error, stack, headers, and the message's own bytes."""
+    """Show the dead letter with this SEQUENCE of `ls`: error, stack, headers, and the message's own bytes.
+
+    Exit code 1: there is none.
+    """
     found = _letter(sequence)
     click.echo(msgspec.json.encode(dead.as_json(found)).decode() if as_json else dead.lines(found))
 
@@ -64,9 +67,9 @@ def show(sequence: int, *, as_json: bool) -> None:
 def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json: bool) -> None:
     """Have the dead letters with these SEQUENCES handled again, and all others of the same consumer and key, in order.
 
-    Without --yes nothing is changed: each service decides, and says what it would record. A dead letter that was
-    handled is deleted; the first one that still cannot be handled stops its key. Handling one twice records nothing
-    new.
+    Without --yes nothing is changed: each service decides, and says what it would record. The services must run. With
+    --yes a dead letter that was handled is deleted; the first one that still cannot be handled stops its key. Handling
+    a message twice records nothing new. Exit code 1: a key is stopped, or there is no such dead letter.
     """
     if bool(sequences) == everything:
         raise click.UsageError("either sequences that `ls` lists, or --all")
@@ -93,9 +96,10 @@ def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json:
 @click.option("--yes", is_flag=True, help="Do it.")
 @ending_well
 def drop(sequence: int, *, yes: bool) -> None:
-    """Delete the dead letter with this SEQUENCE: the service will never act on it. Those behind it stay.
+    """Delete the dead letter with this SEQUENCE: its service will never act on the message. Later dead letters stay.
 
-    The fact itself stays in EVENTS and in its service's log.
+    Without --yes the dead letter is only shown. The service must run. The fact itself stays in EVENTS and in the log of
+    the service that said it.
     """
     found = _letter(sequence)
     if not yes:
@@ -114,7 +118,11 @@ def _letter(sequence: int) -> DeadLetter:
 
 
 def _ask(consumer: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Send a request to the service with this consumer. Raises Unreachable, Found."""
+    """Ask the service of this consumer to do `what` (redrive or drop); return its answer.
+
+    Raises Found if the service has no such consumer, key or dead letter, SettingsError, and Unreachable if there is no
+    answer or another error. A consumer of a service that this checkout lacks ends the process with exit code 2.
+    """
     service = consumer.partition("-")[0]
     if service not in service_names():
         end(f"consumer {consumer} belongs to {service}_svc, which this checkout does not have", EXIT_USAGE)

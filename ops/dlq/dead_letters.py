@@ -12,13 +12,16 @@ from ops import reading
 
 
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
-    """All dead letters (of a consumer, of a key), in the order of DEAD. Raises Unreachable, SettingsError."""
+    """Read the dead letters from the broker that `env` names, in the order of DEAD; without a stream DEAD, none.
+
+    `consumer` and `key`: only those of this consumer, or of this key. Raises Unreachable, SettingsError.
+    """
     async with reading.stream(env) as stream:
         return [letter async for letter in read(stream.js, f"{PREFIX}.{consumer or '*'}.{key or '*'}")]
 
 
 async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
-    """The dead letter at this sequence of DEAD. Raises Unreachable, SettingsError."""
+    """Read the dead letter at this sequence of DEAD; None if there is none. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
         try:
             return parsed(await stream.js.get_msg(DEAD, sequence))
@@ -27,7 +30,10 @@ async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
 
 
 def as_json(letter: DeadLetter) -> dict[str, Any]:
-    """The dead letter for JSON. `body` and `head` are text; bytes that are not UTF-8 are escaped."""
+    """Return the dead letter's fields by name, as values that JSON can have.
+
+    `at` is text in ISO 8601. `body` and `head` are text, in which bytes that are not UTF-8 are escaped.
+    """
     told = letter._asdict()
     told["at"] = letter.at.isoformat()
     told["origin"] = letter.origin._asdict()
@@ -37,7 +43,7 @@ def as_json(letter: DeadLetter) -> dict[str, Any]:
 
 
 def table(letters: list[DeadLetter]) -> Table:
-    """The dead letters for a person, one line each; those that were never tried are dim."""
+    """Return the dead letters as a table for a person, a row for each; those that were never tried are dim."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("sequence", "consumer", "key", "message", "dead-lettered", "attempts", "why"):
         made.add_column(name, justify="right" if name in ("sequence", "attempts") else "left", overflow="fold")
@@ -64,7 +70,7 @@ def _ago(at: datetime) -> str:
 
 
 def lines(letter: DeadLetter) -> str:
-    """Everything about one dead letter, for a person."""
+    """Return everything about one dead letter as text for a person: fields, stack, headers, body."""
     told = as_json(letter)
     stack, head, body = told.pop("stack"), told.pop("head"), told.pop("body")
     origin = letter.origin

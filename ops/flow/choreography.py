@@ -1,4 +1,4 @@
-"""The flow as data: which service hears, does and may say what; and the findings about it."""
+"""The flow as data: which service hears, does and may say what; and the findings about the flow."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -7,7 +7,10 @@ from contracts.wire import said_by
 
 
 class StepFacts(NamedTuple):
-    """A step that a service declares, by the names of its facts; `refused` empty: it cannot refuse."""
+    """A step that a service declares, by the names of its facts; the fields are those of `contracts.step.Step`.
+
+    `refused` empty: the step cannot refuse.
+    """
 
     service: str
     hears: str
@@ -21,26 +24,27 @@ class Rules(NamedTuple):
     """The declarations of the flow in contracts/, by the names of the facts."""
 
     facts: Collection[str]
-    """All facts."""
+    """The names of all facts that contracts/ declares."""
     steps: Sequence[StepFacts]
     compensations: Collection[str]
-    """The facts that take back what was done."""
+    """The facts by which a step takes back what it did."""
     withdrawals: Collection[str] = ("order.canceled",)
     """The facts after which all steps undo their part."""
     by_client: Collection[str] = ()
-    """The facts that may have no cause."""
+    """The facts that a client's request may cause: only these may have no fact as their cause."""
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """The facts after which the steps before undo their part."""
+        """The refusals: after one, the steps that were done before it undo their part."""
         return tuple(step.refused for step in self.steps if step.refused)
 
 
 class Act(NamedTuple):
-    """One command, with facts by their names.
+    """One command of a service, with facts by their names.
 
-    `hears`: the facts that REACTIONS maps to it. `takes`: the facts that its field `fact` may hold. Both should be the
-    same; they are empty for a command of a client or of the clock. `says`: the facts that it may lead to.
+    `hears`: the facts that REACTIONS maps to the command. `takes`: the facts that its field `fact` may hold. Both
+    should be the same; they are empty for a command of a client or of the clock. `says`: the facts that the command may
+    lead to.
     """
 
     command: str
@@ -50,7 +54,10 @@ class Act(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A service's part. `folds`: the facts its aggregates fold. `unmatched`: facts that it hears without a command."""
+    """A service's part in the flow: its commands, and `folds`, the facts that its aggregates fold.
+
+    `unmatched`: facts that REACTIONS maps to something that is not a command of the service's aggregates.
+    """
 
     service: str
     acts: tuple[Act, ...]
@@ -59,7 +66,10 @@ class Part(NamedTuple):
 
 
 def findings(parts: Sequence[Part], rules: Rules) -> list[str]:
-    """The findings about the flow, one sentence each. A flow without findings ends, and its failures are all undone."""
+    """Check the flow against the rules; return the findings, one sentence each, each once.
+
+    A flow without findings ends, and its failures are all undone.
+    """
     flow = _Flow(parts, rules)
     found = [
         *_cycles(flow),
@@ -74,7 +84,10 @@ def findings(parts: Sequence[Part], rules: Rules) -> list[str]:
 
 
 class _Flow:
-    """The parts as a graph of facts: an arrow from each fact that is heard to those it may lead to."""
+    """The parts as a graph of the names of facts.
+
+    `next` maps each fact that is heard to the facts that it may lead to directly; `previous` is the inverse.
+    """
 
     def __init__(self, parts: Sequence[Part], rules: Rules) -> None:
         self.parts = parts
@@ -91,20 +104,23 @@ class _Flow:
                     self.previous.setdefault(fact, []).append(heard)
 
     def before(self, facts: Iterable[str]) -> set[str]:
-        """All facts that may have led to these."""
+        """Return all facts that may have led to these, directly or through others."""
         return _reached(facts, self.previous)
 
     def after(self, facts: Iterable[str]) -> set[str]:
-        """All facts that these may lead to."""
+        """Return all facts that these may lead to, directly or through others."""
         return _reached(facts, self.next)
 
     def saying(self, facts: Collection[str]) -> list[tuple[str, Act, str]]:
-        """Service, act and fact of each act that may say one of these facts: the first of them in `act.says`."""
+        """Return (service, act, fact) for each act that may say one of these facts.
+
+        If an act may say several of them, `fact` is the first in `act.says`.
+        """
         said = [(service, act, [fact for fact in act.says if fact in facts]) for service, act in self.acts]
         return [(service, act, these[0]) for service, act, these in said if these]
 
     def hearing(self, service: str, fact: str) -> list[Act]:
-        """The service's acts that hear this fact or say it."""
+        """Return the service's acts that hear this fact or may say it."""
         return [act for name, act in self.acts if name == service and fact in {*act.hears, *act.says}]
 
     def undoes(self, act: Act) -> bool:
@@ -125,7 +141,7 @@ def _reached(start: Iterable[str], arrows: Mapping[str, Iterable[str]]) -> set[s
 
 
 def _cycles(flow: _Flow) -> Iterator[str]:
-    """The shortest cycle through each fact that may lead to itself, each cycle once."""
+    """Yield a finding for the shortest cycle through each fact that may lead to itself, each cycle once."""
     told: set[frozenset[str]] = set()
     for fact in flow.said:
         way = _way_back(flow, fact)
@@ -135,7 +151,7 @@ def _cycles(flow: _Flow) -> Iterator[str]:
 
 
 def _way_back(flow: _Flow, fact: str) -> list[str]:
-    """The facts of the shortest cycle through this fact, beginning with it; empty if there is none."""
+    """Return the facts of the shortest cycle through `fact`, beginning with `fact`; empty if there is no cycle."""
     ways, seen = [[fact]], {fact}
     for way in ways:
         for name in flow.next.get(way[-1], ()):
@@ -169,7 +185,10 @@ def _unsaid(flow: _Flow, facts: Collection[str]) -> Iterator[str]:
 
 
 def _misheard(flow: _Flow) -> Iterator[str]:
-    """Findings where a table of reactions does not fit the commands: a step that no fact leads to ends no order."""
+    """Yield a finding for each mismatch between a service's REACTIONS and what its commands take.
+
+    A fact that does not reach its command leaves its order without an end.
+    """
     for part in flow.parts:
         for fact in part.unmatched:
             yield f"{part.service}_svc hears `{fact}`, but REACTIONS maps it to no command of its aggregates"
@@ -183,7 +202,7 @@ def _misheard(flow: _Flow) -> Iterator[str]:
 
 
 def _not_as_declared(flow: _Flow) -> Iterator[str]:
-    """Findings where a service does not take its step as contracts/ declares it."""
+    """Yield a finding for each `done` or `refused` of a declared step that no command says after the step's `hears`."""
     for step in flow.rules.steps:
         acts = [act for service, act in flow.acts if service == step.service and step.hears in {*act.hears, *act.takes}]
         may_come = {fact for act in acts for fact in act.says}
@@ -220,9 +239,10 @@ def _uncompensated(flow: _Flow) -> Iterator[str]:
 
 
 def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield each service that may act on a branch parallel to this failure, with one fact that the act may say.
+    """Yield (service, fact) for each act on a branch parallel to this failure; `fact` is one that the act may say.
 
-    Services without a compensation are left out: their steps leave nothing to undo, such as an e-mail to the customer.
+    `before`: the facts that may have led to the failure. Services without a compensation are left out: their steps
+    leave nothing to undo, such as an e-mail to the customer.
     """
     starts = [
         fact
@@ -237,9 +257,9 @@ def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, 
 
 
 def _not_withdrawn(flow: _Flow) -> Iterator[str]:
-    """Findings where a service does not undo a withdrawal.
+    """Yield a finding for each service that does not take its part back after a withdrawal, but has to.
 
-    Services with a compensation have to undo it, and so have the services that the withdrawing service waited for.
+    Services with a compensation have to, and so have the services whose facts the withdrawing service waits for.
     """
     able = {service: f"has a compensation ({act.command})" for service, act in flow.acts if flow.undoes(act)}
     for withdrawal in flow.said:

@@ -1,4 +1,4 @@
-"""The command `orders flow`: the flow taken from the code, and shown."""
+"""The command `orders flow`: takes the flow from the code, and shows it."""
 
 import pkgutil
 import re
@@ -23,7 +23,7 @@ from ops.flow.choreography import Act, Part, Rules, StepFacts, findings
 
 PAGE: Final = ROOT / "docs" / "choreography.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
-"""The text between the markers of a page."""
+"""Finds the text between the markers of a page."""
 
 
 RULES: Final = Rules(
@@ -50,12 +50,12 @@ ENDS_BADLY: Final = frozenset({*RULES.failures, *RULES.withdrawals})
 
 
 def parts() -> list[Part]:
-    """Every service's part, from its table of reactions and the types of its commands."""
+    """Import all services and return the part of each, as `part` does."""
     return [part(pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")) for name in service_names()]
 
 
 def part(service: Service) -> Part:
-    """One service's part."""
+    """Return a service's part in the flow, from its table of reactions and the types that its aggregates take."""
     aggregates = service.aggregates.values()
     commands = _types((aggregate.decide for aggregate in aggregates), 0)
     heard: dict[Any, list[str]] = {command: [] for command in commands}
@@ -76,13 +76,13 @@ def _act(command: Any, hears: Iterable[str]) -> Act:
 
 
 def _types(functions: Iterable[Callable[..., Any]], parameter: int) -> list[Any]:
-    """The types that the parameter at this index may have in any of these functions, each once."""
+    """Return the types that the parameter at this index (from 0) may have in any of these functions, each once."""
     hints = [list(get_type_hints(function).values())[parameter] for function in functions]
     return list(dict.fromkeys(kind for hint in hints for kind in _members(hint)))
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type that is not a union; without a hint, no types."""
+    """Return the types of a union, or the one type that is not a union; none if the hint is None."""
     return get_args(hint) or (() if hint is None else (hint,))
 
 
@@ -91,7 +91,7 @@ def _names(facts: Iterable[type[Fact]]) -> tuple[str, ...]:
 
 
 def _name(fact: type[Fact]) -> str:
-    """The fact's name from its tag. A fact that is missing in contracts.wire is then a finding, not a crash."""
+    """Return the fact's name from its tag. So a fact that contracts.wire does not list is a finding, not a crash."""
     return str(fact.__struct_config__.tag)
 
 
@@ -99,7 +99,7 @@ def _name(fact: type[Fact]) -> str:
 
 
 def table(flow: Iterable[Part]) -> Table:
-    """The flow for a person: compensations are red, and the facts that cause them are yellow."""
+    """Return the flow as a table for a person. Compensations are red; refusals and withdrawals are yellow."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("service", "hears", "does", "may say"):
         made.add_column(column)
@@ -121,7 +121,7 @@ def _style(fact: str) -> str:
 
 
 def markdown(flow: Iterable[Part]) -> str:
-    """A table with one row for each command: the facts it answers, and the subjects of those it may say."""
+    """Return a Markdown table, a row for each command: the facts it hears, and the subjects of those it may say."""
     rows = [
         f"| {f'`{one.service}_svc`' if act is one.acts[0] else ''} "
         f"| {_lines(f'`{fact}`' for fact in act.hears) or '—'} | {act.command} | {_lines(map(_subject, act.says))} |"
@@ -141,9 +141,9 @@ def _subject(fact: str) -> str:
 
 
 def mermaid(flow: Iterable[Part]) -> str:
-    """A flowchart: the facts of each service, with arrows from the facts and requests that lead to them.
+    """Return a Mermaid flowchart: each service's facts, with arrows from the facts and requests that lead there.
 
-    Compensations are dotted and red.
+    Arrows to compensations are dotted, and compensations red.
     """
     boxes, arrows, undone = [], [], []
     for one in flow:
@@ -176,8 +176,10 @@ def _node(fact: str) -> str:
 
 
 def as_json(flow: Sequence[Part], found: Sequence[str]) -> str:
-    """The flow as JSON. `services`: each with its commands. `facts`: the services that say and hear each, and the facts
-    it leads to. `findings`: as sentences.
+    """Return the flow as JSON text.
+
+    `services`: each with its commands. `facts`: each with the services that say and hear it, and the facts that may
+    follow. `findings`: the sentences in `found`.
     """
     services = [
         {
@@ -201,7 +203,7 @@ def as_json(flow: Sequence[Part], found: Sequence[str]) -> str:
 
 
 def write(path: Path, block: str) -> None:
-    """Put the block between the markers of this page. Raises Found if the page has no markers."""
+    """Replace the text between the markers of this page by the block. Raises Found if page or markers are missing."""
     page = path.read_text(encoding="utf-8") if path.exists() else ""
     if not BLOCK.search(page):
         raise Found(f"{path} has no lines <!-- flow:begin --> and <!-- flow:end --> to put the table between")
@@ -222,14 +224,18 @@ def command(how: str | None) -> None:
     A command without a fact that it hears comes from a client or from the clock. Compensations are red. No service
     needs to run.
 
-    Findings are: a cycle; a fact that no service says or no aggregate folds; a table of reactions that does not fit the
-    commands; a failure or a withdrawal after which a service does not undo its part.
+    Findings (exit code 1) are: a cycle; a fact that no service says, that another service should say, or that no
+    aggregate folds; a table of reactions that does not fit the commands; a step not taken as declared; a fact without a
+    cause that no client may cause; a failure or a withdrawal after which a service does not undo its part.
     """
     show(parts(), how)
 
 
 def show(flow: Sequence[Part], how: str | None, page: Path = PAGE) -> None:
-    """Print the flow, or write its table into this page. Raises Found if there are findings."""
+    """Print the flow: as a table, or as `how` says (markdown, mermaid, json). Raises Found if there are findings.
+
+    `how` is write: print nothing, but put the Markdown table into this page, unless there are findings.
+    """
     found = findings(flow, RULES)
     if how == "write":
         if not found:

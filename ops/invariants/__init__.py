@@ -1,7 +1,7 @@
-"""One checker for the invariants of the shop, whatever crashed, came twice or came late.
+"""A checker of the shop's ten invariants, which hold although processes crash and messages come twice or late.
 
-1.  stock: added = available + held by open or confirmed orders, never negative at any prefix
-2.  points: charged = balance + used by open or confirmed orders; never negative
+1.  stock: added = available + held by pending or confirmed orders; available is never negative after any fact
+2.  points: charged = balance + used by pending or confirmed orders; never negative
 3.  a coupon is in use by at most one order
 4.  every accepted order reaches exactly one first end within its deadline plus a bound, once faults stop; a confirmed
     order may later be canceled once
@@ -12,8 +12,10 @@
 9.  folding from zero = live state
 10. one idempotency key → one order
 
-The checker reckons from the facts alone. It shares no code with the services that said them, so it does not share their
-mistakes. It is pure: no I/O, no clock.
+The checker computes from the facts alone. Beyond contracts/ it shares no code with the services that said them, so it
+does not share their mistakes. It is pure, apart from its memory: no I/O, no clock.
+
+Pending: accepted and not ended. Quiet: no further fact is to be expected.
 """
 
 from ops.invariants.checker import Checker, LogEntry, Message, check

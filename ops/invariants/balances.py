@@ -8,11 +8,15 @@ from contracts import Order
 from ops.invariants.courses import Course, Courses
 
 IsQuiet = Callable[[Course], bool]
-"""Whether no further fact of an order is to be expected."""
+"""Says whether no further fact of the order of this course is to be expected, so that anything missing is wrong."""
 
 
 class Balance(Struct, array_like=True):
-    """The amount that came in, the amount left by the ledger, and the amount that open and confirmed orders claim."""
+    """A product's pieces or an account's points: `came` in, `left` by the ledger's facts, `claimed` by orders.
+
+    `claimed` counts what pending and confirmed orders ask for. `price`: the product's, in won; null: an account, or a
+    product that is not registered.
+    """
 
     price: int | None = None
     came: int = 0
@@ -21,9 +25,11 @@ class Balance(Struct, array_like=True):
 
 
 def unsettled(courses: Courses, step: str, is_quiet: IsQuiet) -> Iterator[tuple[Order, int]]:
-    """Orders that do not hold what they claim, and how often their part has to be added (Course.still_takes).
+    """Yield each order in flight that does not hold what it claims at this step, and -1 or 1: how often to add its
+    part.
 
-    The part is added to the sums that are judged now, not to the remembered ones, because these orders go on.
+    Add the part to the sums that are judged now, not to the remembered ones, because these orders go on. See
+    Course.still_takes.
     """
     for course in courses.in_flight.values():
         if course.order is not None:

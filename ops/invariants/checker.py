@@ -1,4 +1,4 @@
-"""The checker: it takes one fact after another, and reports in the end what is wrong with them."""
+"""The checker: it takes one fact or message after another, and returns all findings at the end."""
 
 import heapq
 from collections import Counter
@@ -32,14 +32,14 @@ from ops.invariants.points import PointsInvariant
 from ops.invariants.stock import StockInvariant
 
 BOUND: Final = timedelta(minutes=1)
-"""How long after its deadline an order may end while the system is running."""
+"""How long after its deadline an order may end while the system is running, unless the caller names another time."""
 
 BY_CLIENT: Final = frozenset(fact for fact in NAMES if fact.by_client)
-"""Facts that may have no cause. Of the cancels only the customer's has none."""
+"""The types of facts that may have no cause. An OrderCanceled may have none only if the customer canceled."""
 
 
 class LogEntry(NamedTuple):
-    """One fact of a service's log."""
+    """One fact of a service's log, in the order of the arguments of `Checker.log`. `body`: its JSON."""
 
     position: int
     stream: str
@@ -48,7 +48,7 @@ class LogEntry(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One message of the stream."""
+    """One message of EVENTS. `fact_id`: its header Nats-Msg-Id; empty if it has none. `body`: the fact's JSON."""
 
     sequence: int
     fact_id: str
@@ -56,9 +56,10 @@ class Message(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """The counts of what was checked.
+    """The counts of what was checked, an earlier part of history included.
 
-    `orders`: by status CONFIRMED or PENDING, or by the reason of the cancel. `subjects`: by kind.
+    `orders`: status → number, by CONFIRMED, PENDING, the reason of a cancel, or `unknown` (never accepted). `subjects`:
+    `products`, `accounts`, `coupons` and `orders` → number.
     """
 
     orders: dict[str, int]
@@ -66,13 +67,16 @@ class Tally(NamedTuple):
 
 
 class Book(Protocol):
-    """Checks the facts of one service. `course` is the course of the order that a saga fact is about."""
+    """Checks the facts of one service, one after another, in log order. What is wrong becomes a finding.
+
+    `course`: that of the order, if the fact is a SagaFact; else None.
+    """
 
     def said(self, entry: Entry, fact: Fact, course: Course | None) -> None: ...
 
 
 class _Named(msgspec.Struct):
-    """The fields that are read of a fact of newer code."""
+    """The two fields that every fact has, also a fact of newer code."""
 
     type: str
     at: datetime
@@ -82,11 +86,11 @@ _named = msgspec.json.Decoder(_Named)
 
 
 class Checker:
-    """Takes the logs, each in its order, and the stream; then `finish` returns the findings.
+    """Takes the facts of all logs, each log in its order, and the messages of EVENTS. `finish` returns the findings.
 
-    The logs may come one after another. If they come interleaved as they happened, and with the stream, fewer orders
-    are in flight at a time. The memory's tables keep everything that ever was: some tens of bytes for each fact, order,
-    product, customer, coupon and key.
+    The logs may come one after another. If logs and messages come interleaved as they happened, less is in flight at a
+    time. The memory's tables keep everything that ever was: some tens of bytes for each fact, order, product, customer,
+    coupon and key.
 
     `quiet`: no fact is on its way any more, so everything must have ended and be in both copies. Otherwise the facts
     and messages must be a consistent cut: with every fact its cause, and with every message its record.
@@ -95,10 +99,11 @@ class Checker:
     def __init__(
         self, *, quiet: bool, now: datetime | None = None, bound: timedelta = BOUND, memory: Memory | None = None
     ) -> None:
-        """`bound`: when not quiet, an order is judged as if all were quiet once its last fact is `bound` older than
-        `now`. An order that is open `bound` beyond its deadline is then a finding; with `now` None it is not.
+        """Begin with an empty memory, in this process, or with `memory`: it may contain an earlier part of history.
 
-        `memory` may contain an earlier part of history, in which nothing was found.
+        In that part nothing may have been found. When not quiet, an order is judged as if all were quiet once its last
+        fact is `bound` older than `now`. An order that is pending `bound` beyond its deadline is then a finding. With
+        `now` None neither is judged.
         """
         self._quiet = quiet
         self._now = now
@@ -121,7 +126,7 @@ class Checker:
         self._one_order = OneOrderInvariant(findings, memory)
 
     def log(self, service: str, position: int, stream: str, version: int, body: bytes) -> None:
-        """The next fact of a service's log."""
+        """Take the next fact of a service's log. One that breaks an invariant, or cannot be read, becomes a finding."""
         entry = Entry(service, position, stream, version)
         if not self._versions.logged(entry):
             return
@@ -132,19 +137,19 @@ class Checker:
             self._said(entry, fact)
 
     def message(self, sequence: int, fact_id: str, body: bytes) -> None:
-        """The next message of the stream; messages may repeat, and may come before their causes."""
+        """Take the next message of EVENTS. Messages may repeat, and may come before their causes and their records."""
         self._copies.streamed(sequence, fact_id, body)
 
     @property
     def awaited(self) -> Collection[str]:
-        """Ids of causes that have not been fed yet: the cut must include them."""
+        """Ids of causes that facts name and that have not been fed yet, as a live view: the cut must include them."""
         return self._causes.awaited.keys()
 
     def finish(self, live: Live | None = None, published: Mapping[str, int] | None = None) -> list[Finding]:
-        """All findings, in the order in which history went wrong.
+        """Judge what can be judged only at the end. Returns all findings, in the order in which they were made.
 
-        `live`: the services' answers, if they were asked. `published`: by service, the position up to which the stream
-        must have its log when not quiet.
+        Call it once. `live`: the services' answers, if they were asked. `published`: service → the position up to which
+        (inclusive) the stream must have its log when not quiet; a service that is missing there: 0.
         """
         self._causes.finish()
         self._chain.finish(self._courses)
@@ -158,7 +163,7 @@ class Checker:
         return self._findings.all()
 
     def tally(self) -> Tally:
-        """The counts of everything that the memory has."""
+        """Count the orders and subjects that the memory has."""
         orders = Counter(course.reason or course.status or "unknown" for course in self._courses.all())
         subjects = {"products": len(self._stock), "accounts": len(self._points), "coupons": len(self._coupons)}
         return Tally(dict(orders), {**subjects, "orders": orders.total()})
@@ -228,12 +233,15 @@ class Checker:
             self._claim(fact.order, -1)
 
     def _claim(self, order: Order, times: int) -> None:
-        """An order that begins claims what it asks for; one that is canceled no longer does."""
+        """Add an accepted order to what orders claim (`times` 1), or take a canceled order off (-1)."""
         self._stock.claim(order, times)
         self._points.claim(order, times)
 
     def _compare(self, live: Live) -> None:
-        """9. Folding from zero = live state."""
+        """Check invariant 9, folding from zero = live state: an answer that differs from its facts is a finding.
+
+        Of an order only status and reason are compared.
+        """
         for product_id, product in live.products.items():
             self._same(f"product {product_id}", self._stock.seen(product_id), product)
         for user_id, balance in live.balances.items():
@@ -258,7 +266,10 @@ def check(
     bound: timedelta = BOUND,
     live: Live | None = None,
 ) -> list[Finding]:
-    """The findings about these logs (by service) and this stream; see Checker."""
+    """Check whole histories in memory: `logs` by service, each in its order, and the stream. Returns the findings.
+
+    The logs are fed in the order of time, then the stream. The other arguments are those of Checker.
+    """
     checker = Checker(quiet=quiet, now=now, bound=bound)
     timed = [_timed(service, log) for service, log in logs.items()]
     for _, service, entry in heapq.merge(*timed, key=itemgetter(0)):
@@ -274,7 +285,10 @@ def _timed(service: str, log: Iterable[LogEntry]) -> Iterator[tuple[datetime, st
 
 
 def _at(body: bytes) -> datetime:
-    """When a fact was recorded, roughly: it only decides which log is fed next."""
+    """Return roughly when a fact was recorded, for an unreadable body the earliest time there is.
+
+    It only decides which log is fed next.
+    """
     try:
         return _named.decode(body).at
     except msgspec.DecodeError:
@@ -282,7 +296,7 @@ def _at(body: bytes) -> datetime:
 
 
 def _is_of_newer_code(body: bytes) -> bool:
-    """Whether this is a fact of a type that this code does not know."""
+    """Whether this is a fact of a type that this code does not know. False for a body that is not a fact at all."""
     try:
         return _named.decode(body).type not in FACTS
     except msgspec.DecodeError:

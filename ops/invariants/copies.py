@@ -18,16 +18,22 @@ ABSENT: Final = 0
 WORD: Final = 8  # bytes
 PAGE: Final = 256  # words
 WIDEST_GAP: Final = 10_000
-"""A version further ahead than this counts as damaged: one wrong number must not take all memory."""
+"""A version further than this above its stream's last one is damaged: one wrong number must not take all memory.
+
+It is a finding, and is not kept.
+"""
 
 
 def word(body: bytes) -> int:
-    """The digest of a body as a word that is never ABSENT."""
+    """Return 63 bits of the body's BLAKE2b digest as a number that is never ABSENT."""
     return int.from_bytes(blake2b(body, digest_size=8).digest()) >> 1 or 1
 
 
 class Page(Struct, array_like=True):
-    """The words of up to PAGE consecutive versions of a stream; `last`: its last version, on its newest page."""
+    """The words of up to PAGE consecutive versions of an aggregate's stream, by index from 0.
+
+    `last`: the stream's last version; it is up to date only on the stream's newest page.
+    """
 
     last: int = 0
     words: bytearray = msgspec.field(default_factory=bytearray)
@@ -40,7 +46,7 @@ class Page(Struct, array_like=True):
 
 
 class LoggedFacts:
-    """The word of every fact in the logs, by stream and version.
+    """Keeps the word (see `word`) of every fact in the logs, by aggregate's stream and version; ABSENT: no such fact.
 
     The key of a stream's newest page is the stream's name, that of a full page `<stream>#<number>`. So the page in use
     of a busy stream is as small as any.
@@ -63,7 +69,7 @@ class LoggedFacts:
         return self.get(*parsed(fact_id)) != ABSENT
 
     def put(self, stream: str, version: int, value: int) -> None:
-        """Keep the word of a version, the next one or an earlier ABSENT one. A gap before it is filled with ABSENT."""
+        """Keep `value` as the word of this version (from 1). Skipped versions before it become ABSENT."""
         newest = self._pages.get(stream)
         if newest is None:
             newest = self._pages[stream] = Page()
@@ -76,7 +82,7 @@ class LoggedFacts:
         self._page(stream, newest, version).put((version - 1) % PAGE, value)
 
     def _page(self, stream: str, newest: Page, version: int) -> Page:
-        """The page that has this version."""
+        """Return the page of this version, which the stream must have. `newest`: the stream's newest page."""
         number = (version - 1) // PAGE
         if number == (newest.last - 1) // PAGE:
             return newest
@@ -86,13 +92,16 @@ class LoggedFacts:
 
 
 def parsed(fact_id: str) -> tuple[str, int]:
-    """Stream and version; version 0, which no fact has, if it is not the id of a fact."""
+    """Split a fact id into stream and version. Another text is returned with version 0, which no fact has."""
     stream, _, version = fact_id.rpartition("@")
     return (stream, int(version)) if version.isascii() and version.isdecimal() and len(version) < 19 else (fact_id, 0)
 
 
 class Versions:
-    """7. Versions gapless, event ids unique (that causes exist: see Causes)."""
+    """Checks invariant 7: versions gapless, event ids unique, and each log in the order of its positions.
+
+    That causes exist is checked by Causes.
+    """
 
     def __init__(self, facts: LoggedFacts, findings: Findings, memory: Memory) -> None:
         self._facts = facts
@@ -100,7 +109,11 @@ class Versions:
         self._positions = memory.few("positions", int)
 
     def logged(self, entry: Entry) -> bool:
-        """Judge a fact that is about to be entered; false if it cannot be entered."""
+        """Judge a fact's position and version before it is kept in LoggedFacts, and remember its position.
+
+        Returns whether the fact can be kept. False, always with a finding: its version is already there, below 1, or
+        too far ahead.
+        """
         before = self._positions.get(entry.service, 0)
         if entry.position <= before:
             self._findings.add(7, entry, f"comes after position {before}: the log is not in its order")
@@ -120,13 +133,13 @@ class Versions:
 
 
 class Causes:
-    """7. Causes exist. A cause may be fed after its effect, because each log is fed on its own."""
+    """Checks invariant 7: causes exist. A cause may be fed after its effect, because each log is fed on its own."""
 
     def __init__(self, facts: LoggedFacts, findings: Findings) -> None:
         self._facts = facts
         self._findings = findings
         self.awaited: dict[str, Entry] = {}
-        """Causes that have not been fed yet, and a fact that names each."""
+        """Id of a cause that has not been fed yet → the first fact that names it."""
 
     def logged(self, entry: Entry) -> None:
         if self.awaited:
@@ -144,10 +157,10 @@ class Causes:
 
 
 class Copies:
-    """8. Service logs = stream, as sets by fact id with equal bytes, when quiet.
+    """Checks invariant 8: service logs = stream, as sets by fact id with equal bytes, when quiet.
 
     A fact may be in the stream several times, always with the same bytes, and before its cause. While not quiet the
-    logs may be ahead of the stream, but never behind it, because the stream is fed from them.
+    stream may lag behind the logs. The logs must have every fact of the stream, because the stream is fed from them.
     """
 
     def __init__(self, facts: LoggedFacts, findings: Findings, memory: Memory) -> None:
@@ -155,7 +168,7 @@ class Copies:
         self._findings = findings
         self._early: dict[str, tuple[int, int]] = {}
         self._unpublished = memory.many("unpublished", Entry)
-        """The facts that the stream has not had yet."""
+        """Fact id → the fact's place in its log, of the facts that the stream has not had yet."""
 
     def logged(self, entry: Entry, body: bytes) -> None:
         value = word(body)

@@ -12,7 +12,7 @@ from ops.invariants.memory import Memory
 
 
 class CouponUse(Struct, array_like=True):
-    """A coupon as it was issued, and the order that uses it."""
+    """A coupon as it was issued (discount in won), and the order that uses it; null: none."""
 
     user_id: str
     discount: int
@@ -21,10 +21,10 @@ class CouponUse(Struct, array_like=True):
 
 
 class CouponsInvariant:
-    """3. A coupon is in use by at most one order.
+    """Checks invariant 3: a coupon is in use by at most one order.
 
-    That order belongs to the coupon's owner and was accepted before the coupon expired. It gets the coupon's discount,
-    capped at the amount left to pay.
+    That order must belong to the coupon's owner and be accepted before the coupon expired. It gets the coupon's
+    discount, capped at the amount left to pay. A restore must come from the order that uses the coupon.
     """
 
     def __init__(self, findings: Findings, memory: Memory) -> None:

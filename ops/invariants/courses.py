@@ -34,47 +34,50 @@ AWAITED: Final = tuple(step.service for step in STEPS.awaited)
 """The steps that an order waits for, in the order of the saga."""
 
 FOLLOWING: Final = tuple(step.service for step in STEPS.following)
-"""The steps that follow an order's confirmation."""
+"""The steps that follow an order's confirmation, in the order of the saga."""
 
 BEFORE: Final = {
     step.service: next((one.service for one in STEPS.awaited + STEPS.following if one.done is step.hears), None)
     for step in STEPS.awaited + STEPS.following
 }
-"""By step: the step that causes it; None if the order itself does."""
+"""Step → the step whose `done` starts it; None: a fact of the order starts it."""
 
 ON_CONFIRMATION: Final = frozenset(step.service for step in STEPS.following if step.hears is OrderConfirmed)
-"""The steps that a confirmation causes."""
+"""The steps that `order.confirmed` itself starts."""
 
 Prices = tuple[tuple[int, ...] | None, int | None]
-"""The unit prices of an order and their total."""
+"""The unit prices of an order's lines, in the order of the lines, and the order's total, in won; null: not known."""
 
 
 class Course(Struct, array_like=True):
-    """One order, as far as its facts have been fed. Facts of different logs come in any order."""
+    """What the checker knows of one order by the facts fed so far. Facts of different logs may come in any order."""
 
     status: CourseStatus | None = None
-    """Null if no fact says that the order was accepted."""
+    """Null: no fact says that the order was accepted."""
     deadline: datetime | None = None
-    """The deadline of a pending order."""
+    """The deadline of a pending order; null: the order has ended, or was not accepted."""
     touched: datetime | None = None
-    """When the newest of its facts was recorded."""
+    """When the newest of the order's facts was recorded; null: none has been fed."""
     reason: str | None = None
-    """Why it was canceled."""
+    """Why the order was canceled; null: it was not."""
     refusal: str | None = None
-    """Why a step refused it."""
+    """The reason of the first step that refused the order; null: no step did."""
     confirmed: bool = False
     """Whether the order was ever confirmed, also if it was canceled afterwards."""
     turns: dict[str, Turn] = msgspec.field(default_factory=dict)
-    """The latest turn of each step, by its service."""
+    """Step, by its service → its latest turn. A step without a turn is missing."""
     order: Order | None = None
-    """The order as the customer asked for it; null once the course is complete."""
+    """The order as the customer asked for it; null: no fact has been fed, or the course is complete."""
     asked: bytes | None = None
-    """The digest of `order`, once the course is complete."""
+    """The digest of `order`, kept once the course is complete; null before."""
     prices: Prices | None = None
     discount: int | None = None
 
     def turn(self, step: str, turn: Turn) -> Turn | None:
-        """Let a step take this turn, if it may. Returns the turn that the step had before."""
+        """Let a step take this turn, and return the turn that it had before; None: it had none.
+
+        A step can be undone only after `done`, and take any other turn only as its first. Otherwise its turn stays.
+        """
         before = self.turns.get(step)
         may = before == "done" if turn == "undone" else before is None
         if may:
@@ -82,13 +85,13 @@ class Course(Struct, array_like=True):
         return before
 
     def agrees_on_order(self, order: Order) -> bool:
-        """Whether the order's other facts carry the same order."""
+        """Return whether the facts fed earlier carry the same order. The first order is remembered."""
         if self.order is None and (self.asked is None or self.asked == digest(order)):
             self.order = order
         return order == self.order
 
     def agrees_on_prices(self, unit_prices: tuple[int, ...] | None, total: int | None) -> bool:
-        """Whether the order's other facts have the same prices."""
+        """Return whether the facts fed earlier have the same prices. The first prices are remembered."""
         if self.prices is None:
             self.prices = (unit_prices, total)
         return self.prices == (unit_prices, total)
@@ -99,9 +102,9 @@ class Course(Struct, array_like=True):
         return discount == self.discount
 
     def still_takes(self, step: str, *, quiet: bool) -> int:
-        """How often this order's part of a step has to be added to what open and confirmed orders claim.
+        """Return how often the order's part of a step must be added to what pending and confirmed orders claim.
 
-        -1: the order is open and has not taken its part. 1: the order is canceled and has not given its part back,
+        -1: the order is pending and has not taken its part. 1: the order is canceled and has not given its part back,
         which is excused unless `quiet`. Otherwise 0.
         """
         done = self.turns.get(step) == "done"
@@ -112,13 +115,19 @@ class Course(Struct, array_like=True):
     # What is wrong with it --------------------------------------------------------------------------------------------
 
     def unfit_steps(self, *, quiet: bool) -> list[str]:
-        """The steps that do not fit the order's end, in words. `quiet`: no further fact is to be expected."""
+        """Describe what does not fit the order's end, one text for each flaw; empty: all fits, or there is no end yet.
+
+        `quiet`: no further fact is to be expected, so a missing compensation is a flaw, too.
+        """
         if self.status == "CONFIRMED":
             return self._unfit_confirmed()
         return self._unfit_canceled(quiet=quiet) if self.status == "CANCELED" else []
 
     def _unfit_confirmed(self) -> list[str]:
-        """The unfit steps of a confirmed order. A following step may still come, or never, but may not be undone."""
+        """Describe the unfit steps of a confirmed order.
+
+        A following step may still come, or never, but may not be undone or fenced.
+        """
         turns = [(step, self.turns.get(step)) for step in AWAITED]
         turns += [(step, turn) for step in FOLLOWING if (turn := self.turns.get(step)) is not None]
         return [
@@ -149,7 +158,7 @@ class Course(Struct, array_like=True):
         return found
 
     def _behind_refusal(self) -> list[str]:
-        """The awaited steps that come after the one that refused the order."""
+        """Return the awaited steps that the refusing step would have led to, directly or not; empty: none refused."""
         refusing = [step for step in AWAITED if self.turns.get(step) == "refused"][:1]
         reached_from = set(refusing)
         for step in AWAITED:
@@ -158,7 +167,11 @@ class Course(Struct, array_like=True):
         return [step for step in AWAITED if step in reached_from and step not in refusing]
 
     def broken_chain(self) -> list[str]:
-        """Steps that answered an order that was not accepted, or that answered before an earlier step was done."""
+        """Describe what an answer of a step needs and the facts fed so far lack; empty: nothing.
+
+        The order must be accepted, the step before done (maybe undone since), and for a following step the order
+        confirmed. A fence needs none of these.
+        """
         found = []
         if self.status is None:
             found.append("was never accepted, but there are facts about it")
@@ -174,7 +187,7 @@ class Course(Struct, array_like=True):
 
     @property
     def complete(self) -> bool:
-        """Whether the order has ended and the facts fed so far lack nothing."""
+        """Whether the order has ended and its steps fit the end, so that no further fact is needed."""
         if self.status == "CONFIRMED":
             return not self._unfit_confirmed()
         return (
@@ -186,14 +199,18 @@ class Course(Struct, array_like=True):
 
 
 class Courses:
-    """All orders by id: `in_flight` those that are not complete, the others in a table of the memory."""
+    """Keeps the courses of all orders by order id: incomplete ones in `in_flight`, complete ones in a table."""
 
     def __init__(self, memory: Memory) -> None:
         self.in_flight = memory.few("in_flight", Course)
         self._complete = memory.many("complete", Course)
 
     def get(self, order_id: str) -> Course:
-        """The order's course, or a new one if none of its facts has been fed. Call `put` after a fact changed it."""
+        """Return the order's course for a change; a new one if none of its facts has been fed. Call `put` after the
+        change.
+
+        The course is in `in_flight` from now on.
+        """
         course = self.in_flight.get(order_id)
         if course is None:
             course = self._complete.get(order_id) or Course()
@@ -201,7 +218,7 @@ class Courses:
         return course
 
     def put(self, order_id: str, course: Course) -> None:
-        """Move the course to the table if it is complete."""
+        """Move the course from `in_flight` to the table of complete ones if it is complete; otherwise do nothing."""
         if course.complete:
             if course.order is not None:
                 course.asked, course.order = digest(course.order), None
@@ -209,12 +226,12 @@ class Courses:
             del self.in_flight[order_id]
 
     def all(self) -> Iterator[Course]:
-        """Every course, once."""
+        """Yield every course once, for reading only."""
         yield from self.in_flight.values()
         yield from (course for order_id, course in self._complete.items() if order_id not in self.in_flight)
 
     def look(self, order_id: str) -> Course:
-        """The order's course, for reading only."""
+        """Return the order's course, for reading only. It is a new one, which is not kept, if no fact has been fed."""
         return self.in_flight.get(order_id) or self._complete.get(order_id) or Course()
 
 

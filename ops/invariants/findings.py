@@ -4,11 +4,14 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 MOST_OF_A_KIND: Final = 100
-"""Maximum number of findings kept of one invariant: a store with a million damaged records has to be reported, too."""
+"""Maximum number of findings kept of one invariant; the others are counted.
+
+A store with a million damaged records has to be reported, too.
+"""
 
 
 class Entry(NamedTuple):
-    """The place of a fact: at `position` of a service's log, as `version` of a stream."""
+    """The place of a fact: at `position` of a service's log, and at `version` of an aggregate's stream."""
 
     service: str
     position: int
@@ -24,7 +27,10 @@ class Entry(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A broken invariant (its number, see `ops.invariants`): `what` is wrong, and `where`."""
+    """One violation of an invariant, in words: `where` it is and `what` is wrong.
+
+    `invariant`: its number in `ops.invariants`; 0: history differs from what an earlier audit read.
+    """
 
     invariant: int
     where: str
@@ -32,7 +38,10 @@ class Finding(NamedTuple):
 
 
 class Findings:
-    """The findings so far, in the order in which they were made."""
+    """Collects findings in the order in which they are made, at most MOST_OF_A_KIND of an invariant.
+
+    `all` returns them, then one for each invariant with more, which says how many were left out.
+    """
 
     def __init__(self) -> None:
         self._kept: list[Finding] = []

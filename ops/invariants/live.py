@@ -12,7 +12,7 @@ class ProductSeen(NamedTuple):
 class CouponSeen(NamedTuple):
     """A coupon as coupon_svc answers about it, or as it should answer by the facts.
 
-    `order_id` is the order that uses the coupon; null: none.
+    `order_id` is the order that uses the coupon; null: none. The discount is in won.
     """
 
     user_id: str
@@ -21,7 +21,10 @@ class CouponSeen(NamedTuple):
 
 
 class OrderSeen(NamedTuple):
-    """The amounts are those of the order's first end, or null where that end does not have them."""
+    """An order as order_svc answers about it, or as it should answer by the facts. `reason`: of the cancel, else null.
+
+    The amounts (won) are those of the order's first end, or null where that end does not have them.
+    """
 
     status: str
     reason: str | None
@@ -31,7 +34,7 @@ class OrderSeen(NamedTuple):
 
 
 class Live(NamedTuple):
-    """The answers by id; `balances` by customer."""
+    """Answers by id of the product, customer (`balances`: points), coupon or order. What was not asked is missing."""
 
     products: Mapping[str, ProductSeen]
     balances: Mapping[str, int]
@@ -40,7 +43,7 @@ class Live(NamedTuple):
 
 
 def differences(expected: Live, found: Live) -> Iterator[tuple[str, str]]:
-    """(where, what) for each answer that is not the expected one."""
+    """Yield (where, what) in words for each answer of `found` that is missing, additional, or not the expected one."""
     for kind, wanted, has in zip(("product", "account", "coupon", "order"), expected, found, strict=True):
         yield from _differences(kind, wanted, has)
 

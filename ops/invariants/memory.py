@@ -1,4 +1,4 @@
-"""The tables in which the checker keeps what it remembers: in this process, unless its user passes another place."""
+"""The tables in which the checker keeps what it remembers: in this process, unless another Memory is passed to it."""
 
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
@@ -7,7 +7,11 @@ V = TypeVar("V")
 
 
 class Table(Protocol[V]):
-    """Remembered values by key. A value that was read may be changed until another one is read."""
+    """Remembered values by key. `get` returns None for a missing key; `remove` ignores it.
+
+    A value that `get` returned may be changed in place until the next `get`, and the table keeps the change. Values of
+    `items` and `values` are for reading only.
+    """
 
     def get(self, key: str, /) -> V | None: ...
     def __setitem__(self, key: str, value: V, /) -> None: ...
@@ -18,17 +22,23 @@ class Table(Protocol[V]):
 
 
 class Memory(Protocol):
-    """The checker's memory. Values are Structs, numbers or strings, so that they can be stored; `of` is their type."""
+    """Makes the tables of a checker. Values are Structs, numbers, strings or dicts of these; they can be stored.
+
+    `of` is their type. Call each method once for each name.
+    """
 
     def many(self, name: str, of: type[V]) -> Table[V]:
-        """The table of this name; it grows with history."""
+        """Return the table of this name, which may grow with history. It has the values of an earlier part, if any."""
 
     def few(self, name: str, of: type[V]) -> dict[str, V]:
-        """The values of things in flight, by key; they do not grow with history."""
+        """Return the dict of this name, for values of things in flight, by key. It does not grow with history.
+
+        It has the values of an earlier part of history, if any.
+        """
 
 
 class InProcess:
-    """A memory of dictionaries, which end with the process."""
+    """A memory that begins empty and ends with the process. Each call makes a new table or dict."""
 
     def many(self, name: str, of: type[V]) -> Table[V]:
         return Dictionary()
@@ -38,7 +48,7 @@ class InProcess:
 
 
 class Dictionary(dict[str, V]):
-    """A table in this process."""
+    """A table that is a dict; it ends with the process."""
 
     def remove(self, key: str) -> None:
         self.pop(key, None)

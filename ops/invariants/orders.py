@@ -10,8 +10,9 @@ from ops.invariants.memory import Memory
 
 
 class EndsInvariant:
-    """4. Every accepted order reaches exactly one first end within its deadline plus a bound, once faults stop; a
-    confirmed order may later be canceled once.
+    """Checks invariant 4: once faults stop, every accepted order reaches exactly one first end, in time.
+
+    In time means by its deadline plus `bound`. A confirmed order may later be canceled once, by the customer.
     """
 
     def __init__(self, findings: Findings, bound: timedelta) -> None:
@@ -19,12 +20,15 @@ class EndsInvariant:
         self._bound = bound
 
     def created(self, fact: OrderCreatedPending, course: Course) -> None:
-        """An order is accepted for the first time."""
+        """Note in the course that the order is accepted for the first time: it is pending until its deadline."""
         course.status = "PENDING"
         course.deadline = fact.deadline
 
     def confirmed(self, entry: Entry, course: Course) -> bool:
-        """Whether this confirmation ends the order."""
+        """Judge a confirmation. If the order is pending, note in the course that it is confirmed and return True.
+
+        Otherwise return False, with a finding.
+        """
         if course.status != "PENDING":
             self._findings.add(4, entry, f"confirms an order that is {course.status or 'not accepted'}")
             return False
@@ -32,7 +36,11 @@ class EndsInvariant:
         return True
 
     def canceled(self, entry: Entry, fact: OrderCanceled, course: Course) -> bool:
-        """Whether this cancel ends the order."""
+        """Judge a cancel. If the order is pending or confirmed, note in the course that it is canceled and return True.
+
+        Otherwise return False, with a finding. A cancel that comes too early, or may not follow a confirmation, is a
+        finding, too, but counts.
+        """
         if course.status not in ("PENDING", "CONFIRMED"):
             self._findings.add(4, entry, f"cancels an order that is {course.status or 'not accepted'}")
             return False
@@ -54,19 +62,24 @@ class EndsInvariant:
 
 
 class StepsInvariant:
-    """5. CONFIRMED ⇔ all awaited steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once.
+    """Checks invariant 5: what an order's steps did fits its end.
+
+    CONFIRMED ⇔ all awaited steps done and none undone; CANCELED and quiet ⇒ every done step undone exactly once.
 
     An end repeats the amounts of the steps; a confirmation's amount_due = total - points - discount, not below 0. A
     step's refusal, the deadline or the customer cancels an order. After a cancel by the deadline or the customer each
-    awaited step is undone, fenced or refused. No step behind a refusal hears of the order. A step that follows the
-    confirmation need not take part; if it was done, a cancel must undo it.
+    awaited step is undone, fenced or refused. No awaited step after a refusing one takes a turn. A step that follows
+    the confirmation need not take part; if it was done, a cancel must undo it.
     """
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
 
     def turned(self, entry: Entry, before: Turn | None, turn: Turn) -> None:
-        """A step answers an order once, and gives back once."""
+        """Judge a step's turn: a second answer (done or refused) and a second undo are findings.
+
+        `before`: the step's turn before; None: it had none.
+        """
         if turn == "undone" and before == "undone":
             self._findings.add(5, entry, "undoes a step that is undone already")
         elif turn in ("done", "refused") and before in ("done", "refused", "undone"):
@@ -97,7 +110,7 @@ class StepsInvariant:
 
 
 class UndosInvariant:
-    """6. Nothing undone that was not done; a fence has no effect on balances.
+    """Checks invariant 6: nothing undone that was not done. That a fence moves no stock is checked by StockInvariant.
 
     An undo that comes before its action is recorded as a fence; an action after its fence records nothing.
     """
@@ -114,13 +127,16 @@ class UndosInvariant:
             self._findings.add(6, entry, "answers an order behind its fence")
 
     def returned(self, entry: Entry, before: Turn | None) -> None:
-        """Judge stock that comes back: only a reservation that holds it, and is about to be released, gives it."""
+        """Judge stock that comes back: unless the product step is done, and not released yet, it is a finding.
+
+        `before`: that step's turn so far; None: it has none.
+        """
         if before != "done":
             self._findings.add(6, entry, f"returns stock of an order whose product step is {before or 'not done'}")
 
 
 class Chain:
-    """7. Causes exist: a step answers only an order that was accepted and whose earlier steps were done."""
+    """Checks invariant 7, causes exist: a step answers only an accepted order whose earlier steps were done."""
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
@@ -132,10 +148,10 @@ class Chain:
 
 
 class OneOrderInvariant:
-    """10. One idempotency key → one order.
+    """Checks invariant 10: one idempotency key → one order.
 
-    An order id is made from a customer's key. It is accepted once, and all its facts carry the order as it was
-    accepted. Keys of charges and of stock count once as well.
+    An order id is made from a customer's key. An id is accepted once, and all its facts carry the order as it was
+    accepted. In each account and for each product, a key of a charge or of added stock counts once, too.
     """
 
     def __init__(self, findings: Findings, memory: Memory) -> None:
@@ -143,7 +159,7 @@ class OneOrderInvariant:
         self._keys = memory.many("keys", int)
 
     def created(self, entry: Entry, course: Course) -> bool:
-        """Whether the order is new."""
+        """Judge the acceptance of an order. Returns True if it is the first; otherwise False, with a finding."""
         if course.status is not None:
             self._findings.add(10, entry, "accepts an order that was accepted before")
         return course.status is None
@@ -153,7 +169,10 @@ class OneOrderInvariant:
             self._findings.add(10, entry, "carries another order than the other facts of its id")
 
     def used(self, entry: Entry, key: str | None) -> None:
-        """Judge the key of a charge or of added stock. Null means that there was no key, which counts as a key."""
+        """Judge and remember the key of a charge or of added stock: its repeat in one account or product is a finding.
+
+        Null is the key of the stock that a product was registered with, so it may come once.
+        """
         place = entry.stream if key is None else f"{entry.stream} {key}"
         if self._keys.get(place) is not None:
             self._findings.add(10, entry, f"repeats an idempotency key: {key}")

@@ -1,4 +1,4 @@
-"""Points must add up: the sums come from the accounts and the orders, and not from the services' own fold."""
+"""Points must add up: the sums come from the facts of accounts and orders, and not from the services' own fold."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from ops.invariants.memory import Memory
 
 
 class PointsInvariant:
-    """2. Points: charged = balance + used by open or confirmed orders; never negative.
+    """Checks invariant 2: points charged = balance + used by pending or confirmed orders; no balance is ever negative.
 
     An order uses the points that its customer named, and not more than it costs. A refund gives back the same points.
     """

@@ -1,4 +1,4 @@
-"""Stock must add up: the sums come from the ledgers and the orders, and not from the services' own fold."""
+"""Stock must add up: the sums come from the facts of products and orders, and not from the services' own fold."""
 
 from collections import Counter
 
@@ -22,16 +22,19 @@ from ops.invariants.memory import Memory
 
 
 class StockInvariant:
-    """Invariant 1: stock added = available stock + stock held by open or confirmed orders; no prefix makes it negative.
+    """Checks invariant 1: stock added = available stock + stock held by pending or confirmed orders.
 
-    The ledgers hold exactly the lines of an order for it. Its unit prices are those of its products.
+    Available stock is never negative after any fact. For an order, the products' facts hold exactly its lines. Its unit
+    prices are those of its products.
     """
 
     def __init__(self, findings: Findings, memory: Memory) -> None:
         self._findings = findings
         self._products = memory.many("products", Balance)
         self._moving = memory.few("moving", dict[str, int])
-        """Ledger entries without their reservation or release so far, by order and product. Held pieces are negative.
+        """Order id → product id → pieces that came back (held pieces are negative), by facts of the products.
+
+        Only while the order's reservation or release, which the log has after them, has not been fed.
         """
 
     def claim(self, order: Order, times: int) -> None:
@@ -39,7 +42,7 @@ class StockInvariant:
             self._product(line.product_id).claimed += times * line.quantity
 
     def __len__(self) -> int:
-        """The number of registered products."""
+        """Count the registered products."""
         return sum(product.price is not None for product in self._products.values())
 
     def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:

@@ -1,1 +1,1 @@
-"""`orders rebuild`: drops a service's store or a read model and builds it again."""
+"""`orders rebuild` builds a service's store again from EVENTS, or a read model from the facts."""

@@ -1,6 +1,6 @@
-"""Collects a service's log from the stream into a new store.
+"""Collects a service's log from EVENTS into a new store.
 
-It proves that no position or version is missing before the last fact.
+It proves that no position and no version is missing before the last fact that the stream has of the service.
 """
 
 import contextlib
@@ -49,7 +49,10 @@ _typed: Final = msgspec.json.Decoder(_Typed)
 
 @contextlib.contextmanager
 def new_store(path: Path) -> Iterator[sqlite3.Connection]:
-    """A new, empty store in this file, in autocommit. Nothing is synced to the disk: it is not in use yet."""
+    """Make a new, empty store in this file, in place of any earlier one, and yield it in autocommit mode.
+
+    Nothing is synced to the disk: the store is not in use yet. Raises OSError, sqlite3.Error.
+    """
     for file in (path, *journals(path)):
         file.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as store:
@@ -60,14 +63,15 @@ def new_store(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def journals(path: Path) -> tuple[Path, Path]:
-    """The files that SQLite keeps beside a database in WAL mode."""
+    """The paths of the files that SQLite keeps beside a database in WAL mode: the write-ahead log and its index."""
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
 async def collect(stream: Stream, service: str, store: sqlite3.Connection, told: Callable[[int], None]) -> int:
-    """Put each fact of the service at its position; return their number. `told` is called with the messages read.
+    """Read all facts of the service from EVENTS, and store each at its position. Returns the number of facts.
 
-    Raises Found if a relay did not write a message, or if two contradict each other; the client's errors.
+    `told` is called with the number of messages of each chunk. Raises Found if no relay wrote a message, if two
+    messages contradict each other, or if facts are missing (see `_prove`); the client's errors.
     """
     async with contextlib.aclosing(reading.chunks(stream, [f"{service}.>"])) as chunks:
         async for messages in chunks:
@@ -85,7 +89,7 @@ async def collect(stream: Stream, service: str, store: sqlite3.Connection, told:
 
 
 def _record(message: Read, service: str) -> Notification:
-    """The record that was published as this message."""
+    """Make the record that was published as this message. Raises Found if it is no fact of the service."""
     head = message.head
     stream, version, position = header(head, _STREAM), header(head, _VERSION), header(head, _POSITION)
     if not (version.isdecimal() and position.isdecimal() and message.fact_id == fact_id(stream, int(version))):
@@ -103,7 +107,10 @@ def _record(message: Read, service: str) -> Notification:
 
 
 def _compare(store: sqlite3.Connection, messages: list[Read], records: list[Notification]) -> None:
-    """Compare these messages, some of which are repeats. Raises Found unless the stream had the same message before."""
+    """Check messages some of whose records were not inserted, because their position or version was taken.
+
+    Raises Found if the store has another record there: then a message is not a repeat, but contradicts an earlier one.
+    """
     for message, record in zip(messages, records, strict=True):
         known = store.execute(
             "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
@@ -119,7 +126,10 @@ def _compare(store: sqlite3.Connection, messages: list[Read], records: list[Noti
 
 
 def _prove(store: sqlite3.Connection, service: str, count: int) -> None:
-    """Prove that the log is whole. Raises Found if a position or version is missing, or a version is out of order."""
+    """Prove that the log is whole: positions from 1 to `count`, and each stream's versions from 1, in order.
+
+    Raises Found if a position or version is missing, a version is out of order, or `count` is 0.
+    """
     if count == 0:
         raise Found(f"the stream has no fact of {service}_svc: there is nothing to rebuild its store from")
     ((gap,),) = store.execute(FIRST_GAP)

@@ -1,4 +1,4 @@
-"""The command `orders rebuild`."""
+"""The command `orders rebuild`: of a service's store, or of a read model."""
 
 import asyncio
 import os
@@ -18,7 +18,10 @@ from ops.rebuild.store import Allowed, Rebuilt
 
 
 async def rebuild_store(service: str, allowed: Allowed, console: Console, *, dry_run: bool) -> Rebuilt:
-    """Rebuild the service's store from the stream. Raises Found, SettingsError, Unreachable."""
+    """Rebuild the service's store from EVENTS, with its progress on the console; see `store.rebuild`.
+
+    Raises Found, SettingsError, and Unreachable, also for errors of the disk.
+    """
     folder = stores.folder(os.environ, service)
     columns = (SpinnerColumn(), TextColumn(f"reading {service}_svc's facts"), TextColumn("{task.completed:,.0f}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -44,14 +47,14 @@ def _of_view(name: str, console: Console) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @ending_well
 def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: bool, as_json: bool) -> None:
-    """Drop what NAME has stored and build it again: a service's store from the stream, or a read model from the facts.
+    """Build what NAME stores again: a service's store from the stream, or a read model from the facts.
 
     A service, such as `point`, must be stopped. All its facts are read from the stream and must be whole: each position
     and each version once. The old store and its read models are put aside, not deleted. If the old store has facts that
     the stream does not have, nothing is changed, unless they may be lost.
 
-    A read model, such as `popular`, is rebuilt in the running system. Until it has caught up its readers get 503;
-    orders are not affected.
+    A read model, such as `popular`, is dropped and rebuilt in the running system. Until it has caught up its readers
+    get 503; orders are not affected.
     """
     began, console = time.monotonic(), Console(stderr=True)
     service = name.removesuffix("_svc")

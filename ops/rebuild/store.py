@@ -1,4 +1,6 @@
-"""Rebuilds a service's store from the stream. The old store is kept aside; at every moment one of them is whole."""
+"""Rebuilds a service's store from EVENTS. The old store is put aside; at every moment the old or the new one is in
+place.
+"""
 
 import contextlib
 import os
@@ -20,7 +22,11 @@ from ops.rebuild.collecting import collect, journals, new_store
 
 
 class Rebuilt(Struct):
-    """`facts`: in the new store. `lost`: how many of the old store are not in it. `aside`: where the old store is."""
+    """The result of a rebuild. `facts`: how many the new store has. `lost`: how many the old store had besides these.
+
+    `lost` is 0 if the old store could not be read. `aside`: the folder with the old files; null: there were none, or it
+    was a dry run.
+    """
 
     service: str
     facts: int
@@ -30,8 +36,9 @@ class Rebuilt(Struct):
 
 
 class Allowed(Struct, frozen=True):
-    """The losses that are allowed. `unpublished`: facts that only the store has. `damaged`: a store that cannot be
-    read.
+    """The losses that an operator accepts.
+
+    `unpublished`: of facts that only the old store has. `damaged`: of whatever an unreadable old store may have.
     """
 
     unpublished: bool = False
@@ -41,10 +48,14 @@ class Allowed(Struct, frozen=True):
 async def rebuild(
     stream: Stream, service: str, folder: Path, allowed: Allowed, told: Callable[[int], None], *, dry_run: bool
 ) -> Rebuilt:
-    """Rebuild the store in this folder, whose service must not run. `told` is called with the messages read.
+    """Rebuild the store in this folder from EVENTS, put the old one aside, and return the counts.
 
-    Raises SettingsError (the service runs, or the folder cannot be used), Found (the stream is not whole, or facts
-    would be lost that may not be lost), and the client's errors. Then the store is unchanged.
+    The service must not run. `told` is called with the number of messages of each chunk. `dry_run`: check everything,
+    but replace nothing.
+
+    Raises SettingsError (the service runs, or the folder cannot be used), Found (the stream is not whole or contradicts
+    the old store, or facts would be lost that may not be lost), and the client's errors. Then the store has the same
+    facts as before.
     """
     path = folder / "events.sqlite"
     with _stopped(service, folder):
@@ -63,7 +74,10 @@ async def rebuild(
 
 @contextlib.contextmanager
 def _stopped(service: str, folder: Path) -> Iterator[None]:
-    """Hold the service's lock: it does not run and cannot be started meanwhile. Raises SettingsError."""
+    """Hold the service's lock during the block, so that the service cannot be started.
+
+    Makes the folder if missing. Raises SettingsError if the service runs or the folder cannot be used.
+    """
     with contextlib.ExitStack() as stack:
         try:
             files.make_folder(folder)
@@ -76,7 +90,11 @@ def _stopped(service: str, folder: Path) -> Iterator[None]:
 
 
 def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed) -> int:
-    """How many facts of the old store the new one does not have. Raises Found if they may not be lost."""
+    """Compare the old store (at `path`) with the new one, and return how many facts only the old one has.
+
+    0 without an old store, or if it cannot be read and `allowed` says so. The old store's write-ahead log is moved into
+    its file. Raises Found if a loss is not allowed, or if the two have different facts at a position.
+    """
     if not path.exists():
         return 0
     try:
@@ -113,16 +131,17 @@ def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed
 
 
 def _finish(store: sqlite3.Connection) -> None:
-    """Set the new store to the mode that services use."""
+    """Set the new store to the journal mode that services use. Detach the old store if it is still attached."""
     with contextlib.suppress(sqlite3.OperationalError):
         store.execute("DETACH old")  # still attached if it could not be read
     store.execute("PRAGMA journal_mode=WAL")
 
 
 def _swap(new: Path, path: Path) -> Path | None:
-    """Replace the old store by the new one and put the old one aside. After a crash either of them is in place.
+    """Replace the old store by the new one, durably. Returns the folder with the old files; None: there were none.
 
-    Read models are put aside, too; the service makes them again.
+    After a crash at any moment one of the two stores is in place. Read models are put aside, too; the service makes
+    them again.
     """
     files.sync_file(new)
     parts = [file for file in (*journals(path), *sorted(path.parent.glob("*.view.sqlite*"))) if file.exists()]
@@ -144,7 +163,7 @@ def _swap(new: Path, path: Path) -> Path | None:
 
 
 def _keep(path: Path, aside: Path) -> None:
-    """Give the old store a second name, so that there is no moment without a store."""
+    """Give the old store the second name `aside`, or a copy, so that there is no moment without a store."""
     try:
         os.link(path, aside)
     except OSError:  # some file systems have no links

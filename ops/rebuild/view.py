@@ -1,4 +1,4 @@
-"""Rebuilds a read model of the running system and watches it until it has caught up."""
+"""Rebuilds a read model of the running system, and waits until it has caught up."""
 
 import sys
 import time
@@ -20,13 +20,19 @@ class NoSuchView(Unusable):
 
 
 def states(url: str) -> list[dict[str, Any]]:
-    """The read models of the service at this URL. Raises Unreachable."""
+    """Ask a service about its read models: dicts of `name`, `behind` (facts not yet applied) and `trouble`.
+
+    `behind` is None if it is unknown; then `trouble` says why. Raises Unreachable.
+    """
     found: list[dict[str, Any]] = request("GET", f"{url}/ops/views").json()["views"]
     return found
 
 
 def find(name: str, urls: Mapping[str, str]) -> str:
-    """The URL of the service that keeps this read model. Raises NoSuchView, Unreachable."""
+    """Ask all services for the read model of this name, and return the URL of the service that keeps it.
+
+    `urls`: service → URL. Raises NoSuchView, Unreachable.
+    """
     kept = {service: [view["name"] for view in states(url)] for service, url in urls.items()}
     for service, names in kept.items():
         if name in names:
@@ -38,9 +44,10 @@ def find(name: str, urls: Mapping[str, str]) -> str:
 
 
 def rebuild(name: str, url: str, console: Console) -> int:
-    """Drop the read model and wait until it has caught up. Returns how many facts it applied at least.
+    """Have the service at `url` drop and rebuild the read model, show the progress, and wait until it has caught up.
 
-    Raises Unreachable.
+    Returns the most facts that it had still to apply: it has applied at least as many. Raises Unreachable, also after
+    PATIENCE_S without progress.
     """
     request("POST", f"{url}/ops/views/{name}/rebuild")
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())

@@ -1,1 +1,4 @@
-"""`orders replay`: the messages of the stream again, as lines or into another stream, which no service hears."""
+"""`orders replay` reads messages of EVENTS again and prints them as lines or publishes them into a stream.
+
+Services hear them only with --aloud.
+"""

@@ -1,4 +1,4 @@
-"""The command `orders replay`."""
+"""The command `orders replay`: its options, its progress, and its summary."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class Speed(click.ParamType[float]):
-    """`original`, or a factor of the original speed: 10 is ten times as fast."""
+    """Reads `original` as 1.0, or a factor of the original speed above 0: 10 is ten times as fast."""
 
     name = "speed"
 
@@ -135,7 +135,10 @@ def _check(selection: Selection) -> None:
 
 
 def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fresh_ids: bool) -> Target | None:
-    """The stream to replay into; None: lines. Raises UsageError, SettingsError."""
+    """Make the target of these options; None: print lines.
+
+    Raises UsageError if options contradict each other, SettingsError if services would hear a muted replay.
+    """
     if fresh_ids and not aloud:
         raise click.UsageError("--fresh-ids goes with --aloud")
     if aloud and not url:
@@ -155,7 +158,10 @@ def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fr
 
 @contextlib.contextmanager
 def _readable(file: IO[bytes] | None) -> Iterator[IO[bytes] | None]:
-    """The lines of the file, all of them checked before the first one is replayed. Raises BadLine."""
+    """Yield a temporary copy of the file, all of whose lines were checked; without a file, None. Raises BadLine.
+
+    So a bad line is found before the first message is replayed.
+    """
     if file is None:
         yield None
         return
@@ -169,7 +175,7 @@ def _readable(file: IO[bytes] | None) -> Iterator[IO[bytes] | None]:
 
 
 class _Replay:
-    """One replay and its progress."""
+    """Runs one replay, and says how far it has come."""
 
     def __init__(self, selection: Selection, target: Target | None, speed: float | None) -> None:
         self.done = Replayed()
@@ -179,7 +185,10 @@ class _Replay:
         self._publisher: Publisher | None = None
 
     async def run(self, lines: IO[bytes] | None) -> None:
-        """Replay these lines, or the stream. Raises BadLine, Unreachable, SettingsError."""
+        """Replay the selected messages of these lines (None: of EVENTS). If there are none, no stream is made.
+
+        Raises BadLine, Unreachable, SettingsError.
+        """
         selection = self._selection
         messages = from_stream(os.environ, selection) if lines is None else from_lines(lines, selection)
         async with contextlib.aclosing(messages):
@@ -204,7 +213,7 @@ class _Replay:
             sys.stdout.buffer.flush()
 
     def how_far(self) -> str:
-        """How far the replay is, and how to continue it."""
+        """Return a text for people: how many messages were replayed, and with which option to continue."""
         published = self._publisher
         if published is None and self.done.last is None:
             return "nothing was replayed"

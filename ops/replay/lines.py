@@ -1,4 +1,4 @@
-"""A message of the stream as a line of JSON, and back."""
+"""A message of the stream as a line of JSON, and back; times and subject filters of NATS."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ SECOND_NS: Final = 1_000_000_000
 
 
 class ReplayedMessage(NamedTuple):
-    """A message as the stream has it. `at_ns`: when it was stored, in nanoseconds since 1970."""
+    """A message as EVENTS or a line has it. `at_ns`: when the broker stored it, in nanoseconds since 1970 (UTC)."""
 
     sequence: int
     at_ns: int
@@ -24,7 +24,7 @@ class ReplayedMessage(NamedTuple):
 
 
 class BadLine(Unusable):
-    """A line is not a message as `orders replay` prints it. The message names the line."""
+    """A line is not a message as `orders replay` prints it. The error's text has the line's number."""
 
 
 class _Line(msgspec.Struct):
@@ -34,7 +34,7 @@ class _Line(msgspec.Struct):
     headers: dict[str, str]
     body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     raw: bytes | msgspec.UnsetType = msgspec.UNSET
-    """A body that is no JSON, in base64."""
+    """The body in base64, if it is not one line of JSON; then `body` is missing."""
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -42,7 +42,7 @@ _decoder: Final = msgspec.json.Decoder(_Line)
 
 
 def message(read: Read) -> ReplayedMessage:
-    """The message that was read from a stream."""
+    """Make a ReplayedMessage of a message that was read, with its headers parsed."""
     lines = (line.partition(": ") for line in read.head.decode().split("\r\n")[1:] if line)
     return ReplayedMessage(
         read.sequence, read.at_ns, read.subject, {name: value for name, _, value in lines}, read.body
@@ -50,7 +50,10 @@ def message(read: Read) -> ReplayedMessage:
 
 
 def line(told: ReplayedMessage) -> bytes:
-    """The message as JSON without a line feed. It contains the body byte for byte."""
+    """Encode the message as one line of JSON, without the line feed at its end.
+
+    It contains the body byte for byte; a body that is not one line of JSON, in base64.
+    """
     sequence, at_ns, subject, headers, body = told
     made = _Line(sequence, instant(at_ns), subject, dict(headers))
     if _is_one_line_of_json(body):
@@ -69,7 +72,10 @@ def _is_one_line_of_json(body: bytes) -> bool:
 
 
 def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, ReplayedMessage]]:
-    """The messages in these lines, with the numbers of the lines. Empty lines are skipped. Raises BadLine."""
+    """Yield the number of each line, from 1, and its message. Empty lines are skipped.
+
+    Raises BadLine at the first bad line.
+    """
     for number, text in enumerate(lines, 1):
         if text.strip():
             yield number, _parsed(text, number)
@@ -92,13 +98,13 @@ def _parsed(text: bytes, number: int) -> ReplayedMessage:
 
 
 def is_subject(text: str) -> bool:
-    """Whether a message can be published to this subject."""
+    """Whether a message can be published to this subject: tokens without wildcards."""
     tokens = text.split(".")
     return is_filter(text) and "*" not in tokens and ">" not in tokens
 
 
 def is_filter(text: str) -> bool:
-    """Whether this is a subject filter of NATS."""
+    """Whether this is a subject filter of NATS, with or without wildcards."""
     tokens = text.split(".")
     return all(token and token.isprintable() and " " not in token for token in tokens) and ">" not in tokens[:-1]
 
@@ -126,18 +132,18 @@ def overlap(one: str, other: str) -> bool:
 
 
 def head(headers: Mapping[str, str]) -> str:
-    """Headers as NATS sends them."""
+    """Encode headers as NATS sends them: version line, one line each, and an empty line."""
     return "".join([f"{VERSION_LINE}\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n"])
 
 
 def instant(at_ns: int) -> str:
-    """RFC 3339, to the nanosecond."""
+    """Format nanoseconds since 1970 as RFC 3339 in UTC, to the nanosecond."""
     seconds, rest = divmod(at_ns, SECOND_NS)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def nanoseconds(text: str) -> int:
-    """The inverse of `instant`. Raises ValueError."""
+    """Parse a text that `instant` made into nanoseconds since 1970. Raises ValueError for a text of another form."""
     whole, _, rest = text.removesuffix("Z").partition(".")
     if not (text.endswith("Z") and len(rest) == 9 and rest.isdecimal()):
         raise ValueError(f"{text!r} is not a time such as 2026-01-31T00:00:00.123456789Z")
@@ -145,6 +151,6 @@ def nanoseconds(text: str) -> int:
 
 
 def since_1970_ns(at: datetime) -> int:
-    """The instant in nanoseconds, exact to the microsecond."""
+    """Return the nanoseconds since 1970 of a time with its offset, exact to the microsecond."""
     since = at - datetime.fromtimestamp(0, UTC)
     return (since.days * 86_400 + since.seconds) * SECOND_NS + since.microseconds * 1_000

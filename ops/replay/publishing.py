@@ -1,4 +1,4 @@
-"""Pipelined publishing: each message is acknowledged; at most a window of them waits for that."""
+"""Pipelined publishing: the broker acknowledges each message; at most a window of messages waits for that."""
 
 import asyncio
 import contextlib
@@ -29,30 +29,37 @@ _ack: Final = msgspec.json.Decoder(_Ack)
 
 
 class Publisher:
-    """Publishes into one stream. A refusal or a missing acknowledgement ends it; what it has counted is stored."""
+    """Publishes messages into one stream and counts their acknowledgements. Acknowledged messages are stored.
+
+    After a refusal, or if acknowledgements stop, its methods raise Unreachable, and it cannot be used further.
+    """
 
     def __init__(self, nc: BrokerClient, stream: str, ping_interval_s: float = PING_INTERVAL_S) -> None:
         self.acknowledged = 0
         self.duplicates = 0
-        """How many of the acknowledged messages the stream had already."""
+        """How many of the acknowledged messages were not stored again, because the stream had their ids already."""
         self.until = 0
-        """The sequence in the source up to which all messages are acknowledged."""
+        """The sequence in the source up to which (inclusive) all sent messages are acknowledged; 0: none yet."""
         self._nc = nc
         self._ping_interval_s = ping_interval_s
         self._stream = stream
         self._inbox = nc.new_inbox()
         self._waiting: dict[int, int] = {}
-        """The messages without an acknowledgement: their sequences in the source, by number."""
+        """Number of a message without an acknowledgement, from 1 → its sequence in the source."""
         self._number = 0
         self._error: Unreachable | None = None
         self._sign = asyncio.Event()
 
     async def begin(self) -> None:
-        """Listen for acknowledgements."""
+        """Subscribe to the acknowledgements. Call it once, before the first `send`. Raises the client's errors."""
         await self._nc.listen(f"{self._inbox}.*", self._on_ack)
 
     async def send(self, sequence: int, subject: str, body: bytes, head: str) -> None:
-        """Publish a message; wait while the window is full. Raises Unreachable, the client's errors."""
+        """Publish a message, without waiting for its acknowledgement; wait first while the window is full.
+
+        `sequence`: the message's in the source. `head`: its headers as NATS sends them. Raises Unreachable, also about
+        an earlier message; the client's errors.
+        """
         while len(self._waiting) >= WINDOW:
             await self._wait()
         self._number += 1
@@ -62,7 +69,10 @@ class Publisher:
             raise self._error
 
     async def finish(self) -> None:
-        """Wait until every message is acknowledged. Raises Unreachable."""
+        """Wait until every message is acknowledged.
+
+        Raises Unreachable on a refusal, or if no answer comes for ACK_TIMEOUT_S.
+        """
         while self._waiting:
             await self._wait()
 
@@ -73,7 +83,11 @@ class Publisher:
                 await self.finish()
 
     async def rest(self, seconds: float) -> None:
-        """Sleep between two messages. Raises Unreachable as soon as the connection is lost, not at the next message."""
+        """Sleep this many seconds between two messages.
+
+        It looks at the connection once in each ping interval. So a loss, or a refusal, raises Unreachable before the
+        next message.
+        """
         while seconds > 0 and self._error is None:
             if not self._nc.is_connected:
                 raise Unreachable("the connection to the target was lost")

@@ -17,8 +17,9 @@ MICROSECOND_NS: Final = 1_000
 
 
 class Selection(NamedTuple):
-    """The messages to replay: by subject filters of NATS (none: all), and by sequence and time of storing, inclusive.
+    """The messages to replay: those of any of the `subjects` (filters of NATS; none: all) within all bounds, inclusive.
 
+    `first` and `last` are sequences of EVENTS, `since` and `until` times at which it stored a message; None: no bound.
     A time means its whole microsecond: datetime has nothing finer, and a message must be found by its own time.
     """
 
@@ -39,17 +40,20 @@ class Selection(NamedTuple):
         )
 
     def is_over(self, told: ReplayedMessage) -> bool:
-        """Whether this message is later than the selection."""
+        """Whether this message was stored after `until`; without `until`, False."""
         return self.until is not None and told.at_ns >= since_1970_ns(self.until) + MICROSECOND_NS
 
     @property
     def read_by(self) -> tuple[str, ...]:
-        """The filters of the consumer that reads the stream. Without any (NATS refuses these), `has` alone selects."""
+        """The filters for the consumer that reads the stream; `has` selects once more.
+
+        Empty, so that the consumer reads all messages, if two filters overlap: NATS refuses such a consumer.
+        """
         return () if any(overlap(*pair) for pair in combinations(self.subjects, 2)) else self.subjects
 
 
 class Replayed(Struct):
-    """As many `messages` were replayed, with the sequences from `first` to `last` in the source (null: none)."""
+    """Counts the replayed messages. `first`, `last`: the source's sequences of the first and last one (null: none)."""
 
     messages: int = 0
     first: int | None = None
@@ -57,12 +61,18 @@ class Replayed(Struct):
 
 
 def due_s(since_first_ns: int, speed: float | None) -> float:
-    """How many seconds after the first message this one is due. `speed` None: at once."""
+    """Return how many seconds after the first message another one is due.
+
+    `since_first_ns`: how much later the broker stored it. `speed`: a factor of the original speed; None: 0.0, at once.
+    """
     return 0.0 if speed is None else since_first_ns / SECOND_NS / speed
 
 
 async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
-    """The selected messages of the stream. Raises Unreachable, SettingsError."""
+    """Yield the selected messages of EVENTS, in its order, up to its end as of now.
+
+    Raises Unreachable, SettingsError.
+    """
     first = selection.since if selection.since is not None else selection.first or 1
     async with reading.stream(env) as stream:
         chunks = reading.chunks(stream, selection.read_by, first=first, last=selection.last)
@@ -76,14 +86,17 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
 
 
 async def from_lines(lines: Iterable[bytes], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
-    """Yield the selected messages of these lines. Raises BadLine."""
+    """Yield the selected messages of these lines, in their order. Raises BadLine."""
     for _, told in parsed(lines):
         if selection.has(told):
             yield told
 
 
 async def begun(messages: AsyncGenerator[ReplayedMessage]) -> AsyncGenerator[ReplayedMessage] | None:
-    """The same messages, after the first of them was read; None if there are none."""
+    """Read the first message. Returns a generator of all messages, that one included; None: there are none.
+
+    Raises the errors of `messages`.
+    """
     first = await anext(messages, None)
     return None if first is None else _continued(first, messages)
 
@@ -105,9 +118,10 @@ async def replay(
     rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
     clock: Callable[[], float] = monotonic,
 ) -> None:
-    """Pass each message to `say`, at `speed` times the original speed (None: no pauses). `done` is kept up to date.
+    """Pass each message to `say`, at `speed` times the original speed (None: no pauses), then count it in `done`.
 
-    `clock` measures the elapsed time; `rest` waits until a message is due.
+    `rest` waits for a number of seconds, until a message is due; `clock` gives the elapsed seconds. `messages` is
+    closed at the end. Raises the errors of `messages`, `say` and `rest`.
     """
     async with contextlib.aclosing(messages) as found:
         async for told in _paced(found, speed, rest, clock):

@@ -24,7 +24,11 @@ WINDOW_S: Final = 120.0  # a muted replay that is repeated within this time adds
 
 
 class Target(NamedTuple):
-    """`url` empty: the broker of the environment. `prefix` None: aloud, with the subjects that services hear."""
+    """The stream to publish a replay into. `url`: its broker's; empty: the broker of the environment.
+
+    `prefix`: put before each subject, with a dot. None: aloud, under the subjects that services hear. `fresh_ids`: each
+    message gets a new id, which the stream does not know.
+    """
 
     url: str
     stream: str
@@ -38,7 +42,7 @@ class Target(NamedTuple):
 
 
 class TargetPublisher:
-    """Publishes messages with the target's subjects and ids."""
+    """Gives each message its subject and id at the target, and publishes it with a Publisher."""
 
     def __init__(self, target: Target, publisher: Publisher) -> None:
         self._target = target
@@ -60,7 +64,11 @@ class TargetPublisher:
 
 @contextlib.asynccontextmanager
 async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[TargetPublisher, Publisher]]:
-    """Connect to the target; make its stream if it is missing. Raises Unreachable, SettingsError."""
+    """Connect to the target's broker, make the stream if it is missing, and yield what publishes into it.
+
+    Raises Unreachable, also for the client's errors in the block, and SettingsError if `check` does or a muted target's
+    stream does not take the prefix.
+    """
     check(target)
     where = {**env, "NATS_URL": target.url} if target.url else env
     settings = load(Settings, "nats", 4_222, where)
@@ -78,7 +86,10 @@ async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[
 
 
 def check(target: Target) -> None:
-    """Raises SettingsError if services would hear a replay that should be muted."""
+    """Check that services cannot hear a muted replay. An aloud target always passes.
+
+    Raises SettingsError if the prefix cannot begin a subject or is a service's, or if the stream is EVENTS.
+    """
     if target.prefix is None:
         return
     if not is_subject(target.prefix) or target.prefix.startswith(("$", "_INBOX")):

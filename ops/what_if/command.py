@@ -1,4 +1,4 @@
-"""The command `orders what-if`: where history comes from, and how differences are shown."""
+"""The command `orders what-if`: chooses where history comes from, and shows the differences."""
 
 import asyncio
 import os
@@ -24,13 +24,17 @@ from ops.what_if.report import SHOWN, WhatIfReport, decide_again, work
 
 
 def codes() -> list[Code]:
-    """The services of the working tree, as they are composed to run."""
+    """Import all services of the working tree and return the code of each, as the service runs it."""
     found: list[Service] = [import_module(f"{name}_svc.__main__").SERVICE for name in service_names()]
     return [Code(service.name, service.aggregates, service.reactions) for service in found]
 
 
 async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> WhatIfReport:
-    """Decide these lines again, or the logs of `env`. Raises BadHistory, Unreachable, SettingsError."""
+    """Decide again the history in these lines (of `orders replay`), or, if they are None, in the logs that `env` names.
+
+    `most`: how many differences the report keeps. Progress goes to a terminal on standard error. Raises BadHistory,
+    Unreachable, SettingsError.
+    """
     tree = codes()
     if lines is not None:
         return await _watched(read(lines), tree, most)
@@ -51,7 +55,7 @@ async def _watched(history: RecordedHistory, tree: Sequence[Code], most: int) ->
 
 
 def lines(difference: Difference) -> Iterator[tuple[str, str]]:
-    """The difference as lines of text, each with its style."""
+    """Yield the difference as lines for a person: pairs of text and Rich style (empty: none)."""
     place = "at the end of its log"
     if difference.position is not None:
         place = f"position {difference.position}, {difference.fact_id}"
@@ -80,7 +84,7 @@ def _value(value: Any) -> str:
 
 
 def summary(report: WhatIfReport) -> str:
-    """The counts, in one line."""
+    """Return the counts of the report as one line for a person."""
     by_service = ", ".join(
         f"{name}_svc {counts.differences:,} in {counts.decisions:,}" for name, counts in report.services.items()
     )
@@ -120,7 +124,7 @@ def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
 
     Each service's log is folded from its beginning. Each decision is made again before its facts are folded. Requests
     of clients and the timer of the deadlines are given. In the end every fact that was heard is decided once more and
-    must say nothing.
+    must lead to no new fact. Exit code 1: there are differences.
 
     It reads the logs below DATA_DIR, whether the services run or not. A file for --history must be a whole history,
     from its beginning.

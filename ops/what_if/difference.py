@@ -1,4 +1,4 @@
-"""A decision that would differ: what was recorded, what would be said now, which fields differ."""
+"""The difference of a decision: what was recorded, what the working tree would say, which fields differ."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
@@ -11,13 +11,17 @@ from contracts.wire import NAMES, encode, fact_id
 from infra.store.records import Notification
 
 DifferenceKind = Literal["differs", "in-addition", "fails", "not-heard", "cause-missing", "unreadable"]
-"""differs: other facts, or other fields. in-addition: nothing was recorded, but now something would be. fails: the
-reaction or decide raises. not-heard: there is no reaction to the cause any more. cause-missing: the history does not
-have the cause. unreadable: a record cannot be decoded or folded, so its stream cannot be judged from there on."""
+"""differs: other facts, or other fields. in-addition: decided once more over the end of the log, the cause leads to a
+fact that was not recorded. fails: the reaction or decide raises. not-heard: the working tree has no reaction to the
+cause. cause-missing: the history does not have the cause. unreadable: a record cannot be decoded or folded, or the
+versions before it are not all there, so its stream cannot be judged from there on."""
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """A field of a fact, by its path in the JSON. A side that does not have it is left out."""
+    """A field that differs, by its path in the JSON of the fact named `fact`, such as `order.lines[0].quantity`.
+
+    `recorded` and `now` are its two values; UNSET, and left out of JSON, on a side without the field.
+    """
 
     fact: str
     field: str
@@ -26,10 +30,11 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One decision that would differ.
+    """One decision of a service that would differ, or one record that cannot be read.
 
-    `position` and `fact_id` are those of its first record in the service's log; missing if nothing was recorded.
-    `cause` is the id of the fact that was heard, `heard` its name. `recorded` and `now` are names of facts.
+    `position` and `fact_id` are those of the decision's first record in the service's log; None if nothing was
+    recorded. `cause` is the id of the fact that was heard, `heard` its name, if known. `recorded` and `now` are the
+    names of the facts recorded and of those that the working tree decides. `why`: the reason, if there is more to say.
     """
 
     service: str
@@ -45,7 +50,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DecidedFact(NamedTuple):
-    """A fact that the working tree decides, as it would be recorded."""
+    """A fact that the working tree decides, as it would be recorded: its stream, its name, its body in JSON."""
 
     stream: str
     name: str
@@ -57,7 +62,7 @@ def said(facts: Sequence[Fact]) -> list[DecidedFact]:
 
 
 def same(records: Sequence[Notification], now: Sequence[DecidedFact]) -> bool:
-    """Whether these facts would be recorded as these records, byte for byte."""
+    """Whether these facts, recorded, would be these records: as many, in this order, same streams and bodies."""
     return len(records) == len(now) and all(
         body == record.state and stream == record.originator_id
         for record, (stream, _, body) in zip(records, now, strict=True)
@@ -69,7 +74,10 @@ def id_of(record: Notification) -> str:
 
 
 def changed(records: Sequence[Notification], now: Sequence[DecidedFact]) -> tuple[Changed, ...]:
-    """The fields that differ between facts of one name in the same place."""
+    """Return the fields that differ between each record and the fact at the same index.
+
+    Pairs with different names, and what one side has more than the other, are left out.
+    """
     return tuple(
         Changed(one.name, field, before, after)
         for record, one in zip(records, now, strict=False)

@@ -1,4 +1,4 @@
-"""The recorded history that is decided again: the port that the judge reads, and a history read from a file."""
+"""The recorded history that is decided again: the protocol to read it by, and a history read from a file."""
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -14,24 +14,33 @@ from ops.what_if.difference import id_of
 
 
 class RecordedHistory(Protocol):
-    """The logs of all services."""
+    """The recorded logs of all services. The methods may raise Unreachable."""
 
     @property
     def ends(self) -> Mapping[str, int]:
-        """By service: the last position of its log whose consequences in other services are recorded, too."""
+        """Map each service to the end of its log for `said`: a position, inclusive; 0 if the log is empty.
+
+        What other services recorded because of facts up to there is in this history, too.
+        """
 
     def log(self, service: str) -> AsyncGenerator[Sequence[Notification]]:
-        """A service's whole log, in its order."""
+        """Yield a service's whole log in its order, in lists of records. It may go beyond the end in `ends`."""
 
     def said(self, service: str, topics: Collection[str]) -> AsyncGenerator[Sequence[Notification]]:
-        """A service's facts of these topics, up to its end in `ends`, in the order of its log."""
+        """Yield a service's records with these names of facts, up to its end in `ends`, in the order of its log.
+
+        They come in lists, which may be empty.
+        """
 
     async def find(self, ids: Collection[str]) -> dict[str, Notification]:
-        """The facts with these ids; ids without a fact are left out."""
+        """Look up facts by id; map each id to its record. Ids that no fact has are left out."""
 
 
 class HistoryInMemory:
-    """A history that is wholly in memory. `chunk`: records that are read at once."""
+    """A RecordedHistory that is wholly in memory.
+
+    `logs`: the records of each service, in the order of positions. `chunk`: the most records in a list.
+    """
 
     def __init__(self, logs: Mapping[str, Sequence[Notification]], chunk: int = CHUNK) -> None:
         self._chunk = chunk
@@ -56,7 +65,11 @@ class HistoryInMemory:
 
 
 class BadHistory(Unusable):
-    """A line is not a fact of the stream as `orders replay` prints it. The message names the line."""
+    """The lines are not a history as `orders replay` prints it. The message names the line.
+
+    That line is not a fact of EVENTS, or has another record than an earlier line for the same position of a log. Or the
+    file has no fact.
+    """
 
 
 class _Headers(msgspec.Struct):
@@ -67,9 +80,9 @@ class _Headers(msgspec.Struct):
 
 
 def read(lines: Iterable[bytes]) -> HistoryInMemory:
-    """The history in these lines: each service's log by position, without repeats. Raises BadHistory.
+    """Read the history in these lines: each service's log in the order of positions, without repeats.
 
-    All of it is in memory.
+    All of it is in memory. Raises BadHistory. A missing fact raises nothing: it is a finding of the judge.
     """
     logs: dict[str, dict[int, Notification]] = {}
     try:

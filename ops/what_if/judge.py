@@ -15,7 +15,7 @@ from ops.what_if.difference import DecidedFact, Difference, DifferenceKind, chan
 
 
 class Code(NamedTuple):
-    """The code of a service that decides."""
+    """A service of the working tree: its name, its aggregates, and its reactions (type of fact → command)."""
 
     name: str
     aggregates: Aggregates
@@ -23,11 +23,12 @@ class Code(NamedTuple):
 
 
 class DecisionCounts(msgspec.Struct):
-    """Counts of one service.
+    """The counts of one service.
 
-    `decisions`: made again. `given`: records that no heard fact caused. `asked`: heard facts that were decided once
-    more over the end of history. `open`: of these, facts said after the last answered one, which still need an answer.
-    `unjudged`: decisions over a stream that cannot be folded, or because of a fact that cannot be read.
+    `decisions`: made again. `differences`: of all kinds, also for records that cannot be read. `given`: records
+    without a readable cause, or caused by the service's own timer. `asked`: heard facts that were decided once more
+    over the end of the log. `open`: those of `asked` that still need an answer, newer than every answered fact.
+    `unjudged`: decisions not made again, because a stream, a record or the cause cannot be read.
     """
 
     decisions: int = 0
@@ -42,7 +43,10 @@ class DecisionCounts(msgspec.Struct):
 
 
 class Run(NamedTuple):
-    """The records of one decision: consecutive ones with one cause. A record without a cause is a run of its own."""
+    """The records of one decision: consecutive records of a log with the same cause, the id of a fact.
+
+    A record without a cause is a run of its own.
+    """
 
     cause: str | None
     records: list[Notification]
@@ -56,7 +60,10 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 class Runs:
-    """Groups the records of a log by decision. The newest group stays open until the next one begins."""
+    """Groups the records of a log by decision.
+
+    `take` yields each run once the record after it was taken; `rest` yields the last run, at the log's end.
+    """
 
     def __init__(self) -> None:
         self._open: Run | None = None
@@ -87,7 +94,10 @@ def _cause(record: Notification) -> str | None:
 
 
 class Judge:
-    """Takes the decisions of a service in the order of its log, then everything that it heard once more."""
+    """Judges one service: counts in `counts`, and calls `found` with each difference.
+
+    First `take` gets all runs in the order of the log; then `ask_again` gets every fact that the service hears.
+    """
 
     def __init__(self, code: Code, found: Callable[[Difference], None]) -> None:
         self.counts = DecisionCounts()
@@ -95,14 +105,17 @@ class Judge:
         self._found = found
         self._states: dict[str, StreamState] = {}
         self._broken: set[str] = set()
-        """Streams with a record that could not be folded: their state is unknown from there on."""
+        """Streams with a record that is missing, or cannot be decoded or folded: from there their state is unknown."""
         self._heard_until: datetime | None = None
-        """The time of the newest fact that the service certainly heard."""
+        """The time of the newest fact that the service certainly heard, for it answered it; None: no such fact."""
         self._now: datetime | None = None
-        """The time of the service's last fact."""
+        """The time of the last readable fact in the service's log so far; None: no such fact."""
 
     def take(self, run: Run, cause: Notification | None) -> None:
-        """Decide it again over the records before it, then fold its own. `cause`: its record, if history has it."""
+        """Make the run's decision again over the records before it, report any difference, then fold the run's records.
+
+        `cause`: the record of the fact that caused the run; None if the run or the history has no such fact.
+        """
         facts = [self._read(record) for record in run.records]
         readable = [fact for fact in facts if fact is not None]
         self._find_holes(run.records)
@@ -148,11 +161,10 @@ class Judge:
             self._differs(run, "differs", name, now)
 
     def ask_again(self, record: Notification) -> None:
-        """Decide a fact that the service hears once more, over the end of its log. No fact may follow, because the
-        service has answered already.
+        """Decide once more a fact that the service hears, over the end of the log; a new fact is a difference.
 
-        A fact that led to nothing then must lead to nothing now: no fact is missing any more. Only a fact newer than
-        the last answered one may still be unheard.
+        Nothing may follow: the service has answered the fact already, or had nothing to say. Only a fact newer than
+        every answered one may still be unheard: what follows from it is counted as open.
         """
         try:
             fact = decode(record.state)
@@ -174,7 +186,10 @@ class Judge:
     # Deciding and folding ---------------------------------------------------------------------------------------------
 
     def _decide(self, fact: Fact, at: datetime, its_id: str) -> list[DecidedFact] | None:
-        """Decide as the writer does; None: over a broken stream. Raises what the working tree's code raises."""
+        """Make a command of the fact and decide it at the instant `at`; return the new facts, and fold nothing.
+
+        None: a stream of the command is broken. Raises what the working tree's code raises.
+        """
         command = self._code.reactions[type(fact)](fact, at, its_id)
         streams = command.streams
         if not self._broken.isdisjoint(streams):

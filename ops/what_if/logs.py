@@ -1,4 +1,4 @@
-"""The history in the services' own logs, read beside the processes that write them."""
+"""Reads the history in the services' own logs, beside the processes that write them."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from ops.errors import Unreachable
 from ops.what_if.difference import id_of
 
 SETTLE_S: Final = 2.0
-"""How long running services get to hear and answer a new fact. They take milliseconds."""
+"""Seconds that running services get to hear and answer a new fact. They take milliseconds."""
 
 
 class _Body(msgspec.Struct):
@@ -28,10 +28,13 @@ class _Body(msgspec.Struct):
 
 
 class StoredHistory:
-    """The history of the services' stores. At most some thousand records are in memory at a time."""
+    """The RecordedHistory in the services' stores. Its methods raise Unreachable.
+
+    At most some thousand records are in memory at a time.
+    """
 
     def __init__(self, logs: Mapping[str, SQLiteStore], ends: Mapping[str, int], owners: Mapping[str, str]) -> None:
-        """`owners`: by category of streams, the service that keeps it."""
+        """`logs`: the open stores by service. `owners`: category of streams → the service that keeps these streams."""
         self._logs = logs
         self._owners = owners
         self.ends = ends
@@ -65,7 +68,11 @@ class StoredHistory:
 
 @contextlib.asynccontextmanager
 async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock = now) -> AsyncIterator[StoredHistory]:
-    """The logs that `env` names. Raises Unreachable, SettingsError."""
+    """Open the logs of all services below DATA_DIR, and close them at the block's end.
+
+    If the newest fact is younger than SETTLE_S, first wait, so that services can still answer it. `owners`: see
+    StoredHistory. Raises Unreachable, SettingsError.
+    """
     async with contextlib.AsyncExitStack() as stack:
         logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
         ends: dict[str, int] = {}
@@ -79,7 +86,7 @@ async def opened(env: Mapping[str, str], owners: Mapping[str, str], clock: Clock
 
 
 async def _said_at(name: str, log: SQLiteStore, end: int) -> datetime | None:
-    """The time of the fact at the log's end."""
+    """Return the time of the last fact in a log that ends at `end`; None if it is empty or the fact is unreadable."""
     with _readable(name):
         newest = await log.select_notifications(end - 1, 1) if end else []
     with contextlib.suppress(msgspec.DecodeError, IndexError):

@@ -16,27 +16,30 @@ SHOWN: Final = 20  # differences
 
 
 class WhatIfReport(msgspec.Struct):
-    """`services`: all counts. `differences`: the first of them, in the order in which they were found."""
+    """The result of `decide_again`. `services`: by service, the counts of everything that was found.
+
+    `differences`: only the first ones, at most `most`, in the order in which they were found.
+    """
 
     services: dict[str, DecisionCounts]
     differences: list[Difference]
 
     def total(self, count: str) -> int:
-        """The sum of this count over all services."""
+        """Return the sum over all services of `count`, a field of DecisionCounts."""
         return sum(getattr(counts, count) for counts in self.services.values())
 
 
 def _ignore(_: int) -> None:
-    """Show no progress."""
+    """Ignore the progress."""
 
 
 async def decide_again(
     history: RecordedHistory, codes: Iterable[Code], most: int = SHOWN, advanced: Callable[[int], None] = _ignore
 ) -> WhatIfReport:
-    """Judge every service's log with this code.
+    """Judge every log of the history with its service's code. Raises what the history raises.
 
-    `most`: the differences that are kept. `advanced` is called with the number of positions that are done; `work` is
-    their total.
+    `most`: how many differences are kept. `advanced` is called with the number of positions done since its last call;
+    `work` gives their total.
 
     There is one pass over each log, one lookup of each cause, and one more pass over the facts that each service hears.
     A thousand records take about 30 ms. In memory are the states of one service at a time, not the bodies of its log.
@@ -63,13 +66,13 @@ async def decide_again(
 
 
 def work(history: RecordedHistory, codes: Iterable[Code]) -> int:
-    """The number of positions that `decide_again` goes through."""
+    """Return the number of positions that `decide_again` goes through: the total for `advanced`."""
     heard = sum(history.ends[sayer] for code in codes for sayer in _heard(code, history))
     return sum(history.ends.values()) + heard
 
 
 def _heard(code: Code, history: RecordedHistory) -> Mapping[str, list[str]]:
-    """By service: the names of its facts that this service hears."""
+    """Map each service in the history to the names of its facts that the service of `code` hears, if any."""
     heard: dict[str, list[str]] = {}
     for name in (NAMES[fact] for fact in code.reactions):
         if said_by(name) in history.ends:

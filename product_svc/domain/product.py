@@ -1,4 +1,4 @@
-"""A product has a price and a stock. Its event stream is the ledger: what came in, was held and came back."""
+"""A product has a price and a stock. Its event stream is the stock ledger: what came in, was held, was given back."""
 
 from typing import ClassVar, assert_never
 
@@ -23,7 +23,7 @@ class ProductRequest(Request, frozen=True):
 
 
 class Register(ProductRequest, frozen=True):
-    """Put a product on sale at `price` won with `stock` pieces."""
+    """Put a product on sale at `price` won with `stock` pieces. A repeat with the same values does nothing."""
 
     says: ClassVar = (ProductRegistered, ProductStockAdded)
     name: str
@@ -32,7 +32,7 @@ class Register(ProductRequest, frozen=True):
 
 
 class AddStock(ProductRequest, frozen=True):
-    """Take `quantity` more pieces into stock, once per idempotency key."""
+    """Take `quantity` more pieces into the stock of a registered product, once per idempotency key."""
 
     says: ClassVar = (ProductStockAdded,)
     quantity: int
@@ -43,26 +43,28 @@ Command = Register | AddStock
 
 
 class RegisteredDifferently(Exception):
-    """This product is registered with another name, price or first stock."""
+    """The product to register is registered already, with another name, price or first stock."""
 
 
 class NoSuchProduct(Exception):
-    """This product is not registered."""
+    """The product whose stock is to grow is not registered."""
 
 
 class AddedDifferently(Exception):
-    """This idempotency key was used to add another quantity."""
+    """This idempotency key was used before, to add another quantity to this product."""
 
 
 class AddedTooMuch(Exception):
-    """All stock of this product together would exceed the largest stock."""
+    """All stock that ever came in for this product would together exceed MOST."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """The size of the state does not grow with orders: each order's Reservation knows what that order holds.
+    """One product. `name`: None until it is registered. `available`: pieces that no order holds.
 
-    `added` has the quantity of each idempotency key.
+    `first_stock`: pieces at registration. `added` maps each idempotency key to the quantity added under the key.
+
+    The size of the state does not grow with orders: each order's Reservation keeps the order's answer.
     """
 
     name: str | None = None

@@ -1,4 +1,4 @@
-"""A reservation holds every line of an order or none. One decision covers it and the products it touches."""
+"""A reservation holds every line of an order or none. One decision covers the reservation and its products."""
 
 from typing import ClassVar, Literal, TypeVar, assert_never
 
@@ -29,20 +29,23 @@ Ledger = ProductStockHeld | ProductStockReturned
 class ReservationReaction(Reaction, frozen=True):
     @property
     def streams(self) -> tuple[str, ...]:
-        """The reservation's stream, then those of its products in the order of the lines."""
+        """The names of the reservation's stream, then of its products' streams in the order of the lines."""
         fact = self.fact
         return (f"reservation-{fact.order_id}", *[f"product-{line.product_id}" for line in fact.order.lines])
 
 
 class Reserve(ReservationReaction, frozen=True):
-    """Hold every line of the order."""
+    """Hold every line of the order, or refuse the order and hold none. Only the first Reserve counts."""
 
     says: ClassVar = (ProductStockHeld, ProductReserved, ProductReserveFailed)
     fact: OrderCreatedPending
 
 
 class Release(ReservationReaction, frozen=True):
-    """Give back what the order holds. If the order has not come yet, make sure that it never holds anything."""
+    """Give back what the order holds. If its Reserve has not come yet, make sure that the order never holds any stock.
+
+    Does nothing for an OrderCanceled that a refusal led to: if stock was held, product_svc hears that refusal itself.
+    """
 
     says: ClassVar = (ProductStockReturned, ProductReleased, ProductReserveVoided)
     fact: PointUseFailed | CouponUseFailed | OrderCanceled
@@ -53,14 +56,14 @@ Command = Reserve | Release
 
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
-    """The answer that the order got; None until there is one."""
+    """The last answer that the order got; None until there is one. Only "reserved" means that stock is held."""
 
     answer: Literal["reserved", "refused", "released", "voided"] | None = None
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
 def decide(command: Command, state: State, *products: product.State) -> tuple[Event | Ledger, ...]:
-    """The facts that the command leads to; `products` are in the order of the lines."""
+    """Return the command's facts; none if nothing is to be done. `products`: states in the order of the lines."""
     match command:
         case Reserve():
             if state.answer is not None:
@@ -99,7 +102,7 @@ _Ledger = TypeVar("_Ledger", ProductStockHeld, ProductStockReturned)
 
 
 def _each_line(fact: type[_Ledger], command: Command) -> list[_Ledger]:
-    """One entry of the stock ledger for each line of the order."""
+    """Make one fact of this type for each line of the command's order."""
     at, cause, order_id = command.at, command.cause, command.fact.order_id
     return [
         fact(at=at, cause=cause, product_id=line.product_id, order_id=order_id, quantity=line.quantity)

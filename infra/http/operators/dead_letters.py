@@ -1,4 +1,4 @@
-"""Operators' routes for dead letters: list them by consumer and key, redrive them, drop one."""
+"""Operators' routes for dead letters: count them by consumer and list their keys, redrive those of a key, drop one."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,10 @@ from infra.store.errors import StoreError
 
 
 class Consumer(Protocol):
-    """A consumer, which puts messages it cannot handle into its dead letter queue."""
+    """The part of a consumer that these routes need: its dead letters, and the retry queue of its session.
+
+    `retry_queue` is None while the consumer has no session with the broker.
+    """
 
     @property
     def dead_letters(self) -> DeadLetters: ...
@@ -31,7 +34,10 @@ class Consumer(Protocol):
 
 
 class Depth(Struct):
-    """Dead letters of a consumer. `oldest`: when the first was dead-lettered. `keys`: later messages of these wait."""
+    """How many dead letters a consumer has. `oldest`: when the oldest was written, null without any.
+
+    `keys`: the keys of the dead letters; later messages of these keys become dead letters, too.
+    """
 
     consumer: str
     letters: int
@@ -44,14 +50,18 @@ class Depths(Struct):
 
 
 class Recorded(Struct):
-    """A fact that was recorded, or would be (dry run), with its fields."""
+    """A fact that a redrive recorded, or would record (dry run): its name, and its fields in `says`."""
 
     fact: str
     says: dict[str, Any]
 
 
 class RedriveOutcome(Struct):
-    """The result for the dead letter at this `sequence` of DEAD. `error` null: handled and deleted, or it would be."""
+    """The result of a redrive for the dead letter at this `sequence` of the stream DEAD.
+
+    `error` null: it was handled and deleted, or would be (dry run). `recorded` is then empty if no new fact
+    followed. Otherwise `error` says why handling failed, and the dead letter is kept.
+    """
 
     sequence: int
     fact_id: str
@@ -61,8 +71,10 @@ class RedriveOutcome(Struct):
 
 
 class RedriveOutcomes(Struct):
-    """Results in sequence, up to the first dead letter that fails again. `left`: dead letters of the key that
-    remain."""
+    """Results in the order of DEAD, up to the first dead letter that fails again; empty after a drop.
+
+    `left`: how many dead letters of the key remain.
+    """
 
     outcomes: list[RedriveOutcome]
     left: int
@@ -72,7 +84,10 @@ Token = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Redrive(Struct, frozen=True, forbid_unknown_fields=True):
-    """`dry_run` (default true): decide, but record and delete nothing."""
+    """Asks a consumer to handle all its dead letters of `key` again.
+
+    `dry_run` (default true): decide, but record and delete nothing.
+    """
 
     consumer: Token
     key: Token
@@ -90,7 +105,7 @@ def depth(name: str, letters: DeadLetters) -> Depth:
 
 
 def warning(name: str, consumer: Consumer, now: datetime) -> str | None:
-    """A warning for `/readyz` if this consumer has dead letters."""
+    """Return the warning for `/readyz` if this consumer has dead letters; None if it has none."""
     oldest = consumer.dead_letters.oldest
     if oldest is None:
         return None

@@ -1,4 +1,4 @@
-"""Metrics of a service in the format of Prometheus."""
+"""The route `/metrics` for Prometheus: how many dead letters each consumer has, and the age of the oldest."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime

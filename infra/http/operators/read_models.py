@@ -1,4 +1,4 @@
-"""Operators' routes for read models: how far each is behind, and a rebuild of one."""
+"""Operators' routes for read models: how many facts each lags by, and a rebuild of one."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,11 @@ AnyView = LogView | StreamView
 
 
 class ViewState(Struct):
-    """`behind`: facts that the read model has not applied yet; null if unknown, and `trouble` gives the reason."""
+    """How far a read model lags. `behind`: the number of facts that the read model has yet to read.
+
+    For a read model of the service's own log, facts of all kinds count. `behind` is null if the number is not known;
+    `trouble` then gives the reason. Otherwise `trouble` is null.
+    """
 
     name: str
     behind: int | None

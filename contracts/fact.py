@@ -81,7 +81,7 @@ class SagaFact(Fact, frozen=True, kw_only=True):
 
 
 class PricedFact(SagaFact, frozen=True, kw_only=True):
-    """Base of the facts that are said after the products were priced.
+    """Base of the facts that carry the prices of the products.
 
     `unit_prices`: won per piece, in the order of `order.lines`. `total`: price times quantity of all lines, in won,
     before points and discount.

@@ -80,8 +80,8 @@ def _post(url: str, body: object, headers: Mapping[str, str] | None = None) -> A
 def drawn(title: str, printed: str, theme: str) -> str:
     """Draw `printed`, a program's output with its escape codes, as a terminal; return the SVG.
 
-    `theme` is `light` or `dark`. The last word of `title` and the theme name the SVG's styles, so they must be unique
-    in a page.
+    `theme` is `light` or `dark`. The last word of `title` and the theme name the SVG's styles, so the two
+    together must be unique in a page.
     """
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text.from_ansi(printed.strip("\n")), no_wrap=True, crop=False)

@@ -94,9 +94,9 @@ class RetryQueue:
         return await self._ask(key, lambda: self._preview(key) if dry_run else self._redrive(key))
 
     async def drop(self, key: str, sequence: int) -> DeadLetter | None:
-        """Delete the key's dead letter with this sequence unhandled; return it without body, or None if there is none.
+        """Delete the key's dead letter with this sequence unhandled; return it, without body and stack, or None.
 
-        Waits for the key's turn. Raises SessionOver or the client's errors.
+        None: there is no such dead letter. Waits for the key's turn. Raises SessionOver or the client's errors.
         """
         return await self._ask(key, lambda: self._drop(key, sequence))
 

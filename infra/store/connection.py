@@ -1,4 +1,7 @@
-"""Opens connections to an SQLite file, with WAL and a checked `synchronous` level; turns its errors into StoreError."""
+"""Opens connections to an SQLite file: with WAL and a checked `synchronous` level, or read-only.
+
+They raise sqlite3.Error; inside the context `translated`, it becomes StoreError.
+"""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator

@@ -1,6 +1,6 @@
 """The checkpoint from which an audit continues: the cut of the last audit without findings.
 
-An audit continues there only if the logs and the stream still are, up to that cut, what the last audit read.
+An audit continues there only if the logs have the same chains up to that cut, and the stream passes `same_stream`.
 """
 
 from collections.abc import Mapping

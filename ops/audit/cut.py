@@ -48,7 +48,8 @@ class Cut(Struct):
 async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, standstill_s: float = STANDSTILL_S) -> Cut:
     """Take a cut of the running system, as of now, without the moves to causes after it (see `moved_to`).
 
-    It first waits until the stream has the logs' present ends, or a relay makes no progress for `standstill_s` seconds.
+    It first waits, for each service, until the stream has its log's present end, or gets no more of that log for
+    `standstill_s` seconds.
     `backup`: the stream is a restored backup, which does not grow: there is no wait, and `published` is what the stream
     has. Raises StoreError, the client's errors.
     """

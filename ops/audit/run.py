@@ -124,9 +124,9 @@ class _Audit:
         return _Work(memory, checker, chains, since)
 
     async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> AuditReport:
-        """Check the rest of history, ask the services, and write the report, with `findings` before the new findings.
+        """Check the rest of history, ask the services, and write `report.json`: `findings`, then the new findings.
 
-        Without any finding the checkpoint is written to `path`, too.
+        Without any finding it also keeps the checkpoint, in its own file: `path`, of which `work.memory` is a copy.
         """
         checker, chains = work.checker, work.chains
         await self._feed(now, work)

@@ -28,12 +28,16 @@ class Memory(Protocol):
     """
 
     def many(self, name: str, of: type[V]) -> Table[V]:
-        """Return the table of this name, which may grow with history. It has the values of an earlier part, if any."""
+        """Return the table of this name, which may grow with history. Call it once for each name.
+
+        It begins with the values of an earlier part of history, if any.
+        """
 
     def few(self, name: str, of: type[V]) -> dict[str, V]:
-        """Return the dict of this name, for values of things in flight, by key. It does not grow with history.
+        """Return the dict of this name, for values of things in flight, by key. Call it once for each name.
 
-        It has the values of an earlier part of history, if any.
+        It begins with the values of an earlier part of history, if any. It may be in memory whole: so remove each
+        value once its thing is no longer in flight.
         """
 
 

@@ -62,16 +62,15 @@ class Publisher:
         """
         while len(self._waiting) >= WINDOW:
             await self._wait()
+        self._raise_refusal()
         self._number += 1
         self._waiting[self._number] = sequence
         await self._nc.send(subject, body, f"{self._inbox}.{self._number}", head)
-        if self._error is not None:
-            raise self._error
 
     async def finish(self) -> None:
         """Wait until every message is acknowledged.
 
-        Raises Unreachable on a refusal, or if no answer comes for ACK_TIMEOUT_S.
+        Raises Unreachable if a message was refused, or if no answer comes for ACK_TIMEOUT_S.
         """
         while self._waiting:
             await self._wait()
@@ -93,16 +92,19 @@ class Publisher:
                 raise Unreachable("the connection to the target was lost")
             await asyncio.sleep(min(seconds, self._ping_interval_s))
             seconds -= self._ping_interval_s
-        if self._error is not None:
-            raise self._error
+        self._raise_refusal()
 
     async def _wait(self) -> None:
+        self._raise_refusal()
         self._sign.clear()
         try:
             async with asyncio.timeout(ACK_TIMEOUT_S):
                 await self._sign.wait()
         except TimeoutError:
             self._error = self._error or Unreachable(f"the target has acknowledged nothing for {ACK_TIMEOUT_S:.0f} s")
+        self._raise_refusal()
+
+    def _raise_refusal(self) -> None:
         if self._error is not None:
             raise self._error
 

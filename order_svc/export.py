@@ -53,7 +53,8 @@ class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
 def row(record: Notification) -> OrderRow:
     """Make the row of a record of order_svc's log.
 
-    Raises msgspec.DecodeError if the body is no fact, and ValueError for a fact that does not end an order.
+    Raises ValueError for a fact that does not end an order, and for a body that is no fact (msgspec.DecodeError,
+    UnicodeDecodeError).
     """
     fact = decode(record.state)
     match fact:

@@ -97,9 +97,9 @@ class Lists:
         )
 
     async def _page(self, query: listing.Query, limit: int) -> tuple[list[ListRow], str | None]:
-        """Run a query for `limit` + 1 orders; return the first `limit`, and the next page's cursor, None if all fit.
+        """Run `query`, which must ask for `limit` + 1 orders; return the first `limit`, and the next page's cursor.
 
-        Raises ViewBehind.
+        The cursor is None if all fit. Raises ViewBehind.
         """
         rows = [ListRow(*row) for row in await self._orders.select(*query)]
         return rows[:limit], cursor_of(rows[limit - 1]) if len(rows) > limit else None

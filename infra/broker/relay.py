@@ -126,8 +126,9 @@ class Relay:
         """Find in the stream where `run` has to begin. Call it before the session consumes or publishes anything.
 
         `acked` is the value of the property `acked` in the session before; 0 if there was none. If the service's last
-        fact in the stream has this position, there is no hole. Otherwise up to WINDOW positions are sent again. Raises
-        LogLost if the stream has a fact of this service that its log lacks; StoreError; the client's errors.
+        fact in the stream has this position, there is no hole. Otherwise up to WINDOW positions are sent again. But the
+        whole log is sent if the stream lacks its first fact, or another publisher wrote last on the service's subjects.
+        Raises LogLost if the stream has a fact of this service that its log lacks; StoreError; the client's errors.
         """
         try:
             last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)

@@ -27,7 +27,8 @@ class Comparison(NamedTuple):
 async def compare(log: Log, dataset: Dataset, sink: Sink) -> Comparison:
     """Compare the totals of log and dataset up to and including the sink's position.
 
-    An export may run meanwhile: the rows that it writes are after that position and do not count.
+    An export may run meanwhile: the rows that it writes are after that position and do not count. Do not rewind it
+    meanwhile.
     Raises StoreError, Unavailable, SinkError, AnotherLog, Unexportable.
     """
     through = await sink.position()

@@ -167,10 +167,10 @@ class Course(Struct, array_like=True):
         return [step for step in AWAITED if step in reached_from and step not in refusing]
 
     def broken_chain(self) -> list[str]:
-        """Describe what an answer of a step needs and the facts fed so far lack; empty: nothing.
+        """Describe what the facts fed so far lack, one text for each flaw; empty: nothing.
 
-        The order must be accepted, the step before done (maybe undone since), and for a following step the order
-        confirmed. A fence needs none of these.
+        The order must be accepted, even if its only fact is a fence. A step's answer also needs the step before done
+        (maybe undone since). An answer of a step that the confirmation starts needs the order confirmed.
         """
         found = []
         if self.status is None:

@@ -66,8 +66,9 @@ async def ensure_consumer(
 
     `hears` are fact names; `last_sequence` is the stream's. After the sequence `truncated_after`, if given, the stream
     has other messages than those received. `take_over` is called right before the reset. Redelivering is always safe,
-    skipping never is. So a consumer ahead of a truncated stream goes back to the truncation, or to the stream's end. A
-    consumer whose filter changed, or that was missing, begins at the stream's beginning. Raises the client's errors.
+    skipping never is. So a consumer that has acknowledged more than a truncated stream has goes back to the truncation,
+    or to the stream's end. A consumer whose filter changed, or that was missing, begins at the stream's beginning.
+    Raises the client's errors.
     """
     wanted = consumer_config(service, hears, max_ack_pending, ack_wait_s)
     try:
@@ -96,14 +97,16 @@ def _restart_from(
     if _filters(info.config) != _filters(wanted):
         logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=service)
         return 1
+    acknowledged = (info.ack_floor.stream_seq or 0) if info.ack_floor is not None else 0
     if truncated_after is not None:
         logger.warning("the stream was truncated: its new tail is received", consumer=service, after=truncated_after)
-        return truncated_after + 1
-    if info.ack_floor is not None and (info.ack_floor.stream_seq or 0) > last_sequence:
+        # Before the truncation, too, a message may be unacknowledged: its decision waits for another attempt.
+        return min(truncated_after, acknowledged) + 1
+    if acknowledged > last_sequence:
         logger.warning(
             "the stream was truncated: the consumer goes back to its end",
             consumer=service,
-            acknowledged=info.ack_floor.stream_seq,
+            acknowledged=acknowledged,
             stream_ends_at=last_sequence,
         )
         return last_sequence + 1

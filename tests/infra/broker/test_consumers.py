@@ -150,6 +150,16 @@ async def test_a_consumer_goes_back_to_where_the_stream_was_lost_and_written_aga
     assert sequences(await pull(js, 3)) == [5, 6, 7]
 
 
+async def test_no_unacknowledged_message_before_a_truncation_is_skipped(js: JetStreamContext) -> None:
+    await say(js, *(f"order.canceled.o{n}" for n in range(1, 8)))
+    await ensure_consumer(js, "product", HEARS, 7)
+    await acknowledge(js, (await pull(js, 7))[1])  # the third one waits for another attempt
+
+    await ensure_consumer(js, "product", HEARS, 7, truncated_after=4)
+
+    assert sequences(await pull(js, 5)) == [3, 4, 5, 6, 7]
+
+
 async def test_a_consumer_that_has_acknowledged_all_hears_nothing_again(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 6)))
     await ensure_consumer(js, "product", HEARS, 5)

@@ -8,7 +8,10 @@ from contracts.step import Step
 
 
 class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
-    """A customer put `amount` points into the account, once for this `idempotency_key` of the client."""
+    """A customer put `amount` points into the account, once for this `idempotency_key`.
+
+    It is the request's, made at random if the client sent none.
+    """
 
     key_field: ClassVar[str] = "user_id"
     by_client: ClassVar[bool] = True

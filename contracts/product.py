@@ -29,7 +29,10 @@ class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.reg
 
 
 class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.stock.added"):
-    """`quantity` pieces came in. `idempotency_key` is the client's; null for the stock at registration."""
+    """`quantity` pieces came in. `idempotency_key` is the request's, made at random if the client sent none.
+
+    It is null only for the stock at registration.
+    """
 
     by_client: ClassVar[bool] = True
 

@@ -62,7 +62,7 @@ def http_url(host: str, port: int) -> str:
 
 
 class SettingsError(Exception):
-    """A setting cannot be used. The message is for an operator; it names the variable or option, or says what to do."""
+    """A setting cannot be used. The message, for an operator, says what is wrong with a variable, option or folder."""
 
 
 S = TypeVar("S", bound=Settings)
@@ -88,7 +88,7 @@ def is_broker_url(url: str) -> bool:
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:
-    """Read the settings of `service` (such as "order") from `env`. Unset and empty variables take their defaults.
+    """Read the settings of `service` from `env`. Unset and empty variables take their defaults.
 
     Raises SettingsError for an invalid value, or for a set variable that `cls.renamed` lists as an old name.
     """

@@ -1,4 +1,4 @@
-"""nats-py's client with a direct path for the high-volume messages: deliveries, facts, acknowledgements.
+"""nats-py's client with a direct path for the many messages: deliveries, facts, the broker's answers to facts.
 
 In the library each message passes a task and a queue, and each header is validated and parsed. That takes half of a
 service's CPU time. On the direct path a handler gets the bytes as they are read, and headers are sent as prepared text.

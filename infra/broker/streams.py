@@ -1,4 +1,4 @@
-"""The stream EVENTS: made if missing, otherwise compared with the settings that the guarantees need."""
+"""The stream EVENTS: made if missing, otherwise compared with the settings that the guarantees need, and updated."""
 
 from collections.abc import Awaitable, Collection
 from typing import Any, Final

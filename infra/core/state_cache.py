@@ -19,8 +19,8 @@ from infra.store.event_store import EventStore
 from infra.store.records import Record, StreamHistory
 
 CACHED_STATES: Final = 8_192
-"""States in the cache, at most: twice the default limit of in-flight orders. As many small states take 4 to 8 MB
-together; the state of an order of 100 lines takes 30 kB."""
+"""States in the cache, at most: many more than one batch uses. As many small states take 4 to 8 MB together; a state
+that keeps a request of 100 lines takes 30 kB."""
 
 SNAPSHOT_EVERY: Final = 200
 """Versions of one stream between two snapshots: about the most that are read and folded when a state is not cached.

@@ -1,8 +1,8 @@
 """The base classes of commands: each has the instant of its decision and its cause, a fact's id or None.
 
-A command knows the fields that its facts inherit. `stamp`, `about_order` and `priced_order` return those fields as
-keyword arguments: `PointUsed(points=500, **command.priced_order())`. The dicts are TypedDicts, so mypy still checks
-every field.
+A command knows the fields that its facts inherit. `stamp`, and for a Reaction also `about_order` and `priced_order`,
+return those fields as keyword arguments: `PointUsed(points=500, **command.priced_order())`. The dicts are TypedDicts,
+so mypy still checks every field.
 
 Commands repeat `frozen=True`, although they inherit it: mypy refuses a subclass that does not.
 """

@@ -27,9 +27,10 @@ T = TypeVar("T")
 
 
 class Redriven(NamedTuple):
-    """The outcome for a dead letter: `error` if it was rejected again; otherwise it was handled.
+    """The outcome for a dead letter: `error` if it is rejected again; otherwise it was handled, or would be (dry run).
 
-    `facts` are those that were recorded, or would be (dry run). None: it had been handled before, or causes none.
+    `facts` are those that were recorded, or would be. The sequence is empty if the message was handled before, causes
+    no fact, or is rejected.
     """
 
     dead_letter: DeadLetter

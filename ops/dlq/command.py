@@ -23,7 +23,8 @@ def command() -> None:
     """Dead letters: messages that a service could not handle, and later messages about the same order.
 
     After four attempts a service puts the message into the stream DEAD and continues. Later messages about that order
-    follow it there in their order, without an attempt, until the dead letters are redriven or dropped.
+    follow it there in their order, without an attempt, until the dead letters are redriven or dropped. A read model
+    tries a message once, and applies the later ones.
     """
 
 

@@ -20,7 +20,7 @@ class EndsInvariant:
         self._bound = bound
 
     def created(self, fact: OrderCreatedPending, course: Course) -> None:
-        """Note in the course that the order is accepted for the first time: it is pending until its deadline."""
+        """Note that the order is pending until its deadline. Call it only for an order's first acceptance."""
         course.status = "PENDING"
         course.deadline = fact.deadline
 

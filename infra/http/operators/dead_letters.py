@@ -36,7 +36,8 @@ class Consumer(Protocol):
 class Depth(Struct):
     """How many dead letters a consumer has. `oldest`: when the oldest was written, null without any.
 
-    `keys`: the keys of the dead letters; later messages of these keys become dead letters, too.
+    `keys`: the keys of the dead letters. Later messages of these keys become dead letters, too, except with a read
+    model's consumer, which applies them.
     """
 
     consumer: str

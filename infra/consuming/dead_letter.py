@@ -112,7 +112,8 @@ def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
 def parsed(message: RawStreamMsg) -> DeadLetter:
     """Return the dead letter that a message of DEAD holds. Any publisher's message there counts as one.
 
-    A field that is missing or unreadable is empty, 0, or the beginning of 1970 (`at`).
+    A field that is missing is empty, 0, or the beginning of 1970 (`at`), and so is an unreadable time or number. A text
+    with a broken escape is returned as it is. Raises ValueError for a number of more than 4,300 digits.
     """
 
     def value_of(name: str) -> str:

@@ -41,7 +41,7 @@ class Unavailable(ExportError):
 
 
 class ExportStuck(ExportError):
-    """The export cannot continue after the position that the message names, until an operator acts."""
+    """The export cannot continue at or after the position that the message names, until an operator acts."""
 
 
 class AnotherLog(ExportStuck):

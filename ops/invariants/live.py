@@ -34,11 +34,14 @@ class OrderSeen(NamedTuple):
 
 
 class Live(NamedTuple):
-    """Answers by id of the product, customer (`balances`: points), coupon or order. What was not asked is missing."""
+    """Answers by id of the product, customer (`balances`: points), coupon or order: the services', or those of history.
 
-    products: Mapping[str, ProductSeen]
+    None: the service knows no such product or coupon. What was not asked, or changed after the audit's cut, is missing.
+    """
+
+    products: Mapping[str, ProductSeen | None]
     balances: Mapping[str, int]
-    coupons: Mapping[str, CouponSeen]
+    coupons: Mapping[str, CouponSeen | None]
     orders: Mapping[str, OrderSeen]
 
 

@@ -111,7 +111,7 @@ def fact_id(stream: str, version: int) -> str:
 def subject(name: str, body: bytes) -> str:
     """Return the subject under which a fact is published: `<name>.<key>`, with the key from the fact's body.
 
-    `name` is the fact's name; the key is the id in the fact's `key_field`. Raises KeyError for an unknown name, and
-    msgspec.DecodeError if the body cannot be decoded.
+    `name` is the fact's name; the key is the id in the fact's `key_field`. Raises KeyError for an unknown name,
+    msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is not UTF-8.
     """
     return f"{name}.{getattr(_keys.decode(body), FACTS[name].key_field)}"

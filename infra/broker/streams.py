@@ -1,4 +1,7 @@
-"""The stream EVENTS: made if missing, otherwise compared with the settings that the guarantees need, and updated."""
+"""The stream EVENTS: made if missing; an existing one is given only the subjects and `allow_batched` that it lacks.
+
+One whose other settings contradict the guarantees is refused, not changed.
+"""
 
 from collections.abc import Awaitable, Collection
 from typing import Any, Final

@@ -174,7 +174,7 @@ class Tables:
 
 
 def _statements(script: str) -> Iterable[str]:
-    """Split an SQL script into its statements. SQLite's `executescript` would commit the open transaction first."""
+    """Split an SQL script into its statements. Python's `executescript` would commit the open transaction first."""
     statement = ""
     for part in script.split(";"):
         statement += part + ";"

@@ -124,9 +124,10 @@ class Course(Struct, array_like=True):
         return self._unfit_canceled(quiet=quiet) if self.status == "CANCELED" else []
 
     def _unfit_confirmed(self) -> list[str]:
-        """Describe the unfit steps of a confirmed order.
+        """Describe the steps that do not fit a confirmed order: every step that it waited for must be done.
 
-        A following step may still come, or never, but may not be undone or fenced.
+        A step that follows the confirmation may be missing, because it may still come, or never. If it has a turn, it
+        must be done.
         """
         turns = [(step, self.turns.get(step)) for step in AWAITED]
         turns += [(step, turn) for step in FOLLOWING if (turn := self.turns.get(step)) is not None]

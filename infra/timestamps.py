@@ -4,10 +4,15 @@ Tables store whole microseconds since 1970 (UTC), because these sort as the inst
 fraction of zeros is left out, and `09:00:00Z` sorts after `09:00:00.5Z`.
 """
 
-from datetime import UTC, datetime, timedelta
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_AGO: Final = re.compile(r"-([0-9]{1,9})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_TIME_OF_DAY: Final = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
 MICROSECOND: Final = timedelta(microseconds=1)  # the shortest time a fact can tell apart
 
 
@@ -23,16 +28,29 @@ def instant(microseconds: int) -> datetime:
     return EPOCH + microseconds * MICROSECOND
 
 
-def parse_instant(text: str) -> datetime:
-    """Parse a time such as 2026-01-31T09:00:00+09:00 (RFC 3339, or another ISO 8601 form).
+def parse_time(text: str, now: Callable[[], datetime] = now) -> datetime:
+    """Parse a time as a person types it; return it with an offset.
 
-    The result keeps the offset of the text. Raises ValueError, with a message for the user, if the text is not a time
-    or has no offset.
+    It is a time ago (`-90s`, `-5m`, `-2h`, `-3d`), a time of day (`15:32`, `15:32:10`: the last one that has passed), a
+    date with or without a time (`2026-01-31 15:32`), or RFC 3339. Without an offset it is in this machine's zone.
+    Raises ValueError, with a message for the user, if it is none of these.
     """
+    text = text.strip()
+    if ago := _AGO.fullmatch(text):
+        try:
+            return now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError:
+            raise ValueError(f"{text} is before the year 1") from None
     try:
+        if _TIME_OF_DAY.fullmatch(text):
+            here = now().astimezone()
+            today = datetime.combine(here.date(), time.fromisoformat(text)).astimezone()
+            if today <= here:
+                return today
+            return datetime.combine(here.date() - timedelta(days=1), time.fromisoformat(text)).astimezone()
         parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time such as 2026-01-31T09:00:00+09:00") from None
-    if parsed.tzinfo is None:
-        raise ValueError(f"{text} is a different time in each zone; add the offset: {text}+09:00")
-    return parsed
+        return parsed if parsed.tzinfo is not None else parsed.astimezone()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is not a time such as 2026-01-31T09:00:00+09:00, -5m (five minutes ago) or 15:32 (local time)"
+        ) from None

@@ -10,7 +10,7 @@ import rich_click as click
 from contracts.ids import MEANING, is_id
 from infra.settings import SettingsError
 from infra.store.errors import StoreError
-from infra.timestamps import parse_instant
+from infra.timestamps import parse_time
 from ops.errors import Found, Unreachable, Unusable
 
 EXIT_FINDING: Final = 1
@@ -49,10 +49,7 @@ def end(why: str, code: int) -> NoReturn:
 
 
 class Instant(click.ParamType[datetime]):
-    """A parameter that is an RFC 3339 time with its UTC offset; its value is an aware datetime.
-
-    A time without an offset is refused: it would be a different instant in each zone.
-    """
+    """A parameter that is a time as `infra.timestamps.parse_time` takes it; its value is an aware datetime."""
 
     name = "time"
 
@@ -60,7 +57,7 @@ class Instant(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return parse_instant(value)
+            return parse_time(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -77,4 +74,5 @@ class IdParameter(click.ParamType[str]):
 
 
 INSTANT: Final = Instant()
+TIMES: Final = "2026-01-31T09:00:00+09:00, -5m, or local: 15:32, 2026-01-31 15:32"
 ID: Final = IdParameter()

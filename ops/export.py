@@ -23,7 +23,7 @@ from infra.local.services import service_names
 from infra.process import logging as logs
 from infra.settings import SettingsError, read
 from infra.store.errors import StoreError
-from infra.timestamps import parse_instant
+from infra.timestamps import parse_time
 from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, end, ending_well
 from ops.errors import Unusable
 
@@ -55,7 +55,7 @@ class Start(click.ParamType[int | datetime]):
                 return int(value)
             self.fail("positions begin with 1", param, ctx)
         try:
-            return parse_instant(value)
+            return parse_time(value)
         except ValueError as error:
             self.fail(f"neither a position such as 12345 nor a time: {error}", param, ctx)
 

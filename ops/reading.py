@@ -28,7 +28,7 @@ _MSG_ID: Final = MSG_ID.encode()
 
 
 class Read(NamedTuple):
-    """One message of the stream. `at_ns`: when the broker stored it, in nanoseconds since 1970 (UTC).
+    """One message of the stream. `stored_ns`: when the broker stored it, in nanoseconds since 1970 (UTC).
 
     `head` is its raw headers, with NATS's version line.
     """
@@ -38,7 +38,7 @@ class Read(NamedTuple):
     fact_id: str
     body: bytes
     head: bytes
-    at_ns: int
+    stored_ns: int
 
 
 class Stream(NamedTuple):
@@ -173,8 +173,8 @@ class _Reader:
         return chunk
 
     def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-        sequence, _, at_ns = numbers(reply)
-        self._come.append(Read(sequence, subject.decode(), header(head, _MSG_ID), body, head, at_ns))
+        sequence, _, stored_ns = numbers(reply)
+        self._come.append(Read(sequence, subject.decode(), header(head, _MSG_ID), body, head, stored_ns))
         self.pull.wake.set()
 
     def _failed(self, error: ConsumerFailed) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import aiosqlite
 import structlog
 
+from infra.code_hash import code_hash
 from infra.core.errors import NotNow
 from infra.store.connection import connect
 from infra.store.errors import StoreSetupError
@@ -29,7 +30,8 @@ Statement = tuple[str, Sequence[Sequence[Any]]]
 class Projection(Protocol):
     """Defines a view: its name, the fact names that it reads (`topics`; empty: all), and how records change its tables.
 
-    `tables` is the SQL script that makes the tables. A file that was made with another script is emptied and fed again.
+    `tables` is the SQL script that makes the tables. A file that was made with another script, or fed by other code
+    than this class and what it uses, is emptied and fed again.
     """
 
     @property
@@ -81,6 +83,7 @@ class Tables:
     def __init__(self, projection: Projection, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection):
         self._projection = projection
         self._schema = POSITION + projection.tables
+        self._made_with = f"{self._schema}-- fed by code {code_hash(type(projection))}"
         self.path = path
         self._writer = writer
         self._reader = reader
@@ -94,7 +97,8 @@ class Tables:
     async def open(cls, projection: Projection, folder: Path) -> AsyncIterator["Tables"]:
         """Open the projection's file in this folder, made if missing; yield its tables, and close the file at the end.
 
-        A file that was made with another script is emptied. Raises StoreSetupError if the file cannot be used.
+        A file that was made with another script, or fed by other code, is emptied. Raises StoreSetupError if the file
+        cannot be used.
         """
         path = folder / f"{projection.name}.view.sqlite"
         async with contextlib.AsyncExitStack() as stack:
@@ -112,9 +116,9 @@ class Tables:
     async def _prepare(self) -> None:
         await self._writer.executescript(POSITION)
         made = list(await self._writer.execute_fetchall("SELECT tables, whole FROM made_with"))
-        if [tables for tables, _ in made] != [self._schema]:
+        if [tables for tables, _ in made] != [self._made_with]:
             if made:
-                logger.warning("the view has other tables now; it is fed again", view=self._projection.name)
+                logger.warning("the view's tables or code have changed; it is fed again", view=self._projection.name)
             await self.clear()
         else:
             self.complete = bool(made[0][1])
@@ -134,7 +138,7 @@ class Tables:
             await self._writer.execute(f'DROP {kind} "{name}"')
         for statement in _statements(self._schema):
             await self._writer.execute(statement)
-        await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._schema,))
+        await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._made_with,))
         await self._writer.commit()
         self.checkpoint = START
         self.complete = False

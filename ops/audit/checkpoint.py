@@ -9,19 +9,23 @@ from typing import Final
 
 from msgspec import Struct
 
-from contracts.wire import fact_id
+from contracts.wire import FACTS, fact_id
+from infra.code_hash import code_hash
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops import stores
 from ops.audit import cut
 from ops.audit.chain import HashChain
 from ops.audit.cut import Cut, ServiceLogs
-from ops.invariants import Finding
+from ops.invariants import Checker, Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
 
 FORMAT: Final = 3
 """The format of a checkpoint's file. An audit ignores a checkpoint of another format and begins at the beginning."""
+
+CODE: Final = code_hash(Checker, *FACTS.values())
+"""A hash of the code that makes a checker's memory. An audit ignores a checkpoint of other code, too."""
 
 
 class AuditCheckpoint(Struct):
@@ -33,6 +37,13 @@ class AuditCheckpoint(Struct):
     """Service → the digest (hex) of its log's hash chain at the cut."""
     last_stored: datetime | None = None
     """When the broker stored the message at the cut's last stream sequence; null if the stream was empty."""
+    code: str = ""
+    """CODE when it was saved."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this version of the audit saved it."""
+        return (self.format, self.code) == (FORMAT, CODE)
 
 
 async def rewritten(

@@ -107,7 +107,7 @@ class _Audit:
         if path.exists() and not self._options.full:
             with disk_memory.working_copy(path, of=True) as memory:
                 last = memory.few("checkpoint", AuditCheckpoint).get("last")
-                if last is not None and last.format == checkpoint.FORMAT:
+                if last is not None and last.is_current:
                     work = self._work(memory, now, last.cut)
                     self._watch.begins("comparing with the last audit", 0)
                     findings = await checkpoint.rewritten(self._logs, last, work.checker.facts, work.chains)
@@ -156,7 +156,7 @@ class _Audit:
         if made.good:
             last_stored = await cut.stored_at(self._stream, now.sequence) if now.sequence else None
             digests = {name: chain.digest for name, chain in chains.items()}
-            last = AuditCheckpoint(checkpoint.FORMAT, now, digests, last_stored)
+            last = AuditCheckpoint(checkpoint.FORMAT, now, digests, last_stored, checkpoint.CODE)
             work.memory.few("checkpoint", AuditCheckpoint)["last"] = last
             disk_memory.keep(work.memory, path)
         return made

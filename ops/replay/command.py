@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.broker.streams import EVENTS
-from ops.cli import ID, INSTANT, end, ending_well
+from ops.cli import ID, INSTANT, TIMES, end, ending_well
 from ops.errors import Found, Unreachable
 from ops.replay import target as targets
 from ops.replay.lines import BadLine, ReplayedMessage, is_filter, line, parsed
@@ -55,8 +55,8 @@ class Speed(click.ParamType[float]):
 )
 @click.option("--first", type=click.IntRange(1), help="From this sequence of the stream on.")
 @click.option("--last", type=click.IntRange(1), help="Up to this sequence.")
-@click.option("--since", type=INSTANT, help="From the messages stored at this time on.")
-@click.option("--until", type=INSTANT, help="Up to the messages stored at this time.")
+@click.option("--since", type=INSTANT, help=f"Facts said at this time or later: {TIMES}.")
+@click.option("--until", type=INSTANT, help="Facts said at this time or before.")
 @click.option(
     "--from",
     "file",

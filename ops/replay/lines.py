@@ -13,25 +13,43 @@ from ops.reading import Read
 SECOND_NS: Final = 1_000_000_000
 
 
+class _Fact(msgspec.Struct):
+    at: datetime
+
+
 class ReplayedMessage(NamedTuple):
-    """A message as EVENTS or a line has it. `at_ns`: when the broker stored it, in nanoseconds since 1970 (UTC)."""
+    """A message as EVENTS or a line has it. `stored_ns`: when the broker stored it, in nanoseconds since 1970 (UTC).
+
+    A broker that lost its store gets every fact again, so that time says little about when something happened.
+    """
 
     sequence: int
-    at_ns: int
+    stored_ns: int
     subject: str
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def at_ns(self) -> int:
+        """The fact's own time, in nanoseconds since 1970 (UTC), or `stored_ns` if the body has no such time."""
+        try:
+            at = _fact.decode(self.body).at
+            return since_1970_ns(at) if at.tzinfo is not None else self.stored_ns
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self.stored_ns
 
 
 class BadLine(Unusable):
     """A line is not a message as `orders replay` prints it. The error's text has the line's number."""
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, omit_defaults=True):
     sequence: int
-    time: str
     subject: str
     headers: dict[str, str]
+    stored: str = ""
+    time: str = ""
+    """What lines of 0.1.0 have instead of `stored`."""
     body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     raw: bytes | msgspec.UnsetType = msgspec.UNSET
     """The body in base64, if it is not one line of JSON; then `body` is missing."""
@@ -39,13 +57,14 @@ class _Line(msgspec.Struct):
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Line)
+_fact: Final = msgspec.json.Decoder(_Fact)
 
 
 def message(read: Read) -> ReplayedMessage:
     """Make a ReplayedMessage of a message that was read, with its headers parsed."""
     lines = (line.partition(": ") for line in read.head.decode().split("\r\n")[1:] if line)
     return ReplayedMessage(
-        read.sequence, read.at_ns, read.subject, {name: value for name, _, value in lines}, read.body
+        read.sequence, read.stored_ns, read.subject, {name: value for name, _, value in lines}, read.body
     )
 
 
@@ -54,8 +73,8 @@ def line(told: ReplayedMessage) -> bytes:
 
     It contains the body byte for byte; a body that is not one line of JSON, in base64.
     """
-    sequence, at_ns, subject, headers, body = told
-    made = _Line(sequence, instant(at_ns), subject, dict(headers))
+    sequence, stored_ns, subject, headers, body = told
+    made = _Line(sequence, subject, dict(headers), instant(stored_ns))
     if _is_one_line_of_json(body):
         made.body = msgspec.Raw(body)
     else:
@@ -84,7 +103,7 @@ def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, ReplayedMessage]]:
 def _parsed(text: bytes, number: int) -> ReplayedMessage:
     try:
         told = _decoder.decode(text)
-        at_ns = nanoseconds(told.time)
+        stored_ns = nanoseconds(told.stored or told.time)
     except (msgspec.DecodeError, ValueError) as error:
         raise BadLine(f"line {number}: {error}") from error
     body: Any = told.raw if told.body is msgspec.UNSET else bytes(told.body)
@@ -94,7 +113,7 @@ def _parsed(text: bytes, number: int) -> ReplayedMessage:
         raise BadLine(f"line {number}: {told.subject!r} is not a subject that can be published to")
     if any("\r" in text or "\n" in text for pair in told.headers.items() for text in pair):
         raise BadLine(f"line {number}: a header has a line break in it")
-    return ReplayedMessage(told.sequence, at_ns, told.subject, told.headers, body)
+    return ReplayedMessage(told.sequence, stored_ns, told.subject, told.headers, body)
 
 
 def is_subject(text: str) -> bool:
@@ -136,9 +155,9 @@ def head(headers: Mapping[str, str]) -> str:
     return "".join([f"{VERSION_LINE}\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n"])
 
 
-def instant(at_ns: int) -> str:
+def instant(since_1970: int) -> str:
     """Format nanoseconds since 1970 as RFC 3339 in UTC, to the nanosecond."""
-    seconds, rest = divmod(at_ns, SECOND_NS)
+    seconds, rest = divmod(since_1970, SECOND_NS)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 

@@ -3,24 +3,26 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import combinations
 from time import monotonic
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from infra.timestamps import EPOCH
 from ops import reading
 from ops.replay.lines import SECOND_NS, ReplayedMessage, matches, message, overlap, parsed, since_1970_ns
 
 MICROSECOND_NS: Final = 1_000
+MAX_CLOCK_SKEW: Final = timedelta(hours=1)  # a service's clock may be this much ahead of the broker's
 
 
 class Selection(NamedTuple):
     """The messages to replay: those of any of the `subjects` (filters of NATS; none: all) within all bounds, inclusive.
 
-    `first` and `last` are sequences of EVENTS, `since` and `until` times at which it stored a message; None: no bound.
-    A time means its whole microsecond: datetime has nothing finer, and a message must be found by its own time.
+    `first` and `last` are sequences of EVENTS. `since` and `until` bound the fact's own time, its `at`, wherever in the
+    stream it is. None: no bound. A message without such a time counts by when it was stored, to the microsecond.
     """
 
     subjects: tuple[str, ...] = ()
@@ -36,12 +38,8 @@ class Selection(NamedTuple):
             and (self.first is None or told.sequence >= self.first)
             and (self.last is None or told.sequence <= self.last)
             and (self.since is None or told.at_ns >= since_1970_ns(self.since))
-            and not self.is_over(told)
+            and (self.until is None or told.at_ns < since_1970_ns(self.until) + MICROSECOND_NS)
         )
-
-    def is_over(self, told: ReplayedMessage) -> bool:
-        """Whether this message was stored after `until`; without `until`, False."""
-        return self.until is not None and told.at_ns >= since_1970_ns(self.until) + MICROSECOND_NS
 
     @property
     def read_by(self) -> tuple[str, ...]:
@@ -63,7 +61,7 @@ class Replayed(Struct):
 def due_s(since_first_ns: int, speed: float | None) -> float:
     """Return how many seconds after the first message another one is due.
 
-    `since_first_ns`: how much later the broker stored it. `speed`: a factor of the original speed; None: 0.0, at once.
+    `since_first_ns`: how much later it was said. `speed`: a factor of the original speed; None: 0.0, at once.
     """
     return 0.0 if speed is None else since_first_ns / SECOND_NS / speed
 
@@ -71,16 +69,16 @@ def due_s(since_first_ns: int, speed: float | None) -> float:
 async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
     """Yield the selected messages of EVENTS, in its order, up to its end as of now.
 
+    With `since`, it reads what the broker stored since then, less MAX_CLOCK_SKEW: no fact is stored before it is said.
     Raises Unreachable, SettingsError.
     """
-    first = selection.since if selection.since is not None else selection.first or 1
+    since = selection.since
+    first = selection.first or 1 if since is None else max(since, EPOCH + MAX_CLOCK_SKEW) - MAX_CLOCK_SKEW
     async with reading.stream(env) as stream:
         chunks = reading.chunks(stream, selection.read_by, first=first, last=selection.last)
         async with contextlib.aclosing(chunks) as found:
             async for chunk in found:
                 for told in map(message, chunk):
-                    if selection.is_over(told):
-                        return
                     if selection.has(told):
                         yield told
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from rich.progress import Progress
 
 from contracts.wire import encode
 from infra.local.services import service_names
-from ops.audit import cut
+from ops.audit import checkpoint, cut
+from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.command import Bar
 from ops.audit.run import Options, audit
 from ops.reading import Stream
@@ -33,6 +34,15 @@ async def audited(shop: Shop, *arguments: str) -> tuple[int, Any]:
     done = await orders(shop, "audit", "--json", *arguments)
     assert done.returncode in (0, 1), done.stderr
     return done.returncode, json.loads(done.stdout)
+
+
+def test_a_checkpoint_of_other_code_is_not_current() -> None:
+    now = cut.Cut(datetime.now(UTC), {}, {}, 0, "", 0)
+    saved = AuditCheckpoint(checkpoint.FORMAT, now, {}, None, checkpoint.CODE)
+
+    assert saved.is_current
+    assert not replace(saved, code="other").is_current
+    assert not replace(saved, format=2).is_current
 
 
 async def test_a_day_is_as_it_must_be(day: Day, running: Shop) -> None:

@@ -4,9 +4,10 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from infra.local.services import ROOT, service_names
-from ops.replay.lines import nanoseconds
+from ops.replay.lines import nanoseconds, since_1970_ns
 from tests.ops.asking import orders
 from tests.ops.test_rebuild import balances
 from tests.shop import PATIENCE_S, Event, Shop, attempts
@@ -94,12 +95,16 @@ async def test_a_line_has_all_of_a_message(left: Shop) -> None:
         }
 
 
+def said(told: dict[str, Any]) -> datetime:
+    """A line's fact's own time."""
+    return datetime.fromisoformat(told["body"]["at"])
+
+
 async def test_what_is_selected(left: Shop) -> None:
     await left.start_nats()
     everything = await lines(left)
     middle = everything[len(everything) // 2]
-    at = datetime.fromisoformat(f"{middle['time'][:26]}+00:00")
-    at_ns = nanoseconds(f"{middle['time'][:26]}000Z")
+    at = said(middle)
 
     def those(which: Any) -> list[int]:
         return [told["sequence"] for told in everything if which(told)]
@@ -111,22 +116,43 @@ async def test_what_is_selected(left: Shop) -> None:
     assert await selected("--subject", "point.charged.*", "--subject", "*.*.*.rare") == those(
         lambda told: re.fullmatch(r"point\.charged\.[^.]+|[^.]+\.[^.]+\.[^.]+\.rare", told["subject"])
     )
-    assert await selected("--since", at.isoformat()) == those(lambda told: nanoseconds(told["time"]) >= at_ns)
-    assert await selected("--until", at.isoformat()) == those(lambda told: nanoseconds(told["time"]) < at_ns + 1_000)
+    assert await selected("--since", at.isoformat()) == those(lambda told: said(told) >= at)
+    assert await selected("--until", at.isoformat()) == those(lambda told: said(told) <= at)
+
+
+async def test_a_fact_is_found_by_its_own_time_after_the_broker_stored_it_again(left: Shop) -> None:
+    await left.start_nats()
+    before = await lines(left)
+    noon = said(before[len(before) // 2])
+    await left.stop("nats")
+    shutil.rmtree(left.folder / "nats")
+    await left.start_nats()
+    await left.start()
+    await left.until_quiet()
+
+    after = await lines(left, "--until", noon.isoformat())
+
+    assert min(nanoseconds(told["stored"]) for told in after) > since_1970_ns(noon)
+    assert facts(after) == facts(told for told in before if said(told) <= noon) != []
+    assert facts(await lines(left, "--since", noon.isoformat())) == facts(told for told in before if said(told) >= noon)
+
+
+def facts(lines: Iterable[dict[str, Any]]) -> list[str]:
+    return sorted(told["headers"]["Nats-Msg-Id"] for told in lines)
 
 
 async def test_lines_are_selected_as_a_stream_is(left: Shop, tmp_path: Path) -> None:
     await left.start_nats()
     file = tmp_path / "history.jsonl"
     file.write_text((await orders(left, "replay")).stdout)
-    middle = json.loads(file.read_text().splitlines()[7_000])["time"][:26]
+    middle = said(json.loads(file.read_text().splitlines()[7_000])).isoformat()
 
     for selection in (
         ["--subject", "point.>"],
         ["--subject", "*.*.*.rare", "--first", "500"],
         ["--last", "20"],
-        ["--since", f"{middle}+00:00"],
-        ["--until", f"{middle}+00:00"],
+        ["--since", middle],
+        ["--until", middle],
     ):
         from_stream = await orders(left, "replay", *selection)
         from_file = await orders(left, "replay", "--from", str(file), *selection)
@@ -302,7 +328,7 @@ async def test_exit_codes_tell_scripts_what_is_wrong(left: Shop, other: Shop, tm
         ["--subject", "point charged"],
         ["--first", "1", "--since", "2026-01-01T00:00:00Z"],
         ["--last", "1", "--until", "2026-01-01T00:00:00Z"],
-        ["--since", "2026-01-01T00:00:00"],
+        ["--since", "yesterday"],
         ["--aloud"],
         ["--aloud", "--to", url(other), "--stream", "COPY"],
         ["--fresh-ids", "--to", url(other)],

@@ -39,17 +39,23 @@ def test_a_line_has_a_message_as_it_was(sequence: int, at_ns: int, headers: dict
     assert b"\n" not in line(message)
 
 
+def test_a_line_of_an_older_version_is_read() -> None:
+    old = b'{"sequence":1,"time":"2026-01-01T00:00:00.000000000Z","subject":"a","headers":{},"body":{}}'
+    ((_, told),) = parsed([old])
+    assert instant(told.stored_ns) == "2026-01-01T00:00:00.000000000Z"
+
+
 @pytest.mark.parametrize(
     "text",
     [
         b"{",
         b"{}",
-        b'{"sequence":1,"time":"2026-01-01T00:00:00Z","subject":"a","headers":{},"body":{}}',
-        b'{"sequence":1,"time":"yesterday","subject":"a","headers":{},"body":{}}',
-        b'{"sequence":1,"time":"2026-01-01T00:00:00.000000000Z","subject":"a.*","headers":{},"body":{}}',
-        b'{"sequence":1,"time":"2026-01-01T00:00:00.000000000Z","subject":"a b","headers":{},"body":{}}',
-        b'{"sequence":1,"time":"2026-01-01T00:00:00.000000000Z","subject":"a","headers":{}}',
-        b'{"sequence":1,"time":"2026-01-01T00:00:00.000000000Z","subject":"a","headers":{"b":"c\\r\\nd"},"body":{}}',
+        b'{"sequence":1,"stored":"2026-01-01T00:00:00Z","subject":"a","headers":{},"body":{}}',
+        b'{"sequence":1,"stored":"yesterday","subject":"a","headers":{},"body":{}}',
+        b'{"sequence":1,"stored":"2026-01-01T00:00:00.000000000Z","subject":"a.*","headers":{},"body":{}}',
+        b'{"sequence":1,"stored":"2026-01-01T00:00:00.000000000Z","subject":"a b","headers":{},"body":{}}',
+        b'{"sequence":1,"stored":"2026-01-01T00:00:00.000000000Z","subject":"a","headers":{}}',
+        b'{"sequence":1,"stored":"2026-01-01T00:00:00.000000000Z","subject":"a","headers":{"b":"c\\r\\nd"},"body":{}}',
     ],
 )
 def test_a_line_that_is_no_message_is_named(text: bytes) -> None:
@@ -111,11 +117,18 @@ def test_ends_of_a_selection_are_in_it() -> None:
     message = ReplayedMessage(7, since_1970_ns(at), "point.charged.u1", {}, b"")
 
     assert Selection(first=7, last=7, since=at, until=at, subjects=("order.>", "point.>")).has(message)
-    assert Selection(since=at, until=at).has(message._replace(at_ns=message.at_ns + 999)), "no time is finer than that"
+    later = message._replace(stored_ns=message.stored_ns + 999)
+    assert Selection(since=at, until=at).has(later), "no time is finer than that"
+    said_then = later._replace(body=b'{"at":"2026-01-30T08:00:00.000001Z"}')
+    then = datetime(2026, 1, 30, 8, 0, 0, 1, UTC)
+    assert not Selection(since=at).has(said_then), "a fact's own time counts, not when it was stored"
+    assert Selection(since=then, until=then).has(said_then)
+    for body in (b'{"at":"2026-01-30T08:00:00"}', b'{"at":7}', b'{"at":"\xff"}', b"[" * 5_000):
+        assert Selection(since=at, until=at).has(message._replace(body=body)), "no fact: when it was stored"
     assert not Selection(first=8).has(message)
     assert not Selection(last=6).has(message)
-    assert not Selection(until=at).has(message._replace(at_ns=message.at_ns + 1_000))
-    assert not Selection(since=at).has(message._replace(at_ns=message.at_ns - 1))
+    assert not Selection(until=at).has(message._replace(stored_ns=message.stored_ns + 1_000))
+    assert not Selection(since=at).has(message._replace(stored_ns=message.stored_ns - 1))
     assert not Selection(subjects=("order.>",)).has(message)
 
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
+from contracts import PointCharged
 from infra.core.decider import Aggregate, Batch, StreamState
 from infra.core.state_cache import StateCache, snapshot_topic
 from infra.store.errors import StoreError
@@ -219,12 +220,29 @@ async def test_a_snapshot_of_another_shape_is_not_read(store: WatchedStore) -> N
     assert (found.version, found.state) == (1, Purse(1, {"first"}))
 
 
-def test_the_topic_of_a_snapshot_names_its_aggregate_and_its_shape() -> None:
+def evolve_half(state: Purse, fact: PointCharged) -> None:
+    """How an older version folded a charge."""
+    evolve(state, fact)
+    state.balance -= fact.amount // 2
+
+
+async def test_a_snapshot_of_another_evolve_is_not_read(store: WatchedStore) -> None:
+    await charge(store, StateCache(AGGREGATES, store), "ann")
+    await saved(store, Aggregate(Purse, decide, evolve_half), 1, Purse(500, {"first"}))
+
+    (found,) = (await StateCache(AGGREGATES, store).get(["account-ann"])).values()
+
+    assert (found.version, found.state) == (1, Purse(1, {"first"}))
+
+
+def test_the_topic_of_a_snapshot_names_its_aggregate_and_its_code() -> None:
     now = snapshot_topic("account", AGGREGATES["account"])
 
     assert now.startswith("account.snapshot.")
     assert now == snapshot_topic("account", AGGREGATES["account"])
     assert now != snapshot_topic("account", Aggregate(OlderPurse, decide, evolve))
+    assert now != snapshot_topic("account", Aggregate(Purse, decide, evolve_half))
+    assert now == snapshot_topic("account", Aggregate(Purse, list, evolve)), "a decision changes no state"
 
 
 async def test_reads_at_once_of_one_stream_agree(store: WatchedStore) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.timestamps import parse_instant
+from infra.timestamps import parse_time
 from tests.e2e import processes
 from tests.e2e.processes import left_in
 from tests.forked import run
@@ -152,7 +152,7 @@ async def test_a_backfill_writes_the_same_rows_again_from_there_on(tmp_path: Pat
     whole = exported(tmp_path)
     before = inodes(tmp_path)
     assert {"2026-01-30/26-30", "2026-01-31/32-36"} <= set(before)
-    await export_once(env, start=int(where) if where.isdecimal() else parse_instant(where))
+    await export_once(env, start=int(where) if where.isdecimal() else parse_time(where))
 
     assert exported(tmp_path) == whole
     kept = [name for name, inode in inodes(tmp_path).items() if before.get(name) == inode]

@@ -315,6 +315,24 @@ async def test_a_view_with_other_tables_than_its_file_was_made_with_is_fed_again
         assert await view.select("SELECT * FROM totals") == [("ann", 10, "new")]
 
 
+async def test_a_view_that_other_code_fed_is_fed_again(log: SQLiteStore, tmp_path: Path) -> None:
+    await append(log, 1, 4)
+
+    class Doubled(Totals):
+        """The next version of the projection: the same tables."""
+
+        def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
+            for sql, rows in super().apply(records):
+                yield sql.replace("total + ?", "total + 2 * ?"), rows
+
+    async with following(log, tmp_path) as view:
+        assert await view.select(TOTALS) == [("ann", 10)]
+    async with following(log, tmp_path, Doubled()) as view:
+        assert await view.select(TOTALS) == [("ann", 20)]
+    async with following(log, tmp_path, Doubled()) as view:
+        assert (await view.behind(), await view.select(TOTALS)) == (0, [("ann", 20)])
+
+
 async def test_a_file_with_the_checkpoint_of_earlier_versions_is_fed_again(log: SQLiteStore, tmp_path: Path) -> None:
     await append(log, 1, 4)
     with contextlib.closing(sqlite3.connect(tmp_path / "totals.view.sqlite")) as file:

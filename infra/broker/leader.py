@@ -18,7 +18,7 @@ from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg, StreamInfo
 from nats.js.errors import NotFoundError
 
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id
+from contracts.wire import FACTS, MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
 from infra.broker.client import BrokerClient, header, status
 from infra.broker.errors import LeaderUnavailable
 from infra.broker.streams import EVENTS
@@ -33,11 +33,18 @@ ANSWER_S: Final = 2.0  # between two messages of a direct get's answer
 
 
 class Published(NamedTuple):
-    """A fact as the stream has it: its position in its service's log, its id, and its sequence in the stream."""
+    """A fact as the stream has it: its position in its service's log, its id, its body, its sequence in the stream."""
 
     position: int
     fact_id: str
+    body: bytes
     sequence: int
+
+
+_About = tuple[str, ...]
+"""The values of the four headers of a fact, in the order of _NAMES; empty where a header is missing."""
+
+_NAMES: Final = (MSG_ID.encode(), STREAM.encode(), VERSION.encode(), POSITION.encode())
 
 
 class _NotTheLeader(Exception):
@@ -109,8 +116,8 @@ class Leader:
     async def read_back(self, subject: str) -> AsyncIterator[list[Published]]:
         """Yield the facts on this subject from the stream's end to its beginning, in lists in stream order.
 
-        Each list has a part of the stream twice as long as the one before it. Messages that lack a fact's headers are
-        left out, so a list may be empty.
+        Each list has a part of the stream twice as long as the one before it. Messages of other publishers, known by
+        what a relay's messages have and they lack, are left out, so a list may be empty.
         """
         last = await self.last(subject)
         end, span = (0 if last is None else last.seq or 0), FIRST_SPAN
@@ -126,62 +133,74 @@ class Leader:
                 return await self._by_direct_gets(subject, begin, end)
         found: list[Published] = []
         while begin <= end and (message := await self.next(begin, subject)) is not None:
-            headers = message.headers or {}
-            begin = (message.seq or end) + 1
-            if begin - 1 <= end:
-                names = (MSG_ID, STREAM, VERSION, POSITION)
-                found += _published(begin - 1, *(headers.get(name, "") for name in names))
+            sequence, headers = message.seq or end, message.headers or {}
+            begin = sequence + 1
+            if sequence <= end:
+                about = tuple(headers.get(name.decode(), "") for name in _NAMES)
+                found += _published(sequence, message.subject or "", message.data or b"", about)
         return found
 
     async def _by_direct_gets(self, subject: str, begin: int, end: int) -> list[Published]:
         found: list[Published] = []
         while begin <= end:
             messages, more = await self._direct_get(subject, begin)
-            for raw_headers in messages:
-                sequence = int(header(raw_headers, b"Nats-Sequence"))
-                if header(raw_headers, ANSWERED_BY.encode()) != EVENTS:
+            for raw_headers, body in messages:
+                sequence = int(_of_the_server(raw_headers, b"Nats-Sequence"))
+                if _of_the_server(raw_headers, ANSWERED_BY.encode()) != EVENTS:
                     raise _NotTheLeader
                 begin = sequence + 1
                 if sequence <= end:
-                    names = (MSG_ID, STREAM, VERSION, POSITION)
-                    found += _published(sequence, *(header(raw_headers, name.encode()) for name in names))
+                    about = tuple(header(raw_headers, name) for name in _NAMES)
+                    found += _published(sequence, _of_the_server(raw_headers, b"Nats-Subject"), body, about)
             if not more:
                 break
         return found
 
-    async def _direct_get(self, subject: str, begin: int) -> tuple[list[bytes], bool]:
-        """Return the raw headers of the next BATCH messages on this subject from `begin` on, and whether more follow.
+    async def _direct_get(self, subject: str, begin: int) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """Return raw headers and bodies of the next BATCH messages on this subject, and whether more follow.
 
         Raises _NotTheLeader if the answer is incomplete or empty.
         """
-        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        answers: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
         inbox = self._nc.new_inbox()
-        subscription = await self._nc.listen(inbox, lambda *message: answers.put_nowait(message[3]))
+        subscription = await self._nc.listen(inbox, lambda *message: answers.put_nowait((message[3], message[2])))
         request = msgspec.json.encode({"seq": begin, "next_by_subj": subject, "batch": BATCH})
-        messages: list[bytes] = []
+        messages: list[tuple[bytes, bytes]] = []
         try:
             await self._nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", request, inbox)
             while True:
                 async with asyncio.timeout(ANSWER_S):
-                    raw_headers = await answers.get()
+                    raw_headers, body = await answers.get()
                 code, _ = status(raw_headers)
                 if code == "204" and messages:
                     return messages, header(raw_headers, b"Nats-Num-Pending") != "0"
                 if code:
                     raise _NotTheLeader
-                messages.append(raw_headers)
+                messages.append((raw_headers, body))
         except TimeoutError:
             raise _NotTheLeader from None
         finally:
             with suppress(NatsError):
-                await self._nc.unsubscribe(subscription)
+                await self._nc.unlisten(subscription)
 
 
-def _published(sequence: int, named: str, stream: str, version: str, position: str) -> list[Published]:
-    """Return the fact with these headers; nothing if they are not those that a relay writes."""
+def _published(sequence: int, published_on: str, body: bytes, about: _About) -> list[Published]:
+    """Return the fact in a message with this subject, body and headers; nothing if a relay did not write it."""
+    named, stream, version, position = about
     if not (version.isdecimal() and position.isdecimal()) or named != fact_id(stream, int(version)):
         return []
-    return [Published(int(position), named, sequence)]
+    name = published_on.rpartition(".")[0]
+    try:
+        if name in FACTS and subject(name, body) != published_on:
+            return []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    return [Published(int(position), named, body, sequence)]
+
+
+def _of_the_server(raw_headers: bytes, name: bytes) -> str:
+    """Return a header that the server added to its answer. It comes last: the message may have one of that name."""
+    return raw_headers.rpartition(b"\r\n%b: " % name)[2].partition(b"\r\n")[0].decode(errors="replace")
 
 
 async def leader_of(nc: BrokerClient, js: JetStreamContext) -> Leader:

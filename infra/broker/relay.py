@@ -19,7 +19,7 @@ from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
 from infra.broker.errors import RelayFailed
 from infra.broker.fast_ingest import FastIngest, PublishRefused
 from infra.broker.leader import Leader
-from infra.broker.resume import find_resume_position, not_stored
+from infra.broker.resume import Stored, find_resume_position, not_stored
 from infra.broker.window import Window
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -57,8 +57,8 @@ class Relay:
         self._ack_timeout_s = ack_timeout_s
         self._stalled_after_s = stalled_after_s
         self._window = Window(0)
-        self._stored: dict[int, str] = {}
-        """Position → id of facts that were found in the stream: these are not sent."""
+        self._stored: Stored = {}
+        """Facts that were found in the stream: these are not sent."""
         self._inbox = nc.new_inbox()
         self._ingest = FastIngest(self._inbox)
         self._grown = False

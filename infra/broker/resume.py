@@ -20,14 +20,18 @@ MOST_READ_BACK: Final = 8 * WINDOW
 """At most about this many facts are read back while some of the last WINDOW positions are missing."""
 
 
+Stored = dict[int, set[tuple[str, bytes]]]
+"""Position → id and body of each fact that was found there in the stream: more than one if somebody forged others."""
+
+
 class ResumePosition(NamedTuple):
-    """What the stream has of a log: each position up to `acked`, included, and the facts `stored` (position → id).
+    """What the stream has of a log: each position up to `acked`, included, and the facts `stored`.
 
     As far as is known it lacks the others.
     """
 
     acked: int
-    stored: dict[int, str]
+    stored: Stored
 
 
 async def find_resume_position(service: str, store: EventStore, leader: Leader) -> ResumePosition:
@@ -36,22 +40,30 @@ async def find_resume_position(service: str, store: EventStore, leader: Leader) 
     Messages of other publishers are passed over. Raises LogLost if the stream has a fact of this service that its log
     lacks; StoreError; LeaderUnavailable; the client's errors.
     """
-    stored: dict[int, str] = {}
+    stored: Stored = {}
     newest, acked = 0, 0
     async for facts in leader.read_back(f"{service}.>"):
-        stored |= {fact.position: fact.fact_id for fact in facts if fact.position not in stored}
+        for fact in facts:
+            stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
         if stored:
             newest = max(stored)
             acked = await _whole_until(service, store, stored, newest)
             if acked == newest or len(stored) >= MOST_READ_BACK:
                 break
-    if newest and not await _begins_with_the_log(store, leader):
-        logger.warning("the stream lacks the first fact of this log, so it was made anew; publishing what it lacks")
+    if not newest:
+        await _tell_of_lost_store(store, "the stream has no fact of this service")
+    elif not await _begins_with_the_log(store, leader):
+        await _tell_of_lost_store(store, "the stream lacks the first fact of this log")
         acked = 0
     return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked})
 
 
-async def _whole_until(service: str, store: EventStore, stored: dict[int, str], newest: int) -> int:
+async def _tell_of_lost_store(store: EventStore, sign: str) -> None:
+    if facts := await store.max_notification_id():
+        logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=facts)
+
+
+async def _whole_until(service: str, store: EventStore, stored: Stored, newest: int) -> int:
     """Return the position up to which the stream has the log: before the first of the last WINDOW that was not found.
 
     No hole lies further back. `newest` is the highest position found. Raises LogLost if the log lacks the fact that was
@@ -62,9 +74,9 @@ async def _whole_until(service: str, store: EventStore, stored: dict[int, str], 
     missing = not_stored(records, stored)
     if not records or records[-1].position != newest or (missing and missing[-1].position == newest):
         raise LogLost(
-            f"the stream has {stored[newest]} at position {newest} of {service}_svc's log, but the log has not: this "
-            "store is another one, or lost its newest records. Put the right store back; or stop the service and "
-            f"rebuild the store from the stream (just rebuild {service})."
+            f"the stream has {next(iter(stored[newest]))[0]} at position {newest} of {service}_svc's log, but the log "
+            "has not: this store is another one, or lost its newest records. Put the right store back; or stop the "
+            f"service and rebuild the store from the stream (just rebuild {service})."
         )
     return missing[0].position - 1 if missing else newest
 
@@ -79,11 +91,11 @@ async def _begins_with_the_log(store: EventStore, leader: Leader) -> bool:
     return found is not None and (found.headers or {}).get(MSG_ID) == _id(first)
 
 
-def not_stored(records: list[Notification], stored: dict[int, str]) -> list[Notification]:
-    """Return the records that are not among the facts `stored` (position → id)."""
+def not_stored(records: list[Notification], stored: Stored) -> list[Notification]:
+    """Return the records that are not among the facts `stored`, with the same id and body."""
     if not stored:
         return records
-    return [record for record in records if stored.get(record.position) != _id(record)]
+    return [record for record in records if (_id(record), record.state) not in stored.get(record.position, ())]
 
 
 def _id(record: Notification) -> str:

@@ -62,7 +62,7 @@ async def take(stream: Stream, name: str, folder: Path) -> StreamSnapshot | None
         await _receive(stream, name, chunks, folder / data_file(stream))
     finally:
         with suppress(NatsError):
-            await stream.nc.unsubscribe(subscription)
+            await stream.nc.unlisten(subscription)
     (folder / META).write_bytes(msgspec.json.encode(_Meta(answer.config, answer.state)))
     for path in (folder / META, folder / data_file(stream)):
         path.chmod(PRIVATE)

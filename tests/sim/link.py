@@ -108,7 +108,7 @@ class Link:
             self._to_server.send(partial(self._server.subscribe, self, subject))
         return subject
 
-    async def unsubscribe(self, inbox: str) -> None:
+    async def unlisten(self, inbox: str) -> None:
         del self._handlers[inbox]
 
     def _at_client(self, inbox: str, subject: str, reply: str, body: bytes, head: bytes) -> None:

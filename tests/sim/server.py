@@ -104,7 +104,10 @@ class Server:
             if message.subject.startswith(asked.next_by_subj.removesuffix(">"))
         ]
         for message in found[: asked.batch]:
-            about = f"{ANSWERED_BY}: {EVENTS}\r\nNats-Sequence: {message.sequence}\r\n\r\n"
+            about = (
+                f"{ANSWERED_BY}: {EVENTS}\r\nNats-Subject: {message.subject}\r\n"
+                f"Nats-Sequence: {message.sequence}\r\n\r\n"
+            )
             peer.say(reply, reply, "", message.body, message.head.removesuffix(b"\r\n") + about.encode())
         more = max(0, len(found) - asked.batch)
         end = f"204 EOB\r\nNats-Num-Pending: {more}" if found else "404 Message Not Found"

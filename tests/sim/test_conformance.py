@@ -104,7 +104,7 @@ class Script:
         stored = len(self._stored)
         replies = self._batches.replies(range(stored, stored + len(names)))
         await self._nc.send_all(
-            (name.partition("@")[0], b"{}", reply, _head(name, position))
+            (name.partition("@")[0], _body(name), reply, _head(name, position))
             for position, (name, reply) in enumerate(zip(names, replies, strict=True), stored + 1)
         )
         await self._until(lambda: len(self._stored) == stored + len(names))
@@ -255,6 +255,10 @@ class Script:
         self._deliveries.clear()
         await self._until(lambda: len(self._deliveries) >= 3)
         self._saw("delivered then", [(subject, sequence) for subject, sequence, _ in self._deliveries[:3]])
+
+
+def _body(name: str) -> bytes:
+    return b'{"order_id":"%b"}' % name.partition("@")[0].rpartition(".")[2].encode()
 
 
 def _head(name: str, position: int) -> str:

@@ -229,16 +229,20 @@ async def by_hand(js: JetStreamContext, log: SQLiteStore, positions: Iterable[in
     """Publish these positions of the log in this order, also those that the stream has already."""
     records = {record.position: record for record in await log_of(log)}
     for position in positions:
-        record = records[position]
-        headers = {
-            MSG_ID: f"{record.originator_id}@{record.originator_version}",
-            STREAM: record.originator_id,
-            VERSION: str(record.originator_version),
-            POSITION: str(position),
-        }
-        async for _ in attempts("the end of the duplicate window"):
-            if not (await js.publish("point.charged.ann", record.state, headers=headers)).duplicate:
-                break
+        await publish(js, records[position], records[position].state)
+
+
+async def publish(js: JetStreamContext, record: Notification, body: bytes) -> None:
+    """Publish a body as this record's, also if the stream has the record already."""
+    headers = {
+        MSG_ID: f"{record.originator_id}@{record.originator_version}",
+        STREAM: record.originator_id,
+        VERSION: str(record.originator_version),
+        POSITION: str(record.position),
+    }
+    async for _ in attempts("the end of the duplicate window"):
+        if not (await js.publish("point.charged.ann", body, headers=headers)).duplicate:
+            break
 
 
 async def test_a_broker_that_lost_its_whole_store_is_written_again(broker: Shop, log: SQLiteStore) -> None:
@@ -328,6 +332,35 @@ async def test_a_log_that_has_grown_differently_is_not_published_either(broker: 
 
     assert isinstance(error, LogLost)
     assert len(await broker.events()) == 10
+
+
+async def test_the_log_of_another_history_with_the_same_ids_is_not_published(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with a_log() as other:
+        await other.insert_events([charged(n, padding=1) for n in range(1, 11)])
+        async with mirroring(broker, other) as mirror:
+            error = await mirror.failed()
+
+    assert isinstance(error, LogLost)
+    assert len(await broker.events()) == 10
+
+
+async def test_a_forged_copy_of_a_fact_neither_hides_it_nor_stops_the_relay(broker: Shop, log: SQLiteStore) -> None:
+    broker.env["DUPLICATE_WINDOW_S"] = "0.1"
+    await append(log, 1, 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    async with session(broker) as js:
+        for record in (await log_of(log))[6:]:
+            await publish(js, record, charged(record.position, padding=1).state)
+
+    async with sending(broker) as sent, mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert sent == []
 
 
 # Failing --------------------------------------------------------------------------------------------------------------

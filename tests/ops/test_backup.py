@@ -46,6 +46,13 @@ def logs(shop: Shop) -> dict[str, Any]:
     return {name: rows(shop, name) for name in shop.services}
 
 
+def lose_all_data(shop: Shop) -> None:
+    for name in [*shop.services, "nats"]:
+        shutil.rmtree(shop.folder / name)
+    for path in shop.folder.glob("*.identity"):
+        path.unlink()
+
+
 def named(folder: Path, pattern: str) -> list[str]:
     return sorted(path.name for path in folder.glob(pattern))
 
@@ -68,8 +75,7 @@ async def test_a_backup_of_the_running_shop_is_restored_after_everything_was_los
     assert json.loads((tmp_path / "b" / "manifest.json").read_text()) == made
     await trade(shop, "later")
     await stop(shop)
-    for name in [*shop.services, "nats"]:
-        shutil.rmtree(shop.folder / name)
+    lose_all_data(shop)
 
     restored = await told(shop, "restore", str(tmp_path / "b"))
 
@@ -285,8 +291,7 @@ async def test_dead_letters_are_restored_and_not_made_twice(shop: Shop, tmp_path
             break
     await told(shop, "backup", str(tmp_path / "b"))
     await stop(shop)
-    for name in [*shop.services, "nats"]:
-        shutil.rmtree(shop.folder / name)
+    lose_all_data(shop)
 
     await told(shop, "restore", str(tmp_path / "b"), "--accept-findings")  # a message of no service
 

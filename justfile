@@ -99,6 +99,18 @@ flow *ARGUMENTS:
 what-if *ARGUMENTS:
     @exec python -m ops.orders what-if "$@"
 
+# The stores and the streams as one folder, beside the running system: just backup DIR (--stores-only, --json)
+[group('operate')]
+[positional-arguments]
+backup *ARGUMENTS:
+    @exec python -m ops.orders backup "$@"
+
+# A backup as the data of stopped services: just restore DIR (--yes replaces data that exists, --json)
+[group('operate')]
+[positional-arguments]
+restore *ARGUMENTS:
+    @exec python -m ops.orders restore "$@"
+
 # Build again a stopped service's store, from the stream, or a read model: just rebuild point; just rebuild popular
 [group('operate')]
 [positional-arguments]

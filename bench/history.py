@@ -119,7 +119,7 @@ async def _line(name: str, env: Mapping[str, str]) -> AsyncIterator[_Line]:
     async with SQLiteStore.open(path) as store, connect(settings, name, asyncio.Event()) as (nc, _):
         js = nc.jetstream()
         await ensure_stream(js, settings)
-        relay = Relay(name, store, nc, js)
+        relay = Relay(name, store, nc)
         running = asyncio.create_task(relay.run())
         try:
             yield _Line(service, store, relay)

@@ -5,6 +5,7 @@ import rich_click as click
 from infra.process import logging as logs
 from ops import at, export, place, trace
 from ops.audit import command as audit
+from ops.backup import command as backup
 from ops.dlq import command as dlq
 from ops.flow import command as flow
 from ops.rebuild import command as rebuild
@@ -24,6 +25,8 @@ for command in (
     trace.command,
     at.command,
     audit.command,
+    backup.backup_command,
+    backup.restore_command,
     dlq.command,
     export.command,
     flow.command,

@@ -37,11 +37,16 @@ class BrokerClient(Client):
         """Subscribe: call the handler with each message from now on, in order, before the client reads the next one.
 
         Nothing is queued, so nothing is dropped. An exception of the handler goes to the client's `error_cb`. Returns
-        the subscription, by which the caller may unsubscribe. Raises the client's errors.
+        the subscription, for `unlisten`. Raises the client's errors.
         """
         subscription = await self.subscribe(subject, cb=_unused)
         self._handlers[subscription._id] = handler
         return subscription
+
+    async def unlisten(self, subscription: Subscription) -> None:
+        """Unsubscribe, and forget the handler that `listen` got. Raises the client's errors."""
+        self._handlers.pop(subscription._id, None)
+        await subscription.unsubscribe()
 
     async def send(self, subject: str, body: bytes, reply: str, raw_headers: str) -> None:
         """Publish one message without waiting for the server.

@@ -49,6 +49,10 @@ class StreamMisconfigured(BrokerError):
     """
 
 
+class LeaderUnavailable(SessionEnded):
+    """The leader of EVENTS did not say what the stream has. The message names the permission that may be missing."""
+
+
 class LogLost(BrokerError):
     """EVENTS has a fact of this service that its log lacks: the store is another one, or lost its newest records.
 

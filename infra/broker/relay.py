@@ -1,32 +1,31 @@
 """The relay copies a service's log into the stream EVENTS, in log order, and repeats what may have been lost.
 
-It finds its resume position in the stream itself. So no stored cursor can be wrong, and a broker that was truncated or
-lost its whole disk gets the facts again. Each read of the log is sent as one batch, without waiting for the batch
-before. But position p is sent only when every position up to p - WINDOW is acknowledged. A lost connection may leave a
-hole: a fact that is missing, though a later one is stored. No hole lies further back than WINDOW positions.
+It finds in the stream itself what the stream has (see `resume`). So no stored cursor can be wrong, a broker that was
+truncated or lost its whole disk gets the facts again, and nothing that the stream has is sent a second time. Each read
+of the log is sent as one batch, without waiting for the batch before. But position p is sent only when every position
+up to p - WINDOW is acknowledged. A lost connection may leave a hole: a fact that is missing, though a later one is
+stored. No hole lies further back than WINDOW positions.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
 from infra.aio import wait
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
-from infra.broker.errors import LogLost, RelayFailed
+from infra.broker.errors import RelayFailed
 from infra.broker.fast_ingest import FastIngest, PublishRefused
-from infra.broker.streams import EVENTS
+from infra.broker.leader import Leader
+from infra.broker.resume import Stored, find_resume_position, not_stored
+from infra.broker.window import Window
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
 
 logger = structlog.get_logger()
 
-WINDOW: Final = 512  # log positions
 READ_BATCH: Final = 256  # records
 
 ACK_TIMEOUT_S: Final = 5.0
@@ -34,37 +33,6 @@ ACK_TIMEOUT_S: Final = 5.0
 
 STALLED_AFTER_S: Final = 1.0
 """Without an acknowledgement for this long, while facts are in flight, the service is not ready."""
-
-
-class Window:
-    """Tracks the log positions that were sent and are not acknowledged yet, and bounds their span.
-
-    `sent` adds positions in rising order; they may have gaps. `ack` may take them in any order. A position may be sent
-    only if `admits` allows it.
-    """
-
-    def __init__(self, acked: int, span: int = WINDOW) -> None:
-        self.acked = acked
-        """Every position up to this one, included, is acknowledged. At first, sending begins after it."""
-        self._span = span
-        self._in_flight: deque[int] = deque()
-        self._early: set[int] = set()
-
-    def admits(self, position: int) -> bool:
-        return not self._in_flight or position - self._span <= self.acked
-
-    def sent(self, position: int) -> None:
-        self._in_flight.append(position)
-
-    def ack(self, position: int) -> None:
-        self._early.add(position)
-        while self._in_flight and self._in_flight[0] in self._early:
-            self.acked = self._in_flight.popleft()
-            self._early.remove(self.acked)
-
-    @property
-    def empty(self) -> bool:
-        return not self._in_flight
 
 
 class Relay:
@@ -79,7 +47,6 @@ class Relay:
         service: str,
         store: EventStore,
         nc: BrokerClient,
-        js: JetStreamContext,
         *,
         ack_timeout_s: float = ACK_TIMEOUT_S,
         stalled_after_s: float = STALLED_AFTER_S,
@@ -87,10 +54,11 @@ class Relay:
         self._service = service
         self._store = store
         self._nc = nc
-        self._js = js
         self._ack_timeout_s = ack_timeout_s
         self._stalled_after_s = stalled_after_s
         self._window = Window(0)
+        self._stored: Stored = {}
+        """Facts that were found in the stream: these are not sent."""
         self._inbox = nc.new_inbox()
         self._ingest = FastIngest(self._inbox)
         self._grown = False
@@ -122,50 +90,15 @@ class Relay:
         """
         return self._window.acked
 
-    async def find_resume_position(self, acked: int = 0) -> None:
-        """Find in the stream where `run` has to begin. Call it before the session consumes or publishes anything.
+    async def find_resume_position(self, leader: Leader) -> None:
+        """Find in the stream what `run` has to send. Call it before the session consumes or publishes anything.
 
-        `acked` is the value of the property `acked` in the session before; 0 if there was none. If the service's last
-        fact in the stream has this position, there is no hole. Otherwise up to WINDOW positions are sent again. But the
-        whole log is sent if the stream lacks its first fact, or another publisher wrote last on the service's subjects.
-        Raises LogLost if the stream has a fact of this service that its log lacks; StoreError; the client's errors.
+        Raises LogLost if the stream has a fact of this service that its log lacks; StoreError; LeaderUnavailable; the
+        client's errors.
         """
-        try:
-            last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)
-        except NotFoundError:
-            return
-        published, at = (last.headers or {}).get(MSG_ID), (last.headers or {}).get(POSITION, "")
-        if not at.isdecimal():
-            logger.warning(
-                "another publisher wrote the last message on this service's subjects; publishing the whole log",
-                subject=last.subject,
-            )
-            return
-        position = int(at)
-        logged = await self._store.select_notifications(position - 1, 1)
-        if [(record.position, fact_id(record[1], record[2])) for record in logged] != [(position, published)]:
-            raise LogLost(
-                f"the stream has {published} at position {position} of {self._service}_svc's log, but the log has "
-                "not: this store is another one, or lost its newest records. Put the right store back; or stop the "
-                f"service and rebuild the store from the stream (just rebuild {self._service})."
-            )
-        if not await self._begins_with_the_log():
-            logger.warning("the stream lacks the first fact of this log, so it was made anew; publishing the whole log")
-            return
-        # The facts in flight when the last session ended may have left a hole this far back, but no further.
-        self._window = Window(position if position == acked else max(0, position - WINDOW))
-
-    async def _begins_with_the_log(self) -> bool:
-        """Whether the stream has the log's first fact; the log must not be empty.
-
-        A stream that was made anew may have only later facts. Raises StoreError, the client's errors.
-        """
-        (first,) = await self._store.select_notifications(0, 1)
-        try:
-            found = await self._js.get_msg(EVENTS, 1, subject(first.topic, first.state), direct=True, next=True)
-        except NotFoundError:
-            return False
-        return (found.headers or {}).get(MSG_ID) == fact_id(first.originator_id, first.originator_version)
+        resumed = await find_resume_position(self._service, self._store, leader)
+        self._window = Window(resumed.acked)
+        self._stored = resumed.stored
 
     async def run(self) -> None:
         """Publish the log after the resume position, then new records each time `log_has_grown` is called.
@@ -176,17 +109,21 @@ class Relay:
         position = self._window.acked
         while True:
             self._grown = False
-            unsent = read = await self._store.select_notifications(position, READ_BATCH)
+            read = await self._store.select_notifications(position, READ_BATCH)
+            unsent = not_stored(read, self._stored)
             while unsent:
                 if self._window.empty:
                     self._last_ack = self._loop.time()  # no acknowledgement was due until now
                 batch = self._admitted(unsent)
                 if batch:
                     await self._send(batch)
-                    position = batch[-1].position
                     unsent = unsent[len(batch) :]
                 else:
                     await self._wait()
+            if read:
+                position = read[-1].position
+                if self._stored and max(self._stored) <= position:
+                    self._stored = {}
             while not read and not self._grown:
                 if self._window.empty:
                     self.caught_up.set()

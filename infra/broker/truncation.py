@@ -9,10 +9,7 @@ which the broker stored a message does show it.
 from collections import deque
 from typing import Final
 
-from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
-
-from infra.broker.streams import EVENTS
+from infra.broker.leader import Leader
 from infra.core.messages import StreamPosition
 from infra.timestamps import microseconds
 
@@ -31,19 +28,20 @@ class ReceivedPositions:
     def add(self, position: StreamPosition) -> None:
         self._received.append(position)
 
-    async def truncated_after(self, js: JetStreamContext) -> int | None:
+    async def truncated_after(self, leader: Leader) -> int | None:
         """Look for a truncation; return the last remembered sequence at which the stream still has the same message.
 
         The messages after that sequence are other ones, and have to be received. 0 if no remembered message is there;
-        None if there was no truncation: the newest one is there, or nothing is remembered. Raises the client's errors.
+        None if there was no truncation: the newest one is there, or nothing is remembered. Raises
+        LeaderUnavailable, the client's errors.
         """
-        if not self._received or await _still_there(js, self._received[-1]):
+        if not self._received or await _still_there(leader, self._received[-1]):
             return None
         positions = sorted(self._received)
         good, bad = -1, len(positions) - 1  # a tail was lost: all positions up to some point still hold, none after it
         while bad - good > 1:
             middle = (good + bad) // 2
-            if await _still_there(js, positions[middle]):
+            if await _still_there(leader, positions[middle]):
                 good = middle
             else:
                 bad = middle
@@ -57,9 +55,6 @@ class ReceivedPositions:
         self._received = deque((position for position in self._received if position.sequence <= sequence), maxlen=KEPT)
 
 
-async def _still_there(js: JetStreamContext, position: StreamPosition) -> bool:
-    try:
-        found = await js.get_msg(EVENTS, position.sequence, direct=True)
-    except NotFoundError:
-        return False
-    return found.time is not None and microseconds(found.time) == position.stored_us
+async def _still_there(leader: Leader, position: StreamPosition) -> bool:
+    found = await leader.at(position.sequence)
+    return found is not None and found.time is not None and microseconds(found.time) == position.stored_us

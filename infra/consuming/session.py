@@ -19,6 +19,7 @@ from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
 from infra.broker.consumers import ensure_consumer
 from infra.broker.errors import ConnectionLost, LogLost, StreamMisconfigured
+from infra.broker.leader import Leader
 from infra.broker.relay import Relay
 from infra.broker.streams import EVENTS, is_full
 from infra.broker.truncation import ReceivedPositions
@@ -72,7 +73,6 @@ class Broker:
             backoff=Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S, chance=chance),
             connect=connect,
         )
-        self._acked = 0
         self._relay: Relay | None = None
         self._full = False
 
@@ -118,10 +118,11 @@ class Broker:
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
         nc, js, stream = connection
-        relay = Relay(self._service, self._store, nc, js)
-        await relay.find_resume_position(self._acked)
+        leader = Leader(nc, js, stream)
+        relay = Relay(self._service, self._store, nc)
+        await relay.find_resume_position(leader)
         self._writer.resume()
-        truncated_after = await self._received.truncated_after(js)
+        truncated_after = await self._received.truncated_after(leader)
         consumer = ConsumerSession(self._service, nc, self._writer, self._received, self.dead_letters)
         await ensure_consumer(
             js, self._service, self._hears, stream.state.last_seq, truncated_after, take_over=consumer.take_over
@@ -136,7 +137,6 @@ class Broker:
             yield Session(consumer, (relay.run, watch, partial(self._finish, nc, relay, consumer)))
         finally:
             self._relay = None
-            self._acked = relay.acked
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         if isinstance(error, LogLost):

@@ -23,6 +23,7 @@ from infra.aio import Backoff
 from infra.broker.connection import Connect, connect, describe
 from infra.broker.consumers import ensure_consumer_at
 from infra.broker.errors import StreamMisconfigured
+from infra.broker.leader import Leader
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
@@ -135,7 +136,7 @@ class StreamView:
                 logger.info("rebuilding a view", view=self._projection.name)
                 await self._tables.clear()
                 self._drop.clear()
-            checkpoint = await self._resume_position(js)
+            checkpoint = await self._resume_position(Leader(*connection))
             consumer = ConsumerSession(self.consumer, nc, self, ReceivedPositions(), self.dead_letters)
             await ensure_consumer_at(
                 js, self.consumer, self._projection.topics, checkpoint.position + 1, take_over=consumer.take_over
@@ -157,13 +158,12 @@ class StreamView:
         else:
             logger.error("a view cannot go on", view=self._projection.name, reason=reason, exc_info=error)
 
-    async def _resume_position(self, js: JetStreamContext) -> Checkpoint:
+    async def _resume_position(self, leader: Leader) -> Checkpoint:
         """Return the checkpoint if EVENTS still has the message that was read there; otherwise START, and log it."""
-        checkpoint = self._tables.checkpoint
-        received = ReceivedPositions()
+        checkpoint, received = self._tables.checkpoint, ReceivedPositions()
         if checkpoint != START:
             received.add(StreamPosition(*checkpoint))
-        if await received.truncated_after(js) is None:
+        if await received.truncated_after(leader) is None:
             return checkpoint
         logger.warning(
             "the stream was replaced or truncated: the view reads it again from the beginning",

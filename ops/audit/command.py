@@ -9,7 +9,7 @@ import msgspec
 import rich_click as click
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from infra.settings import Settings, load
@@ -32,6 +32,11 @@ class Bar:
 
     def advances(self, items: int) -> None:
         self._progress.advance(self._task, items)
+
+
+def columns() -> tuple[ProgressColumn, ...]:
+    """Return the columns of a Bar's progress."""
+    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
 
 @click.command("audit")
@@ -86,8 +91,7 @@ def command(
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
     options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup)
     errors = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
         try:
             made = uvloop.run(audit(os.environ, options, Bar(progress)))
         except NotAReport as error:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
-from nats.js.errors import NotFoundError
 
 from contracts.wire import POSITION
+from infra.broker.leader import leader_of
 from infra.broker.streams import EVENTS
 from infra.store.sqlite import SQLiteStore
 from ops.invariants.copies import parsed
@@ -83,11 +83,8 @@ async def _until_published(stream: Stream, service: str, position: int, standsti
 
 
 async def _last_position(stream: Stream, service: str) -> int:
-    try:
-        last = await stream.js.get_last_msg(EVENTS, f"{service}.>", direct=True)
-    except NotFoundError:
-        return 0
-    at = (last.headers or {}).get(POSITION, "")
+    last = await (await leader_of(stream.nc, stream.js)).last(f"{service}.>")
+    at = "" if last is None else (last.headers or {}).get(POSITION, "")
     return int(at) if at.isdecimal() else 0
 
 
@@ -112,8 +109,5 @@ async def stored_at(stream: Stream, sequence: int) -> datetime | None:
     Without this time, a tail that was lost and written again could look the same: the same fact at the same sequence,
     but other facts before it. Raises the client's errors.
     """
-    try:
-        found = await stream.js.get_msg(EVENTS, sequence, direct=True)
-    except NotFoundError:
-        return None
-    return found.time
+    found = await (await leader_of(stream.nc, stream.js)).at(sequence)
+    return None if found is None else found.time

@@ -14,6 +14,7 @@ import pytest
 from infra.local.services import ROOT
 from ops.trace import TraceLine, mermaid, style, table
 from tests.ops.asking import orders
+from tests.ops.damage import publish_again, rows
 from tests.shop import PATIENCE_S, Shop, open_shop
 
 COUPON_REFUSED = [
@@ -84,8 +85,8 @@ async def test_a_person_reads_a_table_and_a_page_draws_a_diagram(shop: Shop) -> 
 async def test_what_stands_in_the_stream_again_is_marked(tmp_path: Path) -> None:
     async with open_shop(tmp_path, DUPLICATE_WINDOW_S="0.1") as shop:
         order_id = await refused(shop)
-        await shop.stop("order")
-        await shop.start("order")  # sends the end of its log again
+        for record in rows(shop, "order"):
+            await publish_again(shop, record)
         await shop.until_quiet()
 
         found = await steps(shop, order_id)

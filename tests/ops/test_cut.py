@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import cast
 
 import pytest_asyncio
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import StreamConfig, StreamInfo, StreamState
+from nats.js.api import RawStreamMsg, StreamConfig, StreamInfo, StreamState
 
 from contracts.wire import NAMES, POSITION
 from infra.broker.client import BrokerClient
+from infra.broker.leader import ANSWERED_BY
+from infra.broker.streams import EVENTS
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from ops.audit.cut import STANDSTILL_S, Cut, ServiceLogs, moved_to, take
@@ -64,12 +64,13 @@ class Relaying:
         self.reached = 0
         self._end = end
 
-    async def get_last_msg(self, *_: object, **__: object) -> Msg:
+    async def get_last_msg(self, *_: object, **__: object) -> RawStreamMsg:
         self.reached = min(self.reached + 1, self._end)
-        return Msg(cast(Client, None), headers={POSITION: str(self.reached)})
+        headers = {POSITION: str(self.reached), ANSWERED_BY: EVENTS}
+        return RawStreamMsg("point.charged.ann", self.reached, b"{}", None, headers)
 
     async def stream_info(self, _: str) -> StreamInfo:
-        state = StreamState(self.reached, 0, 1, self.reached, 1)
+        state = StreamState(self._end, 0, 1, self.reached + 1, 1)
         return StreamInfo(StreamConfig(name="EVENTS"), state)
 
 
@@ -84,7 +85,7 @@ async def test_what_is_recorded_is_waited_for_until_it_is_published(logs: tuple[
 
     cut = await taken(Relaying(end), log)
 
-    assert (cut.sequence, cut.logs, cut.published) == (end, {"point": end}, {"point": end})
+    assert (cut.sequence, cut.logs, cut.published) == (end + 1, {"point": end}, {"point": end})
 
 
 async def test_a_relay_that_stands_still_is_not_waited_for(logs: tuple[History, ServiceLogs]) -> None:
@@ -92,5 +93,5 @@ async def test_a_relay_that_stands_still_is_not_waited_for(logs: tuple[History, 
 
     cut = await taken(Relaying(3), log, standstill_s=0.1)
 
-    assert cut.sequence == 3
+    assert cut.sequence == 4
     assert cut.published == {"point": await log.max_notification_id()}

@@ -90,11 +90,11 @@ BUGS: Final = (
             ),
             Change(
                 "infra/broker/relay.py",
-                "            unsent = read = await self._store.select_notifications(position, READ_BATCH)\n",
+                "            read = await self._store.select_notifications(position, READ_BATCH)\n",
                 "            said, self._store.said = getattr(self._store, 'said', ()), ()\n"
-                "            unsent = read = [Notification(position + n, *one) for n, one in enumerate(said, 1)]\n"
+                "            read = [Notification(position + n, *one) for n, one in enumerate(said, 1)]\n"
                 "            if not read:\n"
-                "                unsent = read = await self._store.select_notifications(position, READ_BATCH)\n",
+                "                read = await self._store.select_notifications(position, READ_BATCH)\n",
             ),
         ),
     ),
@@ -185,13 +185,13 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/relay.py",
-                "        self._window = Window(position if position == acked else max(0, position - WINDOW))\n",
-                "        self._window = Window(max(acked, position))\n",
+                "        self._window = Window(resumed.acked)\n",
+                "        self._window = Window(max(resumed.acked, getattr(self._store, 'sent', 0)))\n",
             ),
             Change(
-                "infra/consuming/session.py",
-                "            self._acked = relay.acked\n",
-                "            self._acked = await self._store.max_notification_id()\n",
+                "infra/broker/relay.py",
+                "                position = read[-1].position\n",
+                "                position = self._store.sent = read[-1].position\n",
             ),
         ),
     ),

@@ -102,18 +102,23 @@ class Link:
         self._inboxes += 1
         return f"{self._name}{self._inboxes}"
 
-    async def listen(self, subject: str, handler: MessageCallback) -> None:
+    async def listen(self, subject: str, handler: MessageCallback) -> str:
         self._handlers[subject.removesuffix(".>")] = handler
         if not subject.startswith(self._name):
             self._to_server.send(partial(self._server.subscribe, self, subject))
+        return subject
+
+    async def unlisten(self, inbox: str) -> None:
+        del self._handlers[inbox]
 
     def _at_client(self, inbox: str, subject: str, reply: str, body: bytes, head: bytes) -> None:
         if self.to_drop:
             self.to_drop -= 1
         elif self.alive:
             prefix, _, rest = inbox.partition(".")
-            handler = self._handlers[f"{prefix}.{rest.partition('.')[0]}"]
-            handler(subject.encode(), reply.encode(), body, head)
+            handler = self._handlers.get(f"{prefix}.{rest.partition('.')[0]}")
+            if handler is not None:
+                handler(subject.encode(), reply.encode(), body, head)
 
     async def publish(self, subject: str, body: bytes, reply: str = "") -> None:
         await self.send_all([(subject, body, reply, "")])
@@ -196,17 +201,23 @@ class JetStream:
     async def reset_consumer(self, _: str, name: str, sequence: int | None = None) -> None:
         await self._link.call(lambda: self._server.reset_consumer(name, sequence))
 
-    async def get_last_msg(self, _: str, subject: str, *, direct: bool) -> RawStreamMsg:
+    async def get_last_msg(self, _: str, subject: str, *, direct: bool = False) -> RawStreamMsg:
         return await self._link.call(lambda: self._server.find(subject, last=True))
 
     async def get_msg(
-        self, stream: str, sequence: int, subject: str | None = None, *, direct: bool = False, next: bool = False
+        self,
+        stream: str,
+        sequence: int | None,
+        subject: str | None = None,
+        *,
+        direct: bool = False,
+        next: bool = False,
     ) -> RawStreamMsg:
         if stream == DEAD:
-            return await self._link.call(lambda: self._server.dead.get(sequence, subject))
+            return await self._link.call(lambda: self._server.dead.get(sequence or 0, subject))
         if subject is not None:
-            return await self._link.call(lambda: self._server.find(subject, last=False))
-        return await self._link.call(lambda: self._server.get_msg(sequence))
+            return await self._link.call(lambda: self._server.find(subject, last=not next, begin=sequence or 1))
+        return await self._link.call(lambda: self._server.get_msg(sequence or 0))
 
 
 class Network:

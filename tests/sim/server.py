@@ -8,11 +8,13 @@ from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig
 from nats.js.errors import NotFoundError
 
 from infra.broker.client import VERSION_LINE
+from infra.broker.leader import ANSWERED_BY
 from infra.broker.streams import EVENTS
 from tests.sim.dead import Dead
 from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
+DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{EVENTS}"
 NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
 
 
@@ -22,7 +24,14 @@ class _Pull(msgspec.Struct):
     """ns"""
 
 
+class _DirectGet(msgspec.Struct):
+    seq: int
+    next_by_subj: str
+    batch: int
+
+
 _pull: Final = msgspec.json.Decoder(_Pull)
+_direct_get: Final = msgspec.json.Decoder(_DirectGet)
 
 
 class Server:
@@ -56,6 +65,8 @@ class Server:
             else:
                 pull = _pull.decode(body)
                 found.pull(peer, reply, pull.batch, pull.expires / 1e9)
+        elif subject == DIRECT_GET and self.stream is not None:
+            self._answer(self.stream, peer, _direct_get.decode(body), reply)
         elif subject in self._subscribed:
             for other in self._subscribed[subject]:
                 other.say(subject, subject, reply, body, head)
@@ -84,6 +95,23 @@ class Server:
             peer.say(reply, reply, "", b'{"type":"ack","seq":0,"msgs":%d}' % int(flow), b"")
         elif expected % int(flow) == 0:
             peer.say(reply, reply, "", b'{"type":"ack","seq":%d,"msgs":%d}' % (expected, int(flow)), b"")
+
+    def _answer(self, stream: Stream, peer: Peer, asked: _DirectGet, reply: str) -> None:
+        """Answer a direct get of several messages, which `asked.next_by_subj` selects by its `<prefix>.>`."""
+        found = [
+            message
+            for message in stream.messages[asked.seq - 1 :]
+            if message.subject.startswith(asked.next_by_subj.removesuffix(">"))
+        ]
+        for message in found[: asked.batch]:
+            about = (
+                f"{ANSWERED_BY}: {EVENTS}\r\nNats-Subject: {message.subject}\r\n"
+                f"Nats-Sequence: {message.sequence}\r\n\r\n"
+            )
+            peer.say(reply, reply, "", message.body, message.head.removesuffix(b"\r\n") + about.encode())
+        more = max(0, len(found) - asked.batch)
+        end = f"204 EOB\r\nNats-Num-Pending: {more}" if found else "404 Message Not Found"
+        peer.say(reply, reply, "", b"", f"{VERSION_LINE} {end}\r\n\r\n".encode())
 
     def _consumer(self, name: str) -> Consumer | None:
         return None if self.stream is None else self.stream.consumers.get(name)
@@ -133,9 +161,9 @@ class Server:
             raise NotFoundError(code=404, err_code=10037, description="no message found")
         return _raw(messages[sequence - 1])
 
-    def find(self, subject: str, *, last: bool) -> RawStreamMsg:
-        """The first or the last message on a subject, whose last token may be `>`."""
-        messages = self._stream().messages
+    def find(self, subject: str, *, last: bool, begin: int = 1) -> RawStreamMsg:
+        """The last message on a subject, or the first one from `begin` on. The subject's last token may be `>`."""
+        messages = self._stream().messages[begin - 1 :]
         prefix = subject.removesuffix(">")
         for message in reversed(messages) if last else messages:
             if message.subject.startswith(prefix) if prefix != subject else message.subject == subject:
@@ -181,6 +209,6 @@ class Server:
 
 def _raw(message: Stored) -> RawStreamMsg:
     lines = message.head.decode().split("\r\n")[1:]
-    headers = dict(line.split(": ", 1) for line in lines if line)
+    headers = {**dict(line.split(": ", 1) for line in lines if line), ANSWERED_BY: EVENTS}
     at = EPOCH + timedelta(seconds=message.at)
     return RawStreamMsg(message.subject, message.sequence, message.body, None, headers, EVENTS, at)

@@ -8,11 +8,12 @@ import msgspec
 from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
-from contracts.wire import MSG_ID
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.broker.client import VERSION_LINE, header, status
 from infra.broker.connection import connect
 from infra.broker.consumers import consumer_config, ensure_consumer
 from infra.broker.fast_ingest import FastIngest
+from infra.broker.leader import leader_of
 from infra.broker.pull import numbers
 from infra.broker.streams import EVENTS, ensure_stream
 from infra.consuming.consumer import HEARD_BY
@@ -103,8 +104,8 @@ class Script:
         stored = len(self._stored)
         replies = self._batches.replies(range(stored, stored + len(names)))
         await self._nc.send_all(
-            (f"{name.partition('@')[0]}", b"{}", reply, f"{VERSION_LINE}\r\n{MSG_ID}: {name}\r\n\r\n")
-            for name, reply in zip(names, replies, strict=True)
+            (name.partition("@")[0], _body(name), reply, _head(name, position))
+            for position, (name, reply) in enumerate(zip(names, replies, strict=True), stored + 1)
         )
         await self._until(lambda: len(self._stored) == stored + len(names))
         self._saw(f"published {len(names)}", *self._answers)
@@ -233,6 +234,11 @@ class Script:
                 self._saw("no such message")
             else:
                 self._saw("read", found.subject, found.seq, (found.headers or {}).get(MSG_ID), found.time is not None)
+        leader = await leader_of(self._nc, self._js)
+        for subject in ("order.>", "coupon.>"):
+            self._saw("backwards", [fact async for facts in leader.read_back(subject) for fact in facts])
+        at, last = await leader.at(3), await leader.last("order.>")
+        self._saw("leader", at and at.seq, last and last.seq, await leader.at(1_000), await leader.last("coupon.>"))
         self._saw("stream", (await self._js.stream_info(EVENTS)).state.last_seq)
 
     async def _waiting(self) -> None:
@@ -249,6 +255,18 @@ class Script:
         self._deliveries.clear()
         await self._until(lambda: len(self._deliveries) >= 3)
         self._saw("delivered then", [(subject, sequence) for subject, sequence, _ in self._deliveries[:3]])
+
+
+def _body(name: str) -> bytes:
+    return b'{"order_id":"%b"}' % name.partition("@")[0].rpartition(".")[2].encode()
+
+
+def _head(name: str, position: int) -> str:
+    stream, _, version = name.partition("@")
+    return (
+        f"{VERSION_LINE}\r\n{MSG_ID}: {name}\r\n{STREAM}: {stream}\r\n{VERSION}: {version}\r\n"
+        f"{POSITION}: {position}\r\n\r\n"
+    )
 
 
 async def _model() -> Seen:

@@ -15,6 +15,7 @@ from nats.js import JetStreamContext
 from contracts import PointCharged
 from contracts.wire import POSITION, encode
 from infra.broker.client import BrokerClient
+from infra.broker.leader import Leader, leader_of
 from infra.broker.relay import ACK_TIMEOUT_S, STALLED_AFTER_S, Relay
 from infra.broker.streams import ensure_stream
 from infra.settings import Settings, load
@@ -61,6 +62,10 @@ def client(js: JetStreamContext) -> BrokerClient:
     return js._nc
 
 
+async def leader(js: JetStreamContext) -> Leader:
+    return await leader_of(client(js), js)
+
+
 class Mirror:
     """A relay at work."""
 
@@ -84,8 +89,8 @@ class Mirror:
         return self.run.exception()
 
 
-async def _publish(relay: Relay) -> None:
-    await relay.find_resume_position()
+async def _publish(relay: Relay, js: JetStreamContext) -> None:
+    await relay.find_resume_position(await leader(js))
     await relay.run()
 
 
@@ -95,8 +100,8 @@ async def mirroring(
 ) -> AsyncIterator[Mirror]:
     """A relay's session: on a fresh connection, as in the service."""
     async with session(broker) as js:
-        relay = Relay("point", store, client(js), js, ack_timeout_s=ack_timeout_s, stalled_after_s=stalled_after_s)
-        mirror = Mirror(relay, asyncio.create_task(_publish(relay)))
+        relay = Relay("point", store, client(js), ack_timeout_s=ack_timeout_s, stalled_after_s=stalled_after_s)
+        mirror = Mirror(relay, asyncio.create_task(_publish(relay, js)))
         try:
             yield mirror
         finally:

@@ -9,17 +9,20 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import pytest
 from eventsourcing.persistence import OperationalError
 from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.broker.client import BrokerClient, MessageCallback, Outgoing
 from infra.broker.errors import LogLost, RelayFailed
 from infra.broker.fast_ingest import FLOW
-from infra.broker.relay import WINDOW, Relay
+from infra.broker.leader import FIRST_SPAN
+from infra.broker.relay import Relay
 from infra.broker.streams import EVENTS, MAX_FACT_BYTES
+from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
-from tests.infra.broker.mirroring import a_log, answering, append, charged, client, mirroring, sending, session
+from tests.infra.broker.mirroring import a_log, answering, append, charged, mirroring, sending, session
 from tests.infra.purse import WatchedStore
 from tests.infra.records import log_of
 from tests.shop import PATIENCE_S, Event, Shop, attempts
@@ -68,7 +71,7 @@ class Wire(BrokerClient):
 async def wired(log: EventStore, **limits: float) -> AsyncIterator[tuple[Wire, Relay]]:
     """A relay at work, from the log's beginning, on such a connection."""
     wire = Wire()
-    relay = Relay("point", log, wire, wire.jetstream(), **limits)
+    relay = Relay("point", log, wire, **limits)
     run = asyncio.create_task(relay.run())
     try:
         yield wire, relay
@@ -170,7 +173,7 @@ async def test_no_more_than_the_window_is_sent_without_an_acknowledgement(log: S
     wire = Wire()
 
     with pytest.raises(RelayFailed, match="no acknowledgement"):
-        await Relay("point", log, wire, wire.jetstream(), ack_timeout_s=0.5).run()
+        await Relay("point", log, wire, ack_timeout_s=0.5).run()
 
     positions = [re.search(rf"{POSITION}: (\d+)", raw_headers) for *_, raw_headers in drained(wire.sent)]
     assert [int(found[1]) for found in positions if found] == list(range(1, WINDOW + 1))
@@ -179,10 +182,9 @@ async def test_no_more_than_the_window_is_sent_without_an_acknowledgement(log: S
 # Continuing -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_restarted_relay_sends_the_window_again_and_the_stream_has_no_repeats(
-    broker: Shop, log: SQLiteStore
-) -> None:
-    last = WINDOW + 200
+@pytest.mark.parametrize("last", [5, WINDOW + 200], ids=["less than the window", "more than the window"])
+async def test_a_restarted_relay_sends_nothing_that_the_stream_has(broker: Shop, log: SQLiteStore, last: int) -> None:
+    """Past the duplicate window each repeat would be stored."""
     await append(log, 1, last)
     async with mirroring(broker, log) as mirror:
         await mirror.caught_up()
@@ -191,20 +193,56 @@ async def test_a_restarted_relay_sends_the_window_again_and_the_stream_has_no_re
     async with sending(broker) as sent, mirroring(broker, log) as mirror:
         await mirror.caught_up()
 
-    assert sent == list(range(201, last + 11))  # from the stream's last position, less the window
+    assert sent == list(range(last + 1, last + 11))
     assert published(await broker.events()) == await recorded(log)
 
 
-async def test_a_short_stream_is_sent_again_from_its_beginning(broker: Shop, log: SQLiteStore) -> None:
-    await append(log, 1, 5)
-    async with mirroring(broker, log) as mirror:
-        await mirror.caught_up()
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pytest.param([*range(1, 700), *range(720, 901)], id="one hole"),
+        pytest.param([*range(1, 500), *range(501, 901, 2)], id="many holes"),
+        pytest.param([*range(1, 600), *range(620, 901), 600, 605], id="a hole that was filled in part"),
+        pytest.param([*range(1, 901), *range(400, 701)], id="repeats of an earlier time"),
+        pytest.param([*range(1, 901), *range(200, 230)], id="repeats of a far earlier time"),
+    ],
+)
+async def test_a_relay_sends_exactly_what_is_missing_in_the_window(
+    broker: Shop, log: SQLiteStore, stored: list[int]
+) -> None:
+    broker.env["DUPLICATE_WINDOW_S"] = "0.1"
+    await append(log, 1, 910)
+    async with session(broker) as js:
+        await by_hand(js, log, stored)
 
     async with sending(broker) as sent, mirroring(broker, log) as mirror:
         await mirror.caught_up()
 
-    assert sent == [1, 2, 3, 4, 5]
-    assert published(await broker.events()) == await recorded(log)
+    assert sent == sorted(set(range(1, 911)).difference(stored))
+    assert {event.position for event in await broker.events()} == set(range(1, 911))
+    async with sending(broker) as sent, mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    assert sent == []
+
+
+async def by_hand(js: JetStreamContext, log: SQLiteStore, positions: Iterable[int]) -> None:
+    """Publish these positions of the log in this order, also those that the stream has already."""
+    records = {record.position: record for record in await log_of(log)}
+    for position in positions:
+        await publish(js, records[position], records[position].state)
+
+
+async def publish(js: JetStreamContext, record: Notification, body: bytes) -> None:
+    """Publish a body as this record's, also if the stream has the record already."""
+    headers = {
+        MSG_ID: f"{record.originator_id}@{record.originator_version}",
+        STREAM: record.originator_id,
+        VERSION: str(record.originator_version),
+        POSITION: str(record.position),
+    }
+    async for _ in attempts("the end of the duplicate window"):
+        if not (await js.publish("point.charged.ann", body, headers=headers)).duplicate:
+            break
 
 
 async def test_a_broker_that_lost_its_whole_store_is_written_again(broker: Shop, log: SQLiteStore) -> None:
@@ -237,38 +275,20 @@ async def test_a_broker_that_was_killed_while_it_was_written_to_misses_nothing(b
     assert published(await broker.events()) == await recorded(log)
 
 
-async def test_a_last_message_of_another_publisher_makes_the_relay_send_the_whole_log(
-    broker: Shop, log: SQLiteStore
-) -> None:
+async def test_messages_of_other_publishers_are_passed_over(broker: Shop, log: SQLiteStore) -> None:
     await append(log, 1, WINDOW + 10)
     async with mirroring(broker, log) as mirror:
         await mirror.caught_up()
     async with session(broker) as js:
-        await js.publish("point.charged.somebody", b"by hand")
+        forged = {MSG_ID: "account-ann@7", STREAM: "account-ann", VERSION: "8", POSITION: "100000"}
+        await js.publish("point.charged.somebody", b"by hand", headers=forged)
+        for n in range(2 * FIRST_SPAN):
+            await js.publish(f"point.charged.somebody{n}", b"by hand")
 
     async with sending(broker) as sent, mirroring(broker, log) as mirror:
         await mirror.caught_up()
 
-    assert sent == list(range(1, WINDOW + 11))
-
-
-async def test_a_session_that_follows_one_which_got_everything_across_sends_nothing_again(
-    broker: Shop, log: SQLiteStore
-) -> None:
-    """Past the duplicate window a repeat would be stored: a service that flaps must not fill the stream."""
-    await append(log, 1, 20)
-    async with mirroring(broker, log) as mirror:
-        await mirror.caught_up()
-
-    async with sending(broker) as sent, session(broker) as js:
-        relay = Relay("point", log, client(js), js)
-        await relay.find_resume_position(mirror.relay.acked)
-        await append(log, 21, 22)
-        running = asyncio.create_task(relay.run())
-        await relay.caught_up.wait()
-        running.cancel()
-
-    assert sent == [21, 22]
+    assert sent == []
 
 
 async def test_a_stream_made_anew_gets_all_of_the_log_even_if_it_has_its_end_already(
@@ -276,19 +296,12 @@ async def test_a_stream_made_anew_gets_all_of_the_log_even_if_it_has_its_end_alr
 ) -> None:
     await append(log, 1, 2 * WINDOW)
     async with session(broker) as js:
-        (last,) = await log.select_notifications(2 * WINDOW - 1, 1)
-        headers = {
-            MSG_ID: f"{last.originator_id}@{last.originator_version}",
-            STREAM: last.originator_id,
-            VERSION: str(last.originator_version),
-            POSITION: str(last.position),
-        }
-        await js.publish("point.charged.ann", last.state, headers=headers)
+        await by_hand(js, log, [2 * WINDOW])
 
     async with mirroring(broker, log) as mirror:
         await mirror.caught_up()
 
-    assert {event.position for event in await broker.events()} == set(range(1, 2 * WINDOW + 1))
+    assert [event.position for event in await broker.events()] == [2 * WINDOW, *range(1, 2 * WINDOW)]
 
 
 async def test_a_log_that_ends_before_what_it_has_published_is_not_published(broker: Shop, log: SQLiteStore) -> None:
@@ -319,6 +332,35 @@ async def test_a_log_that_has_grown_differently_is_not_published_either(broker: 
 
     assert isinstance(error, LogLost)
     assert len(await broker.events()) == 10
+
+
+async def test_the_log_of_another_history_with_the_same_ids_is_not_published(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with a_log() as other:
+        await other.insert_events([charged(n, padding=1) for n in range(1, 11)])
+        async with mirroring(broker, other) as mirror:
+            error = await mirror.failed()
+
+    assert isinstance(error, LogLost)
+    assert len(await broker.events()) == 10
+
+
+async def test_a_forged_copy_of_a_fact_neither_hides_it_nor_stops_the_relay(broker: Shop, log: SQLiteStore) -> None:
+    broker.env["DUPLICATE_WINDOW_S"] = "0.1"
+    await append(log, 1, 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    async with session(broker) as js:
+        for record in (await log_of(log))[6:]:
+            await publish(js, record, charged(record.position, padding=1).state)
+
+    async with sending(broker) as sent, mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert sent == []
 
 
 # Failing --------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from infra.broker.streams import EVENTS
 from infra.broker.truncation import KEPT, ReceivedPositions
 from infra.core.messages import StreamPosition
 from infra.timestamps import microseconds
-from tests.infra.broker.mirroring import session
+from tests.infra.broker.mirroring import leader, session
 from tests.shop import Shop
 
 
@@ -34,11 +34,11 @@ def received(positions: list[StreamPosition]) -> ReceivedPositions:
 
 async def test_a_stream_that_has_all_received_messages_was_not_truncated(broker: Shop) -> None:
     async with session(broker) as js:
-        assert await ReceivedPositions().truncated_after(js) is None
+        assert await ReceivedPositions().truncated_after(await leader(js)) is None
         await publish(js, "a@1", "a@2", "a@3")
         positions = await found(js, 3)
-        assert await received(positions).truncated_after(js) is None
-        assert await received(positions[:2]).truncated_after(js) is None
+        assert await received(positions).truncated_after(await leader(js)) is None
+        assert await received(positions[:2]).truncated_after(await leader(js)) is None
 
 
 @pytest.mark.parametrize("kept", range(6))
@@ -49,11 +49,11 @@ async def test_the_last_position_with_the_same_message_is_found(kept: int, broke
         lost = [StreamPosition(sequence, 1) for sequence in range(kept + 1, 7)]
         positions = received([*there[:kept], *lost])
 
-        assert await positions.truncated_after(js) == kept
+        assert await positions.truncated_after(await leader(js)) == kept
         # After a session that failed before its consumer went back, the next one finds the same position.
-        assert await positions.truncated_after(js) == kept
+        assert await positions.truncated_after(await leader(js)) == kept
         positions.forget_after(kept)
-        assert await positions.truncated_after(js) is None
+        assert await positions.truncated_after(await leader(js)) is None
 
 
 async def test_a_fact_that_was_published_again_at_its_old_sequence_is_not_the_received_message(broker: Shop) -> None:
@@ -74,11 +74,11 @@ async def test_a_fact_that_was_published_again_at_its_old_sequence_is_not_the_re
 
     async with session(broker) as js:
         await publish(js, "b@1", "a@4")
-        assert await known.truncated_after(js) == 2
+        assert await known.truncated_after(await leader(js)) == 2
 
 
 async def test_the_number_of_positions_is_bounded(broker: Shop) -> None:
     async with session(broker) as js:
         await publish(js, "a@1")
         positions = received([*await found(js, 1), *(StreamPosition(n + 2, 1) for n in range(KEPT))])
-        assert await positions.truncated_after(js) == 0
+        assert await positions.truncated_after(await leader(js)) == 0

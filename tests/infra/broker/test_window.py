@@ -1,6 +1,6 @@
 """The relay's window bounds the span of positions in flight, so a lost connection leaves no hole further back."""
 
-from infra.broker.relay import Window
+from infra.broker.window import Window
 
 
 def sent(window: Window, *positions: int) -> Window:

@@ -1,0 +1,102 @@
+"""Finds in EVENTS what the stream has of a service's log, so that its relay sends the rest and nothing else.
+
+The last WINDOW positions are read back, because the facts in flight when a session ended may have left a hole there.
+"""
+
+from typing import Final, NamedTuple
+
+import structlog
+
+from contracts.wire import MSG_ID, fact_id, subject
+from infra.broker.errors import LogLost
+from infra.broker.leader import Leader
+from infra.broker.window import WINDOW
+from infra.store.event_store import EventStore
+from infra.store.records import Notification
+
+logger = structlog.get_logger()
+
+MOST_READ_BACK: Final = 8 * WINDOW
+"""At most about this many facts are read back while some of the last WINDOW positions are missing."""
+
+
+Stored = dict[int, set[tuple[str, bytes]]]
+"""Position → id and body of each fact that was found there in the stream: more than one if somebody forged others."""
+
+
+class ResumePosition(NamedTuple):
+    """What the stream has of a log: each position up to `acked`, included, and the facts `stored`.
+
+    As far as is known it lacks the others.
+    """
+
+    acked: int
+    stored: Stored
+
+
+async def find_resume_position(service: str, store: EventStore, leader: Leader) -> ResumePosition:
+    """Read the service's facts back from the stream's end until the last WINDOW positions were found.
+
+    Messages of other publishers are passed over. Raises LogLost if the stream has a fact of this service that its log
+    lacks; StoreError; LeaderUnavailable; the client's errors.
+    """
+    stored: Stored = {}
+    newest, acked = 0, 0
+    async for facts in leader.read_back(f"{service}.>"):
+        for fact in facts:
+            stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
+        if stored:
+            newest = max(stored)
+            acked = await _whole_until(service, store, stored, newest)
+            if acked == newest or len(stored) >= MOST_READ_BACK:
+                break
+    if not newest:
+        await _tell_of_lost_store(store, "the stream has no fact of this service")
+    elif not await _begins_with_the_log(store, leader):
+        await _tell_of_lost_store(store, "the stream lacks the first fact of this log")
+        acked = 0
+    return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked})
+
+
+async def _tell_of_lost_store(store: EventStore, sign: str) -> None:
+    if facts := await store.max_notification_id():
+        logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=facts)
+
+
+async def _whole_until(service: str, store: EventStore, stored: Stored, newest: int) -> int:
+    """Return the position up to which the stream has the log: before the first of the last WINDOW that was not found.
+
+    No hole lies further back. `newest` is the highest position found. Raises LogLost if the log lacks the fact that was
+    found there; StoreError.
+    """
+    after = max(0, newest - WINDOW)
+    records = [record for record in await store.select_notifications(after, WINDOW) if record.position <= newest]
+    missing = not_stored(records, stored)
+    if not records or records[-1].position != newest or (missing and missing[-1].position == newest):
+        raise LogLost(
+            f"the stream has {next(iter(stored[newest]))[0]} at position {newest} of {service}_svc's log, but the log "
+            "has not: this store is another one, or lost its newest records. Put the right store back; or stop the "
+            f"service and rebuild the store from the stream (just rebuild {service})."
+        )
+    return missing[0].position - 1 if missing else newest
+
+
+async def _begins_with_the_log(store: EventStore, leader: Leader) -> bool:
+    """Whether the stream has the log's first fact; the log must not be empty.
+
+    A stream that was made anew may have only later facts. Raises StoreError, LeaderUnavailable, the client's errors.
+    """
+    (first,) = await store.select_notifications(0, 1)
+    found = await leader.next(1, subject(first.topic, first.state))
+    return found is not None and (found.headers or {}).get(MSG_ID) == _id(first)
+
+
+def not_stored(records: list[Notification], stored: Stored) -> list[Notification]:
+    """Return the records that are not among the facts `stored`, with the same id and body."""
+    if not stored:
+        return records
+    return [record for record in records if (_id(record), record.state) not in stored.get(record.position, ())]
+
+
+def _id(record: Notification) -> str:
+    return fact_id(record.originator_id, record.originator_version)

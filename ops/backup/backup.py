@@ -1,0 +1,73 @@
+"""Makes a backup beside the running system: a folder that is there whole or not at all."""
+
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from infra import files
+from infra.broker.streams import EVENTS
+from infra.consuming.dead_letter import DEAD
+from infra.local.services import service_names
+from infra.settings import SettingsError
+from ops import reading, stores
+from ops.audit.run import Watch
+from ops.backup import manifest, store_copies, stream_snapshots
+from ops.backup.manifest import Manifest, StreamSnapshot
+
+STREAMS = (EVENTS, DEAD)
+
+
+async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_only: bool = False) -> Manifest:
+    """Back up the system of `env` into `folder`, which must be missing or empty; return the manifest.
+
+    The streams' snapshots come first: a fact is recorded
+    before it is published, so the copies of the stores have every fact that the snapshots have. `stores_only`: without
+    the streams, which the services write again.
+
+    Raises SettingsError (the folder cannot be used), Unreachable, Found. Then the folder is as it was.
+    """
+    unfinished = _unfinished(folder)
+    try:
+        snapshots: dict[str, StreamSnapshot] = {}
+        versions = {"python": sys.version.partition(" ")[0], "sqlite": sqlite3.sqlite_version}
+        if not stores_only:
+            async with reading.stream(env) as stream:
+                versions["nats-server"] = str(stream.nc.connected_server_version)
+                for name in STREAMS:
+                    watch.begins(f"taking a snapshot of the stream {name}", 0)
+                    snapshot = await stream_snapshots.take(stream, name, unfinished / name)
+                    if snapshot is not None:
+                        snapshots[name] = snapshot
+        watch.begins("copying the stores", 0)
+        copies = store_copies.copy_all({name: stores.store(env, name) for name in service_names()}, unfinished)
+        watch.begins("computing checksums", 0)
+        paths = sorted(path for path in unfinished.rglob("*") if path.is_file())
+        checksums = {str(path.relative_to(unfinished)): manifest.checksum(path) for path in paths}
+        made = Manifest(manifest.FORMAT, datetime.now(UTC), copies, snapshots, checksums, versions)
+        manifest.write(unfinished, made)
+        files.rename(unfinished, folder)
+        files.sync_folder(folder.parent)
+        return made
+    except OSError as error:
+        raise SettingsError(f"{error.filename or folder} cannot be used: {error.strerror}") from error
+    finally:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(unfinished)
+
+
+def _unfinished(folder: Path) -> Path:
+    """Make the folder, beside the backup's, in which the backup is made. Raises SettingsError."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SettingsError(
+                f"{folder} is not empty: a backup needs a folder of its own. Name one that is not there"
+            )
+        files.make_folder(folder.parent)
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=files.TEMPORARY, dir=folder.parent))
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be used: {error.strerror}") from error

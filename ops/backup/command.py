@@ -1,0 +1,86 @@
+"""The commands `orders backup` and `orders restore`."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import rich_click as click
+import uvloop
+from rich.console import Console
+from rich.progress import Progress
+
+from ops.audit.command import SHOWN, Bar, columns
+from ops.backup.backup import backup
+from ops.backup.restore import Accepted, restore
+from ops.cli import ending_well
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@contextmanager
+def _shown() -> Iterator[Bar]:
+    """Show the phases of the work as one line on standard error, if it is a terminal."""
+    errors = Console(stderr=True)
+    with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        yield Bar(progress)
+
+
+@click.command("backup")
+@click.argument("folder", type=FOLDER)
+@click.option("--stores-only", is_flag=True, help="Without the streams, for which the broker is not needed.")
+@click.option("--json", "as_json", is_flag=True, help="For machines: the manifest.")
+@ending_well
+def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
+    """Back up the services' stores and the streams into FOLDER, beside the running system.
+
+    FOLDER must be missing or empty, and appears when it is whole. It has a copy of each store, up to one consistent
+    cut, the snapshots of the streams EVENTS and DEAD, and manifest.json with all checksums. Read models, exports and
+    audit reports are not part of it.
+    """
+    began = time.monotonic()
+    with _shown() as bar:
+        made = uvloop.run(backup(os.environ, folder.absolute(), bar, stores_only=stores_only))
+    if as_json:
+        click.echo(msgspec.json.encode(made))
+        return
+    for service, copy in made.stores.items():
+        click.echo(f"{service}_svc's store: {copy.facts:,} facts")
+    for name, snapshot in made.streams.items():
+        click.echo(f"the stream {name}: {snapshot.messages:,} messages")
+    click.echo(f"the backup is in {folder}, in {time.monotonic() - began:.1f} s")
+
+
+@click.command("restore")
+@click.argument("folder", type=FOLDER)
+@click.option("--yes", is_flag=True, help="Move existing data aside and replace it.")
+@click.option("--accept-findings", is_flag=True, help="Restore although the audit has findings in the backup.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@ending_well
+def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: bool) -> None:
+    """Restore the backup in FOLDER as the data below DATA_DIR, while nothing runs on it.
+
+    All checksums are compared, and the restored stores and the stream are audited, before anything is replaced. Old
+    data is moved aside, not deleted, and only with --yes. The services make their consumers and read models anew. With
+    NATS_URL, only the stores are restored, and the broker's streams are left as they are.
+    """
+    began = time.monotonic()
+    with _shown() as bar:
+        made = uvloop.run(restore(os.environ, folder, bar, Accepted(yes, accept_findings)))
+    if as_json:
+        click.echo(msgspec.json.encode(made, enc_hook=str))
+        return
+    for service, facts in made.stores.items():
+        click.echo(f"{service}_svc's store: {facts:,} facts")
+    for name, messages in made.streams.items():
+        click.echo(f"the stream {name}: {messages:,} messages")
+    for finding in (made.findings or ())[:SHOWN]:
+        click.echo(f"finding: {finding}")
+    for aside in made.aside:
+        click.echo(f"the old data is in {aside}")
+    click.echo(
+        f"restored as of {made.made_at.isoformat()}, in {time.monotonic() - began:.1f} s. Start the system (just up), "
+        "then audit it (just audit)"
+    )

@@ -1,0 +1,115 @@
+"""The manifest of a backup: which files it has, their checksums, and what they were made from."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from infra import files
+from ops.errors import Found, Unusable
+
+FORMAT: Final = 1
+NAME: Final = "manifest.json"
+
+PRIVATE: Final = 0o600
+"""The mode of a file that only its owner may read and write."""
+
+
+class NotABackup(Unusable):
+    """The folder has no manifest that this version can read. The message names the folder and the reason."""
+
+
+class StoreCopy(Struct):
+    """The copy of one service's store. `store_id`: of the store it was made from; empty if that has none.
+
+    `facts`: how many facts it has, at the positions 1 to `facts`; `last`: the id of the last one, or null. `left_out`:
+    how many facts were recorded during the backup and are left out, because other stores' copies lack their causes.
+    """
+
+    file: str
+    store_id: str
+    facts: int
+    last: str | None
+    left_out: int
+
+
+class StreamSnapshot(Struct):
+    """The snapshot of one stream; `folder` has the files that `nats backup restore stream` takes, too.
+
+    `messages` and `last_sequence`: as of the snapshot. `created`: when the stream was made.
+    """
+
+    folder: str
+    messages: int
+    last_sequence: int
+    created: str
+
+
+class Manifest(Struct):
+    """What a backup has. `stores`: by service. `streams`: by name; empty: the backup is of the stores alone.
+
+    `checksums`: SHA-256 (hex) of each file, by its path in the backup. `versions`: of Python, SQLite and nats-server.
+    """
+
+    format: int
+    made_at: datetime
+    stores: dict[str, StoreCopy]
+    streams: dict[str, StreamSnapshot]
+    checksums: dict[str, str]
+    versions: dict[str, str]
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into the backup's folder, durably. Raises OSError."""
+    files.write(folder / NAME, msgspec.json.format(msgspec.json.encode(manifest)))
+
+
+def read(folder: Path) -> Manifest:
+    """Read the manifest of the backup in this folder. Raises NotABackup."""
+    try:
+        manifest = msgspec.json.decode((folder / NAME).read_bytes(), type=Manifest)
+    except OSError as error:
+        raise NotABackup(f"{folder} is not a backup: {NAME} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotABackup(f"{folder} is not a backup that this version can read: {NAME}: {error}") from error
+    if manifest.format != FORMAT:
+        raise NotABackup(f"{folder} is a backup of format {manifest.format}, and this version reads format {FORMAT}")
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in _named(manifest)):
+        raise NotABackup(f"{folder} is not a backup: {NAME} names a file outside the folder")
+    return manifest
+
+
+def _named(manifest: Manifest) -> Iterator[str]:
+    yield from manifest.checksums
+    yield from (copy.file for copy in manifest.stores.values())
+    yield from (snapshot.folder for snapshot in manifest.streams.values())
+    yield from (name for kept in (manifest.stores, manifest.streams) for name in _plain(kept))
+
+
+def _plain(kept: Mapping[str, object]) -> Iterator[str]:
+    for name in kept:
+        yield name if "/" not in name else ".."
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Compare all files with their checksums. Raises Found if a file is missing or differs."""
+    for name, expected in manifest.checksums.items():
+        try:
+            found = checksum(folder / name)
+        except OSError as error:
+            raise Found(f"the backup in {folder} is damaged: {name} cannot be read: {error.strerror}") from error
+        if found != expected:
+            raise Found(f"the backup in {folder} is damaged: {name} has changed. Use another one")
+    lacking = {copy.file for copy in manifest.stores.values()}.difference(manifest.checksums)
+    if lacking:
+        raise Found(f"the backup in {folder} is damaged: {NAME} has no checksum of {', '.join(sorted(lacking))}")

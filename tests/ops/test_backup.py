@@ -1,0 +1,380 @@
+"""A backup made beside the running shop, restored: the same history, whatever was lost since, or nothing is changed."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.wire import fact_id
+from infra.broker.streams import EVENTS
+from ops.backup import store_copies
+from ops.backup.manifest import checksum
+from tests.ops.asking import orders, told
+from tests.ops.damage import rows
+from tests.shop import Shop, attempts, logged, open_shop
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    (tmp_path / "shop").mkdir()
+    async with open_shop(tmp_path / "shop") as shop:
+        await shop.register("mug", stock=1_000)
+        await shop.charge("u1", 10_000)
+        await trade(shop, "before")
+        yield shop
+
+
+async def trade(shop: Shop, key: str, orders: int = 8) -> None:
+    for n in range(orders):
+        answer = await shop.place([("mug", 1)], points=10, key=f"{key}{n}")
+        assert answer.status_code == 200, answer.text
+    await shop.until_quiet()
+
+
+async def stop(shop: Shop) -> None:
+    for name in [*shop.services, "nats"]:
+        await shop.stop(name)
+
+
+def logs(shop: Shop) -> dict[str, Any]:
+    return {name: rows(shop, name) for name in shop.services}
+
+
+def lose_all_data(shop: Shop) -> None:
+    for name in [*shop.services, "nats"]:
+        shutil.rmtree(shop.folder / name)
+    for path in shop.folder.glob("*.identity"):
+        path.unlink()
+
+
+def named(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(pattern))
+
+
+async def good(shop: Shop) -> None:
+    """The shop starts, takes an order, and passes the audit."""
+    await shop.start_nats()
+    await shop.start()
+    await trade(shop, "good", 2)
+    report = await told(shop, "audit", "--at-rest", "--full")
+    assert report["verdict"] == "good"
+
+
+async def test_a_backup_of_the_running_shop_is_restored_after_everything_was_lost(shop: Shop, tmp_path: Path) -> None:
+    before = logs(shop)
+    stream = [(event.sequence, event.fact_id) for event in await shop.events()]
+    made = await told(shop, "backup", str(tmp_path / "b"))
+    assert {name: copy["facts"] for name, copy in made["stores"].items()} == {n: len(log) for n, log in before.items()}
+    assert made["streams"][EVENTS]["messages"] == len(stream)
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text()) == made
+    await trade(shop, "later")
+    await stop(shop)
+    lose_all_data(shop)
+
+    restored = await told(shop, "restore", str(tmp_path / "b"))
+
+    assert restored["stores"] == {name: len(log) for name, log in before.items()}
+    assert restored["streams"][EVENTS] == len(stream)
+    assert logs(shop) == before
+    await shop.start_nats()
+    assert [(event.sequence, event.fact_id) for event in await shop.events()] == stream
+    await shop.stop("nats")
+    await good(shop)
+    assert named(tmp_path, "*b*") == ["b"]
+    assert named(shop.folder, ".*") == []
+
+
+async def test_a_backup_moves_to_another_place(shop: Shop, tmp_path: Path) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    before = logs(shop)
+    await stop(shop)
+    (tmp_path / "other").mkdir()
+    other = Shop(tmp_path / "other")
+    try:
+        await told(other, "restore", str(tmp_path / "b"))
+        assert logs(other) == before
+        await good(other)
+    finally:
+        await other.close()
+
+
+async def test_a_backup_under_load_is_one_consistent_cut(shop: Shop, tmp_path: Path) -> None:
+    going = True
+
+    async def busy(n: int) -> None:
+        m = 0
+        while going:
+            m += 1
+            await shop.place([("mug", 1)], points=1, key=f"busy{n}-{m}")
+
+    tasks = [asyncio.create_task(busy(n)) for n in range(8)]
+    try:
+        for n in range(4):
+            await told(shop, "backup", str(tmp_path / f"b{n}"))
+    finally:
+        going = False
+        await asyncio.gather(*tasks)
+    await shop.until_quiet()
+    whole = logs(shop)
+    await stop(shop)
+
+    for n in range(4):
+        await told(shop, "restore", str(tmp_path / f"b{n}"), "--yes")  # audits it
+        found = logs(shop)
+        assert all(found[name] == whole[name][: len(found[name])] for name in shop.services)
+        ids = {row.fact_id for log in found.values() for row in log}
+        assert all(row.fact.cause is None or row.fact.cause in ids for log in found.values() for row in log)
+    await good(shop)
+
+
+async def test_a_fact_without_its_cause_is_left_out_with_all_after_it(shop: Shop, tmp_path: Path) -> None:
+    """As if point_svc's store had been copied later than order_svc's."""
+    stores = {name: shop.folder / name / "events.sqlite" for name in ("point", "order")}
+    original = store_copies._copy
+
+    def late(service: str, path: Path, to: Path) -> None:
+        original(service, path, to)
+        if service == "order":
+            with contextlib.closing(sqlite3.connect(path)) as store, store:
+                store.execute("INSERT INTO stored_events VALUES ('order-new', 1, 'order.created.pending', '{}')")
+            for stream, cause in (("a", "order-new@1"), ("b", "a@1"), ("c", "account-u1@1")):
+                state = json.dumps({"cause": cause})
+                with contextlib.closing(sqlite3.connect(stores["point"])) as store, store:
+                    store.execute("INSERT INTO stored_events VALUES (?, 1, 'point.used', ?)", (stream, state))
+                    store.execute("INSERT INTO snapshots VALUES (?, 1, 's', '{}')", (stream,))
+
+    await stop(shop)
+    before = {name: logged(shop.folder, name) for name in stores}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_copies, "_copy", late)
+        made = store_copies.copy_all({name: stores[name] for name in ("order", "point")}, tmp_path / "b")
+
+    assert {name: copy.facts for name, copy in made.items()} == before
+    assert made["point"].left_out == 3
+    with contextlib.closing(sqlite3.connect(tmp_path / "b" / "point" / "events.sqlite")) as copy:
+        assert copy.execute("SELECT count(*) FROM snapshots WHERE originator_id IN ('a', 'b', 'c')").fetchone() == (0,)
+
+
+async def test_stores_alone_are_backed_up_without_the_broker_and_the_relays_write_the_stream(
+    shop: Shop, tmp_path: Path
+) -> None:
+    await stop(shop)
+    before = logs(shop)
+    refused = await orders(shop, "backup", str(tmp_path / "b"))
+    assert refused.returncode == 3
+    assert "cannot be read" in refused.stderr
+    assert named(tmp_path, "*b*") == []
+
+    made = await told(shop, "backup", str(tmp_path / "b"), "--stores-only")
+    assert made["streams"] == {}
+    await told(shop, "restore", str(tmp_path / "b"), "--yes")
+
+    assert not (shop.folder / "nats").exists()
+    assert logs(shop) == before
+    await good(shop)
+
+
+async def test_existing_data_is_replaced_only_if_asked_and_kept_aside(shop: Shop, tmp_path: Path) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    before = logs(shop)
+    await trade(shop, "later")
+    later = logs(shop)
+
+    running = await orders(shop, "restore", str(tmp_path / "b"), "--yes")
+    assert running.returncode == 2
+    assert "a process runs on" in running.stderr
+    for name in shop.services:
+        await shop.stop(name)
+    running = await orders(shop, "restore", str(tmp_path / "b"), "--yes")
+    assert running.returncode == 2
+    assert "stop" in running.stderr
+    await shop.stop("nats")
+    refused = await orders(shop, "restore", str(tmp_path / "b"))
+    assert refused.returncode == 2
+    assert "has data already" in refused.stderr
+    assert "--yes" in refused.stderr
+    assert logs(shop) == later
+
+    done = await told(shop, "restore", str(tmp_path / "b"), "--yes")
+    assert logs(shop) == before
+    aside = {Path(path).name: Path(path) for path in done["aside"]}
+    assert set(shop.services) | {"nats"} <= set(aside)
+    assert len(list(sqlite3.connect(aside["order"] / "events.sqlite").execute("SELECT 1 FROM stored_events"))) == len(
+        later["order"]
+    )
+    await good(shop)
+
+
+@pytest.mark.parametrize("folder", ["full", "file"])
+async def test_a_backup_needs_a_folder_of_its_own(shop: Shop, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    (tmp_path / "file").touch()
+
+    done = await orders(shop, "backup", str(tmp_path / folder))
+
+    assert done.returncode == 2
+    assert named(tmp_path / "full", "*") == ["something"]
+    assert named(tmp_path, ".*") == []
+
+
+async def change(folder: Path) -> str:
+    path = folder / "point" / "events.sqlite"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    return "point/events.sqlite has changed"
+
+
+async def remove(folder: Path) -> str:
+    next((folder / EVENTS).glob("stream.*")).unlink()
+    return "cannot be read"
+
+
+async def forge(folder: Path) -> str:
+    """Other content with its checksum: only the audit sees it."""
+    path = folder / "point" / "events.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        store.execute(
+            "UPDATE stored_events SET state = CAST(replace(state, '10000', '90000') AS BLOB)"
+            " WHERE topic = 'point.charged'"
+        )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["checksums"]["point/events.sqlite"] = checksum(path)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return "does not pass the audit"
+
+
+@pytest.mark.parametrize("damage", [change, remove, forge])
+async def test_a_damaged_backup_replaces_nothing(shop: Shop, tmp_path: Path, damage: Any) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    await stop(shop)
+    before = logs(shop)
+    expected = await damage(tmp_path / "b")
+
+    done = await orders(shop, "restore", str(tmp_path / "b"), "--yes")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert expected in done.stderr
+    assert logs(shop) == before
+    assert named(shop.folder, ".*") == []
+    await good(shop)
+    if damage is forge:
+        await stop(shop)
+        restored = await told(shop, "restore", str(tmp_path / "b"), "--yes", "--accept-findings")
+        assert restored["findings"][0] in done.stderr
+
+
+async def test_another_folder_is_no_backup(shop: Shop, tmp_path: Path) -> None:
+    await stop(shop)
+    done = await orders(shop, "restore", str(tmp_path))
+    assert done.returncode == 2
+    assert "is not a backup" in done.stderr
+    assert "manifest.json" in done.stderr
+
+
+async def dead_letters(shop: Shop) -> Any:
+    return json.loads((await orders(shop, "dlq", "ls", "--json")).stdout)
+
+
+async def test_dead_letters_are_restored_and_not_made_twice(shop: Shop, tmp_path: Path) -> None:
+    async with shop.broker() as nc:
+        await nc.jetstream().publish("order.created.pending.broken", b"no JSON")
+    async for _ in attempts("the dead letter"):
+        if letters := await dead_letters(shop):
+            break
+    await told(shop, "backup", str(tmp_path / "b"))
+    await stop(shop)
+    lose_all_data(shop)
+
+    await told(shop, "restore", str(tmp_path / "b"), "--accept-findings")  # a message of no service
+
+    await shop.start_nats()
+    await shop.start()
+    await shop.until_quiet()
+    assert await dead_letters(shop) == letters
+
+
+# Stores of different age ----------------------------------------------------------------------------------------------
+
+
+async def older_store(shop: Shop, tmp_path: Path) -> None:
+    """point_svc's store is put back as of a backup; all other data is newer."""
+    await told(shop, "backup", str(tmp_path / "old"))
+    await trade(shop, "later")
+    await shop.stop("point")
+    shutil.copyfile(tmp_path / "old" / "point" / "events.sqlite", shop.folder / "point" / "events.sqlite")
+
+
+async def raw_copy(shop: Shop, tmp_path: Path) -> None:
+    """The file alone of a live store is put back: without its write-ahead log it lacks the newest records."""
+    shutil.copyfile(shop.folder / "point" / "events.sqlite", tmp_path / "copy.sqlite")
+    await trade(shop, "later")
+    await shop.stop("point")
+    shutil.copyfile(tmp_path / "copy.sqlite", shop.folder / "point" / "events.sqlite")
+
+
+@pytest.mark.parametrize("put_back", [older_store, raw_copy])
+async def test_a_store_that_is_older_than_the_stream_is_told_and_mended_by_a_rebuild(
+    shop: Shop, tmp_path: Path, put_back: Any
+) -> None:
+    await put_back(shop, tmp_path)
+    await shop.start("point", ready=False)
+
+    async for _ in attempts("point_svc to say what is wrong"):
+        with contextlib.suppress(Exception):
+            answer = await shop.get("point", "/readyz")
+            if "just rebuild point" in answer.text:
+                break
+    assert answer.status_code == 503
+    await shop.stop("point")
+    await told(shop, "rebuild", "point", "--lose-damaged")
+    await shop.start("point")
+    await shop.until_quiet()
+
+    assert (await told(shop, "audit", "--at-rest", "--full"))["verdict"] == "good"
+
+
+async def test_a_store_that_is_newer_than_the_stream_is_published(shop: Shop, tmp_path: Path) -> None:
+    """The stores go on, the broker is put back."""
+    await told(shop, "backup", str(tmp_path / "b"))
+    await trade(shop, "later")
+    await stop(shop)
+    kept = shutil.copytree(shop.folder, tmp_path / "kept")
+    await told(shop, "restore", str(tmp_path / "b"), "--yes")
+    for name in shop.services:
+        shutil.rmtree(shop.folder / name)
+        shutil.copytree(kept / name, shop.folder / name)
+
+    await good(shop)
+
+    published = {event.fact_id for event in await shop.events()}
+    assert published == {fact_id(row.stream, row.version) for log in logs(shop).values() for row in log}
+
+
+async def test_two_stores_of_different_age_with_the_older_stream_are_found_by_the_audit(
+    shop: Shop, tmp_path: Path
+) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    await trade(shop, "later")
+    await stop(shop)
+    kept = shutil.copytree(shop.folder / "point", tmp_path / "point")
+    await told(shop, "restore", str(tmp_path / "b"), "--yes")
+    shutil.rmtree(shop.folder / "point")
+    shutil.copytree(kept, shop.folder / "point")
+
+    await shop.start_nats()
+    await shop.start()
+    await shop.until_quiet()
+    done = await orders(shop, "audit", "--at-rest", "--full")
+
+    assert done.returncode == 1, done.stdout
+    await stop(shop)
+    await told(shop, "restore", str(tmp_path / "b"), "--yes")
+    await good(shop)

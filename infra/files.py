@@ -11,6 +11,12 @@ TEMPORARY: Final = ".tmp"
 """The suffix of an unfinished file. `temporary` also puts a dot first, so that readers' patterns do not match it."""
 
 
+PRIVATE: Final = 0o600
+"""The mode of a file that only its owner may read and write."""
+
+PRIVATE_FOLDER: Final = 0o700
+
+
 def temporary(path: Path) -> Path:
     """The path in the same folder to which the caller writes new content before `publish(path)`. Makes no file."""
     return path.with_name(f".{path.name}{TEMPORARY}")
@@ -30,11 +36,21 @@ def write(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and its parents if they are missing, durably."""
+    """Make the folder and its parents if they are missing, durably, for their owner alone (mode 0700)."""
     if not path.is_dir():
         make_folder(path.parent)
-        path.mkdir(exist_ok=True)
+        path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         sync_folder(path.parent)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make the folder and its parents if they are missing, durably, and keep all but its owner out of it.
+
+    Raises OSError.
+    """
+    make_folder(path)
+    if path.stat().st_mode & 0o077:
+        path.chmod(PRIVATE_FOLDER)
 
 
 def remove(path: Path) -> None:

@@ -16,6 +16,7 @@ from contracts.wire import fact_id
 from infra import files
 from infra.files import LockTaken, exclusive_lock
 from infra.settings import SettingsError
+from infra.store import identity
 from ops.errors import Found
 from ops.reading import Stream
 from ops.rebuild.collecting import collect, journals, new_store
@@ -63,6 +64,7 @@ async def rebuild(
         try:
             with new_store(new) as store:
                 facts = await collect(stream, service, store, told)
+                identity.give(store, path, service)
                 lost = _compare(store, path, service, allowed)
                 _finish(store)
             if dry_run:

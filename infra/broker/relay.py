@@ -132,6 +132,7 @@ class Relay:
         try:
             last = await self._js.get_last_msg(EVENTS, f"{self._service}.>", direct=True)
         except NotFoundError:
+            await self._tell_of_lost_store("the stream has no fact of this service")
             return
         published, at = (last.headers or {}).get(MSG_ID), (last.headers or {}).get(POSITION, "")
         if not at.isdecimal():
@@ -142,17 +143,26 @@ class Relay:
             return
         position = int(at)
         logged = await self._store.select_notifications(position - 1, 1)
-        if [(record.position, fact_id(record[1], record[2])) for record in logged] != [(position, published)]:
+        # The body, too: another history may have the same fact there, but at another time.
+        if [(record[0], fact_id(record[1], record[2]), record[4]) for record in logged] != [
+            (position, published, last.data)
+        ]:
             raise LogLost(
                 f"the stream has {published} at position {position} of {self._service}_svc's log, but the log has "
                 "not: this store is another one, or lost its newest records. Put the right store back; or stop the "
                 f"service and rebuild the store from the stream (just rebuild {self._service})."
             )
         if not await self._begins_with_the_log():
-            logger.warning("the stream lacks the first fact of this log, so it was made anew; publishing the whole log")
+            await self._tell_of_lost_store("the stream lacks the first fact of this log")
             return
         # The facts in flight when the last session ended may have left a hole this far back, but no further.
         self._window = Window(position if position == acked else max(0, position - WINDOW))
+
+    async def _tell_of_lost_store(self, sign: str) -> None:
+        if facts := await self._store.max_notification_id():
+            logger.warning(
+                f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=facts
+            )
 
     async def _begins_with_the_log(self) -> bool:
         """Whether the stream has the log's first fact; the log must not be empty.

@@ -34,8 +34,8 @@ NEWEST: Final = 256
 
 READABLE: Final = f"""
 WITH newest AS (SELECT * FROM (SELECT rowid AS position, * FROM stored_events ORDER BY rowid DESC LIMIT {NEWEST}))
-SELECT count(*), ifnull(max(newest.position) - min(newest.position) + 1, 0), ifnull(sum(found.rowid = newest.position), 0),
-       ifnull(sum(length(newest.state)), 0)
+SELECT count(*), ifnull(max(newest.position) - min(newest.position) + 1, 0),
+       ifnull(sum(found.rowid = newest.position), 0), ifnull(sum(length(newest.state)), 0)
 FROM newest LEFT JOIN stored_events AS found ON found.originator_id = newest.originator_id
     AND found.originator_version = newest.originator_version
 """

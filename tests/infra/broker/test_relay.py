@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import pytest
 from eventsourcing.persistence import OperationalError
 from nats.aio.subscription import Subscription
+from structlog.testing import capture_logs
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.broker.client import BrokerClient, MessageCallback, Outgoing
@@ -215,10 +216,22 @@ async def test_a_broker_that_lost_its_whole_store_is_written_again(broker: Shop,
     await broker.kill("nats")
     broker.lose_stream()
     await broker.start_nats()
-    async with mirroring(broker, log) as mirror:
-        await mirror.caught_up()
+    with capture_logs() as told:
+        async with mirroring(broker, log) as mirror:
+            await mirror.caught_up()
 
     assert published(await broker.events()) == await recorded(log)
+    assert [(line["log_level"], line["facts"]) for line in told if "store was lost" in line["event"]] == [
+        ("warning", WINDOW + 100)
+    ]
+
+
+async def test_a_new_service_has_lost_nothing(broker: Shop, log: SQLiteStore) -> None:
+    with capture_logs() as told:
+        async with mirroring(broker, log) as mirror:
+            await mirror.caught_up()
+
+    assert [line for line in told if line["log_level"] == "warning"] == []
 
 
 async def test_a_broker_that_was_killed_while_it_was_written_to_misses_nothing(broker: Shop, log: SQLiteStore) -> None:
@@ -314,6 +327,20 @@ async def test_a_log_that_has_grown_differently_is_not_published_either(broker: 
 
     async with a_log() as other:
         await append(other, 1, 20, user="bob")
+        async with mirroring(broker, other) as mirror:
+            error = await mirror.failed()
+
+    assert isinstance(error, LogLost)
+    assert len(await broker.events()) == 10
+
+
+async def test_the_log_of_another_history_with_the_same_ids_is_not_published(broker: Shop, log: SQLiteStore) -> None:
+    await append(log, 1, 10)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    async with a_log() as other:
+        await other.insert_events([charged(n, padding=1) for n in range(1, 11)])
         async with mirroring(broker, other) as mirror:
             error = await mirror.failed()
 

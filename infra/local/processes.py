@@ -4,10 +4,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final, Protocol
 
+from infra.files import PRIVATE_UMASK
 from infra.local.services import ROOT
 
 START_TIMEOUT_S: Final = 30.0
@@ -49,14 +50,29 @@ def start_service(
 
 
 def launch(
-    command: list[str], env: Mapping[str, str], output: Output = None, root: Path = ROOT
+    command: list[str],
+    env: Mapping[str, str],
+    output: Output = None,
+    root: Path = ROOT,
+    *,
+    inherited: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a command in the folder `root` as a child process, in a POSIX session of its own.
 
     Ctrl-C in a terminal then reaches only this process, which stops the others in order. `output` gets standard error,
-    too.
+    too. Of this process's other descriptors the child gets those in `inherited`. Files that it makes are its owner's
+    alone.
     """
-    return subprocess.Popen(command, env=env, cwd=root, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        env=env,
+        cwd=root,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=inherited,
+        umask=PRIVATE_UMASK,
+    )
 
 
 def start_attempts(process: Process, name: str) -> Iterator[None]:

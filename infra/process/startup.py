@@ -35,8 +35,8 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             make_private_folder(folder)
             stack.enter_context(exclusive_lock(folder / "lock"))
-        except LockTaken:
-            raise CannotStart(f"another process of this service works on {folder}") from None
+        except LockTaken as holder:
+            raise CannotStart(f"another process of this service ({holder}) works on {folder}; stop it first") from None
         except OSError as error:
             raise CannotStart(f"{folder} cannot be used: {error.strerror}") from error
         yield

@@ -84,8 +84,8 @@ def _stopped(service: str, folder: Path) -> Iterator[None]:
         try:
             files.make_folder(folder)
             stack.enter_context(exclusive_lock(folder / "lock"))
-        except LockTaken:
-            raise SettingsError(f"{service}_svc is running on {folder}: stop it first") from None
+        except LockTaken as holder:
+            raise SettingsError(f"{service}_svc is running on {folder} ({holder}): stop it first") from None
         except OSError as error:
             raise SettingsError(f"{folder} cannot be used: {error.strerror}") from error
         yield

@@ -1,7 +1,10 @@
 """`orders`: the operators' commands as one program. Each command is in a module or a folder of its own name."""
 
+import os
+
 import rich_click as click
 
+from infra.files import PRIVATE_UMASK
 from infra.process import logging as logs
 from ops import at, export, place, trace
 from ops.audit import command as audit
@@ -36,6 +39,7 @@ for command in (
 
 
 def main() -> None:
+    os.umask(PRIVATE_UMASK)  # reports and exports have what customers ordered
     logs.configure("orders", "WARNING", "text")  # to standard error: standard output is for the answer
     orders(prog_name="orders")
 

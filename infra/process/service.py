@@ -22,6 +22,7 @@ from infra.broker.connection import Connect, connect
 from infra.consuming.session import Broker
 from infra.core.decider import Aggregates
 from infra.core.writer import Clock, Reactions, Writer
+from infra.files import PRIVATE_UMASK
 from infra.http.app import build_app
 from infra.http.operators.dead_letters import Consumer, dead_letter_routes, warning
 from infra.http.operators.metrics import metrics
@@ -95,6 +96,7 @@ def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: 
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
         use_batch_scheduling()
+        os.umask(PRIVATE_UMASK)
         logs.configure(service.name, settings.log_level, settings.log_format)
         with listen(settings.bind_host, settings.port) as listener, lock(settings.data_dir / service.name):
             uvloop.run(_serve(service, settings, listener, open_store, connect))

@@ -35,7 +35,11 @@ class Bar:
 
 
 @click.command("audit")
-@click.option("--full", is_flag=True, help="Begin at the beginning, not at the last checkpoint.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Begin at the beginning, not at the last checkpoint, and check each store's whole file.",
+)
 @click.option(
     "--at-rest",
     is_flag=True,

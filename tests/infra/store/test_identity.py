@@ -18,6 +18,7 @@ from infra.store.identity import companions, outside
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from tests.infra.records import records, streams_of
+from tests.ops import damage
 from tests.shop import attempts
 
 FILE = "events.sqlite"
@@ -279,15 +280,7 @@ async def test_the_whole_file_is_checked_with_every_index(path: Path) -> None:
         await store.insert_events(charged(1, 100))
     assert await opening.damage(path, "integrity_check") == []
 
-    with contextlib.closing(sqlite3.connect(path)) as file:  # rows that are in the table, and not in its index
-        file.execute("PRAGMA writable_schema = ON")
-        file.execute("CREATE TABLE empty (a TEXT, b INTEGER, PRIMARY KEY (a, b))")
-        file.execute(
-            "UPDATE sqlite_master SET rootpage ="
-            " (SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_empty_1')"
-            " WHERE name = 'sqlite_autoindex_stored_events_1'"
-        )
-        file.commit()
+    damage.empty_index(path)
 
     assert await opening.damage(path, "integrity_check") != []
     await refused(path, "is damaged: of its newest 99 positions 99 are readable, and 0 are found by their index")

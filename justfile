@@ -105,6 +105,12 @@ what-if *ARGUMENTS:
 rebuild *ARGUMENTS:
     @exec python -m ops.orders rebuild "$@"
 
+# Remove all stored data of a system that is stopped, for good: just remove-data lists them; --yes removes them
+[group('operate')]
+[positional-arguments]
+remove-data *ARGUMENTS:
+    @exec python -m ops.orders remove-data "$@"
+
 # The stream EVENTS: its size, its limits, its settings, by the NATS CLI
 [group('operate')]
 nats-cli-stream: (_nats-cli "stream" "info" "EVENTS")
@@ -219,8 +225,8 @@ pictures:
 lock:
     "${UV:-uv}" pip compile -q pyproject.toml --group dev --group bench --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
-# Remove the local data (.data) and all caches
+# Remove all caches. Data stay: `just remove-data` removes them
 [group('tidy')]
 clean:
-    rm -rf .data .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
-    find . -name .venv -prune -o -name .tools -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+    rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+    find . -name .venv -prune -o -name .tools -prune -o -name .data -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

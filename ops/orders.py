@@ -6,7 +6,7 @@ import rich_click as click
 
 from infra.files import PRIVATE_UMASK
 from infra.process import logging as logs
-from ops import at, export, place, trace
+from ops import at, export, place, remove_data, trace
 from ops.audit import command as audit
 from ops.dlq import command as dlq
 from ops.flow import command as flow
@@ -32,6 +32,7 @@ for command in (
     flow.command,
     place.command,
     rebuild.command,
+    remove_data.command,
     replay.command,
     what_if.command,
 ):

@@ -12,7 +12,7 @@ from typing import Final
 import aiosqlite
 import structlog
 
-from infra.store.identity import FIELDS, Identity, new_id, next_mark
+from infra.store.identity import FIELDS, Identity, new_id, next_ending
 from infra.store.place import Place
 
 logger = structlog.get_logger()
@@ -59,8 +59,8 @@ class Checkpointer:
 
     async def _move(self) -> None:
         await self._writer.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
-        mark = next_mark((await self.identity()).mark)
-        await self._writer.execute("UPDATE identity SET mark = ?", (mark,))
+        ending = next_ending((await self.identity()).ending)
+        await self._writer.execute("UPDATE identity SET ending = ?", (ending,))
         ((busy,),) = await self._writer.execute_fetchall("PRAGMA busy_timeout")
         await self._writer.execute("PRAGMA busy_timeout = 0")  # nobody waits for a reader
         try:
@@ -68,7 +68,7 @@ class Checkpointer:
         finally:
             await self._writer.execute(f"PRAGMA busy_timeout = {busy}")
         if not unfinished:
-            await self._writer.execute("UPDATE identity SET wal = ?, follows = ?", (new_id(), mark))
+            await self._writer.execute("UPDATE identity SET wal = ?, follows = ?", (new_id(), ending))
             self._pages = 0
         self._place.moved()
 

@@ -4,9 +4,9 @@ The table `identity` has the store's id and its service. The id is also in the f
 service's folder. So a store in another one's place is found before anything is recorded.
 
 SQLite replays whatever write-ahead log lies beside a file. So the table has three more values, which `Checkpointer`
-sets. `wal` names the present write-ahead log. `mark` is the last thing that is written to a log before the next one
-begins, and so the last that is moved into the file. `follows` is the `mark` of the log before. A log belongs to the
-file if the file's `mark` is what the log follows, or if a part of the same log has been moved into the file.
+sets. `wal` names the present write-ahead log. `ending` is the last thing that is written to a log before the next one
+begins, and so the last that is moved into the file. `follows` is the `ending` of the log before. A log belongs to the
+file if the file's `ending` is what the log follows, or if a part of the same log has been moved into the file.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from infra.store.errors import StoreSetupError
 
 TABLE: Final = """
 CREATE TABLE IF NOT EXISTS identity (
-    one INTEGER PRIMARY KEY, store TEXT, service TEXT, wal TEXT, mark TEXT, follows TEXT);
+    one INTEGER PRIMARY KEY, store TEXT, service TEXT, wal TEXT, ending TEXT, follows TEXT);
 """
-FIELDS: Final = "store, service, wal, mark, follows"
+FIELDS: Final = "store, service, wal, ending, follows"
 INSERT: Final = "INSERT OR IGNORE INTO identity VALUES (1, ?, ?, ?, ?, '')"
 
 
@@ -31,7 +31,7 @@ class Identity(NamedTuple):
     store: str
     service: str
     wal: str
-    mark: str
+    ending: str
     follows: str
 
 
@@ -59,7 +59,7 @@ def outside(path: Path, service: str) -> Path:
     return path.parent.with_name(f"{service}.identity")
 
 
-def give(connection: sqlite3.Connection, path: Path, service: str) -> None:
+def assign(connection: sqlite3.Connection, path: Path, service: str) -> None:
     """Give a new store, at `connection`, the identity of the one that it will replace in `path`.
 
     That is the id that is known outside, or else the old file's, or else a new one. Raises OSError, sqlite3.Error.
@@ -68,7 +68,7 @@ def give(connection: sqlite3.Connection, path: Path, service: str) -> None:
     with contextlib.suppress(sqlite3.Error):  # missing or damaged
         old = read(path)
     store = known_id(path, service) or (old.store if old else new_id())
-    connection.execute(INSERT, (store, service, new_id(), next_mark("")))
+    connection.execute(INSERT, (store, service, new_id(), next_ending("")))
 
 
 def known_id(path: Path, service: str) -> str:
@@ -136,13 +136,13 @@ def belongs(in_file: Identity | None, found: Identity | None) -> bool:
     if in_file is None or found is None:
         # The first process was killed before it had moved its first log into the file, or an older version made both.
         return found is None or found.follows == ""
-    moved = in_file.wal == found.wal and in_file.mark <= found.mark
-    return in_file.store == found.store and (moved or in_file.mark == found.follows)
+    moved = in_file.wal == found.wal and in_file.ending <= found.ending
+    return in_file.store == found.store and (moved or in_file.ending == found.follows)
 
 
-def next_mark(mark: str) -> str:
-    """Make a mark that is greater than this one (empty: the first), and that no other store has."""
-    return f"{int(mark[:12] or 0) + 1:012d}-{new_id()}"
+def next_ending(ending: str) -> str:
+    """Make an ending that is greater than this one (empty: the first), and that no other store has."""
+    return f"{int(ending[:12] or 0) + 1:012d}-{new_id()}"
 
 
 def _refuse_missing(path: Path, service: str, known: str, *, unclean: bool) -> None:

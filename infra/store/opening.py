@@ -79,7 +79,7 @@ async def _prepare(writer: aiosqlite.Connection, path: Path, service: str, store
         file.chmod(files.PRIVATE)
     made = list(await writer.execute_fetchall("SELECT service FROM identity"))
     if not made:
-        await writer.execute(identity.INSERT, (store, service, identity.new_id(), identity.next_mark("")))
+        await writer.execute(identity.INSERT, (store, service, identity.new_id(), identity.next_ending("")))
     elif service and not made[0][0]:
         await writer.execute("UPDATE identity SET service = ? WHERE service = ''", (service,))
     ((records, span, found, _),) = await writer.execute_fetchall(READABLE)

@@ -64,7 +64,7 @@ async def rebuild(
         try:
             with new_store(new) as store:
                 facts = await collect(stream, service, store, told)
-                identity.give(store, path, service)
+                identity.assign(store, path, service)
                 lost = _compare(store, path, service, allowed)
                 _finish(store)
             if dry_run:

@@ -298,6 +298,11 @@ def replaced(path: Path, copy: Path) -> None:
     shutil.copy(copy, path)
 
 
+def replaced_by_an_equal_one(path: Path, _: Path) -> None:
+    shutil.copy2(path, path.with_name("copy"))
+    path.with_name("copy").rename(path)
+
+
 def overwritten(path: Path, copy: Path) -> None:
     shutil.copy(copy, path)
 
@@ -306,7 +311,9 @@ def without_its_log(path: Path, _: Path) -> None:
     companions(path)[0].unlink()
 
 
-@pytest.mark.parametrize("happens", [deleted, moved_away, replaced, overwritten, without_its_log])
+@pytest.mark.parametrize(
+    "happens", [deleted, moved_away, replaced, replaced_by_an_equal_one, overwritten, without_its_log]
+)
 async def test_nothing_is_recorded_into_files_that_nobody_finds(
     path: Path, tmp_path: Path, happens: Callable[[Path, Path], None]
 ) -> None:

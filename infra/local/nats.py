@@ -8,6 +8,7 @@ holds it as long as it lives, also when the process that started it is gone.
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,12 +16,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from infra import signals
 from infra.files import PRIVATE_UMASK, LockTaken, make_private_folder, name_holder, take_lock
 from infra.local.processes import Output, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import use_batch_scheduling
+from infra.usage import take_no_arguments
 
+USAGE: Final = """Become the bundled nats-server, until SIGTERM or Ctrl-C. Exit code 2: it cannot start.
+
+Its settings are NATS_PORT, NATS_MONITOR_PORT, NATS_STORE_DIR and GOMAXPROCS (docs/settings.md)."""
 NATS_CONF: Final = ROOT / "infra" / "nats.conf"
 
 
@@ -121,6 +127,7 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
 
 
 def main() -> None:
+    take_no_arguments(USAGE)
     try:
         load(Settings, "nats", 4_222, os.environ)
         command = nats_command()
@@ -130,6 +137,9 @@ def main() -> None:
         raise SystemExit(2) from None
     use_batch_scheduling()
     os.umask(PRIVATE_UMASK)
+    if signal.sigpending() & signals.HELD:
+        raise SystemExit(0)  # asked to end before it began
+    signals.release()
     os.execve(command[0], command, nats_environment(os.environ))  # noqa: S606 - from here on signals reach the broker
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final, Protocol
 
+from infra import signals
 from infra.files import PRIVATE_UMASK
 from infra.local.services import ROOT
 
@@ -44,9 +45,11 @@ def start_service(
 ) -> subprocess.Popen[bytes]:
     """Start the service `<name>_svc` of the checkout `root`, without waiting until the service is ready.
 
-    `env` is its whole environment: nothing of this process's own is inherited.
+    `env` is its whole environment: nothing of this process's own is inherited. A signal that comes before the service
+    can handle it waits until then.
     """
-    return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
+    with signals.held():
+        return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
 
 
 def launch(

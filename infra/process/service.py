@@ -18,6 +18,7 @@ from litestar.types import ControllerRouterHandler
 
 from contracts.fact import Fact
 from contracts.wire import NAMES
+from infra import signals
 from infra.broker.connection import Connect, connect
 from infra.consuming.session import Broker
 from infra.core.decider import Aggregates
@@ -39,11 +40,15 @@ from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
 from infra.tuning import tune_garbage_collection, use_batch_scheduling
+from infra.usage import take_no_arguments
 
 logger = structlog.get_logger()
 
 EXIT_USAGE: Final = 2
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+USAGE: Final = """Run {name}_svc until SIGTERM or Ctrl-C. It takes no arguments; docs/settings.md lists its settings.
+
+Exit codes: 0 stopped in good order, 1 a part of it ended by itself, 2 it cannot start."""
 
 OpenStore = Callable[..., contextlib.AbstractAsyncContextManager[EventStore]]
 """Opens the log in the file at a path, as SQLiteStore.open does with its argument `service`."""
@@ -93,6 +98,7 @@ class Service:
 
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it."""
+    take_no_arguments(USAGE.format(name=service.name))
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
         use_batch_scheduling()
@@ -155,6 +161,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, runtime.closing.set)
+    signals.release()
     tasks = _start(runtime, server, listener)
     tune_garbage_collection()
     logger.info("started", url=runtime.settings.url, pid=os.getpid())

@@ -17,8 +17,8 @@ from infra.store.place import Place
 
 logger = structlog.get_logger()
 
-PAGES: Final = 2_000
-"""The log is moved once about this many pages may have been written to it: at most 8 MB."""
+PAGES: Final = 3_000
+"""The log is moved once about this many pages may have been written to it: at most 12 MB."""
 
 FIXED_IN: Final = (3, 51, 3)
 BACKPORTS: Final = ((3, 44, 6), (3, 50, 7))
@@ -40,14 +40,26 @@ class Checkpointer:
         self._limit = pages
         self._pages = 0
         self._moving = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
 
-    async def recorded(self, records: int) -> None:
-        """Move the log if it may have grown long with these records, just committed. Failures only put that off."""
+    def recorded(self, records: int) -> None:
+        """Begin to move the log if it may have grown long with these records, just committed. Nobody waits for it.
+
+        A failure only puts that off.
+        """
         self._pages += 2 * records + 4  # a page of the table and one of its index, at most, and inner pages
-        if self._pages >= self._limit:
+        if self._pages >= self._limit and (self._task is None or self._task.done()):
             self._pages = self._limit // 2
-            with contextlib.suppress(sqlite3.Error, OSError):
-                await self.move()
+            self._task = asyncio.create_task(self._try_to_move())
+
+    async def _try_to_move(self) -> None:
+        with contextlib.suppress(sqlite3.Error, OSError, ValueError):  # the last one: the connection was closed
+            await self.move()
+
+    async def finished(self) -> None:
+        """Wait until the move that has begun, if any, has ended."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def move(self) -> None:
         """Move the log into the file, unless another process is reading; then only as much as it has not to read.
@@ -58,7 +70,6 @@ class Checkpointer:
             await self._move()
 
     async def _move(self) -> None:
-        await self._writer.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
         ending = next_ending((await self.identity()).ending)
         await self._writer.execute("UPDATE identity SET ending = ?", (ending,))
         ((busy,),) = await self._writer.execute_fetchall("PRAGMA busy_timeout")

@@ -40,8 +40,8 @@ FROM newest LEFT JOIN stored_events AS found ON found.originator_id = newest.ori
     AND found.originator_version = newest.originator_version
 """
 
-Opened = tuple[aiosqlite.Connection, aiosqlite.Connection, Place]
-"""The connection that writes, the one that reads, and the place of the files."""
+Opened = tuple[aiosqlite.Connection, aiosqlite.Connection, Place, Checkpointer]
+"""The connection that writes, the one that reads, the place of the files, and what moves the write-ahead log."""
 
 
 @contextlib.asynccontextmanager
@@ -60,8 +60,10 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
         await _prepare(writer, path, service, examined.store)
         place = Place(path, service)
         place.remember()
+        checkpointer = Checkpointer(writer, place)
+        stack.push_async_callback(checkpointer.finished)
         with contextlib.suppress(sqlite3.Error):  # a full disk or a lock: `check` says so, and it passes
-            await Checkpointer(writer, place).move()
+            await checkpointer.move()
         if service:
             warn_of(sqlite3.sqlite_version_info)
             if not identity.known_id(path, service):
@@ -69,7 +71,7 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
         if examined.unclean:
             checking = asyncio.create_task(_check_whole(path, place))
             stack.push_async_callback(_cancel, checking)
-        yield writer, reader, place
+        yield writer, reader, place, checkpointer
 
 
 async def _prepare(writer: aiosqlite.Connection, path: Path, service: str, store: str) -> None:

@@ -55,6 +55,7 @@ class SQLiteStore:
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
         place: Place,
+        checkpointer: Checkpointer,
         *,
         connect: ConnectStore = connect,
         max_rows: int = MAX_ROWS_PER_INSERT,
@@ -69,7 +70,7 @@ class SQLiteStore:
         self._writer = writer
         self._reader = reader
         self._place = place
-        self._checkpointer = Checkpointer(writer, place)
+        self._checkpointer = checkpointer
         self._one_writer = asyncio.Lock()
         self._connect = connect
         self._max_rows = max_rows
@@ -108,7 +109,8 @@ class SQLiteStore:
         async with AsyncExitStack() as stack:
             with translated():
                 reader = await stack.enter_async_context(connect_read_only(path))
-            yield cls(path, reader, reader, Place(path, ""))
+            place = Place(path, "")
+            yield cls(path, reader, reader, place, Checkpointer(reader, place))
 
     async def insert_events(self, records: Sequence[Record]) -> None:
         if not records:
@@ -130,7 +132,7 @@ class SQLiteStore:
         assert row is not None
         # One statement numbers its rows without a gap; the rowid it reports is the last one's.
         self._tail.append(records, int(row[0]) - len(records) + 1)
-        await self._checkpointer.recorded(len(records))
+        self._checkpointer.recorded(len(records))
 
     async def _still_in_place(self) -> None:
         """Raise StoreSetupError if the store's files were deleted, replaced or overwritten meanwhile."""

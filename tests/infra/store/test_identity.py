@@ -188,7 +188,7 @@ async def test_killed_at_any_step_of_moving_the_log_it_opens_and_has_all_records
             if version % 2 == 0:
                 await moving(store).move()
 
-    assert len(left) == 24
+    assert len(left) == 21
     for killed, last in left:
         assert await opened(killed) == [("a", version) for version in range(1, last + 1)]
 

@@ -6,13 +6,24 @@ set no-exit-message := true
 # Set in many containers; every process would compile all that it imports, which more than doubles what its start costs.
 unexport PYTHONDONTWRITEBYTECODE
 
+just := quote(just_executable()) + " --justfile " + quote(justfile())
+
 _list:
-    @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
+    @{{ just }} --list --unsorted
+
+# Run the private recipe of this name, which takes no arguments, or print what the public one is for
+[positional-arguments]
+_or-help NAME *ARGUMENTS:
+    @case "${2-}" in "") exec {{ just }} "_$1";; -h | --help) exec {{ just }} _help "$1";; esac; echo "just $1 takes no arguments; --help says more" >&2; exit 2
+
+_help NAME:
+    @{{ just }} --list --unsorted | sed -nE 's/^ +{{ NAME }}( [^#]*)?# /just {{ NAME }}: /p'
 
 # The main job, watched: a system of its own, one order that succeeds, one for each refusal
 [group('try')]
-demo:
-    @exec python -m ops.demo
+[positional-arguments]
+demo *ARGUMENTS:
+    @exec python -m infra.start ops.demo "$@"
 
 # Place one order on the running system: just place --user u1 --points 500 --coupon c1 p1:2 p2:1
 [group('try')]
@@ -22,34 +33,45 @@ place *ARGUMENTS:
 
 # The broker (unless NATS_URL is set) and all services in one terminal, until Ctrl-C
 [group('run')]
-up:
-    @exec python -m infra.local.up
+[positional-arguments]
+up *ARGUMENTS:
+    @exec python -m infra.start infra.local.up --parent {{ just_pid() }} "$@"
 
 # The bundled broker alone
 [group('run')]
-nats:
-    @exec python -m infra.local.nats
+[positional-arguments]
+nats *ARGUMENTS:
+    @exec python -m infra.start infra.local.nats "$@"
 
 # One service alone: a package <NAME>_svc
 [group('run')]
-service NAME:
-    @exec python -m "{{ NAME }}_svc"
+[positional-arguments]
+service NAME *ARGUMENTS:
+    @exec python -m infra.start --service "$@"
 
 # Orders: accepts them, waits for their end, cancels them
 [group('run')]
-order: (service "order")
+[positional-arguments]
+order *ARGUMENTS:
+    @exec python -m infra.start --service order "$@"
 
 # Products: their prices, their stock, what orders hold of it
 [group('run')]
-product: (service "product")
+[positional-arguments]
+product *ARGUMENTS:
+    @exec python -m infra.start --service product "$@"
 
 # Points: customers' accounts, what orders use of them
 [group('run')]
-point: (service "point")
+[positional-arguments]
+point *ARGUMENTS:
+    @exec python -m infra.start --service point "$@"
 
 # Coupons: whose they are, which order uses them
 [group('run')]
-coupon: (service "coupon")
+[positional-arguments]
+coupon *ARGUMENTS:
+    @exec python -m infra.start --service coupon "$@"
 
 # Ended orders to the data platform, beside order_svc: just export; --from 12345; status; reconcile; --help
 [group('run')]
@@ -117,17 +139,31 @@ restore *ARGUMENTS:
 rebuild *ARGUMENTS:
     @exec python -m ops.orders rebuild "$@"
 
+# Remove all stored data of a system that is stopped, for good: just remove-data lists them; --yes removes them
+[group('operate')]
+[positional-arguments]
+remove-data *ARGUMENTS:
+    @exec python -m ops.orders remove-data "$@"
+
 # The stream EVENTS: its size, its limits, its settings, by the NATS CLI
 [group('operate')]
-nats-cli-stream: (_nats-cli "stream" "info" "EVENTS")
+nats-cli-stream *ARGUMENTS: (_or-help "nats-cli-stream" ARGUMENTS)
+
+_nats-cli-stream: (_nats-cli "stream" "info" "EVENTS")
 
 # Who hears the stream, and how far behind each is
 [group('operate')]
-nats-cli-consumers: (_nats-cli "consumer" "report" "EVENTS")
+nats-cli-consumers *ARGUMENTS: (_or-help "nats-cli-consumers" ARGUMENTS)
+
+_nats-cli-consumers: (_nats-cli "consumer" "report" "EVENTS")
 
 # What the stream has of one order: just nats-cli-order 2e86ac2065f70ff4b21b2634a80468d3
 [group('operate')]
-nats-cli-order ORDER_ID: (_nats-cli-history "*.*.*." + ORDER_ID) (_nats-cli-history "*.*." + ORDER_ID)
+[positional-arguments]
+nats-cli-order ORDER_ID:
+    @case "$1" in -h | --help) exec {{ just }} _help nats-cli-order;; esac; exec {{ just }} _nats-cli-order "$1"
+
+_nats-cli-order ORDER_ID: (_nats-cli-history "*.*.*." + ORDER_ID) (_nats-cli-history "*.*." + ORDER_ID)
 
 _nats-cli-history SUBJECT: (_nats-cli "sub" "--stream" "EVENTS" "--all" "--terminate-at-end" "--wait" "2s" SUBJECT)
 
@@ -162,7 +198,9 @@ coverage *ARGUMENTS:
 
 # Everything at full size, before an issue is closed: checks, tests, both soaks, the bench; takes hours, needs root
 [group('check')]
-check-all: check test sim-soak soak bench
+check-all *ARGUMENTS: (_or-help "check-all" ARGUMENTS)
+
+_check-all: check test sim-soak soak bench
 
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]
@@ -190,7 +228,9 @@ soak *ARGUMENTS:
 
 # Lint, format, types, and who may import whom
 [group('check')]
-check:
+check *ARGUMENTS: (_or-help "check" ARGUMENTS)
+
+_check:
     ruff check
     ruff format --check
     mypy
@@ -210,29 +250,38 @@ bench-audit *ARGUMENTS:
 
 # Put the code into its one format
 [group('check')]
-fmt:
+fmt *ARGUMENTS: (_or-help "fmt" ARGUMENTS)
+
+_fmt:
     ruff check --fix
     ruff format
 
 # Write again what is generated from the code: docs/asyncapi.json, the table of docs/choreography.md, the picture of docs/architecture.md
 [group('tidy')]
-docs:
+docs *ARGUMENTS: (_or-help "docs" ARGUMENTS)
+
+_docs:
     python -m contracts.asyncapi > docs/asyncapi.json
     python -m ops.orders flow --write
     python -m ops.rooms
 
 # Draw the README's terminal pictures again, from real runs: docs/pictures
 [group('tidy')]
-pictures:
-    @exec python -m ops.pictures
+[positional-arguments]
+pictures *ARGUMENTS:
+    @exec python -m infra.start ops.pictures "$@"
 
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
 [group('tidy')]
-lock:
+lock *ARGUMENTS: (_or-help "lock" ARGUMENTS)
+
+_lock:
     "${UV:-uv}" pip compile -q pyproject.toml --group dev --group bench --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
-# Remove the local data (.data) and all caches
+# Remove all caches. Data stay: `just remove-data` removes them
 [group('tidy')]
-clean:
-    rm -rf .data .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
-    find . -name .venv -prune -o -name .tools -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+clean *ARGUMENTS: (_or-help "clean" ARGUMENTS)
+
+_clean:
+    rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+    find . -name .venv -prune -o -name .tools -prune -o -name .data -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,15 @@ TEMPORARY: Final = ".tmp"
 """The suffix of an unfinished file. `temporary` also puts a dot first, so that readers' patterns do not match it."""
 
 
+PRIVATE: Final = 0o600
+"""The mode of a file that only its owner may read and write."""
+
+PRIVATE_FOLDER: Final = 0o700
+
+PRIVATE_UMASK: Final = 0o077
+"""The umask of a process whose new files and folders are for their owner alone."""
+
+
 def temporary(path: Path) -> Path:
     """The path in the same folder to which the caller writes new content before `publish(path)`. Makes no file."""
     return path.with_name(f".{path.name}{TEMPORARY}")
@@ -30,11 +39,21 @@ def write(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and its parents if they are missing, durably."""
+    """Make the folder and its parents if they are missing, durably, for their owner alone (mode 0700)."""
     if not path.is_dir():
         make_folder(path.parent)
-        path.mkdir(exist_ok=True)
+        path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         sync_folder(path.parent)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make the folder and its parents if they are missing, durably, and keep all but its owner out of it.
+
+    Raises OSError.
+    """
+    make_folder(path)
+    if path.stat().st_mode & 0o077:
+        path.chmod(PRIVATE_FOLDER)
 
 
 def remove(path: Path) -> None:
@@ -61,18 +80,43 @@ def sync_folder(path: Path) -> None:
 
 
 class LockTaken(Exception):
-    """The lock is held already, usually by another process."""
+    """The lock is held already, usually by another process; the text names it by its process id, if that is known."""
+
+
+def take_lock(path: Path) -> int:
+    """Lock this file, made if missing, write this process's id into it, and return its open descriptor.
+
+    The lock is held until the last copy of the descriptor is closed: a child process that inherits one holds the lock,
+    too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be made or opened.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        name_holder(lock, os.getpid())
+    except BlockingIOError:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise LockTaken(f"process {holder}" if holder.isdecimal() else "another process") from None
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def name_holder(lock: int, pid: int) -> None:
+    """Write into the locked file which process holds the lock."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{pid}\n".encode(), 0)
 
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the only lock on this file until the context ends. The file is made if missing, and emptied in any case.
+    """Hold the only lock on this file until the context ends. The file is made if missing; it has this process's id.
 
     Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be made or opened.
     """
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockTaken from None
+    lock = take_lock(path)
+    try:
         yield
+    finally:
+        os.close(lock)

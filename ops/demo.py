@@ -35,9 +35,11 @@ from contracts import (
     ProductStockReturned,
 )
 from contracts.wire import COMPENSATIONS, MSG_ID, NAMES, decode, said_by
+from infra import signals
 from infra.broker.streams import EVENTS
 from infra.local.own_system import OwnSystem
 from infra.local.processes import StartFailed
+from infra.usage import take_no_arguments
 from ops.client import request
 from ops.errors import Unreachable
 
@@ -396,10 +398,12 @@ def just() -> str:
 def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: all processes that were started must be stopped
         signal.signal(number, signal.default_int_handler)
+    take_no_arguments(f"{__doc__}\nExit codes: 0 all is as expected, 1 something is not, 130 stopped before its end.")
     sys.stdout.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
     began = time.perf_counter()
     print("Starting a broker and four services on free ports, their data in a temporary folder ...")
     try:
+        signals.release()
         with (
             tempfile.TemporaryDirectory(prefix="saga-demo-") as folder,
             OwnSystem(Path(folder), ORDER_WAIT_S="10", ORDER_DEADLINE_S="30") as system,

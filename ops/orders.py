@@ -1,9 +1,12 @@
 """`orders`: the operators' commands as one program. Each command is in a module or a folder of its own name."""
 
+import os
+
 import rich_click as click
 
+from infra.files import PRIVATE_UMASK
 from infra.process import logging as logs
-from ops import at, export, place, trace
+from ops import at, export, place, remove_data, trace
 from ops.audit import command as audit
 from ops.backup import command as backup
 from ops.dlq import command as dlq
@@ -14,8 +17,9 @@ from ops.what_if import command as what_if
 
 
 @click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached. The broker is the one "
-    "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR."
+    "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR.",
 )
 def orders() -> None:
     """Place orders on a running system, look into their history and the flow they follow, and export them."""
@@ -32,6 +36,7 @@ for command in (
     flow.command,
     place.command,
     rebuild.command,
+    remove_data.command,
     replay.command,
     what_if.command,
 ):
@@ -39,6 +44,7 @@ for command in (
 
 
 def main() -> None:
+    os.umask(PRIVATE_UMASK)  # reports and exports have what customers ordered
     logs.configure("orders", "WARNING", "text")  # to standard error: standard output is for the answer
     orders(prog_name="orders")
 

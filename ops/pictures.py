@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
 from rich.text import Text
 
+from infra import signals
 from infra.local.own_system import OwnSystem
 from infra.local.services import ROOT
+from infra.usage import take_no_arguments
 
 FOLDER: Final = ROOT / "docs" / "pictures"
 WIDTH: Final = 104
@@ -91,6 +93,8 @@ def drawn(title: str, printed: str, theme: str) -> str:
 
 
 def main() -> None:
+    take_no_arguments(str(__doc__))
+    signals.release()
     FOLDER.mkdir(exist_ok=True)
     for name, run in (("demo", demo), ("trace", trace)):
         printed = run()

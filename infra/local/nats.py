@@ -1,11 +1,14 @@
 """`python -m infra.local.nats`: becomes the bundled nats-server (exec), with the variables of nats.conf set.
 
-Other modules start that server as a child process by `start_nats` or `launch_nats`.
+Other modules start that server as a child process by `start_nats` or `launch_nats`. nats-server itself lets two servers
+work on one folder, and each destroys what the other one wrote. So a server is started with the lock of its folder, and
+holds it as long as it lives, also when the process that started it is gone.
 """
 
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +16,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from infra import signals
+from infra.files import PRIVATE_UMASK, LockTaken, make_private_folder, name_holder, take_lock
 from infra.local.processes import Output, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import use_batch_scheduling
+from infra.usage import take_no_arguments
 
+USAGE: Final = """Become the bundled nats-server, until SIGTERM or Ctrl-C. Exit code 2: it cannot start.
+
+Its settings are NATS_PORT, NATS_MONITOR_PORT, NATS_STORE_DIR and GOMAXPROCS (docs/settings.md)."""
 NATS_CONF: Final = ROOT / "infra" / "nats.conf"
 
 
@@ -48,8 +57,31 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
         "NATS_PORT": str(port),
         "NATS_MONITOR_PORT": env.get("NATS_MONITOR_PORT") or str(port + 4_000 if port <= 61_535 else port - 4_000),
         "GOMAXPROCS": env.get("GOMAXPROCS") or str(max(1, (os.cpu_count() or 1) // 2)),
-        "NATS_STORE_DIR": _quoted(ROOT / (env.get("NATS_STORE_DIR") or Path(env.get("DATA_DIR") or ".data") / "nats")),
+        "NATS_STORE_DIR": _quoted(store_folder(env)),
     }
+
+
+def store_folder(env: Mapping[str, str]) -> Path:
+    """Return the folder with the bundled broker's files. `env` is not a copy that `nats_environment` made."""
+    return ROOT / (env.get("NATS_STORE_DIR") or Path(env.get("DATA_DIR") or ".data") / "nats")
+
+
+def lock_store(env: Mapping[str, str]) -> int:
+    """Make the broker's folder if it is missing, lock it, and return the lock's descriptor, for the broker to inherit.
+
+    Raises StartFailed if another broker has the lock, or the folder cannot be used.
+    """
+    folder = store_folder(env)
+    try:
+        make_private_folder(folder)
+        return take_lock(folder / "lock")
+    except LockTaken as holder:
+        raise StartFailed(
+            f"another broker ({holder}) works on {folder}. Use that one (with NATS_PORT or NATS_URL), stop it, or set "
+            "NATS_STORE_DIR to another folder"
+        ) from None
+    except OSError as error:
+        raise StartFailed(f"the broker's folder {folder} cannot be used: {error.strerror}") from error
 
 
 def nats_command() -> list[str]:
@@ -63,33 +95,51 @@ def nats_command() -> list[str]:
 def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
     """Start the bundled broker without waiting until it listens. `env` needs none of its variables.
 
-    Raises StartFailed if nats-server is missing.
+    Raises StartFailed if nats-server is missing, or another broker works on the folder.
     """
-    return launch(nats_command(), nats_environment(env), output)
+    command = nats_command()
+    lock = lock_store(env)
+    try:
+        process = launch(command, nats_environment(env), output, inherited=[lock])
+        name_holder(lock, process.pid)
+        return process
+    finally:
+        os.close(lock)  # the broker alone holds it now
 
 
 def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
     """Start the bundled broker and wait until it listens.
 
-    Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S; in the last case
-    nats-server keeps running.
+    Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S, or if another broker
+    works on the folder. Then no broker is left running.
     """
     process = launch_nats(env, output)
     address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))
-    for _ in start_attempts(process, "nats-server"):
-        with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
-            break
+    try:
+        for _ in start_attempts(process, "nats-server"):
+            with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
+                break
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return process
 
 
 def main() -> None:
+    take_no_arguments(USAGE)
     try:
         load(Settings, "nats", 4_222, os.environ)
         command = nats_command()
+        os.set_inheritable(lock_store(os.environ), True)
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"nats-server cannot start: {error}\n")
         raise SystemExit(2) from None
     use_batch_scheduling()
+    os.umask(PRIVATE_UMASK)
+    if signal.sigpending() & signals.HELD:
+        raise SystemExit(0)  # asked to end before it began
+    signals.release()
     os.execve(command[0], command, nats_environment(os.environ))  # noqa: S606 - from here on signals reach the broker
 
 

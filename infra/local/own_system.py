@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+from infra.local.guard import Guard
 from infra.local.nats import start_nats
 from infra.local.processes import StartFailed, await_end, start_service, stop_process
 from infra.local.readiness import wait_ready
@@ -13,7 +14,7 @@ class OwnSystem:
     """Runs a broker and all services on free ports inside a `with`, with their data below one folder.
 
     The folder has to exist; the output of each process is in its file `<name>.log`. `settings` are environment
-    variables for all processes.
+    variables for all processes. If this process is killed, its guard stops them.
     """
 
     def __init__(self, folder: Path, **settings: str) -> None:
@@ -21,6 +22,7 @@ class OwnSystem:
         self.env = {**free_environment(folder), **settings}
         self._broker: subprocess.Popen[bytes] | None = None
         self._services: dict[str, subprocess.Popen[bytes]] = {}
+        self._guard: Guard | None = None
 
     def __enter__(self) -> "OwnSystem":
         """Start all processes and wait until they are ready.
@@ -28,12 +30,15 @@ class OwnSystem:
         If one fails, stops the others and raises StartFailed, with the last lines of the failed one's output.
         """
         name = "nats"
+        self._guard = guard = Guard()
         try:
             with self._log(name).open("wb") as output:
                 self._broker = start_nats(self.env, output)
+            guard.watch(self._broker.pid, last=True)
             for name in service_names():
                 with self._log(name).open("wb") as output:
                     self._services[name] = start_service(name, self.env, output)
+                guard.watch(self._services[name].pid)
             for name, process in self._services.items():
                 wait_ready(name, self.env, process)
         except BaseException as error:
@@ -53,6 +58,8 @@ class OwnSystem:
         finally:  # also when Ctrl-C interrupts the wait
             for process in processes:
                 process.kill()
+            if self._guard is not None:
+                self._guard.dismiss()
 
     def url(self, service: str) -> str:
         return own_service_url(service, self.env)

@@ -4,10 +4,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final, Protocol
 
+from infra import signals
+from infra.files import PRIVATE_UMASK
 from infra.local.services import ROOT
 
 START_TIMEOUT_S: Final = 30.0
@@ -43,20 +45,37 @@ def start_service(
 ) -> subprocess.Popen[bytes]:
     """Start the service `<name>_svc` of the checkout `root`, without waiting until the service is ready.
 
-    `env` is its whole environment: nothing of this process's own is inherited.
+    `env` is its whole environment: nothing of this process's own is inherited. A signal that comes before the service
+    can handle it waits until then.
     """
-    return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
+    with signals.held():
+        return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
 
 
 def launch(
-    command: list[str], env: Mapping[str, str], output: Output = None, root: Path = ROOT
+    command: list[str],
+    env: Mapping[str, str],
+    output: Output = None,
+    root: Path = ROOT,
+    *,
+    inherited: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a command in the folder `root` as a child process, in a POSIX session of its own.
 
     Ctrl-C in a terminal then reaches only this process, which stops the others in order. `output` gets standard error,
-    too.
+    too. Of this process's other descriptors the child gets those in `inherited`. Files that it makes are its owner's
+    alone.
     """
-    return subprocess.Popen(command, env=env, cwd=root, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        env=env,
+        cwd=root,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=inherited,
+        umask=PRIVATE_UMASK,
+    )
 
 
 def start_attempts(process: Process, name: str) -> Iterator[None]:

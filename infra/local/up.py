@@ -1,8 +1,9 @@
-"""`python -m infra.local.up`: run the broker and all services in one terminal, until Ctrl-C.
+"""`just up`: run the broker and all services in one terminal, until Ctrl-C.
 
 With NATS_URL set, the services use that broker and no other is started. A process that ends before it was ready stops
-everything. One that ends later is reported and not started again; the others continue. Exit codes: 0 stopped on
-request, 1 every process has ended, 2 could not start, 130 killed by a second Ctrl-C.
+everything. One that ends later is reported and not started again; the others continue. If this process is killed, its
+guard stops the others. Exit codes: 0 stopped on request, 1 every process has ended, 2 could not start, 130 killed by a
+second Ctrl-C.
 """
 
 import os
@@ -13,21 +14,29 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import FrameType
-from typing import Final, NamedTuple
+from typing import Final
 
+from infra import signals
+from infra.local.guard import Guard
 from infra.local.labelled_output import LabelledOutput
 from infra.local.nats import launch_nats, nats_environment
+from infra.local.occurrences import AllReady, Occurrence, OutputLine, ProcessEnded, StopRequested
 from infra.local.ports import is_free
 from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_service
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names, service_url
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import use_batch_scheduling
+from infra.usage import take_no_arguments
 
 BROKER: Final = "nats"
 SELF: Final = "up"
 READINESS_POLL_S: Final = 0.05
+PARENT_POLL_S: Final = 0.5
+PARENT: Final = "--parent"
+"""The option by which the recipe names its own process; see `Up`."""
 EXPLAIN_AFTER_S: Final = 10.0
 """Seconds until a line explains why a service is still not ready."""
 
@@ -37,48 +46,16 @@ EXIT_USAGE: Final = 2
 EXIT_KILLED: Final = 130
 
 
-class OutputLine(NamedTuple):
-    """The process `name`, which may be this one, wrote a line."""
-
-    name: str
-    text: str
-
-
-class ProcessEnded(NamedTuple):
-    """A process ended; a negative exit code is the signal that killed it."""
-
-    name: str
-    code: int
-
-    def __str__(self) -> str:
-        if self.code < 0:
-            return f"{self.name} was killed by {signal.Signals(-self.code).name}"
-        return f"{self.name} ended with exit code {self.code}"
-
-
-class AllReady(NamedTuple):
-    """Every service has been ready; `urls` are their base URLs by name."""
-
-    urls: Mapping[str, str]
-
-
-class StopRequested(NamedTuple):
-    """This process has to stop: it received the signal `how`, or (then SIGHUP) its output has lost its reader."""
-
-    how: signal.Signals
-
-
-Occurrence = OutputLine | ProcessEnded | AllReady | StopRequested
-
-
 class Up:
     """Runs the broker and all services as child processes and shows their output.
 
     Threads and signal handlers only put occurrences into one queue; the main thread handles them in order.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], parent: int | None = None) -> None:
+        """`parent`: the process that started this one; stop when it is gone. None: whatever becomes of it."""
         self._env = env
+        self._parent = parent
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._names = ([] if env.get("NATS_URL") else [BROKER]) + service_names()
@@ -91,23 +68,29 @@ class Up:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it on purpose
                 signal.signal(number, self._on_signal)
+        signals.release()
+        pipes = {name: os.pipe() for name in self._names}
+        self._guard = Guard([output for output, _ in pipes.values()])
         try:
-            self._start()
+            self._start(pipes)
             return self._handle_occurrences()
         finally:
             for process in self._running.values():
                 process.kill()
+            self._guard.dismiss()
 
-    def _start(self) -> None:
-        for name in self._names:
-            process = (
-                launch_nats(self._env, subprocess.PIPE)
-                if name == BROKER
-                else start_service(name, self._env, subprocess.PIPE)
-            )
+    def _start(self, pipes: Mapping[str, tuple[int, int]]) -> None:
+        """Start the processes, each with its pipe for what it writes."""
+        for name, (output, writing) in pipes.items():
+            start = launch_nats if name == BROKER else partial(start_service, name)
+            process = start(self._env, writing)
+            self._guard.watch(process.pid, last=name == BROKER)
+            os.close(writing)
             self._running[name] = process
-            threading.Thread(target=self._read, args=(name, process), daemon=True).start()
+            threading.Thread(target=self._read, args=(name, process, output), daemon=True).start()
         threading.Thread(target=self._await_ready, daemon=True).start()
+        if self._parent is not None:
+            threading.Thread(target=self._watch_parent, args=(self._parent,), daemon=True).start()
 
     def _handle_occurrences(self) -> int:
         """Handle occurrences until every process has ended by itself or been stopped; return the exit code."""
@@ -190,14 +173,20 @@ class Up:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._occurrences.put(StopRequested(signal.Signals(number)))
 
-    def _read(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        with process.stdout as output:
-            for raw in output:
+    def _watch_parent(self, parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        self._occurrences.put(StopRequested(signal.SIGHUP))
+
+    def _read(self, name: str, process: subprocess.Popen[bytes], output: int) -> None:
+        with open(output, "rb") as lines:
+            for raw in lines:
                 line = raw.decode(errors="replace").rstrip()
                 if self._is_shown(name, line):
                     self._occurrences.put(OutputLine(name, line))
-        self._occurrences.put(ProcessEnded(name, process.wait()))
+        code = process.wait()
+        self._guard.forget(process.pid)
+        self._occurrences.put(ProcessEnded(name, code))
 
     def _is_shown(self, name: str, line: str) -> bool:
         """Return whether to show the line: all are shown, but the broker's [INF] lines only at LOG_LEVEL=debug."""
@@ -222,6 +211,10 @@ class Up:
 
 
 def main() -> int:
+    parent, arguments = None, sys.argv[1:]
+    if arguments[:1] == [PARENT] and arguments[1:2] and arguments[1].isdecimal():
+        parent, arguments = int(arguments[1]), arguments[2:]
+    take_no_arguments(str(__doc__), arguments)
     env = dict(os.environ)
     if env.get("LOG_FORMAT", "").strip() in ("", "auto"):
         env["LOG_FORMAT"] = "text"  # the services write into a pipe, but a person reads it
@@ -230,7 +223,7 @@ def main() -> int:
         if not settings.nats_url:
             _check_ports(nats_environment(env))
         use_batch_scheduling()
-        return Up(env).run()
+        return Up(env, parent).run()
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"cannot start: {error}\n")
         return EXIT_USAGE

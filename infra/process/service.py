@@ -7,9 +7,8 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -19,17 +18,19 @@ from litestar.types import ControllerRouterHandler
 
 from contracts.fact import Fact
 from contracts.wire import NAMES
+from infra import signals
 from infra.broker.connection import Connect, connect
 from infra.consuming.session import Broker
 from infra.core.decider import Aggregates
 from infra.core.writer import Clock, Reactions, Writer
-from infra.files import LockTaken, exclusive_lock
+from infra.files import PRIVATE_UMASK
 from infra.http.app import build_app
 from infra.http.operators.dead_letters import Consumer, dead_letter_routes, warning
 from infra.http.operators.metrics import metrics
 from infra.http.operators.read_models import AnyView, view_routes
-from infra.http.server import BACKLOG, Server
+from infra.http.server import Server
 from infra.process import logging as logs
+from infra.process.startup import CannotStart, listen, lock
 from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Projection
@@ -39,18 +40,18 @@ from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
 from infra.tuning import tune_garbage_collection, use_batch_scheduling
+from infra.usage import take_no_arguments
 
 logger = structlog.get_logger()
 
 EXIT_USAGE: Final = 2
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+USAGE: Final = """Run {name}_svc until SIGTERM or Ctrl-C. It takes no arguments; docs/settings.md lists its settings.
 
-OpenStore = Callable[[Path], contextlib.AbstractAsyncContextManager[EventStore]]
-"""Opens a service's log in the file at this path."""
+Exit codes: 0 stopped in good order, 1 a part of it ended by itself, 2 it cannot start."""
 
-
-class CannotStart(Exception):
-    """The process cannot start: its port or folder cannot be used. The message names the cause."""
+OpenStore = Callable[..., contextlib.AbstractAsyncContextManager[EventStore]]
+"""Opens the log in the file at a path, as SQLiteStore.open does with its argument `service`."""
 
 
 @dataclass
@@ -97,43 +98,17 @@ class Service:
 
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it."""
+    take_no_arguments(USAGE.format(name=service.name))
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
         use_batch_scheduling()
+        os.umask(PRIVATE_UMASK)
         logs.configure(service.name, settings.log_level, settings.log_format)
-        with _listen(settings.bind_host, settings.port) as listener, _lock(settings.data_dir / service.name):
+        with listen(settings.bind_host, settings.port) as listener, lock(settings.data_dir / service.name):
             uvloop.run(_serve(service, settings, listener, open_store, connect))
     except (SettingsError, CannotStart, StoreSetupError) as error:
         print(f"{service.name}_svc cannot start: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
-
-
-@contextlib.contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            # Listen at once: two sockets may be bound to one port as long as neither listens.
-            listener.listen(BACKLOG)
-        except OSError as error:
-            raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror}") from error
-        yield listener
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a service's folder, made if missing: one process per store. Raises CannotStart."""
-    with contextlib.ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(exclusive_lock(folder / "lock"))
-        except LockTaken:
-            raise CannotStart(f"another process of this service works on {folder}") from None
-        except OSError as error:
-            raise CannotStart(f"{folder} cannot be used: {error.strerror}") from error
-        yield
 
 
 async def _serve(
@@ -141,7 +116,7 @@ async def _serve(
 ) -> None:
     folder = settings.data_dir / service.name
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(folder / "events.sqlite"))
+        store = await stack.enter_async_context(open_store(folder / "events.sqlite", service=service.name))
         views: dict[str, AnyView] = {
             projection.name: await stack.enter_async_context(LogView.open(projection, store, folder))
             for projection in service.views
@@ -186,6 +161,7 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, runtime.closing.set)
+    signals.release()
     tasks = _start(runtime, server, listener)
     tune_garbage_collection()
     logger.info("started", url=runtime.settings.url, pid=os.getpid())

@@ -5,6 +5,7 @@ its own, so a canceled or concurrent caller can't tear it. `synchronous=FULL` ma
 disk; NORMAL loses commits in a power cut.
 """
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -15,23 +16,16 @@ from typing import Final
 
 import aiosqlite
 
+from infra.store.checkpointer import Checkpointer
 from infra.store.connection import ConnectStore, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError
+from infra.store.opening import opening
+from infra.store.place import Place
 from infra.store.records import Notification, Record, StreamHistory
 from infra.store.tail import TAIL_RECORDS, Tail
 
 MAX_ROWS_PER_INSERT: Final = 4_000
 """The most records that one statement appends. SQLite binds at most 32,766 values in a statement; a row takes four."""
-
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS stored_events (
-    originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB,
-    PRIMARY KEY (originator_id, originator_version));
-CREATE TABLE IF NOT EXISTS snapshots (
-    originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB,
-    PRIMARY KEY (originator_id, originator_version)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS checks (one INTEGER PRIMARY KEY, at INTEGER);
-"""
 
 SELECT_STREAMS: Final = """
 WITH wanted(stream) AS (SELECT value FROM json_each(:streams)),
@@ -60,18 +54,24 @@ class SQLiteStore:
         path: Path,
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
+        place: Place,
+        checkpointer: Checkpointer,
         *,
         connect: ConnectStore = connect,
         max_rows: int = MAX_ROWS_PER_INSERT,
         tail_records: int = TAIL_RECORDS,
     ) -> None:
-        """`connect` opens a connection of its own for each check, and for each append of more than `max_rows` records.
+        """`connect` opens a connection of its own for each append of more than `max_rows` records.
 
-        `tail_records` is how many of the newest records the tail keeps at least.
+        `tail_records` is how many of the newest records the tail keeps at least. After trouble in `place` the log can
+        be read, but nothing is recorded or decided.
         """
         self._path = path
         self._writer = writer
         self._reader = reader
+        self._place = place
+        self._checkpointer = checkpointer
+        self._one_writer = asyncio.Lock()
         self._connect = connect
         self._max_rows = max_rows
         self._tail = Tail(tail_records)
@@ -82,20 +82,21 @@ class SQLiteStore:
         cls,
         path: Path,
         *,
+        service: str = "",
         connect: ConnectStore = connect,
         max_rows: int = MAX_ROWS_PER_INSERT,
         tail_records: int = TAIL_RECORDS,
     ) -> AsyncIterator["SQLiteStore"]:
-        """Open the store in this file to read and write it; make file and folder if missing. Raises StoreSetupError."""
+        """Open the store in this file to read and write it; make file and folder if missing. Raises StoreSetupError.
+
+        With `service` the file must be this service's store, and the one that it had before.
+        """
         async with AsyncExitStack() as stack:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                writer = await stack.enter_async_context(connect(path))
-                reader = await stack.enter_async_context(connect(path))
-                await writer.executescript(SCHEMA)
+                opened = await stack.enter_async_context(opening(path, service, connect))
             except (sqlite3.Error, OSError) as error:
                 raise StoreSetupError(f"{path}: {error}") from error
-            yield cls(path, writer, reader, connect=connect, max_rows=max_rows, tail_records=tail_records)
+            yield cls(path, *opened, connect=connect, max_rows=max_rows, tail_records=tail_records)
 
     @classmethod
     @asynccontextmanager
@@ -108,29 +109,59 @@ class SQLiteStore:
         async with AsyncExitStack() as stack:
             with translated():
                 reader = await stack.enter_async_context(connect_read_only(path))
-            yield cls(path, reader, reader)
+            place = Place(path, "")
+            yield cls(path, reader, reader, place, Checkpointer(reader, place))
 
     async def insert_events(self, records: Sequence[Record]) -> None:
         if not records:
             return
-        with translated():
+        self._place.require()
+        async with self._recording():
             try:
                 if len(records) > self._max_rows:
                     self._tail.clear()  # it would lack these: until the next append the log is read from the file
                     await self._insert_many(records)
+                    await self._still_in_place()
                     return
                 values = [value for record in records for value in record]
                 row = await self._writer.execute_insert(_insert(len(records)), values)
+                await self._still_in_place()  # nobody would find what was recorded in a deleted file
             except BaseException:
                 self._tail.clear()  # only the file knows whether they were recorded
                 raise
         assert row is not None
         # One statement numbers its rows without a gap; the rowid it reports is the last one's.
         self._tail.append(records, int(row[0]) - len(records) + 1)
+        self._checkpointer.recorded(len(records))
+
+    async def _still_in_place(self) -> None:
+        """Raise StoreSetupError if the store's files were deleted, replaced or overwritten meanwhile."""
+        await self._look()
+        self._place.require()
+
+    @asynccontextmanager
+    async def _recording(self) -> AsyncIterator[None]:
+        """Turn SQLite's errors into StoreError. Damage that shows becomes the place's trouble: no more is recorded."""
+        with translated():
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
+                    await self._look()
+                    if self._place.trouble is None:
+                        self._place.refuse(f"{self._path} is damaged: {error}")
+                    self._place.require()
+                raise
+
+    async def _look(self) -> None:
+        """Look whether the store's files are in place; if not, that becomes the place's trouble."""
+        if not self._place.look() and self._place.trouble is None:
+            await self._place.compare(self._checkpointer.identity)
 
     async def _insert_many(self, records: Sequence[Record]) -> None:
         """Append records beyond one statement's limit, in a transaction on a connection of their own."""
-        async with self._connect(self._path) as own:
+        async with self._one_writer, self._connect(self._path) as own:
+            await own.execute("PRAGMA wal_autocheckpoint = 0")
             await own.execute("BEGIN IMMEDIATE")
             await own.executemany(_insert(1), records)
             await own.commit()
@@ -138,6 +169,7 @@ class SQLiteStore:
     async def select_streams(
         self, streams: Collection[str], snapshot_topics: Collection[str]
     ) -> dict[str, StreamHistory]:
+        self._place.require()  # no decision, and no answer, is made from records that nobody finds again
         with translated():
             rows = await self._writer.execute_fetchall(
                 SELECT_STREAMS,
@@ -195,10 +227,12 @@ class SQLiteStore:
         # A follower that then read the tail would conclude that nothing more is recorded up to this position.
         with translated():
             ((last,),) = await self._writer.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")
+            await self._look()
         self._tail.clear_if_behind(last)
         return int(last)
 
     async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
+        self._place.require()
         with translated():
             await self._writer.executemany("INSERT OR REPLACE INTO snapshots VALUES (?,?,?,?)", snapshots)
             await self._writer.executemany(
@@ -207,10 +241,11 @@ class SQLiteStore:
             )
 
     async def check(self) -> None:
-        # A full disk still grants a lock, but no page, so this writes. Its own connection keeps the others free.
-        with translated():
-            async with self._connect(self._path) as own:
-                await own.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
+        # A full disk still grants a lock, but no page, so this writes; on the connection that alone writes.
+        async with self._recording():
+            async with self._one_writer:
+                await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
+            await self._still_in_place()
 
 
 @lru_cache

@@ -40,7 +40,11 @@ def columns() -> tuple[ProgressColumn, ...]:
 
 
 @click.command("audit")
-@click.option("--full", is_flag=True, help="Begin at the beginning, not at the last checkpoint.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Begin at the beginning, not at the last checkpoint, and check each store's whole file.",
+)
 @click.option(
     "--at-rest",
     is_flag=True,

@@ -15,7 +15,7 @@ from ops.errors import Unusable
 from ops.invariants import Finding
 
 RULES: Final = {
-    0: "history before the last checkpoint is as it was",
+    0: "history before the last checkpoint is as it was, and each log's file is whole",
     1: "stock: added = available + held",
     2: "points: charged = balance + used",
     3: "a coupon is in use by at most one order",
@@ -27,7 +27,8 @@ RULES: Final = {
     9: "folding from zero = live state",
     10: "one idempotency key, one order",
 }
-"""The invariants by number, for people: 1 to 10 as in ops.invariants; 0 compares with the last checkpoint or report."""
+"""The invariants by number, for people: 1 to 10 as in ops.invariants; 0 compares with the last checkpoint or report,
+and with `--full` has SQLite check each file."""
 
 
 class NotAReport(Unusable):

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from infra import files
 from infra.local.services import service_names
+from infra.store.opening import damage
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops import reading, stores
@@ -134,7 +135,8 @@ class _Audit:
         if self._options.answers:
             self._watch.begins("asking the services", 0)
             live, asked = await answers.ask(self._env, self._logs, now, checker, self._options.answers)
-        found = [*findings, *self._contradictions(chains), *checker.finish(live, now.published)]
+        damaged = await self._damaged() if self._options.full else []
+        found = [*damaged, *findings, *self._contradictions(chains), *checker.finish(live, now.published)]
         tally = checker.tally()
         made = AuditReport(
             verdict="findings" if found else "good",
@@ -195,6 +197,19 @@ class _Audit:
             async for messages in chunks:
                 self._messages += len(messages)
                 yield messages
+
+    async def _damaged(self) -> list[Finding]:
+        """Have SQLite check the whole file of each log, indexes included; return a finding for whatever is wrong."""
+        self._watch.begins("checking the files", 0)
+        return [
+            Finding(
+                0,
+                f"{name} log, {stores.store(self._env, name)}",
+                f"is damaged: {wrong}; rebuild it: just rebuild {name}",
+            )
+            for name in self._logs
+            for wrong in await damage(stores.store(self._env, name), "integrity_check")
+        ]
 
     def _contradictions(self, chains: Mapping[str, HashChain]) -> list[Finding]:
         """Return a finding for each log whose chain differs from the earlier report. Without a report, return none."""

@@ -29,7 +29,8 @@ class Entry(NamedTuple):
 class Finding(NamedTuple):
     """One violation of an invariant, in words: `where` it is and `what` is wrong.
 
-    `invariant`: its number in `ops.invariants`; 0: history differs from what an earlier audit read.
+    `invariant`: its number in `ops.invariants`; 0: history differs from what an earlier audit read, or a
+    file is damaged.
     """
 
     invariant: int

@@ -16,6 +16,7 @@ from contracts.wire import fact_id
 from infra import files
 from infra.files import LockTaken, exclusive_lock
 from infra.settings import SettingsError
+from infra.store import identity
 from ops.errors import Found
 from ops.reading import Stream
 from ops.rebuild.collecting import collect, journals, new_store
@@ -63,6 +64,7 @@ async def rebuild(
         try:
             with new_store(new) as store:
                 facts = await collect(stream, service, store, told)
+                identity.assign(store, path, service)
                 lost = _compare(store, path, service, allowed)
                 _finish(store)
             if dry_run:
@@ -82,8 +84,8 @@ def _stopped(service: str, folder: Path) -> Iterator[None]:
         try:
             files.make_folder(folder)
             stack.enter_context(exclusive_lock(folder / "lock"))
-        except LockTaken:
-            raise SettingsError(f"{service}_svc is running on {folder}: stop it first") from None
+        except LockTaken as holder:
+            raise SettingsError(f"{service}_svc is running on {folder} ({holder}): stop it first") from None
         except OSError as error:
             raise SettingsError(f"{folder} cannot be used: {error.strerror}") from error
         yield

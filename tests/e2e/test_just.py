@@ -69,6 +69,28 @@ def test_a_recipe_can_be_run(name: str) -> None:
     assert dry.stderr.strip()
 
 
+@pytest.mark.parametrize(
+    ("name", "asking"), [*((name, "--help") for name in RECIPES), *((name, "-h") for name in ("up", "clean", "at"))]
+)
+def test_a_recipe_explains_itself_and_does_nothing(name: str, asking: str) -> None:
+    asked = just(name, asking)
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert len(asked.stdout.strip()) > 20
+
+
+@pytest.mark.parametrize("name", ["up", "nats", "order", "demo", "check", "clean", "pictures", "nats-cli-stream"])
+def test_a_recipe_without_arguments_refuses_them(name: str) -> None:
+    asked = just(name, "now")
+    assert asked.returncode == 2
+    assert "takes no arguments" in asked.stderr
+
+
+def test_a_service_that_is_not_there_is_named() -> None:
+    asked = just("service", "gift")
+    assert asked.returncode == 2
+    assert "gift_svc" in asked.stderr
+
+
 @pytest.mark.parametrize("name", ["up", "nats", "service", "export", "demo", "place", "test"])
 def test_a_recipe_that_starts_a_process_becomes_it(name: str) -> None:
     """Otherwise a signal would end the shell and orphan the process."""

@@ -59,7 +59,8 @@ async def test_a_second_process_on_one_store_is_refused_before_it_hears_anything
         second = await run("point_svc", env=env | {"POINT_PORT": str(other_port)})
         assert second.returncode == 2
         assert second.stderr == (
-            f"point_svc cannot start: another process of this service works on {tmp_path / 'point'}\n"
+            f"point_svc cannot start: another process of this service (process {first.process.pid}) works on "
+            f"{tmp_path / 'point'}; stop it first\n"
         )
         assert first.process.poll() is None
 

@@ -160,7 +160,8 @@ async def test_data_may_lie_in_any_folder_also_a_relative_one(name: str, closed_
         await up.prints(READY)
         up.process.terminate()
         assert await up.ended() == 0
-    assert {path.name for path in (tmp_path / name).iterdir()} == {"nats", *service_names()}
+    identities = {f"{service}.identity" for service in service_names()}
+    assert {path.name for path in (tmp_path / name).iterdir()} == {"nats", *service_names(), *identities}
 
 
 def test_the_default_folder_is_a_value_to_the_broker() -> None:

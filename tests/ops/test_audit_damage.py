@@ -175,3 +175,16 @@ async def test_a_person_reads_what_is_wrong_first(left: Shop) -> None:
     assert place in read.stdout
     assert "against 5: what an order's steps did fits its end" in read.stdout
     assert "findings; the first: " in read.stdout
+
+
+async def test_a_damaged_file_is_found_by_a_full_audit(left: Shop) -> None:
+    """An index without entries: every record is still read, in the order of the log."""
+    await left.start_nats()
+    damage.empty_index(left.folder / "coupon" / "events.sqlite")
+
+    assert (await audited(left))[0] == 0
+    code, report = await audited(left, "--full")
+
+    assert (code, report["verdict"]) == (1, "findings")
+    assert "coupon log" in report["findings"][0][1]
+    assert "just rebuild coupon" in report["findings"][0][2]

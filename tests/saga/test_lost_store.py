@@ -20,6 +20,7 @@ async def test_a_lost_store_stays_silent_until_it_is_back(tmp_path: Path) -> Non
         before = await shop.events()
         await shop.stop("product")
         shutil.move(tmp_path / "product", tmp_path / "aside")
+        (tmp_path / "product.identity").unlink()  # as on another machine: only the stream knows that there was a store
         await shop.start("product", ready=False)
         await rush.place(range(12, 24))
 
@@ -38,5 +39,6 @@ async def test_a_lost_store_stays_silent_until_it_is_back(tmp_path: Path) -> Non
         await shop.stop("product")
         await asyncio.to_thread(shutil.rmtree, tmp_path / "product")
         shutil.move(tmp_path / "aside", tmp_path / "product")
+        (tmp_path / "product.identity").unlink()
         await shop.start("product")
         await rush.assert_settled()

@@ -10,6 +10,7 @@ import pytest
 from eventsourcing.persistence import OperationalError
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
+from structlog.testing import capture_logs
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.broker.client import BrokerClient, MessageCallback, Outgoing
@@ -253,10 +254,22 @@ async def test_a_broker_that_lost_its_whole_store_is_written_again(broker: Shop,
     await broker.kill("nats")
     broker.lose_stream()
     await broker.start_nats()
-    async with mirroring(broker, log) as mirror:
-        await mirror.caught_up()
+    with capture_logs() as told:
+        async with mirroring(broker, log) as mirror:
+            await mirror.caught_up()
 
     assert published(await broker.events()) == await recorded(log)
+    assert [(line["log_level"], line["facts"]) for line in told if "store was lost" in line["event"]] == [
+        ("warning", WINDOW + 100)
+    ]
+
+
+async def test_a_new_service_has_lost_nothing(broker: Shop, log: SQLiteStore) -> None:
+    with capture_logs() as told:
+        async with mirroring(broker, log) as mirror:
+            await mirror.caught_up()
+
+    assert [line for line in told if line["log_level"] == "warning"] == []
 
 
 async def test_a_broker_that_was_killed_while_it_was_written_to_misses_nothing(broker: Shop, log: SQLiteStore) -> None:

@@ -1,0 +1,39 @@
+"""What happens to the processes of `just up`, as its threads and signal handlers report it to its main thread."""
+
+import signal
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class OutputLine(NamedTuple):
+    """The process `name`, which may be this one, wrote a line."""
+
+    name: str
+    text: str
+
+
+class ProcessEnded(NamedTuple):
+    """A process ended; a negative exit code is the signal that killed it."""
+
+    name: str
+    code: int
+
+    def __str__(self) -> str:
+        if self.code < 0:
+            return f"{self.name} was killed by {signal.Signals(-self.code).name}"
+        return f"{self.name} ended with exit code {self.code}"
+
+
+class AllReady(NamedTuple):
+    """Every service has been ready; `urls` are their base URLs by name."""
+
+    urls: Mapping[str, str]
+
+
+class StopRequested(NamedTuple):
+    """This process has to stop: it received the signal `how`, or (then SIGHUP) its output has lost its reader."""
+
+    how: signal.Signals
+
+
+Occurrence = OutputLine | ProcessEnded | AllReady | StopRequested

@@ -1,0 +1,31 @@
+"""Holds signals back until a process can handle them, so that none ends it half started.
+
+A process that is started with held signals keeps them pending. It handles them right after `release`.
+"""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Final
+
+HELD: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
+
+def hold() -> None:
+    """Let the signals that ask this process to end wait until `release`. New child processes inherit this."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+
+
+def release() -> None:
+    """Let the signals that came meanwhile, and later ones, reach their handlers. Call it once these are set."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Hold the signals inside the context: a child process started there has to call `release` itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,37 @@
+"""`python -m infra.start MODULE ARGUMENTS...`: run a module as a program that no early signal ends half started.
+
+`python -m infra.start --service NAME` runs the service in the package NAME_svc. SIGTERM, SIGINT and SIGHUP wait until
+the module calls `infra.signals.release`. Only before this file runs, in the interpreter's first hundredth of a second,
+does a signal end the process as usual, with exit code 143 or 130; nothing has begun then.
+"""
+
+from infra import signals
+
+signals.hold()  # before everything else is imported, which takes most of the start
+
+import importlib.util  # noqa: E402
+import runpy  # noqa: E402
+import sys  # noqa: E402
+
+from infra.usage import EXIT_USAGE, HELP, take_no_arguments  # noqa: E402
+
+SERVICE = "usage: NAME\n\nRun one service until SIGTERM or Ctrl-C: the package NAME_svc, such as `order` for order_svc."
+
+
+def main() -> None:
+    module, *arguments = sys.argv[1:] or HELP[:1]
+    if module == "--service":
+        if not arguments or arguments[0] in HELP:
+            take_no_arguments(SERVICE, HELP)
+        module = f"{arguments.pop(0)}_svc"
+        if not module.isidentifier() or importlib.util.find_spec(module) is None:
+            sys.stderr.write(f"there is no service here that is the package {module}\n")
+            raise SystemExit(EXIT_USAGE)
+    elif module in HELP:
+        take_no_arguments(str(__doc__), HELP)
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Moves the write-ahead log into the store's file, always on the connection that records.
+
+SQLite 3.7.0 to 3.51.2 can corrupt a file when one connection moves the log while another one commits. So no other
+connection moves it, and SQLite's own move after 1,000 pages is off.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from typing import Final
+
+import aiosqlite
+import structlog
+
+from infra.store.identity import FIELDS, Identity, new_id, next_ending
+from infra.store.place import Place
+
+logger = structlog.get_logger()
+
+PAGES: Final = 3_000
+"""The log is moved once about this many pages may have been written to it: at most 12 MB."""
+
+FIXED_IN: Final = (3, 51, 3)
+BACKPORTS: Final = ((3, 44, 6), (3, 50, 7))
+
+
+def is_affected(version: tuple[int, int, int]) -> bool:
+    """Whether this version of SQLite can corrupt a file whose log two connections move or reset at once."""
+    return (3, 7, 0) <= version < FIXED_IN and not any(
+        version[:2] == fixed[:2] and version >= fixed for fixed in BACKPORTS
+    )
+
+
+class Checkpointer:
+    """Moves the write-ahead log of `writer` into its file from time to time, and marks which log follows which file."""
+
+    def __init__(self, writer: aiosqlite.Connection, place: Place, pages: int = PAGES) -> None:
+        self._writer = writer
+        self._place = place
+        self._limit = pages
+        self._pages = 0
+        self._moving = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def recorded(self, records: int) -> None:
+        """Begin to move the log if it may have grown long with these records, just committed. Nobody waits for it.
+
+        A failure only puts that off.
+        """
+        self._pages += 2 * records + 4  # a page of the table and one of its index, at most, and inner pages
+        if self._pages >= self._limit and (self._task is None or self._task.done()):
+            self._pages = self._limit // 2
+            self._task = asyncio.create_task(self._try_to_move())
+
+    async def _try_to_move(self) -> None:
+        with contextlib.suppress(sqlite3.Error, OSError, ValueError):  # the last one: the connection was closed
+            await self.move()
+
+    async def finished(self) -> None:
+        """Wait until the move that has begun, if any, has ended."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def move(self) -> None:
+        """Move the log into the file, unless another process is reading; then only as much as it has not to read.
+
+        Raises sqlite3.Error, OSError.
+        """
+        async with self._moving:
+            await self._move()
+
+    async def _move(self) -> None:
+        ending = next_ending((await self.identity()).ending)
+        await self._writer.execute("UPDATE identity SET ending = ?", (ending,))
+        ((busy,),) = await self._writer.execute_fetchall("PRAGMA busy_timeout")
+        await self._writer.execute("PRAGMA busy_timeout = 0")  # nobody waits for a reader
+        try:
+            ((unfinished, *_),) = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(RESTART)")
+        finally:
+            await self._writer.execute(f"PRAGMA busy_timeout = {busy}")
+        if not unfinished:
+            await self._writer.execute("UPDATE identity SET wal = ?, follows = ?", (new_id(), ending))
+            self._pages = 0
+        self._place.moved()
+
+    async def identity(self) -> Identity:
+        """Return the identity as last committed. Raises sqlite3.Error."""
+        ((*values,),) = await self._writer.execute_fetchall(f"SELECT {FIELDS} FROM identity")
+        return Identity(*values)
+
+
+def warn_of(version: tuple[int, int, int]) -> None:
+    """Log a warning if this version of SQLite is an affected one."""
+    if is_affected(version):
+        logger.warning(
+            "this SQLite has the WAL-reset bug (3.7.0 to 3.51.2); it does no harm while one connection alone writes "
+            "to the store. Let other programs only read it, or use a newer SQLite",
+            version=".".join(map(str, version)),
+        )

@@ -1,0 +1,99 @@
+"""Sees that a store's files were deleted, replaced or overwritten while it is open: what it then records would be lost.
+
+An open file stays usable after it was deleted. So a commit would succeed, and nobody would ever find its records.
+"""
+
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from infra.store.errors import StoreSetupError
+from infra.store.identity import Identity, belongs, companions, read
+
+logger = structlog.get_logger()
+
+Numbers = tuple[int, int]
+"""Device and inode of a file, or the time of its last change (ns) and its size."""
+
+
+class Place:
+    """The files of one open store. `trouble` says in words why nothing may be recorded in them any more; None: it may.
+
+    `refuse` sets it, and nothing but a restart takes it back.
+    """
+
+    def __init__(self, path: Path, service: str) -> None:
+        self._path = path
+        self._wal, _ = companions(path)
+        self._name = service or path.parent.name
+        self._file: Numbers | None = None
+        self._log: Numbers | None = None
+        self._content: Numbers | None = None
+        self.trouble: str | None = None
+
+    def remember(self) -> None:
+        """Take the files as they are now for the right ones. Without this call `look` finds no fault.
+
+        Raises OSError if one is missing.
+        """
+        self._file, self._log = _inode(self._path.stat()), _inode(self._wal.stat())
+        self.moved()
+
+    def moved(self) -> None:
+        """Remember the file's content: its owner has moved the write-ahead log into it. Raises OSError."""
+        self._content = _content(self._path.stat())
+
+    def require(self) -> None:
+        """Raise StoreSetupError if nothing may be recorded any more. Looks at no file."""
+        if self.trouble is not None:
+            raise StoreSetupError(self.trouble)
+
+    def look(self) -> bool:
+        """Look whether the files are in place, and return whether all is well. If one is not, set `trouble` and log it.
+
+        False without trouble: somebody else has written to the file. Then call `compare`.
+        """
+        if self.trouble is not None or self._file is None:
+            return self.trouble is None
+        try:
+            file, log = self._path.stat(), self._wal.stat()
+        except OSError as error:
+            self.refuse(f"{error.filename} was deleted or moved away under the running service")
+            return False
+        if (_inode(file), _inode(log)) != (self._file, self._log):
+            self.refuse(f"{self._path} or its write-ahead log was replaced under the running service")
+            return False
+        return _content(file) == self._content
+
+    async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
+        """Compare the file with the identity that the store's own connection reads; set `trouble` if it is another one.
+
+        Raises OSError.
+        """
+        content = _content(self._path.stat())
+        try:
+            own = belongs(read(self._path, alone=True), await identity())
+        except sqlite3.Error:
+            own = False
+        if not own:
+            self.refuse(f"{self._path} was overwritten under the running service")
+        self._content = content  # a second process of the service, against the rule, may move the log into the file
+
+    def refuse(self, why: str) -> None:
+        """Let nothing be recorded any more, because of `why`, and log it as an error with the next steps."""
+        self.trouble = (
+            f"{why}, so nothing is recorded any more. Facts published so far are in the stream: stop {self._name}_svc, "
+            f"put the right store back or rebuild it from the stream (just rebuild {self._name}), and start it again"
+        )
+        logger.error("the store is lost or damaged: recording is stopped", reason=self.trouble)
+
+
+def _inode(found: os.stat_result) -> Numbers:
+    return found.st_dev, found.st_ino
+
+
+def _content(found: os.stat_result) -> Numbers:
+    return found.st_mtime_ns, found.st_size

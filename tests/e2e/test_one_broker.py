@@ -1,0 +1,73 @@
+"""Two brokers on one folder destroy what they wrote, so the second one is refused before it is started."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from infra.local.nats import launch_nats, start_nats
+from infra.local.ports import free_ports
+from infra.local.processes import StartFailed
+from tests.e2e.processes import run, started
+from tests.shop import Shop, attempts
+
+LAUNCHING = """
+import os, signal, subprocess
+from infra.local.nats import start_nats
+print(start_nats(os.environ, subprocess.DEVNULL).pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def with_other_ports(env: dict[str, str]) -> dict[str, str]:
+    """The same folder, and ports of its own."""
+    port, monitor = free_ports(2)
+    return {**env, "NATS_PORT": str(port), "NATS_MONITOR_PORT": str(monitor)}
+
+
+@pytest.mark.parametrize("recipe", ["infra.local.nats", "infra.local.up"])
+async def test_every_recipe_refuses_a_folder_that_a_broker_works_on(broker: Shop, recipe: str) -> None:
+    second = await run(recipe, env=with_other_ports(broker.env))
+
+    pid = broker.processes["nats"].pid
+    assert second.returncode == 2
+    assert f"another broker (process {pid}) works on {broker.folder / 'nats'}" in second.stderr
+    assert "NATS_STORE_DIR" in second.stderr
+    assert broker.processes["nats"].poll() is None
+
+
+async def test_so_does_whatever_starts_one_as_a_child(broker: Shop) -> None:
+    for start in (launch_nats, start_nats):
+        with pytest.raises(StartFailed, match="another broker"):
+            await asyncio.to_thread(start, with_other_ports(broker.env))
+
+
+async def test_the_lock_lasts_as_long_as_the_broker_not_as_long_as_what_started_it(
+    broker: Shop, tmp_path: Path
+) -> None:
+    await broker.stop("nats")
+    (tmp_path / "launching.py").write_text(LAUNCHING)
+    env = broker.env | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    with started("launching", env=env, folder=tmp_path) as launching:
+        assert await launching.ended() == -signal.SIGKILL
+        orphan = int(launching.output)
+
+        second = await run("infra.local.nats", env=with_other_ports(broker.env))
+        assert (second.returncode, f"(process {orphan})" in second.stderr) == (2, True)
+
+        os.kill(orphan, signal.SIGKILL)
+        async for _ in attempts("the orphan's end"):
+            try:
+                await broker.start_nats()
+            except StartFailed:
+                continue
+            break
+
+
+async def test_a_broker_that_was_killed_leaves_its_folder_free(broker: Shop) -> None:
+    await broker.kill("nats")
+    await broker.start_nats()
+
+    assert broker.processes["nats"].poll() is None

@@ -7,8 +7,9 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,16 +26,18 @@ from infra.core.decider import Aggregates
 from infra.core.writer import Clock, Reactions, Writer
 from infra.files import LockTaken, exclusive_lock
 from infra.http.app import build_app
-from infra.http.operators.dead_letters import Consumer, dead_letter_routes, warning
+from infra.http.operators.dead_letters import dead_letter_routes
 from infra.http.operators.metrics import metrics
 from infra.http.operators.read_models import AnyView, view_routes
 from infra.http.server import BACKLOG, Server
 from infra.process import logging as logs
+from infra.process.readiness import warnings, why_not_ready
+from infra.process.runtime import Runtime
 from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Projection
 from infra.settings import Settings, SettingsError, load
-from infra.store.errors import StoreError, StoreSetupError
+from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
@@ -51,26 +54,6 @@ OpenStore = Callable[[Path], contextlib.AbstractAsyncContextManager[EventStore]]
 
 class CannotStart(Exception):
     """The process cannot start: its port or folder cannot be used. The message names the cause."""
-
-
-@dataclass
-class Runtime:
-    """The parts of a running service that its routes and tasks use."""
-
-    settings: Any
-    clock: Clock
-    store: EventStore
-    writer: Writer
-    broker: Broker
-    views: Mapping[str, AnyView]
-    consumers: Mapping[str, Consumer]
-    """By the name of the durable consumer: the service's own, and one for each of its read models of EVENTS."""
-    on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
-    """Called after each commit with its facts, in log order, before the success of its requests is answered."""
-    tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
-    """Started with the service and canceled at its end; a task that ends earlier stops the process with an error."""
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the process is to end: requests that wait should then be answered at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,24 +188,17 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
 
 
 def _app(service: Service, runtime: Runtime) -> Litestar:
-    async def readiness() -> list[str]:
-        why = [runtime.broker.trouble] if runtime.broker.trouble else []
-        try:
-            await runtime.store.check()
-        except StoreError as error:  # StoreSetupError is one
-            why.append(f"the store cannot record: {error}")
-        return why
-
-    def warnings() -> list[str]:
-        now = runtime.clock()
-        return [one for name, consumer in runtime.consumers.items() if (one := warning(name, consumer, now))]
-
     operating = [
         view_routes(runtime.views),
         dead_letter_routes(runtime.consumers),
         metrics(runtime.consumers, runtime.clock),
     ]
-    return build_app(f"{service.name}_svc", [*service.routes(runtime), *operating], readiness, warnings)
+    return build_app(
+        f"{service.name}_svc",
+        [*service.routes(runtime), *operating],
+        partial(why_not_ready, runtime),
+        partial(warnings, runtime),
+    )
 
 
 def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[asyncio.Task[Any]]:

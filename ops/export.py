@@ -21,6 +21,7 @@ from infra.export.settings import ExportSettings
 from infra.export.source import Lag
 from infra.local.services import service_names
 from infra.process import logging as logs
+from infra.redaction import secrets_in
 from infra.settings import SettingsError, read
 from infra.store.errors import StoreError
 from infra.timestamps import parse_instant
@@ -93,8 +94,12 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
 
         export = Export(service, dataset, settings)
         if action == "run":
-            logs.configure(f"{service}-export", settings.log_level, settings.log_format)
-            asyncio.run(run(export, start, once=once))
+            secrets = secrets_in([settings.export_http_url, settings.export_http_totals_url])
+            handler = logs.configure(f"{service}-export", settings.log_level, settings.log_format, secrets)
+            try:
+                asyncio.run(run(export, start, once=once))
+            finally:
+                handler.flush()
         elif action == "status":
             _show_status(dataset, settings, asyncio.run(status(export)), as_json=as_json)
         else:

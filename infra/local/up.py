@@ -31,6 +31,9 @@ READINESS_POLL_S: Final = 0.05
 EXPLAIN_AFTER_S: Final = 10.0
 """Seconds until a line explains why a service is still not ready."""
 
+FLUSH_S: Final = 1.0
+"""How long the end waits for a reader of its last lines."""
+
 EXIT_STOPPED: Final = 0
 EXIT_NOTHING_LEFT: Final = 1
 EXIT_USAGE: Final = 2
@@ -82,8 +85,8 @@ class Up:
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._names = ([] if env.get("NATS_URL") else [BROKER]) + service_names()
-        self._output = LabelledOutput(SELF, self._names, colours=not env.get("NO_COLOR"))
-        self._mute = False
+        self._output = LabelledOutput(SELF, self._names, colours=not env.get("NO_COLOR"), gone=self._on_gone)
+        self._write = self._output.write
         self._once_ready: set[str] = set()
 
     def run(self) -> int:
@@ -97,6 +100,7 @@ class Up:
         finally:
             for process in self._running.values():
                 process.kill()
+            self._output.flush(FLUSH_S)
 
     def _start(self) -> None:
         for name in self._names:
@@ -176,19 +180,14 @@ class Up:
             self._write(SELF, f"  {name:<{self._output.width}}  pid {process.pid:<7}  {url}")
         self._write(SELF, "each service explains its API at /schema; Ctrl-C stops everything")
 
-    def _write(self, name: str, text: str) -> None:
-        if self._mute:
-            return
-        try:
-            self._output.write(name, text)
-        except OSError:  # the reader of this output is gone, for example a closed terminal
-            self._mute = True
-            self._occurrences.put(StopRequested(signal.SIGHUP))
-
     # In other threads and in signal handlers: these only put occurrences into the queue -------------------------------
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._occurrences.put(StopRequested(signal.Signals(number)))
+
+    def _on_gone(self) -> None:
+        """Stop: the reader of this output is gone, for example a closed terminal."""
+        self._occurrences.put(StopRequested(signal.SIGHUP))
 
     def _read(self, name: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

@@ -36,6 +36,7 @@ from infra.process.runtime import Runtime
 from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Projection
+from infra.redaction import secrets_in
 from infra.settings import Settings, SettingsError, load
 from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
@@ -83,8 +84,11 @@ def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: 
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
         use_batch_scheduling()
-        logs.configure(service.name, settings.log_level, settings.log_format)
-        with _listen(settings.bind_host, settings.port) as listener, _lock(settings.data_dir / service.name):
+        secrets = secrets_in(settings.broker_urls)
+        with contextlib.ExitStack() as stack:
+            stack.callback(logs.configure(service.name, settings.log_level, settings.log_format, secrets).flush)
+            listener = stack.enter_context(_listen(settings.bind_host, settings.port))
+            stack.enter_context(_lock(settings.data_dir / service.name))
             uvloop.run(_serve(service, settings, listener, open_store, connect))
     except (SettingsError, CannotStart, StoreSetupError) as error:
         print(f"{service.name}_svc cannot start: {error}", file=sys.stderr)

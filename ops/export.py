@@ -10,7 +10,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import msgspec
 import rich_click as click
 
 from infra.export import reconciliation
@@ -27,6 +26,7 @@ from infra.store.errors import StoreError
 from infra.timestamps import parse_instant
 from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, end, ending_well
 from ops.errors import Unusable
+from ops.output import print_json, print_out
 
 
 def datasets() -> dict[str, tuple[str, Dataset]]:
@@ -140,9 +140,9 @@ def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_
         "lag_s": behind.seconds,
     }
     if as_json:
-        click.echo(msgspec.json.encode(told))
+        print_json(told)
     else:
-        click.echo("\n".join(f"{name:<12} {value}" for name, value in told.items()))
+        print_out("\n".join(f"{name:<12} {value}" for name, value in told.items()))
 
 
 def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> None:
@@ -150,6 +150,6 @@ def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> Non
     verdict = reconciliation.verdict(compared)
     if behind.records:
         verdict += f"; {behind.records} records of the log are still to be exported"
-    click.echo(f"{reconciliation.table(dataset, compared)}\n\n{verdict}")
+    print_out(f"{reconciliation.table(dataset, compared)}\n\n{verdict}")
     if compared.different:
         end("", EXIT_FINDING)

@@ -1,20 +1,25 @@
 """`orders`: the operators' commands as one program. Each command is in a module or a folder of its own name."""
 
+import sys
+
 import rich_click as click
 
 from infra.process import logging as logs
 from ops import at, export, place, trace
 from ops.audit import command as audit
+from ops.cli import Commands
 from ops.dlq import command as dlq
 from ops.flow import command as flow
+from ops.output import print_traceback
 from ops.rebuild import command as rebuild
 from ops.replay import command as replay
 from ops.what_if import command as what_if
 
 
 @click.group(
+    cls=Commands,
     epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached. The broker is the one "
-    "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR."
+    "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR.",
 )
 def orders() -> None:
     """Place orders on a running system, look into their history and the flow they follow, and export them."""
@@ -36,6 +41,7 @@ for command in (
 
 
 def main() -> None:
+    sys.excepthook = print_traceback
     logs.configure("orders", "WARNING", "text")  # to standard error: standard output is for the answer
     orders(prog_name="orders")
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from infra.local.processes import Output, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
+from infra.printable import printable
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import use_batch_scheduling
 
@@ -87,7 +88,7 @@ def main() -> None:
         load(Settings, "nats", 4_222, os.environ)
         command = nats_command()
     except (SettingsError, StartFailed) as error:
-        sys.stderr.write(f"nats-server cannot start: {error}\n")
+        sys.stderr.write(f"nats-server cannot start: {printable(str(error))}\n")
         raise SystemExit(2) from None
     use_batch_scheduling()
     os.execve(command[0], command, nats_environment(os.environ))  # noqa: S606 - from here on signals reach the broker

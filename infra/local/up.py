@@ -22,6 +22,7 @@ from infra.local.ports import is_free
 from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_service
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names, service_url
+from infra.printable import printable
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import use_batch_scheduling
 
@@ -231,7 +232,7 @@ def main() -> int:
         use_batch_scheduling()
         return Up(env).run()
     except (SettingsError, StartFailed) as error:
-        sys.stderr.write(f"cannot start: {error}\n")
+        sys.stderr.write(f"cannot start: {printable(str(error))}\n")
         return EXIT_USAGE
 
 

@@ -30,6 +30,7 @@ from infra.http.operators.dead_letters import dead_letter_routes
 from infra.http.operators.metrics import metrics
 from infra.http.operators.read_models import AnyView, view_routes
 from infra.http.server import BACKLOG, Server
+from infra.printable import printable
 from infra.process import logging as logs
 from infra.process.readiness import warnings, why_not_ready
 from infra.process.runtime import Runtime
@@ -91,7 +92,7 @@ def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: 
             stack.enter_context(_lock(settings.data_dir / service.name))
             uvloop.run(_serve(service, settings, listener, open_store, connect))
     except (SettingsError, CannotStart, StoreSetupError) as error:
-        print(f"{service.name}_svc cannot start: {error}", file=sys.stderr)
+        print(f"{service.name}_svc cannot start: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
 
 

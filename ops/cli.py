@@ -51,7 +51,7 @@ def end(why: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-class Commands(click.RichGroup):
+class CommandGroup(click.RichGroup):
     """A group of commands whose messages about wrong usage show the arguments, and never let a terminal obey them."""
 
     def make_context(

@@ -7,7 +7,7 @@ import rich_click as click
 from infra.process import logging as logs
 from ops import at, export, place, trace
 from ops.audit import command as audit
-from ops.cli import Commands
+from ops.cli import CommandGroup
 from ops.dlq import command as dlq
 from ops.flow import command as flow
 from ops.output import print_traceback
@@ -17,7 +17,7 @@ from ops.what_if import command as what_if
 
 
 @click.group(
-    cls=Commands,
+    cls=CommandGroup,
     epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached. The broker is the one "
     "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR.",
 )

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from coupon_svc import domain
 from infra.http.parameters import After, Id, PageSize, PathId, Price, QueryId
 from infra.http.problems import Problem, problems
-from infra.process.service import Runtime
+from infra.process.runtime import Runtime
 
 
 class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from infra.local.services import service_names
 from ops import stores
 from ops.cli import ID, INSTANT, TIMES, ending_well
 from ops.errors import Found
+from ops.output import cell, print_json, print_out
 
 WORDS: Final = {"account": "user"}
 """Category of streams → the operators' word for it, where the two differ."""
@@ -129,8 +130,8 @@ def command(kind: str, key: str, position: int | None, time: datetime | None, as
     if then is None:
         raise Found(f"there was no {kind} {key} then")
     if as_json:
-        click.echo(msgspec.json.encode(then._asdict()).decode())
+        print_json(then._asdict())
     else:
         told = lines(then)
         width = max(len(name) for name, _ in told)
-        click.echo("\n".join(f"{name:<{width}}  {value}" for name, value in told))
+        print_out("\n".join(f"{name:<{width}}  {cell(value)}" for name, value in told))

@@ -1,17 +1,20 @@
 """The common parts of the commands of `orders`: their exit codes, and their parameter types."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, Final, NoReturn, ParamSpec
+from typing import Any, Final, NoReturn, ParamSpec, cast
 
 import rich_click as click
 
 from contracts.ids import MEANING, is_id
+from infra.printable import printable
 from infra.settings import SettingsError
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
 from ops.errors import Found, Unreachable, Unusable
+from ops.output import print_out
 
 EXIT_FINDING: Final = 1
 EXIT_USAGE: Final = 2
@@ -44,8 +47,34 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
 def end(why: str, code: int) -> NoReturn:
     """End the process with this exit code: raise SystemExit. A `why` that is not empty goes to standard error."""
     if why:
-        click.echo(why, err=True)
+        print_out(why, error=True)
     raise SystemExit(code)
+
+
+class CommandGroup(click.RichGroup):
+    """A group of commands whose messages about wrong usage show the arguments, and never let a terminal obey them."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.RichContext:
+        with _shown():
+            return cast(click.RichContext, super().make_context(info_name, args, parent, **extra))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _shown():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[None]:
+    """Escape what is not printable in the texts of an error that click is about to show."""
+    try:
+        yield
+    except click.ClickException as error:
+        for name in ("message", "ui_filename", "param_hint", "option_name"):
+            if isinstance(text := getattr(error, name, None), str):
+                setattr(error, name, printable(text, keep="\n"))
+        raise
 
 
 class Instant(click.ParamType[datetime]):

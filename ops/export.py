@@ -10,7 +10,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import msgspec
 import rich_click as click
 
 from infra.export import reconciliation
@@ -21,11 +20,13 @@ from infra.export.settings import ExportSettings
 from infra.export.source import Lag
 from infra.local.services import service_names
 from infra.process import logging as logs
+from infra.redaction import secrets_in
 from infra.settings import SettingsError, read
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
 from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, end, ending_well
 from ops.errors import Unusable
+from ops.output import print_json, print_out
 
 
 def datasets() -> dict[str, tuple[str, Dataset]]:
@@ -93,8 +94,12 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
 
         export = Export(service, dataset, settings)
         if action == "run":
-            logs.configure(f"{service}-export", settings.log_level, settings.log_format)
-            asyncio.run(run(export, start, once=once))
+            secrets = secrets_in([settings.export_http_url, settings.export_http_totals_url])
+            handler = logs.configure(f"{service}-export", settings.log_level, settings.log_format, secrets)
+            try:
+                asyncio.run(run(export, start, once=once))
+            finally:
+                handler.flush()
         elif action == "status":
             _show_status(dataset, settings, asyncio.run(status(export)), as_json=as_json)
         else:
@@ -135,9 +140,9 @@ def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_
         "lag_s": behind.seconds,
     }
     if as_json:
-        click.echo(msgspec.json.encode(told))
+        print_json(told)
     else:
-        click.echo("\n".join(f"{name:<12} {value}" for name, value in told.items()))
+        print_out("\n".join(f"{name:<12} {value}" for name, value in told.items()))
 
 
 def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> None:
@@ -145,6 +150,6 @@ def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> Non
     verdict = reconciliation.verdict(compared)
     if behind.records:
         verdict += f"; {behind.records} records of the log are still to be exported"
-    click.echo(f"{reconciliation.table(dataset, compared)}\n\n{verdict}")
+    print_out(f"{reconciliation.table(dataset, compared)}\n\n{verdict}")
     if compared.different:
         end("", EXIT_FINDING)

@@ -1,6 +1,7 @@
 """`orders`: the operators' commands as one program. Each command is in a module or a folder of its own name."""
 
 import os
+import sys
 
 import rich_click as click
 
@@ -9,14 +10,17 @@ from infra.process import logging as logs
 from ops import at, export, place, remove_data, trace
 from ops.audit import command as audit
 from ops.backup import command as backup
+from ops.cli import CommandGroup
 from ops.dlq import command as dlq
 from ops.flow import command as flow
+from ops.output import print_traceback
 from ops.rebuild import command as rebuild
 from ops.replay import command as replay
 from ops.what_if import command as what_if
 
 
 @click.group(
+    cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached. The broker is the one "
     "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR.",
@@ -45,6 +49,7 @@ for command in (
 
 def main() -> None:
     os.umask(PRIVATE_UMASK)  # reports and exports have what customers ordered
+    sys.excepthook = print_traceback
     logs.configure("orders", "WARNING", "text")  # to standard error: standard output is for the answer
     orders(prog_name="orders")
 

@@ -11,6 +11,7 @@ from infra.local.services import service_url
 from ops.cli import EXIT_FINDING, end, ending_well
 from ops.client import request
 from ops.errors import Unreachable
+from ops.output import cell, print_out
 
 
 class LineArgument(click.ParamType[dict[str, Any]]):
@@ -56,7 +57,7 @@ def command(lines: tuple[dict[str, Any], ...], user: str, points: int, coupon: s
         answer = request("POST", f"{service_url('order', os.environ)}/orders", body, headers)
     except Unreachable as error:
         raise Unreachable(f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?") from error
-    click.echo("\n".join(told(answer)))
+    print_out("\n".join(cell(line) for line in told(answer)))
     if answer.status_code != 200:
         end("", EXIT_FINDING)
 

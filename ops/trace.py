@@ -8,13 +8,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import rich_click as click
-from rich.console import Console
 from rich.table import Table
 
 from contracts.wire import COMPENSATIONS, FACTS, said_by
 from ops import reading
 from ops.cli import ID, ending_well
 from ops.errors import Found
+from ops.output import cell, escaped_json, print_out
 
 STOPPING: Final = (".failed", ".voided", "order.canceled")
 """A fact whose name ends with one of these refuses a step, fences it, or cancels the order."""
@@ -150,7 +150,9 @@ def table(lines: Iterable[TraceLine]) -> Table:
         names[line.fact_id] = line.fact
         cause = "the client" if line.cause is None else names.get(line.cause, line.cause)
         fact = f"{line.fact} (again)" if line.again else line.fact
-        made.add_row(f"{line.ms:,.1f}", line.service, fact, cause, str(line.sequence), style=style(line))
+        made.add_row(
+            f"{line.ms:,.1f}", cell(line.service), cell(fact), cell(cause), str(line.sequence), style=style(line)
+        )
     return made
 
 
@@ -171,33 +173,32 @@ def mermaid(lines: Iterable[TraceLine]) -> str:
             heard = cause.fact if cause else "request" if line.cause is None else line.cause
             drawing.append(f"    {cause.service if cause else 'client'}->>{line.service}: {heard}")
         drawing.append(f"    Note over {line.service}: {line.fact}")
-    return "\n".join(drawing)
+    return "\n".join(map(cell, drawing))
 
 
 def as_json(lines: Iterable[TraceLine]) -> str:
-    return msgspec.json.encode([line._asdict() for line in lines]).decode()
+    return escaped_json(msgspec.json.encode([line._asdict() for line in lines]))
 
 
-async def run(env: Mapping[str, str], order_id: str, *, how: str, console: Console) -> bool:
+async def run(env: Mapping[str, str], order_id: str, *, how: str) -> bool:
     """Print the trace as `how` says: table, json, mermaid or follow. Return False if EVENTS has no such order.
 
     With follow it prints facts as they arrive and does not return. Raises Unreachable, SettingsError.
     """
     async with reading.stream(env) as stream:
         if how == "follow":
-            await _print_live(stream, order_id, console)
+            await _print_live(stream, order_id)
             return True
         lines = await trace(stream, order_id)
     outputs: dict[str, Any] = {"table": table, "json": as_json, "mermaid": mermaid}
     if lines:
-        made = outputs[how](lines)
-        console.print(made) if how == "table" else console.print(made, markup=False, highlight=False, soft_wrap=True)
+        print_out(outputs[how](lines))
     return bool(lines)
 
 
-async def _print_live(stream: reading.Stream, order_id: str, console: Console) -> None:
+async def _print_live(stream: reading.Stream, order_id: str) -> None:
     async for line in follow(stream, order_id):
-        console.print(f"{line.ms:>10,.1f} ms  {line.service:<8} {line.fact}", style=style(line), highlight=False)
+        print_out(f"{line.ms:>10,.1f} ms  {cell(line.service):<8} {cell(line.fact)}", style=style(line))
 
 
 @click.command("trace")
@@ -213,7 +214,7 @@ def command(order_id: str, how: str | None) -> None:
     Compensations are red; a repeat in the stream is marked. The answer to POST /orders contains the order's id.
     """
     try:
-        found = asyncio.run(run(os.environ, order_id, how=how or "table", console=Console()))
+        found = asyncio.run(run(os.environ, order_id, how=how or "table"))
     except KeyboardInterrupt:
         return
     if not found:

@@ -5,17 +5,24 @@ from collections.abc import Sequence
 from litestar.types import ControllerRouterHandler
 
 from infra.core.decider import Aggregate
-from infra.process.service import Runtime, Service, run
+from infra.process.runtime import Runtime
+from infra.process.service import Service, run
 from order_svc import api, listing_api
+from order_svc.admission import SOON_AT_LEAST_S, AdmissionControl
 from order_svc.deadlines import deadlines
 from order_svc.domain import State, decide, evolve
 from order_svc.listing import Listing
+from order_svc.progress import Progress
 from order_svc.reactions import REACTIONS
+from order_svc.repeats import Repeats
 from order_svc.settings import OrderSettings
 
 
 def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    return [*api.routes(runtime), *listing_api.routes(runtime)]
+    settings = runtime.settings
+    admission = AdmissionControl(settings.orders_in_flight, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2))
+    progress = Progress(runtime, admission)
+    return [*api.routes(runtime, admission, progress, Repeats(runtime.store)), *listing_api.routes(runtime)]
 
 
 SERVICE = Service(

@@ -12,13 +12,16 @@ from typing import Final
 
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 
+SOON_AT_LEAST_S: Final = 1.0
+"""The shortest time (seconds) over which the completion rate is measured. Orders end in batches, and measuring a rate
+takes several of them."""
 ALWAYS_ADMITTED: Final = 64
 """Up to this many in-flight orders, none is rejected for slow completion: a few stuck orders block no other."""
 MIN_OBSERVED_SHARE: Final = 0.1
 """The fraction of `soon_s` for which completions are observed before their rate limits admission."""
 
 TOO_MANY: Final = "too many orders are in flight"
-OVERLOADED: Final = "overloaded: the backlog exceeds what can complete in time; retry after the given delay"
+OVERLOADED: Final = "overloaded: the backlog exceeds what can complete in time"
 
 
 class AdmissionControl:

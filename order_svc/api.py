@@ -18,17 +18,15 @@ from infra.broker.lookup import latest_facts
 from infra.http.fast_path import FAST_PATH
 from infra.http.parameters import HeaderCheck, Id, IdempotencyKey, PathId
 from infra.http.problems import Problem, ProblemBody, invalid, problems, unavailable
-from infra.process.service import Runtime
+from infra.process.runtime import Runtime
 from order_svc import domain
 from order_svc.admission import AdmissionControl
 from order_svc.compensation import compensated
 from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
-
-SOON_AT_LEAST_S: Final = 1.0
-"""The shortest time (seconds) over which the completion rate is measured. Orders end in batches, and measuring a rate
-takes several of them."""
+from order_svc.progress import Progress
+from order_svc.repeats import Repeats
 
 
 def check_caller(user: str | None) -> None:
@@ -126,15 +124,16 @@ class OrderHistory(OrderView, kw_only=True):
 class Orders:
     """Handles the requests about an order; the function `routes` maps paths to these methods."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, admission: AdmissionControl, progress: Progress, repeats: Repeats) -> None:
         settings = runtime.settings
         self._runtime = runtime
         self._writer = runtime.writer
+        self._closing = runtime.closing
         self._deadline_after = timedelta(seconds=settings.order_deadline_s)
         self._ends = Ends(runtime.closing, settings.order_wait_s)
-        self._admission = AdmissionControl(
-            settings.orders_in_flight, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2)
-        )
+        self._admission = admission
+        self._progress = progress
+        self._repeats = repeats
         runtime.on_recorded += [self._ends.recorded, self._admission.recorded]
         runtime.tasks.append(self._ends.run)
 
@@ -145,10 +144,10 @@ class Orders:
             raise invalid("lines", "body", "each product may be in one line only")
         key = idempotency_key or new_key()
         command = self._command(data, user, key)
-        if rejection := self._admission.rejection(command.order_id, self._writer.waiting):
-            raise unavailable(rejection)
-        if self._runtime.broker.trouble is not None or self._runtime.closing.is_set():
-            await self._must_exist(command)
+        refusal = self._refusal(command)
+        # Only a request with a key of the client's can repeat an earlier one.
+        if refusal and (idempotency_key is None or not await self._repeats.accepted(command.streams[0])):
+            raise unavailable(refusal)
         watched = self._ends.watch(command.order_id)
         try:
             answer = await self._writer.execute(command)
@@ -171,15 +170,13 @@ class Orders:
         order = Order(user, lines, data.points, data.coupon_id, now)
         return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
-    async def _must_exist(self, command: domain.Place) -> None:
-        """Raise a Problem, 503, unless the command's order was accepted before. Called while none can be accepted.
-
-        Raises StoreUnavailable if the order cannot be read.
-        """
-        (state,) = await self._writer.read(command.streams)
-        if state.order is None:
-            trouble = self._runtime.broker.trouble or "the service is shutting down"
-            raise unavailable(f"no new order can be accepted ({trouble}); retry after the given delay")
+    def _refusal(self, command: domain.Place) -> str | None:
+        """Return why no new order, or not this one, can be accepted now; None if it can."""
+        trouble = self._runtime.broker.trouble or ("the service is shutting down" if self._closing.is_set() else None)
+        if trouble is not None:
+            return f"no new order can be accepted ({trouble}); retry after the given delay"
+        rejection = self._admission.rejection(command.order_id, self._writer.waiting)
+        return None if rejection is None else self._progress.refused(rejection)
 
     async def show(self, order_id: PathId, user: UserId) -> OrderHistory:
         (state,) = await self._writer.read([f"order-{order_id}"])
@@ -213,8 +210,10 @@ class Orders:
         return _view(order_id, answer.states[0])
 
 
-def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    orders = Orders(runtime)
+def routes(
+    runtime: Runtime, admission: AdmissionControl, progress: Progress, repeats: Repeats
+) -> Sequence[ControllerRouterHandler]:
+    orders = Orders(runtime, admission, progress, repeats)
     place = post(
         "/orders",
         tags=["orders"],

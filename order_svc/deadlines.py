@@ -16,7 +16,7 @@ from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
 from infra.aio import wait
 from infra.core.errors import Busy, StoreUnavailable
-from infra.process.service import Runtime
+from infra.process.runtime import Runtime
 from infra.read_models.tables import ViewBehind
 from infra.timestamps import instant
 from order_svc.domain import Expire

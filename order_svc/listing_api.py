@@ -15,7 +15,7 @@ from msgspec import Struct, json
 from contracts import Reason, ids
 from infra.http.parameters import PageSize
 from infra.http.problems import invalid, problems
-from infra.process.service import Runtime
+from infra.process.runtime import Runtime
 from infra.timestamps import instant
 from order_svc import listing
 from order_svc.api import LineView, UserId, caller_required

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from infra.http.parameters import Amount, IdempotencyKey, PathId, replayable
 from infra.http.problems import Problem, problems
-from infra.process.service import Runtime
+from infra.process.runtime import Runtime
 from point_svc import domain
 
 

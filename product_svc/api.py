@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from infra.http.parameters import After, Amount, Id, IdempotencyKey, Name, PageSize, PathId, Price, replayable
 from infra.http.problems import Problem, invalid, problems
-from infra.process.service import Runtime
+from infra.process.runtime import Runtime
 from infra.timestamps import instant
 from product_svc.domain import product
 from product_svc.popular import RANKING, Popular

@@ -189,6 +189,7 @@ def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, vie
         views={"popular": None, **views},
         recorded=recorded,
         on_recorded=listeners,
+        warnings=[],
         tasks=[],
         closing=asyncio.Event(),
     )

@@ -6,13 +6,14 @@ For that this class overrides one private method of the library, and uses others
 and `tests/infra/broker/test_client.py` tests this class on a real broker.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError, MaxPayloadError
+from nats.errors import BadSubscriptionError, ConnectionClosedError, MaxPayloadError
 
 MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
 """Gets subject, reply subject, body and raw headers; reply subject and headers may be empty. Must not block."""
@@ -44,9 +45,10 @@ class BrokerClient(Client):
         return subscription
 
     async def unlisten(self, subscription: Subscription) -> None:
-        """Unsubscribe, and forget the handler that `listen` got. Raises the client's errors."""
+        """End what `listen` began: the handler gets nothing more. No effect once the connection is closed."""
         self._handlers.pop(subscription._id, None)
-        await subscription.unsubscribe()
+        with contextlib.suppress(ConnectionClosedError, BadSubscriptionError):
+            await subscription.unsubscribe()
 
     async def send(self, subject: str, body: bytes, reply: str, raw_headers: str) -> None:
         """Publish one message without waiting for the server.

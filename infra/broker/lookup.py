@@ -1,18 +1,17 @@
-"""Reads the stream EVENTS on demand: the newest facts published under one key."""
+"""Reads the stream EVENTS on demand: the newest messages of given subjects, and the newest facts of one key."""
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from contracts.fact import Fact
 from contracts.wire import FACTS, decode
+from infra.broker.client import BrokerClient, header, status
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.leader import ANSWERED_BY, TRIES
 from infra.broker.streams import EVENTS
@@ -20,22 +19,46 @@ from infra.broker.streams import EVENTS
 TIMEOUT_S: Final = 1.0
 MOST_FACTS: Final = 1_000
 
+_SUBJECT: Final = b"\r\nNats-Subject: "
+_SEQUENCE: Final = b"\r\nNats-Sequence: "
 
-async def latest_facts(nc: Client, key_field: str, key: str) -> list[Fact]:
+
+class Stored(NamedTuple):
+    """A message of EVENTS as the broker has it, with its raw headers and those that the broker adds."""
+
+    subject: str
+    sequence: int
+    raw_headers: bytes
+    body: bytes
+
+
+async def latest_facts(nc: BrokerClient, key_field: str, key: str) -> list[Fact]:
     """Return the facts published under this key, sorted by `at`; of facts with the same name only the last published.
 
     Only facts whose key is their field `key_field` are looked up. Empty if there is none. Raises HistoryUnavailable,
     after a second at the latest.
 
-    One request: the server looks up the last message of each subject (`multi_last` of its direct get). The subjects are
-    spelled out, because the cost of the wildcard `*.*.<key>` grows with the history. If a mirror of EVENTS answers, or
-    there is nothing, which a mirror may have said, the request is repeated up to TRIES times.
+    The subjects are spelled out, because the cost of the wildcard `*.*.<key>` grows with the history.
+    """
+    facts: list[Fact] = []
+    for message in await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)]):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # another publisher's message
+            facts.append(decode(message.body))
+    return sorted(facts, key=lambda fact: fact.at)
+
+
+async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[Stored]:
+    """Return the last message of each of these subjects that has one; at most MOST_FACTS subjects, no wildcards.
+
+    One request: `multi_last` of the server's direct get. If a mirror of EVENTS answers, or there is nothing, which a
+    mirror may have said, the request is repeated up to TRIES times. Raises HistoryUnavailable, after a second at the
+    latest.
     """
     try:
         async with asyncio.timeout(TIMEOUT_S):
             for _ in range(TRIES):
-                facts, whole = await _ask(nc, [f"{name}.{key}" for name in _names(key_field)])
-                if whole and facts:
+                found, whole = await _ask(nc, {"multi_last": list(subjects)})
+                if whole and found:
                     break
     except TimeoutError:
         raise HistoryUnavailable("the broker did not answer in time") from None
@@ -43,46 +66,48 @@ async def latest_facts(nc: Client, key_field: str, key: str) -> list[Fact]:
         raise HistoryUnavailable(f"the broker could not be asked: {error}") from error
     if not whole:
         raise HistoryUnavailable(f"a mirror answers in place of {EVENTS}")
-    return sorted(facts, key=lambda fact: fact.at)
+    return found
 
 
-async def _ask(nc: Client, subjects: Sequence[str]) -> tuple[list[Fact], bool]:
-    """Return the last facts of these subjects, and whether EVENTS itself answered, not a mirror.
+async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[Stored], bool]:
+    """Make a direct get for up to MOST_FACTS messages; return them, and whether EVENTS itself answered, not a mirror.
 
-    Raises HistoryUnavailable, the client's errors.
+    Raises HistoryUnavailable if the server refuses it; the client's errors.
     """
     inbox = nc.new_inbox()
-    facts: list[Fact] = []
+    found: list[Stored] = []
     others: set[str] = set()
     end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def take(message: Msg) -> None:
-        headers = message.headers or {}
-        if (status := headers.get("Status")) is not None:
-            _end(end, status)
+    def take(_: bytes, __: bytes, body: bytes, raw_headers: bytes) -> None:
+        if _SUBJECT not in raw_headers:
+            _end(end, status(raw_headers)[0])
             return
-        others.update({headers.get(ANSWERED_BY, "")} - {EVENTS})
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # another publisher's message
-            facts.append(decode(message.data))
+        others.update({header(raw_headers, ANSWERED_BY.encode())} - {EVENTS})
+        # The server's own headers come last: a foreign message may have some of the same names.
+        subject, sequence = (
+            raw_headers.rpartition(name)[2].partition(b"\r\n")[0].decode(errors="backslashreplace")
+            for name in (_SUBJECT, _SEQUENCE)
+        )
+        found.append(Stored(subject, int(sequence), raw_headers, body))
 
-    subscription = await nc.subscribe(inbox, cb=take)
+    subscription = await nc.listen(inbox, take)
     try:
-        request = msgspec.json.encode({"multi_last": subjects, "batch": MOST_FACTS})
-        await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", request, inbox)
+        await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", msgspec.json.encode({**request, "batch": MOST_FACTS}), inbox)
         await end
     finally:
         with suppress(NatsError):
-            await subscription.unsubscribe()
-    return facts, not others
+            await nc.unlisten(subscription)
+    return found, not others
 
 
-def _end(end: asyncio.Future[None], status: str) -> None:
+def _end(end: asyncio.Future[None], code: str) -> None:
     if end.done():
         return
-    if status in ("204", "404"):  # 204: the last message was sent; 404: there is none
+    if code in ("204", "404"):  # 204: the last message was sent; 404: there is none
         end.set_result(None)
     else:
-        end.set_exception(HistoryUnavailable(f"the broker answered {status}"))
+        end.set_exception(HistoryUnavailable(f"the broker answered {code}"))
 
 
 @cache

@@ -115,13 +115,6 @@ class DeadLetters:
             head=delivery.raw_headers,
             body=delivery.body,
         )
-        logger.error(
-            "dead-lettered",
-            key=dead_letter.key,
-            fact_id=dead_letter.fact_id,
-            attempts=attempts,
-            error=dead_letter.error,
-        )
         await self._write(dead_letter)
 
     async def _write(self, dead_letter: DeadLetter) -> None:
@@ -132,6 +125,14 @@ class DeadLetters:
             headers=headers_of(dead_letter),
         )
         dead_letter = dead_letter._replace(sequence=ack.seq)
+        logger.error(
+            "dead-lettered",
+            subject=dead_letter.subject,
+            sequence=dead_letter.origin.sequence,
+            error=dead_letter.error,
+            attempts=dead_letter.attempts,
+            next=f"just dlq show {ack.seq}",
+        )
         self._recent.append(dead_letter)
         self._remember(dead_letter)
 

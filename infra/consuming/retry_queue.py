@@ -81,8 +81,11 @@ class RetryQueue:
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:
         """Queue a message that the handler has rejected with this error for further attempts, and return at once."""
-        logger.warning(
-            "cannot handle a message; trying again", key=delivery.key, fact_id=delivery.fact_id, exc_info=error
+        logger.warning(  # without the traceback: the dead letter has it
+            "cannot handle a message; trying again",
+            subject=delivery.subject,
+            sequence=delivery.position.sequence,
+            error=f"{type(error).__name__}: {error}",
         )
         self._queue(delivery.key, lambda: self._deliver(delivery, error))
 
@@ -190,7 +193,12 @@ class RetryQueue:
             except StoreUnavailable:
                 raise
             except Exception as error:
-                logger.warning("a dead letter still cannot be handled", key=key, sequence=sequence, exc_info=error)
+                logger.warning(
+                    "a dead letter still cannot be handled",
+                    subject=dead_letter.subject,
+                    dead_letter=sequence,
+                    error=f"{type(error).__name__}: {error}",
+                )
                 return [*done, Redriven(dead_letter, (), error)]
             await self._dead_letters.remove(dead_letter)
             logger.info("redriven", key=key, sequence=sequence, fact_id=dead_letter.fact_id, facts=len(facts))

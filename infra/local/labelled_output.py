@@ -1,11 +1,16 @@
 """Shows the lines of several processes in one terminal, each line after the name of its process."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
+
+from infra.line_output import LineOutput, writing_to
+from infra.printable import printable
 
 COLOURS: Final = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 """ANSI colour codes, one for each process in order; after the last code the first follows again."""
+
+TAB: Final = "\t"
 
 
 class LabelledOutput:
@@ -14,16 +19,30 @@ class LabelledOutput:
     `names` are the processes whose lines are shown. `own` is the name of this process itself; its label is bold.
     """
 
-    def __init__(self, own: str, names: Sequence[str], *, colours: bool) -> None:
+    def __init__(
+        self, own: str, names: Sequence[str], *, colours: bool, gone: Callable[[], None] = lambda: None
+    ) -> None:
+        """`gone` is called once, in another thread, if the reader of standard output is gone. A full disk is not."""
         self._own = own
         self._names = names
         self.width = max(len(name) for name in [*names, own])
         self._colours = colours and sys.stdout.isatty()
+        self._output = LineOutput(writing_to(sys.stdout), self._dropped, gone=gone, tick_s=1.0)
 
     def write(self, name: str, text: str) -> None:
-        """Write one line of the process `name`, and flush. Raises OSError if the reader of standard output is gone."""
+        """Queue one line of the process `name`; never waits. What is not printable in it is escaped."""
+        self._output.put(f"{self._label(name)} {printable(text, keep=TAB)}")
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until all lines are written, at most so long."""
+        self._output.flush(timeout_s)
+
+    def _label(self, name: str) -> str:
         label = f"{name:<{self.width}} |"
         if self._colours:
             colour = "1" if name == self._own else COLOURS[self._names.index(name) % len(COLOURS)]
             label = f"\033[{colour}m{label}\033[0m"
-        print(label, text, flush=True)
+        return label
+
+    def _dropped(self, lines: int, why: str) -> str:
+        return f"{self._label(self._own)} {lines} lines are missing here: {why}"

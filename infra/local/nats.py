@@ -20,6 +20,7 @@ from infra import signals
 from infra.files import PRIVATE_UMASK, LockTaken, make_private_folder, name_holder, take_lock
 from infra.local.processes import Output, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
+from infra.printable import printable
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import use_batch_scheduling
 from infra.usage import take_no_arguments
@@ -133,7 +134,7 @@ def main() -> None:
         command = nats_command()
         os.set_inheritable(lock_store(os.environ), True)
     except (SettingsError, StartFailed) as error:
-        sys.stderr.write(f"nats-server cannot start: {error}\n")
+        sys.stderr.write(f"nats-server cannot start: {printable(str(error))}\n")
         raise SystemExit(2) from None
     use_batch_scheduling()
     os.umask(PRIVATE_UMASK)

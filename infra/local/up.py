@@ -27,6 +27,7 @@ from infra.local.ports import is_free
 from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_service
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names, service_url
+from infra.printable import printable
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import use_batch_scheduling
 from infra.usage import take_no_arguments
@@ -39,6 +40,9 @@ PARENT: Final = "--parent"
 """The option by which the recipe names its own process; see `Up`."""
 EXPLAIN_AFTER_S: Final = 10.0
 """Seconds until a line explains why a service is still not ready."""
+
+FLUSH_S: Final = 1.0
+"""How long the end waits for a reader of its last lines."""
 
 EXIT_STOPPED: Final = 0
 EXIT_NOTHING_LEFT: Final = 1
@@ -59,8 +63,8 @@ class Up:
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._names = ([] if env.get("NATS_URL") else [BROKER]) + service_names()
-        self._output = LabelledOutput(SELF, self._names, colours=not env.get("NO_COLOR"))
-        self._mute = False
+        self._output = LabelledOutput(SELF, self._names, colours=not env.get("NO_COLOR"), gone=self._on_gone)
+        self._write = self._output.write
         self._once_ready: set[str] = set()
 
     def run(self) -> int:
@@ -78,6 +82,7 @@ class Up:
             for process in self._running.values():
                 process.kill()
             self._guard.dismiss()
+            self._output.flush(FLUSH_S)
 
     def _start(self, pipes: Mapping[str, tuple[int, int]]) -> None:
         """Start the processes, each with its pipe for what it writes."""
@@ -159,19 +164,14 @@ class Up:
             self._write(SELF, f"  {name:<{self._output.width}}  pid {process.pid:<7}  {url}")
         self._write(SELF, "each service explains its API at /schema; Ctrl-C stops everything")
 
-    def _write(self, name: str, text: str) -> None:
-        if self._mute:
-            return
-        try:
-            self._output.write(name, text)
-        except OSError:  # the reader of this output is gone, for example a closed terminal
-            self._mute = True
-            self._occurrences.put(StopRequested(signal.SIGHUP))
-
     # In other threads and in signal handlers: these only put occurrences into the queue -------------------------------
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._occurrences.put(StopRequested(signal.Signals(number)))
+
+    def _on_gone(self) -> None:
+        """Stop: the reader of this output is gone, for example a closed terminal."""
+        self._occurrences.put(StopRequested(signal.SIGHUP))
 
     def _watch_parent(self, parent: int) -> None:
         while os.getppid() == parent:
@@ -225,7 +225,7 @@ def main() -> int:
         use_batch_scheduling()
         return Up(env, parent).run()
     except (SettingsError, StartFailed) as error:
-        sys.stderr.write(f"cannot start: {error}\n")
+        sys.stderr.write(f"cannot start: {printable(str(error))}\n")
         return EXIT_USAGE
 
 

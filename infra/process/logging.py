@@ -1,51 +1,174 @@
-"""Configures a process's log lines, which go to standard error as text or as JSON."""
+"""Configures a process's log lines, which go to standard error as text or as JSON.
+
+A line never makes the process wait, has no local variables and no secrets, and repeats are counted instead of shown.
+"""
 
 import logging
 import sys
-from typing import Literal
+import time
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 
+from infra.line_output import LineOutput, writing_to
+from infra.printable import printable
+from infra.process.log_rate import LogRate, Suppressed
+from infra.redaction import HIDDEN, names_secret, redacted
 
-def configure(service: str, level: str, fmt: Literal["auto", "text", "json"]) -> None:
+MAX_VALUE: Final = 2_000
+"""Characters of one value in a line, at most."""
+MAX_TRACEBACK: Final = 8_000
+"""Characters of a traceback, its end, at most."""
+FLUSH_S: Final = 1.0
+"""How long the end of the process waits for its last lines."""
+TICK_S: Final = 1.0
+
+QUIET: Final = {
+    # Lines about a lost connection that add nothing to ours.
+    "nats": logging.CRITICAL,
+    "aiosqlite": logging.WARNING,
+    # A line for each request; our own lines have its result.
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    # A warning for each request that is no HTTP: a client could fill the log. Its answer says what is wrong.
+    "uvicorn.error": logging.ERROR,
+}
+
+Fields = structlog.typing.EventDict
+
+
+class LogHandler(logging.Handler):
+    """Formats the lines that the rate lets through, and hands them to a thread that writes them."""
+
+    def __init__(
+        self, write: Callable[[bytes], int], clock: Callable[[], float] = time.monotonic, tick_s: float | None = TICK_S
+    ) -> None:
+        """`write` writes bytes, as os.write; `clock` counts seconds for the rate; see LineOutput for `tick_s`."""
+        super().__init__()
+        self._clock = clock
+        self._rate = LogRate()
+        self._output = LineOutput(write, self._dropped, tick=self._report, tick_s=tick_s)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the line, or count it if it is a repeated one. Called with the handler's lock held."""
+        try:
+            if record.levelno > logging.DEBUG:
+                self._report_due()
+                event, fields = complaint(record)
+                if not self._rate.shows(event, fields, record.levelno, self._clock()):
+                    return
+            self._output.put(self.format(record))
+        except Exception as error:  # a line that cannot be formatted must not stop the work that it is about
+            self._output.put(f"a log line of {record.name} cannot be formatted: {type(error).__name__}")
+
+    def flush(self) -> None:
+        """Wait until the lines are written, but no longer than FLUSH_S."""
+        self._output.flush(FLUSH_S)
+
+    def _report(self) -> None:
+        """Write the counts that are due. Not while another thread uses the handler: that one may wait for this."""
+        if self.lock is not None and self.lock.acquire(blocking=False):
+            try:
+                self._report_due()
+            finally:
+                self.lock.release()
+
+    def _report_due(self) -> None:
+        for suppressed in self._rate.due(self._clock()):
+            self._output.put(self.format(_count_of(suppressed)))
+
+    def _dropped(self, lines: int, why: str) -> str:
+        text = f"{lines} log lines are missing here: {why}"
+        return self.format(logging.LogRecord("log", logging.WARNING, "", 0, text, None, None))
+
+
+def complaint(record: logging.LogRecord) -> tuple[str, Hashable]:
+    """Return what makes a line a repeated one: its event, and its fields that are text. Numbers and times differ."""
+    if isinstance(record.msg, dict):  # structlog's
+        fields = sorted((name, value) for name, value in record.msg.items() if isinstance(value, str))
+        shown = tuple((name, value) for name, value in fields if name not in {"event", "timestamp", "exception"})
+        return str(record.msg.get("event")), shown
+    return f"{record.name}: {record.msg}", str(record.args)
+
+
+def configure(
+    service: str, level: str, fmt: Literal["auto", "text", "json"], secrets: Sequence[str] = ()
+) -> LogHandler:
     """Send the log lines of this process, and of its libraries, to standard error, with the name `service`.
 
     `level` is the lowest that is shown; libraries that repeat our own lines show less. `fmt` "auto" is text on a
-    terminal, JSON otherwise.
+    terminal, JSON otherwise. `secrets` are hidden wherever they occur. Returns the handler; the end of the process
+    flushes it (logging.shutdown).
     """
     as_text = fmt == "text" or (fmt == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if as_text else "iso", utc=not as_text),
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S.%fZ" if as_text else "iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        lambda _, __, fields: {**fields, "service": service},
     ]
-    renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
-        if as_text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogHandler(writing_to(sys.stderr))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(secrets, as_text=as_text),
+            ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # These libraries' lines about a lost connection add nothing to ours.
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
-    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
-    # These libraries log a line for each request; our own lines have its result.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("httpcore").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for library, least in QUIET.items():
+        logging.getLogger(library).setLevel(least)
+    return handler
+
+
+def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typing.Processor]:
+    """Return the processors that make the text of a line, clean of these secrets."""
+
+    def clean(_: Any, __: str, fields: Fields) -> Fields:
+        return {name: cleaned(name, value, secrets, as_text=as_text) for name, value in fields.items()}
+
+    def print_traceback(output: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+        text = "".join(traceback.format_exception(*exc_info)).rstrip()[-MAX_TRACEBACK:]
+        output.write("\n" + printable(redacted(text, secrets), keep="\n"))
+
+    if not as_text:
+        return [structlog.processors.format_exc_info, clean, structlog.processors.JSONRenderer()]
+    colours = sys.stderr.isatty()
+    return [
+        clean,
+        structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=24, exception_formatter=print_traceback),
+    ]
+
+
+def cleaned(name: str, value: Any, secrets: Sequence[str], *, as_text: bool) -> Any:
+    """Return a field's value as it may be shown: without secrets, at most MAX_VALUE characters, printable as text.
+
+    A traceback in JSON may be longer.
+    """
+    if isinstance(value, int | float | None) or name == "exc_info":
+        return value
+    text = redacted(value if isinstance(value, str) else repr(value), secrets)
+    if names_secret(name):
+        return HIDDEN
+    if name == "exception":
+        return text[-MAX_TRACEBACK:]
+    text = text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}... ({len(text) - MAX_VALUE} more characters)"
+    return printable(text) if as_text else text
+
+
+def _count_of(suppressed: Suppressed) -> logging.LogRecord:
+    event, level, lines, seconds = suppressed
+    text = f"{event}: {lines} more lines like it in {seconds:.0f} s"
+    return logging.LogRecord("log", level, "", 0, text, None, None)

@@ -7,8 +7,9 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -25,17 +26,21 @@ from infra.core.decider import Aggregates
 from infra.core.writer import Clock, Reactions, Writer
 from infra.files import PRIVATE_UMASK
 from infra.http.app import build_app
-from infra.http.operators.dead_letters import Consumer, dead_letter_routes, warning
+from infra.http.operators.dead_letters import dead_letter_routes
 from infra.http.operators.metrics import metrics
 from infra.http.operators.read_models import AnyView, view_routes
 from infra.http.server import Server
+from infra.printable import printable
 from infra.process import logging as logs
+from infra.process.readiness import warnings, why_not_ready
+from infra.process.runtime import Runtime
 from infra.process.startup import CannotStart, listen, lock
 from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Projection
+from infra.redaction import secrets_in
 from infra.settings import Settings, SettingsError, load
-from infra.store.errors import StoreError, StoreSetupError
+from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
@@ -52,26 +57,6 @@ Exit codes: 0 stopped in good order, 1 a part of it ended by itself, 2 it cannot
 
 OpenStore = Callable[..., contextlib.AbstractAsyncContextManager[EventStore]]
 """Opens the log in the file at a path, as SQLiteStore.open does with its argument `service`."""
-
-
-@dataclass
-class Runtime:
-    """The parts of a running service that its routes and tasks use."""
-
-    settings: Any
-    clock: Clock
-    store: EventStore
-    writer: Writer
-    broker: Broker
-    views: Mapping[str, AnyView]
-    consumers: Mapping[str, Consumer]
-    """By the name of the durable consumer: the service's own, and one for each of its read models of EVENTS."""
-    on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
-    """Called after each commit with its facts, in log order, before the success of its requests is answered."""
-    tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
-    """Started with the service and canceled at its end; a task that ends earlier stops the process with an error."""
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the process is to end: requests that wait should then be answered at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +88,14 @@ def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: 
         settings = load(service.settings, service.name, service.port, os.environ)
         use_batch_scheduling()
         os.umask(PRIVATE_UMASK)
-        logs.configure(service.name, settings.log_level, settings.log_format)
-        with listen(settings.bind_host, settings.port) as listener, lock(settings.data_dir / service.name):
+        secrets = secrets_in(settings.broker_urls)
+        with contextlib.ExitStack() as stack:
+            stack.callback(logs.configure(service.name, settings.log_level, settings.log_format, secrets).flush)
+            listener = stack.enter_context(listen(settings.bind_host, settings.port))
+            stack.enter_context(lock(settings.data_dir / service.name))
             uvloop.run(_serve(service, settings, listener, open_store, connect))
     except (SettingsError, CannotStart, StoreSetupError) as error:
-        print(f"{service.name}_svc cannot start: {error}", file=sys.stderr)
+        print(f"{service.name}_svc cannot start: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
 
 
@@ -181,24 +169,17 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
 
 
 def _app(service: Service, runtime: Runtime) -> Litestar:
-    async def readiness() -> list[str]:
-        why = [runtime.broker.trouble] if runtime.broker.trouble else []
-        try:
-            await runtime.store.check()
-        except StoreError as error:  # StoreSetupError is one
-            why.append(f"the store cannot record: {error}")
-        return why
-
-    def warnings() -> list[str]:
-        now = runtime.clock()
-        return [one for name, consumer in runtime.consumers.items() if (one := warning(name, consumer, now))]
-
     operating = [
         view_routes(runtime.views),
         dead_letter_routes(runtime.consumers),
         metrics(runtime.consumers, runtime.clock),
     ]
-    return build_app(f"{service.name}_svc", [*service.routes(runtime), *operating], readiness, warnings)
+    return build_app(
+        f"{service.name}_svc",
+        [*service.routes(runtime), *operating],
+        partial(why_not_ready, runtime),
+        partial(warnings, runtime),
+    )
 
 
 def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[asyncio.Task[Any]]:

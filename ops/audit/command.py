@@ -5,17 +5,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import rich_click as click
 import uvloop
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from infra.settings import Settings, load
 from ops.audit.report import RULES, AuditReport, NotAReport
 from ops.audit.run import Options, audit
 from ops.cli import EXIT_FINDING, end, ending_well
+from ops.output import cell, console, print_json, print_out
 
 SHOWN: Final = 20  # findings
 
@@ -94,7 +94,7 @@ def command(
     """
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
     options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup)
-    errors = Console(stderr=True)
+    errors = console(error=True)
     with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
         try:
             made = uvloop.run(audit(os.environ, options, Bar(progress)))
@@ -103,14 +103,14 @@ def command(
         except OSError as error:
             raise click.UsageError(f"{folder} cannot be used: {error.strerror}") from error
     if as_json:
-        click.echo(msgspec.json.encode(made))
+        print_json(made)
     else:
-        show(made, folder / "report.json", Console())
+        show(made, folder / "report.json")
     if not made.good:
         end("", EXIT_FINDING)
 
 
-def show(made: AuditReport, path: Path, console: Console) -> None:
+def show(made: AuditReport, path: Path) -> None:
     """Print the report for a person: what was read, the status of all orders, and the first SHOWN findings.
 
     `path`: the file with the whole report.
@@ -122,24 +122,25 @@ def show(made: AuditReport, path: Path, console: Console) -> None:
         counts.add_row(f"{name}_svc's log", f"{log.records:,} facts")
     counts.add_row("the stream, read now", f"{made.stream.messages:,} messages")
     for status, number in made.orders.items():
-        counts.add_row(status, f"{number:,} orders")
+        counts.add_row(cell(status), f"{number:,} orders")
     for kind, number in made.subjects.items():
         if kind != "orders":
             counts.add_row(kind, f"{number:,}")
     counts.add_row("answers compared", f"{made.answers.compared:,} ({made.answers.moved_on:,} had moved on)")
-    console.print(counts)
+    print_out(counts)
     if made.since is not None:
-        console.print(f"Everything before {made.since.made_at.isoformat()} is unchanged since it was audited.")
+        print_out(f"Everything before {made.since.made_at.isoformat()} is unchanged since it was audited.")
     if made.good:
-        console.print(f"[green]good[/]: nothing was found, in {made.took_s:.1f} s. The report: {path}", highlight=False)
+        print_out(Text.assemble(("good", "green"), f": nothing was found, in {made.took_s:.1f} s. The report: {path}"))
         return
     found = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "where", "what"):
         found.add_column(column, overflow="fold")
     for finding in made.findings[:SHOWN]:
-        found.add_row(str(finding.invariant), finding.where, finding.what)
-    console.print(found)
+        found.add_row(str(finding.invariant), cell(finding.where), cell(finding.what))
+    print_out(found)
     for rule, number in made.findings_by_rule.items():
-        console.print(f"{number:>6,} against {rule}: {RULES[rule]}", highlight=False)
+        print_out(f"{number:>6,} against {rule}: {RULES[rule]}")
     first = made.findings[0]
-    console.print(f"[red]findings[/]; the first: {first.where} {first.what}. The report: {path}", highlight=False)
+    where = f"{cell(first.where)} {cell(first.what)}"
+    print_out(Text.assemble(("findings", "red"), f"; the first: {where}. The report: {path}"))

@@ -4,9 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-import msgspec
 import rich_click as click
-from rich.console import Console
 
 from infra.consuming.dead_letter import DeadLetter
 from infra.local.services import service_names, service_url
@@ -14,6 +12,7 @@ from ops.cli import EXIT_FINDING, EXIT_USAGE, end, ending_well
 from ops.client import request
 from ops.dlq import dead_letters as dead
 from ops.errors import Found, Unreachable
+from ops.output import cell, print_json, print_out
 
 SEQUENCE = click.IntRange(1)
 
@@ -35,13 +34,13 @@ def ls(*, as_json: bool) -> None:
     """List the dead letters of all services in the stream DEAD. Exit code: 0 there are none, 1 there are some."""
     found = asyncio.run(dead.all_of(os.environ))
     if as_json:
-        click.echo(msgspec.json.encode([dead.as_json(letter) for letter in found]).decode())
+        print_json([dead.as_json(letter) for letter in found])
     elif found:
-        Console().print(dead.table(found))
+        print_out(dead.table(found))
         keys = {(letter.consumer, letter.key) for letter in found}
-        click.echo(f"{len(found)} dead letters of {len(keys)} keys: as many orders wait")
+        print_out(f"{len(found)} dead letters of {len(keys)} keys: as many orders wait")
     else:
-        click.echo("no dead letters")
+        print_out("no dead letters")
     if found:
         end("", EXIT_FINDING)
 
@@ -56,7 +55,10 @@ def show(sequence: int, *, as_json: bool) -> None:
     Exit code 1: there is none.
     """
     found = _letter(sequence)
-    click.echo(msgspec.json.encode(dead.as_json(found)).decode() if as_json else dead.lines(found))
+    if as_json:
+        print_json(dead.as_json(found))
+    else:
+        print_out(dead.lines(found))
 
 
 @command.command("redrive")
@@ -83,11 +85,11 @@ def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json:
         if not as_json:
             _print(consumer, key, answer, done=yes)
     if as_json:
-        click.echo(msgspec.json.encode(told).decode())
+        print_json(told)
     elif not told:
-        click.echo("no dead letters")
+        print_out("no dead letters")
     elif not yes:
-        click.echo("nothing was changed; with --yes it is done")
+        print_out("nothing was changed; with --yes it is done")
     if stuck:
         raise Found(f"{stuck} of {len(told)} keys have a dead letter that still cannot be handled")
 
@@ -104,11 +106,11 @@ def drop(sequence: int, *, yes: bool) -> None:
     """
     found = _letter(sequence)
     if not yes:
-        click.echo(f"{dead.lines(found)}\n\nnothing was changed; with --yes this dead letter is dropped")
+        print_out(f"{dead.lines(found)}\n\nnothing was changed; with --yes this dead letter is dropped")
         return
     body = {"consumer": found.consumer, "key": found.key, "sequence": sequence}
     left = _ask(found.consumer, "drop", body)["left"]
-    click.echo(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {found.key}")
+    print_out(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {found.key}")
 
 
 def _letter(sequence: int) -> DeadLetter:
@@ -130,23 +132,22 @@ def _ask(consumer: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
     answer = request("POST", f"{service_url(service, os.environ)}/ops/dead-letters/{what}", body)
     told: dict[str, Any] = answer.json()
     if answer.status_code == 404:
-        raise Found(f"{service}_svc: {told['detail']}")
+        raise Found(f"{service}_svc: {cell(told['detail'])}")
     if answer.status_code != 200:
-        raise Unreachable(f"{service}_svc: {told.get('detail', answer.status_code)}")
+        raise Unreachable(f"{service}_svc: {cell(str(told.get('detail', answer.status_code)))}")
     return told
 
 
 def _print(consumer: str, key: str, answer: dict[str, Any], *, done: bool) -> None:
-    console = Console(highlight=False)
-    console.print(f"{consumer}, key {key}", style="bold", markup=False)
+    print_out(f"{consumer}, key {cell(key)}", style="bold", wrap=False)
     for outcome in answer["outcomes"]:
-        letter = f"  {outcome['sequence']}: {outcome['subject']}"
+        letter = f"  {outcome['sequence']}: {cell(outcome['subject'])}"
         if outcome["error"]:
-            console.print(f"{letter} still cannot be handled: {outcome['error']}", style="red", markup=False)
+            print_out(f"{letter} still cannot be handled: {cell(outcome['error'])}", style="red", wrap=False)
         elif outcome["recorded"]:
             facts = ", ".join(recorded["fact"] for recorded in outcome["recorded"])
-            console.print(f"{letter} {'recorded' if done else 'would record'} {facts}", markup=False)
+            print_out(f"{letter} {'recorded' if done else 'would record'} {facts}")
         else:
-            console.print(f"{letter}: nothing {'was' if done else 'would be'} new", markup=False)
+            print_out(f"{letter}: nothing {'was' if done else 'would be'} new")
     if done and answer["left"]:
-        console.print(f"  {answer['left']} dead letters left", markup=False)
+        print_out(f"  {answer['left']} dead letters left")

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, parsed, read
 from ops import reading
+from ops.output import cell
 
 
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
@@ -50,12 +51,12 @@ def table(letters: list[DeadLetter]) -> Table:
     for letter in letters:
         made.add_row(
             str(letter.sequence),
-            letter.consumer,
-            letter.key,
-            letter.subject.rpartition(".")[0] or letter.subject,
+            cell(letter.consumer),
+            cell(letter.key),
+            cell(letter.subject.rpartition(".")[0] or letter.subject),
             _ago(letter.at),
             str(letter.attempts) if letter.attempts else "",
-            letter.error,
+            cell(letter.error),
             style=None if letter.attempts else "dim",
         )
     return made
@@ -76,5 +77,5 @@ def lines(letter: DeadLetter) -> str:
     origin = letter.origin
     told["origin"] = f"sequence {origin.sequence} of EVENTS"
     width = max(map(len, told))
-    text = "\n".join(f"{name:<{width}}  {value}" for name, value in told.items())
+    text = "\n".join(f"{name:<{width}}  {cell(str(value))}" for name, value in told.items())
     return f"{text}\n\n{stack or 'never tried'}\n{head.strip() or 'no headers'}\n\n{body}"

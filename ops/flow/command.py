@@ -8,7 +8,6 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 import rich_click as click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +19,7 @@ from infra.process.service import Service
 from ops.cli import ending_well
 from ops.errors import Found
 from ops.flow.choreography import Act, Part, Rules, StepFacts, findings
+from ops.output import print_out
 
 PAGE: Final = ROOT / "docs" / "choreography.md"
 BLOCK: Final = re.compile(r"(?<=<!-- flow:begin -->\n).*?(?=<!-- flow:end -->)", re.DOTALL)
@@ -241,10 +241,10 @@ def show(flow: Sequence[Part], how: str | None, page: Path = PAGE) -> None:
         if not found:
             write(page, markdown(flow))
     elif how == "json":
-        click.echo(as_json(flow, found))
+        print_out(as_json(flow, found))
     elif how is None:
-        Console().print(table(flow))
+        print_out(table(flow))
     else:
-        click.echo({"markdown": markdown, "mermaid": mermaid}[how](flow).rstrip())
+        print_out({"markdown": markdown, "mermaid": mermaid}[how](flow).rstrip())
     if found:
         raise Found("\n".join(found))

@@ -13,18 +13,19 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from infra.local.services import service_names, service_url
 from ops import reading, stores
 from ops.cli import ending_well
+from ops.output import console, print_json, print_out
 from ops.rebuild import store, view
 from ops.rebuild.store import Allowed, Rebuilt
 
 
-async def rebuild_store(service: str, allowed: Allowed, console: Console, *, dry_run: bool) -> Rebuilt:
+async def rebuild_store(service: str, allowed: Allowed, errors: Console, *, dry_run: bool) -> Rebuilt:
     """Rebuild the service's store from EVENTS, with its progress on the console; see `store.rebuild`.
 
     Raises Found, SettingsError, and Unreachable, also for errors of the disk.
     """
     folder = stores.folder(os.environ, service)
     columns = (SpinnerColumn(), TextColumn(f"reading {service}_svc's facts"), TextColumn("{task.completed:,.0f}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("")
         async with reading.stream(os.environ) as stream:
             return await store.rebuild(
@@ -56,12 +57,12 @@ def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: b
     A read model, such as `popular`, is dropped and rebuilt in the running system. Until it has caught up its readers
     get 503; orders are not affected.
     """
-    began, console = time.monotonic(), Console(stderr=True)
+    began, errors = time.monotonic(), console(error=True)
     service = name.removesuffix("_svc")
     told: dict[str, Any]
     if service in service_names():
         allowed = Allowed(lose_unpublished, lose_damaged)
-        told = msgspec.to_builtins(asyncio.run(rebuild_store(service, allowed, console, dry_run=dry_run)), enc_hook=str)
+        told = msgspec.to_builtins(asyncio.run(rebuild_store(service, allowed, errors, dry_run=dry_run)), enc_hook=str)
         text = f"{service}_svc's store {'can be' if dry_run else 'is'} rebuilt: {told['facts']:,} facts"
         if told["lost"]:
             text += f"; {told['lost']:,} facts that only the old store had are lost"
@@ -70,7 +71,10 @@ def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: b
     else:
         if dry_run or lose_unpublished or lose_damaged:
             raise click.UsageError(f"{name} is not a service: these options are for a service's store")
-        told = _of_view(name, console)
+        told = _of_view(name, errors)
         text = f"{name} is rebuilt"
     took_s = round(time.monotonic() - began, 3)
-    click.echo(msgspec.json.encode({**told, "took_s": took_s}) if as_json else f"{text}, in {took_s:.1f} s")
+    if as_json:
+        print_json({**told, "took_s": took_s})
+    else:
+        print_out(f"{text}, in {took_s:.1f} s")

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,12 +12,12 @@ from typing import IO, Any, Final
 
 import msgspec
 import rich_click as click
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.broker.streams import EVENTS
 from ops.cli import ID, INSTANT, TIMES, end, ending_well
 from ops.errors import Found, Unreachable
+from ops.output import console, print_json, print_line, print_out
 from ops.replay import target as targets
 from ops.replay.lines import BadLine, ReplayedMessage, is_filter, line, parsed
 from ops.replay.publishing import Publisher
@@ -97,12 +96,12 @@ def command(
     _check(selection)
     target = _target(url, stream, prefix, aloud=aloud, fresh_ids=fresh_ids)
     if aloud and target is not None:
-        click.echo(f"aloud: every consumer of {target.where} gets these messages", err=True)
+        print_out(f"aloud: every consumer of {target.where} gets these messages", error=True)
     if fresh_ids:
-        click.echo(
+        print_out(
             f"with fresh ids these messages are in no service's log and stay in {EVENTS} for good: `orders audit` will "
             "report them, and `orders rebuild` will refuse that stream",
-            err=True,
+            error=True,
         )
     work, began = _Replay(selection, target, speed), time.monotonic()
     try:
@@ -208,9 +207,7 @@ class _Replay:
                 await publisher.finish()
 
     async def _print(self, message: ReplayedMessage) -> None:
-        sys.stdout.buffer.write(line(message) + b"\n")
-        if self._speed is not None:
-            sys.stdout.buffer.flush()
+        print_line(line(message), flush=self._speed is not None)
 
     def how_far(self) -> str:
         """Return a text for people: how many messages were replayed, and with which option to continue."""
@@ -234,20 +231,20 @@ class _Replay:
         muted = target.prefix is not None
         if as_json:
             counts = {**msgspec.to_builtins(self.done), "duplicates": duplicates, "took_s": round(took_s, 3)}
-            click.echo(msgspec.json.encode({**counts, "stream": target.stream, "muted": muted}))
+            print_json({**counts, "stream": target.stream, "muted": muted})
             return
-        click.echo(
+        print_out(
             f"replayed {self.done.messages:,} messages {'muted' if muted else 'aloud'} into {target.where}, "
             f"{duplicates:,} of which it had already, in {took_s:.1f} s",
-            err=True,
+            error=True,
         )
 
 
 @contextlib.asynccontextmanager
 async def _watched(done: Replayed) -> AsyncIterator[None]:
     """Show the number of replayed messages while the block runs, if standard error is a terminal."""
-    console = Console(stderr=True)
+    errors = console(error=True)
     columns = (SpinnerColumn(), TextColumn("replaying"), TextColumn("{task.fields[done].messages:,}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         progress.add_task("", done=done)
         yield

@@ -9,13 +9,13 @@ from typing import IO, Any
 import msgspec
 import rich_click as click
 from msgspec import UNSET
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infra.local.services import service_names
 from infra.process.service import Service
 from ops.cli import ending_well
 from ops.errors import Found
+from ops.output import cell, console, escaped_json, print_out
 from ops.what_if import logs
 from ops.what_if.difference import Changed, Difference
 from ops.what_if.history import BadHistory, RecordedHistory, read
@@ -44,9 +44,9 @@ async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> Wha
 
 
 async def _watched(history: RecordedHistory, tree: Sequence[Code], most: int) -> WhatIfReport:
-    console = Console(stderr=True)
+    errors = console(error=True)
     columns = TextColumn("deciding again"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("", total=work(history, tree))
         return await decide_again(history, tree, most, lambda positions: progress.advance(task, positions))
 
@@ -104,14 +104,13 @@ def document(report: WhatIfReport) -> bytes:
 
 
 def show(report: WhatIfReport) -> None:
-    console = Console(highlight=False, soft_wrap=True)
     for difference in report.differences:
         for text, style in lines(difference):
-            console.print(text, style=style, markup=False)
+            print_out(cell(text), style=style, wrap=False)
     left = report.total("differences") - len(report.differences)
     if left:
-        console.print(f"… and {left:,} more: --limit", markup=False)
-    console.print(summary(report), markup=False)
+        print_out(f"… and {left:,} more: --limit")
+    print_out(summary(report))
 
 
 @click.command("what-if")
@@ -134,7 +133,7 @@ def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
     except BadHistory as error:
         raise click.BadParameter(str(error), param_hint="--history") from error
     if as_json:
-        click.echo(document(report))
+        print_out(escaped_json(document(report)))
     else:
         show(report)
     if report.total("differences"):

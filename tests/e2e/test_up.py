@@ -1,12 +1,17 @@
 """`python -m infra.local.up`: everything in one terminal, and nothing of it afterwards."""
 
+import asyncio
+import contextlib
 import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from infra.local.nats import nats_environment
@@ -167,3 +172,39 @@ async def test_data_may_lie_in_any_folder_also_a_relative_one(name: str, closed_
 def test_the_default_folder_is_a_value_to_the_broker() -> None:
     """Nobody else names `.data`: what `just up` does when nothing is set."""
     assert nats_environment({})["NATS_STORE_DIR"] == f'"{ROOT / ".data" / "nats"}"'
+
+
+def up_into(output: int, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "infra.local.up"], cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
+    )
+
+
+async def test_a_full_disk_under_its_output_stops_nothing(closed_shop: Shop, tmp_path: Path) -> None:
+    shop = closed_shop
+    full = os.open("/dev/full", os.O_WRONLY)
+    up = up_into(full, shop.env)
+    try:
+        async for _ in attempts("all services to be ready"):
+            with contextlib.suppress(httpx.TransportError):
+                if all([(await shop.get(name, "/readyz")).status_code == 200 for name in service_names()]):
+                    break
+        await shop.register("mug")
+        assert (await shop.place([("mug", 1)])).status_code == 200
+        assert up.poll() is None
+        up.terminate()
+        assert await asyncio.to_thread(up.wait, 30) == 0
+    finally:
+        up.kill()
+        up.wait()
+        os.close(full)
+    assert running_in(tmp_path) == {}
+
+
+async def test_it_stops_when_nobody_is_left_to_read_its_output(tmp_path: Path) -> None:
+    with up_into(subprocess.PIPE, free_environment(tmp_path)) as up:
+        assert up.stdout is not None
+        await asyncio.to_thread(up.stdout.readline)
+        up.stdout.close()
+        assert await asyncio.to_thread(up.wait, 60) == 0
+    assert running_in(tmp_path) == {}

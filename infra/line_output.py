@@ -1,0 +1,129 @@
+"""Writes lines to a descriptor without ever making the caller wait: a reader that is slow or gone stops no process.
+
+A thread writes. If nobody reads, or the disk is full, lines are dropped and counted, and a line says so later.
+"""
+
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TextIO
+
+MAX_WAITING_BYTES: Final = 1 << 20
+"""Lines that wait to be written, at most; further lines are dropped."""
+GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
+"""Errors which mean that the reader is gone for good, such as a closed terminal. A full disk is none of them."""
+
+
+class LineOutput:
+    """Writes lines in order in a thread of its own. All methods may be called from any thread."""
+
+    def __init__(
+        self,
+        write: Callable[[bytes], int],
+        dropped: Callable[[int, str], str],
+        *,
+        gone: Callable[[], None] = lambda: None,
+        tick: Callable[[], None] = lambda: None,
+        tick_s: float | None = None,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+    ) -> None:
+        """`write` writes bytes and returns how many; it may block, and raises OSError.
+
+        `dropped` makes the line which says that so many lines are missing, and why. `gone` is called once if the reader
+        is gone. `tick` is called in the thread every `tick_s` seconds, more seldom while `write` blocks.
+        """
+        self._write = write
+        self._dropped_line = dropped
+        self._gone = gone
+        self._tick = tick
+        self._tick_s = tick_s
+        self._most = max_waiting_bytes
+        self._changed = threading.Condition()
+        self._lines: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._dropped = 0
+        self._why = ""
+        self._partial = False
+        self._thread: threading.Thread | None = None
+
+    def put(self, line: str) -> None:
+        """Queue a line, without its newline, and return at once. It is dropped if too many bytes wait already."""
+        data = f"{line}\n".encode(errors="backslashreplace")
+        with self._changed:
+            if self._waiting_bytes + len(data) > self._most:
+                self._dropped += 1
+                self._why = self._why or "nobody read them in time"
+                return
+            self._lines.append(data)
+            self._waiting_bytes += len(data)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all lines are written or dropped, but no longer than this. Returns whether they are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting_bytes, timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines, self._tick_s)
+                data = self._lines.popleft() if self._lines else b""
+            if data:
+                self._deliver(data)
+                with self._changed:
+                    self._waiting_bytes -= len(data)
+                    self._changed.notify_all()
+            elif self._dropped:
+                self._deliver(b"")
+            self._tick()
+
+    def _deliver(self, data: bytes) -> None:
+        try:
+            if self._dropped:
+                with self._changed:
+                    dropped, why = self._dropped, self._why
+                self._write_all(f"{self._dropped_line(dropped, why)}\n".encode(errors="backslashreplace"))
+                with self._changed:
+                    self._dropped -= dropped
+                    self._why = ""
+            self._write_all(data)
+        except OSError as error:
+            with self._changed:
+                self._dropped += bool(data)
+                self._why = error.strerror or str(error)
+            if error.errno in GONE:
+                gone, self._gone = self._gone, lambda: None
+                gone()
+
+    def _write_all(self, data: bytes) -> None:
+        if self._partial:  # the line before was cut off: this one begins on a line of its own
+            data = b"\n" + data
+        while data:
+            data = data[self._write(data) :]
+            self._partial = bool(data)
+
+
+def writing_to(stream: TextIO) -> Callable[[bytes], int]:
+    """Return a function that writes bytes to the stream's descriptor, as os.write; without one, to the stream itself.
+
+    Nothing of the stream's own buffer is used, so an error loses no line but the one that it is about.
+    """
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):
+        return lambda data: _written(stream, data)
+    return lambda data: os.write(number, data)
+
+
+def _written(stream: TextIO, data: bytes) -> int:
+    try:
+        stream.write(data.decode(errors="replace"))
+        stream.flush()
+    except ValueError as error:
+        raise OSError(errno.EBADF, str(error)) from error
+    return len(data)

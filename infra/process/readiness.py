@@ -1,0 +1,22 @@
+"""Answers `/readyz`: why the service is not ready, and what an operator should look at although it is."""
+
+from infra.http.operators.dead_letters import warning
+from infra.process.runtime import Runtime
+from infra.store.errors import StoreError
+
+
+async def why_not_ready(runtime: Runtime) -> list[str]:
+    """Return the reasons why the service cannot record facts, or consume and publish messages; empty if it can."""
+    why = [runtime.broker.trouble] if runtime.broker.trouble else []
+    try:
+        await runtime.store.check()
+    except StoreError as error:  # StoreSetupError is one
+        why.append(f"the store cannot record: {error}")
+    return why
+
+
+def warnings(runtime: Runtime) -> list[str]:
+    """Return the warnings: of the consumers' dead letters, then those of the service's own."""
+    now = runtime.clock()
+    letters = [one for name, consumer in runtime.consumers.items() if (one := warning(name, consumer, now))]
+    return [*letters, *(one for source in runtime.warnings for one in source())]

@@ -1,0 +1,48 @@
+"""Takes secrets out of text that people or log stores will read: passwords in URLs, tokens, authorization headers."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+HIDDEN: Final = "***"
+
+_IN_URLS: Final = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"<>]*@")
+_NAMED: Final = re.compile(
+    r"""(?ix)
+    ( \b (?: (?:proxy-)?authorization | (?:set-)?cookie
+            | (?:auth_?|access_?)?token | password | passwd | pass | secret | api_?key | jwt | nkey | seed | sig ) )
+    ( ["']? \s* [:=] \s* )
+    (?: "[^"]*" | '[^']*' | (?:bearer|basic|digest) \s+ [^\s'"]+ | [^\s,;&}'"]+ )
+    """
+)
+_BEARER: Final = re.compile(r"(?i)\b(bearer)\s+(?=\S*\d)[A-Za-z0-9._~+/=-]{8,}")
+
+
+def redacted(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return the text without the userinfo of URLs, the values of fields that name a secret, and these `secrets`."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    if "@" in text:
+        text = _IN_URLS.sub(rf"\1{HIDDEN}@", text)
+    if ":" in text or "=" in text:
+        text = _NAMED.sub(rf"\1\2{HIDDEN}", text)
+    return _BEARER.sub(rf"\1 {HIDDEN}", text)
+
+
+def names_secret(field: str) -> bool:
+    """Return whether a field of this name holds a secret, such as `password`."""
+    return _NAMED.match(f"{field}=x") is not None
+
+
+def secrets_in(urls: Iterable[str]) -> list[str]:
+    """Return the passwords of these URLs, and a user name without one (a token), as they are written and decoded."""
+    found: set[str] = set()
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            continue
+        secret = parts.username if parts.password is None else parts.password
+        found |= {text for text in (secret, unquote(secret or "")) if text}
+    return sorted(found, key=len, reverse=True)

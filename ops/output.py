@@ -1,0 +1,93 @@
+"""Prints what commands answer. Every command prints through this module, because others wrote most of what it shows.
+
+Names, ids, errors, subjects and file names come from clients, other publishers and stores. A terminal shows them and
+never obeys them, and nothing in them is markup. What is not printable is escaped; see infra.printable.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+import rich_click as click
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.segment import Segment
+from rich.text import Text
+
+from infra.printable import printable
+
+LINES: Final = "\n\t"
+"""What a text that has several lines may have besides printable characters."""
+
+
+def print_out(what: RenderableType, *, style: str = "", error: bool = False, wrap: bool = True) -> None:
+    """Print a text or a table of Rich on standard output, or as an `error` on standard error.
+
+    A text may have several lines. `style` is one of Rich's, such as "red". `wrap`: break lines at the terminal's width.
+    """
+    if isinstance(what, str) and not style:
+        click.echo(printable(what, keep=LINES), err=error)
+        return
+    shown = Text(printable(what, keep=LINES)) if isinstance(what, str) else _Printable(what)
+    console(error=error).print(shown, style=style or None, soft_wrap=not wrap)
+
+
+def print_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> None:
+    r"""Print the value as one line of JSON, in which every invisible character is escaped as `\u....`."""
+    click.echo(escaped_json(msgspec.json.encode(value, enc_hook=enc_hook)))
+
+
+def print_line(line: bytes, *, flush: bool) -> None:
+    """Write one line of JSON to standard output: byte for byte into a file or pipe, escaped on a terminal."""
+    data = escaped_json(line).encode() if sys.stdout.isatty() else line
+    sys.stdout.buffer.write(data + b"\n")
+    if flush:
+        sys.stdout.buffer.flush()
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of an error that nothing handled, as sys.excepthook: its text may be another's, too."""
+    print_out("".join(traceback.format_exception(kind, error, trace)).rstrip(), error=True)
+
+
+def escaped_json(document: bytes) -> str:
+    """Return the JSON document with its invisible characters escaped: it means the same to every reader."""
+    text = document.decode(errors="backslashreplace")
+    return text if text.isprintable() else "".join(map(_in_json, text))
+
+
+def console(*, error: bool = False) -> Console:
+    """Return a console of Rich, for `print_out` and progress bars: it reads no text as markup, emoji or numbers."""
+    return Console(stderr=error, markup=False, emoji=False, highlight=False)
+
+
+def cell(text: str) -> str:
+    """Return a text that others wrote, fit for a cell or a field of one line: no line feed is left in it."""
+    return printable(text)
+
+
+class _Printable:
+    """Renders another renderable, and escapes what is not printable in its text; its styles stay."""
+
+    def __init__(self, what: RenderableType) -> None:
+        self._what = what
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._what, options):
+            yield segment if segment.control else Segment(printable(segment.text, keep="\n"), segment.style)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._what)
+
+
+def _in_json(one: str) -> str:
+    if one.isprintable():
+        return one
+    code = ord(one)
+    if code > 0xFFFF:
+        code -= 0x10000
+        return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return f"\\u{code:04x}"

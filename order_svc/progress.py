@@ -1,0 +1,220 @@
+"""Watches the in-flight orders: which service they wait for, and whether admission refuses new ones.
+
+Nothing is asked while orders end soon. If the oldest in-flight order is late, or new orders are refused, the stream is
+asked once a second how far the oldest orders are. Only if a service answers none of them, all orders are counted.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from time import monotonic
+from typing import Final, NamedTuple
+
+import structlog
+from msgspec import DecodeError, Struct, json
+
+from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
+from infra.aio import wait
+from infra.broker.client import BrokerClient
+from infra.broker.errors import HistoryUnavailable
+from infra.broker.lookup import MOST_FACTS, latest_messages
+from infra.process.runtime import Runtime
+from infra.read_models.tables import ViewBehind
+from order_svc.admission import AdmissionControl
+from order_svc.listing import LEFT_OPEN, Listing
+from order_svc.waits import ENDS, Facts, Published, Unanswered, names, spread, unanswered, waits_for
+
+logger = structlog.get_logger()
+
+LOOK_EVERY_S: Final = 1.0
+LATE_AFTER: Final = timedelta(seconds=2)
+"""An in-flight order that is older than this is late: it is looked up what it waits for."""
+SILENT_AFTER: Final = timedelta(seconds=1)
+"""A service that has left an order unanswered for this long, and answered no other, is named."""
+OPEN_AFTER_S: Final = 5.0
+"""Admission counts as open again after this many seconds without a refusal."""
+OLDEST: Final = 64
+ENDED: Final = 16
+"""How many of the last orders that a step ended are looked up, too: their facts show which services answer."""
+
+NAMES: Final = names()
+AT_ONCE: Final = MOST_FACTS // len(NAMES)
+"""Orders in one question to the stream."""
+
+
+class _Fact(Struct, gc=False):
+    at: datetime
+
+
+_fact: Final = json.Decoder(_Fact).decode
+
+
+class Refusing(NamedTuple):
+    """A period in which admission refuses new orders; `refused` counts them, `last` is the time of the last (s)."""
+
+    since: datetime
+    why: str
+    refused: int
+    last: float
+
+
+class Progress:
+    """Knows the in-flight orders of this process, and who leaves them waiting; tells clients, `/readyz` and the log."""
+
+    def __init__(self, runtime: Runtime, admission: AdmissionControl) -> None:
+        """Add the callback and the task to the runtime. Make it once, before the tasks are started."""
+        self._runtime = runtime
+        self._admission = admission
+        self._in_flight: dict[str, datetime] = {}
+        """Order id → when it was accepted; the oldest first."""
+        self._ended: deque[str] = deque(maxlen=ENDED)
+        self._found_left_open = False
+        self._unanswered: dict[str, Unanswered] = {}
+        self._known: dict[str, Facts] = {}
+        """What is known of the orders that wait for a service in `_unanswered`: it stays so until that one answers."""
+        self._spread = ""
+        self._refusing: Refusing | None = None
+        self._logged_refusing = False
+        runtime.on_recorded.append(self.recorded)
+        runtime.warnings.append(self.warnings)
+        runtime.tasks.append(self.run)
+
+    def recorded(self, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            if isinstance(fact, OrderCreatedPending):
+                self._in_flight[fact.order_id] = fact.at
+            elif isinstance(fact, OrderConfirmed | OrderCanceled):
+                self._in_flight.pop(fact.order_id, None)
+                if fact.cause is not None:
+                    self._ended.append(fact.order_id)
+
+    def refused(self, why: str) -> str:
+        """Count an order that admission refuses for this reason; return what to tell the client."""
+        before = self._refusing
+        since, refused = (self._runtime.clock(), 0) if before is None else (before.since, before.refused)
+        self._refusing = Refusing(since, why, refused + 1, monotonic())
+        return f"{'; '.join(self.unanswered()) or why}; retry after the given delay"
+
+    def unanswered(self) -> list[str]:
+        """Return a sentence for each service that answers none of the orders that wait for it."""
+        now = self._runtime.clock()
+        return [service.text(now) for service in self._unanswered.values()]
+
+    def warnings(self) -> list[str]:
+        """Return the warnings for `/readyz`."""
+        found = [f"{text}: its /readyz and its log say why" for text in self.unanswered()]
+        if self._refusing is not None:
+            since, why, refused, _ = self._refusing
+            found.append(
+                f"new orders are refused since {since:%H:%M:%S} UTC ({why}): {refused} refused, "
+                f"{len(self._in_flight)} in flight{self._spread}"
+            )
+        return found
+
+    async def run(self) -> None:
+        """Look once a second until the process closes."""
+        while not await wait(self._runtime.closing, LOOK_EVERY_S):
+            if not self._found_left_open:
+                await self._find_left_open()
+            try:
+                await self.look()
+            except HistoryUnavailable as error:
+                logger.debug("the progress of orders cannot be looked up now", reason=str(error))
+            self._report()
+
+    async def _find_left_open(self) -> None:
+        """Add the orders that were in flight at the start, as if they had been accepted now; the next look retries."""
+        try:
+            rows = await self._runtime.views[Listing.name].select(LEFT_OPEN)
+        except ViewBehind:
+            return
+        now = self._runtime.clock()
+        self._in_flight = {order_id: now for order_id, _ in rows} | self._in_flight
+        self._found_left_open = True
+
+    async def look(self) -> None:
+        """Find out who leaves in-flight orders waiting, if the oldest is late or new ones are refused."""
+        nc, now = self._runtime.broker.connection, self._runtime.clock()
+        oldest = list(islice(self._in_flight, OLDEST))
+        late = bool(oldest) and self._in_flight[oldest[0]] <= now - LATE_AFTER
+        if nc is None:  # the broker itself is what all orders wait for; `trouble` says so
+            self._unanswered, self._known, self._spread = {}, {}, ""
+            return
+        if not oldest or not (late or self._refusing):
+            self._unanswered, self._known, self._spread = self._replaced([]), {}, ""
+            return
+        facts = await self._ask(nc, [*oldest, *self._ended])
+        self._spread = _words(spread(facts, self._in_flight), len(oldest))
+        if not unanswered(facts, self._in_flight, now - SILENT_AFTER):
+            self._unanswered, self._known = self._replaced([]), {}
+            return
+        facts = {order_id: known for order_id, known in self._known.items() if order_id in self._in_flight} | facts
+        facts |= await self._ask(nc, [order_id for order_id in self._in_flight if order_id not in facts])
+        self._unanswered = self._replaced(unanswered(facts, self._in_flight, now - SILENT_AFTER))
+        waiting = self._unanswered.keys()
+        self._known = {order_id: known for order_id, known in facts.items() if waits_for(known).keys() & waiting}
+
+    async def _ask(self, nc: BrokerClient, order_ids: Sequence[str]) -> dict[str, Facts]:
+        """Return the published facts of these orders. Forgets the orders that turn out to have ended."""
+        facts: dict[str, dict[str, Published]] = {}
+        for first in range(0, len(order_ids), AT_ONCE):
+            wanted = order_ids[first : first + AT_ONCE]
+            subjects = [f"{name}.{order_id}" for order_id in wanted for name in NAMES]
+            for message in await latest_messages(nc, subjects):
+                name, _, order_id = message.subject.rpartition(".")
+                try:
+                    at = _fact(message.body).at
+                except (DecodeError, UnicodeDecodeError):  # another publisher's message
+                    continue
+                facts.setdefault(order_id, {})[name] = Published(message.sequence, at)
+        for order_id, published in facts.items():
+            if not ENDS.isdisjoint(published):
+                self._in_flight.pop(order_id, None)
+        return dict(facts)
+
+    def _replaced(self, found: Iterable[Unanswered]) -> dict[str, Unanswered]:
+        """Return these services by name, each since it was first found; log those that are new and those that answer.
+
+        An order that waits longest may be canceled meanwhile: the service has been silent since before all the same.
+        """
+        before, now = self._unanswered, self._runtime.clock()
+        services = {
+            one.service: one._replace(since=min(one.since, before[one.service].since)) if one.service in before else one
+            for one in found
+        }
+        for service, one in services.items():
+            if service not in before:
+                logger.warning("a service does not answer", reason=one.text(now))
+        for service, one in before.items():
+            if service not in services:
+                logger.info(
+                    "a service answers again, or no order waits for it", waited_for=f"{service}_svc", since=one.since
+                )
+        return services
+
+    def _report(self) -> None:
+        """Write one line when admission begins to refuse, once it is known why, and one when it admits again."""
+        refusing = self._refusing
+        if refusing is None:
+            return
+        if not self._logged_refusing and self._runtime.clock() - refusing.since >= SILENT_AFTER:
+            self._logged_refusing = True
+            logger.warning(
+                "admission refuses new orders",
+                reason="; ".join(self.unanswered()) or refusing.why + self._spread,
+                in_flight=len(self._in_flight),
+                refused=refusing.refused,
+            )
+        if (
+            monotonic() - refusing.last >= OPEN_AFTER_S
+            and self._admission.rejection("", self._runtime.writer.waiting) is None
+        ):
+            if self._logged_refusing:
+                logger.info("admission admits new orders again", refused=refusing.refused, since=refusing.since)
+            self._refusing, self._logged_refusing = None, False
+
+
+def _words(counts: dict[str, int], of: int) -> str:
+    found = ", ".join(f"{count} for {service}_svc" for service, count in counts.items())
+    return f"; of the oldest {of}, {found}" if found else ""

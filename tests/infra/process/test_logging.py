@@ -1,0 +1,159 @@
+"""Log lines: no local variables, no secrets, a date, nothing that a terminal obeys, and nobody ever waits for them."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from infra.local.services import ROOT
+from infra.process.log_rate import KINDS_A_WINDOW
+
+RUN = """
+import asyncio, logging, sys
+import structlog
+from infra.process import logging as logs
+logs.configure("shop", "{level}", "{fmt}", ["0ther-secret"])
+log = structlog.get_logger()
+"""
+
+PASSWORD = "s3cr3t"
+
+
+def logged(code: str, fmt: str, level: str = "INFO", env: Mapping[str, str] | None = None) -> str:
+    """What a process writes to standard error that runs this code with `log` configured."""
+    source = RUN.replace("{fmt}", fmt).replace("{level}", level) + code
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, env=env, capture_output=True, encoding="utf-8", check=True, timeout=60
+    )
+    return done.stderr
+
+
+FAILING = f"""
+def connect(password):
+    basket = "a local variable " * 3
+    raise OSError("cannot reach nats://ann:{PASSWORD}@127.0.0.1:4222 with 0ther-secret \\x1b[2J")
+try:
+    connect("{PASSWORD}")
+except OSError as error:
+    headers = {{"Authorization": "Bearer {PASSWORD}"}}
+    log.error("it failed", exc_info=error, url="tls://{PASSWORD}@broker", headers=headers,
+              password="{PASSWORD}", subject="product.\\x1b]0;x\\x07\\u202e\\r\\nforged line")
+    logging.getLogger("library").error("a library says nats://u:{PASSWORD}@host \\x9b31m", exc_info=error)
+"""
+
+
+@pytest.mark.parametrize("fmt", ["text", "json"])
+def test_a_line_has_no_local_variables_no_secrets_and_nothing_that_a_terminal_obeys(fmt: str) -> None:
+    text = logged(FAILING, fmt)
+
+    assert "it failed" in text
+    assert "a library says" in text
+    assert text.count("OSError") >= 2
+    assert "in connect" in text, "the traceback names the place"
+    assert "a local variable a local" not in text
+    assert PASSWORD not in text.replace(f'connect("{PASSWORD}")', "").replace(f'connect(\\"{PASSWORD}\\")', "")
+    assert "0ther-secret" not in text
+    assert all(one.isprintable() or one == "\n" for one in text)
+    assert not any(line.startswith("forged line") for line in text.splitlines())
+
+
+def test_a_line_of_text_has_date_and_zone() -> None:
+    (line,) = logged('log.info("hello", orders=7)', "text").splitlines()
+
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}Z \[info +\] hello +orders=7 service=shop$", line)
+
+
+def test_a_line_of_json_has_its_fields() -> None:
+    line = json.loads(logged('log.info("hello", orders=7, at=None)', "json"))
+
+    assert line["timestamp"].endswith("Z")
+    assert {name: line[name] for name in ("event", "orders", "at", "service", "level")} == {
+        "event": "hello", "orders": 7, "at": None, "service": "shop", "level": "info",
+    }  # fmt: skip
+
+
+def test_a_value_is_bounded() -> None:
+    assert len(logged('log.error("x" * 100_000, why="y" * 100_000)', "text")) < 10_000
+
+
+def test_one_complaint_a_thousand_times_is_a_few_lines_and_a_count_and_others_are_shown() -> None:
+    text = logged(
+        """
+for number in range(1_000):
+    log.warning("poison", key=f"order-{number}", n=number)
+    log.warning("no broker", reason="refused", again_in_s=number / 7)
+    logging.getLogger("library").warning("lost %s", number)
+log.info("and yet this")
+log.debug("not this")
+""",
+        "text",
+    )
+
+    lines = text.splitlines()
+    assert len([line for line in lines if "poison" in line]) == KINDS_A_WINDOW
+    assert len([line for line in lines if "no broker" in line]) == 1
+    assert len([line for line in lines if "lost" in line]) == KINDS_A_WINDOW
+    assert "and yet this" in lines[-1]
+
+
+def test_the_count_is_written_when_its_time_has_come_without_another_line() -> None:
+    text = logged(
+        """
+clock = [0.0]
+handler = logs.LogHandler(logs.writing_to(sys.stderr), clock=lambda: clock[0], tick_s=0.01)
+handler.setFormatter(logging.getLogger().handlers[0].formatter)
+logging.getLogger().handlers[:] = [handler]
+for number in range(30):
+    log.error("poison", key="o1")
+clock[0] = 11.0
+import time
+until = time.monotonic() + 30
+while handler._rate._windows["poison"].suppressed and time.monotonic() < until:
+    time.sleep(0.01)
+""",
+        "text",
+    )
+
+    first, counted = text.splitlines()
+    assert "poison" in first
+    assert "poison: 29 more lines like it in 11 s" in counted
+    assert "[error" in counted
+
+
+UNREAD = """
+for number in range(12_000):
+    log.debug("y" * 100, number=number)
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_standard_error_that_nobody_reads_makes_nobody_wait() -> None:
+    code = RUN.replace("{fmt}", "json").replace("{level}", "DEBUG") + UNREAD
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n"  # though the pipe of standard error is full
+        _, rest = process.communicate(timeout=60)
+
+    lines = [json.loads(line) for line in rest.splitlines()]
+    events = [line["event"] for line in lines]
+    missing = [int(event.split()[0]) for event in events if "missing here: nobody read them in time" in event]
+    assert process.returncode == 0
+    assert len(events) - len(missing) + sum(missing) == 12_000
+
+
+def test_what_clients_cause_in_uvicorn_is_not_logged() -> None:
+    text = logged(
+        """
+logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+logging.getLogger("uvicorn.error").error("Exception in ASGI application")
+""",
+        "text",
+    )
+
+    assert "Invalid" not in text
+    assert "Exception in ASGI application" in text

@@ -1,0 +1,47 @@
+"""No secret reaches a log line: not in a URL, not in a header, not in a field that names it."""
+
+import pytest
+
+from infra.redaction import redacted, secrets_in
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cannot connect to nats://ann:s3cr3t@127.0.0.1:4222",
+        "tls://s3cr3t@broker.example:4222 refused",
+        "nats://a:s3cr3t@one,nats://b:s3cr3t@two",
+        "nats://ann:p@s3cr3t@127.0.0.1",
+        "Authorization: Bearer s3cr3t",
+        "{'authorization': 'Basic s3cr3t'}",
+        'CONNECT {"user":"ann","pass":"s3cr3t","lang":"python"}',
+        '{"auth_token": "s3cr3t"}',
+        "password=s3cr3t",
+        "sent Bearer s3cr3t.abcdef",
+        "Cookie: session=s3cr3t",
+    ],
+)
+def test_a_secret_is_hidden(text: str) -> None:
+    assert "s3cr3t" not in redacted(text)
+    assert "***" in redacted(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nats://127.0.0.1:4222",
+        "http://127.0.0.1:8001/orders?at=now",
+        "order 7 of ann@example.com passed",
+        "the token is missing",
+        "Bearer of bad news",
+    ],
+)
+def test_other_text_stays_as_it_is(text: str) -> None:
+    assert redacted(text) == text
+
+
+def test_known_secrets_are_hidden_wherever_they_stand() -> None:
+    secrets = secrets_in(["nats://ann:p%40ss-word@one:4222", "nats://t0ken@two", "nats://three", "http://[bad"])
+
+    assert secrets == ["p%40ss-word", "p@ss-word", "t0ken"]
+    assert redacted("refused p@ss-word (t0ken)", secrets) == "refused *** (***)"

@@ -1,6 +1,6 @@
 """A hash of the code that makes a cached value, so that a value made by other code is recognised and made again.
 
-The hash covers a function or class and, transitively, every definition of this product that it names: helpers,
+The hash covers a function or class and, transitively, every definition of this project that it names: helpers,
 constants, base classes, facts. Comments, docstrings and layout do not count, nor do other libraries.
 """
 

@@ -15,7 +15,7 @@ import sys  # noqa: E402
 
 from infra.usage import EXIT_USAGE, HELP, take_no_arguments  # noqa: E402
 
-SERVICE = "usage: NAME\n\nRun one service until SIGTERM or Ctrl-C: the package NAME_svc, such as `order` for order_svc."
+SERVICE = "usage: NAME\n\nRun one service until SIGTERM or Ctrl-C: the package NAME_svc."
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
             take_no_arguments(SERVICE, HELP)
         module = f"{arguments.pop(0)}_svc"
         if not module.isidentifier() or importlib.util.find_spec(module) is None:
-            sys.stderr.write(f"there is no service here that is the package {module}\n")
+            sys.stderr.write(f"there is no service here that is the package {module!a}\n")
             raise SystemExit(EXIT_USAGE)
     elif module in HELP:
         take_no_arguments(str(__doc__), HELP)

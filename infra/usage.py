@@ -18,5 +18,5 @@ def take_no_arguments(description: str, arguments: Sequence[str] | None = None) 
         sys.stdout.write(f"{description.strip()}\n")
         raise SystemExit(0)
     if given:
-        sys.stderr.write(f"this takes no arguments, but got {' '.join(map(repr, given))}; --help says more\n")
+        sys.stderr.write(f"this takes no arguments, but got {' '.join(map(ascii, given))}; --help says more\n")
         raise SystemExit(EXIT_USAGE)

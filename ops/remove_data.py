@@ -18,6 +18,7 @@ from infra.store.identity import outside
 from ops import stores
 from ops.cli import ending_well
 from ops.errors import Unusable
+from ops.output import print_out
 
 
 def stored(env: Mapping[str, str]) -> list[Path]:
@@ -87,16 +88,16 @@ def command(*, yes: bool) -> None:
     """
     found = stored(os.environ)
     if not found:
-        click.echo("there is no data")
+        print_out("there is no data")
         return
     with unused(os.environ):
         for path in found:
-            click.echo(f"{path}  {_size(path):,} bytes")
+            print_out(f"{path}  {_size(path):,} bytes")
         if not yes:
-            click.echo("nothing was removed; with --yes all of this is, for good")
+            print_out("nothing was removed; with --yes all of this is, for good")
             return
         for path in found:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         with contextlib.suppress(OSError):  # something else is in it
             store_folder(os.environ).rmdir()
-    click.echo("removed")
+    print_out("removed")

@@ -23,7 +23,7 @@ from infra.process.runtime import Runtime
 from infra.read_models.tables import ViewBehind
 from order_svc.admission import AdmissionControl
 from order_svc.listing import LEFT_OPEN, Listing
-from order_svc.waits import ENDS, Facts, Published, Unanswered, names, spread, unanswered, waits_for
+from order_svc.waits import ENDS, Facts, PublishedAt, Unanswered, names, spread, unanswered, waits_for
 
 logger = structlog.get_logger()
 
@@ -157,7 +157,7 @@ class Progress:
 
     async def _ask(self, nc: BrokerClient, order_ids: Sequence[str]) -> dict[str, Facts]:
         """Return the published facts of these orders. Forgets the orders that turn out to have ended."""
-        facts: dict[str, dict[str, Published]] = {}
+        facts: dict[str, dict[str, PublishedAt]] = {}
         for first in range(0, len(order_ids), AT_ONCE):
             wanted = order_ids[first : first + AT_ONCE]
             subjects = [f"{name}.{order_id}" for order_id in wanted for name in NAMES]
@@ -167,7 +167,7 @@ class Progress:
                     at = _fact(message.body).at
                 except (DecodeError, UnicodeDecodeError):  # another publisher's message
                     continue
-                facts.setdefault(order_id, {})[name] = Published(message.sequence, at)
+                facts.setdefault(order_id, {})[name] = PublishedAt(message.sequence, at)
         for order_id, published in facts.items():
             if not ENDS.isdisjoint(published):
                 self._in_flight.pop(order_id, None)

@@ -17,14 +17,14 @@ OWN: Final = said_by(fact_name(OrderCreatedPending))
 """The service that ends an order whose steps have all answered."""
 
 
-class Published(NamedTuple):
+class PublishedAt(NamedTuple):
     """A fact that is in EVENTS: its sequence there, and the instant at which its service decided it."""
 
     sequence: int
     at: datetime
 
 
-Facts = Mapping[str, Published]
+Facts = Mapping[str, PublishedAt]
 """The facts about one order that are in EVENTS, by name."""
 
 
@@ -48,7 +48,7 @@ def names(steps: Steps = STEPS) -> list[str]:
     return [fact_name(OrderCreatedPending), *said, *sorted(ENDS)]
 
 
-def waits_for(facts: Facts, steps: Steps = STEPS) -> dict[str, Published]:
+def waits_for(facts: Facts, steps: Steps = STEPS) -> dict[str, PublishedAt]:
     """Return, by service, the fact that it has not answered yet. Empty for an order that has ended or is unpublished.
 
     An order that a step refused, or that all its steps have answered, waits for order_svc to end it.
@@ -75,7 +75,7 @@ def unanswered(
     `facts` by order id; those of orders that have ended count as answers only. `until`: a service for which no order
     has waited since then or before is left out. Sequences decide what was first, so clocks that differ do no harm.
     """
-    waiting: dict[str, list[Published]] = {}
+    waiting: dict[str, list[PublishedAt]] = {}
     answered: dict[str, int] = {}
     for order_id, published in facts.items():
         for name, fact in published.items():

@@ -13,7 +13,7 @@ import aiosqlite
 import structlog
 
 from infra.store.identity import FIELDS, Identity, new_id, next_ending
-from infra.store.place import Place
+from infra.store.place import StoreFiles
 
 logger = structlog.get_logger()
 
@@ -34,7 +34,7 @@ def is_affected(version: tuple[int, int, int]) -> bool:
 class Checkpointer:
     """Moves the write-ahead log of `writer` into its file from time to time, and marks which log follows which file."""
 
-    def __init__(self, writer: aiosqlite.Connection, place: Place, pages: int = PAGES) -> None:
+    def __init__(self, writer: aiosqlite.Connection, place: StoreFiles, pages: int = PAGES) -> None:
         self._writer = writer
         self._place = place
         self._limit = pages

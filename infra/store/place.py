@@ -19,7 +19,7 @@ Numbers = tuple[int, int]
 """Device and inode of a file, or the time of its last change (ns) and its size."""
 
 
-class Place:
+class StoreFiles:
     """The files of one open store. `trouble` says in words why nothing may be recorded in them any more; None: it may.
 
     `refuse` sets it, and nothing but a restart takes it back.

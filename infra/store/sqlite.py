@@ -10,7 +10,6 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -20,27 +19,13 @@ from infra.store.checkpointer import Checkpointer
 from infra.store.connection import ConnectStore, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError
 from infra.store.opening import opening
-from infra.store.place import Place
+from infra.store.place import StoreFiles
 from infra.store.records import Notification, Record, StreamHistory
+from infra.store.statements import SELECT_STREAMS, insert
 from infra.store.tail import TAIL_RECORDS, Tail
 
 MAX_ROWS_PER_INSERT: Final = 4_000
 """The most records that one statement appends. SQLite binds at most 32,766 values in a statement; a row takes four."""
-
-SELECT_STREAMS: Final = """
-WITH wanted(stream) AS (SELECT value FROM json_each(:streams)),
-     latest AS (
-         SELECT originator_id AS stream, max(originator_version) AS version, topic, state
-         FROM snapshots
-         WHERE originator_id IN (SELECT stream FROM wanted) AND topic IN (SELECT value FROM json_each(:topics))
-         GROUP BY originator_id)
-SELECT 0, stream, version, topic, state FROM latest
-UNION ALL
-SELECT 1, originator_id, originator_version, topic, state
-FROM wanted CROSS JOIN stored_events ON originator_id = wanted.stream
-WHERE originator_version > ifnull((SELECT version FROM latest WHERE latest.stream = wanted.stream), 0)
-ORDER BY 2, 1, 3
-"""
 
 
 class SQLiteStore:
@@ -54,7 +39,7 @@ class SQLiteStore:
         path: Path,
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
-        place: Place,
+        place: StoreFiles,
         checkpointer: Checkpointer,
         *,
         connect: ConnectStore = connect,
@@ -109,7 +94,7 @@ class SQLiteStore:
         async with AsyncExitStack() as stack:
             with translated():
                 reader = await stack.enter_async_context(connect_read_only(path))
-            place = Place(path, "")
+            place = StoreFiles(path, "")
             yield cls(path, reader, reader, place, Checkpointer(reader, place))
 
     async def insert_events(self, records: Sequence[Record]) -> None:
@@ -124,7 +109,7 @@ class SQLiteStore:
                     await self._still_in_place()
                     return
                 values = [value for record in records for value in record]
-                row = await self._writer.execute_insert(_insert(len(records)), values)
+                row = await self._writer.execute_insert(insert(len(records)), values)
                 await self._still_in_place()  # nobody would find what was recorded in a deleted file
             except BaseException:
                 self._tail.clear()  # only the file knows whether they were recorded
@@ -163,7 +148,7 @@ class SQLiteStore:
         async with self._one_writer, self._connect(self._path) as own:
             await own.execute("PRAGMA wal_autocheckpoint = 0")
             await own.execute("BEGIN IMMEDIATE")
-            await own.executemany(_insert(1), records)
+            await own.executemany(insert(1), records)
             await own.commit()
 
     async def select_streams(
@@ -246,8 +231,3 @@ class SQLiteStore:
             async with self._one_writer:
                 await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
             await self._still_in_place()
-
-
-@lru_cache
-def _insert(rows: int) -> str:
-    return "INSERT INTO stored_events VALUES " + ",".join(["(?,?,?,?)"] * rows)

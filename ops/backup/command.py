@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import rich_click as click
 import uvloop
-from rich.console import Console
 from rich.progress import Progress
 
 from ops.audit.command import SHOWN, Bar, columns
 from ops.backup.backup import backup
 from ops.backup.restore import Accepted, restore
 from ops.cli import ending_well
+from ops.output import console, print_json, print_out
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -23,7 +22,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @contextmanager
 def _shown() -> Iterator[Bar]:
     """Show the phases of the work as one line on standard error, if it is a terminal."""
-    errors = Console(stderr=True)
+    errors = console(error=True)
     with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
         yield Bar(progress)
 
@@ -44,13 +43,13 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
     with _shown() as bar:
         made = uvloop.run(backup(os.environ, folder.absolute(), bar, stores_only=stores_only))
     if as_json:
-        click.echo(msgspec.json.encode(made))
+        print_json(made)
         return
     for service, copy in made.stores.items():
-        click.echo(f"{service}_svc's store: {copy.facts:,} facts")
+        print_out(f"{service}_svc's store: {copy.facts:,} facts")
     for name, snapshot in made.streams.items():
-        click.echo(f"the stream {name}: {snapshot.messages:,} messages")
-    click.echo(f"the backup is in {folder}, in {time.monotonic() - began:.1f} s")
+        print_out(f"the stream {name}: {snapshot.messages:,} messages")
+    print_out(f"the backup is in {folder}, in {time.monotonic() - began:.1f} s")
 
 
 @click.command("restore")
@@ -70,17 +69,17 @@ def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: 
     with _shown() as bar:
         made = uvloop.run(restore(os.environ, folder, bar, Accepted(yes, accept_findings)))
     if as_json:
-        click.echo(msgspec.json.encode(made, enc_hook=str))
+        print_json(made, enc_hook=str)
         return
     for service, facts in made.stores.items():
-        click.echo(f"{service}_svc's store: {facts:,} facts")
+        print_out(f"{service}_svc's store: {facts:,} facts")
     for name, messages in made.streams.items():
-        click.echo(f"the stream {name}: {messages:,} messages")
+        print_out(f"the stream {name}: {messages:,} messages")
     for finding in (made.findings or ())[:SHOWN]:
-        click.echo(f"finding: {finding}")
+        print_out(f"finding: {finding}")
     for aside in made.aside:
-        click.echo(f"the old data is in {aside}")
-    click.echo(
+        print_out(f"the old data is in {aside}")
+    print_out(
         f"restored as of {made.made_at.isoformat()}, in {time.monotonic() - began:.1f} s. Start the system (just up), "
         "then audit it (just audit)"
     )

@@ -13,8 +13,8 @@ import msgspec
 
 from contracts.wire import FACTS, POSITION, STREAM, VERSION, fact_id, said_by, subject
 from infra.broker.client import header
-from infra.store.opening import SCHEMA
 from infra.store.records import Notification
+from infra.store.statements import SCHEMA
 from ops import reading
 from ops.errors import Found
 from ops.reading import Read, Stream

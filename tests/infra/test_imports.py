@@ -72,7 +72,11 @@ def allowed(module: str, imported: str, wired: bool) -> bool:
         return False
     if package == "contracts":
         return within(imported, "contracts", "msgspec") or _harmless(top)
-    if within(imported, "infra.export") and not within(module, "infra.export") and rest != "export":
+    if (
+        within(imported, "infra.export")
+        and not within(module, "infra.export")
+        and rest not in ("export", "remove_data")
+    ):
         return False  # off the way of the requests: no service's own process has any part of an export
     if package == "infra":
         return top != "ops" and top not in SERVICES and (top != "infra" or floor(imported) <= floor(module))

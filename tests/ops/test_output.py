@@ -90,7 +90,12 @@ def test_only_the_known_modules_print() -> None:
         for folder in ("contracts", "infra", "ops", *sorted(path.name for path in ROOT.glob("*_svc")))
         for path in sorted((ROOT / folder).rglob("*.py"))
     ]
-    allowed = {*PRINTERS, "infra/line_output.py"}
+    allowed = {
+        *PRINTERS,
+        "infra/line_output.py",
+        "infra/start.py",
+        "infra/usage.py",
+    }  # the last two before anything is set up
     found = [
         f"{name}:{way}"
         for path in files

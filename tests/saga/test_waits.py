@@ -6,16 +6,17 @@ from contracts.order import OrderCreatedPending
 from contracts.point import PointRefunded, PointUsed, PointUseFailed, PointUseVoided
 from contracts.product import ProductReleased, ProductReserved, ProductReserveVoided
 from contracts.step import Step, Steps
-from order_svc.waits import OWN, Published, Unanswered, names, spread, unanswered, waits_for
+from order_svc.waits import OWN, PublishedAt, Unanswered, names, spread, unanswered, waits_for
 
 START = datetime(2026, 3, 2, 12, 3, 5, tzinfo=UTC)
 LATER = START + timedelta(hours=1)
 
 
-def published(*facts: str, first: int = 1) -> dict[str, Published]:
+def published(*facts: str, first: int = 1) -> dict[str, PublishedAt]:
     """These facts, one after another in the stream, a second apart."""
     return {
-        name: Published(sequence, START + timedelta(seconds=sequence - 1)) for sequence, name in enumerate(facts, first)
+        name: PublishedAt(sequence, START + timedelta(seconds=sequence - 1))
+        for sequence, name in enumerate(facts, first)
     }
 
 
@@ -23,8 +24,8 @@ def test_an_order_waits_for_the_step_that_heard_the_last_fact() -> None:
     created, reserved, used = "order.created.pending", "product.reserved", "point.used"
 
     assert waits_for({}) == {}, "not published: nobody but the relay can be waited for"
-    assert waits_for(published(created)) == {"product": Published(1, START)}
-    assert waits_for(published(created, reserved)) == {"point": Published(2, START + timedelta(seconds=1))}
+    assert waits_for(published(created)) == {"product": PublishedAt(1, START)}
+    assert waits_for(published(created, reserved)) == {"point": PublishedAt(2, START + timedelta(seconds=1))}
     assert waits_for(published(created, reserved, used)).keys() == {"coupon"}
     assert waits_for(published(created, reserved, used, "coupon.used")).keys() == {OWN}
     assert waits_for(published(created, reserved, "point.use.failed")).keys() == {OWN}

@@ -6,13 +6,16 @@ For that this class overrides one private method of the library, and uses others
 and `tests/infra/broker/test_client.py` tests this class on a real broker.
 """
 
+import contextlib
+import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError, MaxPayloadError
+from nats.errors import BadSubscriptionError, ConnectionClosedError, MaxPayloadError
+from nats.protocol import parser
 
 MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
 """Gets subject, reply subject, body and raw headers; reply subject and headers may be empty. Must not block."""
@@ -21,6 +24,11 @@ Outgoing = tuple[str, bytes, str, str]
 """Subject, body, reply subject (empty: none), and raw headers (see BrokerClient; never empty)."""
 
 VERSION_LINE: Final = "NATS/1.0"
+
+# The library splits a message's line at any white space. A subject may contain some, such as a vertical tab: the client
+# would then close every connection on which the message comes. The server separates by spaces alone.
+parser.MSG_RE = re.compile(rb"\AMSG +([^ \t\r\n]+) +(\d+) +(([^ \t\r\n]+) +)?(\d+)\r\n")
+parser.HMSG_RE = re.compile(rb"\AHMSG +([^ \t\r\n]+) +(\d+) +(([^ \t\r\n]+) +)?(\d+) +(\d+)\r\n")
 
 
 class BrokerClient(Client):
@@ -42,6 +50,12 @@ class BrokerClient(Client):
         subscription = await self.subscribe(subject, cb=_unused)
         self._handlers[subscription._id] = handler
         return subscription
+
+    async def stop_listening(self, subscription: Subscription) -> None:
+        """End what `listen` began: the handler gets nothing more. No effect once the connection is closed."""
+        self._handlers.pop(subscription._id, None)
+        with contextlib.suppress(ConnectionClosedError, BadSubscriptionError):
+            await subscription.unsubscribe()
 
     async def send(self, subject: str, body: bytes, reply: str, raw_headers: str) -> None:
         """Publish one message without waiting for the server.

@@ -137,7 +137,7 @@ class Supervisor:
             async with self._supervised.session(Connection(nc, js, stream)) as (consumer, tasks):
                 try:
                     # After the consumer was taken over: another session may have written dead letters until then.
-                    await self._dead_letters.open(js)
+                    await self._dead_letters.open(nc)
                     self._current = nc, consumer
                     await first_of(consumer.run(), *(task() for task in tasks), _raise_when(self._lost))
                 finally:

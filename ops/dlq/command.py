@@ -108,7 +108,7 @@ def drop(sequence: int, *, yes: bool) -> None:
         return
     body = {"consumer": found.consumer, "key": found.key, "sequence": sequence}
     left = _ask(found.consumer, "drop", body)["left"]
-    click.echo(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {found.key}")
+    click.echo(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {dead.printable(found.key)}")
 
 
 def _letter(sequence: int) -> DeadLetter:
@@ -138,11 +138,12 @@ def _ask(consumer: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
 
 def _print(consumer: str, key: str, answer: dict[str, Any], *, done: bool) -> None:
     console = Console(highlight=False)
-    console.print(f"{consumer}, key {key}", style="bold", markup=False)
+    console.print(f"{consumer}, key {dead.printable(key)}", style="bold", markup=False)
     for outcome in answer["outcomes"]:
-        letter = f"  {outcome['sequence']}: {outcome['subject']}"
+        letter = f"  {outcome['sequence']}: {dead.printable(outcome['subject'])}"
         if outcome["error"]:
-            console.print(f"{letter} still cannot be handled: {outcome['error']}", style="red", markup=False)
+            error = dead.printable(outcome["error"])
+            console.print(f"{letter} still cannot be handled: {error}", style="red", markup=False)
         elif outcome["recorded"]:
             facts = ", ".join(recorded["fact"] for recorded in outcome["recorded"])
             console.print(f"{letter} {'recorded' if done else 'would record'} {facts}", markup=False)

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from nats.js.errors import NotFoundError
 from rich.table import Table
+from rich.text import Text
 
-from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, parsed, read
+from infra.broker.stored import stored_message
+from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
+from infra.consuming.dead_letter_message import parsed
+from infra.consuming.dead_letters import read
 from ops import reading
+
+LONGEST: Final = 200  # characters of a cell
 
 
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
@@ -16,17 +21,16 @@ async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str |
 
     `consumer` and `key`: only those of this consumer, or of this key. Raises Unreachable, SettingsError.
     """
+    subject = f"{PREFIX}.{consumer or '*'}.{key or '*'}" if consumer or key else f"{PREFIX}.>"
     async with reading.stream(env) as stream:
-        return [letter async for letter in read(stream.js, f"{PREFIX}.{consumer or '*'}.{key or '*'}")]
+        return [letter async for letter in read(stream.nc, subject)]
 
 
 async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
     """Read the dead letter at this sequence of DEAD; None if there is none. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
-        try:
-            return parsed(await stream.js.get_msg(DEAD, sequence))
-        except NotFoundError:
-            return None
+        message = await stored_message(stream.nc, DEAD, sequence)
+        return None if message is None else parsed(message)
 
 
 def as_json(letter: DeadLetter) -> dict[str, Any]:
@@ -48,21 +52,29 @@ def table(letters: list[DeadLetter]) -> Table:
     for name in ("sequence", "consumer", "key", "message", "dead-lettered", "attempts", "why"):
         made.add_column(name, justify="right" if name in ("sequence", "attempts") else "left", overflow="fold")
     for letter in letters:
-        made.add_row(
+        cells = (
             str(letter.sequence),
             letter.consumer,
             letter.key,
             letter.subject.rpartition(".")[0] or letter.subject,
             _ago(letter.at),
             str(letter.attempts) if letter.attempts else "",
-            letter.error,
-            style=None if letter.attempts else "dim",
+            letter.error if len(letter.error) <= LONGEST else f"{letter.error[:LONGEST]}…",
         )
+        # As Text: in a string rich would read markup, such as `[/b]`.
+        made.add_row(*(Text(printable(cell)) for cell in cells), style=None if letter.attempts else "dim")
     return made
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Escape each character that is not printable, such as those that steer a terminal; those in `keep` stay."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else one.encode("unicode_escape").decode() for one in text)
+
+
 def _ago(at: datetime) -> str:
-    seconds = int((datetime.now(UTC) - at).total_seconds())
+    seconds = max(0, int((datetime.now(UTC) - at).total_seconds()))
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:
             return f"{seconds // size} {unit} ago"
@@ -75,6 +87,10 @@ def lines(letter: DeadLetter) -> str:
     stack, head, body = told.pop("stack"), told.pop("head"), told.pop("body")
     origin = letter.origin
     told["origin"] = f"sequence {origin.sequence} of EVENTS"
+    cut = told.pop("cut")
+    if cut:
+        told["cut"] = f"{cut}: too large to be kept whole; see `nats stream get EVENTS {origin.sequence}`"
     width = max(map(len, told))
-    text = "\n".join(f"{name:<{width}}  {value}" for name, value in told.items())
+    text = "\n".join(f"{name:<{width}}  {printable(str(value))}" for name, value in told.items())
+    stack, head, body = (printable(part, keep="\n") for part in (stack, head.replace("\r\n", "\n"), body))
     return f"{text}\n\n{stack or 'never tried'}\n{head.strip() or 'no headers'}\n\n{body}"

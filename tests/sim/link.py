@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
+from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, NoServersError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, RawStreamMsg, StreamConfig, StreamInfo
@@ -127,6 +128,14 @@ class Link:
     async def flush(self) -> None:
         await self.call(lambda: None)
 
+    async def request(self, subject: str, body: bytes, *, timeout: float) -> Msg:  # noqa: ASYNC109 - the library has it
+        """The answer of JetStream's API about a message of DEAD."""
+        data = await self.call(lambda: self._server.dead.answer(body))
+        return Msg(self, subject, data=data)  # type: ignore[arg-type]
+
+    async def stop_listening(self, _: None) -> None:
+        """The inbox gets nothing more anyway."""
+
     async def call(self, work: Callable[[], T]) -> T:
         """Run `work` at the server. Raises the errors of `work`, ConnectionClosedError, TimeoutError."""
         if self._lost.is_set():
@@ -172,9 +181,11 @@ class JetStream:
         self._link = link
         self._server = server
 
-    async def stream_info(self, name: str) -> StreamInfo:
+    async def stream_info(self, name: str, subjects_filter: str | None = None) -> StreamInfo:
         server = self._server
-        return await self._link.call(lambda: server.dead.info() if name == DEAD else server.stream_info())
+        return await self._link.call(
+            lambda: server.dead.info(subjects_filter) if name == DEAD else server.stream_info()
+        )
 
     async def add_stream(self, config: StreamConfig) -> StreamInfo:
         server = self._server
@@ -202,8 +213,6 @@ class JetStream:
     async def get_msg(
         self, stream: str, sequence: int, subject: str | None = None, *, direct: bool = False, next: bool = False
     ) -> RawStreamMsg:
-        if stream == DEAD:
-            return await self._link.call(lambda: self._server.dead.get(sequence, subject))
         if subject is not None:
             return await self._link.call(lambda: self._server.find(subject, last=False))
         return await self._link.call(lambda: self._server.get_msg(sequence))

@@ -9,10 +9,12 @@ from nats.js.errors import NotFoundError
 
 from infra.broker.client import VERSION_LINE
 from infra.broker.streams import EVENTS
+from infra.consuming.dead_letter import DEAD
 from tests.sim.dead import Dead
 from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
+DIRECT: Final = f"$JS.API.DIRECT.GET.{DEAD}"
 NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
 
 
@@ -56,6 +58,9 @@ class Server:
             else:
                 pull = _pull.decode(body)
                 found.pull(peer, reply, pull.batch, pull.expires / 1e9)
+        elif subject == DIRECT:
+            for about, stored in self.dead.directly(body):
+                peer.say(reply, reply, "", stored, about)
         elif subject in self._subscribed:
             for other in self._subscribed[subject]:
                 other.say(subject, subject, reply, body, head)

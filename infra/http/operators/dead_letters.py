@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 from contracts.wire import NAMES
 from infra.broker.connection import describe
 from infra.consuming.dead_letter import DeadLetter
+from infra.consuming.dead_letter_message import error_text
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import Redriven, RetryQueue, SessionOver
 from infra.core.errors import StoreUnavailable
@@ -110,7 +111,7 @@ def warning(name: str, consumer: Consumer, now: datetime) -> str | None:
     oldest = consumer.dead_letters.oldest
     if oldest is None:
         return None
-    age_s = (now - oldest).total_seconds()
+    age_s = max(0.0, (now - oldest).total_seconds())
     depth = consumer.dead_letters.depth
     return f"{name} has {depth} dead letters, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
 
@@ -187,5 +188,5 @@ def _outcome(done: Redriven) -> RedriveOutcome:
         letter.fact_id,
         letter.subject,
         [Recorded(NAMES[type(fact)], msgspec.to_builtins(fact)) for fact in done.facts],
-        None if done.error is None else f"{type(done.error).__name__}: {done.error}",
+        None if done.error is None else error_text(done.error).encode(errors="backslashreplace").decode(),
     )

@@ -25,7 +25,7 @@ from infra.core.decider import Aggregates
 from infra.core.writer import Clock, Reactions, Writer
 from infra.files import LockTaken, exclusive_lock
 from infra.http.app import build_app
-from infra.http.operators.dead_letters import Consumer, dead_letter_routes, warning
+from infra.http.operators.dead_letters import Consumer, dead_letter_routes, warnings_of
 from infra.http.operators.metrics import metrics
 from infra.http.operators.read_models import AnyView, view_routes
 from infra.http.server import BACKLOG, Server
@@ -215,7 +215,7 @@ def _app(service: Service, runtime: Runtime) -> Litestar:
 
     def warnings() -> list[str]:
         now = runtime.clock()
-        return [one for name, consumer in runtime.consumers.items() if (one := warning(name, consumer, now))]
+        return [one for name, consumer in runtime.consumers.items() for one in warnings_of(name, consumer, now)]
 
     operating = [
         view_routes(runtime.views),

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, NoServersError
@@ -57,6 +57,8 @@ class Link:
     """One connection. Once cut, the client learns of it after a while: at once, or by its unanswered pings."""
 
     connected_url = None
+    max_payload = 1 << 20
+    denied: ClassVar[list[str]] = []
 
     def __init__(self, server: Server, chance: Chance, lost: asyncio.Event) -> None:
         self._server = server

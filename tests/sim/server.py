@@ -51,7 +51,7 @@ class Server:
             consumer, _, sequence, delivery, *_ = subject.removeprefix(ACK).split(".")
             if (found := self._consumer(consumer)) is not None:
                 found.ack(int(sequence), int(delivery))
-        elif subject.startswith(NEXT):
+        elif subject.startswith(NEXT) and reply:
             found = self._consumer(subject.removeprefix(NEXT))
             if found is None:
                 peer.say(reply, reply, "", b"", NOBODY)
@@ -64,6 +64,8 @@ class Server:
         elif subject in self._subscribed:
             for other in self._subscribed[subject]:
                 other.say(subject, subject, reply, body, head)
+        elif b"Nats-Expected-Stream: none" in head or subject.startswith(NEXT):
+            pass  # a probe: nothing is stored or delivered
         elif self.stream is None:
             peer.say(reply, reply, "", b"", NOBODY)
         else:

@@ -15,8 +15,9 @@ from typing import Final
 
 from infra.local.processes import Output, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
+from infra.local.settings import load_bundled_broker, without_blanks
 from infra.settings import Settings, SettingsError, load
-from infra.tuning import use_batch_scheduling
+from infra.tuning import prepare_process
 
 NATS_CONF: Final = ROOT / "infra" / "nats.conf"
 
@@ -40,14 +41,15 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return a copy of `env` with a value for every variable that nats.conf reads, and for GOMAXPROCS.
 
     NATS_STORE_DIR is quoted in the copy: do not pass the copy in again. Unless GOMAXPROCS is set, the broker gets half
-    of the cores, at least one; services need the others. Raises ValueError if NATS_PORT is not a number.
+    of the cores, at least one; services need the others. Raises SettingsError.
     """
-    port = int(env.get("NATS_PORT") or 4_222)
+    settings = load_bundled_broker(env)
+    env = without_blanks(env)
     return {
         **env,
-        "NATS_PORT": str(port),
-        "NATS_MONITOR_PORT": env.get("NATS_MONITOR_PORT") or str(port + 4_000 if port <= 61_535 else port - 4_000),
-        "GOMAXPROCS": env.get("GOMAXPROCS") or str(max(1, (os.cpu_count() or 1) // 2)),
+        "NATS_PORT": str(settings.nats_port),
+        "NATS_MONITOR_PORT": str(settings.monitor_port),
+        "GOMAXPROCS": str(settings.gomaxprocs or max(1, (os.cpu_count() or 1) // 2)),
         "NATS_STORE_DIR": _quoted(ROOT / (env.get("NATS_STORE_DIR") or Path(env.get("DATA_DIR") or ".data") / "nats")),
     }
 
@@ -85,11 +87,12 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
 def main() -> None:
     try:
         load(Settings, "nats", 4_222, os.environ)
+        load_bundled_broker(os.environ)
+        prepare_process()
         command = nats_command()
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"nats-server cannot start: {error}\n")
         raise SystemExit(2) from None
-    use_batch_scheduling()
     os.execve(command[0], command, nats_environment(os.environ))  # noqa: S606 - from here on signals reach the broker
 
 

@@ -22,8 +22,9 @@ from infra.local.ports import is_free
 from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_service
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names, service_url
-from infra.settings import Settings, SettingsError, load
-from infra.tuning import use_batch_scheduling
+from infra.local.settings import check_system, without_blanks
+from infra.settings import SettingsError
+from infra.tuning import prepare_process
 
 BROKER: Final = "nats"
 SELF: Final = "up"
@@ -222,14 +223,13 @@ class Up:
 
 
 def main() -> int:
-    env = dict(os.environ)
+    env = without_blanks(os.environ)
     if env.get("LOG_FORMAT", "").strip() in ("", "auto"):
         env["LOG_FORMAT"] = "text"  # the services write into a pipe, but a person reads it
     try:
-        settings = load(Settings, BROKER, 4_222, env)
-        if not settings.nats_url:
+        prepare_process()
+        if not check_system(env).nats_url:
             _check_ports(nats_environment(env))
-        use_batch_scheduling()
         return Up(env).run()
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"cannot start: {error}\n")

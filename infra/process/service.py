@@ -38,7 +38,7 @@ from infra.store.errors import StoreError, StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
-from infra.tuning import tune_garbage_collection, use_batch_scheduling
+from infra.tuning import prepare_process, tune_garbage_collection
 
 logger = structlog.get_logger()
 
@@ -99,7 +99,7 @@ def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: 
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it."""
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
-        use_batch_scheduling()
+        prepare_process()
         logs.configure(service.name, settings.log_level, settings.log_format)
         with _listen(settings.bind_host, settings.port) as listener, _lock(settings.data_dir / service.name):
             uvloop.run(_serve(service, settings, listener, open_store, connect))

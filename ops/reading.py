@@ -18,7 +18,7 @@ from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConsumerFailed, ConsumerGone, SessionEnded
 from infra.broker.pull import Pull, numbers
 from infra.broker.streams import EVENTS
-from infra.broker.troubles import describe
+from infra.broker.troubles import denied, describe
 from infra.settings import Settings, load
 from ops.errors import Unreachable
 
@@ -59,7 +59,12 @@ async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
     settings = load(Settings, "nats", 4_222, env)
     try:
         async with connect(settings, "orders", asyncio.Event()) as (nc, _):
-            yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S))
+            try:
+                yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S))
+            except (OSError, NatsError) as error:
+                if nc.denied and isinstance(error, TimeoutError):
+                    raise denied(nc.denied) from error
+                raise
     except (OSError, NatsError, SessionEnded, BrokerMisconfigured) as error:
         if isinstance(error, NotFoundError):
             raise Unreachable(f"the broker has no stream {EVENTS} yet; has a service run with it?") from error

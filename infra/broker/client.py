@@ -57,7 +57,7 @@ class BrokerClient(Client):
         self._handlers[subscription._id] = handler
         return subscription
 
-    async def stop_listening(self, subscription: Subscription) -> None:
+    async def unlisten(self, subscription: Subscription) -> None:
         """End what `listen` began: the handler gets nothing more. No effect once the connection is closed."""
         self._handlers.pop(subscription._id, None)
         with contextlib.suppress(ConnectionClosedError, BadSubscriptionError):

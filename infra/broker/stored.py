@@ -113,7 +113,7 @@ async def direct_batch(nc: BrokerClient, stream: str, first: int, subject: str) 
     except TimeoutError:
         return []
     finally:
-        await nc.stop_listening(subscription)
+        await nc.unlisten(subscription)
     return found
 
 

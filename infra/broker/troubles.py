@@ -54,8 +54,8 @@ def denied(subjects: Sequence[str]) -> BrokerMisconfigured:
     """Return the error for a session that the broker denied these."""
     shown = "; ".join(one.replace("$js.", "$JS.", 1) for one in subjects[:5])
     return BrokerMisconfigured(
-        f"the broker denies its user what a service needs: {shown}. Grant it in the broker's permissions of the user "
-        "in NATS_URL (docs/operating.md lists them)"
+        f"the broker denies its user what is needed: {shown}. Grant it in the broker's permissions of the user in "
+        "NATS_URL (docs/operating.md lists them)"
     )
 
 

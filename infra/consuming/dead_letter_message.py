@@ -22,6 +22,9 @@ MAX_BODY: Final = MAX_FACT_BYTES
 MOST: Final = {"Error": 2_048, "Stack": 8_192, "Subject": 5_120, "Fact-Id": 1_024, "Headers": 16_384}
 """Bytes that a header's value may have. The server takes 64 KiB for all headers."""
 
+LARGEST_MESSAGE: Final = MAX_BODY + sum(MOST.values()) + 1_024
+"""Bytes of the largest message that is written, its headers included."""
+
 MAX_ERROR: Final = 1_024  # characters
 MAX_STACK: Final = 8_192  # characters; the end of it
 LARGEST: Final = 2**63  # numbers below this are read

@@ -17,9 +17,17 @@ from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConsumerFailed
 from infra.broker.stored import StoredMessage, direct_batch, last_message, next_message, stored_message
-from infra.broker.streams import KEEPS, compare
+from infra.broker.streams import KEEPS, check_message_size, compare
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, stream_config
-from infra.consuming.dead_letter_message import MAX_BODY, error_text, headers_of, parsed, subject_of, traceback_text
+from infra.consuming.dead_letter_message import (
+    LARGEST_MESSAGE,
+    MAX_BODY,
+    error_text,
+    headers_of,
+    parsed,
+    subject_of,
+    traceback_text,
+)
 from infra.core.messages import Delivery
 from infra.settings import Settings
 from infra.timestamps import now
@@ -121,6 +129,7 @@ class DeadLetters:
             await js.add_stream(wanted)
         else:
             compare(found, wanted, KEEPS)
+            check_message_size(found, LARGEST_MESSAGE)
             if not found.allow_direct:
                 found.allow_direct = True
                 await js.update_stream(found)

@@ -134,7 +134,7 @@ async def test_a_look_up_that_is_denied_is_a_warning(tmp_path: Path) -> None:
         assert (view["status"], view["steps"]) == ("PENDING", None)
 
         ready = (await shop.get("order", "/readyz")).json()
-        assert "denies its user what a service needs: publish to $JS.api.direct.get.events" in ready["warnings"][0]
+        assert "denies its user what is needed: publish to $JS.api.direct.get.events" in ready["warnings"][0]
         assert ready["ready"]
 
 

@@ -135,7 +135,7 @@ class Link:
         data = await self.call(lambda: self._server.dead.answer(body))
         return Msg(self, subject, data=data)  # type: ignore[arg-type]
 
-    async def stop_listening(self, _: None) -> None:
+    async def unlisten(self, _: None) -> None:
         """The inbox gets nothing more anyway."""
 
     async def call(self, work: Callable[[], T]) -> T:

@@ -180,9 +180,9 @@ async def test_a_handler_that_is_no_longer_wanted_is_forgotten(broker: Shop) -> 
     inbox = Inbox()
     async with broker.broker() as nc:
         subscription = await nc.listen("talk.*", inbox)
-        await nc.stop_listening(subscription)
+        await nc.unlisten(subscription)
         await nc.publish("talk.one", b"")
         await nc.flush()
 
         assert (inbox.messages, nc._handlers) == ([], {})
-    await nc.stop_listening(subscription)  # the connection is closed
+    await nc.unlisten(subscription)  # the connection is closed

@@ -1,4 +1,7 @@
-"""Proves when a session begins that the broker's user may publish what nobody would answer: facts, acknowledgements."""
+"""Proves that the broker takes what a session publishes: messages of this size, acknowledgements, facts.
+
+The broker does not answer a message that it denies. It only sends an error, which belongs to no request.
+"""
 
 from collections.abc import Collection
 from typing import Final
@@ -7,7 +10,6 @@ from contracts.wire import FACTS, said_by
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
 from infra.broker.errors import BrokerMisconfigured
 from infra.broker.streams import EVENTS, MAX_FACT_BYTES
-from infra.broker.troubles import denied, is_needed
 
 LEAST_PAYLOAD: Final = 2 * MAX_FACT_BYTES
 """The broker's `max_payload` must be at least this: a fact, or its dead letter, with its headers."""
@@ -32,12 +34,12 @@ def check_payload(nc: BrokerClient) -> None:
         )
 
 
-async def prove_permissions(nc: BrokerClient, consumer: str, facts: Collection[str]) -> None:
+async def publish_probes(nc: BrokerClient, consumer: str, facts: Collection[str]) -> None:
     """Publish one probe for each kind of subject that a session of this consumer publishes to; nothing is stored.
 
-    `facts` are the names of facts. The probe of acknowledging names no delivery, so it acknowledges none; the one of
-    pulling has no inbox, so nothing is delivered. Raises BrokerMisconfigured if the broker denies one, or has denied
-    anything needed on this connection; the client's errors.
+    A denial comes before the answer to the caller's next request. `facts` are the names of facts. The probe of
+    acknowledging names no delivery, so it acknowledges none; the one of pulling has no inbox, so nothing is delivered.
+    Raises the client's errors.
     """
     probes: list[Outgoing] = [
         (f"$JS.ACK.{EVENTS}.{consumer}.1.0.0.0.0", b"+WPI", "", f"{VERSION_LINE}\r\n\r\n"),
@@ -45,6 +47,3 @@ async def prove_permissions(nc: BrokerClient, consumer: str, facts: Collection[s
         *((f"{name}.{PROBE}", b"", "", _NOT_STORED) for name in (*facts, f"dead.{consumer}")),
     ]
     await nc.send_all(probes)
-    await nc.flush()  # the broker denies before it answers this
-    if any(map(is_needed, nc.denied)):
-        raise denied(nc.denied)

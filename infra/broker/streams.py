@@ -64,8 +64,8 @@ KEEPS: Final = (
     "sealed",
     "subject_transform",
 )
-"""Names of the settings that decide whether a stream takes messages and keeps them as they are: whether they expire, make
-room for others, or can be deleted."""
+"""Names of the settings that decide whether a stream takes messages and keeps them as they are: whether they expire,
+make room for others, or can be deleted."""
 
 REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 

@@ -4,7 +4,6 @@ An acknowledgement covers all deliveries before it. So it may go only up to the 
 must not cover a message that was lost on its way, or one that waits for another attempt.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from typing import Final
@@ -26,7 +25,6 @@ from infra.core.messages import Delivery, StreamPosition
 logger = structlog.get_logger()
 
 PULL_BATCH: Final = 512  # messages
-LOOK_EVERY_S: Final = 1.0  # between two looks at the consumer
 
 _MSG_ID: Final = MSG_ID.encode()
 
@@ -112,12 +110,6 @@ class ConsumerSession:
             if self._error is None:
                 await self._pull.sign_of_life()
         raise self._error
-
-    async def watch(self, js: JetStreamContext) -> None:
-        """Look at the consumer once every LOOK_EVERY_S seconds; never returns. Raises the errors of `look`."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self.look(js)
 
     async def look(self, js: JetStreamContext) -> None:
         """Ask the broker about the consumer, and keep in `paused` whether it is paused.

@@ -19,7 +19,7 @@ from infra.aio import Backoff, first_of, wait
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S, Connect
 from infra.broker.errors import BrokerError, ConnectionLost, SessionEnded
-from infra.broker.permissions import check_payload, prove_permissions
+from infra.broker.permissions import check_payload, publish_probes
 from infra.broker.streams import ensure_stream
 from infra.broker.troubles import denied, describe, is_needed, misconfigured
 from infra.consuming.consumer import ConsumerSession
@@ -31,6 +31,8 @@ from infra.store.errors import StoreError
 
 SETTLED_AFTER_S: Final = 5.0
 """If a passing error ends a session that lasted longer than this, the pause after it is the shortest one again."""
+
+LOOK_EVERY_S: Final = 1.0  # between two looks at the consumer and at the user's permissions
 
 PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable, sqlite3.Error)
 """Errors that end a session and usually pass by themselves. After any other error the pause is the longest one."""
@@ -170,13 +172,37 @@ class Supervisor:
             try:
                 # After the consumer was taken over: another session may have written dead letters until then.
                 await self._dead_letters.open(nc)
-                await prove_permissions(nc, consumer.name, facts)
-                await consumer.look(js)
+                await self._look(nc, js, consumer, facts)
                 self._current = nc, consumer
-                await first_of(consumer.run(), consumer.watch(js), *(task() for task in tasks), _raise_when(self._lost))
+                await first_of(
+                    consumer.run(),
+                    self._watch(nc, js, consumer, facts),
+                    *(task() for task in tasks),
+                    _raise_when(self._lost),
+                )
             finally:
                 self._current = None
                 consumer.close()
+
+    async def _watch(
+        self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str]
+    ) -> None:
+        """Look once every LOOK_EVERY_S seconds; never returns."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self._look(nc, js, consumer, facts)
+
+    async def _look(
+        self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str]
+    ) -> None:
+        """Look whether the user may publish all that a session publishes, and at the consumer.
+
+        Raises BrokerMisconfigured, ConsumerFailed, the client's errors.
+        """
+        await publish_probes(nc, consumer.name, facts)
+        await consumer.look(js)  # its answer comes after any denial
+        if any(map(is_needed, nc.denied)):
+            raise denied(nc.denied)
 
 
 async def _raise_when(lost: asyncio.Event) -> None:

@@ -93,6 +93,27 @@ async def test_it_is_named_and_the_service_is_not_ready_until_it_is_mended(
         await shop.ready("point")
 
 
+@pytest.mark.parametrize(
+    ("configuration", "cause"),
+    [
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ack.events.point.", id="acks"),
+        pytest.param(USERS % 'publish: { deny: "point.>" }', "publish to point.charged.", id="facts"),
+    ],
+)
+async def test_what_changes_while_it_runs_is_noticed(tmp_path: Path, configuration: str, cause: str) -> None:
+    fine = USERS % ""
+    async with configured(tmp_path, fine) as broker, point_svc(tmp_path, broker) as shop:
+        await shop.ready("point")
+
+        broker.reload(configuration)
+        async for _ in attempts(cause):
+            if cause in (await asyncio.to_thread(why_not_ready, shop.url("point", "")) or ""):
+                break
+
+        broker.reload(fine)
+        await shop.ready("point")
+
+
 async def test_a_paused_consumer_is_not_ready_also_after_a_restart(shop: Shop) -> None:
     until = (now() + timedelta(hours=1)).astimezone(UTC).isoformat().replace("+00:00", "Z")
     async with shop.broker() as nc:

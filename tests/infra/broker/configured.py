@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -35,18 +36,28 @@ class ConfiguredBroker:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start_nats(self) -> None:
-        conf = self._folder / "own.conf"
-        conf.write_text(
-            f'host: "127.0.0.1"\nport: {self.port}\n' + self.configuration.replace("$STORE", f'"{self._folder}/store"')
-        )
+        conf = self._write()
         with (self._folder / "own.log").open("ab") as output:
             self._process = launch([nats_server(), "-c", str(conf)], {}, output)
         await asyncio.to_thread(self._until_it_listens, self._process)
+
+    def _write(self) -> Path:
+        conf = self._folder / "own.conf"
+        own = self.configuration.replace("$STORE", f'"{self._folder}/store"')
+        conf.write_text(f'host: "127.0.0.1"\nport: {self.port}\n{own}')
+        return conf
 
     def _until_it_listens(self, process: subprocess.Popen[bytes]) -> None:
         for _ in start_attempts(process, "nats-server"):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
+
+    def reload(self, configuration: str) -> None:
+        """Have the running server take another configuration."""
+        assert self._process is not None
+        self.configuration = configuration
+        self._write()
+        self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         if self._process is not None:

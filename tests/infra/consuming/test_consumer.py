@@ -16,7 +16,6 @@ from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming import consumer
 from infra.consuming.consumer import PULL_BATCH, ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.core.messages import Acknowledger, Delivery
@@ -143,20 +142,17 @@ async def test_nothing_is_acknowledged_before_it_is_done(broker: Shop) -> None:
 
 
 async def test_a_late_acknowledgement_that_jams_the_consumer_is_seen_and_the_next_session_heals_it(
-    broker: Shop, monkeypatch: pytest.MonkeyPatch
+    broker: Shop,
 ) -> None:
     """Of a session that saw many redeliveries: its delivery number is beyond all that this one can reach."""
-    monkeypatch.setattr(consumer, "LOOK_EVERY_S", 0.01)
     await say(broker, 1, 5)
     async with consuming(broker) as opened:
         await opened.handler.has(5)
-        watch = asyncio.create_task(opened.consumer.watch(opened.js))
         await client(opened.js).publish("$JS.ACK.EVENTS.product.7.2.5000.1.0", b"+ACK")
         await opened.acknowledged(2)
 
         with pytest.raises(ConsumerFailed, match="came after it: it is reset again"):
-            async with asyncio.timeout(PATIENCE_S):
-                await watch
+            await opened.consumer.look(opened.js)
 
     async with consuming(broker) as again:
         taken = await again.handler.has(3)

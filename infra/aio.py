@@ -10,7 +10,7 @@ JITTER: Final = 0.5
 
 CANCEL_AGAIN_S: Final = 0.25
 """A task that has not ended this long after it was canceled is canceled again. A cancellation may get lost: Python
-3.11's `asyncio.wait_for` drops it if the awaited future is done at that moment, and nats-py drops it while it flushes."""
+3.11's `asyncio.wait_for` drops it if the awaited future is done at that moment, nats-py while it flushes."""
 
 
 async def wait(event: asyncio.Event, seconds: float | None) -> bool:

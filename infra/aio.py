@@ -8,6 +8,10 @@ from typing import Any, Final
 JITTER: Final = 0.5
 """The shortest pause as a share of the full one. The rest is random: processes that failed together retry apart."""
 
+CANCEL_AGAIN_S: Final = 0.25
+"""A task that has not ended this long after it was canceled is canceled again. A cancellation may get lost: Python
+3.11's `asyncio.wait_for` drops it if the awaited future is done at that moment, nats-py while it flushes."""
+
 
 async def wait(event: asyncio.Event, seconds: float | None) -> bool:
     """Wait until the event is set, but no longer than `seconds` (None: without a limit). Returns whether it is set."""
@@ -32,8 +36,11 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
             if task in done:
                 task.result()
     finally:
-        for task in tasks:
-            task.cancel()
+        waiting = set(tasks)
+        while waiting:
+            for task in waiting:
+                task.cancel()
+            _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -4,10 +4,11 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
+
+from infra.broker_url import BrokerUrl, parse_broker_url
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -37,10 +38,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
 
     def __post_init__(self) -> None:
-        if not all(is_broker_url(url) for url in self.broker_urls):  # the message omits it: it may hold a password
+        try:
+            self.brokers  # noqa: B018 - it raises
+        except ValueError as error:
             raise ValueError(
-                "NATS_URL is not a broker's address, such as nats://127.0.0.1:4222, or several with commas"
-            )
+                f"NATS_URL is not a broker's address, such as nats://127.0.0.1:4222, or several with commas: {error}"
+            ) from None
         if not is_loopback(self.bind_host):
             raise ValueError(
                 f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode, "
@@ -53,8 +56,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         return http_url(self.bind_host, self.port)
 
     @property
-    def broker_urls(self) -> list[str]:
-        return [url.strip() for url in (self.nats_url or f"nats://127.0.0.1:{self.nats_port}").split(",")]
+    def brokers(self) -> list[BrokerUrl]:
+        """The servers of the broker, in the order of NATS_URL."""
+        return [parse_broker_url(url.strip()) for url in (self.nats_url or f"127.0.0.1:{self.nats_port}").split(",")]
 
 
 def http_url(host: str, port: int) -> str:
@@ -76,15 +80,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def is_broker_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url if "://" in url else f"nats://{url}")
-        named = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is not a number, or out of range
-        return False
-    return named and parts.scheme in {"nats", "tls"}
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:

@@ -6,6 +6,8 @@ import os
 import resource
 from typing import Final
 
+from infra.settings import SettingsError
+
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 """Thresholds of the cycle collector. The first: new objects before the youngest generation is searched; its default is
 700, and 2,000 from CPython 3.13 on. The others: searches of one generation before one of the next."""
@@ -34,6 +36,9 @@ def use_batch_scheduling() -> None:
 
 PLENTY: Final = 65_536
 
+LEAST_OPEN_FILES: Final = 512
+"""Half of them for the store, the read models and the broker, the rest for clients."""
+
 
 def raise_open_file_limit(plenty: int = PLENTY) -> int:
     """Raise this process's limit of open files (RLIMIT_NOFILE) up to `plenty`, but not above its hard limit.
@@ -47,3 +52,22 @@ def raise_open_file_limit(plenty: int = PLENTY) -> int:
     if most > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
     return most
+
+
+def require_open_files() -> None:
+    """Raise the limit of open files. Raises SettingsError if fewer than LEAST_OPEN_FILES are allowed even then."""
+    most = raise_open_file_limit()
+    if most < LEAST_OPEN_FILES:
+        raise SettingsError(
+            f"this process may open {most} files, and needs {LEAST_OPEN_FILES}: raise the hard limit (ulimit -Hn, "
+            "LimitNOFILE of systemd, --ulimit nofile of a container)"
+        )
+
+
+def prepare_process() -> None:
+    """Do at a process's start what its children inherit: `require_open_files` and `use_batch_scheduling`.
+
+    Raises SettingsError.
+    """
+    require_open_files()
+    use_batch_scheduling()

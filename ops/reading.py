@@ -14,10 +14,11 @@ from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header
-from infra.broker.connection import CONNECT_TIMEOUT_S, connect, describe
-from infra.broker.errors import ConsumerFailed, ConsumerGone, SessionEnded
+from infra.broker.connection import CONNECT_TIMEOUT_S, connect
+from infra.broker.errors import BrokerMisconfigured, ConsumerFailed, ConsumerGone, SessionEnded
 from infra.broker.pull import Pull, numbers
 from infra.broker.streams import EVENTS
+from infra.broker.troubles import denied, describe
 from infra.settings import Settings, load
 from ops.errors import Unreachable
 
@@ -58,11 +59,16 @@ async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
     settings = load(Settings, "nats", 4_222, env)
     try:
         async with connect(settings, "orders", asyncio.Event()) as (nc, _):
-            yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S))
-    except (OSError, NatsError, SessionEnded) as error:
+            try:
+                yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S))
+            except (OSError, NatsError) as error:
+                if nc.denied and isinstance(error, TimeoutError):
+                    raise denied(nc.denied) from error
+                raise
+    except (OSError, NatsError, SessionEnded, BrokerMisconfigured) as error:
         if isinstance(error, NotFoundError):
             raise Unreachable(f"the broker has no stream {EVENTS} yet; has a service run with it?") from error
-        at = settings.broker_urls[0].rpartition("@")[2]  # without the password
+        at = settings.brokers[0].at
         raise Unreachable(
             f"the broker at {at} cannot be read: {describe(error)}; is the system running (`just up`)?"
         ) from error

@@ -5,15 +5,19 @@ Nothing buffered for one broker is ever flushed into another, and each new sessi
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import structlog
 from nats.errors import Error as NatsError
+from nats.errors import NoServersError
 
 from infra.aio import first_of
 from infra.broker.client import BrokerClient
-from infra.broker.errors import ConnectionLost
+from infra.broker.errors import BrokerMisconfigured, ConnectionLost
+from infra.broker.troubles import denied_subject, is_needed, not_connected
+from infra.broker_url import BrokerUrl
 from infra.settings import Settings
 
 logger = structlog.get_logger()
@@ -36,22 +40,71 @@ async def connect(
 ) -> AsyncIterator[Connected]:
     """Connect a new `client` to the broker under this name, yield it with its `lost` event, and close it at the end.
 
-    It never reconnects. Raises OSError or the client's errors, and ConnectionLost if `stopping` is set before there is
-    a connection.
+    Tries each server of the broker once, in random order. It never reconnects. `lost` is set, too, when the broker
+    denies what no session can do without; `client.denied` has it. Raises ConnectionLost if no server takes the
+    connection, or `stopping` is set before; BrokerMisconfigured if every server needs an operator.
     """
     lost = asyncio.Event()
+    opened: list[BrokerClient] = []
+    try:
+        await first_of(_try_all(settings, name, client, lost, opened), _raise_when(stopping))
+        yield opened[-1], lost
+    finally:
+        for nc in opened:  # also after a failed attempt: the client keeps its socket open otherwise
+            await _close(nc)
+
+
+async def _try_all(
+    settings: Settings, name: str, client: Callable[[], BrokerClient], lost: asyncio.Event, opened: list[BrokerClient]
+) -> None:
+    """Connect to one of the servers; the client that is connected is the last one in `opened`."""
+    failed: list[tuple[BrokerUrl, Exception]] = []
+    for server in random.sample(settings.brokers, len(settings.brokers)):
+        # A server that wants TLS first says nothing before it, so it looks like one that hangs.
+        for tls_first in (False, True) if server.tls else (False,):
+            opened.append(client())
+            error = await _try(opened[-1], server, name, lost, tls_first=tls_first)
+            if error is None:
+                return
+            if tls_first and isinstance(error, TimeoutError):
+                break
+            failed = [*(one for one in failed if one[0] != server), (server, error)]
+            if not isinstance(error, TimeoutError):
+                break
+    raise not_connected(failed, CONNECT_TIMEOUT_S)
+
+
+async def _try(
+    nc: BrokerClient, server: BrokerUrl, name: str, lost: asyncio.Event, *, tls_first: bool
+) -> Exception | None:
+    """Connect to this server. Returns what prevents it; TimeoutError only if the server takes it but stays silent."""
+    reported: list[Exception] = []
 
     async def on_closed() -> None:
         lost.set()
 
     async def on_error(error: Exception) -> None:
-        logger.debug("broker client", error=str(error) or type(error).__name__)
+        reported.append(error)
+        del reported[:-1]
+        subject = denied_subject(error)
+        if subject is None:
+            logger.debug("broker client", error=str(error) or type(error).__name__)
+        elif subject not in nc.denied:
+            nc.denied.append(subject)
+            logger.warning("the broker denies a request", denied=subject)
+            if is_needed(subject):
+                lost.set()
 
-    nc = client()
+    nc.needs_tls = server.tls and not tls_first
+    token = server.user and server.password is None
     try:
-        connecting = nc.connect(
-            settings.broker_urls,
+        await nc.connect(
+            f"nats://{server.at}",
             name=name,
+            user=None if token else server.user or None,
+            password=server.password,
+            token=server.user if token else None,
+            tls_handshake_first=tls_first,
             allow_reconnect=False,
             # By default the client tries the first connection 60 times, 2 s apart; with 0 it tries for ever.
             max_reconnect_attempts=1,
@@ -63,25 +116,21 @@ async def connect(
             disconnected_cb=on_closed,
             error_cb=on_error,
         )
-        await first_of(connecting, _raise_when(stopping))
-        yield nc, lost
-    finally:
-        # Also after a failed attempt: the client keeps its socket open otherwise.
-        with contextlib.suppress(OSError, NatsError, TimeoutError):
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await nc.close()
+    except NoServersError as error:
+        # The client tells only the callback why. No time-out of it may pass for one of a server that is there.
+        cause = reported[-1] if reported else error
+        return ConnectionLost(f"no answer within {CONNECT_TIMEOUT_S} s") if isinstance(cause, TimeoutError) else cause
+    except (OSError, NatsError, BrokerMisconfigured) as error:
+        return error
+    return None
+
+
+async def _close(nc: BrokerClient) -> None:
+    with contextlib.suppress(OSError, NatsError, TimeoutError):
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await nc.close()
 
 
 async def _raise_when(stopping: asyncio.Event) -> None:
     await stopping.wait()
     raise ConnectionLost("asked to stop while connecting")
-
-
-def describe(error: Exception) -> str:
-    """Return the error's text for logs, `/readyz` and HTTP problems.
-
-    An error without a text gets one: that the broker did not answer in time, or else the name of its type.
-    """
-    return str(error) or (
-        "the broker did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-    )

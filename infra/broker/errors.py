@@ -6,7 +6,8 @@ BrokerError
  │  ├ RelayFailed
  │  └ ConsumerFailed
  │     └ ConsumerGone
- ├ StreamMisconfigured      an operator has to change the stream
+ ├ BrokerMisconfigured      an operator has to change the broker, or its user's permissions
+ │  └ StreamMisconfigured   an operator has to change a stream
  ├ LogLost                  an operator has to restore the store
  └ HistoryUnavailable       the caller may ask again
 """
@@ -42,7 +43,14 @@ class ConsumerGone(ConsumerFailed):
     """The consumer was deleted, or no server answers for it."""
 
 
-class StreamMisconfigured(BrokerError):
+class BrokerMisconfigured(BrokerError):
+    """The broker's configuration excludes the work: TLS, limits, permissions. The message says what, and what to do.
+
+    No session can begin, or go on, before an operator has acted.
+    """
+
+
+class StreamMisconfigured(BrokerMisconfigured):
     """A stream has settings that the guarantees exclude, or the server is too old for EVENTS. The message says which.
 
     An operator has to act; no session can begin before.

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from infra.broker.troubles import next_step
+
 FLOW: Final = 32  # messages
 FEWEST: Final = 3  # messages; a batch takes at least two answers, so fewer messages are sent one by one
 
@@ -81,9 +83,9 @@ class FastIngest:
         try:
             answer = _answer.decode(body)
         except msgspec.DecodeError:
-            raise PublishRefused((body or raw_headers).decode()) from None
+            raise PublishRefused((body or raw_headers).decode(errors="backslashreplace")) from None
         if answer.error is not None or answer.type not in {"", "ack"}:
-            raise PublishRefused(body.decode())
+            raise PublishRefused(body.decode() + next_step((answer.error or {}).get("err_code")))
         name, batched, _ = subject[len(self._inbox) + 1 :].decode().partition(".")
         if not batched:
             return [int(name)]

@@ -64,9 +64,11 @@ KEEPS: Final = (
     "max_msgs_per_subject",
     "no_ack",
     "deny_delete",
+    "sealed",
+    "subject_transform",
 )
-"""Names of the settings that decide whether a stream keeps its messages: whether they expire, make room for others, or
-can be deleted."""
+"""Names of the settings that decide whether a stream takes messages and keeps them as they are: whether they expire,
+make room for others, or can be deleted."""
 
 REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 
@@ -85,6 +87,7 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
         return await _batched(js.add_stream(wanted))
     found = info.config
     compare(found, wanted, REQUIRED)
+    check_message_size(found, MAX_FACT_BYTES)
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
     if missing or not found.allow_batched:
         logger.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), allow_batched=True)
@@ -110,6 +113,15 @@ def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]
             + "; ".join(
                 f"{name} is {has}, must be {getattr(must, 'value', must)}" for name, (has, must) in differing.items()
             )
+        )
+
+
+def check_message_size(found: StreamConfig, least: int) -> None:
+    """Raise StreamMisconfigured if the stream refuses messages of `least` bytes."""
+    if 0 < (found.max_msg_size or 0) < least:
+        raise StreamMisconfigured(
+            f"{found.name} takes messages of up to {found.max_msg_size} bytes, and there are some of {least}: "
+            f"nats stream edit {found.name} --max-msg-size={least}"
         )
 
 

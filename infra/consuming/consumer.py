@@ -8,6 +8,9 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Final
 
+import structlog
+from nats.js import JetStreamContext
+
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import ConsumerFailed
@@ -18,6 +21,8 @@ from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.handler import Handler
 from infra.consuming.retry_queue import PAUSES_S, RetryQueue
 from infra.core.messages import Delivery, StreamPosition
+
+logger = structlog.get_logger()
 
 PULL_BATCH: Final = 512  # messages
 
@@ -50,6 +55,7 @@ class ConsumerSession:
 
         `received` gets the positions of handled deliveries.
         """
+        self.name = consumer
         self._nc = nc
         self._handler = handler
         self._received = received
@@ -73,6 +79,8 @@ class ConsumerSession:
         self._to_acknowledge = ""
         self._error: Exception | None = None
         self.closed = False
+        self.paused: str | None = None
+        """In words, that the consumer is paused, and what to do; None if it is not."""
 
     async def take_over(self) -> None:
         """Announce this session, so that any other session of this consumer fails. Raises the client's errors.
@@ -102,6 +110,27 @@ class ConsumerSession:
             if self._error is None:
                 await self._pull.sign_of_life()
         raise self._error
+
+    async def look(self, js: JetStreamContext) -> None:
+        """Ask the broker about the consumer, and keep in `paused` whether it is paused.
+
+        Raises ConsumerFailed if an acknowledgement jams it; the client's errors, such as for a consumer that is gone.
+        """
+        info = await js.consumer_info(EVENTS, self.name)
+        acknowledged, delivered = info.ack_floor, info.delivered
+        if acknowledged and delivered and (acknowledged.consumer_seq or 0) > (delivered.consumer_seq or 0):
+            # The consumer would take no acknowledgement before it has delivered that many messages, and it delivers no
+            # more than may wait for one.
+            raise ConsumerFailed("an acknowledgement from before the consumer's reset came after it: it is reset again")
+        paused = (
+            f"the consumer {self.name} is paused until {info.config.pause_until}, so nothing is delivered: "
+            f"`nats consumer resume {EVENTS} {self.name}` ends that"
+            if info.paused
+            else None
+        )
+        if paused and not self.paused:
+            logger.error("consumer paused", reason=paused)
+        self.paused = paused
 
     async def finish(self, drained: Awaitable[None]) -> None:
         """Take no more deliveries, await `drained` (the handler has recorded those taken), and acknowledge them.

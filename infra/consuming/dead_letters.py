@@ -4,29 +4,74 @@ A message is acknowledged only after its dead letter is stored. Each session rea
 they outlive the process.
 """
 
-import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Final
 
 import structlog
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
-from infra.broker.streams import KEEPS, compare
-from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, headers_of, parsed, read, stream_config
+from infra.broker.client import BrokerClient
+from infra.broker.connection import CONNECT_TIMEOUT_S
+from infra.broker.errors import ConsumerFailed
+from infra.broker.stored import StoredMessage, direct_batch, last_message, next_message, stored_message
+from infra.broker.streams import KEEPS, check_message_size, compare
+from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, stream_config
+from infra.consuming.dead_letter_message import (
+    LARGEST_MESSAGE,
+    MAX_BODY,
+    error_text,
+    headers_of,
+    parsed,
+    subject_of,
+    traceback_text,
+)
 from infra.core.messages import Delivery
 from infra.settings import Settings
 from infra.timestamps import now
 
 logger = structlog.get_logger()
 
-MAX_STACK: Final = 8 << 10  # characters; the end of it
 NOT_THERE: Final = frozenset({10_043, 10_057})
 """nats-server's error codes for deleting a missing message: with status 400, or with 500 if the sequence was never used
 or DEAD is empty."""
 REMEMBERED: Final = 256  # dead letters that are written again if the broker truncated DEAD
+
+
+async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncIterator[DeadLetter]:
+    """Yield the dead letters under this subject of DEAD, in the order of their sequences; without `whole`, no bodies.
+
+    The subject may have wildcards. Raises the client's errors. The leader says how many there are and which is the
+    last; a copy that has them all gives them in batches. Otherwise the leader gives them one by one.
+    """
+    last = await last_message(nc, DEAD, subject)
+    if last is None:
+        return
+    counts = (await nc.jetstream(timeout=CONNECT_TIMEOUT_S).stream_info(DEAD, subjects_filter=subject)).state.subjects
+    in_batches = await _in_batches(nc, subject, last.sequence, sum((counts or {}).values()), whole=whole)
+    if in_batches is not None:
+        for dead_letter in in_batches:
+            yield dead_letter
+        return
+    sequence = 0
+    while sequence < last.sequence and (message := await next_message(nc, DEAD, sequence + 1, subject)):
+        sequence = message.sequence
+        yield parsed(message, whole=whole)
+
+
+async def _in_batches(nc: BrokerClient, subject: str, last: int, count: int, *, whole: bool) -> list[DeadLetter] | None:
+    """Read the dead letters up to the sequence `last`; None if fewer than `count` were found, or not the last one."""
+    found: list[DeadLetter] = []
+    while not found or found[-1].sequence < last:
+        batch: list[StoredMessage] = await direct_batch(nc, DEAD, found[-1].sequence + 1 if found else 1, subject)
+        if not batch:
+            return None
+        found += [parsed(message, whole=whole) for message in batch if message.sequence <= last]
+        if batch[-1].sequence > last:
+            break
+    return found if len(found) >= count else None
 
 
 class DeadLetters:
@@ -39,6 +84,7 @@ class DeadLetters:
         self._consumer = consumer
         self._settings = settings
         self._clock = clock
+        self._nc: BrokerClient | None = None
         self._js: JetStreamContext | None = None
         self._by_key: dict[str, dict[int, DeadLetter]] = {}
         """Key → sequence of DEAD → dead letter without body and stack; in the order of the sequences."""
@@ -69,20 +115,27 @@ class DeadLetters:
     def keys(self) -> list[str]:
         return list(self._by_key)
 
-    async def open(self, js: JetStreamContext) -> None:
+    async def open(self, nc: BrokerClient) -> None:
         """Make the stream DEAD if it is missing, and read the consumer's dead letters from it. Each session calls this.
 
         Recent dead letters of this process that the broker has lost are written again. Raises StreamMisconfigured if
         the stream could lose dead letters; the client's errors.
         """
+        js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         wanted = stream_config(self._settings)
         try:
-            compare((await js.stream_info(DEAD)).config, wanted, KEEPS)
+            found = (await js.stream_info(DEAD)).config
         except NotFoundError:
             await js.add_stream(wanted)
-        self._js = js
+        else:
+            compare(found, wanted, KEEPS)
+            check_message_size(found, LARGEST_MESSAGE)
+            if not found.allow_direct:
+                found.allow_direct = True
+                await js.update_stream(found)
+        self._nc, self._js = nc, js
         self._by_key.clear()
-        async for dead_letter in read(js, f"{PREFIX}.{self._consumer}.*"):
+        async for dead_letter in read(nc, f"{PREFIX}.{self._consumer}.*", whole=False):
             self._remember(dead_letter)
         lost = [one for one in self._recent if one.sequence not in self._by_key.get(one.key, {})]
         for dead_letter in lost:
@@ -107,8 +160,8 @@ class DeadLetters:
             key=delivery.key,
             at=self._clock(),
             attempts=attempts,
-            error=f"{type(error).__name__}: {error}" if error else f"waits behind {ahead[0].sequence}",
-            stack="".join(traceback.format_exception(error))[-MAX_STACK:] if error else "",
+            error=error_text(error) if error else f"waits behind {ahead[0].sequence}",
+            stack=traceback_text(error) if error else "",
             subject=delivery.subject,
             fact_id=delivery.fact_id,
             origin=delivery.position,
@@ -118,12 +171,16 @@ class DeadLetters:
         await self._write(dead_letter)
 
     async def _write(self, dead_letter: DeadLetter) -> None:
-        ack = await self._stream.publish(
-            f"{PREFIX}.{dead_letter.consumer}.{dead_letter.key}",
-            dead_letter.body,
-            stream=DEAD,
-            headers=headers_of(dead_letter),
-        )
+        """Store the dead letter in DEAD. Raises ConsumerFailed if the broker refuses it; the client's errors."""
+        try:
+            ack = await self._stream.publish(
+                subject_of(dead_letter), dead_letter.body[:MAX_BODY], stream=DEAD, headers=headers_of(dead_letter)
+            )
+        except (APIError, NoStreamResponseError) as refused:
+            raise ConsumerFailed(
+                f"the broker takes no dead letter of {dead_letter.key} into {DEAD}: {refused}; list dead letters with "
+                f"`just dlq ls` and redrive or drop some, or raise the limits of {DEAD}"
+            ) from refused
         dead_letter = dead_letter._replace(sequence=ack.seq)
         logger.error(
             "dead-lettered",
@@ -145,11 +202,12 @@ class DeadLetters:
 
         None if DEAD no longer has it; then it is taken off the list, too.
         """
-        try:
-            return parsed(await self._stream.get_msg(DEAD, dead_letter.sequence))
-        except NotFoundError:
+        assert self._nc is not None, "before any session"
+        message = await stored_message(self._nc, DEAD, dead_letter.sequence)
+        if message is None:
             self._forget(dead_letter)
             return None
+        return parsed(message)
 
     async def remove(self, dead_letter: DeadLetter) -> None:
         """Delete a dead letter, redriven or dropped, from DEAD and the list. Raises the client's errors.

@@ -17,14 +17,14 @@ from infra.aio import Backoff
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
 from infra.broker.consumers import ensure_consumer
-from infra.broker.errors import ConnectionLost, LogLost, StreamMisconfigured
+from infra.broker.errors import BrokerMisconfigured, ConnectionLost, LogLost
 from infra.broker.leader import Leader
+from infra.broker.permissions import facts_said_by
 from infra.broker.relay import Relay
 from infra.broker.streams import EVENTS, is_full
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
-from infra.consuming.retry_queue import RetryQueue
 from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
@@ -64,7 +64,7 @@ class Broker:
         writer.suspend("the log has not been compared with the stream yet")
         self._received = ReceivedPositions()
         self.dead_letters = DeadLetters(service, settings, clock)
-        self._supervisor = Supervisor(
+        self.supervisor = Supervisor(
             f"{service}_svc",
             settings,
             self,
@@ -80,7 +80,9 @@ class Broker:
         """The reason, in words, why facts cannot be published right now; None if they can. For `/readyz`."""
         relay = self._relay
         if relay is None or self.connection is None:
-            return f"no session with the broker: {self._supervisor.reason}"
+            return self.supervisor.trouble or "no session with the broker yet"
+        if self.supervisor.trouble:
+            return self.supervisor.trouble
         if self._full:
             return "the stream EVENTS is full"
         if not relay.has_caught_up:
@@ -92,12 +94,7 @@ class Broker:
     @property
     def connection(self) -> BrokerClient | None:
         """The connection for reads of the stream on demand; None while there is no session."""
-        return self._supervisor.connection
-
-    @property
-    def retry_queue(self) -> RetryQueue | None:
-        """The retry queue for operators' requests about dead letters; None while there is no session."""
-        return self._supervisor.retry_queue
+        return self.supervisor.connection
 
     def log_has_grown(self) -> None:
         if self._relay is not None:
@@ -105,14 +102,14 @@ class Broker:
 
     async def run(self) -> None:
         """Run session after session, and return after `stop`. A failed session raises nothing: the next one follows."""
-        await self._supervisor.run()
+        await self.supervisor.run()
 
     def stop(self) -> None:
         """Ask `run` to consume no more and end; return at once.
 
         `run` returns once work in hand is recorded, published and acknowledged. After 3 s it gives up waiting for that.
         """
-        self._supervisor.stopping.set()
+        self.supervisor.stopping.set()
 
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
@@ -133,7 +130,8 @@ class Broker:
         self._relay, self._full = relay, is_full(stream)
         watch = partial(self._watch, js, relay, str(stream.created))
         try:
-            yield Session(consumer, (relay.run, watch, partial(self._finish, nc, relay, consumer)))
+            tasks = (relay.run, watch, partial(self._finish, nc, relay, consumer))
+            yield Session(consumer, tasks, facts_said_by(self._service))
         finally:
             self._relay = None
 
@@ -141,7 +139,7 @@ class Broker:
         if isinstance(error, LogLost):
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)
-        elif isinstance(error, StreamMisconfigured):
+        elif isinstance(error, BrokerMisconfigured):
             logger.error("the broker cannot be used", reason=reason)
         elif isinstance(error, PASSING):
             logger.warning("session with the broker ended", reason=reason, again_in_s=round(again_in_s, 3))
@@ -151,9 +149,8 @@ class Broker:
     async def _watch(self, js: JetStreamContext, relay: Relay, stream_made_at: str) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            # This only reads: a missing stream or consumer ends the session, and the next session makes it.
+            # This only reads: a missing stream ends the session, and the next session makes it.
             info = await js.stream_info(EVENTS)
-            await js.consumer_info(EVENTS, self._service)
             if str(info.created) != stream_made_at:
                 raise ConnectionLost("the stream was replaced by another one")
             self._full = is_full(info)
@@ -163,7 +160,7 @@ class Broker:
 
     async def _finish(self, nc: BrokerClient, relay: Relay, consumer: ConsumerSession) -> None:
         """Wait for `stop`, complete the work in hand, and return. This ends the session: its other tasks never do."""
-        await self._supervisor.stopping.wait()
+        await self.supervisor.stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):
                 await consumer.finish(self._writer.drained())

@@ -16,9 +16,11 @@ from nats.js.api import StreamInfo
 
 from infra.aio import Backoff, first_of, wait
 from infra.broker.client import BrokerClient
-from infra.broker.connection import CONNECT_TIMEOUT_S, Connect, describe
+from infra.broker.connection import CONNECT_TIMEOUT_S, Connect
 from infra.broker.errors import BrokerError, ConnectionLost, SessionEnded
+from infra.broker.permissions import check_payload, publish_probes
 from infra.broker.streams import ensure_stream
+from infra.broker.troubles import denied, describe, is_needed, misconfigured
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import RetryQueue
@@ -28,6 +30,8 @@ from infra.store.errors import StoreError
 
 SETTLED_AFTER_S: Final = 5.0
 """If a passing error ends a session that lasted longer than this, the pause after it is the shortest one again."""
+
+LOOK_EVERY_S: Final = 1.0  # between two looks at the consumer and at the user's permissions
 
 PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable, sqlite3.Error)
 """Errors that end a session and usually pass by themselves. After any other error the pause is the longest one."""
@@ -44,10 +48,14 @@ class Connection(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What a session runs: its consumer, and `tasks` beside it. The session ends with the first of them that ends."""
+    """What a session runs: its consumer, and `tasks` beside it. The session ends with the first of them that ends.
+
+    `facts`: the names of the facts that it publishes.
+    """
 
     consumer: ConsumerSession
     tasks: Sequence[Task]
+    facts: Sequence[str] = ()
 
 
 class Supervised(Protocol):
@@ -105,6 +113,18 @@ class Supervisor:
         """The retry queue for operators' requests about dead letters; None while there is no session."""
         return None if self._current is None or self._lost.is_set() else self._current[1].retry_queue
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is consumed, and what to do, in words; None if the consumer has a session and is not paused."""
+        if self._current is None or self._lost.is_set():
+            return f"no session with the broker: {self.reason}"
+        return self._current[1].paused
+
+    @property
+    def denied(self) -> Sequence[str]:
+        """What the broker has denied this session, such as `publish to $js.api.…`, though it can do without."""
+        return () if self._current is None else self._current[0].denied
+
     async def run(self) -> None:
         """Run session after session; return once `stopping` is set and the current session has ended.
 
@@ -129,19 +149,59 @@ class Supervisor:
             await wait(self.stopping, pause_s)
 
     async def _session(self) -> None:
-        """Run one session until its first task ends. Raises the task's error, or the one that prevented the session."""
+        """Run one session until its first task ends. Raises the task's error, or the one that prevented the session.
+
+        In their place raises BrokerMisconfigured if only an operator can help.
+        """
         async with self._connect(self._settings, self._name, self.stopping) as (nc, self._lost):
-            js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
-            stream = await ensure_stream(js, self._settings)
-            async with self._supervised.session(Connection(nc, js, stream)) as (consumer, tasks):
-                try:
-                    # After the consumer was taken over: another session may have written dead letters until then.
-                    await self._dead_letters.open(js)
-                    self._current = nc, consumer
-                    await first_of(consumer.run(), *(task() for task in tasks), _raise_when(self._lost))
-                finally:
-                    self._current = None
-                    consumer.close()
+            try:
+                await self._session_over(nc)
+            except Exception as error:
+                if nc.denied and (isinstance(error, TimeoutError) or any(map(is_needed, nc.denied))):
+                    raise denied(nc.denied) from error
+                if told := misconfigured(error):
+                    raise told from error
+                raise
+
+    async def _session_over(self, nc: BrokerClient) -> None:
+        check_payload(nc)
+        js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
+        stream = await ensure_stream(js, self._settings)
+        async with self._supervised.session(Connection(nc, js, stream)) as (consumer, tasks, facts):
+            try:
+                # After the consumer was taken over: another session may have written dead letters until then.
+                await self._dead_letters.open(nc)
+                await self._look(nc, js, consumer, facts)
+                self._current = nc, consumer
+                await first_of(
+                    consumer.run(),
+                    self._watch(nc, js, consumer, facts),
+                    *(task() for task in tasks),
+                    _raise_when(self._lost),
+                )
+            finally:
+                self._current = None
+                consumer.close()
+
+    async def _watch(
+        self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str]
+    ) -> None:
+        """Look once every LOOK_EVERY_S seconds; never returns."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self._look(nc, js, consumer, facts)
+
+    async def _look(
+        self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str]
+    ) -> None:
+        """Look whether the user may publish all that a session publishes, and at the consumer.
+
+        Raises BrokerMisconfigured, ConsumerFailed, the client's errors.
+        """
+        await publish_probes(nc, consumer.name, facts)
+        await consumer.look(js)  # its answer comes after any denial
+        if any(map(is_needed, nc.denied)):
+            raise denied(nc.denied)
 
 
 async def _raise_when(lost: asyncio.Event) -> None:

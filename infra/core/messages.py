@@ -1,6 +1,9 @@
 """A message as a consumer delivers it, and the interface by which its handler reports the result."""
 
-from typing import NamedTuple, Protocol
+from hashlib import sha256
+from typing import Final, NamedTuple, Protocol
+
+MAX_KEY: Final = 128  # characters; the longest id has 64
 
 
 class StreamPosition(NamedTuple):
@@ -28,12 +31,19 @@ class Delivery(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The subject's last token. Deliveries of one key are handled in their order."""
-        return self.subject.rpartition(".")[2]
+        """The subject's last token. Deliveries of one key are handled in their order.
+
+        Of a token that is longer than MAX_KEY, a hash takes the place of its end, so that subjects with the key fit
+        into the broker's line of 4,096 bytes.
+        """
+        token = self.subject.rpartition(".")[2]
+        if len(token) <= MAX_KEY:
+            return token
+        return f"{token[:64]}~{sha256(token.encode(errors='backslashreplace')).hexdigest()[:32]}"
 
     def same_as(self, other: "Delivery") -> bool:
-        """Whether both have the same fact id; if this delivery has none, whether both have the same stream position."""
-        return self.fact_id == other.fact_id if self.fact_id else self.position == other.position
+        """Whether both have the same fact id, or the same stream position."""
+        return self.position == other.position or (self.fact_id != "" and self.fact_id == other.fact_id)
 
 
 class Acknowledger(Protocol):

@@ -20,9 +20,10 @@ from infra import signals
 from infra.files import PRIVATE_UMASK, LockTaken, make_private_folder, name_holder, take_lock
 from infra.local.processes import Output, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
+from infra.local.settings import load_bundled_broker, without_blanks
 from infra.printable import printable
 from infra.settings import Settings, SettingsError, load
-from infra.tuning import use_batch_scheduling
+from infra.tuning import prepare_process
 from infra.usage import take_no_arguments
 
 USAGE: Final = """Become the bundled nats-server, until SIGTERM or Ctrl-C. Exit code 2: it cannot start.
@@ -50,14 +51,15 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return a copy of `env` with a value for every variable that nats.conf reads, and for GOMAXPROCS.
 
     NATS_STORE_DIR is quoted in the copy: do not pass the copy in again. Unless GOMAXPROCS is set, the broker gets half
-    of the cores, at least one; services need the others. Raises ValueError if NATS_PORT is not a number.
+    of the cores, at least one; services need the others. Raises SettingsError.
     """
-    port = int(env.get("NATS_PORT") or 4_222)
+    settings = load_bundled_broker(env)
+    env = without_blanks(env)
     return {
         **env,
-        "NATS_PORT": str(port),
-        "NATS_MONITOR_PORT": env.get("NATS_MONITOR_PORT") or str(port + 4_000 if port <= 61_535 else port - 4_000),
-        "GOMAXPROCS": env.get("GOMAXPROCS") or str(max(1, (os.cpu_count() or 1) // 2)),
+        "NATS_PORT": str(settings.nats_port),
+        "NATS_MONITOR_PORT": str(settings.monitor_port),
+        "GOMAXPROCS": str(settings.gomaxprocs or max(1, (os.cpu_count() or 1) // 2)),
         "NATS_STORE_DIR": _quoted(store_folder(env)),
     }
 
@@ -131,12 +133,13 @@ def main() -> None:
     take_no_arguments(USAGE)
     try:
         load(Settings, "nats", 4_222, os.environ)
+        load_bundled_broker(os.environ)
+        prepare_process()
         command = nats_command()
         os.set_inheritable(lock_store(os.environ), True)
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"nats-server cannot start: {printable(str(error))}\n")
         raise SystemExit(2) from None
-    use_batch_scheduling()
     os.umask(PRIVATE_UMASK)
     if signal.sigpending() & signals.HELD:
         raise SystemExit(0)  # asked to end before it began

@@ -32,9 +32,18 @@ def service_url(name: str, env: Mapping[str, str]) -> str:
 
     Raises SettingsError as the service itself would.
     """
+    return _settings(name, env).url
+
+
+def service_port(name: str, env: Mapping[str, str]) -> int:
+    """Return the port of a service of this checkout. Raises SettingsError as the service itself would."""
+    return _settings(name, env).port
+
+
+def _settings(name: str, env: Mapping[str, str]) -> Settings:
     service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
     settings: Settings = load(service.settings, name, service.port, env)
-    return settings.url
+    return settings
 
 
 def own_service_url(name: str, env: Mapping[str, str]) -> str:

@@ -27,9 +27,10 @@ from infra.local.ports import is_free
 from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_service
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names, service_url
+from infra.local.settings import check_system, without_blanks
 from infra.printable import printable
-from infra.settings import Settings, SettingsError, load
-from infra.tuning import use_batch_scheduling
+from infra.settings import SettingsError
+from infra.tuning import prepare_process
 from infra.usage import take_no_arguments
 
 BROKER: Final = "nats"
@@ -215,14 +216,13 @@ def main() -> int:
     if arguments[:1] == [PARENT] and arguments[1:2] and arguments[1].isdecimal():
         parent, arguments = int(arguments[1]), arguments[2:]
     take_no_arguments(str(__doc__), arguments)
-    env = dict(os.environ)
+    env = without_blanks(os.environ)
     if env.get("LOG_FORMAT", "").strip() in ("", "auto"):
         env["LOG_FORMAT"] = "text"  # the services write into a pipe, but a person reads it
     try:
-        settings = load(Settings, BROKER, 4_222, env)
-        if not settings.nats_url:
+        prepare_process()
+        if not check_system(env).nats_url:
             _check_ports(nats_environment(env))
-        use_batch_scheduling()
         return Up(env, parent).run()
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"cannot start: {printable(str(error))}\n")

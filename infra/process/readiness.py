@@ -1,6 +1,6 @@
 """Answers `/readyz`: why the service is not ready, and what an operator should look at although it is."""
 
-from infra.http.operators.dead_letters import warning
+from infra.http.operators.dead_letters import warnings_of
 from infra.process.runtime import Runtime
 from infra.store.errors import StoreError
 
@@ -16,7 +16,7 @@ async def why_not_ready(runtime: Runtime) -> list[str]:
 
 
 def warnings(runtime: Runtime) -> list[str]:
-    """Return the warnings: of the consumers' dead letters, then those of the service's own."""
+    """Return the warnings: of the consumers, such as their dead letters, then those of the service's own."""
     now = runtime.clock()
-    letters = [one for name, consumer in runtime.consumers.items() if (one := warning(name, consumer, now))]
-    return [*letters, *(one for source in runtime.warnings for one in source())]
+    consumers = [one for name, consumer in runtime.consumers.items() for one in warnings_of(name, consumer, now)]
+    return [*consumers, *(one for source in runtime.warnings for one in source())]

@@ -44,7 +44,7 @@ from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
-from infra.tuning import tune_garbage_collection, use_batch_scheduling
+from infra.tuning import prepare_process, tune_garbage_collection
 from infra.usage import take_no_arguments
 
 logger = structlog.get_logger()
@@ -86,9 +86,9 @@ def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: 
     take_no_arguments(USAGE.format(name=service.name))
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
-        use_batch_scheduling()
+        prepare_process()
         os.umask(PRIVATE_UMASK)
-        secrets = secrets_in(settings.broker_urls)
+        secrets = secrets_in(settings.nats_url.split(","))
         with contextlib.ExitStack() as stack:
             stack.callback(logs.configure(service.name, settings.log_level, settings.log_format, secrets).flush)
             listener = stack.enter_context(listen(settings.bind_host, settings.port))

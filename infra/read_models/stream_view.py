@@ -20,15 +20,15 @@ from nats.js import JetStreamContext
 
 from contracts.fact import Fact
 from infra.aio import Backoff
-from infra.broker.connection import Connect, connect, describe
+from infra.broker.connection import Connect, connect
 from infra.broker.consumers import ensure_consumer_at
-from infra.broker.errors import StreamMisconfigured
+from infra.broker.errors import BrokerMisconfigured
 from infra.broker.leader import Leader
 from infra.broker.streams import EVENTS
+from infra.broker.troubles import describe
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
-from infra.consuming.retry_queue import RetryQueue
 from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
 from infra.core.messages import Acknowledger, Delivery, StreamPosition
 from infra.core.unit_of_work import Outcome
@@ -68,9 +68,7 @@ class StreamView:
         self._tables_free = asyncio.Lock()
         self.dead_letters = DeadLetters(self.consumer, settings)
         backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
-        self._supervisor = Supervisor(
-            self.consumer, settings, self, self.dead_letters, backoff=backoff, connect=connect
-        )
+        self.supervisor = Supervisor(self.consumer, settings, self, self.dead_letters, backoff=backoff, connect=connect)
         self._queue: deque[tuple[Delivery, Acknowledger]] = deque()
         self._arrived = asyncio.Event()
         self._drop = asyncio.Event()
@@ -102,7 +100,7 @@ class StreamView:
     async def behind(self) -> int:
         """Count the messages not read yet. Raises ViewBehind if no broker can tell, or a rebuild is to begin."""
         if self._js is None or self._drop.is_set():
-            why = "about to be rebuilt" if self._drop.is_set() else self._supervisor.reason
+            why = "about to be rebuilt" if self._drop.is_set() else self.supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")
         try:
             info = await self._js.consumer_info(EVENTS, self.consumer)
@@ -114,11 +112,6 @@ class StreamView:
         """Ask `run` to make the tables anew from all of EVENTS; return at once. Reads raise ViewBehind meanwhile."""
         self._drop.set()
 
-    @property
-    def retry_queue(self) -> RetryQueue | None:
-        """The retry queue for operators' requests about dead letters; None while there is no session."""
-        return self._supervisor.retry_queue
-
     def log_has_grown(self) -> None:
         """Do nothing: this view does not follow the service's own log."""
 
@@ -126,7 +119,7 @@ class StreamView:
 
     async def run(self) -> None:
         """Run session after session, until canceled. Raises nothing: a failure affects only the view's readers."""
-        await self._supervisor.run()
+        await self.supervisor.run()
 
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
@@ -153,7 +146,7 @@ class StreamView:
             await self._tables.roll_back()
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
-        if isinstance(error, (*PASSING, StreamMisconfigured)):
+        if isinstance(error, (*PASSING, BrokerMisconfigured)):
             logger.warning("a view lost the stream", view=self._projection.name, reason=reason)
         else:
             logger.error("a view cannot go on", view=self._projection.name, reason=reason, exc_info=error)

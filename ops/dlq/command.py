@@ -110,7 +110,7 @@ def drop(sequence: int, *, yes: bool) -> None:
         return
     body = {"consumer": found.consumer, "key": found.key, "sequence": sequence}
     left = _ask(found.consumer, "drop", body)["left"]
-    print_out(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {found.key}")
+    print_out(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {cell(found.key)}")
 
 
 def _letter(sequence: int) -> DeadLetter:

@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from nats.js.errors import NotFoundError
 from rich.table import Table
 
-from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, parsed, read
+from infra.broker.stored import stored_message
+from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
+from infra.consuming.dead_letter_message import parsed
+from infra.consuming.dead_letters import read
 from ops import reading
 from ops.output import cell
+
+LONGEST: Final = 200  # characters of a cell
 
 
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
@@ -17,17 +21,16 @@ async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str |
 
     `consumer` and `key`: only those of this consumer, or of this key. Raises Unreachable, SettingsError.
     """
+    subject = f"{PREFIX}.{consumer or '*'}.{key or '*'}" if consumer or key else f"{PREFIX}.>"
     async with reading.stream(env) as stream:
-        return [letter async for letter in read(stream.js, f"{PREFIX}.{consumer or '*'}.{key or '*'}")]
+        return [letter async for letter in read(stream.nc, subject)]
 
 
 async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
     """Read the dead letter at this sequence of DEAD; None if there is none. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
-        try:
-            return parsed(await stream.js.get_msg(DEAD, sequence))
-        except NotFoundError:
-            return None
+        message = await stored_message(stream.nc, DEAD, sequence)
+        return None if message is None else parsed(message)
 
 
 def as_json(letter: DeadLetter) -> dict[str, Any]:
@@ -56,14 +59,14 @@ def table(letters: list[DeadLetter]) -> Table:
             cell(letter.subject.rpartition(".")[0] or letter.subject),
             _ago(letter.at),
             str(letter.attempts) if letter.attempts else "",
-            cell(letter.error),
+            cell(letter.error if len(letter.error) <= LONGEST else f"{letter.error[:LONGEST]}…"),
             style=None if letter.attempts else "dim",
         )
     return made
 
 
 def _ago(at: datetime) -> str:
-    seconds = int((datetime.now(UTC) - at).total_seconds())
+    seconds = max(0, int((datetime.now(UTC) - at).total_seconds()))
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:
             return f"{seconds // size} {unit} ago"
@@ -76,6 +79,9 @@ def lines(letter: DeadLetter) -> str:
     stack, head, body = told.pop("stack"), told.pop("head"), told.pop("body")
     origin = letter.origin
     told["origin"] = f"sequence {origin.sequence} of EVENTS"
+    cut = told.pop("cut")
+    if cut:
+        told["cut"] = f"{cut}: too large to be kept whole; see `nats stream get EVENTS {origin.sequence}`"
     width = max(map(len, told))
     text = "\n".join(f"{name:<{width}}  {cell(str(value))}" for name, value in told.items())
     return f"{text}\n\n{stack or 'never tried'}\n{head.strip() or 'no headers'}\n\n{body}"

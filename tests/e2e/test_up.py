@@ -157,6 +157,26 @@ async def test_the_broker_alone_takes_the_place_of_the_process_that_starts_it(tm
     assert (tmp_path / "nats").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("module", "env", "why"),
+    [
+        ("infra.local.nats", {"GOMAXPROCS": "abc"}, "GOMAXPROCS='abc' cannot be used"),
+        ("infra.local.nats", {"NATS_MONITOR_PORT": "99999"}, "NATS_MONITOR_PORT='99999' cannot be used"),
+        ("infra.local.up", {"GOMAXPROCS": "abc"}, "GOMAXPROCS='abc' cannot be used"),
+        ("infra.local.up", {"NATS_URL": "foo"}, "NATS_URL is not a broker's address"),
+        ("infra.local.up", {"ORDER_PORT": "8002", "POINT_PORT": "8002"}, "ORDER_PORT and POINT_PORT are both 8002"),
+    ],
+)
+async def test_a_wrong_setting_is_refused_before_anything_starts(
+    module: str, env: dict[str, str], why: str, closed_shop: Shop, tmp_path: Path
+) -> None:
+    ended = await run(module, env={**closed_shop.env, **env})
+
+    assert (ended.returncode, why in ended.stderr) == (2, True), ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "nats").exists()
+
+
 @pytest.mark.parametrize("name", [".data", "1 of my shops", "7up"])
 async def test_data_may_lie_in_any_folder_also_a_relative_one(name: str, closed_shop: Shop, tmp_path: Path) -> None:
     folder = relative_to_the_root(tmp_path / name)

@@ -118,3 +118,23 @@ def test_the_longest_pause_can_be_asked_for_at_once() -> None:
     backoff.longest()
 
     assert backoff.next_s() == pytest.approx(0.5)
+
+
+async def test_a_task_that_drops_its_first_cancellation_is_canceled_again() -> None:
+    dropped = 0
+
+    async def stubborn() -> None:
+        nonlocal dropped
+        while dropped < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                dropped += 1
+        await asyncio.Event().wait()
+
+    async def ends() -> None:
+        await asyncio.sleep(0)
+
+    await first_of(ends(), stubborn())
+
+    assert dropped == 2

@@ -1,10 +1,12 @@
 """Settings come from the environment; an invalid value is refused by the name of its variable."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infra.broker_url import BrokerUrl
 from infra.settings import Settings, SettingsError, is_loopback, load
 from order_svc.settings import OrderSettings
 
@@ -147,26 +149,58 @@ def test_loopback_has_many_names(host: str) -> None:
 
 
 def test_the_broker_is_the_local_one_unless_a_url_names_another() -> None:
-    assert loaded().broker_urls == ["nats://127.0.0.1:4222"]
-    assert loaded(NATS_PORT="5222").broker_urls == ["nats://127.0.0.1:5222"]
-    assert loaded(NATS_PORT="5222", NATS_URL="tls://broker:4333").broker_urls == ["tls://broker:4333"]
+    assert loaded().brokers == [BrokerUrl(False, "127.0.0.1", 4222)]
+    assert loaded(NATS_PORT="5222").brokers == [BrokerUrl(False, "127.0.0.1", 5222)]
+    assert loaded(NATS_PORT="5222", NATS_URL="tls://broker:4333").brokers == [BrokerUrl(True, "broker", 4333)]
 
 
 @pytest.mark.parametrize(
-    "url", ["broker", "broker:4222", "nats://[::1]:4222", "tls://broker", "nats://ann:secret@broker"]
+    ("url", "meant", "at"),
+    [
+        ("broker:4222", BrokerUrl(False, "broker", 4222), "broker:4222"),
+        ("nats://[::1]:4333", BrokerUrl(False, "::1", 4333), "[::1]:4333"),
+        ("tls://broker/", BrokerUrl(True, "broker", 4222), "broker:4222"),
+        ("nats://ann:secret@broker", BrokerUrl(False, "broker", 4222, "ann", "secret"), "broker:4222"),
+        ("nats://a%40b:p%2Fw%3A%25@broker", BrokerUrl(False, "broker", 4222, "a@b", "p/w:%"), "broker:4222"),
+        ("nats://t%2Cken@broker", BrokerUrl(False, "broker", 4222, "t,ken"), "broker:4222"),
+        ("nats://ann:@broker", BrokerUrl(False, "broker", 4222, "ann", ""), "broker:4222"),
+    ],
 )
-def test_a_broker_may_be_addressed_in_every_way_the_client_knows(url: str) -> None:
-    assert loaded(NATS_URL=url).broker_urls == [url]
+def test_a_broker_may_be_addressed_with_credentials_in_percent_encoding(url: str, meant: BrokerUrl, at: str) -> None:
+    (broker,) = loaded(NATS_URL=url).brokers
+
+    assert (broker, broker.at) == (meant, at)
 
 
 def test_a_cluster_is_addressed_by_several_of_its_servers() -> None:
-    assert loaded(NATS_URL="nats://a:4222, nats://b:4222").broker_urls == ["nats://a:4222", "nats://b:4222"]
-    with pytest.raises(SettingsError, match="NATS_URL"):
-        loaded(NATS_URL="nats://a:4222,,")
+    assert [one.host for one in loaded(NATS_URL="nats://a:4222, nats://b:4222").brokers] == ["a", "b"]
 
 
-def test_a_password_in_the_brokers_url_is_not_repeated_in_a_refusal() -> None:
-    with pytest.raises(SettingsError) as refused:
-        loaded(NATS_URL="http://ann:secret@broker")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("foo", "neither a scheme nor a port"),
+        ("nats://a:4222,,", "a comma too many"),
+        ("nats://a:4222,foo", "neither a scheme nor a port"),
+        ("http://ann:secret@broker", "begins with nats://, or tls://"),
+        ("ws://ann:secret@broker:80", "begins with nats://, or tls://"),
+        ("nats://ann:secret/1@broker:4222", "in a user or password, write"),
+        ("nats://ann:12#secret@broker:4222", "in a user or password, write"),
+        ("nats://ann:secret?@broker:4222", "in a user or password, write"),
+        ("nats://ann:secret,1@broker:4222", "the port is not a number"),
+        ("nats://ann:100%secret@broker:4222", "not followed by two hexadecimal digits"),
+        ("nats://:secret@broker:4222", "a password but no user"),
+        ("nats://broker:4222/secret", "something follows the port"),
+        ("nats://ann:se cret@broker:4222", "a blank or a control character"),
+        ("nats://ann:se\ncret@broker:4222", "a blank or a control character"),
+        ("nats://broker:0", "port 0"),
+        ("nats://broker:70000", "from 1 to 65535"),
+        ("nats://broker:port", "from 1 to 65535"),
+        ("nats://", "no host"),
+    ],
+)
+def test_a_brokers_address_is_refused_with_the_reason_and_without_its_password(url: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=f"NATS_URL is not a broker's address.*{re.escape(why)}") as refused:
+        loaded(NATS_URL=url)
 
-    assert "secret" not in str(refused.value)
+    assert "cret" not in str(refused.value)

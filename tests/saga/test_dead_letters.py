@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from contracts.wire import MSG_ID
-from infra.consuming.dead_letter import DeadLetter, read
+from infra.consuming.dead_letter import DeadLetter
+from infra.consuming.dead_letters import read
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, open_shop
 
@@ -21,7 +22,7 @@ TEA = [("tea", 1)]
 
 async def letters(shop: Shop) -> list[DeadLetter]:
     async with shop.broker() as nc:
-        return [letter async for letter in read(nc.jetstream(), "dead.>")]
+        return [letter async for letter in read(nc, "dead.>")]
 
 
 async def until_parked(shop: Shop, number: int) -> list[DeadLetter]:
@@ -169,6 +170,37 @@ async def test_the_list_and_one_letter_for_people_and_machines(stocked: Shop) ->
     assert "coupon.used" in (await orders(stocked, "dlq", "ls")).stdout
     assert "Traceback" in shown.stdout
     assert shown.stdout.endswith("\n[]\n")
+
+
+async def test_whatever_anybody_writes_stops_no_service_and_no_command(stocked: Shop) -> None:
+    async with stocked.broker() as nc:
+        subjects = [f"product.reserved.{key}" for key in ("a\x0bb", "\x1b[31m", "k" * 3_900, "*", "täg")]
+        for subject in subjects:
+            await nc.publish(subject, b"[/b] \x1b[2J", headers={MSG_ID: "x" * 5_000 + subject, "Big": "ä" * 20_000})
+        await nc.flush()
+    found = await until_parked(stocked, len(subjects))
+    async with stocked.broker() as nc:
+        await nc.publish("dead.point.\x1bc", b"", headers={"Dead-Error": "für [/b]", "Dead-Attempts": "9" * 5_000})
+        await nc.publish("dead.nobody", b"\xff")
+        await nc.flush()
+
+    await confirmed(stocked, 10)
+    await stocked.kill("point")
+    await stocked.start("point")
+    await confirmed(stocked, 10)
+    assert await depths(stocked, "point") == {"point": len(subjects) + 1}
+    listed = await orders(stocked, "dlq", "ls")
+    assert (listed.returncode, listed.stderr) == (1, "")
+    assert "für [/b]" in listed.stdout
+    assert len(json.loads((await orders(stocked, "dlq", "ls", "--json")).stdout)) == len(subjects) + 2
+    for letter in await letters(stocked):
+        shown = await orders(stocked, "dlq", "show", str(letter.sequence))
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert "\x1b" not in listed.stdout + shown.stdout
+    redriven = await orders(stocked, "dlq", "redrive", str(found[2].sequence), "--yes")
+    assert (redriven.returncode, "still cannot be handled" in redriven.stdout) == (1, True)
+    dropped = await orders(stocked, "dlq", "drop", str(found[0].sequence), "--yes")
+    assert dropped.returncode == 0
 
 
 async def test_a_view_of_the_stream_parks_what_it_cannot_read_and_goes_on(stocked: Shop) -> None:

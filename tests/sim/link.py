@@ -8,8 +8,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, NoServersError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, RawStreamMsg, StreamConfig, StreamInfo
@@ -56,6 +57,8 @@ class Link:
     """One connection. Once cut, the client learns of it after a while: at once, or by its unanswered pings."""
 
     connected_url = None
+    max_payload = 1 << 20
+    denied: ClassVar[list[str]] = []
 
     def __init__(self, server: Server, chance: Chance, lost: asyncio.Event) -> None:
         self._server = server
@@ -109,7 +112,7 @@ class Link:
         return subject
 
     async def unlisten(self, inbox: str) -> None:
-        del self._handlers[inbox]
+        self._handlers.pop(inbox, None)
 
     def _at_client(self, inbox: str, subject: str, reply: str, body: bytes, head: bytes) -> None:
         if self.to_drop:
@@ -131,6 +134,11 @@ class Link:
 
     async def flush(self) -> None:
         await self.call(lambda: None)
+
+    async def request(self, subject: str, body: bytes, *, timeout: float) -> Msg:  # noqa: ASYNC109 - the library has it
+        """The answer of JetStream's API about a message of DEAD."""
+        data = await self.call(lambda: self._server.dead.answer(body))
+        return Msg(self, subject, data=data)  # type: ignore[arg-type]
 
     async def call(self, work: Callable[[], T]) -> T:
         """Run `work` at the server. Raises the errors of `work`, ConnectionClosedError, TimeoutError."""
@@ -177,9 +185,11 @@ class JetStream:
         self._link = link
         self._server = server
 
-    async def stream_info(self, name: str) -> StreamInfo:
+    async def stream_info(self, name: str, subjects_filter: str | None = None) -> StreamInfo:
         server = self._server
-        return await self._link.call(lambda: server.dead.info() if name == DEAD else server.stream_info())
+        return await self._link.call(
+            lambda: server.dead.info(subjects_filter) if name == DEAD else server.stream_info()
+        )
 
     async def add_stream(self, config: StreamConfig) -> StreamInfo:
         server = self._server
@@ -213,8 +223,6 @@ class JetStream:
         direct: bool = False,
         next: bool = False,
     ) -> RawStreamMsg:
-        if stream == DEAD:
-            return await self._link.call(lambda: self._server.dead.get(sequence or 0, subject))
         if subject is not None:
             return await self._link.call(lambda: self._server.find(subject, last=not next, begin=sequence or 1))
         return await self._link.call(lambda: self._server.get_msg(sequence or 0))

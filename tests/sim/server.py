@@ -10,11 +10,13 @@ from nats.js.errors import NotFoundError
 from infra.broker.client import VERSION_LINE
 from infra.broker.leader import ANSWERED_BY
 from infra.broker.streams import EVENTS
+from infra.consuming.dead_letter import DEAD
 from tests.sim.dead import Dead
 from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
 DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{EVENTS}"
+DIRECT_GET_DEAD: Final = f"$JS.API.DIRECT.GET.{DEAD}"
 NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
 
 
@@ -58,7 +60,7 @@ class Server:
             consumer, _, sequence, delivery, *_ = subject.removeprefix(ACK).split(".")
             if (found := self._consumer(consumer)) is not None:
                 found.ack(int(sequence), int(delivery))
-        elif subject.startswith(NEXT):
+        elif subject.startswith(NEXT) and reply:
             found = self._consumer(subject.removeprefix(NEXT))
             if found is None:
                 peer.say(reply, reply, "", b"", NOBODY)
@@ -67,9 +69,14 @@ class Server:
                 found.pull(peer, reply, pull.batch, pull.expires / 1e9)
         elif subject == DIRECT_GET and self.stream is not None:
             self._answer(self.stream, peer, _direct_get.decode(body), reply)
+        elif subject == DIRECT_GET_DEAD:
+            for about, stored in self.dead.directly(body):
+                peer.say(reply, reply, "", stored, about)
         elif subject in self._subscribed:
             for other in self._subscribed[subject]:
                 other.say(subject, subject, reply, body, head)
+        elif b"Nats-Expected-Stream: none" in head or subject.startswith(NEXT):
+            pass  # a probe: nothing is stored or delivered
         elif self.stream is None:
             peer.say(reply, reply, "", b"", NOBODY)
         else:

@@ -124,9 +124,9 @@ class Shop:
         for process in self.processes.values():
             broker = process.runtime.broker
             for key in broker.dead_letters.keys:
-                if broker.retry_queue is not None:
+                if broker.supervisor.retry_queue is not None:
                     with contextlib.suppress(SessionOver, StoreUnavailable, NatsError):
-                        await broker.retry_queue.redrive(key, dry_run=False)
+                        await broker.supervisor.retry_queue.redrive(key, dry_run=False)
 
     def _is_quiet(self) -> bool:
         """Whether every log is in the stream, and every consumer has acknowledged all of it."""

@@ -15,6 +15,7 @@ from infra.broker.consumers import consumer_config, ensure_consumer
 from infra.broker.fast_ingest import FastIngest
 from infra.broker.leader import leader_of
 from infra.broker.pull import numbers
+from infra.broker.stored import StoredMessage, direct_batch, last_message, next_message, stored_message
 from infra.broker.streams import EVENTS, ensure_stream
 from infra.consuming.consumer import HEARD_BY
 from infra.consuming.dead_letter import DEAD, stream_config
@@ -198,11 +199,16 @@ class Script:
             ack = await self._js.publish(f"dead.{key}", b"%d" % number, stream=DEAD, headers=headers)
             self._saw("parked", ack.stream, ack.seq)
         for sequence in (1, 2, 4):
-            await self._ask(self._js.get_msg(DEAD, sequence, "dead.product.*", next=True))
-        await self._ask(self._js.get_msg(DEAD, 2))
+            await self._ask(next_message(self._nc, DEAD, sequence, "dead.product.*"))
+            at_once = await direct_batch(self._nc, DEAD, sequence, "dead.product.*")
+            self._saw("read at once", *((found.sequence, found.subject, found.body) for found in at_once))
+        for subject in ("dead.product.*", "dead.coupon.*"):
+            await self._ask(last_message(self._nc, DEAD, subject))
+            self._saw("counted", (await self._js.stream_info(DEAD, subjects_filter=subject)).state.subjects or {})
+        await self._ask(stored_message(self._nc, DEAD, 2))
         for sequence in (2, 2, 99, 1, 3, 3):
             await self._ask(self._js.delete_msg(DEAD, sequence))
-            await self._ask(self._js.get_msg(DEAD, sequence))
+            await self._ask(stored_message(self._nc, DEAD, sequence))
         ack = await self._js.publish("dead.product.d", b"4", stream=DEAD, headers={})
         self._saw("parked", ack.stream, ack.seq)
         state = (await self._js.stream_info(DEAD)).state
@@ -214,8 +220,8 @@ class Script:
         except APIError as error:
             self._saw("refused", error.code, error.err_code)
             return
-        if isinstance(found, RawStreamMsg):
-            self._saw("read", found.subject, found.seq, found.data, (found.headers or {}).get("Dead-Error"))
+        if isinstance(found, StoredMessage):
+            self._saw("read", found.subject, found.sequence, found.body, header(found.raw_headers, b"Dead-Error"))
         else:
             self._saw("done", found is True)
 

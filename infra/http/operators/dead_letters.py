@@ -12,25 +12,24 @@ from msgspec import Meta, Struct
 from nats.errors import Error as NatsError
 
 from contracts.wire import NAMES
-from infra.broker.connection import describe
+from infra.broker.troubles import denied, describe
 from infra.consuming.dead_letter import DeadLetter
+from infra.consuming.dead_letter_message import error_text
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import Redriven, RetryQueue, SessionOver
+from infra.consuming.supervisor import Supervisor
 from infra.core.errors import StoreUnavailable
 from infra.http.problems import Problem, problems, unavailable
 from infra.store.errors import StoreError
 
 
 class Consumer(Protocol):
-    """The part of a consumer that these routes need: its dead letters, and the retry queue of its session.
-
-    `retry_queue` is None while the consumer has no session with the broker.
-    """
+    """The part of a consumer that these routes need: its dead letters, and the supervisor of its sessions."""
 
     @property
     def dead_letters(self) -> DeadLetters: ...
     @property
-    def retry_queue(self) -> RetryQueue | None: ...
+    def supervisor(self) -> Supervisor: ...
 
 
 class Depth(Struct):
@@ -105,14 +104,18 @@ def depth(name: str, letters: DeadLetters) -> Depth:
     return Depth(name, letters.depth, letters.oldest, letters.keys)
 
 
-def warning(name: str, consumer: Consumer, now: datetime) -> str | None:
-    """Return the warning for `/readyz` if this consumer has dead letters; None if it has none."""
+def warnings_of(name: str, consumer: Consumer, now: datetime) -> Iterator[str]:
+    """Yield this consumer's warnings for `/readyz`: it consumes nothing, was denied a request, has dead letters."""
+    if trouble := consumer.supervisor.trouble:
+        yield f"{name} consumes nothing: {trouble}"
+    if consumer.supervisor.denied:
+        yield f"{name}: {denied(consumer.supervisor.denied)}"
     oldest = consumer.dead_letters.oldest
     if oldest is None:
-        return None
-    age_s = (now - oldest).total_seconds()
+        return
+    age_s = max(0.0, (now - oldest).total_seconds())
     depth = consumer.dead_letters.depth
-    return f"{name} has {depth} dead letters, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
+    yield f"{name} has {depth} dead letters, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
 
 
 def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
@@ -157,11 +160,12 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
         consumer = consumers.get(name)
         if consumer is None:
             raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")
-        if consumer.retry_queue is None:
+        retry_queue = consumer.supervisor.retry_queue
+        if retry_queue is None:
             raise unavailable("the service has no session with the broker; retry after the given delay")
         if not consumer.dead_letters.has(key):
             raise _unknown(f"{name} has no dead letters of {key}")
-        return consumer.dead_letters, consumer.retry_queue
+        return consumer.dead_letters, retry_queue
 
     return Router("/ops/dead-letters", route_handlers=[show_all, redrive, drop])
 
@@ -187,5 +191,5 @@ def _outcome(done: Redriven) -> RedriveOutcome:
         letter.fact_id,
         letter.subject,
         [Recorded(NAMES[type(fact)], msgspec.to_builtins(fact)) for fact in done.facts],
-        None if done.error is None else f"{type(done.error).__name__}: {done.error}",
+        None if done.error is None else error_text(done.error).encode(errors="backslashreplace").decode(),
     )

@@ -30,7 +30,7 @@ class _DeadLetters(Collector):
         for name, consumer in self._consumers.items():
             oldest = consumer.dead_letters.oldest
             depth.add_metric([name], consumer.dead_letters.depth)
-            age.add_metric([name], 0.0 if oldest is None else (self._clock() - oldest).total_seconds())
+            age.add_metric([name], 0.0 if oldest is None else max(0.0, (self._clock() - oldest).total_seconds()))
         return [depth, age]
 
 

@@ -158,3 +158,31 @@ def test_a_header_is_found_by_its_whole_name(name: bytes, value: str) -> None:
 )
 def test_a_status_is_distinguished_from_a_message(raw_headers: bytes, expected: tuple[str, str]) -> None:
     assert status(raw_headers) == expected
+
+
+@pytest.mark.parametrize("token", ["a\x0bb", "a\x0cb", "a\x1cb", "\x85", "k" * 3_900], ids=repr)
+async def test_a_message_with_any_subject_that_the_server_takes_comes(broker: Shop, token: str) -> None:
+    inbox = Inbox()
+    async with broker.broker() as nc:
+        await nc.listen("talk.*", inbox)
+        await nc.send(f"talk.{token}", b"body", "reply.here", HEADERS)
+        await nc.publish(f"talk.{token}", b"plain")
+
+        got = await inbox.has(2)
+
+    assert [(subject.decode(), body) for subject, _, body, _ in got] == [
+        (f"talk.{token}", b"body"),
+        (f"talk.{token}", b"plain"),
+    ]
+
+
+async def test_a_handler_that_is_no_longer_wanted_is_forgotten(broker: Shop) -> None:
+    inbox = Inbox()
+    async with broker.broker() as nc:
+        subscription = await nc.listen("talk.*", inbox)
+        await nc.unlisten(subscription)
+        await nc.publish("talk.one", b"")
+        await nc.flush()
+
+        assert (inbox.messages, nc._handlers) == ([], {})
+    await nc.unlisten(subscription)  # the connection is closed

@@ -67,6 +67,26 @@ async def test_nothing_can_be_deleted_or_purged(broker: Shop) -> None:
         assert (await js.stream_info(EVENTS)).state.messages == 1
 
 
+async def test_a_stream_that_takes_only_small_messages_is_refused_with_the_next_step(broker: Shop) -> None:
+    async with broker.broker() as nc:
+        await made_by_hand(nc.jetstream(), broker, max_msg_size=8_192)
+
+        with pytest.raises(StreamMisconfigured, match=r"up to 8192 bytes.* edit EVENTS --max-msg-size=65536"):
+            await ensure_stream(nc.jetstream(), settings(broker))
+
+
+async def test_a_sealed_stream_is_refused(broker: Shop) -> None:
+    async with broker.broker() as nc:
+        js = nc.jetstream()
+        await made_by_hand(js, broker, deny_delete=False, deny_purge=False)
+        config = await config_of(js)
+        config.sealed = True
+        await js.update_stream(config)
+
+        with pytest.raises(StreamMisconfigured, match="sealed is True, must be False"):
+            await ensure_stream(js, settings(broker))
+
+
 async def test_a_stream_that_is_there_stays_as_it_is(broker: Shop) -> None:
     async with broker.broker() as nc:
         js = nc.jetstream()

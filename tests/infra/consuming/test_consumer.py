@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
+import pytest
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
@@ -138,6 +139,27 @@ async def test_nothing_is_acknowledged_before_it_is_done(broker: Shop) -> None:
         await opened.acknowledged(3)
 
         assert (await opened.info()).num_ack_pending == 2
+
+
+async def test_a_late_acknowledgement_that_jams_the_consumer_is_seen_and_the_next_session_heals_it(
+    broker: Shop,
+) -> None:
+    """Of a session that saw many redeliveries: its delivery number is beyond all that this one can reach."""
+    await say(broker, 1, 5)
+    async with consuming(broker) as opened:
+        await opened.handler.has(5)
+        await client(opened.js).publish("$JS.ACK.EVENTS.product.7.2.5000.1.0", b"+ACK")
+        await opened.acknowledged(2)
+
+        with pytest.raises(ConsumerFailed, match="came after it: it is reset again"):
+            await opened.consumer.look(opened.js)
+
+    async with consuming(broker) as again:
+        taken = await again.handler.has(3)
+        assert numbers(taken) == [3, 4, 5]
+        await again.consumer.look(again.js)
+        again.consumer.handled(taken[-1])
+        await again.acknowledged(5)
 
 
 async def test_one_acknowledgement_covers_all_deliveries_before_it(broker: Shop) -> None:

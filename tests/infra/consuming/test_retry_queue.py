@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, StorageType
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig, StreamSource
 
 from contracts import Fact
-from infra.broker.errors import StreamMisconfigured
+from infra.broker.errors import ConsumerFailed, StreamMisconfigured
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
-from infra.consuming.dead_letter import DEAD, DeadLetter, read, stream_config
-from infra.consuming.dead_letters import DeadLetters
+from infra.consuming.dead_letter import DEAD, DeadLetter, stream_config
+from infra.consuming.dead_letters import DeadLetters, read
 from infra.consuming.retry_queue import RetryQueue, SessionOver
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Acknowledger, Delivery, StreamPosition
@@ -79,7 +79,7 @@ class Desk:
         )
 
     async def in_stream(self) -> list[DeadLetter]:
-        return [dead_letter async for dead_letter in read(self.js, "dead.>")]
+        return [dead_letter async for dead_letter in read(client(self.js), "dead.>")]
 
     async def until_resolved(self, *fact_ids: str) -> None:
         async for _ in attempts(f"{fact_ids} to be resolved"):
@@ -97,7 +97,7 @@ def message(fact_id: str, key: str = "k", number: int = 1) -> Delivery:
 async def retry_queue(broker: Shop, dead_letters: DeadLetters | None = None) -> AsyncIterator[Desk]:
     async with session(broker) as js:
         dead_letters = dead_letters or DeadLetters("coupon", SETTINGS, lambda: datetime(2026, 3, 1, tzinfo=UTC))
-        await dead_letters.open(js)
+        await dead_letters.open(client(js))
         desk = Desk(js, dead_letters)
         try:
             yield desk
@@ -349,7 +349,7 @@ async def test_a_stream_that_could_lose_dead_letters_is_refused(
         await js.add_stream(config)
 
         with pytest.raises(StreamMisconfigured, match=f"DEAD exists with settings .*{difference}"):
-            await DeadLetters("coupon", SETTINGS).open(js)
+            await DeadLetters("coupon", SETTINGS).open(client(js))
 
         assert (await js.stream_info(DEAD)).config.discard == config.discard
 
@@ -369,11 +369,11 @@ async def test_of_another_consumers_dead_letters_it_knows_nothing(broker: Shop) 
 async def test_a_dead_letter_keeps_the_message_byte_for_byte(broker: Shop, text: str) -> None:
     async with session(broker) as js:
         dead_letters = DeadLetters("coupon", SETTINGS)
-        await dead_letters.open(js)
+        await dead_letters.open(client(js))
         delivery = message("a@1")._replace(body=text.encode(), raw_headers=text.encode(), fact_id=text)
         await dead_letters.add(delivery, ValueError(text), 4)
 
-        (dead_letter,) = [one async for one in read(js, "dead.>")]
+        (dead_letter,) = [one async for one in read(client(js), "dead.>")]
 
     assert (dead_letter.body, dead_letter.head, dead_letter.fact_id) == (text.encode(), text.encode(), text)
     assert dead_letter.error == f"ValueError: {text}"
@@ -402,6 +402,114 @@ async def test_what_somebody_else_wrote_there_holds_its_key_and_stops_no_session
         assert again.dead_letters.oldest is not None
         (first, *_) = again.dead_letters.of("k")
         assert (first.attempts, first.origin) == (0, StreamPosition(0, 0))
+
+
+async def send_raw(desk: Desk, subject: str, headers: bytes, body: bytes = b"theirs") -> None:
+    """Publish a message with these bytes as its headers, which nats-py would refuse to write."""
+    nc = client(desk.js)
+    raw = b"NATS/1.0\r\n" + headers + b"\r\n"
+    line = f"HPUB {subject} {len(raw)} {len(raw) + len(body)}\r\n".encode()
+    await nc._send_command(line + raw + body + b"\r\n")
+    await nc.flush()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param("Dead-Error: für\r\nDead-At: für\r\n".encode(), id="not ASCII"),
+        pytest.param(b"Dead-Error: \xff\xfe\r\n", id="not UTF-8"),
+        pytest.param(b"Dead-Attempts: " + b"9" * 5_000 + b"\r\n", id="a number of 5,000 digits"),
+        pytest.param(b"Content-Type: message/rfc822\r\n\r\n" * 2_000, id="an e-mail in an e-mail, 2,000 deep"),
+        pytest.param(b"Nats-Sequence: 77\r\nNats-Stream: OTHER\r\nStatus: 204\r\n", id="the server's own headers"),
+    ],
+)
+async def test_headers_that_nobody_should_write_stop_no_session(broker: Shop, headers: bytes) -> None:
+    async with retry_queue(broker) as desk:
+        await send_raw(desk, "dead.coupon.k", headers)
+
+    async with retry_queue(broker) as again:
+        (listed,) = again.dead_letters.of("k")
+        loaded = await again.dead_letters.load(listed)
+        assert loaded is not None
+        assert (listed.sequence, loaded.body) == (1, b"theirs")
+        assert [letter.sequence for letter in await again.in_stream()] == [1]
+
+
+async def test_a_message_of_the_largest_size_and_the_longest_subject_is_dead_lettered(broker: Shop) -> None:
+    delivery = message("x" * 30_000, key="k" * 4_000)._replace(body=b"b" * 300_000, raw_headers=b"\xff" * 60_000)
+    async with retry_queue(broker) as desk:
+        await desk.dead_letters.add(delivery, ValueError("e" * 100_000), 4)
+
+        assert desk.dead_letters.has(delivery.key)
+        (dead_letter,) = await desk.in_stream()
+        assert dead_letter.key == delivery.key
+        assert dead_letter.subject == delivery.subject
+        assert dead_letter.cut == "Fact-Id Headers Body"
+
+    async with retry_queue(broker) as again:
+        assert again.retry_queue.takes(delivery)
+        await again.until_resolved(delivery.fact_id)
+        assert again.dead_letters.depth == 1  # the delivery was known: by its stream position
+
+
+async def test_a_full_stream_says_what_to_do(broker: Shop) -> None:
+    async with retry_queue(broker) as desk:
+        config = (await desk.js.stream_info(DEAD)).config
+        config.max_bytes = 1_000
+        await desk.js.update_stream(config)
+
+        with pytest.raises(
+            ConsumerFailed, match=r"no dead letter of k into DEAD: .*maximum bytes exceeded.*just dlq ls"
+        ):
+            await desk.dead_letters.add(message("a@1"), ValueError("e" * 1_000), 4)
+
+
+async def park_many(desk: Desk, count: int) -> None:
+    for n in range(count):
+        await desk.js._nc.publish(f"dead.coupon.k{n % 40}", b"%d" % n, headers={"Dead-Error": "x" * 1_500})
+    await desk.js._nc.flush()
+
+
+async def test_many_dead_letters_are_read_with_few_requests(broker: Shop) -> None:
+    async with retry_queue(broker) as desk:
+        await park_many(desk, 2_500)
+
+    async with session(broker) as js:
+        before = client(js).stats["out_msgs"]
+        dead_letters = DeadLetters("coupon", SETTINGS)
+        await dead_letters.open(client(js))
+
+        assert dead_letters.depth == 2_500
+        assert client(js).stats["out_msgs"] - before < 20
+
+
+async def test_a_mirror_that_lacks_dead_letters_hides_none(broker: Shop) -> None:
+    """It answers direct gets in the place of the stream, which is away here, with what it has."""
+    async with retry_queue(broker) as desk:
+        await park_many(desk, 80)
+        few = StreamConfig(
+            name="FEW", mirror=StreamSource(name=DEAD, filter_subject="dead.coupon.k7"), mirror_direct=True
+        )
+        await desk.js.add_stream(few)
+        async for _ in attempts("the mirror to have its two"):
+            if (await desk.js.stream_info("FEW")).state.messages == 2:
+                break
+
+        for _ in range(20):  # whoever is faster answers
+            again = DeadLetters("coupon", SETTINGS)
+            await again.open(client(desk.js))
+            assert again.depth == 80
+
+
+async def test_a_stream_from_before_direct_gets_is_updated(broker: Shop) -> None:
+    async with session(broker) as js:
+        config = stream_config(SETTINGS)
+        config.allow_direct = False
+        await js.add_stream(config)
+
+        await DeadLetters("coupon", SETTINGS).open(client(js))
+
+        assert (await js.stream_info(DEAD)).config.allow_direct
 
 
 # Acknowledgements -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""Proves that the broker takes what a session publishes: messages of this size, acknowledgements, facts.
+
+The broker does not answer a message that it denies. It only sends an error, which belongs to no request.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from contracts.wire import FACTS, said_by
+from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
+from infra.broker.errors import BrokerMisconfigured
+from infra.broker.streams import EVENTS, MAX_FACT_BYTES
+
+LEAST_PAYLOAD: Final = 2 * MAX_FACT_BYTES
+"""The broker's `max_payload` must be at least this: a fact, or its dead letter, with its headers."""
+
+PROBE: Final = "0"
+"""The last token of a probe's subject."""
+
+_NOT_STORED: Final = f"{VERSION_LINE}\r\nNats-Expected-Stream: none\r\n\r\n"
+"""Headers with which no stream stores a message."""
+
+
+def facts_said_by(service: str) -> list[str]:
+    return [name for name in FACTS if said_by(name) == service]
+
+
+def check_payload(nc: BrokerClient) -> None:
+    """Raise BrokerMisconfigured if the broker takes no message as large as this system's."""
+    if nc.max_payload < LEAST_PAYLOAD:
+        raise BrokerMisconfigured(
+            f"the broker's max_payload is {nc.max_payload} bytes, and messages have up to {LEAST_PAYLOAD}: raise "
+            "max_payload in the broker's configuration (its default is 1MB)"
+        )
+
+
+async def publish_probes(nc: BrokerClient, consumer: str, facts: Collection[str]) -> None:
+    """Publish one probe for each kind of subject that a session of this consumer publishes to; nothing is stored.
+
+    A denial comes before the answer to the caller's next request. `facts` are the names of facts. The probe of
+    acknowledging names no delivery, so it acknowledges none; the one of pulling has no inbox, so nothing is delivered.
+    Raises the client's errors.
+    """
+    probes: list[Outgoing] = [
+        (f"$JS.ACK.{EVENTS}.{consumer}.1.0.0.0.0", b"+WPI", "", f"{VERSION_LINE}\r\n\r\n"),
+        (f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{consumer}", b"", "", f"{VERSION_LINE}\r\n\r\n"),
+        *((f"{name}.{PROBE}", b"", "", _NOT_STORED) for name in (*facts, f"dead.{consumer}")),
+    ]
+    await nc.send_all(probes)

@@ -1,0 +1,64 @@
+"""Settings of a whole system on one machine: those of the bundled broker, and that no port is given twice."""
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from infra.local.services import service_names, service_port
+from infra.settings import Port, Settings, SettingsError, load, read
+
+MONITOR_OFFSET: Final = 4_000
+
+
+class BundledBrokerSettings(Struct, frozen=True, kw_only=True):
+    """The settings of the bundled broker; a field without a value follows another one (docs/settings.md)."""
+
+    nats_port: Port = 4_222
+    nats_monitor_port: Port | None = None
+    gomaxprocs: Annotated[int, Meta(ge=1, le=4_096)] | None = None
+    """The cores that it may use. The Go runtime ignores a value that is no number, and takes all of them."""
+
+    @property
+    def monitor_port(self) -> int:
+        """The port of its monitoring; unless it is set, NATS_PORT and 4000, or less 4000 if that is no port."""
+        port = self.nats_port
+        return self.nats_monitor_port or (port + MONITOR_OFFSET if port <= 65_535 - MONITOR_OFFSET else port - 4_000)
+
+
+def without_blanks(env: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of `env` without empty and blank variables: they count as unset."""
+    return {name: value for name, value in env.items() if value.strip()}
+
+
+def load_bundled_broker(env: Mapping[str, str], ports: Mapping[str, int] | None = None) -> BundledBrokerSettings:
+    """Read and check the settings of the bundled broker. `ports`: those of the services, by the variable's name.
+
+    Raises SettingsError for an invalid value, and for a port that is given twice.
+    """
+    settings = read(BundledBrokerSettings, env)
+    check_ports({**(ports or {}), "NATS_PORT": settings.nats_port, "NATS_MONITOR_PORT": settings.monitor_port})
+    return settings
+
+
+def check_system(env: Mapping[str, str]) -> Settings:
+    """Read and check the settings of all services and, without NATS_URL, of the bundled broker; return the shared ones.
+
+    Raises SettingsError, also for a port that is given twice.
+    """
+    settings = load(Settings, "nats", 4_222, env)
+    ports = {f"{name}_port".upper(): service_port(name, env) for name in service_names()}
+    if settings.nats_url:
+        check_ports(ports)
+    else:
+        load_bundled_broker(env, ports)
+    return settings
+
+
+def check_ports(ports: Mapping[str, int]) -> None:
+    """Raise SettingsError if two variables give the same port. `ports` are by the variable's name."""
+    first: dict[int, str] = {}
+    for variable, port in sorted(ports.items()):
+        other = first.setdefault(port, variable)
+        if other != variable:
+            raise SettingsError(f"{other} and {variable} are both {port}: give one of them another port")

@@ -1,0 +1,165 @@
+"""A broker that cannot be used as it is configured: not ready, with the cause and the next step, until it is mended."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.local.readiness import UNREACHABLE, why_not_ready
+from infra.timestamps import now
+from tests.infra.broker.configured import JETSTREAM, ConfiguredBroker, configured
+from tests.shop import Shop, attempts
+
+FINE = JETSTREAM
+USERS = f"""{JETSTREAM}
+authorization {{ users: [{{ user: ann, password: "p@ss", permissions: {{ %s }} }}] }}"""
+
+
+@contextlib.asynccontextmanager
+async def point_svc(folder: Path, broker: ConfiguredBroker) -> AsyncIterator[Shop]:
+    """The service alone at this broker, not ready yet."""
+    shop = Shop(folder, NATS_URL=f"nats://ann:p%40ss@127.0.0.1:{broker.port}")
+    try:
+        await shop.start("point", ready=False)
+        yield shop
+    finally:
+        await shop.close()
+
+
+async def until_not_ready(shop: Shop, *causes: str) -> None:
+    """Returns once the service says all of this. It must not have been ready before."""
+    async for _ in attempts(f"the cause {causes}"):
+        told = await asyncio.to_thread(why_not_ready, shop.url("point", ""))
+        assert told is not None
+        if told != UNREACHABLE and all(cause in told for cause in causes):
+            return
+
+
+@pytest.mark.parametrize(
+    ("configuration", "causes"),
+    [
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', ["publish to $JS.ack.events.point."], id="acks"),
+        pytest.param(USERS % 'publish: { deny: "point.>" }', ["publish to point.charged.", "Grant"], id="facts"),
+        pytest.param(USERS % 'publish: { deny: "dead.>" }', ["publish to dead.point.", "Grant"], id="dead letters"),
+        pytest.param(USERS % 'publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.>" }', ["consumer.msg.next."], id="pulls"),
+        pytest.param(USERS % 'publish: { deny: "$JS.API.STREAM.INFO.>" }', ["stream.info.events", "Grant"], id="API"),
+        pytest.param(USERS % 'subscribe: { deny: "_INBOX.>" }', ["subscribe to _inbox.", "Grant"], id="inboxes"),
+        pytest.param(f"{FINE}\nmax_payload: 8192", ["max_payload is 8192", "131072"], id="payload"),
+        pytest.param("", ["nobody answers for JetStream", "-js"], id="no JetStream"),
+        pytest.param(
+            "jetstream { store_dir: $STORE, max_file_store: 20MB }",
+            ["insufficient storage", "EVENTS_MAX_BYTES", "max_file_store"],
+            id="a smaller disk",
+        ),
+        pytest.param(
+            f"""{JETSTREAM}
+            accounts {{ A {{ jetstream {{ max_store: 20MB }}, users: [{{ user: ann, password: "p@ss" }}] }} }}""",
+            ["insufficient storage", "EVENTS_MAX_BYTES"],
+            id="a smaller account",
+        ),
+        pytest.param(
+            f"""{JETSTREAM}
+            accounts {{ A {{ users: [{{ user: ann, password: "p@ss" }}] }} }}""",
+            ["JetStream not enabled for account"],
+            id="an account without JetStream",
+        ),
+        pytest.param(
+            f"""{JETSTREAM}
+            accounts {{ A {{ jetstream {{ max_streams: 1 }}, users: [{{ user: ann, password: "p@ss" }}] }} }}""",
+            ["maximum number of streams reached", "max_streams"],
+            id="one stream",
+        ),
+        pytest.param(
+            f"{FINE}\nauthorization {{ user: ann, password: other }}", ["refuses the user and password"], id="password"
+        ),
+    ],
+)
+async def test_it_is_named_and_the_service_is_not_ready_until_it_is_mended(
+    tmp_path: Path, configuration: str, causes: list[str]
+) -> None:
+    async with configured(tmp_path, configuration) as broker, point_svc(tmp_path, broker) as shop:
+        await until_not_ready(shop, *causes)
+        log = shop.log("point").read_text()
+        assert "the broker cannot be used" in log
+        assert causes[0] in log
+        assert "p@ss" not in log
+
+        await broker.stop()
+        broker.configuration = FINE
+        await broker.start_nats()
+        await shop.ready("point")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "cause"),
+    [
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ack.events.point.", id="acks"),
+        pytest.param(USERS % 'publish: { deny: "point.>" }', "publish to point.charged.", id="facts"),
+    ],
+)
+async def test_what_changes_while_it_runs_is_noticed(tmp_path: Path, configuration: str, cause: str) -> None:
+    fine = USERS % ""
+    async with configured(tmp_path, fine) as broker, point_svc(tmp_path, broker) as shop:
+        await shop.ready("point")
+
+        broker.reload(configuration)
+        async for _ in attempts(cause):
+            if cause in (await asyncio.to_thread(why_not_ready, shop.url("point", "")) or ""):
+                break
+
+        broker.reload(fine)
+        await shop.ready("point")
+
+
+async def test_a_paused_consumer_is_not_ready_also_after_a_restart(shop: Shop) -> None:
+    until = (now() + timedelta(hours=1)).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    async with shop.broker() as nc:
+        await nc.jetstream().pause_consumer("EVENTS", "point", until)
+        await until_paused(shop)
+        await shop.kill("point")
+        await shop.start("point", ready=False)
+        await until_not_ready(shop, "the consumer point is paused until", "nats consumer resume EVENTS point")
+        assert "consumer paused" in shop.log("point").read_text()
+
+        await nc.jetstream().resume_consumer("EVENTS", "point")
+        await shop.ready("point")
+
+
+async def test_a_read_model_that_gets_nothing_is_a_warning(shop: Shop) -> None:
+    until = (now() + timedelta(hours=1)).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    async with shop.broker() as nc:
+        await nc.jetstream().pause_consumer("EVENTS", "product-popular", until)
+
+    async for _ in attempts("the warning"):
+        ready = (await shop.get("product", "/readyz")).json()
+        assert ready["ready"]
+        if any(
+            "product-popular consumes nothing: the consumer product-popular is paused" in one
+            for one in ready["warnings"]
+        ):
+            return
+
+
+async def test_a_look_up_that_is_denied_is_a_warning(tmp_path: Path) -> None:
+    async with (
+        configured(tmp_path, USERS % 'publish: { deny: "$JS.API.DIRECT.GET.EVENTS" }') as broker,
+        point_svc(tmp_path, broker) as shop,
+    ):
+        await shop.start("order")
+        await shop.ready("point")
+        placed = await shop.place([("mug", 1)])
+        view = await shop.order(placed.json()["order_id"])
+        assert (view["status"], view["steps"]) == ("PENDING", None)
+
+        ready = (await shop.get("order", "/readyz")).json()
+        assert "denies its user what is needed: publish to $JS.api.direct.get.events" in ready["warnings"][0]
+        assert ready["ready"]
+
+
+async def until_paused(shop: Shop) -> None:
+    async for _ in attempts("the pause to be noticed"):
+        if "is paused until" in ((await asyncio.to_thread(why_not_ready, shop.url("point", ""))) or ""):
+            return

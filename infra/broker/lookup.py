@@ -23,7 +23,7 @@ _SUBJECT: Final = b"\r\nNats-Subject: "
 _SEQUENCE: Final = b"\r\nNats-Sequence: "
 
 
-class StoredMessage(NamedTuple):
+class LatestMessage(NamedTuple):
     """A message of EVENTS as the broker has it, with its raw headers and those that the broker adds."""
 
     subject: str
@@ -47,7 +47,7 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str) -> list[Fact]
     return sorted(facts, key=lambda fact: fact.at)
 
 
-async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[StoredMessage]:
+async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[LatestMessage]:
     """Return the last message of each of these subjects that has one; at most MOST_FACTS subjects, no wildcards.
 
     One request: `multi_last` of the server's direct get. If a mirror of EVENTS answers, or there is nothing, which a
@@ -69,13 +69,13 @@ async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[Sto
     return found
 
 
-async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
+async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[LatestMessage], bool]:
     """Make a direct get for up to MOST_FACTS messages; return them, and whether EVENTS itself answered, not a mirror.
 
     Raises HistoryUnavailable if the server refuses it; the client's errors.
     """
     inbox = nc.new_inbox()
-    found: list[StoredMessage] = []
+    found: list[LatestMessage] = []
     others: set[str] = set()
     end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -89,7 +89,7 @@ async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[StoredMe
             raw_headers.rpartition(name)[2].partition(b"\r\n")[0].decode(errors="backslashreplace")
             for name in (_SUBJECT, _SEQUENCE)
         )
-        found.append(StoredMessage(subject, int(sequence), raw_headers, body))
+        found.append(LatestMessage(subject, int(sequence), raw_headers, body))
 
     subscription = await nc.listen(inbox, take)
     try:

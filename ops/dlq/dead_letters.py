@@ -10,6 +10,7 @@ from infra.broker.stored import stored_message
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
 from infra.consuming.dead_letter_message import parsed
 from infra.consuming.dead_letters import read
+from infra.printable import printable
 from ops import reading
 from ops.output import cell
 
@@ -84,4 +85,5 @@ def lines(letter: DeadLetter) -> str:
         told["cut"] = f"{cut}: too large to be kept whole; see `nats stream get EVENTS {origin.sequence}`"
     width = max(map(len, told))
     text = "\n".join(f"{name:<{width}}  {cell(str(value))}" for name, value in told.items())
+    stack, head, body = (printable(part, keep="\n") for part in (stack, head.replace("\r\n", "\n"), body))
     return f"{text}\n\n{stack or 'never tried'}\n{head.strip() or 'no headers'}\n\n{body}"

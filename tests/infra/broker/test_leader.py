@@ -204,7 +204,7 @@ def test_nobody_else_makes_a_direct_get() -> None:
     files = [path for room in ("infra", "ops", "order_svc", "product_svc") for path in (ROOT / room).rglob("*.py")]
     using = {str(path.relative_to(ROOT)) for path in files if direct.search(path.read_text(encoding="utf-8"))}
 
-    assert using == {"infra/broker/leader.py", "infra/broker/lookup.py"}
+    assert using == {"infra/broker/leader.py", "infra/broker/lookup.py", "infra/broker/stored.py"}
 
 
 @pytest.mark.parametrize("filter_subject", [None, "coupon.>"])

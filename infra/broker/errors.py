@@ -7,9 +7,12 @@ BrokerError
  │  └ ConsumerFailed
  │     └ ConsumerGone
  ├ StreamMisconfigured      an operator has to change the stream
+ ├ FactTooLarge             an operator has to allow larger messages
  ├ LogLost                  an operator has to restore the store
  └ HistoryUnavailable       the caller may ask again
 """
+
+from infra.store.records import Notification
 
 
 class BrokerError(Exception):
@@ -47,6 +50,21 @@ class StreamMisconfigured(BrokerError):
 
     An operator has to act; no session can begin before.
     """
+
+
+class FactTooLarge(BrokerError):
+    """The log has a fact that does not fit into the largest message that the broker takes. The message says which.
+
+    Nothing after it can be published before an operator allows larger messages.
+    """
+
+    def __init__(self, service: str, stored: Notification, most: int) -> None:
+        super().__init__(
+            f"{stored.originator_id}@{stored.originator_version} at position {stored.position} of {service}_svc's log "
+            f"has {len(stored.state):,} bytes and the broker takes {most:,}, so neither it nor what follows it can be "
+            "published. Allow larger messages: nats stream edit EVENTS --max-msg-size=1048576, and max_payload in the "
+            "broker's configuration"
+        )
 
 
 class LogLost(BrokerError):

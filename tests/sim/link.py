@@ -56,6 +56,7 @@ class Link:
     """One connection. Once cut, the client learns of it after a while: at once, or by its unanswered pings."""
 
     connected_url = None
+    max_payload = 1 << 20
 
     def __init__(self, server: Server, chance: Chance, lost: asyncio.Event) -> None:
         self._server = server

@@ -34,7 +34,7 @@ ids."""
 HEADER_BYTES: Final = 1 << 10
 """More than the headers of one fact take."""
 
-DERIVED: Final = frozenset({"asyncapi", "wire"})
+DERIVED: Final = frozenset({"asyncapi", "origin", "wire"})
 """Modules of contracts/ that are made from all other modules. Only those others are searched for facts and steps."""
 
 
@@ -147,6 +147,11 @@ def header_value(stream: str) -> str:
     if stream.isascii() and stream.replace("-", "_").isidentifier():  # half the cost of a regular expression
         return stream
     return _UNSAFE.sub(lambda byte: b"%%%02X" % byte[0][0], stream.encode()).decode()
+
+
+def message_id(stream: str, version: int) -> str:
+    """Return the Nats-Msg-Id of the fact at this version of this aggregate's stream: its id, as headers have it."""
+    return fact_id(header_value(stream), version)
 
 
 def stream_of(value: str) -> str:

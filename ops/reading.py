@@ -174,7 +174,8 @@ class _Reader:
 
     def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
         sequence, _, at_ns = numbers(reply)
-        self._come.append(Read(sequence, subject.decode(), header(head, _MSG_ID), body, head, at_ns))
+        name = subject.decode(errors="backslashreplace")  # anybody may have chosen it
+        self._come.append(Read(sequence, name, header(head, _MSG_ID), body, head, at_ns))
         self.pull.wake.set()
 
     def _failed(self, error: ConsumerFailed) -> None:

@@ -14,6 +14,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, MaxPayloadError
 
+from contracts import origin
+
 MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
 """Gets subject, reply subject, body and raw headers; reply subject and headers may be empty. Must not block."""
 
@@ -21,6 +23,8 @@ Outgoing = tuple[str, bytes, str, str]
 """Subject, body, reply subject (empty: none), and raw headers (see BrokerClient; never empty)."""
 
 VERSION_LINE: Final = "NATS/1.0"
+
+header: Final = origin.header
 
 
 class BrokerClient(Client):
@@ -42,6 +46,11 @@ class BrokerClient(Client):
         subscription = await self.subscribe(subject, cb=_unused)
         self._handlers[subscription._id] = handler
         return subscription
+
+    async def unlisten(self, subscription: Subscription) -> None:
+        """End what `listen` began: the handler is not called any more. Raises the client's errors."""
+        self._handlers.pop(subscription._id, None)
+        await subscription.unsubscribe()
 
     async def send(self, subject: str, body: bytes, reply: str, raw_headers: str) -> None:
         """Publish one message without waiting for the server.
@@ -83,15 +92,6 @@ class BrokerClient(Client):
 
 async def _unused(_: Msg) -> None:
     """Do nothing. The library requires a callback; a handler of `listen` gets the messages instead."""
-
-
-def header(raw_headers: bytes, name: bytes) -> str:
-    """Return the first value of the header with exactly this name; empty if it is missing.
-
-    Never raises: any publisher may have sent the message, so bytes that are not UTF-8 are replaced.
-    """
-    _, found, rest = raw_headers.partition(b"\r\n%b: " % name)
-    return rest.partition(b"\r\n")[0].decode(errors="replace") if found else ""
 
 
 def status(raw_headers: bytes) -> tuple[str, str]:

@@ -3,69 +3,86 @@
 import asyncio
 from contextlib import suppress
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from contracts.fact import Fact
-from contracts.wire import FACTS, decode
+from contracts.origin import ForeignMessage, origin
+from contracts.wire import FACTS, MSG_ID, decode
+from infra.broker.client import BrokerClient, header, status
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.streams import EVENTS
 
 TIMEOUT_S: Final = 1.0
 MOST_FACTS: Final = 1_000
 
+_MSG_ID: Final = MSG_ID.encode()
 
-async def latest_facts(nc: Client, key_field: str, key: str) -> list[Fact]:
+
+async def latest_facts(nc: BrokerClient, key_field: str, key: str) -> list[Fact]:
     """Return the facts published under this key, sorted by `at`; of facts with the same name only the last published.
 
-    Only facts whose key is their field `key_field` are looked up. Empty if there is none. Raises HistoryUnavailable,
-    after a second at the latest.
+    Only facts whose key is their field `key_field` are looked up, and foreign messages are passed over. Empty if there
+    is none. Raises HistoryUnavailable, after a second at the latest.
 
     One request: the server looks up the last message of each subject (`multi_last` of its direct get). The subjects are
-    spelled out, because the cost of the wildcard `*.*.<key>` grows with the history.
+    spelled out, because the cost of the wildcard `*.*.<key>` grows with the history. A foreign message that is the last
+    of its subject costs another request.
     """
-    inbox = nc.new_inbox()
-    facts: list[Fact] = []
-    end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def take(message: Msg) -> None:
-        status = (message.headers or {}).get("Status")
-        if status is not None:
-            _end(end, status)
-            return
-        with suppress(msgspec.DecodeError):  # another publisher's message
-            facts.append(decode(message.data))
-
-    subscription = None
+    subjects = [f"{name}.{key}" for name in _names(key_field)]
     try:
-        subscription = await nc.subscribe(inbox, cb=take)
         async with asyncio.timeout(TIMEOUT_S):
-            subjects = [f"{name}.{key}" for name in _names(key_field)]
-            request = msgspec.json.encode({"multi_last": subjects, "batch": MOST_FACTS})
-            await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", request, inbox)
-            await end
+            facts, foreign = await _ask(nc, {"multi_last": subjects})
+            for subject in sorted(foreign):
+                facts += (await _ask(nc, {"next_by_subj": subject, "seq": 1}))[0][-1:]
     except TimeoutError:
         raise HistoryUnavailable("the broker did not answer in time") from None
     except NatsError as error:
         raise HistoryUnavailable(f"the broker could not be asked: {error}") from error
-    finally:
-        if subscription is not None:
-            with suppress(NatsError):
-                await subscription.unsubscribe()
     return sorted(facts, key=lambda fact: fact.at)
 
 
-def _end(end: asyncio.Future[None], status: str) -> None:
+async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[Fact], set[str]]:
+    """Make a direct get for up to MOST_FACTS messages; return their facts, and the subjects of foreign messages.
+
+    Raises HistoryUnavailable if the server refuses it; the client's errors.
+    """
+    inbox = nc.new_inbox()
+    facts: list[Fact] = []
+    foreign: set[str] = set()
+    end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take(_: bytes, __: bytes, body: bytes, head: bytes) -> None:
+        if b"\r\nNats-Subject: " not in head:
+            _end(end, status(head)[0])
+            return
+        # The server's own headers come last: a foreign message may have some of the same names.
+        subject = head.rpartition(b"\r\nNats-Subject: ")[2].partition(b"\r\n")[0].decode(errors="backslashreplace")
+        try:
+            origin(subject, header(head, _MSG_ID), head, body)
+            facts.append(decode(body))
+        except (ForeignMessage, msgspec.DecodeError):
+            foreign.add(subject)
+
+    subscription = await nc.listen(inbox, take)
+    try:
+        await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", msgspec.json.encode({**request, "batch": MOST_FACTS}), inbox)
+        await end
+    finally:
+        with suppress(NatsError):
+            await nc.unlisten(subscription)
+    return facts, foreign
+
+
+def _end(end: asyncio.Future[None], code: str) -> None:
     if end.done():
         return
-    if status in ("204", "404"):  # 204: the last message was sent; 404: there is none
+    if code in ("204", "404"):  # 204: the last message was sent; 404: there is none
         end.set_result(None)
     else:
-        end.set_exception(HistoryUnavailable(f"the broker answered {status}"))
+        end.set_exception(HistoryUnavailable(f"the broker answered {code}"))
 
 
 @cache

@@ -67,7 +67,7 @@ class Pull:
     async def end(self) -> None:
         """Unsubscribe from the inbox; no effect before `begin`. Raises the client's errors."""
         if self._subscription is not None:
-            await self._subscription.unsubscribe()
+            await self._nc.unlisten(self._subscription)
 
     async def request(self) -> None:
         """Ask for the next batch if less than half of one is still to come; do not wait for its messages.

@@ -16,7 +16,7 @@ import structlog
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from contracts.wire import HEADER_BYTES, MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, subject
+from contracts.wire import HEADER_BYTES, MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, message_id, subject
 from infra.aio import wait
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
 from infra.broker.errors import FactTooLarge, LogLost, RelayFailed
@@ -147,7 +147,7 @@ class Relay:
             return
         position = int(at)
         logged = await self._store.select_notifications(position - 1, 1)
-        if [(record.position, fact_id(record[1], record[2])) for record in logged] != [(position, published)]:
+        if [(record.position, message_id(record[1], record[2])) for record in logged] != [(position, published)]:
             raise LogLost(
                 f"the stream has {published} at position {position} of {self._service}_svc's log, but the log has "
                 "not: this store is another one, or lost its newest records. Put the right store back; or stop the "
@@ -169,7 +169,7 @@ class Relay:
             found = await self._js.get_msg(EVENTS, 1, subject(first.topic, first.state), direct=True, next=True)
         except NotFoundError:
             return False
-        return (found.headers or {}).get(MSG_ID) == fact_id(first.originator_id, first.originator_version)
+        return (found.headers or {}).get(MSG_ID) == message_id(first.originator_id, first.originator_version)
 
     async def run(self) -> None:
         """Publish the log after the resume position, then new records each time `log_has_grown` is called.

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 
 import structlog
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from infra.aio import Backoff
@@ -91,7 +90,7 @@ class Broker:
         return None
 
     @property
-    def connection(self) -> Client | None:
+    def connection(self) -> BrokerClient | None:
         """The connection for reads of the stream on demand; None while there is no session."""
         return self._supervisor.connection
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple, Protocol
 
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
@@ -97,7 +96,7 @@ class Supervisor:
         """Why the last session that failed did so, in words."""
 
     @property
-    def connection(self) -> Client | None:
+    def connection(self) -> BrokerClient | None:
         """The connection for reads of the stream on demand; None while there is no session."""
         return None if self._current is None or self._lost.is_set() else self._current[0]
 

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from contracts.fact import Fact
+from contracts.origin import heard_id
 from contracts.wire import decode
 from infra.aio import wait
 from infra.core.decider import Aggregates, Batch, Command
@@ -223,8 +224,9 @@ class Writer:
 
     def _react(self, delivery: Delivery, now: datetime) -> Command | None:
         fact = decode(delivery.body)
+        its_id = heard_id(fact, delivery.subject, delivery.fact_id, delivery.raw_headers)
         reaction = self._reactions.get(type(fact))
-        return None if reaction is None else reaction(fact, now, delivery.fact_id)
+        return None if reaction is None else reaction(fact, now, its_id)
 
     def _fail(self, batch: Sequence[Work], error: StoreError) -> None:
         for source in batch:

@@ -12,12 +12,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from contracts import origin
 from infra.settings import Settings, load
 from ops.audit.report import RULES, AuditReport, NotAReport
 from ops.audit.run import Options, audit
 from ops.cli import EXIT_FINDING, end, ending_well
+from ops.foreign import ALL
 
 SHOWN: Final = 20  # findings
+
+
+class MessageSequence(click.ParamType[str]):
+    """Reads a sequence of EVENTS, from 1, or `all`."""
+
+    name = "sequence"
+
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
+        if value != ALL and not origin.number(value):
+            self.fail(f"{value!r} is neither a sequence of the stream nor `{ALL}`", param, context)
+        return value
 
 
 class Bar:
@@ -51,6 +64,13 @@ class Bar:
 )
 @click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
 @click.option(
+    "--foreign",
+    multiple=True,
+    type=MessageSequence(),
+    metavar="SEQUENCE",
+    help="This message of the stream is foreign, and known: it is no finding any more. `all`: every one found.",
+)
+@click.option(
     "--against",
     type=click.Path(path_type=Path, dir_okay=False),
     help="An earlier report, which the logs must still match. Default: the last one, if it had no findings.",
@@ -69,6 +89,7 @@ def command(
     grace: float,
     answers: int,
     backup: bool,
+    foreign: tuple[str, ...],
     against: Path | None,
     folder: Path | None,
     as_json: bool,
@@ -84,7 +105,7 @@ def command(
     the operator of the system, keep the reports elsewhere and give one to --against.
     """
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
-    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup)
+    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign)
     errors = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
@@ -113,6 +134,8 @@ def show(made: AuditReport, path: Path, console: Console) -> None:
     for name, log in made.logs.items():
         counts.add_row(f"{name}_svc's log", f"{log.records:,} facts")
     counts.add_row("the stream, read now", f"{made.stream.messages:,} messages")
+    if made.foreign.known or made.foreign.found:
+        counts.add_row("foreign, of these", f"{made.foreign.found:,} found, {made.foreign.known:,} known")
     for status, number in made.orders.items():
         counts.add_row(status, f"{number:,} orders")
     for kind, number in made.subjects.items():

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.disk_memory import DiskMemory
 from ops.audit.feed import feed
+from ops.audit.foreign_filter import ForeignFilter
 from ops.audit.report import Answers, AuditedStream, AuditReport
 from ops.invariants import Checker, Finding
 
@@ -31,7 +32,8 @@ class Options(NamedTuple):
     after its last fact a compensation may be missing. `at_rest`: no order is in flight, so nothing may be missing.
     `full`: begin at the beginning of history. `against`: an earlier report that must still hold; None: the last one in
     `folder`, if it had no findings. `answers`: how many subjects of each kind the services are asked about; 0: none.
-    `backup`: the stream is a restored backup, which may end before the logs.
+    `backup`: the stream is a restored backup, which may end before the logs. `foreign`: sequences of EVENTS that a
+    person has judged to be foreign messages, or `all`.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class Options(NamedTuple):
     against: Path | None
     answers: int
     backup: bool = False
+    foreign: Collection[str] = ()
 
 
 class Watch(Protocol):
@@ -97,6 +100,7 @@ class _Audit:
         self._earlier = _earlier(options)
         self._facts: Counter[str] = Counter()
         self._messages = 0
+        self._foreign = ForeignFilter(env, options.foreign)
 
     async def run(self) -> AuditReport:
         path = self._options.folder / "checkpoint.sqlite"
@@ -134,7 +138,11 @@ class _Audit:
         if self._options.answers:
             self._watch.begins("asking the services", 0)
             live, asked = await answers.ask(self._env, self._logs, now, checker, self._options.answers)
-        found = [*findings, *self._contradictions(chains), *checker.finish(live, now.published)]
+        if self._options.backup:
+            for name, position in self._foreign.reached.items():
+                now.published[name] = max(position, now.published[name])
+        passed_over = self._foreign.finish()
+        found = [*findings, *self._contradictions(chains), *checker.finish(live, now.published), *passed_over]
         tally = checker.tally()
         made = AuditReport(
             verdict="findings" if found else "good",
@@ -149,6 +157,7 @@ class _Audit:
             orders=dict(sorted(tally.orders.items())),
             subjects=tally.subjects,
             answers=asked,
+            foreign=self._foreign.counts,
             findings_by_rule=report.count(found),
             findings=found,
         )
@@ -194,7 +203,8 @@ class _Audit:
         async with contextlib.aclosing(reading.chunks(self._stream, first=first, last=last)) as chunks:
             async for messages in chunks:
                 self._messages += len(messages)
-                yield messages
+                if of_services := self._foreign.services(messages):
+                    yield of_services
 
     def _contradictions(self, chains: Mapping[str, HashChain]) -> list[Finding]:
         """Return a finding for each log whose chain differs from the earlier report. Without a report, return none."""

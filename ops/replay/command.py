@@ -100,8 +100,8 @@ def command(
         click.echo(f"aloud: every consumer of {target.where} gets these messages", err=True)
     if fresh_ids:
         click.echo(
-            f"with fresh ids these messages are in no service's log and stay in {EVENTS} for good: `orders audit` will "
-            "report them, and `orders rebuild` will refuse that stream",
+            f"with fresh ids these messages are foreign and stay in {EVENTS} for good: `orders audit` will report them "
+            "until they are acknowledged (--foreign all)",
             err=True,
         )
     work, began = _Replay(selection, target, speed), time.monotonic()

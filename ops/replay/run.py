@@ -8,10 +8,11 @@ from itertools import combinations
 from time import monotonic
 from typing import Final, NamedTuple
 
+import rich_click as click
 from msgspec import Struct
 
 from ops import reading
-from ops.replay.lines import SECOND_NS, ReplayedMessage, matches, message, overlap, parsed, since_1970_ns
+from ops.replay.lines import SECOND_NS, ReplayedMessage, is_subject, matches, message, overlap, parsed, since_1970_ns
 
 MICROSECOND_NS: Final = 1_000
 
@@ -81,7 +82,9 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
                 for told in map(message, chunk):
                     if selection.is_over(told):
                         return
-                    if selection.has(told):
+                    if not is_subject(told.subject):
+                        click.echo(f"left out: the foreign message {told.sequence}, whose subject is no text", err=True)
+                    elif selection.has(told):
                         yield told
 
 

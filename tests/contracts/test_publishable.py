@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -78,6 +78,7 @@ def test_a_body_that_breaks_the_contract_is_not_decoded(field: dict[str, Any]) -
         decode(changed(points_used(), **field))
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_was_recorded_has_a_subject_that_nats_takes(key: str) -> None:
     """Older code recorded keys that are no ids: their facts, and all after them, have to get into the stream."""
@@ -86,6 +87,7 @@ def test_whatever_was_recorded_has_a_subject_that_nats_takes(key: str) -> None:
         assert TOKENS.match(subject(NAMES[type(odd)], encode(odd)))
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_the_name_of_a_stream_goes_through_a_header_and_back(text: str) -> None:
     value = header_value(f"order-{text}")

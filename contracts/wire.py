@@ -118,9 +118,12 @@ def decode(body: bytes) -> Fact:
     """Return the fact in a body. Unknown fields are ignored: they come from newer code.
 
     Raises msgspec.DecodeError for a body that is not JSON, and its subclass msgspec.ValidationError for an unknown
-    `type` or a field that breaks the contract. A text that is not UTF-8 raises UnicodeDecodeError.
+    `type` or a field that breaks the contract.
     """
-    return _decoder.decode(body)
+    try:
+        return _decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def fact_id(stream: str, version: int) -> str:

@@ -23,11 +23,22 @@ def instant(microseconds: int) -> datetime:
     return EPOCH + microseconds * MICROSECOND
 
 
+def in_utc(instant: datetime) -> datetime:
+    """Return the same instant with the offset of UTC, in which every tool can compare, convert and store it.
+
+    Raises ValueError, with a message for the user, if it is before the year 1 or after the year 9999 in UTC.
+    """
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{instant.isoformat()} is not within the years 1 to 9999 in UTC") from None
+
+
 def parse_instant(text: str) -> datetime:
     """Parse a time such as 2026-01-31T09:00:00+09:00 (RFC 3339, or another ISO 8601 form).
 
-    The result keeps the offset of the text. Raises ValueError, with a message for the user, if the text is not a time
-    or has no offset.
+    The result is in UTC. Raises ValueError, with a message for the user, if the text is not a time or has no offset, or
+    if its year in UTC is not from 1 to 9999.
     """
     try:
         parsed = datetime.fromisoformat(text)
@@ -35,4 +46,4 @@ def parse_instant(text: str) -> datetime:
         raise ValueError(f"{text!r} is not a time such as 2026-01-31T09:00:00+09:00") from None
     if parsed.tzinfo is None:
         raise ValueError(f"{text} is a different time in each zone; add the offset: {text}+09:00")
-    return parsed
+    return in_utc(parsed)

@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from math import isnan
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +55,13 @@ class Bar:
     is_flag=True,
     help="No order is in flight: every order must have ended, every fact be in log and stream.",
 )
-@click.option("--grace", default=60.0, show_default=True, help="Seconds an order may take beyond its deadline.")
+@click.option(
+    "--grace",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, 10**9),
+    help="Seconds an order may take beyond its deadline.",
+)
 @click.option(
     "--answers",
     default=200,
@@ -104,6 +111,8 @@ def command(
     audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do not trust
     the operator of the system, keep the reports elsewhere and give one to --against.
     """
+    if isnan(grace):
+        raise click.BadParameter("a number of seconds", param_hint="--grace")
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
     options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign)
     errors = Console(stderr=True)

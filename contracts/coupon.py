@@ -3,10 +3,9 @@
 coupon_svc also answers an order without a coupon. These facts are in a stream of that order (`nocoupon-<order_id>`).
 """
 
-from datetime import datetime
 from typing import ClassVar, Final
 
-from contracts.fact import CouponRefusal, Fact, PricedFact, SagaFact
+from contracts.fact import Count, CouponRefusal, Fact, PricedFact, SagaFact, Timestamp
 from contracts.point import PointUsed
 from contracts.step import Step
 
@@ -27,8 +26,8 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
 
     coupon_id: str
     user_id: str
-    discount: int
-    expires_at: datetime
+    discount: Count
+    expires_at: Timestamp
 
     @property
     def stream(self) -> str:
@@ -50,7 +49,7 @@ class CouponUsed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="coupon.
     """
 
     coupon_id: str | None
-    discount: int
+    discount: Count
 
 
 class CouponUseFailed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="coupon.use.failed"):

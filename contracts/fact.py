@@ -8,9 +8,9 @@ not; `kw_only=True` is not inherited.
 """
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 ProductRefusal = Literal["product-out-of-stock", "product-unknown"]
 PointRefusal = Literal["points-insufficient", "points-exceed-total"]
@@ -21,6 +21,11 @@ Reason = Refusal | Withdrawal
 
 MOST = 2**53 - 1
 """The largest amount, sum or stock that the services record: JSON numbers are exact up to here in every reader."""
+
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+"""A number of pieces, points or won. `decode` refuses a negative one, and one that is not exact in every reader."""
+Timestamp = Annotated[datetime, Meta(tz=True)]
+"""A time with its offset from UTC. `decode` refuses one without: it cannot be compared with the others."""
 
 WITHDRAWALS: frozenset[str] = frozenset({"deadline-exceeded", "customer-canceled"})
 """The reasons of cancels that no step's refusal led to: the steps learn of these cancels only from `order.canceled`."""
@@ -38,7 +43,7 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     by_client: ClassVar[bool] = False
     """Whether a client's request can cause this fact: only such a fact may have no `cause`."""
 
-    at: datetime
+    at: Timestamp
     cause: str | None = None
 
     @property
@@ -54,7 +59,7 @@ class Line(Struct, frozen=True, gc=False):
     """One line of an order: `quantity` pieces of one product."""
 
     product_id: str
-    quantity: int
+    quantity: Count
 
 
 class Order(Struct, frozen=True, gc=False):
@@ -66,9 +71,9 @@ class Order(Struct, frozen=True, gc=False):
 
     user_id: str
     lines: tuple[Line, ...]
-    points: int
+    points: Count
     coupon_id: str | None
-    placed_at: datetime
+    placed_at: Timestamp
 
 
 class SagaFact(Fact, frozen=True, kw_only=True):
@@ -87,5 +92,5 @@ class PricedFact(SagaFact, frozen=True, kw_only=True):
     before points and discount.
     """
 
-    unit_prices: tuple[int, ...]
-    total: int
+    unit_prices: tuple[Count, ...]
+    total: Count

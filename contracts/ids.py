@@ -15,7 +15,13 @@ MEANING: Final = f"1 to {MAX_LENGTH} letters, digits, `_` or `-`"
 """The rule in words, for error messages and documentation."""
 
 _matches = re.compile(PATTERN).match
+_matches_stream = re.compile(rf"[a-z]+-{CHARACTER}{{1,{MAX_LENGTH}}}\Z").match
 
 
 def is_id(text: str) -> bool:
     return _matches(text) is not None
+
+
+def is_stream(text: str) -> bool:
+    """Whether this is the name of an aggregate's event stream, `<category>-<id>`, such as `order-7`."""
+    return _matches_stream(text) is not None

@@ -1,9 +1,8 @@
 """The facts that order_svc says."""
 
-from datetime import datetime
 from typing import ClassVar
 
-from contracts.fact import PricedFact, Reason, SagaFact
+from contracts.fact import Count, PricedFact, Reason, SagaFact, Timestamp
 
 
 class OrderFact(SagaFact, frozen=True, kw_only=True):
@@ -19,15 +18,15 @@ class OrderCreatedPending(OrderFact, frozen=True, kw_only=True, tag="order.creat
 
     by_client: ClassVar[bool] = True
 
-    deadline: datetime
+    deadline: Timestamp
 
 
 class OrderConfirmed(OrderFact, PricedFact, frozen=True, kw_only=True, tag="order.confirmed"):
     """All three steps are done. `amount_due = total - points - discount`, in won."""
 
-    points: int
-    discount: int
-    amount_due: int
+    points: Count
+    discount: Count
+    amount_due: Count
 
 
 class OrderCanceled(OrderFact, frozen=True, kw_only=True, tag="order.canceled"):
@@ -40,9 +39,9 @@ class OrderCanceled(OrderFact, frozen=True, kw_only=True, tag="order.canceled"):
     by_client: ClassVar[bool] = True
 
     reason: Reason
-    unit_prices: tuple[int, ...] | None = None
-    total: int | None = None
-    discount: int | None = None
+    unit_prices: tuple[Count, ...] | None = None
+    total: Count | None = None
+    discount: Count | None = None
 
 
 OrderSays = OrderCreatedPending | OrderConfirmed | OrderCanceled

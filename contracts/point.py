@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Final
 
-from contracts.fact import Fact, PointRefusal, PricedFact, SagaFact
+from contracts.fact import Count, Fact, PointRefusal, PricedFact, SagaFact
 from contracts.product import ProductReserved
 from contracts.step import Step
 
@@ -17,7 +17,7 @@ class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
     by_client: ClassVar[bool] = True
 
     user_id: str
-    amount: int
+    amount: Count
     idempotency_key: str
 
     @property
@@ -36,7 +36,7 @@ class AccountFact(SagaFact, frozen=True, kw_only=True):
 class PointUsed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="point.used"):
     """The order's points were taken from the customer's account; `points` is 0 if the order uses none."""
 
-    points: int
+    points: Count
 
 
 class PointUseFailed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="point.use.failed"):
@@ -48,7 +48,7 @@ class PointUseFailed(AccountFact, PricedFact, frozen=True, kw_only=True, tag="po
 class PointRefunded(AccountFact, frozen=True, kw_only=True, tag="point.refunded"):
     """Compensation: the `points` that the order had used are back in the account; 0 if it had used none."""
 
-    points: int
+    points: Count
 
 
 class PointUseVoided(AccountFact, frozen=True, kw_only=True, tag="point.use.voided"):

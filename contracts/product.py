@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Final
 
-from contracts.fact import Fact, PricedFact, ProductRefusal, SagaFact
+from contracts.fact import Count, Fact, PricedFact, ProductRefusal, SagaFact
 from contracts.order import OrderCreatedPending
 from contracts.step import Step
 
@@ -25,7 +25,7 @@ class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.reg
     by_client: ClassVar[bool] = True
 
     name: str
-    price: int
+    price: Count
 
 
 class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.stock.added"):
@@ -36,7 +36,7 @@ class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.sto
 
     by_client: ClassVar[bool] = True
 
-    quantity: int
+    quantity: Count
     idempotency_key: str | None = None
 
 
@@ -44,14 +44,14 @@ class ProductStockHeld(ProductFact, frozen=True, kw_only=True, tag="product.stoc
     """An order's reservation holds `quantity` pieces of this product: they are no longer available to other orders."""
 
     order_id: str
-    quantity: int
+    quantity: Count
 
 
 class ProductStockReturned(ProductFact, frozen=True, kw_only=True, tag="product.stock.returned"):
     """An order no longer holds `quantity` pieces of this product: they are available again."""
 
     order_id: str
-    quantity: int
+    quantity: Count
 
 
 class ReservationFact(SagaFact, frozen=True, kw_only=True):

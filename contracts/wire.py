@@ -1,19 +1,22 @@
 """How a fact travels in NATS: one line of JSON under the subject `<name>.<key>`, with four headers from its record.
 
 A message body is the recorded fact, byte for byte, so log and stream need no translation. This module also lists all
-facts, steps and services.
+facts, steps and services, and says which facts cannot be published.
 """
 
 import pkgutil
+import re
 from functools import reduce
+from hashlib import sha256
 from operator import or_
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
 import contracts
-from contracts.fact import Fact
+from contracts.fact import MOST, Count, Fact
+from contracts.ids import MEANING, is_id, is_stream
 from contracts.order import OrderCreatedPending
 from contracts.step import Step, fact_name, in_order
 
@@ -25,7 +28,13 @@ POSITION: Final = "Fact-Position"
 """The header with the fact's position in its service's log. A relay resumes after the position in its service's last
 message in EVENTS."""
 
-DERIVED: Final = frozenset({"asyncapi", "wire"})
+MAX_BYTES: Final = 64 << 10
+"""The limit of one message of EVENTS, headers included. The largest fact is about 14 KiB: 100 lines with the longest
+ids."""
+HEADER_BYTES: Final = 1 << 10
+"""More than the headers of one fact take."""
+
+DERIVED: Final = frozenset({"asyncapi", "origin", "wire"})
 """Modules of contracts/ that are made from all other modules. Only those others are searched for facts and steps."""
 
 
@@ -80,6 +89,17 @@ COMPENSATIONS: Final = frozenset(
 )
 """Names of the facts that give back what a step took: `undone` and `returned` of each step, no fences."""
 
+_COUNTS: Final = {
+    fact: tuple(
+        name for name, hint in get_type_hints(fact, include_extras=True).items() if hint in (Count, Count | None)
+    )
+    for fact in NAMES
+}
+"""Type → the names of its fields that are counts, or counts or null."""
+
+_UNSAFE: Final = re.compile(rb"[^A-Za-z0-9_-]")
+_ESCAPED: Final = re.compile(rb"%([0-9A-F]{2})")
+
 _any_fact: Any = reduce(or_, FACTS.values())
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(_any_fact)
@@ -98,9 +118,12 @@ def decode(body: bytes) -> Fact:
     """Return the fact in a body. Unknown fields are ignored: they come from newer code.
 
     Raises msgspec.DecodeError for a body that is not JSON, and its subclass msgspec.ValidationError for an unknown
-    `type` or a field that breaks the contract. A text that is not UTF-8 raises UnicodeDecodeError.
+    `type` or a field that breaks the contract.
     """
-    return _decoder.decode(body)
+    try:
+        return _decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def fact_id(stream: str, version: int) -> str:
@@ -111,7 +134,54 @@ def fact_id(stream: str, version: int) -> str:
 def subject(name: str, body: bytes) -> str:
     """Return the subject under which a fact is published: `<name>.<key>`, with the key from the fact's body.
 
-    `name` is the fact's name; the key is the id in the fact's `key_field`. Raises KeyError for an unknown name,
+    `name` is the fact's name; the key is the id in the fact's `key_field`. A key that is no id, which older code may
+    have recorded, becomes `~` and a part of its digest: NATS takes that. Raises KeyError for an unknown name,
     msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is not UTF-8.
     """
-    return f"{name}.{getattr(_keys.decode(body), FACTS[name].key_field)}"
+    key = str(getattr(_keys.decode(body), FACTS[name].key_field))
+    return f"{name}.{key if is_id(key) else f'~{sha256(key.encode()).hexdigest()[:32]}'}"
+
+
+def header_value(stream: str) -> str:
+    """Return the name of an aggregate's stream as the headers have it.
+
+    It is the name itself. Only a name without an id, which older code may have recorded, is percent-encoded.
+    """
+    if stream.isascii() and stream.replace("-", "_").isidentifier():  # half the cost of a regular expression
+        return stream
+    return _UNSAFE.sub(lambda byte: b"%%%02X" % byte[0][0], stream.encode()).decode()
+
+
+def message_id(stream: str, version: int) -> str:
+    """Return the Nats-Msg-Id of the fact at this version of this aggregate's stream: its id, as headers have it."""
+    return fact_id(header_value(stream), version)
+
+
+def stream_of(value: str) -> str:
+    """Return the name of the aggregate's stream that `header_value` made this value of."""
+    if "%" not in value:
+        return value
+    return _ESCAPED.sub(lambda byte: bytes([int(byte[1], 16)]), value.encode()).decode(errors="replace")
+
+
+def flaw(fact: Fact, body: bytes, max_bytes: int = MAX_BYTES) -> str | None:
+    """Say in words why a fact with this body cannot be published or heard; None if it can.
+
+    Its key and the id in its stream must be ids, and its counts from 0 to MOST. `max_bytes` is the limit of a message.
+    """
+    if len(body) > max_bytes - HEADER_BYTES:
+        return f"it has {len(body):,} bytes, and the broker takes {max_bytes - HEADER_BYTES:,}"
+    key = getattr(fact, fact.key_field)
+    if not is_id(key):
+        return f"its {fact.key_field} {_short(key)} is no id: {MEANING}"
+    if not is_stream(fact.stream):
+        return f"its stream {_short(fact.stream)} has no id in it: {MEANING}"
+    for name in _COUNTS[type(fact)]:
+        count = getattr(fact, name)
+        if count is not None and not 0 <= count <= MOST:
+            return f"its {name} is not from 0 to {MOST:,}"
+    return None
+
+
+def _short(text: str) -> str:
+    return ascii(text if len(text) <= 80 else f"{text[:80]}…")

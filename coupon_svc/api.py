@@ -12,14 +12,15 @@ from msgspec import Meta, Struct
 
 from coupon_svc import domain
 from infra.http.parameters import After, Id, PageSize, PathId, Price, QueryId
-from infra.http.problems import Problem, problems
+from infra.http.problems import Problem, invalid, problems
 from infra.process.runtime import Runtime
+from infra.timestamps import in_utc
 
 
 class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /coupons`: a coupon for `user_id`, worth up to `discount` won.
 
-    It is good for orders accepted before `expires_at` (RFC 3339, with an offset).
+    It is good for orders accepted before `expires_at` (RFC 3339, with an offset; kept and answered in UTC).
     """
 
     coupon_id: Id
@@ -54,7 +55,11 @@ class Coupons:
         self._wallet = runtime.views["wallet"]
 
     async def issue(self, data: JSONBody[IssueCoupon]) -> Response[CouponView]:
-        command = domain.Issue(data.coupon_id, data.user_id, data.discount, data.expires_at, at=self._clock())
+        try:
+            expires_at = in_utc(data.expires_at)
+        except ValueError as error:
+            raise invalid("expires_at", "body", str(error)) from None
+        command = domain.Issue(data.coupon_id, data.user_id, data.discount, expires_at, at=self._clock())
         try:
             answer = await self._writer.execute(command)
         except domain.IssuedDifferently:

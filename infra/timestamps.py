@@ -28,12 +28,23 @@ def instant(microseconds: int) -> datetime:
     return EPOCH + microseconds * MICROSECOND
 
 
+def in_utc(instant: datetime) -> datetime:
+    """Return the same instant with the offset of UTC, in which every tool can compare, convert and store it.
+
+    Raises ValueError, with a message for the user, if it is before the year 1 or after the year 9999 in UTC.
+    """
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{instant.isoformat()} is not within the years 1 to 9999 in UTC") from None
+
+
 def parse_time(text: str, now: Callable[[], datetime] = now) -> datetime:
     """Parse a time as a person types it; return it with an offset.
 
     It is a time ago (`-90s`, `-5m`, `-2h`, `-3d`), a time of day (`15:32`, `15:32:10`: the last one that has passed), a
     date with or without a time (`2026-01-31 15:32`), or RFC 3339. Without an offset it is in this machine's zone.
-    Raises ValueError, with a message for the user, if it is none of these.
+    Raises ValueError, with a message for the user, if it is none of these, or if its year in UTC is not from 1 to 9999.
     """
     text = text.strip()
     if ago := _AGO.fullmatch(text):
@@ -49,8 +60,9 @@ def parse_time(text: str, now: Callable[[], datetime] = now) -> datetime:
                 return today
             return datetime.combine(here.date() - timedelta(days=1), time.fromisoformat(text)).astimezone()
         parsed = datetime.fromisoformat(text)
-        return parsed if parsed.tzinfo is not None else parsed.astimezone()
+        parsed = parsed if parsed.tzinfo is not None else parsed.astimezone()
     except (ValueError, OverflowError):
         raise ValueError(
             f"{text!r} is not a time such as 2026-01-31T09:00:00+09:00, -5m (five minutes ago) or 15:32 (local time)"
         ) from None
+    return in_utc(parsed)

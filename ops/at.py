@@ -79,14 +79,20 @@ async def state_at(
     """Fold and return the state of a thing as of a position of its service's log, or as of a time; without both, now.
 
     `kind` is a word of `kinds`, `key` the thing's id. The facts up to the first later one count, and a fact at exactly
-    that position or time counts. None: there was no fact by then. Raises SettingsError, Unreachable.
+    that position or time counts. None: there was no fact by then. Raises Found if one of them cannot be read;
+    SettingsError, Unreachable.
     """
     service, category, aggregate = kinds()[kind]
     stream = f"{category}-{key}"
     state, then = aggregate.state(), None
     async with stores.log(env, service) as log:
         for record in await log.select_stream(stream):
-            fact = decode(record.state)
+            try:
+                fact = decode(record.state)
+            except msgspec.DecodeError as error:
+                raise Found(
+                    f"{stream}@{record.originator_version} cannot be read, so {kind} {key} is unknown: {error}"
+                ) from error
             if (position is not None and record.position > position) or (time is not None and fact.at > time):
                 break
             aggregate.evolve(state, fact)

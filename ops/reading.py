@@ -180,7 +180,8 @@ class _Reader:
 
     def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
         sequence, _, stored_ns = numbers(reply)
-        self._come.append(Read(sequence, subject.decode(), header(head, _MSG_ID), body, head, stored_ns))
+        name = subject.decode(errors="backslashreplace")  # anybody may have chosen it
+        self._come.append(Read(sequence, name, header(head, _MSG_ID), body, head, stored_ns))
         self.pull.wake.set()
 
     def _failed(self, error: ConsumerFailed) -> None:

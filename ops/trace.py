@@ -10,6 +10,7 @@ import msgspec
 import rich_click as click
 from rich.table import Table
 
+from contracts.origin import ForeignMessage, origin
 from contracts.wire import COMPENSATIONS, FACTS, said_by
 from ops import reading
 from ops.cli import ID, ending_well
@@ -63,15 +64,24 @@ class _Body(msgspec.Struct):
 _body: Final = msgspec.json.Decoder(_Body)
 
 
-async def trace(stream: reading.Stream, order_id: str) -> list[TraceLine]:
+class Trace(NamedTuple):
+    """The facts of one order, and the foreign messages under its subjects that were passed over."""
+
+    lines: list[TraceLine]
+    foreign: list[reading.Read]
+
+
+async def trace(stream: reading.Stream, order_id: str) -> Trace:
     """Read the order's facts up to the end of EVENTS and return them in stream order.
 
-    Included are repeats, and the facts about the stock of its products that it caused. The list is empty if EVENTS has
+    Included are repeats, and the facts about the stock of its products that it caused. There are no lines if EVENTS has
     no such order. Raises ConsumerFailed, the client's errors.
     """
-    own = [message async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER])]
+    found = [message async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER])]
+    own = [message for message in found if not _is_foreign(message)]
+    foreign = [message for message in found if _is_foreign(message)]
     if not own:
-        return []
+        return Trace([], foreign)
     order = next((body.order for body in map(_decoded, own) if body.order is not None), None)
     products = {line.product_id for line in order.lines} if order else set()
     subjects = [f"{name}.{product_id}" for name in LEDGER for product_id in products]
@@ -79,10 +89,19 @@ async def trace(stream: reading.Stream, order_id: str) -> list[TraceLine]:
         message
         for first, last in _ledger_spans(own)
         async for message in reading.read(stream, subjects, first=first, last=last)
-        if _decoded(message).order_id == order_id
+        if not _is_foreign(message) and _decoded(message).order_id == order_id
     }
     seen: set[str] = set()
-    return [_line(message, order, seen) for message in sorted([*own, *ledger])]
+    return Trace([_line(message, order, seen) for message in sorted([*own, *ledger])], foreign)
+
+
+def _is_foreign(message: reading.Read) -> bool:
+    try:
+        origin(message.subject, message.fact_id, message.head, message.body)
+        _decoded(message)
+    except (ForeignMessage, msgspec.DecodeError):
+        return True
+    return False
 
 
 def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
@@ -104,11 +123,13 @@ def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
 async def follow(stream: reading.Stream, order_id: str) -> AsyncIterator[TraceLine]:
     """Yield the order's facts from its first one on, and then each that arrives; the iteration does not end.
 
-    The facts about its products' stock are left out. Raises ConsumerFailed, the client's errors.
+    The facts about its products' stock, and foreign messages, are left out. Raises ConsumerFailed, the client's errors.
     """
     seen: set[str] = set()
     order: _Order | None = None
     async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER], follow=True):
+        if _is_foreign(message):
+            continue
         order = order or _decoded(message).order
         yield _line(message, order, seen)
 
@@ -189,10 +210,13 @@ async def run(env: Mapping[str, str], order_id: str, *, how: str) -> bool:
         if how == "follow":
             await _print_live(stream, order_id)
             return True
-        lines = await trace(stream, order_id)
+        lines, foreign = await trace(stream, order_id)
     outputs: dict[str, Any] = {"table": table, "json": as_json, "mermaid": mermaid}
     if lines:
         print_out(outputs[how](lines))
+    if foreign:
+        places = ", ".join(f"{message.sequence} ({message.subject})" for message in foreign[:5])
+        print_out(f"foreign messages, which no service published, are left out: sequence {places}", error=True)
     return bool(lines)
 
 

@@ -15,7 +15,7 @@ import structlog
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
 from infra.aio import wait
-from infra.core.errors import Busy, StoreUnavailable
+from infra.core.errors import Busy, StoreUnavailable, Unpublishable
 from infra.process.runtime import Runtime
 from infra.read_models.tables import ViewBehind
 from infra.timestamps import instant
@@ -92,6 +92,9 @@ class Deadlines:
         try:
             await self._runtime.writer.execute(Expire(order_id, at=now, cause=fact_id(f"order-{order_id}", 1)))
         except (Busy, StoreUnavailable):
+            heapq.heappush(self._heap, (now + RETRY, order_id))
+        except Unpublishable as error:  # the broker takes smaller messages than it did when the order was accepted
+            logger.error("an order cannot be canceled at its deadline", order_id=order_id, reason=str(error))
             heapq.heappush(self._heap, (now + RETRY, order_id))
         else:
             self._open.discard(order_id)

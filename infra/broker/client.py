@@ -17,6 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import BadSubscriptionError, ConnectionClosedError, MaxPayloadError
 from nats.protocol import parser
 
+from contracts import origin
 from infra.broker.errors import BrokerMisconfigured
 
 MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
@@ -31,6 +32,8 @@ VERSION_LINE: Final = "NATS/1.0"
 # would then close every connection on which the message comes. The server separates by spaces alone.
 parser.MSG_RE = re.compile(rb"\AMSG +([^ \t\r\n]+) +(\d+) +(([^ \t\r\n]+) +)?(\d+)\r\n")
 parser.HMSG_RE = re.compile(rb"\AHMSG +([^ \t\r\n]+) +(\d+) +(([^ \t\r\n]+) +)?(\d+) +(\d+)\r\n")
+
+header: Final = origin.header
 
 
 class BrokerClient(Client):
@@ -115,15 +118,6 @@ class BrokerClient(Client):
 
 async def _unused(_: Msg) -> None:
     """Do nothing. The library requires a callback; a handler of `listen` gets the messages instead."""
-
-
-def header(raw_headers: bytes, name: bytes) -> str:
-    """Return the first value of the header with exactly this name; empty if it is missing.
-
-    Never raises: any publisher may have sent the message, so bytes that are not UTF-8 are replaced.
-    """
-    _, found, rest = raw_headers.partition(b"\r\n%b: " % name)
-    return rest.partition(b"\r\n")[0].decode(errors="replace") if found else ""
 
 
 def status(raw_headers: bytes) -> tuple[str, str]:

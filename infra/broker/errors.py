@@ -8,9 +8,12 @@ BrokerError
  │     └ ConsumerGone
  ├ BrokerMisconfigured      an operator has to change the broker, or its user's permissions
  │  └ StreamMisconfigured   an operator has to change a stream
+ ├ FactTooLarge             an operator has to allow larger messages
  ├ LogLost                  an operator has to restore the store
  └ HistoryUnavailable       the caller may ask again
 """
+
+from infra.store.records import Notification
 
 
 class BrokerError(Exception):
@@ -59,6 +62,21 @@ class StreamMisconfigured(BrokerMisconfigured):
 
 class LeaderUnavailable(SessionEnded):
     """The leader of EVENTS did not say what the stream has. The message names the permission that may be missing."""
+
+
+class FactTooLarge(BrokerError):
+    """The log has a fact that does not fit into the largest message that the broker takes. The message says which.
+
+    Nothing after it can be published before an operator allows larger messages.
+    """
+
+    def __init__(self, service: str, stored: Notification, most: int) -> None:
+        super().__init__(
+            f"{stored.originator_id}@{stored.originator_version} at position {stored.position} of {service}_svc's log "
+            f"has {len(stored.state):,} bytes and the broker takes {most:,}, so neither it nor what follows it can be "
+            "published. Allow larger messages: nats stream edit EVENTS --max-msg-size=1048576, and max_payload in the "
+            "broker's configuration"
+        )
 
 
 class LogLost(BrokerError):

@@ -18,6 +18,7 @@ from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg, StreamInfo
 from nats.js.errors import NotFoundError
 
+from contracts.origin import number
 from contracts.wire import FACTS, MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
 from infra.broker.client import BrokerClient, header, status
 from infra.broker.errors import LeaderUnavailable
@@ -186,8 +187,8 @@ class Leader:
 
 def _published(sequence: int, published_on: str, body: bytes, about: _About) -> list[Published]:
     """Return the fact in a message with this subject, body and headers; nothing if a relay did not write it."""
-    named, stream, version, position = about
-    if not (version.isdecimal() and position.isdecimal()) or named != fact_id(stream, int(version)):
+    named, stream, version, position = about[0], about[1], number(about[2]), number(about[3])
+    if not (version and position) or named != fact_id(stream, version):
         return []
     name = published_on.rpartition(".")[0]
     try:
@@ -195,7 +196,7 @@ def _published(sequence: int, published_on: str, body: bytes, about: _About) -> 
             return []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
-    return [Published(int(position), named, body, sequence)]
+    return [Published(position, named, body, sequence)]
 
 
 def _of_the_server(raw_headers: bytes, name: bytes) -> str:

@@ -1,8 +1,8 @@
 """Reads the stream EVENTS on demand: the newest messages of given subjects, and the newest facts of one key."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -10,7 +10,8 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from contracts.fact import Fact
-from contracts.wire import FACTS, decode
+from contracts.origin import ForeignMessage, origin
+from contracts.wire import FACTS, MSG_ID, decode
 from infra.broker.client import BrokerClient, header, status
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.leader import ANSWERED_BY, TRIES
@@ -19,6 +20,8 @@ from infra.broker.streams import EVENTS
 TIMEOUT_S: Final = 1.0
 MOST_FACTS: Final = 1_000
 
+_MSG_ID: Final = MSG_ID.encode()
+_ANSWERED_BY: Final = ANSWERED_BY.encode()
 _SUBJECT: Final = b"\r\nNats-Subject: "
 _SEQUENCE: Final = b"\r\nNats-Sequence: "
 
@@ -35,15 +38,18 @@ class LatestMessage(NamedTuple):
 async def latest_facts(nc: BrokerClient, key_field: str, key: str) -> list[Fact]:
     """Return the facts published under this key, sorted by `at`; of facts with the same name only the last published.
 
-    Only facts whose key is their field `key_field` are looked up. Empty if there is none. Raises HistoryUnavailable,
-    after a second at the latest.
+    Only facts whose key is their field `key_field` are looked up, and foreign messages are passed over. Empty if there
+    is none. Raises HistoryUnavailable, after two seconds at the latest.
 
-    The subjects are spelled out, because the cost of the wildcard `*.*.<key>` grows with the history.
+    The subjects are spelled out, because the cost of the wildcard `*.*.<key>` grows with the history. A foreign message
+    that is the last of its subject costs another request.
     """
-    facts: list[Fact] = []
-    for message in await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)]):
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # another publisher's message
-            facts.append(decode(message.body))
+    messages = await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)])
+    facts, foreign = _split(messages)
+    if foreign:
+        async with _translated():
+            for subject in sorted(foreign):
+                facts += _split((await _ask(nc, {"next_by_subj": subject, "seq": 1}))[0])[0][-1:]
     return sorted(facts, key=lambda fact: fact.at)
 
 
@@ -54,19 +60,39 @@ async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[Lat
     mirror may have said, the request is repeated up to TRIES times. Raises HistoryUnavailable, after a second at the
     latest.
     """
+    async with _translated():
+        for _ in range(TRIES):
+            found, whole = await _ask(nc, {"multi_last": list(subjects)})
+            if whole and found:
+                break
+    if not whole:
+        raise HistoryUnavailable(f"a mirror answers in place of {EVENTS}")
+    return found
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Limit the block to TIMEOUT_S, and raise HistoryUnavailable for that and for the client's errors."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            for _ in range(TRIES):
-                found, whole = await _ask(nc, {"multi_last": list(subjects)})
-                if whole and found:
-                    break
+            yield
     except TimeoutError:
         raise HistoryUnavailable("the broker did not answer in time") from None
     except NatsError as error:
         raise HistoryUnavailable(f"the broker could not be asked: {error}") from error
-    if not whole:
-        raise HistoryUnavailable(f"a mirror answers in place of {EVENTS}")
-    return found
+
+
+def _split(messages: Sequence[LatestMessage]) -> tuple[list[Fact], set[str]]:
+    """Return the facts in these messages, and the subjects of those that are foreign."""
+    facts: list[Fact] = []
+    foreign: set[str] = set()
+    for message in messages:
+        try:
+            origin(message.subject, header(message.raw_headers, _MSG_ID), message.raw_headers, message.body)
+            facts.append(decode(message.body))
+        except (ForeignMessage, msgspec.DecodeError):
+            foreign.add(message.subject)
+    return facts, foreign
 
 
 async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[LatestMessage], bool]:
@@ -76,20 +102,20 @@ async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[LatestMe
     """
     inbox = nc.new_inbox()
     found: list[LatestMessage] = []
-    others: set[str] = set()
+    others: set[bytes] = set()
     end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take(_: bytes, __: bytes, body: bytes, raw_headers: bytes) -> None:
         if _SUBJECT not in raw_headers:
             _end(end, status(raw_headers)[0])
             return
-        others.update({header(raw_headers, ANSWERED_BY.encode())} - {EVENTS})
         # The server's own headers come last: a foreign message may have some of the same names.
-        subject, sequence = (
-            raw_headers.rpartition(name)[2].partition(b"\r\n")[0].decode(errors="backslashreplace")
-            for name in (_SUBJECT, _SEQUENCE)
+        subject, sequence, answered_by = (
+            raw_headers.rpartition(name)[2].partition(b"\r\n")[0]
+            for name in (_SUBJECT, _SEQUENCE, b"\r\n%b: " % _ANSWERED_BY)
         )
-        found.append(LatestMessage(subject, int(sequence), raw_headers, body))
+        others.update({answered_by} - {EVENTS.encode()})
+        found.append(LatestMessage(subject.decode(errors="backslashreplace"), int(sequence), raw_headers, body))
 
     subscription = await nc.listen(inbox, take)
     try:

@@ -8,15 +8,16 @@ stored. No hole lies further back than WINDOW positions.
 """
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
+from contracts.wire import HEADER_BYTES, MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, subject
 from infra.aio import wait
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
-from infra.broker.errors import RelayFailed
+from infra.broker.errors import FactTooLarge, RelayFailed
 from infra.broker.fast_ingest import FastIngest, PublishRefused
 from infra.broker.leader import Leader
 from infra.broker.resume import Stored, find_resume_position, not_stored
@@ -50,12 +51,15 @@ class Relay:
         *,
         ack_timeout_s: float = ACK_TIMEOUT_S,
         stalled_after_s: float = STALLED_AFTER_S,
+        max_bytes: int = sys.maxsize,
     ) -> None:
+        """`max_bytes` is the largest message, headers included, that the broker takes."""
         self._service = service
         self._store = store
         self._nc = nc
         self._ack_timeout_s = ack_timeout_s
         self._stalled_after_s = stalled_after_s
+        self._max_body = max_bytes - HEADER_BYTES
         self._window = Window(0)
         self._stored: Stored = {}
         """Facts that were found in the stream: these are not sent."""
@@ -103,7 +107,7 @@ class Relay:
     async def run(self) -> None:
         """Publish the log after the resume position, then new records each time `log_has_grown` is called.
 
-        Never returns. Raises RelayFailed, StoreError, or the client's errors.
+        Never returns. Raises RelayFailed, FactTooLarge, StoreError, or the client's errors.
         """
         await self._nc.listen(f"{self._inbox}.>", self._on_ack)
         position = self._window.acked
@@ -118,6 +122,8 @@ class Relay:
                 if batch:
                     await self._send(batch)
                     unsent = unsent[len(batch) :]
+                elif self._window.empty:
+                    raise FactTooLarge(self._service, unsent[0], self._max_body)
                 else:
                     await self._wait()
             if read:
@@ -143,9 +149,9 @@ class Relay:
             raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s; check the broker's log")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
-        """Take as many of the first unsent records as the window admits, maybe none; mark them as sent; return them."""
+        """Take as many of the first unsent records as window and broker take, maybe none; mark and return them."""
         for n, stored in enumerate(unsent):
-            if not self._window.admits(stored.position):
+            if not self._window.admits(stored.position) or len(stored.state) > self._max_body:
                 return unsent[:n]
             self._window.sent(stored.position)
         return unsent
@@ -172,8 +178,9 @@ class Relay:
 
 def _message(stored: Notification, reply: str) -> Outgoing:
     position, stream, version, name, body = stored
+    named = header_value(stream)
     raw_headers = (
-        f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(stream, version)}\r\n"
-        f"{STREAM}: {stream}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
+        f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(named, version)}\r\n"
+        f"{STREAM}: {named}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
     )
     return subject(name, body), body, reply, raw_headers

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from contracts.wire import MSG_ID, fact_id, subject
+from contracts.wire import MSG_ID, message_id, subject
 from infra.broker.errors import LogLost
 from infra.broker.leader import Leader
 from infra.broker.window import WINDOW
@@ -99,4 +99,4 @@ def not_stored(records: list[Notification], stored: Stored) -> list[Notification
 
 
 def _id(record: Notification) -> str:
-    return fact_id(record.originator_id, record.originator_version)
+    return message_id(record.originator_id, record.originator_version)

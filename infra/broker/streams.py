@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
-from contracts.wire import FACTS, said_by
+from contracts.wire import FACTS, MAX_BYTES, said_by
 from infra.broker.errors import StreamMisconfigured
 from infra.settings import Settings
 
@@ -19,8 +19,8 @@ logger = structlog.get_logger()
 
 EVENTS: Final = "EVENTS"
 
-MAX_FACT_BYTES: Final = 64 << 10
-"""The limit of one message of EVENTS. The largest fact is about 14 KiB: 100 lines with the longest ids."""
+MAX_FACT_BYTES: Final = MAX_BYTES
+"""The limit of one message of EVENTS. The services record no larger fact."""
 
 INVALID_JSON: Final = 10_025
 """The error code of nats-server 2.12 for an unknown setting. Older servers ignore the setting."""
@@ -95,6 +95,16 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
         found.allow_batched = True
         return await _batched(js.update_stream(found))
     return info
+
+
+def largest_message(info: StreamInfo, max_payload: int) -> int:
+    """Return the size in bytes of the largest message, headers included, that both server and stream take.
+
+    `max_payload` is the server's limit. The limits may be changed while the system runs: `nats stream edit EVENTS
+    --max-msg-size`, and `max_payload` in the server's configuration.
+    """
+    limit: Any = info.config.max_msg_size
+    return min(max_payload, limit if limit is not None and limit > 0 else max_payload)
 
 
 def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]) -> None:

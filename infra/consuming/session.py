@@ -17,11 +17,11 @@ from infra.aio import Backoff
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
 from infra.broker.consumers import ensure_consumer
-from infra.broker.errors import BrokerMisconfigured, ConnectionLost, LogLost
+from infra.broker.errors import BrokerMisconfigured, ConnectionLost, FactTooLarge, LogLost
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
 from infra.broker.relay import Relay
-from infra.broker.streams import EVENTS, is_full
+from infra.broker.streams import EVENTS, MAX_FACT_BYTES, is_full, largest_message
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
@@ -115,7 +115,9 @@ class Broker:
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
         nc, js, stream = connection
         leader = Leader(nc, js, stream)
-        relay = Relay(self._service, self._store, nc)
+        max_bytes = largest_message(stream, nc.max_payload)
+        self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
+        relay = Relay(self._service, self._store, nc, max_bytes=max_bytes)
         await relay.find_resume_position(leader)
         self._writer.resume()
         truncated_after = await self._received.truncated_after(leader)
@@ -141,6 +143,8 @@ class Broker:
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)
         elif isinstance(error, BrokerMisconfigured):
             logger.error("the broker cannot be used", reason=reason)
+        elif isinstance(error, FactTooLarge):
+            logger.error("a recorded fact cannot be published", reason=reason)
         elif isinstance(error, PASSING):
             logger.warning("session with the broker ended", reason=reason, again_in_s=round(again_in_s, 3))
         else:

@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 from msgspec.structs import replace
 
 from contracts.fact import Fact
-from contracts.wire import NAMES, encode
-from infra.core.errors import FoldError
+from contracts.wire import HEADER_BYTES, MAX_BYTES, NAMES, encode, flaw
+from infra.core.errors import FoldError, TooLarge, Unpublishable
 from infra.store.records import Record
 
 AnyState = Any
@@ -73,6 +73,10 @@ def category(stream: str) -> str:
     return stream.partition("-")[0]
 
 
+FIRST_SHARE: Final = 0.6
+"""The share of the largest message that a client's first fact of a stream may take. What follows from it has all its
+content again, and more: what is accepted must be able to end."""
+
 CONTAINERS: Final = (dict, set, list)
 
 
@@ -95,10 +99,16 @@ class Batch:
     `facts` and `records` are those of all commands so far, in their order. `forks` has the changed states by stream.
     """
 
-    def __init__(self, aggregates: Aggregates, committed: Mapping[str, StreamState]) -> None:
-        """`committed` has, by name, the state of every stream that the commands need. The batch never writes to it."""
+    def __init__(
+        self, aggregates: Aggregates, committed: Mapping[str, StreamState], max_bytes: int = MAX_BYTES
+    ) -> None:
+        """`committed` has, by name, the state of every stream that the commands need. The batch never writes to it.
+
+        `max_bytes` is the largest message, headers included, that the broker takes.
+        """
         self._aggregates = aggregates
         self._committed = committed
+        self._max_bytes = max_bytes
         self.forks: dict[str, StreamState] = {}
         self.records: list[Record] = []
         self.facts: list[Fact] = []
@@ -106,22 +116,36 @@ class Batch:
     def decide(self, command: Command) -> Sequence[Fact]:
         """Decide a command, add its facts to the batch, and return them: none if nothing new follows from it.
 
-        Raises the errors of the aggregate's `decide`, and the batch is then unchanged; FoldError, and the batch is then
-        unusable.
+        Raises the errors of the aggregate's `decide`, or Unpublishable, and the batch is then unchanged; FoldError, and
+        the batch is then unusable.
         """
         streams = command.streams
         aggregate = self._aggregates[category(streams[0])]
         facts = aggregate.decide(command, *self.states(streams))
-        for fact in facts:
-            self._fold(fact, fact.stream)
+        bodies = [self._body(fact) for fact in facts]
+        for fact, body in zip(facts, bodies, strict=True):
+            self._fold(fact, fact.stream, body)
         return facts
+
+    def _body(self, fact: Fact) -> bytes:
+        """Encode a fact that is to be recorded. Raises Unpublishable."""
+        body, most = encode(fact), self._max_bytes
+        if (why := flaw(fact, body, most)) is not None:
+            too_large = len(body) > most - HEADER_BYTES
+            raise (TooLarge if too_large else Unpublishable)(NAMES[type(fact)], why)
+        if fact.cause is None and len(body) > FIRST_SHARE * most and self._is_first(fact.stream):
+            raise TooLarge(NAMES[type(fact)], f"with {len(body):,} bytes it leaves too little for what follows from it")
+        return body
+
+    def _is_first(self, stream: str) -> bool:
+        return (self.forks.get(stream) or self._committed[stream]).version == 0
 
     def states(self, streams: Sequence[str]) -> list[AnyState]:
         """The states of these streams, in this order, as the decisions so far would leave them; only to be read."""
         forks, committed = self.forks, self._committed
         return [(forks.get(stream) or committed[stream]).state for stream in streams]
 
-    def _fold(self, fact: Fact, stream: str) -> None:
+    def _fold(self, fact: Fact, stream: str, body: bytes) -> None:
         forked = self.forks.get(stream)
         if forked is None:
             committed = self._committed[stream]
@@ -131,5 +155,5 @@ class Batch:
         except Exception as error:
             raise FoldError(f"{stream}: {fact}") from error
         forked.version += 1
-        self.records.append(Record(stream, forked.version, NAMES[type(fact)], encode(fact)))
+        self.records.append(Record(stream, forked.version, NAMES[type(fact)], body))
         self.facts.append(fact)

@@ -4,6 +4,8 @@ NotNow                      the caller may repeat the request later
  ├ Busy
  └ StoreUnavailable
 FoldError                   a bug: decide and evolve disagree
+Unpublishable               a decision's fact breaks the contract, so it is not recorded
+ └ TooLarge
 StoreError                  (in infra/store/errors.py)
  └ StreamUnreadable         one stream is damaged, or newer code wrote it
 """
@@ -28,6 +30,17 @@ class StoreUnavailable(NotNow):
 
 class FoldError(Exception):
     """A new fact cannot be folded into its stream's state, so it is not recorded: `decide` and `evolve` disagree."""
+
+
+class Unpublishable(Exception):
+    """A new fact could be recorded, but not published or heard, so nothing is recorded. The message says why."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} cannot be recorded, because it could not be published: {why}")
+
+
+class TooLarge(Unpublishable):
+    """The fact, or one that follows from it, is larger than a message that the broker takes."""
 
 
 class StreamUnreadable(StoreError):

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from contracts.fact import Fact
+from contracts.wire import MAX_BYTES
 from infra.core.decider import Aggregates, AnyState, Batch, Command, StreamState
 from infra.core.errors import FoldError, StreamUnreadable
 from infra.core.messages import Acknowledger, Delivery
@@ -80,6 +81,8 @@ class UnitOfWork:
         self._store = store
         self.state_cache = StateCache(aggregates, store, snapshot_every=snapshot_every)
         self._doubtful: Batch | None = None
+        self.max_bytes = MAX_BYTES
+        """The largest message, headers included, that the broker takes. No larger fact is recorded."""
 
     async def record(self, work: Commands) -> tuple[Batch, list[Outcome]]:
         """Decide the commands and record their facts in one transaction.
@@ -105,7 +108,7 @@ class UnitOfWork:
         Unhandled, StoreError.
         """
         known = await self._load(work, [stream for stream in streams if stream not in assumed])
-        decided = Batch(self._aggregates, known | assumed)
+        decided = Batch(self._aggregates, known | assumed, self.max_bytes)
         try:
             outcomes = _decide(decided, work)
         except Unhandled:
@@ -175,7 +178,7 @@ class UnitOfWork:
         It returns a command's new facts and records nothing. It raises StoreError, and what Batch.decide raises.
         """
         states: dict[str, StreamState] = {}
-        batch = Batch(self._aggregates, states)
+        batch = Batch(self._aggregates, states, self.max_bytes)
 
         async def decide(command: Command) -> Sequence[Fact]:
             states.update(await self.state_cache.get(command.streams))

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from contracts.fact import Fact
+from contracts.origin import heard_id
 from contracts.wire import decode
 from infra.aio import wait
 from infra.core.decider import Aggregates, Batch, Command
@@ -68,6 +69,10 @@ class Writer:
         self._suspended_because = None
         self._unreadable = False
 
+    def limit_facts(self, max_bytes: int) -> None:
+        """From now on record no fact that does not fit into a message of this many bytes, headers included."""
+        self._unit_of_work.max_bytes = max_bytes
+
     # Work in ----------------------------------------------------------------------------------------------------------
 
     def handle(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
@@ -77,8 +82,8 @@ class Writer:
     async def execute(self, command: Command) -> Answer:
         """Queue a request's command; return its answer once the facts are recorded.
 
-        Raises Busy, FoldError or an error of the aggregate's `decide`, and nothing was recorded; StoreUnavailable, and
-        the facts may have been recorded.
+        Raises Busy, FoldError, Unpublishable or an error of the aggregate's `decide`, and nothing was recorded;
+        StoreUnavailable, and the facts may have been recorded.
         """
         if self._suspended_because is not None:
             raise StoreUnavailable(self._suspended_because)
@@ -104,10 +109,7 @@ class Writer:
         for delivery in messages:
             try:
                 command = self._react(delivery, self._clock())
-                if command is None:
-                    outcomes.append(())
-                    continue
-                outcomes.append(await dry_run(command))
+                outcomes.append(() if command is None else await dry_run(command))
             except Exception as error:  # of any kind: the caller wants to see it
                 outcomes.append(error)
                 break
@@ -222,11 +224,9 @@ class Writer:
 
     def _react(self, delivery: Delivery, now: datetime) -> Command | None:
         fact = decode(delivery.body)
+        its_id = heard_id(fact, delivery.subject, delivery.fact_id, delivery.raw_headers)
         reaction = self._reactions.get(type(fact))
-        if reaction is None:
-            logger.debug("ignored: no reaction to this fact", fact=type(fact).__name__, fact_id=delivery.fact_id)
-            return None
-        return reaction(fact, now, delivery.fact_id)
+        return None if reaction is None else reaction(fact, now, its_id)
 
     def _fail(self, batch: Sequence[Work], error: StoreError) -> None:
         for source in batch:

@@ -37,7 +37,7 @@ def to_row(dataset: Dataset, record: Notification) -> Row:
     """Make the record's row. Raises Unexportable if the dataset cannot make a row of this record."""
     try:
         row: Row = dataset.row(record)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, OverflowError) as error:
         raise Unexportable(
             f"{id_of(record)} ({record.topic}) at position {record.position} of the log cannot be made a row: {error}. "
             "Nothing behind it is exported. Is this process older than the one that wrote the log?"

@@ -14,7 +14,7 @@ from litestar.params import HeaderParameter
 from litestar.response import Response
 from msgspec import Struct
 
-from infra.core.errors import Busy, StoreUnavailable
+from infra.core.errors import Busy, StoreUnavailable, TooLarge, Unpublishable
 from infra.read_models.tables import ViewBehind
 
 logger = structlog.get_logger()
@@ -164,6 +164,12 @@ def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
     return answer_problem(unavailable(str(behind)))
 
 
+def _on_unpublishable(_: Request[Any, Any, Any], error: Unpublishable) -> Response[bytes]:
+    if isinstance(error, TooLarge):
+        return answer_problem(Problem(413, "request-too-large", str(error)))
+    return answer_problem(Problem(400, "invalid-request", str(error)))
+
+
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     logger.error("request failed", method=request.method, path=request.url.path, exc_info=error)
     return answer_problem(Problem(500, "internal-error", "this is an error of the service; its log has the details"))
@@ -176,6 +182,7 @@ EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Resp
     RecursionError: _on_recursion,
     Busy: _on_busy,
     StoreUnavailable: _on_store,
+    Unpublishable: _on_unpublishable,
     ViewBehind: _on_view,
     Exception: _on_bug,
 }

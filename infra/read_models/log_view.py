@@ -6,16 +6,21 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 
+from contracts.wire import fact_id
 from infra.aio import Backoff, wait
 from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables, ViewBehind
 from infra.store.errors import StoreError, StoreSetupError
 from infra.store.event_store import EventStore
+from infra.store.records import Notification
 
 logger = structlog.get_logger()
+
+RECORDS_FAULT: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+"""Errors of SQLite about what is to be written. After the others, such as a full disk, the same may succeed later."""
 
 
 class Pace(NamedTuple):
@@ -97,7 +102,8 @@ class LogView:
     async def run(self) -> None:
         """Apply the log's records to the tables, and new ones as `log_has_grown` reports them, until canceled.
 
-        Errors of the store and of SQLite are logged, and the work is tried again. Raises the projection's other errors.
+        Errors of the store and of SQLite are logged, and the work is tried again. A record that the projection cannot
+        take is logged and passed over: one such fact must not stop the service. Raises nothing.
         """
         backoff = Backoff(self._pace.retry_s, self._pace.retry_s)
         while True:
@@ -129,12 +135,42 @@ class LogView:
         full = len(records) == self._pace.chunk
         position = records[-1].position if full else max(last, records[-1].position if records else 0)
         if records:
-            await self._tables.apply(records, Checkpoint(position))
+            await self._apply(records, Checkpoint(position))
         elif position > read:
             self._tables.checkpoint = Checkpoint(position)  # no record of its topics: not worth a transaction
         async with self._moved:
             self._moved.notify_all()
         return full
+
+    async def _apply(self, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
+        """Apply these records; if that fails, each alone, without those that fail again. Raises sqlite3.Error."""
+        if await self._applied(records, checkpoint) is None:
+            return
+        for record in records:
+            error = await self._applied([record], Checkpoint(record.position))
+            if error is not None:
+                logger.error(
+                    "a read model passes over a fact that it cannot take; once that is mended, rebuild it",
+                    view=self._projection.name,
+                    position=record.position,
+                    fact_id=fact_id(record.originator_id, record.originator_version),
+                    error=repr(error),
+                )
+        await self._tables.apply((), checkpoint)
+
+    async def _applied(self, records: Sequence[Notification], checkpoint: Checkpoint) -> Exception | None:
+        """Apply these records and return None; or roll back, and return the error that a record is to blame for.
+
+        Raises sqlite3.Error if the file is to blame.
+        """
+        try:
+            await self._tables.apply(records, checkpoint)
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, RECORDS_FAULT):
+                raise
+            await self._tables.roll_back()
+            return error
+        return None
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Wait until the view has every fact recorded so far, then run this SQL; return its rows.

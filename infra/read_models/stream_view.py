@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import structlog
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from contracts.fact import Fact
+from contracts.origin import ForeignMessage, origin
 from infra.aio import Backoff
 from infra.broker.connection import Connect, connect
 from infra.broker.consumers import ensure_consumer_at
@@ -47,13 +47,6 @@ FEW: Final = 256
 
 NO_MESSAGES_FAULT: Final = (sqlite3.OperationalError, sqlite3.InternalError)
 """Errors of SQLite that end the session, such as a full disk: the same message may succeed in the next one."""
-
-
-class _Typed(msgspec.Struct):
-    type: str
-
-
-_typed = msgspec.json.Decoder(_Typed)
 
 
 class StreamView:
@@ -195,7 +188,7 @@ class StreamView:
                     await asyncio.sleep(LAG_S)
 
     async def _feed(self, messages: Sequence[Delivery], checkpoint: Checkpoint) -> None:
-        records = [_record(delivery) for delivery in messages if _is_fact(delivery)]
+        records = _records(messages)
         async with self._tables_free:
             try:
                 await self._tables.apply(records, checkpoint)
@@ -223,21 +216,24 @@ class StreamView:
         outcomes: list[Outcome] = []
         for delivery in messages:
             try:
-                list(self._projection.apply([_record(delivery)]))
+                list(self._projection.apply(_records([delivery])))
             except Exception as error:
                 return [*outcomes, error]
             outcomes.append(())
         return outcomes
 
 
-def _is_fact(delivery: Delivery) -> bool:
-    """Whether the message's id ends as a fact's does, in `@<version>`: other publishers' messages have no such id."""
-    return delivery.fact_id.rpartition("@")[2].isdecimal()
-
-
-def _record(delivery: Delivery) -> Notification:
-    """Return the fact as a projection reads it, at its sequence in EVENTS. Raises if the body has no fact's `type`."""
-    stream, _, version = delivery.fact_id.rpartition("@")
-    return Notification(
-        delivery.position.sequence, stream, int(version), _typed.decode(delivery.body).type, delivery.body
-    )
+def _records(messages: Sequence[Delivery]) -> list[Notification]:
+    """Return the facts as a projection reads them, at their sequences in EVENTS. Foreign messages are passed over."""
+    records, foreign = [], []
+    for delivery in messages:
+        sequence, subject = delivery.position.sequence, delivery.subject
+        try:
+            stream, version, _ = origin(subject, delivery.fact_id, delivery.raw_headers, delivery.body)
+        except ForeignMessage as why:
+            foreign.append(f"{sequence} ({subject}) {why}")
+        else:
+            records.append(Notification(sequence, stream, version, subject.rpartition(".")[0], delivery.body))
+    if foreign:
+        logger.warning("foreign messages are passed over", messages=len(foreign), first=foreign[0])
+    return records

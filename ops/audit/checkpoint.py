@@ -21,7 +21,7 @@ from ops.invariants import Checker, Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """The format of a checkpoint's file. An audit ignores a checkpoint of another format and begins at the beginning."""
 
 CODE: Final = code_hash(Checker, *FACTS.values())

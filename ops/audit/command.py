@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from math import isnan
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +12,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from contracts import origin
 from infra.settings import Settings, load
 from ops.audit.report import RULES, AuditReport, NotAReport
 from ops.audit.run import Options, audit
 from ops.cli import EXIT_FINDING, end, ending_well
+from ops.foreign import ALL
 from ops.output import cell, console, print_json, print_out
 
 SHOWN: Final = 20  # findings
+
+
+class MessageSequence(click.ParamType[str]):
+    """Reads a sequence of EVENTS, from 1, or `all`."""
+
+    name = "sequence"
+
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
+        if value != ALL and not origin.number(value):
+            self.fail(f"{value!r} is neither a sequence of the stream nor `{ALL}`", param, context)
+        return value
 
 
 class Bar:
@@ -50,7 +64,13 @@ def columns() -> tuple[ProgressColumn, ...]:
     is_flag=True,
     help="No order is in flight: every order must have ended, every fact be in log and stream.",
 )
-@click.option("--grace", default=60.0, show_default=True, help="Seconds an order may take beyond its deadline.")
+@click.option(
+    "--grace",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, 10**9),
+    help="Seconds an order may take beyond its deadline.",
+)
 @click.option(
     "--answers",
     default=200,
@@ -59,6 +79,13 @@ def columns() -> tuple[ProgressColumn, ...]:
     help="How many products, accounts, coupons and orders (those changed last) the services are asked about.",
 )
 @click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
+@click.option(
+    "--foreign",
+    multiple=True,
+    type=MessageSequence(),
+    metavar="SEQUENCE",
+    help="This message of the stream is foreign, and known: it is no finding any more. `all`: every one found.",
+)
 @click.option(
     "--against",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -78,6 +105,7 @@ def command(
     grace: float,
     answers: int,
     backup: bool,
+    foreign: tuple[str, ...],
     against: Path | None,
     folder: Path | None,
     as_json: bool,
@@ -92,8 +120,10 @@ def command(
     audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do not trust
     the operator of the system, keep the reports elsewhere and give one to --against.
     """
+    if isnan(grace):
+        raise click.BadParameter("a number of seconds", param_hint="--grace")
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
-    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup)
+    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign)
     errors = console(error=True)
     with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
         try:
@@ -121,6 +151,8 @@ def show(made: AuditReport, path: Path) -> None:
     for name, log in made.logs.items():
         counts.add_row(f"{name}_svc's log", f"{log.records:,} facts")
     counts.add_row("the stream, read now", f"{made.stream.messages:,} messages")
+    if made.foreign.known or made.foreign.found:
+        counts.add_row("foreign, of these", f"{made.foreign.found:,} found, {made.foreign.known:,} known")
     for status, number in made.orders.items():
         counts.add_row(cell(status), f"{number:,} orders")
     for kind, number in made.subjects.items():

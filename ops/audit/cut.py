@@ -12,7 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from contracts.wire import POSITION
+from contracts.origin import number
+from contracts.wire import POSITION, STREAM, VERSION, stream_of
 from infra.broker.leader import leader_of
 from infra.broker.streams import EVENTS
 from infra.store.sqlite import SQLiteStore
@@ -54,11 +55,14 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
     has. Raises StoreError, the client's errors.
     """
     if backup:
-        published = {name: await _last_position(stream, name) for name in logs}
+        published = {name: await _last_position(stream, name, log) for name, log in logs.items()}
     else:
         published = {name: await log.max_notification_id() for name, log in logs.items()}
         await asyncio.gather(
-            *(_until_published(stream, name, position, standstill_s) for name, position in published.items())
+            *(
+                _until_published(stream, name, logs[name], position, standstill_s)
+                for name, position in published.items()
+            )
         )
     info = await stream.js.stream_info(EVENTS)
     state = info.state
@@ -67,7 +71,7 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
     return Cut(datetime.now(UTC), ends, published, state.last_seq, str(info.created), removed)
 
 
-async def _until_published(stream: Stream, service: str, position: int, standstill_s: float) -> None:
+async def _until_published(stream: Stream, service: str, log: SQLiteStore, position: int, standstill_s: float) -> None:
     """Wait until the stream has a service's log up to `position`, or gets no more of it for `standstill_s` seconds.
 
     Raises the client's errors.
@@ -75,17 +79,24 @@ async def _until_published(stream: Stream, service: str, position: int, standsti
     loop = asyncio.get_running_loop()
     reached, moved_at = -1, loop.time()
     while reached < position and loop.time() - moved_at < standstill_s:
-        now_at = await _last_position(stream, service)
+        now_at = await _last_position(stream, service, log)
         if now_at > reached:
             reached, moved_at = now_at, loop.time()
         elif reached < position:
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _last_position(stream: Stream, service: str) -> int:
+async def _last_position(stream: Stream, service: str, log: SQLiteStore) -> int:
+    """Return the position of the service's last fact in the stream.
+
+    0 if there is none, or if its last message is foreign: its position counts only if the log has that fact there.
+    Raises StoreError, LeaderUnavailable, the client's errors.
+    """
     last = await (await leader_of(stream.nc, stream.js)).last(f"{service}.>")
-    at = "" if last is None else (last.headers or {}).get(POSITION, "")
-    return int(at) if at.isdecimal() else 0
+    headers = {} if last is None else last.headers or {}
+    position, its_stream = number(headers.get(POSITION, "")), stream_of(headers.get(STREAM, ""))
+    there = await log.find_all([(its_stream, number(headers.get(VERSION, "")))])
+    return position if [record.position for record in there] == [position] else 0
 
 
 async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[str, int]:

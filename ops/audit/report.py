@@ -26,9 +26,13 @@ RULES: Final = {
     8: "service logs = stream",
     9: "folding from zero = live state",
     10: "one idempotency key, one order",
+    11: "every message of the stream is a service's",
 }
 """The invariants by number, for people: 1 to 10 as in ops.invariants; 0 compares with the last checkpoint or report,
-and with `--full` has SQLite check each file."""
+and with `--full` has SQLite check each file.
+
+11 is about messages, not about history: a foreign message changes nothing that the services recorded.
+"""
 
 
 class NotAReport(Unusable):
@@ -63,6 +67,16 @@ class Answers(Struct):
     moved_on: int = 0
 
 
+class ForeignCounts(Struct):
+    """How many messages that this audit read no service published.
+
+    `known`: a person has acknowledged them (see ops.foreign). `found`: the others; each is a finding.
+    """
+
+    known: int = 0
+    found: int = 0
+
+
 class AuditReport(Struct, kw_only=True):
     """What an audit read, counted and found. `verdict` is `good` or `findings`; `took_s` is in seconds.
 
@@ -88,6 +102,7 @@ class AuditReport(Struct, kw_only=True):
     subjects: dict[str, int]
     """`products`, `accounts`, `coupons` and `orders` → how many there are, since the beginning."""
     answers: Answers
+    foreign: ForeignCounts = msgspec.field(default_factory=ForeignCounts)
     findings_by_rule: dict[int, int]
     findings: list[Finding]
     """In the order in which they were found. If an invariant has over a hundred, the others are one finding at the end.

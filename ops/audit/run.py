@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.disk_memory import DiskMemory
 from ops.audit.feed import feed
+from ops.audit.foreign_filter import ForeignFilter
 from ops.audit.report import Answers, AuditedStream, AuditReport
 from ops.invariants import Checker, Finding
 
@@ -32,7 +33,8 @@ class Options(NamedTuple):
     after its last fact a compensation may be missing. `at_rest`: no order is in flight, so nothing may be missing.
     `full`: begin at the beginning of history. `against`: an earlier report that must still hold; None: the last one in
     `folder`, if it had no findings. `answers`: how many subjects of each kind the services are asked about; 0: none.
-    `backup`: the stream is a restored backup, which may end before the logs.
+    `backup`: the stream is a restored backup, which may end before the logs. `foreign`: sequences of EVENTS that a
+    person has judged to be foreign messages, or `all`.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Options(NamedTuple):
     against: Path | None
     answers: int
     backup: bool = False
+    foreign: Collection[str] = ()
 
 
 class Watch(Protocol):
@@ -98,6 +101,7 @@ class _Audit:
         self._earlier = _earlier(options)
         self._facts: Counter[str] = Counter()
         self._messages = 0
+        self._foreign = ForeignFilter(env, options.foreign)
 
     async def run(self) -> AuditReport:
         path = self._options.folder / "checkpoint.sqlite"
@@ -136,7 +140,11 @@ class _Audit:
             self._watch.begins("asking the services", 0)
             live, asked = await answers.ask(self._env, self._logs, now, checker, self._options.answers)
         damaged = await self._damaged() if self._options.full else []
-        found = [*damaged, *findings, *self._contradictions(chains), *checker.finish(live, now.published)]
+        if self._options.backup:
+            for name, position in self._foreign.reached.items():
+                now.published[name] = max(position, now.published[name])
+        end = checker.finish(live, now.published)
+        found = [*damaged, *findings, *self._contradictions(chains), *end, *self._foreign.finish()]
         tally = checker.tally()
         made = AuditReport(
             verdict="findings" if found else "good",
@@ -151,6 +159,7 @@ class _Audit:
             orders=dict(sorted(tally.orders.items())),
             subjects=tally.subjects,
             answers=asked,
+            foreign=self._foreign.counts,
             findings_by_rule=report.count(found),
             findings=found,
         )
@@ -196,7 +205,8 @@ class _Audit:
         async with contextlib.aclosing(reading.chunks(self._stream, first=first, last=last)) as chunks:
             async for messages in chunks:
                 self._messages += len(messages)
-                yield messages
+                if of_services := self._foreign.services(messages):
+                    yield of_services
 
     async def _damaged(self) -> list[Finding]:
         """Have SQLite check the whole file of each log, indexes included; return a finding for whatever is wrong."""

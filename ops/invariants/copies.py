@@ -192,14 +192,23 @@ class Copies:
 
     def _compare(self, sequence: int, fact_id: str, one: int, other: int) -> None:
         if one != other:
-            self._findings.add(8, _place(sequence, fact_id), "has other bytes than this fact has elsewhere")
+            what = f"has other bytes than this fact has elsewhere. {_known(sequence)}"
+            self._findings.add(8, _place(sequence, fact_id), what)
 
     def finish(self, published: Mapping[str, int], *, quiet: bool) -> None:
         for fact_id, (sequence, _) in self._early.items():
-            self._findings.add(8, _place(sequence, fact_id), "is in no service's log")
+            self._findings.add(
+                8,
+                _place(sequence, fact_id),
+                f"is in no service's log: the log lost it, or it is foreign. {_known(sequence)}",
+            )
         for entry in self._unpublished.values():
             if quiet or entry.position <= published.get(entry.service, 0):
                 self._findings.add(8, entry, "is missing from the stream")
+
+
+def _known(sequence: int) -> str:
+    return f"If a person has judged this message to be foreign: orders audit --foreign {sequence}"
 
 
 def _place(sequence: int, fact_id: str) -> str:

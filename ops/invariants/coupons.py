@@ -1,10 +1,9 @@
 """Coupons: which order uses which, and the discount that it gets."""
 
-from datetime import datetime
-
 from msgspec import Struct
 
 from contracts import CouponIssued, CouponRestored, CouponUsed, CouponUseFailed, Fact
+from infra.timestamps import microseconds
 from ops.invariants.courses import Course
 from ops.invariants.findings import Entry, Findings
 from ops.invariants.live import CouponSeen
@@ -12,11 +11,15 @@ from ops.invariants.memory import Memory
 
 
 class CouponUse(Struct, array_like=True):
-    """A coupon as it was issued (discount in won), and the order that uses it; null: none."""
+    """A coupon as it was issued (discount in won), and the order that uses it; null: none.
+
+    `expires_us` is in microseconds since 1970 (UTC): a number for each instant that a fact can have, whatever its
+    offset. A time near the year 9999 has no other form in UTC.
+    """
 
     user_id: str
     discount: int
-    expires_at: datetime
+    expires_us: int
     order_id: str | None = None
 
 
@@ -53,7 +56,9 @@ class CouponsInvariant:
                 if self._coupons.get(fact.coupon_id) is not None:
                     self._findings.add(3, entry, "issues a coupon a second time")
                 else:
-                    self._coupons[fact.coupon_id] = CouponUse(fact.user_id, fact.discount, fact.expires_at)
+                    self._coupons[fact.coupon_id] = CouponUse(
+                        fact.user_id, fact.discount, microseconds(fact.expires_at)
+                    )
 
     def _used(self, entry: Entry, fact: CouponUsed) -> None:
         order, discount = fact.order, 0
@@ -66,7 +71,7 @@ class CouponsInvariant:
                 return
             if coupon.order_id is not None:
                 self._findings.add(3, entry, f"uses a coupon that order {coupon.order_id} uses")
-            if coupon.user_id != order.user_id or order.placed_at >= coupon.expires_at:
+            if coupon.user_id != order.user_id or microseconds(order.placed_at) >= coupon.expires_us:
                 self._findings.add(3, entry, "uses a coupon that is another customer's or had expired")
             coupon.order_id = fact.order_id
             discount = min(coupon.discount, fact.total - order.points)

@@ -7,16 +7,14 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
-
-from contracts.wire import FACTS, POSITION, STREAM, VERSION, fact_id, said_by, subject
-from infra.broker.client import header
+from contracts.wire import fact_id
 from infra.store.records import Notification
 from infra.store.statements import SCHEMA
 from ops import reading
 from ops.errors import Found
+from ops.foreign import KnownForeign
 from ops.reading import Read, Stream
 
 INSERT: Final = (
@@ -34,17 +32,17 @@ FIRST_GAP: Final = """
 SELECT min(rowid) + 1 FROM (SELECT 0 AS rowid UNION ALL SELECT rowid FROM stored_events) AS here
 WHERE NOT EXISTS (SELECT 1 FROM stored_events AS next WHERE next.rowid = here.rowid + 1)
 """
-
-_STREAM: Final = STREAM.encode()
-_VERSION: Final = VERSION.encode()
-_POSITION: Final = POSITION.encode()
-
-
-class _Typed(msgspec.Struct):
-    type: str
+AT: Final = (
+    "SELECT rowid, originator_id, originator_version, topic, state FROM {} WHERE rowid = ?"
+    " OR (originator_id = ? AND originator_version = ?)"
+)
 
 
-_typed: Final = msgspec.json.Decoder(_Typed)
+class Collected(NamedTuple):
+    """How many facts were collected, and how many messages were passed over because no service published them."""
+
+    facts: int
+    foreign: int
 
 
 @contextlib.contextmanager
@@ -67,62 +65,83 @@ def journals(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
-async def collect(stream: Stream, service: str, store: sqlite3.Connection, told: Callable[[int], None]) -> int:
-    """Read all facts of the service from EVENTS, and store each at its position. Returns the number of facts.
+async def collect(
+    stream: Stream,
+    service: str,
+    store: sqlite3.Connection,
+    told: Callable[[int], None],
+    *,
+    known: KnownForeign,
+    old: Path | None = None,
+) -> Collected:
+    """Read all facts of the service from EVENTS, and store each at its position.
 
-    `told` is called with the number of messages of each chunk. Raises Found if no relay wrote a message, if two
-    messages contradict each other, or if facts are missing (see `_prove`); the client's errors.
+    Foreign messages are passed over, also the acknowledged ones that are `known`. If two messages contradict each
+    other, that one is foreign which the store in the file `old` does not have, if it can be read. `told` is called
+    with the number of messages of each chunk. Raises Found if the old store cannot tell, or if facts are missing (see
+    `_prove`); the client's errors.
     """
+    foreign = 0
     async with contextlib.aclosing(reading.chunks(stream, [f"{service}.>"])) as chunks:
         async for messages in chunks:
-            records = [_record(message, service) for message in messages]
+            found = [(message, record) for message in messages if (record := _record(message, known)) is not None]
             before = store.total_changes
             store.execute("BEGIN")
-            store.executemany(INSERT, records)
+            store.executemany(INSERT, [record for _, record in found])
             store.execute("COMMIT")
-            if store.total_changes - before < len(records):
-                _compare(store, messages, records)
+            if store.total_changes - before < len(found):
+                foreign += sum(_is_foreign(store, old, message, record) for message, record in found)
+            foreign += len(messages) - len(found)
             told(len(messages))
     ((count,),) = store.execute("SELECT count(*) FROM stored_events")
     _prove(store, service, count)
-    return int(count)
+    return Collected(int(count), foreign)
 
 
-def _record(message: Read, service: str) -> Notification:
-    """Make the record that was published as this message. Raises Found if it is no fact of the service."""
-    head = message.head
-    stream, version, position = header(head, _STREAM), header(head, _VERSION), header(head, _POSITION)
-    if not (version.isdecimal() and position.isdecimal() and message.fact_id == fact_id(stream, int(version))):
-        raise Found(f"{_place(message)} lacks the headers that a service gives its facts: no service wrote it")
-    name = message.subject.rpartition(".")[0]
-    try:
-        fits = said_by(name) == service and _typed.decode(message.body).type == name
-        if name in FACTS:  # a fact of newer code is taken as it is
-            fits = fits and subject(name, message.body) == message.subject
-    except msgspec.DecodeError:
-        fits = False
-    if not fits:
-        raise Found(f"{_place(message)} has a body that does not fit its subject, {message.subject}")
-    return Notification(int(position), stream, int(version), name, message.body)
+def _record(message: Read, known: KnownForeign) -> Notification | None:
+    """Make the record that was published as this message; None if it is foreign."""
+    where = known.judge(message).origin
+    if where is None:
+        return None
+    return Notification(where.position, where.stream, where.version, message.subject.rpartition(".")[0], message.body)
 
 
-def _compare(store: sqlite3.Connection, messages: list[Read], records: list[Notification]) -> None:
-    """Check messages some of whose records were not inserted, because their position or version was taken.
+def _is_foreign(store: sqlite3.Connection, old: Path | None, message: Read, record: Notification) -> bool:
+    """Compare a message with the new store, which may have another record in its place, from an earlier message.
 
-    Raises Found if the store has another record there: then a message is not a repeat, but contradicts an earlier one.
+    Then only one of the two can be the service's: the one that the old store has. The new store gets that one. Returns
+    whether there was a foreign one. Raises Found if the old store has neither, or both.
     """
-    for message, record in zip(messages, records, strict=True):
-        known = store.execute(
-            "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
-            " WHERE rowid = ? OR (originator_id = ? AND originator_version = ?)",
-            (record.position, record.originator_id, record.originator_version),
-        ).fetchall()
-        if known != [tuple(record)]:
-            position, stream, version, *_ = next(row for row in known if row != tuple(record))
-            raise Found(
-                f"{_place(message)} contradicts an earlier message, {fact_id(stream, version)} of position {position}: "
-                "the stream is not the copy of one log"
-            )
+    place = (record.position, record.originator_id, record.originator_version)
+    others = [row for row in store.execute(AT.format("stored_events"), place) if row != tuple(record)]
+    if not others:
+        return False  # a repeat, or the only one
+    kept = _kept(store, old, place)
+    if kept == [tuple(record)]:
+        store.executemany("DELETE FROM stored_events WHERE rowid = ?", [row[:1] for row in others])
+        store.execute(INSERT, record)
+        return True
+    if kept and all(other in kept for other in others):
+        return True
+    position, stream, version, *_ = others[0]
+    raise Found(
+        f"{_place(message)} contradicts an earlier message, {fact_id(stream, version)} of position {position}: "
+        f"the stream is not the copy of one log. If a person has judged one of the two to be foreign: "
+        f"orders audit --foreign {message.sequence}"
+    )
+
+
+def _kept(store: sqlite3.Connection, old: Path | None, place: tuple[int, str, int]) -> list[tuple[object, ...]]:
+    """Return the old store's records in this place; none if there is no old store, or it cannot be read."""
+    if old is None or not old.exists():
+        return []
+    store.execute("ATTACH ? AS old", (str(old),))
+    try:
+        return store.execute(AT.format("old.stored_events"), place).fetchall()
+    except sqlite3.DatabaseError:
+        return []
+    finally:
+        store.execute("DETACH old")
 
 
 def _prove(store: sqlite3.Connection, service: str, count: int) -> None:
@@ -135,7 +154,8 @@ def _prove(store: sqlite3.Connection, service: str, count: int) -> None:
     ((gap,),) = store.execute(FIRST_GAP)
     if gap <= count:
         raise Found(
-            f"the stream lacks position {gap} of {service}_svc's log: start the service: its relay publishes it"
+            f"the stream lacks position {gap} of {service}_svc's log, and has later ones: start the service, and its "
+            "relay publishes it. If no log ever had the later ones, they are foreign: `orders audit` names them"
         )
     out_of_order = store.execute(OUT_OF_ORDER).fetchone()
     if out_of_order is not None:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.local.services import service_names, service_url
-from ops import reading, stores
+from ops import foreign, reading, stores
 from ops.cli import ending_well
+from ops.foreign import KnownForeign
 from ops.output import console, print_json, print_out
 from ops.rebuild import store, view
 from ops.rebuild.store import Allowed, Rebuilt
@@ -24,12 +25,19 @@ async def rebuild_store(service: str, allowed: Allowed, errors: Console, *, dry_
     Raises Found, SettingsError, and Unreachable, also for errors of the disk.
     """
     folder = stores.folder(os.environ, service)
+    known = KnownForeign.read(foreign.path(os.environ))
     columns = (SpinnerColumn(), TextColumn(f"reading {service}_svc's facts"), TextColumn("{task.completed:,.0f}"))
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("")
         async with reading.stream(os.environ) as stream:
             return await store.rebuild(
-                stream, service, folder, allowed, lambda read: progress.advance(task, read), dry_run=dry_run
+                stream,
+                service,
+                folder,
+                allowed,
+                lambda read: progress.advance(task, read),
+                known=known,
+                dry_run=dry_run,
             )
 
 
@@ -66,6 +74,8 @@ def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: b
         text = f"{service}_svc's store {'can be' if dry_run else 'is'} rebuilt: {told['facts']:,} facts"
         if told["lost"]:
             text += f"; {told['lost']:,} facts that only the old store had are lost"
+        if told["foreign"]:
+            text += f"; {told['foreign']:,} foreign messages were passed over (`orders audit` names them)"
         if told["aside"]:
             text += f"; the old store is in {told['aside']}"
     else:

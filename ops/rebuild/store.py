@@ -18,6 +18,7 @@ from infra.files import LockTaken, exclusive_lock
 from infra.settings import SettingsError
 from infra.store import identity
 from ops.errors import Found
+from ops.foreign import KnownForeign
 from ops.reading import Stream
 from ops.rebuild.collecting import collect, journals, new_store
 
@@ -25,13 +26,14 @@ from ops.rebuild.collecting import collect, journals, new_store
 class Rebuilt(Struct):
     """The result of a rebuild. `facts`: how many the new store has. `lost`: how many the old store had besides these.
 
-    `lost` is 0 if the old store could not be read. `aside`: the folder with the old files; null: there were none, or it
-    was a dry run.
+    `lost` is 0 if the old store could not be read. `foreign`: how many messages were passed over because no service
+    published them. `aside`: the folder with the old files; null: there were none, or it was a dry run.
     """
 
     service: str
     facts: int
     lost: int
+    foreign: int
     aside: Path | None
     dry_run: bool
 
@@ -47,12 +49,19 @@ class Allowed(Struct, frozen=True):
 
 
 async def rebuild(
-    stream: Stream, service: str, folder: Path, allowed: Allowed, told: Callable[[int], None], *, dry_run: bool
+    stream: Stream,
+    service: str,
+    folder: Path,
+    allowed: Allowed,
+    told: Callable[[int], None],
+    *,
+    known: KnownForeign,
+    dry_run: bool,
 ) -> Rebuilt:
     """Rebuild the store in this folder from EVENTS, put the old one aside, and return the counts.
 
-    The service must not run. `told` is called with the number of messages of each chunk. `dry_run`: check everything,
-    but replace nothing.
+    The service must not run. `told` is called with the number of messages of each chunk. `known`: the foreign messages
+    that a person has acknowledged. `dry_run`: check everything, but replace nothing.
 
     Raises SettingsError (the service runs, or the folder cannot be used), Found (the stream is not whole or contradicts
     the old store, or facts would be lost that may not be lost), and the client's errors. Then the store has the same
@@ -63,13 +72,12 @@ async def rebuild(
         new = files.temporary(path)
         try:
             with new_store(new) as store:
-                facts = await collect(stream, service, store, told)
+                facts, foreign = await collect(stream, service, store, told, known=known, old=path)
                 identity.assign(store, path, service)
                 lost = _compare(store, path, service, allowed)
                 _finish(store)
-            if dry_run:
-                return Rebuilt(service, facts, lost, None, dry_run)
-            return Rebuilt(service, facts, lost, _swap(new, path), dry_run)
+            aside = None if dry_run else _swap(new, path)
+            return Rebuilt(service, facts, lost, foreign, aside, dry_run)
         finally:
             new.unlink(missing_ok=True)
 

@@ -99,8 +99,8 @@ def command(
         print_out(f"aloud: every consumer of {target.where} gets these messages", error=True)
     if fresh_ids:
         print_out(
-            f"with fresh ids these messages are in no service's log and stay in {EVENTS} for good: `orders audit` will "
-            "report them, and `orders rebuild` will refuse that stream",
+            f"with fresh ids these messages are foreign and stay in {EVENTS} for good: `orders audit` will report them "
+            "until they are acknowledged (--foreign all)",
             error=True,
         )
     work, began = _Replay(selection, target, speed), time.monotonic()

@@ -1,5 +1,6 @@
 """A message of the stream as a line of JSON, and back; times and subject filters of NATS."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -55,17 +56,21 @@ class _Line(msgspec.Struct, omit_defaults=True):
     """The body in base64, if it is not one line of JSON; then `body` is missing."""
 
 
+_BREAK: Final = re.compile(r"[\r\n]")
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Line)
 _fact: Final = msgspec.json.Decoder(_Fact)
 
 
 def message(read: Read) -> ReplayedMessage:
-    """Make a ReplayedMessage of a message that was read, with its headers parsed."""
-    lines = (line.partition(": ") for line in read.head.decode().split("\r\n")[1:] if line)
-    return ReplayedMessage(
-        read.sequence, read.stored_ns, read.subject, {name: value for name, _, value in lines}, read.body
-    )
+    """Make a ReplayedMessage of a message that was read, with its headers parsed.
+
+    Of a foreign message a header without a colon is left out, and bytes that are not UTF-8 are replaced.
+    """
+    text = read.head.decode(errors="replace")
+    lines = (_BREAK.sub(" ", line).partition(":") for line in text.split("\r\n")[1:])
+    headers = {name.strip(): value.strip() for name, colon, value in lines if colon and name.strip()}
+    return ReplayedMessage(read.sequence, read.stored_ns, read.subject, headers, read.body)
 
 
 def line(told: ReplayedMessage) -> bytes:
@@ -84,10 +89,11 @@ def line(told: ReplayedMessage) -> bytes:
 
 def _is_one_line_of_json(body: bytes) -> bool:
     try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except msgspec.DecodeError:
+        body.decode()
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return b"\n" not in body and body == body.strip()
+    return b"\n" not in body and b"\r" not in body and body == body.strip()
 
 
 def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, ReplayedMessage]]:

@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from infra.timestamps import EPOCH
 from ops import reading
-from ops.replay.lines import SECOND_NS, ReplayedMessage, matches, message, overlap, parsed, since_1970_ns
+from ops.output import print_out
+from ops.replay.lines import SECOND_NS, ReplayedMessage, is_subject, matches, message, overlap, parsed, since_1970_ns
 
 MICROSECOND_NS: Final = 1_000
 MAX_CLOCK_SKEW: Final = timedelta(hours=1)  # a service's clock may be this much ahead of the broker's
@@ -79,7 +80,11 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
         async with contextlib.aclosing(chunks) as found:
             async for chunk in found:
                 for told in map(message, chunk):
-                    if selection.has(told):
+                    if not is_subject(told.subject):
+                        print_out(
+                            f"left out: the foreign message {told.sequence}, whose subject is no text", error=True
+                        )
+                    elif selection.has(told):
                         yield told
 
 

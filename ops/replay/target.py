@@ -53,13 +53,18 @@ class TargetPublisher:
     async def say(self, message: ReplayedMessage) -> None:
         prefix = self._target.prefix
         subject = message.subject if prefix is None else f"{prefix}.{message.subject}"
-        headers = dict(message.headers)
+        # The target's server would act on other headers of its own, which foreign messages may have.
+        headers = {name: value for name, value in message.headers.items() if not _is_servers(name)}
         if self._target.fresh_ids:
             self._said += 1  # not the sequence: lines of two files may have equal ones
             headers[MSG_ID] = f"replay-{self._run}@{self._said}"
             # With a position, the relay of this service would take it for its own last fact and not find it in its log.
             headers.pop(POSITION, None)
         await self._publisher.send(message.sequence, subject, message.body, head(headers))
+
+
+def _is_servers(header: str) -> bool:
+    return header.lower().startswith("nats-") and header != MSG_ID
 
 
 @contextlib.asynccontextmanager

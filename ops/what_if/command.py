@@ -37,7 +37,10 @@ async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> Wha
     """
     tree = codes()
     if lines is not None:
-        return await _watched(read(lines), tree, most)
+        history = read(lines)
+        if history.foreign:
+            click.echo(f"{history.foreign:,} foreign messages are passed over: no service published them", err=True)
+        return await _watched(history, tree, most)
     owners = {category: code.name for code in tree for category in code.aggregates}
     async with logs.opened(env, owners) as opened:
         return await _watched(opened, tree, most)

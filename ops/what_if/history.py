@@ -3,12 +3,11 @@
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, said_by
+from contracts.origin import ForeignMessage, origin
+from contracts.wire import MSG_ID, said_by
 from infra.store.records import Notification
 from ops.errors import Unusable
-from ops.replay.lines import BadLine, ReplayedMessage, parsed
+from ops.replay.lines import BadLine, ReplayedMessage, head, parsed
 from ops.stores import CHUNK
 from ops.what_if.difference import id_of
 
@@ -42,7 +41,9 @@ class HistoryInMemory:
     `logs`: the records of each service, in the order of positions. `chunk`: the most records in a list.
     """
 
-    def __init__(self, logs: Mapping[str, Sequence[Notification]], chunk: int = CHUNK) -> None:
+    def __init__(self, logs: Mapping[str, Sequence[Notification]], chunk: int = CHUNK, foreign: int = 0) -> None:
+        """`foreign`: how many messages were passed over because no service published them."""
+        self.foreign = foreign
         self._chunk = chunk
         self._logs = logs
         self._by_id = {id_of(record): record for log in logs.values() for record in log}
@@ -67,27 +68,26 @@ class HistoryInMemory:
 class BadHistory(Unusable):
     """The lines are not a history as `orders replay` prints it. The message names the line.
 
-    That line is not a fact of EVENTS, or has another record than an earlier line for the same position of a log. Or the
+    That line is no message of EVENTS, or has another record than an earlier line for the same position of a log. Or the
     file has no fact.
     """
-
-
-class _Headers(msgspec.Struct):
-    fact_id: str = msgspec.field(name=MSG_ID)
-    stream: str = msgspec.field(name=STREAM)
-    version: int = msgspec.field(name=VERSION)
-    position: int = msgspec.field(name=POSITION)
 
 
 def read(lines: Iterable[bytes]) -> HistoryInMemory:
     """Read the history in these lines: each service's log in the order of positions, without repeats.
 
-    All of it is in memory. Raises BadHistory. A missing fact raises nothing: it is a finding of the judge.
+    All of it is in memory. Foreign messages are passed over. Raises BadHistory. A missing fact raises nothing: it is a
+    finding of the judge.
     """
     logs: dict[str, dict[int, Notification]] = {}
+    foreign = 0
     try:
         for number, message in parsed(lines):
-            service, record = _record(message, number)
+            try:
+                service, record = _record(message)
+            except ForeignMessage:
+                foreign += 1
+                continue
             log = logs.setdefault(service, {})
             known = log.setdefault(record.position, record)
             if known != record:
@@ -99,16 +99,12 @@ def read(lines: Iterable[bytes]) -> HistoryInMemory:
         raise BadHistory(str(error)) from error
     if not logs:
         raise BadHistory("line 1: the file contains no fact")
-    return HistoryInMemory({name: [log[position] for position in sorted(log)] for name, log in logs.items()})
+    whole = {name: [log[position] for position in sorted(log)] for name, log in logs.items()}
+    return HistoryInMemory(whole, foreign=foreign)
 
 
-def _record(message: ReplayedMessage, number: int) -> tuple[str, Notification]:
-    try:
-        headers = msgspec.convert(message.headers, _Headers, strict=False)  # in headers, numbers are text
-    except msgspec.ValidationError as error:
-        raise BadHistory(f"line {number}: {error}") from error
-    name = message.subject.rpartition(".")[0]
-    if headers.fact_id != fact_id(headers.stream, headers.version) or not name:
-        raise BadHistory(f"line {number}: {MSG_ID}, {STREAM}, {VERSION} and the subject do not fit together")
-    record = Notification(headers.position, headers.stream, headers.version, name, message.body)
-    return said_by(name), record
+def _record(message: ReplayedMessage) -> tuple[str, Notification]:
+    """Return the service and the record that this message has. Raises ForeignMessage."""
+    raw_headers, name = head(message.headers).encode(), message.subject.rpartition(".")[0]
+    where = origin(message.subject, message.headers.get(MSG_ID, ""), raw_headers, message.body)
+    return said_by(name), Notification(where.position, where.stream, where.version, name, message.body)

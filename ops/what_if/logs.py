@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from contracts.origin import number
 from infra.core.decider import category
 from infra.core.writer import Clock
 from infra.local.services import service_names
@@ -57,8 +58,8 @@ class StoredHistory:
         for its_id in ids:
             stream, _, version = its_id.rpartition("@")
             owner = self._owners.get(category(stream))
-            if owner is not None and version.isdecimal():
-                wanted.setdefault(owner, []).append((stream, int(version)))
+            if owner is not None and number(version):
+                wanted.setdefault(owner, []).append((stream, number(version)))
         found: dict[str, Notification] = {}
         for owner, ids_there in wanted.items():
             with _readable(owner):

@@ -16,11 +16,13 @@ from infra.store.event_store import EventStore
 from infra.store.records import Notification, Record, StreamHistory
 from tests.infra.store.recorder_store import RecorderStore
 
+UNLUCKY = 13
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class Charge(Struct, frozen=True):
-    """Put `amount` into each of these users' purses. 0 is refused; a negative amount is a bug that evolve meets."""
+    """Put `amount` into each of these users' purses. 0 is refused; UNLUCKY is a bug that evolve meets."""
 
     says: ClassVar = (PointCharged,)
 
@@ -57,8 +59,8 @@ def decide(command: Charge, *purses: Purse) -> list[Fact]:
 
 
 def evolve(state: Purse, fact: PointCharged) -> None:
-    if fact.amount < 0:
-        raise ValueError("a purse holds no debts")
+    if fact.amount == UNLUCKY:
+        raise ValueError("no purse takes this amount")
     state.balance += fact.amount
     state.keys.add(fact.idempotency_key)
 

@@ -25,7 +25,15 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_a_time_with_its_offset_is_parsed() -> None:
     assert parse_time("2026-01-31T09:00:00Z") == datetime(2026, 1, 31, 9, tzinfo=UTC)
     nine_hours_east = timezone(timedelta(hours=9))
-    assert parse_time("2026-01-31T09:00:00.5+09:00") == datetime(2026, 1, 31, 9, 0, 0, 500_000, nine_hours_east)
+    parsed = parse_time("2026-01-31T09:00:00.5+09:00")
+    assert parsed == datetime(2026, 1, 31, 9, 0, 0, 500_000, nine_hours_east)
+    assert parsed.tzinfo is UTC
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-00:01", "0001-01-01T00:00:00+00:01"])
+def test_a_time_that_utc_does_not_have_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not within the years 1 to 9999 in UTC"):
+        parse_time(text)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec.structs import replace
+
 from contracts import Fact
-from contracts.wire import encode
+from contracts.wire import NAMES, encode
 from infra.core.decider import Aggregates
 from infra.core.limits import WriterLimits
 from infra.core.messages import Delivery, StreamPosition
@@ -40,14 +42,18 @@ class Desk:
     def asking(self, *users: str, amount: int = 1, key: str = "first") -> asyncio.Task[Answer]:
         return asyncio.create_task(self.charge(*users, amount=amount, key=key))
 
-    def deliver(self, fact: Fact, acknowledger: Acknowledgements, number: int = 1, key: str = "c1") -> Delivery:
-        """Hand a delivery over; its fact id and ack subject carry the number, its subject the key."""
-        return self.deliver_body(encode(fact), acknowledger, number, key)
+    def deliver(self, fact: Fact, acknowledger: Acknowledgements, number: int = 1, key: str | None = None) -> Delivery:
+        """Hand a fact over as it is published; its version and ack subject carry the number. `key`: another coupon."""
+        if key is not None:
+            fact = replace(fact, coupon_id=key)
+        subject = f"{NAMES[type(fact)]}.{getattr(fact, fact.key_field)}"
+        return self._deliver(f"{fact.stream}@{number}", encode(fact), acknowledger, number, subject)
 
     def deliver_body(self, body: bytes, acknowledger: Acknowledgements, number: int = 1, key: str = "c1") -> Delivery:
-        delivery = Delivery(
-            f"coupon-c{number}@1", body, f"ack.{number}", StreamPosition(number, number), f"coupon.issued.{key}"
-        )
+        return self._deliver(f"coupon-{key}@1", body, acknowledger, number, f"coupon.issued.{key}")
+
+    def _deliver(self, its_id: str, body: bytes, acknowledger: Acknowledgements, number: int, subject: str) -> Delivery:
+        delivery = Delivery(its_id, body, f"ack.{number}", StreamPosition(number, number), subject)
         self.writer.handle(delivery, acknowledger)
         return delivery
 

@@ -1,6 +1,7 @@
 """The audit of a day: beside a running system, from checkpoint to checkpoint, and against rewriting of the past."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from ops.audit.command import Bar
 from ops.audit.run import Options, audit
 from ops.reading import Stream
 from tests.audit.crowd import ORDERS
+from tests.forked import run
 from tests.ops import damage
 from tests.ops.asking import orders, told
 from tests.ops.conftest import Day
@@ -232,3 +234,11 @@ async def test_a_backup_may_end_before_the_logs_but_has_no_hole(left: Shop) -> N
     code, report = await audited(left, *ALONE, "--backup")
     assert code == 1
     assert [where for invariant, where, _ in report["findings"] if invariant == 8 and where.endswith(lost)]
+
+
+@pytest.mark.parametrize("grace", ["nan", "inf", "-1", "1e300"])
+async def test_a_grace_that_no_time_has_is_wrong_usage(grace: str, tmp_path: Path) -> None:
+    done = await run("ops.orders", "audit", "--grace", grace, env={**os.environ, "DATA_DIR": str(tmp_path)})
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -262,7 +262,7 @@ async def test_aloud_into_the_live_stream_it_changes_no_balance(ids: list[str], 
     assert (await balances(left), await ends(left)) == before[:2]
     audited = await orders(left, "audit", "--at-rest", "--json")
     rules = json.loads(audited.stdout)["findings_by_rule"]
-    assert set(rules) == ({"8"} if ids else set()), "under fresh ids it is in no service's log"
+    assert set(rules) == ({"11"} if ids else set()), "under fresh ids it is foreign"
 
 
 # Pace, ends and mistakes ----------------------------------------------------------------------------------------------

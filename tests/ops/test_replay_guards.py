@@ -14,7 +14,8 @@ from infra.local.services import service_names
 from ops import reading
 from ops.errors import Unreachable
 from ops.replay.publishing import Publisher
-from tests.ops.asking import orders
+from tests.ops.asking import orders, told
+from tests.ops.damage import rows
 from tests.ops.test_rebuild import balances
 from tests.ops.test_replay import ended, ends, heard, lines, messages, other, ranking, replaying, summary, url
 from tests.shop import PATIENCE_S, Shop
@@ -244,7 +245,10 @@ async def test_what_fresh_ids_cost_is_said_and_true(left: Shop) -> None:
     done = await orders(left, "replay", "--aloud", "--to", url(left), "--fresh-ids", "--subject", "point.>")
 
     assert done.returncode == 0
-    assert "`orders rebuild` will refuse that stream" in done.stderr
-    refused = await orders(left, "rebuild", "point")
-    assert refused.returncode == 1
-    assert "no service wrote it" in refused.stderr
+    assert "`orders audit` will report them" in done.stderr
+    rebuilt = await told(left, "rebuild", "point")
+    assert rebuilt["foreign"] == len(rows(left, "point"))
+    found = json.loads((await orders(left, "audit", "--at-rest", "--answers", "0", "--json")).stdout)
+    assert set(found["findings_by_rule"]) == {"11"}
+    await told(left, "audit", "--at-rest", "--answers", "0", "--foreign", "all")
+    await told(left, "audit", "--at-rest", "--answers", "0")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.wire import MSG_ID
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.consuming.dead_letter import DeadLetter
 from infra.consuming.dead_letters import read
 from tests.ops.asking import orders, told
@@ -204,7 +204,10 @@ async def test_whatever_anybody_writes_stops_no_service_and_no_command(stocked: 
 
 
 async def test_a_view_of_the_stream_parks_what_it_cannot_read_and_goes_on(stocked: Shop) -> None:
-    await say(stocked, "order.confirmed.odd", b"{", "order-odd@2")
+    place = {MSG_ID: "order-odd@2", STREAM: "order-odd", VERSION: "2", POSITION: "1"}
+    async with stocked.broker() as nc:
+        body = b'{"type":"order.confirmed","order_id":"odd"}'
+        await nc.jetstream().publish("order.confirmed.odd", body, headers=place)
     (letter,) = await until_parked(stocked, 1)
     assert letter.consumer == "product-popular"
 

@@ -100,7 +100,7 @@ BUGS: Final = (
     ),
     Bug(
         "gives each publish an id of its own",
-        (Change("infra/broker/relay.py", "{MSG_ID}: {fact_id(stream, version)}", "{MSG_ID}: {id(reply)}@{version}"),),
+        (Change("infra/broker/relay.py", "{MSG_ID}: {fact_id(named, version)}", "{MSG_ID}: {id(reply)}@{version}"),),
     ),
     Bug(
         "has no fence: an undo that comes before its action is forgotten",

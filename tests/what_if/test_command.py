@@ -74,11 +74,21 @@ def test_as_many_are_listed_as_are_wanted_and_all_are_counted(altered: Path) -> 
 
 def test_a_bad_line_is_named(tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
-    file.write_bytes(FILE.read_bytes().replace(b"Fact-Version", b"Version", 1))
+    file.write_bytes(FILE.read_bytes().replace(b'"sequence"', b'"number"', 1))
     done = run("--history", str(file))
 
     assert done.exit_code == 2
-    assert "line 1: Object missing required field `Fact-Version`" in " ".join(done.stderr.replace("│", " ").split())
+    assert "line 1: Object missing required field `sequence`" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_foreign_messages_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "foreign.jsonl"
+    line = FILE.read_bytes().splitlines()[0].replace(b"Fact-Version", b"Version")
+    file.write_bytes(FILE.read_bytes() + line + b"\n")
+    done = run("--history", str(file))
+
+    assert done.exit_code == 0
+    assert "1 foreign messages are passed over" in done.stderr
 
 
 @pytest.mark.parametrize(

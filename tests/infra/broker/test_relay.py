@@ -5,6 +5,7 @@ import contextlib
 import re
 import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
 
 import pytest
 from eventsourcing.persistence import OperationalError
@@ -12,9 +13,9 @@ from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from structlog.testing import capture_logs
 
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, stream_of
 from infra.broker.client import BrokerClient, MessageCallback, Outgoing
-from infra.broker.errors import LogLost, RelayFailed
+from infra.broker.errors import FactTooLarge, LogLost, RelayFailed
 from infra.broker.fast_ingest import FLOW
 from infra.broker.leader import FIRST_SPAN
 from infra.broker.relay import Relay
@@ -23,7 +24,8 @@ from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
-from tests.infra.broker.mirroring import a_log, answering, append, charged, mirroring, sending, session
+from ops.replay.lines import is_subject
+from tests.infra.broker.mirroring import a_log, answering, append, charged, client, mirroring, sending, session
 from tests.infra.purse import WatchedStore
 from tests.infra.records import log_of
 from tests.shop import PATIENCE_S, Event, Shop, attempts
@@ -69,7 +71,7 @@ class Wire(BrokerClient):
 
 
 @contextlib.asynccontextmanager
-async def wired(log: EventStore, **limits: float) -> AsyncIterator[tuple[Wire, Relay]]:
+async def wired(log: EventStore, **limits: Any) -> AsyncIterator[tuple[Wire, Relay]]:
     """A relay at work, from the log's beginning, on such a connection."""
     wire = Wire()
     relay = Relay("point", log, wire, **limits)
@@ -507,3 +509,48 @@ async def test_an_idle_relay_waits_for_no_acknowledgement(broker: Shop, log: SQL
         await mirror.caught_up()
 
     assert published(await broker.events()) == await recorded(log)
+
+
+# What older code recorded ---------------------------------------------------------------------------------------------
+
+
+async def test_facts_without_an_id_that_older_code_recorded_are_published_and_so_is_what_follows(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    odd = ["", " ", "a b", "a.b", "*", ">", "a\r\nNats-Rollup: all", "ä\n", "x" * 300]
+    records = [charged(1, user) for user in odd]
+    await log.insert_events([*records, charged(1, "ann")])
+
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    await log.insert_events([charged(2, "a b")])
+    for _ in range(2):  # a session that finds such a fact at the end
+        async with mirroring(broker, log) as mirror:
+            await mirror.caught_up()
+
+    async with session(broker) as js:
+        heads = [(await js.get_msg(EVENTS, n)).headers or {} for n in range(1, len(odd) + 3)]
+    events = await broker.events()
+    assert [(event.position, event.raw) for event in events] == [
+        (position, body) for position, _, body in await recorded(log)
+    ]
+    assert [stream_of(head[STREAM]) for head in heads] == [f"account-{user}" for user in [*odd, "ann", "a b"]]
+    assert [head[MSG_ID] for head in heads] == [f"{head[STREAM]}@{head[VERSION]}" for head in heads]
+    assert all(is_subject(event.subject) for event in events)
+    assert events[-2].subject == "point.charged.ann"
+
+
+async def test_a_fact_that_the_broker_does_not_take_is_named_and_what_is_before_it_is_published(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    await log.insert_events([charged(n, padding=10_000 if n == 40 else 0) for n in range(1, 81)])
+
+    async with session(broker) as js:
+        relay = Relay("point", log, client(js), max_bytes=8_192)
+        with pytest.raises(FactTooLarge) as failed:
+            await relay.run()
+
+    assert "account-ann@40 at position 40 of point_svc's log" in str(failed.value)
+    assert "nats stream edit EVENTS --max-msg-size" in str(failed.value)
+    assert [event.position for event in await broker.events()] == list(range(1, 40))
+    assert relay.acked == 39

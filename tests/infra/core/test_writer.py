@@ -192,7 +192,7 @@ async def test_a_delivery_is_decided_with_its_fact_id_as_the_cause(desk: Desk) -
     delivery = desk.deliver(issued("ann", 5, "c7"), acknowledger)
     await acknowledger.news.wait()
 
-    assert desk.published == [charged("ann", 5, "c7", cause="coupon-c1@1")]
+    assert desk.published == [charged("ann", 5, "c7", cause="coupon-c7@1")]
     assert acknowledger.acknowledged == [delivery]
 
 
@@ -291,10 +291,11 @@ async def test_a_delivery_whose_decision_fails_is_rejected_and_leaves_nothing_in
 async def test_an_attempt_returns_what_was_recorded_or_raises_what_prevents_it(desk: Desk) -> None:
     acknowledger = Acknowledgements()
     good, bad = (
-        Delivery("c@1", body, "", StreamPosition(1, 1), "coupon.issued.c1") for body in (encode(issued("ann")), b"{")
+        Delivery("coupon-c1@1", body, "", StreamPosition(1, 1), "coupon.issued.c1")
+        for body in (encode(issued("ann")), b"{")
     )
 
-    assert await desk.writer.attempt(good) == [charged("ann", 1, "c1", "c@1")]
+    assert await desk.writer.attempt(good) == [charged("ann", 1, "c1", "coupon-c1@1")]
     assert await desk.writer.attempt(good) == []
     with pytest.raises(msgspec.DecodeError):
         await desk.writer.attempt(bad)
@@ -305,11 +306,14 @@ async def test_an_attempt_returns_what_was_recorded_or_raises_what_prevents_it(d
 
 async def test_a_preview_decides_one_after_another_and_records_nothing(desk: Desk) -> None:
     bodies = [encode(issued("ann", 5, "c1")), encode(issued("ann", 5, "c1")), b"{", encode(issued("ben"))]
-    waiting = [Delivery(f"c@{n}", body, "", StreamPosition(n, n), "coupon.issued.c1") for n, body in enumerate(bodies)]
+    waiting = [
+        Delivery(f"coupon-c1@{n}", body, "", StreamPosition(n, n), "coupon.issued.c1")
+        for n, body in enumerate(bodies, 1)
+    ]
 
     outcomes = await desk.writer.preview(waiting)
 
-    assert outcomes[:2] == [[charged("ann", 5, "c1", "c@0")], []]
+    assert outcomes[:2] == [[charged("ann", 5, "c1", "coupon-c1@1")], []]
     assert [type(outcome) for outcome in outcomes[2:]] == [msgspec.DecodeError]
     assert await desk.log() == []
     assert await desk.balance("ann") == 0

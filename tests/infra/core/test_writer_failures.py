@@ -13,7 +13,7 @@ from infra.core.unit_of_work import MAX_CONFLICTS, Answer
 from infra.store.errors import Conflict, StoreError
 from infra.store.records import Record
 from tests.infra.core.test_writer import charged
-from tests.infra.purse import NOON, Acknowledgements, WatchedStore, balances, issued
+from tests.infra.purse import NOON, UNLUCKY, Acknowledgements, WatchedStore, balances, issued
 from tests.infra.writing import Desk, working
 from tests.shop import attempts
 
@@ -236,7 +236,7 @@ async def test_snapshots_that_cannot_be_saved_fail_no_request(store: WatchedStor
 
 async def test_a_fact_that_cannot_be_folded_fails_its_request_and_no_other(desk: Desk) -> None:
     ben, ann, cas = await asyncio.gather(
-        desk.charge("ben"), desk.charge("ann", amount=-1), desk.charge("cas"), return_exceptions=True
+        desk.charge("ben"), desk.charge("ann", amount=UNLUCKY), desk.charge("cas"), return_exceptions=True
     )
 
     assert isinstance(ann, FoldError)

@@ -14,7 +14,7 @@ from infra.read_models.log_view import DEFAULT, LogView, Pace
 from infra.read_models.tables import Projection, Statement, ViewBehind
 from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
-from infra.store.records import Notification
+from infra.store.records import Notification, Record
 from infra.store.sqlite import SQLiteStore
 from tests.infra.broker.mirroring import a_log, append
 from tests.infra.purse import WatchedStore
@@ -348,3 +348,26 @@ async def test_a_file_with_the_checkpoint_of_earlier_versions_is_fed_again(log: 
 
     async with following(log, tmp_path) as view:
         assert await view.select(TOTALS) == [("ann", 10)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"{", id="no JSON"),
+        pytest.param(b'{"user_id":"eve","amount":%d}' % 10**30, id="a number that no column takes"),
+        pytest.param(b'{"user_id":"eve","amount":2000000}', id="a row that the table refuses"),
+        pytest.param(b'{"user_id":null,"amount":1}', id="a field that is missing"),
+    ],
+)
+async def test_a_record_that_the_view_cannot_take_is_passed_over(log: SQLiteStore, tmp_path: Path, body: bytes) -> None:
+    """Else one fact that older code recorded would stop the service at every start."""
+    await append(log, 1, 2)
+    await log.insert_events([Record("account-eve", 1, "point.charged", body)])
+    await append(log, 3, 4)
+
+    async with following(log, tmp_path) as view:
+        assert (await view.select(TOTALS))[0] == ("ann", 10)
+    async with following(log, tmp_path) as view:
+        await append(log, 5, 5)
+        assert (await view.select(TOTALS))[0] == ("ann", 15)
+    assert kept(tmp_path)[1] == [(6,)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.wire import MSG_ID
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Statement, ViewBehind
 from infra.store.records import Notification
@@ -42,8 +42,9 @@ async def following(broker: Shop, folder: Path) -> AsyncIterator[StreamView]:
 async def say(broker: Shop, *orders: str) -> None:
     async with session(broker) as js:
         for order in orders:
-            body = b'{"type":"order.canceled"}'
-            await js.publish(f"order.canceled.{order}", body, headers={MSG_ID: f"order-{order}@2"})
+            body = b'{"type":"order.canceled","order_id":"%b"}' % order.encode()
+            head = {MSG_ID: f"order-{order}@2", STREAM: f"order-{order}", VERSION: "2", POSITION: "7"}
+            await js.publish(f"order.canceled.{order}", body, headers=head)
 
 
 async def until_shown(view: StreamView, *streams: str) -> None:
@@ -69,10 +70,13 @@ async def test_it_is_fed_with_earlier_facts_and_with_later_ones(broker: Shop, tm
         await until_shown(view, "order-o1", "order-o2", "order-o3")
 
 
-async def test_messages_without_a_facts_id_are_ignored(broker: Shop, tmp_path: Path) -> None:
+async def test_foreign_messages_are_passed_over(broker: Shop, tmp_path: Path) -> None:
     async with session(broker) as js:
-        for its_id in ("somebody-elses", "order-o9@x", "@"):
-            await js.publish("order.canceled.o9", b'{"type":"order.canceled"}', headers={MSG_ID: its_id})
+        for its_id in ("somebody-elses", "order-o9@x", "@", "order-o9@2"):
+            await js.publish(
+                "order.canceled.o9", b'{"type":"order.canceled","order_id":"o9"}', headers={MSG_ID: its_id}
+            )
+        await js.publish("order.canceled.o9", b"\xff")
     await say(broker, "o1")
     async with following(broker, tmp_path) as view:
         await until_shown(view, "order-o1")

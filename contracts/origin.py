@@ -1,0 +1,100 @@
+"""Tells the messages that a service published from foreign ones, by what those lack.
+
+EVENTS takes messages from everybody who may publish on its subjects, so also from other tools and by mistake.
+"""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from contracts.fact import Fact
+from contracts.wire import FACTS, MSG_ID, NAMES, POSITION, STREAM, VERSION, fact_id, stream_of, subject
+
+DIGITS: Final = 15
+"""The most digits of a version or position. A longer number is nobody's, and would not fit into a store."""
+
+
+class Origin(NamedTuple):
+    """Where a message's fact is recorded: in which stream of an aggregate, and at which position of its service's log.
+
+    `version` and `position` are from 1.
+    """
+
+    stream: str
+    version: int
+    position: int
+
+    @property
+    def fact_id(self) -> str:
+        return fact_id(self.stream, self.version)
+
+
+class ForeignMessage(Exception):
+    """No service published this message. The text says what it lacks, as the rest of a sentence about it."""
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_typed: Final = msgspec.json.Decoder(_Typed)
+
+
+def header(raw_headers: bytes, name: bytes) -> str:
+    """Return the first value of the header with exactly this name; empty if it is missing.
+
+    Never raises: any publisher may have sent the message, so bytes that are not UTF-8 are replaced.
+    """
+    _, found, rest = raw_headers.partition(b"\r\n%b: " % name)
+    return rest.partition(b"\r\n")[0].decode(errors="replace") if found else ""
+
+
+def number(text: str) -> int:
+    """Return the version or position that is written as `text`; 0 if the text is none."""
+    return int(text) if text.isascii() and text.isdecimal() and text[0] != "0" and len(text) <= DIGITS else 0
+
+
+_STREAM: Final = STREAM.encode()
+_VERSION: Final = VERSION.encode()
+_POSITION: Final = POSITION.encode()
+
+
+def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> Origin:
+    """Return where the fact in a message of EVENTS is recorded, by its headers. Raises ForeignMessage.
+
+    `published_on` is its subject and `message_id` its Nats-Msg-Id; empty if it has none. A body of newer code is taken
+    as it is. Whether the log really has this fact is not known here.
+    """
+    value, version = header(raw_headers, _STREAM), number(header(raw_headers, _VERSION))
+    position = number(header(raw_headers, _POSITION))
+    lacks = [name for name, found in ((STREAM, value), (VERSION, version), (POSITION, position)) if not found]
+    if lacks:
+        raise ForeignMessage(f"lacks the headers that a service gives its facts ({', '.join(lacks)})")
+    if message_id != fact_id(value, version):
+        raise ForeignMessage(f"has {MSG_ID} {message_id[:80]!a}, which does not fit its {STREAM} and {VERSION}")
+    name = published_on.rpartition(".")[0]
+    try:
+        fits = _typed.decode(body).type == name
+        if name in FACTS:
+            fits = fits and subject(name, body) == published_on
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        fits = False
+    if not fits:
+        raise ForeignMessage("has a body that does not fit its subject")
+    return Origin(stream_of(value), version, position)
+
+
+def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes) -> str:
+    """Return the id of a fact that a service hears in a message with these headers. Raises ForeignMessage.
+
+    It costs less than `origin`. A message that was replayed under a new Nats-Msg-Id passes, too, by its other headers.
+    """
+    stream = fact.stream
+    if published_on != f"{NAMES[type(fact)]}.{getattr(fact, fact.key_field)}":
+        raise ForeignMessage("has a body that does not fit its subject")
+    start, _, version = message_id.rpartition("@")
+    if start == stream and number(version):
+        return message_id
+    if stream_of(header(raw_headers, _STREAM)) == stream and (told := number(header(raw_headers, _VERSION))):
+        return fact_id(stream, told)
+    raise ForeignMessage(f"lacks the headers that a service gives its facts ({MSG_ID}, {STREAM}, {VERSION})")

@@ -1,0 +1,74 @@
+"""Separates an audit's messages into those of services, which are checked, and foreign ones, which are findings."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from contracts.wire import said_by
+from ops import foreign
+from ops.audit.report import ForeignCounts
+from ops.errors import Unusable
+from ops.foreign import KnownForeign
+from ops.invariants import Finding
+from ops.invariants.findings import Findings
+from ops.reading import Read
+
+FOREIGN: int = 11
+"""The number of the rule that every message of the stream is a service's."""
+
+
+class NoSuchMessage(Unusable):
+    """A message that is to be acknowledged as foreign is not among those that the audit reads."""
+
+
+class ForeignFilter:
+    """Takes an audit's messages in their order. `reached`: service → the last position of its log that a message has.
+
+    A foreign message that nobody has acknowledged is a finding.
+    """
+
+    def __init__(self, env: Mapping[str, str], wanted: Collection[str]) -> None:
+        """`wanted`: sequences of messages that a person acknowledges with this audit, or `all`.
+
+        Raises NoForeignFile, SettingsError.
+        """
+        self._file = foreign.path(env)
+        self._messages = KnownForeign.read(self._file, wanted)
+        self._acknowledges = bool(wanted)
+        self._findings = Findings()
+        self.reached: dict[str, int] = {}
+
+    def services(self, messages: Sequence[Read]) -> list[Read]:
+        """Return the services' messages, each under its fact's id."""
+        return [its for message in messages if (its := self._judged(message)) is not None]
+
+    def _judged(self, message: Read) -> Read | None:
+        judged = self._messages.judge(message)
+        if judged.origin is None:
+            if not judged.known:
+                self._findings.add(
+                    FOREIGN,
+                    f"stream, sequence {message.sequence}, {message.subject[:200]!a}",
+                    f"{judged.why}: no service published it, and nothing in any log depends on it. Once you know "
+                    f"where it comes from: orders audit --foreign {message.sequence}",
+                )
+            return None
+        service, its_id = said_by(message.subject), judged.origin.fact_id
+        self.reached[service] = max(judged.origin.position, self.reached.get(service, 0))
+        return message if message.fact_id == its_id else message._replace(fact_id=its_id)
+
+    def finish(self) -> list[Finding]:
+        """Write down what was acknowledged, and return the findings.
+
+        Raises NoSuchMessage, and nothing is written down, if a message to be acknowledged was not taken; OSError.
+        """
+        if self._acknowledges:
+            if self._messages.missing:
+                raise NoSuchMessage(
+                    f"--foreign {self._messages.missing[0]}: the stream has no such message after the last audit that "
+                    "found nothing; --full reads the earlier ones, too"
+                )
+            self._messages.write(self._file)
+        return self._findings.all()
+
+    @property
+    def counts(self) -> ForeignCounts:
+        return ForeignCounts(self._messages.known, self._messages.unknown)

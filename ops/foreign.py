@@ -1,0 +1,123 @@
+"""Foreign messages of EVENTS that a person has acknowledged, in the file `foreign.json` below DATA_DIR.
+
+Nothing can be deleted from EVENTS, so a foreign message stays in it. The audit finds it until a person says that its
+origin is known. An acknowledged message is passed over by the audit and by a rebuild, also if its headers look like
+those of a service.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from contracts.origin import ForeignMessage, Origin, origin
+from infra import files
+from infra.settings import Settings, load
+from infra.timestamps import now
+from ops.errors import Unusable
+from ops.reading import Read
+
+ALL: Final = "all"
+"""Instead of sequences: every message that lacks the headers that a service gives its facts."""
+
+
+class Acknowledged(Struct, frozen=True):
+    """A message of EVENTS that a person called foreign: its place, what `digest` says it is, and when that was (UTC).
+
+    `why`: what it lacks; empty if its headers look like those of a service.
+    """
+
+    sequence: int
+    subject: str
+    digest: str
+    why: str
+    acknowledged_at: datetime
+
+
+class NoForeignFile(Unusable):
+    """The file of the acknowledged messages cannot be used. The message says which, and why."""
+
+
+def path(env: Mapping[str, str]) -> Path:
+    """Return the path of the file; it may be missing. Raises SettingsError."""
+    return load(Settings, "nats", 4_222, env).data_dir / "foreign.json"
+
+
+def digest(message: Read) -> str:
+    """Return the SHA-256 (hex) over everything that the stream has of a message, but for its sequence."""
+    parts = (message.subject.encode(), message.head, message.body, str(message.stored_ns).encode())
+    return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
+
+
+class Judged(NamedTuple):
+    """What a message is: `origin` if it counts as a service's; otherwise what it lacks, and whether that is known."""
+
+    origin: Origin | None
+    why: str
+    known: bool
+
+
+class KnownForeign:
+    """The acknowledged messages. `wanted` are those to be acknowledged now, as `judge` comes to them.
+
+    Counts the foreign messages that `judge` has seen: `known` and `unknown`.
+    """
+
+    def __init__(
+        self,
+        acknowledged: Collection[Acknowledged] = (),
+        wanted: Collection[str] = (),
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._by_sequence = {one.sequence: one for one in acknowledged}
+        self._all = ALL in wanted
+        self._wanted = {int(one) for one in wanted if one != ALL}
+        self._clock = clock
+        self.known = 0
+        self.unknown = 0
+
+    @classmethod
+    def read(cls, file: Path, wanted: Collection[str] = ()) -> "KnownForeign":
+        """Read the file; a missing one has no messages. Raises NoForeignFile."""
+        try:
+            return cls(msgspec.json.decode(file.read_bytes(), type=list[Acknowledged]), wanted)
+        except FileNotFoundError:
+            return cls((), wanted)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise NoForeignFile(f"{file} cannot be read: {error}. Put a copy back, or delete it") from error
+
+    def judge(self, message: Read) -> Judged:
+        """Say what the message is, and acknowledge it if that is wanted."""
+        where, why = None, ""
+        try:
+            where = origin(message.subject, message.fact_id, message.head, message.body)
+        except ForeignMessage as foreign:
+            why = str(foreign)
+        sequence = message.sequence
+        if where is not None and sequence not in self._by_sequence and sequence not in self._wanted:
+            return Judged(where, "", known=False)
+        if sequence in self._wanted or (self._all and where is None):
+            self._wanted.discard(sequence)
+            self._by_sequence[sequence] = Acknowledged(sequence, message.subject, digest(message), why, self._clock())
+        acknowledged = self._by_sequence.get(sequence)
+        if acknowledged is not None and acknowledged.digest == digest(message):
+            self.known += 1
+            return Judged(None, why, known=True)
+        if where is None:
+            self.unknown += 1
+        return Judged(where, why, known=False)
+
+    @property
+    def missing(self) -> list[int]:
+        """The wanted sequences that `judge` has not come to."""
+        return sorted(self._wanted)
+
+    def write(self, file: Path) -> None:
+        """Write all acknowledged messages, durably, in the order of their sequences. Raises OSError."""
+        files.make_folder(file.parent)
+        ordered = [self._by_sequence[sequence] for sequence in sorted(self._by_sequence)]
+        files.write(file, msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n")

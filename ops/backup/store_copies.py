@@ -82,8 +82,11 @@ def _last_position(service: str, path: Path) -> int:
 def _copy(service: str, path: Path, to: Path) -> None:
     """Copy a store as of one instant, also while its service writes it. Row ids, and so positions, stay the same."""
     with _reading(service, path) as store, _opened(to) as copy:
-        store.backup(copy)  # in one step, in one read transaction
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a write-ahead log beside it
+        try:
+            store.backup(copy)  # in one step, in one read transaction
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a write-ahead log beside it
+        except sqlite3.Error as error:
+            raise Unreachable(f"the store of {service}_svc, {path}, cannot be copied to {to}: {error}") from error
     to.chmod(PRIVATE)
 
 

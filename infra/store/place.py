@@ -3,10 +3,13 @@
 An open file stays usable after it was deleted. So a commit would succeed, and nobody would ever find its records.
 """
 
+import asyncio
+import contextlib
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -14,6 +17,10 @@ from infra.store.errors import StoreSetupError
 from infra.store.identity import Identity, belongs, companions, read
 
 logger = structlog.get_logger()
+
+ATTEMPTS: Final = 5
+PAUSE_S: Final = 0.1
+"""Between two attempts to read the file while another process may be moving its write-ahead log into it."""
 
 Numbers = tuple[int, int]
 """Device and inode of a file, or the time of its last change (ns) and its size."""
@@ -42,9 +49,19 @@ class Place:
         self._file, self._log = _inode(self._path.stat()), _inode(self._wal.stat())
         self.moved()
 
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """The store's owner moves its write-ahead log into the file inside the context: its content may change."""
+        self._content = None
+        try:
+            yield
+        finally:
+            self.moved()
+
     def moved(self) -> None:
-        """Remember the file's content: its owner has moved the write-ahead log into it. Raises OSError."""
-        self._content = _content(self._path.stat())
+        """Remember the file's content, as its owner has just left it."""
+        with contextlib.suppress(OSError):  # it is missing: `look` says so
+            self._content = _content(self._path.stat())
 
     def require(self) -> None:
         """Raise StoreSetupError if nothing may be recorded any more. Looks at no file."""
@@ -66,21 +83,26 @@ class Place:
         if (_inode(file), _inode(log)) != (self._file, self._log):
             self.refuse(f"{self._path} or its write-ahead log was replaced under the running service")
             return False
-        return _content(file) == self._content
+        return self._content in (None, _content(file))
 
     async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         """Compare the file with the identity that the store's own connection reads; set `trouble` if it is another one.
 
-        Raises OSError.
+        Raises StoreSetupError if somebody is writing to the file all the time; OSError.
         """
-        content = _content(self._path.stat())
-        try:
-            own = belongs(read(self._path, alone=True), await identity())
-        except sqlite3.Error:
-            own = False
-        if not own:
-            self.refuse(f"{self._path} was overwritten under the running service")
-        self._content = content  # a second process of the service, against the rule, may move the log into the file
+        for _ in range(ATTEMPTS):
+            content = _content(self._path.stat())
+            try:
+                own = belongs(read(self._path, alone=True), await identity())
+            except sqlite3.Error:
+                own = False
+            if own:  # a second process of the service, against the rule, has moved the log into the file
+                self._content = content
+                return
+            await asyncio.sleep(PAUSE_S)  # the other process may be about to move it
+        if content != _content(self._path.stat()):
+            raise StoreSetupError(f"{self._path} is being overwritten by another program")
+        self.refuse(f"{self._path} was overwritten under the running service")
 
     def refuse(self, why: str) -> None:
         """Let nothing be recorded any more, because of `why`, and log it as an error with the next steps."""

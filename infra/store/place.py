@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from infra.store.identity import Identity, belongs, companions, read
 logger = structlog.get_logger()
 
 ATTEMPTS: Final = 5
+TICK_NS: Final = 100_000_000
 PAUSE_S: Final = 0.1
 """Between two attempts to read the file while another process may be moving its write-ahead log into it."""
 
@@ -39,6 +41,7 @@ class Place:
         self._file: Numbers | None = None
         self._log: Numbers | None = None
         self._content: Numbers | None = None
+        self._folder: tuple[int, int, int] | None = None
         self.trouble: str | None = None
 
     def remember(self) -> None:
@@ -46,6 +49,7 @@ class Place:
 
         Raises OSError if one is missing.
         """
+        self._folder = _entries(self._path.parent)
         self._file, self._log = _inode(self._path.stat()), _inode(self._wal.stat())
         self.moved()
 
@@ -67,6 +71,19 @@ class Place:
         """Raise StoreSetupError if nothing may be recorded any more. Looks at no file."""
         if self.trouble is not None:
             raise StoreSetupError(self.trouble)
+
+    def glance(self) -> bool:
+        """Look whether a file of the folder was made, deleted, moved or replaced since; if so, return what `look` does.
+
+        One call of `stat`, for each commit. A file that was overwritten in its place goes unnoticed.
+        """
+        if self.trouble is None and self._folder is not None and _entries(self._path.parent) == self._folder:
+            return True
+        folder = _entries(self._path.parent)
+        if not self.look():
+            return False
+        self._folder = folder
+        return True
 
     def look(self) -> bool:
         """Look whether the files are in place, and return whether all is well. If one is not, set `trouble` and log it.
@@ -111,6 +128,20 @@ class Place:
             f"put the right store back or rebuild it from the stream (just rebuild {self._name}), and start it again"
         )
         logger.error("the store is lost or damaged: recording is stopped", reason=self.trouble)
+
+
+def _entries(folder: Path) -> tuple[int, int, int] | None:
+    """Numbers that change with each change of the folder's entries; None: it is missing, or was changed just now.
+
+    Changes within one tick of the kernel's clock, a few milliseconds, get the same time.
+    """
+    try:
+        found = os.stat(folder)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
+    except OSError:
+        return None
+    if time.time_ns() - found.st_mtime_ns < TICK_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _inode(found: os.stat_result) -> Numbers:

@@ -116,7 +116,7 @@ class SQLiteStore:
         if not records:
             return
         self._place.require()
-        async with self._recording():
+        with translated():
             try:
                 if len(records) > self._max_rows:
                     self._tail.clear()  # it would lack these: until the next append the log is read from the file
@@ -125,9 +125,12 @@ class SQLiteStore:
                     return
                 values = [value for record in records for value in record]
                 row = await self._writer.execute_insert(_insert(len(records)), values)
-                await self._still_in_place()  # nobody would find what was recorded in a deleted file
-            except BaseException:
+                if not self._place.glance():  # nobody would find what was recorded in a deleted file
+                    await self._still_in_place()
+            except BaseException as error:
                 self._tail.clear()  # only the file knows whether they were recorded
+                if isinstance(error, sqlite3.DatabaseError):
+                    await self._judge(error)
                 raise
         assert row is not None
         # One statement numbers its rows without a gap; the rowid it reports is the last one's.
@@ -139,19 +142,13 @@ class SQLiteStore:
         await self._look()
         self._place.require()
 
-    @asynccontextmanager
-    async def _recording(self) -> AsyncIterator[None]:
-        """Turn SQLite's errors into StoreError. Damage that shows becomes the place's trouble: no more is recorded."""
-        with translated():
-            try:
-                yield
-            except sqlite3.DatabaseError as error:
-                if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
-                    await self._look()
-                    if self._place.trouble is None:
-                        self._place.refuse(f"{self._path} is damaged: {error}")
-                    self._place.require()
-                raise
+    async def _judge(self, error: sqlite3.DatabaseError) -> None:
+        """If the error shows damage, let no more be recorded, and raise StoreSetupError."""
+        if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
+            await self._look()
+            if self._place.trouble is None:
+                self._place.refuse(f"{self._path} is damaged: {error}")
+            self._place.require()
 
     async def _look(self) -> None:
         """Look whether the store's files are in place; if not, that becomes the place's trouble."""
@@ -242,9 +239,13 @@ class SQLiteStore:
 
     async def check(self) -> None:
         # A full disk still grants a lock, but no page, so this writes; on the connection that alone writes.
-        async with self._recording():
-            async with self._one_writer:
-                await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
+        with translated():
+            try:
+                async with self._one_writer:
+                    await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
+            except sqlite3.DatabaseError as error:
+                await self._judge(error)
+                raise
             await self._still_in_place()
 
 

@@ -143,7 +143,6 @@ class Relay:
             return
         position = int(at)
         logged = await self._store.select_notifications(position - 1, 1)
-        # The body, too: another history may have the same fact there, but at another time.
         if [(record[0], fact_id(record[1], record[2]), record[4]) for record in logged] != [
             (position, published, last.data)
         ]:

@@ -67,7 +67,7 @@ class Guard:
             self._pipe.flush()
 
 
-class Watched:
+class GuardedProcess:
     """A process of the system, from inside the guard, which is not its parent."""
 
     def __init__(self, pid: int, *, last: bool) -> None:
@@ -98,7 +98,7 @@ class Watched:
             self._ended = True
 
 
-def stop(processes: Collection[Watched]) -> None:
+def stop(processes: Collection[GuardedProcess]) -> None:
     """Ask these processes to end, and wait for them; kill what has not ended after STOP_TIMEOUT_S."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
@@ -115,11 +115,11 @@ def drain(descriptor: int) -> None:
 
 
 def main() -> None:
-    watched: dict[str, Watched] = {}
+    watched: dict[str, GuardedProcess] = {}
     for line in sys.stdin:
         match line.split():
             case ["+", pid, when]:
-                watched[pid] = Watched(int(pid), last=when == LAST)
+                watched[pid] = GuardedProcess(int(pid), last=when == LAST)
             case ["-", pid]:
                 watched.pop(pid, None)
             case _:

@@ -14,7 +14,7 @@ import structlog
 
 from infra.store.errors import StoreError
 from infra.store.identity import FIELDS, Identity, new_id, next_ending
-from infra.store.place import Place
+from infra.store.place import StoreFiles
 
 logger = structlog.get_logger()
 
@@ -35,7 +35,7 @@ def is_affected(version: tuple[int, int, int]) -> bool:
 class Checkpointer:
     """Moves the write-ahead log of `writer` into its file from time to time, and marks which log follows which file."""
 
-    def __init__(self, writer: aiosqlite.Connection, place: Place, pages: int = PAGES) -> None:
+    def __init__(self, writer: aiosqlite.Connection, place: StoreFiles, pages: int = PAGES) -> None:
         self._writer = writer
         self._place = place
         self._limit = pages
@@ -85,6 +85,14 @@ class Checkpointer:
         if not unfinished:
             await self._writer.execute("UPDATE identity SET wal = ?, follows = ?", (new_id(), ending))
             self._pages = 0
+
+    async def look(self) -> None:
+        """Look whether the store's files are in place and its own; if not, that becomes the place's trouble.
+
+        Raises sqlite3.Error, OSError; StoreSetupError if somebody is writing to the file.
+        """
+        if not self._place.look() and self._place.trouble is None:
+            await self._place.compare(self.identity)
 
     async def identity(self) -> Identity:
         """Return the identity as last committed. Raises sqlite3.Error."""

@@ -14,7 +14,7 @@ from infra.store import identity
 from infra.store.checkpointer import Checkpointer, warn_of
 from infra.store.connection import ConnectStore, connect_read_only
 from infra.store.errors import StoreSetupError
-from infra.store.place import Place
+from infra.store.place import StoreFiles
 
 SCHEMA: Final = (
     """
@@ -40,7 +40,7 @@ FROM newest LEFT JOIN stored_events AS found ON found.originator_id = newest.ori
     AND found.originator_version = newest.originator_version
 """
 
-Opened = tuple[aiosqlite.Connection, aiosqlite.Connection, Place, Checkpointer]
+Opened = tuple[aiosqlite.Connection, aiosqlite.Connection, StoreFiles, Checkpointer]
 """The connection that writes, the one that reads, the place of the files, and what moves the write-ahead log."""
 
 
@@ -58,7 +58,7 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
         reader = await stack.enter_async_context(connect(path))
         await writer.execute("PRAGMA wal_autocheckpoint = 0")
         await _prepare(writer, path, service, examined.store)
-        place = Place(path, service)
+        place = StoreFiles(path, service)
         place.remember()
         checkpointer = Checkpointer(writer, place)
         stack.push_async_callback(checkpointer.finished)
@@ -92,7 +92,7 @@ async def _prepare(writer: aiosqlite.Connection, path: Path, service: str, store
         )
 
 
-async def _check_whole(path: Path, place: Place) -> None:
+async def _check_whole(path: Path, place: StoreFiles) -> None:
     try:
         wrong = await damage(path)
     except sqlite3.Error as error:

@@ -28,7 +28,7 @@ Numbers = tuple[int, int]
 """Device and inode of a file, or the time of its last change (ns) and its size."""
 
 
-class Place:
+class StoreFiles:
     """The files of one open store. `trouble` says in words why nothing may be recorded in them any more; None: it may.
 
     `refuse` sets it, and nothing but a restart takes it back.
@@ -120,6 +120,13 @@ class Place:
         if content != _content(self._path.stat()):
             raise StoreSetupError(f"{self._path} is being overwritten by another program")
         self.refuse(f"{self._path} was overwritten under the running service")
+
+    def judge(self, error: BaseException) -> None:
+        """If the error of a write shows that the file is damaged, let no more be recorded: raise StoreSetupError."""
+        if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
+            if self.trouble is None:
+                self.refuse(f"{self._path} is damaged: {error}")
+            self.require()
 
     def refuse(self, why: str) -> None:
         """Let nothing be recorded any more, because of `why`, and log it as an error with the next steps."""

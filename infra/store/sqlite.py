@@ -20,7 +20,7 @@ from infra.store.checkpointer import Checkpointer
 from infra.store.connection import ConnectStore, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError
 from infra.store.opening import opening
-from infra.store.place import Place
+from infra.store.place import StoreFiles
 from infra.store.records import Notification, Record, StreamHistory
 from infra.store.tail import TAIL_RECORDS, Tail
 
@@ -54,7 +54,7 @@ class SQLiteStore:
         path: Path,
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
-        place: Place,
+        place: StoreFiles,
         checkpointer: Checkpointer,
         *,
         connect: ConnectStore = connect,
@@ -109,7 +109,7 @@ class SQLiteStore:
         async with AsyncExitStack() as stack:
             with translated():
                 reader = await stack.enter_async_context(connect_read_only(path))
-            place = Place(path, "")
+            place = StoreFiles(path, "")
             yield cls(path, reader, reader, place, Checkpointer(reader, place))
 
     async def insert_events(self, records: Sequence[Record]) -> None:
@@ -129,8 +129,7 @@ class SQLiteStore:
                     await self._still_in_place()
             except BaseException as error:
                 self._tail.clear()  # only the file knows whether they were recorded
-                if isinstance(error, sqlite3.DatabaseError):
-                    await self._judge(error)
+                self._place.judge(error)
                 raise
         assert row is not None
         # One statement numbers its rows without a gap; the rowid it reports is the last one's.
@@ -139,21 +138,8 @@ class SQLiteStore:
 
     async def _still_in_place(self) -> None:
         """Raise StoreSetupError if the store's files were deleted, replaced or overwritten meanwhile."""
-        await self._look()
+        await self._checkpointer.look()
         self._place.require()
-
-    async def _judge(self, error: sqlite3.DatabaseError) -> None:
-        """If the error shows damage, let no more be recorded, and raise StoreSetupError."""
-        if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
-            await self._look()
-            if self._place.trouble is None:
-                self._place.refuse(f"{self._path} is damaged: {error}")
-            self._place.require()
-
-    async def _look(self) -> None:
-        """Look whether the store's files are in place; if not, that becomes the place's trouble."""
-        if not self._place.look() and self._place.trouble is None:
-            await self._place.compare(self._checkpointer.identity)
 
     async def _insert_many(self, records: Sequence[Record]) -> None:
         """Append records beyond one statement's limit, in a transaction on a connection of their own."""
@@ -224,7 +210,7 @@ class SQLiteStore:
         # A follower that then read the tail would conclude that nothing more is recorded up to this position.
         with translated():
             ((last,),) = await self._writer.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")
-            await self._look()
+            await self._checkpointer.look()
         self._tail.clear_if_behind(last)
         return int(last)
 
@@ -244,7 +230,7 @@ class SQLiteStore:
                 async with self._one_writer:
                     await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
             except sqlite3.DatabaseError as error:
-                await self._judge(error)
+                self._place.judge(error)
                 raise
             await self._still_in_place()
 

@@ -15,7 +15,7 @@ import sys  # noqa: E402
 
 from infra.usage import EXIT_USAGE, HELP, take_no_arguments  # noqa: E402
 
-SERVICE = "usage: NAME\n\nRun one service until SIGTERM or Ctrl-C: the package NAME_svc."
+SERVICE = "usage: NAME\n\nRun one service until SIGTERM or Ctrl-C: that of the package NAME_svc."
 
 
 def main() -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import rich_click as click
 
-from infra.export.settings import ExportSettings
 from infra.files import LockTaken, take_lock
 from infra.local.nats import lock_store, store_folder
 from infra.local.processes import StartFailed
 from infra.local.services import service_names
-from infra.settings import read
+from infra.settings import Settings, load
 from infra.store.identity import outside
 from ops import stores
 from ops.cli import ending_well
@@ -26,16 +25,11 @@ def stored(env: Mapping[str, str]) -> list[Path]:
 
     Nothing else that lies there. Raises SettingsError.
     """
-    data = read(ExportSettings, {"DATA_DIR": env.get("DATA_DIR", "")})
+    data = load(Settings, "nats", 4_222, env).data_dir
     found = [stores.folder(env, name) for name in service_names()]
     found += [outside(stores.store(env, name), name) for name in service_names()]
-    found += [
-        store_folder(env) / "jetstream",
-        store_folder(env) / "lock",
-        data.folder,
-        data.data_dir / "audit",
-        data.data_dir / "audit-backup",
-    ]
+    found += [store_folder(env) / name for name in ("jetstream", "lock")]
+    found += [data / name for name in ("export", "audit", "audit-backup")]
     return [path for path in found if path.exists()]
 
 
@@ -47,8 +41,7 @@ def unused(env: Mapping[str, str]) -> Iterator[None]:
             for folder, lock in ((stores.folder(env, name), "lock") for name in service_names()):
                 if folder.is_dir():
                     stack.callback(os.close, take_lock(folder / lock))
-            export = read(ExportSettings, {"DATA_DIR": env.get("DATA_DIR", "")}).folder
-            for path in export.glob("**/*.lock") if export.is_dir() else ():
+            for path in (load(Settings, "nats", 4_222, env).data_dir / "export").glob("**/*.lock"):
                 stack.callback(os.close, take_lock(path))
             if store_folder(env).is_dir():
                 stack.callback(os.close, lock_store(env))

@@ -12,6 +12,7 @@ from typing import Final
 import aiosqlite
 import structlog
 
+from infra.store.errors import StoreError
 from infra.store.identity import FIELDS, Identity, new_id, next_ending
 from infra.store.place import StoreFiles
 
@@ -53,7 +54,8 @@ class Checkpointer:
             self._task = asyncio.create_task(self._try_to_move())
 
     async def _try_to_move(self) -> None:
-        with contextlib.suppress(sqlite3.Error, OSError, ValueError):  # the last one: the connection was closed
+        # ValueError: the connection was closed.
+        with contextlib.suppress(sqlite3.Error, StoreError, OSError, ValueError):
             await self.move()
 
     async def finished(self) -> None:
@@ -67,7 +69,9 @@ class Checkpointer:
         Raises sqlite3.Error, OSError.
         """
         async with self._moving:
-            await self._move()
+            with self._place.moving():
+                await self._move()
+            await self._place.compare(self.identity)  # somebody may have overwritten the file meanwhile
 
     async def _move(self) -> None:
         ending = next_ending((await self.identity()).ending)
@@ -81,7 +85,14 @@ class Checkpointer:
         if not unfinished:
             await self._writer.execute("UPDATE identity SET wal = ?, follows = ?", (new_id(), ending))
             self._pages = 0
-        self._place.moved()
+
+    async def look(self) -> None:
+        """Look whether the store's files are in place and its own; if not, that becomes the place's trouble.
+
+        Raises sqlite3.Error, OSError; StoreSetupError if somebody is writing to the file.
+        """
+        if not self._place.look() and self._place.trouble is None:
+            await self._place.compare(self.identity)
 
     async def identity(self) -> Identity:
         """Return the identity as last committed. Raises sqlite3.Error."""

@@ -3,10 +3,14 @@
 An open file stays usable after it was deleted. So a commit would succeed, and nobody would ever find its records.
 """
 
+import asyncio
+import contextlib
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -14,6 +18,11 @@ from infra.store.errors import StoreSetupError
 from infra.store.identity import Identity, belongs, companions, read
 
 logger = structlog.get_logger()
+
+ATTEMPTS: Final = 5
+TICK_NS: Final = 100_000_000
+PAUSE_S: Final = 0.1
+"""Between two attempts to read the file while another process may be moving its write-ahead log into it."""
 
 Numbers = tuple[int, int]
 """Device and inode of a file, or the time of its last change (ns) and its size."""
@@ -32,6 +41,7 @@ class StoreFiles:
         self._file: Numbers | None = None
         self._log: Numbers | None = None
         self._content: Numbers | None = None
+        self._folder: tuple[int, int, int] | None = None
         self.trouble: str | None = None
 
     def remember(self) -> None:
@@ -39,17 +49,41 @@ class StoreFiles:
 
         Raises OSError if one is missing.
         """
+        self._folder = _entries(self._path.parent)
         self._file, self._log = _inode(self._path.stat()), _inode(self._wal.stat())
         self.moved()
 
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """The store's owner moves its write-ahead log into the file inside the context: its content may change."""
+        self._content = None
+        try:
+            yield
+        finally:
+            self.moved()
+
     def moved(self) -> None:
-        """Remember the file's content: its owner has moved the write-ahead log into it. Raises OSError."""
-        self._content = _content(self._path.stat())
+        """Remember the file's content, as its owner has just left it."""
+        with contextlib.suppress(OSError):  # it is missing: `look` says so
+            self._content = _content(self._path.stat())
 
     def require(self) -> None:
         """Raise StoreSetupError if nothing may be recorded any more. Looks at no file."""
         if self.trouble is not None:
             raise StoreSetupError(self.trouble)
+
+    def glance(self) -> bool:
+        """Look whether a file of the folder was made, deleted, moved or replaced since; if so, return what `look` does.
+
+        One call of `stat`, for each commit. A file that was overwritten in its place goes unnoticed.
+        """
+        if self.trouble is None and self._folder is not None and _entries(self._path.parent) == self._folder:
+            return True
+        folder = _entries(self._path.parent)
+        if not self.look():
+            return False
+        self._folder = folder
+        return True
 
     def look(self) -> bool:
         """Look whether the files are in place, and return whether all is well. If one is not, set `trouble` and log it.
@@ -66,21 +100,33 @@ class StoreFiles:
         if (_inode(file), _inode(log)) != (self._file, self._log):
             self.refuse(f"{self._path} or its write-ahead log was replaced under the running service")
             return False
-        return _content(file) == self._content
+        return self._content in (None, _content(file))
 
     async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         """Compare the file with the identity that the store's own connection reads; set `trouble` if it is another one.
 
-        Raises OSError.
+        Raises StoreSetupError if somebody is writing to the file all the time; OSError.
         """
-        content = _content(self._path.stat())
-        try:
-            own = belongs(read(self._path, alone=True), await identity())
-        except sqlite3.Error:
-            own = False
-        if not own:
-            self.refuse(f"{self._path} was overwritten under the running service")
-        self._content = content  # a second process of the service, against the rule, may move the log into the file
+        for _ in range(ATTEMPTS):
+            content = _content(self._path.stat())
+            try:
+                own = belongs(read(self._path, alone=True), await identity())
+            except sqlite3.Error:
+                own = False
+            if own:  # a second process of the service, against the rule, has moved the log into the file
+                self._content = content
+                return
+            await asyncio.sleep(PAUSE_S)  # the other process may be about to move it
+        if content != _content(self._path.stat()):
+            raise StoreSetupError(f"{self._path} is being overwritten by another program")
+        self.refuse(f"{self._path} was overwritten under the running service")
+
+    def judge(self, error: BaseException) -> None:
+        """If the error of a write shows that the file is damaged, let no more be recorded: raise StoreSetupError."""
+        if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
+            if self.trouble is None:
+                self.refuse(f"{self._path} is damaged: {error}")
+            self.require()
 
     def refuse(self, why: str) -> None:
         """Let nothing be recorded any more, because of `why`, and log it as an error with the next steps."""
@@ -89,6 +135,20 @@ class StoreFiles:
             f"put the right store back or rebuild it from the stream (just rebuild {self._name}), and start it again"
         )
         logger.error("the store is lost or damaged: recording is stopped", reason=self.trouble)
+
+
+def _entries(folder: Path) -> tuple[int, int, int] | None:
+    """Numbers that change with each change of the folder's entries; None: it is missing, or was changed just now.
+
+    Changes within one tick of the kernel's clock, a few milliseconds, get the same time.
+    """
+    try:
+        found = os.stat(folder)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
+    except OSError:
+        return None
+    if time.time_ns() - found.st_mtime_ns < TICK_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _inode(found: os.stat_result) -> Numbers:

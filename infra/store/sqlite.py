@@ -101,7 +101,7 @@ class SQLiteStore:
         if not records:
             return
         self._place.require()
-        async with self._recording():
+        with translated():
             try:
                 if len(records) > self._max_rows:
                     self._tail.clear()  # it would lack these: until the next append the log is read from the file
@@ -110,9 +110,11 @@ class SQLiteStore:
                     return
                 values = [value for record in records for value in record]
                 row = await self._writer.execute_insert(insert(len(records)), values)
-                await self._still_in_place()  # nobody would find what was recorded in a deleted file
-            except BaseException:
+                if not self._place.glance():  # nobody would find what was recorded in a deleted file
+                    await self._still_in_place()
+            except BaseException as error:
                 self._tail.clear()  # only the file knows whether they were recorded
+                self._place.judge(error)
                 raise
         assert row is not None
         # One statement numbers its rows without a gap; the rowid it reports is the last one's.
@@ -121,27 +123,8 @@ class SQLiteStore:
 
     async def _still_in_place(self) -> None:
         """Raise StoreSetupError if the store's files were deleted, replaced or overwritten meanwhile."""
-        await self._look()
+        await self._checkpointer.look()
         self._place.require()
-
-    @asynccontextmanager
-    async def _recording(self) -> AsyncIterator[None]:
-        """Turn SQLite's errors into StoreError. Damage that shows becomes the place's trouble: no more is recorded."""
-        with translated():
-            try:
-                yield
-            except sqlite3.DatabaseError as error:
-                if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
-                    await self._look()
-                    if self._place.trouble is None:
-                        self._place.refuse(f"{self._path} is damaged: {error}")
-                    self._place.require()
-                raise
-
-    async def _look(self) -> None:
-        """Look whether the store's files are in place; if not, that becomes the place's trouble."""
-        if not self._place.look() and self._place.trouble is None:
-            await self._place.compare(self._checkpointer.identity)
 
     async def _insert_many(self, records: Sequence[Record]) -> None:
         """Append records beyond one statement's limit, in a transaction on a connection of their own."""
@@ -212,7 +195,7 @@ class SQLiteStore:
         # A follower that then read the tail would conclude that nothing more is recorded up to this position.
         with translated():
             ((last,),) = await self._writer.execute_fetchall("SELECT ifnull(max(rowid), 0) FROM stored_events")
-            await self._look()
+            await self._checkpointer.look()
         self._tail.clear_if_behind(last)
         return int(last)
 
@@ -227,7 +210,11 @@ class SQLiteStore:
 
     async def check(self) -> None:
         # A full disk still grants a lock, but no page, so this writes; on the connection that alone writes.
-        async with self._recording():
-            async with self._one_writer:
-                await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
+        with translated():
+            try:
+                async with self._one_writer:
+                    await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
+            except sqlite3.DatabaseError as error:
+                self._place.judge(error)
+                raise
             await self._still_in_place()

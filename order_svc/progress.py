@@ -15,7 +15,7 @@ import structlog
 from msgspec import DecodeError, Struct, json
 from nats.aio.client import Client
 
-from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
+from contracts import WITHDRAWALS, Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from infra.aio import wait
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import MOST_FACTS, latest_messages
@@ -86,7 +86,7 @@ class Progress:
                 self._in_flight[fact.order_id] = fact.at
             elif isinstance(fact, OrderConfirmed | OrderCanceled):
                 self._in_flight.pop(fact.order_id, None)
-                if fact.cause is not None:
+                if isinstance(fact, OrderConfirmed) or fact.reason not in WITHDRAWALS:
                     self._ended.append(fact.order_id)
 
     def refused(self, why: str) -> str:

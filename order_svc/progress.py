@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import structlog
 from msgspec import DecodeError, Struct, json
 
-from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
+from contracts import WITHDRAWALS, Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from infra.aio import wait
 from infra.broker.client import BrokerClient
 from infra.broker.errors import HistoryUnavailable
@@ -86,7 +86,7 @@ class Progress:
                 self._in_flight[fact.order_id] = fact.at
             elif isinstance(fact, OrderConfirmed | OrderCanceled):
                 self._in_flight.pop(fact.order_id, None)
-                if fact.cause is not None:
+                if isinstance(fact, OrderConfirmed) or fact.reason not in WITHDRAWALS:
                     self._ended.append(fact.order_id)
 
     def refused(self, why: str) -> str:

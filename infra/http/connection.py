@@ -198,7 +198,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _idle(self) -> None:
         self._limit.waits(self, self._limit.keep_alive_s if not self._flow.write_paused else ANSWER_S)
-        if not self._flow.write_paused:
+        if not self._flow.write_paused and (self._paused or self._ended or self._reader.begun):
             self._advance()
 
     # Ends -------------------------------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ What decides where a request ends also decides who sent the next one. So nothing
 whole requests only, and refuses whatever it does not understand. Decision 32 has the reasons.
 """
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from infra.http.chunks import ChunkedBody
 from infra.http.grammar import (
-    FIELDS,
+    FIELD,
     HOST,
     MAX_FIELDS,
     MAX_HEAD_BYTES,
@@ -21,7 +22,11 @@ from infra.http.grammar import (
 )
 from infra.http.problems import Problem
 
-_DECIDING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
+_SINGLE: Final = frozenset({b"host", b"content-length"})
+_DECIDING: Final = _SINGLE | {b"transfer-encoding", b"connection", b"expect"}
+
+_KNOWN_FIELDS: Final = 4_096
+_KNOWN_FIELD_BYTES: Final = 256  # so that they take at most 2 MB
 
 
 class HttpRequest(NamedTuple):
@@ -136,53 +141,81 @@ def _parse_head(raw: bytes) -> _HeaderSection:
     line = REQUEST_LINE.match(raw)
     if line is None:
         raise _no_request_line()
-    if not FIELDS.fullmatch(raw, line.end()):
-        at = raw.count(b"\r\n", 0, FIELDS.match(raw, line.end()).end()) + 1  # type: ignore[union-attr]
-        raise malformed(f'line {at} of the request is no header line of HTTP/1.1, "Name: value"')
     lines = raw[line.end() : -2].split(b"\r\n") if line.end() < len(raw) else []
     if len(lines) > MAX_FIELDS:
         raise long_head(f"a request has at most {MAX_FIELDS} header lines")
-    headers = [(name.lower(), value.strip(b"\t ")) for name, _, value in [each.partition(b":") for each in lines]]
+    headers = [_known_field(each) if len(each) <= _KNOWN_FIELD_BYTES else _field(each) for each in lines]
+    if None in headers:
+        raise malformed(f'line {headers.index(None) + 2} of the request is no header line of HTTP/1.1, "Name: value"')
     method, authority, target, minor = line.groups()
-    if authority is None:
-        good = target.startswith(b"/") or (target, method) == (b"*", b"OPTIONS")
-    else:
-        good = target != b"*" and authority != b"" and not authority.startswith(b":")
-    if not good:
-        raise _no_request_line()
     version = "1.0" if minor == b"0" else "1.1"
-    deciding: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        if name in _DECIDING:
-            deciding.setdefault(name, []).append(value)
-    _check_host(deciding.get(b"host", []), version)
+    deciding = _deciding(headers, version)  # type: ignore[arg-type]  # none of them is None
     if authority is not None:  # RFC 9112, 3.2.2: it counts, and what Host says does not
-        headers = [(b"host", authority), *((name, value) for name, value in headers if name != b"host")]
-    options = b",".join(deciding.get(b"connection", [])).lower()
-    keep_alive = version == "1.1" and b"close" not in [option.strip(b"\t ") for option in options.split(b",")]
-    chunked = _is_chunked(deciding.get(b"transfer-encoding", []), version)
+        if target == b"*" or not authority or authority.startswith(b":"):
+            raise _no_request_line()
+        headers = [(b"host", authority), *(field for field in headers if field is not None and field[0] != b"host")]
+        target = target if target.startswith(b"/") else b"/" + target
+    elif not target.startswith(b"/") and (target, method) != (b"*", b"OPTIONS"):
+        raise _no_request_line()
+    chunked = _is_chunked(deciding.get(b"transfer-encoding"), version)
+    length = deciding.get(b"content-length", b"0")
     if chunked and b"content-length" in deciding:
         raise malformed("a request has a Content-Length or a Transfer-Encoding, never both")
-    length = _length(deciding.get(b"content-length", []))
-    expects = version == "1.1" and [value.lower() for value in deciding.get(b"expect", [])] == [b"100-continue"]
-    if not target.startswith(b"/") and target != b"*":
-        target = b"/" + target
-    return _HeaderSection(method.decode(), target, version, headers, keep_alive, length, chunked, expects)
+    if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
+        raise malformed("the header Content-Length is a number")
+    return _HeaderSection(
+        method.decode(),
+        target,
+        version,
+        headers,  # type: ignore[arg-type]  # none of them is None
+        version == "1.1" and not _asks_to_close(deciding.get(b"connection", b"")),
+        int(length),
+        chunked,
+        version == "1.1" and deciding.get(b"expect", b"").lower() == b"100-continue",
+    )
 
 
-def _check_host(hosts: list[bytes], version: str) -> None:
-    if len(hosts) != 1 and (hosts or version != "1.0"):
-        raise malformed(f"a request has exactly one header Host, this one has {len(hosts) or 'none'}")
-    if hosts and not HOST.fullmatch(hosts[0]):
+def _field(line: bytes) -> tuple[bytes, bytes] | None:
+    """Return the name, in small letters, and the value of a header line; None if it is no header line."""
+    if not FIELD.fullmatch(line):
+        return None
+    name, _, value = line.partition(b":")
+    return name.lower(), value.strip(b"\t ")
+
+
+_known_field: Final = lru_cache(_KNOWN_FIELDS)(_field)
+"""Clients repeat most of their header lines with each request."""
+
+
+def _deciding(headers: list[tuple[bytes, bytes]], version: str) -> dict[bytes, bytes]:
+    """Return the values of the headers that decide how the request is read. Raises Problem for two, and a bad Host."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in _DECIDING:
+            continue
+        if name in found and name in _SINGLE:
+            raise malformed(f"a request has at most one header {name.decode().title()}")
+        found[name] = found[name] + b", " + value if name in found else value
+    host = found.get(b"host")
+    if host is None and version != "1.0":
+        raise malformed("a request has a header Host")
+    if host is not None and not HOST.fullmatch(host):
         raise malformed("the header Host is no name or address, with or without a port")
+    return found
 
 
-def _is_chunked(codings: list[bytes], version: str) -> bool:
-    if not codings:
+def _asks_to_close(options: bytes) -> bool:
+    if options in (b"", b"keep-alive"):
+        return False
+    return b"close" in [option.strip(b"\t ") for option in options.lower().split(b",")]
+
+
+def _is_chunked(coding: bytes | None, version: str) -> bool:
+    if coding is None:
         return False
     if version == "1.0":
         raise malformed("a request of HTTP/1.0 has no Transfer-Encoding")
-    coding = b",".join(codings).lower()
+    coding = coding.lower()
     if coding == b"chunked":
         return True
     if coding.rpartition(b",")[2].strip(b"\t ") == b"chunked":
@@ -190,11 +223,3 @@ def _is_chunked(codings: list[bytes], version: str) -> bool:
             501, "unknown-transfer-coding", "the only Transfer-Encoding here is chunked; the connection is closed"
         )
     raise malformed("the last Transfer-Encoding of a request is chunked")
-
-
-def _length(lengths: list[bytes]) -> int:
-    if not lengths:
-        return 0
-    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > MAX_LENGTH_DIGITS:
-        raise malformed("a request has at most one header Content-Length, and it is a number")
-    return int(lengths[0])

@@ -19,7 +19,8 @@ _HOST_PATTERN: Final = rb"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*+)
 _TARGET: Final = rb"(?:[Hh][Tt][Tt][Pp][Ss]?://(%b))?([/?][!-\"$-~]*+|\*|)" % _HOST_PATTERN
 
 REQUEST_LINE: Final = re.compile(rb"(%b{1,32}+) %b HTTP/1\.([0-9])\r\n" % (_TOKEN, _TARGET))
-FIELDS: Final = re.compile(rb"(?:%b++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+" % _TOKEN)
+FIELD: Final = re.compile(rb"%b++:[\t\x20-\x7e\x80-\xff]*+" % _TOKEN)
+FIELDS: Final = re.compile(rb"(?:%b\r\n)*+" % FIELD.pattern)
 HOST: Final = re.compile(_HOST_PATTERN)
 CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?")
 NEVER_IN_A_HEAD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?![\n])(?!\Z)")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
-from litestar import post
+from litestar import get, post
 from litestar.params import JSONBody
 
 from infra.http.connection import UNSENT_BYTES
@@ -264,6 +264,25 @@ async def test_a_client_that_takes_no_answer_is_closed(monkeypatch: pytest.Monke
             client.send(GET_LARGE * 200)
             while not await answers(port, LAST) or port.server.server_state.connections:
                 pass  # another client is answered all the time
+
+
+async def test_asking_again_does_not_move_the_deadline_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.http.connection.ANSWER_S", 1)
+
+    @get("/huge", media_type="text/plain")
+    async def huge() -> bytes:
+        return LARGE * 40
+
+    async with serving(huge) as port, asyncio.timeout(PATIENCE_S):
+        with connected(port) as client:
+            client.send(GET_LARGE.replace(b"large", b"huge"))
+            connections: set[Any] = port.server.server_state.connections
+            while not any(connection._flow and connection._flow.write_paused for connection in connections):
+                await answers(port, LAST)
+            client.send(GET_LARGE)
+
+            while not await answers(port, LAST) or connections:
+                pass
 
 
 async def test_an_answer_that_is_taken_slowly_arrives_whole(port: int) -> None:

@@ -5,20 +5,20 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from litestar import Litestar, get, post
+from litestar import get, post
 from litestar.params import FromQuery, HeaderParameter, JSONBody
 from litestar.response import Response
 
 from infra.http.app import build_app
 from infra.http.fast_path import FAST_PATH
 from infra.http.parameters import IdempotencyKey
-from tests.infra.http.wire import ready
+from tests.infra.http.wire import answers, question, ready, serving
 
 Who = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False)]
 Tenant = Annotated[str, HeaderParameter(name="X-Tenant")]
 
 
-def app() -> Litestar:
+def routes() -> list[Any]:
     @post("/things", opt={FAST_PATH: True})
     async def make(data: JSONBody[dict[str, int]], user: Who = None, key: IdempotencyKey = None) -> Response[list[Any]]:
         return Response([user, key])
@@ -27,12 +27,12 @@ def app() -> Litestar:
     async def show(tenant: Tenant, limit: FromQuery[int] = 0) -> list[Any]:
         return [tenant, limit]
 
-    return build_app("test", [make, show], ready)
+    return [make, show]
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    asgi: Any = app()
+    asgi: Any = build_app("test", routes(), ready)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(asgi), base_url="http://test") as client:
         yield client
 
@@ -74,3 +74,18 @@ async def test_several_query_parameters_are_none_twice(client: httpx.AsyncClient
     answer = await client.get("/things?limit=1&x=limit&y=", headers={"X-Tenant": "t"})
 
     assert answer.json() == ["t", 1]
+
+
+@pytest.mark.parametrize("path", ["//things", "/thin%67s", "/%2fthings", "/things%2F", "/things%5c", "/./things"])
+async def test_a_path_in_another_spelling_is_not_there(path: str) -> None:
+    """A proxy that lets only some paths pass must not take another path for the one that is served."""
+    async with serving(*routes()) as port:
+        line = b"GET %b HTTP/1.1" % path.encode()
+        ((status, _, _),) = await answers(port, question(b"", b"X-Tenant: t", b"Connection: close", line=line))
+
+    assert status == b"HTTP/1.1 404 Not Found"
+
+
+async def test_what_needs_encoding_may_be_encoded(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/things%20", headers={"X-Tenant": "t"})).json()["detail"] == "Not Found"
+    assert (await client.get("/things?limit=%31", headers={"X-Tenant": "t"})).json() == ["t", 1]

@@ -176,7 +176,7 @@ def _parse_head(raw: bytes) -> _HeaderSection:
 
 
 def _field(line: bytes) -> tuple[bytes, bytes] | None:
-    """Return the name, in small letters, and the value of a header line; None if it is no header line."""
+    """Return the lower-case name and the value of a header line; None if it is no header line."""
     if not FIELD.fullmatch(line):
         return None
     name, _, value = line.partition(b":")

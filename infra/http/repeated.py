@@ -39,7 +39,9 @@ class RepeatedParameters:
         A path in another spelling is 404.
         """
         if _OTHER_SPELLING.search(scope.get("raw_path") or scope["path"].encode()):
-            return Problem(404, "not-found", "paths have no empty segments, and no letters or slashes that are encoded")
+            return Problem(
+                404, "not-found", "paths have no empty segments, and no plain characters or slashes that are encoded"
+            )
         names = [name for name, _ in scope["headers"]]
         if len(set(names)) < len(names):
             counts = Counter(names)

@@ -40,7 +40,7 @@ class RepeatedParameters:
         """
         if _OTHER_SPELLING.search(scope.get("raw_path") or scope["path"].encode()):
             return Problem(
-                404, "not-found", "paths have no empty segments, and no plain characters or slashes that are encoded"
+                404, "not-found", "a path has no empty segment, no encoded slash, and encodes no plain character"
             )
         names = [name for name, _ in scope["headers"]]
         if len(set(names)) < len(names):

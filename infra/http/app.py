@@ -14,7 +14,8 @@ from msgspec import Struct
 from infra.http.docs_page import DocsPage
 from infra.http.fast_path import fast_paths, replay
 from infra.http.parameters import StrictRequest
-from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems
+from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems, send_problem
+from infra.http.repeated import RepeatedParameters
 
 logger = structlog.get_logger()
 
@@ -36,16 +37,21 @@ class Readiness(Struct):
 class App(Litestar):
     """A Litestar app that first offers a request to the fast path of its route, if that route has one.
 
-    Litestar handles all other requests, and those that the fast path does not answer.
+    Before that, a request that says twice what decides is refused (400). Litestar handles all other requests, and those
+    that the fast path does not answer.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         """Take Litestar's arguments. Raises FastPathRefused if a route's fast path would skip a part of the route."""
         super().__init__(*args, **settings)
         self._fast_paths = fast_paths(self)
+        self._repeated = RepeatedParameters(self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
+            if (problem := self._repeated.problem(scope)) is not None:
+                await send_problem(problem, send)
+                return
             fast_path = self._fast_paths.get((scope["method"], scope["path"]))
             if fast_path is not None:
                 received = await fast_path.take(scope, receive, send)

@@ -1,7 +1,7 @@
 """One kind of error for every service: application/problem+json (RFC 9457)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -98,6 +98,15 @@ def answer_problem(problem: Problem) -> Response[bytes]:
         media_type="application/problem+json",
         headers=problem.headers,
     )
+
+
+async def send_problem(problem: Problem, send: Callable[[Any], Awaitable[None]]) -> None:
+    """Answer an ASGI request with `problem`, without the framework."""
+    body = msgspec.json.encode(problem.body)
+    headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers}
+    head = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": problem.body.status, "headers": head})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _on_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:

@@ -39,7 +39,7 @@ async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> Wha
     if lines is not None:
         history = read(lines)
         if history.foreign:
-            click.echo(f"{history.foreign:,} foreign messages are passed over: no service published them", err=True)
+            print_out(f"{history.foreign:,} foreign messages are passed over: no service published them", error=True)
         return await _watched(history, tree, most)
     owners = {category: code.name for code in tree for category in code.aggregates}
     async with logs.opened(env, owners) as opened:

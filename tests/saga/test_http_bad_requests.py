@@ -1,8 +1,10 @@
 """What is wrong around a body: who asks, under which key, for what, how; all of it problem+json, nothing recorded."""
 
 import httpx
+import msgspec
 import pytest
 
+from tests.infra.http.wire import answers, question
 from tests.saga.asking import ANN, problem, records, send
 from tests.shop import Shop
 
@@ -140,3 +142,33 @@ async def test_options_names_the_methods_that_are_there(
 async def test_who_does_not_say_who_he_is_is_told_so_before_anything_else(open_all_day: Shop) -> None:
     answer = await open_all_day.http.post(open_all_day.url("order", "/orders"), content=b"{")
     problem(answer, 401, "unauthorized")
+
+
+@pytest.mark.parametrize("first_counts", [True, False])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("X-User-Id", ["ann", "mallory"]), ("X-User-Id", ["ann", ""]), ("Idempotency-Key", ["twice-1", "twice-2"])],
+)
+async def test_what_decides_is_said_once(open_all_day: Shop, name: str, values: list[str], first_counts: bool) -> None:
+    before = records(open_all_day)
+    both = [(name, value) for value in (values if first_counts else reversed(values))]
+    others = {key: value for key, value in (ANN | {"Idempotency-Key": "once"}).items() if key != name}
+
+    answer = await send(open_all_day, "POST", "order", "/orders", ORDER, [*others.items(), *both])
+
+    assert [error["field"] for error in problem(answer, 400, "invalid-request")["errors"]] == [name]
+    assert records(open_all_day) == before
+
+
+async def test_blanks_at_the_end_of_a_value_are_no_part_of_it(open_all_day: Shop) -> None:
+    """A client library might trim them itself."""
+    await open_all_day.register("mug")
+    port = int(open_all_day.url("order", "").rpartition(":")[2])
+    given = []
+    for blanks in (b"", b" ", b" \t  "):
+        length = b"Content-Length: %d" % len(ORDER)
+        headers = [b"X-User-Id: ann" + blanks, b"Idempotency-Key: blank" + blanks, b"Connection: close"]
+        (answer,) = await answers(port, question(ORDER, *headers, length, line=b"POST /orders HTTP/1.1"))
+        given.append((answer[0], msgspec.json.decode(answer[2])["order_id"]))
+
+    assert given == [(b"HTTP/1.1 200 OK", given[0][1])] * 3

@@ -1,0 +1,249 @@
+"""One HTTP connection: whole requests to the app, one at a time, and bounds on all that a client may do meanwhile.
+
+uvicorn gives the lifecycle of the server and the app's side of a request (`RequestResponseCycle`). How a request is
+read is here and in `framing`. See decision 32.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any, Final
+from urllib.parse import unquote
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+from uvicorn.server import ServerState
+
+from infra.http.connection_limit import ConnectionLimit
+from infra.http.framing import HttpRequest, RequestReader
+from infra.http.grammar import malformed
+from infra.http.pacing import RequestPacer
+from infra.http.problems import Problem, answer_problem
+from infra.http.transport import CoalescingTransport
+
+_LOGGER: Final = logging.getLogger("uvicorn.error")
+
+ANSWER_S: Final = 10.0  # for the client to take an answer that is larger than the system's buffers
+LINGER_S: Final = 2.0  # for the client to take the answer to a request that was refused before its end
+LINGER_BYTES: Final = 8 << 20  # read and dropped meanwhile; a client that sends and does not read would miss the answer
+UNSENT_BYTES: Final = 16 << 10  # of answers that the client has not taken; with more, no further request begins
+
+
+class HttpConnection(asyncio.BufferedProtocol):
+    """Reads requests from one connection and has them answered in their order.
+
+    While a request is answered, at most one buffer more is read: TCP holds a client that does not read its answers.
+    """
+
+    def __init__(
+        self,
+        limit: ConnectionLimit,
+        pacer: RequestPacer,
+        max_body_bytes: int,
+        *,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """`config` and all after it are what uvicorn gives to its protocols. `app_state` is not used."""
+        self._limit = limit
+        self._pacer = pacer
+        self._app = config.loaded_app
+        self._state = server_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._reader = RequestReader(max_body_bytes)
+        self._scope_of_all: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
+        self._transport: CoalescingTransport = None  # type: ignore[assignment]  # until connection_made
+        self._flow: FlowControl = None  # type: ignore[assignment]
+        self._cycle: RequestResponseCycle | None = None  # the request that is being answered
+        self._begun = False  # a part of the next request has come
+        self._continued = False  # 100 Continue was sent for it
+        self._ended = False  # the client sends no more
+        self._paused = False  # nothing is read
+        self._refused = False
+        self._dropped = 0  # bytes read after a refusal
+
+    # What the transport calls -----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=UNSENT_BYTES)
+        self._transport = CoalescingTransport(transport, self._loop)
+        self._flow = FlowControl(self._transport)  # type: ignore[arg-type]
+        self._scope_of_all |= {
+            "server": get_local_addr(transport),
+            "client": get_remote_addr(transport),
+            "scheme": "http",
+            "root_path": "",
+        }
+        self._state.connections.add(self)  # type: ignore[arg-type]
+        self._limit.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+        self._limit.closed(self)
+        if self._cycle is not None:
+            self._cycle.disconnected = True
+            self._cycle.message_event.set()
+        self._flow.resume_writing()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._limit.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._refused:
+            self._dropped += nbytes
+            if self._dropped > LINGER_BYTES:
+                self._transport.abort()
+            return
+        self._reader.feed(self._limit.read_buffer[:nbytes])
+        if self._cycle is None and not self._flow.write_paused:
+            self._advance()
+        elif not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Keep the connection open while a request waits for its answer: a client may close its side after asking."""
+        self._ended = True
+        if self._refused:
+            return False
+        if self._cycle is None and not self._flow.write_paused:
+            self._advance()
+        return True
+
+    def pause_writing(self) -> None:
+        self._flow.pause_writing()
+        self._limit.waits(self, ANSWER_S)
+
+    def resume_writing(self) -> None:
+        self._flow.resume_writing()
+        if self._cycle is not None:
+            self._limit.works(self)
+        elif not (self._refused or self._transport.is_closing()):
+            self._idle()
+
+    # Requests ---------------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Begin the next request, if it is complete; otherwise wait for the rest of it."""
+        try:
+            request = self._reader.next_request()
+        except Problem as problem:
+            self._refuse(problem)
+            return
+        if request is not None:
+            self._begin(request)
+        elif self._ended and self._reader.begun:
+            self._refuse(malformed("the client closed its side within this request"))
+        elif self._ended:
+            self._transport.close()
+            self._limit.waits(self, ANSWER_S)
+        else:
+            if self._reader.begun and not self._begun:
+                self._begun = True
+                self._limit.begins(self)
+            if self._reader.expects_continue and not self._continued:
+                self._continued = True
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+
+    def _begin(self, request: HttpRequest) -> None:
+        self._limit.works(self)
+        self._begun = self._continued = False
+        raw_path, _, query = request.target.partition(b"?")
+        path = raw_path.decode("ascii")
+        scope = self._scope_of_all | {
+            "http_version": request.version,
+            "method": request.method,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": request.headers,
+            "state": {},
+        }
+        cycle = self._cycle = RequestResponseCycle(
+            scope=scope,  # type: ignore[arg-type]
+            transport=self._transport,  # type: ignore[arg-type]
+            flow=self._flow,
+            logger=_LOGGER,
+            access_logger=_LOGGER,
+            access_log=False,
+            default_headers=self._state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=request.keep_alive,
+            on_response=self._answered,
+        )
+        cycle.body = request.body
+        cycle.more_body = False
+        cycle.message_event.set()
+        self._pacer.begin(partial(self._start, cycle))
+
+    def _start(self, cycle: RequestResponseCycle) -> None:
+        task = self._loop.create_task(cycle.run_asgi(self._app))
+        task.add_done_callback(self._state.tasks.discard)
+        self._state.tasks.add(task)
+
+    def _answered(self) -> None:
+        self._cycle = None
+        if self._transport.is_closing():
+            self._limit.waits(self, ANSWER_S)
+        else:
+            self._idle()
+
+    def _idle(self) -> None:
+        self._limit.waits(self, self._limit.keep_alive_s if not self._flow.write_paused else ANSWER_S)
+        if not self._flow.write_paused and (self._paused or self._ended or self._reader.begun):
+            self._advance()
+
+    # Ends -------------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with `problem` and close. All earlier requests have been answered.
+
+        What the client still sends is read and dropped for a while: otherwise the kernel would reset the connection,
+        and the client might never see the answer.
+        """
+        self._refused = True
+        answer = answer_problem(problem)
+        body: bytes = answer.content
+        lines = [
+            *(name + b": " + value for name, value in self._state.default_headers),
+            b"content-type: application/problem+json",
+            b"content-length: %d" % len(body),
+            b"connection: close",
+        ]
+        self._transport.write(STATUS_LINE[problem.body.status] + b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        if self._ended:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+        self._limit.waits(self, LINGER_S)
+
+    def expired(self) -> None:
+        """Close: the client has let its time pass. A request that has begun gets 408."""
+        if self._refused or self._flow.write_paused or self._transport.is_closing():
+            self._transport.abort()
+        elif self._reader.begun:
+            late = f"the request was not complete after {self._limit.request_s:g} s; the connection is closed"
+            self._refuse(Problem(408, "request-timeout", late))
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def shutdown(self) -> None:
+        """Close when the request that is being answered has its answer; uvicorn calls this when the server stops."""
+        if self._cycle is None:
+            self._transport.close()
+        else:
+            self._cycle.keep_alive = False

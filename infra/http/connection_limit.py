@@ -1,0 +1,93 @@
+"""How many connections may be open, and how long each may wait for its client."""
+
+import asyncio
+from typing import Final, Protocol
+
+import structlog
+
+logger = structlog.get_logger()
+
+READ_BYTES: Final = 16 << 10  # that one connection gives in one read, at most
+LOG_PAUSE_S: Final = 60.0  # between two log lines about the limit
+
+
+class LimitedConnection(Protocol):
+    """What a ConnectionLimit does to a connection: `expired` when its time has passed, `abort` when room is needed."""
+
+    def expired(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class ConnectionLimit:
+    """Counts the connections of a server, and closes those that make others wait.
+
+    A connection waits for its client while it has no whole request: it is idle, a request has begun, or an answer is
+    not taken. Each such wait has a deadline. When `max_connections` are open, a new one replaces the connection that
+    has waited longest, so clients that hold connections shut nobody out. A request that is being answered is never
+    given up; if every connection has one, the new connection is closed.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, max_connections: int, keep_alive_s: float, request_s: float
+    ) -> None:
+        self.keep_alive_s = keep_alive_s
+        self.request_s = request_s
+        self.read_buffer = memoryview(bytearray(READ_BYTES))
+        """All connections read into this one; each takes its bytes out before the event loop reads again."""
+        self._loop = loop
+        self._max = max_connections
+        self._open = 0
+        self._waiting: dict[LimitedConnection, float] = {}  # deadlines; the longest wait first
+        self._replaced = self._refused = 0  # since the last log line
+        self._next_log = 0.0
+
+    def opened(self, connection: LimitedConnection) -> None:
+        self._open += 1
+        self.waits(connection, self.keep_alive_s)
+        if self._open > self._max:
+            self._make_room(connection)
+
+    def closed(self, connection: LimitedConnection) -> None:
+        self._open -= 1
+        self._waiting.pop(connection, None)
+
+    def waits(self, connection: LimitedConnection, seconds: float) -> None:
+        """Note that from now on `connection` waits for its client, `seconds` at most."""
+        self._waiting.pop(connection, None)
+        self._waiting[connection] = self._loop.time() + seconds
+
+    def begins(self, connection: LimitedConnection) -> None:
+        """Note that a part of a request has come. For its place in the order of waits, it waits as long as before."""
+        self._waiting[connection] = self._loop.time() + self.request_s
+
+    def works(self, connection: LimitedConnection) -> None:
+        """Note that `connection` does not wait for its client: it has a request to answer."""
+        self._waiting.pop(connection, None)
+
+    def close_expired(self) -> None:
+        """Tell the connections whose time has passed. The server calls this every second."""
+        now = self._loop.time()
+        for connection in [connection for connection, deadline in self._waiting.items() if deadline <= now]:
+            self._waiting.pop(connection, None)
+            connection.expired()
+
+    def _make_room(self, newest: LimitedConnection) -> None:
+        longest = next(iter(self._waiting))
+        del self._waiting[longest]
+        if longest is newest:
+            self._refused += 1
+        else:
+            self._replaced += 1
+        longest.abort()
+        now = self._loop.time()
+        if now >= self._next_log:
+            self._next_log = now + LOG_PAUSE_S
+            logger.warning(
+                "HTTP connections are at their limit: for each new one, one that waits long for its client is closed",
+                limit=self._max,
+                closed_for_new=self._replaced,
+                new_refused=self._refused,
+                next_step="see who holds connections (ss -tn); raise `ulimit -n` if the limit is low",
+            )
+            self._replaced = self._refused = 0

@@ -1,0 +1,39 @@
+"""The grammar of a request (RFC 9112), and the answers to what breaks it.
+
+The patterns never go back over what they have taken (`*+`), so a long line costs time in proportion to its length.
+"""
+
+import re
+from typing import Final
+
+from infra.http.problems import Problem
+
+MAX_HEAD_BYTES: Final = 16 << 10
+"""Of the request line and all header lines together; of the trailers, and of all chunk extensions, of a body, too."""
+MAX_FIELDS: Final = 100
+MAX_CHUNK_LINE_BYTES: Final = 1 << 10
+MAX_LENGTH_DIGITS: Final = 19
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_HOST_PATTERN: Final = rb"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*+)(?::[0-9]{0,5}+)?"
+_TARGET: Final = rb"(?:[Hh][Tt][Tt][Pp][Ss]?://(%b))?([/?][!-\"$-~]*+|\*|)" % _HOST_PATTERN
+
+REQUEST_LINE: Final = re.compile(rb"(%b{1,32}+) %b HTTP/1\.([0-9])\r\n" % (_TOKEN, _TARGET))
+FIELD: Final = re.compile(rb"%b++:[\t\x20-\x7e\x80-\xff]*+" % _TOKEN)
+FIELDS: Final = re.compile(rb"(?:%b\r\n)*+" % FIELD.pattern)
+HOST: Final = re.compile(_HOST_PATTERN)
+CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?")
+NEVER_IN_A_HEAD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?![\n])(?!\Z)")
+
+
+def malformed(detail: str) -> Problem:
+    """Return a problem to raise: 400, because it is not certain where this request ends."""
+    return Problem(400, "malformed-request", f"{detail}; the connection is closed")
+
+
+def too_large(max_bytes: int) -> Problem:
+    return Problem(413, "request-too-large", f"a body has at most {max_bytes} bytes; the connection is closed")
+
+
+def long_head(detail: str) -> Problem:
+    return Problem(431, "request-header-fields-too-large", f"{detail}; the connection is closed")

@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from infra.http.docs_page import DocsPage
 from infra.http.fast_path import fast_paths, replay
+from infra.http.origin_check import OriginCheck
 from infra.http.parameters import StrictRequest
-from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems
+from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems, send_problem
 
 logger = structlog.get_logger()
 
@@ -34,25 +35,29 @@ class Readiness(Struct):
 
 
 class App(Litestar):
-    """A Litestar app that first offers a request to the fast path of its route, if that route has one.
+    """A Litestar app that refuses requests by its OriginCheck and offers the others to the fast path of their route.
 
-    Litestar handles all other requests, and those that the fast path does not answer.
+    Litestar handles the requests to routes without a fast path, and those that the fast path does not answer.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, *args: Any, origin_check: OriginCheck | None = None, **settings: Any) -> None:
         """Take Litestar's arguments. Raises FastPathRefused if a route's fast path would skip a part of the route."""
         super().__init__(*args, **settings)
+        self._refusal = (origin_check or OriginCheck()).refusal
         self._fast_paths = fast_paths(self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
+            refusal = self._refusal(scope["headers"])
+            if refusal is not None:
+                return await send_problem(refusal, send)
             fast_path = self._fast_paths.get((scope["method"], scope["path"]))
             if fast_path is not None:
                 received = await fast_path.take(scope, receive, send)
                 if received is None:
-                    return
+                    return None
                 receive = replay(received, receive)
-        await super().__call__(scope, receive, send)
+        return await super().__call__(scope, receive, send)
 
     @property
     def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
@@ -74,11 +79,13 @@ def build_app(
     routes: Sequence[ControllerRouterHandler],
     readiness: Callable[[], Awaitable[list[str]]],
     warnings: Callable[[], list[str]] = list,
+    allowed_hosts: Sequence[str] = (),
 ) -> Litestar:
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
     `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
-    returns what `/readyz` shows as warnings. Both are called for each request to `/readyz`. Raises FastPathRefused.
+    returns what `/readyz` shows as warnings. Both are called for each request to `/readyz`. `allowed_hosts` are names
+    of the service besides loopback's (`OriginCheck`). Raises FastPathRefused.
     """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
@@ -99,6 +106,7 @@ def build_app(
 
     return App(
         [healthz, readyz, *routes],
+        origin_check=OriginCheck(allowed_hosts),
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=OpenAPIConfig(
             title=title,

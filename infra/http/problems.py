@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter
 from litestar.response import Response
+from litestar.types import Send
 from msgspec import Struct
 
 from infra.core.errors import Busy, StoreUnavailable
@@ -98,6 +99,15 @@ def answer_problem(problem: Problem) -> Response[bytes]:
         media_type="application/problem+json",
         headers=problem.headers,
     )
+
+
+async def send_problem(problem: Problem, send: Send) -> None:
+    """Answer a request with this problem, past the framework."""
+    body = msgspec.json.encode(problem.body)
+    head = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    head += [(name.lower().encode(), value.encode("latin-1")) for name, value in problem.headers.items()]
+    await send({"type": "http.response.start", "status": problem.body.status, "headers": head})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _on_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:

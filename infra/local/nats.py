@@ -46,7 +46,6 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {
         **env,
         "NATS_PORT": str(port),
-        "NATS_MONITOR_PORT": env.get("NATS_MONITOR_PORT") or str(port + 4_000 if port <= 61_535 else port - 4_000),
         "GOMAXPROCS": env.get("GOMAXPROCS") or str(max(1, (os.cpu_count() or 1) // 2)),
         "NATS_STORE_DIR": _quoted(ROOT / (env.get("NATS_STORE_DIR") or Path(env.get("DATA_DIR") or ".data") / "nats")),
     }

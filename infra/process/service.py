@@ -217,12 +217,10 @@ def _app(service: Service, runtime: Runtime) -> Litestar:
         now = runtime.clock()
         return [one for name, consumer in runtime.consumers.items() if (one := warning(name, consumer, now))]
 
-    operating = [
-        view_routes(runtime.views),
-        dead_letter_routes(runtime.consumers),
-        metrics(runtime.consumers, runtime.clock),
-    ]
-    return build_app(f"{service.name}_svc", [*service.routes(runtime), *operating], readiness, warnings)
+    consumers = runtime.consumers
+    operating = [view_routes(runtime.views), dead_letter_routes(consumers), metrics(consumers, runtime.clock)]
+    routes = [*service.routes(runtime), *operating]
+    return build_app(f"{service.name}_svc", routes, readiness, warnings, runtime.settings.hosts)
 
 
 def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[asyncio.Task[Any]]:

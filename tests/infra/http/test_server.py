@@ -150,7 +150,8 @@ async def test_a_connection_that_sends_nothing_is_closed_in_time() -> None:
         writer.close()
 
 
-ECHO = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 7\r\n\r\n"
+HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+ECHO = HEAD + b"Connection: close\r\nContent-Length: 7\r\n\r\n"
 
 
 async def test_everybody_in_a_crowd_is_answered(port: int) -> None:
@@ -162,7 +163,7 @@ async def test_everybody_in_a_crowd_is_answered(port: int) -> None:
 async def test_a_connection_too_many_is_closed_and_the_others_stay() -> None:
     async with serving(max_connections=2) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")  # its body is still to come
+        writer.write(HEAD + b"Content-Length: 8\r\n\r\n")  # its body is still to come
         second, second_writer = await asyncio.open_connection("127.0.0.1", port)
         third, third_writer = await asyncio.open_connection("127.0.0.1", port)
 
@@ -228,8 +229,7 @@ async def answers(port: int, *said: bytes) -> list[tuple[bytes, dict[str, str], 
 
 
 def question(body: bytes = b"{}", *headers: bytes) -> bytes:
-    lines = [b"POST /echo HTTP/1.1", b"Host: test", *(headers or [b"Content-Length: %d" % len(body)]), b"", body]
-    return b"\r\n".join(lines)
+    return HEAD + b"\r\n".join([*(headers or [b"Content-Length: %d" % len(body)]), b"", body])
 
 
 NOT_REQUESTS = {

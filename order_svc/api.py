@@ -16,7 +16,8 @@ from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import latest_facts
 from infra.http.fast_path import FAST_PATH
-from infra.http.parameters import HeaderCheck, Id, IdempotencyKey, PathId
+from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
+from infra.http.parameters import HeaderCheck, Id, PathId
 from infra.http.problems import Problem, ProblemBody, invalid, problems, unavailable
 from infra.process.service import Runtime
 from order_svc import domain
@@ -143,7 +144,13 @@ class Orders:
     ) -> Response[OrderView]:
         if len({line.product_id for line in data.lines}) < len(data.lines):
             raise invalid("lines", "body", "each product may be in one line only")
-        key = idempotency_key or new_key()
+        sent = idempotency_key or new_key()
+
+        async def is_recorded(key: str) -> bool:
+            (state,) = await self._writer.read([f"order-{order_id(user, key)}"])
+            return state.order is not None
+
+        key = await read_key(sent, is_recorded)
         command = self._command(data, user, key)
         if rejection := self._admission.rejection(command.order_id, self._writer.waiting):
             raise unavailable(rejection)
@@ -160,10 +167,7 @@ class Orders:
             ) from None
         finally:
             self._ends.forget(command.order_id, watched)
-        headers = {"Idempotency-Key": key}
-        if not answer.facts:
-            headers["Idempotent-Replayed"] = "true"
-        return _answer(command.order_id, state, end, headers)
+        return _answer(command.order_id, state, end, replayable(sent)(answer))
 
     def _command(self, data: PlaceOrder, user: str, key: str) -> domain.Place:
         now = self._runtime.clock()

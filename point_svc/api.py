@@ -8,7 +8,8 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from infra.http.parameters import Amount, IdempotencyKey, PathId, replayable
+from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
+from infra.http.parameters import Amount, PathId
 from infra.http.problems import Problem, problems
 from infra.process.service import Runtime
 from point_svc import domain
@@ -42,7 +43,12 @@ class Points:
                 "send an Idempotency-Key header: without one a repeated request would charge twice",
                 errors=[{"field": "Idempotency-Key", "source": "header", "message": "required"}],
             )
-        key, headers = replayable(idempotency_key)
+
+        async def is_recorded(key: str) -> bool:
+            (state,) = await self._writer.read([f"account-{user_id}"])
+            return key in state.charges
+
+        key, headers = await read_key(idempotency_key, is_recorded), replayable(idempotency_key)
         try:
             answer = await self._writer.execute(domain.Charge(user_id, data.amount, key, at=self._clock()))
         except domain.ChargedDifferently:

@@ -10,7 +10,8 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
-from infra.http.parameters import After, Amount, Id, IdempotencyKey, Name, PageSize, PathId, Price, replayable
+from infra.http.idempotency_key import IdempotencyKey, new_key, read_key, replayable
+from infra.http.parameters import After, Amount, Id, Name, PageSize, PathId, Price
 from infra.http.problems import Problem, invalid, problems
 from infra.process.service import Runtime
 from infra.timestamps import instant
@@ -97,7 +98,12 @@ class Products:
     async def add_stock(
         self, product_id: PathId, data: JSONBody[AddedStock], idempotency_key: IdempotencyKey = None
     ) -> Response[ProductView]:
-        key, headers = replayable(idempotency_key)
+        async def is_recorded(key: str) -> bool:
+            (state,) = await self._writer.read([f"product-{product_id}"])
+            return key in state.added
+
+        sent = idempotency_key or new_key()
+        key, headers = await read_key(sent, is_recorded), replayable(sent)
         command = product.AddStock(product_id, data.quantity, key, at=self._runtime.clock())
         try:
             answer = await self._writer.execute(command)

@@ -1,18 +1,16 @@
 """Parameters, bodies and checks of requests, for the routes of all services."""
 
 import re
-import secrets
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request
-from litestar.params import HeaderParameter, PathParameter, QueryParameter
+from litestar.params import PathParameter, QueryParameter
 from msgspec import Meta
 
 from contracts import ids
-from infra.core.unit_of_work import Answer
 from infra.http.problems import Problem, invalid
 
 Id = Annotated[str, Meta(pattern=ids.PATTERN, description=f"{ids.MEANING}: a token of a NATS subject.")]
@@ -29,25 +27,6 @@ After = Annotated[
         pattern=rf"^{ids.CHARACTER}{{0,{ids.MAX_LENGTH}}}\Z", description="`next` of the page before; empty: the first."
     ),
 ]
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key",
-        required=False,
-        pattern=r"^[\x21-\x7e]{1,255}\Z",
-        description="1 to 255 visible ASCII characters; the same key is the same request.",
-    ),
-]
-
-
-def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]]:
-    """Return the idempotency key, and a function that makes the response headers for an answer of the writer.
-
-    `key` is the request's header; with None a random key is made. The headers are `Idempotency-Key` and, if the answer
-    has no new facts, `Idempotent-Replayed: true`.
-    """
-    key = key or secrets.token_hex(16)
-    return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
 
 
 class HeaderCheck:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from infra.core.errors import Busy
 from infra.http.app import MAX_BODY_BYTES, build_app
 from infra.http.fast_path import FAST_PATH
-from infra.http.parameters import IdempotencyKey
+from infra.http.idempotency_key import IdempotencyKey
 from infra.http.problems import Problem, ProblemBody
 
 Who = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False)]

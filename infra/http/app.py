@@ -11,17 +11,27 @@ from litestar.types import ControllerRouterHandler
 from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
-from infra.http.docs_page import DocsPage
+from infra.http.answers import problems
+from infra.http.docs_page import SECURITY, DocsPage, Document
+from infra.http.examples import example
 from infra.http.fast_path import fast_paths, replay
 from infra.http.origin_check import OriginCheck
 from infra.http.parameters import StrictRequest
-from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems, send_problem
+from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, send_problem
 
 logger = structlog.get_logger()
 
 MAX_BODY_BYTES: Final = 16 << 10
 
 
+@example(status="alive")
+class Liveness(Struct):
+    """The answer to GET /healthz; `status` is always `alive`."""
+
+    status: str
+
+
+@example(ready=True)
 class Readiness(Struct):
     """The answer of a ready service to GET /readyz. A service that is not ready answers 503 with a problem instead.
 
@@ -74,6 +84,17 @@ class App(Litestar):
         }
 
 
+def _not_ready(why: list[str]) -> Problem:
+    return Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
+
+
+def _documentation(title: str) -> OpenAPIConfig:
+    below_schema = Router(
+        "/schema", route_handlers=[], include_in_schema=False, after_request=plain_404, response_headers=SECURITY
+    )
+    return OpenAPIConfig(title=title, version="1", render_plugins=[DocsPage(), Document()], openapi_router=below_schema)
+
+
 def build_app(
     title: str,
     routes: Sequence[ControllerRouterHandler],
@@ -89,31 +110,26 @@ def build_app(
     """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
-    def healthz() -> dict[str, str]:
-        return {"status": "alive"}
+    def healthz() -> Liveness:
+        return Liveness("alive")
 
     @get(
         "/readyz",
         tags=["health"],
         summary="The service can record facts, and consume and publish messages",
-        responses=problems(503),
+        responses=problems(_not_ready(["the broker cannot be reached"])),
     )
     async def readyz() -> Readiness:
         why = await readiness()
         if why:
-            raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
+            raise _not_ready(why)
         return Readiness(ready=True, warnings=warnings())
 
     return App(
         [healthz, readyz, *routes],
         origin_check=OriginCheck(allowed_hosts),
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=OpenAPIConfig(
-            title=title,
-            version="1",
-            render_plugins=[DocsPage()],
-            openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=plain_404),
-        ),
+        openapi_config=_documentation(title),
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,

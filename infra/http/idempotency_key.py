@@ -3,18 +3,23 @@
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 from litestar.params import HeaderParameter
 
 from infra.core.unit_of_work import Answer
+from infra.http.wording import FORMS
 
+PATTERN: Final = r'^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]|[!#-~][!-~]{0,253}[!#-~])\Z'
+FORMS[PATTERN] = (
+    'has to be 1 to 255 ASCII characters in quotes, such as "basket-17", or as many without blanks and without quotes'
+)
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
         required=False,
-        pattern=r'^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]|[!#-~][!-~]{0,253}[!#-~])\Z',
+        pattern=PATTERN,
         description=(
             '1 to 255 ASCII characters in quotes, such as "basket-17"; the same characters without the quotes, if none '
             "is a space, are the same key. The same key is the same request."

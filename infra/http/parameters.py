@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request
@@ -12,21 +13,20 @@ from msgspec import Meta
 
 from contracts import ids
 from infra.http.problems import Problem, invalid
+from infra.http.wording import FORMS, in_words, no_json_in_words
 
 Id = Annotated[str, Meta(pattern=ids.PATTERN, description=f"{ids.MEANING}: a token of a NATS subject.")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
 Price = Annotated[int, Meta(ge=1, le=10**9, description="won")]
+Time = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
 
 PathId = Annotated[str, PathParameter(pattern=ids.PATTERN)]
 QueryId = Annotated[str, QueryParameter(pattern=ids.PATTERN)]
 PageSize = Annotated[int, QueryParameter(ge=1, le=200)]
-After = Annotated[
-    str,
-    QueryParameter(
-        pattern=rf"^{ids.CHARACTER}{{0,{ids.MAX_LENGTH}}}\Z", description="`next` of the page before; empty: the first."
-    ),
-]
+AFTER: Final = rf"^{ids.CHARACTER}{{0,{ids.MAX_LENGTH}}}\Z"
+FORMS[AFTER] = "has to be the `next` of a page, or empty for the first page"
+After = Annotated[str, QueryParameter(pattern=AFTER, description="`next` of the page before; empty: the first.")]
 
 
 class HeaderCheck:
@@ -60,7 +60,7 @@ class StrictRequest(Request[Any, Any, Any]):
         except msgspec.ValidationError as error:
             raise invalid(*_field_and_message(str(error))) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Problem(400, "malformed-request", str(error)) from None
+            raise Problem(400, "malformed-request", no_json_in_words(error)) from None
 
 
 @lru_cache
@@ -78,4 +78,4 @@ def _field_and_message(error: str) -> tuple[str, str, str]:
     field = at.removesuffix("`").removeprefix(".")
     if named := re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", message):
         field = f"{field}.{named[1]}" if field else named[1]
-    return field or "body", "body", message
+    return field or "body", "body", in_words(message)

@@ -29,7 +29,7 @@ class Request(NamedTuple):
     key: str = ""
 
     def encode(self) -> bytes:
-        head = f"{'GET' if self.body is None else 'POST'} {self.path} HTTP/1.1\r\nHost: bench\r\n"
+        head = f"{'GET' if self.body is None else 'POST'} {self.path} HTTP/1.1\r\nHost: localhost\r\n"
         if self.user:
             head += f"X-User-Id: {self.user}\r\n"
         if self.key:

@@ -14,6 +14,12 @@ newline must not reach a subject."""
 MEANING: Final = f"1 to {MAX_LENGTH} letters, digits, `_` or `-`"
 """The rule in words, for error messages and documentation."""
 
+
+def ecma(pattern: str) -> str:
+    r"""Return a pattern that ends in `\Z` as JSON Schema publishes it: in ECMAScript, that end is `$`."""
+    return pattern.removesuffix(r"\Z") + "$"
+
+
 _matches = re.compile(PATTERN).match
 _matches_stream = re.compile(rf"[a-z]+-{CHARACTER}{{1,{MAX_LENGTH}}}\Z").match
 

@@ -1,22 +1,24 @@
 """Routes of coupons: issue, show, list a customer's."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, datetime
 
 from litestar import get, post
 from litestar.params import JSONBody
 from litestar.response import Response
 from litestar.types import ControllerRouterHandler
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from coupon_svc import domain
-from infra.http.parameters import After, Id, PageSize, PathId, Price, QueryId
-from infra.http.problems import Problem, invalid, problems
+from infra.http.answers import answer, problems
+from infra.http.examples import example, example_of
+from infra.http.parameters import After, Id, PageSize, PathId, Price, QueryId, Time
+from infra.http.problems import Problem, invalid
 from infra.process.runtime import Runtime
 from infra.timestamps import in_utc
 
 
+@example(coupon_id="c1", user_id="u1", discount=3_000, expires_at=datetime(2099, 12, 31, tzinfo=UTC))
 class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /coupons`: a coupon for `user_id`, worth up to `discount` won.
 
@@ -26,19 +28,21 @@ class IssueCoupon(Struct, frozen=True, forbid_unknown_fields=True):
     coupon_id: Id
     user_id: Id
     discount: Price
-    expires_at: Annotated[datetime, Meta(tz=True)]
+    expires_at: Time
 
 
+@example(coupon_id="c1", user_id="u1", discount=3_000, expires_at=datetime(2099, 12, 31, tzinfo=UTC), order_id=None)
 class CouponView(Struct):
     """A coupon as it is now. `order_id`: the order that uses the coupon, or null. `discount`: won, at most."""
 
     coupon_id: str
     user_id: str
     discount: int
-    expires_at: datetime
+    expires_at: Time
     order_id: str | None
 
 
+@example(coupons=[example_of(CouponView)], next=None)
 class CouponPage(Struct):
     """A page of a customer's coupons, sorted by id. `next`: the `after` of the next page, null on the last one."""
 
@@ -63,15 +67,13 @@ class Coupons:
         try:
             answer = await self._writer.execute(command)
         except domain.IssuedDifferently:
-            raise Problem(
-                409, "coupon-exists", "this coupon was issued to another customer, or with another discount or expiry"
-            ) from None
+            raise _issued_differently() from None
         return Response(_view(data.coupon_id, answer.states[0]), status_code=201 if answer.facts else 200)
 
     async def show(self, coupon_id: PathId) -> CouponView:
         (state,) = await self._writer.read([f"coupon-{coupon_id}"])
         if state.user_id is None:
-            raise Problem(404, "coupon-not-found", "there is no such coupon")
+            raise _unknown()
         return _view(coupon_id, state)
 
     async def show_all(self, user_id: QueryId, limit: PageSize = 50, after: After = "") -> CouponPage:
@@ -90,18 +92,32 @@ class Coupons:
 def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     coupons = Coupons(runtime)
     issue = post(
-        "/coupons", tags=["coupons"], summary="Issue a coupon to a customer", responses=problems(400, 409, 503)
+        "/coupons",
+        tags=["coupons"],
+        summary="Issue a coupon to a customer",
+        responses=answer(200, CouponView, "It was issued already, by the same request.")
+        | problems(400, _issued_differently(), 503),
     )
     show = get(
         "/coupons/{coupon_id:str}",
         tags=["coupons"],
         summary="A coupon, and the order that uses it",
-        responses=problems(400, 404, 503),
+        responses=problems(400, _unknown(), 503),
     )
     show_all = get(
         "/coupons", tags=["coupons"], summary="A customer's coupons, by id, in pages", responses=problems(400, 503)
     )
     return [issue(coupons.issue), show(coupons.show), show_all(coupons.show_all)]
+
+
+def _issued_differently() -> Problem:
+    return Problem(
+        409, "coupon-exists", "this coupon was issued to another customer, or with another discount or expiry"
+    )
+
+
+def _unknown() -> Problem:
+    return Problem(404, "coupon-not-found", "there is no such coupon")
 
 
 def _view(coupon_id: str, state: domain.State) -> CouponView:

@@ -1,6 +1,7 @@
 """Reads settings from environment variables. An invalid value is a SettingsError, so a process stops at its start."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -29,6 +30,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The broker's address, or several addresses with commas between; empty: 127.0.0.1 at `nats_port`."""
     data_dir: Path = Path(".data")
     bind_host: str = "127.0.0.1"
+    allowed_hosts: str = ""
+    """Names of the services besides loopback's, with commas between, such as those of a proxy in front of them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "text", "json"] = "auto"
     """auto: text if standard error is a terminal, JSON otherwise."""
@@ -49,6 +52,16 @@ class Settings(Struct, frozen=True, kw_only=True):
                 f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode, "
                 "so only this machine may reach the service. Use 127.0.0.1 and put an authenticating proxy in front."
             )
+
+        if wrong := [host for host in self.hosts if not is_host(host)]:
+            raise ValueError(
+                f"ALLOWED_HOSTS names {wrong[0]!r}, which is no host; list names such as shop.example or "
+                "shop.example:8443 with commas between, without http://"
+            )
+
+    @property
+    def hosts(self) -> list[str]:
+        return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
 
     @property
     def url(self) -> str:
@@ -80,6 +93,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_host(text: str) -> bool:
+    """Return whether this is a host as the header Host names it: a name or an address, with or without a port."""
+    name, address = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", r"\[[0-9A-Fa-f:.]+\]"
+    return re.fullmatch(rf"(?:{name}|{address})(?::[0-9]{{1,5}})?", text) is not None
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:

@@ -41,8 +41,9 @@ def command(lines: tuple[dict[str, Any], ...], user: str, points: int, coupon: s
     A first order, on a system started with `just up`:
 
     \b
-      curl -s localhost:8002/products -d '{"product_id":"p1","name":"Mug","price":12000,"stock":10}'
-      curl -s localhost:8003/points/u1/charge -H 'Idempotency-Key: first' -d '{"amount":5000}'
+      json='Content-Type: application/json'
+      curl -s localhost:8002/products -H "$json" -d '{"product_id":"p1","name":"Mug","price":12000,"stock":10}'
+      curl -s localhost:8003/points/u1/charge -H 'Idempotency-Key: first' -H "$json" -d '{"amount":5000}'
       just place --user u1 --points 500 p1:2
 
     Then ask for more than there is (p1:1000), or repeat an order by its key: the second answer is the first one again.

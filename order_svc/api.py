@@ -1,8 +1,8 @@
 """Routes of one order: place it, show it, cancel it."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Annotated, Final
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
 
 from litestar import get, post
 from litestar.params import HeaderParameter, JSONBody
@@ -11,13 +11,16 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct, field
 
 from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
-from contracts.ids import MEANING, is_id
+from contracts.ids import MEANING, PATTERN, is_id
 from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import latest_facts
+from infra.http.answers import answer, problems
+from infra.http.examples import example, example_of
 from infra.http.fast_path import FAST_PATH
-from infra.http.parameters import HeaderCheck, Id, IdempotencyKey, PathId
-from infra.http.problems import Problem, ProblemBody, invalid, problems, unavailable
+from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
+from infra.http.parameters import HeaderCheck, Id, PathId, Time
+from infra.http.problems import Problem, ProblemBody, invalid, unavailable
 from infra.process.runtime import Runtime
 from order_svc import domain
 from order_svc.admission import AdmissionControl
@@ -35,18 +38,20 @@ def check_caller(user: str | None) -> None:
     The header is trusted: whether such a user exists is not checked.
     """
     if user is None or not is_id(user):
-        raise Problem(
-            401,
-            "unauthorized",
-            f"the header X-User-Id has to name the caller: {MEANING}",
-            {"WWW-Authenticate": "X-User-Id"},
-        )
+        raise unauthorized()
+
+
+def unauthorized() -> Problem:
+    detail = f"the header X-User-Id has to name the caller: {MEANING}"
+    return Problem(401, "unauthorized", detail, {"WWW-Authenticate": "X-User-Id"})
 
 
 caller_required: Final = HeaderCheck("X-User-Id", check_caller)
 """The `before_request` of every route that takes a UserId: a caller without a name gets 401 whatever else is wrong."""
 
-UserId = Annotated[str, HeaderParameter(name="X-User-Id", description="Who is asking.")]
+UserId = Annotated[
+    str, HeaderParameter(name="X-User-Id", description=f"Who is asking: {MEANING}.", schema_extra={"pattern": PATTERN})
+]
 
 
 class OrderProblemBody(ProblemBody, kw_only=True, omit_defaults=True):
@@ -56,11 +61,13 @@ class OrderProblemBody(ProblemBody, kw_only=True, omit_defaults=True):
     order_status: Status
 
 
+@example(product_id="mug", quantity=2)
 class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):
     product_id: Id
     quantity: Annotated[int, Meta(ge=1, le=1_000)]
 
 
+@example(lines=(example_of(OrderLine),), points=500, coupon_id="c1")
 class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /orders`. `points`: how many to use, 0 for none. `coupon_id`: null without a coupon.
 
@@ -72,6 +79,7 @@ class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
     coupon_id: Id | None = None
 
 
+@example(product_id="mug", quantity=2, unit_price=12_000)
 class LineView(Struct, omit_defaults=True):
     """A line of an order. `unit_price` in won; absent until it is known."""
 
@@ -85,9 +93,25 @@ class StepView(Struct):
 
     fact: str
     service: str
-    at: datetime
+    at: Time
 
 
+CONFIRMED: Final[dict[str, Any]] = {
+    "order_id": "2e86ac2065f70ff4b21b2634a80468d3",
+    "status": "CONFIRMED",
+    "lines": [example_of(LineView)],
+    "total": 24_000,
+    "points": 500,
+    "coupon_id": "c1",
+    "discount": 3_000,
+    "amount_due": 20_500,
+    "placed_at": datetime(2026, 1, 31, 6, 15, tzinfo=UTC),
+    "deadline": datetime(2026, 1, 31, 6, 15, 30, tzinfo=UTC),
+}
+"""The fields of a confirmed order, for examples."""
+
+
+@example(**CONFIRMED)
 class OrderView(Struct, kw_only=True):
     """An order as it is now; in the 200 of `POST /orders`, as it was when it was confirmed.
 
@@ -104,10 +128,11 @@ class OrderView(Struct, kw_only=True):
     coupon_id: str | None = None
     discount: int | None = None
     amount_due: int | None = None
-    placed_at: datetime
-    deadline: datetime
+    placed_at: Time
+    deadline: Time
 
 
+@example(**CONFIRMED, steps=[StepView("order.created.pending", "order", datetime(2026, 1, 31, 6, 15, tzinfo=UTC))])
 class OrderHistory(OrderView, kw_only=True):
     """An order as it is now, with its history.
 
@@ -142,7 +167,13 @@ class Orders:
     ) -> Response[OrderView]:
         if len({line.product_id for line in data.lines}) < len(data.lines):
             raise invalid("lines", "body", "each product may be in one line only")
-        key = idempotency_key or new_key()
+        sent = idempotency_key or new_key()
+
+        async def is_recorded(key: str) -> bool:
+            (state,) = await self._writer.read([f"order-{order_id(user, key)}"])
+            return state.order is not None
+
+        key = await read_key(sent, is_recorded)
         command = self._command(data, user, key)
         refusal = self._refusal(command)
         # Only a request with a key of the client's can repeat an earlier one.
@@ -154,15 +185,10 @@ class Orders:
             state: domain.State = answer.states[0]
             end = state.first_end or await watched
         except domain.PlacedDifferently:
-            raise Problem(
-                422, "idempotency-key-reused", "this Idempotency-Key was used for a different order"
-            ) from None
+            raise _placed_differently() from None
         finally:
             self._ends.forget(command.order_id, watched)
-        headers = {"Idempotency-Key": key}
-        if not answer.facts:
-            headers["Idempotent-Replayed"] = "true"
-        return _answer(command.order_id, state, end, headers)
+        return _answer(command.order_id, state, end, replayable(sent)(answer))
 
     def _command(self, data: PlaceOrder, user: str, key: str) -> domain.Place:
         now = self._runtime.clock()
@@ -223,7 +249,8 @@ def routes(
             "ended within ORDER_WAIT_S. A repeated request with the same Idempotency-Key gets the first answer again."
         ),
         status_code=200,
-        responses=problems(400, 401, 413, 422, 503) | problems(409, body=OrderProblemBody),
+        responses=answer(202, OrderView, "It has not ended yet.", "Location", *REPLAYED, bodies={"pending": PENDING})
+        | problems(400, unauthorized(), *CANCELED, _placed_differently(), 503),
         before_request=caller_required,
         opt={FAST_PATH: True},
     )
@@ -231,7 +258,7 @@ def routes(
         "/orders/{order_id:str}",
         tags=["orders"],
         summary="An order as it is now, and its facts",
-        responses=problems(400, 401, 404, 503),
+        responses=problems(400, unauthorized(), _unknown(), 503),
         before_request=caller_required,
     )
     cancel = post(
@@ -239,10 +266,19 @@ def routes(
         tags=["orders"],
         summary="Cancel a pending or confirmed order; everything it took is given back",
         status_code=200,
-        responses=problems(400, 401, 404, 503),
+        responses=problems(400, unauthorized(), _unknown(), 503),
         before_request=caller_required,
     )
     return [place(orders.place), show(orders.show), cancel(orders.cancel)]
+
+
+def _canceled(order_id: str, reason: Reason, headers: dict[str, str]) -> Problem:
+    about = {"order_id": order_id, "order_status": "CANCELED"}
+    return Problem(409, reason, REASONS[reason], headers, OrderProblemBody, **about)
+
+
+def _placed_differently() -> Problem:
+    return Problem(422, "idempotency-key-reused", "this Idempotency-Key was used for a different order")
 
 
 def _unknown() -> Problem:
@@ -279,15 +315,7 @@ def _view(order_id: str, state: domain.State, end: End | None = None) -> OrderVi
 
 def _answer(order_id: str, state: domain.State, end: End | None, headers: dict[str, str]) -> Response[OrderView]:
     if isinstance(end, OrderCanceled):
-        raise Problem(
-            409,
-            end.reason,
-            REASONS[end.reason],
-            headers,
-            OrderProblemBody,
-            order_id=order_id,
-            order_status="CANCELED",
-        )
+        raise _canceled(order_id, end.reason, headers)
     if end is None:
         return Response(_view(order_id, state), status_code=202, headers={**headers, "Location": f"/orders/{order_id}"})
     return Response(_view(order_id, state, end), headers=headers)
@@ -305,3 +333,12 @@ REASONS: dict[Reason, str] = {
     "deadline-exceeded": "the order could not be completed in time",
     "customer-canceled": "the customer canceled the order",
 }
+"""Why an order is canceled, in words."""
+
+REPLAYED: Final = ("Idempotency-Key", "Idempotent-Replayed")
+CANCELED: Final = [_canceled(CONFIRMED["order_id"], reason, dict.fromkeys(REPLAYED, "")) for reason in REASONS]
+PENDING: Final = OrderView(
+    **{name: CONFIRMED[name] for name in ("order_id", "lines", "points", "coupon_id", "placed_at", "deadline")},
+    status="PENDING",
+)
+"""Examples of answers to `POST /orders`."""

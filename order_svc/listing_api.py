@@ -4,8 +4,8 @@ import binascii
 import re
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Literal
 
 from litestar import get
 from litestar.params import QueryParameter
@@ -13,25 +13,39 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct, json
 
 from contracts import Reason, ids
-from infra.http.parameters import PageSize
-from infra.http.problems import invalid, problems
+from infra.http.answers import problems
+from infra.http.examples import example, example_of
+from infra.http.parameters import PageSize, Time
+from infra.http.problems import invalid
+from infra.http.wording import FORMS
 from infra.process.runtime import Runtime
 from infra.timestamps import instant
 from order_svc import listing
-from order_svc.api import LineView, UserId, caller_required
+from order_svc.api import CONFIRMED, LineView, UserId, caller_required, unauthorized
 from order_svc.domain import Status
 from order_svc.listing import ListRow, PageKey
 
-Cursor = Annotated[
-    str,
-    QueryParameter(pattern=rf"^{ids.CHARACTER}{{0,111}}\Z", description="`next` of the page before; empty: the first."),
+CURSOR: Final = rf"^{ids.CHARACTER}{{0,111}}\Z"
+FORMS[CURSOR] = "has to be the `next` of a page, or empty for the first page"
+Cursor = Annotated[str, QueryParameter(pattern=CURSOR, description="`next` of the page before; empty: the first.")]
+ByStatus = Annotated[
+    Literal["ALL", "PENDING", "CONFIRMED", "CANCELED"],
+    QueryParameter(description="Only orders that have this status now; ALL: whatever they have."),
 ]
-ByStatus = Annotated[Status | None, QueryParameter(description="Only orders that have this status now.")]
 Age = Annotated[
     int, QueryParameter(ge=0, le=10**9, description="Only orders placed at least this many seconds ago; 0: all.")
 ]
 
 
+LISTED: Final[dict[str, Any]] = {
+    **{name: value for name, value in CONFIRMED.items() if name != "deadline"},
+    "reason": None,
+    "ended_at": datetime(2026, 1, 31, 6, 15, 1, tzinfo=UTC),
+}
+"""The fields of a confirmed order in a list, for examples."""
+
+
+@example(**LISTED)
 class ListedOrder(Struct, kw_only=True):
     """An order as it is now. `ended_at`: when the order got its present status, null while PENDING.
 
@@ -47,10 +61,11 @@ class ListedOrder(Struct, kw_only=True):
     coupon_id: str | None
     discount: int | None
     amount_due: int | None
-    placed_at: datetime
-    ended_at: datetime | None
+    placed_at: Time
+    ended_at: Time | None
 
 
+@example(orders=[example_of(ListedOrder)], next=None)
 class OrderPage(Struct):
     """A page of a customer's orders, newest first. `next`: the `cursor` of the next page, null on the last one."""
 
@@ -58,13 +73,15 @@ class OrderPage(Struct):
     next: str | None
 
 
+@example(**LISTED, user_id="u1", deadline=CONFIRMED["deadline"])
 class OperatorsOrder(ListedOrder, kw_only=True):
     """An order as it is now, with its customer. `deadline`: when the order is canceled if it has not ended."""
 
     user_id: str
-    deadline: datetime
+    deadline: Time
 
 
+@example(orders=[example_of(OperatorsOrder)], next=None)
 class OperatorsPage(Struct):
     """A page of all customers' orders, oldest first. `next`: the `cursor` of the next page, null on the last one."""
 
@@ -80,17 +97,18 @@ class Lists:
         self._orders = runtime.views[listing.Listing.name]
 
     async def show_own(
-        self, user: UserId, limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = None
+        self, user: UserId, limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = "ALL"
     ) -> OrderPage:
-        query = listing.of_customer(user, status, key_at(cursor), limit + 1)
+        query = listing.of_customer(user, _only(status), key_at(cursor), limit + 1)
         rows, following = await self._page(query, limit)
         return OrderPage([ListedOrder(**_fields(row)) for row in rows], following)
 
     async def show_all(
-        self, limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = None, older_than_s: Age = 0
+        self, limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = "ALL", older_than_s: Age = 0
     ) -> OperatorsPage:
         placed_until = self._clock() - timedelta(seconds=older_than_s) if older_than_s else None
-        rows, following = await self._page(listing.of_all(status, placed_until, key_at(cursor), limit + 1), limit)
+        query = listing.of_all(_only(status), placed_until, key_at(cursor), limit + 1)
+        rows, following = await self._page(query, limit)
         return OperatorsPage(
             [OperatorsOrder(**_fields(row), user_id=row.user_id, deadline=instant(row.deadline)) for row in rows],
             following,
@@ -115,7 +133,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
             "Orders that are placed between two pages do not move the others: none appears twice, none is left out. "
             "`status` is evaluated when a page is made."
         ),
-        responses=problems(400, 401, 503),
+        responses=problems(400, unauthorized(), 503),
         before_request=caller_required,
     )
     show_all = get(
@@ -129,6 +147,10 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         responses=problems(400, 503),
     )
     return [show_own(lists.show_own), show_all(lists.show_all)]
+
+
+def _only(status: ByStatus) -> Status | None:
+    return None if status == "ALL" else status
 
 
 _lines: Final = json.Decoder(list[LineView]).decode

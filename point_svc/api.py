@@ -8,16 +8,21 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from infra.http.parameters import Amount, IdempotencyKey, PathId, replayable
-from infra.http.problems import Problem, problems
+from infra.http.answers import REQUIRED, problems
+from infra.http.examples import example
+from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
+from infra.http.parameters import Amount, PathId
+from infra.http.problems import FieldError, Problem
 from infra.process.runtime import Runtime
 from point_svc import domain
 
 
+@example(amount=5_000)
 class ChargePoints(Struct, frozen=True, forbid_unknown_fields=True):
     amount: Amount
 
 
+@example(user_id="u1", balance=5_000)
 class AccountView(Struct):
     """A customer's account as it is now. `balance` in points; 0 for a customer without charges."""
 
@@ -36,21 +41,19 @@ class Points:
         self, user_id: PathId, data: JSONBody[ChargePoints], idempotency_key: IdempotencyKey = None
     ) -> Response[AccountView]:
         if idempotency_key is None:
-            raise Problem(
-                400,
-                "idempotency-key-required",
-                "send an Idempotency-Key header: without one a repeated request would charge twice",
-                errors=[{"field": "Idempotency-Key", "source": "header", "message": "required"}],
-            )
-        key, headers = replayable(idempotency_key)
+            raise _key_required()
+
+        async def is_recorded(key: str) -> bool:
+            (state,) = await self._writer.read([f"account-{user_id}"])
+            return key in state.charges
+
+        key, headers = await read_key(idempotency_key, is_recorded), replayable(idempotency_key)
         try:
             answer = await self._writer.execute(domain.Charge(user_id, data.amount, key, at=self._clock()))
         except domain.ChargedDifferently:
-            raise Problem(
-                422, "idempotency-key-reused", "this Idempotency-Key was used for a different amount"
-            ) from None
+            raise _charged_differently() from None
         except domain.ChargedTooMuch:
-            raise Problem(422, "account-full", "all charges of an account together may be at most 2^53 - 1") from None
+            raise _charged_too_much() from None
         return Response(AccountView(user_id, answer.states[0].balance), status_code=201, headers=headers(answer))
 
     async def show(self, user_id: PathId) -> AccountView:
@@ -64,7 +67,25 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         "/points/{user_id:str}/charge",
         tags=["points"],
         summary="Charge an account with points, once per Idempotency-Key (required)",
-        responses=problems(400, 422, 503),
+        opt={REQUIRED: ["Idempotency-Key"]},
+        responses=problems(400, _key_required(), _charged_differently(), _charged_too_much(), 503),
     )
     show = get("/points/{user_id:str}", tags=["points"], summary="A customer's balance", responses=problems(400, 503))
     return [charge(points.charge), show(points.show)]
+
+
+def _key_required() -> Problem:
+    return Problem(
+        400,
+        "idempotency-key-required",
+        "send an Idempotency-Key header: without one a repeated request would charge twice",
+        errors=[FieldError("Idempotency-Key", "header", "is required")],
+    )
+
+
+def _charged_differently() -> Problem:
+    return Problem(422, "idempotency-key-reused", "this Idempotency-Key was used for a different amount")
+
+
+def _charged_too_much() -> Problem:
+    return Problem(422, "account-full", "all charges of an account together may be at most 2^53 - 1")

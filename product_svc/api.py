@@ -1,7 +1,7 @@
 """Routes of products: register, add stock, show, list, rank by sales."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from litestar import get, post
@@ -10,8 +10,11 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
-from infra.http.parameters import After, Amount, Id, IdempotencyKey, Name, PageSize, PathId, Price, replayable
-from infra.http.problems import Problem, invalid, problems
+from infra.http.answers import answer, problems
+from infra.http.examples import example, example_of
+from infra.http.idempotency_key import IdempotencyKey, new_key, read_key, replayable
+from infra.http.parameters import After, Amount, Id, Name, PageSize, PathId, Price, Time
+from infra.http.problems import Problem, invalid
 from infra.process.runtime import Runtime
 from infra.timestamps import instant
 from product_svc.domain import product
@@ -24,6 +27,7 @@ Days = Annotated[int, QueryParameter(ge=1, le=90)]
 Ranks = Annotated[int, QueryParameter(ge=1, le=100)]
 
 
+@example(product_id="mug", name="Mug", price=12_000, stock=10)
 class RegisterProduct(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /products`: a product at `price` won, with `stock` pieces at the beginning."""
 
@@ -33,10 +37,12 @@ class RegisterProduct(Struct, frozen=True, forbid_unknown_fields=True):
     stock: Annotated[int, Meta(ge=0, le=10**12)]
 
 
+@example(quantity=100)
 class AddedStock(Struct, frozen=True, forbid_unknown_fields=True):
     quantity: Amount
 
 
+@example(product_id="mug", name="Mug", price=12_000, available=10)
 class ProductView(Struct):
     """A product as it is now. `price` in won; `available`: pieces in stock that no order holds."""
 
@@ -46,6 +52,7 @@ class ProductView(Struct):
     available: int
 
 
+@example(products=[example_of(ProductView)], next=None)
 class ProductPage(Struct):
     """A page of all products, sorted by id. `next`: the `after` of the next page, null on the last one."""
 
@@ -53,15 +60,17 @@ class ProductPage(Struct):
     next: str | None
 
 
+@example(product_id="mug", name="Mug", quantity=7, newest_sale=datetime(2026, 1, 31, tzinfo=UTC))
 class PopularProduct(Struct):
     """A product in the ranking. `quantity`: pieces sold on the ranking's days; `newest_sale`: time of the last sale."""
 
     product_id: str
     name: str
     quantity: int
-    newest_sale: datetime
+    newest_sale: Time
 
 
+@example(time_zone="Asia/Seoul", from_=date(2026, 1, 29), to=date(2026, 1, 31), products=[example_of(PopularProduct)])
 class PopularProducts(Struct, rename={"from_": "from"}):
     """The best-selling products of the days `from` to `to`, both included, in `time_zone`; the best first."""
 
@@ -89,26 +98,27 @@ class Products:
         try:
             answer = await self._writer.execute(command)
         except product.RegisteredDifferently:
-            raise Problem(
-                409, "product-exists", "this product is registered with another name, price or first stock"
-            ) from None
+            raise _registered_differently() from None
         return Response(_view(data.product_id, answer.states[0]), status_code=201 if answer.facts else 200)
 
     async def add_stock(
         self, product_id: PathId, data: JSONBody[AddedStock], idempotency_key: IdempotencyKey = None
     ) -> Response[ProductView]:
-        key, headers = replayable(idempotency_key)
+        async def is_recorded(key: str) -> bool:
+            (state,) = await self._writer.read([f"product-{product_id}"])
+            return key in state.added
+
+        sent = idempotency_key or new_key()
+        key, headers = await read_key(sent, is_recorded), replayable(sent)
         command = product.AddStock(product_id, data.quantity, key, at=self._runtime.clock())
         try:
             answer = await self._writer.execute(command)
         except product.NoSuchProduct:
             raise _unknown() from None
         except product.AddedDifferently:
-            raise Problem(
-                422, "idempotency-key-reused", "this Idempotency-Key was used for a different quantity"
-            ) from None
+            raise _added_differently() from None
         except product.AddedTooMuch:
-            raise Problem(422, "stock-full", "all stock of a product together may be at most 2^53 - 1") from None
+            raise _added_too_much() from None
         return Response(_view(product_id, answer.states[0]), status_code=201, headers=headers(answer))
 
     async def show(self, product_id: PathId) -> ProductView:
@@ -145,12 +155,18 @@ class Products:
 
 def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     products = Products(runtime)
-    register = post("/products", tags=["products"], summary="Register a product", responses=problems(400, 409, 503))
+    register = post(
+        "/products",
+        tags=["products"],
+        summary="Register a product",
+        responses=answer(200, ProductView, "It was registered already, by the same request.")
+        | problems(400, _registered_differently(), 503),
+    )
     add_stock = post(
         "/products/{product_id:str}/stock",
         tags=["products"],
         summary="Add stock, once per Idempotency-Key",
-        responses=problems(400, 404, 422, 503),
+        responses=problems(400, _unknown(), _added_differently(), _added_too_much(), 503),
     )
     show_popular = get(
         "/products/popular",
@@ -166,7 +182,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         "/products/{product_id:str}",
         tags=["products"],
         summary="A product's price and available stock",
-        responses=problems(400, 404, 503),
+        responses=problems(400, _unknown(), 503),
     )
     show_all = get(
         "/products", tags=["products"], summary="All products, by id, in pages", responses=problems(400, 503)
@@ -182,6 +198,18 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
 
 def _view(product_id: str, state: product.State) -> ProductView:
     return ProductView(product_id, state.name or "", state.price, state.available)
+
+
+def _registered_differently() -> Problem:
+    return Problem(409, "product-exists", "this product is registered with another name, price or first stock")
+
+
+def _added_differently() -> Problem:
+    return Problem(422, "idempotency-key-reused", "this Idempotency-Key was used for a different quantity")
+
+
+def _added_too_much() -> Problem:
+    return Problem(422, "stock-full", "all stock of a product together may be at most 2^53 - 1")
 
 
 def _unknown() -> Problem:

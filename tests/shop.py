@@ -25,6 +25,8 @@ from infra.local.services import ROOT, free_environment, own_service_url, servic
 from ops.invariants import LogEntry, Message
 from tests.forked import Forked
 
+JSON = {"Content-Type": "application/json"}
+
 PATIENCE_S = 30.0
 """Maximum number of seconds for a condition to become true. A test never waits for a fixed time."""
 
@@ -120,7 +122,9 @@ class Shop:
     ) -> httpx.Response:
         headers = {name: value for name, value in (("X-User-Id", user), ("Idempotency-Key", key)) if value is not None}
         return await self.http.post(
-            self.url(service, path), content=b"" if body is None else msgspec.json.encode(body), headers=headers
+            self.url(service, path),
+            content=b"" if body is None else msgspec.json.encode(body),
+            headers=JSON | headers,
         )
 
     async def get(self, service: str, path: str, *, user: str | None = None) -> httpx.Response:

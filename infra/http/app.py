@@ -11,10 +11,13 @@ from litestar.types import ControllerRouterHandler
 from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
-from infra.http.docs_page import DocsPage
+from infra.http.answers import problems
+from infra.http.docs_page import SECURITY, DocsPage, Document
+from infra.http.examples import example
 from infra.http.fast_path import fast_paths, replay
+from infra.http.origin_check import OriginCheck
 from infra.http.parameters import StrictRequest
-from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, problems, send_problem
+from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, send_problem
 from infra.http.repeated import RepeatedParameters
 
 logger = structlog.get_logger()
@@ -22,6 +25,14 @@ logger = structlog.get_logger()
 MAX_BODY_BYTES: Final = 16 << 10
 
 
+@example(status="alive")
+class Liveness(Struct):
+    """The answer to GET /healthz; `status` is always `alive`."""
+
+    status: str
+
+
+@example(ready=True)
 class Readiness(Struct):
     """The answer of a ready service to GET /readyz. A service that is not ready answers 503 with a problem instead.
 
@@ -35,30 +46,32 @@ class Readiness(Struct):
 
 
 class App(Litestar):
-    """A Litestar app that first offers a request to the fast path of its route, if that route has one.
+    """A Litestar app that refuses requests by its OriginCheck and offers the others to the fast path of their route.
 
-    Before that, a request that says twice what decides is refused (400). Litestar handles all other requests, and those
-    that the fast path does not answer.
+    Before that, a request that says twice what decides is refused (400). Litestar handles the requests to routes
+    without a fast path, and those that the fast path does not answer.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, *args: Any, origin_check: OriginCheck | None = None, **settings: Any) -> None:
         """Take Litestar's arguments. Raises FastPathRefused if a route's fast path would skip a part of the route."""
         super().__init__(*args, **settings)
+        self._refusal = (origin_check or OriginCheck()).refusal
         self._fast_paths = fast_paths(self)
         self._repeated = RepeatedParameters(self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            if (problem := self._repeated.problem(scope)) is not None:
+            problem = self._repeated.problem(scope) or self._refusal(scope["headers"])
+            if problem is not None:
                 await send_problem(problem, send)
-                return
+                return None
             fast_path = self._fast_paths.get((scope["method"], scope["path"]))
             if fast_path is not None:
                 received = await fast_path.take(scope, receive, send)
                 if received is None:
-                    return
+                    return None
                 receive = replay(received, receive)
-        await super().__call__(scope, receive, send)
+        return await super().__call__(scope, receive, send)
 
     @property
     def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
@@ -75,43 +88,52 @@ class App(Litestar):
         }
 
 
+def _not_ready(why: list[str]) -> Problem:
+    return Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
+
+
+def _documentation(title: str) -> OpenAPIConfig:
+    below_schema = Router(
+        "/schema", route_handlers=[], include_in_schema=False, after_request=plain_404, response_headers=SECURITY
+    )
+    return OpenAPIConfig(title=title, version="1", render_plugins=[DocsPage(), Document()], openapi_router=below_schema)
+
+
 def build_app(
     title: str,
     routes: Sequence[ControllerRouterHandler],
     readiness: Callable[[], Awaitable[list[str]]],
     warnings: Callable[[], list[str]] = list,
+    allowed_hosts: Sequence[str] = (),
 ) -> Litestar:
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
     `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
-    returns what `/readyz` shows as warnings. Both are called for each request to `/readyz`. Raises FastPathRefused.
+    returns what `/readyz` shows as warnings. Both are called for each request to `/readyz`. `allowed_hosts` are names
+    of the service besides loopback's (`OriginCheck`). Raises FastPathRefused.
     """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
-    def healthz() -> dict[str, str]:
-        return {"status": "alive"}
+    def healthz() -> Liveness:
+        return Liveness("alive")
 
     @get(
         "/readyz",
         tags=["health"],
         summary="The service can record facts, and consume and publish messages",
-        responses=problems(503),
+        responses=problems(_not_ready(["the broker cannot be reached"])),
     )
     async def readyz() -> Readiness:
         why = await readiness()
         if why:
-            raise Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
+            raise _not_ready(why)
         return Readiness(ready=True, warnings=warnings())
 
     return App(
         [healthz, readyz, *routes],
+        origin_check=OriginCheck(allowed_hosts),
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=OpenAPIConfig(
-            title=title,
-            version="1",
-            render_plugins=[DocsPage()],
-            openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=plain_404),
-        ),
+        openapi_config=_documentation(title),
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,

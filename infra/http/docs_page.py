@@ -1,123 +1,86 @@
-"""The API's documentation as one plain page: no script, nothing fetched, so it works without a network."""
+"""The API's page at /schema: Swagger UI, whose files are installed, so that requests can be tried without a network."""
 
+from functools import cache
 from html import escape
-from typing import Any
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, Final
 
-from litestar import Request
-from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar import Request, Router, get
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.response import Response
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c1e21}
-section{border:1px solid #d7dbe0;border-radius:6px;margin:1rem 0;padding:.2rem 1rem 1rem}
-h2 code{background:#eef1f4;padding:.1rem .4rem;border-radius:4px}table{border-collapse:collapse;width:100%}
-td,th{text-align:left;vertical-align:top;border-top:1px solid #e6e9ec;padding:.25rem .5rem .25rem 0}
-h3{margin:.8rem 0 .2rem;font-size:1rem}code{font-size:.92em}
+from infra.http.document import document
+from infra.http.problems import Problem
+
+PACKAGE: Final = "flask-swagger-ui"
+"""The package that ships Swagger UI's files. Its Python code is for Flask and is not imported."""
+FILES: Final = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+START: Final = b"""SwaggerUIBundle({
+  url: "/schema/openapi.json",
+  dom_id: "#page",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  validatorUrl: null,
+});
 """
+SECURITY: Final = [
+    ResponseHeader(
+        name="Content-Security-Policy",
+        value="default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+        documentation_only=False,
+    ),
+    ResponseHeader(name="X-Content-Type-Options", value="nosniff", documentation_only=False),
+]
+"""Headers of everything below /schema: the page loads and asks nothing but this service, and no page frames it."""
+
+
+class Document(JsonRenderPlugin):
+    """/schema/openapi.json: the OpenAPI document of the app, made at the first request."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return self.render_json(request, _document(request.app))
 
 
 class DocsPage(OpenAPIRenderPlugin):
+    """/schema: the page, and the files that it loads."""
+
     def __init__(self) -> None:
         super().__init__(path="/")
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """Return the HTML page, in UTF-8, made from the OpenAPI document that /schema/openapi.json serves, too."""
-        schemas = openapi_schema.get("components", {}).get("schemas", {})
-        title = escape(openapi_schema["info"]["title"])
-        operations = "".join(
-            _operation(method, path, operation)
-            for path, methods in openapi_schema.get("paths", {}).items()
-            for method, operation in methods.items()
-            if isinstance(operation, dict)
-        )
-        types = "".join(_schema(name, schema) for name, schema in sorted(schemas.items()))
+        """Return the HTML page, in UTF-8."""
         return (
-            f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-            f"<h1>{title}</h1><p>The same as <a href='/schema/openapi.json'>OpenAPI 3.1</a>.</p>"
-            f"{operations}<h1>Types</h1>{types}"
+            f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(openapi_schema['info']['title'])}</title>"
+            "<link rel=icon href='data:,'><link rel=stylesheet href=/schema/swagger-ui.css><div id=page></div>"
+            "<script src=/schema/swagger-ui-bundle.js></script><script src=/schema/start.js></script>"
         ).encode()
 
+    def receive_router(self, router: Router) -> None:
+        """Add the routes of the files that the page loads."""
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    parts = [
-        f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('summary', ''))}</p>"
-    ]
-    if operation.get("description"):
-        parts.append(f"<p>{escape(operation['description'])}</p>")
-    if parameters := operation.get("parameters"):
-        parts.append(
-            _table(
-                "Parameters",
-                [
-                    (f"{item['name']} ({item['in']})", _type(item.get("schema", {})), item.get("description", ""))
-                    for item in parameters
-                ],
-            )
-        )
-    bodies = operation.get("requestBody", {}).get("content", {}).values()
-    parts += [f"<h3>Body</h3><p>{_type(media.get('schema', {}))}</p>" for media in bodies]
-    parts.append(
-        _table(
-            "Answers",
-            [
-                (
-                    status,
-                    ", ".join(_type(media.get("schema", {})) for media in answer.get("content", {}).values()),
-                    answer.get("description", ""),
-                )
-                for status, answer in sorted(operation.get("responses", {}).items())
-            ],
-        )
-    )
-    return "".join(parts) + "</section>"
+        @get("/start.js", media_type="text/javascript", sync_to_thread=False)
+        def start() -> bytes:
+            return START
+
+        @get([f"/{name}" for name in FILES], sync_to_thread=False)
+        def file(request: Request[Any, Any, Any]) -> Response[bytes]:
+            name = request.url.path.rpartition("/")[2]
+            return Response(_file(name), media_type=FILES[name])
+
+        router.register(start)
+        router.register(file)
 
 
-def _schema(name: str, schema: dict[str, Any]) -> str:
-    required = set(schema.get("required", ()))
-    rows = [
-        (field + ("" if field in required else " (optional)"), _type(of), of.get("description", ""))
-        for field, of in schema.get("properties", {}).items()
-    ]
-    return f"<section id='{escape(name)}'>{_table(name, rows)}<p>{escape(schema.get('description', ''))}</p></section>"
+_document = cache(document)
 
 
-def _table(heading: str, rows: list[tuple[str, str, str]]) -> str:
-    """Return the HTML of a heading and a table. A row is a text, the HTML of a type, and another text.
-
-    The heading and the texts are escaped here; the HTML of a type has to be escaped already.
-    """
-    body = "".join(
-        f"<tr><td><code>{escape(first)}</code></td><td>{kind}</td><td>{escape(text)}</td></tr>"
-        for first, kind, text in rows
-    )
-    return f"<h3>{escape(heading)}</h3><table>{body}</table>"
-
-
-def _type(schema: dict[str, Any]) -> str:
-    """Return escaped HTML for a JSON schema: a link for a reference, otherwise the type and its limits.
-
-    A union is its choices joined by "or"; an array is "list of" its items.
-    """
-    if reference := schema.get("$ref"):
-        name = reference.rpartition("/")[2]
-        return f"<a href='#{escape(name)}'>{escape(name)}</a>"
-    for union in ("oneOf", "anyOf"):
-        if union in schema:
-            return " or ".join(_type(choice) for choice in schema[union])
-    if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
-    limits = [
-        f"{name} {schema[name]}"
-        for name in (
-            "minimum",
-            "maximum",
-            "minLength",
-            "maxLength",
-            "minItems",
-            "maxItems",
-            "pattern",
-            "enum",
-            "default",
-        )
-        if name in schema
-    ]
-    return escape(" ".join([str(schema.get("type", "any")), *limits]))
+@cache
+def _file(name: str) -> bytes:
+    """Read a file of Swagger UI. Raises Problem, 404, if the package is not installed."""
+    try:
+        return Path(str(distribution(PACKAGE).locate_file(f"flask_swagger_ui/dist/{name}"))).read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError):
+        raise Problem(404, "not-found", f"the package {PACKAGE} is not installed; `uv sync` installs it") from None

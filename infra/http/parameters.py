@@ -1,53 +1,32 @@
 """Parameters, bodies and checks of requests, for the routes of all services."""
 
 import re
-import secrets
 from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request
-from litestar.params import HeaderParameter, PathParameter, QueryParameter
+from litestar.params import PathParameter, QueryParameter
 from msgspec import Meta
 
 from contracts import ids
-from infra.core.unit_of_work import Answer
 from infra.http.problems import Problem, invalid
+from infra.http.wording import FORMS, in_words, no_json_in_words
 
 Id = Annotated[str, Meta(pattern=ids.PATTERN, description=f"{ids.MEANING}: a token of a NATS subject.")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
 Price = Annotated[int, Meta(ge=1, le=10**9, description="won")]
+Time = Annotated[datetime, Meta(tz=True, description="RFC 3339, with an offset.")]
 
 PathId = Annotated[str, PathParameter(pattern=ids.PATTERN)]
 QueryId = Annotated[str, QueryParameter(pattern=ids.PATTERN)]
 PageSize = Annotated[int, QueryParameter(ge=1, le=200)]
-After = Annotated[
-    str,
-    QueryParameter(
-        pattern=rf"^{ids.CHARACTER}{{0,{ids.MAX_LENGTH}}}\Z", description="`next` of the page before; empty: the first."
-    ),
-]
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key",
-        required=False,
-        pattern=r"^[\x21-\x7e]{1,255}\Z",
-        description="1 to 255 visible ASCII characters; the same key is the same request.",
-    ),
-]
-
-
-def replayable(key: str | None) -> tuple[str, Callable[[Answer], dict[str, str]]]:
-    """Return the idempotency key, and a function that makes the response headers for an answer of the writer.
-
-    `key` is the request's header; with None a random key is made. The headers are `Idempotency-Key` and, if the answer
-    has no new facts, `Idempotent-Replayed: true`.
-    """
-    key = key or secrets.token_hex(16)
-    return key, lambda answer: {"Idempotency-Key": key} | ({} if answer.facts else {"Idempotent-Replayed": "true"})
+AFTER: Final = rf"^{ids.CHARACTER}{{0,{ids.MAX_LENGTH}}}\Z"
+FORMS[AFTER] = "has to be the `next` of a page, or empty for the first page"
+After = Annotated[str, QueryParameter(pattern=AFTER, description="`next` of the page before; empty: the first.")]
 
 
 class HeaderCheck:
@@ -81,7 +60,7 @@ class StrictRequest(Request[Any, Any, Any]):
         except msgspec.ValidationError as error:
             raise invalid(*_field_and_message(str(error))) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Problem(400, "malformed-request", str(error)) from None
+            raise Problem(400, "malformed-request", no_json_in_words(error)) from None
 
 
 @lru_cache
@@ -99,4 +78,4 @@ def _field_and_message(error: str) -> tuple[str, str, str]:
     field = at.removesuffix("`").removeprefix(".")
     if named := re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", message):
         field = f"{field}.{named[1]}" if field else named[1]
-    return field or "body", "body", message
+    return field or "body", "body", in_words(message)

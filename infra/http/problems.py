@@ -1,7 +1,7 @@
 """One kind of error for every service: application/problem+json (RFC 9457)."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -9,29 +9,37 @@ import structlog
 from litestar import Request
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter
 from litestar.response import Response
+from litestar.types import Send
 from msgspec import Struct
 
 from infra.core.errors import Busy, StoreUnavailable, TooLarge, Unpublishable
+from infra.http.wording import in_words
 from infra.read_models.tables import ViewBehind
 
 logger = structlog.get_logger()
 
 
+class FieldError(Struct):
+    """What is wrong with one field of a request. `source` is where the field is: body, header, path or query."""
+
+    field: str
+    source: str
+    message: str
+
+
 class ProblemBody(Struct, kw_only=True, omit_defaults=True):
     """The body of an error answer, application/problem+json. `type` is stable, so clients may compare it.
 
-    `errors` has an object for each wrong field: its name (`field`), where it is (`source`: body, header, path or
-    query), and what is wrong (`message`). `errors` is left out if no single field is wrong.
+    `errors` has an object for each wrong field; it is left out if no single field is wrong.
     """
 
     type: str
     title: str
     status: int
     detail: str
-    errors: list[dict[str, str]] = []
+    errors: list[FieldError] = []
 
 
 class Problem(Exception):
@@ -69,25 +77,12 @@ def unavailable(detail: str) -> Problem:
     return Problem(503, "unavailable", detail, {"Retry-After": "1"})
 
 
-def problems(*statuses: int, body: type[ProblemBody] = ProblemBody) -> dict[int, ResponseSpec]:
-    """Return the argument `responses` for a route that may answer these statuses with a problem of type `body`.
-
-    The argument only documents the route in its OpenAPI.
-    """
-    return {
-        status: ResponseSpec(
-            body, media_type="application/problem+json", description="problem", generate_examples=False
-        )
-        for status in statuses
-    }
-
-
 def invalid(field: str, source: str, message: str) -> Problem:
     """Return a problem to raise: 400, because this field of the request is wrong.
 
     `source` says where the field is: body, header, path or query. `message` says what is wrong with it.
     """
-    errors = [{"field": field, "source": source, "message": message}]
+    errors = [FieldError(field, source, message)]
     return Problem(400, "invalid-request", f"{field}: {message}", errors=errors)
 
 
@@ -100,8 +95,8 @@ def answer_problem(problem: Problem) -> Response[bytes]:
     )
 
 
-async def send_problem(problem: Problem, send: Callable[[Any], Awaitable[None]]) -> None:
-    """Answer an ASGI request with `problem`, without the framework."""
+async def send_problem(problem: Problem, send: Send) -> None:
+    """Answer an ASGI request with this problem, past the framework."""
     body = msgspec.json.encode(problem.body)
     headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers}
     head = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
@@ -127,15 +122,15 @@ def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> 
     errors = []
     for item in items:
         source = str(getattr(item.get("source"), "value", item.get("source")) or "")
-        field, message = str(item.get("key") or source), str(item.get("message", ""))
+        field, message = str(item.get("key") or source), in_words(str(item.get("message", "")))
         if source == "header":
             field = _header_name(request, field)
         elif source == "body":
-            field, message = "body", "a JSON object is required"
-        errors.append({"field": field, "source": source, "message": message})
+            field, message = "body", "has to be a JSON object"
+        errors.append(FieldError(field, source, message))
     if missing := re.match(r"Missing required (\w+) parameter '(\w+)'", error.detail):
-        errors.append({"field": missing[2], "source": missing[1], "message": "required"})
-    detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors) or error.detail
+        errors.append(FieldError(missing[2], missing[1], "is required"))
+    detail = "; ".join(f"{error.field}: {error.message}" for error in errors) or error.detail
     return answer_problem(Problem(400, "invalid-request", detail, errors=errors))
 
 

@@ -28,7 +28,7 @@ from infra.usage import take_no_arguments
 
 USAGE: Final = """Become the bundled nats-server, until SIGTERM or Ctrl-C. Exit code 2: it cannot start.
 
-Its settings are NATS_PORT, NATS_MONITOR_PORT, NATS_STORE_DIR and GOMAXPROCS (docs/settings.md)."""
+Its settings are NATS_PORT, NATS_STORE_DIR and GOMAXPROCS (docs/settings.md)."""
 NATS_CONF: Final = ROOT / "infra" / "nats.conf"
 
 
@@ -58,7 +58,6 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {
         **env,
         "NATS_PORT": str(settings.nats_port),
-        "NATS_MONITOR_PORT": str(settings.monitor_port),
         "GOMAXPROCS": str(settings.gomaxprocs or max(1, (os.cpu_count() or 1) // 2)),
         "NATS_STORE_DIR": _quoted(store_folder(env)),
     }

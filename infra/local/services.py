@@ -62,12 +62,11 @@ def free_environment(data_dir: Path, root: Path = ROOT) -> dict[str, str]:
     """
     names = [f"{name}_PORT".upper() for name in service_names(root)]
     shared = {field.upper() for field in Settings.__struct_fields__}
-    nats_port, monitor_port, *ports = free_ports(2 + len(names))
+    nats_port, *ports = free_ports(1 + len(names))
     return {
         **{key: value for key, value in os.environ.items() if key not in shared},
         **{name: str(port) for name, port in zip(names, ports, strict=True)},
         "NATS_PORT": str(nats_port),
-        "NATS_MONITOR_PORT": str(monitor_port),
         "NATS_STORE_DIR": str(data_dir / "nats"),
         "DATA_DIR": str(data_dir),
         "BIND_HOST": "127.0.0.1",

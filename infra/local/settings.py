@@ -1,29 +1,20 @@
 """Settings of a whole system on one machine: those of the bundled broker, and that no port is given twice."""
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from infra.local.services import service_names, service_port
 from infra.settings import Port, Settings, SettingsError, load, read
 
-MONITOR_OFFSET: Final = 4_000
-
 
 class BundledBrokerSettings(Struct, frozen=True, kw_only=True):
     """The settings of the bundled broker; a field without a value follows another one (docs/settings.md)."""
 
     nats_port: Port = 4_222
-    nats_monitor_port: Port | None = None
     gomaxprocs: Annotated[int, Meta(ge=1, le=4_096)] | None = None
     """The cores that it may use. The Go runtime ignores a value that is no number, and takes all of them."""
-
-    @property
-    def monitor_port(self) -> int:
-        """The port of its monitoring; unless it is set, NATS_PORT and 4000, or less 4000 if that is no port."""
-        port = self.nats_port
-        return self.nats_monitor_port or (port + MONITOR_OFFSET if port <= 65_535 - MONITOR_OFFSET else port - 4_000)
 
 
 def without_blanks(env: Mapping[str, str]) -> dict[str, str]:
@@ -37,7 +28,7 @@ def load_bundled_broker(env: Mapping[str, str], ports: Mapping[str, int] | None 
     Raises SettingsError for an invalid value, and for a port that is given twice.
     """
     settings = read(BundledBrokerSettings, env)
-    check_ports({**(ports or {}), "NATS_PORT": settings.nats_port, "NATS_MONITOR_PORT": settings.monitor_port})
+    check_ports({**(ports or {}), "NATS_PORT": settings.nats_port})
     return settings
 
 

@@ -222,21 +222,20 @@ def main() -> int:
     try:
         prepare_process()
         if not check_system(env).nats_url:
-            _check_ports(nats_environment(env))
+            _check_port(nats_environment(env))
         return Up(env, parent).run()
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"cannot start: {printable(str(error))}\n")
         return EXIT_USAGE
 
 
-def _check_ports(env: Mapping[str, str]) -> None:
-    for variable, purpose in (("NATS_PORT", "the broker"), ("NATS_MONITOR_PORT", "the broker's monitoring")):
-        port = env[variable]
-        if not port.isdecimal() or not is_free(int(port)):
-            raise StartFailed(
-                f"port {port} for {purpose} is in use or invalid. Choose another with {variable}, "
-                "or use a running broker with NATS_URL, for example NATS_URL=nats://127.0.0.1:4222."
-            )
+def _check_port(env: Mapping[str, str]) -> None:
+    port = env["NATS_PORT"]
+    if not port.isdecimal() or not is_free(int(port)):
+        raise StartFailed(
+            f"port {port} for the broker is in use or invalid. Choose another with NATS_PORT, "
+            "or use a running broker with NATS_URL, for example NATS_URL=nats://127.0.0.1:4222."
+        )
 
 
 if __name__ == "__main__":

@@ -169,16 +169,14 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
 
 
 def _app(service: Service, runtime: Runtime) -> Litestar:
-    operating = [
-        view_routes(runtime.views),
-        dead_letter_routes(runtime.consumers),
-        metrics(runtime.consumers, runtime.clock),
-    ]
+    consumers = runtime.consumers
+    operating = [view_routes(runtime.views), dead_letter_routes(consumers), metrics(consumers, runtime.clock)]
     return build_app(
         f"{service.name}_svc",
         [*service.routes(runtime), *operating],
         partial(why_not_ready, runtime),
         partial(warnings, runtime),
+        runtime.settings.hosts,
     )
 
 

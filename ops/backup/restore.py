@@ -168,13 +168,12 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
     if made.broker is None or not backup.streams:
         return _Made({}, None)
     files.make_folder(made.broker)
-    port, monitor_port = free_ports(2)
+    (port,) = free_ports(1)
     own = {
         **{name: value for name, value in env.items() if name != "NATS_URL"},
         "DATA_DIR": str(made.data),
         "NATS_STORE_DIR": str(made.broker),
         "NATS_PORT": str(port),
-        "NATS_MONITOR_PORT": str(monitor_port),
     }
     with _broker(own, made.data / "nats.log"):
         messages = {}

@@ -66,7 +66,7 @@ def parsed(line: str, status: int) -> Curl:
             case _:
                 url = word
     if body is not None:
-        headers["Content-Type"] = "application/x-www-form-urlencoded"  # what curl sends with -d
+        headers.setdefault("Content-Type", "application/x-www-form-urlencoded")  # what curl sends with -d
     return Curl(status, method or ("GET" if body is None else "POST"), url, headers, body)
 
 

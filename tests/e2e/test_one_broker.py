@@ -23,8 +23,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def with_other_ports(env: dict[str, str]) -> dict[str, str]:
     """The same folder, and ports of its own."""
-    port, monitor = free_ports(2)
-    return {**env, "NATS_PORT": str(port), "NATS_MONITOR_PORT": str(monitor)}
+    (port,) = free_ports(1)
+    return {**env, "NATS_PORT": str(port)}
 
 
 @pytest.mark.parametrize("recipe", ["infra.local.nats", "infra.local.up"])

@@ -21,6 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "nats_url": "",
     "data_dir": Path(".data"),
     "bind_host": "127.0.0.1",
+    "allowed_hosts": "",
     "log_level": "INFO",
     "log_format": "auto",
     "events_max_bytes": 8 * 1024**3,
@@ -46,6 +47,7 @@ def test_without_any_variable_every_setting_has_its_default() -> None:
         ("NATS_URL", "nats://broker:4333", "nats_url", "nats://broker:4333"),
         ("DATA_DIR", "/var/lib/saga", "data_dir", Path("/var/lib/saga")),
         ("BIND_HOST", "::1", "bind_host", "::1"),
+        ("ALLOWED_HOSTS", "shop.example, [::1]:80", "allowed_hosts", "shop.example, [::1]:80"),
         ("LOG_LEVEL", "WARNING", "log_level", "WARNING"),
         ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
         ("LOG_FORMAT", "json", "log_format", "json"),
@@ -204,3 +206,19 @@ def test_a_brokers_address_is_refused_with_the_reason_and_without_its_password(u
         loaded(NATS_URL=url)
 
     assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    ["http://shop.example", "shop.example/", "*", "*.shop.example", "a b", "shop.example:x", "a,,b c", "-a", "a."],
+)
+def test_a_host_that_no_request_can_name_is_refused(hosts: str) -> None:
+    with pytest.raises(SettingsError, match="ALLOWED_HOSTS names"):
+        loaded(ALLOWED_HOSTS=hosts)
+
+
+def test_hosts_are_separated_by_commas() -> None:
+    assert loaded(ALLOWED_HOSTS=" shop.example , api.shop.example:8443,").hosts == [
+        "shop.example",
+        "api.shop.example:8443",
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 
 from infra.local.services import service_names
-from tests.shop import Shop, logged
+from tests.shop import JSON, Shop, logged
 
 ANN = {"X-User-Id": "ann"}
 KEY = {"Idempotency-Key": "k1"}
@@ -24,7 +24,7 @@ async def settled(shop: Shop) -> dict[str, int]:
 async def send(
     shop: Shop, method: str, service: str, path: str, body: bytes = b"", headers: Any = None
 ) -> httpx.Response:
-    return await shop.http.request(method, shop.url(service, path), content=body, headers=headers or {})
+    return await shop.http.request(method, shop.url(service, path), content=body, headers=JSON | (headers or {}))
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.saga.asking import problem, records, settled
-from tests.shop import Shop
+from tests.shop import JSON, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -135,7 +135,7 @@ async def test_the_same_order_in_other_words_is_the_same_order(open_all_day: Sho
     words = b'{"coupon_id" : null, "lines":[ {"quantity":1,"product_id":"iris-mug"} ]}'
 
     again = await shop.http.post(
-        shop.url("order", "/orders"), content=words, headers={"X-User-Id": "iris", "Idempotency-Key": "k1"}
+        shop.url("order", "/orders"), content=words, headers=JSON | {"X-User-Id": "iris", "Idempotency-Key": "k1"}
     )
 
     assert again.json() == first.json()

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.saga.asking import ANN, KEY, problem, records, send
-from tests.shop import Shop
+from tests.shop import JSON, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -219,7 +219,7 @@ async def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_at_16_kib_too(
         for _ in range(40):
             yield b" " * 1_024
 
-    answer = await open_all_day.http.post(open_all_day.url("order", "/orders"), content=endless(), headers=ANN)
+    answer = await open_all_day.http.post(open_all_day.url("order", "/orders"), content=endless(), headers=JSON | ANN)
 
     problem(answer, 413, "request-too-large")
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.http.wire import answers, question
 from tests.saga.asking import ANN, problem, records, send
-from tests.shop import Shop
+from tests.shop import JSON, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -140,7 +140,7 @@ async def test_options_names_the_methods_that_are_there(
 
 
 async def test_who_does_not_say_who_he_is_is_told_so_before_anything_else(open_all_day: Shop) -> None:
-    answer = await open_all_day.http.post(open_all_day.url("order", "/orders"), content=b"{")
+    answer = await open_all_day.http.post(open_all_day.url("order", "/orders"), content=b"{", headers=JSON)
     problem(answer, 401, "unauthorized")
 
 

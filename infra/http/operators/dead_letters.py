@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -19,7 +19,10 @@ from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import Redriven, RetryQueue, SessionOver
 from infra.consuming.supervisor import Supervisor
 from infra.core.errors import StoreUnavailable
-from infra.http.problems import Problem, problems, unavailable
+from infra.http.answers import problems
+from infra.http.examples import example, example_of
+from infra.http.parameters import Time
+from infra.http.problems import Problem, unavailable
 from infra.store.errors import StoreError
 
 
@@ -32,6 +35,7 @@ class Consumer(Protocol):
     def supervisor(self) -> Supervisor: ...
 
 
+@example(consumer="stock", letters=1, oldest=datetime(2026, 1, 31, 6, 15, tzinfo=UTC), keys=["k1"])
 class Depth(Struct):
     """How many dead letters a consumer has. `oldest`: when the oldest was written, null without any.
 
@@ -41,10 +45,11 @@ class Depth(Struct):
 
     consumer: str
     letters: int
-    oldest: datetime | None
+    oldest: Time | None
     keys: list[str]
 
 
+@example(consumers=[example_of(Depth)])
 class Depths(Struct):
     consumers: list[Depth]
 
@@ -70,6 +75,7 @@ class RedriveOutcome(Struct):
     error: str | None
 
 
+@example(outcomes=[RedriveOutcome(7, "k1@1", "fact.k1", [], None)], left=0)
 class RedriveOutcomes(Struct):
     """Results in the order of DEAD, up to the first dead letter that fails again; empty after a drop.
 
@@ -83,6 +89,7 @@ class RedriveOutcomes(Struct):
 Token = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
+@example(consumer="stock", key="k1")
 class Redrive(Struct, frozen=True, forbid_unknown_fields=True):
     """Asks a consumer to handle all its dead letters of `key` again.
 
@@ -94,6 +101,7 @@ class Redrive(Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = True
 
 
+@example(consumer="stock", key="k1", sequence=7)
 class Drop(Struct, frozen=True, forbid_unknown_fields=True):
     consumer: Token
     key: Token
@@ -133,7 +141,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
         tags=["operators"],
         summary="Redrive: handle the dead letters of a key again in sequence, or preview it",
         status_code=200,
-        responses=problems(400, 404, 503),
+        responses=problems(400, _unknown("stock has no dead letters of k1"), 503),
     )
     async def redrive(data: JSONBody[Redrive]) -> RedriveOutcomes:
         letters, retry_queue = _of(data.consumer, data.key)
@@ -146,7 +154,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
         tags=["operators"],
         summary="Delete a dead letter without handling it",
         status_code=200,
-        responses=problems(400, 404, 503),
+        responses=problems(400, _unknown("stock has no dead letters of k1"), 503),
     )
     async def drop(data: JSONBody[Drop]) -> RedriveOutcomes:
         letters, retry_queue = _of(data.consumer, data.key)

@@ -1,12 +1,14 @@
 """Operators' routes for read models: how many facts each lags by, and a rebuild of one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from litestar import Router, get, post
 from msgspec import Struct
 
+from infra.http.answers import problems
+from infra.http.examples import example, example_of
 from infra.http.parameters import PathId
-from infra.http.problems import Problem, problems
+from infra.http.problems import Problem
 from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import ViewBehind
@@ -15,6 +17,7 @@ from infra.store.errors import StoreError
 AnyView = LogView | StreamView
 
 
+@example(name="list", behind=0, trouble=None)
 class ViewState(Struct):
     """How far a read model lags. `behind`: the number of facts that the read model has yet to read.
 
@@ -27,6 +30,7 @@ class ViewState(Struct):
     trouble: str | None
 
 
+@example(views=[example_of(ViewState)])
 class ViewStates(Struct):
     views: list[ViewState]
 
@@ -36,6 +40,10 @@ async def _state(name: str, view: AnyView) -> ViewState:
         return ViewState(name, await view.behind(), None)
     except (StoreError, ViewBehind) as error:
         return ViewState(name, None, str(error))
+
+
+def _unknown(name: str, views: Iterable[str]) -> Problem:
+    return Problem(404, "view-not-found", f"there is no read model {name}; there are: {', '.join(views) or 'none'}")
 
 
 def view_routes(views: Mapping[str, AnyView]) -> Router:
@@ -48,13 +56,11 @@ def view_routes(views: Mapping[str, AnyView]) -> Router:
         tags=["operators"],
         summary="Delete a read model and build it again from the first fact",
         status_code=202,
-        responses=problems(400, 404),
+        responses=problems(400, _unknown("lists", ["list"])),
     )
     async def rebuild(name: PathId) -> ViewState:
         if name not in views:
-            raise Problem(
-                404, "view-not-found", f"there is no read model {name}; there are: {', '.join(views) or 'none'}"
-            )
+            raise _unknown(name, views)
         views[name].rebuild()
         return ViewState(name, None, "the rebuild has been requested")
 

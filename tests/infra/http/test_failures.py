@@ -34,7 +34,7 @@ async def readiness() -> list[str]:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app: Any = build_app("test_svc", [fail], readiness)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         yield client
 
 

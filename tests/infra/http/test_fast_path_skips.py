@@ -258,7 +258,8 @@ async def test_a_header_check_on_any_layer_is_made_both_ways(layer: str, request
     answers = []
     for kind in (App, Litestar):
         app: Any = app_with(kind, on=layer, fn=fn, before_request=HeaderCheck("x-user", known))
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            client.headers["Content-Type"] = "application/json"
             answer = await client.post("/shop/things/new", **REQUESTS[request_name])
             answers.append((answer.status_code, dict(answer.headers), answer.content))
 

@@ -11,7 +11,7 @@ from litestar.response import Response
 
 from infra.http.app import build_app
 from infra.http.fast_path import FAST_PATH
-from infra.http.parameters import IdempotencyKey
+from infra.http.idempotency_key import IdempotencyKey
 from tests.infra.http.wire import answers, question, ready, serving
 
 Who = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False)]

@@ -13,9 +13,6 @@ from infra.settings import SettingsError
         ("NATS_PORT", "abc"),
         ("NATS_PORT", "4_222"),
         ("NATS_PORT", "70000"),
-        ("NATS_MONITOR_PORT", "abc"),
-        ("NATS_MONITOR_PORT", "0"),
-        ("NATS_MONITOR_PORT", "65536"),
         ("GOMAXPROCS", "abc"),
         ("GOMAXPROCS", "0"),
         ("GOMAXPROCS", "1.5"),
@@ -29,18 +26,11 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, val
 
 
 def test_blank_values_count_as_unset() -> None:
-    blank = {"NATS_PORT": " ", "NATS_MONITOR_PORT": "", "GOMAXPROCS": "  ", "NATS_URL": " ", "NATS_STORE_DIR": " "}
+    blank = {"NATS_PORT": " ", "GOMAXPROCS": "  ", "NATS_URL": " ", "NATS_STORE_DIR": " "}
 
     assert without_blanks({**blank, "DATA_DIR": "here"}) == {"DATA_DIR": "here"}
     assert nats_environment(blank) == nats_environment({})
     assert check_system(blank).nats_url == ""
-
-
-@pytest.mark.parametrize(
-    ("nats", "monitor"), [("4222", "8222"), ("61535", "65535"), ("61536", "57536"), ("65535", "61535"), ("1", "4001")]
-)
-def test_the_monitorings_port_follows_the_brokers(nats: str, monitor: str) -> None:
-    assert nats_environment({"NATS_PORT": nats})["NATS_MONITOR_PORT"] == monitor
 
 
 @pytest.mark.parametrize(
@@ -49,8 +39,6 @@ def test_the_monitorings_port_follows_the_brokers(nats: str, monitor: str) -> No
         ({"ORDER_PORT": "8002"}, "ORDER_PORT and PRODUCT_PORT are both 8002"),
         ({"ORDER_PORT": "9000", "COUPON_PORT": "9000"}, "COUPON_PORT and ORDER_PORT are both 9000"),
         ({"NATS_PORT": "8001"}, "NATS_PORT and ORDER_PORT are both 8001"),
-        ({"NATS_PORT": "4222", "NATS_MONITOR_PORT": "4222"}, "NATS_MONITOR_PORT and NATS_PORT are both 4222"),
-        ({"POINT_PORT": "8222"}, "NATS_MONITOR_PORT and POINT_PORT are both 8222"),
         ({"NATS_URL": "nats://broker:4222", "ORDER_PORT": "8002"}, "ORDER_PORT and PRODUCT_PORT are both 8002"),
     ],
 )

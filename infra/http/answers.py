@@ -1,0 +1,69 @@
+"""Declares the answers of a route, for its documentation: the argument `responses` of Litestar's route decorators."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from litestar.openapi import ResponseSpec
+from msgspec import Struct
+
+from infra.http.problems import Problem, invalid, unavailable
+
+RETRY: Final = "the store cannot record right now; retry with the same Idempotency-Key"
+
+GENERIC: Final = {
+    400: invalid("limit", "query", "has to be 1 or more"),
+    413: Problem(413, "request-too-large", "Request Entity Too Large"),
+    500: Problem(500, "internal-error", "this is an error of the service; its log has the details"),
+    503: unavailable(RETRY),
+}
+"""The problems that routes of every service may answer."""
+
+REQUIRED: Final = "required_headers"
+"""The key in a route's `opt` for the headers that it asks for by a problem of its own, though they may be missing."""
+
+HEADERS: Final = {
+    "Allow": "The methods of this path.",
+    "Retry-After": "Seconds after which to repeat the request.",
+    "WWW-Authenticate": "The header that names the caller.",
+    "Location": "The path of what was made.",
+    "Idempotency-Key": "The request's key; without one in the request, the key that was made for it.",
+    "Idempotent-Replayed": "`true` if the key was used before: this is the first answer again. Absent otherwise.",
+}
+"""The headers of answers, and what each says."""
+
+
+@dataclass
+class DocumentedAnswer(ResponseSpec):
+    """A documented answer. `headers`: their names, of HEADERS. `bodies`: examples by name."""
+
+    headers: tuple[str, ...] = ()
+    bodies: Mapping[str, Struct] = field(default_factory=dict)
+
+
+def answer(
+    status: int, body: type[Struct], description: str, *headers: str, bodies: Mapping[str, Struct] | None = None
+) -> dict[int, ResponseSpec]:
+    """Document an answer besides the route's usual one. `headers` are names of HEADERS; `bodies`: examples by name."""
+    return {status: DocumentedAnswer(body, False, description, headers=headers, bodies=bodies or {})}
+
+
+def problems(*ones: int | Problem) -> dict[int, ResponseSpec]:
+    """Document the problems that a route may answer: statuses of GENERIC, or problems as the route raises them."""
+    by_status: dict[int, list[Problem]] = {}
+    for one in ones:
+        problem = GENERIC[one] if isinstance(one, int) else one
+        by_status.setdefault(problem.body.status, []).append(problem)
+    return {status: _documented(alike) for status, alike in by_status.items()}
+
+
+def _documented(alike: list[Problem]) -> DocumentedAnswer:
+    names = [problem.body.type.rpartition("/")[2] for problem in alike]
+    return DocumentedAnswer(
+        type(alike[0].body),
+        False,
+        ", ".join(f"`{name}`" for name in names),
+        "application/problem+json",
+        headers=tuple(dict.fromkeys(name for problem in alike for name in problem.headers)),
+        bodies={name: problem.body for name, problem in zip(names, alike, strict=True)},
+    )

@@ -1,0 +1,162 @@
+"""The OpenAPI document of an app: Litestar's, made exact for its readers.
+
+The schemas of bodies are msgspec's own, so they say what the decoder does. Patterns are ECMAScript's. All answers have
+their headers and examples (infra/http/answers.py, infra/http/examples.py), also those that every route may give.
+"""
+
+import inspect
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+import msgspec
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Response
+from litestar.routes import HTTPRoute
+from msgspec import Struct
+
+from contracts.ids import ecma
+from infra.http.answers import HEADERS, REQUIRED, DocumentedAnswer, problems
+from infra.http.examples import examples_by_name
+from infra.http.origin_check import foreign_origin, no_json, unknown_host
+
+REFERENCE: Final = "#/components/schemas/{name}"
+ON_EVERY_ROUTE: Final = problems(500, foreign_origin(), unknown_host())
+ON_ROUTES_WITH_A_BODY: Final = problems(400, 413, no_json())
+REPLAYED: Final = ("Idempotency-Key", "Idempotent-Replayed")
+NOISE: Final = {"deprecated": False, "allowEmptyValue": False, "allowReserved": False, "headers": {}}
+"""Members with the values that they have by default."""
+
+
+def document(app: Litestar) -> dict[str, Any]:
+    """Make the OpenAPI document of this app, ready for JSON."""
+    made = app.openapi_schema.to_schema()
+    bodies: set[type[Struct]] = set()
+    for path, method, handler in _handlers(app):
+        operation = made["paths"][path][method]
+        _add_answers(operation, handler)
+        for parameter in operation.get("parameters", ()):
+            parameter["required"] = parameter["required"] or parameter["name"] in handler.opt.get(REQUIRED, ())
+        bodies |= set(_bodies(handler))
+    made["components"]["schemas"] = _schemas(bodies)
+    for operation in (one for path in made["paths"].values() for one in path.values()):
+        _add_examples(operation)
+        operation["parameters"] = [_parameter(one) for one in operation.get("parameters", [])]
+    return cast(dict[str, Any], _tidy(made))
+
+
+def _handlers(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if handler.resolve_include_in_schema():
+                    for method in handler.http_methods - {"OPTIONS"}:
+                        yield route.path_format, method.lower(), handler
+
+
+def _add_answers(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
+    """Document the answers with their headers and examples, also those that the app gives on every route."""
+    answers = dict(handler.responses or {}) | ON_EVERY_ROUTE
+    if "requestBody" in operation:
+        answers = ON_ROUTES_WITH_A_BODY | answers
+    documented = operation["responses"]
+    for status, answer in answers.items():
+        schema = {"$ref": REFERENCE.format(name=answer.data_container.__name__)}  # type: ignore[union-attr]
+        documented[str(status)] = made = {
+            "description": answer.description,
+            "content": {str(getattr(answer.media_type, "value", answer.media_type)): {"schema": schema}},
+        }
+        if isinstance(answer, DocumentedAnswer):
+            made["headers"] = {name: _header(name) for name in answer.headers}
+            (content,) = cast(dict[str, Any], made["content"]).values()
+            content["examples"] = {name: {"value": msgspec.to_builtins(one)} for name, one in answer.bodies.items()}
+    usual = documented[str(handler.status_code)]
+    if handler.status_code not in answers:
+        usual["description"] = HTTPStatus(handler.status_code).phrase
+    if any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", [])):
+        for status, made in documented.items():
+            if status.startswith("2"):
+                made["headers"] = dict(made.get("headers", {})) | {name: _header(name) for name in REPLAYED}
+    operation["responses"] = dict(sorted(documented.items()))
+
+
+def _header(name: str) -> dict[str, Any]:
+    return {"description": HEADERS[name], "schema": {"type": "string"}}
+
+
+def _bodies(handler: HTTPRouteHandler) -> Iterator[type[Struct]]:
+    """Yield the types of the handler's bodies, both ways."""
+    data, returned = handler.parsed_data_field, handler.parsed_return_field
+    if data is not None:
+        yield data.annotation
+    answered = returned.inner_types[0].annotation if returned.is_subclass_of(Response) else returned.annotation
+    answers = [*(handler.responses or {}).values(), *ON_ROUTES_WITH_A_BODY.values()]
+    for kind in (answered, *(answer.data_container for answer in answers)):
+        if isinstance(kind, type) and issubclass(kind, Struct):
+            yield kind
+
+
+def _schemas(bodies: set[type[Struct]]) -> dict[str, Any]:
+    """Make the schemas of these types and of all that they contain. What an answer always has is required."""
+    ordered = sorted(bodies, key=lambda body: body.__name__)
+    _, schemas = msgspec.json.schema_components(ordered, ref_template=REFERENCE)
+    for name, kind in _contained(ordered).items():
+        config = kind.__struct_config__
+        if not (config.forbid_unknown_fields or config.omit_defaults):  # an answer with all its fields
+            schemas[name]["required"] = list(kind.__struct_encode_fields__)
+        if not config.forbid_unknown_fields:
+            for field in schemas[name]["properties"].values():
+                field.pop("default", None)  # only of what is sent
+    return dict(sorted(schemas.items()))
+
+
+def _contained(bodies: list[type[Struct]]) -> dict[str, type[Struct]]:
+    found: dict[str, type[Struct]] = {}
+    waiting: list[Any] = list(bodies)
+    while waiting:
+        kind = waiting.pop()
+        if isinstance(kind, type) and issubclass(kind, Struct) and kind.__name__ not in found:
+            found[kind.__name__] = kind
+            waiting += [field.type for field in msgspec.structs.fields(kind)]
+        waiting += getattr(kind, "__args__", ())
+    return found
+
+
+def _add_examples(operation: dict[str, Any]) -> None:
+    """Give each body without an example the one of its type."""
+    examples = examples_by_name()
+    for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
+        for content in holder.get("content", {}).values():
+            name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            if not content.get("examples") and name in examples:
+                content["examples"] = {"example": {"value": msgspec.to_builtins(examples[name])}}
+
+
+def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter without what a parameter cannot be: null. One that is not sent is absent."""
+    schema = dict(parameter["schema"])
+    schema.pop("description", None)
+    kinds = [kind for kind in schema.pop("oneOf", []) if kind != {"type": "null"}]
+    schema = {**(kinds[0] if kinds else {}), **schema}
+    if isinstance(schema.get("type"), list):
+        (schema["type"],) = (kind for kind in schema["type"] if kind != "null")
+    if "enum" in schema:
+        schema["enum"] = [value for value in schema["enum"] if value is not None]
+    return {**parameter, "schema": schema}
+
+
+def _tidy(value: Any) -> Any:
+    """Return a part of the document with ECMAScript's patterns, whole numbers as such, and without noise."""
+    if isinstance(value, list):
+        return [_tidy(one) for one in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, dict):
+        return value
+    tidy = {key: _tidy(one) for key, one in value.items() if key not in NOISE or one != NOISE[key]}
+    if isinstance(tidy.get("pattern"), str):
+        tidy["pattern"] = ecma(tidy["pattern"])
+    if isinstance(tidy.get("description"), str):
+        tidy["description"] = inspect.cleandoc(tidy["description"])
+    return tidy

@@ -1,0 +1,7 @@
+"""Leaves out the tests that need a browser where none is installed, but not where all tests are wanted (TEST_ALL)."""
+
+import os
+
+from tests.browser.chromium import program
+
+collect_ignore = [] if program() or os.environ.get("TEST_ALL") else ["test_other_origins.py", "test_docs_page.py"]

@@ -9,10 +9,11 @@ unexport PYTHONDONTWRITEBYTECODE
 _list:
     @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
 
-# The main job, watched: a system of its own, one order that succeeds, one for each refusal
+# The main job, watched: a system of its own, one order that succeeds, one for each refusal; --crash: kills under load, audited
 [group('try')]
-demo:
-    @exec python -m ops.demo
+[positional-arguments]
+demo *ARGUMENTS:
+    @exec python -m ops.demo "$@"
 
 # Place one order on the running system: just place --user u1 --points 500 --coupon c1 p1:2 p2:1
 [group('try')]

@@ -1,6 +1,8 @@
 """The common parts of the commands of `orders`: their exit codes, and their parameter types."""
 
 import functools
+import os
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, NoReturn, ParamSpec
@@ -46,6 +48,12 @@ def end(why: str, code: int) -> NoReturn:
     if why:
         click.echo(why, err=True)
     raise SystemExit(code)
+
+
+def uv() -> str:
+    """Return the command by which the user can run uv: `uv`, or the path of the uv that started this process."""
+    started_by = os.environ.get("UV")
+    return "uv" if started_by is None or shutil.which("uv") == started_by else os.path.relpath(started_by)
 
 
 class Instant(click.ParamType[datetime]):

@@ -1,7 +1,6 @@
 """What `just demo` prints: facts, answers and balances, as lines of a terminal."""
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -23,6 +22,7 @@ from contracts import (
     ProductStockReturned,
 )
 from contracts.wire import COMPENSATIONS, said_by
+from ops.cli import uv
 from ops.demo.witness import PublishedFact
 
 COLOURS: Final = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -88,9 +88,4 @@ def table(balances: Sequence[Mapping[str, int | str]]) -> str:
 
 def just() -> str:
     """Return the command with which the user can start another recipe: `just`, or `just` by this process's uv."""
-    uv = os.environ.get("UV")
-    if uv is None:
-        return "just"
-    if shutil.which("uv") == uv:
-        return "uv run just"
-    return f"{os.path.relpath(uv)} run just"
+    return f"{uv()} run just" if os.environ.get("UV") else "just"

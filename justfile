@@ -19,7 +19,7 @@ _or-help NAME *ARGUMENTS:
 _help NAME:
     @{{ just }} --list --unsorted | sed -nE 's/^ +{{ NAME }}( [^#]*)?# /just {{ NAME }}: /p'
 
-# The main job, watched: a system of its own, one order that succeeds, one for each refusal
+# The main job, watched: a system of its own, one order that succeeds, one for each refusal; --crash: kills under load, audited
 [group('try')]
 [positional-arguments]
 demo *ARGUMENTS:
@@ -172,28 +172,32 @@ _nats-cli *ARGUMENTS:
     @command -v nats >/dev/null || { echo "the NATS CLI is missing: go install github.com/nats-io/natscli/nats@v0.5.1 (docs/nats-cli.md)" >&2; exit 2; }
     @exec nats --no-context --server "${NATS_URL:-nats://127.0.0.1:${NATS_PORT:-4222}}" "$@"
 
+# What only the recipes below need, installed by uv unless it is there
+_tools:
+    @python -c 'from importlib.util import find_spec as f; exit(not (f("xdist") and f("psutil")))' || { echo "Installing what tests and checks need, once: uv sync --inexact --all-groups" >&2; "${UV:-uv}" sync -q --inexact --all-groups; }
+
 # All tests, or what pytest is told: just test tests/domain -k coupon; as many files at a time as TEST_JOBS, or as there are cores
 [group('check')]
 [positional-arguments]
-test *ARGUMENTS:
+test *ARGUMENTS: _tools
     @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder "$@"
 
 # Tests without a broker and without processes of the system, in about a minute; takes what pytest takes
 [group('check')]
 [positional-arguments]
-test-unit *ARGUMENTS:
+test-unit *ARGUMENTS: _tools
     @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not broker and not processes and not slow" "$@"
 
 # These, and tests against a real nats-server, in a few minutes; takes what pytest takes
 [group('check')]
 [positional-arguments]
-test-fast *ARGUMENTS:
+test-fast *ARGUMENTS: _tools
     @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not processes and not slow" "$@"
 
 # All tests, then the lines that none of them ran in its own process; no number passes or fails it
 [group('check')]
 [positional-arguments]
-coverage *ARGUMENTS:
+coverage *ARGUMENTS: _tools
     @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder --cov --cov-config=pyproject.toml "$@"
 
 # Everything at full size, before an issue is closed: checks, tests, both soaks, the bench; takes hours, needs root
@@ -205,32 +209,32 @@ _check-all: check test sim-soak soak bench
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]
 [positional-arguments]
-sim *ARGUMENTS:
+sim *ARGUMENTS: _tools
     @exec python -m tests.sim "$@"
 
 # Five million schedules of the core, then whole services until an hour is over, as a table: just sim-soak; --minutes 2 --core-runs 100000
 [group('check')]
 [positional-arguments]
-sim-soak *ARGUMENTS:
+sim-soak *ARGUMENTS: _tools
     @exec python -m tests.sim.soak "$@"
 
 # Real processes under load and faults, healed and audited, round by round: just chaos SEED --rounds 3 --fault power, --help
 [group('check')]
 [positional-arguments]
-chaos *ARGUMENTS:
+chaos *ARGUMENTS: _tools
     @exec python -m tests.chaos "$@"
 
 # The same for an hour: 1,000 kills of services, 300 of the broker, 100 power cuts, 20 lost stores of the broker; needs root
 [group('check')]
 [positional-arguments]
-soak *ARGUMENTS:
+soak *ARGUMENTS: _tools
     @exec python -m tests.chaos --soak "$@"
 
 # Lint, format, types, and who may import whom
 [group('check')]
 check *ARGUMENTS: (_or-help "check" ARGUMENTS)
 
-_check:
+_check: _tools
     ruff check
     ruff format --check
     mypy
@@ -239,20 +243,20 @@ _check:
 # The saga beside the monolith and one process, in one table: just bench (20 minutes, on slow cores more than half an hour), --quick, --help
 [group('check')]
 [positional-arguments]
-bench *ARGUMENTS:
+bench *ARGUMENTS: _tools
     @exec python -m bench "$@"
 
 # What an audit costs over ever longer histories (minutes): just bench-audit 100000 1000000
 [group('check')]
 [positional-arguments]
-bench-audit *ARGUMENTS:
+bench-audit *ARGUMENTS: _tools
     @exec python -m bench.audit "$@"
 
 # Put the code into its one format
 [group('check')]
 fmt *ARGUMENTS: (_or-help "fmt" ARGUMENTS)
 
-_fmt:
+_fmt: _tools
     ruff check --fix
     ruff format
 
@@ -271,12 +275,13 @@ _docs:
 pictures *ARGUMENTS:
     @exec python -m infra.start ops.pictures "$@"
 
-# Pin all dependencies with their hashes in requirements.lock, from pyproject.toml
+# Pin all dependencies with their hashes in requirements.lock, from pyproject.toml, and what they require in pyproject.toml
 [group('tidy')]
 lock *ARGUMENTS: (_or-help "lock" ARGUMENTS)
 
-_lock:
-    "${UV:-uv}" pip compile -q pyproject.toml --group dev --group bench --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+_lock: _tools
+    "${UV:-uv}" --no-config pip compile -q pyproject.toml --group dev --group bench --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+    python -m ops.pins
 
 # Remove all caches. Data stay: `just remove-data` removes them
 [group('tidy')]

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final, NoReturn, ParamSpec, cast
@@ -49,6 +51,12 @@ def end(why: str, code: int) -> NoReturn:
     if why:
         print_out(why, error=True)
     raise SystemExit(code)
+
+
+def uv() -> str:
+    """Return the command by which the user can run uv: `uv`, or the path of the uv that started this process."""
+    started_by = os.environ.get("UV")
+    return "uv" if started_by is None or shutil.which("uv") == started_by else os.path.relpath(started_by)
 
 
 class CommandGroup(click.RichGroup):

@@ -24,7 +24,7 @@ from infra.redaction import secrets_in
 from infra.settings import SettingsError, read
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
-from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, end, ending_well
+from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, end, ending_well, uv
 from ops.errors import Unusable
 from ops.output import print_json, print_out
 
@@ -113,6 +113,9 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
         end(f"the log in {log} cannot be read: {error}. Has {service}_svc run with this DATA_DIR?", EXIT_UNREACHABLE)
     except Unavailable as error:
         end(f"the dataset cannot be reached: {error}", EXIT_UNREACHABLE)
+    except ModuleNotFoundError as error:
+        how = f"`{uv()} sync --inexact --extra export` installs it"
+        end(f"the export needs {error.name}, which is not installed: {how}", EXIT_USAGE)
 
 
 def _chosen(name: str | None) -> tuple[str, Dataset]:

@@ -51,9 +51,14 @@ def in_terminal(*command: str, env: Mapping[str, str] | None = None) -> str:
     return printed.decode().replace("\r\n", "\n")
 
 
-def demo() -> str:
+def demo(*options: str) -> str:
     """Run `just demo`, which starts a system of its own, and return its output. Raises CalledProcessError."""
-    return in_terminal(sys.executable, "-m", "ops.demo")
+    return in_terminal(sys.executable, "-m", "ops.demo", *options)
+
+
+def crash() -> str:
+    """Run `just demo --crash` and return its output. Raises CalledProcessError."""
+    return demo("--crash")
 
 
 def trace() -> str:
@@ -82,24 +87,28 @@ def _post(url: str, body: object, headers: Mapping[str, str] | None = None) -> A
 def drawn(title: str, printed: str, theme: str) -> str:
     """Draw `printed`, a program's output with its escape codes, as a terminal; return the SVG.
 
-    `theme` is `light` or `dark`. The last word of `title` and the theme name the SVG's styles, so the two
-    together must be unique in a page.
+    `theme` is `light` or `dark`. The last word of `title`, without its dashes, and the theme name the SVG's styles, so
+    the two together must be unique in a page.
     """
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text.from_ansi(printed.strip("\n")), no_wrap=True, crop=False)
-    name = f"{title.rsplit(maxsplit=1)[-1]}-{theme}"
+    name = f"{title.rsplit(maxsplit=1)[-1].lstrip('-')}-{theme}"
     svg = console.export_svg(title=title, theme=THEMES[theme], code_format=FORMAT, unique_id=name)
     return svg.replace("rgba(255,255,255,0.35)", "rgba(128,128,128,0.5)")  # a frame that shows on white, too
+
+
+PICTURES: Final = {"crash": ("just demo --crash", crash), "demo": ("just demo", demo), "trace": ("just trace", trace)}
+"""The name of each picture's files → the command that is its title, and how it is run."""
 
 
 def main() -> None:
     take_no_arguments(str(__doc__))
     signals.release()
     FOLDER.mkdir(exist_ok=True)
-    for name, run in (("demo", demo), ("trace", trace)):
+    for name, (title, run) in PICTURES.items():
         printed = run()
         for theme in THEMES:
-            (FOLDER / f"{name}-{theme}.svg").write_text(drawn(f"just {name}", printed, theme), encoding="utf-8")
+            (FOLDER / f"{name}-{theme}.svg").write_text(drawn(title, printed, theme), encoding="utf-8")
 
 
 if __name__ == "__main__":

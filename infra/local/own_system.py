@@ -1,5 +1,7 @@
 """A system for demo and bench, separate from all others on this machine."""
 
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -30,15 +32,11 @@ class OwnSystem:
         If one fails, stops the others and raises StartFailed, with the last lines of the failed one's output.
         """
         name = "nats"
-        self._guard = guard = Guard()
+        self._guard = Guard()
         try:
-            with self._log(name).open("wb") as output:
-                self._broker = start_nats(self.env, output)
-            guard.watch(self._broker.pid, last=True)
+            self._launch(name)
             for name in service_names():
-                with self._log(name).open("wb") as output:
-                    self._services[name] = start_service(name, self.env, output)
-                guard.watch(self._services[name].pid)
+                self._launch(name)
             for name, process in self._services.items():
                 wait_ready(name, self.env, process)
         except BaseException as error:
@@ -78,6 +76,36 @@ class OwnSystem:
         for process in self._services.values():
             process.terminate()
         return {name: await_end(process) for name, process in self._services.items()}
+
+    def kill(self, name: str) -> None:
+        """Kill a service, or the broker (`nats`), with SIGKILL, and wait for its end."""
+        process = self._broker if name == "nats" else self._services[name]
+        if process is not None:
+            stop_process(process, signal.SIGKILL)
+            if self._guard is not None:
+                self._guard.forget(process.pid)
+
+    def delete_broker_store(self) -> None:
+        """Delete all that the broker has stored, as a lost disk does. The broker must not be running."""
+        shutil.rmtree(self.env["NATS_STORE_DIR"])
+
+    def start_again(self, name: str) -> None:
+        """Start a killed service, or the broker (`nats`), and wait until it is ready. Raises StartFailed.
+
+        Its output is added to its file.
+        """
+        self._launch(name)
+        if name in self._services:
+            wait_ready(name, self.env, self._services[name])
+
+    def _launch(self, name: str) -> None:
+        with self._log(name).open("ab") as output:
+            if name == "nats":
+                self._broker = start_nats(self.env, output)
+            else:
+                self._services[name] = start_service(name, self.env, output)
+        if self._guard is not None:
+            self._guard.watch(self.pids[name], last=name == "nats")
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

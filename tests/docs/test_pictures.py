@@ -3,7 +3,6 @@
 import html
 import re
 from collections import defaultdict
-from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
@@ -12,7 +11,6 @@ from rich.text import Text
 from ops import pictures
 from tests.docs.pages import README, ROOT
 
-NAMES = ["demo", "trace"]
 COLUMN = 12.2
 """How wide rich draws a character."""
 
@@ -28,23 +26,31 @@ def shown(svg: str) -> list[str]:
     return [lines[number] for number in range(max(lines) + 1)]
 
 
+UNSTEADY = {
+    "crash": r"^ *[\d.]+(?= s )|\d+\.\d+(?= s\b)|[\d,]+(?= (messages|requests|facts|answers)\b)",
+    "demo": r"^ *[\d.]+(?= )|\d+\.\d+(?= m?s\b)",
+    "trace": r"^ *[\d.]+(?= )|\d+\.\d+(?= m?s\b)|\d+ *$",
+}
+"""Of each picture: times; in a trace sequences; in a crash what depends on when it happened."""
+
+
 def timeless(name: str, lines: list[str]) -> list[str]:
-    """Without times, and in a trace without sequences. Sorted, because services undo their parts side by side."""
-    unsteady = r"^ *[\d.]+(?= )|\d+\.\d+(?= m?s\b)" + (r"|\d+ *$" if name == "trace" else "")
-    return sorted(" ".join(re.sub(unsteady, "…", line.replace("\xa0", " ")).split()) for line in lines)
+    """Without what is unsteady. Sorted, because services undo their parts side by side."""
+    return sorted(" ".join(re.sub(UNSTEADY[name], "…", line.replace("\xa0", " ")).split()) for line in lines)
 
 
-@pytest.mark.parametrize(("name", "run"), [("demo", pictures.demo), ("trace", pictures.trace)], ids=NAMES)
-def test_a_picture_shows_what_the_command_prints(name: str, run: Callable[[], str]) -> None:
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_a_picture_shows_what_the_command_prints(name: str) -> None:
+    _, run = pictures.PICTURES[name]
     printed = timeless(name, Text.from_ansi(run().strip("\n")).plain.splitlines())
 
-    assert any("order.created.pending" in line for line in printed)
+    assert len(printed) > 5
     for theme in pictures.THEMES:
         picture = (pictures.FOLDER / f"{name}-{theme}.svg").read_text(encoding="utf-8")
         assert timeless(name, shown(picture)) == printed, "draw it again: just pictures"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", pictures.PICTURES)
 def test_a_picture_is_shown_in_both_themes_and_needs_no_network(name: str) -> None:
     text = README.read_text(encoding="utf-8")
     for theme in pictures.THEMES:

@@ -56,12 +56,28 @@ coupon c2 free free free free free
 
 BROKEN = """
 import dataclasses
-import sys
-from ops import demo
-first = demo.CASES[0]
-demo.CASES = (dataclasses.replace(first, facts=[*first.facts[:-1], ("order.forgotten", None)], changes={}),)
-sys.exit(demo.main())
+from ops.demo import command
+first = command.CASES[0]
+command.CASES = (dataclasses.replace(first, facts=[*first.facts[:-1], ("order.forgotten", None)], changes={}),)
+command.main()
 """
+
+DAMAGED = """
+import contextlib, sqlite3
+from ops.demo import command, crash
+crash.PATIENCE_S = 1.0
+crash.BALANCES = {**crash.BALANCES, "mugs in stock": (1_000, 1_000)}
+audited = crash.CrashDemo._audit
+async def damaged(demo):
+    path = demo._system.folder / "coupon" / "events.sqlite"
+    with contextlib.closing(sqlite3.connect(path, timeout=30)) as log:
+        log.execute("DELETE FROM stored_events WHERE rowid = 1")
+        log.commit()
+    await audited(demo)
+crash.CrashDemo._audit = damaged
+command.main()
+"""
+"""The crash demo, with a wrong expectation, and with a record less in the log of a service."""
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -111,6 +127,17 @@ async def test_it_fails_when_anything_is_not_as_it_must_be(tmp_path: Path) -> No
     assert "are not expected: is [('order.confirmed', 'coupon.used')]" in demo.stderr
 
 
+async def test_a_wrong_balance_and_a_finding_of_the_audit_fail_it(tmp_path: Path) -> None:
+    (tmp_path / "damaged_demo.py").write_text(DAMAGED)
+    env = environment(tmp_path) | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    demo = await run("damaged_demo", "--crash", env=env)
+
+    assert demo.returncode == 1
+    assert "mugs in stock: is 759, must be 1000" in demo.stderr
+    assert "audit: " in demo.stderr
+    assert "=> good" not in demo.stdout
+
+
 async def test_sigterm_ends_it_with_all_it_has_started(tmp_path: Path) -> None:
     with started("ops.demo", env=environment(tmp_path), folder=tmp_path) as demo:
         await demo.prints("Ready after")
@@ -119,3 +146,24 @@ async def test_sigterm_ends_it_with_all_it_has_started(tmp_path: Path) -> None:
         assert "Stopped before its end" in demo.output
         assert running_in(tmp_path) == {}
         assert left_in(tmp_path) == [demo.file]
+
+
+async def test_all_is_right_after_the_kills_and_nothing_is_left(tmp_path: Path) -> None:
+    demo = await run("ops.demo", "--crash", env=environment(tmp_path))
+
+    assert (demo.returncode, demo.stderr) == (0, "")
+    happened = re.findall(r"^ +\d+\.\d s  (.*?)(?:: [\d,]+ messages|; [\d,]+ requests .*)?$", demo.stdout, re.MULTILINE)
+    assert happened == [
+        "200 orders are answered: kill -9 order_svc",
+        "order_svc is back; clients send again what was not answered",
+        "400 orders are answered: kill -9 nats-server, and its store is deleted",
+        "nats-server is back, empty; the services write everything again",
+        "all 600 orders are answered",
+        "each order was sent once more: 600 times the same answer",
+    ]
+    balances = re.findall(r"^(\w[\w ]+?) +[\d,]+ +([\d,]+) +([\d,]+)$", demo.stdout, re.MULTILINE)
+    assert len(balances) == 6
+    assert [row for row in balances if row[1] != row[2]] == []
+    assert "=> good: nothing is lost, doubled or forged" in demo.stdout
+    assert left_in(tmp_path) == []
+    assert running_in(tmp_path) == {}

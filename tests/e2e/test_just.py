@@ -94,7 +94,7 @@ def test_a_service_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize("name", ["up", "nats", "service", "export", "demo", "place", "test"])
 def test_a_recipe_that_starts_a_process_becomes_it(name: str) -> None:
     """Otherwise a signal would end the shell and orphan the process."""
-    assert just("--dry-run", name, *ARGUMENTS.get(name, [])).stderr.startswith("exec ")
+    assert just("--dry-run", name, *ARGUMENTS.get(name, [])).stderr.splitlines()[-1].startswith("exec ")
 
 
 def test_arguments_reach_the_command_as_they_were_given() -> None:
@@ -118,6 +118,31 @@ def test_a_recipe_of_the_nats_cli_says_how_to_get_it(name: str, tmp_path: Path) 
     )
     assert asked.returncode == 2
     assert "go install github.com/nats-io/natscli/nats@" in asked.stderr
+
+
+def test_a_recipe_that_needs_more_than_the_product_installs_it(tmp_path: Path) -> None:
+    """`uv run` installs the product alone, so `just test` calls uv for the rest, once."""
+    programs = {"uv": 'echo "$@"; : >"$0.ran"', "python": '[ -e "${0%python}uv.ran" ]', "pytest": "echo tested"}
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("just", "sh"):
+        (tmp_path / name).symlink_to(shutil.which(name, path=ENVIRONMENT["PATH"]) or name)
+
+    def test() -> list[str]:
+        done = subprocess.run(
+            [tmp_path / "just", "test"],
+            cwd=ROOT,
+            env={"PATH": str(tmp_path), "UV": str(tmp_path / "uv")},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    assert test() == ["sync -q --inexact --all-groups", "tested"]
+    assert test() == ["tested"]
 
 
 def test_the_lock_holds_every_pin_and_nothing_of_the_machine_it_was_made_on() -> None:

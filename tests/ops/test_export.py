@@ -1,6 +1,7 @@
 """`orders export` finds what services export, and names no service."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,22 @@ def test_where_several_services_export_one_is_chosen_by_its_name(
 
     assert (asked().exit_code, asked().stderr) == (2, "which one: --dataset; services export: orders, parcels\n")
     assert "Has post_svc run with this DATA_DIR?" in asked("status", "--dataset", "parcels").stderr
+
+
+def test_without_pyarrow_it_says_which_command_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] == "pyarrow" or name.startswith("infra.export.")
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setenv("UV", str(Path.cwd() / ".tools" / "bin" / "uv"))
+    words = (
+        "the export needs pyarrow, which is not installed: `.tools/bin/uv sync --inexact --extra export` installs it\n"
+    )
+
+    for action in ("run", "status", "reconcile"):
+        refused = asked(action)
+        assert (refused.exit_code, refused.stderr) == (2, words)
 
 
 def test_pyarrow_is_imported_by_an_export_alone() -> None:

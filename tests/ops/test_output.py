@@ -41,7 +41,10 @@ slow = settings(deadline=None, max_examples=60, suppress_health_check=[HealthChe
 
 PRINTERS = {
     "ops/output.py": "the module",
-    "ops/demo.py": "prints facts and answers of the system that it has just made itself",
+    "ops/demo/command.py": "prints facts and answers of the system that it has just made itself",
+    "ops/demo/crash.py": "prints facts and answers of the system that it has just made itself",
+    "ops/demo/orders.py": "prints facts and answers of the system that it has just made itself",
+    "ops/demo/output.py": "prints facts and answers of the system that it has just made itself",
     "ops/pictures.py": "draws a file; prints nothing",
     "infra/process/service.py": "one line through `printable`, before there is a log",
     "infra/process/logging.py": "gives standard error to the log's handler, whose lines are cleaned",

@@ -1,0 +1,69 @@
+"""Collects the facts that a system publishes."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from nats.aio.msg import Msg
+
+from contracts import Fact
+from contracts.wire import MSG_ID, NAMES, decode
+from ops.demo.cases import CausedFact
+
+PATIENCE_S: Final = 15.0
+"""Seconds that one order's facts may take to arrive. They take milliseconds."""
+
+
+class PublishedFact(NamedTuple):
+    """A published fact and its id; `name` is the fact's name, such as `order.confirmed`."""
+
+    fact_id: str
+    fact: Fact
+
+    @property
+    def name(self) -> str:
+        return NAMES[type(self.fact)]
+
+
+class Witness:
+    """Collects the facts that `take`, the callback of its subscriptions, receives.
+
+    `facts` has each once, by its id, in the order in which they arrived.
+    """
+
+    def __init__(self) -> None:
+        self.facts: dict[str, PublishedFact] = {}
+        self._more = asyncio.Event()
+
+    async def take(self, message: Msg) -> None:
+        fact_id = (message.headers or {})[MSG_ID]
+        self.facts.setdefault(fact_id, PublishedFact(fact_id, decode(message.data)))
+        self._more.set()
+
+    def about(self, order_id: str) -> list[PublishedFact]:
+        return [said for said in self.facts.values() if getattr(said.fact, "order_id", None) == order_id]
+
+    async def until(self, order_id: str, count: int) -> list[PublishedFact]:
+        """Wait until `count` facts of the order have arrived, at most PATIENCE_S; return those that have.
+
+        There may be fewer or more than `count`.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while len(self.about(order_id)) < count:
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            pass
+        return self.about(order_id)
+
+    def steps(self, facts: Sequence[PublishedFact]) -> list[CausedFact]:
+        """Return the name of each fact with the name of its cause.
+
+        A cause that is not among `facts` is named by its id. Facts of two subjects may arrive in either order.
+        """
+        names = {fact_id: NAMES[type(fact)] for fact_id, fact in facts}
+        return [
+            (names[fact_id], None if fact.cause is None else names.get(fact.cause, fact.cause))
+            for fact_id, fact in facts
+        ]

@@ -67,6 +67,9 @@ class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):
     quantity: Annotated[int, Meta(ge=1, le=1_000)]
 
 
+ONE_LINE_EACH: Final = {"uniqueItems": True, "description": "Each product may be in one line only."}
+
+
 @example(lines=(example_of(OrderLine),), points=500, coupon_id="c1")
 class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /orders`. `points`: how many to use, 0 for none. `coupon_id`: null without a coupon.
@@ -74,7 +77,7 @@ class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
     Each product may be in one line only.
     """
 
-    lines: Annotated[tuple[OrderLine, ...], Meta(min_length=1, max_length=100)]
+    lines: Annotated[tuple[OrderLine, ...], Meta(min_length=1, max_length=100, extra_json_schema=ONE_LINE_EACH)]
     points: Annotated[int, Meta(ge=0, le=10**12)] = 0
     coupon_id: Id | None = None
 

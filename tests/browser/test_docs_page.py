@@ -60,8 +60,10 @@ async def test_a_request_can_be_tried_on_the_page(shop: Shop, browser: Chromium)
     await seen(browser, "document.querySelector('.btn.execute')")
     await browser.script("document.querySelector('.btn.execute').click()")
 
-    await seen(browser, "document.querySelector('.live-responses-table tbody .response-col_status')")
-    told = await browser.script("document.querySelector('.live-responses-table tbody .response-col_status').innerText")
+    await seen(browser, "document.querySelector('.live-responses-table .response .response-col_status')")
+    told = await browser.script(
+        "document.querySelector('.live-responses-table .response .response-col_status').innerText"
+    )
     assert told.split()[0] == "201"
     example = {"product_id": "mug", "name": "Mug", "price": 12_000, "available": 10}
     assert (await shop.get("product", "/products/mug")).json() == example

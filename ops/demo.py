@@ -204,17 +204,13 @@ class Witness:
         return self.about(order_id)
 
     def steps(self, facts: Sequence[PublishedFact]) -> list[CausedFact]:
-        """Return the name of each fact with the name of its cause.
+        """Return the name of each fact with the name of its cause. A cause that is not in `facts` is named by its id.
 
-        A cause that is not earlier in `facts` is named by its id.
+        Facts of two services may arrive in another order than the broker stored them.
         """
-        known: dict[str, str] = {}
-        steps: list[CausedFact] = []
-        for fact_id, fact in facts:
-            name = NAMES[type(fact)]
-            steps.append((name, None if fact.cause is None else known.get(fact.cause, fact.cause)))
-            known[fact_id] = name
-        return steps
+        known = {published.fact_id: published.name for published in facts}
+        causes = ((published.name, published.fact.cause) for published in facts)
+        return [(name, None if cause is None else known.get(cause, cause)) for name, cause in causes]
 
 
 class Demo:

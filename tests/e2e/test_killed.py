@@ -103,6 +103,9 @@ async def test_up_stops_when_the_recipe_that_started_it_is_killed(tmp_path: Path
     finally:
         just.kill()
         just.wait()
+        for pid in running_in(tmp_path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 # In the first moments -------------------------------------------------------------------------------------------------

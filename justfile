@@ -269,6 +269,11 @@ _docs:
     python -m ops.orders flow --write
     python -m ops.rooms
 
+# Write the golden body of every fact that has none, such as those of a new service; changes no file
+[group('tidy')]
+goldens:
+    python -m tests.contracts.goldens
+
 # Draw the README's terminal pictures again, from real runs: docs/pictures
 [group('tidy')]
 [positional-arguments]

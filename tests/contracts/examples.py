@@ -1,11 +1,15 @@
-"""One example of every fact, all of one order's story: Ann buys two mugs and a lamp with points and a coupon."""
+"""An example of every fact. The written ones are of one order: Ann buys two mugs and a lamp with points and a coupon.
 
-from datetime import timedelta
+A fact that no example is written for, such as those of a new service, gets one from its type.
+"""
 
-from msgspec.structs import replace
+from datetime import datetime, timedelta
+from typing import Annotated, Any, get_args, get_origin
+
+from msgspec.structs import fields, replace
 
 from contracts import Fact
-from contracts.wire import NAMES
+from contracts.wire import FACTS, NAMES, decode, encode
 from tests import examples as e
 from tests.examples import BASKET, CUSTOMER, LAMP, ORDER_ID, PLACED_AT
 
@@ -22,7 +26,7 @@ def said(fact: Fact, cause: str | None = None) -> Fact:
     return replace(fact, at=AT, cause=cause)
 
 
-EXAMPLES: tuple[Fact, ...] = (
+WRITTEN: tuple[Fact, ...] = (
     replace(e.order_created(BASKET), at=PLACED_AT),
     said(e.order_confirmed(BASKET), COUPON),
     said(e.with_amounts(e.order_canceled("customer-canceled", BASKET), e.order_confirmed(BASKET))),
@@ -45,6 +49,21 @@ EXAMPLES: tuple[Fact, ...] = (
     said(e.coupon_restored(BASKET), CANCELED),
     said(e.use_of_coupon_voided(BASKET), CANCELED),
 )
+
+
+def made(fact: type[Fact]) -> Fact:
+    """An example of this type of fact: of Ann's order, with its defaults, and a small value where there is none."""
+    known = {"at": AT, "cause": CREATED, "order_id": ORDER_ID, "order": BASKET, "user_id": CUSTOMER}
+    small: dict[object, object] = {str: "text", int: 1, float: 1.0, bool: True, datetime: AT}
+    values: dict[str, Any] = {}
+    for field in fields(fact):
+        plain = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        if field.required or field.name in known:
+            values[field.name] = known.get(field.name, small.get(plain))
+    return decode(encode(fact(**values)))
+
+
+EXAMPLES = WRITTEN + tuple(made(fact) for fact in FACTS.values() if fact not in set(map(type, WRITTEN)))
 
 BY_NAME: dict[str, Fact] = {NAMES[type(fact)]: fact for fact in EXAMPLES}
 

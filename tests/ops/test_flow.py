@@ -15,6 +15,7 @@ from rich.console import Console
 from contracts import Fact, OrderCanceled, PointCharged, PointRefunded, PointUsed
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, decode
 from infra.core.decider import Aggregate
+from infra.local.services import service_names
 from infra.process.service import Service
 from ops.errors import Found
 from ops.flow import command as flow
@@ -163,7 +164,8 @@ def test_it_shows_a_table_of_who_does_and_says_what() -> None:
         ["order", "Place", "order.created.pending"],
         ["coupon.used", "Confirm", "order.confirmed"],
     ]
-    assert lines[-2:] == [["order.canceled", "Restore", "coupon.restored"], ["coupon.use.voided"]]
+    last = lines.index(["order.canceled", "Restore", "coupon.restored"])
+    assert lines[last + 1] == ["coupon.use.voided"]
 
 
 def test_what_takes_something_back_is_red_on_a_terminal() -> None:
@@ -199,7 +201,7 @@ def test_it_draws_every_arrow_and_dots_what_takes_something_back() -> None:
 def test_machines_are_told_services_facts_and_findings() -> None:
     told = json.loads(shown("--json").stdout)
 
-    assert [one["service"] for one in told["services"]] == ["order", "product", "point", "coupon"]
+    assert [one["service"] for one in told["services"]] == service_names()
     assert told["services"][2]["does"][1] == {
         "command": "Use",
         "hears": ["product.reserved"],

@@ -35,7 +35,7 @@ async def test_the_whole_history_delivered_again(tmp_path: Path) -> None:
         await rush.assert_settled()
         before = await shop.events()
         async with shop.broker() as client:
-            for name in ("order", "product", "point", "coupon"):
+            for name in shop.services:
                 await client.jetstream().reset_consumer("EVENTS", name, 1)
         await rush.assert_settled()
         assert await shop.events() == before

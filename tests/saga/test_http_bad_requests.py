@@ -4,6 +4,7 @@ import httpx
 import msgspec
 import pytest
 
+from infra.local.services import service_names
 from tests.infra.http.wire import answers, question
 from tests.saga.asking import ANN, problem, records, send
 from tests.shop import JSON, Shop
@@ -88,7 +89,7 @@ async def test_a_question_that_cannot_be_meant_is_refused_by_the_name_of_the_par
     assert [error["field"] for error in problem(answer, 400, "invalid-request")["errors"]] == [field]
 
 
-@pytest.mark.parametrize("service", ["order", "product", "point", "coupon"])
+@pytest.mark.parametrize("service", service_names())
 @pytest.mark.parametrize("path", ["/", "/nothing", "/healthz/more", "/schema/nothing", "/schema/nothing.json"])
 async def test_what_is_not_there_is_a_problem_too(open_all_day: Shop, service: str, path: str) -> None:
     problem(await send(open_all_day, "GET", service, path, headers=ANN), 404, "not-found")

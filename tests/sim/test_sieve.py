@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from contracts import Order
-from contracts.wire import NAMES, encode
+from contracts.wire import NAMES, SERVICES, encode
 from infra.core.decider import StreamState
 from infra.store.records import Record
 from tests.domain.invariants import check
@@ -111,7 +111,9 @@ def with_facts(world: World, n: int, said: list[Said], gone: int = 1) -> World:
         for one in changed.said:
             if (one.stream, one.version) in names or (one.stream, one.version - 1) in names:
                 service.log.append(Record(one.stream, one.version, NAMES[type(one.fact)], encode(one.fact)))
-    changed.ordering, changed.products, changed.points, changed.coupons = changed.services
+    by_name = dict(zip(SERVICES, changed.services, strict=True))
+    changed.ordering, changed.products = by_name["order"], by_name["product"]
+    changed.points, changed.coupons = by_name["point"], by_name["coupon"]
     return changed
 
 
@@ -120,5 +122,7 @@ def with_head(world: World, service: int, stream: str, head: StreamState) -> Wor
     changed.services = [copy.copy(one) for one in world.services]
     changed.services[service].heads = copy.copy(world.services[service].heads)
     changed.services[service].heads[stream] = head
-    changed.ordering, changed.products, changed.points, changed.coupons = changed.services
+    by_name = dict(zip(SERVICES, changed.services, strict=True))
+    changed.ordering, changed.products = by_name["order"], by_name["product"]
+    changed.points, changed.coupons = by_name["point"], by_name["coupon"]
     return changed

@@ -9,11 +9,13 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, BadRequestError
 
-from contracts.wire import FACTS
+from contracts.wire import FACTS, SERVICES
 from infra.broker.errors import StreamMisconfigured
 from infra.broker.streams import EVENTS, MAX_FACT_BYTES, ensure_stream, is_full, stream_config
 from tests.infra.broker.mirroring import settings
 from tests.shop import Shop
+
+SUBJECTS = sorted(f"{name}.>" for name in SERVICES)
 
 
 async def made_by_hand(js: JetStreamContext, broker: Shop, **changes: Any) -> None:
@@ -34,7 +36,7 @@ async def test_a_missing_stream_is_made_as_the_guarantees_need_it(broker: Shop) 
         await ensure_stream(nc.jetstream(), settings(broker))
         config = await config_of(nc.jetstream())
 
-    assert config.subjects == ["coupon.>", "order.>", "point.>", "product.>"]
+    assert config.subjects == SUBJECTS
     assert (config.storage, config.retention, config.discard) == ("file", "limits", "new")
     assert (config.max_bytes, config.max_msg_size, config.max_age) == (10 << 20, MAX_FACT_BYTES, 0)
     assert config.duplicate_window == 90
@@ -149,7 +151,7 @@ async def test_subjects_of_a_new_service_are_added_and_those_of_others_kept(brok
 
         info = await ensure_stream(js, settings(broker))
 
-        assert info.config.subjects == ["coupon.>", "delivery.>", "order.>", "point.>", "product.>"]
+        assert info.config.subjects == sorted({*SUBJECTS, "delivery.>"})
         assert (info.config.max_bytes, info.state.messages) == (5 << 20, 1)
 
 

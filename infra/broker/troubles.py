@@ -51,7 +51,10 @@ def is_needed(denied: str) -> bool:
 
 
 def denied(subjects: Sequence[str]) -> BrokerMisconfigured:
-    """Return the error for a session that the broker denied these."""
+    """Return the error for a session that was denied what it needs; it names the first five.
+
+    `subjects` are as `denied_subject` returns them, such as `publish to $js.ack.…`.
+    """
     shown = "; ".join(one.replace("$js.", "$JS.", 1) for one in subjects[:5])
     return BrokerMisconfigured(
         f"the broker denies its user what is needed: {shown}. Grant it in the broker's permissions of the user in "

@@ -229,7 +229,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._limit.waits(self, LINGER_S)
 
     def expired(self) -> None:
-        """Close: the client has let its time pass. A request that has begun gets 408."""
+        """Close: the client has let its time pass. A request that has come only in part gets 408."""
         if self._refused or self._flow.write_paused or self._transport.is_closing():
             self._transport.abort()
         elif self._reader.begun:

@@ -24,7 +24,10 @@ async def settled(shop: Shop) -> dict[str, int]:
 async def send(
     shop: Shop, method: str, service: str, path: str, body: bytes = b"", headers: Any = None
 ) -> httpx.Response:
-    return await shop.http.request(method, shop.url(service, path), content=body, headers=JSON | (headers or {}))
+    given = httpx.Headers(headers)
+    if "content-type" not in given:
+        given = httpx.Headers([*httpx.Headers(JSON).raw, *given.raw])
+    return await shop.http.request(method, shop.url(service, path), content=body, headers=given)
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:

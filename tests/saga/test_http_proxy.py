@@ -22,6 +22,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROXY = ROOT / "tests" / "saga" / "authenticating_proxy.go"
 WEBSOCKET = (b"Connection: Upgrade", b"Upgrade: websocket")
+HOST = b"Host: localhost"
+JSON_BODY = b"Content-Type: application/json"
 ORDER = b'{"lines":[{"product_id":"mug","quantity":1}]}'
 
 
@@ -63,14 +65,14 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 def request(user: str, body: bytes, *headers: bytes) -> bytes:
     """The head of an order of `user` with this body, for the proxy."""
-    lines = [b"POST /orders HTTP/1.1", b"Host: shop", b"Authorization: Bearer " + user.encode(), *headers]
+    lines = [b"POST /orders HTTP/1.1", HOST, b"Authorization: Bearer " + user.encode(), JSON_BODY, *headers]
     return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", b""])
 
 
 def smuggled(number: int) -> bytes:
     """An order of ann, as order_svc would take it from the proxy."""
-    lines = [b"POST /orders HTTP/1.1", b"Host: shop", b"X-User-Id: ann", b"Idempotency-Key: smuggled-%d" % number]
-    return b"\r\n".join([*lines, b"Content-Length: %d" % len(ORDER), b"", ORDER])
+    lines = [b"POST /orders HTTP/1.1", HOST, b"X-User-Id: ann", b"Idempotency-Key: smuggled-%d" % number]
+    return b"\r\n".join([*lines, JSON_BODY, b"Content-Length: %d" % len(ORDER), b"", ORDER])
 
 
 async def answer_of(reader: asyncio.StreamReader) -> Answered:

@@ -224,9 +224,7 @@ async def test_the_same_instant_in_another_zone_is_the_same_expiry(open_all_day:
     assert (await issue(open_all_day, "zoned", expires_at="2099-01-01T09:00:00+09:00")).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "expires_at", ["2001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"]
-)
+@pytest.mark.parametrize("expires_at", ["2001-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 async def test_an_expiry_may_be_any_instant_also_a_past_one(open_all_day: Shop, expires_at: str) -> None:
     user = f"u{expires_at[:4]}"
     await register(open_all_day, "expiring")

@@ -89,30 +89,6 @@ async def test_what_cannot_be_published_is_parked_and_orders_go_on(
         assert (await shop.place([(MUG, 1)], user=CUSTOMER)).status_code == 200
 
 
-async def test_an_order_that_the_broker_could_not_take_is_refused_and_smaller_ones_are_not(shop: Shop) -> None:
-    """The first fact of an order would fit, but not what follows from it."""
-    await shop.register(MUG)
-    for number in range(100):
-        await shop.register(f"{number:064}")
-    async with shop.broker() as nc:
-        js = nc.jetstream()
-        config = (await js.stream_info("EVENTS")).config
-        config.max_msg_size = 12_288
-        await js.update_stream(config)
-    await shop.stop("order")
-    await shop.start("order")
-    before = logged(shop.folder, "order")
-
-    refused = await shop.place([(f"{number:064}", 1) for number in range(100)])
-
-    assert (refused.status_code, refused.json()["type"]) == (413, "/problems/request-too-large")
-    assert "too little for what follows" in refused.json()["detail"]
-    assert logged(shop.folder, "order") == before
-    taken = await shop.place([(f"{number:064}", 1) for number in range(60)])
-    assert taken.json()["status"] == "CONFIRMED"
-    await shop.until_quiet()
-
-
 async def test_a_fact_that_older_code_recorded_and_the_broker_does_not_take_is_named_until_it_does(shop: Shop) -> None:
     await shop.register(MUG)
     await shop.charge("ann", 500)

@@ -10,7 +10,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RawStreamMsg, StreamConfig, StreamSource
 
-from contracts.wire import MSG_ID, encode
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
 from infra.broker.leader import ANSWERED_BY, Leader
 from infra.broker.lookup import latest_facts
@@ -211,7 +211,9 @@ def test_nobody_else_makes_a_direct_get() -> None:
 async def test_an_orders_facts_are_looked_up_in_the_stream_itself(broker: Shop, filter_subject: str | None) -> None:
     """A mirror may lack some of them, and its answer would look complete."""
     async with session(broker) as js:
-        await js.publish(f"coupon.used.{ORDER_ID}", encode(coupon_used()))
+        used = coupon_used()
+        place = {MSG_ID: f"{used.stream}@1", STREAM: used.stream, VERSION: "1", POSITION: "1"}
+        await js.publish(f"coupon.used.{ORDER_ID}", encode(used), headers=place)
         await mirror(js, filter_subject)
         await js.publish(f"order.confirmed.{ORDER_ID}", b"\xff")
         for _ in range(5):

@@ -207,7 +207,6 @@ async def test_a_backfill_never_skips_anything(tmp_path: Path, receiver: Receive
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--from", "2026-01-31T00:00:00"], "add the offset: 2026-01-31T00:00:00+09:00"),
         (["--from", "yesterday"], "neither a position such as 12345 nor a time"),
         (["--from", "0"], "positions begin with 1"),
         (["--from", "-3"], "--from"),

@@ -67,6 +67,7 @@ def test_names_are_small_values_are_trimmed_and_trailers_are_no_headers() -> Non
     assert (request.method, request.target, request.version) == ("POST", b"/echo?a=%20", "1.1")
     assert request.headers == [
         (b"host", b"test"),
+        (b"content-type", b"application/json"),
         (b"x-user-id", b"ann"),
         (b"idempotency-key", b"k 1"),
         (b"transfer-encoding", b"chunked"),

@@ -32,7 +32,7 @@ def routes() -> list[Any]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    asgi: Any = build_app("test", routes(), ready)
+    asgi: Any = build_app("test", routes(), ready, allowed_hosts=["test"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(asgi), base_url="http://test") as client:
         yield client
 

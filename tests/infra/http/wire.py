@@ -43,7 +43,7 @@ class Port(int):
 async def serving(*routes: Any, **limits: Any) -> AsyncIterator[Port]:
     """Where a server listens that echoes, and has these routes too."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(build_app("test_svc", [echo, large, *routes], ready), **limits)
+        server = Server(build_app("test_svc", [echo, large, *routes], ready, allowed_hosts=["test", "x"]), **limits)
         running = asyncio.create_task(server.serve([listener]))
         port = Port(listener.getsockname()[1])
         port.server = server
@@ -82,4 +82,5 @@ def parsed(rest: bytes) -> list[Answered]:
 
 def question(body: bytes = b"{}", *headers: bytes, line: bytes = b"POST /echo HTTP/1.1", host: bool = True) -> bytes:
     framed = headers or [b"Content-Length: %d" % len(body)]
-    return b"\r\n".join([line, *([b"Host: test"] if host else []), *framed, b"", body])
+    named = [b"Host: test"] if host else []
+    return b"\r\n".join([line, *named, b"Content-Type: application/json", *framed, b"", body])

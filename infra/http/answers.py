@@ -13,7 +13,10 @@ RETRY: Final = "the store cannot record right now; retry with the same Idempoten
 
 GENERIC: Final = {
     400: invalid("limit", "query", "has to be 1 or more"),
+    408: Problem(408, "request-timeout", "the request was not complete in time; the connection is closed"),
     413: Problem(413, "request-too-large", "Request Entity Too Large"),
+    414: Problem(414, "uri-too-long", "the request line is too long; the connection is closed"),
+    431: Problem(431, "request-header-fields-too-large", "the head is too large; the connection is closed"),
     500: Problem(500, "internal-error", "this is an error of the service; its log has the details"),
     503: unavailable(RETRY),
 }

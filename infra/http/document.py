@@ -22,7 +22,7 @@ from infra.http.examples import examples_by_name
 from infra.http.origin_check import foreign_origin, no_json, unknown_host
 
 REFERENCE: Final = "#/components/schemas/{name}"
-ON_EVERY_ROUTE: Final = problems(500, foreign_origin(), unknown_host())
+ON_EVERY_ROUTE: Final = problems(408, 414, 431, 500, foreign_origin(), unknown_host())
 ON_ROUTES_WITH_A_BODY: Final = problems(400, 413, no_json())
 REPLAYED: Final = ("Idempotency-Key", "Idempotent-Replayed")
 NOISE: Final = {"deprecated": False, "allowEmptyValue": False, "allowReserved": False, "headers": {}}

@@ -271,7 +271,9 @@ _docs:
 
 # Write the golden body of every fact that has none, such as those of a new service; changes no file
 [group('tidy')]
-goldens:
+goldens *ARGUMENTS: (_or-help "goldens" ARGUMENTS)
+
+_goldens: _tools
     python -m tests.contracts.goldens
 
 # Draw the README's terminal pictures again, from real runs: docs/pictures

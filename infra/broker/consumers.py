@@ -58,17 +58,21 @@ async def ensure_consumer(
     last_sequence: int,
     truncated_after: int | None = None,
     *,
+    acknowledged: int | None = None,
     take_over: Callable[[], Awaitable[None]] = _no_other_session,
     max_ack_pending: int = MAX_ACK_PENDING,
     ack_wait_s: float = ACK_WAIT_S,
-) -> None:
+) -> int:
     """Make or update the service's durable consumer, and reset it: it delivers all unacknowledged messages at once.
 
     `hears` are fact names; `last_sequence` is the stream's. After the sequence `truncated_after`, if given, the stream
     has other messages than those received. `take_over` is called right before the reset. Redelivering is always safe,
     skipping never is. So a consumer that has acknowledged more than a truncated stream has goes back to the truncation,
     or to the stream's end. A consumer whose filter changed, or that was missing, begins at the stream's beginning.
-    Raises the client's errors.
+
+    `acknowledged`: up to which sequence this process has acknowledged all; None: nothing is known yet. A power cut may
+    give the broker the state back that the consumer had before it went back. So it never begins after that sequence.
+    Returns the sequence after which it delivers. Raises the client's errors.
     """
     wanted = consumer_config(service, hears, max_ack_pending, ack_wait_s)
     try:
@@ -79,37 +83,56 @@ async def ensure_consumer(
         await take_over()
         # After a power cut it may not be as new as it looks: it inherits the state files of the consumer that was lost.
         await js.reset_consumer(EVENTS, service, 1)
-        return
-    restart_from = _restart_from(service, info, wanted, last_sequence, truncated_after)
+        return 0
+    restart_from = _restart_from(info, wanted, last_sequence, truncated_after, acknowledged)
     await js.add_consumer(EVENTS, wanted)  # updates what may be updated
     await take_over()
     # Messages that were delivered to a session that is gone would wait for ack_wait; a reset delivers them now.
     await js.reset_consumer(EVENTS, service, restart_from)
+    return _floor(info) if restart_from is None else restart_from - 1
+
+
+def _floor(info: ConsumerInfo) -> int:
+    return (info.ack_floor.stream_seq or 0) if info.ack_floor is not None else 0
 
 
 def _restart_from(
-    service: str, info: ConsumerInfo, wanted: ConsumerConfig, last_sequence: int, truncated_after: int | None
+    info: ConsumerInfo,
+    wanted: ConsumerConfig,
+    last_sequence: int,
+    truncated_after: int | None,
+    acknowledged: int | None,
 ) -> int | None:
     """Return the first sequence that the consumer must deliver again, and log why.
 
     None: it continues after its last acknowledged message.
     """
+    service = wanted.durable_name
     if _filters(info.config) != _filters(wanted):
         logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=service)
         return 1
-    acknowledged = (info.ack_floor.stream_seq or 0) if info.ack_floor is not None else 0
+    floor = _floor(info)
+    known = floor if acknowledged is None else min(floor, acknowledged)
     if truncated_after is not None:
         logger.warning("the stream was truncated: its new tail is received", consumer=service, after=truncated_after)
         # Before the truncation, too, a message may be unacknowledged: its decision waits for another attempt.
-        return min(truncated_after, acknowledged) + 1
-    if acknowledged > last_sequence:
+        return min(truncated_after, known) + 1
+    if known > last_sequence:
         logger.warning(
             "the stream was truncated: the consumer goes back to its end",
             consumer=service,
-            acknowledged=acknowledged,
+            acknowledged=known,
             stream_ends_at=last_sequence,
         )
         return last_sequence + 1
+    if known < floor:
+        logger.warning(
+            "the broker has more acknowledged than this service: the consumer goes back",
+            consumer=service,
+            acknowledged=known,
+            broker_has=floor,
+        )
+        return known + 1
     return None
 
 

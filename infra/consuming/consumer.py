@@ -77,6 +77,8 @@ class ConsumerSession:
         self._heard_by = f"{HEARD_BY}.{consumer}"
         self._last_delivery = 0
         self._to_acknowledge = ""
+        self.acknowledged: int | None = None
+        """The sequence up to which this session has acknowledged all deliveries; None: nothing yet."""
         self._error: Exception | None = None
         self.closed = False
         self.paused: str | None = None
@@ -194,3 +196,4 @@ class ConsumerSession:
         if self._to_acknowledge:
             ack_subject, self._to_acknowledge = self._to_acknowledge, ""
             await self._nc.publish(ack_subject, b"+ACK")
+            self.acknowledged = numbers(ack_subject.encode())[0]

@@ -63,6 +63,8 @@ class Broker:
         self._writer = writer
         writer.suspend("the log has not been compared with the stream yet")
         self._received = ReceivedPositions()
+        self._acknowledged: int | None = None
+        """The sequence up to which this process has acknowledged all; None before the first session."""
         self.dead_letters = DeadLetters(service, settings, clock)
         self.supervisor = Supervisor(
             f"{service}_svc",
@@ -122,8 +124,14 @@ class Broker:
         self._writer.resume()
         truncated_after = await self._received.truncated_after(leader)
         consumer = ConsumerSession(self._service, nc, self._writer, self._received, self.dead_letters)
-        await ensure_consumer(
-            js, self._service, self._hears, stream.state.last_seq, truncated_after, take_over=consumer.take_over
+        self._acknowledged = await ensure_consumer(
+            js,
+            self._service,
+            self._hears,
+            stream.state.last_seq,
+            truncated_after,
+            acknowledged=self._acknowledged,
+            take_over=consumer.take_over,
         )
         if truncated_after is not None:
             self._received.forget_after(truncated_after)
@@ -136,6 +144,8 @@ class Broker:
             yield Session(consumer, tasks, facts_said_by(self._service))
         finally:
             self._relay = None
+            if consumer.acknowledged is not None:
+                self._acknowledged = consumer.acknowledged
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         if isinstance(error, LogLost):

@@ -57,6 +57,8 @@ async def test_a_request_can_be_tried_on_the_page(shop: Shop, browser: Chromium)
         "[...document.querySelectorAll('.opblock-post')].find(e => /Register/.test(e.innerText))"
         ".querySelector('.opblock-summary-control').click()"
     )
+    # The page draws the form again when it has the example: before that, a click would be lost.
+    await seen(browser, "/mug/.test(document.querySelector('.body-param__text, .body-param textarea')?.value)")
     await seen(browser, "document.querySelector('.btn.execute')")
     await browser.script("document.querySelector('.btn.execute').click()")
 

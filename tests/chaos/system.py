@@ -93,7 +93,7 @@ class System(Shop):
 
     def lose_stream(self) -> None:
         for path in (self.folder / BROKER).iterdir():
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     async def heal(self) -> None:
         """End the effects of faults: stopped or ended processes, broken lines, a full disk. No fault may be active."""

@@ -106,13 +106,13 @@ async def test_exit_codes_tell_scripts_what_is_wrong(closed: tuple[Shop, str], t
 
     unborn = await asked(shop, "user", "u1", "--time", "2020-01-01T00:00:00+00:00")
     unknown = await asked(shop, "coupon", "nobody")
-    no_offset = await asked(shop, "user", "u1", "--time", "2026-01-01T00:00:00")
+    no_time = await asked(shop, "user", "u1", "--time", "yesterday")
     both = await asked(shop, "user", "u1", "--time", "2026-01-01T00:00:00Z", "--position", "1")
     no_kind = await asked(shop, "basket", "b1")
     nowhere = await asked(shop, "user", "u1", DATA_DIR=str(tmp_path))
 
     assert [unborn.returncode, unknown.returncode] == [1, 1]
-    assert [no_offset.returncode, both.returncode, no_kind.returncode] == [2, 2, 2]
-    assert "offset" in no_offset.stderr
+    assert [no_time.returncode, both.returncode, no_kind.returncode] == [2, 2, 2]
+    assert "is not a time" in no_time.stderr
     assert nowhere.returncode == 3
     assert "DATA_DIR" in nowhere.stderr

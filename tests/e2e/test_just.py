@@ -78,7 +78,7 @@ def test_a_recipe_explains_itself_and_does_nothing(name: str, asking: str) -> No
     assert len(asked.stdout.strip()) > 20
 
 
-@pytest.mark.parametrize("name", ["up", "nats", "order", "demo", "check", "clean", "pictures", "nats-cli-stream"])
+@pytest.mark.parametrize("name", ["up", "nats", "order", "goldens", "check", "clean", "pictures", "nats-cli-stream"])
 def test_a_recipe_without_arguments_refuses_them(name: str) -> None:
     asked = just(name, "now")
     assert asked.returncode == 2

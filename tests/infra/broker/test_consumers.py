@@ -160,6 +160,18 @@ async def test_no_unacknowledged_message_before_a_truncation_is_skipped(js: JetS
     assert sequences(await pull(js, 5)) == [3, 4, 5, 6, 7]
 
 
+async def test_a_consumer_never_begins_after_what_the_service_has_acknowledged(js: JetStreamContext) -> None:
+    """A power cut may bring back the state that the consumer had before it went back."""
+    await say(js, *(f"order.canceled.o{n}" for n in range(1, 8)))
+    assert await ensure_consumer(js, "product", HEARS, 7) == 0
+    await acknowledge(js, (await pull(js, 7))[5])
+
+    assert await ensure_consumer(js, "product", HEARS, 7, acknowledged=2) == 2
+
+    assert sequences(await pull(js, 5)) == [3, 4, 5, 6, 7]
+    assert await ensure_consumer(js, "product", HEARS, 7, acknowledged=5) == 2, "the broker has less"
+
+
 async def test_a_consumer_that_has_acknowledged_all_hears_nothing_again(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 6)))
     await ensure_consumer(js, "product", HEARS, 5)

@@ -1,7 +1,7 @@
-"""Print every released CPython 3.11 or newer of this machine, its version and its path, the lowest version first.
+"""Print the released CPythons 3.11 or newer of this machine, version and path, the lowest version first.
 
-They are looked for on PATH, below pyenv's folder, and where uv keeps those that it has installed. Of a version that is
-there several times, one is printed. Needs no package, and runs on any Python 3.
+They are looked for on PATH, below pyenv's folder, and where uv keeps those that it has installed. Of each minor version
+the lowest is printed. Needs no package, and runs on any Python 3.
 """
 
 import os
@@ -46,7 +46,10 @@ def pythons(environ):
         number = version(file)
         if number is not None and number >= LOWEST:
             found.setdefault(number, file)
-    return dict(sorted(found.items()))
+    lowest = {}
+    for number in sorted(found):
+        lowest.setdefault(number[:2], number)
+    return {number: found[number] for number in lowest.values()}
 
 
 if __name__ == "__main__":

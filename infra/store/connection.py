@@ -5,7 +5,7 @@ They raise sqlite3.Error; inside the context `translated`, it becomes StoreError
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,10 +34,7 @@ async def connect(
 
     Raises sqlite3.Error if the file cannot be opened; StoreSetupError if SQLite does not set this mode and level.
     """
-    # Fails here rather than in aiosqlite, which would leave a thread behind that outlives the event loop.
-    sqlite3.connect(path).close()
-    # Without the close at the end, aiosqlite's thread would keep the process alive for ever.
-    async with aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout_s) as connection:
+    async with _opened(path, busy_timeout_s=busy_timeout_s) as connection:
         await _pragma(connection, "journal_mode=WAL")
         await _pragma(connection, f"synchronous={synchronous}")
         await _pragma(connection, f"cache_size=-{CACHE_KIB}")
@@ -59,10 +56,22 @@ async def _pragma(connection: aiosqlite.Connection, text: str) -> tuple[Any, ...
 @asynccontextmanager
 async def connect_read_only(path: Path) -> AsyncIterator[aiosqlite.Connection]:
     """Open the existing SQLite file for reading only. Raises sqlite3.Error if it is missing or cannot be opened."""
-    uri = _read_only(path)
-    sqlite3.connect(uri, uri=True).close()  # as above: fails here, before aiosqlite starts its thread
-    async with aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S) as connection:
+    async with _opened(_read_only(path), uri=True, busy_timeout_s=BUSY_TIMEOUT_S) as connection:
         yield connection
+
+
+@asynccontextmanager
+async def _opened(
+    database: Path | str, *, busy_timeout_s: float, uri: bool = False
+) -> AsyncIterator[aiosqlite.Connection]:
+    """Open a connection in autocommit mode, and close it at the end. Raises sqlite3.Error."""
+    # Opened here rather than by aiosqlite's thread: that thread would outlive a failure, and a caller that is canceled
+    # while it waits for the thread would leave the connection open.
+    opened = sqlite3.connect(database, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, uri=uri)
+    with closing(opened):
+        # Without the close at the end, aiosqlite's thread would keep the process alive for ever.
+        async with aiosqlite.Connection(lambda: opened, iter_chunk_size=64) as connection:
+            yield connection
 
 
 def _read_only(path: Path) -> str:

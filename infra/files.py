@@ -49,10 +49,11 @@ def make_folder(path: Path) -> None:
 def make_private_folder(path: Path) -> None:
     """Make the folder and its parents if they are missing, durably, and keep all but its owner out of it.
 
-    Raises OSError.
+    The current folder, and those that it is in, stay as they are: they hold more than data. Raises OSError.
     """
     make_folder(path)
-    if path.stat().st_mode & 0o077:
+    here = Path.cwd()
+    if path.stat().st_mode & 0o077 and path.resolve() not in (here, *here.parents):
         path.chmod(PRIVATE_FOLDER)
 
 

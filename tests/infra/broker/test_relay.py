@@ -470,6 +470,7 @@ async def test_a_broker_that_acknowledges_nothing_stalls_the_relay_and_then_fail
             await append(log, 1, 5)
             mirror.relay.log_has_grown()
             async for _ in attempts("the relay to stall"):
+                assert not mirror.run.done() or mirror.relay.stalled, mirror.run
                 if mirror.relay.stalled:
                     break
             error = await mirror.failed()

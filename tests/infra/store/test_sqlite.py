@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import sqlite3
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -69,6 +70,18 @@ async def test_a_store_opens_its_connections_only_that_way(path: Path) -> None:
 def test_a_database_that_cannot_write_ahead_is_refused() -> None:
     with pytest.raises(StoreSetupError, match="wanted journal_mode=wal and synchronous=FULL, but got memory and FULL"):
         opening(Path(":memory:"))
+
+
+def test_the_folder_of_a_store_is_closed_to_others_but_never_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "checkout"
+    here.mkdir(mode=0o755)
+    monkeypatch.chdir(here)
+    for file in ("events.sqlite", "../events.sqlite", "point/events.sqlite"):
+        opening(Path(file))
+
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (here, here / "point")] == [0o755, 0o700]
 
 
 def opening(path: Path) -> None:

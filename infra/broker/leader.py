@@ -22,15 +22,12 @@ from contracts.origin import number
 from contracts.wire import FACTS, MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
 from infra.broker.client import BrokerClient, header, status
 from infra.broker.errors import LeaderUnavailable
+from infra.broker.stored import ANSWER_S, ANSWERED_BY
 from infra.broker.streams import EVENTS
-
-ANSWERED_BY: Final = "Nats-Stream"
-"""The header of a direct get's answer with the name of the stream that answered: EVENTS, or a mirror's name."""
 
 FIRST_SPAN: Final = 1_024  # sequences of the first step backwards; each further step doubles it
 BATCH: Final = 1_024  # messages that one direct get asks for
 TRIES: Final = 8  # direct gets of one batch, if others than EVENTS answer; then the leader is asked, one by one
-ANSWER_S: Final = 2.0  # between two messages of a direct get's answer
 
 
 class Published(NamedTuple):

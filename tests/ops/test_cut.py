@@ -12,7 +12,7 @@ from nats.js.api import RawStreamMsg, StreamConfig, StreamInfo, StreamState
 
 from contracts.wire import NAMES, POSITION
 from infra.broker.client import BrokerClient
-from infra.broker.leader import ANSWERED_BY
+from infra.broker.stored import ANSWERED_BY
 from infra.broker.streams import EVENTS
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore

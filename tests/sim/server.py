@@ -8,7 +8,7 @@ from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig
 from nats.js.errors import NotFoundError
 
 from infra.broker.client import VERSION_LINE
-from infra.broker.leader import ANSWERED_BY
+from infra.broker.stored import ANSWERED_BY
 from infra.broker.streams import EVENTS
 from infra.consuming.dead_letter import DEAD
 from tests.sim.dead import Dead
@@ -70,7 +70,7 @@ class Server:
         elif subject == DIRECT_GET and self.stream is not None:
             self._answer(self.stream, peer, _direct_get.decode(body), reply)
         elif subject == DIRECT_GET_DEAD:
-            for about, stored in self.dead.directly(body):
+            for about, stored in self.dead.directly(subject, body):
                 peer.say(reply, reply, "", stored, about)
         elif subject in self._subscribed:
             for other in self._subscribed[subject]:

@@ -15,7 +15,7 @@ from infra.broker.consumers import consumer_config, ensure_consumer
 from infra.broker.fast_ingest import FastIngest
 from infra.broker.leader import leader_of
 from infra.broker.pull import numbers
-from infra.broker.stored import StoredMessage, direct_batch, last_message, next_message, stored_message
+from infra.broker.stored import StoredMessage, direct, last_message, next_message, stored_message
 from infra.broker.streams import EVENTS, ensure_stream
 from infra.consuming.consumer import HEARD_BY
 from infra.consuming.dead_letter import DEAD, stream_config
@@ -200,8 +200,7 @@ class Script:
             self._saw("parked", ack.stream, ack.seq)
         for sequence in (1, 2, 4):
             await self._ask(next_message(self._nc, DEAD, sequence, "dead.product.*"))
-            at_once = await direct_batch(self._nc, DEAD, sequence, "dead.product.*")
-            self._saw("read at once", *((found.sequence, found.subject, found.body) for found in at_once))
+            await self._read_directly(DEAD, {"seq": sequence, "next_by_subj": "dead.product.*", "batch": 10})
         for subject in ("dead.product.*", "dead.coupon.*"):
             await self._ask(last_message(self._nc, DEAD, subject))
             self._saw("counted", (await self._js.stream_info(DEAD, subjects_filter=subject)).state.subjects or {})
@@ -224,6 +223,12 @@ class Script:
             self._saw("read", found.subject, found.sequence, found.body, header(found.raw_headers, b"Dead-Error"))
         else:
             self._saw("done", found is True)
+
+    async def _read_directly(self, stream: str, request: dict[str, Any] | str) -> None:
+        messages, *rest = await direct(self._nc, stream, request)
+        self._saw("read directly", *((found.sequence, found.subject, found.body) for found in messages), *rest)
+        for found in messages:
+            self._saw("read", header(found.raw_headers, b"Dead-Error"))
 
     async def _reading(self) -> None:
         for ask in (

@@ -12,8 +12,9 @@ from nats.js.api import DiscardPolicy, RawStreamMsg, StreamConfig, StreamSource
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
-from infra.broker.leader import ANSWERED_BY, Leader
+from infra.broker.leader import Leader
 from infra.broker.lookup import latest_facts
+from infra.broker.stored import ANSWERED_BY
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.broker.window import WINDOW
@@ -204,7 +205,7 @@ def test_nobody_else_makes_a_direct_get() -> None:
     files = [path for room in ("infra", "ops", "order_svc", "product_svc") for path in (ROOT / room).rglob("*.py")]
     using = {str(path.relative_to(ROOT)) for path in files if direct.search(path.read_text(encoding="utf-8"))}
 
-    assert using == {"infra/broker/leader.py", "infra/broker/lookup.py", "infra/broker/stored.py"}
+    assert using == {"infra/broker/leader.py", "infra/broker/stored.py"}
 
 
 @pytest.mark.parametrize("filter_subject", [None, "coupon.>"])

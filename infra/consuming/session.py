@@ -116,7 +116,7 @@ class Broker:
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
         nc, js, stream = connection
-        leader = Leader(nc, js, stream)
+        leader = Leader(nc, stream)
         max_bytes = largest_message(stream, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
         relay = Relay(self._service, self._store, nc, max_bytes=max_bytes)

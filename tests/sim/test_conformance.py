@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
@@ -228,28 +227,29 @@ class Script:
         messages, *rest = await direct(self._nc, stream, request)
         self._saw("read directly", *((found.sequence, found.subject, found.body) for found in messages), *rest)
         for found in messages:
-            self._saw("read", header(found.raw_headers, b"Dead-Error"))
+            if stream == EVENTS:
+                self._saw("read", found.raw_headers, found.stored_us > 0)
+            else:
+                self._saw("read", header(found.raw_headers, b"Dead-Error"))
 
     async def _reading(self) -> None:
-        for ask in (
-            self._js.get_last_msg(EVENTS, "order.>", direct=True),
-            self._js.get_msg(EVENTS, 3, direct=True),
-            self._js.get_msg(EVENTS, 1, "order.created.pending.c", direct=True, next=True),
-            self._js.get_msg(EVENTS, 1, "order.created.pending.z", direct=True, next=True),
-            self._js.get_msg(EVENTS, 1_000, direct=True),
-            self._js.get_last_msg(EVENTS, "coupon.>", direct=True),
+        for request in (
+            "order.>",
+            {"seq": 3},
+            {"seq": 1, "next_by_subj": "order.created.pending.c"},
+            {"seq": 1, "next_by_subj": "order.created.pending.z"},
+            {"seq": 1_000},
+            "coupon.>",
+            {"seq": 2, "next_by_subj": "order.>", "batch": 5},
         ):
-            try:
-                found: RawStreamMsg = await ask
-            except NotFoundError:
-                self._saw("no such message")
-            else:
-                self._saw("read", found.subject, found.seq, (found.headers or {}).get(MSG_ID), found.time is not None)
+            await self._read_directly(EVENTS, request)
         leader = await leader_of(self._nc, self._js)
         for subject in ("order.>", "coupon.>"):
             self._saw("backwards", [fact async for facts in leader.read_back(subject) for fact in facts])
         at, last = await leader.at(3), await leader.last("order.>")
-        self._saw("leader", at and at.seq, last and last.seq, await leader.at(1_000), await leader.last("coupon.>"))
+        self._saw(
+            "leader", at and at.sequence, last and last.sequence, await leader.at(1_000), await leader.last("coupon.>")
+        )
         self._saw("stream", (await self._js.stream_info(EVENTS)).state.last_seq)
 
     async def _waiting(self) -> None:

@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
-import msgspec
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
-from contracts.origin import number
-from contracts.wire import FACTS, MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
+from contracts.origin import ForeignMessage, origin
+from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import LeaderUnavailable
 from infra.broker.stored import StoredMessage, direct, last_message, next_message, stored_message
@@ -27,7 +26,7 @@ FIRST_SPAN: Final = 1_024  # sequences of the first step backwards; each further
 BATCH: Final = 1_024  # messages that one direct get asks for
 TRIES: Final = 8  # direct gets of one batch, if others than EVENTS answer; then the leader is asked, one by one
 
-_NAMES: Final = (MSG_ID.encode(), STREAM.encode(), VERSION.encode(), POSITION.encode())
+_MSG_ID: Final = MSG_ID.encode()
 
 T = TypeVar("T")
 
@@ -140,18 +139,13 @@ async def _answered(asked: Awaitable[T]) -> T:
 
 
 def _published(message: StoredMessage) -> list[Published]:
-    """Return the fact in a message; nothing if a relay did not write it."""
-    about = [header(message.raw_headers, name) for name in _NAMES]
-    named, stream, version, position = about[0], about[1], number(about[2]), number(about[3])
-    if not (version and position) or named != fact_id(stream, version):
-        return []
-    name = message.subject.rpartition(".")[0]
+    """Return the fact in a message; nothing if no service published it."""
+    message_id = header(message.raw_headers, _MSG_ID)
     try:
-        if name in FACTS and subject(name, message.body) != message.subject:
-            return []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        position = origin(message.subject, message_id, message.raw_headers, message.body).position
+    except ForeignMessage:
         return []
-    return [Published(position, named, message.body, message.sequence)]
+    return [Published(position, message_id, message.body, message.sequence)]
 
 
 async def leader_of(nc: BrokerClient, js: JetStreamContext) -> Leader:

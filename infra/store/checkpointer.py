@@ -40,7 +40,8 @@ class Checkpointer:
         self._place = place
         self._limit = pages
         self._pages = 0
-        self._moving = asyncio.Lock()
+        self.lock = asyncio.Lock()
+        """Held while the log is moved, and during a commit on another connection than `writer`."""
         self._task: asyncio.Task[None] | None = None
 
     def recorded(self, records: int) -> None:
@@ -68,7 +69,7 @@ class Checkpointer:
 
         Raises sqlite3.Error, OSError.
         """
-        async with self._moving:
+        async with self.lock:
             with self._place.moving():
                 await self._move()
             await self._place.compare(self.identity)  # somebody may have overwritten the file meanwhile

@@ -5,7 +5,6 @@ its own, so a canceled or concurrent caller can't tear it. `synchronous=FULL` ma
 disk; NORMAL loses commits in a power cut.
 """
 
-import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -56,7 +55,6 @@ class SQLiteStore:
         self._reader = reader
         self._place = place
         self._checkpointer = checkpointer
-        self._one_writer = asyncio.Lock()
         self._connect = connect
         self._max_rows = max_rows
         self._tail = Tail(tail_records)
@@ -128,7 +126,7 @@ class SQLiteStore:
 
     async def _insert_many(self, records: Sequence[Record]) -> None:
         """Append records beyond one statement's limit, in a transaction on a connection of their own."""
-        async with self._one_writer, self._connect(self._path) as own:
+        async with self._checkpointer.lock, self._connect(self._path) as own:
             await own.execute("PRAGMA wal_autocheckpoint = 0")
             await own.execute("BEGIN IMMEDIATE")
             await own.executemany(insert(1), records)
@@ -212,7 +210,7 @@ class SQLiteStore:
         # A full disk still grants a lock, but no page, so this writes; on the connection that alone writes.
         with translated():
             try:
-                async with self._one_writer:
+                async with self._checkpointer.lock:  # a long append would make it wait, and all after it
                     await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
             except sqlite3.DatabaseError as error:
                 self._place.judge(error)

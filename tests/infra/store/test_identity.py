@@ -6,6 +6,7 @@ import itertools
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,39 @@ async def test_no_connection_moves_the_log_by_itself(path: Path) -> None:
         await asyncio.gather(*(store.check() for _ in range(3)))
         assert seen == [0]  # of the long append
     assert sorted(seen) == [0, 0, 1_000]  # the reader writes nothing
+
+
+async def test_a_long_append_waits_until_the_log_is_moved(path: Path) -> None:
+    wanted: list[Path] = []
+    appends: list[asyncio.Task[None]] = []
+
+    def watched(path: Path) -> AbstractAsyncContextManager[Any]:
+        wanted.append(path)
+        return connect(path)
+
+    class Watched:
+        """The connection; in the middle of the move, the append begins on another one if it may."""
+
+        def __init__(self, writer: Any) -> None:
+            self._writer = writer
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._writer, name)
+
+        async def execute(self, *arguments: Any) -> Any:
+            if not appends:
+                appends.append(asyncio.create_task(store.insert_events(records("a", range(1, 5)))))
+                await asyncio.sleep(0)
+                assert len(wanted) == 2, "the writer's and the reader's"
+            return await self._writer.execute(*arguments)
+
+    async with SQLiteStore.open(path, connect=watched, max_rows=2) as store:
+        moving(store)._writer = Watched(moving(store)._writer)  # type: ignore[assignment]
+        await moving(store).move()
+        await asyncio.gather(*appends)
+
+        assert len(wanted) == 3
+        assert await streams_of(store) == [("a", version) for version in range(1, 5)]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ class Checkpointer:
     def recorded(self, records: int) -> None:
         """Begin to move the log if it may have grown long with these records, just committed. Nobody waits for it.
 
+        Call it after every commit, with 0 after one of something else, such as a check.
         A failure only puts that off.
         """
         self._pages += 2 * records + 4  # a page of the table and one of its index, at most, and inner pages

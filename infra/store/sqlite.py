@@ -131,6 +131,7 @@ class SQLiteStore:
             await own.execute("BEGIN IMMEDIATE")
             await own.executemany(insert(1), records)
             await own.commit()
+        self._checkpointer.recorded(len(records))
 
     async def select_streams(
         self, streams: Collection[str], snapshot_topics: Collection[str]
@@ -205,6 +206,7 @@ class SQLiteStore:
                 "DELETE FROM snapshots WHERE originator_id = ? AND originator_version < ?",
                 [(snapshot.originator_id, snapshot.originator_version) for snapshot in snapshots],
             )
+        self._checkpointer.recorded(len(snapshots))
 
     async def check(self) -> None:
         # A full disk still grants a lock, but no page, so this writes; on the connection that alone writes.
@@ -216,3 +218,4 @@ class SQLiteStore:
                 self._place.judge(error)
                 raise
             await self._still_in_place()
+        self._checkpointer.recorded(0)  # a quiet service is asked again and again, and each time the log grows

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from infra.store import opening
-from infra.store.checkpointer import Checkpointer, is_affected
+from infra.store.checkpointer import PAGES, Checkpointer, is_affected
 from infra.store.connection import connect
 from infra.store.errors import StoreError, StoreSetupError
 from infra.store.identity import companions, outside
@@ -363,6 +363,35 @@ async def test_appends_beside_a_move_of_the_log_are_no_trouble(path: Path) -> No
                 await store.insert_events(records(f"a{next(number)}", range(1, 40)))
             await moves
         assert store._place.trouble is None
+
+
+async def short_append(store: SQLiteStore, version: int) -> None:
+    await store.insert_events(records("a", range(version, version + 1)))
+
+
+async def long_append(store: SQLiteStore, version: int) -> None:
+    await store.insert_events(records(f"a{version}", range(1, 4)))
+
+
+async def snapshot(store: SQLiteStore, version: int) -> None:
+    await store.insert_snapshots(records("a", range(version, version + 1)))
+
+
+async def probe(store: SQLiteStore, _: int) -> None:
+    await store.check()
+
+
+@pytest.mark.parametrize("writes", [short_append, long_append, snapshot, probe])
+async def test_the_log_is_moved_in_the_end_whatever_writes_to_it(
+    path: Path, writes: Callable[[SQLiteStore, int], Awaitable[None]]
+) -> None:
+    async with SQLiteStore.open(path, max_rows=2) as store:
+        before = (await moving(store).identity()).wal
+        for version in range(1, PAGES // 4 + 1):
+            await writes(store, version)
+        await moving(store).finished()
+
+        assert (await moving(store).identity()).wal != before
 
 
 # One connection writes ------------------------------------------------------------------------------------------------

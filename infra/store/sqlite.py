@@ -12,10 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import aiosqlite
-
 from infra.store.checkpointer import Checkpointer
-from infra.store.connection import ConnectStore, connect, connect_read_only, translated
+from infra.store.connection import Connection, ConnectStore, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError
 from infra.store.opening import opening
 from infra.store.place import StoreFiles
@@ -36,8 +34,8 @@ class SQLiteStore:
     def __init__(
         self,
         path: Path,
-        writer: aiosqlite.Connection,
-        reader: aiosqlite.Connection,
+        writer: Connection,
+        reader: Connection,
         place: StoreFiles,
         checkpointer: Checkpointer,
         *,
@@ -107,16 +105,15 @@ class SQLiteStore:
                     await self._still_in_place()
                     return
                 values = [value for record in records for value in record]
-                row = await self._writer.execute_insert(insert(len(records)), values)
-                if not self._place.glance():  # nobody would find what was recorded in a deleted file
+                last, folder = await self._writer.insert(insert(len(records)), values, self._place.entries)
+                if not self._place.glance(folder):  # nobody would find what was recorded in a deleted file
                     await self._still_in_place()
             except BaseException as error:
                 self._tail.clear()  # only the file knows whether they were recorded
                 self._place.judge(error)
                 raise
-        assert row is not None
         # One statement numbers its rows without a gap; the rowid it reports is the last one's.
-        self._tail.append(records, int(row[0]) - len(records) + 1)
+        self._tail.append(records, last - len(records) + 1)
         self._checkpointer.recorded(len(records))
 
     async def _still_in_place(self) -> None:

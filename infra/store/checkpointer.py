@@ -57,7 +57,7 @@ class Checkpointer:
 
     async def _try_to_move(self) -> None:
         # ValueError: the connection was closed.
-        with contextlib.suppress(sqlite3.Error, StoreError, OSError, ValueError):
+        with contextlib.suppress(sqlite3.Error, StoreError, ValueError):
             await self.move()
 
     async def finished(self) -> None:
@@ -68,7 +68,7 @@ class Checkpointer:
     async def move(self) -> None:
         """Move the log into the file, unless another process is reading; then only as much as it has not to read.
 
-        Raises sqlite3.Error, OSError.
+        Raises sqlite3.Error; StoreSetupError if somebody is writing to the file.
         """
         async with self.lock:
             with self._place.moving():
@@ -91,7 +91,7 @@ class Checkpointer:
     async def look(self) -> None:
         """Look whether the store's files are in place and its own; if not, that becomes the place's trouble.
 
-        Raises sqlite3.Error, OSError; StoreSetupError if somebody is writing to the file.
+        Raises sqlite3.Error; StoreSetupError if somebody is writing to the file.
         """
         if not self._place.look() and self._place.trouble is None:
             await self._place.compare(self.identity)

@@ -114,7 +114,7 @@ class StoreFiles:
         try:
             file, log = self._path.stat(), self._wal.stat()
         except OSError as error:
-            self.refuse(f"{error.filename} was deleted or moved away under the running service")
+            self._refuse_missing(error)
             return False
         if (_inode(file), _inode(log)) != (self._file, self._log):
             self.refuse(f"{self._path} or its write-ahead log was replaced under the running service")
@@ -124,8 +124,14 @@ class StoreFiles:
     async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         """Compare the file with the identity that the store's own connection reads; set `trouble` if it is another one.
 
-        Raises StoreSetupError if somebody is writing to the file all the time; OSError.
+        Raises StoreSetupError if somebody is writing to the file all the time.
         """
+        try:
+            await self._compare(identity)
+        except OSError as error:
+            self._refuse_missing(error)
+
+    async def _compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         for _ in range(ATTEMPTS):
             content = _content(self._path.stat())
             try:
@@ -146,6 +152,9 @@ class StoreFiles:
             if self.trouble is None:
                 self.refuse(f"{self._path} is damaged: {error}")
             self.require()
+
+    def _refuse_missing(self, error: OSError) -> None:
+        self.refuse(f"{error.filename} was deleted or moved away under the running service")
 
     def refuse(self, why: str) -> None:
         """Let nothing be recorded any more, because of `why`, and log it as an error with the next steps."""

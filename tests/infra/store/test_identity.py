@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +17,7 @@ from infra.store import opening
 from infra.store.checkpointer import PAGES, Checkpointer, is_affected
 from infra.store.connection import connect
 from infra.store.errors import StoreError, StoreSetupError
-from infra.store.identity import companions, outside
+from infra.store.identity import Identity, companions, outside
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from tests.infra.records import records, streams_of
@@ -343,6 +344,24 @@ async def test_a_quiet_service_notices_too(path: Path) -> None:
         deleted(path, path)
         await store.max_notification_id()  # every second
         assert store._place.trouble is not None
+
+
+async def test_a_file_that_is_deleted_while_it_is_compared_is_refused_as_one_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SQLiteStore.open(path, service="point") as store:
+        own = await moving(store).identity()
+
+        async def deletes() -> Identity:
+            deleted(path, path)
+            return own._replace(store="another")
+
+        monkeypatch.setattr(moving(store), "identity", deletes)
+        os.utime(path)  # as if somebody had written to it
+        await store.max_notification_id()
+
+        with pytest.raises(StoreError, match=r"events\.sqlite was deleted or moved away.*just rebuild point"):
+            await store.check()
 
 
 async def test_a_second_process_that_moves_the_log_is_no_trouble(path: Path) -> None:

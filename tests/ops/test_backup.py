@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
@@ -12,11 +14,16 @@ from typing import Any
 import pytest
 
 from contracts.wire import fact_id
+from infra import files
 from infra.broker.streams import EVENTS
+from infra.settings import SettingsError
+from ops import data
 from ops.backup import store_copies
 from ops.backup.manifest import checksum
+from ops.backup.moves import HalfMoved, Move, move_all
+from ops.backup.restore import Accepted, restore
 from tests.ops.asking import orders, told
-from tests.ops.damage import rows
+from tests.ops.damage import content, rows
 from tests.shop import Shop, attempts, logged, open_shop
 
 
@@ -87,7 +94,7 @@ async def test_a_backup_of_the_running_shop_is_restored_after_everything_was_los
     await shop.stop("nats")
     await good(shop)
     assert named(tmp_path, "*b*") == ["b"]
-    assert named(shop.folder, ".*") == []
+    assert named(shop.folder, ".*") == named(shop.folder / "nats", ".*") == []
 
 
 async def test_a_backup_moves_to_another_place(shop: Shop, tmp_path: Path) -> None:
@@ -175,7 +182,7 @@ async def test_stores_alone_are_backed_up_without_the_broker_and_the_relays_writ
     assert made["streams"] == {}
     await told(shop, "restore", str(tmp_path / "b"), "--yes")
 
-    assert not (shop.folder / "nats").exists()
+    assert not (shop.folder / "nats" / "jetstream").exists()
     assert logs(shop) == before
     await good(shop)
 
@@ -188,7 +195,7 @@ async def test_existing_data_is_replaced_only_if_asked_and_kept_aside(shop: Shop
 
     running = await orders(shop, "restore", str(tmp_path / "b"), "--yes")
     assert running.returncode == 2
-    assert "a process runs on" in running.stderr
+    assert f"process {shop.processes['order'].pid} works on this data: stop the system first" in running.stderr
     for name in shop.services:
         await shop.stop(name)
     running = await orders(shop, "restore", str(tmp_path / "b"), "--yes")
@@ -204,7 +211,7 @@ async def test_existing_data_is_replaced_only_if_asked_and_kept_aside(shop: Shop
     done = await told(shop, "restore", str(tmp_path / "b"), "--yes")
     assert logs(shop) == before
     aside = {Path(path).name: Path(path) for path in done["aside"]}
-    assert set(shop.services) | {"nats"} <= set(aside)
+    assert set(shop.services) | {"jetstream"} <= set(aside)
     assert len(list(sqlite3.connect(aside["order"] / "events.sqlite").execute("SELECT 1 FROM stored_events"))) == len(
         later["order"]
     )
@@ -277,6 +284,77 @@ async def test_another_folder_is_no_backup(shop: Shop, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "is not a backup" in done.stderr
     assert "manifest.json" in done.stderr
+
+
+class Silent:
+    def begins(self, what: str, items: int) -> None: ...
+    def advances(self, items: int) -> None: ...
+
+
+async def test_folders_that_are_roots_of_file_systems_are_restored_into(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if DATA_DIR and NATS_STORE_DIR were two mount points."""
+    await told(shop, "backup", str(tmp_path / "b"))
+    before = logs(shop)
+    await trade(shop, "later")
+    await stop(shop)
+    rename = files.rename
+
+    def root(path: Path) -> Path | None:
+        roots = (shop.folder / "nats", shop.folder)
+        return next((root for root in roots if root in path.parents), None)
+
+    def within(old: Path, new: Path) -> None:
+        if root(old) != root(new):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old))
+        rename(old, new)
+
+    monkeypatch.setattr(files, "rename", within)
+    await restore(shop.env, tmp_path / "b", Silent(), Accepted(replace=True))
+
+    assert logs(shop) == before
+    await good(shop)
+
+
+@pytest.mark.parametrize("last", ["order", "jetstream"])
+async def test_old_data_is_moved_back_if_new_data_cannot_be_moved(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    await trade(shop, "later")
+    await stop(shop)
+    before, rename = content(shop.folder), files.rename
+
+    def fails(old: Path, new: Path) -> None:
+        if new.name == last and data.RESTORING in old.parts:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old))
+        rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "rename", fails)
+        with pytest.raises(SettingsError, match="cross-device link; nothing was replaced"):
+            await restore(shop.env, tmp_path / "b", Silent(), Accepted(replace=True))
+
+    assert content(shop.folder) == before
+    assert [*shop.folder.rglob(".*"), *shop.folder.rglob("replaced-*")] == []
+    await good(shop)
+
+
+def test_what_cannot_be_moved_back_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old").touch()
+    rename = files.rename
+
+    def once(old: Path, new: Path) -> None:
+        if new.name != "aside":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old))
+        rename(old, new)
+
+    monkeypatch.setattr(files, "rename", once)
+    moves = [Move(tmp_path / "old", tmp_path / "a" / "aside"), Move(tmp_path / "new", tmp_path / "old")]
+    with pytest.raises(HalfMoved, match=f"move {tmp_path}/a/aside to {tmp_path}/old"):
+        move_all(moves)
+    assert (tmp_path / "a" / "aside").exists()
 
 
 async def dead_letters(shop: Shop) -> Any:

@@ -95,7 +95,8 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
                     "--accept-findings"
                 )
             watch.begins("putting it in place", 0)
-            aside = _swap(made, places, has, backup.stores)
+            old = [*has, *(path for path in _dependent(env) if path.exists())]
+            aside = _swap(made, places, old, backup.stores)
         except OSError as error:
             raise SettingsError(
                 f"{error.filename or places.data} cannot be used: {error.strerror}; nothing was replaced"
@@ -121,6 +122,11 @@ def _refuse_unknown(backup: Manifest) -> None:
 def _data(env: Mapping[str, str], places: _Places) -> list[Path]:
     """The absolute paths of the stores and streams that a restore replaces, whether they exist or not."""
     return [path.absolute() for path in (*data.of_services(env), *([data.of_broker(env)] if places.broker else []))]
+
+
+def _dependent(env: Mapping[str, str]) -> list[Path]:
+    """The absolute paths of the audits' checkpoints, which the restored stores do not match."""
+    return [path.absolute() for path in data.of_audits(env)]
 
 
 def _has_data(path: Path) -> bool:

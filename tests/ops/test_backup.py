@@ -321,6 +321,7 @@ async def test_folders_that_are_roots_of_file_systems_are_restored_into(
 async def test_old_data_is_moved_back_if_new_data_cannot_be_moved(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
+    await told(shop, "audit")
     await told(shop, "backup", str(tmp_path / "b"))
     await trade(shop, "later")
     await stop(shop)
@@ -355,6 +356,21 @@ def test_what_cannot_be_moved_back_is_named(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(HalfMoved, match=f"move {tmp_path}/a/aside to {tmp_path}/old"):
         move_all(moves)
     assert (tmp_path / "a" / "aside").exists()
+
+
+async def test_an_audit_of_the_replaced_data_does_not_judge_the_restored(shop: Shop, tmp_path: Path) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    await trade(shop, "later")
+    assert (await told(shop, "audit"))["verdict"] == "good"
+    await stop(shop)
+
+    restored = await told(shop, "restore", str(tmp_path / "b"), "--yes")
+
+    assert "audit" in {Path(path).name for path in restored["aside"]}
+    await shop.start_nats()
+    await shop.start()
+    await shop.until_quiet()
+    assert (await told(shop, "audit"))["verdict"] == "good"
 
 
 async def dead_letters(shop: Shop) -> Any:

@@ -20,7 +20,7 @@ from infra.local.ports import free_ports, is_free
 from infra.local.processes import StartFailed, stop_process
 from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
-from ops import data, reading
+from ops import data, foreign, reading
 from ops.audit.run import Options, Watch, audit
 from ops.backup import manifest, stream_snapshots
 from ops.backup.manifest import Manifest
@@ -95,7 +95,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
                     "--accept-findings"
                 )
             watch.begins("putting it in place", 0)
-            old = [*has, *(path for path in _dependent(env) if path.exists())]
+            old = [*has, *(path for path in _dependent(env, places) if path.exists())]
             aside = _swap(made, places, old, backup.stores)
         except OSError as error:
             raise SettingsError(
@@ -124,9 +124,12 @@ def _data(env: Mapping[str, str], places: _Places) -> list[Path]:
     return [path.absolute() for path in (*data.of_services(env), *([data.of_broker(env)] if places.broker else []))]
 
 
-def _dependent(env: Mapping[str, str]) -> list[Path]:
-    """The absolute paths of the audits' checkpoints, which the restored stores do not match."""
-    return [path.absolute() for path in data.of_audits(env)]
+def _dependent(env: Mapping[str, str], places: _Places) -> list[Path]:
+    """The absolute paths of what belongs to the replaced stores and streams, and says nothing of the restored ones.
+
+    These are the audits' checkpoints and, unless the streams stay, the acknowledged foreign messages.
+    """
+    return [path.absolute() for path in (*data.of_audits(env), *([foreign.path(env)] if places.broker else []))]
 
 
 def _has_data(path: Path) -> bool:
@@ -150,6 +153,8 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
     for name, copy in backup.stores.items():
         files.make_folder(made.data / name)
         _copy(folder / copy.file, made.data / name / Path(copy.file).name)
+    if foreign.NAME in backup.checksums:
+        _copy(folder / foreign.NAME, made.data / foreign.NAME)
     if made.broker is None or not backup.streams:
         return _Made({}, None)
     files.make_folder(made.broker)
@@ -204,6 +209,9 @@ def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[
     new = [Move(made.data / name, places.data / name) for name in services]
     if made.broker is not None and places.broker is not None and made.broker.exists():
         new.append(Move(made.broker / "jetstream", places.broker / "jetstream"))
+    known = Move(made.data / foreign.NAME, places.data / foreign.NAME)
+    if known.old.exists() and (known.new in old or not known.new.exists()):  # of a stream that stays, it stays, too
+        new.append(known)
     for move in new:
         if not _has_data(move.new):
             _remove_empty(move.new)

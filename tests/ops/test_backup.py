@@ -373,6 +373,31 @@ async def test_an_audit_of_the_replaced_data_does_not_judge_the_restored(shop: S
     assert (await told(shop, "audit"))["verdict"] == "good"
 
 
+async def test_acknowledged_foreign_messages_are_backed_up(shop: Shop, tmp_path: Path) -> None:
+    async with shop.broker() as nc:
+        await nc.jetstream().publish("order.created.pending.broken", b"no JSON")
+    async for _ in attempts("the dead letter"):
+        if await dead_letters(shop):
+            break
+    assert (await told(shop, "audit", "--foreign", "all"))["foreign"] == {"known": 1, "found": 0}
+    known = (shop.folder / "foreign.json").read_bytes()
+    made = await told(shop, "backup", str(tmp_path / "b"))
+    assert made["checksums"]["foreign.json"] == checksum(shop.folder / "foreign.json")
+    await stop(shop)
+    (tmp_path / "other").mkdir()
+    other = Shop(tmp_path / "other")
+    try:
+        assert (await told(other, "restore", str(tmp_path / "b")))["findings"] == []
+        assert (other.folder / "foreign.json").read_bytes() == known
+        await good(other)
+    finally:
+        await other.close()
+
+    (shop.folder / "foreign.json").write_bytes(b"[]")
+    await told(shop, "restore", str(tmp_path / "b"), "--yes")
+    assert (shop.folder / "foreign.json").read_bytes() == known
+
+
 async def dead_letters(shop: Shop) -> Any:
     return json.loads((await orders(shop, "dlq", "ls", "--json")).stdout)
 

@@ -258,7 +258,17 @@ async def forge(folder: Path) -> str:
     return "does not pass the audit"
 
 
-@pytest.mark.parametrize("damage", [change, remove, forge])
+async def forget(folder: Path) -> str:
+    """A stream's data is neither there nor in the manifest."""
+    data = next((folder / EVENTS).glob("stream.*"))
+    data.unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["checksums"][f"{EVENTS}/{data.name}"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return "manifest.json has no checksum of EVENTS/stream.arc.s2 or EVENTS/stream.tar.s2"
+
+
+@pytest.mark.parametrize("damage", [change, remove, forge, forget])
 async def test_a_damaged_backup_replaces_nothing(shop: Shop, tmp_path: Path, damage: Any) -> None:
     await told(shop, "backup", str(tmp_path / "b"))
     await stop(shop)

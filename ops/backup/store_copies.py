@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from contracts.origin import number
 from contracts.wire import fact_id
 from infra import files
 from ops.backup.manifest import PRIVATE, StoreCopy
@@ -123,8 +124,7 @@ def _tail(copy: sqlite3.Connection, mark: int) -> list[_Tail]:
 def _has(copies: Mapping[str, sqlite3.Connection], cause: str) -> bool:
     stream, _, version = cause.rpartition("@")
     sql = "SELECT 1 FROM stored_events WHERE originator_id = ? AND originator_version = ?"
-    number = int(version) if version.isdecimal() else 0
-    return any(copy.execute(sql, (stream, number)).fetchone() is not None for copy in copies.values())
+    return any(copy.execute(sql, (stream, number(version))).fetchone() is not None for copy in copies.values())
 
 
 def _remove(copy: sqlite3.Connection, first: int) -> int:

@@ -1,6 +1,8 @@
 """The command `orders audit`: its options, its progress bar, and its report for people."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from math import isnan
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Final
 
 import rich_click as click
 import uvloop
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -48,9 +50,13 @@ class Bar:
         self._progress.advance(self._task, items)
 
 
-def columns() -> tuple[ProgressColumn, ...]:
-    """Return the columns of a Bar's progress."""
-    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+@contextmanager
+def bar() -> Iterator[Bar]:
+    """Show the phases of the work in the block as one line on standard error, if it is a terminal."""
+    errors = console(error=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        yield Bar(progress)
 
 
 @click.command("audit")
@@ -124,10 +130,9 @@ def command(
         raise click.BadParameter("a number of seconds", param_hint="--grace")
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
     options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign)
-    errors = console(error=True)
-    with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with bar() as shown:
         try:
-            made = uvloop.run(audit(os.environ, options, Bar(progress)))
+            made = uvloop.run(audit(os.environ, options, shown))
         except NotAReport as error:
             raise click.UsageError(str(error)) from error
         except OSError as error:

@@ -18,9 +18,6 @@ STREAM_META: Final = "backup.json"
 STREAM_DATA: Final = ("stream.arc.s2", "stream.tar.s2")
 """The names that `nats backup` gives a snapshot's files. The data has one of two, by the server's version."""
 
-PRIVATE: Final = 0o600
-"""The mode of a file that only its owner may read and write."""
-
 
 class NotABackup(Unusable):
     """The folder has no manifest that this version can read. The message names the folder and the reason."""

@@ -16,7 +16,7 @@ import msgspec
 from contracts.origin import number
 from contracts.wire import fact_id
 from infra import files
-from ops.backup.manifest import PRIVATE, StoreCopy
+from ops.backup.manifest import StoreCopy
 from ops.errors import Found, Unreachable
 
 STORE: Final = "events.sqlite"
@@ -88,7 +88,7 @@ def _copy(service: str, path: Path, to: Path) -> None:
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a write-ahead log beside it
         except sqlite3.Error as error:
             raise Unreachable(f"the store of {service}_svc, {path}, cannot be copied to {to}: {error}") from error
-    to.chmod(PRIVATE)
+    to.chmod(files.PRIVATE)
 
 
 def _cut(copies: Mapping[str, sqlite3.Connection], marks: Mapping[str, int]) -> dict[str, int]:

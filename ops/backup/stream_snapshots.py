@@ -17,7 +17,7 @@ from nats.js.errors import NotFoundError
 
 from infra import files
 from infra.broker.client import BrokerClient, status
-from ops.backup.manifest import PRIVATE, STREAM_DATA, STREAM_META, StreamSnapshot
+from ops.backup.manifest import STREAM_DATA, STREAM_META, StreamSnapshot
 from ops.errors import Unreachable
 from ops.reading import Stream
 
@@ -63,7 +63,7 @@ async def take(stream: Stream, name: str, folder: Path) -> StreamSnapshot | None
             await stream.nc.unlisten(subscription)
     (folder / STREAM_META).write_bytes(msgspec.json.encode(_Meta(answer.config, answer.state)))
     for path in (folder / STREAM_META, folder / data_file(stream)):
-        path.chmod(PRIVATE)
+        path.chmod(files.PRIVATE)
         files.sync_file(path)
     files.sync_folder(folder)
     state = msgspec.json.decode(answer.state)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ RESTORING: Final = ".restoring"
 """The folder, in DATA_DIR and in NATS_STORE_DIR, in which a restore makes the new data."""
 
 REPLACED: Final = "replaced-"
-"""Begins the names of the folders to which a restore moves the old data."""
+"""Begins the names of the folders to which restores and rebuilds move the old data."""
 
 
 class InUse(Unusable):
@@ -29,6 +30,11 @@ class InUse(Unusable):
 def folder(env: Mapping[str, str]) -> Path:
     """Return DATA_DIR. Raises SettingsError."""
     return load(Settings, "nats", 4_222, env).data_dir
+
+
+def replaced() -> str:
+    """Return a name for the folder to which old data is moved now."""
+    return f"{REPLACED}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def of_services(env: Mapping[str, str]) -> list[Path]:
@@ -42,9 +48,13 @@ def of_broker(env: Mapping[str, str]) -> Path:
     return store_folder(env) / "jetstream"
 
 
+def of_audit(env: Mapping[str, str], *, backup: bool) -> Path:
+    """The folder with the report and the checkpoint of audits of the system, or of a `backup`; it may be missing."""
+    return folder(env) / ("audit-backup" if backup else "audit")
+
+
 def of_audits(env: Mapping[str, str]) -> list[Path]:
-    """The folders with the reports and checkpoints of audits; each may be missing."""
-    return [folder(env) / name for name in ("audit", "audit-backup")]
+    return [of_audit(env, backup=backup) for backup in (False, True)]
 
 
 def stored(env: Mapping[str, str]) -> list[Path]:

@@ -8,7 +8,7 @@ into its place, as one change.
 import contextlib
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,8 +204,8 @@ async def _audit(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str
 
 def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[str]) -> list[Path]:
     """Move the old data aside and the new data into its place, or nothing; return the new paths of the old data."""
-    stamp = f"{data.REPLACED}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    aside = [Move(path, path.parent / stamp / path.name) for path in old]
+    folder = data.replaced()
+    aside = [Move(path, path.parent / folder / path.name) for path in old]
     new = [Move(made.data / name, places.data / name) for name in services]
     if made.broker is not None and places.broker is not None and made.broker.exists():
         new.append(Move(made.broker / "jetstream", places.broker / "jetstream"))

@@ -32,7 +32,7 @@ def folder(env: Mapping[str, str]) -> Path:
     return load(Settings, "nats", 4_222, env).data_dir
 
 
-def replaced() -> str:
+def aside_name() -> str:
     """Return a name for the folder to which old data is moved now."""
     return f"{REPLACED}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 

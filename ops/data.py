@@ -32,8 +32,8 @@ def folder(env: Mapping[str, str]) -> Path:
     return load(Settings, "nats", 4_222, env).data_dir
 
 
-def aside_name() -> str:
-    """Return a name for the folder to which old data is moved now."""
+def moved_folder_name() -> str:
+    """Return the name of the folder to which old data is moved now."""
     return f"{REPLACED}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 

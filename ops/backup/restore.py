@@ -204,7 +204,7 @@ async def _audit(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str
 
 def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[str]) -> list[Path]:
     """Move the old data aside and the new data into its place, or nothing; return the new paths of the old data."""
-    folder = data.aside_name()
+    folder = data.moved_folder_name()
     aside = [Move(path, path.parent / folder / path.name) for path in old]
     new = [Move(made.data / name, places.data / name) for name in services]
     if made.broker is not None and places.broker is not None and made.broker.exists():

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from infra.files import LockTaken, take_lock
+from infra.files import LockTaken, make_folder, take_lock
 from infra.local.nats import lock_store, store_folder
 from infra.local.processes import StartFailed
 from infra.local.services import service_names
@@ -18,6 +18,9 @@ from ops.errors import Unusable
 
 RESTORING: Final = ".restoring"
 """The folder, in DATA_DIR and in NATS_STORE_DIR, in which a restore makes the new data."""
+
+LOCK: Final = ".lock"
+"""The file in DATA_DIR that a command locks while it works on all data: only one does, also where there is none yet."""
 
 REPLACED: Final = "replaced-"
 """Begins the names of the folders to which restores and rebuilds move the old data."""
@@ -73,11 +76,17 @@ def stored(env: Mapping[str, str]) -> list[Path]:
 def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, broker: bool = True) -> Iterator[None]:
     """Hold the locks of all services, the export and the `broker`, so that none of them can start during the block.
 
+    A second block waits for nothing: it is refused. DATA_DIR is made if it is missing.
+
     `changed`: the paths that the block changes; no other process may have a file there open. `otherwise`: what the
     error says was not done. Raises InUse.
     """
     with contextlib.ExitStack() as stack:
         try:
+            alone = folder(env) / LOCK
+            make_folder(alone.parent)
+            stack.callback(os.close, take_lock(alone))
+            stack.callback(alone.unlink, missing_ok=True)
             folders = [path for path in of_services(env) if path.is_dir()]
             for path in [*(path / "lock" for path in folders), *(folder(env) / "export").glob("**/*.lock")]:
                 stack.callback(os.close, take_lock(path))

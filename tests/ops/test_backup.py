@@ -328,6 +328,28 @@ async def test_folders_that_are_roots_of_file_systems_are_restored_into(
     await good(shop)
 
 
+async def test_nobody_else_works_on_the_place_of_a_restore_even_if_it_is_new(shop: Shop, tmp_path: Path) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    other = Shop(tmp_path / "other")
+    refused = []
+
+    class Second(Silent):
+        def begins(self, what: str, items: int) -> None:
+            if (other.folder / data.RESTORING).exists():
+                with (
+                    pytest.raises(data.InUse, match=f"process {os.getpid()} works on this data"),
+                    data.unused(other.env, [], "nothing was removed"),
+                ):
+                    pass
+                refused.append(what)
+
+    await restore(other.env, tmp_path / "b", Second(), Accepted())
+
+    assert refused
+    assert named(other.folder, ".*") == []
+    assert logs(other) == logs(shop)
+
+
 @pytest.mark.parametrize("last", ["order", "jetstream"])
 async def test_old_data_is_moved_back_if_new_data_cannot_be_moved(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str

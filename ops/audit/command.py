@@ -1,6 +1,8 @@
 """The command `orders audit`: its options, its progress bar, and its report for people."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from math import isnan
 from pathlib import Path
@@ -8,12 +10,12 @@ from typing import Final
 
 import rich_click as click
 import uvloop
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from contracts import origin
-from infra.settings import Settings, load
+from ops import data
 from ops.audit.report import RULES, AuditReport, NotAReport
 from ops.audit.run import Options, audit
 from ops.cli import EXIT_FINDING, end, ending_well
@@ -48,9 +50,13 @@ class Bar:
         self._progress.advance(self._task, items)
 
 
-def columns() -> tuple[ProgressColumn, ...]:
-    """Return the columns of a Bar's progress."""
-    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+@contextmanager
+def bar() -> Iterator[Bar]:
+    """Show the phases of the work in the block as one line on standard error, if it is a terminal."""
+    errors = console(error=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        yield Bar(progress)
 
 
 @click.command("audit")
@@ -122,12 +128,11 @@ def command(
     """
     if isnan(grace):
         raise click.BadParameter("a number of seconds", param_hint="--grace")
-    folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
+    folder = folder or data.of_audit(os.environ, backup=backup)
     options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign)
-    errors = console(error=True)
-    with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with bar() as shown:
         try:
-            made = uvloop.run(audit(os.environ, options, Bar(progress)))
+            made = uvloop.run(audit(os.environ, options, shown))
         except NotAReport as error:
             raise click.UsageError(str(error)) from error
         except OSError as error:

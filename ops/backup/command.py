@@ -2,29 +2,18 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import rich_click as click
 import uvloop
-from rich.progress import Progress
 
-from ops.audit.command import SHOWN, Bar, columns
+from ops.audit.command import SHOWN, bar
 from ops.backup.backup import backup
 from ops.backup.restore import Accepted, restore
 from ops.cli import ending_well
-from ops.output import console, print_json, print_out
+from ops.output import print_json, print_out
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-@contextmanager
-def _shown() -> Iterator[Bar]:
-    """Show the phases of the work as one line on standard error, if it is a terminal."""
-    errors = console(error=True)
-    with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        yield Bar(progress)
 
 
 @click.command("backup")
@@ -36,12 +25,12 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
     """Back up the services' stores and the streams into FOLDER, beside the running system.
 
     FOLDER must be missing or empty, and appears when it is whole. It has a copy of each store, up to one consistent
-    cut, the snapshots of the streams EVENTS and DEAD, and manifest.json with all checksums. Read models, exports and
-    audit reports are not part of it.
+    cut, the snapshots of the streams EVENTS and DEAD, the acknowledged foreign messages, and manifest.json with all
+    checksums. Read models, exports and audit reports are not part of it.
     """
     began = time.monotonic()
-    with _shown() as bar:
-        made = uvloop.run(backup(os.environ, folder.absolute(), bar, stores_only=stores_only))
+    with bar() as shown:
+        made = uvloop.run(backup(os.environ, folder.absolute(), shown, stores_only=stores_only))
     if as_json:
         print_json(made)
         return
@@ -66,8 +55,8 @@ def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: 
     NATS_URL, only the stores are restored, and the broker's streams are left as they are.
     """
     began = time.monotonic()
-    with _shown() as bar:
-        made = uvloop.run(restore(os.environ, folder, bar, Accepted(yes, accept_findings)))
+    with bar() as shown:
+        made = uvloop.run(restore(os.environ, folder, shown, Accepted(yes, accept_findings)))
     if as_json:
         print_json(made, enc_hook=str)
         return

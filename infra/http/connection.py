@@ -237,6 +237,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._refuse(Problem(408, "request-timeout", late))
         else:
             self._transport.close()
+            self._limit.waits(self, ANSWER_S)
 
     def abort(self) -> None:
         self._transport.abort()

@@ -178,10 +178,11 @@ class Orders:
 
         key = await read_key(sent, is_recorded)
         command = self._command(data, user, key)
-        refusal = self._refusal(command)
+        trouble = self._trouble()
+        rejection = trouble or self._admission.rejection(command.order_id, self._writer.waiting)
         # Only a request with a key of the client's can repeat an earlier one.
-        if refusal and (idempotency_key is None or not await self._repeats.accepted(command.streams[0])):
-            raise unavailable(refusal)
+        if rejection and (idempotency_key is None or not await self._repeats.accepted(command.streams[0])):
+            raise unavailable(trouble or self._progress.refused(rejection))
         watched = self._ends.watch(command.order_id)
         try:
             answer = await self._writer.execute(command)
@@ -199,13 +200,10 @@ class Orders:
         order = Order(user, lines, data.points, data.coupon_id, now)
         return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
-    def _refusal(self, command: domain.Place) -> str | None:
-        """Return why no new order, or not this one, can be accepted now; None if it can."""
+    def _trouble(self) -> str | None:
+        """Return why no new order at all can be accepted now, and what to do; None if admission decides."""
         trouble = self._runtime.broker.trouble or ("the service is shutting down" if self._closing.is_set() else None)
-        if trouble is not None:
-            return f"no new order can be accepted ({trouble}); retry after the given delay"
-        rejection = self._admission.rejection(command.order_id, self._writer.waiting)
-        return None if rejection is None else self._progress.refused(rejection)
+        return None if trouble is None else f"no new order can be accepted ({trouble}); retry after the given delay"
 
     async def show(self, order_id: PathId, user: UserId) -> OrderHistory:
         (state,) = await self._writer.read([f"order-{order_id}"])

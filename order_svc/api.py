@@ -173,8 +173,7 @@ class Orders:
         sent = idempotency_key or new_key()
 
         async def is_recorded(key: str) -> bool:
-            (state,) = await self._writer.read([f"order-{order_id(user, key)}"])
-            return state.order is not None
+            return await self._repeats.accepted(f"order-{order_id(user, key)}")
 
         key = await read_key(sent, is_recorded)
         command = self._command(data, user, key)

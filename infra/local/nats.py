@@ -64,8 +64,12 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def store_folder(env: Mapping[str, str]) -> Path:
-    """Return the folder with the bundled broker's files. `env` is not a copy that `nats_environment` made."""
-    return ROOT / (env.get("NATS_STORE_DIR") or Path(env.get("DATA_DIR") or ".data") / "nats")
+    """Return the folder with the bundled broker's files. Blanks around a value do not count, as for every setting.
+
+    `env` is not a copy that `nats_environment` made.
+    """
+    folder, data = (env.get(name, "").strip() for name in ("NATS_STORE_DIR", "DATA_DIR"))
+    return ROOT / (folder or Path(data or ".data") / "nats")
 
 
 def lock_store(env: Mapping[str, str]) -> int:

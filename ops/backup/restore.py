@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from infra import files
 from infra.files import LockTaken, exclusive_lock
-from infra.local.nats import start_nats
+from infra.local.nats import start_nats, store_folder
 from infra.local.ports import free_ports, is_free
 from infra.local.processes import StartFailed, stop_process
-from infra.local.services import ROOT, service_names
+from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
 from ops import reading
 from ops.audit.run import Options, Watch, audit
@@ -73,7 +73,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     watch.begins("comparing the checksums", len(backup.checksums))
     manifest.verify(folder, backup)
     settings = load(Settings, "nats", 4_222, env)
-    places = _Places(settings.data_dir.absolute(), None if settings.nats_url else _broker_folder(env, settings))
+    places = _Places(settings.data_dir.absolute(), None if settings.nats_url else store_folder(env))
     _refuse_unknown(backup)
     with _nothing_runs(places, settings):
         old = [path for path in _data(places) if _has_data(path)]
@@ -102,10 +102,6 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     return Restored(
         backup.made_at, {name: copy.facts for name, copy in backup.stores.items()}, streams, findings, aside
     )
-
-
-def _broker_folder(env: Mapping[str, str], settings: Settings) -> Path:
-    return ROOT / (env.get("NATS_STORE_DIR") or settings.data_dir / "nats")
 
 
 def _refuse_unknown(backup: Manifest) -> None:

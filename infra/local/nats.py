@@ -18,7 +18,7 @@ from typing import Final
 
 from infra import signals
 from infra.files import PRIVATE_UMASK, LockTaken, make_private_folder, name_holder, take_lock
-from infra.local.processes import Output, StartFailed, launch, start_attempts
+from infra.local.processes import Output, Process, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
 from infra.local.settings import load_bundled_broker, without_blanks
 from infra.printable import printable
@@ -120,16 +120,24 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
     works on the folder. Then no broker is left running.
     """
     process = launch_nats(env, output)
-    address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))
     try:
-        for _ in start_attempts(process, "nats-server"):
-            with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
-                break
+        wait_until_listening(process, env)
     except BaseException:
         process.kill()
         process.wait()
         raise
     return process
+
+
+def wait_until_listening(process: Process, env: Mapping[str, str]) -> None:
+    """Wait until the bundled broker listens: `process` runs it, and `env` is what `launch_nats` was given.
+
+    Raises StartFailed if it ends or does not listen within START_TIMEOUT_S.
+    """
+    address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))
+    for _ in start_attempts(process, "nats-server"):
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
+            break
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from infra.http.connection_limit import ConnectionLimit
 from infra.http.framing import HttpRequest, RequestReader
-from infra.http.grammar import malformed
+from infra.http.grammar import late, malformed
 from infra.http.pacing import RequestPacer
 from infra.http.problems import Problem, answer_problem
 from infra.http.transport import CoalescingTransport
@@ -233,8 +233,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._refused or self._flow.write_paused or self._transport.is_closing():
             self._transport.abort()
         elif self._reader.begun:
-            late = f"the request was not complete after {self._limit.request_s:g} s; the connection is closed"
-            self._refuse(Problem(408, "request-timeout", late))
+            self._refuse(late(self._limit.request_s))
         else:
             self._transport.close()
             self._limit.waits(self, ANSWER_S)

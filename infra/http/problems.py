@@ -77,6 +77,16 @@ def unavailable(detail: str) -> Problem:
     return Problem(503, "unavailable", detail, {"Retry-After": "1"})
 
 
+def store_unavailable(reason: str) -> Problem:
+    return unavailable(
+        f"the store cannot be used right now ({reason}); retry, with the same Idempotency-Key if you sent one"
+    )
+
+
+def internal_error() -> Problem:
+    return Problem(500, "internal-error", "this is an error of the service; its log has the details")
+
+
 def invalid(field: str, source: str, message: str) -> Problem:
     """Return a problem to raise: 400, because this field of the request is wrong.
 
@@ -159,9 +169,7 @@ def _on_busy(_: Request[Any, Any, Any], __: Busy) -> Response[bytes]:
 
 
 def _on_store(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[bytes]:
-    return answer_problem(
-        unavailable(f"the store cannot record right now ({error}); retry with the same Idempotency-Key")
-    )
+    return answer_problem(store_unavailable(str(error)))
 
 
 def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
@@ -176,7 +184,7 @@ def _on_unpublishable(_: Request[Any, Any, Any], error: Unpublishable) -> Respon
 
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     logger.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return answer_problem(Problem(500, "internal-error", "this is an error of the service; its log has the details"))
+    return answer_problem(internal_error())
 
 
 EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {

@@ -20,7 +20,7 @@ from infra.http.connection_limit import ConnectionLimit
 from infra.http.framing import HttpRequest, RequestReader
 from infra.http.grammar import late, malformed
 from infra.http.pacing import RequestPacer
-from infra.http.problems import Problem, answer_problem
+from infra.http.problems import Problem, encode_problem
 from infra.http.transport import CoalescingTransport
 
 _LOGGER: Final = logging.getLogger("uvicorn.error")
@@ -210,15 +210,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         and the client might never see the answer.
         """
         self._refused = True
-        answer = answer_problem(problem)
-        body: bytes = answer.content
-        lines = [
-            *(name + b": " + value for name, value in self._state.default_headers),
-            b"content-type: application/problem+json",
-            b"content-length: %d" % len(body),
-            b"connection: close",
-        ]
-        self._transport.write(STATUS_LINE[problem.body.status] + b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        head, body = encode_problem(problem)
+        fields = [*self._state.default_headers, *head, (b"connection", b"close")]
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self._transport.write(STATUS_LINE[problem.body.status] + lines + b"\r\n" + body)
         if self._ended:
             self._transport.close()
         else:

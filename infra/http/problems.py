@@ -105,11 +105,16 @@ def answer_problem(problem: Problem) -> Response[bytes]:
     )
 
 
-async def send_problem(problem: Problem, send: Send) -> None:
-    """Answer an ASGI request with this problem, past the framework."""
+def encode_problem(problem: Problem) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return the header fields and the body of this problem, for an answer past the framework."""
     body = msgspec.json.encode(problem.body)
     headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers}
-    head = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()], body
+
+
+async def send_problem(problem: Problem, send: Send) -> None:
+    """Answer an ASGI request with this problem, past the framework."""
+    head, body = encode_problem(problem)
     await send({"type": "http.response.start", "status": problem.body.status, "headers": head})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

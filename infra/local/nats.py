@@ -24,7 +24,7 @@ from infra.local.settings import load_bundled_broker, without_blanks
 from infra.printable import printable
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import prepare_process
-from infra.usage import take_no_arguments
+from infra.usage import EXIT_USAGE, take_no_arguments
 
 USAGE: Final = """Become the bundled nats-server, until SIGTERM or Ctrl-C. Exit code 2: it cannot start.
 
@@ -150,7 +150,7 @@ def main() -> None:
         os.set_inheritable(lock_store(os.environ), True)
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"nats-server cannot start: {printable(str(error))}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(EXIT_USAGE) from None
     os.umask(PRIVATE_UMASK)
     if signal.sigpending() & signals.HELD:
         raise SystemExit(0)  # asked to end before it began

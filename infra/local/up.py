@@ -31,7 +31,7 @@ from infra.local.settings import check_system, without_blanks
 from infra.printable import printable
 from infra.settings import SettingsError
 from infra.tuning import prepare_process
-from infra.usage import take_no_arguments
+from infra.usage import EXIT_USAGE, take_no_arguments
 
 BROKER: Final = "nats"
 SELF: Final = "up"
@@ -47,7 +47,6 @@ FLUSH_S: Final = 1.0
 
 EXIT_STOPPED: Final = 0
 EXIT_NOTHING_LEFT: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_KILLED: Final = 130
 
 

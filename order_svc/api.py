@@ -18,7 +18,7 @@ from infra.broker.lookup import latest_facts
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.fast_path import FAST_PATH
-from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
+from infra.http.idempotency_key import REPLAYED, IdempotencyKey, read_key, replayable
 from infra.http.parameters import HeaderCheck, Id, PathId, Time
 from infra.http.problems import Problem, ProblemBody, invalid, unavailable
 from infra.process.runtime import Runtime
@@ -335,7 +335,6 @@ REASONS: dict[Reason, str] = {
 }
 """Why an order is canceled, in words."""
 
-REPLAYED: Final = ("Idempotency-Key", "Idempotent-Replayed")
 CANCELED: Final = [_canceled(CONFIRMED["order_id"], reason, dict.fromkeys(REPLAYED, "")) for reason in REASONS]
 PENDING: Final = OrderView(
     **{name: CONFIRMED[name] for name in ("order_id", "lines", "points", "coupon_id", "placed_at", "deadline")},

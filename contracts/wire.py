@@ -134,12 +134,19 @@ def fact_id(stream: str, version: int) -> str:
 def subject(name: str, body: bytes) -> str:
     """Return the subject under which a fact is published: `<name>.<key>`, with the key from the fact's body.
 
-    `name` is the fact's name; the key is the id in the fact's `key_field`. A key that is no id, which older code may
-    have recorded, becomes `~` and a part of its digest: NATS takes that. Raises KeyError for an unknown name,
-    msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is not UTF-8.
+    `name` is the fact's name; the key is the id in the fact's `key_field`, as a token. Raises KeyError for an unknown
+    name, msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is not UTF-8.
     """
-    key = str(getattr(_keys.decode(body), FACTS[name].key_field))
-    return f"{name}.{key if is_id(key) else f'~{sha256(key.encode()).hexdigest()[:32]}'}"
+    return f"{name}.{token(str(getattr(_keys.decode(body), FACTS[name].key_field)))}"
+
+
+def token(key: str) -> str:
+    """Return the last token of the subject of a fact with this key.
+
+    It is the key itself. A key that is no id, which older code may have recorded, becomes `~` and a part of its digest:
+    NATS takes that.
+    """
+    return key if is_id(key) else f"~{sha256(key.encode()).hexdigest()[:32]}"
 
 
 def header_value(stream: str) -> str:

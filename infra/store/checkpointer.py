@@ -40,12 +40,14 @@ class Checkpointer:
         self._place = place
         self._limit = pages
         self._pages = 0
-        self._moving = asyncio.Lock()
+        self.lock = asyncio.Lock()
+        """Held while the log is moved, and during a commit on another connection than `writer`."""
         self._task: asyncio.Task[None] | None = None
 
     def recorded(self, records: int) -> None:
         """Begin to move the log if it may have grown long with these records, just committed. Nobody waits for it.
 
+        Call it after every commit, with 0 after one of something else, such as a check.
         A failure only puts that off.
         """
         self._pages += 2 * records + 4  # a page of the table and one of its index, at most, and inner pages
@@ -55,7 +57,7 @@ class Checkpointer:
 
     async def _try_to_move(self) -> None:
         # ValueError: the connection was closed.
-        with contextlib.suppress(sqlite3.Error, StoreError, OSError, ValueError):
+        with contextlib.suppress(sqlite3.Error, StoreError, ValueError):
             await self.move()
 
     async def finished(self) -> None:
@@ -66,9 +68,9 @@ class Checkpointer:
     async def move(self) -> None:
         """Move the log into the file, unless another process is reading; then only as much as it has not to read.
 
-        Raises sqlite3.Error, OSError.
+        Raises sqlite3.Error; StoreSetupError if somebody is writing to the file.
         """
-        async with self._moving:
+        async with self.lock:
             with self._place.moving():
                 await self._move()
             await self._place.compare(self.identity)  # somebody may have overwritten the file meanwhile
@@ -89,7 +91,7 @@ class Checkpointer:
     async def look(self) -> None:
         """Look whether the store's files are in place and its own; if not, that becomes the place's trouble.
 
-        Raises sqlite3.Error, OSError; StoreSetupError if somebody is writing to the file.
+        Raises sqlite3.Error; StoreSetupError if somebody is writing to the file.
         """
         if not self._place.look() and self._place.trouble is None:
             await self._place.compare(self.identity)

@@ -4,10 +4,10 @@ They raise sqlite3.Error; inside the context `translated`, it becomes StoreError
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 from eventsourcing import persistence
@@ -23,13 +23,34 @@ CACHE_KIB: Final = (
 
 LEVELS: Final = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
 
-ConnectStore = Callable[[Path], AbstractAsyncContextManager[aiosqlite.Connection]]
+T = TypeVar("T")
+
+
+class Connection(aiosqlite.Connection):
+    """One that also inserts rows and looks at something else in the same hop to its thread."""
+
+    async def insert(self, sql: str, values: Sequence[Any], look: Callable[[], T]) -> tuple[int, T]:
+        """Return the rowid of the last row that this INSERT made, and what `look` then returned.
+
+        `look` is called in the connection's thread, after the commit if no transaction is open. Raises sqlite3.Error.
+        """
+
+        def run() -> tuple[int, T]:
+            last = self._conn.execute(sql, values).lastrowid
+            assert last is not None
+            return last, look()
+
+        found: tuple[int, T] = await self._execute(run)  # type: ignore[no-untyped-call]
+        return found
+
+
+ConnectStore = Callable[[Path], AbstractAsyncContextManager[Connection]]
 
 
 @asynccontextmanager
 async def connect(
     path: Path, synchronous: str = "FULL", busy_timeout_s: float = BUSY_TIMEOUT_S
-) -> AsyncIterator[aiosqlite.Connection]:
+) -> AsyncIterator[Connection]:
     """Open the SQLite file, made if missing, in autocommit and WAL mode at this `synchronous` level (a name in LEVELS).
 
     Raises sqlite3.Error if the file cannot be opened; StoreSetupError if SQLite does not set this mode and level.
@@ -48,29 +69,28 @@ async def connect(
         yield connection
 
 
-async def _pragma(connection: aiosqlite.Connection, text: str) -> tuple[Any, ...]:
+async def _pragma(connection: Connection, text: str) -> tuple[Any, ...]:
     rows = list(await connection.execute_fetchall(f"PRAGMA {text}"))
     return tuple(rows[0]) if rows else ()
 
 
 @asynccontextmanager
-async def connect_read_only(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+async def connect_read_only(path: Path) -> AsyncIterator[Connection]:
     """Open the existing SQLite file for reading only. Raises sqlite3.Error if it is missing or cannot be opened."""
     async with _opened(_read_only(path), uri=True, busy_timeout_s=BUSY_TIMEOUT_S) as connection:
         yield connection
 
 
 @asynccontextmanager
-async def _opened(
-    database: Path | str, *, busy_timeout_s: float, uri: bool = False
-) -> AsyncIterator[aiosqlite.Connection]:
+async def _opened(database: Path | str, *, busy_timeout_s: float, uri: bool = False) -> AsyncIterator[Connection]:
     """Open a connection in autocommit mode, and close it at the end. Raises sqlite3.Error."""
     # Opened here rather than by aiosqlite's thread: that thread would outlive a failure, and a caller that is canceled
     # while it waits for the thread would leave the connection open.
     opened = sqlite3.connect(database, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, uri=uri)
     with closing(opened):
         # Without the close at the end, aiosqlite's thread would keep the process alive for ever.
-        async with aiosqlite.Connection(lambda: opened, iter_chunk_size=64) as connection:
+        connection = Connection(lambda: opened, iter_chunk_size=64)
+        async with connection:
             yield connection
 
 

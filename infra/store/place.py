@@ -24,6 +24,12 @@ TICK_NS: Final = 100_000_000
 PAUSE_S: Final = 0.1
 """Between two attempts to read the file while another process may be moving its write-ahead log into it."""
 
+Entries = tuple[int, int, int]
+"""Device and inode of a folder, and the time of the last change (ns) of its entries.
+
+Changes within one tick of the kernel's clock, a few milliseconds, get the same time.
+"""
+
 Numbers = tuple[int, int]
 """Device and inode of a file, or the time of its last change (ns) and its size."""
 
@@ -36,12 +42,13 @@ class StoreFiles:
 
     def __init__(self, path: Path, service: str) -> None:
         self._path = path
+        self._parent = str(path.parent)
         self._wal, _ = companions(path)
         self._name = service or path.parent.name
         self._file: Numbers | None = None
         self._log: Numbers | None = None
         self._content: Numbers | None = None
-        self._folder: tuple[int, int, int] | None = None
+        self._folder: Entries | None = None
         self.trouble: str | None = None
 
     def remember(self) -> None:
@@ -49,7 +56,7 @@ class StoreFiles:
 
         Raises OSError if one is missing.
         """
-        self._folder = _entries(self._path.parent)
+        self._folder = self.entries()
         self._file, self._log = _inode(self._path.stat()), _inode(self._wal.stat())
         self.moved()
 
@@ -72,14 +79,26 @@ class StoreFiles:
         if self.trouble is not None:
             raise StoreSetupError(self.trouble)
 
-    def glance(self) -> bool:
+    def entries(self) -> Entries | None:
+        """Return what the folder's entries are told by; None: it is missing, or they were changed just now.
+
+        One call of `stat`, for each commit: in the connection's thread, which has just made it.
+        """
+        try:
+            found = os.stat(self._parent)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
+        except OSError:
+            return None
+        if time.time_ns() - found.st_mtime_ns < TICK_NS:
+            return None
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+
+    def glance(self, folder: Entries | None) -> bool:
         """Look whether a file of the folder was made, deleted, moved or replaced since; if so, return what `look` does.
 
-        One call of `stat`, for each commit. A file that was overwritten in its place goes unnoticed.
+        `folder` is what `entries` returned after the commit. A file that was overwritten in its place goes unnoticed.
         """
-        if self.trouble is None and self._folder is not None and _entries(self._path.parent) == self._folder:
+        if self.trouble is None and folder is not None and folder == self._folder:
             return True
-        folder = _entries(self._path.parent)
         if not self.look():
             return False
         self._folder = folder
@@ -95,7 +114,7 @@ class StoreFiles:
         try:
             file, log = self._path.stat(), self._wal.stat()
         except OSError as error:
-            self.refuse(f"{error.filename} was deleted or moved away under the running service")
+            self._refuse_missing(error)
             return False
         if (_inode(file), _inode(log)) != (self._file, self._log):
             self.refuse(f"{self._path} or its write-ahead log was replaced under the running service")
@@ -105,8 +124,14 @@ class StoreFiles:
     async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         """Compare the file with the identity that the store's own connection reads; set `trouble` if it is another one.
 
-        Raises StoreSetupError if somebody is writing to the file all the time; OSError.
+        Raises StoreSetupError if somebody is writing to the file all the time.
         """
+        try:
+            await self._compare(identity)
+        except OSError as error:
+            self._refuse_missing(error)
+
+    async def _compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         for _ in range(ATTEMPTS):
             content = _content(self._path.stat())
             try:
@@ -128,6 +153,9 @@ class StoreFiles:
                 self.refuse(f"{self._path} is damaged: {error}")
             self.require()
 
+    def _refuse_missing(self, error: OSError) -> None:
+        self.refuse(f"{error.filename} was deleted or moved away under the running service")
+
     def refuse(self, why: str) -> None:
         """Let nothing be recorded any more, because of `why`, and log it as an error with the next steps."""
         self.trouble = (
@@ -135,20 +163,6 @@ class StoreFiles:
             f"put the right store back or rebuild it from the stream (just rebuild {self._name}), and start it again"
         )
         logger.error("the store is lost or damaged: recording is stopped", reason=self.trouble)
-
-
-def _entries(folder: Path) -> tuple[int, int, int] | None:
-    """Numbers that change with each change of the folder's entries; None: it is missing, or was changed just now.
-
-    Changes within one tick of the kernel's clock, a few milliseconds, get the same time.
-    """
-    try:
-        found = os.stat(folder)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
-    except OSError:
-        return None
-    if time.time_ns() - found.st_mtime_ns < TICK_NS:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _inode(found: os.stat_result) -> Numbers:

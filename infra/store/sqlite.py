@@ -5,7 +5,6 @@ its own, so a canceled or concurrent caller can't tear it. `synchronous=FULL` ma
 disk; NORMAL loses commits in a power cut.
 """
 
-import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -13,10 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import aiosqlite
-
 from infra.store.checkpointer import Checkpointer
-from infra.store.connection import ConnectStore, connect, connect_read_only, translated
+from infra.store.connection import Connection, ConnectStore, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError
 from infra.store.opening import opening
 from infra.store.place import StoreFiles
@@ -37,8 +34,8 @@ class SQLiteStore:
     def __init__(
         self,
         path: Path,
-        writer: aiosqlite.Connection,
-        reader: aiosqlite.Connection,
+        writer: Connection,
+        reader: Connection,
         place: StoreFiles,
         checkpointer: Checkpointer,
         *,
@@ -56,7 +53,6 @@ class SQLiteStore:
         self._reader = reader
         self._place = place
         self._checkpointer = checkpointer
-        self._one_writer = asyncio.Lock()
         self._connect = connect
         self._max_rows = max_rows
         self._tail = Tail(tail_records)
@@ -109,16 +105,15 @@ class SQLiteStore:
                     await self._still_in_place()
                     return
                 values = [value for record in records for value in record]
-                row = await self._writer.execute_insert(insert(len(records)), values)
-                if not self._place.glance():  # nobody would find what was recorded in a deleted file
+                last, folder = await self._writer.insert(insert(len(records)), values, self._place.entries)
+                if not self._place.glance(folder):  # nobody would find what was recorded in a deleted file
                     await self._still_in_place()
             except BaseException as error:
                 self._tail.clear()  # only the file knows whether they were recorded
                 self._place.judge(error)
                 raise
-        assert row is not None
         # One statement numbers its rows without a gap; the rowid it reports is the last one's.
-        self._tail.append(records, int(row[0]) - len(records) + 1)
+        self._tail.append(records, last - len(records) + 1)
         self._checkpointer.recorded(len(records))
 
     async def _still_in_place(self) -> None:
@@ -128,11 +123,12 @@ class SQLiteStore:
 
     async def _insert_many(self, records: Sequence[Record]) -> None:
         """Append records beyond one statement's limit, in a transaction on a connection of their own."""
-        async with self._one_writer, self._connect(self._path) as own:
+        async with self._checkpointer.lock, self._connect(self._path) as own:
             await own.execute("PRAGMA wal_autocheckpoint = 0")
             await own.execute("BEGIN IMMEDIATE")
             await own.executemany(insert(1), records)
             await own.commit()
+        self._checkpointer.recorded(len(records))
 
     async def select_streams(
         self, streams: Collection[str], snapshot_topics: Collection[str]
@@ -207,14 +203,16 @@ class SQLiteStore:
                 "DELETE FROM snapshots WHERE originator_id = ? AND originator_version < ?",
                 [(snapshot.originator_id, snapshot.originator_version) for snapshot in snapshots],
             )
+        self._checkpointer.recorded(len(snapshots))
 
     async def check(self) -> None:
         # A full disk still grants a lock, but no page, so this writes; on the connection that alone writes.
         with translated():
             try:
-                async with self._one_writer:
+                async with self._checkpointer.lock:  # a long append would make it wait, and all after it
                     await self._writer.execute("INSERT OR REPLACE INTO checks VALUES (1, unixepoch())")
             except sqlite3.DatabaseError as error:
                 self._place.judge(error)
                 raise
             await self._still_in_place()
+        self._checkpointer.recorded(0)  # a quiet service is asked again and again, and each time the log grows

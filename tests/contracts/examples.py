@@ -69,3 +69,5 @@ BY_NAME: dict[str, Fact] = {NAMES[type(fact)]: fact for fact in EXAMPLES}
 
 COUPONLESS = (e.coupon_used(e.PLAIN, discount=0), e.coupon_restored(e.PLAIN), e.use_of_coupon_voided(e.PLAIN))
 """An order without a coupon is answered too."""
+
+NO_IDS = ["", " ", "a b", "a.b", "*", ">", "a\r\nNats-Rollup: all", "a\n", "ä", "\0", "x" * 65, "None.", "𝟙"]

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from contracts import Fact
 from contracts.origin import ForeignMessage, Origin, header, heard_id, number, origin
-from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode, message_id, subject
-from tests.contracts.examples import EXAMPLES
+from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode, header_value, message_id, subject
+from tests.contracts.examples import EXAMPLES, NO_IDS
 from tests.examples import points_used
 
 FACT = points_used()
@@ -33,6 +34,20 @@ def test_a_relays_message_has_its_place(fact: Fact) -> None:
 
     assert origin(subject(NAMES[type(fact)], body), its_id, head, body) == Origin(fact.stream, 3, 5)
     assert heard_id(fact, subject(NAMES[type(fact)], body), its_id, b"") == its_id
+
+
+@pytest.mark.parametrize("key", NO_IDS, ids=ascii)
+@pytest.mark.parametrize("fact", EXAMPLES, ids=lambda fact: NAMES[type(fact)])
+def test_a_fact_whose_key_is_no_id_is_heard_under_the_subject_of_its_digest(fact: Fact, key: str) -> None:
+    """Older code recorded such keys, and a relay publishes them."""
+    odd = replace(fact, **{fact.key_field: key})
+    body, its_id = encode(odd), message_id(odd.stream, 3)
+    head = raw({MSG_ID: its_id, STREAM: header_value(odd.stream), VERSION: "3", POSITION: "5"})
+    published_on = subject(NAMES[type(odd)], body)
+
+    assert heard_id(odd, published_on, its_id, head) == f"{odd.stream}@3"
+    with pytest.raises(ForeignMessage, match="does not fit its subject"):
+        heard_id(fact, published_on, its_id, head)
 
 
 def test_a_fact_of_newer_code_has_its_place() -> None:

@@ -12,10 +12,9 @@ from msgspec.structs import replace
 
 from contracts import MOST, Fact, Line, PointUsed, SagaFact
 from contracts.wire import HEADER_BYTES, MAX_BYTES, NAMES, decode, encode, flaw, header_value, stream_of, subject
-from tests.contracts.examples import EXAMPLES
+from tests.contracts.examples import EXAMPLES, NO_IDS
 from tests.examples import ORDER, order_confirmed, points_used, stock_held
 
-NO_IDS = ["", " ", "a b", "a.b", "*", ">", "a\r\nNats-Rollup: all", "a\n", "ä", "\0", "x" * 65, "None.", "𝟙"]
 TOKENS = re.compile(r"[a-z]+(\.[a-z]+)+\.[A-Za-z0-9_~-]{1,64}\Z")
 
 

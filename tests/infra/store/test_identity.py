@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.store import opening
-from infra.store.checkpointer import Checkpointer, is_affected
+from infra.store.checkpointer import PAGES, Checkpointer, is_affected
 from infra.store.connection import connect
 from infra.store.errors import StoreError, StoreSetupError
-from infra.store.identity import companions, outside
+from infra.store.identity import Identity, companions, outside
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from tests.infra.records import records, streams_of
@@ -344,6 +346,24 @@ async def test_a_quiet_service_notices_too(path: Path) -> None:
         assert store._place.trouble is not None
 
 
+async def test_a_file_that_is_deleted_while_it_is_compared_is_refused_as_one_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SQLiteStore.open(path, service="point") as store:
+        own = await moving(store).identity()
+
+        async def deletes() -> Identity:
+            deleted(path, path)
+            return own._replace(store="another")
+
+        monkeypatch.setattr(moving(store), "identity", deletes)
+        os.utime(path)  # as if somebody had written to it
+        await store.max_notification_id()
+
+        with pytest.raises(StoreError, match=r"events\.sqlite was deleted or moved away.*just rebuild point"):
+            await store.check()
+
+
 async def test_a_second_process_that_moves_the_log_is_no_trouble(path: Path) -> None:
     async with SQLiteStore.open(path) as one, SQLiteStore.open(path) as two:
         for version in range(1, 9):
@@ -364,6 +384,35 @@ async def test_appends_beside_a_move_of_the_log_are_no_trouble(path: Path) -> No
         assert store._place.trouble is None
 
 
+async def short_append(store: SQLiteStore, version: int) -> None:
+    await store.insert_events(records("a", range(version, version + 1)))
+
+
+async def long_append(store: SQLiteStore, version: int) -> None:
+    await store.insert_events(records(f"a{version}", range(1, 4)))
+
+
+async def snapshot(store: SQLiteStore, version: int) -> None:
+    await store.insert_snapshots(records("a", range(version, version + 1)))
+
+
+async def probe(store: SQLiteStore, _: int) -> None:
+    await store.check()
+
+
+@pytest.mark.parametrize("writes", [short_append, long_append, snapshot, probe])
+async def test_the_log_is_moved_in_the_end_whatever_writes_to_it(
+    path: Path, writes: Callable[[SQLiteStore, int], Awaitable[None]]
+) -> None:
+    async with SQLiteStore.open(path, max_rows=2) as store:
+        before = (await moving(store).identity()).wal
+        for version in range(1, PAGES // 4 + 1):
+            await writes(store, version)
+        await moving(store).finished()
+
+        assert (await moving(store).identity()).wal != before
+
+
 # One connection writes ------------------------------------------------------------------------------------------------
 
 
@@ -382,6 +431,39 @@ async def test_no_connection_moves_the_log_by_itself(path: Path) -> None:
         await asyncio.gather(*(store.check() for _ in range(3)))
         assert seen == [0]  # of the long append
     assert sorted(seen) == [0, 0, 1_000]  # the reader writes nothing
+
+
+async def test_a_long_append_waits_until_the_log_is_moved(path: Path) -> None:
+    wanted: list[Path] = []
+    appends: list[asyncio.Task[None]] = []
+
+    def watched(path: Path) -> AbstractAsyncContextManager[Any]:
+        wanted.append(path)
+        return connect(path)
+
+    class Watched:
+        """The connection; in the middle of the move, the append begins on another one if it may."""
+
+        def __init__(self, writer: Any) -> None:
+            self._writer = writer
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._writer, name)
+
+        async def execute(self, *arguments: Any) -> Any:
+            if not appends:
+                appends.append(asyncio.create_task(store.insert_events(records("a", range(1, 5)))))
+                await asyncio.sleep(0)
+                assert len(wanted) == 2, "the writer's and the reader's"
+            return await self._writer.execute(*arguments)
+
+    async with SQLiteStore.open(path, connect=watched, max_rows=2) as store:
+        moving(store)._writer = Watched(moving(store)._writer)  # type: ignore[assignment]
+        await moving(store).move()
+        await asyncio.gather(*appends)
+
+        assert len(wanted) == 3
+        assert await streams_of(store) == [("a", version) for version in range(1, 5)]
 
 
 @pytest.mark.parametrize(

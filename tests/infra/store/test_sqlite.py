@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosqlite import Connection
 
-from infra.store.connection import connect
+from infra.store.connection import Connection, connect
 from infra.store.errors import Conflict, StoreError, StoreSetupError
 from infra.store.records import StreamHistory
 from infra.store.sqlite import SQLiteStore
@@ -51,6 +50,19 @@ async def test_every_connection_waits_for_the_disk_and_writes_ahead(path: Path) 
         )
 
     assert (mode, synchronous) == ("wal", 2)  # 2: FULL
+
+
+async def test_an_insert_looks_once_its_rows_are_committed(path: Path) -> None:
+    path.parent.mkdir()
+
+    def found_by_another() -> Any:
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            return other.execute("SELECT group_concat(a) FROM found").fetchone()
+
+    async with connect(path) as connection:
+        await connection.execute("CREATE TABLE found (a)")
+        assert await connection.insert("INSERT INTO found VALUES (?), (?)", [7, 8], found_by_another) == (2, ("7,8",))
+        assert await connection.insert("INSERT INTO found VALUES (?)", [9], found_by_another) == (3, ("7,8,9",))
 
 
 async def test_a_store_opens_its_connections_only_that_way(path: Path) -> None:

@@ -7,12 +7,12 @@ from typing import Final
 from litestar.openapi import ResponseSpec
 from msgspec import Struct
 
-from infra.http.grammar import MAX_BODY_BYTES, REQUEST_S, late, long_head, long_line, too_large
+from infra.http.grammar import MAX_BODY_BYTES, REQUEST_S, long_head, long_line, request_timeout, too_large
 from infra.http.problems import Problem, internal_error, invalid, store_unavailable
 
 GENERIC: Final = {
     400: invalid("limit", "query", "has to be 1 or more"),
-    408: late(REQUEST_S),
+    408: request_timeout(REQUEST_S),
     413: too_large(MAX_BODY_BYTES),
     414: long_line(),
     431: long_head(),

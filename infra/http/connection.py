@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from infra.http.connection_limit import ConnectionLimit
 from infra.http.framing import HttpRequest, RequestReader
-from infra.http.grammar import late, malformed
+from infra.http.grammar import malformed, request_timeout
 from infra.http.pacing import RequestPacer
 from infra.http.problems import Problem, encode_problem
 from infra.http.transport import CoalescingTransport
@@ -228,7 +228,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._refused or self._flow.write_paused or self._transport.is_closing():
             self._transport.abort()
         elif self._reader.begun:
-            self._refuse(late(self._limit.request_s))
+            self._refuse(request_timeout(self._limit.request_s))
         else:
             self._transport.close()
             self._limit.waits(self, ANSWER_S)

@@ -47,6 +47,6 @@ def long_head(detail: str = f"the headers have at most {MAX_HEAD_BYTES} bytes to
     return Problem(431, "request-header-fields-too-large", f"{detail}; the connection is closed")
 
 
-def late(request_s: float) -> Problem:
+def request_timeout(request_s: float) -> Problem:
     detail = f"the request was not complete after {request_s:g} s; the connection is closed"
     return Problem(408, "request-timeout", detail)

@@ -124,6 +124,9 @@ def read(path: Path, *, alone: bool = False) -> Identity | None:
     """
     uri = f"{path.absolute().as_uri()}?mode=ro" + ("&immutable=1" if alone else "")
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        if alone:
+            # While somebody reads, a part of a log is moved: the file can then name pages that it has not yet.
+            connection.execute("PRAGMA writable_schema = ON")
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'identity'").fetchone()
         if tables == (0,):
             return None

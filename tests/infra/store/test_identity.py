@@ -40,6 +40,13 @@ def charged(first: int, last: int) -> list[Record]:
     return [record._replace(topic="point.charged", state=b"x" * 2_000) for record in records("a", range(first, last))]
 
 
+def small(version: int) -> list[Record]:
+    """One of several records in a page."""
+    return [
+        record._replace(topic="point.charged", state=b"x" * 500) for record in records("a", range(version, version + 1))
+    ]
+
+
 def image(path: Path, folder: Path) -> Path:
     """What a process that is killed now leaves of its store; with the id that is known outside."""
     (folder / path.parent.name).mkdir(parents=True)
@@ -213,6 +220,25 @@ async def test_a_reader_in_the_way_puts_off_the_end_of_the_log_and_nothing_else(
 
     assert await opened(left) == [("a", version) for version in range(1, 6)]
     assert await opened(later) == [("a", version) for version in range(1, 7)]
+
+
+@pytest.mark.parametrize("seen", range(1, 21))
+async def test_a_log_that_is_moved_in_part_belongs_to_its_file(path: Path, tmp_path: Path, seen: int) -> None:
+    """While somebody reads, only pages that nobody has written since are moved: the file alone is no whole database."""
+    async with SQLiteStore.open(path, service="point") as store:
+        for version in range(1, seen + 1):
+            await store.insert_events(small(version))
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM stored_events").fetchone()
+            await store.insert_events(small(seen + 1))
+            await moving(store).move()
+            left = image(path, tmp_path / "killed")
+            os.utime(path)  # as if somebody had written to it
+            await store.check()
+            other.execute("COMMIT")
+
+    assert await opened(left) == [("a", version) for version in range(1, seen + 2)]
 
 
 @pytest.fixture

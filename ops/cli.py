@@ -15,11 +15,11 @@ from infra.printable import printable
 from infra.settings import SettingsError
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
+from infra.usage import EXIT_USAGE
 from ops.errors import Found, Unreachable, Unusable
 from ops.output import print_out
 
 EXIT_FINDING: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 3
 
 Arguments = ParamSpec("Arguments")

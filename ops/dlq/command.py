@@ -8,7 +8,8 @@ import rich_click as click
 
 from infra.consuming.dead_letter import DeadLetter
 from infra.local.services import service_names, service_url
-from ops.cli import EXIT_FINDING, EXIT_USAGE, end, ending_well
+from infra.usage import EXIT_USAGE
+from ops.cli import EXIT_FINDING, end, ending_well
 from ops.client import request
 from ops.dlq import dead_letters as dead
 from ops.errors import Found, Unreachable

@@ -45,7 +45,7 @@ class Sink(Protocol):
     async def rewind(self, to: ExportPosition) -> None:
         """Move the sink's position back to `to`, or to an earlier one, so that later rows are written again.
 
-        `to` must not be after the sink's position. A file sink removes the rows after its new position; an HTTP
+        A `to` after the sink's position changes nothing. A file sink removes the rows after its new position; an HTTP
         receiver keeps them. If `rewind` is cut short, the sink still has all rows up to its position.
         Raises Unavailable, SinkError.
         """

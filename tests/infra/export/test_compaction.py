@@ -311,6 +311,22 @@ async def test_a_damaged_file_or_a_full_disk_stops_neither_the_export_nor_other_
     assert damaged not in day_of(tmp_path).iterdir()
 
 
+async def test_a_file_of_others_that_appears_meanwhile_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
+    rows = some(6)
+    await write(tmp_path, rows[:4])
+    sink = sink_of(tmp_path)
+    with structlog.testing.capture_logs() as logged_lines, sink.lock():
+        (day_of(tmp_path) / "from-elsewhere.parquet").write_bytes(b"")
+        for _ in range(3):
+            assert not await sink.compact(never)
+        await sink.commit(rows[4:])
+
+    (line,) = [line for line in logged_lines if line["log_level"] == "warning"]
+    assert "move it away" in line["reason"]
+    (day_of(tmp_path) / "from-elsewhere.parquet").unlink()
+    assert exported(tmp_path) == plain(rows)
+
+
 # Status and reconciliation meanwhile ----------------------------------------------------------------------------------
 
 

@@ -59,13 +59,14 @@ class Deadlines:
             loading.cancel()
 
     async def _load(self) -> None:
-        """Watch the orders that are pending in the order list. Retries until the list can be read, then returns."""
+        """Watch the orders that are pending in the order list. Retries each second until the list can be read."""
         while True:
             try:
                 rows = await self._runtime.views[Listing.name].select(LEFT_OPEN)
                 break
             except ViewBehind as behind:
                 logger.warning("the open orders cannot be read yet, and their deadlines wait", reason=str(behind))
+                await asyncio.sleep(RETRY.total_seconds())
         for order_id, deadline in rows:
             self._watch(order_id, instant(deadline))
         if rows:

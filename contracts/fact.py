@@ -86,7 +86,7 @@ class SagaFact(Fact, frozen=True, kw_only=True):
 
 
 class PricedFact(SagaFact, frozen=True, kw_only=True):
-    """Base of the facts that carry the prices of the products.
+    """Base of the facts that always carry the prices of the order's products. An OrderCanceled may carry them, too.
 
     `unit_prices`: won per piece, in the order of `order.lines`. `total`: price times quantity of all lines, in won,
     before points and discount.

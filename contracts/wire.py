@@ -118,7 +118,7 @@ def decode(body: bytes) -> Fact:
     """Return the fact in a body. Unknown fields are ignored: they come from newer code.
 
     Raises msgspec.DecodeError for a body that is not JSON, and its subclass msgspec.ValidationError for an unknown
-    `type` or a field that breaks the contract.
+    `type` or a field that breaks the contract. Raises RecursionError for JSON that is nested too deeply.
     """
     try:
         return _decoder.decode(body)
@@ -135,7 +135,8 @@ def subject(name: str, body: bytes) -> str:
     """Return the subject under which a fact is published: `<name>.<key>`, with the key from the fact's body.
 
     `name` is the fact's name; the key is the id in the fact's `key_field`, as a token. Raises KeyError for an unknown
-    name, msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is not UTF-8.
+    name, msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is not UTF-8. Raises
+    RecursionError for JSON that is nested too deeply.
     """
     return f"{name}.{token(str(getattr(_keys.decode(body), FACTS[name].key_field)))}"
 
@@ -174,7 +175,8 @@ def stream_of(value: str) -> str:
 def flaw(fact: Fact, body: bytes, max_bytes: int = MAX_BYTES) -> str | None:
     """Say in words why a fact with this body cannot be published or heard; None if it can.
 
-    Its key and the id in its stream must be ids, and its counts from 0 to MOST. `max_bytes` is the limit of a message.
+    Its key and the id in its stream must be ids, and the counts in its own fields from 0 to MOST. Counts inside `order`
+    and `unit_prices` are not checked. `max_bytes` is the limit of a message, headers included.
     """
     if len(body) > max_bytes - HEADER_BYTES:
         return f"it has {len(body):,} bytes, and the broker takes {max_bytes - HEADER_BYTES:,}"

@@ -14,7 +14,7 @@ from infra.store.errors import StoreError
 
 
 class NotNow(Exception):
-    """The request cannot be answered now. The caller may repeat it later; a repeat records nothing twice."""
+    """The request cannot be answered now. The caller may repeat it later; the same command records nothing twice."""
 
 
 class Busy(NotNow):
@@ -24,7 +24,7 @@ class Busy(NotNow):
 class StoreUnavailable(NotNow):
     """The store failed, a stream is unreadable, or the writer is suspended.
 
-    If the store failed, the request's facts may be recorded all the same; a repeat records nothing twice.
+    If the store failed, the request's facts may be recorded all the same; the same command records nothing twice.
     """
 
 
@@ -40,7 +40,7 @@ class Unpublishable(Exception):
 
 
 class TooLarge(Unpublishable):
-    """The fact, or one that follows from it, is larger than a message that the broker takes."""
+    """The fact is larger than a message that the broker takes, or one that follows from it may be."""
 
 
 class StreamUnreadable(StoreError):

@@ -48,7 +48,7 @@ class StateCache:
     async def get(self, streams: Collection[str]) -> dict[str, StreamState]:
         """Return the committed states by stream, and cache them; a stream without records is at version 0.
 
-        Raises StreamUnreadable if records of one stream cannot be decoded or folded; StoreError.
+        Raises StreamUnreadable if one stream's records or its snapshot cannot be decoded or folded; StoreError.
         """
         # Taken before the store is read: other readers and the writer may evict any of them meanwhile.
         found = {stream: self._states[stream] for stream in streams if stream in self._states}

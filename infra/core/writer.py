@@ -103,7 +103,10 @@ class Writer:
         return () if command is None else (await self._execute(command)).facts
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """Return the outcomes that `attempt` would have for these in order, up to the first error. Records nothing."""
+        """Return the outcomes that `attempt` would have for these in order; record nothing.
+
+        The first error, if there is one, is the last outcome.
+        """
         dry_run = self._unit_of_work.dry_run()
         outcomes: list[Outcome] = []
         for delivery in messages:

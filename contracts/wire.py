@@ -17,6 +17,7 @@ import msgspec
 import contracts
 from contracts.fact import MOST, Count, Fact
 from contracts.ids import MEANING, is_id, is_stream
+from contracts.newer import OfNewerCode, newer, vocabulary, words_of
 from contracts.order import OrderCreatedPending
 from contracts.step import Step, fact_name, in_order
 
@@ -84,6 +85,9 @@ FACTS: Final[dict[str, type[Fact]]] = {fact_name(fact): fact for service in SERV
 NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items()}
 """Type → fact name: the JSON `type`, the stored topic, and the beginning of the NATS subject."""
 
+VOCABULARY: Final = vocabulary(NAMES)
+"""All that this code knows of facts. Two versions of the code with the same vocabulary read each other's facts."""
+
 COMPENSATIONS: Final = frozenset(
     NAMES[fact] for step in STEPS.awaited + STEPS.following for fact in (step.undone, *step.returned)
 )
@@ -117,13 +121,33 @@ def encode(fact: Fact) -> bytes:
 def decode(body: bytes) -> Fact:
     """Return the fact in a body. Unknown fields are ignored: they come from newer code.
 
-    Raises msgspec.DecodeError for a body that is not JSON, and its subclass msgspec.ValidationError for an unknown
-    `type` or a field that breaks the contract.
+    Raises msgspec.DecodeError for a body that is not JSON, and its subclass msgspec.ValidationError for a field that
+    breaks the contract. Of that, OfNewerCode is a subclass: for an unknown `type` or an unknown word, such as a reason.
     """
     try:
         return _decoder.decode(body)
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
+    except msgspec.ValidationError:
+        if (why := newer(body, FACTS)) is not None:
+            raise why from None
+        raise
+
+
+def why_newer(name: str, body: bytes) -> OfNewerCode | None:
+    """Return what makes a recorded fact one of newer code; None if this code knows it, or it is damaged.
+
+    `name` is its topic. Only facts with words of a few, such as a reason, are decoded.
+    """
+    if name in FACTS and not words_of(FACTS[name]):
+        return None
+    try:
+        decode(body)
+    except OfNewerCode as why:
+        return why
+    except msgspec.DecodeError:
+        return None
+    return None
 
 
 def fact_id(stream: str, version: int) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 from litestar.openapi import ResponseSpec
 from msgspec import Struct
 
-from infra.http.problems import Problem, invalid, unavailable
+from infra.http.problems import Problem, damaged, invalid, of_newer_code, unavailable
 
 RETRY: Final = "the store cannot record right now; retry with the same Idempotency-Key"
 
@@ -21,6 +21,12 @@ GENERIC: Final = {
     503: unavailable(RETRY),
 }
 """The problems that routes of every service may answer."""
+
+UNREADABLE: Final = (
+    of_newer_code("order-k1@2: it is of newer code: its reason 'shop-closed' is unknown here"),
+    damaged("order-k1: a record cannot be read: order-k1@2: Object missing required field `reason`"),
+)
+"""The other problems that routes which read or change what is recorded answer with 503."""
 
 REQUIRED: Final = "required_headers"
 """The key in a route's `opt` for the headers that it asks for by a problem of its own, though they may be missing."""
@@ -55,8 +61,9 @@ def problems(*ones: int | Problem) -> dict[int, ResponseSpec]:
     """Document the problems that a route may answer: statuses of GENERIC, or problems as the route raises them."""
     by_status: dict[int, list[Problem]] = {}
     for one in ones:
-        problem = GENERIC[one] if isinstance(one, int) else one
-        by_status.setdefault(problem.body.status, []).append(problem)
+        alike = [one] if isinstance(one, Problem) else [GENERIC[one], *(UNREADABLE if one == 503 else ())]
+        for problem in alike:
+            by_status.setdefault(problem.body.status, []).append(problem)
     return {status: _documented(alike) for status, alike in by_status.items()}
 
 

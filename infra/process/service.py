@@ -32,6 +32,7 @@ from infra.http.operators.read_models import AnyView, view_routes
 from infra.http.server import Server
 from infra.printable import printable
 from infra.process import logging as logs
+from infra.process import newer_facts
 from infra.process.readiness import warnings, why_not_ready
 from infra.process.runtime import Runtime
 from infra.process.startup import CannotStart, listen, lock
@@ -113,6 +114,7 @@ async def _serve(
             view = StreamView.open(projection, service.name, settings, folder, connect)
             views[projection.name] = await stack.enter_async_context(view)
         runtime = assemble(service, settings, store, views, connect=connect)
+        await newer_facts.watch(runtime, folder)
         await _run_until_signal(service, runtime, listener)
 
 

@@ -6,6 +6,7 @@ facts, steps and services, and says which facts cannot be published.
 
 import pkgutil
 import re
+from collections.abc import Iterator
 from functools import reduce
 from hashlib import sha256
 from operator import or_
@@ -18,7 +19,7 @@ import contracts
 from contracts.fact import MOST, Count, Fact
 from contracts.ids import MEANING, is_id, is_stream
 from contracts.newer import OfNewerCode, newer, vocabulary, words_of
-from contracts.order import OrderCreatedPending
+from contracts.order import OrderCanceled, OrderCreatedPending
 from contracts.step import Step, fact_name, in_order
 
 MSG_ID: Final = "Nats-Msg-Id"
@@ -84,6 +85,31 @@ FACTS: Final[dict[str, type[Fact]]] = {fact_name(fact): fact for service in SERV
 
 NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items()}
 """Type → fact name: the JSON `type`, the stored topic, and the beginning of the NATS subject."""
+
+
+def must_hear(service: str) -> frozenset[type[Fact]]:
+    """Return the facts that a service must react to; otherwise orders would wait, or keep what they took.
+
+    The service of a step: what starts the step, what a later step refuses, and a cancel. The service that accepts
+    orders: what the last steps do, and what any step refuses.
+    """
+    awaited = STEPS.awaited
+    if service == said_by(fact_name(OrderCreatedPending)):
+        heard = {step.hears for step in awaited}
+        return frozenset(fact for step in awaited for fact in (step.refused, step.done) if fact and fact not in heard)
+    found: set[type[Fact]] = set()
+    for step in awaited + STEPS.following:
+        if step.service == service:
+            found |= {step.hears, OrderCanceled, *_refusals_after(step.done)}
+    return frozenset(found)
+
+
+def _refusals_after(done: type[Fact]) -> Iterator[type[Fact]]:
+    for step in STEPS.awaited:
+        if step.hears is done:
+            yield from [step.refused] if step.refused else []
+            yield from _refusals_after(step.done)
+
 
 VOCABULARY: Final = vocabulary(NAMES)
 """All that this code knows of facts. Two versions of the code with the same vocabulary read each other's facts."""

@@ -23,8 +23,10 @@ GENERIC: Final = {
 """The problems that routes of every service may answer."""
 
 UNREADABLE: Final = (
-    of_newer_code("order-k1@2: it is of newer code: its reason 'shop-closed' is unknown here"),
-    damaged("order-k1: a record cannot be read: order-k1@2: Object missing required field `reason`"),
+    of_newer_code(
+        "stock-k1: a record cannot be read: stock-k1@2: it is of newer code: its reason 'new' is unknown here"
+    ),
+    damaged("stock-k1: a record cannot be read: stock-k1@2: Object missing required field `reason`"),
 )
 """The other problems that routes which read or change what is recorded answer with 503."""
 

@@ -18,7 +18,7 @@ from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from contracts.fact import Fact
-from contracts.wire import NAMES
+from contracts.wire import NAMES, must_hear
 from infra import signals
 from infra.broker.connection import Connect, connect
 from infra.consuming.session import Broker
@@ -76,6 +76,11 @@ class Service:
     """Makes, from the service's settings, the projections of other services' facts, each into a read model."""
     watchers: Sequence[Callable[[Runtime], None]] = ()
     """Each is called once before the start, to add callbacks and tasks to the runtime's `on_recorded` and `tasks`."""
+
+    def __post_init__(self) -> None:
+        """Raise TypeError if the service has no reaction to a fact that its part of the saga has to answer."""
+        if lacks := must_hear(self.name) - self.reactions.keys():
+            raise TypeError(f"{self.name}_svc has no reaction to {', '.join(sorted(NAMES[fact] for fact in lacks))}")
 
     @property
     def hears(self) -> frozenset[str]:

@@ -10,7 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from infra import files
+from ops import newer
 from ops.errors import Found, Unusable
+from ops.newer import FoundNewer
 
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
@@ -99,6 +101,12 @@ def _named(manifest: Manifest) -> Iterator[str]:
 def _plain(kept: Mapping[str, object]) -> Iterator[str]:
     for name in kept:
         yield name if "/" not in name else ".."
+
+
+def newer_facts(folder: Path, manifest: Manifest) -> dict[str, FoundNewer]:
+    """Search the stores of the backup for facts of newer code; return those of the services that have some."""
+    found = {service: newer.in_store(folder / copy.file) for service, copy in manifest.stores.items()}
+    return {service: facts for service, facts in found.items() if facts.facts}
 
 
 def verify(folder: Path, manifest: Manifest) -> None:

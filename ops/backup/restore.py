@@ -24,7 +24,7 @@ from ops import reading
 from ops.audit.run import Options, Watch, audit
 from ops.backup import manifest, stream_snapshots
 from ops.backup.manifest import Manifest
-from ops.errors import Found, Unreachable
+from ops.errors import Found, RecordedByNewerCode, Unreachable
 
 
 class Restored(Struct):
@@ -42,7 +42,10 @@ class Restored(Struct):
 
 
 class Accepted(Struct, frozen=True):
-    """What an operator accepts. `replace`: existing data is moved aside. `findings`: the backup may have findings."""
+    """What an operator accepts. `replace`: existing data is moved aside. `findings`: the backup may have findings.
+
+    With `findings` it may also have facts of newer code.
+    """
 
     replace: bool = False
     findings: bool = False
@@ -67,7 +70,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
 
     With NATS_URL set, the broker's streams are left as they are. Raises
     SettingsError (a service or the broker runs, data exists, a folder cannot be used), NotABackup, Found (the backup is
-    damaged, or the audit has findings), Unreachable. Then the data is as it was.
+    damaged, or the audit has findings), RecordedByNewerCode, Unreachable. Then the data is as it was.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))
@@ -75,6 +78,8 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     settings = load(Settings, "nats", 4_222, env)
     places = _Places(settings.data_dir.absolute(), None if settings.nats_url else _broker_folder(env, settings))
     _refuse_unknown(backup)
+    if not accepted.findings:
+        _refuse_newer(folder, backup)
     with _nothing_runs(places, settings):
         old = [path for path in _data(places) if _has_data(path)]
         if old and not accepted.replace:
@@ -114,6 +119,14 @@ def _refuse_unknown(backup: Manifest) -> None:
         raise SettingsError(
             f"the backup has stores of services that this version does not have: {', '.join(sorted(unknown))}. Restore "
             "it with the version that made it"
+        )
+
+
+def _refuse_newer(folder: Path, backup: Manifest) -> None:
+    for service, found in manifest.newer_facts(folder, backup).items():
+        raise RecordedByNewerCode(
+            f"the backup of {service}_svc has {found}. Nothing was replaced. Restore it with the version that made it; "
+            "with this one, the orders with such facts are refused: --accept-findings"
         )
 
 

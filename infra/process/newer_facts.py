@@ -24,14 +24,14 @@ CHUNK: Final = 500  # records between two turns of the event loop: two milliseco
 RETRY_S: Final = 1.0
 
 
-async def watch(runtime: Runtime, folder: Path) -> None:
+async def watch(runtime: Runtime, service: str, folder: Path) -> None:
     """Note which code writes the log from now on, and add the search and its warnings to the runtime.
 
     Call it before the service records anything. Without the file the search cannot know where to begin or, the next
     time, that nothing is to be found: that is logged, and all else goes on.
     """
     try:
-        stretches = vocabulary.begin(folder, await runtime.store.max_notification_id())
+        stretches = vocabulary.begin(folder, await runtime.store.max_notification_id(), vocabulary.known(service))
     except (OSError, StoreError) as error:
         logger.warning("what this code knows of facts cannot be written down", folder=str(folder), error=str(error))
         stretches = []

@@ -119,7 +119,7 @@ async def _serve(
             view = StreamView.open(projection, service.name, settings, folder, connect)
             views[projection.name] = await stack.enter_async_context(view)
         runtime = assemble(service, settings, store, views, connect=connect)
-        await newer_facts.watch(runtime, folder)
+        await newer_facts.watch(runtime, service.name, folder)
         await _run_until_signal(service, runtime, listener)
 
 

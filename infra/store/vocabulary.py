@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from contracts.wire import VOCABULARY
+from contracts.wire import VOCABULARY, said_by
 from infra import files
 
 NAME: Final = "vocabulary.json"
@@ -44,7 +44,12 @@ def read(folder: Path) -> list[Period] | None:
         return None
 
 
-def begin(folder: Path, last: int, words: Collection[str] = VOCABULARY) -> list[Stretch]:
+def known(service: str) -> frozenset[str]:
+    """Return what this code knows of the facts that a service says."""
+    return frozenset(word for word in VOCABULARY if said_by(word) == service)
+
+
+def begin(folder: Path, last: int, words: Collection[str]) -> list[Stretch]:
     """Note that code with these words continues the log after its position `last`. Call it before anything is recorded.
 
     Returns what newer code may have recorded so far; of a log without a fitting file, all. Raises OSError.
@@ -68,7 +73,7 @@ def _stretches(periods: list[Period], last: int, words: Collection[str]) -> Iter
             yield Stretch(period.after, until, unknown)
 
 
-def unknown_names(folder: Path, words: Collection[str] = VOCABULARY) -> list[str]:
+def unknown_names(folder: Path) -> list[str]:
     """Return the names of facts that newer code may have recorded in this folder's log. Raises no error."""
-    known = {word for period in read(folder) or () for word in period.words}
-    return sorted(word for word in known.difference(words) if " " not in word)
+    words = {word for period in read(folder) or () for word in period.words}
+    return sorted(word for word in words - VOCABULARY if " " not in word)

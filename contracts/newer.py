@@ -1,7 +1,7 @@
 """Facts of newer code: those of a type, or with a word, that this code does not know.
 
 Older code meets them after a rollback: its logs, and EVENTS, have what the newer version recorded. Such a fact is not
-damaged. It is never guessed at, and nothing is decided from it.
+damaged. Nothing is assumed of it, and nothing is decided from it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -13,7 +13,7 @@ from typing import Any
 import rich_click as click
 
 from infra.export import reconciliation
-from infra.export.errors import ExportStuck, RecordedByNewerCode, SinkError, Unavailable
+from infra.export.errors import ExportStuck, NewerRecord, SinkError, Unavailable
 from infra.export.reconciliation import Comparison
 from infra.export.rows import Dataset
 from infra.export.settings import ExportSettings
@@ -107,7 +107,7 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
     except (SettingsError, SinkError) as error:
         end(f"the export of {dataset.name} cannot be used: {error}", EXIT_USAGE)
     except ExportStuck as error:
-        code = EXIT_NEWER if isinstance(error, RecordedByNewerCode) else EXIT_FINDING
+        code = EXIT_NEWER if isinstance(error, NewerRecord) else EXIT_FINDING
         end(f"the export of {dataset.name} cannot continue: {error}", code)
     except StoreError as error:
         log = settings.data_dir / service

@@ -25,14 +25,14 @@ class FoundNewer(NamedTuple):
 
 def fields(folder: Path) -> list[str]:
     """Return the fields of known facts that newer code may have recorded in this folder's log. Raises no error."""
-    words = {word for period in vocabulary.read(folder) or () for word in period.words}
-    return sorted(word for word in words - VOCABULARY if word.count(" ") == 1 and word.partition(" ")[0] in FACTS)
+    new = vocabulary.unknown(folder, VOCABULARY)
+    return sorted(word for word in new if word.count(" ") == 1 and word.partition(" ")[0] in FACTS)
 
 
 def names(env: Mapping[str, str]) -> list[str]:
     """Return the names of facts that newer code may have recorded in any log. Raises SettingsError."""
     folders = [stores.folder(env, service) for service in service_names()]
-    return sorted({name for folder in folders for name in vocabulary.unknown_names(folder)})
+    return sorted({word for folder in folders for word in vocabulary.unknown(folder, VOCABULARY) if " " not in word})
 
 
 def in_store(path: Path) -> FoundNewer:

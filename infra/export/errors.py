@@ -7,7 +7,7 @@
     └── ExportStuck       the export cannot continue after some position
         ├── AnotherLog    the sink was not filled from this log
         └── Unexportable  a record of the log cannot be made a row
-            └── RecordedByNewerCode
+            └── NewerRecord
 
 A log that cannot be read is a StoreError of `infra.store`.
 """
@@ -56,5 +56,5 @@ class Unexportable(ExportStuck):
     """
 
 
-class RecordedByNewerCode(Unexportable):
+class NewerRecord(Unexportable):
     """Newer code than this recorded the record: only that code knows its row, or whether it becomes one."""

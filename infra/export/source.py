@@ -10,11 +10,11 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from contracts.newer import OfNewerCode
-from contracts.wire import fact_id
-from infra.export.errors import AnotherLog, RecordedByNewerCode, Unexportable
+from contracts.wire import VOCABULARY, fact_id
+from infra.export.errors import AnotherLog, NewerRecord, Unexportable
 from infra.export.rows import START, Dataset, ExportPosition, Row
 from infra.store.records import Notification
-from infra.store.vocabulary import unknown_names
+from infra.store.vocabulary import unknown
 
 CHUNK: Final = 2_000  # records read at once: a read transaction of milliseconds, which delays no checkpoint
 
@@ -44,7 +44,7 @@ def to_row(dataset: Dataset, record: Notification) -> Row:
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
         why = f"{id_of(record)} ({record.topic}) at position {record.position} of the log cannot be made a row: {error}"
         if isinstance(error, OfNewerCode):
-            raise RecordedByNewerCode(f"{why}. All before it is exported, nothing after it") from error
+            raise NewerRecord(f"{why}. All before it is exported, nothing after it") from error
         raise Unexportable(
             f"{why}. All before it is exported, nothing after it. `just audit` says whether the log is damaged"
         ) from error
@@ -56,7 +56,8 @@ def stopping_at_newer(dataset: Dataset, folder: Path) -> Dataset:
 
     So an export stops at such a fact: newer code may make a row of it, and would find the sink to be past it.
     """
-    return replace(dataset, topics=(*dataset.topics, *unknown_names(folder)))
+    new = sorted(word for word in unknown(folder, VOCABULARY) if " " not in word)
+    return replace(dataset, topics=(*dataset.topics, *new))
 
 
 async def chunks(log: Log, dataset: Dataset, after: int, size: int = CHUNK) -> AsyncGenerator[list[Notification], None]:

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from contracts.wire import VOCABULARY, said_by
 from infra import files
 
 NAME: Final = "vocabulary.json"
@@ -28,7 +27,7 @@ class Period(Struct, frozen=True):
 _periods: Final = msgspec.json.Decoder(list[Period])
 
 
-class Stretch(NamedTuple):
+class Segment(NamedTuple):
     """The records after `after`, up to `until` (inclusive), that newer code may have made; `unknown`: its words."""
 
     after: int
@@ -44,36 +43,30 @@ def read(folder: Path) -> list[Period] | None:
         return None
 
 
-def known(service: str) -> frozenset[str]:
-    """Return what this code knows of the facts that a service says."""
-    return frozenset(word for word in VOCABULARY if said_by(word) == service)
-
-
-def begin(folder: Path, last: int, words: Collection[str]) -> list[Stretch]:
+def begin(folder: Path, last: int, words: Collection[str]) -> list[Segment]:
     """Note that code with these words continues the log after its position `last`. Call it before anything is recorded.
 
     Returns what newer code may have recorded so far; of a log without a fitting file, all. Raises OSError.
     """
     found = read(folder)
     if found is None or not found or found[-1].after > last:  # of another log
-        periods, stretches = [], [Stretch(0, last, frozenset())] if last else []
+        periods, segments = [], [Segment(0, last, frozenset())] if last else []
     else:
-        periods, stretches = found, list(_stretches(found, last, words))
+        periods, segments = found, list(_segments(found, last, words))
     if not periods or set(periods[-1].words) != set(words):
         periods = [*periods, Period(last if periods else 0, sorted(words))]
         files.write(folder / NAME, msgspec.json.encode(periods))
-    return stretches
+    return segments
 
 
-def _stretches(periods: list[Period], last: int, words: Collection[str]) -> Iterator[Stretch]:
+def _segments(periods: list[Period], last: int, words: Collection[str]) -> Iterator[Segment]:
     ends = [*(period.after for period in periods[1:]), last]
     for period, until in zip(periods, ends, strict=True):
         unknown = frozenset(period.words).difference(words)
         if unknown and until > period.after:
-            yield Stretch(period.after, until, unknown)
+            yield Segment(period.after, until, unknown)
 
 
-def unknown_names(folder: Path) -> list[str]:
-    """Return the names of facts that newer code may have recorded in this folder's log. Raises no error."""
-    words = {word for period in read(folder) or () for word in period.words}
-    return sorted(word for word in words - VOCABULARY if " " not in word)
+def unknown(folder: Path, words: Collection[str]) -> set[str]:
+    """Return the words of code that wrote this folder's log and are not among these. Raises no error."""
+    return {word for period in read(folder) or () for word in period.words}.difference(words)

@@ -27,7 +27,7 @@ CATEGORIES: Final = ("product", "account", "coupon", "order")
 Seen = ProductSeen | int | CouponSeen | OrderSeen
 
 
-class Newer(Exception):
+class UnknownToService(Exception):
     """The service refused to answer, because newer code recorded a fact that the answer needs."""
 
 
@@ -50,11 +50,11 @@ async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Chec
     at_a_time = asyncio.Semaphore(AT_A_TIME)
     async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as http:
 
-        async def answer(stream: str, body: bytes) -> Seen | Newer | None:
+        async def answer(stream: str, body: bytes) -> Seen | UnknownToService | None:
             async with at_a_time:
                 try:
                     return await _answer(http, env, stream, body)
-                except Newer as refused:
+                except UnknownToService as refused:
                     return refused
 
         try:
@@ -68,7 +68,7 @@ async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Chec
     seen: dict[str, dict[str, Any]] = {kind: {} for kind in CATEGORIES}
     newer = 0
     for (stream, _), one in zip(streams, found, strict=True):
-        if isinstance(one, Newer):
+        if isinstance(one, UnknownToService):
             newer += stream not in moved_on
         elif stream not in moved_on:
             seen[category(stream)][stream.partition("-")[2]] = one
@@ -115,12 +115,12 @@ async def _get(
 ) -> dict[str, Any] | None:
     """GET `path` from a service, in the name of `user` if given. Returns the JSON object; None for a 404.
 
-    Raises Newer, httpx.HTTPError for any other status than 2xx, or without an answer; SettingsError.
+    Raises UnknownToService, httpx.HTTPError for any other status than 2xx, or without an answer; SettingsError.
     """
     told = await http.get(service_url(service, env) + path, headers={} if user is None else {"X-User-Id": user})
     if told.status_code == 404:
         return None
     if told.status_code == 503 and told.json().get("type") == NEWER:
-        raise Newer
+        raise UnknownToService
     told.raise_for_status()
     return dict(told.json())

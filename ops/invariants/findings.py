@@ -49,7 +49,7 @@ class Findings:
     """Collects findings in the order in which they are made, at most MOST_OF_A_KIND of an invariant.
 
     `all` returns them, then one for each invariant with more, which says how many were left out. `fact` is the fact at
-    hand, to be set by whoever feeds the invariants; None at the end of history.
+    hand, set by the checker; None at the end of history.
     """
 
     def __init__(self, explained: Explains = lambda *_: False) -> None:

@@ -11,7 +11,7 @@ from contracts.newer import NEXT_STEP, OfNewerCode, words_of
 from contracts.origin import ForeignMessage, heard
 from contracts.wire import FACTS, VOCABULARY, decode, encode, why_newer
 from infra.store import vocabulary
-from infra.store.vocabulary import Stretch
+from infra.store.vocabulary import Segment
 from tests.examples import order_canceled
 
 CANCELED: Final = encode(order_canceled("customer-canceled"))
@@ -73,10 +73,10 @@ def test_a_log_knows_which_part_of_it_newer_code_may_have_written(tmp_path: Path
     assert vocabulary.begin(tmp_path, 0, {"a"}) == []
     assert vocabulary.begin(tmp_path, 10, {"a"}) == []
     assert vocabulary.begin(tmp_path, 20, {"a", "b"}) == []
-    assert vocabulary.begin(tmp_path, 30, {"a"}) == [Stretch(20, 30, frozenset({"b"}))]
-    assert vocabulary.begin(tmp_path, 40, {"a"}) == [Stretch(20, 30, frozenset({"b"}))]
+    assert vocabulary.begin(tmp_path, 30, {"a"}) == [Segment(20, 30, frozenset({"b"}))]
+    assert vocabulary.begin(tmp_path, 40, {"a"}) == [Segment(20, 30, frozenset({"b"}))]
     assert vocabulary.begin(tmp_path, 40, {"a", "b"}) == []
-    assert vocabulary.begin(tmp_path, 40, {"a"}) == [Stretch(20, 30, frozenset({"b"}))]
+    assert vocabulary.begin(tmp_path, 40, {"a"}) == [Segment(20, 30, frozenset({"b"}))]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"{", b'[{"after":50,"words":[]}]'])
@@ -84,5 +84,5 @@ def test_without_a_file_that_fits_the_log_all_of_it_may_be_of_newer_code(tmp_pat
     if content is not None:
         (tmp_path / vocabulary.NAME).write_bytes(content)
 
-    assert vocabulary.begin(tmp_path, 40, {"a"}) == [Stretch(0, 40, frozenset())]
+    assert vocabulary.begin(tmp_path, 40, {"a"}) == [Segment(0, 40, frozenset())]
     assert vocabulary.begin(tmp_path, 41, {"a"}) == []

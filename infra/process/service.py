@@ -77,7 +77,7 @@ class Service:
     watchers: Sequence[Callable[[Runtime], None]] = ()
     """Each is called once before the start, to add callbacks and tasks to the runtime's `on_recorded` and `tasks`."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Raise TypeError if the service has no reaction to a fact that its part of the saga has to answer."""
         if lacks := must_hear(self.name) - self.reactions.keys():
             raise TypeError(f"{self.name}_svc has no reaction to {', '.join(sorted(NAMES[fact] for fact in lacks))}")
@@ -89,6 +89,7 @@ class Service:
 
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it."""
+    service.check()
     take_no_arguments(USAGE.format(name=service.name))
     try:
         settings = load(service.settings, service.name, service.port, os.environ)

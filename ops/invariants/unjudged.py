@@ -76,7 +76,7 @@ class Unjudged:
 
         Versions, causes and copies (7 and 8) are judged of every fact.
         """
-        if not self._subjects or (invariant in (7, 8) and not str(where).startswith("order ")):
+        if not self._subjects or (invariant in (7, 8) and isinstance(where, Entry)):
             return False
         return not self._subjects.isdisjoint(subjects(where, fact))
 

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -12,7 +13,7 @@ import pytest
 from contracts import coupon, order, point, product
 from contracts.wire import FACTS, must_hear, said_by
 from infra.local.services import ROOT
-from infra.process.service import Service
+from infra.process.service import run
 from order_svc.__main__ import SERVICE as ORDER
 from point_svc.__main__ import SERVICE as POINT
 
@@ -95,13 +96,7 @@ def test_a_service_without_a_reaction_that_its_step_needs_is_refused() -> None:
     for service, lacking in ((POINT, "order.canceled"), (POINT, "coupon.use.failed"), (ORDER, "point.use.failed")):
         reactions = {fact: react for fact, react in service.reactions.items() if fact is not FACTS[lacking]}
         with pytest.raises(TypeError, match=f"{service.name}_svc has no reaction to {lacking}"):
-            Service(
-                name=service.name,
-                port=1,
-                aggregates=service.aggregates,
-                reactions=reactions,
-                routes=service.routes,
-            )
+            run(replace(service, reactions=reactions))
     assert must_hear("nobody") == frozenset()
 
 

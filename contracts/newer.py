@@ -69,6 +69,27 @@ def newer(body: bytes, facts: Mapping[str, type[Fact]]) -> OfNewerCode | None:
     return OfNewerCode(told, msgspec.structs.replace(fact, **unknown))
 
 
+class _About(Struct):
+    order_id: str | None = None
+    order: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_about: Final = msgspec.json.Decoder(_About)
+
+
+def newer_key(body: bytes, stream: str) -> str:
+    """Return the key of a recorded fact whose type only newer code knows: older code may have to publish it.
+
+    A fact of an order's saga, which carries the order, has the order's id; any other the id in its stream.
+    """
+    try:
+        about = _about.decode(body)
+    except _ERRORS:
+        return stream.partition("-")[2]
+    saga = about.order is not msgspec.UNSET and about.order_id is not None
+    return str(about.order_id) if saga else stream.partition("-")[2]
+
+
 @cache
 def words_of(fact: type[Fact]) -> Mapping[str, frozenset[str]]:
     """Map the fields of a fact that have one of a few words, such as `reason`, to the words that this code knows."""

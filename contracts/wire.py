@@ -18,7 +18,7 @@ import msgspec
 import contracts
 from contracts.fact import MOST, Count, Fact
 from contracts.ids import MEANING, is_id, is_stream
-from contracts.newer import OfNewerCode, newer, vocabulary, words_of
+from contracts.newer import OfNewerCode, newer, newer_key, vocabulary, words_of
 from contracts.order import OrderCanceled, OrderCreatedPending
 from contracts.step import Step, fact_name, in_order
 
@@ -181,12 +181,16 @@ def fact_id(stream: str, version: int) -> str:
     return f"{stream}@{version}"
 
 
-def subject(name: str, body: bytes) -> str:
+def subject(name: str, body: bytes, stream: str = "") -> str:
     """Return the subject under which a fact is published: `<name>.<key>`, with the key from the fact's body.
 
-    `name` is the fact's name; the key is the id in the fact's `key_field`, as a token. Raises KeyError for an unknown
-    name, msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is not UTF-8.
+    `name` is the fact's name; the key is the id in the fact's `key_field`, as a token. A name that only newer code
+    knows needs the `stream`, for the key: that of every known fact follows from `newer_key`, too. Raises KeyError for
+    an unknown name without, msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is
+    not UTF-8.
     """
+    if name not in FACTS and stream:
+        return f"{name}.{token(newer_key(body, stream))}"
     return f"{name}.{token(str(getattr(_keys.decode(body), FACTS[name].key_field)))}"
 
 

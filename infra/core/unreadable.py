@@ -1,10 +1,12 @@
 """The streams of a service that cannot be read: each is refused by itself, and `/readyz` and the log tell of them."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import structlog
 
 from contracts.newer import NEXT_STEP
+from infra.core.errors import StreamUnavailable
 
 logger = structlog.get_logger()
 
@@ -45,3 +47,26 @@ class UnreadableStreams:
                 "refused, all else works. `just audit` says what is damaged, `just rebuild` makes the store anew"
             )
         return found
+
+
+class Reader(Protocol):
+    async def read(self, streams: Sequence[str]) -> list[Any]: ...
+
+
+async def read_readable(reader: Reader, streams: Sequence[str]) -> list[Any]:
+    """Return the states of these streams as `reader.read` does, but None for a stream that cannot be read.
+
+    For lists: one unreadable stream must not hide all others. Raises StoreUnavailable if the store fails.
+    """
+    try:
+        return await reader.read(streams)
+    except StreamUnavailable:
+        return [await _one(reader, stream) for stream in streams]
+
+
+async def _one(reader: Reader, stream: str) -> Any:
+    try:
+        (state,) = await reader.read([stream])
+    except StreamUnavailable:
+        return None
+    return state

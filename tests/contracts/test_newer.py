@@ -6,12 +6,13 @@ from typing import Final
 import msgspec
 import pytest
 
-from contracts import OrderCanceled
+from contracts import Fact, OrderCanceled
 from contracts.newer import NEXT_STEP, OfNewerCode, words_of
 from contracts.origin import ForeignMessage, heard
-from contracts.wire import FACTS, VOCABULARY, decode, encode, why_newer
+from contracts.wire import FACTS, NAMES, VOCABULARY, decode, encode, subject, why_newer
 from infra.store import vocabulary
 from infra.store.vocabulary import Segment
+from tests.contracts.examples import EXAMPLES
 from tests.examples import order_canceled
 
 CANCELED: Final = encode(order_canceled("customer-canceled"))
@@ -52,6 +53,13 @@ def test_what_is_damaged_is_not_of_newer_code(body: bytes) -> None:
 def test_a_foreign_message_of_an_unknown_type_is_foreign() -> None:
     with pytest.raises(ForeignMessage):
         heard("point.charged.ann", "", b"", NEW_TYPE)
+
+
+@pytest.mark.parametrize("fact", EXAMPLES, ids=lambda fact: NAMES[type(fact)])
+def test_the_key_of_every_fact_is_the_one_that_older_code_would_publish_it_under(fact: Fact) -> None:
+    name, body = NAMES[type(fact)], encode(fact)
+
+    assert subject(f"{name}.anew", body, fact.stream) == f"{name}.anew.{subject(name, body).rpartition('.')[2]}"
 
 
 def test_every_field_with_a_few_words_is_known_and_none_is_hidden_in_an_order() -> None:

@@ -85,7 +85,10 @@ def read(folder: Path) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotABackup(f"{folder} is not a backup that this version can read: {NAME}: {error}") from error
     if manifest.format != FORMAT:
-        raise NotABackup(f"{folder} is a backup of format {manifest.format}, and this version reads format {FORMAT}")
+        raise NotABackup(
+            f"{folder} is a backup of format {manifest.format}, and this version reads format {FORMAT}. "
+            "Restore it with the version that made it"
+        )
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in _named(manifest)):
         raise NotABackup(f"{folder} is not a backup: {NAME} names a file outside the folder")
     return manifest

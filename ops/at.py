@@ -11,12 +11,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import rich_click as click
 
-from contracts.wire import decode
+from contracts.newer import OfNewerCode
+from contracts.wire import decode, fact_id
 from infra.core.decider import Aggregate
 from infra.local.services import service_names
 from ops import stores
 from ops.cli import ID, INSTANT, TIMES, ending_well
-from ops.errors import Found
+from ops.errors import Found, RecordedByNewerCode
 from ops.output import cell, print_json, print_out
 
 WORDS: Final = {"account": "user"}
@@ -73,31 +74,49 @@ class Then(NamedTuple):
     state: dict[str, Any]
 
 
+class _Timed(msgspec.Struct):
+    at: datetime
+
+
+_timed: Final = msgspec.json.Decoder(_Timed)
+
+
 async def state_at(
     env: Mapping[str, str], kind: str, key: str, position: int | None = None, time: datetime | None = None
 ) -> Then | None:
     """Fold and return the state of a thing as of a position of its service's log, or as of a time; without both, now.
 
     `kind` is a word of `kinds`, `key` the thing's id. The facts up to the first later one count, and a fact at exactly
-    that position or time counts. None: there was no fact by then. Raises Found if one of them cannot be read;
-    SettingsError, Unreachable.
+    that position or time counts. None: there was no fact by then. Raises RecordedByNewerCode if newer code recorded one
+    of them, Found if one cannot be read; SettingsError, Unreachable.
     """
     service, category, aggregate = kinds()[kind]
     stream = f"{category}-{key}"
     state, then = aggregate.state(), None
     async with stores.log(env, service) as log:
         for record in await log.select_stream(stream):
+            at = _at(record.state)
+            if (position is not None and record.position > position) or (time is not None and at and at > time):
+                break
             try:
                 fact = decode(record.state)
             except msgspec.DecodeError as error:
-                raise Found(
-                    f"{stream}@{record.originator_version} cannot be read, so {kind} {key} is unknown: {error}"
-                ) from error
-            if (position is not None and record.position > position) or (time is not None and fact.at > time):
-                break
+                its_id = fact_id(stream, record.originator_version)
+                why = f"{its_id} ({record.topic}) at position {record.position} cannot be read"
+                if isinstance(error, OfNewerCode):
+                    before = f"; --position {record.position - 1} shows {kind} {key} before it"
+                    raise RecordedByNewerCode(f"{why}: {error}{before if then else ''}") from error
+                raise Found(f"{why}, so {kind} {key} is unknown: {error}") from error
             aggregate.evolve(state, fact)
             then = (stream, record.originator_version, record.position, fact.at, record.topic)
     return None if then is None else Then(*then, state=msgspec.to_builtins(state))
+
+
+def _at(body: bytes) -> datetime | None:
+    try:
+        return _timed.decode(body).at
+    except (msgspec.DecodeError, UnicodeDecodeError):  # said when it is decoded
+        return None
 
 
 def lines(then: Then) -> list[tuple[str, str]]:

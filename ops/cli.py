@@ -16,11 +16,12 @@ from infra.settings import SettingsError
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
 from infra.usage import EXIT_USAGE
-from ops.errors import Found, Unreachable, Unusable
+from ops.errors import Found, RecordedByNewerCode, Unreachable, Unusable
 from ops.output import print_out
 
 EXIT_FINDING: Final = 1
 EXIT_UNREACHABLE: Final = 3
+EXIT_NEWER: Final = 4
 
 Arguments = ParamSpec("Arguments")
 
@@ -28,7 +29,8 @@ Arguments = ParamSpec("Arguments")
 def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Wrap a command so that its errors end the process with an exit code that scripts can use.
 
-    Found gives 1, Unusable and SettingsError 2, Unreachable and StoreError 3; the message goes to standard error. Other
+    Found gives 1, Unusable and SettingsError 2, Unreachable and StoreError 3, RecordedByNewerCode 4; the
+    message goes to standard error. Other
     exceptions pass. A command that returns ends with 0.
     """
 
@@ -38,6 +40,8 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
             command(*args, **kwargs)
         except Found as finding:
             end(str(finding), EXIT_FINDING)
+        except RecordedByNewerCode as newer:
+            end(str(newer), EXIT_NEWER)
         except (SettingsError, Unusable) as error:
             end(str(error), EXIT_USAGE)
         except (Unreachable, StoreError) as error:

@@ -31,3 +31,7 @@ class Unusable(OpsError):
 
 class Unreachable(OpsError):
     """The broker, a service or a log does not answer: often the system is not running. The exit code is 3."""
+
+
+class RecordedByNewerCode(OpsError):
+    """A fact that the answer needs was recorded by newer code. The process ends with exit code 4."""

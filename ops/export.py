@@ -13,11 +13,11 @@ from typing import Any
 import rich_click as click
 
 from infra.export import reconciliation
-from infra.export.errors import ExportStuck, SinkError, Unavailable
+from infra.export.errors import ExportStuck, NewerRecord, SinkError, Unavailable
 from infra.export.reconciliation import Comparison
 from infra.export.rows import Dataset
 from infra.export.settings import ExportSettings
-from infra.export.source import Lag
+from infra.export.source import Lag, stopping_at_newer
 from infra.local.services import service_names
 from infra.process import logging as logs
 from infra.redaction import secrets_in
@@ -25,7 +25,7 @@ from infra.settings import SettingsError, read
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
 from infra.usage import EXIT_USAGE
-from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, end, ending_well, uv
+from ops.cli import EXIT_FINDING, EXIT_NEWER, EXIT_UNREACHABLE, end, ending_well, uv
 from ops.errors import Unusable
 from ops.output import print_json, print_out
 
@@ -81,7 +81,7 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
                  3 no log (--from or --once), or the dataset cannot be reached
       status     0; 1 the next record cannot be exported; 3 the log or the dataset cannot be reached
       reconcile  0 equal; 1 a difference, or not the exported log; 3 the log or the dataset cannot be reached
-      any        2 wrong usage or settings
+      any        2 wrong usage or settings; 4 newer code recorded the next fact
     """
     if action != "run" and (start is not None or once):
         raise click.UsageError("--from and --once are for `run`")
@@ -93,7 +93,7 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
         # Imported only here: pyarrow takes a third of a second, which the other commands do not need.
         from infra.export.process import Export, reconcile, run, status  # noqa: PLC0415
 
-        export = Export(service, dataset, settings)
+        export = Export(service, stopping_at_newer(dataset, settings.data_dir / service), settings)
         if action == "run":
             secrets = secrets_in([settings.export_http_url, settings.export_http_totals_url])
             handler = logs.configure(f"{service}-export", settings.log_level, settings.log_format, secrets)
@@ -108,7 +108,8 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
     except (SettingsError, SinkError) as error:
         end(f"the export of {dataset.name} cannot be used: {error}", EXIT_USAGE)
     except ExportStuck as error:
-        end(f"the export of {dataset.name} cannot continue: {error}", EXIT_FINDING)
+        code = EXIT_NEWER if isinstance(error, NewerRecord) else EXIT_FINDING
+        end(f"the export of {dataset.name} cannot continue: {error}", code)
     except StoreError as error:
         log = settings.data_dir / service
         end(f"the log in {log} cannot be read: {error}. Has {service}_svc run with this DATA_DIR?", EXIT_UNREACHABLE)

@@ -22,8 +22,9 @@ from ops.what_if import command as what_if
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached. The broker is the one "
-    "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR.",
+    epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached, "
+    "4 newer code recorded what this version does not know. The broker is the one of NATS_URL or NATS_PORT; the "
+    "services' logs are below DATA_DIR.",
 )
 def orders() -> None:
     """Place orders on a running system, look into their history and the flow they follow, and export them."""

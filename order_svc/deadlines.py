@@ -15,7 +15,7 @@ import structlog
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
 from infra.aio import wait
-from infra.core.errors import Busy, StoreUnavailable, Unpublishable
+from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, Unpublishable
 from infra.process.runtime import Runtime
 from infra.read_models.tables import ViewBehind
 from infra.timestamps import instant
@@ -33,7 +33,7 @@ class Deadlines:
     """Keeps the deadlines of the in-flight orders in memory, and cancels each order that has not ended by its deadline.
 
     `recorded` adds and removes orders; `run` cancels them when they are due. A cancel that cannot be recorded is tried
-    again after a second.
+    again after a second, unless the order's stream cannot be read: nothing changes that before the next start.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -92,6 +92,8 @@ class Deadlines:
     async def _expire(self, order_id: str, now: datetime) -> None:
         try:
             await self._runtime.writer.execute(Expire(order_id, at=now, cause=fact_id(f"order-{order_id}", 1)))
+        except StreamUnavailable:  # no other process reads it better, but newer code; `/readyz` tells of it
+            self._open.discard(order_id)
         except (Busy, StoreUnavailable):
             heapq.heappush(self._heap, (now + RETRY, order_id))
         except Unpublishable as error:  # the broker takes smaller messages than it did when the order was accepted

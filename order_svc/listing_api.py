@@ -28,7 +28,7 @@ CURSOR: Final = rf"^{ids.CHARACTER}{{0,111}}\Z"
 FORMS[CURSOR] = "has to be the `next` of a page, or empty for the first page"
 Cursor = Annotated[str, QueryParameter(pattern=CURSOR, description="`next` of the page before; empty: the first.")]
 ByStatus = Annotated[
-    Literal["ALL", "PENDING", "CONFIRMED", "CANCELED"],
+    Literal["ALL"] | Status,
     QueryParameter(description="Only orders that have this status now; ALL: whatever they have."),
 ]
 Age = Annotated[

@@ -10,6 +10,7 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from contracts.fact import Fact
+from contracts.newer import OfNewerCode
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import FACTS, MSG_ID, decode
 from infra.broker.client import BrokerClient, header
@@ -72,13 +73,18 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def _split(messages: Sequence[StoredMessage]) -> tuple[list[Fact], set[str]]:
-    """Return the facts in these messages, and the subjects of those that are foreign."""
+    """Return the facts in these messages, and the subjects of those that are foreign.
+
+    Raises HistoryUnavailable for a fact of newer code: a history without it would be another one.
+    """
     facts: list[Fact] = []
     foreign: set[str] = set()
     for message in messages:
         try:
             origin(message.subject, header(message.raw_headers, _MSG_ID), message.raw_headers, message.body)
             facts.append(decode(message.body))
+        except OfNewerCode as error:
+            raise HistoryUnavailable(f"{message.subject} at sequence {message.sequence}: {error}") from error
         except (ForeignMessage, msgspec.DecodeError):
             foreign.add(message.subject)
     return facts, foreign

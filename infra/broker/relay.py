@@ -183,4 +183,4 @@ def _message(stored: Notification, reply: str) -> Outgoing:
         f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(named, version)}\r\n"
         f"{STREAM}: {named}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
     )
-    return subject(name, body), body, reply, raw_headers
+    return subject(name, body, stream), body, reply, raw_headers

@@ -88,7 +88,7 @@ async def _begins_with_the_log(store: EventStore, leader: Leader) -> bool:
     A stream that was made anew may have only later facts. Raises StoreError, LeaderUnavailable, the client's errors.
     """
     (first,) = await store.select_notifications(0, 1)
-    found = await leader.next(1, subject(first.topic, first.state))
+    found = await leader.next(1, subject(first.topic, first.state, first.originator_id))
     return found is not None and header(found.raw_headers, MSG_ID.encode()) == _id(first)
 
 

@@ -3,6 +3,7 @@
 NotNow                      the caller may repeat the request later
  ├ Busy
  └ StoreUnavailable
+    └ StreamUnavailable     the stream that the request needs is unreadable; others are not affected
 FoldError                   a bug: decide and evolve disagree
 Unpublishable               a decision's fact breaks the contract, so it is not recorded
  └ TooLarge
@@ -28,6 +29,17 @@ class StoreUnavailable(NotNow):
     """
 
 
+class StreamUnavailable(StoreUnavailable):
+    """A stream that the request needs is unreadable, so nothing was recorded.
+
+    `newer`: newer code recorded one of its facts.
+    """
+
+    def __init__(self, error: "StreamUnreadable") -> None:
+        super().__init__(str(error))
+        self.newer = error.newer
+
+
 class FoldError(Exception):
     """A new fact cannot be folded into its stream's state, so it is not recorded: `decide` and `evolve` disagree."""
 
@@ -44,8 +56,12 @@ class TooLarge(Unpublishable):
 
 
 class StreamUnreadable(StoreError):
-    """The records or the snapshot of `stream` cannot be decoded or folded. Other streams are not affected."""
+    """The records or the snapshot of `stream` cannot be decoded or folded. Other streams are not affected.
 
-    def __init__(self, stream: str, why: str) -> None:
+    `newer`: that is so because newer code recorded one of its facts.
+    """
+
+    def __init__(self, stream: str, why: str, *, newer: bool = False) -> None:
         super().__init__(f"{stream}: {why}")
         self.stream = stream
+        self.newer = newer

@@ -8,7 +8,7 @@ from litestar.openapi import ResponseSpec
 from msgspec import Struct
 
 from infra.http.grammar import MAX_BODY_BYTES, REQUEST_S, long_head, long_line, request_timeout, too_large
-from infra.http.problems import Problem, internal_error, invalid, store_unavailable
+from infra.http.problems import Problem, damaged, internal_error, invalid, of_newer_code, store_unavailable
 
 GENERIC: Final = {
     400: invalid("limit", "query", "has to be 1 or more"),
@@ -20,6 +20,14 @@ GENERIC: Final = {
     503: store_unavailable("database or disk is full"),
 }
 """The problems that routes of every service may answer."""
+
+UNREADABLE: Final = (
+    of_newer_code(
+        "stock-k1: a record cannot be read: stock-k1@2: it is of newer code: its reason 'new' is unknown here"
+    ),
+    damaged("stock-k1: a record cannot be read: stock-k1@2: Object missing required field `reason`"),
+)
+"""The other problems that routes which read or change what is recorded answer with 503."""
 
 REQUIRED: Final = "required_headers"
 """The key in a route's `opt` for the headers that it asks for by a problem of its own, though they may be missing."""
@@ -54,8 +62,9 @@ def problems(*ones: int | Problem) -> dict[int, ResponseSpec]:
     """Document the problems that a route may answer: statuses of GENERIC, or problems as the route raises them."""
     by_status: dict[int, list[Problem]] = {}
     for one in ones:
-        problem = GENERIC[one] if isinstance(one, int) else one
-        by_status.setdefault(problem.body.status, []).append(problem)
+        alike = [one] if isinstance(one, Problem) else [GENERIC[one], *(UNREADABLE if one == 503 else ())]
+        for problem in alike:
+            by_status.setdefault(problem.body.status, []).append(problem)
     return {status: _documented(alike) for status, alike in by_status.items()}
 
 

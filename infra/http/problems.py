@@ -14,7 +14,7 @@ from litestar.response import Response
 from litestar.types import Send
 from msgspec import Struct
 
-from infra.core.errors import Busy, StoreUnavailable, TooLarge, Unpublishable
+from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, TooLarge, Unpublishable
 from infra.http.wording import in_words
 from infra.read_models.tables import ViewBehind
 
@@ -85,6 +85,23 @@ def store_unavailable(reason: str) -> Problem:
 
 def internal_error() -> Problem:
     return Problem(500, "internal-error", "this is an error of the service; its log has the details")
+
+
+NOT_SOON: Final = {"Retry-After": "60"}
+"""An operator has to act first: repeating the request every second would help nobody."""
+
+
+def of_newer_code(why: str) -> Problem:
+    """Return a problem to raise: 503, because a fact that the answer needs was recorded by newer code than this."""
+    detail = f"only a newer version of this service can answer this; nothing was changed, all else works ({why})"
+    return Problem(503, "of-newer-code", detail, NOT_SOON)
+
+
+def damaged(why: str) -> Problem:
+    """Return a problem to raise: 503, because a record that the answer needs cannot be read."""
+    return Problem(
+        503, "damaged", f"the record of this is damaged; nothing was changed, all else works ({why})", NOT_SOON
+    )
 
 
 def invalid(field: str, source: str, message: str) -> Problem:
@@ -177,6 +194,10 @@ def _on_store(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[by
     return answer_problem(store_unavailable(str(error)))
 
 
+def _on_stream(_: Request[Any, Any, Any], error: StreamUnavailable) -> Response[bytes]:
+    return answer_problem(of_newer_code(str(error)) if error.newer else damaged(str(error)))
+
+
 def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
     return answer_problem(unavailable(str(behind)))
 
@@ -199,6 +220,7 @@ EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Resp
     RecursionError: _on_recursion,
     Busy: _on_busy,
     StoreUnavailable: _on_store,
+    StreamUnavailable: _on_stream,
     Unpublishable: _on_unpublishable,
     ViewBehind: _on_view,
     Exception: _on_bug,

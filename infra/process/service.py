@@ -18,7 +18,7 @@ from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from contracts.fact import Fact
-from contracts.wire import NAMES
+from contracts.wire import NAMES, must_hear
 from infra import signals
 from infra.broker.connection import Connect, connect
 from infra.consuming.session import Broker
@@ -32,6 +32,7 @@ from infra.http.operators.read_models import AnyView, view_routes
 from infra.http.server import Server
 from infra.printable import printable
 from infra.process import logging as logs
+from infra.process import newer_facts
 from infra.process.readiness import warnings, why_not_ready
 from infra.process.runtime import Runtime
 from infra.process.startup import CannotStart, listen, lock
@@ -75,6 +76,11 @@ class Service:
     watchers: Sequence[Callable[[Runtime], None]] = ()
     """Each is called once before the start, to add callbacks and tasks to the runtime's `on_recorded` and `tasks`."""
 
+    def check(self) -> None:
+        """Raise TypeError if the service has no reaction to a fact that its part of the saga has to answer."""
+        if lacks := must_hear(self.name) - self.reactions.keys():
+            raise TypeError(f"{self.name}_svc has no reaction to {', '.join(sorted(NAMES[fact] for fact in lacks))}")
+
     @property
     def hears(self) -> frozenset[str]:
         return frozenset(NAMES[fact] for fact in self.reactions)
@@ -82,6 +88,7 @@ class Service:
 
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it."""
+    service.check()
     take_no_arguments(USAGE.format(name=service.name))
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
@@ -112,6 +119,7 @@ async def _serve(
             view = StreamView.open(projection, service.name, settings, folder, connect)
             views[projection.name] = await stack.enter_async_context(view)
         runtime = assemble(service, settings, store, views, connect=connect)
+        await newer_facts.watch(runtime, service.name, folder)
         await _run_until_signal(service, runtime, listener)
 
 

@@ -21,9 +21,14 @@ from ops.invariants import Checker, CouponSeen, Live, OrderSeen, ProductSeen
 
 AT_A_TIME: Final = 16
 LOOK_BACK: Final = 20  # records for each answer that is wanted
+NEWER: Final = "/problems/of-newer-code"
 CATEGORIES: Final = ("product", "account", "coupon", "order")
 
 Seen = ProductSeen | int | CouponSeen | OrderSeen
+
+
+class UnknownToService(Exception):
+    """The service refused to answer, because newer code recorded a fact that the answer needs."""
 
 
 class _Order(msgspec.Struct):
@@ -45,9 +50,12 @@ async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Chec
     at_a_time = asyncio.Semaphore(AT_A_TIME)
     async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as http:
 
-        async def answer(stream: str, body: bytes) -> Seen | None:
+        async def answer(stream: str, body: bytes) -> Seen | UnknownToService | None:
             async with at_a_time:
-                return await _answer(http, env, stream, body)
+                try:
+                    return await _answer(http, env, stream, body)
+                except UnknownToService as refused:
+                    return refused
 
         try:
             found = await asyncio.gather(*(answer(*stream) for stream in streams))
@@ -58,11 +66,14 @@ async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Chec
     later = [(stream, version + 1) for stream, version in known.items()]
     moved_on = {record.originator_id for log in logs.values() for record in await log.find_all(later)}
     seen: dict[str, dict[str, Any]] = {kind: {} for kind in CATEGORIES}
+    newer = 0
     for (stream, _), one in zip(streams, found, strict=True):
-        if stream not in moved_on:
+        if isinstance(one, UnknownToService):
+            newer += stream not in moved_on
+        elif stream not in moved_on:
             seen[category(stream)][stream.partition("-")[2]] = one
     live = Live(seen["product"], seen["account"], seen["coupon"], seen["order"])
-    return live, Answers(len(streams) - len(moved_on), len(moved_on))
+    return live, Answers(len(streams) - len(moved_on) - newer, len(moved_on), newer)
 
 
 async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, bytes]]:
@@ -104,10 +115,12 @@ async def _get(
 ) -> dict[str, Any] | None:
     """GET `path` from a service, in the name of `user` if given. Returns the JSON object; None for a 404.
 
-    Raises httpx.HTTPError for any other status than 2xx, or without an answer; SettingsError.
+    Raises UnknownToService, httpx.HTTPError for any other status than 2xx, or without an answer; SettingsError.
     """
     told = await http.get(service_url(service, env) + path, headers={} if user is None else {"X-User-Id": user})
     if told.status_code == 404:
         return None
+    if told.status_code == 503 and told.json().get("type") == NEWER:
+        raise UnknownToService
     told.raise_for_status()
     return dict(told.json())

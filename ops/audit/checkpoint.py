@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from contracts.wire import FACTS, fact_id
@@ -18,6 +19,7 @@ from ops import stores
 from ops.audit import cut
 from ops.audit.chain import HashChain
 from ops.audit.cut import Cut, ServiceLogs
+from ops.audit.disk_memory import DiskMemory
 from ops.invariants import Checker, Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
@@ -51,6 +53,14 @@ class AuditCheckpoint(Struct):
     def is_current(self) -> bool:
         """Whether this version of the audit saved it."""
         return (self.format, self.code) == (FORMAT, code())
+
+
+def last(memory: DiskMemory) -> AuditCheckpoint | None:
+    """Return the checkpoint in this memory; None without one, or if it has a form of another version."""
+    try:
+        return memory.few("checkpoint", AuditCheckpoint).get("last")
+    except msgspec.DecodeError:
+        return None
 
 
 async def rewritten(

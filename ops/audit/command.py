@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts import origin
+from contracts.newer import NEXT_STEP
 from ops import data
-from ops.audit.report import RULES, AuditReport, NotAReport
+from ops.audit.report import RULES, AuditReport, NewerCode, NotAReport
 from ops.audit.run import Options, audit
-from ops.cli import EXIT_FINDING, end, ending_well
+from ops.cli import EXIT_FINDING, EXIT_NEWER, end, ending_well
 from ops.foreign import ALL
 from ops.output import cell, console, print_json, print_out
 
@@ -125,6 +126,8 @@ def command(
     The report (report.json) has a SHA-256 chain over each log. An audit without findings leaves a checkpoint. The next
     audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do not trust
     the operator of the system, keep the reports elsewhere and give one to --against.
+
+    Exit code 4: nothing was found, but newer code recorded facts that this version cannot judge.
     """
     if isnan(grace):
         raise click.BadParameter("a number of seconds", param_hint="--grace")
@@ -142,7 +145,20 @@ def command(
     else:
         show(made, folder / "report.json")
     if not made.good:
-        end("", EXIT_FINDING)
+        end("", EXIT_FINDING if made.findings else EXIT_NEWER)
+
+
+def _show_newer(newer: NewerCode) -> None:
+    if newer.facts:
+        counts = Table(box=None, pad_edge=False, header_style="bold")
+        for column in (f"{newer.facts:,} facts of newer code, not judged", "what"):
+            counts.add_column(column, overflow="fold")
+        for where, what in newer.first[:SHOWN]:
+            counts.add_row(cell(where), cell(what))
+        print_out(counts)
+        print_out(f"Nothing is damaged: {NEXT_STEP}, and audit with it.")
+    if newer.fields:
+        print_out(f"Newer code recorded fields that this version ignores: {cell(', '.join(newer.fields[:SHOWN]))}")
 
 
 def show(made: AuditReport, path: Path) -> None:
@@ -165,8 +181,16 @@ def show(made: AuditReport, path: Path) -> None:
             counts.add_row(kind, f"{number:,}")
     counts.add_row("answers compared", f"{made.answers.compared:,} ({made.answers.moved_on:,} had moved on)")
     print_out(counts)
+    _show_newer(made.newer_code)
     if made.since is not None:
         print_out(f"Everything before {made.since.made_at.isoformat()} is unchanged since it was audited.")
+    if not made.findings and made.newer_code.facts:
+        print_out(
+            Text.assemble(
+                ("not judged", "yellow"), f": facts of newer code; nothing else was found. The report: {path}"
+            )
+        )
+        return
     if made.good:
         print_out(Text.assemble(("good", "green"), f": nothing was found, in {made.took_s:.1f} s. The report: {path}"))
         return

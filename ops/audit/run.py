@@ -14,7 +14,7 @@ from infra.local.services import service_names
 from infra.store.opening import damage
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
-from ops import reading, stores
+from ops import newer, reading, stores
 from ops.audit import answers, checkpoint, cut, disk_memory, report
 from ops.audit.chain import HashChain
 from ops.audit.checkpoint import AuditCheckpoint
@@ -22,8 +22,9 @@ from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.disk_memory import DiskMemory
 from ops.audit.feed import feed
 from ops.audit.foreign_filter import ForeignFilter
-from ops.audit.report import Answers, AuditedStream, AuditReport
+from ops.audit.report import Answers, AuditedStream, AuditReport, NewerCode
 from ops.invariants import Checker, Finding
+from ops.invariants.unjudged import Unjudged
 
 
 class Options(NamedTuple):
@@ -112,7 +113,7 @@ class _Audit:
         findings: list[Finding] = []
         if path.exists() and not self._options.full:
             with disk_memory.working_copy(path, of=True) as memory:
-                last = memory.few("checkpoint", AuditCheckpoint).get("last")
+                last = checkpoint.last(memory)
                 if last is not None and last.is_current:
                     work = self._work(memory, now, last.cut)
                     self._watch.begins("comparing with the last audit", 0)
@@ -148,7 +149,7 @@ class _Audit:
         found = [*damaged, *findings, *self._contradictions(chains), *end, *self._foreign.finish()]
         tally = checker.tally()
         made = AuditReport(
-            verdict="findings" if found else "good",
+            verdict="findings" if found else "newer-code" if checker.unjudged.facts else "good",
             made_at=now.made_at,
             took_s=round(time.monotonic() - self._began, 3),
             since=work.since,
@@ -161,6 +162,7 @@ class _Audit:
             subjects=tally.subjects,
             answers=asked,
             foreign=self._foreign.counts,
+            newer_code=NewerCode(checker.unjudged.facts, checker.unjudged.first, self._unknown_fields()),
             findings_by_rule=report.count(found),
             findings=found,
         )
@@ -184,7 +186,7 @@ class _Audit:
         self._watch.begins(
             "checking", sum(now.logs[name] - begin[name] for name in self._logs) + now.sequence + 1 - first
         )
-        messages = self._read_stream(first, now.sequence) if first <= now.sequence else None
+        messages = self._read_stream(first, now.sequence, work.checker.unjudged) if first <= now.sequence else None
         await feed(work.checker, self._read_logs(chains, begin, now.logs), messages, self._watch.advances)
         while moved := await cut.moved_to(self._logs, now, work.checker.awaited):
             begin = {name: now.logs[name] for name in moved}
@@ -202,11 +204,11 @@ class _Audit:
             self._facts.update(record.topic for record in records)
             yield records
 
-    async def _read_stream(self, first: int, last: int) -> AsyncGenerator[list[reading.Read]]:
+    async def _read_stream(self, first: int, last: int, unjudged: Unjudged) -> AsyncGenerator[list[reading.Read]]:
         async with contextlib.aclosing(reading.chunks(self._stream, first=first, last=last)) as chunks:
             async for messages in chunks:
                 self._messages += len(messages)
-                if of_services := self._foreign.services(messages):
+                if of_services := self._foreign.services(messages, unjudged):
                     yield of_services
 
     async def _damaged(self) -> list[Finding]:
@@ -221,6 +223,9 @@ class _Audit:
             for name in self._logs
             for wrong in await damage(stores.store(self._env, name), "integrity_check")
         ]
+
+    def _unknown_fields(self) -> list[str]:
+        return sorted({word for name in self._logs for word in newer.fields(stores.folder(self._env, name))})
 
     def _contradictions(self, chains: Mapping[str, HashChain]) -> list[Finding]:
         """Return a finding for each log whose chain differs from the earlier report. Without a report, return none."""

@@ -9,6 +9,7 @@ import uvloop
 
 from ops.audit.command import SHOWN, bar
 from ops.backup.backup import backup
+from ops.backup.manifest import newer_facts
 from ops.backup.restore import Accepted, restore
 from ops.cli import ending_well
 from ops.output import print_json, print_out
@@ -38,20 +39,25 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
         print_out(f"{service}_svc's store: {copy.facts:,} facts")
     for name, snapshot in made.streams.items():
         print_out(f"the stream {name}: {snapshot.messages:,} messages")
+    for service, found in newer_facts(folder, made).items():
+        print_out(f"{service}_svc's store has {found}", error=True)
     print_out(f"the backup is in {folder}, in {time.monotonic() - began:.1f} s")
 
 
 @click.command("restore")
 @click.argument("folder", type=FOLDER)
 @click.option("--yes", is_flag=True, help="Move existing data aside and replace it.")
-@click.option("--accept-findings", is_flag=True, help="Restore although the audit has findings in the backup.")
+@click.option(
+    "--accept-findings", is_flag=True, help="Restore although the audit has findings, or the backup is of newer code."
+)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @ending_well
 def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: bool) -> None:
     """Restore the backup in FOLDER as the data below DATA_DIR, while nothing runs on it.
 
     All checksums are compared, and the restored stores and the stream are audited, before anything is replaced. Old
-    data is moved aside, not deleted, and only with --yes. The services make their consumers and read models anew. With
+    data is moved aside, not deleted, and only with --yes. Exit code 4: newer code recorded facts in the backup, which
+    this version does not know. The services make their consumers and read models anew. With
     NATS_URL, only the stores are restored, and the broker's streams are left as they are.
     """
     began = time.monotonic()

@@ -10,7 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from infra import files
+from ops import newer
 from ops.errors import Found, Unusable
+from ops.newer import FoundNewer
 
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
@@ -83,7 +85,10 @@ def read(folder: Path) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotABackup(f"{folder} is not a backup that this version can read: {NAME}: {error}") from error
     if manifest.format != FORMAT:
-        raise NotABackup(f"{folder} is a backup of format {manifest.format}, and this version reads format {FORMAT}")
+        raise NotABackup(
+            f"{folder} is a backup of format {manifest.format}, and this version reads format {FORMAT}. "
+            "Restore it with the version that made it"
+        )
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in _named(manifest)):
         raise NotABackup(f"{folder} is not a backup: {NAME} names a file outside the folder")
     return manifest
@@ -99,6 +104,12 @@ def _named(manifest: Manifest) -> Iterator[str]:
 def _plain(kept: Mapping[str, object]) -> Iterator[str]:
     for name in kept:
         yield name if "/" not in name else ".."
+
+
+def newer_facts(folder: Path, manifest: Manifest) -> dict[str, FoundNewer]:
+    """Search the stores of the backup for facts of newer code; return those of the services that have some."""
+    found = {service: newer.in_store(folder / copy.file) for service, copy in manifest.stores.items()}
+    return {service: facts for service, facts in found.items() if facts.facts}
 
 
 def verify(folder: Path, manifest: Manifest) -> None:

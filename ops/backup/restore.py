@@ -25,7 +25,7 @@ from ops.audit.run import Options, Watch, audit
 from ops.backup import manifest, stream_snapshots
 from ops.backup.manifest import Manifest
 from ops.backup.moves import Move, move_all
-from ops.errors import Found, Unreachable
+from ops.errors import Found, RecordedByNewerCode, Unreachable
 
 
 class Restored(Struct):
@@ -43,7 +43,10 @@ class Restored(Struct):
 
 
 class Accepted(Struct, frozen=True):
-    """What an operator accepts. `replace`: existing data is moved aside. `findings`: the backup may have findings."""
+    """What an operator accepts. `replace`: existing data is moved aside. `findings`: the backup may have findings.
+
+    With `findings` it may also have facts of newer code.
+    """
 
     replace: bool = False
     findings: bool = False
@@ -67,8 +70,8 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     """Restore the backup in `folder` as the data of `env`.
 
     With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
-    used), InUse, NotABackup, Found (the backup is damaged, or the audit has findings), Unreachable. Then the data is as
-    it was. Raises HalfMoved.
+    used), InUse, NotABackup, Found (the backup is damaged, or the audit has findings), RecordedByNewerCode,
+    Unreachable. Then the data is as it was. Raises HalfMoved.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))
@@ -76,6 +79,8 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     settings = load(Settings, "nats", 4_222, env)
     places = _Places(settings.data_dir.absolute(), None if settings.nats_url else store_folder(env).absolute())
     _refuse_unknown(backup)
+    if not accepted.findings:
+        _refuse_newer(folder, backup)
     old = _data(env, places)
     with data.unused(env, old, "nothing was replaced", broker=places.broker is not None):
         _refuse_port(places, settings)
@@ -122,6 +127,14 @@ def _refuse_unknown(backup: Manifest) -> None:
 def _data(env: Mapping[str, str], places: _Places) -> list[Path]:
     """The absolute paths of the stores and streams that a restore replaces, whether they exist or not."""
     return [path.absolute() for path in (*data.of_services(env), *([data.of_broker(env)] if places.broker else []))]
+
+
+def _refuse_newer(folder: Path, backup: Manifest) -> None:
+    for service, found in manifest.newer_facts(folder, backup).items():
+        raise RecordedByNewerCode(
+            f"the backup of {service}_svc has {found}. Nothing was replaced. Restore it with the version that made it; "
+            "with this one, the orders with such facts are refused: --accept-findings"
+        )
 
 
 def _dependent(env: Mapping[str, str], places: _Places) -> list[Path]:

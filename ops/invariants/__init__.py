@@ -21,5 +21,17 @@ Pending: accepted and not ended. Quiet: no further fact is to be expected.
 from ops.invariants.checker import Checker, LogEntry, Message, check
 from ops.invariants.findings import Finding
 from ops.invariants.live import CouponSeen, Live, OrderSeen, ProductSeen
+from ops.invariants.unjudged import Newer
 
-__all__ = ["Checker", "CouponSeen", "Finding", "Live", "LogEntry", "Message", "OrderSeen", "ProductSeen", "check"]
+__all__ = [
+    "Checker",
+    "CouponSeen",
+    "Finding",
+    "Live",
+    "LogEntry",
+    "Message",
+    "Newer",
+    "OrderSeen",
+    "ProductSeen",
+    "check",
+]

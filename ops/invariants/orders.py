@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from contracts import OrderCanceled, OrderConfirmed, OrderCreatedPending, SagaFact
+from contracts import BY_CUSTOMER, OrderCanceled, OrderConfirmed, OrderCreatedPending, SagaFact
 from ops.invariants.balances import IsQuiet
 from ops.invariants.courses import Course, Courses, Turn
 from ops.invariants.findings import Entry, Findings
@@ -44,7 +44,7 @@ class EndsInvariant:
         if course.status not in ("PENDING", "CONFIRMED"):
             self._findings.add(4, entry, f"cancels an order that is {course.status or 'not accepted'}")
             return False
-        if course.status == "CONFIRMED" and fact.reason != "customer-canceled":
+        if course.status == "CONFIRMED" and fact.reason not in BY_CUSTOMER:
             self._findings.add(4, entry, f"cancels a confirmed order: {fact.reason}")
         if fact.reason == "deadline-exceeded" and course.deadline is not None and fact.at < course.deadline:
             self._findings.add(4, entry, f"cancels an order before its deadline, {course.deadline}")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from contracts.wire import fact_id
+from contracts.newer import OfNewerCode
+from contracts.wire import fact_id, why_newer
 from infra.store.records import Notification
 from infra.store.statements import SCHEMA
 from ops import reading
@@ -39,10 +40,16 @@ AT: Final = (
 
 
 class Collected(NamedTuple):
-    """How many facts were collected, and how many messages were passed over because no service published them."""
+    """How many facts were collected, and how many messages were passed over because no service published them.
+
+    `newer`: how many of the facts newer code recorded; they are collected byte for byte, as all are. `first_newer`:
+    where the first of them is, and what of it this code does not know; empty: there is none.
+    """
 
     facts: int
     foreign: int
+    newer: int = 0
+    first_newer: str = ""
 
 
 @contextlib.contextmanager
@@ -81,10 +88,14 @@ async def collect(
     with the number of messages of each chunk. Raises Found if the old store cannot tell, or if facts are missing (see
     `_prove`); the client's errors.
     """
-    foreign = 0
+    foreign, newer, first_newer = 0, set[int](), ""
     async with contextlib.aclosing(reading.chunks(stream, [f"{service}.>"])) as chunks:
         async for messages in chunks:
             found = [(message, record) for message in messages if (record := _record(message, known)) is not None]
+            for _, record in found:
+                if (why := why_newer(record.topic, record.state)) is not None:
+                    newer.add(record.position)
+                    first_newer = first_newer or _newer(record, why)
             before = store.total_changes
             store.execute("BEGIN")
             store.executemany(INSERT, [record for _, record in found])
@@ -95,7 +106,12 @@ async def collect(
             told(len(messages))
     ((count,),) = store.execute("SELECT count(*) FROM stored_events")
     _prove(store, service, count)
-    return Collected(int(count), foreign)
+    return Collected(int(count), foreign, len(newer), first_newer)
+
+
+def _newer(record: Notification, why: OfNewerCode) -> str:
+    its_id = fact_id(record.originator_id, record.originator_version)
+    return f"{its_id} ({record.topic}) at position {record.position}: {why.what}"
 
 
 def _record(message: Read, known: KnownForeign) -> Notification | None:

@@ -14,6 +14,7 @@ from infra.local.services import service_names, service_url
 from ops import foreign, reading, stores
 from ops.cli import ending_well
 from ops.foreign import KnownForeign
+from ops.newer import FoundNewer
 from ops.output import console, print_json, print_out
 from ops.rebuild import store, view
 from ops.rebuild.store import Allowed, Rebuilt
@@ -76,6 +77,8 @@ def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: b
             text += f"; {told['lost']:,} facts that only the old store had are lost"
         if told["foreign"]:
             text += f"; {told['foreign']:,} foreign messages were passed over (`orders audit` names them)"
+        if told["newer"]:
+            text += f"; {FoundNewer(told['newer'], told['first_newer'])}"
         if told["aside"]:
             text += f"; the old store is in {told['aside']}"
     else:

@@ -27,7 +27,8 @@ class Rebuilt(Struct):
     """The result of a rebuild. `facts`: how many the new store has. `lost`: how many the old store had besides these.
 
     `lost` is 0 if the old store could not be read. `foreign`: how many messages were passed over because no service
-    published them. `aside`: the folder with the old files; null: there were none, or it was a dry run.
+    published them. `newer`: how many of the facts newer code recorded, the first at `first_newer`. `aside`: the folder
+    with the old files; null: there were none, or it was a dry run.
     """
 
     service: str
@@ -36,6 +37,8 @@ class Rebuilt(Struct):
     foreign: int
     aside: Path | None
     dry_run: bool
+    newer: int = 0
+    first_newer: str = ""
 
 
 class Allowed(Struct, frozen=True):
@@ -72,12 +75,12 @@ async def rebuild(
         new = files.temporary(path)
         try:
             with new_store(new) as store:
-                facts, foreign = await collect(stream, service, store, told, known=known, old=path)
+                collected = await collect(stream, service, store, told, known=known, old=path)
                 identity.assign(store, path, service)
                 lost = _compare(store, path, service, allowed)
                 _finish(store)
             aside = None if dry_run else _swap(new, path)
-            return Rebuilt(service, facts, lost, foreign, aside, dry_run)
+            return Rebuilt(service, lost=lost, aside=aside, dry_run=dry_run, **collected._asdict())
         finally:
             new.unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from infra.broker.streams import EVENTS
 from ops.cli import ID, INSTANT, TIMES, end, ending_well
 from ops.errors import Found, Unreachable
+from ops.newer import FoundNewer
 from ops.output import console, print_json, print_line, print_out
 from ops.replay import target as targets
 from ops.replay.lines import BadLine, ReplayedMessage, is_filter, line, parsed
@@ -115,6 +116,8 @@ def command(
         raise Unreachable(f"{error}; {work.how_far()}") from error
     if work.done.messages == 0:
         raise Found("the selection contains no message")
+    if work.done.newer:
+        print_out(f"replayed byte for byte: {FoundNewer(work.done.newer, work.done.first_newer)}", error=True)
     if target is not None:
         work.summarise(target, time.monotonic() - began, as_json=as_json)
 

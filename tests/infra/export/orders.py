@@ -15,7 +15,7 @@ from contracts.wire import NAMES, encode
 from infra.export.compaction import CompactionLimits
 from infra.export.exporter import GRACE_S, Exporter
 from infra.export.retry_policy import RetryPolicy
-from infra.export.rows import Row
+from infra.export.rows import Dataset, Row
 from infra.export.settings import ExportSettings
 from infra.export.sink import Sink
 from infra.export.source import to_row
@@ -120,10 +120,11 @@ def exporter(
     closing: asyncio.Event | None = None,
     retry: RetryPolicy | None = None,
     grace_s: float = GRACE_S,
+    dataset: Dataset = ORDERS,
 ) -> Exporter:
     """An export of that folder's log that waits for nothing longer than it must."""
     return Exporter(
-        ORDERS,
+        dataset,
         lambda: SQLiteStore.read(data_dir / "order" / "events.sqlite"),
         sink,
         retry or RetryPolicy(3, AT_ONCE_S, AT_ONCE_S),

@@ -71,7 +71,7 @@ class Leader:
     async def _direct(self, request: Mapping[str, Any] | str) -> StoredMessage | None:
         """Make a direct get of one message; None unless it is what the leader has: of no mirror and no earlier stream.
 
-        Raises TimeoutError.
+        Raises TimeoutError, the client's errors.
         """
         answer = await direct(self._nc, EVENTS, request)
         if answer.answered_by != {EVENTS}:

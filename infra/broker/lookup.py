@@ -47,8 +47,8 @@ async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[Sto
     """Return the last message of each of these subjects that has one; at most MOST_FACTS subjects, no wildcards.
 
     One request: `multi_last` of the server's direct get. If a mirror of EVENTS answers, or there is nothing, which a
-    mirror may have said, the request is repeated up to TRIES times. Raises HistoryUnavailable, after a second at the
-    latest.
+    mirror may have said, the request is made again: TRIES times in all at most. Raises HistoryUnavailable, after a
+    second at the latest.
     """
     async with _translated():
         for _ in range(TRIES):
@@ -91,7 +91,7 @@ def _split(messages: Sequence[StoredMessage]) -> tuple[list[Fact], set[str]]:
 
 
 async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
-    """Make a direct get for up to MOST_FACTS messages; return them, and whether EVENTS itself answered, not a mirror.
+    """Make a direct get for up to MOST_FACTS messages; return them, and whether no mirror gave any of them.
 
     Raises HistoryUnavailable if the server refuses it; TimeoutError, the client's errors.
     """

@@ -1,5 +1,6 @@
-"""Finds in EVENTS what the stream has of a service's log, so that its relay sends the rest and nothing else.
+"""Finds in EVENTS what the stream has of a service's log, so that its relay sends only the rest.
 
+If the stream lacks the log's first fact, it was made anew: the relay sends it every fact that was not read back.
 The last WINDOW positions are read back, because the facts in flight when a session ended may have left a hole there.
 """
 

@@ -43,7 +43,7 @@ class StoredMessage(NamedTuple):
 
 
 class DirectAnswer(NamedTuple):
-    """The messages that a direct get found, in the order of the answer, and the names of the streams that answered.
+    """The messages that a direct get found, in the order of the answer, and the names of the streams they are from.
 
     `pending`: how many more there are. `code`: the server's status after the messages: 204; 404 if there are none;
     empty after a single message; any other refuses the request.

@@ -43,7 +43,7 @@ REMEMBERED: Final = 256  # dead letters that are written again if the broker tru
 
 
 async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncIterator[DeadLetter]:
-    """Yield the dead letters under this subject of DEAD, in the order of their sequences; without `whole`, no bodies.
+    """Yield the dead letters under this subject of DEAD, by sequence; without `whole`, no bodies and stacks.
 
     The subject may have wildcards. Raises the client's errors. The leader says how many there are and which is the
     last; a copy that has them all gives them in batches. Otherwise the leader gives them one by one.
@@ -84,7 +84,8 @@ async def _in_batches(nc: BrokerClient, subject: str, last: int, count: int, *, 
 class DeadLetters:
     """Stores one consumer's dead letters in DEAD, and keeps a list of them in memory, over all sessions.
 
-    Each session calls `open` first. Before the first `open` the list is empty, and nothing can be stored.
+    Each session calls `open` after it took over the consumer, before it handles deliveries. Before the first `open` the
+    list is empty, and nothing can be stored.
     """
 
     def __init__(self, consumer: str, settings: Settings, clock: Callable[[], datetime] = now) -> None:
@@ -98,7 +99,7 @@ class DeadLetters:
         self._recent: deque[DeadLetter] = deque(maxlen=REMEMBERED)
 
     def has(self, key: str) -> bool:
-        """Whether this key has dead letters. Its later messages then have to wait for these."""
+        """Whether this key has dead letters. A service's later messages of the key then have to wait for these."""
         return key in self._by_key
 
     @property
@@ -126,7 +127,8 @@ class DeadLetters:
         """Make the stream DEAD if it is missing, and read the consumer's dead letters from it. Each session calls this.
 
         Recent dead letters of this process that the broker has lost are written again. Raises StreamMisconfigured if
-        the stream could lose dead letters; the client's errors.
+        the stream could lose dead letters or refuses large ones; ConsumerFailed if it refuses one that was lost; the
+        client's errors.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         wanted = stream_config(self._settings)
@@ -153,10 +155,11 @@ class DeadLetters:
             await self._write(dead_letter)
 
     async def add(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
-        """Store the message as a dead letter in DEAD; returns once the broker has it. Raises the client's errors.
+        """Store the message as a dead letter in DEAD; returns once the broker has it.
 
         No effect if the message is one already. `attempts` counts the failed attempts. `error` may be None only if the
-        key has dead letters: the message then was not tried, and waits for them.
+        key has dead letters: the message then was not tried, and waits for them. Raises ConsumerFailed if the broker
+        refuses it; the client's errors.
         """
         ahead = self.of(delivery.key)
         if any(dead_letter.delivery.same_as(delivery) for dead_letter in ahead):

@@ -78,7 +78,10 @@ class Broker:
 
     @property
     def trouble(self) -> str | None:
-        """The reason, in words, why facts cannot be published right now; None if they can. For `/readyz`."""
+        """The reason, in words, why new work should be refused right now; None if there is none. For `/readyz`.
+
+        For example, facts are not published or not consumed, or the stream is nearly full.
+        """
         relay = self._relay
         if relay is None or self.connection is None:
             return self.supervisor.trouble or "no session with the broker yet"
@@ -172,7 +175,7 @@ class Broker:
             relay.log_has_grown()
 
     async def _finish(self, nc: BrokerClient, relay: Relay, consumer: ConsumerSession) -> None:
-        """Wait for `stop`, complete the work in hand, and return. This ends the session: its other tasks never do."""
+        """Wait for `stop`, complete the work in hand, and return, which ends the session: other tasks never return."""
         await self.supervisor.stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):

@@ -47,8 +47,8 @@ class Readiness(Struct):
 class App(Litestar):
     """A Litestar app that refuses requests by its OriginCheck and offers the others to the fast path of their route.
 
-    Before that, a request that says twice what decides is refused (400). Litestar handles the requests to routes
-    without a fast path, and those that the fast path does not answer.
+    Before that, a request that says twice what decides is refused (400), and a path in another spelling is 404.
+    Litestar handles the requests to routes without a fast path, and those that the fast path does not answer.
     """
 
     def __init__(self, *args: Any, origin_check: OriginCheck | None = None, **settings: Any) -> None:
@@ -108,8 +108,9 @@ def build_app(
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
     `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
-    returns what `/readyz` shows as warnings. Both are called for each request to `/readyz`. `allowed_hosts` are names
-    of the service besides loopback's (`OriginCheck`). Raises FastPathRefused.
+    returns what `/readyz` shows as warnings. Each request to `/readyz` calls `readiness`, then `warnings` if the
+    service is ready. `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). Raises
+    FastPathRefused.
     """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)

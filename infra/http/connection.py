@@ -122,7 +122,10 @@ class HttpConnection(asyncio.BufferedProtocol):
     # Requests ---------------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Begin the next request, if it is complete; otherwise wait for the rest of it."""
+        """Begin the next request if it is complete, or wait for the rest of it.
+
+        Ends the connection instead if what has come is malformed, or if the client sends no more.
+        """
         try:
             request = self._reader.next_request()
         except Problem as problem:

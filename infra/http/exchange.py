@@ -97,7 +97,11 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Take the head of the answer, or a part of its body. Raises RuntimeError for what no client could read."""
+        """Take the head of the answer, or a part of its body.
+
+        Raises RuntimeError for a message at the wrong time, or for what no client could read. Raises KeyError for a
+        status that HTTPStatus does not have, and ValueError for a Content-Length that is no number.
+        """
         if not self._connection.writable.is_set() and not self.disconnected:
             await self._connection.writable.wait()
         if self.disconnected:

@@ -1,6 +1,7 @@
 """The grammar of a request (RFC 9112), its bounds, and the answers to what breaks them.
 
-The patterns never go back over what they have taken (`*+`), so a long line costs time in proportion to its length.
+A repetition never gives back what it has taken (`*+`), except in CHUNK, whose line is short. So a long line costs time
+in proportion to its length.
 """
 
 import re

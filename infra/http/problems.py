@@ -45,8 +45,9 @@ class ProblemBody(Struct, kw_only=True, omit_defaults=True):
 class Problem(Exception):
     """An error that a route raises and the client gets as the answer, with this status, detail and these headers.
 
-    `slug` becomes the stable type `/problems/<slug>`, and the title. `body` is the type of the answer's body: a service
-    may have its own. `members` are the values of that type's other fields, such as `errors`.
+    `slug` becomes the stable type `/problems/<slug>`, and the title. The argument `body` is the type of the answer's
+    body: a service may have its own. `members` are the values of that type's other fields, such as `errors`. The
+    attribute `body` is the answer's body itself.
     """
 
     def __init__(
@@ -149,7 +150,10 @@ def _header_name(request: Request[Any, Any, Any], parameter: str) -> str:
 
 
 def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
-    """Make the answer (400) to a request with wrong or missing parameters, or without a body; it names each of them."""
+    """Make the answer (400) to a request with wrong or missing parameters, or without a body.
+
+    It names each that is wrong. But if parameters are missing, it names one of these alone.
+    """
     items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
     errors = []
     for item in items:

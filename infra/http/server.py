@@ -1,6 +1,8 @@
 """uvicorn as a service runs it: the service handles signals, and `HttpConnection` reads the requests.
 
-The members of uvicorn that this module and `connection` use are in docs/decisions/0032-where-a-request-ends.md.
+This module and `connection` use members of uvicorn that it does not document: `Server.on_tick`,
+`Server.capture_signals`, `ServerState`, `Config.loaded_app`, `protocols.utils`, and how it makes and stops a protocol.
+Decision 32 has the reasons (docs/decisions/0032-where-a-request-ends.md).
 """
 
 import asyncio
@@ -40,7 +42,7 @@ class Server(uvicorn.Server):
         keep_alive_s: float = KEEP_ALIVE_S,
         request_s: float = REQUEST_S,
     ) -> None:
-        """Raise the limit of open files; admit `max_connections` connections, or fewer if that limit is lower.
+        """Raise the limit of open files; admit `max_connections`, or fewer so that OTHER_FILES are left.
 
         A connection without a request is closed after `keep_alive_s`; a request that has begun has to be complete after
         `request_s`. Needs a running event loop.

@@ -61,7 +61,10 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
 
 
 async def _prepare(writer: StoreConnection, path: Path, service: str, store: str) -> None:
-    """Make the tables and the identity if they are missing, and read the newest records. Raises StoreSetupError."""
+    """Make the tables and the identity if they are missing, and read the newest records.
+
+    Raises StoreSetupError if some of these cannot be read or found by their index; sqlite3.Error; OSError.
+    """
     await writer.executescript(SCHEMA)
     for file in (path, *identity.companions(path)):
         file.chmod(files.PRIVATE)

@@ -93,7 +93,9 @@ class StoreFiles:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def glance(self, folder: Entries | None) -> bool:
-        """Look whether a file of the folder was made, deleted, moved or replaced since; if so, return what `look` does.
+        """Return true if no file of the folder was made, deleted, moved or replaced since a glance last returned true.
+
+        Otherwise look, and return what `look` does.
 
         `folder` is what `entries` returned after the commit. A file that was overwritten in its place goes unnoticed.
         """

@@ -94,7 +94,7 @@ class Checkpointer:
     async def look(self) -> None:
         """Look whether the store's files are in place and its own; if not, that becomes the place's trouble.
 
-        Raises StoreSetupError if somebody is writing to the file.
+        Raises sqlite3.Error; StoreSetupError if somebody is writing to the file.
         """
         if not self._place.look() and self._place.trouble is None:
             await self._place.compare(self.identity)

@@ -126,7 +126,7 @@ class StoreFiles:
     async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         """Compare the file with the identity that the store's own connection reads; set `trouble` if it is another one.
 
-        Raises StoreSetupError if somebody is writing to the file all the time.
+        Raises StoreSetupError if somebody is writing to the file all the time; the errors of `identity`.
         """
         try:
             await self._compare(identity)
@@ -136,8 +136,9 @@ class StoreFiles:
     async def _compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         for _ in range(ATTEMPTS):
             content = _content(self._path.stat())
+            found = await identity()
             try:
-                own = belongs(read(self._path, alone=True), await identity())
+                own = belongs(read(self._path, alone=True), found)
             except sqlite3.Error:
                 own = False
             if own:  # a second process of the service, against the rule, has moved the log into the file

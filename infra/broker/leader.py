@@ -122,8 +122,8 @@ class Leader:
                 begin = message.sequence + 1
                 if message.sequence <= end:
                     found += _published(message)
-            if not answer.pending:
-                break
+            if not answer.pending and begin <= end:
+                raise _NotTheLeader  # it ends before the last message of the subject: a replica that lags
         return found
 
 

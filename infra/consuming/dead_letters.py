@@ -70,10 +70,11 @@ async def _in_batches(nc: BrokerClient, subject: str, last: int, count: int, *, 
         first = found[-1].sequence + 1 if found else 1
         wanted = {"seq": first, "next_by_subj": subject, "batch": BATCH, "max_bytes": BATCH_BYTES}
         try:
-            messages = (await direct(nc, DEAD, wanted)).messages
+            answer = await direct(nc, DEAD, wanted)
         except TimeoutError:
             return None
-        if not messages:
+        messages = answer.messages
+        if not messages or answer.answered_by != {DEAD}:  # a mirror still has what was deleted
             return None
         found += [parsed(message, whole=whole) for message in messages if message.sequence <= last]
         if messages[-1].sequence > last:

@@ -11,7 +11,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StreamConfig, StreamSource
 
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode, subject
 from infra.broker import leader as leader_module
 from infra.broker.client import VERSION_LINE, BrokerClient, header
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
@@ -23,7 +23,7 @@ from infra.broker.window import WINDOW
 from infra.core.messages import StreamPosition
 from infra.local.services import ROOT
 from infra.store.sqlite import SQLiteStore
-from tests.examples import ORDER_ID, coupon_used
+from tests.examples import ORDER_ID, coupon_used, points_used
 from tests.infra.broker.mirroring import a_log, append, client, leader, mirroring, sending, session
 from tests.shop import Shop, attempts
 
@@ -198,6 +198,29 @@ async def test_an_answer_that_need_not_be_the_leaders_is_not_believed(
         for found in (await asked.at(1), await asked.next(1, "point.>"), await asked.last("point.>")):
             assert found is not None
             assert found.body == b"1"
+
+
+async def test_a_reading_back_that_a_lagging_replica_ends_early_is_not_believed(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lagging(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str) -> DirectAnswer:
+        answer = await direct(nc, stream, request)
+        if isinstance(request, str) or "batch" not in request:
+            return answer
+        return answer._replace(messages=answer.messages[:-1], pending=0)
+
+    facts = [points_used(order_id=key) for key in "abc"]
+    async with session(broker) as js:
+        for version, fact in enumerate(facts, 1):
+            body = encode(fact)
+            place = {STREAM: fact.stream, VERSION: str(version), POSITION: str(version)}
+            head = {MSG_ID: f"{fact.stream}@{version}", **place}
+            await js.publish(subject("point.used", body), body, headers=head)
+        monkeypatch.setattr(leader_module, "direct", lagging)
+
+        found = [fact.body async for span in (await leader(js)).read_back("point.>") for fact in span]
+
+    assert found == [encode(fact) for fact in facts]
 
 
 NESTED = "Content-Type: message/rfc822\r\n\r\n" * 1_500

@@ -30,6 +30,7 @@ from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
+from infra.core.errors import StoreUnavailable
 from infra.core.messages import Acknowledger, Delivery, StreamPosition
 from infra.core.unit_of_work import Outcome
 from infra.read_models.tables import CHUNK, START, Checkpoint, Projection, Tables, ViewBehind
@@ -208,7 +209,10 @@ class StreamView:
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed a dead letter's message out of its order, which a projection of the stream allows; return no facts."""
-        await self._feed([delivery], self._tables.checkpoint)
+        try:
+            await self._feed([delivery], self._tables.checkpoint)
+        except NO_MESSAGES_FAULT as error:
+            raise StoreUnavailable(str(error)) from error
         return ()
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:

@@ -178,6 +178,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         self._transport.close()
+        self._limit.waits(self, ANSWER_S)
 
     def answered(self) -> None:
         self._exchange = None

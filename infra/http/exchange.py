@@ -71,6 +71,8 @@ class Exchange:
             raise
         except Exception as error:
             logger.error("request failed", method=self._request.method, path=self._scope["path"], exc_info=error)
+            if self.complete:
+                return  # the connection may be answering the next request
             if self._status and not self._head:
                 self._connection.close()  # a part of the answer is written
             else:

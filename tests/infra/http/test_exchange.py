@@ -215,3 +215,16 @@ async def test_a_part_waits_until_the_client_takes_what_is_written() -> None:
     await task
 
     assert wire.noted[-1] == "answered"
+
+
+async def test_an_error_after_the_answer_does_not_close_the_connection_under_the_next_request() -> None:
+    wire = Wire()
+    whole = app(b"x", headers=(length(b"x"),))
+
+    async def fails_late(scope: Any, receive: Any, send: Any) -> None:
+        await whole(scope, receive, send)
+        raise ZeroDivisionError
+
+    await exchange(wire).run(fails_late)
+
+    assert wire.noted[1:] == ["answered"]

@@ -15,7 +15,7 @@ from contracts.wire import decode
 from infra.core.decider import Aggregate
 from infra.local.services import service_names
 from ops import stores
-from ops.cli import ID, INSTANT, TIMES, ending_well
+from ops.cli import ID, INSTANT, SEQUENCE, TIMES, ending_well
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
 
@@ -120,7 +120,7 @@ def lines(then: Then) -> list[tuple[str, str]]:
 @click.command("at")
 @click.argument("kind", type=KindName())
 @click.argument("key", metavar="ID", type=ID)
-@click.option("--position", type=click.IntRange(1), help="As of this position of the service's log.")
+@click.option("--position", type=SEQUENCE, help="As of this position of the service's log.")
 @click.option("--time", type=INSTANT, help=f"As of this time: {TIMES}.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @ending_well

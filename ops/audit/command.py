@@ -8,7 +8,6 @@ from typing import Final
 
 import rich_click as click
 import uvloop
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -16,9 +15,11 @@ from contracts import origin
 from infra.settings import Settings, load
 from ops.audit.report import RULES, AuditReport, NotAReport
 from ops.audit.run import Options, audit
-from ops.cli import EXIT_FINDING, end, ending_well
+from ops.cli import EXIT_FINDING, end, ending_well, timeout_option
+from ops.client import TIMEOUT_S
 from ops.foreign import ALL
-from ops.output import cell, console, print_json, print_out
+from ops.output import cell, print_json, print_out
+from ops.progress import progress_option, watched
 
 SHOWN: Final = 20  # findings
 
@@ -32,25 +33,6 @@ class MessageSequence(click.ParamType[str]):
         if value != ALL and not origin.number(value):
             self.fail(f"{value!r} is neither a sequence of the stream nor `{ALL}`", param, context)
         return value
-
-
-class Bar:
-    """Shows the progress of an audit as one bar of `progress`."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=None)
-
-    def begins(self, what: str, items: int) -> None:
-        self._progress.reset(self._task, description=what, total=items or None)
-
-    def advances(self, items: int) -> None:
-        self._progress.advance(self._task, items)
-
-
-def columns() -> tuple[ProgressColumn, ...]:
-    """Return the columns of a Bar's progress."""
-    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
 
 @click.command("audit")
@@ -75,7 +57,7 @@ def columns() -> tuple[ProgressColumn, ...]:
     "--answers",
     default=200,
     show_default=True,
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1_000_000),
     help="How many products, accounts, coupons and orders (those changed last) the services are asked about.",
 )
 @click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
@@ -97,6 +79,8 @@ def columns() -> tuple[ProgressColumn, ...]:
     help="For report and checkpoint. Default: DATA_DIR/audit; with --backup DATA_DIR/audit-backup.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines: the report.")
+@timeout_option(TIMEOUT_S)
+@progress_option
 @ending_well
 def command(
     *,
@@ -109,6 +93,8 @@ def command(
     against: Path | None,
     folder: Path | None,
     as_json: bool,
+    timeout: float,
+    progress: bool,
 ) -> None:
     """Prove that nothing was lost, doubled or forged, on the running system.
 
@@ -123,15 +109,12 @@ def command(
     if isnan(grace):
         raise click.BadParameter("a number of seconds", param_hint="--grace")
     folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
-    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign)
-    errors = console(error=True)
-    with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign, timeout)
+    with watched(as_lines=progress) as watch:
         try:
-            made = uvloop.run(audit(os.environ, options, Bar(progress)))
+            made = uvloop.run(audit(os.environ, options, watch))
         except NotAReport as error:
             raise click.UsageError(str(error)) from error
-        except OSError as error:
-            raise click.UsageError(f"{folder} cannot be used: {error.strerror}") from error
     if as_json:
         print_json(made)
     else:

@@ -21,10 +21,11 @@ from infra.local.processes import StartFailed, stop_process
 from infra.local.services import ROOT, service_names
 from infra.settings import Settings, SettingsError, load
 from ops import reading
-from ops.audit.run import Options, Watch, audit
+from ops.audit.run import Options, audit
 from ops.backup import manifest, stream_snapshots
 from ops.backup.manifest import Manifest
 from ops.errors import Found, Unreachable
+from ops.progress import Watch
 
 
 class Restored(Struct):

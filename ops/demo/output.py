@@ -5,8 +5,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import httpx
-
 from contracts import (
     CouponUsed,
     CouponUseFailed,
@@ -23,6 +21,7 @@ from contracts import (
 )
 from contracts.wire import COMPENSATIONS, said_by
 from ops.cli import uv
+from ops.client import Answer
 from ops.demo.witness import PublishedFact
 
 COLOURS: Final = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -68,11 +67,11 @@ def detail(fact: Fact) -> str:
             return ""
 
 
-def verdict(answer: httpx.Response) -> str:
-    if answer.status_code == 200:
+def verdict(answer: Answer) -> str:
+    if answer.status == 200:
         return coloured("32", "=> 200 CONFIRMED")
-    told = answer.json()
-    return f"=> {answer.status_code} {told.get('order_status', '')} {told.get('detail', '')}"
+    told = answer.body
+    return f"=> {answer.status} {told.get('order_status', '')} {told.get('detail', '')}"
 
 
 def table(balances: Sequence[Mapping[str, int | str]]) -> str:

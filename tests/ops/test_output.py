@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from rich.table import Table
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
 from ops import at, place, trace
+from ops.client import Answer
 from ops.dlq import dead_letters
 from ops.output import cell, escaped_json, print_json, print_out, print_traceback
 from ops.what_if import command as what_if
@@ -164,7 +164,7 @@ TEXTS: dict[str, Callable[[str], object]] = {
     "trace --json": lambda text: trace.as_json(traced(text)),
     "at": lambda text: "\n".join(f"{name}  {cell(value)}" for name, value in at.lines(then(text))),
     "place": lambda text: "\n".join(
-        map(cell, place.told(httpx.Response(503, json={"type": f"/problems/{text}", "detail": text, "order_id": text})))
+        map(cell, place.told(Answer(503, {"type": f"/problems/{text}", "detail": text, "order_id": text}, {})))
     ),
     "what-if": lambda text: "\n".join(cell(line) for line, _ in what_if.lines(difference(text))),
 }

@@ -11,9 +11,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import rich_click as click
 
+from contracts.fact import Fact
 from contracts.wire import decode
 from infra.core.decider import Aggregate
 from infra.local.services import service_names
+from infra.store.records import Notification
 from ops import stores
 from ops.cli import ID, INSTANT, SEQUENCE, TIMES, ending_well
 from ops.errors import Found
@@ -82,39 +84,62 @@ async def state_at(
     that position or time counts. None: there was no fact by then. Raises Found if one of them cannot be read;
     SettingsError, Unreachable.
     """
-    service, category, aggregate = kinds()[kind]
-    stream = f"{category}-{key}"
+    aggregate = kinds()[kind].aggregate
     state, then = aggregate.state(), None
+    for record, fact in await history(env, kind, key):
+        if (position is not None and record.position > position) or (time is not None and fact.at > time):
+            break
+        aggregate.evolve(state, fact)
+        then = (record.originator_id, record.originator_version, record.position, fact.at, record.topic)
+    return None if then is None else Then(*then, state={**_derived(state), **msgspec.to_builtins(state)})
+
+
+async def history(env: Mapping[str, str], kind: str, key: str) -> list[tuple[Notification, Fact]]:
+    """Read all facts about a thing, with their records, from the log of the service that keeps it; by version.
+
+    Raises Found if one of them cannot be read; SettingsError, Unreachable.
+    """
+    service, category, _ = kinds()[kind]
+    stream = f"{category}-{key}"
+    found = []
     async with stores.log(env, service) as log:
         for record in await log.select_stream(stream):
             try:
-                fact = decode(record.state)
-            except msgspec.DecodeError as error:
+                found.append((record, decode(record.state)))
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise Found(
                     f"{stream}@{record.originator_version} cannot be read, so {kind} {key} is unknown: {error}"
                 ) from error
-            if (position is not None and record.position > position) or (time is not None and fact.at > time):
-                break
-            aggregate.evolve(state, fact)
-            then = (stream, record.originator_version, record.position, fact.at, record.topic)
-    return None if then is None else Then(*then, state=msgspec.to_builtins(state))
+    return found
+
+
+def _derived(state: Any) -> dict[str, Any]:
+    """Return what the state's class computes of its fields, such as an order's status, by name."""
+    names = [name for name, value in vars(type(state)).items() if isinstance(value, property)]
+    return {name: msgspec.to_builtins(getattr(state, name)) for name in names}
 
 
 def lines(then: Then) -> list[tuple[str, str]]:
     """Return the state for a person, as pairs of name and text.
 
-    Fields of the state that are null, an empty list or an empty map are left out.
+    Fields of the state that are null, an empty list or an empty map are left out. A map has a line for each entry, of
+    which only the first has the name.
     """
     told = {**then._asdict(), "at": then.at.isoformat()}
     state = told.pop("state")
-    return [
-        *((name, str(value)) for name, value in told.items()),
-        *(
-            (name, value if isinstance(value, str) else msgspec.json.encode(value).decode())
-            for name, value in state.items()
-            if value not in (None, {}, [])
-        ),
-    ]
+    made = [(name, str(value)) for name, value in told.items()]
+    for name, value in state.items():
+        if isinstance(value, dict) and value:
+            width = max(map(len, value))
+            entries = [f"{key:<{width}}  {_text(one)}" for key, one in value.items()]
+            made += [(name if not number else "", entry) for number, entry in enumerate(entries)]
+        elif value not in (None, {}, []):
+            made.append((name, _text(value)))
+    return made
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 @click.command("at")

@@ -5,7 +5,6 @@ import errno
 import functools
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final, NoReturn, ParamSpec, cast
@@ -18,7 +17,7 @@ from infra.settings import SettingsError
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
 from ops.errors import Found, Unreachable, Unusable
-from ops.output import print_out
+from ops.output import discard_out, flush_out, print_out
 
 EXIT_FINDING: Final = 1
 EXIT_USAGE: Final = 2
@@ -102,13 +101,11 @@ def _quietly_ended() -> Iterator[None]:
         try:
             yield
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            flush_out()
     except KeyboardInterrupt:
         end("stopped", EXIT_INTERRUPTED)
     except OSError as error:  # of standard output: commands handle those of their files
-        with contextlib.suppress(OSError):  # so that the interpreter's end does not try once more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_out()
         if error.errno == errno.EPIPE:
             raise SystemExit(EXIT_NO_READER) from None
         end(f"standard output cannot be written: {error.strerror or error}", EXIT_USAGE)

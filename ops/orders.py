@@ -11,7 +11,7 @@ import rich_click as click
 
 from infra.files import PRIVATE_UMASK
 from infra.process import logging as logs
-from ops import at, export, place, remove_data, trace
+from ops import at, export, ledger, place, remove_data, trace
 from ops.audit import command as audit
 from ops.backup import command as backup
 from ops.cli import CommandGroup
@@ -42,6 +42,7 @@ for command in (
     backup.restore_command,
     dlq.command,
     export.command,
+    ledger.command,
     flow.command,
     place.command,
     rebuild.command,

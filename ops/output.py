@@ -4,6 +4,7 @@ Names, ids, errors, subjects and file names come from clients, other publishers 
 never obeys them, and nothing in them is markup. What is not printable is escaped; see infra.printable.
 """
 
+import contextlib
 import errno
 import io
 import os
@@ -60,6 +61,18 @@ def prepare_output() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def flush_out() -> None:
+    """Write out what was printed on standard output. Raises OSError."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def discard_out() -> None:
+    """Drop what standard output cannot take, so that the interpreter's end does not try to write it once more."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -14,6 +14,7 @@ from contracts.origin import ForeignMessage, origin
 from contracts.wire import COMPENSATIONS, FACTS, said_by
 from ops import reading
 from ops.cli import ID, ending_well
+from ops.details import detail, heading, known
 from ops.errors import Found
 from ops.output import cell, escaped_json, print_out
 
@@ -31,6 +32,7 @@ class TraceLine(NamedTuple):
     """One fact of the order, at `sequence` of EVENTS. `ms`: milliseconds since the order was placed.
 
     `cause` is the id of the fact that it answers; None: a client's request. `again`: EVENTS has the same fact earlier.
+    `at` is when it was said, and `detail` its amount, product or reason; empty if it has none.
     """
 
     sequence: int
@@ -40,6 +42,8 @@ class TraceLine(NamedTuple):
     fact_id: str
     cause: str | None
     again: bool
+    at: str = ""
+    detail: str = ""
 
 
 class _Line(msgspec.Struct):
@@ -65,10 +69,11 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 class Trace(NamedTuple):
-    """The facts of one order, and the foreign messages under its subjects that were passed over."""
+    """The facts of one order, the foreign messages under its subjects that were passed over, and what the order is."""
 
     lines: list[TraceLine]
     foreign: list[reading.Read]
+    heading: Sequence[str] = ()
 
 
 async def trace(stream: reading.Stream, order_id: str) -> Trace:
@@ -92,7 +97,10 @@ async def trace(stream: reading.Stream, order_id: str) -> Trace:
         if not _is_foreign(message) and _decoded(message).order_id == order_id
     }
     seen: set[str] = set()
-    return Trace([_line(message, order, seen) for message in sorted([*own, *ledger])], foreign)
+    facts = [fact for message in own if (fact := known(message.body)) is not None]
+    return Trace(
+        [_line(message, order, seen) for message in sorted([*own, *ledger])], foreign, heading(order_id, facts)
+    )
 
 
 def _is_foreign(message: reading.Read) -> bool:
@@ -143,8 +151,17 @@ def _line(message: reading.Read, order: _Order | None, seen: set[str]) -> TraceL
     again = message.fact_id in seen
     seen.add(message.fact_id)
     since = (body.at - order.placed_at).total_seconds() * 1_000 if order else 0.0
+    fact = known(message.body)
     return TraceLine(
-        message.sequence, round(since, 3), said_by(body.type), body.type, message.fact_id, body.cause, again
+        message.sequence,
+        round(since, 3),
+        said_by(body.type),
+        body.type,
+        message.fact_id,
+        body.cause,
+        again,
+        body.at.isoformat(),
+        "" if fact is None else detail(fact),
     )
 
 
@@ -163,7 +180,7 @@ def table(lines: Iterable[TraceLine]) -> Table:
     """Return the trace as a table for a person: compensations are red, repeats in EVENTS are marked `(again)`."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ms", justify="right")
-    for column in ("service", "fact", "because of"):
+    for column in ("service", "fact", "detail", "because of"):
         made.add_column(column)
     made.add_column("sequence", justify="right")
     names: dict[str, str] = {}
@@ -171,9 +188,8 @@ def table(lines: Iterable[TraceLine]) -> Table:
         names[line.fact_id] = line.fact
         cause = "the client" if line.cause is None else names.get(line.cause, line.cause)
         fact = f"{line.fact} (again)" if line.again else line.fact
-        made.add_row(
-            f"{line.ms:,.1f}", cell(line.service), cell(fact), cell(cause), str(line.sequence), style=style(line)
-        )
+        texts = (line.service, fact, line.detail, cause)
+        made.add_row(f"{line.ms:,.1f}", *map(cell, texts), str(line.sequence), style=style(line))
     return made
 
 
@@ -210,8 +226,10 @@ async def run(env: Mapping[str, str], order_id: str, *, how: str) -> bool:
         if how == "follow":
             await _print_live(stream, order_id)
             return True
-        lines, foreign = await trace(stream, order_id)
+        lines, foreign, told = await trace(stream, order_id)
     outputs: dict[str, Any] = {"table": table, "json": as_json, "mermaid": mermaid}
+    if lines and how == "table":
+        print_out("\n".join([*map(cell, told), ""]))
     if lines:
         print_out(outputs[how](lines))
     if foreign:
@@ -222,7 +240,8 @@ async def run(env: Mapping[str, str], order_id: str, *, how: str) -> bool:
 
 async def _print_live(stream: reading.Stream, order_id: str) -> None:
     async for line in follow(stream, order_id):
-        print_out(f"{line.ms:>10,.1f} ms  {cell(line.service):<8} {cell(line.fact)}", style=style(line))
+        shown = f"{line.ms:>10,.1f} ms  {cell(line.service):<8} {cell(line.fact):<22}  {cell(line.detail)}"
+        print_out(shown.rstrip(), style=style(line))
 
 
 @click.command("trace")
@@ -234,8 +253,9 @@ async def _print_live(stream: reading.Stream, order_id: str) -> None:
 def command(order_id: str, how: str | None) -> None:
     """Show what happened to ORDER_ID: its facts across all services, in the order of the stream.
 
-    Each line has the milliseconds since the order was placed, the service that said the fact, and the fact it answers.
-    Compensations are red; a repeat in the stream is marked. The answer to POST /orders contains the order's id.
+    First the order: its end and the reason, its customer, when it was placed, what it asked for, its amounts. Then a
+    line for each fact: milliseconds since the order was placed, the service that said it, its amount or reason, and the
+    fact it answers. Compensations are red; a repeat in the stream is marked. POST /orders answers with the order's id.
     """
     try:
         found = asyncio.run(run(os.environ, order_id, how=how or "table"))

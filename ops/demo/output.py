@@ -5,24 +5,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from contracts import (
-    CouponUsed,
-    CouponUseFailed,
-    Fact,
-    OrderCanceled,
-    OrderConfirmed,
-    PointRefunded,
-    PointUsed,
-    PointUseFailed,
-    ProductReserved,
-    ProductReserveFailed,
-    ProductStockHeld,
-    ProductStockReturned,
-)
 from contracts.wire import COMPENSATIONS, said_by
 from ops.cli import uv
 from ops.client import Answer
 from ops.demo.witness import PublishedFact
+from ops.details import detail
 
 COLOURS: Final = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
@@ -47,24 +34,6 @@ def story(facts: Sequence[PublishedFact]) -> list[str]:
         line = f"   {since_ms:6.1f} ms  {said_by(said.name):<7} {mark} {said.name:<22}  {detail(said.fact)}".rstrip()
         lines.append(coloured("31", line) if said.name in COMPENSATIONS else line)
     return lines
-
-
-def detail(fact: Fact) -> str:
-    match fact:
-        case ProductStockHeld() | ProductStockReturned():
-            return f"{fact.quantity} x {fact.product_id}"
-        case ProductReserved():
-            return f"{fact.total:,} won in total"
-        case PointUsed() | PointRefunded():
-            return f"{fact.points:,} points"
-        case CouponUsed():
-            return f"{fact.coupon_id}: {fact.discount:,} won off"
-        case OrderConfirmed():
-            return f"{fact.amount_due:,} won due"
-        case ProductReserveFailed() | PointUseFailed() | CouponUseFailed() | OrderCanceled():
-            return fact.reason
-        case _:
-            return ""
 
 
 def verdict(answer: Answer) -> str:

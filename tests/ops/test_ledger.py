@@ -112,7 +112,7 @@ async def test_a_person_reads_a_table_with_amounts_and_reasons(sold: Sold) -> No
 
 
 async def test_a_part_of_it(sold: Sold) -> None:
-    shop, ids = sold
+    shop, _ = sold
     whole = (await told(shop, "ledger", "user", "u1"))["movements"]
     third = whole[2]["at"]
 

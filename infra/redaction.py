@@ -36,11 +36,14 @@ def names_secret(field: str) -> bool:
 
 
 def secrets_in(urls: Iterable[str]) -> list[str]:
-    """Return the passwords of these URLs, and a user name without one (a token), as they are written and decoded."""
+    """Return the passwords of these URLs, and a user name without one (a token), as they are written and decoded.
+
+    A URL may lack its scheme, as a broker's may.
+    """
     found: set[str] = set()
-    for url in urls:
+    for url in map(str.strip, urls):
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(url if "://" in url else f"//{url}")
         except ValueError:
             continue
         secret = parts.username if parts.password is None else parts.password

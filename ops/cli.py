@@ -16,11 +16,11 @@ from infra.printable import printable
 from infra.settings import SettingsError
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
+from infra.usage import EXIT_USAGE
 from ops.errors import Found, Unreachable, Unusable
 from ops.output import discard_out, flush_out, print_out
 
 EXIT_FINDING: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 3
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141
@@ -104,11 +104,11 @@ def _quietly_ended() -> Iterator[None]:
             flush_out()
     except KeyboardInterrupt:
         end("stopped", EXIT_INTERRUPTED)
-    except OSError as error:  # of standard output: commands handle those of their files
+    except OSError as error:  # of standard output, or of a file without a name
         discard_out()
         if error.errno == errno.EPIPE:
             raise SystemExit(EXIT_NO_READER) from None
-        end(f"standard output cannot be written: {error.strerror or error}", EXIT_USAGE)
+        end(f"what this command prints or writes cannot be written: {error.strerror or error}", EXIT_USAGE)
 
 
 @contextlib.contextmanager

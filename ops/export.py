@@ -24,7 +24,8 @@ from infra.redaction import secrets_in
 from infra.settings import SettingsError, read
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
-from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, LARGEST, end, ending_well, uv
+from infra.usage import EXIT_USAGE
+from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, LARGEST, end, ending_well, uv
 from ops.errors import Unusable
 from ops.output import print_json, print_out
 

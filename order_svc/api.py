@@ -18,7 +18,7 @@ from infra.broker.lookup import latest_facts
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.fast_path import FAST_PATH
-from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
+from infra.http.idempotency_key import REPLAYED, IdempotencyKey, read_key, replayable
 from infra.http.parameters import HeaderCheck, Id, PathId, Time
 from infra.http.problems import Problem, ProblemBody, invalid, unavailable
 from infra.process.runtime import Runtime
@@ -173,15 +173,15 @@ class Orders:
         sent = idempotency_key or new_key()
 
         async def is_recorded(key: str) -> bool:
-            (state,) = await self._writer.read([f"order-{order_id(user, key)}"])
-            return state.order is not None
+            return await self._repeats.accepted(f"order-{order_id(user, key)}")
 
         key = await read_key(sent, is_recorded)
         command = self._command(data, user, key)
-        refusal = self._refusal(command)
+        trouble = self._trouble()
+        rejection = trouble or self._admission.rejection(command.order_id, self._writer.waiting)
         # Only a request with a key of the client's can repeat an earlier one.
-        if refusal and (idempotency_key is None or not await self._repeats.accepted(command.streams[0])):
-            raise unavailable(refusal)
+        if rejection and (idempotency_key is None or not await self._repeats.accepted(command.streams[0])):
+            raise unavailable(trouble or self._progress.refused(rejection))
         watched = self._ends.watch(command.order_id)
         try:
             answer = await self._writer.execute(command)
@@ -199,13 +199,10 @@ class Orders:
         order = Order(user, lines, data.points, data.coupon_id, now)
         return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
-    def _refusal(self, command: domain.Place) -> str | None:
-        """Return why no new order, or not this one, can be accepted now; None if it can."""
+    def _trouble(self) -> str | None:
+        """Return why no new order at all can be accepted now, and what to do; None if admission decides."""
         trouble = self._runtime.broker.trouble or ("the service is shutting down" if self._closing.is_set() else None)
-        if trouble is not None:
-            return f"no new order can be accepted ({trouble}); retry after the given delay"
-        rejection = self._admission.rejection(command.order_id, self._writer.waiting)
-        return None if rejection is None else self._progress.refused(rejection)
+        return None if trouble is None else f"no new order can be accepted ({trouble}); retry after the given delay"
 
     async def show(self, order_id: PathId, user: UserId) -> OrderHistory:
         (state,) = await self._writer.read([f"order-{order_id}"])
@@ -338,7 +335,6 @@ REASONS: dict[Reason, str] = {
 }
 """Why an order is canceled, in words."""
 
-REPLAYED: Final = ("Idempotency-Key", "Idempotent-Replayed")
 CANCELED: Final = [_canceled(CONFIRMED["order_id"], reason, dict.fromkeys(REPLAYED, "")) for reason in REASONS]
 PENDING: Final = OrderView(
     **{name: CONFIRMED[name] for name in ("order_id", "lines", "points", "coupon_id", "placed_at", "deadline")},

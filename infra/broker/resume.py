@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from contracts.wire import MSG_ID, message_id, subject
+from infra.broker.client import header
 from infra.broker.errors import LogLost
 from infra.broker.leader import Leader
 from infra.broker.window import WINDOW
@@ -88,7 +89,7 @@ async def _begins_with_the_log(store: EventStore, leader: Leader) -> bool:
     """
     (first,) = await store.select_notifications(0, 1)
     found = await leader.next(1, subject(first.topic, first.state))
-    return found is not None and (found.headers or {}).get(MSG_ID) == _id(first)
+    return found is not None and header(found.raw_headers, MSG_ID.encode()) == _id(first)
 
 
 def not_stored(records: list[Notification], stored: Stored) -> list[Notification]:

@@ -16,7 +16,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConsumerFailed
-from infra.broker.stored import StoredMessage, direct_batch, last_message, next_message, stored_message
+from infra.broker.stored import direct, last_message, next_message, stored_message
 from infra.broker.streams import KEEPS, check_message_size, compare
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, stream_config
 from infra.consuming.dead_letter_message import (
@@ -37,6 +37,8 @@ logger = structlog.get_logger()
 NOT_THERE: Final = frozenset({10_043, 10_057})
 """nats-server's error codes for deleting a missing message: with status 400, or with 500 if the sequence was never used
 or DEAD is empty."""
+BATCH: Final = 1_000  # messages that one direct get asks for, and
+BATCH_BYTES: Final = 8 << 20  # about how many bytes of them
 REMEMBERED: Final = 256  # dead letters that are written again if the broker truncated DEAD
 
 
@@ -65,11 +67,16 @@ async def _in_batches(nc: BrokerClient, subject: str, last: int, count: int, *, 
     """Read the dead letters up to the sequence `last`; None if fewer than `count` were found, or not the last one."""
     found: list[DeadLetter] = []
     while not found or found[-1].sequence < last:
-        batch: list[StoredMessage] = await direct_batch(nc, DEAD, found[-1].sequence + 1 if found else 1, subject)
-        if not batch:
+        first = found[-1].sequence + 1 if found else 1
+        wanted = {"seq": first, "next_by_subj": subject, "batch": BATCH, "max_bytes": BATCH_BYTES}
+        try:
+            messages = (await direct(nc, DEAD, wanted)).messages
+        except TimeoutError:
             return None
-        found += [parsed(message, whole=whole) for message in batch if message.sequence <= last]
-        if batch[-1].sequence > last:
+        if not messages:
+            return None
+        found += [parsed(message, whole=whole) for message in messages if message.sequence <= last]
+        if messages[-1].sequence > last:
             break
     return found if len(found) >= count else None
 

@@ -25,7 +25,7 @@ from infra.broker.streams import EVENTS, MAX_FACT_BYTES, is_full, largest_messag
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
-from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
+from infra.consuming.supervisor import LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
 from infra.store.event_store import EventStore
@@ -34,7 +34,6 @@ logger = structlog.get_logger()
 
 FIRST_BACKOFF_S: Final = 0.05
 LONGEST_BACKOFF_S: Final = 1.0
-LOOK_EVERY_S: Final = 1.0  # between two looks at the stream's size
 SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging the work in hand
 
 
@@ -116,7 +115,7 @@ class Broker:
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
         nc, js, stream = connection
-        leader = Leader(nc, js, stream)
+        leader = Leader(nc, stream)
         max_bytes = largest_message(stream, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
         relay = Relay(self._service, self._store, nc, max_bytes=max_bytes)

@@ -1,7 +1,7 @@
 """The HTTP app of a service: its routes, health, OpenAPI with a page that works offline, errors as RFC 9457."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from litestar import Litestar, Router, get
@@ -15,14 +15,13 @@ from infra.http.answers import problems
 from infra.http.docs_page import SECURITY, DocsPage, Document
 from infra.http.examples import example
 from infra.http.fast_path import fast_paths, replay
+from infra.http.grammar import MAX_BODY_BYTES
 from infra.http.origin_check import OriginCheck
 from infra.http.parameters import StrictRequest
 from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, send_problem
 from infra.http.repeated import RepeatedParameters
 
 logger = structlog.get_logger()
-
-MAX_BODY_BYTES: Final = 16 << 10
 
 
 @example(status="alive")

@@ -18,9 +18,9 @@ from uvicorn.server import ServerState
 
 from infra.http.connection_limit import ConnectionLimit
 from infra.http.framing import HttpRequest, RequestReader
-from infra.http.grammar import malformed
+from infra.http.grammar import malformed, request_timeout
 from infra.http.pacing import RequestPacer
-from infra.http.problems import Problem, answer_problem
+from infra.http.problems import Problem, encode_problem
 from infra.http.transport import CoalescingTransport
 
 _LOGGER: Final = logging.getLogger("uvicorn.error")
@@ -210,15 +210,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         and the client might never see the answer.
         """
         self._refused = True
-        answer = answer_problem(problem)
-        body: bytes = answer.content
-        lines = [
-            *(name + b": " + value for name, value in self._state.default_headers),
-            b"content-type: application/problem+json",
-            b"content-length: %d" % len(body),
-            b"connection: close",
-        ]
-        self._transport.write(STATUS_LINE[problem.body.status] + b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        head, body = encode_problem(problem)
+        fields = [*self._state.default_headers, *head, (b"connection", b"close")]
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self._transport.write(STATUS_LINE[problem.body.status] + lines + b"\r\n" + body)
         if self._ended:
             self._transport.close()
         else:
@@ -233,10 +228,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._refused or self._flow.write_paused or self._transport.is_closing():
             self._transport.abort()
         elif self._reader.begun:
-            late = f"the request was not complete after {self._limit.request_s:g} s; the connection is closed"
-            self._refuse(Problem(408, "request-timeout", late))
+            self._refuse(request_timeout(self._limit.request_s))
         else:
             self._transport.close()
+            self._limit.waits(self, ANSWER_S)
 
     def abort(self) -> None:
         self._transport.abort()

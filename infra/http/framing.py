@@ -17,6 +17,7 @@ from infra.http.grammar import (
     NEVER_IN_A_HEAD,
     REQUEST_LINE,
     long_head,
+    long_line,
     malformed,
     too_large,
 )
@@ -126,10 +127,8 @@ def _check_unfinished(buffer: bytearray, searched: int) -> None:
         raise _no_request_line()
     if len(buffer) > MAX_HEAD_BYTES:
         if line_end < 0:
-            raise Problem(
-                414, "uri-too-long", f"a request line has at most {MAX_HEAD_BYTES} bytes; the connection is closed"
-            )
-        raise long_head(f"the headers have at most {MAX_HEAD_BYTES} bytes together")
+            raise long_line()
+        raise long_head()
 
 
 def _no_request_line() -> Problem:

@@ -77,6 +77,16 @@ def unavailable(detail: str) -> Problem:
     return Problem(503, "unavailable", detail, {"Retry-After": "1"})
 
 
+def store_unavailable(reason: str) -> Problem:
+    return unavailable(
+        f"the store cannot be used right now ({reason}); retry, with the same Idempotency-Key if you sent one"
+    )
+
+
+def internal_error() -> Problem:
+    return Problem(500, "internal-error", "this is an error of the service; its log has the details")
+
+
 def invalid(field: str, source: str, message: str) -> Problem:
     """Return a problem to raise: 400, because this field of the request is wrong.
 
@@ -95,11 +105,16 @@ def answer_problem(problem: Problem) -> Response[bytes]:
     )
 
 
-async def send_problem(problem: Problem, send: Send) -> None:
-    """Answer an ASGI request with this problem, past the framework."""
+def encode_problem(problem: Problem) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return the header fields and the body of this problem, for an answer past the framework."""
     body = msgspec.json.encode(problem.body)
     headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers}
-    head = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()], body
+
+
+async def send_problem(problem: Problem, send: Send) -> None:
+    """Answer an ASGI request with this problem, past the framework."""
+    head, body = encode_problem(problem)
     await send({"type": "http.response.start", "status": problem.body.status, "headers": head})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -159,9 +174,7 @@ def _on_busy(_: Request[Any, Any, Any], __: Busy) -> Response[bytes]:
 
 
 def _on_store(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[bytes]:
-    return answer_problem(
-        unavailable(f"the store cannot record right now ({error}); retry with the same Idempotency-Key")
-    )
+    return answer_problem(store_unavailable(str(error)))
 
 
 def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
@@ -176,7 +189,7 @@ def _on_unpublishable(_: Request[Any, Any, Any], error: Unpublishable) -> Respon
 
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     logger.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return answer_problem(Problem(500, "internal-error", "this is an error of the service; its log has the details"))
+    return answer_problem(internal_error())
 
 
 EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {

@@ -14,6 +14,7 @@ from litestar import Litestar
 
 from infra.http.connection import HttpConnection
 from infra.http.connection_limit import ConnectionLimit
+from infra.http.grammar import REQUEST_S
 from infra.http.pacing import RequestPacer
 from infra.tuning import raise_open_file_limit
 
@@ -22,7 +23,6 @@ OTHER_FILES: Final = 256
 """Open files besides HTTP connections: the store, the read models, the connection to the broker, with some to spare."""
 BACKLOG: Final = 2_048  # connections waiting to be accepted
 KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it
-REQUEST_S: Final = 10  # from a request's first byte to its last
 OPEN_REQUESTS_S: Final = 3  # for requests in flight at SIGTERM to finish
 TICKS_A_SECOND: Final = 10  # how often uvicorn calls on_tick
 

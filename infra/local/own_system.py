@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from infra.local.guard import Guard
-from infra.local.nats import start_nats
+from infra.local.nats import launch_nats, wait_until_listening
 from infra.local.processes import StartFailed, await_end, start_service, stop_process
 from infra.local.readiness import wait_ready
 from infra.local.services import free_environment, own_service_url, service_names
@@ -35,10 +35,11 @@ class OwnSystem:
         self._guard = Guard()
         try:
             self._launch(name)
+            self._await_ready(name)
             for name in service_names():
                 self._launch(name)
-            for name, process in self._services.items():
-                wait_ready(name, self.env, process)
+            for name in self._services:
+                self._await_ready(name)
         except BaseException as error:
             self.__exit__()
             if isinstance(error, StartFailed):
@@ -95,17 +96,22 @@ class OwnSystem:
         Its output is added to its file.
         """
         self._launch(name)
-        if name in self._services:
-            wait_ready(name, self.env, self._services[name])
+        self._await_ready(name)
 
     def _launch(self, name: str) -> None:
         with self._log(name).open("ab") as output:
             if name == "nats":
-                self._broker = start_nats(self.env, output)
+                self._broker = launch_nats(self.env, output)
             else:
                 self._services[name] = start_service(name, self.env, output)
         if self._guard is not None:
             self._guard.watch(self.pids[name], last=name == "nats")
+
+    def _await_ready(self, name: str) -> None:
+        if name in self._services:
+            wait_ready(name, self.env, self._services[name])
+        elif self._broker is not None:
+            wait_until_listening(self._broker, self.env)
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

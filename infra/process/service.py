@@ -45,11 +45,10 @@ from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
 from infra.tuning import prepare_process, tune_garbage_collection
-from infra.usage import take_no_arguments
+from infra.usage import EXIT_USAGE, take_no_arguments
 
 logger = structlog.get_logger()
 
-EXIT_USAGE: Final = 2
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 USAGE: Final = """Run {name}_svc until SIGTERM or Ctrl-C. It takes no arguments; docs/settings.md lists its settings.
 

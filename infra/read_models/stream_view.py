@@ -116,13 +116,13 @@ class StreamView:
 
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
-        nc, js, _ = connection
+        nc, js, stream = connection
         try:
             if self._drop.is_set():
                 logger.info("rebuilding a view", view=self._projection.name)
                 await self._tables.clear()
                 self._drop.clear()
-            checkpoint = await self._resume_position(Leader(*connection))
+            checkpoint = await self._resume_position(Leader(nc, stream))
             consumer = ConsumerSession(self.consumer, nc, self, ReceivedPositions(), self.dead_letters)
             await ensure_consumer_at(
                 js, self.consumer, self._projection.topics, checkpoint.position + 1, take_over=consumer.take_over

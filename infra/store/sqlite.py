@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from infra.store.checkpointer import Checkpointer
-from infra.store.connection import Connection, ConnectStore, connect, connect_read_only, translated
+from infra.store.connection import ConnectStore, StoreConnection, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError
 from infra.store.opening import opening
 from infra.store.place import StoreFiles
@@ -34,8 +34,8 @@ class SQLiteStore:
     def __init__(
         self,
         path: Path,
-        writer: Connection,
-        reader: Connection,
+        writer: StoreConnection,
+        reader: StoreConnection,
         place: StoreFiles,
         checkpointer: Checkpointer,
         *,

@@ -5,6 +5,7 @@ An audit continues there only if the logs have the same chains up to that cut, a
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from msgspec import Struct
@@ -24,8 +25,14 @@ from ops.reading import Stream
 FORMAT: Final = 4
 """The format of a checkpoint's file. An audit ignores a checkpoint of another format and begins at the beginning."""
 
-CODE: Final = code_hash(Checker, *FACTS.values())
-"""A hash of the code that makes a checker's memory. An audit ignores a checkpoint of other code, too."""
+
+@cache
+def code() -> str:
+    """Return a hash of the code that makes a checker's memory. An audit ignores a checkpoint of other code, too.
+
+    Reads the source files, so only an audit asks.
+    """
+    return code_hash(Checker, *FACTS.values())
 
 
 class AuditCheckpoint(Struct):
@@ -38,12 +45,12 @@ class AuditCheckpoint(Struct):
     last_stored: datetime | None = None
     """When the broker stored the message at the cut's last stream sequence; null if the stream was empty."""
     code: str = ""
-    """CODE when it was saved."""
+    """`code()` when it was saved."""
 
     @property
     def is_current(self) -> bool:
         """Whether this version of the audit saved it."""
-        return (self.format, self.code) == (FORMAT, CODE)
+        return (self.format, self.code) == (FORMAT, code())
 
 
 async def rewritten(

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts import origin
-from infra.settings import Settings, load
+from ops import data
 from ops.audit.report import RULES, AuditReport, NotAReport
 from ops.audit.run import Options, audit
 from ops.cli import EXIT_FINDING, end, ending_well, timeout_option
@@ -108,7 +108,7 @@ def command(
     """
     if isnan(grace):
         raise click.BadParameter("a number of seconds", param_hint="--grace")
-    folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
+    folder = folder or data.of_audit(os.environ, backup=backup)
     options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign, timeout)
     with watched(as_lines=progress) as watch:
         try:

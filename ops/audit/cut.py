@@ -12,11 +12,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from contracts.origin import number
+from contracts.origin import header, number
 from contracts.wire import POSITION, STREAM, VERSION, stream_of
 from infra.broker.leader import leader_of
 from infra.broker.streams import EVENTS
 from infra.store.sqlite import SQLiteStore
+from infra.timestamps import instant
 from ops.invariants.copies import parsed
 from ops.reading import Stream
 
@@ -93,9 +94,9 @@ async def _last_position(stream: Stream, service: str, log: SQLiteStore) -> int:
     Raises StoreError, LeaderUnavailable, the client's errors.
     """
     last = await (await leader_of(stream.nc, stream.js)).last(f"{service}.>")
-    headers = {} if last is None else last.headers or {}
-    position, its_stream = number(headers.get(POSITION, "")), stream_of(headers.get(STREAM, ""))
-    there = await log.find_all([(its_stream, number(headers.get(VERSION, "")))])
+    place = [header(last.raw_headers if last else b"", name.encode()) for name in (POSITION, STREAM, VERSION)]
+    position = number(place[0])
+    there = await log.find_all([(stream_of(place[1]), number(place[2]))])
     return position if [record.position for record in there] == [position] else 0
 
 
@@ -121,4 +122,4 @@ async def stored_at(stream: Stream, sequence: int) -> datetime | None:
     but other facts before it. Raises the client's errors.
     """
     found = await (await leader_of(stream.nc, stream.js)).at(sequence)
-    return None if found is None else found.time
+    return None if found is None else instant(found.stored_us)

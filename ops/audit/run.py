@@ -93,6 +93,7 @@ class _Audit:
         self._earlier = _earlier(options)
         self._facts: Counter[str] = Counter()
         self._messages = 0
+        self._code = checkpoint.code()  # now: the sources may change during a long audit
         self._foreign = ForeignFilter(env, options.foreign)
 
     async def run(self) -> AuditReport:
@@ -159,7 +160,7 @@ class _Audit:
         if made.good:
             last_stored = await cut.stored_at(self._stream, now.sequence) if now.sequence else None
             digests = {name: chain.digest for name, chain in chains.items()}
-            last = AuditCheckpoint(checkpoint.FORMAT, now, digests, last_stored, checkpoint.CODE)
+            last = AuditCheckpoint(checkpoint.FORMAT, now, digests, last_stored, self._code)
             work.memory.few("checkpoint", AuditCheckpoint)["last"] = last
             disk_memory.keep(work.memory, path)
         return made

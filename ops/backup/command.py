@@ -27,8 +27,8 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool, progress: 
     """Back up the services' stores and the streams into FOLDER, beside the running system.
 
     FOLDER must be missing or empty, and appears when it is whole. It has a copy of each store, up to one consistent
-    cut, the snapshots of the streams EVENTS and DEAD, and manifest.json with all checksums. Read models, exports and
-    audit reports are not part of it.
+    cut, the snapshots of the streams EVENTS and DEAD, the acknowledged foreign messages, and manifest.json with all
+    checksums. Read models, exports and audit reports are not part of it.
     """
     began = time.monotonic()
     with watched(as_lines=progress) as watch:

@@ -14,9 +14,9 @@ from ops.errors import Found, Unusable
 
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
-
-PRIVATE: Final = 0o600
-"""The mode of a file that only its owner may read and write."""
+STREAM_META: Final = "backup.json"
+STREAM_DATA: Final = ("stream.arc.s2", "stream.tar.s2")
+"""The names that `nats backup` gives a snapshot's files. The data has one of two, by the server's version."""
 
 
 class NotABackup(Unusable):
@@ -102,7 +102,7 @@ def _plain(kept: Mapping[str, object]) -> Iterator[str]:
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Compare all files with their checksums. Raises Found if a file is missing or differs."""
+    """Compare all files with their checksums. Raises Found if a file is missing, differs, or has no checksum."""
     for name, expected in manifest.checksums.items():
         try:
             found = checksum(folder / name)
@@ -110,6 +110,14 @@ def verify(folder: Path, manifest: Manifest) -> None:
             raise Found(f"the backup in {folder} is damaged: {name} cannot be read: {error.strerror}") from error
         if found != expected:
             raise Found(f"the backup in {folder} is damaged: {name} has changed. Use another one")
-    lacking = {copy.file for copy in manifest.stores.values()}.difference(manifest.checksums)
-    if lacking:
-        raise Found(f"the backup in {folder} is damaged: {NAME} has no checksum of {', '.join(sorted(lacking))}")
+    for names in _needed(manifest):
+        if manifest.checksums.keys().isdisjoint(names):
+            raise Found(f"the backup in {folder} is damaged: {NAME} has no checksum of {' or '.join(names)}")
+
+
+def _needed(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    """Yield the names of each file that a restore needs; more than one name: it has one of these."""
+    yield from ((copy.file,) for copy in manifest.stores.values())
+    for snapshot in manifest.streams.values():
+        yield (f"{snapshot.folder}/{STREAM_META}",)
+        yield tuple(f"{snapshot.folder}/{name}" for name in STREAM_DATA)

@@ -8,7 +8,8 @@ import rich_click as click
 
 from infra.consuming.dead_letter import DeadLetter
 from infra.local.services import service_names
-from ops.cli import EXIT_FINDING, EXIT_USAGE, SEQUENCE, end, ending_well, timeout_option
+from infra.usage import EXIT_USAGE
+from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
 from ops.client import GOOD, Request, ask, problem, services
 from ops.dlq import dead_letters as dead
 from ops.errors import Found

@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
@@ -17,6 +16,7 @@ from infra import files
 from infra.files import LockTaken, exclusive_lock
 from infra.settings import SettingsError
 from infra.store import identity
+from ops.data import moved_folder_name
 from ops.errors import Found
 from ops.foreign import KnownForeign
 from ops.reading import Stream
@@ -159,7 +159,7 @@ def _swap(new: Path, path: Path) -> Path | None:
         files.rename(new, path)
         files.sync_folder(path.parent)
         return None
-    aside = path.parent / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    aside = path.parent / moved_folder_name()
     files.make_folder(aside)
     for part in parts:
         # A write-ahead log must be gone before its name belongs to another store.

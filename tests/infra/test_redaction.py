@@ -45,3 +45,7 @@ def test_known_secrets_are_hidden_wherever_they_stand() -> None:
 
     assert secrets == ["p%40ss-word", "p@ss-word", "t0ken"]
     assert redacted("refused p@ss-word (t0ken)", secrets) == "refused *** (***)"
+
+
+def test_a_url_without_a_scheme_has_secrets_too() -> None:
+    assert secrets_in(["ann:pass-word@one:4222", " t0ken@two", "three:4222", ""]) == ["pass-word", "t0ken"]

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,11 +41,19 @@ async def audited(shop: Shop, *arguments: str) -> tuple[int, Any]:
 
 def test_a_checkpoint_of_other_code_is_not_current() -> None:
     now = cut.Cut(datetime.now(UTC), {}, {}, 0, "", 0)
-    saved = AuditCheckpoint(checkpoint.FORMAT, now, {}, None, checkpoint.CODE)
+    saved = AuditCheckpoint(checkpoint.FORMAT, now, {}, None, checkpoint.code())
 
     assert saved.is_current
     assert not replace(saved, code="other").is_current
     assert not replace(saved, format=2).is_current
+
+
+def test_only_an_audit_reads_the_sources() -> None:
+    """Every command of `orders` loads the audit's modules."""
+    read = "from infra.code_hash import _read; import ops.orders; print(_read.cache_info().misses)"
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "0\n"
 
 
 async def test_a_day_is_as_it_must_be(day: Day, running: Shop) -> None:

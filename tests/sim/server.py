@@ -4,15 +4,16 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
-from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
+from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
 from nats.js.errors import NotFoundError
 
 from infra.broker.client import VERSION_LINE
-from infra.broker.leader import ANSWERED_BY
+from infra.broker.stored import StoredMessage
 from infra.broker.streams import EVENTS
 from infra.consuming.dead_letter import DEAD
 from tests.sim.dead import Dead
-from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
+from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stream
+from tests.sim.reading import NO_STREAM, by_api, directly
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
 DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{EVENTS}"
@@ -26,14 +27,7 @@ class _Pull(msgspec.Struct):
     """ns"""
 
 
-class _DirectGet(msgspec.Struct):
-    seq: int
-    next_by_subj: str
-    batch: int
-
-
 _pull: Final = msgspec.json.Decoder(_Pull)
-_direct_get: Final = msgspec.json.Decoder(_DirectGet)
 
 
 class Server:
@@ -67,10 +61,11 @@ class Server:
             else:
                 pull = _pull.decode(body)
                 found.pull(peer, reply, pull.batch, pull.expires / 1e9)
-        elif subject == DIRECT_GET and self.stream is not None:
-            self._answer(self.stream, peer, _direct_get.decode(body), reply)
-        elif subject == DIRECT_GET_DEAD:
-            for about, stored in self.dead.directly(body):
+        elif subject.startswith(DIRECT_GET) and self.stream is not None:
+            for about, stored in directly(EVENTS, _stored(self.stream), subject, body):
+                peer.say(reply, reply, "", stored, about)
+        elif subject.startswith(DIRECT_GET_DEAD):
+            for about, stored in self.dead.directly(subject, body):
                 peer.say(reply, reply, "", stored, about)
         elif subject in self._subscribed:
             for other in self._subscribed[subject]:
@@ -102,23 +97,6 @@ class Server:
             peer.say(reply, reply, "", b'{"type":"ack","seq":0,"msgs":%d}' % int(flow), b"")
         elif expected % int(flow) == 0:
             peer.say(reply, reply, "", b'{"type":"ack","seq":%d,"msgs":%d}' % (expected, int(flow)), b"")
-
-    def _answer(self, stream: Stream, peer: Peer, asked: _DirectGet, reply: str) -> None:
-        """Answer a direct get of several messages, which `asked.next_by_subj` selects by its `<prefix>.>`."""
-        found = [
-            message
-            for message in stream.messages[asked.seq - 1 :]
-            if message.subject.startswith(asked.next_by_subj.removesuffix(">"))
-        ]
-        for message in found[: asked.batch]:
-            about = (
-                f"{ANSWERED_BY}: {EVENTS}\r\nNats-Subject: {message.subject}\r\n"
-                f"Nats-Sequence: {message.sequence}\r\n\r\n"
-            )
-            peer.say(reply, reply, "", message.body, message.head.removesuffix(b"\r\n") + about.encode())
-        more = max(0, len(found) - asked.batch)
-        end = f"204 EOB\r\nNats-Num-Pending: {more}" if found else "404 Message Not Found"
-        peer.say(reply, reply, "", b"", f"{VERSION_LINE} {end}\r\n\r\n".encode())
 
     def _consumer(self, name: str) -> Consumer | None:
         return None if self.stream is None else self.stream.consumers.get(name)
@@ -162,20 +140,11 @@ class Server:
         self.consumer_info(name)
         self._stream().consumers[name].reset(sequence)
 
-    def get_msg(self, sequence: int) -> RawStreamMsg:
-        messages = self._stream().messages
-        if not 1 <= sequence <= len(messages):
-            raise NotFoundError(code=404, err_code=10037, description="no message found")
-        return _raw(messages[sequence - 1])
-
-    def find(self, subject: str, *, last: bool, begin: int = 1) -> RawStreamMsg:
-        """The last message on a subject, or the first one from `begin` on. The subject's last token may be `>`."""
-        messages = self._stream().messages[begin - 1 :]
-        prefix = subject.removesuffix(">")
-        for message in reversed(messages) if last else messages:
-            if message.subject.startswith(prefix) if prefix != subject else message.subject == subject:
-                return _raw(message)
-        raise NotFoundError(code=404, err_code=10037, description="no message found")
+    def read(self, subject: str, request: bytes) -> bytes:
+        """The answer to a request for one message of a stream."""
+        if subject.endswith(f".{DEAD}"):
+            return self.dead.answer(request)
+        return NO_STREAM if self.stream is None else by_api(_stored(self.stream), request)
 
     def _stream(self) -> Stream:
         if self.stream is None:
@@ -214,8 +183,7 @@ class Server:
                 consumer.recover(len(self.stream.messages))
 
 
-def _raw(message: Stored) -> RawStreamMsg:
-    lines = message.head.decode().split("\r\n")[1:]
-    headers = {**dict(line.split(": ", 1) for line in lines if line), ANSWERED_BY: EVENTS}
-    at = EPOCH + timedelta(seconds=message.at)
-    return RawStreamMsg(message.subject, message.sequence, message.body, None, headers, EVENTS, at)
+def _stored(stream: Stream) -> list[StoredMessage]:
+    return [
+        StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns // 1_000) for one in stream.messages
+    ]

@@ -148,7 +148,7 @@ class IdParameter(click.ParamType[str]):
         return str(value)
 
 
-class Seconds(click.FloatRange):
+class SecondsParameter(click.FloatRange):
     """A parameter that is a number of seconds, above 0 and up to a day."""
 
     name = "seconds"
@@ -167,7 +167,7 @@ def timeout_option(default_s: float | None) -> Callable[[Callable[..., None]], C
     """Return the option by which a command is told how long to wait for a service's answer (argument `timeout`)."""
     return click.option(
         "--timeout",
-        type=Seconds(),
+        type=SecondsParameter(),
         default=default_s,
         show_default=default_s is not None,
         metavar="SECONDS",

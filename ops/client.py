@@ -27,7 +27,7 @@ Without it, httpx would load the certificates of all authorities for each reques
 """
 
 
-class Service(NamedTuple):
+class ServiceAddress(NamedTuple):
     """A service, without `_svc`, and the URL of its HTTP API."""
 
     name: str
@@ -37,10 +37,10 @@ class Service(NamedTuple):
         return f"{self.name}_svc at {self.url}"
 
 
-class Request(NamedTuple):
+class ServiceRequest(NamedTuple):
     """A request to a service; `body` is sent as JSON, None without one."""
 
-    service: Service
+    service: ServiceAddress
     method: str
     path: str
     body: object = None
@@ -50,7 +50,7 @@ class Request(NamedTuple):
         return f"{self.method} {self.path}"
 
 
-class Answer(NamedTuple):
+class ServiceAnswer(NamedTuple):
     """A service's answer: its status, its body, which is a JSON object, and its headers, by lower-case names."""
 
     status: int
@@ -58,29 +58,29 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
 
 
-def services(env: Mapping[str, str]) -> dict[str, Service]:
+def services(env: Mapping[str, str]) -> dict[str, ServiceAddress]:
     """Return all services of this checkout, by name, as `env` addresses them. Raises SettingsError."""
-    return {name: Service(name, service_url(name, env)) for name in service_names()}
+    return {name: ServiceAddress(name, service_url(name, env)) for name in service_names()}
 
 
-def send(request: Request, timeout_s: float = TIMEOUT_S) -> Answer:
+def send(request: ServiceRequest, timeout_s: float = TIMEOUT_S) -> ServiceAnswer:
     """Send the request, once, and return the answer, whatever its status is. It blocks.
 
     Raises Unreachable without a connection, without the whole answer within `timeout_s` seconds, and for an answer that
     is no JSON object.
     """
 
-    async def run() -> Answer:
+    async def run() -> ServiceAnswer:
         async with http_client() as http:
             return await _send(http, request, timeout_s)
 
     return asyncio.run(run())
 
 
-def ask(request: Request, expected: Collection[int] = GOOD, timeout_s: float = TIMEOUT_S) -> Answer:
+def ask(request: ServiceRequest, expected: Collection[int] = GOOD, timeout_s: float = TIMEOUT_S) -> ServiceAnswer:
     """Send a request that may be repeated, and return the answer; see `ask_with`. It blocks."""
 
-    async def run() -> Answer:
+    async def run() -> ServiceAnswer:
         async with http_client() as http:
             return await ask_with(http, request, expected, timeout_s)
 
@@ -88,8 +88,8 @@ def ask(request: Request, expected: Collection[int] = GOOD, timeout_s: float = T
 
 
 async def ask_with(
-    http: httpx.AsyncClient, request: Request, expected: Collection[int] = GOOD, timeout_s: float = TIMEOUT_S
-) -> Answer:
+    http: httpx.AsyncClient, request: ServiceRequest, expected: Collection[int] = GOOD, timeout_s: float = TIMEOUT_S
+) -> ServiceAnswer:
     """Send a request that may be repeated, and return the answer, which has an expected status.
 
     After a 503 with Retry-After it is sent again, up to ATTEMPTS times in all. Raises Unreachable as `send` does, and
@@ -115,13 +115,13 @@ def http_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=httpx.Timeout(None), trust_env=False, verify=PLAIN_HTTP)
 
 
-def problem(answer: Answer) -> str:
+def problem(answer: ServiceAnswer) -> str:
     """Return the status and the problem in an answer as a printable text for people."""
     words = [str(answer.body[name]) for name in ("title", "detail") if answer.body.get(name)]
     return printable(": ".join([str(answer.status), *words])[:LONGEST_DETAIL])
 
 
-async def _send(http: httpx.AsyncClient, request: Request, timeout_s: float) -> Answer:
+async def _send(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> ServiceAnswer:
     service, told, why = request.service, None, ""
     try:
         async with asyncio.timeout(timeout_s):
@@ -143,9 +143,9 @@ async def _send(http: httpx.AsyncClient, request: Request, timeout_s: float) -> 
             f"{service} does not answer {request} as a service does{printable(why)}; was it stopped meanwhile, or does "
             "another program listen there?"
         )
-    return Answer(response.status_code, told, {name.lower(): value for name, value in response.headers.items()})
+    return ServiceAnswer(response.status_code, told, {name.lower(): value for name, value in response.headers.items()})
 
 
-def _pause_s(answer: Answer) -> float:
+def _pause_s(answer: ServiceAnswer) -> float:
     asked = answer.headers["retry-after"].strip()
     return min(float(asked), LONGEST_PAUSE_S) if asked.isascii() and asked.isdigit() else LONGEST_PAUSE_S

@@ -46,7 +46,7 @@ def detail(fact: Fact) -> str:
         case PointUsed() | PointRefunded():
             return f"{fact.points:,} points"
         case CouponIssued():
-            return f"{fact.discount:,} won for {fact.user_id}, until {moment(fact.expires_at)}"
+            return f"{fact.discount:,} won for {fact.user_id}, until {shown_time(fact.expires_at)}"
         case CouponUsed():
             return f"{fact.coupon_id}: {fact.discount:,} won off" if fact.coupon_id is not None else "no coupon"
         case OrderConfirmed():
@@ -77,8 +77,8 @@ def heading(order_id: str, facts: Sequence[Fact]) -> list[str]:
     lines = [f"order {order_id}: {status}" + (f", {last.reason}" if isinstance(last, OrderCanceled) else "")]
     if order is None:
         return lines
-    ended = "" if last is None else f", ended {moment(last.at)}"
-    lines += [f"user {order.user_id}, placed {moment(order.placed_at)}{ended}", f"asked for {_wanted(order)}"]
+    ended = "" if last is None else f", ended {shown_time(last.at)}"
+    lines += [f"user {order.user_id}, placed {shown_time(order.placed_at)}{ended}", f"asked for {_wanted(order)}"]
     amounts = [] if last is None else [("total", last.total), ("points", order.points), ("discount", last.discount)]
     if isinstance(last, OrderConfirmed):
         amounts.append(("due", last.amount_due))
@@ -96,7 +96,7 @@ def _wanted(order: Order) -> str:
     )
 
 
-def moment(at: datetime) -> str:
+def shown_time(at: datetime) -> str:
     """Return a time in UTC for a person, to the millisecond."""
     try:
         at = in_utc(at)

@@ -14,12 +14,12 @@ from contracts.fact import Fact
 from contracts.wire import COMPENSATIONS
 from ops.at import history, kinds
 from ops.cli import ID, INSTANT, LARGEST, TIMES, ending_well
-from ops.details import detail, moment
+from ops.details import detail, shown_time
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
 
 
-class Measure(NamedTuple):
+class BalanceKind(NamedTuple):
     """What the movements of a kind of thing change: what it is called, and how a state says it.
 
     It is a number, or for a coupon the order that uses it: None if it is free.
@@ -29,10 +29,10 @@ class Measure(NamedTuple):
     of: Callable[[Any], int | str | None]
 
 
-MEASURES: Final[Mapping[str, Measure]] = {
-    "user": Measure("points", lambda state: int(state.balance)),
-    "product": Measure("pieces available", lambda state: int(state.available)),
-    "coupon": Measure("used by", lambda state: None if state.order_id is None else str(state.order_id)),
+BALANCES: Final[Mapping[str, BalanceKind]] = {
+    "user": BalanceKind("points", lambda state: int(state.balance)),
+    "product": BalanceKind("pieces available", lambda state: int(state.available)),
+    "coupon": BalanceKind("used by", lambda state: None if state.order_id is None else str(state.order_id)),
 }
 
 
@@ -54,17 +54,17 @@ class Movement(msgspec.Struct):
 
 
 async def movements(env: Mapping[str, str], kind: str, key: str) -> list[Movement]:
-    """Return all movements of this thing from its first fact on. `kind` is one of MEASURES.
+    """Return all movements of this thing from its first fact on. `kind` is one of BALANCES.
 
     Refused and voided steps are among them, with the amount 0. Raises Found, SettingsError, Unreachable.
     """
-    aggregate, measure = kinds()[kind].aggregate, MEASURES[kind].of
+    aggregate, balance_of = kinds()[kind].aggregate, BALANCES[kind].of
     state = aggregate.state()
     found = []
     for record, fact in await history(env, kind, key):
-        before = measure(state)
+        before = balance_of(state)
         aggregate.evolve(state, fact)
-        balance = measure(state)
+        balance = balance_of(state)
         amount = balance - before if isinstance(balance, int) and isinstance(before, int) else None
         found.append(_movement(record.position, record.topic, fact, amount, balance))
     return found
@@ -83,14 +83,14 @@ def table(kind: str, found: list[Movement]) -> Table:
     made.add_column("order", overflow="fold")
     if kind != "coupon":
         made.add_column("amount", justify="right")
-    made.add_column(MEASURES[kind].name, justify="left" if kind == "coupon" else "right", overflow="fold")
+    made.add_column(BALANCES[kind].name, justify="left" if kind == "coupon" else "right", overflow="fold")
     made.add_column("detail", overflow="fold")
     for one in found:
         amount = [] if kind == "coupon" else [f"{one.amount:+,}" if one.amount else ""]
         balance = f"{one.balance:,}" if isinstance(one.balance, int) else one.balance or "free"
         style = "red" if one.fact in COMPENSATIONS else "yellow" if one.fact.endswith((".failed", ".voided")) else ""
         made.add_row(
-            moment(one.at).removesuffix(" UTC"),
+            shown_time(one.at).removesuffix(" UTC"),
             *map(cell, (one.fact, one.order_id or "", *amount, balance, one.detail)),
             style=style,
         )
@@ -98,7 +98,7 @@ def table(kind: str, found: list[Movement]) -> Table:
 
 
 @click.command("ledger")
-@click.argument("thing", metavar="{user|product|coupon}", type=click.Choice(list(MEASURES)))
+@click.argument("thing", metavar="{user|product|coupon}", type=click.Choice(list(BALANCES)))
 @click.argument("key", metavar="ID", type=ID)
 @click.option("--since", type=INSTANT, help=f"Movements at this time or later: {TIMES}.")
 @click.option("--until", type=INSTANT, help="Movements at this time or before.")
@@ -125,7 +125,7 @@ def command(
         left_out = len(found) - len(shown)
         print_json({"kind": thing, "id": key, "balance": now, "left_out": left_out, "movements": shown})
         return
-    told = f"{now:,} {MEASURES[thing].name}" if isinstance(now, int) else f"used by {now}" if now else "free"
+    told = f"{now:,} {BALANCES[thing].name}" if isinstance(now, int) else f"used by {now}" if now else "free"
     print_out(f"{thing} {cell(key)} now: {cell(told)}")
     if shown:
         print_out(table(thing, shown))

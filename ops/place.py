@@ -12,7 +12,7 @@ from infra.http.idempotency_key import PATTERN
 from infra.http.wording import FORMS
 from infra.settings import load
 from ops.cli import EXIT_FINDING, ID, end, ending_well, timeout_option
-from ops.client import TIMEOUT_S, Answer, Request, send, services
+from ops.client import TIMEOUT_S, ServiceAnswer, ServiceRequest, send, services
 from ops.errors import Unreachable
 from ops.output import cell, print_json, print_out
 from order_svc.settings import OrderSettings
@@ -92,7 +92,7 @@ def command(
     if timeout is None:
         timeout = load(OrderSettings, "order", 8_001, os.environ).order_wait_s + TIMEOUT_S
     try:
-        answer = send(Request(services(os.environ)["order"], "POST", "/orders", body, headers), timeout)
+        answer = send(ServiceRequest(services(os.environ)["order"], "POST", "/orders", body, headers), timeout)
     except Unreachable as error:
         raise Unreachable(f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?") from error
     if as_json:
@@ -103,7 +103,7 @@ def command(
         end("", EXIT_FINDING)
 
 
-def lines_of(answer: Answer) -> list[str]:
+def lines_of(answer: ServiceAnswer) -> list[str]:
     """Return `told(answer)`. Raises Unreachable if the answer lacks what order_svc's have: another program gave it."""
     try:
         return told(answer)
@@ -111,7 +111,7 @@ def lines_of(answer: Answer) -> list[str]:
         raise Unreachable(f"the answer is none of order_svc ({error!r}); does another program listen there?") from error
 
 
-def told(answer: Answer) -> list[str]:
+def told(answer: ServiceAnswer) -> list[str]:
     """Return order_svc's answer to POST /orders as lines for a person.
 
     They have the status, the problem if there is one, the amounts if the answer has them, and the command

@@ -15,7 +15,7 @@ import msgspec
 from infra.core.decider import category
 from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.report import Answers
-from ops.client import GOOD, Request, Service, ask_with, http_client
+from ops.client import GOOD, ServiceAddress, ServiceRequest, ask_with, http_client
 from ops.errors import Unreachable
 from ops.invariants import Checker, CouponSeen, Live, OrderSeen, ProductSeen
 from ops.progress import Watch
@@ -35,15 +35,15 @@ class _Body(msgspec.Struct):
     order: _Order | None = None
 
 
-class Questions(NamedTuple):
+class AnswerOptions(NamedTuple):
     """Which services are asked, about up to `most` streams each, and how long to wait for an answer."""
 
-    services: Mapping[str, Service]
+    services: Mapping[str, ServiceAddress]
     most: int
     timeout_s: float
 
 
-async def ask(how: Questions, logs: ServiceLogs, cut: Cut, checker: Checker, watch: Watch) -> tuple[Live, Answers]:
+async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker, watch: Watch) -> tuple[Live, Answers]:
     """Ask each service for products, accounts, coupons or orders, those that changed last before the cut.
 
     Call it once `checker` has taken all facts up to the cut. Returns the comparable answers, and how many were
@@ -95,7 +95,7 @@ async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequenc
     return list(found.items())
 
 
-async def _answer(http: httpx.AsyncClient, how: Questions, stream: str, body: bytes) -> Seen | None:
+async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, body: bytes) -> Seen | None:
     """Ask about one stream, of which `body` is the newest fact. None: the service does not know it.
 
     Raises Unreachable, also for an answer without the fields that it must have.
@@ -104,7 +104,7 @@ async def _answer(http: httpx.AsyncClient, how: Questions, stream: str, body: by
 
     async def told(service: str, path: str, user: str | None = None) -> dict[str, Any] | None:
         headers = {} if user is None else {"X-User-Id": user}
-        request = Request(how.services[service], "GET", f"{path}/{quote(key, safe='')}", None, headers)
+        request = ServiceRequest(how.services[service], "GET", f"{path}/{quote(key, safe='')}", None, headers)
         answer = await ask_with(http, request, GOOD | {404}, how.timeout_s)
         return None if answer.status == 404 else answer.body
 

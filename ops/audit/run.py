@@ -15,7 +15,7 @@ from infra.store.opening import damage
 from infra.store.records import Notification
 from ops import reading, stores
 from ops.audit import answers, checkpoint, cut, disk_memory, report
-from ops.audit.answers import Questions
+from ops.audit.answers import AnswerOptions
 from ops.audit.chain import HashChain
 from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.cut import Cut, ServiceLogs
@@ -130,7 +130,7 @@ class _Audit:
         await self._feed(now, work)
         live, asked = None, Answers()
         if self._options.answers:
-            how = Questions(services(self._env), self._options.answers, self._options.timeout_s)
+            how = AnswerOptions(services(self._env), self._options.answers, self._options.timeout_s)
             live, asked = await answers.ask(how, self._logs, now, checker, self._watch)
         damaged = await self._damaged() if self._options.full else []
         if self._options.backup:

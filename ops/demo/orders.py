@@ -9,7 +9,7 @@ import nats
 
 from infra.broker.streams import EVENTS
 from infra.local.own_system import OwnSystem
-from ops.client import Answer, Request, Service, send
+from ops.client import ServiceAddress, ServiceAnswer, ServiceRequest, send
 from ops.demo import output
 from ops.demo.cases import START, USER, Case
 from ops.demo.witness import Witness
@@ -113,11 +113,11 @@ class Demo:
 
     async def _ask(
         self, method: str, service: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        request = Request(Service(service, self._system.url(service)), method, path, body, headers or {})
+    ) -> ServiceAnswer:
+        request = ServiceRequest(ServiceAddress(service, self._system.url(service)), method, path, body, headers or {})
         return await asyncio.to_thread(send, request, TIMEOUT_S)
 
-    def _created(self, answer: Answer) -> None:
+    def _created(self, answer: ServiceAnswer) -> None:
         self._check("opening the shop", (answer.status, answer.body.get("detail")), (201, None))
 
     def _check(self, what: str, found: object, must_be: object) -> None:

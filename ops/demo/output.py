@@ -7,7 +7,7 @@ from typing import Final
 
 from contracts.wire import COMPENSATIONS, said_by
 from ops.cli import uv
-from ops.client import Answer
+from ops.client import ServiceAnswer
 from ops.demo.witness import PublishedFact
 from ops.details import detail
 
@@ -36,7 +36,7 @@ def story(facts: Sequence[PublishedFact]) -> list[str]:
     return lines
 
 
-def verdict(answer: Answer) -> str:
+def verdict(answer: ServiceAnswer) -> str:
     if answer.status == 200:
         return coloured("32", "=> 200 CONFIRMED")
     told = answer.body

@@ -10,7 +10,7 @@ from infra.consuming.dead_letter import DeadLetter
 from infra.local.services import service_names
 from infra.usage import EXIT_USAGE
 from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
-from ops.client import GOOD, Request, ask, problem, services
+from ops.client import GOOD, ServiceRequest, ask, problem, services
 from ops.dlq import dead_letters as dead
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
@@ -142,7 +142,7 @@ def _ask(consumer: str, what: str, body: dict[str, Any], timeout_s: float) -> di
     service = consumer.partition("-")[0]
     if service not in service_names():
         end(f"consumer {consumer} belongs to {service}_svc, which this checkout does not have", EXIT_USAGE)
-    request = Request(services(os.environ)[service], "POST", f"/ops/dead-letters/{what}", body)
+    request = ServiceRequest(services(os.environ)[service], "POST", f"/ops/dead-letters/{what}", body)
     answer = ask(request, GOOD | {404}, timeout_s)
     if answer.status == 404:
         raise Found(f"{request.service}: {problem(answer)}")

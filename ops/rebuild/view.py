@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ops.client import TIMEOUT_S, Request, Service, ask
+from ops.client import TIMEOUT_S, ServiceAddress, ServiceRequest, ask
 from ops.errors import Unreachable, Unusable
 
 LOOK_EVERY_S: Final = 0.1
@@ -21,7 +21,7 @@ class NoSuchView(Unusable):
     """No service has a read model of this name. The message lists all read models."""
 
 
-class ViewState(msgspec.Struct):
+class ReadModelState(msgspec.Struct):
     """What a service says of one of its read models: how many facts it has not yet applied, and what is wrong.
 
     `behind` is null if it is unknown; then `trouble` says why.
@@ -32,16 +32,16 @@ class ViewState(msgspec.Struct):
     trouble: str | None = None
 
 
-def states(service: Service, timeout_s: float = TIMEOUT_S) -> list[ViewState]:
+def states(service: ServiceAddress, timeout_s: float = TIMEOUT_S) -> list[ReadModelState]:
     """Ask a service about its read models. Raises Unreachable."""
-    answer = ask(Request(service, "GET", "/ops/views"), timeout_s=timeout_s)
+    answer = ask(ServiceRequest(service, "GET", "/ops/views"), timeout_s=timeout_s)
     try:
-        return msgspec.convert(answer.body.get("views"), list[ViewState])
+        return msgspec.convert(answer.body.get("views"), list[ReadModelState])
     except msgspec.ValidationError as error:
         raise Unreachable(f"{service} does not say which read models it has: {error}") from error
 
 
-def find(name: str, asked: Mapping[str, Service], timeout_s: float = TIMEOUT_S) -> Service:
+def find(name: str, asked: Mapping[str, ServiceAddress], timeout_s: float = TIMEOUT_S) -> ServiceAddress:
     """Ask these services for the read model of this name, and return the one that keeps it.
 
     Raises NoSuchView, Unreachable.
@@ -56,13 +56,13 @@ def find(name: str, asked: Mapping[str, Service], timeout_s: float = TIMEOUT_S) 
     )
 
 
-def rebuild(name: str, service: Service, console: Console, timeout_s: float = TIMEOUT_S) -> int:
+def rebuild(name: str, service: ServiceAddress, console: Console, timeout_s: float = TIMEOUT_S) -> int:
     """Have the service drop and rebuild the read model, show the progress, and wait until it has caught up.
 
     Returns the most facts that it had still to apply: it has applied at least as many. Raises Unreachable, also after
     PATIENCE_S without progress.
     """
-    ask(Request(service, "POST", f"/ops/views/{quote(name, safe='')}/rebuild"), timeout_s=timeout_s)
+    ask(ServiceRequest(service, "POST", f"/ops/views/{quote(name, safe='')}/rebuild"), timeout_s=timeout_s)
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())
     most, fewest, moved_at = 0, sys.maxsize, time.monotonic()
     with Progress(*columns, console=console) as progress:

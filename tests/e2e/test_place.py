@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.ports import free_ports
-from ops.client import Answer
+from ops.client import ServiceAnswer
 from ops.place import told
 from tests.e2e.processes import run
 from tests.shop import Shop, open_shop
@@ -107,7 +107,7 @@ async def test_somebody_else_there_exits_3_too(open_all_day: Shop) -> None:
 
 async def test_a_pending_order_is_told_as_such() -> None:
     view: dict[str, object] = {"order_id": "o1", "status": "PENDING", "lines": [], "amount_due": None}
-    assert told(Answer(202, view, {})) == ["202 PENDING", "  what happened to it: just trace o1"]
+    assert told(ServiceAnswer(202, view, {})) == ["202 PENDING", "  what happened to it: just trace o1"]
 
 
 async def test_help_teaches() -> None:

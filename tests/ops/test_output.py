@@ -15,7 +15,7 @@ from rich.table import Table
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
 from ops import at, ledger, place, trace
-from ops.client import Answer
+from ops.client import ServiceAnswer
 from ops.dlq import dead_letters
 from ops.output import cell, escaped_json, print_json, print_out, print_traceback
 from ops.what_if import command as what_if
@@ -172,7 +172,7 @@ TEXTS: dict[str, Callable[[str], object]] = {
     "trace --json": lambda text: trace.as_json(traced(text)),
     "at": lambda text: "\n".join(f"{name}  {cell(value)}" for name, value in at.lines(then(text))),
     "place": lambda text: "\n".join(
-        map(cell, place.told(Answer(503, {"type": f"/problems/{text}", "detail": text, "order_id": text}, {})))
+        map(cell, place.told(ServiceAnswer(503, {"type": f"/problems/{text}", "detail": text, "order_id": text}, {})))
     ),
     "what-if": lambda text: "\n".join(cell(line) for line, _ in what_if.lines(difference(text))),
 }

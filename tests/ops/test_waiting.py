@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from infra.local.services import ROOT
-from ops.client import ATTEMPTS, Request, Service, ask_with, http_client
+from ops.client import ATTEMPTS, ServiceAddress, ServiceRequest, ask_with, http_client
 from ops.errors import Unreachable
 from tests.ops.asking import orders
 from tests.shop import PATIENCE_S, Shop, open_shop
@@ -100,7 +100,7 @@ BUSY = answer("503 Service Unavailable", b'{"title":"busy","detail":"too \\u001b
 
 async def asked(port: int, timeout_s: float = PATIENCE_S) -> dict[str, object]:
     async with http_client() as http:
-        request = Request(Service("point", f"http://127.0.0.1:{port}"), "GET", "/points/u1")
+        request = ServiceRequest(ServiceAddress("point", f"http://127.0.0.1:{port}"), "GET", "/points/u1")
         return (await ask_with(http, request, timeout_s=timeout_s)).body
 
 

@@ -137,10 +137,10 @@ async def _send(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: flo
     except httpx.ConnectError as error:
         raise Unreachable(f"{service} cannot be reached: {error}") from error
     except (httpx.HTTPError, ValueError, RecursionError) as error:
-        why = f": {error or type(error).__name__}"
+        why = f": {str(error).strip() or type(error).__name__}"
     if not isinstance(told, dict):
         raise Unreachable(
-            f"{service} does not answer {request} as a service does{printable(why)}; was it stopped meanwhile, or does "
+            f"{service} does not answer as a service does ({request}{printable(why)}); was it stopped meanwhile, or does "
             "another program listen there?"
         )
     return ServiceAnswer(response.status_code, told, {name.lower(): value for name, value in response.headers.items()})

@@ -140,7 +140,7 @@ async def _send(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: flo
         why = f": {str(error).strip() or type(error).__name__}"
     if not isinstance(told, dict):
         raise Unreachable(
-            f"{service} does not answer as a service does ({request}{printable(why)}); was it stopped meanwhile, or does "
+            f"{service} does not answer as a service does ({request}{printable(why)}); was it stopped, or does "
             "another program listen there?"
         )
     return ServiceAnswer(response.status_code, told, {name.lower(): value for name, value in response.headers.items()})

@@ -134,14 +134,14 @@ def _chosen(name: str | None) -> tuple[str, Dataset]:
     return found[name]
 
 
-def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_json: bool) -> None:
+def _show_status(dataset: Dataset, settings: ExportSettings, lag: Lag, *, as_json: bool) -> None:
     told = {
         "dataset": dataset.name,
         "sink": settings.export_sink,
-        "position": behind.position,
-        "head": behind.head,
-        "lag_records": behind.records,
-        "lag_s": behind.seconds,
+        "position": lag.position,
+        "head": lag.head,
+        "lag_records": lag.records,
+        "lag_s": lag.seconds,
     }
     if as_json:
         print_json(told)
@@ -149,11 +149,11 @@ def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_
         print_out("\n".join(f"{name:<12} {value}" for name, value in told.items()))
 
 
-def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> None:
+def _show_comparison(dataset: Dataset, compared: Comparison, lag: Lag) -> None:
     """Print the comparison and the lag. End the process with exit code 1 if log and dataset differ."""
     verdict = reconciliation.verdict(compared)
-    if behind.records:
-        verdict += f"; {behind.records} records of the log are still to be exported"
+    if lag.records:
+        verdict += f"; {lag.records} records of the log are still to be exported"
     print_out(f"{reconciliation.table(dataset, compared)}\n\n{verdict}")
     if compared.different:
         end("", EXIT_FINDING)

@@ -40,7 +40,7 @@ def to_row(dataset: Dataset, record: Notification) -> Row:
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
         raise Unexportable(
             f"{id_of(record)} ({record.topic}) at position {record.position} of the log cannot be made a row: {error}. "
-            "Nothing behind it is exported. Is this process older than the one that wrote the log?"
+            "Nothing after it is exported. Is this process older than the one that wrote the log?"
         ) from error
     return row
 

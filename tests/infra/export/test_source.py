@@ -16,7 +16,18 @@ from infra.export.source import Lag, check, lag, position_at, position_from
 from infra.store.errors import StoreError
 from infra.store.sqlite import SQLiteStore
 from order_svc.export import ORDERS
-from tests.infra.export.orders import EVENING, append, exported, exporter, facts, logged, mixed, plain, records
+from tests.infra.export.orders import (
+    EVENING,
+    NO_COMPACTION,
+    append,
+    exported,
+    exporter,
+    facts,
+    logged,
+    mixed,
+    plain,
+    records,
+)
 
 
 def path_of(data_dir: Path) -> Path:
@@ -25,7 +36,7 @@ def path_of(data_dir: Path) -> Path:
 
 @contextmanager
 def export(data_dir: Path) -> Iterator[Exporter]:
-    sink = FileSink(ORDERS, data_dir / "export" / "orders", Limits(3, 1 << 30, 0.0))
+    sink = FileSink(ORDERS, data_dir / "export" / "orders", Limits(3, 1 << 30, 0.0), NO_COMPACTION)
     with sink.lock():
         yield exporter(data_dir, sink)
 

@@ -277,7 +277,7 @@ async def test_asking_again_does_not_move_the_deadline_of_an_answer(monkeypatch:
         with connected(port) as client:
             client.send(GET_LARGE.replace(b"large", b"huge"))
             connections: set[Any] = port.server.server_state.connections
-            while not any(connection._flow and connection._flow.write_paused for connection in connections):
+            while not any(not connection.writable.is_set() for connection in connections):
                 await answers(port, LAST)
             client.send(GET_LARGE)
 
@@ -307,7 +307,7 @@ async def test_an_idle_client_that_has_not_taken_the_end_of_its_answer_is_closed
             while not unsent:
                 client.send(GET_LARGE.replace(b"large", b"part"))
                 sent += 1
-                while asked < sent or mine[0]._cycle is not None:
+                while asked < sent or mine[0]._exchange is not None:
                     await answers(port, LAST)
                 await answers(port, LAST)  # meanwhile the kernel takes what it has room for
                 unsent = mine[0]._transport.get_write_buffer_size()

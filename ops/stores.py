@@ -61,7 +61,7 @@ def _named(service: str, path: Path) -> Iterator[None]:
         elif path.exists():
             next_step = f"if it is damaged: stop {service}_svc, then just rebuild {service}"
         else:
-            next_step = f"has {service}_svc run with this DATA_DIR?"
+            next_step = "Has it run with this DATA_DIR?"
         raise Unreachable(f"the log of {service}_svc cannot be read: {path}: {error}; {next_step}") from error
 
 

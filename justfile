@@ -91,6 +91,12 @@ trace *ARGUMENTS:
 at *ARGUMENTS:
     @exec python -m ops.orders at "$@"
 
+# Every movement of a user's points, a product's stock or a coupon, with its order: just ledger user u1 (--since -1h, --json)
+[group('operate')]
+[positional-arguments]
+ledger *ARGUMENTS:
+    @exec python -m ops.orders ledger "$@"
+
 # Prove that nothing was lost, doubled or forged: just audit (--at-rest, --against REPORT, --full, --json)
 [group('operate')]
 [positional-arguments]

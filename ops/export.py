@@ -25,7 +25,7 @@ from infra.settings import SettingsError, read
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
 from infra.usage import EXIT_USAGE
-from ops.cli import EXIT_FINDING, EXIT_NEWER, EXIT_UNREACHABLE, end, ending_well, uv
+from ops.cli import EXIT_FINDING, EXIT_NEWER, EXIT_UNREACHABLE, LARGEST, end, ending_well, uv
 from ops.errors import Unusable
 from ops.output import print_json, print_out
 
@@ -53,9 +53,9 @@ class Start(click.ParamType[int | datetime]):
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]
         if value.isascii() and value.isdigit():
-            if 1 <= int(value) <= 1 << 62:
+            if len(value) <= len(str(LARGEST)) and 1 <= int(value) <= LARGEST:
                 return int(value)
-            self.fail("positions begin with 1", param, ctx)
+            self.fail("positions begin with 1, and have at most 19 digits", param, ctx)
         try:
             return parse_time(value)
         except ValueError as error:

@@ -16,6 +16,7 @@ from contracts.origin import ForeignMessage, origin
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, STEPS, said_by, why_newer
 from ops import newer, reading
 from ops.cli import ID, ending_well
+from ops.details import detail, heading, known
 from ops.errors import Found
 from ops.output import cell, escaped_json, print_out
 
@@ -39,7 +40,8 @@ class TraceLine(NamedTuple):
     """One fact of the order, at `sequence` of EVENTS. `ms`: milliseconds since the order was placed.
 
     `cause` is the id of the fact that it answers; None: a client's request. `again`: EVENTS has the same fact earlier.
-    `newer`: what of it is of newer code, and unknown here; None: nothing.
+    `at` is when it was said, and `detail` its amount, product or reason; empty if it has none. `newer`: what of it is
+    of newer code, and unknown here; None: nothing.
     """
 
     sequence: int
@@ -49,6 +51,8 @@ class TraceLine(NamedTuple):
     fact_id: str
     cause: str | None
     again: bool
+    at: str = ""
+    detail: str = ""
     newer: str | None = None
 
 
@@ -75,10 +79,11 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 class Trace(NamedTuple):
-    """The facts of one order, and the foreign messages under its subjects that were passed over."""
+    """The facts of one order, the foreign messages under its subjects that were passed over, and what the order is."""
 
     lines: list[TraceLine]
     foreign: list[reading.Read]
+    heading: Sequence[str] = ()
 
 
 async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()) -> Trace:
@@ -105,7 +110,10 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
         if not _is_foreign(message) and _decoded(message).order_id == order_id
     }
     seen: set[str] = set()
-    return Trace([_line(message, order, seen) for message in sorted([*own, *ledger])], foreign)
+    facts = [fact for message in own if (fact := known(message.body)) is not None]
+    return Trace(
+        [_line(message, order, seen) for message in sorted([*own, *ledger])], foreign, heading(order_id, facts)
+    )
 
 
 def _is_foreign(message: reading.Read) -> bool:
@@ -157,6 +165,7 @@ def _line(message: reading.Read, order: _Order | None, seen: set[str]) -> TraceL
     seen.add(message.fact_id)
     since = (body.at - order.placed_at).total_seconds() * 1_000 if order else 0.0
     why = why_newer(body.type, message.body)
+    fact = known(message.body)
     return TraceLine(
         message.sequence,
         round(since, 3),
@@ -165,6 +174,8 @@ def _line(message: reading.Read, order: _Order | None, seen: set[str]) -> TraceL
         message.fact_id,
         body.cause,
         again,
+        body.at.isoformat(),
+        "" if fact is None else detail(fact),
         None if why is None else why.what,
     )
 
@@ -184,7 +195,7 @@ def table(lines: Iterable[TraceLine]) -> Table:
     """Return the trace as a table for a person: compensations are red, repeats in EVENTS are marked `(again)`."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ms", justify="right")
-    for column in ("service", "fact", "because of"):
+    for column in ("service", "fact", "detail", "because of"):
         made.add_column(column)
     made.add_column("sequence", justify="right")
     names: dict[str, str] = {}
@@ -193,9 +204,8 @@ def table(lines: Iterable[TraceLine]) -> Table:
         cause = "the client" if line.cause is None else names.get(line.cause, line.cause)
         fact = f"{line.fact} (again)" if line.again else line.fact
         fact += " (of newer code)" if line.newer else ""
-        made.add_row(
-            f"{line.ms:,.1f}", cell(line.service), cell(fact), cell(cause), str(line.sequence), style=style(line)
-        )
+        texts = (line.service, fact, line.detail, cause)
+        made.add_row(f"{line.ms:,.1f}", *map(cell, texts), str(line.sequence), style=style(line))
     return made
 
 
@@ -232,8 +242,10 @@ async def run(env: Mapping[str, str], order_id: str, *, how: str) -> bool:
         if how == "follow":
             await _print_live(stream, order_id, newer.names(env))
             return True
-        lines, foreign = await trace(stream, order_id, newer.names(env))
+        lines, foreign, told = await trace(stream, order_id, newer.names(env))
     outputs: dict[str, Any] = {"table": table, "json": as_json, "mermaid": mermaid}
+    if lines and how == "table":
+        print_out("\n".join([*map(cell, told), ""]))
     if lines:
         print_out(outputs[how](lines))
     for line in lines:
@@ -252,7 +264,8 @@ async def run(env: Mapping[str, str], order_id: str, *, how: str) -> bool:
 async def _print_live(stream: reading.Stream, order_id: str, unknown: Sequence[str]) -> None:
     async for line in follow(stream, order_id, unknown):
         fact = cell(line.fact) + (f" (of newer code: {cell(line.newer)})" if line.newer else "")
-        print_out(f"{line.ms:>10,.1f} ms  {cell(line.service):<8} {fact}", style=style(line))
+        shown = f"{line.ms:>10,.1f} ms  {cell(line.service):<8} {fact:<22}  {cell(line.detail)}"
+        print_out(shown.rstrip(), style=style(line))
 
 
 @click.command("trace")
@@ -264,8 +277,9 @@ async def _print_live(stream: reading.Stream, order_id: str, unknown: Sequence[s
 def command(order_id: str, how: str | None) -> None:
     """Show what happened to ORDER_ID: its facts across all services, in the order of the stream.
 
-    Each line has the milliseconds since the order was placed, the service that said the fact, and the fact it answers.
-    Compensations are red; a repeat in the stream is marked. The answer to POST /orders contains the order's id.
+    First the order: its end and the reason, its customer, when it was placed, what it asked for, its amounts. Then a
+    line for each fact: milliseconds since the order was placed, the service that said it, its amount or reason, and the
+    fact it answers. Compensations are red; a repeat in the stream is marked. POST /orders answers with the order's id.
     """
     try:
         found = asyncio.run(run(os.environ, order_id, how=how or "table"))

@@ -8,6 +8,7 @@ second Ctrl-C.
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -207,7 +208,7 @@ class Up:
 
 def main() -> int:
     parent, arguments = None, sys.argv[1:]
-    if arguments[:1] == [PARENT] and arguments[1:2] and arguments[1].isdecimal():
+    if arguments[:1] == [PARENT] and arguments[1:2] and re.fullmatch("[0-9]{1,9}", arguments[1]):
         parent, arguments = int(arguments[1]), arguments[2:]
     take_no_arguments(str(__doc__), arguments)
     env = without_blanks(os.environ)

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from infra.store.checkpointer import Checkpointer
 from infra.store.connection import ConnectStore, StoreConnection, connect, connect_read_only, translated
@@ -81,7 +81,7 @@ class SQLiteStore:
 
     @classmethod
     @asynccontextmanager
-    async def read(cls, path: Path) -> AsyncIterator["SQLiteStore"]:
+    async def read(cls, path: Path) -> AsyncIterator[Self]:
         """Open the existing store in this file for reading, also while a service writes it. Raises StoreError.
 
         Call only methods that read. Close the store soon: a service that ends while another process has its file open

@@ -1,8 +1,6 @@
 """The command `orders audit`: its options, its progress bar, and its report for people."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from math import isnan
 from pathlib import Path
@@ -10,7 +8,6 @@ from typing import Final
 
 import rich_click as click
 import uvloop
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -19,9 +16,11 @@ from contracts.newer import NEXT_STEP
 from ops import data
 from ops.audit.report import RULES, AuditReport, NewerCode, NotAReport
 from ops.audit.run import Options, audit
-from ops.cli import EXIT_FINDING, EXIT_NEWER, end, ending_well
+from ops.cli import EXIT_FINDING, EXIT_NEWER, end, ending_well, timeout_option
+from ops.client import TIMEOUT_S
 from ops.foreign import ALL
-from ops.output import cell, console, print_json, print_out
+from ops.output import cell, print_json, print_out
+from ops.progress import progress_option, watched
 
 SHOWN: Final = 20  # findings
 
@@ -35,29 +34,6 @@ class MessageSequence(click.ParamType[str]):
         if value != ALL and not origin.number(value):
             self.fail(f"{value!r} is neither a sequence of the stream nor `{ALL}`", param, context)
         return value
-
-
-class Bar:
-    """Shows the progress of an audit as one bar of `progress`."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=None)
-
-    def begins(self, what: str, items: int) -> None:
-        self._progress.reset(self._task, description=what, total=items or None)
-
-    def advances(self, items: int) -> None:
-        self._progress.advance(self._task, items)
-
-
-@contextmanager
-def bar() -> Iterator[Bar]:
-    """Show the phases of the work in the block as one line on standard error, if it is a terminal."""
-    errors = console(error=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        yield Bar(progress)
 
 
 @click.command("audit")
@@ -82,7 +58,7 @@ def bar() -> Iterator[Bar]:
     "--answers",
     default=200,
     show_default=True,
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1_000_000),
     help="How many products, accounts, coupons and orders (those changed last) the services are asked about.",
 )
 @click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
@@ -104,6 +80,8 @@ def bar() -> Iterator[Bar]:
     help="For report and checkpoint. Default: DATA_DIR/audit; with --backup DATA_DIR/audit-backup.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines: the report.")
+@timeout_option(TIMEOUT_S)
+@progress_option
 @ending_well
 def command(
     *,
@@ -116,6 +94,8 @@ def command(
     against: Path | None,
     folder: Path | None,
     as_json: bool,
+    timeout: float,
+    progress: bool,
 ) -> None:
     """Prove that nothing was lost, doubled or forged, on the running system.
 
@@ -132,14 +112,12 @@ def command(
     if isnan(grace):
         raise click.BadParameter("a number of seconds", param_hint="--grace")
     folder = folder or data.of_audit(os.environ, backup=backup)
-    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign)
-    with bar() as shown:
+    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign, timeout)
+    with watched(as_lines=progress) as watch:
         try:
-            made = uvloop.run(audit(os.environ, options, shown))
+            made = uvloop.run(audit(os.environ, options, watch))
         except NotAReport as error:
             raise click.UsageError(str(error)) from error
-        except OSError as error:
-            raise click.UsageError(f"{folder} cannot be used: {error.strerror}") from error
     if as_json:
         print_json(made)
     else:

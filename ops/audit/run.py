@@ -7,15 +7,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from infra import files
 from infra.local.services import service_names
 from infra.store.opening import damage
 from infra.store.records import Notification
-from infra.store.sqlite import SQLiteStore
 from ops import newer, reading, stores
 from ops.audit import answers, checkpoint, cut, disk_memory, report
+from ops.audit.answers import AnswerOptions
 from ops.audit.chain import HashChain
 from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.cut import Cut, ServiceLogs
@@ -23,8 +23,10 @@ from ops.audit.disk_memory import DiskMemory
 from ops.audit.feed import feed
 from ops.audit.foreign_filter import ForeignFilter
 from ops.audit.report import Answers, AuditedStream, AuditReport, NewerCode
+from ops.client import TIMEOUT_S, services
 from ops.invariants import Checker, Finding
 from ops.invariants.unjudged import Unjudged
+from ops.progress import Watch
 
 
 class Options(NamedTuple):
@@ -35,7 +37,7 @@ class Options(NamedTuple):
     `full`: begin at the beginning of history. `against`: an earlier report that must still hold; None: the last one in
     `folder`, if it had no findings. `answers`: how many subjects of each kind the services are asked about; 0: none.
     `backup`: the stream is a restored backup, which may end before the logs. `foreign`: sequences of EVENTS that a
-    person has judged to be foreign messages, or `all`.
+    person has judged to be foreign messages, or `all`. `timeout_s`: the longest wait for a service's answer.
     """
 
     folder: Path
@@ -46,17 +48,7 @@ class Options(NamedTuple):
     answers: int
     backup: bool = False
     foreign: Collection[str] = ()
-
-
-class Watch(Protocol):
-    """Shows the progress of an audit, phase by phase.
-
-    `begins`: a phase begins, with this number of facts and messages to check (0: unknown). `advances`: this number of
-    them was checked since the last call.
-    """
-
-    def begins(self, what: str, items: int) -> None: ...
-    def advances(self, items: int) -> None: ...
+    timeout_s: float = TIMEOUT_S
 
 
 async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
@@ -70,9 +62,9 @@ async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> Audit
 
 
 @contextlib.asynccontextmanager
-async def _opened(env: Mapping[str, str]) -> AsyncIterator[tuple[reading.Stream, dict[str, SQLiteStore]]]:
+async def _opened(env: Mapping[str, str]) -> AsyncIterator[tuple[reading.Stream, ServiceLogs]]:
     async with contextlib.AsyncExitStack() as stack:
-        logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
+        logs: ServiceLogs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
         yield await stack.enter_async_context(reading.stream(env)), logs
 
 
@@ -139,8 +131,8 @@ class _Audit:
         await self._feed(now, work)
         live, asked = None, Answers()
         if self._options.answers:
-            self._watch.begins("asking the services", 0)
-            live, asked = await answers.ask(self._env, self._logs, now, checker, self._options.answers)
+            how = AnswerOptions(services(self._env), self._options.answers, self._options.timeout_s)
+            live, asked = await answers.ask(how, self._logs, now, checker, self._watch)
         damaged = await self._damaged() if self._options.full else []
         if self._options.backup:
             for name, position in self._foreign.reached.items():

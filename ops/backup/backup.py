@@ -15,9 +15,9 @@ from infra.consuming.dead_letter import DEAD
 from infra.local.services import service_names
 from infra.settings import SettingsError
 from ops import foreign, reading, stores
-from ops.audit.run import Watch
 from ops.backup import manifest, store_copies, stream_snapshots
 from ops.backup.manifest import Manifest, StreamSnapshot
+from ops.progress import Watch
 
 STREAMS = (EVENTS, DEAD)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import rich_click as click
 import uvloop
 
-from ops.audit.command import SHOWN, bar
+from ops.audit.command import SHOWN
 from ops.backup.backup import backup
 from ops.backup.manifest import newer_facts
 from ops.backup.restore import Accepted, restore
 from ops.cli import ending_well
 from ops.output import print_json, print_out
+from ops.progress import progress_option, watched
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -21,8 +22,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.argument("folder", type=FOLDER)
 @click.option("--stores-only", is_flag=True, help="Without the streams, for which the broker is not needed.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: the manifest.")
+@progress_option
 @ending_well
-def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
+def backup_command(folder: Path, *, stores_only: bool, as_json: bool, progress: bool) -> None:
     """Back up the services' stores and the streams into FOLDER, beside the running system.
 
     FOLDER must be missing or empty, and appears when it is whole. It has a copy of each store, up to one consistent
@@ -30,8 +32,8 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
     checksums. Read models, exports and audit reports are not part of it.
     """
     began = time.monotonic()
-    with bar() as shown:
-        made = uvloop.run(backup(os.environ, folder.absolute(), shown, stores_only=stores_only))
+    with watched(as_lines=progress) as watch:
+        made = uvloop.run(backup(os.environ, folder.absolute(), watch, stores_only=stores_only))
     if as_json:
         print_json(made)
         return
@@ -51,8 +53,9 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
     "--accept-findings", is_flag=True, help="Restore although the audit has findings, or the backup is of newer code."
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@progress_option
 @ending_well
-def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: bool) -> None:
+def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: bool, progress: bool) -> None:
     """Restore the backup in FOLDER as the data below DATA_DIR, while nothing runs on it.
 
     All checksums are compared, and the restored stores and the stream are audited, before anything is replaced. Old
@@ -61,8 +64,8 @@ def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: 
     NATS_URL, only the stores are restored, and the broker's streams are left as they are.
     """
     began = time.monotonic()
-    with bar() as shown:
-        made = uvloop.run(restore(os.environ, folder, shown, Accepted(yes, accept_findings)))
+    with watched(as_lines=progress) as watch:
+        made = uvloop.run(restore(os.environ, folder, watch, Accepted(yes, accept_findings)))
     if as_json:
         print_json(made, enc_hook=str)
         return

@@ -21,11 +21,12 @@ from infra.local.processes import StartFailed, stop_process
 from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
 from ops import data, foreign, reading
-from ops.audit.run import Options, Watch, audit
+from ops.audit.run import Options, audit
 from ops.backup import manifest, stream_snapshots
 from ops.backup.manifest import Manifest
 from ops.backup.moves import Move, move_all
 from ops.errors import Found, RecordedByNewerCode, Unreachable
+from ops.progress import Watch
 
 
 class Restored(Struct):

@@ -12,7 +12,7 @@ import rich_click as click
 from infra import signals
 from infra.local.own_system import OwnSystem
 from infra.local.processes import StartFailed
-from ops.cli import EXIT_FINDING, end
+from ops.cli import EXIT_FINDING, Command, end
 from ops.demo import output
 from ops.demo.cases import CASES
 from ops.demo.crash import CrashDemo
@@ -21,7 +21,7 @@ from ops.demo.orders import Demo
 from ops.errors import Unreachable
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option("--crash", is_flag=True, help="Hundreds of orders, a killed service and a deleted broker's store.")
 def command(*, crash: bool) -> None:
     """Watch orders on a system of its own: one that succeeds, and one for each step's refusal.

@@ -14,9 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from contracts.newer import NEXT_STEP
 from infra.local.services import service_names
 from infra.process.service import Service
-from ops.cli import ending_well
+from ops.cli import LARGEST, ending_well
 from ops.errors import Found, RecordedByNewerCode
 from ops.output import cell, console, escaped_json, print_out
+from ops.replay.lines import bounded
 from ops.what_if import logs
 from ops.what_if.difference import Changed, Difference
 from ops.what_if.history import BadHistory, RecordedHistory, read
@@ -38,7 +39,7 @@ async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> Wha
     """
     tree = codes()
     if lines is not None:
-        history = read(lines)
+        history = read(bounded(lines))
         if history.foreign:
             print_out(f"{history.foreign:,} foreign messages are passed over: no service published them", error=True)
         return await _watched(history, tree, most)
@@ -121,7 +122,7 @@ def show(report: WhatIfReport) -> None:
 
 @click.command("what-if")
 @click.option("--history", type=click.File("rb"), metavar="FILE", help="As `orders replay` prints it; - reads stdin.")
-@click.option("--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="Differences shown.")
+@click.option("--limit", type=click.IntRange(0, LARGEST), default=SHOWN, show_default=True, help="Differences shown.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: the counts and the differences shown.")
 @ending_well
 def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from rich.progress import Progress
 
 from contracts.wire import encode
 from infra.local.services import service_names
 from ops.audit import checkpoint, cut
 from ops.audit.checkpoint import AuditCheckpoint
-from ops.audit.command import Bar
 from ops.audit.run import Options, audit
+from ops.progress import ProgressLines
 from ops.reading import Stream
 from tests.audit.crowd import ORDERS
 from tests.forked import run
@@ -223,7 +222,7 @@ async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch:
 
     monkeypatch.setattr(cut, "take", early)
     options = Options(left.folder / "audit", timedelta(days=1), False, False, None, 0)
-    made = await audit(left.env, options, Bar(Progress(disable=True)))
+    made = await audit(left.env, options, ProgressLines())
 
     assert made.findings == []
     assert all(made.logs[name].records == made.cut.logs[name] > 0 for name in service_names())

@@ -12,6 +12,7 @@ import rich_click as click
 from infra import signals
 from infra.local.own_system import OwnSystem
 from infra.local.processes import StartFailed
+from infra.settings import SettingsError
 from ops.cli import EXIT_FINDING, Command, end
 from ops.demo import output
 from ops.demo.cases import CASES
@@ -46,7 +47,7 @@ def command(*, crash: bool) -> None:
             print(f"Ready after {time.perf_counter() - began:.1f} s. {introduction(crash=crash)}\n")
             demo = CrashDemo(system) if crash else Demo(system, CASES)
             asyncio.run(demo.run())
-    except (StartFailed, Unreachable) as error:
+    except (StartFailed, SettingsError, Unreachable) as error:
         end(f"The demo could not be run: {error}", EXIT_FINDING)
     except KeyboardInterrupt:
         end("Stopped before its end.", 128 + signal.SIGINT)

@@ -1,4 +1,7 @@
-"""Writes files whole or not at all, also across a power cut; swaps folders; locks a file. Failures are OSErrors."""
+"""Writes files whole or not at all, also across a power cut; swaps folders; locks a file.
+
+Failures are OSErrors; LockTaken, for a lock that is held, is none.
+"""
 
 import contextlib
 import ctypes

@@ -101,7 +101,7 @@ def nats_command() -> list[str]:
 def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
     """Start the bundled broker without waiting until it listens. `env` needs none of its variables.
 
-    Raises StartFailed if nats-server is missing, or another broker works on the folder.
+    Raises StartFailed if nats-server is missing, or the folder is in use or cannot be used; SettingsError.
     """
     command = nats_command()
     lock = lock_store(env)
@@ -116,8 +116,8 @@ def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pop
 def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
     """Start the bundled broker and wait until it listens.
 
-    Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S, or if another broker
-    works on the folder. Then no broker is left running.
+    Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S, or if the folder is
+    in use or cannot be used; SettingsError. Then no broker that it started is left running.
     """
     process = launch_nats(env, output)
     try:

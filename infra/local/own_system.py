@@ -29,7 +29,8 @@ class OwnSystem:
     def __enter__(self) -> "OwnSystem":
         """Start all processes and wait until they are ready.
 
-        If one fails, stops the others and raises StartFailed, with the last lines of the failed one's output.
+        If one fails, stops the others and raises StartFailed, with the last lines of the failed one's output. Raises
+        SettingsError if a setting of the broker is invalid.
         """
         name = "nats"
         self._guard = Guard()
@@ -72,7 +73,8 @@ class OwnSystem:
     def stop_services(self) -> dict[str, int]:
         """Stop all services, but not the broker; return the services' exit codes by name. May be called again.
 
-        Each service publishes its recorded facts before it ends; one that takes longer than STOP_TIMEOUT_S is killed.
+        Before it ends, each service tries for at most 3 s to publish its recorded facts. One that has not ended after
+        STOP_TIMEOUT_S is killed.
         """
         for process in self._services.values():
             process.terminate()

@@ -54,7 +54,7 @@ EXIT_KILLED: Final = 130
 class Up:
     """Runs the broker and all services as child processes and shows their output.
 
-    Threads and signal handlers only put occurrences into one queue; the main thread handles them in order.
+    Threads and signal handlers put occurrences into one queue; the main thread handles them in order.
     """
 
     def __init__(self, env: Mapping[str, str], parent: int | None = None) -> None:

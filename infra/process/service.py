@@ -87,7 +87,10 @@ class Service:
 
 
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
-    """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it."""
+    """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it.
+
+    If a task of it ends before, it stops in good order, too, and raises the task's error, or RuntimeError.
+    """
     service.check()
     take_no_arguments(USAGE.format(name=service.name))
     try:

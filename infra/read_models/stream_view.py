@@ -130,7 +130,7 @@ class StreamView:
             )
             self._to_catch_up = (await js.consumer_info(EVENTS, self.consumer)).num_pending or 0
             if self._to_catch_up == 0:
-                await self._tables.caught_up()
+                await self._caught_up()
             self._queue.clear()
             self._arrived.clear()
             self._js = js
@@ -182,17 +182,22 @@ class StreamView:
             acknowledger.handled(last)
             self._to_catch_up -= len(batch)
             if self._to_catch_up <= 0:
-                await self._tables.caught_up()
+                await self._caught_up()
             if not self._queue:
                 self._arrived.clear()
                 if len(batch) < FEW:
                     await asyncio.sleep(LAG_S)
 
-    async def _feed(self, messages: Sequence[Delivery], checkpoint: Checkpoint) -> None:
+    async def _caught_up(self) -> None:
+        async with self._tables_free:
+            await self._tables.caught_up()
+
+    async def _feed(self, messages: Sequence[Delivery], checkpoint: Checkpoint | None) -> None:
+        """Feed the messages, and set the checkpoint; None: it stays."""
         records = _records(messages)
         async with self._tables_free:
             try:
-                await self._tables.apply(records, checkpoint)
+                await self._tables.apply(records, checkpoint or self._tables.checkpoint)
             except BaseException:
                 await self._tables.roll_back()
                 raise
@@ -210,7 +215,7 @@ class StreamView:
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed a dead letter's message out of its order, which a projection of the stream allows; return no facts."""
         try:
-            await self._feed([delivery], self._tables.checkpoint)
+            await self._feed([delivery], None)
         except NO_MESSAGES_FAULT as error:
             raise StoreUnavailable(str(error)) from error
         return ()

@@ -147,9 +147,9 @@ def encode(fact: Fact) -> bytes:
 def decode(body: bytes) -> Fact:
     """Return the fact in a body. Unknown fields are ignored: they come from newer code.
 
-    Raises msgspec.DecodeError for a body that is not JSON, and its subclass msgspec.ValidationError for a field that
-    breaks the contract. Of that, OfNewerCode is a subclass: for an unknown `type` or an unknown word, such as a reason.
-    Raises RecursionError for JSON that is nested too deeply.
+    Raises msgspec.DecodeError for a body that is not JSON, or is nested too deeply, and its subclass
+    msgspec.ValidationError for a field that breaks the contract. Of that, OfNewerCode is a subclass: for an unknown
+    `type` or an unknown word, such as a reason.
     """
     try:
         return _decoder.decode(body)

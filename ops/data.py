@@ -74,12 +74,12 @@ def stored(env: Mapping[str, str]) -> list[Path]:
 
 @contextlib.contextmanager
 def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, broker: bool = True) -> Iterator[None]:
-    """Hold the locks of all services, the export and the `broker`, so that none of them can start during the block.
+    """Hold the locks of the services, exports and `broker` that have a folder: none of these can start in the block.
 
     A second block waits for nothing: it is refused. DATA_DIR is made if it is missing.
 
     `changed`: the paths that the block changes; no other process may have a file there open. `otherwise`: what the
-    error says was not done. Raises InUse.
+    error says was not done. Raises InUse, SettingsError.
     """
     with contextlib.ExitStack() as stack:
         try:

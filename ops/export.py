@@ -42,7 +42,7 @@ def datasets() -> dict[str, tuple[str, Dataset]]:
 
 
 class Start(click.ParamType[int | datetime]):
-    """A parameter that is a position of the log (from 1), or an RFC 3339 time with its UTC offset.
+    """A parameter that is a position of the log (from 1), or a time as `infra.timestamps.parse_time` takes it.
 
     Its value is an int, or an aware datetime.
     """

@@ -56,7 +56,8 @@ class Movement(msgspec.Struct):
 async def movements(env: Mapping[str, str], kind: str, key: str) -> list[Movement]:
     """Return all movements of this thing from its first fact on. `kind` is one of BALANCES.
 
-    Refused and voided steps are among them, with the amount 0. Raises Found, SettingsError, Unreachable.
+    Refused and voided steps are among them, with the amount 0. Raises RecordedByNewerCode, Found, SettingsError,
+    Unreachable.
     """
     aggregate, balance_of = kinds()[kind].aggregate, BALANCES[kind].of
     state = aggregate.state()

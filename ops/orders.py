@@ -1,4 +1,4 @@
-"""`orders`: the operators' commands as one program. Each command is in a module or a folder of its own name."""
+"""`orders`: the operators' commands as one program. Each is in a module or folder of its name, `restore` in backup/."""
 
 import os
 import signal

@@ -85,7 +85,7 @@ def command(
 
     \b
     Exit code: 0 confirmed; 1 refused, canceled, or still pending; 2 wrong usage; 3 order_svc cannot be reached
-    Settings:  ORDER_PORT (8001) and BIND_HOST (127.0.0.1), as order_svc was started with
+    Settings:  ORDER_PORT (8001), BIND_HOST (127.0.0.1) and ORDER_WAIT_S (5), as order_svc was started with
     """
     body = {"lines": lines, "points": points, "coupon_id": coupon}
     headers = {"X-User-Id": user} | ({"Idempotency-Key": key} if key else {})

@@ -54,8 +54,9 @@ class Stream(NamedTuple):
 async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
     """Connect to the broker that `env` names; close the connection at the block's end.
 
-    Raises SettingsError, Unreachable. In the block, the client's errors and ConsumerFailed become Unreachable. A broker
-    that does not answer the client's pings any more ends the block, too, whatever it waits for.
+    Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed, and
+    BrokerMisconfigured become Unreachable. A broker that does not answer the client's pings any more ends the block,
+    too, whatever it waits for.
     """
     settings = load(Settings, "nats", 4_222, env)
     try:

@@ -85,7 +85,7 @@ async def chunks(
     """Yield the records after position `after`, up to and including `until`, in log order, in lists of up to CHUNK.
 
     `until` None: the log's end when reading begins. `topics`: names of facts; if any are given, records of others are
-    left out. A list may be empty. Raises StoreError.
+    left out. A list may be empty. Raises StoreError, for a ServiceLog Unreachable.
     """
     last = await opened.max_notification_id() if until is None else until
     while after < last:

@@ -1,4 +1,4 @@
-"""The checkpoint from which an audit continues: the cut of the last audit without findings.
+"""The checkpoint from which an audit continues: the cut of the last audit with the verdict `good`.
 
 An audit continues there only if the logs have the same chains up to that cut, and the stream passes `same_stream`.
 """
@@ -38,7 +38,7 @@ def code() -> str:
 
 
 class AuditCheckpoint(Struct):
-    """What an audit without findings saves besides its checker's memory, so that changed history is noticed later."""
+    """What a `good` audit saves besides its checker's memory, so that changed history is noticed later."""
 
     format: int
     cut: Cut
@@ -98,7 +98,7 @@ async def same_stream(stream: Stream, last: AuditCheckpoint, now: Cut) -> bool:
     """Whether EVENTS is the audited stream and still has all messages up to the checkpoint.
 
     It compares when the stream was made, how many messages were removed, and when the last audited message was stored.
-    Raises the client's errors.
+    Raises LeaderUnavailable, the client's errors.
     """
     return (
         (last.cut.created, last.cut.removed) == (now.created, now.removed)

@@ -103,9 +103,9 @@ def command(
     compared fact by fact and added up: stock, points, coupons, and the end of every order. An order in flight is no
     finding until its deadline and --grace are over.
 
-    The report (report.json) has a SHA-256 chain over each log. An audit without findings leaves a checkpoint. The next
-    audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do not trust
-    the operator of the system, keep the reports elsewhere and give one to --against.
+    The report (report.json) has a SHA-256 chain over each log. An audit that ends with exit code 0 leaves a checkpoint.
+    The next audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do
+    not trust the operator of the system, keep the reports elsewhere and give one to --against.
 
     Exit code 4: nothing was found, but newer code recorded facts that this version cannot judge.
     """

@@ -35,7 +35,7 @@ class Options(NamedTuple):
     `folder`: for the report and the checkpoint. `grace`: how long after its deadline an order may end, and how long
     after its last fact a compensation may be missing. `at_rest`: no order is in flight, so nothing may be missing.
     `full`: begin at the beginning of history. `against`: an earlier report that must still hold; None: the last one in
-    `folder`, if it had no findings. `answers`: how many subjects of each kind the services are asked about; 0: none.
+    `folder`, if its verdict is `good`. `answers`: how many subjects of each kind the services are asked about; 0: none.
     `backup`: the stream is a restored backup, which may end before the logs. `foreign`: sequences of EVENTS that a
     person has judged to be foreign messages, or `all`. `timeout_s`: the longest wait for a service's answer.
     """
@@ -52,10 +52,11 @@ class Options(NamedTuple):
 
 
 async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
-    """Audit the system of `env` and write the report to `report.json`; without findings, write the checkpoint, too.
+    """Audit the system of `env` and write the report to `report.json`; if it is `good`, write the checkpoint, too.
 
-    Raises Unreachable if the broker, a log or a service cannot be read, or the folder cannot be written. Raises
-    SettingsError, NotAReport (see `_earlier`), and sqlite3.Error for an unusable checkpoint.
+    Raises Unreachable if the broker, a log or a service cannot be read, and OSError if the folder cannot be written.
+    Raises SettingsError, NotAReport (see `_earlier`), NoForeignFile, NoSuchMessage, and sqlite3.Error for an unusable
+    checkpoint.
     """
     async with _opened(env) as (stream, logs):
         return await _Audit(env, options, watch, stream, logs).run()
@@ -125,7 +126,7 @@ class _Audit:
     async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> AuditReport:
         """Check the rest of history, ask the services, and write `report.json`: `findings`, then the new findings.
 
-        Without any finding it also keeps the checkpoint, in its own file: `path`, of which `work.memory` is a copy.
+        If that is `good`, it also keeps the checkpoint, in its own file: `path`, of which `work.memory` is a copy.
         """
         checker, chains = work.checker, work.chains
         await self._feed(now, work)
@@ -236,7 +237,7 @@ class _Audit:
 
 
 def _earlier(options: Options) -> AuditReport | None:
-    """Read the report that must still hold: `against`, or the folder's last one if it had no findings; else None.
+    """Read the report that must still hold: `against`, or the folder's last one if it is `good`; else None.
 
     Raises NotAReport if the report is unusable, or if `against` does not exist.
     """

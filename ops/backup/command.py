@@ -58,10 +58,10 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool, progress: 
 def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: bool, progress: bool) -> None:
     """Restore the backup in FOLDER as the data below DATA_DIR, while nothing runs on it.
 
-    All checksums are compared, and the restored stores and the stream are audited, before anything is replaced. Old
-    data is moved aside, not deleted, and only with --yes. Exit code 4: newer code recorded facts in the backup, which
-    this version does not know. The services make their consumers and read models anew. With
-    NATS_URL, only the stores are restored, and the broker's streams are left as they are.
+    All checksums are compared before anything is replaced. If streams are restored, they and the stores are audited
+    before, too. Old data is moved aside, not deleted, and only with --yes. Exit code 4: newer code recorded facts in
+    the backup, which this version does not know. The services make their consumers and read models anew. With NATS_URL,
+    only the stores are restored, without an audit, and the broker's streams are left as they are.
     """
     began = time.monotonic()
     with watched(as_lines=progress) as watch:

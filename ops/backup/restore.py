@@ -71,7 +71,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     """Restore the backup in `folder` as the data of `env`.
 
     With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
-    used), InUse, NotABackup, Found (the backup is damaged, or the audit has findings), RecordedByNewerCode,
+    used, a broker runs on the port, or the backup has an unknown service), InUse, NotABackup, Found (the backup is damaged, or the audit has findings), RecordedByNewerCode,
     Unreachable. Then the data is as it was. Raises HalfMoved.
     """
     backup = manifest.read(folder)
@@ -141,7 +141,7 @@ def _refuse_newer(folder: Path, backup: Manifest) -> None:
 def _dependent(env: Mapping[str, str], places: _Places) -> list[Path]:
     """The absolute paths of what belongs to the replaced stores and streams, and says nothing of the restored ones.
 
-    These are the audits' checkpoints and, unless the streams stay, the acknowledged foreign messages.
+    These are the audits' reports and checkpoints and, unless the streams stay, the acknowledged foreign messages.
     """
     return [path.absolute() for path in (*data.of_audits(env), *([foreign.path(env)] if places.broker else []))]
 

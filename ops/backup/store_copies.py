@@ -31,7 +31,7 @@ _caused: Final = msgspec.json.Decoder(_Caused)
 
 
 class _Tail(NamedTuple):
-    """A record of a copy that was made during the backup, and its cause."""
+    """A fact that was recorded during the backup, and its cause."""
 
     position: int
     cause: str

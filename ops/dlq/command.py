@@ -134,7 +134,9 @@ def _letter(sequence: int) -> DeadLetter:
 
 
 def _ask(consumer: str, what: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """Ask the service of this consumer to do `what` (redrive or drop), and wait for its answer as long; return it.
+    """Ask the service of this consumer to do `what` (redrive or drop), and return its answer.
+
+    `timeout_s`: the longest wait for the answer, at each attempt.
 
     Raises Found if the service has no such consumer, key or dead letter, SettingsError, and Unreachable if there is no
     answer or another error. A consumer of a service that this checkout lacks ends the process with exit code 2.

@@ -12,8 +12,8 @@
 9.  folding from zero = live state
 10. one idempotency key → one order
 
-The checker computes from the facts alone. Beyond contracts/ it shares no code with the services that said them, so it
-does not share their mistakes. It is pure, apart from its memory: no I/O, no clock.
+The checker computes from the facts alone. Beyond contracts/ and `infra.timestamps` it shares no code with the services
+that said them, so it does not share their mistakes. It is pure, apart from its memory: no I/O, no clock.
 
 Pending: accepted and not ended. Quiet: no further fact is to be expected.
 """

@@ -128,7 +128,10 @@ class Checker:
         self._one_order = OneOrderInvariant(findings, memory)
 
     def log(self, service: str, position: int, stream: str, version: int, body: bytes) -> None:
-        """Take the next fact of a service's log. One that breaks an invariant, or cannot be read, becomes a finding."""
+        """Take the next fact of a service's log. One that breaks an invariant, or cannot be read, becomes a finding.
+
+        One of newer code is counted in `unjudged` instead.
+        """
         entry = Entry(service, position, stream, version)
         if not self._versions.logged(entry):
             return

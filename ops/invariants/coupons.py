@@ -17,7 +17,7 @@ class CouponUse(Struct, array_like=True):
     """A coupon as it was issued (discount in won), and the order that uses it; null: none.
 
     `expires_us` is in microseconds since 1970 (UTC): a number for each instant that a fact can have, whatever its
-    offset. A time near the year 9999 has no other form in UTC.
+    offset. As a `datetime` in UTC, a time near the end of the year 9999 can be out of range.
     """
 
     user_id: str

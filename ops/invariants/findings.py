@@ -33,7 +33,7 @@ class Finding(NamedTuple):
     """One violation of an invariant, in words: `where` it is and `what` is wrong.
 
     `invariant`: its number in `ops.invariants`; 0: history differs from what an earlier audit read, or a
-    file is damaged.
+    file is damaged. 11 is for a foreign message of EVENTS.
     """
 
     invariant: int

@@ -68,8 +68,8 @@ class StepsInvariant:
 
     An end repeats the amounts of the steps; a confirmation's amount_due = total - points - discount, not below 0. A
     step's refusal, the deadline or the customer cancels an order. After a cancel by the deadline or the customer each
-    awaited step is undone, fenced or refused. No awaited step after a refusing one takes a turn. A step that follows
-    the confirmation need not take part; if it was done, a cancel must undo it.
+    awaited step is undone, fenced or refused. After a cancel for a refusal, no awaited step after the refusing one has
+    a turn. A step that follows the confirmation need not take part; if it was done, a cancel must undo it.
     """
 
     def __init__(self, findings: Findings) -> None:

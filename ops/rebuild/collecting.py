@@ -86,7 +86,7 @@ async def collect(
     Foreign messages are passed over, also the acknowledged ones that are `known`. If two messages contradict each
     other, that one is foreign which the store in the file `old` does not have, if it can be read. `told` is called
     with the number of messages of each chunk. Raises Found if the old store cannot tell, or if facts are missing (see
-    `_prove`); the client's errors.
+    `_prove`); ConsumerFailed, the client's errors, sqlite3.Error.
     """
     foreign, newer, first_newer = 0, set[int](), ""
     async with contextlib.aclosing(reading.chunks(stream, [f"{service}.>"])) as chunks:
@@ -126,7 +126,7 @@ def _is_foreign(store: sqlite3.Connection, old: Path | None, message: Read, reco
     """Compare a message with the new store, which may have another record in its place, from an earlier message.
 
     Then only one of the two can be the service's: the one that the old store has. The new store gets that one. Returns
-    whether there was a foreign one. Raises Found if the old store has neither, or both.
+    whether there was a foreign one. Raises Found if the old store does not tell which one that is.
     """
     place = (record.position, record.originator_id, record.originator_version)
     others = [row for row in store.execute(AT.format("stored_events"), place) if row != tuple(record)]

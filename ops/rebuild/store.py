@@ -66,9 +66,9 @@ async def rebuild(
     The service must not run. `told` is called with the number of messages of each chunk. `known`: the foreign messages
     that a person has acknowledged. `dry_run`: check everything, but replace nothing.
 
-    Raises SettingsError (the service runs, or the folder cannot be used), Found (the stream is not whole or contradicts
-    the old store, or facts would be lost that may not be lost), and the client's errors. Then the store has the same
-    facts as before.
+    Raises SettingsError (the service runs, or the folder cannot be used), ConsumerFailed, the client's errors, OSError,
+    sqlite3.Error. Raises Found: the stream is not whole or contradicts the old store, or facts would be lost that may
+    not be lost. After an error the store has the same facts as before.
     """
     path = folder / "events.sqlite"
     with _stopped(service, folder):

@@ -50,7 +50,7 @@ class Covering:
         """Return the tests that can tell the mutant, the fast ones first.
 
         They execute one of its lines. For a line that runs when its module is imported, these come first, then tests
-        that execute any other line of the module, then those in whose files it is imported.
+        that execute any other line of the module, or, if there is none, those in whose files it is imported.
         """
         by_line = self._by_line.get(mutant.path, {})
         near = {test for line in range(mutant.first, mutant.last + 1) for test in by_line.get(line, ())}
@@ -58,7 +58,7 @@ class Covering:
         if not mutant.in_function:
             running = {test for tests in by_line.values() for test in tests}
             found += _fast_first(running - near)
-            found += _fast_first(self._importing.get(mutant.path, set()) - running - near)
+            found = found or _fast_first(self._importing.get(mutant.path, set()))
         return found
 
 

@@ -16,7 +16,8 @@ from tests.mutants.tree import digest, replaced
 
 FIRST_S: Final = 2.0
 """The fast tests that run first take so long together, without a mutant."""
-MOST_S: Final = 60.0
+FIRST_FILES: Final = 5
+MOST_S: Final = 20.0
 """All tests of one mutant take so long together, without it; slower ones are left out."""
 TIMES: Final = 5.0
 """A trial that takes so many times as long as without a mutant, and START_S, is ended: the mutant is found."""
@@ -93,29 +94,20 @@ class Session:
 
 
 def _stages(tests: list[Test], killers: list[Test]) -> Iterator[list[Test]]:
-    """Cut the tests into runs: what found mutants of this module before, then what is fast, then the rest."""
-    first = killers[:3]
-    rest = [test for test in tests if test not in set(first)]
-    fast: list[Test] = []
-    files: set[str] = set()
-    for test in rest:
-        if sum(one.seconds for one in fast) < FIRST_S and len(files | {test.file}) <= 4:
-            fast.append(test)
-            files.add(test.file)
-    slow, left = [], MOST_S
-    for test in rest:
+    """Cut the tests into two runs: what found mutants of this module before, and what is fast; then the rest."""
+    first = killers[:5]
+    files = {test.file for test in first}
+    left = FIRST_S
+    for test in tests:
+        files.add(test.file)
         left -= test.seconds
-        if test not in set(fast) and left > 0:
-            slow.append(test)
-    yield from (stage for stage in (first, fast, slow) if stage)
-
-
-def tell_all(session: Session, group: str, mutants: Iterable[Mutant], say: Callable[[Result], None]) -> list[Result]:
-    """Tell the result of each mutant that is one."""
-    told = []
-    for mutant in mutants:
-        result = session.tell(group, mutant)
-        if result.state != SAME:
-            told.append(result)
-            say(result)
-    return told
+        if left < 0 or len(files) > FIRST_FILES:
+            break
+        if test not in first:
+            first.append(test)
+    rest, left = [], MOST_S
+    for test in tests:
+        left -= test.seconds
+        if test not in set(first) and left > 0:
+            rest.append(test)
+    yield from (stage for stage in (first, rest) if stage)

@@ -1,6 +1,7 @@
 """Runs tests of a tree in a process of its own, forked from one that has imported the libraries already."""
 
 import contextlib
+import gc
 import importlib
 import json
 import multiprocessing
@@ -45,6 +46,8 @@ def preload() -> None:
     for name in (*LIBRARIES, *plugins):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # no trial looks at all of it again
 
 
 def run(tree: Path, arguments: Sequence[str], timeout_s: float, measured: Path | None = None) -> Outcome:
@@ -86,7 +89,19 @@ def _child(tree: Path, arguments: Sequence[str], report: Path, measured: Path | 
         del sys.modules[name]
     sys.dont_write_bytecode = False  # of a mutant it is taken away again, and all else need not be compiled once more
     plugins: list[Any] = [_Steady(), _Failures(report)]
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:cov", "--tb=line", "--no-header"]
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:cov",
+        "-p",
+        "no:faker",
+        "-p",
+        "no:xdist",
+        "--tb=line",
+        "--no-header",
+    ]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of the plugins that are imported already
     if measured is None:
         code = int(pytest.main([*options, "-x", *arguments], plugins=plugins))

@@ -38,7 +38,7 @@ class Group(NamedTuple):
             yield from mutants(path.relative_to(root).as_posix(), path.read_text())
 
     def drawn(self, root: Path, seed: int) -> Iterator[Mutant]:
-        """All mutants, or the sample in the order in which it is drawn.
+        """All mutants, or the sample: the first that come of it are a smaller one.
 
         Each room, which is a folder, has as many as its share of all. The order is by a digest of seed and change, so
         a change elsewhere in the code draws the others again.
@@ -49,11 +49,11 @@ class Group(NamedTuple):
         rooms: dict[str, list[Mutant]] = {}
         for mutant in self.mutants(root):
             rooms.setdefault(str(Path(mutant.path).parent), []).append(mutant)
-        for room, share in zip(
-            rooms.values(), shares(self.sample, [len(room) for room in rooms.values()]), strict=True
-        ):
-            ranked = sorted(room, key=lambda mutant: _rank(seed, mutant))
-            yield from _first(share, ranked)
+        sizes = shares(self.sample, [len(room) for room in rooms.values()])
+        drawn: list[Mutant] = []
+        for room, size in zip(rooms.values(), sizes, strict=True):
+            drawn += _first(size, sorted(room, key=lambda mutant: _rank(seed, mutant)))
+        yield from sorted(drawn, key=lambda mutant: _rank(seed, mutant))
 
 
 def _first(number: int, ranked: Iterable[Mutant]) -> Iterator[Mutant]:
@@ -97,6 +97,6 @@ RULES: Final = Group(
     without=tuple(f"*_svc/{name}.py" for name in ("__*", "domain", "*api", "settings", "export")),
 )
 CONTRACTS: Final = Group("contracts", RULES_TESTED, ("contracts/*.py",))
-INFRA: Final = Group("infra", (*RULES_TESTED, "tests/infra/**", "tests/sim/**"), ("infra/**/*.py",), sample=300)
+INFRA: Final = Group("infra", ("tests/domain/**", "tests/infra/**", "tests/sim/**"), ("infra/**/*.py",), sample=300)
 GROUPS: Final = (DOMAINS, CONTRACTS, RULES, INFRA)
 """Their tests call the code in their own process, without waiting long."""

@@ -21,6 +21,8 @@ LOG: Final = re.compile(r"_?log(ger|ging)?\Z")
 LEVELS: Final = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log"})
 SENTENCE: Final = re.compile(r"[\"'][A-Z].* .*\.[\"']\Z", re.DOTALL)
 UNMUTATED_CALLS: Final = frozenset({"len", "isinstance", "issubclass", "cast", "assert_never", "TypeVar", "NewType"})
+UNMUTATED_ARGUMENTS: Final = frozenset({"gc", "frozen", "strict"})
+"""How memory is freed; what mypy refuses; and what would be an error anyway: lists of two lengths in a `zip`."""
 DOCUMENTATION: Final = frozenset({"description", "summary", "title", "help", "doc"})
 """Keyword arguments whose texts are for people."""
 
@@ -143,12 +145,19 @@ def _changed(node: cst.CSTNode, around: Sequence[cst.CSTNode]) -> Iterator[cst.C
         found: Iterable[cst.CSTNode] = operator(node)
         if operator is operator_string:
             found = list(found)[:1]  # three spellings of one change
+        if isinstance(node, cst.Call):
+            found = [now for now in found if not isinstance(now, cst.Call) or _counted(now) != _counted(node)]
         if isinstance(node, cst.Match):
             never = [case for case in node.cases if _never_runs(case)]
             found = [now for now in found if isinstance(now, cst.Match) and all(case in now.cases for case in never)]
         yield from found
     yield from _removed(node)
     yield from _negated(node)
+
+
+def _counted(call: cst.Call) -> tuple[cst.BaseExpression, list[int]]:
+    """What a call does: which function, with which arguments of those that make a difference."""
+    return call.func, [id(arg) for arg in call.args if not (arg.keyword and arg.keyword.value in UNMUTATED_ARGUMENTS)]
 
 
 def _removed(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
@@ -189,7 +198,7 @@ def _makes_no_difference(node: cst.CSTNode, around: Sequence[cst.CSTNode]) -> bo
             return True
         case cst.Call(func=cst.Name(value=name)) if name in UNMUTATED_CALLS:
             return True
-        case cst.Arg(keyword=cst.Name(value="gc" | "frozen")):  # how memory is freed; what mypy refuses
+        case cst.Arg(keyword=cst.Name(value=name)) if name in UNMUTATED_ARGUMENTS:
             return True
         case cst.Arg(keyword=cst.Name(value=name)) if name in DOCUMENTATION:
             return True

@@ -10,7 +10,7 @@ from tests.mutants.groups import Group
 from tests.mutants.mutate import Mutant
 from tests.mutants.report import enough, figures, line_of, listed
 from tests.mutants.results import SAME, Result, Results
-from tests.mutants.session import Session
+from tests.mutants.session import Session, Undecided
 from tests.mutants.tree import copied
 
 SELECT: Final = "not processes and not slow"
@@ -61,7 +61,11 @@ class Recipe:
         known = session.known(mutant)
         if known is not None or time.monotonic() > end:
             return known
-        result = session.tell(group.name, mutant)
+        try:
+            result = session.tell(group.name, mutant)
+        except Undecided as error:
+            _say(f"left for the next run: {error}")
+            return None
         if result.state != SAME:
             _say(line_of(result))
         return result

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -20,8 +20,12 @@ FIRST_FILES: Final = 5
 MOST_S: Final = 20.0
 """All tests of one mutant take so long together, without it; slower ones are left out."""
 TIMES: Final = 5.0
-"""A trial that takes so many times as long as without a mutant, and START_S, is ended: the mutant is found."""
-START_S = 30.0
+"""A trial that takes so many times the time without a mutant, and START_S, of CPU is ended: the mutant is found."""
+START_S = 10.0
+
+
+class Undecided(Exception):
+    """The tests neither passed nor failed, such as on a full disk: nothing is known of the mutant."""
 
 
 class Session:
@@ -72,7 +76,7 @@ class Session:
             killers.update(test for test in stage if test.id == by)
             late = outcome.code is None
             if not (late or (outcome.failed and outcome.code in trial.FAILED) or outcome.code == trial.NOT_BEGUN):
-                raise RuntimeError(f"pytest ended with {outcome.code} on {mutant.id} {mutant.name}: {outcome.error}")
+                raise Undecided(f"pytest ended with {outcome.code} on {mutant.id} {mutant.name}: {outcome.error}")
             state = SLOW if late else KILLED
             return about._replace(state=state, by=by, error=outcome.error, tests=self._digest([by]))
         state = SURVIVED if tests else UNTESTED

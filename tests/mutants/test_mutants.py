@@ -30,7 +30,7 @@ from tests.mutants import session
 from tests.mutants.groups import Group
 from tests.mutants.recipe import Recipe
 
-session.START_S = 3.0
+session.START_S = 1.0
 group = Group("wares", ("tests/**",), ("ware/*.py",))
 sys.exit(0 if Recipe(Path(sys.argv[1]), Path(sys.argv[2]), typed=False).run(group, 1) else 1)
 """

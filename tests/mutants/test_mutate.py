@@ -39,6 +39,7 @@ def test_decorated_functions_and_constants_are_mutated_too() -> None:
         'if __name__ == "__main__":\n    main(3)\n',
         "def f() -> None:\n    assert a > 3\n",
         "class A(Struct, gc=False): ...\n",
+        "def f() -> None:\n    return g(strict=True)\n",
         "@g(3)\ndef f() -> None: ...\n",
     ],
 )

@@ -4,8 +4,10 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -21,6 +23,7 @@ from hypothesis import settings
 LIBRARIES: Final = ("msgspec", "litestar", "httpx", "nats", "eventsourcing", "structlog", "rich_click")
 """What most tests import: importing them once takes most of a trial's time away."""
 
+WAITING: Final = 12.0
 OUTPUT: Final = "output.txt"
 PASSED: Final = 0
 FAILED: Final = frozenset({1, 2})
@@ -31,7 +34,7 @@ conftest.py that cannot be imported."""
 
 
 class Outcome(NamedTuple):
-    """How a run of tests ended. `code` is pytest's; None if it was killed for taking too long."""
+    """How a run of tests ended. `code` is pytest's; None if it was ended for taking too long."""
 
     code: int | None
     failed: str
@@ -50,18 +53,19 @@ def preload() -> None:
     gc.freeze()  # no trial looks at all of it again
 
 
-def run(tree: Path, arguments: Sequence[str], timeout_s: float, measured: Path | None = None) -> Outcome:
-    """Run pytest in a tree with these arguments, killed after `timeout_s` with all that it started.
+def run(tree: Path, arguments: Sequence[str], cpu_s: float, measured: Path | None = None) -> Outcome:
+    """Run pytest in a tree with these arguments, ended after `cpu_s` seconds of CPU, with all that it started.
 
+    A busy machine takes longer, so of real time it has WAITING times as much; then it waits for something.
     `measured` is the file that gets which test ran which lines; without it, pytest stops at the first failure.
     """
     report = tree.parent / "report.json"
     report.unlink(missing_ok=True)
     began = time.monotonic()
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(tree, arguments, report, measured))
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(tree, arguments, cpu_s, report, measured))
     child.start()
-    child.join(timeout_s)
-    code = child.exitcode
+    child.join(WAITING * cpu_s)
+    code = None if child.exitcode == -signal.SIGXCPU else child.exitcode
     assert child.pid is not None
     with contextlib.suppress(ProcessLookupError):  # what it left running, too
         os.killpg(child.pid, signal.SIGKILL)
@@ -76,8 +80,9 @@ def _last_line(tree: Path) -> str:
     return next((line for line in reversed(lines) if line.strip()), "")[:300]
 
 
-def _child(tree: Path, arguments: Sequence[str], report: Path, measured: Path | None) -> None:
+def _child(tree: Path, arguments: Sequence[str], cpu_s: float, report: Path, measured: Path | None) -> None:
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_s), math.ceil(cpu_s) + 5))
     os.chdir(tree)
     silence = os.open(os.devnull, os.O_RDWR)
     log = os.open(tree.parent / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

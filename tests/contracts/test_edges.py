@@ -2,12 +2,14 @@
 
 from types import ModuleType
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
-from contracts import MOST, Fact, PointUsed
+from contracts import MOST, Fact, OrderConfirmed, PointUsed, SagaFact
 from contracts.ids import MAX_LENGTH, MEANING, PATTERN, ecma, is_stream
 from contracts.origin import ForeignMessage, Origin, heard_id, number, origin
+from contracts.step import Step
 from contracts.wire import (
     HEADER_BYTES,
     MAX_BYTES,
@@ -16,6 +18,7 @@ from contracts.wire import (
     STREAM,
     VERSION,
     _facts,
+    decode,
     encode,
     flaw,
     header_value,
@@ -127,6 +130,25 @@ def test_a_fact_without_a_stream_says_so() -> None:
         _ = fact.stream
 
 
+def test_a_body_with_bytes_that_are_no_text_is_a_decode_error_that_says_so() -> None:
+    body = encode(points_used()).replace(b'"user_id":"', b'"user_id":"\xff')
+    with pytest.raises(msgspec.DecodeError, match="utf-8"):
+        decode(body)
+
+
+# Steps ----------------------------------------------------------------------------------------------------------------
+
+
+class BoxPacked(SagaFact, frozen=True, kw_only=True, tag="gift.box.packed"):
+    """Done."""
+
+
+def test_a_step_is_named_by_the_first_word_of_what_it_says() -> None:
+    step = Step(hears=OrderConfirmed, done=BoxPacked, undone=BoxPacked, fenced=BoxPacked)
+    assert step.service == "gift"
+    assert step.says == (BoxPacked, BoxPacked, BoxPacked), "no refusal"
+
+
 # Origins --------------------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +187,13 @@ def test_a_foreign_message_is_told_what_it_lacks() -> None:
 def test_a_fact_with_an_escaped_stream_has_its_place_under_its_own_name() -> None:
     headers = head(stream="order-a%20b", version="1", position="2")
     assert origin("gift.given.1", "order-a%20b@1", headers, b'{"type":"gift.given"}') == Origin("order-a b", 1, 2)
+
+
+def test_a_message_id_is_read_from_its_end() -> None:
+    """Older code recorded ids with any letter in them."""
+    used = points_used()
+    odd = replace(used, order=replace(used.order, user_id="a@b"))
+    assert heard_id(odd, SUBJECT, "account-a@b@7", b"") == "account-a@b@7"
 
 
 def test_the_id_of_an_origin_is_that_of_its_fact() -> None:

@@ -1,6 +1,7 @@
 """`just mutants`: what the tests do not see. `--report`: the figures so far, and what nothing noticed."""
 
 import difflib
+import signal
 import sys
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ def main(*, names: tuple[str, ...], seed: int, minutes: float | None, only_repor
     if show is not None:
         _show(show, groups, recipe)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its copy and what runs in it go, too
     end = time.monotonic() + minutes * 60 if minutes is not None else float("inf")
     reached = [recipe.report(group, seed) if only_report else recipe.run(group, seed, end) for group in groups]
     sys.exit(0 if all(reached) else 1)

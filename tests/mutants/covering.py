@@ -49,21 +49,26 @@ class Covering:
     def of(self, mutant: Mutant) -> list[Test]:
         """Return the tests that can tell the mutant, the fast ones first.
 
-        They execute one of its lines. For a line that runs when its module is imported, these come first, then tests
-        that execute any other line of the module, or, if there is none, those in whose files it is imported.
+        They execute one of its lines. For a line that runs when its module is imported, then come those in the folder
+        that mirrors the module's, then those that execute another line of it, then those whose files import it.
         """
         by_line = self._by_line.get(mutant.path, {})
         near = {test for line in range(mutant.first, mutant.last + 1) for test in by_line.get(line, ())}
         found = _fast_first(near)
         if not mutant.in_function:
             running = {test for tests in by_line.values() for test in tests}
-            found += _fast_first(running - near)
-            found = found or _fast_first(self._importing.get(mutant.path, set()))
+            far = (self._importing.get(mutant.path, set()) | running) - near
+            mirror = f"tests/{Path(mutant.path).parent.as_posix()}/"
+            found += sorted(far, key=lambda test: (not test.file.startswith(mirror), test not in running, *_cost(test)))
         return found
 
 
 def _fast_first(tests: Iterable[Test]) -> list[Test]:
-    return sorted(tests, key=lambda test: (test.seconds, test.id))
+    return sorted(tests, key=_cost)
+
+
+def _cost(test: Test) -> tuple[float, str]:
+    return test.seconds, test.id
 
 
 class Measuring(NamedTuple):

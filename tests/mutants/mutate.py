@@ -21,8 +21,8 @@ LOG: Final = re.compile(r"_?log(ger|ging)?\Z")
 LEVELS: Final = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log"})
 SENTENCE: Final = re.compile(r"[\"'][A-Z].* .*\.[\"']\Z", re.DOTALL)
 UNMUTATED_CALLS: Final = frozenset({"len", "isinstance", "issubclass", "cast", "assert_never", "TypeVar", "NewType"})
-UNMUTATED_ARGUMENTS: Final = frozenset({"gc", "frozen", "strict"})
-"""How memory is freed; what mypy refuses; and what would be an error anyway: lists of two lengths in a `zip`."""
+UNMUTATED_ARGUMENTS: Final = frozenset({"gc", "frozen", "kw_only", "strict"})
+"""How memory is freed; what mypy refuses; how code writes a call; what is an error anyway, such as two lengths."""
 DOCUMENTATION: Final = frozenset({"description", "summary", "title", "help", "doc"})
 """Keyword arguments whose texts are for people."""
 

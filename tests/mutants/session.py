@@ -111,7 +111,7 @@ def _stages(tests: list[Test], killers: list[Test]) -> Iterator[list[Test]]:
             first.append(test)
     rest, left = [], MOST_S
     for test in tests:
-        left -= test.seconds
-        if test not in set(first) and left > 0:
+        if test not in first and test.seconds < left:
+            left -= test.seconds
             rest.append(test)
     yield from (stage for stage in (first, rest) if stage)

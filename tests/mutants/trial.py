@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import coverage
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 LIBRARIES: Final = ("msgspec", "litestar", "httpx", "nats", "eventsourcing", "structlog", "rich_click")
 """What most tests import: importing them once takes most of a trial's time away."""
@@ -64,12 +64,14 @@ def run(tree: Path, arguments: Sequence[str], cpu_s: float, measured: Path | Non
     began = time.monotonic()
     child = multiprocessing.get_context("fork").Process(target=_child, args=(tree, arguments, cpu_s, report, measured))
     child.start()
-    child.join(WAITING * cpu_s)
-    code = None if child.exitcode == -signal.SIGXCPU else child.exitcode
     assert child.pid is not None
-    with contextlib.suppress(ProcessLookupError):  # what it left running, too
-        os.killpg(child.pid, signal.SIGKILL)
-    child.join()
+    try:
+        child.join(WAITING * cpu_s)
+        code = None if child.exitcode == -signal.SIGXCPU else child.exitcode
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # what it left running, too
+            os.killpg(child.pid, signal.SIGKILL)
+        child.join()
     took = time.monotonic() - began
     told = json.loads(report.read_text()) if report.exists() else {"failed": "", "error": _last_line(tree)}
     return Outcome(code, told["failed"], told["error"], took)
@@ -82,6 +84,7 @@ def _last_line(tree: Path) -> str:
 
 def _child(tree: Path, arguments: Sequence[str], cpu_s: float, report: Path, measured: Path | None) -> None:
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_s), math.ceil(cpu_s) + 5))
     os.chdir(tree)
     silence = os.open(os.devnull, os.O_RDWR)
@@ -121,7 +124,8 @@ class _Steady:
     """Property tests have the same examples in each run, and a busy machine fails none."""
 
     def pytest_configure(self) -> None:
-        settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
+        phases = (Phase.explicit, Phase.generate)  # that a test fails is enough, by whatever example
+        settings.register_profile("mutants", deadline=None, derandomize=True, database=None, phases=phases)
         settings.load_profile("mutants")
 
 

@@ -1,13 +1,14 @@
 """Which facts may have no cause: those that a client's request or a timer says, and no other."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from contracts.command import Request
 from contracts.wire import NAMES
 from tests.domain.spec import SERVICES
 
 
-def below(kind: type) -> Iterator[type]:
+def below(kind: type[Any]) -> Iterator[type[Any]]:
     """All classes under this one; importing the services has made them."""
     for under in kind.__subclasses__():
         yield under

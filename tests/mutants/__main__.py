@@ -47,7 +47,7 @@ def _show(mutant_id: str, groups: list[Group], recipe: Recipe) -> None:
             if mutant.id == mutant_id:
                 was, now = (ROOT / mutant.path).read_text(), mutant.make() or ""
                 print(*difflib.unified_diff(was.splitlines(), now.splitlines(), lineterm=""), sep="\n")
-                known = recipe.results.of(mutant_id)
+                known = recipe.results.of(mutant)
                 print(f"{line_of(known)}\n{known.error}" if known else "not tried yet")
                 return
     raise click.UsageError(f"no mutant of the code as it is has the id {mutant_id}")

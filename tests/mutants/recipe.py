@@ -57,7 +57,7 @@ class Recipe:
 
     def _tell(self, group: Group, mutant: Mutant, session: Session | None, end: float) -> Result | None:
         if session is None:
-            return self.results.of(mutant.id)
+            return self.results.of(mutant)
         known = session.known(mutant)
         if known is not None or time.monotonic() > end:
             return known

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.mutants.mutate import Mutant
+
 KILLED: Final = "killed"
 SLOW: Final = "too slow"
 REFUSED: Final = "refused by mypy"
@@ -45,8 +47,10 @@ class Results:
                 result = Result(**json.loads(line))
                 self._known[result.id] = result
 
-    def of(self, mutant_id: str) -> Result | None:
-        return self._known.get(mutant_id)
+    def of(self, mutant: Mutant) -> Result | None:
+        """Return what became of a mutant. Its id counts what can be changed, so other rules may give it to another."""
+        result = self._known.get(mutant.id)
+        return result if result is not None and result.name == mutant.name else None
 
     def add(self, result: Result) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ class Session:
 
     def known(self, mutant: Mutant) -> Result | None:
         """Return the result of a mutant, if its tests are as they were then."""
-        result = self._results.of(mutant.id)
+        result = self._results.of(mutant)
         if result is None or result.state == SAME:
             return result
         if result.state in {KILLED, SLOW}:

@@ -236,6 +236,12 @@ chaos *ARGUMENTS: _tools
 soak *ARGUMENTS: _tools
     @exec python -m tests.chaos --soak "$@"
 
+# Change the code in one place at a time and run the tests that execute it: just mutants domains; --report, --show ID, --help
+[group('check')]
+[positional-arguments]
+mutants *ARGUMENTS: _tools
+    @exec python -m tests.mutants "$@"
+
 # Lint, format, types, and who may import whom
 [group('check')]
 check *ARGUMENTS: (_or-help "check" ARGUMENTS)

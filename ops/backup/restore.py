@@ -71,8 +71,8 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     """Restore the backup in `folder` as the data of `env`.
 
     With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
-    used, a broker runs on the port, or the backup has an unknown service), InUse, NotABackup, Found (the backup is damaged, or the audit has findings), RecordedByNewerCode,
-    Unreachable. Then the data is as it was. Raises HalfMoved.
+    used, a broker runs on the port, or the backup has an unknown service), InUse, NotABackup, Found (the backup is
+    damaged, or the audit has findings), RecordedByNewerCode, Unreachable. Then the data is as it was. Raises HalfMoved.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))

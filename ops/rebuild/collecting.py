@@ -151,13 +151,14 @@ def _kept(store: sqlite3.Connection, old: Path | None, place: tuple[int, str, in
     """Return the old store's records in this place; none if there is no old store, or it cannot be read."""
     if old is None or not old.exists():
         return []
-    store.execute("ATTACH ? AS old", (str(old),))
     try:
+        store.execute("ATTACH ? AS old", (str(old),))
         return store.execute(AT.format("old.stored_events"), place).fetchall()
     except sqlite3.DatabaseError:
         return []
     finally:
-        store.execute("DETACH old")
+        with contextlib.suppress(sqlite3.DatabaseError):  # it was not attached
+            store.execute("DETACH old")
 
 
 def _prove(store: sqlite3.Connection, service: str, count: int) -> None:

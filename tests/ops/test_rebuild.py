@@ -3,14 +3,22 @@
 import json
 import shutil
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
-from contracts.wire import encode
+from contracts import PointCharged
+from contracts.wire import POSITION, STREAM, VERSION, encode
+from infra.broker.client import VERSION_LINE
 from infra.local.services import service_names
+from infra.timestamps import now
+from ops import reading
+from ops.errors import Found
+from ops.foreign import KnownForeign
+from ops.rebuild.collecting import collect, new_store
 from tests.ops import damage
 from tests.ops.asking import orders, told
 from tests.ops.damage import rows
@@ -195,6 +203,27 @@ async def test_a_store_that_cannot_be_read_is_given_up_only_if_it_may_be(left: S
     assert rows(left, "coupon") == before
     await left.start()
     await left.until_quiet()
+
+
+@pytest.mark.parametrize("content", [b"not a database at all " * 1_000, b""], ids=["no database", "no table"])
+async def test_an_old_store_that_cannot_be_read_settles_no_contradiction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    def charged(sequence: int, amount: int) -> reading.Read:
+        fact = PointCharged(at=now(), user_id="u1", amount=amount, idempotency_key="k")
+        head = f"{VERSION_LINE}\r\n{STREAM}: {fact.stream}\r\n{VERSION}: 1\r\n{POSITION}: 1\r\n\r\n".encode()
+        return reading.Read(sequence, "point.charged.u1", f"{fact.stream}@1", encode(fact), head, 0)
+
+    async def chunks(*_: object) -> AsyncIterator[list[reading.Read]]:
+        yield [charged(1, 5), charged(2, 6)]
+
+    old = tmp_path / "old.sqlite"
+    old.write_bytes(content)
+    monkeypatch.setattr(reading, "chunks", chunks)
+    with new_store(tmp_path / "new.sqlite") as store, pytest.raises(Found, match="contradicts an earlier message"):
+        await collect(cast(reading.Stream, None), "point", store, lambda _: None, known=KnownForeign(), old=old)
+
+    assert old.read_bytes() == content
 
 
 @pytest.mark.parametrize("step", range(1, 10))

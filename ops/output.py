@@ -8,6 +8,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from infra.printable import printable
 
 LINES: Final = "\n\t"
 """What a text that has several lines may have besides printable characters."""
+
+_SPACE: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\t\r\n]', re.DOTALL)
+"""In JSON: a whole string, or a white space outside of strings, which may not be escaped."""
 
 
 def print_out(what: RenderableType, *, style: str = "", error: bool = False, wrap: bool = True) -> None:
@@ -83,7 +87,7 @@ def print_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 def escaped_json(document: bytes) -> str:
     """Return the JSON document with its invisible characters escaped: it means the same to every reader."""
     text = document.decode(errors="backslashreplace")
-    return text if text.isprintable() else "".join(map(_in_json, text))
+    return text if text.isprintable() else "".join(map(_in_json, _SPACE.sub(_on_one_line, text)))
 
 
 def console(*, error: bool = False) -> Console:
@@ -114,6 +118,10 @@ class _Printable:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement.get(console, options, self._what)
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith('"') else " "
 
 
 def _in_json(one: str) -> str:

@@ -215,6 +215,24 @@ def test_json_is_harmless_and_means_the_same(text: str) -> None:
     assert json.loads(stream.getvalue()) == {text: [text]}
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"a":\t1,\r\n"b\u202e":[2,\t"c"]}',
+        '["a\\"\t]",\t"\\\\",\t"\u202e"]',
+    ],
+)
+def test_white_space_between_the_tokens_of_json_stays_white_space(document: str) -> None:
+    shown = escaped_json(document.encode())
+
+    assert shown.isprintable()
+    assert json.loads(shown) == json.loads(document, strict=False)
+
+
+def test_what_is_no_json_is_harmless_too() -> None:
+    assert escaped_json(b'\t"unfinished\t\\') == ' "unfinished\\u0009\\'
+
+
 def test_bytes_that_are_no_text_are_escaped() -> None:
     assert escaped_json(b'{"a": "\xff"}') == r'{"a": "\xff"}'
 

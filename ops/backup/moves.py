@@ -27,19 +27,23 @@ def move_all(moves: Sequence[Move]) -> None:
     if that fails, too.
     """
     done: list[Move] = []
+    folders = {path.parent for move in moves for path in move}
     try:
         for move in moves:
             files.make_folder(move.new.parent)
             files.rename(move.old, move.new)
             done.append(move)
+        for folder in folders:
+            files.sync_folder(folder)
     except BaseException as error:
         _undo(done, error)
+        for folder in folders:
+            with contextlib.suppress(OSError):  # what failed may have been a sync
+                files.sync_folder(folder)
         for move in moves:
             with contextlib.suppress(OSError):  # something is in it
                 move.new.parent.rmdir()
         raise
-    for folder in {path.parent for move in moves for path in move}:
-        files.sync_folder(folder)
 
 
 def _undo(done: Sequence[Move], error: BaseException) -> None:

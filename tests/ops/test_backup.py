@@ -375,6 +375,27 @@ async def test_old_data_is_moved_back_if_new_data_cannot_be_moved(
     await good(shop)
 
 
+def test_all_is_moved_back_if_the_moves_cannot_be_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "place").write_text("old")
+    (tmp_path / "made").write_text("new")
+    before, sync = content(tmp_path), files.sync_folder
+    moved: list[dict[str, bytes]] = []
+
+    def fails(folder: Path) -> None:
+        if not moved and not (tmp_path / "made").exists():  # the first one after all moves
+            moved.append(content(tmp_path))
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+        sync(folder)
+
+    monkeypatch.setattr(files, "sync_folder", fails)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        move_all([Move(tmp_path / "place", tmp_path / "a" / "place"), Move(tmp_path / "made", tmp_path / "place")])
+
+    assert moved == [{"a/place": b"old", "place": b"new"}]
+    assert content(tmp_path) == before
+    assert named(tmp_path, "*") == ["made", "place"]
+
+
 def test_what_cannot_be_moved_back_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old").touch()
     rename = files.rename

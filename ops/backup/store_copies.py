@@ -48,6 +48,8 @@ def copy_all(stores: Mapping[str, Path], folder: Path) -> dict[str, StoreCopy]:
         _copy(service, path, folder / service / STORE)
     with contextlib.ExitStack() as stack:
         copies = {name: stack.enter_context(_opened(folder / name / STORE)) for name in stores}
+        for name, copy in copies.items():
+            _check(name, copy)
         left_out = _cut(copies, marks)
         made = {name: _finished(name, copy, left_out[name]) for name, copy in copies.items()}
     for name in stores:
@@ -89,6 +91,23 @@ def _copy(service: str, path: Path, to: Path) -> None:
         except sqlite3.Error as error:
             raise Unreachable(f"the store of {service}_svc, {path}, cannot be copied to {to}: {error}") from error
     to.chmod(files.PRIVATE)
+
+
+def _check(service: str, copy: sqlite3.Connection) -> None:
+    """Have SQLite check the whole copy. Raises Found if it is damaged."""
+    try:
+        wrong = [row[0] for row in copy.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
+    except sqlite3.Error as error:
+        wrong = [str(error)]
+    if wrong:
+        raise _damaged(service, wrong[0])
+
+
+def _damaged(service: str, why: str) -> Found:
+    return Found(
+        f"the store of {service}_svc is damaged: {why}. No backup was made; stop the service, rebuild the store "
+        f"from the stream (just rebuild {service}), and start it again"
+    )
 
 
 def _cut(copies: Mapping[str, sqlite3.Connection], marks: Mapping[str, int]) -> dict[str, int]:
@@ -140,18 +159,10 @@ def _remove(copy: sqlite3.Connection, first: int) -> int:
 
 
 def _finished(service: str, copy: sqlite3.Connection, left_out: int) -> StoreCopy:
-    """Check the whole copy, and describe it. Raises Found if it is damaged, or a position is missing."""
-    try:
-        wrong = [row[0] for row in copy.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
-        ((facts, last),) = copy.execute("SELECT count(*), ifnull(max(rowid), 0) FROM stored_events")
-    except sqlite3.Error as error:
-        wrong, facts, last = [str(error)], 0, 0
-    if wrong or facts != last:
-        why = wrong[0] if wrong else f"it has {facts:,} records up to position {last:,}"
-        raise Found(
-            f"the store of {service}_svc is damaged: {why}. No backup was made; stop the service, rebuild the store "
-            f"from the stream (just rebuild {service}), and start it again"
-        )
+    """Describe the copy. Raises Found if a position is missing."""
+    ((facts, last),) = copy.execute("SELECT count(*), ifnull(max(rowid), 0) FROM stored_events")
+    if facts != last:
+        raise _damaged(service, f"it has {facts:,} records up to position {last:,}")
     end = copy.execute(
         "SELECT originator_id, originator_version FROM stored_events WHERE rowid = ?", (last,)
     ).fetchone()

@@ -17,11 +17,13 @@ from contracts.wire import fact_id
 from infra import files
 from infra.broker.streams import EVENTS
 from infra.settings import SettingsError
+from infra.store.statements import SCHEMA
 from ops import data
 from ops.backup import store_copies
 from ops.backup.manifest import checksum
 from ops.backup.moves import HalfMoved, Move, move_all
 from ops.backup.restore import Accepted, restore
+from ops.errors import Found
 from tests.ops.asking import orders, told
 from tests.ops.damage import content, rows
 from tests.shop import Shop, attempts, logged, open_shop
@@ -167,6 +169,39 @@ async def test_a_fact_without_its_cause_is_left_out_with_all_after_it(shop: Shop
     assert made["point"].left_out == 3
     with contextlib.closing(sqlite3.connect(tmp_path / "b" / "point" / "events.sqlite")) as copy:
         assert copy.execute("SELECT count(*) FROM snapshots WHERE originator_id IN ('a', 'b', 'c')").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("table", ["sqlite_autoindex_stored_events_1", "stored_events"])
+def test_a_store_with_a_damaged_page_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    """The cut reads the damaged page: for a fact that was recorded while the stores were copied, or for its cause."""
+    stores = {name: tmp_path / f"{name}.sqlite" for name in ("order", "point")}
+    for path in stores.values():
+        with contextlib.closing(sqlite3.connect(path)) as store, store:
+            store.executescript(SCHEMA)
+            store.execute("INSERT INTO stored_events VALUES ('order-o', 1, 'order.created.pending', '{}')")
+    original = store_copies._copy
+
+    def late(service: str, path: Path, to: Path) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as store, store:
+            state = json.dumps({"cause": "order-o@1"})
+            store.execute("INSERT INTO stored_events VALUES ('later', 1, 'point.used', ?)", (state,))
+        if service == "order":
+            damage_page(path, table)
+        original(service, path, to)
+
+    monkeypatch.setattr(store_copies, "_copy", late)
+    with pytest.raises(Found, match=r"the store of order_svc is damaged: .*just rebuild order"):
+        store_copies.copy_all(stores, tmp_path / "b")
+
+
+def damage_page(path: Path, table: str) -> None:
+    """Overwrite the first page of a table or an index."""
+    with contextlib.closing(sqlite3.connect(path)) as store:
+        ((page,),) = store.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+        ((size,),) = store.execute("PRAGMA page_size")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
 
 
 async def test_stores_alone_are_backed_up_without_the_broker_and_the_relays_write_the_stream(

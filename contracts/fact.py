@@ -10,7 +10,7 @@ not; `kw_only=True` is not inherited.
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, Literal, assert_never, get_args
 
-from msgspec import Meta, Struct
+from msgspec import DecodeError, Meta, Struct
 
 ProductRefusal = Literal["product-out-of-stock", "product-unknown"]
 PointRefusal = Literal["points-insufficient", "points-exceed-total"]
@@ -18,6 +18,11 @@ CouponRefusal = Literal["coupon-unknown", "coupon-already-used", "coupon-expired
 Refusal = ProductRefusal | PointRefusal | CouponRefusal
 Withdrawal = Literal["deadline-exceeded", "customer-canceled"]
 Reason = Refusal | Withdrawal
+
+DECODE_ERRORS: Final = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a body that anybody may have written: its own error; for a text that is not UTF-8, and for
+nesting that is too deep, Python's.
+"""
 
 MOST = 2**53 - 1
 """The largest amount, sum or stock that the services record: JSON numbers are exact up to here in every reader."""

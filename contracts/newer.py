@@ -12,13 +12,11 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts.fact import Fact
+from contracts.fact import DECODE_ERRORS, Fact
 from contracts.step import fact_name
 
 NEXT_STEP: Final = "install the newer version again"
 """What to do about facts of newer code. Nothing of them has to be repaired."""
-
-_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class OfNewerCode(msgspec.ValidationError):
@@ -63,7 +61,7 @@ def newer(body: bytes, facts: Mapping[str, type[Fact]]) -> OfNewerCode | None:
             return None
         known_ones = {field: next(iter(words_of(facts[name])[field])) for field in unknown}
         fact: Fact = msgspec.convert({**fields, **known_ones}, facts[name])
-    except _ERRORS:
+    except DECODE_ERRORS:
         return None
     told = ", ".join(f"its {field} {value[:80]!a} is unknown here" for field, value in unknown.items())
     return OfNewerCode(told, msgspec.structs.replace(fact, **unknown))
@@ -84,7 +82,7 @@ def newer_key(body: bytes, stream: str) -> str:
     """
     try:
         about = _about.decode(body)
-    except _ERRORS:
+    except DECODE_ERRORS:
         return stream.partition("-")[2]
     saga = about.order is not msgspec.UNSET and about.order_id is not None
     return str(about.order_id) if saga else stream.partition("-")[2]

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from contracts.fact import Fact
+from contracts.fact import DECODE_ERRORS, Fact
 from contracts.newer import OfNewerCode
 from contracts.wire import FACTS, MSG_ID, NAMES, POSITION, STREAM, VERSION, decode, fact_id, stream_of, subject, token
 
@@ -78,7 +78,7 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
         fits = _typed.decode(body).type == name
         if name in FACTS:
             fits = fits and subject(name, body) == published_on
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         fits = False
     if not fits:
         raise ForeignMessage("has a body that does not fit its subject")

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import rich_click as click
 
-from contracts.fact import Fact
+from contracts.fact import DECODE_ERRORS, Fact
 from contracts.newer import OfNewerCode
 from contracts.wire import decode, fact_id
 from infra.core.decider import Aggregate
@@ -131,7 +131,7 @@ async def history(
 def _at(body: bytes) -> datetime | None:
     try:
         return _timed.decode(body).at
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # said when it is decoded
+    except DECODE_ERRORS:  # said when it is decoded
         return None
 
 

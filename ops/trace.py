@@ -11,6 +11,7 @@ import rich_click as click
 from rich.table import Table
 
 from contracts import OrderCanceled
+from contracts.fact import DECODE_ERRORS
 from contracts.newer import NEXT_STEP
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, STEPS, said_by, why_newer
@@ -120,7 +121,7 @@ def _is_foreign(message: reading.Read) -> bool:
     try:
         origin(message.subject, message.fact_id, message.head, message.body)
         _decoded(message)
-    except (ForeignMessage, msgspec.DecodeError):
+    except (ForeignMessage, *DECODE_ERRORS):
         return True
     return False
 

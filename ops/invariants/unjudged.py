@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from contracts.fact import Fact, SagaFact
+from contracts.fact import DECODE_ERRORS, Fact, SagaFact
 from contracts.newer import OfNewerCode
 from ops.invariants.findings import Entry
 
@@ -39,7 +39,6 @@ class _Body(Struct):
 
 
 _body: Final = msgspec.json.Decoder(_Body)
-_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Unjudged:
@@ -64,7 +63,7 @@ class Unjudged:
         self._subjects.add(_of(entry))
         try:
             fact = _body.decode(body)
-        except _ERRORS:  # its fields have other types, too
+        except DECODE_ERRORS:  # its fields have other types, too
             return
         if fact.order_id is not None:
             self._subjects.add(f"order {fact.order_id}")

@@ -7,6 +7,7 @@ from typing import IO, Any, Final, NamedTuple
 
 import msgspec
 
+from contracts.fact import DECODE_ERRORS
 from infra.broker.client import VERSION_LINE
 from ops.errors import Unusable
 from ops.reading import Read
@@ -38,7 +39,7 @@ class ReplayedMessage(NamedTuple):
         try:
             at = _fact.decode(self.body).at
             return since_1970_ns(at) if at.tzinfo is not None else self.stored_ns
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except DECODE_ERRORS:
             return self.stored_ns
 
 
@@ -93,7 +94,7 @@ def _is_one_line_of_json(body: bytes) -> bool:
     try:
         body.decode()
         msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return False
     return b"\n" not in body and b"\r" not in body and body == body.strip()
 

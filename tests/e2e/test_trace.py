@@ -7,13 +7,19 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from contracts import OrderCanceled, OrderCreatedPending
+from contracts.wire import NAMES, POSITION, STREAM, VERSION, encode, subject
+from infra.broker.client import VERSION_LINE
 from infra.local.services import ROOT
-from ops.trace import TraceLine, mermaid, style, table
+from ops import reading
+from ops.trace import TraceLine, mermaid, style, table, trace
+from tests.examples import order_canceled, order_created
 from tests.ops.asking import orders
 from tests.ops.damage import publish_again, rows
 from tests.shop import PATIENCE_S, Shop, open_shop
@@ -169,3 +175,34 @@ def test_a_diagram_draws_a_repeated_fact_once(again: bool) -> None:
     first = TraceLine(1, 0.0, "order", "order.created.pending", "order-o1@1", None, False)
 
     assert mermaid([first, first._replace(sequence=2, again=again)]).count("Note over") == 1
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        pytest.param(b'"\xff"', id="no UTF-8"),
+        pytest.param(b"7", id="no text"),
+        pytest.param(b"[" * 100_000, id="too deep"),
+    ],
+)
+async def test_a_message_that_cannot_be_read_is_a_foreign_one(monkeypatch: pytest.MonkeyPatch, cause: bytes) -> None:
+    placed, canceled = order_created(), order_canceled("customer-canceled")
+
+    def message(sequence: int, fact: OrderCreatedPending | OrderCanceled, body: bytes) -> reading.Read:
+        head = f"{VERSION_LINE}\r\n{STREAM}: {fact.stream}\r\n{VERSION}: {sequence}\r\n{POSITION}: {sequence}\r\n\r\n"
+        about = subject(NAMES[type(fact)], encode(fact))
+        return reading.Read(sequence, about, f"{fact.stream}@{sequence}", body, head.encode(), 0)
+
+    body = encode(canceled).replace(b'"some-stream@7"', cause)
+    assert body != encode(canceled)
+    messages = [message(1, placed, encode(placed)), message(2, canceled, body)]
+
+    async def read(*_: object, **__: object) -> AsyncIterator[reading.Read]:
+        for one in messages:
+            yield one
+
+    monkeypatch.setattr(reading, "read", read)
+    found = await trace(cast(reading.Stream, None), placed.order_id)
+
+    assert [line.fact for line in found.lines] == ["order.created.pending"]
+    assert found.foreign == messages[1:]

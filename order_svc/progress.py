@@ -12,9 +12,10 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 import structlog
-from msgspec import DecodeError, Struct, json
+from msgspec import Struct, json
 
 from contracts import WITHDRAWALS, Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
+from contracts.fact import DECODE_ERRORS
 from infra.aio import wait
 from infra.broker.client import BrokerClient
 from infra.broker.errors import HistoryUnavailable
@@ -171,7 +172,7 @@ class Progress:
                 name, _, order_id = message.subject.rpartition(".")
                 try:
                     at = _fact(message.body).at
-                except (DecodeError, UnicodeDecodeError):  # another publisher's message
+                except DECODE_ERRORS:  # another publisher's message
                     continue
                 facts.setdefault(order_id, {})[name] = PublishedAt(message.sequence, at)
         for order_id, published in facts.items():

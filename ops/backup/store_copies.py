@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from contracts.fact import DECODE_ERRORS
 from contracts.origin import number
 from contracts.wire import fact_id
 from infra import files
@@ -134,7 +135,7 @@ def _tail(copy: sqlite3.Connection, mark: int) -> list[_Tail]:
     for position, state in copy.execute(
         "SELECT rowid, state FROM stored_events WHERE rowid > ? ORDER BY rowid", (mark,)
     ):
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with contextlib.suppress(*DECODE_ERRORS):
             if cause := _caused.decode(state).cause:
                 found.append(_Tail(position, cause))
     return found

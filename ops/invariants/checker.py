@@ -21,6 +21,7 @@ from contracts import (
     ProductStockReturned,
     SagaFact,
 )
+from contracts.fact import DECODE_ERRORS
 from contracts.newer import OfNewerCode
 from contracts.wire import NAMES, decode, said_by
 from ops.invariants.copies import Causes, Copies, LoggedFacts, Versions
@@ -305,5 +306,5 @@ def _at(body: bytes) -> datetime:
     """
     try:
         return _timed_body.decode(body).at
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         return datetime.min.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from contracts.fact import Fact
+from contracts.fact import DECODE_ERRORS, Fact
 from contracts.newer import OfNewerCode
 from contracts.wire import NAMES, decode, said_by
 from infra.core.decider import Aggregates, StreamState, category
@@ -89,7 +89,7 @@ class Runs:
 def _cause(record: Notification) -> str | None:
     try:
         return _body.decode(record.state).cause
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         return None  # reported when it is folded
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from contracts.fact import DECODE_ERRORS
 from contracts.origin import number
 from infra.core.decider import category
 from infra.core.writer import Clock
@@ -90,7 +91,7 @@ async def _said_at(name: str, log: SQLiteStore, end: int) -> datetime | None:
     """Return the time of the last fact in a log that ends at `end`; None if it is empty or the fact is unreadable."""
     with _readable(name):
         newest = await log.select_notifications(end - 1, 1) if end else []
-    with contextlib.suppress(msgspec.DecodeError, IndexError):
+    with contextlib.suppress(*DECODE_ERRORS, IndexError):
         return msgspec.json.decode(newest[0].state, type=_Body).at
     return None
 

@@ -160,6 +160,13 @@ def test_a_history_with_a_hole_folds_up_to_it(history: History) -> None:
     assert min(fold.early["account-ann"]) == 4
 
 
+@pytest.mark.parametrize("body", [b"", b'{"at":"\xff"}', b'{"x":' + b"[" * 100_000])
+def test_a_record_that_cannot_be_read_is_a_finding(history: History, body: bytes) -> None:
+    history.logs["coupon"][0] = history.logs["coupon"][0]._replace(body=body)
+
+    assert "is not a fact" in check(history.logs, history.stream, quiet=True)[0].what
+
+
 def test_findings_of_one_kind_are_not_kept_for_ever() -> None:
     checker = Checker(quiet=True)
     for sequence in range(2 * MOST_OF_A_KIND):

@@ -171,6 +171,27 @@ async def test_a_fact_without_its_cause_is_left_out_with_all_after_it(shop: Shop
         assert copy.execute("SELECT count(*) FROM snapshots WHERE originator_id IN ('a', 'b', 'c')").fetchone() == (0,)
 
 
+@pytest.mark.parametrize("body", [b"", b'{"cause":"\xff"}', b'{"x":' + b"[" * 100_000])
+def test_a_late_record_that_cannot_be_read_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    """Whether it has a cause is not known; an audit finds it, in the store as in the copy."""
+    path = tmp_path / "point.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        store.executescript(SCHEMA)
+    original = store_copies._copy
+
+    def late(service: str, path: Path, to: Path) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as store, store:
+            store.execute("INSERT INTO stored_events VALUES ('account-u1', 1, 'point.used', ?)", (body,))
+        original(service, path, to)
+
+    monkeypatch.setattr(store_copies, "_copy", late)
+    made = store_copies.copy_all({"point": path}, tmp_path / "b")
+
+    assert (made["point"].facts, made["point"].left_out) == (1, 0)
+
+
 @pytest.mark.parametrize("table", ["sqlite_autoindex_stored_events_1", "stored_events"])
 def test_a_store_with_a_damaged_page_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
     """The cut reads the damaged page: for a fact that was recorded while the stores were copied, or for its cause."""

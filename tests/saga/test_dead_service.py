@@ -5,12 +5,16 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from infra.broker.client import BrokerClient
+from infra.broker.stored import StoredMessage
+from order_svc import progress
 from order_svc.admission import ALWAYS_ADMITTED, OVERLOADED, AdmissionControl
 from order_svc.progress import Progress
+from order_svc.waits import PublishedAt
 from tests.shop import Shop, attempts, logged, open_shop
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -100,13 +104,30 @@ async def test_an_order_that_has_ended_gets_its_answer_again_while_new_ones_are_
         await shop.until_quiet()
 
 
+@pytest.mark.parametrize("body", [b"", b'{"at":"\xff"}', b'{"x":' + b"[" * 100_000])
+async def test_a_message_of_another_publisher_is_no_answer(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    said = [
+        StoredMessage(1, "order.created.pending.o1", b'{"at":"2026-03-02T00:00:00Z"}', b"", 0),
+        StoredMessage(2, "point.used.o1", body, b"", 0),
+    ]
+
+    async def latest(*_: object) -> list[StoredMessage]:
+        return said
+
+    monkeypatch.setattr(progress, "latest_messages", latest)
+    runtime: Any = SimpleNamespace(clock=lambda: NOW, on_recorded=[], warnings=[], tasks=[])
+    found = await Progress(runtime, AdmissionControl(1, soon_s=1))._ask(cast(BrokerClient, None), ["o1"])
+
+    assert found == {"o1": {"order.created.pending": PublishedAt(1, NOW)}}
+
+
 async def test_overload_of_services_that_answer_is_called_overload() -> None:
     runtime: Any = SimpleNamespace(
         broker=SimpleNamespace(connection=None), clock=lambda: NOW, on_recorded=[], warnings=[], tasks=[]
     )
-    progress = Progress(runtime, AdmissionControl(1, soon_s=1))
+    waiting = Progress(runtime, AdmissionControl(1, soon_s=1))
 
-    assert progress.refused(OVERLOADED) == f"{OVERLOADED}; retry after the given delay"
-    await progress.look()
-    assert progress.refused(OVERLOADED) == f"{OVERLOADED}; retry after the given delay"
-    assert progress.warnings() == [f"new orders are refused since 00:00:00 UTC ({OVERLOADED}): 2 refused, 0 in flight"]
+    assert waiting.refused(OVERLOADED) == f"{OVERLOADED}; retry after the given delay"
+    await waiting.look()
+    assert waiting.refused(OVERLOADED) == f"{OVERLOADED}; retry after the given delay"
+    assert waiting.warnings() == [f"new orders are refused since 00:00:00 UTC ({OVERLOADED}): 2 refused, 0 in flight"]

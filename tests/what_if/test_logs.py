@@ -78,6 +78,16 @@ async def test_what_was_said_last_gets_its_time_to_be_answered(
     assert (report.total("differences"), report.total("open")) == (0, 0 if waits_s else 1)
 
 
+@pytest.mark.parametrize("body", [b"", b'{"at":"\xff"}', b'{"x":' + b"[" * 100_000])
+async def test_a_last_record_that_cannot_be_read_is_not_waited_for(tmp_path: Path, body: bytes) -> None:
+    said = await logs_of(recorded())
+    said["coupon"][-1] = said["coupon"][-1]._replace(state=body)
+
+    report = await verdict_of(await record(tmp_path, said), lambda: now() + timedelta(days=1))
+
+    assert [(found.service, found.kind) for found in report.differences][-1:] == [("coupon", "unreadable")]
+
+
 async def test_facts_are_found_by_their_ids_and_what_is_no_id_is_not(tmp_path: Path) -> None:
     said = await logs_of(recorded())
     wanted = [log[-1] for log in said.values()]

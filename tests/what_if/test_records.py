@@ -90,6 +90,8 @@ async def test_a_record_on_another_stream(logs: RecordedLogs) -> None:
     ("body", "why"),
     [
         (b"not JSON", "it cannot be decoded: "),
+        (b'{"cause":"\xff"}', "it cannot be decoded: "),
+        (b'{"x":' + b"[" * 100_000, "it cannot be decoded: "),
         (b'"text"', "it cannot be decoded: "),
         (b'{"type":"point.given"}', "it cannot be decoded: "),
         (b'{"type":"point.used","at":"2026-01-01T00:00:00Z"}', "it cannot be decoded: "),

@@ -12,6 +12,8 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from contracts.fact import DECODE_ERRORS
+from contracts.ids import is_id
 from infra.core.decider import category
 from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.report import Answers
@@ -61,11 +63,11 @@ async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker,
     at_a_time = asyncio.Semaphore(AT_A_TIME)
     async with http_client() as http:
 
-        async def answer(stream: str, body: bytes) -> Seen | UnknownToService | None:
+        async def answer(stream: str, user: str | None) -> Seen | UnknownToService | None:
             seen: Seen | UnknownToService | None
             async with at_a_time:
                 try:
-                    seen = await _answer(http, how, stream, body)
+                    seen = await _answer(http, how, stream, user)
                 except UnexpectedAnswer as refused:
                     if refused.answer.body.get("type") != NEWER:
                         raise
@@ -95,28 +97,38 @@ async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker,
     return live, Answers(len(streams) - len(moved_on) - newer, len(moved_on), newer)
 
 
-async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, bytes]]:
+async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, str | None]]:
     """Return up to `most` streams of a service that can be asked about, the one that changed last first.
 
-    Each comes with the body of its newest fact within the cut. Only the last LOOK_BACK * `most` records are searched.
-    Raises StoreError.
+    An order comes with its customer, whom its newest fact within the cut names. Without a name order_svc would refuse
+    to answer, so an order whose newest fact cannot be read is left out: that fact is a finding, or of newer code. Only
+    the last LOOK_BACK * `most` records are searched. Raises StoreError.
     """
     end = cut.logs[service]
-    found: dict[str, bytes] = {}
+    found: dict[str, str | None] = {}
     for record in reversed(await logs[service].select_notifications(max(0, end - LOOK_BACK * most), LOOK_BACK * most)):
         if record.position <= end and category(record.originator_id) in CATEGORIES and len(found) < most:
-            found.setdefault(record.originator_id, record.state)
-    return list(found.items())
+            kind = category(record.originator_id)
+            found.setdefault(record.originator_id, _customer(record.state) if kind == "order" else None)
+    return [(stream, user) for stream, user in found.items() if user is not None or category(stream) != "order"]
 
 
-async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, body: bytes) -> Seen | None:
-    """Ask about one stream, of which `body` is the newest fact. None: the service does not know it.
+def _customer(body: bytes) -> str | None:
+    try:
+        order = msgspec.json.decode(body, type=_Body).order
+    except DECODE_ERRORS:
+        return None
+    return order.user_id if order is not None and is_id(order.user_id) else None
+
+
+async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, user: str | None) -> Seen | None:
+    """Ask about one stream; `user`: an order's customer. None: the service does not know it.
 
     Raises Unreachable, also for an answer without the fields that it must have.
     """
     kind, _, key = stream.partition("-")
 
-    async def told(service: str, path: str, user: str | None = None) -> dict[str, Any] | None:
+    async def told(service: str, path: str) -> dict[str, Any] | None:
         headers = {} if user is None else {"X-User-Id": user}
         request = ServiceRequest(how.services[service], "GET", f"{path}/{quote(key, safe='')}", None, headers)
         answer = await ask_with(http, request, GOOD | {404}, how.timeout_s)
@@ -134,8 +146,7 @@ async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, body
                 found = await told("coupon", "/coupons")
                 return None if found is None else CouponSeen(found["user_id"], found["discount"], found["order_id"])
             case _:
-                order = msgspec.json.decode(body, type=_Body).order
-                found = await told("order", "/orders", "" if order is None else order.user_id)
+                found = await told("order", "/orders")
                 if found is None:
                     return OrderSeen("unknown", None, None, None, None)
                 return OrderSeen(

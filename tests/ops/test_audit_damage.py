@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from contracts import PointCharged
 from contracts.wire import encode
 from infra.timestamps import now
 from tests.ops import damage
-from tests.ops.asking import orders
-from tests.shop import Shop, attempts
+from tests.ops.asking import orders, told
+from tests.shop import Shop, attempts, open_shop
 
 
 async def audited(shop: Shop, *arguments: str) -> tuple[int, Any]:
@@ -175,6 +176,27 @@ async def test_a_person_reads_what_is_wrong_first(left: Shop) -> None:
     assert place in read.stdout
     assert "against 5: what an order's steps did fits its end" in read.stdout
     assert "findings; the first: " in read.stdout
+
+
+@pytest.mark.parametrize("body", [b"\xff", b'{"order": {"user_id": "\xff"}}', b'{"x":' + b"[" * 100_000, b"{}"])
+async def test_an_order_whose_newest_fact_cannot_be_read_is_a_finding(tmp_path: Path, body: bytes) -> None:
+    """Its log says no more whose order it is, so nobody can ask order_svc about it; the others are asked about."""
+    async with open_shop(tmp_path) as shop:
+        await shop.register("mug", stock=10)
+        for key in ("a", "b"):
+            assert (await shop.place([("mug", 1)], key=key)).status_code == 200
+        await shop.until_quiet()
+        before = await told(shop, "audit")
+        newest = damage.rows(shop, "order")[-1]
+        damage.set_body(shop, "order", newest.fact_id, body)
+
+        done = await orders(shop, "audit", "--json")
+
+        assert done.returncode == 1, done.stderr
+        report = json.loads(done.stdout)
+        assert report["answers"] == {**before["answers"], "compared": before["answers"]["compared"] - 1}
+        assert any(newest.fact_id in where for _, where, _ in report["findings"])
+        assert not any(number == 9 for number, *_ in report["findings"])
 
 
 async def test_a_damaged_file_is_found_by_a_full_audit(left: Shop) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import rich_click as click
 
-from contracts.fact import DECODE_ERRORS, Fact
+from contracts.fact import DECODE_ERRORS, Fact, Timestamp
 from contracts.newer import OfNewerCode
 from contracts.wire import decode, fact_id
 from infra.core.decider import Aggregate
@@ -77,7 +77,7 @@ class Then(NamedTuple):
 
 
 class _Timed(msgspec.Struct):
-    at: datetime
+    at: Timestamp
 
 
 _timed: Final = msgspec.json.Decoder(_Timed)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -11,7 +10,7 @@ import rich_click as click
 from rich.table import Table
 
 from contracts import OrderCanceled
-from contracts.fact import DECODE_ERRORS
+from contracts.fact import DECODE_ERRORS, Timestamp
 from contracts.newer import NEXT_STEP
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, STEPS, said_by, why_newer
@@ -62,7 +61,7 @@ class _Line(msgspec.Struct):
 
 
 class _Order(msgspec.Struct):
-    placed_at: datetime
+    placed_at: Timestamp
     lines: list[_Line]
 
 
@@ -70,7 +69,7 @@ class _Body(msgspec.Struct):
     """The fields that a trace reads of any fact."""
 
     type: str
-    at: datetime
+    at: Timestamp
     cause: str | None = None
     order_id: str | None = None
     order: _Order | None = None

@@ -15,7 +15,7 @@ import structlog
 from msgspec import Struct, json
 
 from contracts import WITHDRAWALS, Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
-from contracts.fact import DECODE_ERRORS
+from contracts.fact import DECODE_ERRORS, Timestamp
 from infra.aio import wait
 from infra.broker.client import BrokerClient
 from infra.broker.errors import HistoryUnavailable
@@ -45,7 +45,7 @@ AT_ONCE: Final = MOST_FACTS // len(NAMES)
 
 
 class _Fact(Struct, gc=False):
-    at: datetime
+    at: Timestamp
 
 
 _fact: Final = json.Decoder(_Fact).decode

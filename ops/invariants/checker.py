@@ -21,7 +21,7 @@ from contracts import (
     ProductStockReturned,
     SagaFact,
 )
-from contracts.fact import DECODE_ERRORS
+from contracts.fact import DECODE_ERRORS, Timestamp
 from contracts.newer import OfNewerCode
 from contracts.wire import NAMES, decode, said_by
 from ops.invariants.copies import Causes, Copies, LoggedFacts, Versions
@@ -81,7 +81,7 @@ class Book(Protocol):
 
 
 class _Timed(msgspec.Struct):
-    at: datetime
+    at: Timestamp
 
 
 _timed_body = msgspec.json.Decoder(_Timed)

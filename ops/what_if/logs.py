@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from contracts.fact import DECODE_ERRORS
+from contracts.fact import DECODE_ERRORS, Timestamp
 from contracts.origin import number
 from infra.core.decider import category
 from infra.core.writer import Clock
@@ -26,7 +26,7 @@ SETTLE_S: Final = 2.0
 
 
 class _Body(msgspec.Struct):
-    at: datetime
+    at: Timestamp
 
 
 class StoredHistory:

@@ -160,7 +160,7 @@ def test_a_history_with_a_hole_folds_up_to_it(history: History) -> None:
     assert min(fold.early["account-ann"]) == 4
 
 
-@pytest.mark.parametrize("body", [b"", b'{"at":"\xff"}', b'{"x":' + b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b'{"at":"\xff"}', b'{"at":"2026-03-02T00:00:00"}', b'{"x":' + b"[" * 100_000])
 def test_a_record_that_cannot_be_read_is_a_finding(history: History, body: bytes) -> None:
     history.logs["coupon"][0] = history.logs["coupon"][0]._replace(body=body)
 

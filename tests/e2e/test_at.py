@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from infra.store.records import Record
+from infra.store.sqlite import SQLiteStore
+from infra.timestamps import now
+from ops import at
+from ops.errors import Found
 from tests.ops.asking import orders
 from tests.shop import Shop, log_of, open_shop
 
@@ -129,3 +134,12 @@ async def test_exit_codes_tell_scripts_what_is_wrong(closed: tuple[Shop, str], t
     assert "is not a time" in no_time.stderr
     assert nowhere.returncode == 3
     assert "DATA_DIR" in nowhere.stderr
+
+
+@pytest.mark.parametrize("body", [b"", b'{"at":"2026-03-02T00:00:00"}', b'{"x":' + b"[" * 100_000])
+async def test_before_a_time_a_record_that_cannot_be_read_is_named(tmp_path: Path, body: bytes) -> None:
+    async with SQLiteStore.open(tmp_path / "order" / "events.sqlite") as store:
+        await store.insert_events([Record("order-o1", 1, "order.created.pending", body)])
+
+    with pytest.raises(Found, match="order-o1@1 .* cannot be read"):
+        await at.history({"DATA_DIR": str(tmp_path)}, "order", "o1", time=now())

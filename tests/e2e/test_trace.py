@@ -178,14 +178,17 @@ def test_a_diagram_draws_a_repeated_fact_once(again: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "cause",
+    ("field", "value"),
     [
-        pytest.param(b'"\xff"', id="no UTF-8"),
-        pytest.param(b"7", id="no text"),
-        pytest.param(b"[" * 100_000, id="too deep"),
+        pytest.param(b'"some-stream@7"', b'"\xff"', id="no UTF-8"),
+        pytest.param(b'"some-stream@7"', b"7", id="no text"),
+        pytest.param(b'"some-stream@7"', b"[" * 100_000, id="too deep"),
+        pytest.param(b'02.125000Z"', b'02.125000"', id="a time without an offset"),
     ],
 )
-async def test_a_message_that_cannot_be_read_is_a_foreign_one(monkeypatch: pytest.MonkeyPatch, cause: bytes) -> None:
+async def test_a_message_that_cannot_be_read_is_a_foreign_one(
+    monkeypatch: pytest.MonkeyPatch, field: bytes, value: bytes
+) -> None:
     placed, canceled = order_created(), order_canceled("customer-canceled")
 
     def message(sequence: int, fact: OrderCreatedPending | OrderCanceled, body: bytes) -> reading.Read:
@@ -193,7 +196,7 @@ async def test_a_message_that_cannot_be_read_is_a_foreign_one(monkeypatch: pytes
         about = subject(NAMES[type(fact)], encode(fact))
         return reading.Read(sequence, about, f"{fact.stream}@{sequence}", body, head.encode(), 0)
 
-    body = encode(canceled).replace(b'"some-stream@7"', cause)
+    body = encode(canceled).replace(field, value)
     assert body != encode(canceled)
     messages = [message(1, placed, encode(placed)), message(2, canceled, body)]
 

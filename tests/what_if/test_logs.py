@@ -78,7 +78,7 @@ async def test_what_was_said_last_gets_its_time_to_be_answered(
     assert (report.total("differences"), report.total("open")) == (0, 0 if waits_s else 1)
 
 
-@pytest.mark.parametrize("body", [b"", b'{"at":"\xff"}', b'{"x":' + b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b'{"at":"\xff"}', b'{"at":"2026-03-02T00:00:00"}', b'{"x":' + b"[" * 100_000])
 async def test_a_last_record_that_cannot_be_read_is_not_waited_for(tmp_path: Path, body: bytes) -> None:
     said = await logs_of(recorded())
     said["coupon"][-1] = said["coupon"][-1]._replace(state=body)

@@ -141,5 +141,5 @@ async def test_before_a_time_a_record_that_cannot_be_read_is_named(tmp_path: Pat
     async with SQLiteStore.open(tmp_path / "order" / "events.sqlite") as store:
         await store.insert_events([Record("order-o1", 1, "order.created.pending", body)])
 
-    with pytest.raises(Found, match="order-o1@1 .* cannot be read"):
+    with pytest.raises(Found, match=r"order-o1@1 .* cannot be read"):
         await at.history({"DATA_DIR": str(tmp_path)}, "order", "o1", time=now())

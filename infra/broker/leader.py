@@ -55,11 +55,24 @@ class _NotTheLeader(Exception):
 class Leader:
     """What EVENTS has, as its leader says. Every method raises LeaderUnavailable, or the client's errors."""
 
-    def __init__(self, nc: BrokerClient, js: JetStreamContext, info: StreamInfo) -> None:
-        """`info` is the leader's own answer about EVENTS, from this connection."""
+    def __init__(
+        self,
+        nc: BrokerClient,
+        js: JetStreamContext,
+        info: StreamInfo,
+        *,
+        first_span: int = FIRST_SPAN,
+        batch: int = BATCH,
+    ) -> None:
+        """`info` is the leader's own answer about EVENTS, from this connection.
+
+        Reading back begins with `first_span` sequences; `batch` is the most messages that one direct get asks for.
+        """
         self._nc = nc
         self._js = js
         self._info = info
+        self._first_span = first_span
+        self._batch = batch
 
     async def last(self, subject: str) -> RawStreamMsg | None:
         """Return the last message on this subject, which may have wildcards; None if there is none."""
@@ -121,7 +134,7 @@ class Leader:
         what a relay's messages have and they lack, are left out, so a list may be empty.
         """
         last = await self.last(subject)
-        end, span = (0 if last is None else last.seq or 0), FIRST_SPAN
+        end, span = (0 if last is None else last.seq or 0), self._first_span
         while end > 0:
             begin = max(1, end - span + 1)
             yield await self._between(subject, begin, end)
@@ -158,14 +171,14 @@ class Leader:
         return found
 
     async def _direct_get(self, subject: str, begin: int) -> tuple[list[tuple[bytes, bytes]], bool]:
-        """Return raw headers and bodies of the next BATCH messages on this subject, and whether more follow.
+        """Return raw headers and bodies of the next messages on this subject, one batch, and whether more follow.
 
         Raises _NotTheLeader if the answer is incomplete or empty.
         """
         answers: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
         inbox = self._nc.new_inbox()
         subscription = await self._nc.listen(inbox, lambda *message: answers.put_nowait((message[3], message[2])))
-        request = msgspec.json.encode({"seq": begin, "next_by_subj": subject, "batch": BATCH})
+        request = msgspec.json.encode({"seq": begin, "next_by_subj": subject, "batch": self._batch})
         messages: list[tuple[bytes, bytes]] = []
         try:
             await self._nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", request, inbox)

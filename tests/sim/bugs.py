@@ -84,17 +84,17 @@ BUGS: Final = (
             ),
             Change(
                 "infra/core/writer.py",
-                "        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)\n",
-                "        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)\n"
+                "        self._queue: deque[Work] = deque()\n",
+                "        self._queue: deque[Work] = deque()\n"
                 "        store.grown = lambda: recorded(())\n",
             ),
             Change(
                 "infra/broker/relay.py",
-                "            read = await self._store.select_notifications(position, READ_BATCH)\n",
+                "            read = await self._store.select_notifications(position, self._read_batch)\n",
                 "            said, self._store.said = getattr(self._store, 'said', ()), ()\n"
                 "            read = [Notification(position + n, *one) for n, one in enumerate(said, 1)]\n"
                 "            if not read:\n"
-                "                read = await self._store.select_notifications(position, READ_BATCH)\n",
+                "                read = await self._store.select_notifications(position, self._read_batch)\n",
             ),
         ),
     ),
@@ -185,8 +185,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/relay.py",
-                "        self._window = Window(resumed.acked)\n",
-                "        self._window = Window(max(resumed.acked, getattr(self._store, 'sent', 0)))\n",
+                "        self._window = Window(resumed.acked, self._span)\n",
+                "        self._window = Window(max(resumed.acked, getattr(self._store, 'sent', 0)), self._span)\n",
             ),
             Change(
                 "infra/broker/relay.py",

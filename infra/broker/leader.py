@@ -134,17 +134,21 @@ class Leader:
         what a relay's messages have and they lack, are left out, so a list may be empty.
         """
         last = await self.last(subject)
-        end, span = (0 if last is None else last.seq or 0), self._first_span
+        newest = end = 0 if last is None else last.seq or 0
+        span = self._first_span
         while end > 0:
             begin = max(1, end - span + 1)
-            yield await self._between(subject, begin, end)
+            yield await self._between(subject, begin, end, newest)
             end, span = begin - 1, 2 * span
 
-    async def _between(self, subject: str, begin: int, end: int) -> list[Published]:
-        """Return the facts on this subject with sequences from `begin` to `end`, both included, in stream order."""
+    async def _between(self, subject: str, begin: int, end: int, newest: int) -> list[Published]:
+        """Return the facts on this subject with sequences from `begin` to `end`, both included, in stream order.
+
+        `newest` is the sequence of the last message on this subject.
+        """
         for _ in range(TRIES):
             with suppress(_NotTheLeader):
-                return await self._by_direct_gets(subject, begin, end)
+                return await self._by_direct_gets(subject, begin, end, newest)
         found: list[Published] = []
         while begin <= end and (message := await self.next(begin, subject)) is not None:
             sequence, headers = message.seq or end, message.headers or {}
@@ -154,7 +158,7 @@ class Leader:
                 found += _published(sequence, message.subject or "", message.data or b"", about)
         return found
 
-    async def _by_direct_gets(self, subject: str, begin: int, end: int) -> list[Published]:
+    async def _by_direct_gets(self, subject: str, begin: int, end: int, newest: int) -> list[Published]:
         found: list[Published] = []
         while begin <= end:
             messages, more = await self._direct_get(subject, begin)
@@ -167,6 +171,8 @@ class Leader:
                     about = tuple(header(raw_headers, name) for name in _NAMES)
                     found += _published(sequence, _of_the_server(raw_headers, b"Nats-Subject"), body, about)
             if not more:
+                if begin <= newest:
+                    raise _NotTheLeader  # a follower that lags
                 break
         return found
 

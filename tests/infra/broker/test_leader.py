@@ -1,18 +1,22 @@
 """Mirrors of EVENTS answer direct gets in its place; whoever goes on in the stream learns what its leader has."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RawStreamMsg, StreamConfig, StreamSource
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode
+from infra.broker.client import MessageCallback, header
+from infra.broker.connection import connect
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
-from infra.broker.leader import ANSWERED_BY, Leader
+from infra.broker.leader import ANSWERED_BY, Leader, leader_of
 from infra.broker.lookup import latest_facts
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
@@ -22,8 +26,9 @@ from infra.local.services import ROOT
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import microseconds
 from tests.examples import ORDER_ID, coupon_used
-from tests.infra.broker.mirroring import a_log, append, client, leader, mirroring, sending, session
+from tests.infra.broker.mirroring import a_log, append, client, leader, mirroring, sending, session, settings
 from tests.shop import Shop, attempts
+from tests.wrappers.client import TappedClient
 
 MIRRORS = 4
 """So many that a direct get seldom reaches the leader."""
@@ -126,6 +131,28 @@ async def test_received_messages_of_a_deleted_stream_are_not_found_at_its_mirror
     async with session(broker) as js:
         for _ in range(10):
             assert await received.truncated_after(await leader(js)) == 0
+
+
+class Follower(TappedClient):
+    """A connection on which a follower answers that has not got the newest messages yet, but says that it has all."""
+
+    async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
+        def lagging(subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+            if int(header(head, b"Nats-Sequence") or 0) <= 6:
+                handler(subject, reply, body, head)
+
+        return await super().listen(subject, lagging)
+
+
+async def test_a_follower_that_lags_hides_no_fact_from_a_relay(broker: Shop, log: SQLiteStore) -> None:
+    await published(broker, log, 10)
+    async with connect(settings(broker), "follower", asyncio.Event(), client=Follower) as (nc, _):
+        js = nc.jetstream()
+        asked = await leader_of(nc, js)
+
+        found = [fact.position async for facts in asked.read_back("point.>") for fact in facts]
+
+    assert found == list(range(1, 11))
 
 
 @pytest.mark.parametrize("filter_subject", FILTERS)

@@ -144,6 +144,27 @@ class Follower(TappedClient):
         return await super().listen(subject, lagging)
 
 
+class Orphan(TappedClient):
+    """A connection on which a mirror answers that has other facts at the same sequences, and says whose it is."""
+
+    async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
+        def mirrored(subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+            head = head.replace(b"Fact-Position: ", b"Fact-Position: 9").replace(b"Stream: EVENTS", b"Stream: COPY")
+            handler(subject, reply, body, head)
+
+        return await super().listen(subject, mirrored)
+
+
+async def test_facts_are_not_read_back_from_a_mirror(broker: Shop, log: SQLiteStore) -> None:
+    await published(broker, log, 10)
+    async with connect(settings(broker), "mirrored", asyncio.Event(), client=Orphan) as (nc, _):
+        asked = await leader_of(nc, nc.jetstream())
+
+        found = [fact.position async for facts in asked.read_back("point.>") for fact in facts]
+
+    assert found == list(range(1, 11))
+
+
 async def test_a_follower_that_lags_hides_no_fact_from_a_relay(broker: Shop, log: SQLiteStore) -> None:
     await published(broker, log, 10)
     async with connect(settings(broker), "follower", asyncio.Event(), client=Follower) as (nc, _):

@@ -12,7 +12,7 @@ from infra.consuming.consumer import PULL_BATCH
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """Limits of a service's sessions; their meanings stand at the constants. The simulator sets small ones.
+    """Limits of a service's sessions; the constants say what they mean. The simulator sets small ones.
 
     Every process of a service must have the same `window`: a hole lies no further back than the window of the process
     that left it.

@@ -1,7 +1,8 @@
 """The other side of the modelled server: the messages that clients send it, and its faults."""
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
@@ -11,13 +12,32 @@ from infra.broker.client import VERSION_LINE
 from infra.broker.leader import ANSWERED_BY
 from infra.broker.streams import EVENTS
 from infra.consuming.dead_letter import DEAD
+from tests.sim.chance import Chance
 from tests.sim.dead import Dead
 from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
+from tests.sim.loop import running
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
 DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{EVENTS}"
 DIRECT_GET_DEAD: Final = f"$JS.API.DIRECT.GET.{DEAD}"
 NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
+
+
+BROKEN_OFF: Final = -1
+"""In place of the number of a batch's last message: its leader is gone, and no other knows of it."""
+UNHEARD: Final = 0.4
+"""The share of messages that get lost while the leader changes."""
+UNANSWERED: Final = 0.7
+"""The share of those that get lost, or are stored but not acknowledged."""
+
+
+class Copy(NamedTuple):
+    """A copy of the stream as it once was: a follower's, by the name of EVENTS, or a mirror's by its own."""
+
+    name: str
+    messages: list[Stored]
+    chance: Chance
+    """Whether it is the one that answers."""
 
 
 class _Pull(msgspec.Struct):
@@ -48,6 +68,14 @@ class Server:
         self._subscribed: dict[str, list[Peer]] = {}
         """By subject: the subscribers. Subscriptions to inboxes need no entry."""
         self._made = 0
+        self._loop = running()
+        self.election: Chance | None = None
+        """While the stream changes its leader: what decides which publishes get lost or are not answered."""
+        self.copy: Copy | None = None
+        self.lost_after = 0
+        """The last sequence that the stream kept when it lost messages the last time."""
+        self.loser: str | None = None
+        """The service of the first message that was lost then."""
 
     def subscribe(self, peer: Peer, subject: str) -> None:
         self._subscribed.setdefault(subject, []).append(peer)
@@ -83,17 +111,29 @@ class Server:
             self._store(self.stream, peer, subject, body, reply, head)
 
     def _store(self, stream: Stream, peer: Peer, subject: str, body: bytes, reply: str, head: bytes) -> None:
+        fate = 1.0 if self.election is None else self.election.random()
+        if fate < UNHEARD:
+            self._loop.note("no leader hears of {}", subject)
+            if reply.endswith(".$FI"):
+                self._batches[peer, reply.split(".")[-6]] = BROKEN_OFF
+            return
         if not reply.endswith(".$FI"):
             sequence, duplicate = stream.store(subject, body, head)
+            if fate < UNANSWERED:
+                return
             again = ',"duplicate":true' if duplicate else ""
             peer.say(reply, reply, "", b'{"stream":"EVENTS","seq":%d%b}' % (sequence, again.encode()), b"")
             return
         *_, name, flow, _, number, operation, _ = reply.split(".")
-        expected = self._batches.get((peer, name), 0) + 1
+        if (last := self._batches.get((peer, name), 0)) == BROKEN_OFF:
+            return
+        expected = last + 1
         if int(number) != expected:
             raise AssertionError(f"message {number} of batch {name} came where {expected} was expected")
         sequence, _ = stream.store(subject, body, head)
-        self._batches[peer, name] = expected
+        self._batches[peer, name] = expected if fate >= UNANSWERED else BROKEN_OFF
+        if fate < UNANSWERED:
+            return
         if operation == "2":
             del self._batches[peer, name]
             end = f'{{"stream":"EVENTS","seq":{sequence},"batch":"{name}","count":{number}}}'
@@ -105,14 +145,15 @@ class Server:
 
     def _answer(self, stream: Stream, peer: Peer, asked: _DirectGet, reply: str) -> None:
         """Answer a direct get of several messages, which `asked.next_by_subj` selects by its `<prefix>.>`."""
+        messages, answered_by = self._direct(stream)
         found = [
             message
-            for message in stream.messages[asked.seq - 1 :]
+            for message in messages[asked.seq - 1 :]
             if message.subject.startswith(asked.next_by_subj.removesuffix(">"))
         ]
         for message in found[: asked.batch]:
             about = (
-                f"{ANSWERED_BY}: {EVENTS}\r\nNats-Subject: {message.subject}\r\n"
+                f"{ANSWERED_BY}: {answered_by}\r\nNats-Subject: {message.subject}\r\n"
                 f"Nats-Sequence: {message.sequence}\r\n\r\n"
             )
             peer.say(reply, reply, "", message.body, message.head.removesuffix(b"\r\n") + about.encode())
@@ -141,13 +182,14 @@ class Server:
     def add_stream(self, config: StreamConfig) -> StreamInfo:
         if self.stream is None:
             self._made += 1
-            self.stream = Stream(config, EPOCH + timedelta(seconds=self._made))
+            self.stream = Stream(config, EPOCH + timedelta(seconds=self._loop.time(), microseconds=self._made))
         return self.stream.info()
 
     def consumer_info(self, name: str) -> ConsumerInfo:
         consumer = self._stream().consumers.get(name)
         if consumer is None:
             raise NotFoundError(code=404, err_code=10014, description="consumer not found")
+        consumer.go_back_for_a_new_process()
         return consumer.info()
 
     def add_consumer(self, config: ConsumerConfig) -> ConsumerInfo:
@@ -162,20 +204,27 @@ class Server:
         self.consumer_info(name)
         self._stream().consumers[name].reset(sequence)
 
-    def get_msg(self, sequence: int) -> RawStreamMsg:
-        messages = self._stream().messages
-        if not 1 <= sequence <= len(messages):
+    def get_msg(self, sequence: int, *, direct: bool = False) -> RawStreamMsg:
+        messages, answered_by = self._direct(self._stream()) if direct else (self._stream().messages, EVENTS)
+        if not 1 <= sequence <= len(messages) or not messages[sequence - 1].subject:
             raise NotFoundError(code=404, err_code=10037, description="no message found")
-        return _raw(messages[sequence - 1])
+        return _raw(messages[sequence - 1], answered_by)
 
-    def find(self, subject: str, *, last: bool, begin: int = 1) -> RawStreamMsg:
+    def find(self, subject: str, *, last: bool, begin: int = 1, direct: bool = False) -> RawStreamMsg:
         """The last message on a subject, or the first one from `begin` on. The subject's last token may be `>`."""
-        messages = self._stream().messages[begin - 1 :]
+        messages, answered_by = self._direct(self._stream()) if direct else (self._stream().messages, EVENTS)
         prefix = subject.removesuffix(">")
-        for message in reversed(messages) if last else messages:
+        for message in reversed(messages[begin - 1 :]) if last else messages[begin - 1 :]:
             if message.subject.startswith(prefix) if prefix != subject else message.subject == subject:
-                return _raw(message)
+                return _raw(message, answered_by)
         raise NotFoundError(code=404, err_code=10037, description="no message found")
+
+    def _direct(self, stream: Stream) -> tuple[list[Stored], str]:
+        """The messages of whoever answers a direct get, and its name: any copy of the stream may."""
+        copy = self.copy
+        if copy is None or not copy.chance.happens(0.7):
+            return stream.messages, EVENTS
+        return copy.messages, copy.name
 
     def _stream(self) -> Stream:
         if self.stream is None:
@@ -200,22 +249,80 @@ class Server:
     def lose_tail(self, messages: int) -> None:
         """A power cut: the last `messages` messages had not reached the disk."""
         if self.stream is not None:
-            self.stream.lose_tail(min(messages, len(self.stream.messages)))
+            had = self.stream.messages
+            self.lost_after = max(0, len(had) - messages)
+            self._lost(had[self.lost_after :])
+            self.stream.lose_tail(len(had) - self.lost_after)
         self.dead.lose_tail(messages)
 
+    def lose_again(self) -> None:
+        """Lose what was written since the last loss: the same place is lost once more."""
+        if self.stream is not None:
+            self.lose_tail(max(0, len(self.stream.messages) - self.lost_after))
+
+    def lose_some(self, chance: Chance, messages: int, window: int) -> None:
+        """The new leader lacks some of the last messages, which were acknowledged to their publishers.
+
+        Only such as may be missing: a relay sends no position before all that are a window further back are stored.
+        """
+        if self.stream is None:
+            return
+        newest: dict[str, int] = {}
+        for message in self.stream.messages:
+            if message.subject:
+                newest[message.service] = max(newest.get(message.service, 0), message.position)
+        may = [
+            message
+            for message in self.stream.messages[-messages:]
+            if message.subject and message.position > newest[message.service] - window
+        ]
+        lost = [message for message in may if chance.happens(0.5)]
+        self._lost(lost)
+        self.stream.lose([message.sequence for message in lost])
+
+    def _lost(self, messages: Sequence[Stored]) -> None:
+        self.loser = messages[0].service if messages else self.loser
+        if self.copy is not None and self.copy.name == EVENTS:
+            self.copy = None  # a follower takes over what the leader has
+
     def lose_everything(self) -> None:
-        self.stream = None
+        self._lose_stream()
         self.dead = Dead()
 
-    def start(self) -> None:
+    def _lose_stream(self) -> None:
+        self.lost_after = 0
+        self._lost(self.stream.messages if self.stream else ())
+        self.stream = None
+
+    def remove_stream(self, *, make: bool = False) -> None:
+        """An operator deletes EVENTS under the connections, and with `make` makes it again."""
+        if self.stream is not None:
+            config = self.stream.config
+            self._loop.note("the stream is deleted")
+            for consumer in self.stream.consumers.values():
+                consumer.end()
+            self._batches.clear()
+            self._lose_stream()
+            if make:
+                self.add_stream(config)
+
+    def start(self, *, outlived: bool = False) -> None:
+        """`outlived`: the consumers have kept all, also of messages that the stream lost."""
         self.up = True
         if self.stream is not None:
+            last = len(self.stream.messages)
             for consumer in self.stream.consumers.values():
-                consumer.recover(len(self.stream.messages))
+                (consumer.outlive if outlived else consumer.recover)(last)
+
+    def serves_a_new_process(self, name: str) -> None:
+        """The service was started: this process has received nothing yet."""
+        consumer = self._consumer(name)
+        if consumer is not None:
+            consumer.is_new_to = True
 
 
-def _raw(message: Stored) -> RawStreamMsg:
+def _raw(message: Stored, answered_by: str) -> RawStreamMsg:
     lines = message.head.decode().split("\r\n")[1:]
-    headers = {**dict(line.split(": ", 1) for line in lines if line), ANSWERED_BY: EVENTS}
+    headers = {**dict(line.split(": ", 1) for line in lines if line), ANSWERED_BY: answered_by}
     at = EPOCH + timedelta(seconds=message.at)
     return RawStreamMsg(message.subject, message.sequence, message.body, None, headers, EVENTS, at)

@@ -91,6 +91,12 @@ trace *ARGUMENTS:
 at *ARGUMENTS:
     @exec python -m ops.orders at "$@"
 
+# Every movement of a user's points, a product's stock or a coupon, with its order: just ledger user u1 (--since -1h, --json)
+[group('operate')]
+[positional-arguments]
+ledger *ARGUMENTS:
+    @exec python -m ops.orders ledger "$@"
+
 # Prove that nothing was lost, doubled or forged: just audit (--at-rest, --against REPORT, --full, --json)
 [group('operate')]
 [positional-arguments]
@@ -235,6 +241,12 @@ chaos *ARGUMENTS: _tools
 [positional-arguments]
 soak *ARGUMENTS: _tools
     @exec python -m tests.chaos --soak "$@"
+
+# Change the code in one place at a time and run the tests that execute it: just mutants domains; --report, --show ID, --help
+[group('check')]
+[positional-arguments]
+mutants *ARGUMENTS: _tools
+    @exec python -m tests.mutants "$@"
 
 # Lint, format, types, and who may import whom
 [group('check')]

@@ -16,6 +16,7 @@ from bench.overload import measure_overload
 from bench.phases import PHASES, Phase, Row, run
 from bench.systems import SYSTEMS, WentWrong
 from infra.local.processes import StartFailed
+from infra.settings import SettingsError
 
 RUNS: Final = 3
 QUICKLY: Final = 0.3  # share of the orders with --quick
@@ -69,7 +70,7 @@ def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple
             results.growth = measure_growth(HISTORIES, results.runs)
         if OVERLOAD in only or not (only or quick):
             results.overload = [measure_overload(lines) for lines in LINES]
-    except (LoadFailed, WentWrong, StartFailed) as error:
+    except (LoadFailed, WentWrong, StartFailed, SettingsError) as error:
         click.echo(f"the bench ends here: {error}", err=True)
         failed = True
     report.write(results, out / "results.json")

@@ -13,7 +13,9 @@ from contracts.coupon import (
     coupon_stream,
 )
 from contracts.fact import (
+    BY_CUSTOMER,
     MOST,
+    REASONS,
     WITHDRAWALS,
     CouponRefusal,
     Fact,
@@ -39,7 +41,9 @@ from contracts.product import (
 )
 
 __all__ = [
+    "BY_CUSTOMER",
     "MOST",
+    "REASONS",
     "WITHDRAWALS",
     "CouponIssued",
     "CouponRefusal",

@@ -1,6 +1,6 @@
 """The facts that coupon_svc says.
 
-coupon_svc also answers an order without a coupon. These facts are in a stream of that order (`nocoupon-<order_id>`).
+coupon_svc also answers an order without a coupon. Those answers are in a stream of that order (`nocoupon-<order_id>`).
 """
 
 from typing import ClassVar, Final

@@ -8,7 +8,7 @@ not; `kw_only=True` is not inherited.
 """
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal, assert_never, get_args
 
 from msgspec import Meta, Struct
 
@@ -27,8 +27,33 @@ Count = Annotated[int, Meta(ge=0, le=MOST)]
 Timestamp = Annotated[datetime, Meta(tz=True)]
 """A time with its offset from UTC. `decode` refuses one without: it cannot be compared with the others."""
 
-WITHDRAWALS: frozenset[str] = frozenset({"deadline-exceeded", "customer-canceled"})
+REASONS: Final[tuple[Reason, ...]] = tuple(reason for kind in get_args(Reason) for reason in get_args(kind))
+"""Every Reason."""
+
+WITHDRAWALS: Final[frozenset[str]] = frozenset(get_args(Withdrawal))
 """The reasons of cancels that no step's refusal led to: the steps learn of these cancels only from `order.canceled`."""
+
+
+def by_customer(reason: Reason) -> bool:
+    """Return whether the customer canceled the order: then it may have been confirmed, and no fact is the cause.
+
+    mypy refuses this module as long as a Reason is missing here.
+    """
+    match reason:
+        case "customer-canceled":
+            return True
+        case "deadline-exceeded":
+            return False
+        case "product-out-of-stock" | "product-unknown" | "points-insufficient" | "points-exceed-total":
+            return False
+        case "coupon-unknown" | "coupon-already-used" | "coupon-expired" | "coupon-not-yours":
+            return False
+        case _:
+            assert_never(reason)
+
+
+BY_CUSTOMER: Final[frozenset[str]] = frozenset(reason for reason in REASONS if by_customer(reason))
+"""The reasons for which `by_customer` is true."""
 
 
 class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
@@ -86,7 +111,7 @@ class SagaFact(Fact, frozen=True, kw_only=True):
 
 
 class PricedFact(SagaFact, frozen=True, kw_only=True):
-    """Base of the facts that carry the prices of the products.
+    """Base of the facts that always carry the prices of the order's products. An OrderCanceled may carry them, too.
 
     `unit_prices`: won per piece, in the order of `order.lines`. `total`: price times quantity of all lines, in won,
     before points and discount.

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from contracts.fact import Fact
-from contracts.wire import FACTS, MSG_ID, NAMES, POSITION, STREAM, VERSION, fact_id, stream_of, subject, token
+from contracts.newer import OfNewerCode
+from contracts.wire import FACTS, MSG_ID, NAMES, POSITION, STREAM, VERSION, decode, fact_id, stream_of, subject, token
 
 DIGITS: Final = 15
 """The most digits of a version or position. A longer number is nobody's, and would not fit into a store."""
@@ -82,6 +83,19 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
     if not fits:
         raise ForeignMessage("has a body that does not fit its subject")
     return Origin(stream_of(value), version, position)
+
+
+def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> tuple[Fact, str]:
+    """Return the fact that a service hears in a message, and its id; see `heard_id`.
+
+    Raises ForeignMessage; msgspec.DecodeError for a body that is no fact; OfNewerCode, also one, for a service's own.
+    """
+    try:
+        fact = decode(body)
+    except OfNewerCode:
+        origin(published_on, message_id, raw_headers, body)  # a foreign message is not of newer code
+        raise
+    return fact, heard_id(fact, published_on, message_id, raw_headers)
 
 
 def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes) -> str:

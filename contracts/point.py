@@ -10,7 +10,7 @@ from contracts.step import Step
 class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
     """A customer put `amount` points into the account, once for this `idempotency_key`.
 
-    It is the request's, made at random if the client sent none.
+    The key is the client's: a charge without an Idempotency-Key is refused.
     """
 
     key_field: ClassVar[str] = "user_id"

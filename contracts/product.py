@@ -20,7 +20,7 @@ class ProductFact(Fact, frozen=True, kw_only=True):
 
 
 class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.registered"):
-    """A product is on sale at `price` won. Its first stock is a fact of its own, ProductStockAdded."""
+    """A product is on sale at `price` won. Its first stock, unless it is 0, is a ProductStockAdded."""
 
     by_client: ClassVar[bool] = True
 

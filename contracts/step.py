@@ -80,5 +80,6 @@ def _behind(start: type[SagaFact], steps: Iterable[Step]) -> Iterator[Step]:
     for fact in facts:
         for step in steps:
             if step.hears is fact:
-                facts.append(step.done)
+                if step.done not in facts:
+                    facts.append(step.done)
                 yield step

@@ -6,6 +6,7 @@ facts, steps and services, and says which facts cannot be published.
 
 import pkgutil
 import re
+from collections.abc import Iterator
 from functools import reduce
 from hashlib import sha256
 from operator import or_
@@ -17,7 +18,8 @@ import msgspec
 import contracts
 from contracts.fact import MOST, Count, Fact
 from contracts.ids import MEANING, is_id, is_stream
-from contracts.order import OrderCreatedPending
+from contracts.newer import OfNewerCode, newer, newer_key, vocabulary, words_of
+from contracts.order import OrderCanceled, OrderCreatedPending
 from contracts.step import Step, fact_name, in_order
 
 MSG_ID: Final = "Nats-Msg-Id"
@@ -84,6 +86,34 @@ FACTS: Final[dict[str, type[Fact]]] = {fact_name(fact): fact for service in SERV
 NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items()}
 """Type → fact name: the JSON `type`, the stored topic, and the beginning of the NATS subject."""
 
+
+def must_hear(service: str) -> frozenset[type[Fact]]:
+    """Return the facts that a service must react to; otherwise orders would wait, or keep what they took.
+
+    The service of a step: what starts the step, what a later step refuses, and a cancel. The service that accepts
+    orders: what the last steps do, and what any step refuses.
+    """
+    awaited = STEPS.awaited
+    if service == said_by(fact_name(OrderCreatedPending)):
+        heard = {step.hears for step in awaited}
+        return frozenset(fact for step in awaited for fact in (step.refused, step.done) if fact and fact not in heard)
+    found: set[type[Fact]] = set()
+    for step in awaited + STEPS.following:
+        if step.service == service:
+            found |= {step.hears, OrderCanceled, *_refusals_after(step.done)}
+    return frozenset(found)
+
+
+def _refusals_after(done: type[Fact]) -> Iterator[type[Fact]]:
+    for step in STEPS.awaited:
+        if step.hears is done:
+            yield from [step.refused] if step.refused else []
+            yield from _refusals_after(step.done)
+
+
+VOCABULARY: Final = vocabulary(NAMES)
+"""All that this code knows of facts. Two versions of the code with the same vocabulary read each other's facts."""
+
 COMPENSATIONS: Final = frozenset(
     NAMES[fact] for step in STEPS.awaited + STEPS.following for fact in (step.undone, *step.returned)
 )
@@ -117,13 +147,34 @@ def encode(fact: Fact) -> bytes:
 def decode(body: bytes) -> Fact:
     """Return the fact in a body. Unknown fields are ignored: they come from newer code.
 
-    Raises msgspec.DecodeError for a body that is not JSON, and its subclass msgspec.ValidationError for an unknown
-    `type` or a field that breaks the contract.
+    Raises msgspec.DecodeError for a body that is not JSON, or is nested too deeply, and its subclass
+    msgspec.ValidationError for a field that breaks the contract. Of that, OfNewerCode is a subclass: for an unknown
+    `type` or an unknown word, such as a reason.
     """
     try:
         return _decoder.decode(body)
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
+    except msgspec.ValidationError:
+        if (why := newer(body, FACTS)) is not None:
+            raise why from None
+        raise
+
+
+def why_newer(name: str, body: bytes) -> OfNewerCode | None:
+    """Return what makes a recorded fact one of newer code; None if this code knows it, or it is damaged.
+
+    `name` is its topic. Only facts with words of a few, such as a reason, are decoded.
+    """
+    if name in FACTS and not words_of(FACTS[name]):
+        return None
+    try:
+        decode(body)
+    except OfNewerCode as why:
+        return why
+    except msgspec.DecodeError:
+        return None
+    return None
 
 
 def fact_id(stream: str, version: int) -> str:
@@ -131,12 +182,16 @@ def fact_id(stream: str, version: int) -> str:
     return f"{stream}@{version}"
 
 
-def subject(name: str, body: bytes) -> str:
+def subject(name: str, body: bytes, stream: str = "") -> str:
     """Return the subject under which a fact is published: `<name>.<key>`, with the key from the fact's body.
 
-    `name` is the fact's name; the key is the id in the fact's `key_field`, as a token. Raises KeyError for an unknown
-    name, msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is not UTF-8.
+    `name` is the fact's name; the key is the id in the fact's `key_field`, as a token. A name that only newer code
+    knows needs the `stream`, for the key: that of every known fact follows from `newer_key`, too. Raises KeyError for
+    an unknown name without, msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is
+    not UTF-8. Raises RecursionError for JSON that is nested too deeply.
     """
+    if name not in FACTS and stream:
+        return f"{name}.{token(newer_key(body, stream))}"
     return f"{name}.{token(str(getattr(_keys.decode(body), FACTS[name].key_field)))}"
 
 
@@ -174,7 +229,8 @@ def stream_of(value: str) -> str:
 def flaw(fact: Fact, body: bytes, max_bytes: int = MAX_BYTES) -> str | None:
     """Say in words why a fact with this body cannot be published or heard; None if it can.
 
-    Its key and the id in its stream must be ids, and its counts from 0 to MOST. `max_bytes` is the limit of a message.
+    Its key and the id in its stream must be ids, and the counts in its own fields from 0 to MOST. Counts inside `order`
+    and `unit_prices` are not checked. `max_bytes` is the limit of a message, headers included.
     """
     if len(body) > max_bytes - HEADER_BYTES:
         return f"it has {len(body):,} bytes, and the broker takes {max_bytes - HEADER_BYTES:,}"

@@ -10,6 +10,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
 from coupon_svc import domain
+from infra.core.unreadable import read_readable
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.parameters import After, Id, PageSize, PathId, Price, QueryId, Time
@@ -44,10 +45,14 @@ class CouponView(Struct):
 
 @example(coupons=[example_of(CouponView)], next=None)
 class CouponPage(Struct):
-    """A page of a customer's coupons, sorted by id. `next`: the `after` of the next page, null on the last one."""
+    """A page of a customer's coupons, sorted by id. `next`: the `after` of the next page, null on the last one.
+
+    `unreadable`: the ids of those that cannot be shown now; the route of one coupon says why.
+    """
 
     coupons: list[CouponView]
     next: str | None
+    unreadable: list[str] = []
 
 
 class Coupons:
@@ -82,10 +87,12 @@ class Coupons:
             (user_id, after, limit + 1),
         )
         ids = [str(row[0]) for row in rows[:limit]]
-        states = await self._writer.read([f"coupon-{coupon_id}" for coupon_id in ids])
+        states = await read_readable(self._writer, [f"coupon-{coupon_id}" for coupon_id in ids])
+        found = list(zip(ids, states, strict=True))
         return CouponPage(
-            [_view(coupon_id, state) for coupon_id, state in zip(ids, states, strict=True)],
+            [_view(coupon_id, state) for coupon_id, state in found if state is not None],
             ids[-1] if len(rows) > limit else None,
+            [coupon_id for coupon_id, state in found if state is None],
         )
 
 

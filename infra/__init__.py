@@ -1,6 +1,6 @@
 """Code that services share and that knows no service, in rooms (packages).
 
-A room imports only itself and what is listed before it; `tests/infra/test_imports.py` checks this.
+Of infra, a room imports only itself and what is listed before it; `tests/infra/test_imports.py` checks this.
 
     (no room)     aio, settings, broker_url, timestamps, files, tuning, code_hash, printable, redaction, line_output,
                   signals, usage, start: the base of every room
@@ -17,7 +17,7 @@ A room imports only itself and what is listed before it; `tests/infra/test_impor
 Read four modules first; they use the others. process/service.py composes a service. core/writer.py decides and records.
 consuming/session.py runs a service's sessions with the broker. broker/relay.py publishes the service's facts.
 
-A service mainly imports core.decider and process.service in `__main__`. Its `api` imports process.service.Runtime,
+A service mainly imports core.decider and process.service in `__main__`. Its `api` imports process.runtime.Runtime,
 http.problems, http.parameters and timestamps. Its projections import read_models.tables and store.records; its
 `settings` imports infra.settings. Its `export` imports export.rows and store.records.
 """

@@ -19,7 +19,7 @@ class BrokerUrl(NamedTuple):
 
     @property
     def at(self) -> str:
-        """Host and port, without credentials: for messages."""
+        """Host and port, without credentials: to connect to, and for messages."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -1,8 +1,14 @@
-"""Writes files whole or not at all, also across a power cut; and locks a file. Failures are OSErrors."""
+"""Writes files whole or not at all, also across a power cut; swaps folders; locks a file.
+
+Failures are OSErrors; LockTaken, for a lock that is held, is none.
+"""
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,16 +25,25 @@ PRIVATE_FOLDER: Final = 0o700
 PRIVATE_UMASK: Final = 0o077
 """The umask of a process whose new files and folders are for their owner alone."""
 
+AT_FDCWD: Final = -100
+RENAME_EXCHANGE: Final = 2  # Linux: renameat2
+RENAME_SWAP: Final = 2  # macOS: renamex_np
+NOT_ABLE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
+
 
 def temporary(path: Path) -> Path:
     """The path in the same folder to which the caller writes new content before `publish(path)`. Makes no file."""
     return path.with_name(f".{path.name}{TEMPORARY}")
 
 
-def publish(path: Path) -> None:
-    """Sync the file `temporary(path)`, rename it to `path` in place of an older file, and sync the rename."""
-    sync_file(temporary(path))
-    rename(temporary(path), path)
+def publish(path: Path, unfinished: Path | None = None) -> None:
+    """Sync the file `unfinished`, rename it to `path` in place of an older file, and sync the rename.
+
+    `unfinished` must be on the same file system; by default it is `temporary(path)`.
+    """
+    unfinished = unfinished or temporary(path)
+    sync_file(unfinished)
+    rename(unfinished, path)
     sync_folder(path.parent)
 
 
@@ -70,6 +85,30 @@ def sync_file(path: Path) -> None:
 
 def rename(old: Path, new: Path) -> None:
     old.replace(new)
+
+
+class ExchangeUnsupported(OSError):
+    """The operating system, or the file system of these folders, cannot swap two folders in one step."""
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Swap two folders of one file system in a single step: each name is there at every moment.
+
+    Does not sync. Raises ExchangeUnsupported; another OSError. Then nothing has changed.
+    """
+    names = os.fsencode(one), os.fsencode(other)
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if sys.platform == "darwin":
+            failed = libc.renamex_np(*names, RENAME_SWAP)
+        else:
+            failed = libc.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE)
+    except AttributeError:  # a C library without the function
+        raise ExchangeUnsupported(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    if failed:
+        code = ctypes.get_errno()
+        kind = ExchangeUnsupported if code in NOT_ABLE else OSError
+        raise kind(code, os.strerror(code), str(one), None, str(other))
 
 
 def sync_folder(path: Path) -> None:

@@ -32,7 +32,8 @@ class LineOutput:
         """`write` writes bytes and returns how many; it may block, and raises OSError.
 
         `dropped` makes the line which says that so many lines are missing, and why. `gone` is called once if the reader
-        is gone. `tick` is called in the thread every `tick_s` seconds, more seldom while `write` blocks.
+        is gone. The thread begins at the first line. It calls `tick` after each line, and after every
+        `tick_s` seconds without one (None: never then).
         """
         self._write = write
         self._dropped_line = dropped
@@ -111,7 +112,7 @@ class LineOutput:
 def writing_to(stream: TextIO) -> Callable[[bytes], int]:
     """Return a function that writes bytes to the stream's descriptor, as os.write; without one, to the stream itself.
 
-    Nothing of the stream's own buffer is used, so an error loses no line but the one that it is about.
+    With a descriptor, the stream's own buffer is not used, so an error loses no line but the one that it is about.
     """
     try:
         number = stream.fileno()

@@ -13,7 +13,7 @@ def printable(text: str, keep: str = "") -> str:
     r"""Return the text with every character that is not printable escaped, such as `\x1b`; those in `keep` stay.
 
     Not printable are control characters (C0 with newlines, C1), bidirectional and other invisible format characters,
-    surrogates, unassigned characters, and blanks other than the space.
+    surrogates, unassigned and private-use characters, and blanks other than the space.
     """
     if text.isprintable():
         return text

@@ -10,7 +10,7 @@ HIDDEN: Final = "***"
 _IN_URLS: Final = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"<>]*@")
 _NAMED: Final = re.compile(
     r"""(?ix)
-    ( \b (?: (?:proxy-)?authorization | (?:set-)?cookie
+    ( (?<![A-Za-z0-9]) (?: (?:proxy-)?authorization | (?:set-)?cookie
             | (?:auth_?|access_?)?token | password | passwd | pass | secret | api_?key | jwt | nkey | seed | sig ) )
     ( ["']? \s* [:=] \s* )
     (?: "[^"]*" | '[^']*' | (?:bearer|basic|digest) \s+ [^\s'"]+ | [^\s,;&}'"]+ )
@@ -20,7 +20,10 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer)\s+(?=\S*\d)[A-Za-z0-9._~+/=-]{8,}")
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return the text without the userinfo of URLs, the values of fields that name a secret, and these `secrets`."""
+    """Return the text with HIDDEN in place of these `secrets`, the userinfo of URLs, and bearer tokens.
+
+    Also in place of the values of fields, as in `password=...`, whose name `names_secret` takes for a secret's.
+    """
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     if "@" in text:
@@ -31,16 +34,19 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def names_secret(field: str) -> bool:
-    """Return whether a field of this name holds a secret, such as `password`."""
-    return _NAMED.match(f"{field}=x") is not None
+    """Return whether a field of this name holds a secret, such as `password` or `db_password`."""
+    return _NAMED.search(f"{field}=x") is not None
 
 
 def secrets_in(urls: Iterable[str]) -> list[str]:
-    """Return the passwords of these URLs, and a user name without one (a token), as they are written and decoded."""
+    """Return the passwords of these URLs, and a user name without one (a token), as they are written and decoded.
+
+    A URL may lack its scheme, as a broker's may.
+    """
     found: set[str] = set()
-    for url in urls:
+    for url in map(str.strip, urls):
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(url if "://" in url else f"//{url}")
         except ValueError:
             continue
         secret = parts.username if parts.password is None else parts.password

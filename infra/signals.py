@@ -23,7 +23,7 @@ def release() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Hold the signals inside the context: a child process started there has to call `release` itself."""
+    """Hold this thread's signals inside the context: a child process started there has to call `release` itself."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
         yield

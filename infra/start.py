@@ -2,7 +2,7 @@
 
 `python -m infra.start --service NAME` runs the service in the package NAME_svc. SIGTERM, SIGINT and SIGHUP wait until
 the module calls `infra.signals.release`. Only before this file runs, in the interpreter's first hundredth of a second,
-does a signal end the process as usual, with exit code 143 or 130; nothing has begun then.
+does a signal end the process as usual, with exit code 143, 130 or 129; nothing has begun then.
 """
 
 from infra import signals

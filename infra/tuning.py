@@ -44,7 +44,7 @@ def raise_open_file_limit(plenty: int = PLENTY) -> int:
     """Raise this process's limit of open files (RLIMIT_NOFILE) up to `plenty`, but not above its hard limit.
 
     Returns the limit that now holds; `plenty` if there is none. The limit is never lowered. Shells often set it to
-    1,024 for the sake of select(), which is not used here.
+    1,024 for the sake of select(), which no service uses.
     """
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (plenty if limit == resource.RLIM_INFINITY else limit for limit in limits)

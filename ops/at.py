@@ -11,12 +11,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import rich_click as click
 
-from contracts.wire import decode
+from contracts.fact import Fact
+from contracts.newer import OfNewerCode
+from contracts.wire import decode, fact_id
 from infra.core.decider import Aggregate
 from infra.local.services import service_names
+from infra.store.records import Notification
 from ops import stores
-from ops.cli import ID, INSTANT, TIMES, ending_well
-from ops.errors import Found
+from ops.cli import ID, INSTANT, SEQUENCE, TIMES, ending_well
+from ops.errors import Found, RecordedByNewerCode
 from ops.output import cell, print_json, print_out
 
 WORDS: Final = {"account": "user"}
@@ -73,54 +76,98 @@ class Then(NamedTuple):
     state: dict[str, Any]
 
 
+class _Timed(msgspec.Struct):
+    at: datetime
+
+
+_timed: Final = msgspec.json.Decoder(_Timed)
+
+
 async def state_at(
     env: Mapping[str, str], kind: str, key: str, position: int | None = None, time: datetime | None = None
 ) -> Then | None:
     """Fold and return the state of a thing as of a position of its service's log, or as of a time; without both, now.
 
     `kind` is a word of `kinds`, `key` the thing's id. The facts up to the first later one count, and a fact at exactly
-    that position or time counts. None: there was no fact by then. Raises Found if one of them cannot be read;
-    SettingsError, Unreachable.
+    that position or time counts. None: there was no fact by then. Raises RecordedByNewerCode if newer code recorded one
+    of them, Found if one cannot be read; SettingsError, Unreachable.
     """
-    service, category, aggregate = kinds()[kind]
-    stream = f"{category}-{key}"
+    aggregate = kinds()[kind].aggregate
     state, then = aggregate.state(), None
+    for record, fact in await history(env, kind, key, position, time):
+        aggregate.evolve(state, fact)
+        then = (record.originator_id, record.originator_version, record.position, fact.at, record.topic)
+    return None if then is None else Then(*then, state={**_derived(state), **msgspec.to_builtins(state)})
+
+
+async def history(
+    env: Mapping[str, str], kind: str, key: str, position: int | None = None, time: datetime | None = None
+) -> list[tuple[Notification, Fact]]:
+    """Read the facts about a thing, with their records, from the log of the service that keeps it; by version.
+
+    They end before the first one after `position` or `time`. Raises RecordedByNewerCode if newer code recorded one of
+    them, Found if one cannot be read; SettingsError, Unreachable.
+    """
+    service, category, _ = kinds()[kind]
+    stream = f"{category}-{key}"
+    found: list[tuple[Notification, Fact]] = []
     async with stores.log(env, service) as log:
         for record in await log.select_stream(stream):
-            try:
-                fact = decode(record.state)
-            except msgspec.DecodeError as error:
-                raise Found(
-                    f"{stream}@{record.originator_version} cannot be read, so {kind} {key} is unknown: {error}"
-                ) from error
-            if (position is not None and record.position > position) or (time is not None and fact.at > time):
+            at = _at(record.state)
+            if (position is not None and record.position > position) or (time is not None and at and at > time):
                 break
-            aggregate.evolve(state, fact)
-            then = (stream, record.originator_version, record.position, fact.at, record.topic)
-    return None if then is None else Then(*then, state=msgspec.to_builtins(state))
+            try:
+                found.append((record, decode(record.state)))
+            except (msgspec.DecodeError, RecursionError) as error:
+                its_id = fact_id(stream, record.originator_version)
+                why = f"{its_id} ({record.topic}) at position {record.position} cannot be read"
+                if isinstance(error, OfNewerCode):
+                    before = f"; --position {record.position - 1} shows {kind} {key} before it"
+                    raise RecordedByNewerCode(f"{why}: {error}{before if found else ''}") from error
+                raise Found(f"{why}, so {kind} {key} is unknown: {error}") from error
+    return found
+
+
+def _at(body: bytes) -> datetime | None:
+    try:
+        return _timed.decode(body).at
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # said when it is decoded
+        return None
+
+
+def _derived(state: Any) -> dict[str, Any]:
+    """Return what the state's class computes of its fields, such as an order's status, by name."""
+    names = [name for name, value in vars(type(state)).items() if isinstance(value, property)]
+    return {name: msgspec.to_builtins(getattr(state, name)) for name in names}
 
 
 def lines(then: Then) -> list[tuple[str, str]]:
     """Return the state for a person, as pairs of name and text.
 
-    Fields of the state that are null, an empty list or an empty map are left out.
+    Fields of the state that are null, an empty list or an empty map are left out. A map has a line for each entry, of
+    which only the first has the name.
     """
     told = {**then._asdict(), "at": then.at.isoformat()}
     state = told.pop("state")
-    return [
-        *((name, str(value)) for name, value in told.items()),
-        *(
-            (name, value if isinstance(value, str) else msgspec.json.encode(value).decode())
-            for name, value in state.items()
-            if value not in (None, {}, [])
-        ),
-    ]
+    made = [(name, str(value)) for name, value in told.items()]
+    for name, value in state.items():
+        if isinstance(value, dict) and value:
+            width = max(map(len, value))
+            entries = [f"{key:<{width}}  {_text(one)}" for key, one in value.items()]
+            made += [(name if not number else "", entry) for number, entry in enumerate(entries)]
+        elif value not in (None, {}, []):
+            made.append((name, _text(value)))
+    return made
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 @click.command("at")
 @click.argument("kind", type=KindName())
 @click.argument("key", metavar="ID", type=ID)
-@click.option("--position", type=click.IntRange(1), help="As of this position of the service's log.")
+@click.option("--position", type=SEQUENCE, help="As of this position of the service's log.")
 @click.option("--time", type=INSTANT, help=f"As of this time: {TIMES}.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @ending_well

@@ -1,6 +1,7 @@
-"""The common parts of the commands of `orders`: their exit codes, and their parameter types."""
+"""The common parts of the commands of `orders`: how they end, their exit codes, and their parameter types."""
 
 import contextlib
+import errno
 import functools
 import os
 import shutil
@@ -15,12 +16,19 @@ from infra.printable import printable
 from infra.settings import SettingsError
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
-from ops.errors import Found, Unreachable, Unusable
-from ops.output import print_out
+from infra.usage import EXIT_USAGE
+from ops.errors import Found, RecordedByNewerCode, Unreachable, Unusable
+from ops.output import discard_out, flush_out, print_out
 
 EXIT_FINDING: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 3
+EXIT_NEWER: Final = 4
+EXIT_INTERRUPTED: Final = 130
+EXIT_NO_READER: Final = 141
+"""As a shell shows a process that SIGPIPE ended: nobody reads standard output any more."""
+
+LARGEST: Final = (1 << 63) - 1
+"""The largest sequence or position that the broker and SQLite take."""
 
 Arguments = ParamSpec("Arguments")
 
@@ -28,8 +36,8 @@ Arguments = ParamSpec("Arguments")
 def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Wrap a command so that its errors end the process with an exit code that scripts can use.
 
-    Found gives 1, Unusable and SettingsError 2, Unreachable and StoreError 3; the message goes to standard error. Other
-    exceptions pass. A command that returns ends with 0.
+    Found gives 1, Unusable and SettingsError 2, Unreachable and StoreError 3, RecordedByNewerCode 4; an error of a file
+    gives 2. The message goes to standard error. Other exceptions pass. A command that returns ends with 0.
     """
 
     @functools.wraps(command)
@@ -38,10 +46,16 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
             command(*args, **kwargs)
         except Found as finding:
             end(str(finding), EXIT_FINDING)
+        except RecordedByNewerCode as newer:
+            end(str(newer), EXIT_NEWER)
         except (SettingsError, Unusable) as error:
             end(str(error), EXIT_USAGE)
         except (Unreachable, StoreError) as error:
             end(str(error), EXIT_UNREACHABLE)
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            end(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}", EXIT_USAGE)
 
     return run
 
@@ -59,18 +73,45 @@ def uv() -> str:
     return "uv" if started_by is None or shutil.which("uv") == started_by else os.path.relpath(started_by)
 
 
-class CommandGroup(click.RichGroup):
-    """A group of commands whose messages about wrong usage show the arguments, and never let a terminal obey them."""
+class Command(click.RichCommand):
+    """A command whose messages about wrong usage show the arguments, and never let a terminal obey them.
+
+    Ctrl-C ends it with EXIT_INTERRUPTED, a reader that has gone with EXIT_NO_READER, and both without a traceback.
+    """
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.RichContext:
-        with _shown():
+        with _quietly_ended(), _shown():
             return cast(click.RichContext, super().make_context(info_name, args, parent, **extra))
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _shown():
+        with _quietly_ended(), _shown():
             return super().invoke(ctx)
+
+
+class CommandGroup(Command, click.RichGroup):  # type: ignore[misc]
+    """A group of commands, each of which is shown and ended as a Command is."""
+
+
+@contextlib.contextmanager
+def _quietly_ended() -> Iterator[None]:
+    """Write out what the block has printed. End the process if that cannot be written, or if the block is interrupted.
+
+    click would end it with 1, which is a finding.
+    """
+    try:
+        try:
+            yield
+        finally:
+            flush_out()
+    except KeyboardInterrupt:
+        end("stopped", EXIT_INTERRUPTED)
+    except OSError as error:  # of standard output, or of a file without a name
+        discard_out()
+        if error.errno == errno.EPIPE:
+            raise SystemExit(EXIT_NO_READER) from None
+        end(f"what this command prints or writes cannot be written: {error.strerror or error}", EXIT_USAGE)
 
 
 @contextlib.contextmanager
@@ -110,6 +151,35 @@ class IdParameter(click.ParamType[str]):
         return str(value)
 
 
+class SecondsParameter(click.FloatRange):
+    """A parameter that is a number of seconds, above 0 and up to a day."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(0, 86_400, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = super().convert(value, param, ctx)
+        if not seconds > 0:  # not a number passes every comparison of the range
+            self.fail(f"{value!r} is not a number of seconds above 0", param, ctx)
+        return float(seconds)
+
+
+def timeout_option(default_s: float | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option by which a command is told how long to wait for a service's answer (argument `timeout`)."""
+    return click.option(
+        "--timeout",
+        type=SecondsParameter(),
+        default=default_s,
+        show_default=default_s is not None,
+        metavar="SECONDS",
+        help="The longest wait for a service's answer.",
+    )
+
+
 INSTANT: Final = Instant()
+SEQUENCE: Final = click.IntRange(1, LARGEST)
+"""A sequence of a stream, or a position of a log."""
 TIMES: Final = "2026-01-31T09:00:00+09:00, -5m, or local: 15:32, 2026-01-31 15:32"
 ID: Final = IdParameter()

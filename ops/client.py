@@ -1,18 +1,26 @@
-"""Sends HTTP requests to a service on this machine."""
+"""Sends HTTP requests to the services on this machine. Every wait is bounded, and every error names the service."""
 
+import asyncio
 import ssl
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final, NamedTuple
 
 import httpx
 
+from infra.local.services import service_names, service_url
+from infra.printable import printable
 from ops.errors import Unreachable
 
-TIMEOUT_S: Final = 90.0
-"""Far longer than the default ORDER_WAIT_S, after which `POST /orders` answers in any case.
-
-If ORDER_WAIT_S is set higher than this, a request may time out before its order ends.
-"""
+TIMEOUT_S: Final = 5.0
+"""The longest wait for a service's whole answer, unless the caller or `--timeout` says otherwise."""
+ATTEMPTS: Final = 5
+"""How often a request is sent, if the service answers 503 and asks by Retry-After for another attempt."""
+LONGEST_PAUSE_S: Final = 2.0
+"""The longest pause before another attempt, whatever Retry-After says."""
+SOON_S: Final = 10.0
+"""A service that asks to wait longer than this waits for an operator, so nobody waits for it here."""
+GOOD: Final = frozenset({200, 201, 202})
+LONGEST_DETAIL: Final = 500  # characters of a service's own words in an error
 
 PLAIN_HTTP: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """A TLS context that is never used: services speak plain HTTP.
@@ -21,19 +29,139 @@ Without it, httpx would load the certificates of all authorities for each reques
 """
 
 
-def request(method: str, url: str, body: object = None, headers: Mapping[str, str] | None = None) -> httpx.Response:
-    """Send one request, with `body` as JSON, and return the response. It may have any status; its body is JSON.
+class ServiceAddress(NamedTuple):
+    """A service, without `_svc`, and the URL of its HTTP API."""
 
-    It blocks, does not retry, and uses no proxy of the environment. Raises Unreachable if there is no connection, no
-    answer within TIMEOUT_S, or an answer that is not JSON.
+    name: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.name}_svc at {self.url}"
+
+
+class ServiceRequest(NamedTuple):
+    """A request to a service; `body` is sent as JSON, None without one."""
+
+    service: ServiceAddress
+    method: str
+    path: str
+    body: object = None
+    headers: Mapping[str, str] = {}
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+class ServiceAnswer(NamedTuple):
+    """A service's answer: its status, its body, which is a JSON object, and its headers, by lower-case names."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+
+class UnexpectedAnswer(Unreachable):
+    """The service has answered, and its answer is none that the caller can use."""
+
+    def __init__(self, why: str, answer: ServiceAnswer) -> None:
+        super().__init__(why)
+        self.answer = answer
+
+
+def services(env: Mapping[str, str]) -> dict[str, ServiceAddress]:
+    """Return all services of this checkout, by name, as `env` addresses them. Raises SettingsError."""
+    return {name: ServiceAddress(name, service_url(name, env)) for name in service_names()}
+
+
+def send(request: ServiceRequest, timeout_s: float = TIMEOUT_S) -> ServiceAnswer:
+    """Send the request, once, and return the answer, whatever its status is. It blocks.
+
+    Raises Unreachable without a connection, without the whole answer within `timeout_s` seconds, and for an answer that
+    is no JSON object.
     """
+
+    async def run() -> ServiceAnswer:
+        async with http_client() as http:
+            return await _send(http, request, timeout_s)
+
+    return asyncio.run(run())
+
+
+def ask(request: ServiceRequest, expected: Collection[int] = GOOD, timeout_s: float = TIMEOUT_S) -> ServiceAnswer:
+    """Send a request that may be repeated, and return the answer; see `ask_with`. It blocks."""
+
+    async def run() -> ServiceAnswer:
+        async with http_client() as http:
+            return await ask_with(http, request, expected, timeout_s)
+
+    return asyncio.run(run())
+
+
+async def ask_with(
+    http: httpx.AsyncClient, request: ServiceRequest, expected: Collection[int] = GOOD, timeout_s: float = TIMEOUT_S
+) -> ServiceAnswer:
+    """Send a request that may be repeated, and return the answer, which has an expected status.
+
+    After a 503 that asks by Retry-After for another attempt soon it is sent again, up to ATTEMPTS times in all. Raises
+    Unreachable as `send` does; UnexpectedAnswer, which has the service's own words, for another status.
+    """
+    service = request.service
+    for left in reversed(range(ATTEMPTS)):
+        answer = await _send(http, request, timeout_s)
+        if answer.status in expected:
+            return answer
+        pause_s = _pause_s(answer)
+        if pause_s is None:
+            raise UnexpectedAnswer(f"{service} answers {request} with {problem(answer)}", answer)
+        if left:
+            await asyncio.sleep(pause_s)
+    raise UnexpectedAnswer(
+        f"{service} answers {request} with {problem(answer)} ({ATTEMPTS} times); it is overloaded or not ready: "
+        f"{service.url}/readyz says more",
+        answer,
+    )
+
+
+def http_client() -> httpx.AsyncClient:
+    """Return a client for services on this machine: no proxy of the environment, no time limit of its own."""
+    return httpx.AsyncClient(timeout=httpx.Timeout(None), trust_env=False, verify=PLAIN_HTTP)
+
+
+def problem(answer: ServiceAnswer) -> str:
+    """Return the status and the problem in an answer as a printable text for people."""
+    words = [str(answer.body[name]) for name in ("title", "detail") if answer.body.get(name)]
+    return printable(": ".join([str(answer.status), *words])[:LONGEST_DETAIL])
+
+
+async def _send(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> ServiceAnswer:
+    service, told, why = request.service, None, ""
     try:
-        response = httpx.request(
-            method, url, json=body, headers=headers, timeout=TIMEOUT_S, trust_env=False, verify=PLAIN_HTTP
-        )
-        response.json()
+        async with asyncio.timeout(timeout_s):
+            response = await http.request(
+                request.method, f"{service.url}{request.path}", json=request.body, headers=request.headers
+            )
+        told = response.json()
+    except TimeoutError:
+        raise Unreachable(
+            f"{service} has not answered {request} within {timeout_s:g} s: it hangs, is stopped or has too much to do; "
+            "its log says more; --timeout waits longer"
+        ) from None
     except httpx.ConnectError as error:
-        raise Unreachable(f"{url} cannot be reached: {error}") from error
-    except (httpx.HTTPError, ValueError) as error:
-        raise Unreachable(f"{url} does not answer as a service does: {error!r}") from error
-    return response
+        raise Unreachable(f"{service} cannot be reached: {error}") from error
+    except (httpx.HTTPError, ValueError, RecursionError) as error:
+        why = f": {str(error).strip() or type(error).__name__}"
+    if not isinstance(told, dict):
+        raise Unreachable(
+            f"{service} does not answer as a service does ({request}{printable(why)}); was it stopped, or does "
+            "another program listen there?"
+        )
+    return ServiceAnswer(response.status_code, told, {name.lower(): value for name, value in response.headers.items()})
+
+
+def _pause_s(answer: ServiceAnswer) -> float | None:
+    """Return the pause before another attempt; None if another one would not help soon."""
+    if answer.status != 503 or "retry-after" not in answer.headers:
+        return None
+    asked = answer.headers["retry-after"].strip()
+    asked_s = float(asked) if asked.isascii() and asked.isdigit() else LONGEST_PAUSE_S
+    return min(asked_s, LONGEST_PAUSE_S) if asked_s <= SOON_S else None

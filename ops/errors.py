@@ -6,8 +6,15 @@
     │   ├── BadLine     a line that `orders replay` did not print
     │   ├── BadHistory  a file that contains no fact, or a line that is not a fact of the stream
     │   ├── NotAReport  a file that is not a report of an audit
-    │   └── NoSuchView  no service has a read model of this name
-    └── Unreachable     3: the broker, a service or a log does not answer
+    │   ├── NotABackup  a folder that is not a backup
+    │   ├── NoSuchView  no service has a read model of this name
+    │   ├── NoSuchMessage  a message to be acknowledged is not among those that the audit reads
+    │   ├── NoForeignFile  the file of the acknowledged messages cannot be used
+    │   ├── InUse       something works on the data
+    │   └── HalfMoved   a restore was neither made nor undone
+    ├── Unreachable     3: the broker, a service or a log does not answer
+    │   └── UnexpectedAnswer  a service has answered, and the command cannot use the answer
+    └── RecordedByNewerCode  4: newer code recorded a fact that the answer needs
 
 The subclasses of Unusable are beside the functions that raise them. Settings that cannot be used are SettingsError (2),
 stores that cannot be read StoreError (3).
@@ -31,3 +38,7 @@ class Unusable(OpsError):
 
 class Unreachable(OpsError):
     """The broker, a service or a log does not answer: often the system is not running. The exit code is 3."""
+
+
+class RecordedByNewerCode(OpsError):
+    """A fact that the answer needs was recorded by newer code. The process ends with exit code 4."""

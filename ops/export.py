@@ -13,18 +13,19 @@ from typing import Any
 import rich_click as click
 
 from infra.export import reconciliation
-from infra.export.errors import ExportStuck, SinkError, Unavailable
+from infra.export.errors import ExportStuck, NewerRecord, SinkError, Unavailable
 from infra.export.reconciliation import Comparison
 from infra.export.rows import Dataset
 from infra.export.settings import ExportSettings
-from infra.export.source import Lag
+from infra.export.source import Lag, stopping_at_newer
 from infra.local.services import service_names
 from infra.process import logging as logs
 from infra.redaction import secrets_in
 from infra.settings import SettingsError, read
 from infra.store.errors import StoreError
 from infra.timestamps import parse_time
-from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, end, ending_well, uv
+from infra.usage import EXIT_USAGE
+from ops.cli import EXIT_FINDING, EXIT_NEWER, EXIT_UNREACHABLE, LARGEST, end, ending_well, uv
 from ops.errors import Unusable
 from ops.output import print_json, print_out
 
@@ -41,7 +42,7 @@ def datasets() -> dict[str, tuple[str, Dataset]]:
 
 
 class Start(click.ParamType[int | datetime]):
-    """A parameter that is a position of the log (from 1), or an RFC 3339 time with its UTC offset.
+    """A parameter that is a position of the log (from 1), or a time as `infra.timestamps.parse_time` takes it.
 
     Its value is an int, or an aware datetime.
     """
@@ -52,9 +53,9 @@ class Start(click.ParamType[int | datetime]):
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]
         if value.isascii() and value.isdigit():
-            if 1 <= int(value) <= 1 << 62:
+            if len(value) <= len(str(LARGEST)) and 1 <= int(value) <= LARGEST:
                 return int(value)
-            self.fail("positions begin with 1", param, ctx)
+            self.fail("positions begin with 1, and have at most 19 digits", param, ctx)
         try:
             return parse_time(value)
         except ValueError as error:
@@ -80,7 +81,7 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
                  3 no log (--from or --once), or the dataset cannot be reached
       status     0; 1 the next record cannot be exported; 3 the log or the dataset cannot be reached
       reconcile  0 equal; 1 a difference, or not the exported log; 3 the log or the dataset cannot be reached
-      any        2 wrong usage or settings
+      any        2 wrong usage or settings; 4 newer code recorded the next fact
     """
     if action != "run" and (start is not None or once):
         raise click.UsageError("--from and --once are for `run`")
@@ -92,7 +93,7 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
         # Imported only here: pyarrow takes a third of a second, which the other commands do not need.
         from infra.export.process import Export, reconcile, run, status  # noqa: PLC0415
 
-        export = Export(service, dataset, settings)
+        export = Export(service, stopping_at_newer(dataset, settings.data_dir / service), settings)
         if action == "run":
             secrets = secrets_in([settings.export_http_url, settings.export_http_totals_url])
             handler = logs.configure(f"{service}-export", settings.log_level, settings.log_format, secrets)
@@ -107,7 +108,8 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
     except (SettingsError, SinkError) as error:
         end(f"the export of {dataset.name} cannot be used: {error}", EXIT_USAGE)
     except ExportStuck as error:
-        end(f"the export of {dataset.name} cannot continue: {error}", EXIT_FINDING)
+        code = EXIT_NEWER if isinstance(error, NewerRecord) else EXIT_FINDING
+        end(f"the export of {dataset.name} cannot continue: {error}", code)
     except StoreError as error:
         log = settings.data_dir / service
         end(f"the log in {log} cannot be read: {error}. Has {service}_svc run with this DATA_DIR?", EXIT_UNREACHABLE)
@@ -133,14 +135,14 @@ def _chosen(name: str | None) -> tuple[str, Dataset]:
     return found[name]
 
 
-def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_json: bool) -> None:
+def _show_status(dataset: Dataset, settings: ExportSettings, lag: Lag, *, as_json: bool) -> None:
     told = {
         "dataset": dataset.name,
         "sink": settings.export_sink,
-        "position": behind.position,
-        "head": behind.head,
-        "lag_records": behind.records,
-        "lag_s": behind.seconds,
+        "position": lag.position,
+        "head": lag.head,
+        "lag_records": lag.records,
+        "lag_s": lag.seconds,
     }
     if as_json:
         print_json(told)
@@ -148,11 +150,11 @@ def _show_status(dataset: Dataset, settings: ExportSettings, behind: Lag, *, as_
         print_out("\n".join(f"{name:<12} {value}" for name, value in told.items()))
 
 
-def _show_comparison(dataset: Dataset, compared: Comparison, behind: Lag) -> None:
+def _show_comparison(dataset: Dataset, compared: Comparison, lag: Lag) -> None:
     """Print the comparison and the lag. End the process with exit code 1 if log and dataset differ."""
     verdict = reconciliation.verdict(compared)
-    if behind.records:
-        verdict += f"; {behind.records} records of the log are still to be exported"
+    if lag.records:
+        verdict += f"; {lag.records} records of the log are still to be exported"
     print_out(f"{reconciliation.table(dataset, compared)}\n\n{verdict}")
     if compared.different:
         end("", EXIT_FINDING)

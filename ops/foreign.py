@@ -21,6 +21,7 @@ from infra.timestamps import now
 from ops.errors import Unusable
 from ops.reading import Read
 
+NAME: Final = "foreign.json"
 ALL: Final = "all"
 """Instead of sequences: every message that lacks the headers that a service gives its facts."""
 
@@ -44,7 +45,7 @@ class NoForeignFile(Unusable):
 
 def path(env: Mapping[str, str]) -> Path:
     """Return the path of the file; it may be missing. Raises SettingsError."""
-    return load(Settings, "nats", 4_222, env).data_dir / "foreign.json"
+    return load(Settings, "nats", 4_222, env).data_dir / NAME
 
 
 def digest(message: Read) -> str:

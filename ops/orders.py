@@ -1,19 +1,23 @@
-"""`orders`: the operators' commands as one program. Each command is in a module or a folder of its own name."""
+"""`orders`: the operators' commands as one program. Each is in a module or folder of its name, `restore` in backup/."""
 
 import os
+import signal
 import sys
+
+if __name__ == "__main__":  # until the commands are imported, Ctrl-C ends the process without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import rich_click as click
 
 from infra.files import PRIVATE_UMASK
 from infra.process import logging as logs
-from ops import at, export, place, remove_data, trace
+from ops import at, export, ledger, place, remove_data, trace
 from ops.audit import command as audit
 from ops.backup import command as backup
 from ops.cli import CommandGroup
 from ops.dlq import command as dlq
 from ops.flow import command as flow
-from ops.output import print_traceback
+from ops.output import prepare_output, print_traceback
 from ops.rebuild import command as rebuild
 from ops.replay import command as replay
 from ops.what_if import command as what_if
@@ -22,8 +26,9 @@ from ops.what_if import command as what_if
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached. The broker is the one "
-    "of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR.",
+    epilog="Exit codes: 0 good, 1 a finding, 2 wrong usage, 3 the system cannot be reached, "
+    "4 newer code recorded what this version does not know, 130 stopped by Ctrl-C, 141 nobody reads the output. The "
+    "broker is the one of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR.",
 )
 def orders() -> None:
     """Place orders on a running system, look into their history and the flow they follow, and export them."""
@@ -37,6 +42,7 @@ for command in (
     backup.restore_command,
     dlq.command,
     export.command,
+    ledger.command,
     flow.command,
     place.command,
     rebuild.command,
@@ -48,7 +54,9 @@ for command in (
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(PRIVATE_UMASK)  # reports and exports have what customers ordered
+    prepare_output()
     sys.excepthook = print_traceback
     logs.configure("orders", "WARNING", "text")  # to standard error: standard output is for the answer
     orders(prog_name="orders")

@@ -4,9 +4,14 @@ Names, ids, errors, subjects and file names come from clients, other publishers 
 never obeys them, and nothing in them is markup. What is not printable is escaped; see infra.printable.
 """
 
+import contextlib
+import errno
+import io
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -48,6 +53,28 @@ def print_line(line: bytes, *, flush: bool) -> None:
         sys.stdout.buffer.flush()
 
 
+def prepare_output() -> None:
+    """Make standard output and standard error take every text, whatever their encoding is, and exist."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed before the process began
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_out() -> None:
+    """Write out what was printed on standard output. Raises OSError."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def discard_out() -> None:
+    """Drop what standard output cannot take, so that the interpreter's end does not try to write it once more."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback of an error that nothing handled, as sys.excepthook: its text may be another's, too."""
     print_out("".join(traceback.format_exception(kind, error, trace)).rstrip(), error=True)
@@ -61,12 +88,18 @@ def escaped_json(document: bytes) -> str:
 
 def console(*, error: bool = False) -> Console:
     """Return a console of Rich, for `print_out` and progress bars: it reads no text as markup, emoji or numbers."""
-    return Console(stderr=error, markup=False, emoji=False, highlight=False)
+    return _Console(stderr=error, markup=False, emoji=False, highlight=False)
 
 
 def cell(text: str) -> str:
     """Return a text that others wrote, fit for a cell or a field of one line: no line feed is left in it."""
     return printable(text)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the error pass, for `ops.cli` to handle. Rich would end the process with 1, which is a finding."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads it")
 
 
 class _Printable:

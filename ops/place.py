@@ -4,14 +4,18 @@ import os
 import re
 from typing import Any
 
-import httpx
 import rich_click as click
 
-from infra.local.services import service_url
-from ops.cli import EXIT_FINDING, end, ending_well
-from ops.client import request
+from contracts.fact import MOST
+from contracts.ids import MEANING, is_id
+from infra.http.idempotency_key import PATTERN
+from infra.http.wording import FORMS
+from infra.settings import load
+from ops.cli import EXIT_FINDING, ID, end, ending_well, timeout_option
+from ops.client import TIMEOUT_S, ServiceAnswer, ServiceRequest, send, services
 from ops.errors import Unreachable
-from ops.output import cell, print_out
+from ops.output import cell, print_json, print_out
+from order_svc.settings import OrderSettings
 
 
 class LineArgument(click.ParamType[dict[str, Any]]):
@@ -23,17 +27,48 @@ class LineArgument(click.ParamType[dict[str, Any]]):
         match = re.fullmatch(r"([^:]+)(?::([0-9]{1,9}))?", value)
         if match is None:
             self.fail(f"{value!r} is not PRODUCT:QUANTITY, such as p1:2", param, ctx)
+        if not is_id(match[1]):
+            self.fail(f"{match[1]!r} is no product's id: {MEANING}", param, ctx)
         return {"product_id": match[1], "quantity": int(match[2] or 1)}
+
+
+class KeyOption(click.ParamType[str]):
+    """A parameter that is a value of the header Idempotency-Key."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if re.match(PATTERN, value) is None:
+            self.fail(f"the key {FORMS[PATTERN]}", param, ctx)
+        return str(value)
 
 
 @click.command("place")
 @click.argument("lines", nargs=-1, required=True, type=LineArgument(), metavar="PRODUCT:QUANTITY...")
-@click.option("--user", required=True, metavar="ID", help="The customer (sent as X-User-Id).")
-@click.option("--points", default=0, show_default=True, metavar="N", help="Points to use.")
-@click.option("--coupon", metavar="ID", help="The coupon to use. Default: none.")
-@click.option("--key", metavar="KEY", help="Idempotency-Key: the same key is the same order. Default: a new key.")
+@click.option("--user", type=ID, required=True, metavar="ID", help="The customer (sent as X-User-Id).")
+@click.option(
+    "--points", type=click.IntRange(-MOST, MOST), default=0, show_default=True, metavar="N", help="Points to use."
+)
+@click.option("--coupon", type=ID, metavar="ID", help="The coupon to use. Default: none.")
+@click.option(
+    "--key",
+    type=KeyOption(),
+    metavar="KEY",
+    help="Idempotency-Key: the same key is the same order.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For machines: the status, and order_svc's answer.")
+@timeout_option(None)
 @ending_well
-def command(lines: tuple[dict[str, Any], ...], user: str, points: int, coupon: str | None, key: str | None) -> None:
+def command(
+    *,
+    lines: tuple[dict[str, Any], ...],
+    user: str,
+    points: int,
+    coupon: str | None,
+    key: str | None,
+    as_json: bool,
+    timeout: float | None,
+) -> None:
     """Place one order on the running system and wait for its end, at most as long as order_svc's ORDER_WAIT_S.
 
     PRODUCT:QUANTITY is what to order, such as p1:2; p1 alone means p1:1.
@@ -50,26 +85,39 @@ def command(lines: tuple[dict[str, Any], ...], user: str, points: int, coupon: s
 
     \b
     Exit code: 0 confirmed; 1 refused, canceled, or still pending; 2 wrong usage; 3 order_svc cannot be reached
-    Settings:  ORDER_PORT (8001) and BIND_HOST (127.0.0.1), as order_svc was started with
+    Settings:  ORDER_PORT (8001), BIND_HOST (127.0.0.1) and ORDER_WAIT_S (5), as order_svc was started with
     """
     body = {"lines": lines, "points": points, "coupon_id": coupon}
     headers = {"X-User-Id": user} | ({"Idempotency-Key": key} if key else {})
+    if timeout is None:
+        timeout = load(OrderSettings, "order", 8_001, os.environ).order_wait_s + TIMEOUT_S
     try:
-        answer = request("POST", f"{service_url('order', os.environ)}/orders", body, headers)
+        answer = send(ServiceRequest(services(os.environ)["order"], "POST", "/orders", body, headers), timeout)
     except Unreachable as error:
         raise Unreachable(f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?") from error
-    print_out("\n".join(cell(line) for line in told(answer)))
-    if answer.status_code != 200:
+    if as_json:
+        print_json({"http_status": answer.status, **answer.body})
+    else:
+        print_out("\n".join(cell(line) for line in lines_of(answer)))
+    if answer.status != 200:
         end("", EXIT_FINDING)
 
 
-def told(answer: httpx.Response) -> list[str]:
+def lines_of(answer: ServiceAnswer) -> list[str]:
+    """Return `told(answer)`. Raises Unreachable if the answer lacks what order_svc's have: another program gave it."""
+    try:
+        return told(answer)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreachable(f"the answer is none of order_svc ({error!r}); does another program listen there?") from error
+
+
+def told(answer: ServiceAnswer) -> list[str]:
     """Return order_svc's answer to POST /orders as lines for a person.
 
     They have the status, the problem if there is one, the amounts if the answer has them, and the command
     that traces the order.
     """
-    body, status = answer.json(), answer.status_code
+    body, status = answer.body, answer.status
     how = body.get("status") if status in (200, 202) else body.get("order_status", "REFUSED")
     lines = [f"{status} {how}" + (f": {body['type'].rpartition('/')[2]}" if "type" in body else "")]
     if "detail" in body:

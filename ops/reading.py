@@ -15,7 +15,7 @@ from nats.js.errors import NotFoundError
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
-from infra.broker.errors import BrokerMisconfigured, ConsumerFailed, ConsumerGone, SessionEnded
+from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
 from infra.broker.pull import Pull, numbers
 from infra.broker.streams import EVENTS
 from infra.broker.troubles import denied, describe
@@ -54,24 +54,51 @@ class Stream(NamedTuple):
 async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
     """Connect to the broker that `env` names; close the connection at the block's end.
 
-    Raises SettingsError, Unreachable. In the block, OSError, the client's errors and ConsumerFailed become Unreachable.
+    Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed, and
+    BrokerMisconfigured become Unreachable. A broker that does not answer the client's pings any more ends the block,
+    too, whatever it waits for.
     """
     settings = load(Settings, "nats", 4_222, env)
     try:
-        async with connect(settings, "orders", asyncio.Event()) as (nc, _):
+        async with connect(settings, "orders", asyncio.Event()) as (nc, lost):
             try:
-                yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S))
-            except (OSError, NatsError) as error:
-                if nc.denied and isinstance(error, TimeoutError):
+                async with _ended_when(lost):
+                    yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S))
+            except (TimeoutError, NatsError, ConnectionLost) as error:
+                if nc.denied and isinstance(error, TimeoutError | ConnectionLost):
                     raise denied(nc.denied) from error
                 raise
-    except (OSError, NatsError, SessionEnded, BrokerMisconfigured) as error:
+    except (TimeoutError, ConnectionError, NatsError, SessionEnded, BrokerMisconfigured) as error:
+        if isinstance(error, BrokenPipeError):  # of standard output: the client has no such error
+            raise
         if isinstance(error, NotFoundError):
             raise Unreachable(f"the broker has no stream {EVENTS} yet; has a service run with it?") from error
         at = settings.brokers[0].at
         raise Unreachable(
             f"the broker at {at} cannot be read: {describe(error)}; is the system running (`just up`)?"
         ) from error
+
+
+@contextlib.asynccontextmanager
+async def _ended_when(lost: asyncio.Event) -> AsyncIterator[None]:
+    """Run the block, and end it with ConnectionLost once the connection is lost."""
+
+    async def watch() -> None:
+        await lost.wait()
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    watching: asyncio.Task[None] | None = None
+    try:
+        async with asyncio.timeout(None) as limit:
+            watching = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError:
+        if limit.expired():
+            raise ConnectionLost("it closed the connection, or has not answered for some seconds") from None
+        raise
 
 
 async def read(

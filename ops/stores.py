@@ -1,7 +1,7 @@
 """Reads the services' logs from their stores, beside the processes that write them."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,19 +24,59 @@ def store(env: Mapping[str, str], service: str) -> Path:
     return folder(env, service) / "events.sqlite"
 
 
+class ServiceLog(SQLiteStore):
+    """A service's log, opened for reading. What reads raises Unreachable, which names the log and its file."""
+
+    path: Path
+    service = ""
+
+    async def select_stream(self, stream: str) -> list[Notification]:
+        with self._named():
+            return await super().select_stream(stream)
+
+    async def find_all(self, ids: Collection[tuple[str, int]]) -> list[Notification]:
+        with self._named():
+            return await super().find_all(ids)
+
+    async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
+        with self._named():
+            return await super().select_notifications(after, limit, topics)
+
+    async def max_notification_id(self) -> int:
+        with self._named():
+            return await super().max_notification_id()
+
+    def _named(self) -> contextlib.AbstractContextManager[None]:
+        return _named(self.service, self.path)
+
+
+@contextlib.contextmanager
+def _named(service: str, path: Path) -> Iterator[None]:
+    """Turn a StoreError in the block into Unreachable: it says which log cannot be read, why, and what to do."""
+    try:
+        yield
+    except StoreError as error:
+        if "locked" in str(error):
+            next_step = "another program holds a lock on it and lets nobody read: end that program"
+        elif path.exists():
+            next_step = f"if it is damaged: stop {service}_svc, then just rebuild {service}"
+        else:
+            next_step = "Has it run with this DATA_DIR?"
+        raise Unreachable(f"the log of {service}_svc cannot be read: {path}: {error}; {next_step}") from error
+
+
 @contextlib.asynccontextmanager
-async def log(env: Mapping[str, str], service: str) -> AsyncIterator[SQLiteStore]:
+async def log(env: Mapping[str, str], service: str) -> AsyncIterator[ServiceLog]:
     """Open a service's log read-only, whether the service runs or not; close it at the block's end.
 
-    Raises SettingsError, and Unreachable if the log is missing. A StoreError in the block becomes Unreachable, too.
+    Raises SettingsError, and Unreachable if the log is missing or cannot be read.
     """
-    try:
-        async with SQLiteStore.read(store(env, service)) as opened:
-            yield opened
-    except StoreError as error:
-        raise Unreachable(
-            f"the log of {service}_svc cannot be read: {error}. Has it run with this DATA_DIR?"
-        ) from error
+    path = store(env, service)
+    async with contextlib.AsyncExitStack() as stack:
+        with _named(service, path):
+            opened = await stack.enter_async_context(ServiceLog.read(path))
+        opened.path, opened.service = path, service
+        yield opened
 
 
 async def chunks(
@@ -45,7 +85,7 @@ async def chunks(
     """Yield the records after position `after`, up to and including `until`, in log order, in lists of up to CHUNK.
 
     `until` None: the log's end when reading begins. `topics`: names of facts; if any are given, records of others are
-    left out. A list may be empty. Raises StoreError.
+    left out. A list may be empty. Raises StoreError, for a ServiceLog Unreachable.
     """
     last = await opened.max_notification_id() if until is None else until
     while after < last:

@@ -10,27 +10,38 @@ import msgspec
 import rich_click as click
 from rich.table import Table
 
+from contracts import OrderCanceled
+from contracts.newer import NEXT_STEP
 from contracts.origin import ForeignMessage, origin
-from contracts.wire import COMPENSATIONS, FACTS, said_by
-from ops import reading
+from contracts.wire import COMPENSATIONS, FACTS, NAMES, STEPS, said_by, why_newer
+from ops import newer, reading
 from ops.cli import ID, ending_well
+from ops.details import detail, heading, known
 from ops.errors import Found
 from ops.output import cell, escaped_json, print_out
 
-STOPPING: Final = (".failed", ".voided", "order.canceled")
-"""A fact whose name ends with one of these refuses a step, fences it, or cancels the order."""
+_STEPS: Final = STEPS.awaited + STEPS.following
+STOPPING: Final = frozenset(
+    NAMES[fact] for fact in (OrderCanceled, *(one for step in _STEPS for one in (step.refused, step.fenced))) if fact
+)
+"""The names of the facts that refuse a step, fence it, or cancel the order."""
 
 OF_ORDER: Final = tuple(name for name, fact in FACTS.items() if fact.key_field == "order_id")
-LEDGER: Final = tuple(name for name in FACTS if name.startswith("product.stock.") and name != "product.stock.added")
+LEDGER: Final = tuple(
+    name for name, fact in FACTS.items() if fact.key_field != "order_id" and "order_id" in fact.__struct_fields__
+)
 """The names of facts about a product's stock that an order causes: published under the product's id."""
 
-LEDGER_BEFORE: Final = frozenset({"product.reserved", "product.released"})
+LEDGER_BEFORE: Final = frozenset(NAMES[fact] for step in _STEPS if step.returned for fact in (step.done, step.undone))
+"""The names of the facts that are recorded together with those of LEDGER, after them."""
 
 
 class TraceLine(NamedTuple):
     """One fact of the order, at `sequence` of EVENTS. `ms`: milliseconds since the order was placed.
 
     `cause` is the id of the fact that it answers; None: a client's request. `again`: EVENTS has the same fact earlier.
+    `at` is when it was said, and `detail` its amount, product or reason; empty if it has none. `newer`: what of it is
+    of newer code, and unknown here; None: nothing.
     """
 
     sequence: int
@@ -40,6 +51,9 @@ class TraceLine(NamedTuple):
     fact_id: str
     cause: str | None
     again: bool
+    at: str = ""
+    detail: str = ""
+    newer: str | None = None
 
 
 class _Line(msgspec.Struct):
@@ -65,19 +79,23 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 class Trace(NamedTuple):
-    """The facts of one order, and the foreign messages under its subjects that were passed over."""
+    """The facts of one order, the foreign messages under its subjects that were passed over, and what the order is."""
 
     lines: list[TraceLine]
     foreign: list[reading.Read]
+    heading: Sequence[str] = ()
 
 
-async def trace(stream: reading.Stream, order_id: str) -> Trace:
+async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()) -> Trace:
     """Read the order's facts up to the end of EVENTS and return them in stream order.
 
-    Included are repeats, and the facts about the stock of its products that it caused. There are no lines if EVENTS has
-    no such order. Raises ConsumerFailed, the client's errors.
+    Included are repeats, and the facts about the stock of its products that it caused. `unknown`: names of facts that
+    newer code may have recorded, which are read, too. There are no lines if EVENTS has no such order.
+    Raises ConsumerFailed, the client's errors.
     """
-    found = [message async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER])]
+    found = [
+        message async for message in reading.read(stream, [f"{name}.{order_id}" for name in (*OF_ORDER, *unknown)])
+    ]
     own = [message for message in found if not _is_foreign(message)]
     foreign = [message for message in found if _is_foreign(message)]
     if not own:
@@ -92,7 +110,10 @@ async def trace(stream: reading.Stream, order_id: str) -> Trace:
         if not _is_foreign(message) and _decoded(message).order_id == order_id
     }
     seen: set[str] = set()
-    return Trace([_line(message, order, seen) for message in sorted([*own, *ledger])], foreign)
+    facts = [fact for message in own if (fact := known(message.body)) is not None]
+    return Trace(
+        [_line(message, order, seen) for message in sorted([*own, *ledger])], foreign, heading(order_id, facts)
+    )
 
 
 def _is_foreign(message: reading.Read) -> bool:
@@ -120,14 +141,14 @@ def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
     return spans
 
 
-async def follow(stream: reading.Stream, order_id: str) -> AsyncIterator[TraceLine]:
+async def follow(stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()) -> AsyncIterator[TraceLine]:
     """Yield the order's facts from its first one on, and then each that arrives; the iteration does not end.
 
     The facts about its products' stock, and foreign messages, are left out. Raises ConsumerFailed, the client's errors.
     """
     seen: set[str] = set()
     order: _Order | None = None
-    async for message in reading.read(stream, [f"{name}.{order_id}" for name in OF_ORDER], follow=True):
+    async for message in reading.read(stream, [f"{name}.{order_id}" for name in (*OF_ORDER, *unknown)], follow=True):
         if _is_foreign(message):
             continue
         order = order or _decoded(message).order
@@ -143,8 +164,19 @@ def _line(message: reading.Read, order: _Order | None, seen: set[str]) -> TraceL
     again = message.fact_id in seen
     seen.add(message.fact_id)
     since = (body.at - order.placed_at).total_seconds() * 1_000 if order else 0.0
+    why = why_newer(body.type, message.body)
+    fact = known(message.body)
     return TraceLine(
-        message.sequence, round(since, 3), said_by(body.type), body.type, message.fact_id, body.cause, again
+        message.sequence,
+        round(since, 3),
+        said_by(body.type),
+        body.type,
+        message.fact_id,
+        body.cause,
+        again,
+        body.at.isoformat(),
+        "" if fact is None else detail(fact),
+        None if why is None else why.what,
     )
 
 
@@ -156,14 +188,14 @@ def style(line: TraceLine) -> str:
         return "dim"
     if line.fact in COMPENSATIONS:
         return "red"
-    return "yellow" if line.fact.endswith(STOPPING) else "green" if line.fact == "order.confirmed" else ""
+    return "yellow" if line.fact in STOPPING else "green" if line.fact == "order.confirmed" else ""
 
 
 def table(lines: Iterable[TraceLine]) -> Table:
     """Return the trace as a table for a person: compensations are red, repeats in EVENTS are marked `(again)`."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ms", justify="right")
-    for column in ("service", "fact", "because of"):
+    for column in ("service", "fact", "detail", "because of"):
         made.add_column(column)
     made.add_column("sequence", justify="right")
     names: dict[str, str] = {}
@@ -171,9 +203,9 @@ def table(lines: Iterable[TraceLine]) -> Table:
         names[line.fact_id] = line.fact
         cause = "the client" if line.cause is None else names.get(line.cause, line.cause)
         fact = f"{line.fact} (again)" if line.again else line.fact
-        made.add_row(
-            f"{line.ms:,.1f}", cell(line.service), cell(fact), cell(cause), str(line.sequence), style=style(line)
-        )
+        fact += " (of newer code)" if line.newer else ""
+        texts = (line.service, fact, line.detail, cause)
+        made.add_row(f"{line.ms:,.1f}", *map(cell, texts), str(line.sequence), style=style(line))
     return made
 
 
@@ -208,21 +240,32 @@ async def run(env: Mapping[str, str], order_id: str, *, how: str) -> bool:
     """
     async with reading.stream(env) as stream:
         if how == "follow":
-            await _print_live(stream, order_id)
+            await _print_live(stream, order_id, newer.names(env))
             return True
-        lines, foreign = await trace(stream, order_id)
+        lines, foreign, told = await trace(stream, order_id, newer.names(env))
     outputs: dict[str, Any] = {"table": table, "json": as_json, "mermaid": mermaid}
+    if lines and how == "table":
+        print_out("\n".join([*map(cell, told), ""]))
     if lines:
         print_out(outputs[how](lines))
+    for line in lines:
+        if line.newer:
+            print_out(
+                f"of newer code: {line.fact_id} ({line.fact}), sequence {line.sequence}: {line.newer}", error=True
+            )
+    if any(line.newer for line in lines):
+        print_out(f"this version knows such facts by their names only: {NEXT_STEP}", error=True)
     if foreign:
         places = ", ".join(f"{message.sequence} ({message.subject})" for message in foreign[:5])
         print_out(f"foreign messages, which no service published, are left out: sequence {places}", error=True)
     return bool(lines)
 
 
-async def _print_live(stream: reading.Stream, order_id: str) -> None:
-    async for line in follow(stream, order_id):
-        print_out(f"{line.ms:>10,.1f} ms  {cell(line.service):<8} {cell(line.fact)}", style=style(line))
+async def _print_live(stream: reading.Stream, order_id: str, unknown: Sequence[str]) -> None:
+    async for line in follow(stream, order_id, unknown):
+        fact = cell(line.fact) + (f" (of newer code: {cell(line.newer)})" if line.newer else "")
+        shown = f"{line.ms:>10,.1f} ms  {cell(line.service):<8} {fact:<22}  {cell(line.detail)}"
+        print_out(shown.rstrip(), style=style(line))
 
 
 @click.command("trace")
@@ -234,8 +277,9 @@ async def _print_live(stream: reading.Stream, order_id: str) -> None:
 def command(order_id: str, how: str | None) -> None:
     """Show what happened to ORDER_ID: its facts across all services, in the order of the stream.
 
-    Each line has the milliseconds since the order was placed, the service that said the fact, and the fact it answers.
-    Compensations are red; a repeat in the stream is marked. The answer to POST /orders contains the order's id.
+    First the order: its end and the reason, its customer, when it was placed, what it asked for, its amounts. Then a
+    line for each fact: milliseconds since the order was placed, the service that said it, its amount or reason, and the
+    fact it answers. Compensations are red; a repeat in the stream is marked. POST /orders answers with the order's id.
     """
     try:
         found = asyncio.run(run(os.environ, order_id, how=how or "table"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, assert_never
 
 from litestar import get, post
 from litestar.params import HeaderParameter, JSONBody
@@ -10,7 +10,7 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct, field
 
-from contracts import Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
+from contracts import REASONS, Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
 from contracts.ids import MEANING, PATTERN, is_id
 from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
@@ -18,7 +18,7 @@ from infra.broker.lookup import latest_facts
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.fast_path import FAST_PATH
-from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
+from infra.http.idempotency_key import REPLAYED, IdempotencyKey, read_key, replayable
 from infra.http.parameters import HeaderCheck, Id, PathId, Time
 from infra.http.problems import Problem, ProblemBody, invalid, unavailable
 from infra.process.runtime import Runtime
@@ -173,15 +173,15 @@ class Orders:
         sent = idempotency_key or new_key()
 
         async def is_recorded(key: str) -> bool:
-            (state,) = await self._writer.read([f"order-{order_id(user, key)}"])
-            return state.order is not None
+            return await self._repeats.accepted(f"order-{order_id(user, key)}")
 
         key = await read_key(sent, is_recorded)
         command = self._command(data, user, key)
-        refusal = self._refusal(command)
+        trouble = self._trouble()
+        rejection = trouble or self._admission.rejection(command.order_id, self._writer.waiting)
         # Only a request with a key of the client's can repeat an earlier one.
-        if refusal and (idempotency_key is None or not await self._repeats.accepted(command.streams[0])):
-            raise unavailable(refusal)
+        if rejection and (idempotency_key is None or not await self._repeats.accepted(command.streams[0])):
+            raise unavailable(trouble or self._progress.refused(rejection))
         watched = self._ends.watch(command.order_id)
         try:
             answer = await self._writer.execute(command)
@@ -199,13 +199,10 @@ class Orders:
         order = Order(user, lines, data.points, data.coupon_id, now)
         return domain.Place(order_id(user, key), order, now + self._deadline_after, at=now)
 
-    def _refusal(self, command: domain.Place) -> str | None:
-        """Return why no new order, or not this one, can be accepted now; None if it can."""
+    def _trouble(self) -> str | None:
+        """Return why no new order at all can be accepted now, and what to do; None if admission decides."""
         trouble = self._runtime.broker.trouble or ("the service is shutting down" if self._closing.is_set() else None)
-        if trouble is not None:
-            return f"no new order can be accepted ({trouble}); retry after the given delay"
-        rejection = self._admission.rejection(command.order_id, self._writer.waiting)
-        return None if rejection is None else self._progress.refused(rejection)
+        return None if trouble is None else f"no new order can be accepted ({trouble}); retry after the given delay"
 
     async def show(self, order_id: PathId, user: UserId) -> OrderHistory:
         (state,) = await self._writer.read([f"order-{order_id}"])
@@ -277,7 +274,34 @@ def routes(
 
 def _canceled(order_id: str, reason: Reason, headers: dict[str, str]) -> Problem:
     about = {"order_id": order_id, "order_status": "CANCELED"}
-    return Problem(409, reason, REASONS[reason], headers, OrderProblemBody, **about)
+    return Problem(409, reason, in_words(reason), headers, OrderProblemBody, **about)
+
+
+def in_words(reason: Reason) -> str:
+    """Say why an order is canceled. If a Reason is missing here, mypy refuses this module, and the service a start."""
+    match reason:
+        case "product-out-of-stock":
+            return "a product of the order is out of stock"
+        case "product-unknown":
+            return "the order names a product that does not exist"
+        case "points-insufficient":
+            return "the customer has fewer points than the order wants to use"
+        case "points-exceed-total":
+            return "the order wants to use more points than it costs"
+        case "coupon-unknown":
+            return "the coupon does not exist"
+        case "coupon-already-used":
+            return "the coupon is used by another order"
+        case "coupon-expired":
+            return "the coupon had expired when the order was accepted"
+        case "coupon-not-yours":
+            return "the coupon belongs to another customer"
+        case "deadline-exceeded":
+            return "the order could not be completed in time"
+        case "customer-canceled":
+            return "the customer canceled the order"
+        case _:
+            assert_never(reason)
 
 
 def _placed_differently() -> Problem:
@@ -324,21 +348,6 @@ def _answer(order_id: str, state: domain.State, end: End | None, headers: dict[s
     return Response(_view(order_id, state, end), headers=headers)
 
 
-REASONS: dict[Reason, str] = {
-    "product-out-of-stock": "a product of the order is out of stock",
-    "product-unknown": "the order names a product that does not exist",
-    "points-insufficient": "the customer has fewer points than the order wants to use",
-    "points-exceed-total": "the order wants to use more points than it costs",
-    "coupon-unknown": "the coupon does not exist",
-    "coupon-already-used": "the coupon is used by another order",
-    "coupon-expired": "the coupon had expired when the order was accepted",
-    "coupon-not-yours": "the coupon belongs to another customer",
-    "deadline-exceeded": "the order could not be completed in time",
-    "customer-canceled": "the customer canceled the order",
-}
-"""Why an order is canceled, in words."""
-
-REPLAYED: Final = ("Idempotency-Key", "Idempotent-Replayed")
 CANCELED: Final = [_canceled(CONFIRMED["order_id"], reason, dict.fromkeys(REPLAYED, "")) for reason in REASONS]
 PENDING: Final = OrderView(
     **{name: CONFIRMED[name] for name in ("order_id", "lines", "points", "coupon_id", "placed_at", "deadline")},

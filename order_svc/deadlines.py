@@ -15,7 +15,7 @@ import structlog
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import fact_id
 from infra.aio import wait
-from infra.core.errors import Busy, StoreUnavailable, Unpublishable
+from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, Unpublishable
 from infra.process.runtime import Runtime
 from infra.read_models.tables import ViewBehind
 from infra.timestamps import instant
@@ -33,7 +33,7 @@ class Deadlines:
     """Keeps the deadlines of the in-flight orders in memory, and cancels each order that has not ended by its deadline.
 
     `recorded` adds and removes orders; `run` cancels them when they are due. A cancel that cannot be recorded is tried
-    again after a second.
+    again after a second, unless the order's stream cannot be read: nothing changes that before the next start.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -59,13 +59,14 @@ class Deadlines:
             loading.cancel()
 
     async def _load(self) -> None:
-        """Watch the orders that are pending in the order list. Retries until the list can be read, then returns."""
+        """Watch the orders that are pending in the order list. Retries each second until the list can be read."""
         while True:
             try:
                 rows = await self._runtime.views[Listing.name].select(LEFT_OPEN)
                 break
             except ViewBehind as behind:
                 logger.warning("the open orders cannot be read yet, and their deadlines wait", reason=str(behind))
+                await asyncio.sleep(RETRY.total_seconds())
         for order_id, deadline in rows:
             self._watch(order_id, instant(deadline))
         if rows:
@@ -91,6 +92,8 @@ class Deadlines:
     async def _expire(self, order_id: str, now: datetime) -> None:
         try:
             await self._runtime.writer.execute(Expire(order_id, at=now, cause=fact_id(f"order-{order_id}", 1)))
+        except StreamUnavailable:  # no other process reads it better, but newer code; `/readyz` tells of it
+            self._open.discard(order_id)
         except (Busy, StoreUnavailable):
             heapq.heappush(self._heap, (now + RETRY, order_id))
         except Unpublishable as error:  # the broker takes smaller messages than it did when the order was accepted

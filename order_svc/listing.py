@@ -134,9 +134,11 @@ def _end_columns(fact: _Ended) -> tuple[Any, ...]:
 
 
 class ListRow(NamedTuple):
-    """A row of the table `orders`. Times in microseconds since 1970 (UTC); None: not known, or not yet.
+    """A row of the table `orders`. Times in microseconds since 1970 (UTC), amounts in won.
 
     `lines` and `unit_prices` are JSON. `ended_at`: when the order got its present status, None while pending.
+    `coupon_id`: None without a coupon. `reason`: None unless the order is canceled. Amounts and `unit_prices`: None
+    while they are not known.
     """
 
     placed_at: int
@@ -183,7 +185,7 @@ def of_all(status: Status | None, placed_until: datetime | None, after: PageKey 
     """Make the query for up to `limit` orders of all customers (ListRow), oldest first.
 
     `status`: only orders with this status. `placed_until`: only orders placed at this instant or earlier. `after`: only
-    orders newer than this key. None of these: no such condition.
+    orders newer than this key. Each of them may be None: no such condition.
     """
     wanted = _of_status(status)
     if placed_until is not None:

@@ -1,6 +1,5 @@
 """Lists of orders: GET /orders for a customer, GET /ops/orders for operators."""
 
-import binascii
 import re
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ CURSOR: Final = rf"^{ids.CHARACTER}{{0,111}}\Z"
 FORMS[CURSOR] = "has to be the `next` of a page, or empty for the first page"
 Cursor = Annotated[str, QueryParameter(pattern=CURSOR, description="`next` of the page before; empty: the first.")]
 ByStatus = Annotated[
-    Literal["ALL", "PENDING", "CONFIRMED", "CANCELED"],
+    Literal["ALL"] | Status,
     QueryParameter(description="Only orders that have this status now; ALL: whatever they have."),
 ]
 Age = Annotated[
@@ -197,7 +196,7 @@ def key_at(cursor: str) -> PageKey | None:
         return None
     try:
         text = b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # binascii.Error, UnicodeDecodeError, or text that is not ASCII
         text = ""
     named = re.fullmatch(r"([0-9]{1,18})\.(.+)", text)
     if named is None or not ids.is_id(named[2]):

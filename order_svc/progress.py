@@ -51,7 +51,7 @@ _fact: Final = json.Decoder(_Fact).decode
 
 
 class Refusing(NamedTuple):
-    """A period in which admission refuses new orders; `refused` counts them, `last` is the time of the last (s)."""
+    """A period in which admission refuses new orders; `refused` counts them, `last` is the last one's `monotonic()`."""
 
     since: datetime
     why: str
@@ -60,7 +60,10 @@ class Refusing(NamedTuple):
 
 
 class Progress:
-    """Knows the in-flight orders of this process, and who leaves them waiting; tells clients, `/readyz` and the log."""
+    """Knows the in-flight orders, and who leaves them waiting; tells clients, `/readyz` and the log.
+
+    Orders that were in flight at the start are included.
+    """
 
     def __init__(self, runtime: Runtime, admission: AdmissionControl) -> None:
         """Add the callback and the task to the runtime. Make it once, before the tasks are started."""
@@ -124,7 +127,10 @@ class Progress:
             self._report()
 
     async def _find_left_open(self) -> None:
-        """Add the orders that were in flight at the start, as if they had been accepted now; the next look retries."""
+        """Add the orders that were in flight at the start, as if they had been accepted now.
+
+        Does nothing if the order list cannot be read; `run` tries again a second later.
+        """
         try:
             rows = await self._runtime.views[Listing.name].select(LEFT_OPEN)
         except ViewBehind:
@@ -174,7 +180,7 @@ class Progress:
         return dict(facts)
 
     def _replaced(self, found: Iterable[Unanswered]) -> dict[str, Unanswered]:
-        """Return these services by name, each since it was first found; log those that are new and those that answer.
+        """Return these services by name, each with its earliest `since`; log those that are new and those gone.
 
         An order that waits longest may be canceled meanwhile: the service has been silent since before all the same.
         """

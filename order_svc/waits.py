@@ -73,7 +73,8 @@ def unanswered(
     """Return the services that have answered no order since the first of those that wait for them reached them.
 
     `facts` by order id; those of orders that have ended count as answers only. `until`: a service for which no order
-    has waited since then or before is left out. Sequences decide what was first, so clocks that differ do no harm.
+    has waited since then or before is left out. Sequences decide what was first, so clocks that differ do not change
+    that. But `until` is compared with the instant of the first unanswered fact, by the clock of its service.
     """
     waiting: dict[str, list[PublishedAt]] = {}
     answered: dict[str, int] = {}
@@ -92,7 +93,7 @@ def unanswered(
 
 
 def spread(facts: Mapping[str, Facts], in_flight: Collection[str], steps: Steps = STEPS) -> dict[str, int]:
-    """Return how many of these in-flight orders wait for each service, those that wait for most orders first."""
+    """Return, by service, how many of these in-flight orders wait for it; the service with most orders first."""
     counts: dict[str, int] = {}
     for order_id, published in facts.items():
         for service in waits_for(published, steps) if order_id in in_flight else ():

@@ -10,6 +10,7 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
+from infra.core.unreadable import read_readable
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.idempotency_key import IdempotencyKey, new_key, read_key, replayable
@@ -54,10 +55,14 @@ class ProductView(Struct):
 
 @example(products=[example_of(ProductView)], next=None)
 class ProductPage(Struct):
-    """A page of all products, sorted by id. `next`: the `after` of the next page, null on the last one."""
+    """A page of all products, sorted by id. `next`: the `after` of the next page, null on the last one.
+
+    `unreadable`: the ids of those that cannot be shown now; the route of one product says why.
+    """
 
     products: list[ProductView]
     next: str | None
+    unreadable: list[str] = []
 
 
 @example(product_id="mug", name="Mug", quantity=7, newest_sale=datetime(2026, 1, 31, tzinfo=UTC))
@@ -132,22 +137,24 @@ class Products:
             "SELECT product_id FROM products WHERE product_id > ? ORDER BY product_id LIMIT ?", (after, limit + 1)
         )
         ids = [str(row[0]) for row in rows[:limit]]
-        states = await self._writer.read([f"product-{product_id}" for product_id in ids])
+        states = await read_readable(self._writer, [f"product-{product_id}" for product_id in ids])
+        found = list(zip(ids, states, strict=True))
         return ProductPage(
-            [_view(product_id, state) for product_id, state in zip(ids, states, strict=True)],
+            [_view(product_id, state) for product_id, state in found if state is not None],
             ids[-1] if len(rows) > limit else None,
+            [product_id for product_id, state in found if state is None],
         )
 
     async def show_popular(self, days: Days = 3, limit: Ranks = 5) -> PopularProducts:
         last = self._popular.day(self._runtime.clock())
         rows = await self._ranking.select(RANKING, (last - days + 1, last, limit))
-        states = await self._writer.read([f"product-{product_id}" for product_id, _, _ in rows])
+        states = await read_readable(self._writer, [f"product-{product_id}" for product_id, _, _ in rows])
         return PopularProducts(
             self._shop_tz,
             date.fromordinal(last - days + 1),
             date.fromordinal(last),
             [
-                PopularProduct(product_id, state.name or "", pieces, instant(newest))
+                PopularProduct(product_id, (state and state.name) or "", pieces, instant(newest))
                 for (product_id, pieces, newest), state in zip(rows, states, strict=True)
             ],
         )

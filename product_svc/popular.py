@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct, json
 
+from contracts import BY_CUSTOMER
 from infra.read_models.tables import Statement
 from infra.store.records import Notification
 from infra.timestamps import microseconds
@@ -114,7 +115,7 @@ class Popular:
                 sales += self._sales(_confirmed.decode(record.state))
             else:
                 canceled = _canceled.decode(record.state)
-                if canceled.reason == "customer-canceled":  # the only reason for which a confirmed order is canceled
+                if canceled.reason in BY_CUSTOMER:  # no confirmed order is canceled for another reason
                     taken_back.append((canceled.order_id,))
         return [
             ("INSERT OR IGNORE INTO taken_back VALUES (?)", taken_back),

@@ -4,7 +4,7 @@ Two mugs at 10,000 won, 500 points, a coupon worth 300: 19,200 won are due; with
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -73,7 +73,6 @@ PLAIN: Final = Order(CUSTOMER, (Line(MUG, 2),), points=0, coupon_id=None, placed
 BASKET: Final = Order(CUSTOMER, (Line(MUG, 2), Line(LAMP, 1)), points=500, coupon_id=COUPON, placed_at=PLACED_AT)
 MUGS_AND_TEA: Final = Order(CUSTOMER, (Line(MUG, 2), Line(TEA, 3)), points=0, coupon_id=None, placed_at=PLACED_AT)
 
-REASONS: Final[list[Reason]] = [reason for kind in get_args(Reason) for reason in get_args(kind)]
 """Every reason an order can be canceled for."""
 
 # What order_svc says --------------------------------------------------------------------------------------------------

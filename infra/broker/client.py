@@ -117,7 +117,7 @@ class BrokerClient(Client):
 
 
 async def _unused(_: Msg) -> None:
-    """Do nothing. The library requires a callback; a handler of `listen` gets the messages instead."""
+    """Do nothing: it is the callback of a subscription whose messages a handler of `listen` gets instead."""
 
 
 def status(raw_headers: bytes) -> tuple[str, str]:

@@ -40,7 +40,7 @@ async def connect(
 ) -> AsyncIterator[Connected]:
     """Connect a new `client` to the broker under this name, yield it with its `lost` event, and close it at the end.
 
-    Tries each server of the broker once, in random order. It never reconnects. `lost` is set, too, when the broker
+    Goes through the broker's servers once, in random order. It never reconnects. `lost` is set, too, when the broker
     denies what no session can do without; `client.denied` has it. Raises ConnectionLost if no server takes the
     connection, or `stopping` is set before; BrokerMisconfigured if every server needs an operator.
     """

@@ -66,13 +66,14 @@ async def ensure_consumer(
     """Make or update the service's durable consumer, and reset it: it delivers all unacknowledged messages at once.
 
     `hears` are fact names; `last_sequence` is the stream's. After the sequence `truncated_after`, if given, the stream
-    has other messages than those received. `take_over` is called right before the reset. Redelivering is always safe,
-    skipping never is. So a consumer that has acknowledged more than a truncated stream has goes back to the truncation,
-    or to the stream's end. A consumer whose filter changed, or that was missing, begins at the stream's beginning.
+    may have other messages than those received. `take_over` is called right before the reset. Redelivering is always
+    safe, skipping never is. So a consumer that has acknowledged more than a truncated stream has goes back to the
+    truncation, or to the stream's end. A consumer whose filter changed, or that was missing, begins at the stream's
+    beginning.
 
     `acknowledged`: up to which sequence this process has acknowledged all; None: nothing is known yet. A power cut may
-    give the broker the state back that the consumer had before it went back. So it never begins after that sequence.
-    Returns the sequence after which it delivers. Raises the client's errors.
+    give the broker the state back that the consumer had before it went back. So it begins
+    right after that sequence at the latest. Returns the sequence after which it delivers. Raises the client's errors.
     """
     wanted = consumer_config(service, hears, max_ack_pending, ack_wait_s)
     try:
@@ -103,7 +104,7 @@ def _restart_from(
     truncated_after: int | None,
     acknowledged: int | None,
 ) -> int | None:
-    """Return the first sequence that the consumer must deliver again, and log why.
+    """Return the sequence from which the consumer must deliver, and log why.
 
     None: it continues after its last acknowledged message.
     """

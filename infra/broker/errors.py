@@ -3,6 +3,7 @@
 BrokerError
  ├ SessionEnded             the next session starts over; nothing is lost
  │  ├ ConnectionLost
+ │  ├ LeaderUnavailable
  │  ├ RelayFailed
  │  └ ConsumerFailed
  │     └ ConsumerGone
@@ -25,7 +26,10 @@ class SessionEnded(BrokerError):
 
 
 class ConnectionLost(SessionEnded):
-    """The connection is lost, or of no use: the process stops before it is made, or EVENTS was replaced meanwhile."""
+    """The connection is lost, was not made, or is of no use.
+
+    Not made: no server takes it, or the process stops before. Of no use: EVENTS was replaced meanwhile.
+    """
 
 
 class RelayFailed(SessionEnded):
@@ -36,8 +40,9 @@ class RelayFailed(SessionEnded):
 
 
 class ConsumerFailed(SessionEnded):
-    """The broker sent nothing or ended the pull, a delivery was skipped, or another session took over the consumer.
+    """The broker sent nothing, ended the pull or refused a dead letter, or the consumer cannot go on.
 
+    It cannot if a delivery was skipped, an acknowledgement jams it, or another session took it over.
     The next session resets the consumer and receives the unacknowledged messages again.
     """
 
@@ -49,7 +54,7 @@ class ConsumerGone(ConsumerFailed):
 class BrokerMisconfigured(BrokerError):
     """The broker's configuration excludes the work: TLS, limits, permissions. The message says what, and what to do.
 
-    No session can begin, or go on, before an operator has acted.
+    Usually no session can begin, or go on, before an operator has acted.
     """
 
 

@@ -78,7 +78,7 @@ class FastIngest:
     def stored(self, subject: bytes, body: bytes, raw_headers: bytes) -> Sequence[int]:
         """Take in an answer; return the positions that it newly reports as stored.
 
-        None are new if the answer repeats another one, or says only that a batch has begun. Raises PublishRefused.
+        None are new if it repeats an answer about a batch, or says only that a batch has begun. Raises PublishRefused.
         """
         try:
             answer = _answer.decode(body)

@@ -6,31 +6,29 @@ direct get counts only if it must be the leader's own, held against the leader's
 itself is asked.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-import msgspec
-from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.api import RawStreamMsg, StreamInfo
-from nats.js.errors import NotFoundError
+from nats.js.api import StreamInfo
 
-from contracts.origin import number
-from contracts.wire import FACTS, MSG_ID, POSITION, STREAM, VERSION, fact_id, subject
-from infra.broker.client import BrokerClient, header, status
+from contracts.origin import ForeignMessage, origin
+from contracts.wire import MSG_ID
+from infra.broker.client import BrokerClient, header
 from infra.broker.errors import LeaderUnavailable
+from infra.broker.stored import StoredMessage, direct, last_message, next_message, stored_message
 from infra.broker.streams import EVENTS
-
-ANSWERED_BY: Final = "Nats-Stream"
-"""The header of a direct get's answer with the name of the stream that answered: EVENTS, or a mirror's name."""
+from infra.timestamps import microseconds
 
 FIRST_SPAN: Final = 1_024  # sequences of the first step backwards; each further step doubles it
 BATCH: Final = 1_024  # messages that one direct get asks for
 TRIES: Final = 8  # direct gets of one batch, if others than EVENTS answer; then the leader is asked, one by one
-ANSWER_S: Final = 2.0  # between two messages of a direct get's answer
+
+_MSG_ID: Final = MSG_ID.encode()
+
+T = TypeVar("T")
 
 
 class Published(NamedTuple):
@@ -42,12 +40,6 @@ class Published(NamedTuple):
     sequence: int
 
 
-_About = tuple[str, ...]
-"""The values of the four headers of a fact, in the order of _NAMES; empty where a header is missing."""
-
-_NAMES: Final = (MSG_ID.encode(), STREAM.encode(), VERSION.encode(), POSITION.encode())
-
-
 class _NotTheLeader(Exception):
     """A direct get was answered by another stream, or with fewer messages than it must have."""
 
@@ -55,75 +47,44 @@ class _NotTheLeader(Exception):
 class Leader:
     """What EVENTS has, as its leader says. Every method raises LeaderUnavailable, or the client's errors."""
 
-    def __init__(
-        self,
-        nc: BrokerClient,
-        js: JetStreamContext,
-        info: StreamInfo,
-        *,
-        first_span: int = FIRST_SPAN,
-        batch: int = BATCH,
-    ) -> None:
+    def __init__(self, nc: BrokerClient, info: StreamInfo, *, first_span: int = FIRST_SPAN, batch: int = BATCH) -> None:
         """`info` is the leader's own answer about EVENTS, from this connection.
 
         Reading back begins with `first_span` sequences; `batch` is the most messages that one direct get asks for.
         """
         self._nc = nc
-        self._js = js
         self._info = info
         self._first_span = first_span
         self._batch = batch
 
-    async def last(self, subject: str) -> RawStreamMsg | None:
+    async def last(self, subject: str) -> StoredMessage | None:
         """Return the last message on this subject, which may have wildcards; None if there is none."""
-        try:
-            found = await self._js.get_last_msg(EVENTS, subject, direct=True)
-            if self._holds(found) and (self._info.config.num_replicas or 1) == 1:  # a follower may lag
-                return found
-        except NotFoundError:
-            pass
-        return await self._ask(subject=subject)
+        found = await self._direct(subject)
+        if found is not None and (self._info.config.num_replicas or 1) == 1:  # a follower may lag
+            return found
+        return await _answered(last_message(self._nc, EVENTS, subject))
 
-    async def next(self, sequence: int, subject: str) -> RawStreamMsg | None:
+    async def next(self, sequence: int, subject: str) -> StoredMessage | None:
         """Return the first message on this subject from `sequence` on; None if there is none."""
-        try:
-            found = await self._js.get_msg(EVENTS, sequence, subject, direct=True, next=True)
-            if self._holds(found):
-                return found
-        except NotFoundError:
-            pass
-        return await self._ask(sequence, subject)
+        found = await self._direct({"seq": sequence, "next_by_subj": subject})
+        return found or await _answered(next_message(self._nc, EVENTS, sequence, subject))
 
-    async def at(self, sequence: int) -> RawStreamMsg | None:
+    async def at(self, sequence: int) -> StoredMessage | None:
         """Return the message with this sequence; None if there is none."""
-        try:
-            found = await self._js.get_msg(EVENTS, sequence, direct=True)
-            if self._holds(found):
-                return found
-        except NotFoundError:
-            pass
-        return await self._ask(sequence)
+        return await self._direct({"seq": sequence}) or await _answered(stored_message(self._nc, EVENTS, sequence))
 
-    def _holds(self, found: RawStreamMsg) -> bool:
-        """Whether a direct get's answer is what the leader has: from no mirror, and from no earlier stream."""
-        created, last = self._info.created, self._info.state.last_seq
-        return (
-            (found.headers or {}).get(ANSWERED_BY) == EVENTS
-            and (found.seq or 0) <= last
-            and (created is None or (found.time is not None and found.time >= created))
-        )
+    async def _direct(self, request: Mapping[str, Any] | str) -> StoredMessage | None:
+        """Make a direct get of one message; None unless it is what the leader has: of no mirror and no earlier stream.
 
-    async def _ask(self, sequence: int | None = None, subject: str | None = None) -> RawStreamMsg | None:
-        """Ask the leader itself: the message at a sequence, the last one on a subject, or the next one there."""
-        try:
-            return await self._js.get_msg(EVENTS, sequence, subject, next=sequence is not None and subject is not None)
-        except NotFoundError:
+        Raises TimeoutError, the client's errors.
+        """
+        answer = await direct(self._nc, EVENTS, request)
+        if answer.answered_by != {EVENTS}:
             return None
-        except NatsTimeout as error:
-            raise LeaderUnavailable(
-                f"the leader of {EVENTS} did not answer $JS.API.STREAM.MSG.GET.{EVENTS} in time: either it is away, or "
-                "the broker's user may not publish there, which is needed where mirrors answer or replicas may lag"
-            ) from error
+        (found,) = answer.messages
+        created = self._info.created
+        since = 0 if created is None else microseconds(created)
+        return found if found.sequence <= self._info.state.last_seq and found.stored_us >= since else None
 
     # Backwards --------------------------------------------------------------------------------------------------------
 
@@ -134,95 +95,64 @@ class Leader:
         what a relay's messages have and they lack, are left out, so a list may be empty.
         """
         last = await self.last(subject)
-        newest = end = 0 if last is None else last.seq or 0
-        span = self._first_span
+        end, span = (0 if last is None else last.sequence), self._first_span
         while end > 0:
             begin = max(1, end - span + 1)
-            yield await self._between(subject, begin, end, newest)
+            yield await self._between(subject, begin, end)
             end, span = begin - 1, 2 * span
 
-    async def _between(self, subject: str, begin: int, end: int, newest: int) -> list[Published]:
-        """Return the facts on this subject with sequences from `begin` to `end`, both included, in stream order.
-
-        `newest` is the sequence of the last message on this subject.
-        """
+    async def _between(self, subject: str, begin: int, end: int) -> list[Published]:
+        """Return the facts on this subject with sequences from `begin` to `end`, both included, in stream order."""
         for _ in range(TRIES):
             with suppress(_NotTheLeader):
-                return await self._by_direct_gets(subject, begin, end, newest)
+                return await self._by_direct_gets(subject, begin, end)
         found: list[Published] = []
         while begin <= end and (message := await self.next(begin, subject)) is not None:
-            sequence, headers = message.seq or end, message.headers or {}
-            begin = sequence + 1
-            if sequence <= end:
-                about = tuple(headers.get(name.decode(), "") for name in _NAMES)
-                found += _published(sequence, message.subject or "", message.data or b"", about)
+            begin = message.sequence + 1
+            if message.sequence <= end:
+                found += _published(message)
         return found
 
-    async def _by_direct_gets(self, subject: str, begin: int, end: int, newest: int) -> list[Published]:
+    async def _by_direct_gets(self, subject: str, begin: int, end: int) -> list[Published]:
+        """Raises _NotTheLeader if an answer is another stream's, incomplete or empty."""
         found: list[Published] = []
         while begin <= end:
-            messages, more = await self._direct_get(subject, begin)
-            for raw_headers, body in messages:
-                sequence = int(_of_the_server(raw_headers, b"Nats-Sequence"))
-                if _of_the_server(raw_headers, ANSWERED_BY.encode()) != EVENTS:
-                    raise _NotTheLeader
-                begin = sequence + 1
-                if sequence <= end:
-                    about = tuple(header(raw_headers, name) for name in _NAMES)
-                    found += _published(sequence, _of_the_server(raw_headers, b"Nats-Subject"), body, about)
-            if not more:
-                if begin <= newest:
-                    raise _NotTheLeader  # a follower that lags
-                break
+            try:
+                answer = await direct(self._nc, EVENTS, {"seq": begin, "next_by_subj": subject, "batch": self._batch})
+            except TimeoutError:
+                raise _NotTheLeader from None
+            if answer.answered_by != {EVENTS} or answer.code != "204":
+                raise _NotTheLeader
+            for message in answer.messages:
+                begin = message.sequence + 1
+                if message.sequence <= end:
+                    found += _published(message)
+            if not answer.pending and begin <= end:
+                raise _NotTheLeader  # it ends before the last message of the subject: a replica that lags
         return found
 
-    async def _direct_get(self, subject: str, begin: int) -> tuple[list[tuple[bytes, bytes]], bool]:
-        """Return raw headers and bodies of the next messages on this subject, one batch, and whether more follow.
 
-        Raises _NotTheLeader if the answer is incomplete or empty.
-        """
-        answers: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
-        inbox = self._nc.new_inbox()
-        subscription = await self._nc.listen(inbox, lambda *message: answers.put_nowait((message[3], message[2])))
-        request = msgspec.json.encode({"seq": begin, "next_by_subj": subject, "batch": self._batch})
-        messages: list[tuple[bytes, bytes]] = []
-        try:
-            await self._nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", request, inbox)
-            while True:
-                async with asyncio.timeout(ANSWER_S):
-                    raw_headers, body = await answers.get()
-                code, _ = status(raw_headers)
-                if code == "204" and messages:
-                    return messages, header(raw_headers, b"Nats-Num-Pending") != "0"
-                if code:
-                    raise _NotTheLeader
-                messages.append((raw_headers, body))
-        except TimeoutError:
-            raise _NotTheLeader from None
-        finally:
-            with suppress(NatsError):
-                await self._nc.unlisten(subscription)
-
-
-def _published(sequence: int, published_on: str, body: bytes, about: _About) -> list[Published]:
-    """Return the fact in a message with this subject, body and headers; nothing if a relay did not write it."""
-    named, stream, version, position = about[0], about[1], number(about[2]), number(about[3])
-    if not (version and position) or named != fact_id(stream, version):
-        return []
-    name = published_on.rpartition(".")[0]
+async def _answered(asked: Awaitable[T]) -> T:
+    """Return the leader's answer. Raises LeaderUnavailable if none comes in time; the client's errors."""
     try:
-        if name in FACTS and subject(name, body) != published_on:
-            return []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return await asked
+    except NatsTimeout as error:
+        raise LeaderUnavailable(
+            f"the leader of {EVENTS} did not answer $JS.API.STREAM.MSG.GET.{EVENTS} in time: either it is away, or "
+            "the broker's user may not publish there, which is needed where mirrors answer or replicas may lag"
+        ) from error
+
+
+def _published(message: StoredMessage) -> list[Published]:
+    """Return the fact in a message; nothing if no service published it."""
+    message_id = header(message.raw_headers, _MSG_ID)
+    try:
+        position = origin(message.subject, message_id, message.raw_headers, message.body).position
+    except ForeignMessage:
         return []
-    return [Published(position, named, body, sequence)]
-
-
-def _of_the_server(raw_headers: bytes, name: bytes) -> str:
-    """Return a header that the server added to its answer. It comes last: the message may have one of that name."""
-    return raw_headers.rpartition(b"\r\n%b: " % name)[2].partition(b"\r\n")[0].decode(errors="replace")
+    return [Published(position, message_id, message.body, message.sequence)]
 
 
 async def leader_of(nc: BrokerClient, js: JetStreamContext) -> Leader:
     """Ask for the stream's info, and return what answers the rest. Raises the client's errors."""
-    return Leader(nc, js, await js.stream_info(EVENTS))
+    return Leader(nc, await js.stream_info(EVENTS))

@@ -2,37 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from nats.errors import Error as NatsError
 
 from contracts.fact import Fact
+from contracts.newer import OfNewerCode
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import FACTS, MSG_ID, decode
-from infra.broker.client import BrokerClient, header, status
+from infra.broker.client import BrokerClient, header
 from infra.broker.errors import HistoryUnavailable
-from infra.broker.leader import ANSWERED_BY, TRIES
+from infra.broker.leader import TRIES
+from infra.broker.stored import StoredMessage, direct
 from infra.broker.streams import EVENTS
 
 TIMEOUT_S: Final = 1.0
 MOST_FACTS: Final = 1_000
 
 _MSG_ID: Final = MSG_ID.encode()
-_ANSWERED_BY: Final = ANSWERED_BY.encode()
-_SUBJECT: Final = b"\r\nNats-Subject: "
-_SEQUENCE: Final = b"\r\nNats-Sequence: "
-
-
-class LatestMessage(NamedTuple):
-    """A message of EVENTS as the broker has it, with its raw headers and those that the broker adds."""
-
-    subject: str
-    sequence: int
-    raw_headers: bytes
-    body: bytes
 
 
 async def latest_facts(nc: BrokerClient, key_field: str, key: str) -> list[Fact]:
@@ -53,12 +43,12 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str) -> list[Fact]
     return sorted(facts, key=lambda fact: fact.at)
 
 
-async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[LatestMessage]:
+async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[StoredMessage]:
     """Return the last message of each of these subjects that has one; at most MOST_FACTS subjects, no wildcards.
 
     One request: `multi_last` of the server's direct get. If a mirror of EVENTS answers, or there is nothing, which a
-    mirror may have said, the request is repeated up to TRIES times. Raises HistoryUnavailable, after a second at the
-    latest.
+    mirror may have said, the request is made again: TRIES times in all at most. Raises HistoryUnavailable, after a
+    second at the latest.
     """
     async with _translated():
         for _ in range(TRIES):
@@ -82,58 +72,33 @@ async def _translated() -> AsyncIterator[None]:
         raise HistoryUnavailable(f"the broker could not be asked: {error}") from error
 
 
-def _split(messages: Sequence[LatestMessage]) -> tuple[list[Fact], set[str]]:
-    """Return the facts in these messages, and the subjects of those that are foreign."""
+def _split(messages: Sequence[StoredMessage]) -> tuple[list[Fact], set[str]]:
+    """Return the facts in these messages, and the subjects of those that are foreign.
+
+    Raises HistoryUnavailable for a fact of newer code: a history without it would be another one.
+    """
     facts: list[Fact] = []
     foreign: set[str] = set()
     for message in messages:
         try:
             origin(message.subject, header(message.raw_headers, _MSG_ID), message.raw_headers, message.body)
             facts.append(decode(message.body))
+        except OfNewerCode as error:
+            raise HistoryUnavailable(f"{message.subject} at sequence {message.sequence}: {error}") from error
         except (ForeignMessage, msgspec.DecodeError):
             foreign.add(message.subject)
     return facts, foreign
 
 
-async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[LatestMessage], bool]:
-    """Make a direct get for up to MOST_FACTS messages; return them, and whether EVENTS itself answered, not a mirror.
+async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
+    """Make a direct get for up to MOST_FACTS messages; return them, and whether no mirror gave any of them.
 
-    Raises HistoryUnavailable if the server refuses it; the client's errors.
+    Raises HistoryUnavailable if the server refuses it; TimeoutError, the client's errors.
     """
-    inbox = nc.new_inbox()
-    found: list[LatestMessage] = []
-    others: set[bytes] = set()
-    end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def take(_: bytes, __: bytes, body: bytes, raw_headers: bytes) -> None:
-        if _SUBJECT not in raw_headers:
-            _end(end, status(raw_headers)[0])
-            return
-        # The server's own headers come last: a foreign message may have some of the same names.
-        subject, sequence, answered_by = (
-            raw_headers.rpartition(name)[2].partition(b"\r\n")[0]
-            for name in (_SUBJECT, _SEQUENCE, b"\r\n%b: " % _ANSWERED_BY)
-        )
-        others.update({answered_by} - {EVENTS.encode()})
-        found.append(LatestMessage(subject.decode(errors="backslashreplace"), int(sequence), raw_headers, body))
-
-    subscription = await nc.listen(inbox, take)
-    try:
-        await nc.publish(f"$JS.API.DIRECT.GET.{EVENTS}", msgspec.json.encode({**request, "batch": MOST_FACTS}), inbox)
-        await end
-    finally:
-        with suppress(NatsError):
-            await nc.unlisten(subscription)
-    return found, not others
-
-
-def _end(end: asyncio.Future[None], code: str) -> None:
-    if end.done():
-        return
-    if code in ("204", "404"):  # 204: the last message was sent; 404: there is none
-        end.set_result(None)
-    else:
-        end.set_exception(HistoryUnavailable(f"the broker answered {code}"))
+    answer = await direct(nc, EVENTS, {**request, "batch": MOST_FACTS})
+    if answer.code not in ("204", "404"):  # 204: the last message was sent; 404: there is none
+        raise HistoryUnavailable(f"the broker answered {answer.code}")
+    return answer.messages, answer.answered_by <= {EVENTS}
 
 
 @cache

@@ -35,7 +35,7 @@ def check_payload(nc: BrokerClient) -> None:
 
 
 async def publish_probes(nc: BrokerClient, consumer: str, facts: Collection[str]) -> None:
-    """Publish one probe for each kind of subject that a session of this consumer publishes to; nothing is stored.
+    """Publish one probe each for acknowledging, pulling, the consumer's dead letters and every fact; nothing is stored.
 
     A denial comes before the answer to the caller's next request. `facts` are the names of facts. The probe of
     acknowledging names no delivery, so it acknowledges none; the one of pulling has no inbox, so nothing is delivered.

@@ -1,7 +1,7 @@
 """The relay copies a service's log into the stream EVENTS, in log order, and repeats what may have been lost.
 
 It finds in the stream itself what the stream has (see `resume`). So no stored cursor can be wrong, a broker that was
-truncated or lost its whole disk gets the facts again, and nothing that the stream has is sent a second time. Each read
+truncated or lost its whole disk gets the facts again, and nothing that was found there is sent a second time. Each read
 of the log is sent as one batch, without waiting for the batch before. But position p is sent only when every position
 up to p - WINDOW is acknowledged. A lost connection may leave a hole: a fact that is missing, though a later one is
 stored. No hole lies further back than WINDOW positions.
@@ -146,7 +146,8 @@ class Relay:
     async def _wait(self) -> None:
         """Wait for an acknowledgement, or for the log to grow.
 
-        Raises RelayFailed if the broker refused a fact, or an acknowledgement is overdue.
+        Raises RelayFailed if the broker refused a fact, or acknowledged none for `ack_timeout_s` while facts were in
+        flight.
         """
         self._wake.clear()
         if self._error is not None:
@@ -190,4 +191,4 @@ def _message(stored: Notification, reply: str) -> Outgoing:
         f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(named, version)}\r\n"
         f"{STREAM}: {named}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
     )
-    return subject(name, body), body, reply, raw_headers
+    return subject(name, body, stream), body, reply, raw_headers

@@ -1,5 +1,6 @@
-"""Finds in EVENTS what the stream has of a service's log, so that its relay sends the rest and nothing else.
+"""Finds in EVENTS what the stream has of a service's log, so that its relay sends only the rest.
 
+If the stream lacks the log's first fact, it was made anew: the relay sends it every fact that was not read back.
 The last WINDOW positions are read back, because the facts in flight when a session ended may have left a hole there.
 """
 
@@ -8,6 +9,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from contracts.wire import MSG_ID, message_id, subject
+from infra.broker.client import header
 from infra.broker.errors import LogLost
 from infra.broker.leader import Leader
 from infra.broker.window import WINDOW
@@ -89,8 +91,8 @@ async def _begins_with_the_log(store: EventStore, leader: Leader) -> bool:
     A stream that was made anew may have only later facts. Raises StoreError, LeaderUnavailable, the client's errors.
     """
     (first,) = await store.select_notifications(0, 1)
-    found = await leader.next(1, subject(first.topic, first.state))
-    return found is not None and (found.headers or {}).get(MSG_ID) == _id(first)
+    found = await leader.next(1, subject(first.topic, first.state, first.originator_id))
+    return found is not None and header(found.raw_headers, MSG_ID.encode()) == _id(first)
 
 
 def not_stored(records: list[Notification], stored: Stored) -> list[Notification]:

@@ -6,20 +6,29 @@ and raises RecursionError for nested parts.
 
 import asyncio
 import base64
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
-from infra.broker.client import BrokerClient, status
+from infra.broker.client import VERSION_LINE, BrokerClient, header, status
 from infra.broker.connection import CONNECT_TIMEOUT_S
+from infra.timestamps import microseconds
 
-BATCH: Final = 1_000  # messages
-BATCH_BYTES: Final = 8 << 20
+ANSWERED_BY: Final = "Nats-Stream"
+"""The header of a direct get's answer with the name of the stream that answered: the one asked, or a mirror of it."""
 
-_SERVERS_OWN: Final = b"\r\nNats-Stream: "
+ANSWER_S: Final = CONNECT_TIMEOUT_S  # until a direct get's first message, and between two of them
+
+_SERVERS_OWN: Final = b"%b: " % ANSWERED_BY.encode()
 """The first header that the server adds, at the end, to a message that it answers directly."""
+_NO_HEADERS: Final = f"{VERSION_LINE}\r\n".encode()
 
 
 class StoredMessage(NamedTuple):
@@ -29,11 +38,27 @@ class StoredMessage(NamedTuple):
     subject: str
     body: bytes
     raw_headers: bytes
+    stored_us: int
+    """When the broker stored it: microseconds since 1970 (UTC)."""
+
+
+class DirectAnswer(NamedTuple):
+    """The messages that a direct get found, in the order of the answer, and the names of the streams they are from.
+
+    `pending`: how many more there are. `code`: the server's status after the messages: 204; 404 if there are none;
+    empty after a single message; any other refuses the request.
+    """
+
+    messages: list[StoredMessage]
+    answered_by: frozenset[str]
+    pending: int
+    code: str
 
 
 class _Message(msgspec.Struct):
     seq: int
     subject: str
+    time: str
     hdrs: str = ""
     data: str = ""
 
@@ -83,45 +108,65 @@ async def _ask(nc: BrokerClient, stream: str, wanted: dict[str, Any]) -> StoredM
     found = answer.message
     if found is None:
         return None
-    return StoredMessage(found.seq, found.subject, base64.b64decode(found.data), base64.b64decode(found.hdrs))
+    body, raw_headers = base64.b64decode(found.data), base64.b64decode(found.hdrs)
+    return StoredMessage(found.seq, found.subject, body, raw_headers, _microseconds(found.time))
 
 
-async def direct_batch(nc: BrokerClient, stream: str, first: int, subject: str) -> list[StoredMessage]:
-    """Ask any server that has a copy for the next messages on a subject, from sequence `first` on, in their order.
+async def direct(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str) -> DirectAnswer:
+    """Ask any server that has a copy of the stream for its messages: `request` is as JetStream's API has it.
 
-    A copy may lag the leader, and a mirror may lack messages: the caller must compare. At most BATCH messages, and not
-    many more bytes than BATCH_BYTES. Empty if there are none, the stream does not allow direct gets, or nobody answers
-    in time. Raises the client's errors.
+    A subject, wildcards allowed, asks for the last message there. A copy may lag the leader, and a mirror may lack
+    messages or have others: the caller must compare. Raises TimeoutError if ANSWER_S seconds pass without a message or
+    the answer's end; the client's errors.
     """
+    last_on = f".{request}" if isinstance(request, str) else ""
+    body = b"" if isinstance(request, str) else msgspec.json.encode(request)
+    single = isinstance(request, str) or "batch" not in request
+    answers: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
     found: list[StoredMessage] = []
-    end = asyncio.Event()
-
-    def take(_: bytes, __: bytes, body: bytes, head: bytes) -> None:
-        message = _direct(body, head)
-        if message is not None:
-            found.append(message)
-        elif status(head)[0]:
-            end.set()
-
+    streams: set[str] = set()
     inbox = nc.new_inbox()
-    subscription = await nc.listen(inbox, take)
+    subscription = await nc.listen(inbox, lambda *answer: answers.put_nowait(answer[2:]))
     try:
-        wanted = {"seq": first, "next_by_subj": subject, "batch": BATCH, "max_bytes": BATCH_BYTES}
-        await nc.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(wanted), inbox)
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await end.wait()
+        await nc.publish(f"$JS.API.DIRECT.GET.{stream}{last_on}", body, inbox)
+        while True:
+            async with asyncio.timeout(ANSWER_S):
+                message, head = await answers.get()
+            told = _direct(message, head)
+            if told is None:
+                pending = int(header(head, b"Nats-Num-Pending") or 0)
+                return DirectAnswer(found, frozenset(streams), pending, status(head)[0])
+            found.append(told[0])
+            streams.add(told[1])
+            if single:
+                return DirectAnswer(found, frozenset(streams), 0, "")
     except TimeoutError:
-        return []
+        raise NatsTimeout from None
     finally:
-        await nc.unlisten(subscription)
-    return found
+        with suppress(NatsError):
+            await nc.unlisten(subscription)
 
 
-def _direct(body: bytes, head: bytes) -> StoredMessage | None:
-    """Return the message that a server answered directly; None for its status. The message's own headers come first."""
+def _direct(body: bytes, head: bytes) -> tuple[StoredMessage, str] | None:
+    """Return the message that a server answered directly, and the stream that it is in; None for the server's status.
+
+    The message's own headers come first, and may have any names. If no empty line ends them, the server's begin without
+    a new line.
+    """
     own, servers, added = head.rpartition(_SERVERS_OWN)
-    lines = dict(line.split(b": ", 1) for line in added.split(b"\r\n")[1:] if b": " in line)
-    if not servers or b"Nats-Sequence" not in lines or b"Nats-Subject" not in lines:
+    if not servers:
         return None
-    name = lines[b"Nats-Subject"].decode(errors="backslashreplace")
-    return StoredMessage(int(lines[b"Nats-Sequence"]), name, body, b"%b\r\n\r\n" % own if b"\r\n" in own else b"")
+    stream, *lines = added.decode(errors="backslashreplace").split("\r\n")
+    values = dict(line.split(": ", 1) for line in lines if line)
+    message = StoredMessage(
+        int(values["Nats-Sequence"]),
+        values["Nats-Subject"],
+        body,
+        b"" if own == _NO_HEADERS else own + b"\r\n",
+        _microseconds(values["Nats-Time-Stamp"]),
+    )
+    return message, stream
+
+
+def _microseconds(time: str) -> int:
+    return microseconds(datetime.fromisoformat(time))

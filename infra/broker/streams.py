@@ -76,8 +76,8 @@ REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
     """Make EVENTS if it is missing, or give it the subjects and `allow_batched` that it lacks; return its info.
 
-    Raises StreamMisconfigured if a setting in `REQUIRED` differs or the server is too old; the client's errors. Other
-    settings of an existing stream, such as its size, stay as they are.
+    Raises StreamMisconfigured if a setting in `REQUIRED` differs, the stream refuses messages of MAX_FACT_BYTES, or the
+    server is too old; the client's errors. Other settings of an existing stream, such as its size, stay as they are.
     """
     wanted = stream_config(settings)
     try:

@@ -46,7 +46,7 @@ def denied_subject(error: Exception) -> str | None:
 
 
 def is_needed(denied: str) -> bool:
-    """Whether a session cannot do without what was denied. Of the API's requests, only the unanswered one counts."""
+    """Whether a session cannot do without what was denied. Of the API's requests, only the pull request counts."""
     return not denied.startswith("publish to $js.api.") or denied.startswith("publish to $js.api.consumer.msg.next.")
 
 

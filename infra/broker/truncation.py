@@ -11,7 +11,6 @@ from typing import Final
 
 from infra.broker.leader import Leader
 from infra.core.messages import StreamPosition
-from infra.timestamps import microseconds
 
 KEPT: Final = 4_096  # positions; one for each batch, so half a minute of the heaviest load
 
@@ -31,8 +30,8 @@ class ReceivedPositions:
     async def truncated_after(self, leader: Leader) -> int | None:
         """Look for a truncation; return the last remembered sequence at which the stream still has the same message.
 
-        The messages after that sequence are other ones, and have to be received. 0 if no remembered message is there;
-        None if there was no truncation: the newest one is there, or nothing is remembered. Raises
+        The messages after that sequence may be other ones, and have to be received. 0 if no remembered message is
+        there; None if there was no truncation: the newest one is there, or nothing is remembered. Raises
         LeaderUnavailable, the client's errors.
         """
         if not self._received or await _still_there(leader, self._received[-1]):
@@ -58,4 +57,4 @@ class ReceivedPositions:
 
 async def _still_there(leader: Leader, position: StreamPosition) -> bool:
     found = await leader.at(position.sequence)
-    return found is not None and found.time is not None and microseconds(found.time) == position.stored_us
+    return found is not None and found.stored_us == position.stored_us

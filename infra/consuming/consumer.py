@@ -103,7 +103,8 @@ class ConsumerSession:
     async def run(self) -> None:
         """Pull, hand over and acknowledge until something fails; never returns.
 
-        Raises the first error that `failed` was called with (ConsumerFailed, or the handler's); the client's errors.
+        Raises the first error that `failed` was called with, ConsumerFailed if the broker is silent, or the client's
+        errors.
         """
         await self._pull.begin()
         while self._error is None:

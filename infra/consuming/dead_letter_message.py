@@ -1,7 +1,7 @@
 """The message of the stream DEAD that holds a dead letter: its headers are written here, and read again.
 
-Its subject is `dead.<consumer>.<key>`, and its body the original body. Everything else is in its headers. What is
-written is ASCII of a bounded size. What is read may have been written by anybody, so reading never raises.
+Its subject is `dead.<consumer>.<key>`, and its body the original body. Everything else is in its headers. They
+are written as ASCII of a bounded size. What is read may have been written by anybody, so reading never raises.
 """
 
 import re
@@ -41,7 +41,10 @@ class _Cut(NamedTuple):
 
 
 def error_text(error: BaseException) -> str:
-    """Return the error's type and text in at most MAX_ERROR characters. Never raises, even if its `__str__` does."""
+    """Return the error's type and text. After MAX_ERROR characters a note tells how many more there are.
+
+    Never raises, even if its `__str__` does.
+    """
     try:
         text = f"{type(error).__name__}: {error}"
     except Exception:
@@ -61,7 +64,7 @@ def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
     """Return the headers of the dead letter's message in DEAD, in ASCII and cut to MOST; empty fields have none.
 
     One header has all the original headers as its value: as headers of their own the server would act on some of them.
-    `Dead-Cut` names what is not complete.
+    `Dead-Cut` names what is not complete, except the stack.
     """
     values = {
         "Error": dead_letter.error,
@@ -140,7 +143,7 @@ def _escaped(text: str, most: int, *, keep_end: bool) -> _Cut:
 
 
 def _unescaped(text: str) -> str:
-    """Undo `_escaped`. What it never writes, such as an unknown escape or a lone surrogate, stays as it is."""
+    """Undo `_escaped`. An unknown escape, and that of a lone surrogate, stays as it is."""
     return _ESCAPE.sub(_character, text)
 
 

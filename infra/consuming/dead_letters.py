@@ -16,7 +16,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConsumerFailed
-from infra.broker.stored import StoredMessage, direct_batch, last_message, next_message, stored_message
+from infra.broker.stored import direct, last_message, next_message, stored_message
 from infra.broker.streams import KEEPS, check_message_size, compare
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, stream_config
 from infra.consuming.dead_letter_message import (
@@ -37,11 +37,13 @@ logger = structlog.get_logger()
 NOT_THERE: Final = frozenset({10_043, 10_057})
 """nats-server's error codes for deleting a missing message: with status 400, or with 500 if the sequence was never used
 or DEAD is empty."""
+BATCH: Final = 1_000  # messages that one direct get asks for, and
+BATCH_BYTES: Final = 8 << 20  # about how many bytes of them
 REMEMBERED: Final = 256  # dead letters that are written again if the broker truncated DEAD
 
 
 async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncIterator[DeadLetter]:
-    """Yield the dead letters under this subject of DEAD, in the order of their sequences; without `whole`, no bodies.
+    """Yield the dead letters under this subject of DEAD, by sequence; without `whole`, no bodies and stacks.
 
     The subject may have wildcards. Raises the client's errors. The leader says how many there are and which is the
     last; a copy that has them all gives them in batches. Otherwise the leader gives them one by one.
@@ -65,11 +67,17 @@ async def _in_batches(nc: BrokerClient, subject: str, last: int, count: int, *, 
     """Read the dead letters up to the sequence `last`; None if fewer than `count` were found, or not the last one."""
     found: list[DeadLetter] = []
     while not found or found[-1].sequence < last:
-        batch: list[StoredMessage] = await direct_batch(nc, DEAD, found[-1].sequence + 1 if found else 1, subject)
-        if not batch:
+        first = found[-1].sequence + 1 if found else 1
+        wanted = {"seq": first, "next_by_subj": subject, "batch": BATCH, "max_bytes": BATCH_BYTES}
+        try:
+            answer = await direct(nc, DEAD, wanted)
+        except TimeoutError:
             return None
-        found += [parsed(message, whole=whole) for message in batch if message.sequence <= last]
-        if batch[-1].sequence > last:
+        messages = answer.messages
+        if not messages or answer.answered_by != {DEAD}:  # a mirror still has what was deleted
+            return None
+        found += [parsed(message, whole=whole) for message in messages if message.sequence <= last]
+        if messages[-1].sequence > last:
             break
     return found if len(found) >= count else None
 
@@ -77,7 +85,8 @@ async def _in_batches(nc: BrokerClient, subject: str, last: int, count: int, *, 
 class DeadLetters:
     """Stores one consumer's dead letters in DEAD, and keeps a list of them in memory, over all sessions.
 
-    Each session calls `open` first. Before the first `open` the list is empty, and nothing can be stored.
+    Each session calls `open` after it took over the consumer, before it handles deliveries. Before the first `open` the
+    list is empty, and nothing can be stored.
     """
 
     def __init__(self, consumer: str, settings: Settings, clock: Callable[[], datetime] = now) -> None:
@@ -91,7 +100,7 @@ class DeadLetters:
         self._recent: deque[DeadLetter] = deque(maxlen=REMEMBERED)
 
     def has(self, key: str) -> bool:
-        """Whether this key has dead letters. Its later messages then have to wait for these."""
+        """Whether this key has dead letters. A service's later messages of the key then have to wait for these."""
         return key in self._by_key
 
     @property
@@ -119,7 +128,8 @@ class DeadLetters:
         """Make the stream DEAD if it is missing, and read the consumer's dead letters from it. Each session calls this.
 
         Recent dead letters of this process that the broker has lost are written again. Raises StreamMisconfigured if
-        the stream could lose dead letters; the client's errors.
+        the stream could lose dead letters or refuses large ones; ConsumerFailed if it refuses one that was lost; the
+        client's errors.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         wanted = stream_config(self._settings)
@@ -146,10 +156,11 @@ class DeadLetters:
             await self._write(dead_letter)
 
     async def add(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
-        """Store the message as a dead letter in DEAD; returns once the broker has it. Raises the client's errors.
+        """Store the message as a dead letter in DEAD; returns once the broker has it.
 
         No effect if the message is one already. `attempts` counts the failed attempts. `error` may be None only if the
-        key has dead letters: the message then was not tried, and waits for them.
+        key has dead letters: the message then was not tried, and waits for them. Raises ConsumerFailed if the broker
+        refuses it; the client's errors.
         """
         ahead = self.of(delivery.key)
         if any(dead_letter.delivery.same_as(delivery) for dead_letter in ahead):

@@ -21,7 +21,7 @@ class Handler(Protocol):
         """Handle one message, again or after it waited; return the facts once they are recorded.
 
         The caller handles messages of one key in order. Raises StoreUnavailable if the store fails, or the error for
-        which the message is rejected; then nothing of it is recorded.
+        which the message is rejected. After the latter nothing of it is recorded.
         """
         ...
 

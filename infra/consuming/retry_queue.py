@@ -162,7 +162,7 @@ class RetryQueue:
         """Try a message until an attempt succeeds; after the last failed attempt, store it as a dead letter.
 
         If its key has dead letters, it becomes one without another attempt. `error` is that of the first attempt; None
-        if the message was not tried yet. Raises StoreUnavailable, the client's errors.
+        if the message was not tried yet. Raises StoreUnavailable, ConsumerFailed, the client's errors.
         """
         attempts = 0 if error is None else 1
         while attempts <= len(self._pauses_s) and not self._dead_letters.has(delivery.key):

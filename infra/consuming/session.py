@@ -26,7 +26,7 @@ from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.limits import SessionLimits
-from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
+from infra.consuming.supervisor import LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
 from infra.store.event_store import EventStore
@@ -35,7 +35,6 @@ logger = structlog.get_logger()
 
 FIRST_BACKOFF_S: Final = 0.05
 LONGEST_BACKOFF_S: Final = 1.0
-LOOK_EVERY_S: Final = 1.0  # between two looks at the stream's size
 SHUTDOWN_S: Final = 3.0  # for publishing and acknowledging the work in hand
 
 
@@ -82,7 +81,10 @@ class Broker:
 
     @property
     def trouble(self) -> str | None:
-        """The reason, in words, why facts cannot be published right now; None if they can. For `/readyz`."""
+        """The reason, in words, why new work should be refused right now; None if there is none. For `/readyz`.
+
+        For example, facts are not published or not consumed, or the stream is nearly full.
+        """
         relay = self._relay
         if relay is None or self.connection is None:
             return self.supervisor.trouble or "no session with the broker yet"
@@ -119,7 +121,7 @@ class Broker:
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
         (nc, js, stream), limits = connection, self._limits
-        leader = Leader(nc, js, stream, first_span=limits.first_span, batch=limits.direct_batch)
+        leader = Leader(nc, stream, first_span=limits.first_span, batch=limits.direct_batch)
         max_bytes = largest_message(stream, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
         relay = Relay(
@@ -187,7 +189,7 @@ class Broker:
             relay.log_has_grown()
 
     async def _finish(self, nc: BrokerClient, relay: Relay, consumer: ConsumerSession) -> None:
-        """Wait for `stop`, complete the work in hand, and return. This ends the session: its other tasks never do."""
+        """Wait for `stop`, complete the work in hand, and return, which ends the session: other tasks never return."""
         await self.supervisor.stopping.wait()
         try:
             async with asyncio.timeout(SHUTDOWN_S):

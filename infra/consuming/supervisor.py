@@ -31,7 +31,7 @@ from infra.store.errors import StoreError
 SETTLED_AFTER_S: Final = 5.0
 """If a passing error ends a session that lasted longer than this, the pause after it is the shortest one again."""
 
-LOOK_EVERY_S: Final = 1.0  # between two looks at the consumer and at the user's permissions
+LOOK_EVERY_S: Final = 1.0  # between two looks at the consumer, the user's permissions, and a service's stream
 
 PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable, sqlite3.Error)
 """Errors that end a session and usually pass by themselves. After any other error the pause is the longest one."""

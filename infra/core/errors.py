@@ -3,6 +3,7 @@
 NotNow                      the caller may repeat the request later
  ├ Busy
  └ StoreUnavailable
+    └ StreamUnavailable     the stream that the request needs is unreadable; others are not affected
 FoldError                   a bug: decide and evolve disagree
 Unpublishable               a decision's fact breaks the contract, so it is not recorded
  └ TooLarge
@@ -14,7 +15,7 @@ from infra.store.errors import StoreError
 
 
 class NotNow(Exception):
-    """The request cannot be answered now. The caller may repeat it later; a repeat records nothing twice."""
+    """The request cannot be answered now. The caller may repeat it later; the same command records nothing twice."""
 
 
 class Busy(NotNow):
@@ -24,8 +25,19 @@ class Busy(NotNow):
 class StoreUnavailable(NotNow):
     """The store failed, a stream is unreadable, or the writer is suspended.
 
-    If the store failed, the request's facts may be recorded all the same; a repeat records nothing twice.
+    If the store failed, the request's facts may be recorded all the same; the same command records nothing twice.
     """
+
+
+class StreamUnavailable(StoreUnavailable):
+    """A stream that the request needs is unreadable, so nothing was recorded.
+
+    `newer`: newer code recorded one of its facts.
+    """
+
+    def __init__(self, error: "StreamUnreadable") -> None:
+        super().__init__(str(error))
+        self.newer = error.newer
 
 
 class FoldError(Exception):
@@ -40,12 +52,16 @@ class Unpublishable(Exception):
 
 
 class TooLarge(Unpublishable):
-    """The fact, or one that follows from it, is larger than a message that the broker takes."""
+    """The fact is larger than a message that the broker takes, or one that follows from it may be."""
 
 
 class StreamUnreadable(StoreError):
-    """The records or the snapshot of `stream` cannot be decoded or folded. Other streams are not affected."""
+    """The records or the snapshot of `stream` cannot be decoded or folded. Other streams are not affected.
 
-    def __init__(self, stream: str, why: str) -> None:
+    `newer`: that is so because newer code recorded one of its facts.
+    """
+
+    def __init__(self, stream: str, why: str, *, newer: bool = False) -> None:
         super().__init__(f"{stream}: {why}")
         self.stream = stream
+        self.newer = newer

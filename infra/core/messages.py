@@ -65,8 +65,11 @@ class Acknowledger(Protocol):
         """
 
     def handled(self, delivery: Delivery) -> None:
-        """Report that all is recorded that follows from this delivery, and from every earlier one of the session that
-        was neither taken back nor rejected. These deliveries may be acknowledged."""
+        """Report that all is recorded that follows from the session's deliveries up to this one, included.
+
+        The report leaves out those that were taken back or rejected; this one may be among them. Each of the others
+        may be acknowledged once no delivery before it waits.
+        """
 
     def failed(self, error: Exception) -> None:
         """Report that handling failed as a whole. This ends the session: every unacknowledged delivery comes again."""

@@ -11,10 +11,12 @@ from typing import Final
 
 import msgspec
 
-from contracts.wire import decode
+from contracts.newer import OfNewerCode
+from contracts.wire import decode, fact_id
 from infra.code_hash import code_hash
 from infra.core.decider import Aggregate, Aggregates, StreamState, category
 from infra.core.errors import StreamUnreadable
+from infra.core.unreadable import UnreadableStreams
 from infra.store.event_store import EventStore
 from infra.store.records import Record, StreamHistory
 
@@ -43,12 +45,13 @@ class StateCache:
         self._limit = limit
         self._snapshot_every = snapshot_every
         self._states: OrderedDict[str, StreamState] = OrderedDict()
+        self.unreadable = UnreadableStreams()
         self._topics = {name: snapshot_topic(name, aggregate) for name, aggregate in aggregates.items()}
 
     async def get(self, streams: Collection[str]) -> dict[str, StreamState]:
         """Return the committed states by stream, and cache them; a stream without records is at version 0.
 
-        Raises StreamUnreadable if records of one stream cannot be decoded or folded; StoreError.
+        Raises StreamUnreadable if one stream's records or its snapshot cannot be decoded or folded; StoreError.
         """
         # Taken before the store is read: other readers and the writer may evict any of them meanwhile.
         found = {stream: self._states[stream] for stream in streams if stream in self._states}
@@ -84,12 +87,16 @@ class StateCache:
                 folded.version = snapshot.originator_version
             for record in records:
                 aggregate.evolve(folded.state, decode(record.state))
-        except msgspec.DecodeError as error:
-            raise StreamUnreadable(stream, f"a record cannot be read: {error}") from error
+                folded.version = record.originator_version
         except Exception as error:
-            raise StreamUnreadable(stream, f"cannot be folded: {error!r}") from error
-        if records:
-            folded.version = records[-1].originator_version
+            at = fact_id(stream, folded.version + 1)
+            if isinstance(error, msgspec.DecodeError):
+                why = f"a record cannot be read: {at}: {error}"
+            else:
+                why = f"{at} cannot be folded: {error!r}"
+            newer = isinstance(error, OfNewerCode)
+            self.unreadable.add(stream, why, newer=newer)
+            raise StreamUnreadable(stream, why, newer=newer) from error
         return folded
 
     def publish(self, committed: Mapping[str, StreamState]) -> list[Record]:

@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """A command that a caller awaits: a client's, or that of a retried delivery. `answer` gets its result or error."""
+    """A command that a caller awaits, of a client, a timer or a retried delivery. `answer` gets its result or error."""
 
     command: Command
     answer: asyncio.Future[Answer]
@@ -61,7 +61,7 @@ Outcome = Sequence[Fact] | Exception
 class Unhandled(Exception):
     """The work `source` cannot be decided because of `error`, and nothing of the batch was recorded.
 
-    Without `source` the rest of the batch may be tried again.
+    The rest of the batch, without `source`, may be tried again.
     """
 
     def __init__(self, source: Work, error: Exception) -> None:

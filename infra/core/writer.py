@@ -14,11 +14,10 @@ from typing import Any
 import structlog
 
 from contracts.fact import Fact
-from contracts.origin import heard_id
-from contracts.wire import decode
+from contracts.origin import heard
 from infra.aio import wait
 from infra.core.decider import Aggregates, Batch, Command
-from infra.core.errors import Busy, StoreUnavailable, StreamUnreadable
+from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, StreamUnreadable
 from infra.core.limits import WriterLimits
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.unit_of_work import Answer, Commands, Delivered, Outcome, Requested, Unhandled, UnitOfWork, Work
@@ -56,6 +55,7 @@ class Writer:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self.unreadable = self._unit_of_work.state_cache.unreadable
         self._suspended_because: str | None = None
         self._unreadable = False
 
@@ -82,8 +82,8 @@ class Writer:
     async def execute(self, command: Command) -> Answer:
         """Queue a request's command; return its answer once the facts are recorded.
 
-        Raises Busy, FoldError, Unpublishable or an error of the aggregate's `decide`, and nothing was recorded;
-        StoreUnavailable, and the facts may have been recorded.
+        Raises Busy, StreamUnavailable, FoldError, Unpublishable or an error of the aggregate's `decide`, and nothing
+        was recorded; StoreUnavailable, and the facts may have been recorded.
         """
         if self._suspended_because is not None:
             raise StoreUnavailable(self._suspended_because)
@@ -92,7 +92,7 @@ class Writer:
         try:
             return await self._execute(command)
         except StreamUnreadable as error:
-            raise StoreUnavailable(str(error)) from error
+            raise StreamUnavailable(error) from error
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Queue the reaction to a retried delivery, also while suspended or busy; return its new facts once recorded.
@@ -103,7 +103,10 @@ class Writer:
         return () if command is None else (await self._execute(command)).facts
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """Return the outcomes that `attempt` would have for these in order, up to the first error. Records nothing."""
+        """Return the outcomes that `attempt` would have for these in order; record nothing.
+
+        The first error, if there is one, is the last outcome.
+        """
         dry_run = self._unit_of_work.dry_run()
         outcomes: list[Outcome] = []
         for delivery in messages:
@@ -137,6 +140,8 @@ class Writer:
             raise StoreUnavailable(str(self._suspended_because))
         try:
             found = await self._unit_of_work.state_cache.get(streams)
+        except StreamUnreadable as error:
+            raise StreamUnavailable(error) from error
         except StoreError as error:
             raise StoreUnavailable(str(error)) from error
         return [found[stream].state for stream in streams]
@@ -151,7 +156,7 @@ class Writer:
         """Decide and record what is queued, in batches, until canceled. A StoreError only fails the batch at hand."""
         loop, began, limits = asyncio.get_running_loop(), float("-inf"), self._limits
         while True:
-            await self._wait_for_work()
+            await wait(self._arrived, limits.recheck_s if self._unit_of_work.in_doubt else None)
             if len(self._queue) < limits.few and (left_s := began + limits.pace_s - loop.time()) > 0:
                 await asyncio.sleep(left_s)
             began = loop.time()
@@ -166,12 +171,6 @@ class Writer:
             if not self._queue:
                 self._arrived.clear()
                 self._idle.set()
-
-    async def _wait_for_work(self) -> None:
-        if not self._unit_of_work.in_doubt:
-            await self._arrived.wait()
-            return
-        await wait(self._arrived, self._limits.recheck_s)
 
     async def _settle(self, batch: Sequence[Work]) -> None:
         work, decided, outcomes = await self._decide_and_record(batch)
@@ -223,8 +222,7 @@ class Writer:
         return commands
 
     def _react(self, delivery: Delivery, now: datetime) -> Command | None:
-        fact = decode(delivery.body)
-        its_id = heard_id(fact, delivery.subject, delivery.fact_id, delivery.raw_headers)
+        fact, its_id = heard(delivery.subject, delivery.fact_id, delivery.raw_headers, delivery.body)
         reaction = self._reactions.get(type(fact))
         return None if reaction is None else reaction(fact, now, its_id)
 

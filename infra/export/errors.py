@@ -7,6 +7,7 @@
     └── ExportStuck       the export cannot continue after some position
         ├── AnotherLog    the sink was not filled from this log
         └── Unexportable  a record of the log cannot be made a row
+            └── NewerRecord
 
 A log that cannot be read is a StoreError of `infra.store`.
 """
@@ -53,3 +54,7 @@ class Unexportable(ExportStuck):
 
     It commits the rows before this record and ends; it can continue only when an operator has acted.
     """
+
+
+class NewerRecord(Unexportable):
+    """Newer code than this recorded the record: only that code knows its row, or whether it becomes one."""

@@ -1,4 +1,7 @@
-"""The export's loop: read the log, make rows, collect them in hand up to the sink's limits, commit them to the sink."""
+"""The export's loop: read the log, make rows, collect them in hand up to the sink's limits, commit them to the sink.
+
+When no commit is due, the sink compacts what it has.
+"""
 
 import asyncio
 import contextlib
@@ -108,6 +111,8 @@ class Exporter:
             at_end = found == "end"
             if found == "full" or (self._hand and (self._is_due() or (once and at_end))):
                 await self._commit()
+            elif await self._sink.compact(self._closing.is_set):
+                continue
             elif once and at_end:
                 return
             else:

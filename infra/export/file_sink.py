@@ -1,16 +1,16 @@
-"""Writes rows as Parquet files, one folder per day: `date=2026-01-31/<first>-<last>.parquet`, named by log positions.
+"""Writes rows as Parquet files, one folder per day: the sink for EXPORT_SINK=file.
 
 The files are the only state. The ranges of their names never overlap and are written in the log's order, so the export
-continues after the highest one. A file gets its name when it is whole and on the disk.
+continues after the highest one. A file gets its name when it is whole and on the disk. Nothing but these files is ever
+in the folder that others read: what is unfinished, and the lock, are beside it.
 """
 
 import asyncio
 import contextlib
-import re
-from collections.abc import Iterator, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,81 +18,88 @@ import pyarrow.parquet as pq
 
 from infra import files
 from infra.export import arrow
+from infra.export.compaction import CompactionLimits, Compactor, clear
 from infra.export.errors import SinkError, Unavailable
 from infra.export.lock import one_export
+from infra.export.parquet import Result, committed, file_name, readable, write_table
 from infra.export.rows import START, Dataset, ExportPosition, Row
 from infra.export.sink import Limits
-from infra.export.totals import Totals, add
+from infra.export.totals import Key, Totals, add
 
-DIGITS: Final = 16  # of a position in a name, so that names sort as positions do
-NAME: Final = re.compile(rf"(\d{{{DIGITS}}})-(\d{{{DIGITS}}})\.parquet")
-
-
-class Range(NamedTuple):
-    """One committed file, at `path`, and the log positions of its first and its last row."""
-
-    first: int
-    last: int
-    path: Path
+ATTEMPTS: Final = 5  # to read files that compaction or a backfill may remove after they were listed
 
 
 class FileSink:
-    """Writes a dataset's rows as Parquet files below `folder`: the sink for EXPORT_SINK=file."""
+    """Writes a dataset's rows as Parquet files below `folder`, which has nothing else.
 
-    def __init__(self, dataset: Dataset, folder: Path, limits: Limits) -> None:
+    `compaction`: when and how small files are put together. Beside the folder, or what it is a link to, are a lock and
+    a folder for what is unfinished or replaced.
+    """
+
+    def __init__(self, dataset: Dataset, folder: Path, limits: Limits, compaction: CompactionLimits) -> None:
         self._dataset = dataset
         self._folder = folder
         self.limits = limits
+        self._work = _beside(folder, f".{folder.name}.work")
+        self._compactor = Compactor(self._work, compaction)
         self._last = 0  # position; known while the lock is held
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        with one_export(self._folder / ".lock", str(self._folder)):
-            ranges = self.ranges()  # refuses files of others before anything is changed
+        with (
+            one_export(_beside(self._folder, f"{self._folder.name}.lock"), str(self._folder)),
+            self._lock_of_before(),
+        ):
+            ranges = committed(self._folder)  # refuses files of others before anything is changed
             self._last = ranges[-1].last if ranges else 0
-            self._clear()
+            self._prepare()
             yield
 
-    def _clear(self) -> None:
-        """Remove the unfinished files that a crash left. The export reads their rows again. Raises SinkError."""
+    @contextlib.contextmanager
+    def _lock_of_before(self) -> Iterator[None]:
+        """Hold the lock of earlier versions, if there is one, and remove it: it is in the folder that others read."""
+        old = self._folder / ".lock"
+        if not old.exists():
+            yield
+            return
+        with one_export(old, str(self._folder)):
+            old.unlink()
+            yield
+
+    def _prepare(self) -> None:
+        """Make the folders, and remove the unfinished files of a crash: their rows are read again. Raises SinkError."""
         try:
-            for left in self._folder.glob(f"date=*/.*{files.TEMPORARY}"):
+            files.make_folder(self._folder)
+            files.make_folder(self._work)
+            other = self._work.stat().st_dev != self._folder.stat().st_dev
+            earlier = self._folder.glob(f"date=*/.*{files.TEMPORARY}")  # where earlier versions had them
+            for left in (*self._work.glob(f".*{files.TEMPORARY}"), *earlier):
                 left.unlink()
+            clear(self._work)
         except OSError as error:
             raise SinkError(f"{self._folder} cannot be written: {error}") from error
-
-    def ranges(self) -> list[Range]:
-        """List the committed files in the order of their positions.
-
-        Raises SinkError if the folder has a Parquet file with another kind of name, or two files overlap.
-        """
-        found = []
-        for path in self._folder.glob("**/*.parquet"):
-            name = NAME.fullmatch(path.name)
-            if name is None:
-                raise SinkError(
-                    f"{path} was not written by this export, but readers of the folder would count it: move it away"
-                )
-            found.append(Range(int(name[1]), int(name[2]), path))
-        found.sort()
-        for one, other in pairwise(found):
-            if other.first <= one.last:
-                raise SinkError(f"{one.path} and {other.path} have the same positions: remove one of them")
-        return found
+        if other:
+            raise SinkError(
+                f"{self._folder} is not on the file system of {self._work.parent}, so no file could be moved into it "
+                "in one step: mount the file system there instead, or set EXPORT_DIR to a folder on it"
+            )
 
     async def position(self) -> ExportPosition:
-        return await asyncio.to_thread(self._position)
+        return await asyncio.to_thread(self._again, self._position)
+
+    def _again(self, read: Callable[[], Result]) -> Result:
+        """Call `read` until it meets no file that was removed after it was listed. Raises SinkError, Unavailable."""
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(FileNotFoundError):
+                return read()
+        raise Unavailable(f"files in {self._folder} are removed while they are read: is a backfill running?")
 
     def _position(self) -> ExportPosition:
-        ranges = self.ranges()
+        ranges = committed(self._folder)
         if not ranges:
             return START
-        try:
-            metadata = pq.read_schema(ranges[-1].path).metadata
-        except (OSError, pa.ArrowException) as error:
-            raise SinkError(
-                f"{ranges[-1].path} cannot be read: {error}. Delete it; the export writes it again"
-            ) from error
+        advice = "Delete it; the export writes it again"
+        metadata = readable(ranges[-1], lambda path: pq.read_schema(path).metadata, advice)
         return ExportPosition(ranges[-1].last, metadata.get(arrow.LAST_FACT_ID, b"").decode())
 
     async def commit(self, rows: Sequence[Row]) -> None:
@@ -109,15 +116,20 @@ class FileSink:
 
     def _write(self, folder: Path, rows: Sequence[Row]) -> None:
         files.make_folder(folder)
-        path = folder / f"{rows[0].position:0{DIGITS}}-{rows[-1].position:0{DIGITS}}.parquet"
+        name = file_name(rows[0].position, rows[-1].position)
+        unfinished = files.temporary(self._work / name)
         try:
-            write_table(arrow.table(self._dataset, rows), files.temporary(path))
-            files.publish(path)
+            write_table(arrow.table(self._dataset, rows), unfinished)
+            files.publish(folder / name, unfinished)
         except OSError:
             with contextlib.suppress(OSError):
-                files.temporary(path).unlink()  # on a full disk this file would take the space of the next attempt
+                unfinished.unlink()  # on a full disk this file would take the space of the next attempt
             raise
         self._last = rows[-1].position
+        self._compactor.added(folder)
+
+    async def compact(self, stopped: Callable[[], bool]) -> bool:
+        return await asyncio.to_thread(self._compactor.step, lambda: committed(self._folder), stopped)
 
     async def rewind(self, to: ExportPosition) -> None:
         try:
@@ -127,45 +139,44 @@ class FileSink:
 
     def _rewind(self, position: int) -> None:
         # Newest first, each removal on the disk before the next: if this is cut short, the remaining rows have no gap.
-        for committed in reversed(self.ranges()):
-            self._last = committed.last
-            if committed.last <= position:
+        for each in reversed(committed(self._folder)):
+            self._last = each.last
+            if each.last <= position:
                 return
-            files.remove(committed.path)
+            files.remove(each.path)
         self._last = 0
 
     async def totals(self, through: ExportPosition) -> Totals:
-        return await asyncio.to_thread(self._totals, through.position)
+        return await asyncio.to_thread(self._again, lambda: self._totals(through.position))
 
     def _totals(self, through: int) -> Totals:
         totals: Totals = {}
-        for committed in self.ranges():
-            try:
-                self._count(totals, committed.path, through)
-            except FileNotFoundError:
-                raise Unavailable(
-                    f"{committed.path} was removed while it was read: is a backfill (`export --from`) running?"
-                ) from None
-            except (OSError, pa.ArrowException) as error:
-                raise SinkError(
-                    f"{committed.path} cannot be read: {error}. Write it again: --from {committed.first}"
-                ) from error
+        ranges = committed(self._folder)
+        if through > (ranges[-1].last if ranges else 0):
+            raise Unavailable(f"rows were removed from {self._folder}: a backfill is running; compare when it is done")
+        for each in ranges:
+            for key, numbers in readable(each, lambda path: list(self._counted(path, through))):
+                add(totals, key, numbers)
         return totals
 
-    def _count(self, totals: Totals, path: Path, through: int) -> None:
+    def _counted(self, path: Path, through: int) -> Iterator[tuple[Key, list[int]]]:
         sums = list(self._dataset.sums)
         # The day is taken from `at`, not from the folder that the file is in.
-        table = pq.ParquetFile(path).read(["position", "at", "kind", *sums])
+        with pq.ParquetFile(path) as file:
+            table = file.read(["position", "at", "kind", *sums])
         table = table.filter(pc.field("position") <= through)
         table = table.append_column("day", pc.cast(table["at"], pa.date32()))
         grouped = table.group_by(["day", "kind"]).aggregate([("position", "count"), *((name, "sum") for name in sums)])
         for found in grouped.to_pylist():
-            numbers = [found["position_count"], *(found[f"{name}_sum"] or 0 for name in sums)]
-            add(totals, (found["day"], found["kind"]), numbers)
+            yield (
+                (found["day"], found["kind"]),
+                [found["position_count"], *(found[f"{name}_sum"] or 0 for name in sums)],
+            )
 
     async def close(self) -> None:
         """Does nothing: no file is open between commits."""
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd")
+def _beside(folder: Path, name: str) -> Path:
+    """Return the path `name` beside the folder, or beside what the folder is a link to."""
+    return folder.resolve().with_name(name)

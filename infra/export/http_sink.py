@@ -9,7 +9,7 @@ import contextlib
 import gzip
 import hashlib
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -89,9 +89,17 @@ class HttpSink:
             "Export-Range": f"{rows[0].position}-{rows[-1].position}",
         }
         await self._ask("POST", self._url, gzip.compress(body, GZIP_LEVEL, mtime=0), headers)
-        await self.rewind(ExportPosition(rows[-1].position, rows[-1].fact_id))
+        await self._move(ExportPosition(rows[-1].position, rows[-1].fact_id))
 
     async def rewind(self, to: ExportPosition) -> None:
+        if to.position < self._cursor.read().position:  # forward, it would leave rows out
+            await self._move(to)
+
+    async def compact(self, stopped: Callable[[], bool]) -> bool:
+        return False  # the receiver's rows are the receiver's
+
+    async def _move(self, to: ExportPosition) -> None:
+        """Store the position `to`, durably. Raises Unavailable."""
         try:
             await asyncio.to_thread(self._cursor.write, to)
         except OSError as error:

@@ -13,6 +13,7 @@ import structlog
 
 from infra.export import reconciliation
 from infra.export.bearer_token import TokenFile
+from infra.export.compaction import CompactionLimits
 from infra.export.cursor import CursorFile
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink
@@ -54,7 +55,8 @@ def sink_of(dataset: Dataset, settings: ExportSettings) -> Sink:
     if settings.export_sink == "file":
         # A Parquet file is made in memory. So only its size in bytes is limited: rows are small.
         limits = Limits(sys.maxsize, settings.export_file_bytes, settings.export_file_age_s)
-        return FileSink(dataset, folder / dataset.name, limits)
+        compaction = CompactionLimits(settings.export_compact_files, settings.export_compact_bytes)
+        return FileSink(dataset, folder / dataset.name, limits, compaction)
     receiver = urlsplit(settings.export_http_url)._replace(query="", fragment="").geturl()
     return HttpSink(
         dataset,

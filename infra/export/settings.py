@@ -28,6 +28,8 @@ class ExportSettings(Struct, frozen=True, kw_only=True):
     export_pause_after: Annotated[int, Meta(ge=1, le=1_000)] = 6
     export_file_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 16 << 20
     export_file_age_s: Seconds = 60.0
+    export_compact_files: Annotated[int, Meta(ge=0, le=2_000)] = 60
+    export_compact_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 32 << 20
     export_http_url: str = ""
     export_http_totals_url: str = ""
     export_http_token_file: Path | None = None

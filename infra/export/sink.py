@@ -1,6 +1,6 @@
 """The interface by which the export's loop writes rows to any sink. Its errors are in `infra.export.errors`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -45,9 +45,15 @@ class Sink(Protocol):
     async def rewind(self, to: ExportPosition) -> None:
         """Move the sink's position back to `to`, or to an earlier one, so that later rows are written again.
 
-        `to` must not be after the sink's position. A file sink removes the rows after its new position; an HTTP
+        A `to` after the sink's position changes nothing. A file sink removes the rows after its new position; an HTTP
         receiver keeps them. If `rewind` is cut short, the sink still has all rows up to its position.
         Raises Unavailable, SinkError.
+        """
+
+    async def compact(self, stopped: Callable[[], bool]) -> bool:
+        """Do a part of the maintenance that waits for a quiet moment; return whether another call may find more to do.
+
+        It changes neither rows nor position, and gives up when `stopped` says so. It logs what fails.
         """
 
     async def totals(self, through: ExportPosition) -> Totals:

@@ -2,15 +2,19 @@
 
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from contracts.wire import fact_id
-from infra.export.errors import AnotherLog, Unexportable
+from contracts.newer import OfNewerCode
+from contracts.wire import VOCABULARY, fact_id
+from infra.export.errors import AnotherLog, NewerRecord, Unexportable
 from infra.export.rows import START, Dataset, ExportPosition, Row
 from infra.store.records import Notification
+from infra.store.vocabulary import unknown
 
 CHUNK: Final = 2_000  # records read at once: a read transaction of milliseconds, which delays no checkpoint
 
@@ -38,11 +42,22 @@ def to_row(dataset: Dataset, record: Notification) -> Row:
     try:
         row: Row = dataset.row(record)
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
+        why = f"{id_of(record)} ({record.topic}) at position {record.position} of the log cannot be made a row: {error}"
+        if isinstance(error, OfNewerCode):
+            raise NewerRecord(f"{why}. All before it is exported, nothing after it") from error
         raise Unexportable(
-            f"{id_of(record)} ({record.topic}) at position {record.position} of the log cannot be made a row: {error}. "
-            "Nothing behind it is exported. Is this process older than the one that wrote the log?"
+            f"{why}. All before it is exported, nothing after it. `just audit` says whether the log is damaged"
         ) from error
     return row
+
+
+def stopping_at_newer(dataset: Dataset, folder: Path) -> Dataset:
+    """Return the dataset with the facts that only newer code knows, by the vocabulary of the log in this folder.
+
+    So an export stops at such a fact: newer code may make a row of it, and would find the sink to be past it.
+    """
+    new = sorted(word for word in unknown(folder, VOCABULARY) if " " not in word)
+    return replace(dataset, topics=(*dataset.topics, *new))
 
 
 async def chunks(log: Log, dataset: Dataset, after: int, size: int = CHUNK) -> AsyncGenerator[list[Notification], None]:

@@ -7,20 +7,27 @@ from typing import Final
 from litestar.openapi import ResponseSpec
 from msgspec import Struct
 
-from infra.http.problems import Problem, invalid, unavailable
-
-RETRY: Final = "the store cannot record right now; retry with the same Idempotency-Key"
+from infra.http.grammar import MAX_BODY_BYTES, REQUEST_S, long_head, long_line, request_timeout, too_large
+from infra.http.problems import Problem, damaged, internal_error, invalid, of_newer_code, store_unavailable
 
 GENERIC: Final = {
     400: invalid("limit", "query", "has to be 1 or more"),
-    408: Problem(408, "request-timeout", "the request was not complete in time; the connection is closed"),
-    413: Problem(413, "request-too-large", "Request Entity Too Large"),
-    414: Problem(414, "uri-too-long", "the request line is too long; the connection is closed"),
-    431: Problem(431, "request-header-fields-too-large", "the head is too large; the connection is closed"),
-    500: Problem(500, "internal-error", "this is an error of the service; its log has the details"),
-    503: unavailable(RETRY),
+    408: request_timeout(REQUEST_S),
+    413: too_large(MAX_BODY_BYTES),
+    414: long_line(),
+    431: long_head(),
+    500: internal_error(),
+    503: store_unavailable("database or disk is full"),
 }
 """The problems that routes of every service may answer."""
+
+UNREADABLE: Final = (
+    of_newer_code(
+        "stock-k1: a record cannot be read: stock-k1@2: it is of newer code: its reason 'new' is unknown here"
+    ),
+    damaged("stock-k1: a record cannot be read: stock-k1@2: Object missing required field `reason`"),
+)
+"""The other problems that routes which read or change what is recorded answer with 503."""
 
 REQUIRED: Final = "required_headers"
 """The key in a route's `opt` for the headers that it asks for by a problem of its own, though they may be missing."""
@@ -55,8 +62,9 @@ def problems(*ones: int | Problem) -> dict[int, ResponseSpec]:
     """Document the problems that a route may answer: statuses of GENERIC, or problems as the route raises them."""
     by_status: dict[int, list[Problem]] = {}
     for one in ones:
-        problem = GENERIC[one] if isinstance(one, int) else one
-        by_status.setdefault(problem.body.status, []).append(problem)
+        alike = [one] if isinstance(one, Problem) else [GENERIC[one], *(UNREADABLE if one == 503 else ())]
+        for problem in alike:
+            by_status.setdefault(problem.body.status, []).append(problem)
     return {status: _documented(alike) for status, alike in by_status.items()}
 
 

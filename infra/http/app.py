@@ -1,7 +1,7 @@
 """The HTTP app of a service: its routes, health, OpenAPI with a page that works offline, errors as RFC 9457."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from litestar import Litestar, Router, get
@@ -15,14 +15,13 @@ from infra.http.answers import problems
 from infra.http.docs_page import SECURITY, DocsPage, Document
 from infra.http.examples import example
 from infra.http.fast_path import fast_paths, replay
+from infra.http.grammar import MAX_BODY_BYTES
 from infra.http.origin_check import OriginCheck
 from infra.http.parameters import StrictRequest
 from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, send_problem
 from infra.http.repeated import RepeatedParameters
 
 logger = structlog.get_logger()
-
-MAX_BODY_BYTES: Final = 16 << 10
 
 
 @example(status="alive")
@@ -48,8 +47,8 @@ class Readiness(Struct):
 class App(Litestar):
     """A Litestar app that refuses requests by its OriginCheck and offers the others to the fast path of their route.
 
-    Before that, a request that says twice what decides is refused (400). Litestar handles the requests to routes
-    without a fast path, and those that the fast path does not answer.
+    Before that, a request that says twice what decides is refused (400), and a path in another spelling is 404.
+    Litestar handles the requests to routes without a fast path, and those that the fast path does not answer.
     """
 
     def __init__(self, *args: Any, origin_check: OriginCheck | None = None, **settings: Any) -> None:
@@ -109,8 +108,9 @@ def build_app(
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
     `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
-    returns what `/readyz` shows as warnings. Both are called for each request to `/readyz`. `allowed_hosts` are names
-    of the service besides loopback's (`OriginCheck`). Raises FastPathRefused.
+    returns what `/readyz` shows as warnings. Each request to `/readyz` calls `readiness`, then `warnings` if the
+    service is ready. `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). Raises
+    FastPathRefused.
     """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)

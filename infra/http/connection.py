@@ -1,29 +1,24 @@
 """One HTTP connection: whole requests to the app, one at a time, and bounds on all that a client may do meanwhile.
 
-uvicorn gives the lifecycle of the server and the app's side of a request (`RequestResponseCycle`). How a request is
-read is here and in `framing`. See decision 32.
+uvicorn gives the lifecycle of the server. How a request is read is here and in `framing`, how it is answered in
+`exchange`. See decision 32.
 """
 
 import asyncio
-import logging
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from infra.http.connection_limit import ConnectionLimit
+from infra.http.exchange import STATUS_LINES, Exchange
 from infra.http.framing import HttpRequest, RequestReader
-from infra.http.grammar import malformed
+from infra.http.grammar import malformed, request_timeout
 from infra.http.pacing import RequestPacer
-from infra.http.problems import Problem, answer_problem
-from infra.http.transport import CoalescingTransport
-
-_LOGGER: Final = logging.getLogger("uvicorn.error")
+from infra.http.problems import Problem, encode_problem
 
 ANSWER_S: Final = 10.0  # for the client to take an answer that is larger than the system's buffers
 LINGER_S: Final = 2.0  # for the client to take the answer to a request that was refused before its end
@@ -56,9 +51,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._reader = RequestReader(max_body_bytes)
         self._scope_of_all: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
-        self._transport: CoalescingTransport = None  # type: ignore[assignment]  # until connection_made
-        self._flow: FlowControl = None  # type: ignore[assignment]
-        self._cycle: RequestResponseCycle | None = None  # the request that is being answered
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self._exchange: Exchange | None = None  # the request that is being answered
         self._begun = False  # a part of the next request has come
         self._continued = False  # 100 Continue was sent for it
         self._ended = False  # the client sends no more
@@ -70,8 +66,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
-        self._transport = CoalescingTransport(transport, self._loop)
-        self._flow = FlowControl(self._transport)  # type: ignore[arg-type]
+        self._transport = transport
         self._scope_of_all |= {
             "server": get_local_addr(transport),
             "client": get_remote_addr(transport),
@@ -84,10 +79,9 @@ class HttpConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
         self._limit.closed(self)
-        if self._cycle is not None:
-            self._cycle.disconnected = True
-            self._cycle.message_event.set()
-        self._flow.resume_writing()
+        if self._exchange is not None:
+            self._exchange.disconnect()
+        self.writable.set()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._limit.read_buffer
@@ -99,7 +93,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._transport.abort()
             return
         self._reader.feed(self._limit.read_buffer[:nbytes])
-        if self._cycle is None and not self._flow.write_paused:
+        if self._exchange is None and self.writable.is_set():
             self._advance()
         elif not self._paused:
             self._paused = True
@@ -110,17 +104,17 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._ended = True
         if self._refused:
             return False
-        if self._cycle is None and not self._flow.write_paused:
+        if self._exchange is None and self.writable.is_set():
             self._advance()
         return True
 
     def pause_writing(self) -> None:
-        self._flow.pause_writing()
+        self.writable.clear()
         self._limit.waits(self, ANSWER_S)
 
     def resume_writing(self) -> None:
-        self._flow.resume_writing()
-        if self._cycle is not None:
+        self.writable.set()
+        if self._exchange is not None:
             self._limit.works(self)
         elif not (self._refused or self._transport.is_closing()):
             self._idle()
@@ -128,7 +122,10 @@ class HttpConnection(asyncio.BufferedProtocol):
     # Requests ---------------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Begin the next request, if it is complete; otherwise wait for the rest of it."""
+        """Begin the next request if it is complete, or wait for the rest of it.
+
+        Ends the connection instead if what has come is malformed, or if the client sends no more.
+        """
         try:
             request = self._reader.next_request()
         except Problem as problem:
@@ -166,39 +163,33 @@ class HttpConnection(asyncio.BufferedProtocol):
             "headers": request.headers,
             "state": {},
         }
-        cycle = self._cycle = RequestResponseCycle(
-            scope=scope,  # type: ignore[arg-type]
-            transport=self._transport,  # type: ignore[arg-type]
-            flow=self._flow,
-            logger=_LOGGER,
-            access_logger=_LOGGER,
-            access_log=False,
-            default_headers=self._state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=request.keep_alive,
-            on_response=self._answered,
-        )
-        cycle.body = request.body
-        cycle.more_body = False
-        cycle.message_event.set()
-        self._pacer.begin(partial(self._start, cycle))
+        self._exchange = Exchange(self, request, scope, self._state.default_headers)
+        self._pacer.begin(partial(self._start, self._exchange))
 
-    def _start(self, cycle: RequestResponseCycle) -> None:
-        task = self._loop.create_task(cycle.run_asgi(self._app))
+    def _start(self, exchange: Exchange) -> None:
+        task = self._loop.create_task(exchange.run(self._app))
         task.add_done_callback(self._state.tasks.discard)
         self._state.tasks.add(task)
 
-    def _answered(self) -> None:
-        self._cycle = None
+    # What the exchange calls ------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._transport.close()
+        self._limit.waits(self, ANSWER_S)
+
+    def answered(self) -> None:
+        self._exchange = None
         if self._transport.is_closing():
             self._limit.waits(self, ANSWER_S)
         else:
             self._idle()
 
     def _idle(self) -> None:
-        self._limit.waits(self, self._limit.keep_alive_s if not self._flow.write_paused else ANSWER_S)
-        if not self._flow.write_paused and (self._paused or self._ended or self._reader.begun):
+        self._limit.waits(self, self._limit.keep_alive_s if self.writable.is_set() else ANSWER_S)
+        if self.writable.is_set() and (self._paused or self._ended or self._reader.begun):
             self._advance()
 
     # Ends -------------------------------------------------------------------------------------------------------------
@@ -210,15 +201,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         and the client might never see the answer.
         """
         self._refused = True
-        answer = answer_problem(problem)
-        body: bytes = answer.content
-        lines = [
-            *(name + b": " + value for name, value in self._state.default_headers),
-            b"content-type: application/problem+json",
-            b"content-length: %d" % len(body),
-            b"connection: close",
-        ]
-        self._transport.write(STATUS_LINE[problem.body.status] + b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        head, body = encode_problem(problem)
+        fields = [*self._state.default_headers, *head, (b"connection", b"close")]
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self._transport.write(STATUS_LINES[problem.body.status] + lines + b"\r\n" + body)
         if self._ended:
             self._transport.close()
         else:
@@ -230,20 +216,20 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def expired(self) -> None:
         """Close: the client has let its time pass. A request that has come only in part gets 408."""
-        if self._refused or self._flow.write_paused or self._transport.is_closing():
+        if self._refused or not self.writable.is_set() or self._transport.is_closing():
             self._transport.abort()
         elif self._reader.begun:
-            late = f"the request was not complete after {self._limit.request_s:g} s; the connection is closed"
-            self._refuse(Problem(408, "request-timeout", late))
+            self._refuse(request_timeout(self._limit.request_s))
         else:
             self._transport.close()
+            self._limit.waits(self, ANSWER_S)
 
     def abort(self) -> None:
         self._transport.abort()
 
     def shutdown(self) -> None:
         """Close when the request that is being answered has its answer; uvicorn calls this when the server stops."""
-        if self._cycle is None:
+        if self._exchange is None:
             self._transport.close()
         else:
-            self._cycle.keep_alive = False
+            self._exchange.keep_alive = False

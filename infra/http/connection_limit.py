@@ -22,10 +22,10 @@ class LimitedConnection(Protocol):
 class ConnectionLimit:
     """Counts the connections of a server, and closes those that make others wait.
 
-    A connection waits for its client while it has no whole request: it is idle, a request has begun, or an answer is
-    not taken. Each such wait has a deadline. When `max_connections` are open, a new one replaces the connection that
-    has waited longest, so clients that hold connections shut nobody out. A request that is being answered is never
-    given up; if every connection has one, the new connection is closed.
+    A connection waits for its client while it is idle, a request has begun but is not whole, or an answer is not taken.
+    Each such wait has a deadline. When `max_connections` are open, a new one replaces the connection that has waited
+    longest, so clients that hold connections shut nobody out. A request that is being answered is given up only if its
+    client does not take the answer. If no other connection waits, the new one is closed.
     """
 
     def __init__(
@@ -58,7 +58,10 @@ class ConnectionLimit:
         self._waiting[connection] = self._loop.time() + seconds
 
     def begins(self, connection: LimitedConnection) -> None:
-        """Note that a part of a request has come. For its place in the order of waits, it waits as long as before."""
+        """Note that a part of a request has come: the rest has `request_s` from now on.
+
+        The place of `connection` in the order of waits stays the same.
+        """
         self._waiting[connection] = self._loop.time() + self.request_s
 
     def works(self, connection: LimitedConnection) -> None:

@@ -19,12 +19,12 @@ from msgspec import Struct
 from contracts.ids import ecma
 from infra.http.answers import HEADERS, REQUIRED, DocumentedAnswer, problems
 from infra.http.examples import examples_by_name
+from infra.http.idempotency_key import REPLAYED
 from infra.http.origin_check import foreign_origin, no_json, unknown_host
 
 REFERENCE: Final = "#/components/schemas/{name}"
 ON_EVERY_ROUTE: Final = problems(408, 414, 431, 500, foreign_origin(), unknown_host())
 ON_ROUTES_WITH_A_BODY: Final = problems(400, 413, no_json())
-REPLAYED: Final = ("Idempotency-Key", "Idempotent-Replayed")
 NOISE: Final = {"deprecated": False, "allowEmptyValue": False, "allowReserved": False, "headers": {}}
 """Members with the values that they have by default."""
 

@@ -1,4 +1,4 @@
-"""Examples of bodies for the API's documentation: real objects of their types, so that they cannot be wrong."""
+"""Examples of bodies for the API's documentation: objects of their types, so no field is missing or misspelled."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar

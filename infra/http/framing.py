@@ -17,6 +17,7 @@ from infra.http.grammar import (
     NEVER_IN_A_HEAD,
     REQUEST_LINE,
     long_head,
+    long_line,
     malformed,
     too_large,
 )
@@ -30,7 +31,7 @@ _KNOWN_FIELD_BYTES: Final = 256  # so that they take at most 2 MB
 
 
 class HttpRequest(NamedTuple):
-    """One whole request. `target` is the path with the query, `version` is 1.0 or 1.1.
+    """One whole request. `target` is the path with the query, or `*` (OPTIONS); `version` is 1.0 or 1.1.
 
     The names of `headers` are lower-case, their values are without blanks at the ends. A trailer is not among them.
     """
@@ -57,7 +58,7 @@ class _HeaderSection(NamedTuple):
 class RequestReader:
     """Takes the bytes of one connection and returns its requests, one after another, each of them whole.
 
-    It keeps at most one head, one body, and what was fed last: feed no more while a request is still unanswered.
+    It keeps at most one head, one body, and what was fed last: feed at most once more while a request is unanswered.
     """
 
     def __init__(self, max_body_bytes: int) -> None:
@@ -118,7 +119,10 @@ class RequestReader:
 
 
 def _check_unfinished(buffer: bytearray, searched: int) -> None:
-    """Raise Problem if these bytes of a head whose end is not there yet can't become a head."""
+    """Check a head whose end is not there yet. Its header lines are checked once it is whole.
+
+    Raises Problem if it is too long, has a wrong request line, a control character or a bare CR or LF.
+    """
     if NEVER_IN_A_HEAD.search(buffer, max(0, searched - 1), MAX_HEAD_BYTES):
         raise malformed("the bytes are no HTTP/1.1 request: lines end with CR LF and have no control characters")
     line_end = buffer.find(b"\r\n", 0, MAX_HEAD_BYTES)
@@ -126,10 +130,8 @@ def _check_unfinished(buffer: bytearray, searched: int) -> None:
         raise _no_request_line()
     if len(buffer) > MAX_HEAD_BYTES:
         if line_end < 0:
-            raise Problem(
-                414, "uri-too-long", f"a request line has at most {MAX_HEAD_BYTES} bytes; the connection is closed"
-            )
-        raise long_head(f"the headers have at most {MAX_HEAD_BYTES} bytes together")
+            raise long_line()
+        raise long_head()
 
 
 def _no_request_line() -> Problem:
@@ -188,7 +190,10 @@ _known_field: Final = lru_cache(_KNOWN_FIELDS)(_field)
 
 
 def _deciding(headers: list[tuple[bytes, bytes]], version: str) -> dict[bytes, bytes]:
-    """Return the values of the headers that decide how the request is read. Raises Problem for two, and a bad Host."""
+    """Return the values of the headers that decide how the request is read, repeated ones joined by commas.
+
+    Raises Problem for a second Host or Content-Length, for a bad Host, and, except in HTTP/1.0, for a missing one.
+    """
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         if name not in _DECIDING:

@@ -1,6 +1,7 @@
-"""The grammar of a request (RFC 9112), and the answers to what breaks it.
+"""The grammar of a request (RFC 9112), its bounds, and the answers to what breaks them.
 
-The patterns never go back over what they have taken (`*+`), so a long line costs time in proportion to its length.
+A repetition never gives back what it has taken (`*+`), except in CHUNK, whose line is short. So a long line costs time
+in proportion to its length.
 """
 
 import re
@@ -8,11 +9,14 @@ from typing import Final
 
 from infra.http.problems import Problem
 
+MAX_BODY_BYTES: Final = 16 << 10
 MAX_HEAD_BYTES: Final = 16 << 10
 """Of the request line and all header lines together; of the trailers, and of all chunk extensions, of a body, too."""
 MAX_FIELDS: Final = 100
 MAX_CHUNK_LINE_BYTES: Final = 1 << 10
 MAX_LENGTH_DIGITS: Final = 19
+REQUEST_S: Final = 10
+"""From a request's first byte to its last."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _HOST_PATTERN: Final = rb"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*+)(?::[0-9]{0,5}+)?"
@@ -35,5 +39,15 @@ def too_large(max_bytes: int) -> Problem:
     return Problem(413, "request-too-large", f"a body has at most {max_bytes} bytes; the connection is closed")
 
 
-def long_head(detail: str) -> Problem:
+def long_line() -> Problem:
+    detail = f"a request line has at most {MAX_HEAD_BYTES} bytes; the connection is closed"
+    return Problem(414, "uri-too-long", detail)
+
+
+def long_head(detail: str = f"the headers have at most {MAX_HEAD_BYTES} bytes together") -> Problem:
     return Problem(431, "request-header-fields-too-large", f"{detail}; the connection is closed")
+
+
+def request_timeout(request_s: float) -> Problem:
+    detail = f"the request was not complete after {request_s:g} s; the connection is closed"
+    return Problem(408, "request-timeout", detail)

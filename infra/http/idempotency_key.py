@@ -14,6 +14,9 @@ PATTERN: Final = r'^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]|[!#-~][!-~]{0,25
 FORMS[PATTERN] = (
     'has to be 1 to 255 ASCII characters in quotes, such as "basket-17", or as many without blanks and without quotes'
 )
+REPLAYED: Final = ("Idempotency-Key", "Idempotent-Replayed")
+"""The headers that `replayable` makes: every answer has the first, and a repeated one both."""
+
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(

@@ -48,7 +48,8 @@ class HeaderCheck:
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose `json()` decodes the body into the type of its handler's `data`, without Litestar's conversion.
 
-    Decoding is strict: a number in quotes is not a number. `json()` raises Problem (400) if the body is not valid.
+    Decoding is strict: a number in quotes is not a number. `json()` raises Problem (400) if the body is not valid,
+    RecursionError if it is nested too deeply.
     """
 
     async def json(self) -> Any:

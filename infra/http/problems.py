@@ -14,7 +14,7 @@ from litestar.response import Response
 from litestar.types import Send
 from msgspec import Struct
 
-from infra.core.errors import Busy, StoreUnavailable, TooLarge, Unpublishable
+from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, TooLarge, Unpublishable
 from infra.http.wording import in_words
 from infra.read_models.tables import ViewBehind
 
@@ -45,8 +45,9 @@ class ProblemBody(Struct, kw_only=True, omit_defaults=True):
 class Problem(Exception):
     """An error that a route raises and the client gets as the answer, with this status, detail and these headers.
 
-    `slug` becomes the stable type `/problems/<slug>`, and the title. `body` is the type of the answer's body: a service
-    may have its own. `members` are the values of that type's other fields, such as `errors`.
+    `slug` becomes the stable type `/problems/<slug>`, and the title. The argument `body` is the type of the answer's
+    body: a service may have its own. `members` are the values of that type's other fields, such as `errors`. The
+    attribute `body` is the answer's body itself.
     """
 
     def __init__(
@@ -77,6 +78,33 @@ def unavailable(detail: str) -> Problem:
     return Problem(503, "unavailable", detail, {"Retry-After": "1"})
 
 
+def store_unavailable(reason: str) -> Problem:
+    return unavailable(
+        f"the store cannot be used right now ({reason}); retry, with the same Idempotency-Key if you sent one"
+    )
+
+
+def internal_error() -> Problem:
+    return Problem(500, "internal-error", "this is an error of the service; its log has the details")
+
+
+NOT_SOON: Final = {"Retry-After": "60"}
+"""An operator has to act first: repeating the request every second would help nobody."""
+
+
+def of_newer_code(why: str) -> Problem:
+    """Return a problem to raise: 503, because a fact that the answer needs was recorded by newer code than this."""
+    detail = f"only a newer version of this service can answer this; nothing was changed, all else works ({why})"
+    return Problem(503, "of-newer-code", detail, NOT_SOON)
+
+
+def damaged(why: str) -> Problem:
+    """Return a problem to raise: 503, because a record that the answer needs cannot be read."""
+    return Problem(
+        503, "damaged", f"the record of this is damaged; nothing was changed, all else works ({why})", NOT_SOON
+    )
+
+
 def invalid(field: str, source: str, message: str) -> Problem:
     """Return a problem to raise: 400, because this field of the request is wrong.
 
@@ -95,11 +123,16 @@ def answer_problem(problem: Problem) -> Response[bytes]:
     )
 
 
-async def send_problem(problem: Problem, send: Send) -> None:
-    """Answer an ASGI request with this problem, past the framework."""
+def encode_problem(problem: Problem) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return the header fields and the body of this problem, for an answer past the framework."""
     body = msgspec.json.encode(problem.body)
     headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers}
-    head = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()], body
+
+
+async def send_problem(problem: Problem, send: Send) -> None:
+    """Answer an ASGI request with this problem, past the framework."""
+    head, body = encode_problem(problem)
     await send({"type": "http.response.start", "status": problem.body.status, "headers": head})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -117,7 +150,10 @@ def _header_name(request: Request[Any, Any, Any], parameter: str) -> str:
 
 
 def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
-    """Make the answer (400) to a request with wrong or missing parameters, or without a body; it names each of them."""
+    """Make the answer (400) to a request with wrong or missing parameters, or without a body.
+
+    It names each that is wrong. But if parameters are missing, it names one of these alone.
+    """
     items = [item for item in error.extra if isinstance(item, dict)] if isinstance(error.extra, list) else []
     errors = []
     for item in items:
@@ -159,9 +195,11 @@ def _on_busy(_: Request[Any, Any, Any], __: Busy) -> Response[bytes]:
 
 
 def _on_store(_: Request[Any, Any, Any], error: StoreUnavailable) -> Response[bytes]:
-    return answer_problem(
-        unavailable(f"the store cannot record right now ({error}); retry with the same Idempotency-Key")
-    )
+    return answer_problem(store_unavailable(str(error)))
+
+
+def _on_stream(_: Request[Any, Any, Any], error: StreamUnavailable) -> Response[bytes]:
+    return answer_problem(of_newer_code(str(error)) if error.newer else damaged(str(error)))
 
 
 def _on_view(_: Request[Any, Any, Any], behind: ViewBehind) -> Response[bytes]:
@@ -176,7 +214,7 @@ def _on_unpublishable(_: Request[Any, Any, Any], error: Unpublishable) -> Respon
 
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     logger.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return answer_problem(Problem(500, "internal-error", "this is an error of the service; its log has the details"))
+    return answer_problem(internal_error())
 
 
 EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
@@ -186,6 +224,7 @@ EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request[Any, Any, Any], Any], Resp
     RecursionError: _on_recursion,
     Busy: _on_busy,
     StoreUnavailable: _on_store,
+    StreamUnavailable: _on_stream,
     Unpublishable: _on_unpublishable,
     ViewBehind: _on_view,
     Exception: _on_bug,

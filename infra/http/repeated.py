@@ -24,10 +24,11 @@ _OTHER_SPELLING: Final = re.compile(rb"//|%(?:2[DEFdef]|3\d|4[1-9A-Fa-f]|5[\dACF
 
 
 class RepeatedParameters:
-    """Finds what a request says twice: a header that a route of `app` takes as a parameter, or a query parameter.
+    """Finds what a request says twice: a query parameter, or a header that any route of `app` takes as a parameter.
 
-    Routes have no lists among their parameters. So a new parameter is covered without being named here. A path in
-    another spelling (`//ops/views`, `/%6fps/views`) is one that a proxy may have taken for another path.
+    The headers of SINGLE_FOR_EVERYBODY are covered, too. Routes have no lists among their parameters. So a new
+    parameter is covered without being named here. A path in another spelling (`//ops/views`, `/%6fps/views`) is one
+    that a proxy may have taken for another path.
     """
 
     def __init__(self, app: Litestar) -> None:

@@ -1,6 +1,8 @@
 """uvicorn as a service runs it: the service handles signals, and `HttpConnection` reads the requests.
 
-The members of uvicorn that this module and `connection` use are in docs/decisions/0032-where-a-request-ends.md.
+This module and `connection` use members of uvicorn that it does not document: `Server.on_tick`,
+`Server.capture_signals`, `ServerState`, `Config.loaded_app`, `protocols.utils`, and how it makes and stops a protocol.
+Decision 32 has the reasons (docs/decisions/0032-where-a-request-ends.md).
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from litestar import Litestar
 
 from infra.http.connection import HttpConnection
 from infra.http.connection_limit import ConnectionLimit
+from infra.http.grammar import REQUEST_S
 from infra.http.pacing import RequestPacer
 from infra.tuning import raise_open_file_limit
 
@@ -22,7 +25,6 @@ OTHER_FILES: Final = 256
 """Open files besides HTTP connections: the store, the read models, the connection to the broker, with some to spare."""
 BACKLOG: Final = 2_048  # connections waiting to be accepted
 KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it
-REQUEST_S: Final = 10  # from a request's first byte to its last
 OPEN_REQUESTS_S: Final = 3  # for requests in flight at SIGTERM to finish
 TICKS_A_SECOND: Final = 10  # how often uvicorn calls on_tick
 
@@ -40,7 +42,7 @@ class Server(uvicorn.Server):
         keep_alive_s: float = KEEP_ALIVE_S,
         request_s: float = REQUEST_S,
     ) -> None:
-        """Raise the limit of open files; admit `max_connections` connections, or fewer if that limit is lower.
+        """Raise the limit of open files; admit `max_connections`, or fewer so that OTHER_FILES are left.
 
         A connection without a request is closed after `keep_alive_s`; a request that has begun has to be complete after
         `request_s`. Needs a running event loop.

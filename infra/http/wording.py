@@ -64,7 +64,10 @@ MESSAGES: Final[list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]] = 
 
 
 def in_words(message: str) -> str:
-    """Say in words what a message of msgspec's ValidationError says, without the place that the message ends in."""
+    """Say in words what a message of msgspec's ValidationError says.
+
+    The caller has to remove the place at the message's end, such as " - at `$.id`".
+    """
     for pattern, words in MESSAGES:
         if found := pattern.fullmatch(message):
             return words(found)

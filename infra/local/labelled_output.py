@@ -22,7 +22,7 @@ class LabelledOutput:
     def __init__(
         self, own: str, names: Sequence[str], *, colours: bool, gone: Callable[[], None] = lambda: None
     ) -> None:
-        """`gone` is called once, in another thread, if the reader of standard output is gone. A full disk is not."""
+        """`gone` is called once, in another thread, if the reader of standard output is gone; not for a full disk."""
         self._own = own
         self._names = names
         self.width = max(len(name) for name in [*names, own])
@@ -30,7 +30,7 @@ class LabelledOutput:
         self._output = LineOutput(writing_to(sys.stdout), self._dropped, gone=gone, tick_s=1.0)
 
     def write(self, name: str, text: str) -> None:
-        """Queue one line of the process `name`; never waits. What is not printable in it is escaped."""
+        """Queue one line of the process `name`; never waits. What is not printable in it is escaped, except tabs."""
         self._output.put(f"{self._label(name)} {printable(text, keep=TAB)}")
 
     def flush(self, timeout_s: float) -> None:

@@ -18,13 +18,13 @@ from typing import Final
 
 from infra import signals
 from infra.files import PRIVATE_UMASK, LockTaken, make_private_folder, name_holder, take_lock
-from infra.local.processes import Output, StartFailed, launch, start_attempts
+from infra.local.processes import Output, Process, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
 from infra.local.settings import load_bundled_broker, without_blanks
 from infra.printable import printable
 from infra.settings import Settings, SettingsError, load
 from infra.tuning import prepare_process
-from infra.usage import take_no_arguments
+from infra.usage import EXIT_USAGE, take_no_arguments
 
 USAGE: Final = """Become the bundled nats-server, until SIGTERM or Ctrl-C. Exit code 2: it cannot start.
 
@@ -64,8 +64,12 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def store_folder(env: Mapping[str, str]) -> Path:
-    """Return the folder with the bundled broker's files. `env` is not a copy that `nats_environment` made."""
-    return ROOT / (env.get("NATS_STORE_DIR") or Path(env.get("DATA_DIR") or ".data") / "nats")
+    """Return the folder with the bundled broker's files. Blanks around a value do not count, as for every setting.
+
+    `env` is not a copy that `nats_environment` made.
+    """
+    folder, data = (env.get(name, "").strip() for name in ("NATS_STORE_DIR", "DATA_DIR"))
+    return ROOT / (folder or Path(data or ".data") / "nats")
 
 
 def lock_store(env: Mapping[str, str]) -> int:
@@ -97,7 +101,7 @@ def nats_command() -> list[str]:
 def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
     """Start the bundled broker without waiting until it listens. `env` needs none of its variables.
 
-    Raises StartFailed if nats-server is missing, or another broker works on the folder.
+    Raises StartFailed if nats-server is missing, or the folder is in use or cannot be used; SettingsError.
     """
     command = nats_command()
     lock = lock_store(env)
@@ -112,20 +116,28 @@ def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pop
 def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
     """Start the bundled broker and wait until it listens.
 
-    Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S, or if another broker
-    works on the folder. Then no broker is left running.
+    Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S, or if the folder is
+    in use or cannot be used; SettingsError. Then no broker that it started is left running.
     """
     process = launch_nats(env, output)
-    address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))
     try:
-        for _ in start_attempts(process, "nats-server"):
-            with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
-                break
+        wait_until_listening(process, env)
     except BaseException:
         process.kill()
         process.wait()
         raise
     return process
+
+
+def wait_until_listening(process: Process, env: Mapping[str, str]) -> None:
+    """Wait until the bundled broker listens: `process` runs it, and `env` is what `launch_nats` was given.
+
+    Raises StartFailed if it ends or does not listen within START_TIMEOUT_S.
+    """
+    address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))
+    for _ in start_attempts(process, "nats-server"):
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
+            break
 
 
 def main() -> None:
@@ -138,7 +150,7 @@ def main() -> None:
         os.set_inheritable(lock_store(os.environ), True)
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"nats-server cannot start: {printable(str(error))}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(EXIT_USAGE) from None
     os.umask(PRIVATE_UMASK)
     if signal.sigpending() & signals.HELD:
         raise SystemExit(0)  # asked to end before it began

@@ -31,7 +31,10 @@ class AllReady(NamedTuple):
 
 
 class StopRequested(NamedTuple):
-    """This process has to stop: it received the signal `how`, or (then SIGHUP) its output has lost its reader."""
+    """This process has to stop: it received the signal `how`.
+
+    SIGHUP also if its output has lost its reader, or the process that started it is gone.
+    """
 
     how: signal.Signals
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from infra.local.guard import Guard
-from infra.local.nats import start_nats
+from infra.local.nats import launch_nats, wait_until_listening
 from infra.local.processes import StartFailed, await_end, start_service, stop_process
 from infra.local.readiness import wait_ready
 from infra.local.services import free_environment, own_service_url, service_names
@@ -29,16 +29,18 @@ class OwnSystem:
     def __enter__(self) -> "OwnSystem":
         """Start all processes and wait until they are ready.
 
-        If one fails, stops the others and raises StartFailed, with the last lines of the failed one's output.
+        If one fails, stops the others and raises StartFailed, with the last lines of the failed one's output. Raises
+        SettingsError if a setting of the broker is invalid.
         """
         name = "nats"
         self._guard = Guard()
         try:
             self._launch(name)
+            self._await_ready(name)
             for name in service_names():
                 self._launch(name)
-            for name, process in self._services.items():
-                wait_ready(name, self.env, process)
+            for name in self._services:
+                self._await_ready(name)
         except BaseException as error:
             self.__exit__()
             if isinstance(error, StartFailed):
@@ -71,7 +73,8 @@ class OwnSystem:
     def stop_services(self) -> dict[str, int]:
         """Stop all services, but not the broker; return the services' exit codes by name. May be called again.
 
-        Each service publishes its recorded facts before it ends; one that takes longer than STOP_TIMEOUT_S is killed.
+        Before it ends, each service tries for at most 3 s to publish its recorded facts. One that has not ended after
+        STOP_TIMEOUT_S is killed.
         """
         for process in self._services.values():
             process.terminate()
@@ -95,17 +98,22 @@ class OwnSystem:
         Its output is added to its file.
         """
         self._launch(name)
-        if name in self._services:
-            wait_ready(name, self.env, self._services[name])
+        self._await_ready(name)
 
     def _launch(self, name: str) -> None:
         with self._log(name).open("ab") as output:
             if name == "nats":
-                self._broker = start_nats(self.env, output)
+                self._broker = launch_nats(self.env, output)
             else:
                 self._services[name] = start_service(name, self.env, output)
         if self._guard is not None:
             self._guard.watch(self.pids[name], last=name == "nats")
+
+    def _await_ready(self, name: str) -> None:
+        if name in self._services:
+            wait_ready(name, self.env, self._services[name])
+        elif self._broker is not None:
+            wait_until_listening(self._broker, self.env)
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

@@ -37,7 +37,10 @@ class Process(Protocol):
 
 
 class StartFailed(Exception):
-    """The system cannot start: a process ended or was not ready in time, a program is missing, or a port is in use."""
+    """The system cannot start: a process ended or was not ready in time, or something that it needs cannot be used.
+
+    That is a program that is missing, a port in use, or the broker's folder.
+    """
 
 
 def start_service(
@@ -63,8 +66,8 @@ def launch(
     """Start a command in the folder `root` as a child process, in a POSIX session of its own.
 
     Ctrl-C in a terminal then reaches only this process, which stops the others in order. `output` gets standard error,
-    too. Of this process's other descriptors the child gets those in `inherited`. Files that it makes are its owner's
-    alone.
+    too. Of this process's other descriptors the child gets standard input and those in `inherited`. Files that it makes
+    are its owner's alone.
     """
     return subprocess.Popen(
         command,

@@ -10,7 +10,10 @@ from infra.settings import Port, Settings, SettingsError, load, read
 
 
 class BundledBrokerSettings(Struct, frozen=True, kw_only=True):
-    """The settings of the bundled broker; a field without a value follows another one (docs/settings.md)."""
+    """The settings of the bundled broker, but for NATS_STORE_DIR: `infra.local.nats.store_folder` reads that.
+
+    Without a value for `gomaxprocs` the broker gets half of the cores, at least one.
+    """
 
     nats_port: Port = 4_222
     gomaxprocs: Annotated[int, Meta(ge=1, le=4_096)] | None = None

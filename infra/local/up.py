@@ -8,6 +8,7 @@ second Ctrl-C.
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from infra.local.settings import check_system, without_blanks
 from infra.printable import printable
 from infra.settings import SettingsError
 from infra.tuning import prepare_process
-from infra.usage import take_no_arguments
+from infra.usage import EXIT_USAGE, take_no_arguments
 
 BROKER: Final = "nats"
 SELF: Final = "up"
@@ -47,14 +48,13 @@ FLUSH_S: Final = 1.0
 
 EXIT_STOPPED: Final = 0
 EXIT_NOTHING_LEFT: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_KILLED: Final = 130
 
 
 class Up:
     """Runs the broker and all services as child processes and shows their output.
 
-    Threads and signal handlers only put occurrences into one queue; the main thread handles them in order.
+    Threads and signal handlers put occurrences into one queue; the main thread handles them in order.
     """
 
     def __init__(self, env: Mapping[str, str], parent: int | None = None) -> None:
@@ -100,19 +100,17 @@ class Up:
 
     def _handle_occurrences(self) -> int:
         """Handle occurrences until every process has ended by itself or been stopped; return the exit code."""
-        ready = False
         while True:
             match self._occurrences.get():
                 case OutputLine(name, text):
                     self._write(name, text)
                 case AllReady(urls):
-                    ready = True
                     self._welcome(urls)
                 case StopRequested(how):
                     return self._stop(EXIT_STOPPED, f"{how.name}: stopping everything")
                 case ProcessEnded(name) as ended:
                     del self._running[name]
-                    if not (ready or name in self._once_ready or (name == BROKER and self._once_ready)):
+                    if not (self._once_ready if name == BROKER else name in self._once_ready):
                         return self._stop(EXIT_USAGE, f"{ended} instead of starting: stopping everything")
                     if not self._running:
                         self._write(SELF, f"{ended}: nothing is left running")
@@ -194,10 +192,7 @@ class Up:
         return name != BROKER or "[INF]" not in line or self._env.get("LOG_LEVEL", "").upper() == "DEBUG"
 
     def _await_ready(self) -> None:
-        try:
-            urls = {name: service_url(name, self._env) for name in service_names()}
-        except SettingsError:
-            return  # the service explains it and ends
+        urls = {name: service_url(name, self._env) for name in service_names()}
         waiting, explain_at = dict(urls), time.monotonic() + EXPLAIN_AFTER_S
         while waiting:
             reasons = {name: why_not_ready(url) for name, url in waiting.items()}
@@ -213,27 +208,26 @@ class Up:
 
 def main() -> int:
     parent, arguments = None, sys.argv[1:]
-    if arguments[:1] == [PARENT] and arguments[1:2] and arguments[1].isdecimal():
+    if arguments[:1] == [PARENT] and arguments[1:2] and re.fullmatch("[0-9]{1,9}", arguments[1]):
         parent, arguments = int(arguments[1]), arguments[2:]
     take_no_arguments(str(__doc__), arguments)
     env = without_blanks(os.environ)
-    if env.get("LOG_FORMAT", "").strip() in ("", "auto"):
+    if env.get("LOG_FORMAT", "auto").strip() == "auto":
         env["LOG_FORMAT"] = "text"  # the services write into a pipe, but a person reads it
     try:
         prepare_process()
         if not check_system(env).nats_url:
-            _check_port(nats_environment(env))
+            _check_port(int(nats_environment(env)["NATS_PORT"]))
         return Up(env, parent).run()
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"cannot start: {printable(str(error))}\n")
         return EXIT_USAGE
 
 
-def _check_port(env: Mapping[str, str]) -> None:
-    port = env["NATS_PORT"]
-    if not port.isdecimal() or not is_free(int(port)):
+def _check_port(port: int) -> None:
+    if not is_free(port):
         raise StartFailed(
-            f"port {port} for the broker is in use or invalid. Choose another with NATS_PORT, "
+            f"port {port} for the broker is in use. Choose another with NATS_PORT, "
             "or use a running broker with NATS_URL, for example NATS_URL=nats://127.0.0.1:4222."
         )
 

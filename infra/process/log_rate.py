@@ -1,6 +1,7 @@
 """Bounds how often one complaint is logged: the first line at once, repeated ones counted, then a line with the count.
 
-So no client, no other publisher and no broken disk can fill the log, and a new complaint is never hidden by an old one.
+So no client, no other publisher and no broken disk can fill the log. One event hides no other, up to MAX_EVENTS events.
+Of one event, a window shows at most KINDS_A_WINDOW different lines.
 """
 
 from collections.abc import Hashable

@@ -85,7 +85,10 @@ class LogHandler(logging.Handler):
 
 
 def complaint(record: logging.LogRecord) -> tuple[str, Hashable]:
-    """Return what makes a line a repeated one: its event, and its fields that are text. Numbers and times differ."""
+    """Return what makes a line a repeated one: its event, and its fields that are text, as numbers and times differ.
+
+    Of a library's line: its message without the arguments, and all arguments, also numbers.
+    """
     if isinstance(record.msg, dict):  # structlog's
         fields = sorted((name, value) for name, value in record.msg.items() if isinstance(value, str))
         shown = tuple((name, value) for name, value in fields if name not in {"event", "timestamp", "exception"})
@@ -129,7 +132,7 @@ def configure(
     root.handlers[:] = [handler]
     root.setLevel(level)
     for library, least in QUIET.items():
-        logging.getLogger(library).setLevel(least)
+        logging.getLogger(library).setLevel(max(least, getattr(logging, level)))
     return handler
 
 
@@ -153,15 +156,17 @@ def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typin
 
 
 def cleaned(name: str, value: Any, secrets: Sequence[str], *, as_text: bool) -> Any:
-    """Return a field's value as it may be shown: without secrets, at most MAX_VALUE characters, printable as text.
+    """Return a field's value as it may be shown: without secrets, cut after MAX_VALUE characters, printable as text.
 
-    A traceback in JSON may be longer.
+    Of a traceback in JSON the last MAX_TRACEBACK characters stay.
     """
-    if isinstance(value, int | float | None) or name == "exc_info":
+    if value is None or name == "exc_info":
         return value
-    text = redacted(value if isinstance(value, str) else repr(value), secrets)
     if names_secret(name):
         return HIDDEN
+    if isinstance(value, int | float):
+        return value
+    text = redacted(value if isinstance(value, str) else repr(value), secrets)
     if name == "exception":
         return text[-MAX_TRACEBACK:]
     text = text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}... ({len(text) - MAX_VALUE} more characters)"

@@ -18,7 +18,7 @@ from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from contracts.fact import Fact
-from contracts.wire import NAMES
+from contracts.wire import NAMES, must_hear
 from infra import signals
 from infra.broker.connection import Connect, connect
 from infra.consuming.limits import SessionLimits
@@ -34,6 +34,7 @@ from infra.http.operators.read_models import AnyView, view_routes
 from infra.http.server import Server
 from infra.printable import printable
 from infra.process import logging as logs
+from infra.process import newer_facts
 from infra.process.readiness import warnings, why_not_ready
 from infra.process.runtime import Runtime
 from infra.process.startup import CannotStart, listen, lock
@@ -47,11 +48,10 @@ from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
 from infra.tuning import prepare_process, tune_garbage_collection
-from infra.usage import take_no_arguments
+from infra.usage import EXIT_USAGE, take_no_arguments
 
 logger = structlog.get_logger()
 
-EXIT_USAGE: Final = 2
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 USAGE: Final = """Run {name}_svc until SIGTERM or Ctrl-C. It takes no arguments; docs/settings.md lists its settings.
 
@@ -78,13 +78,22 @@ class Service:
     watchers: Sequence[Callable[[Runtime], None]] = ()
     """Each is called once before the start, to add callbacks and tasks to the runtime's `on_recorded` and `tasks`."""
 
+    def check(self) -> None:
+        """Raise TypeError if the service has no reaction to a fact that its part of the saga has to answer."""
+        if lacks := must_hear(self.name) - self.reactions.keys():
+            raise TypeError(f"{self.name}_svc has no reaction to {', '.join(sorted(NAMES[fact] for fact in lacks))}")
+
     @property
     def hears(self) -> frozenset[str]:
         return frozenset(NAMES[fact] for fact in self.reactions)
 
 
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
-    """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it."""
+    """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it.
+
+    If a task of it ends before, it stops in good order, too, and raises the task's error, or RuntimeError.
+    """
+    service.check()
     take_no_arguments(USAGE.format(name=service.name))
     try:
         settings = load(service.settings, service.name, service.port, os.environ)
@@ -115,6 +124,7 @@ async def _serve(
             view = StreamView.open(projection, service.name, settings, folder, connect)
             views[projection.name] = await stack.enter_async_context(view)
         runtime = assemble(service, settings, store, views, connect=connect)
+        await newer_facts.watch(runtime, service.name, folder)
         await _run_until_signal(service, runtime, listener)
 
 

@@ -64,7 +64,7 @@ class LogView:
     ) -> AsyncIterator["LogView"]:
         """Open the projection's file in this folder, made if missing; yield its view, and close the file at the end.
 
-        The caller has to start `run`. Raises StoreSetupError if the file cannot be used or belongs to another log.
+        The caller has to start `run`. Raises StoreSetupError if the file cannot be used or has read past the log's end.
         """
         try:
             last = await store.max_notification_id()

@@ -30,6 +30,7 @@ from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
+from infra.core.errors import StoreUnavailable
 from infra.core.messages import Acknowledger, Delivery, StreamPosition
 from infra.core.unit_of_work import Outcome
 from infra.read_models.tables import CHUNK, START, Checkpoint, Projection, Tables, ViewBehind
@@ -116,20 +117,20 @@ class StreamView:
 
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
-        nc, js, _ = connection
+        nc, js, stream = connection
         try:
             if self._drop.is_set():
                 logger.info("rebuilding a view", view=self._projection.name)
                 await self._tables.clear()
                 self._drop.clear()
-            checkpoint = await self._resume_position(Leader(*connection))
+            checkpoint = await self._resume_position(Leader(nc, stream))
             consumer = ConsumerSession(self.consumer, nc, self, ReceivedPositions(), self.dead_letters)
             await ensure_consumer_at(
                 js, self.consumer, self._projection.topics, checkpoint.position + 1, take_over=consumer.take_over
             )
             self._to_catch_up = (await js.consumer_info(EVENTS, self.consumer)).num_pending or 0
             if self._to_catch_up == 0:
-                await self._tables.caught_up()
+                await self._caught_up()
             self._queue.clear()
             self._arrived.clear()
             self._js = js
@@ -181,17 +182,22 @@ class StreamView:
             acknowledger.handled(last)
             self._to_catch_up -= len(batch)
             if self._to_catch_up <= 0:
-                await self._tables.caught_up()
+                await self._caught_up()
             if not self._queue:
                 self._arrived.clear()
                 if len(batch) < FEW:
                     await asyncio.sleep(LAG_S)
 
-    async def _feed(self, messages: Sequence[Delivery], checkpoint: Checkpoint) -> None:
+    async def _caught_up(self) -> None:
+        async with self._tables_free:
+            await self._tables.caught_up()
+
+    async def _feed(self, messages: Sequence[Delivery], checkpoint: Checkpoint | None) -> None:
+        """Feed the messages, and set the checkpoint; None: it stays."""
         records = _records(messages)
         async with self._tables_free:
             try:
-                await self._tables.apply(records, checkpoint)
+                await self._tables.apply(records, checkpoint or self._tables.checkpoint)
             except BaseException:
                 await self._tables.roll_back()
                 raise
@@ -208,7 +214,10 @@ class StreamView:
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed a dead letter's message out of its order, which a projection of the stream allows; return no facts."""
-        await self._feed([delivery], self._tables.checkpoint)
+        try:
+            await self._feed([delivery], None)
+        except NO_MESSAGES_FAULT as error:
+            raise StoreUnavailable(str(error)) from error
         return ()
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:

@@ -43,13 +43,14 @@ class Projection(Protocol):
     def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
         """Return the statements that put these records into the tables, in order of execution; execute nothing.
 
-        The records come in the order of their positions.
+        The records of one call are in the order of their positions. Those of a view of the stream may come again, and
+        after later ones.
         """
         ...
 
 
 class ViewBehind(NotNow):
-    """The view gives no answer now: it is catching up or being rebuilt, its file cannot be read, or the broker is away.
+    """The view gives no answer now: it is catching up or being rebuilt, or its file, log or broker cannot be read.
 
     The caller may try again later.
     """

@@ -1,7 +1,7 @@
 """Moves the write-ahead log into the store's file, always on the connection that records.
 
-SQLite 3.7.0 to 3.51.2 can corrupt a file when one connection moves the log while another one commits. So no other
-connection moves it, and SQLite's own move after 1,000 pages is off.
+SQLite 3.7.0 to 3.51.2, except for BACKPORTS, can corrupt a file when one connection moves the log while another one
+commits. So no other connection moves it, and SQLite's own move after 1,000 pages is off.
 """
 
 import asyncio
@@ -66,7 +66,10 @@ class Checkpointer:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def move(self) -> None:
-        """Move the log into the file, unless another process is reading; then only as much as it has not to read.
+        """Move the log into the file, and begin the next log.
+
+        While a connection of any process reads an older state, the log is moved only up to that state. While one reads
+        at all, the next log does not begin.
 
         Raises sqlite3.Error; StoreSetupError if somebody is writing to the file.
         """

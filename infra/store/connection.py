@@ -1,6 +1,6 @@
 """Opens connections to an SQLite file: with WAL and a checked `synchronous` level, or read-only.
 
-They raise sqlite3.Error; inside the context `translated`, it becomes StoreError.
+They raise sqlite3.Error, and ValueError once closed; inside the context `translated`, both become StoreError.
 """
 
 import sqlite3
@@ -26,8 +26,8 @@ LEVELS: Final = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
 T = TypeVar("T")
 
 
-class Connection(aiosqlite.Connection):
-    """One that also inserts rows and looks at something else in the same hop to its thread."""
+class StoreConnection(aiosqlite.Connection):
+    """A connection that also inserts rows and looks at something else in the same hop to its thread."""
 
     async def insert(self, sql: str, values: Sequence[Any], look: Callable[[], T]) -> tuple[int, T]:
         """Return the rowid of the last row that this INSERT made, and what `look` then returned.
@@ -44,13 +44,13 @@ class Connection(aiosqlite.Connection):
         return found
 
 
-ConnectStore = Callable[[Path], AbstractAsyncContextManager[Connection]]
+ConnectStore = Callable[[Path], AbstractAsyncContextManager[StoreConnection]]
 
 
 @asynccontextmanager
 async def connect(
     path: Path, synchronous: str = "FULL", busy_timeout_s: float = BUSY_TIMEOUT_S
-) -> AsyncIterator[Connection]:
+) -> AsyncIterator[StoreConnection]:
     """Open the SQLite file, made if missing, in autocommit and WAL mode at this `synchronous` level (a name in LEVELS).
 
     Raises sqlite3.Error if the file cannot be opened; StoreSetupError if SQLite does not set this mode and level.
@@ -69,27 +69,27 @@ async def connect(
         yield connection
 
 
-async def _pragma(connection: Connection, text: str) -> tuple[Any, ...]:
+async def _pragma(connection: StoreConnection, text: str) -> tuple[Any, ...]:
     rows = list(await connection.execute_fetchall(f"PRAGMA {text}"))
     return tuple(rows[0]) if rows else ()
 
 
 @asynccontextmanager
-async def connect_read_only(path: Path) -> AsyncIterator[Connection]:
+async def connect_read_only(path: Path) -> AsyncIterator[StoreConnection]:
     """Open the existing SQLite file for reading only. Raises sqlite3.Error if it is missing or cannot be opened."""
     async with _opened(_read_only(path), uri=True, busy_timeout_s=BUSY_TIMEOUT_S) as connection:
         yield connection
 
 
 @asynccontextmanager
-async def _opened(database: Path | str, *, busy_timeout_s: float, uri: bool = False) -> AsyncIterator[Connection]:
+async def _opened(database: Path | str, *, busy_timeout_s: float, uri: bool = False) -> AsyncIterator[StoreConnection]:
     """Open a connection in autocommit mode, and close it at the end. Raises sqlite3.Error."""
     # Opened here rather than by aiosqlite's thread: that thread would outlive a failure, and a caller that is canceled
     # while it waits for the thread would leave the connection open.
     opened = sqlite3.connect(database, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, uri=uri)
     with closing(opened):
         # Without the close at the end, aiosqlite's thread would keep the process alive for ever.
-        connection = Connection(lambda: opened, iter_chunk_size=64)
+        connection = StoreConnection(lambda: opened, iter_chunk_size=64)
         async with connection:
             yield connection
 

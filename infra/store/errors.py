@@ -20,5 +20,6 @@ Conflict = IntegrityError
 class StoreSetupError(StoreError):
     """The file of a store or read model cannot be used: it does not open, is not durable, or belongs to another log.
 
-    The message says which file, and why.
+    An open store raises this, too, once its file is damaged, deleted, replaced or overwritten. The message says which
+    file, and why.
     """

@@ -4,8 +4,8 @@ The table `identity` has the store's id and its service. The id is also in the f
 service's folder. So a store in another one's place is found before anything is recorded.
 
 SQLite replays whatever write-ahead log lies beside a file. So the table has three more values, which `Checkpointer`
-sets. `wal` names the present write-ahead log. `ending` is the last thing that is written to a log before the next one
-begins, and so the last that is moved into the file. `follows` is the `ending` of the log before. A log belongs to the
+sets. `wal` names the present write-ahead log. `ending` is made anew, greater each time, before a log is moved. When the
+whole log was moved, the next one begins. `follows` is the last `ending` of the log before. A log belongs to the
 file if the file's `ending` is what the log follows, or if a part of the same log has been moved into the file.
 """
 
@@ -82,8 +82,8 @@ def known_id(path: Path, service: str) -> str:
 def examine(path: Path, service: str) -> Examined:
     """Prove that the store in `path` may be opened, without changing it. `service`: whose it must be; empty: anybody's.
 
-    Raises StoreSetupError: the file is missing, unreadable, another store's or another service's, or its write-ahead
-    log is not its own. Raises OSError.
+    A file that was never there may be made. Raises StoreSetupError: the file was there and is missing, is unreadable,
+    another store's or another service's, or its write-ahead log is not its own. Raises OSError.
     """
     known = known_id(path, service) if service else ""
     wal, _ = companions(path)

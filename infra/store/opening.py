@@ -10,7 +10,7 @@ from typing import Final
 from infra import files
 from infra.store import identity
 from infra.store.checkpointer import Checkpointer, warn_of
-from infra.store.connection import Connection, ConnectStore, connect_read_only
+from infra.store.connection import ConnectStore, StoreConnection, connect_read_only
 from infra.store.errors import StoreSetupError
 from infra.store.place import StoreFiles
 from infra.store.statements import SCHEMA
@@ -26,7 +26,7 @@ FROM newest LEFT JOIN stored_events AS found ON found.originator_id = newest.ori
     AND found.originator_version = newest.originator_version
 """
 
-Opened = tuple[Connection, Connection, StoreFiles, Checkpointer]
+Opened = tuple[StoreConnection, StoreConnection, StoreFiles, Checkpointer]
 """The connection that writes, the one that reads, the place of the files, and what moves the write-ahead log."""
 
 
@@ -60,8 +60,11 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
         yield writer, reader, place, checkpointer
 
 
-async def _prepare(writer: Connection, path: Path, service: str, store: str) -> None:
-    """Make the tables and the identity if they are missing, and read the newest records. Raises StoreSetupError."""
+async def _prepare(writer: StoreConnection, path: Path, service: str, store: str) -> None:
+    """Make the tables and the identity if they are missing, and read the newest records.
+
+    Raises StoreSetupError if some of these cannot be read or found by their index; sqlite3.Error; OSError.
+    """
     await writer.executescript(SCHEMA)
     for file in (path, *identity.companions(path)):
         file.chmod(files.PRIVATE)

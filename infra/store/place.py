@@ -93,7 +93,9 @@ class StoreFiles:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def glance(self, folder: Entries | None) -> bool:
-        """Look whether a file of the folder was made, deleted, moved or replaced since; if so, return what `look` does.
+        """Return true if no file of the folder was made, deleted, moved or replaced since a glance last returned true.
+
+        Otherwise look, and return what `look` does.
 
         `folder` is what `entries` returned after the commit. A file that was overwritten in its place goes unnoticed.
         """
@@ -124,7 +126,7 @@ class StoreFiles:
     async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         """Compare the file with the identity that the store's own connection reads; set `trouble` if it is another one.
 
-        Raises StoreSetupError if somebody is writing to the file all the time.
+        Raises StoreSetupError if somebody is writing to the file all the time; the errors of `identity`.
         """
         try:
             await self._compare(identity)
@@ -134,8 +136,9 @@ class StoreFiles:
     async def _compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         for _ in range(ATTEMPTS):
             content = _content(self._path.stat())
+            found = await identity()
             try:
-                own = belongs(read(self._path, alone=True), await identity())
+                own = belongs(read(self._path, alone=True), found)
             except sqlite3.Error:
                 own = False
             if own:  # a second process of the service, against the rule, has moved the log into the file

@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from infra.store.checkpointer import Checkpointer
-from infra.store.connection import Connection, ConnectStore, connect, connect_read_only, translated
+from infra.store.connection import ConnectStore, StoreConnection, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError
 from infra.store.opening import opening
 from infra.store.place import StoreFiles
@@ -34,8 +34,8 @@ class SQLiteStore:
     def __init__(
         self,
         path: Path,
-        writer: Connection,
-        reader: Connection,
+        writer: StoreConnection,
+        reader: StoreConnection,
         place: StoreFiles,
         checkpointer: Checkpointer,
         *,
@@ -81,7 +81,7 @@ class SQLiteStore:
 
     @classmethod
     @asynccontextmanager
-    async def read(cls, path: Path) -> AsyncIterator["SQLiteStore"]:
+    async def read(cls, path: Path) -> AsyncIterator[Self]:
         """Open the existing store in this file for reading, also while a service writes it. Raises StoreError.
 
         Call only methods that read. Close the store soon: a service that ends while another process has its file open

@@ -6,24 +6,30 @@ answers are counted, not judged.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from infra.core.decider import category
-from infra.local.services import service_url
 from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.report import Answers
-from ops.client import TIMEOUT_S
+from ops.client import GOOD, ServiceAddress, ServiceRequest, UnexpectedAnswer, ask_with, http_client
 from ops.errors import Unreachable
 from ops.invariants import Checker, CouponSeen, Live, OrderSeen, ProductSeen
+from ops.progress import Watch
 
 AT_A_TIME: Final = 16
 LOOK_BACK: Final = 20  # records for each answer that is wanted
+NEWER: Final = "/problems/of-newer-code"
 CATEGORIES: Final = ("product", "account", "coupon", "order")
 
 Seen = ProductSeen | int | CouponSeen | OrderSeen
+
+
+class UnknownToService:
+    """The service refused to answer, because newer code recorded a fact that the answer needs."""
 
 
 class _Order(msgspec.Struct):
@@ -34,35 +40,59 @@ class _Body(msgspec.Struct):
     order: _Order | None = None
 
 
-async def ask(env: Mapping[str, str], logs: ServiceLogs, cut: Cut, checker: Checker, most: int) -> tuple[Live, Answers]:
-    """Ask each service for up to `most` products, accounts, coupons or orders, those that changed last before the cut.
+class AnswerOptions(NamedTuple):
+    """Which services are asked, about up to `most` streams each, and how long to wait for an answer."""
+
+    services: Mapping[str, ServiceAddress]
+    most: int
+    timeout_s: float
+
+
+async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker, watch: Watch) -> tuple[Live, Answers]:
+    """Ask each service for products, accounts, coupons or orders, those that changed last before the cut.
 
     Call it once `checker` has taken all facts up to the cut. Returns the comparable answers, and how many were
-    comparable or not. Raises Unreachable if a service does not answer or reports an error; SettingsError, StoreError.
+    comparable or not. Raises Unreachable if a service gives no answer in time, or one that lacks what it must have;
+    StoreError.
     """
-    streams = [stream for name in logs for stream in await _busy(logs, cut, name, most)]
+    streams = [stream for name in logs for stream in await _busy(logs, cut, name, how.most)]
+    watch.begins(f"asking {', '.join(f'{name}_svc' for name in logs)}", len(streams))
     known = {stream: checker.facts.last_version(stream) for stream, _ in streams}
     at_a_time = asyncio.Semaphore(AT_A_TIME)
-    async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as http:
+    async with http_client() as http:
 
-        async def answer(stream: str, body: bytes) -> Seen | None:
+        async def answer(stream: str, body: bytes) -> Seen | UnknownToService | None:
+            seen: Seen | UnknownToService | None
             async with at_a_time:
-                return await _answer(http, env, stream, body)
+                try:
+                    seen = await _answer(http, how, stream, body)
+                except UnexpectedAnswer as refused:
+                    if refused.answer.body.get("type") != NEWER:
+                        raise
+                    seen = UnknownToService()
+            watch.advances(1)
+            return seen
 
+        tasks = [asyncio.create_task(answer(*stream)) for stream in streams]
         try:
-            found = await asyncio.gather(*(answer(*stream) for stream in streams))
-        except httpx.HTTPError as error:
-            raise Unreachable(
-                f"a service does not answer ({error!r}); --answers 0 audits the logs and the stream alone"
-            ) from error
+            found = await asyncio.gather(*tasks)
+        except Unreachable as error:
+            raise Unreachable(f"{error}; --answers 0 audits the logs and the stream alone") from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     later = [(stream, version + 1) for stream, version in known.items()]
     moved_on = {record.originator_id for log in logs.values() for record in await log.find_all(later)}
     seen: dict[str, dict[str, Any]] = {kind: {} for kind in CATEGORIES}
+    newer = 0
     for (stream, _), one in zip(streams, found, strict=True):
-        if stream not in moved_on:
+        if isinstance(one, UnknownToService):
+            newer += stream not in moved_on
+        elif stream not in moved_on:
             seen[category(stream)][stream.partition("-")[2]] = one
     live = Live(seen["product"], seen["account"], seen["coupon"], seen["order"])
-    return live, Answers(len(streams) - len(moved_on), len(moved_on))
+    return live, Answers(len(streams) - len(moved_on) - newer, len(moved_on), newer)
 
 
 async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequence[tuple[str, bytes]]:
@@ -79,35 +109,37 @@ async def _busy(logs: ServiceLogs, cut: Cut, service: str, most: int) -> Sequenc
     return list(found.items())
 
 
-async def _answer(http: httpx.AsyncClient, env: Mapping[str, str], stream: str, body: bytes) -> Seen | None:
-    kind, _, key = stream.partition("-")
-    match kind:
-        case "product":
-            told = await _get(http, env, "product", f"/products/{key}")
-            return None if told is None else ProductSeen(told["price"], told["available"])
-        case "account":
-            told = await _get(http, env, "point", f"/points/{key}")
-            return 0 if told is None else int(told["balance"])
-        case "coupon":
-            told = await _get(http, env, "coupon", f"/coupons/{key}")
-            return None if told is None else CouponSeen(told["user_id"], told["discount"], told["order_id"])
-        case _:
-            order = msgspec.json.decode(body, type=_Body).order
-            told = await _get(http, env, "order", f"/orders/{key}", "" if order is None else order.user_id)
-            if told is None:
-                return OrderSeen("unknown", None, None, None, None)
-            return OrderSeen(told["status"], told["reason"], told["total"], told["discount"], told["amount_due"])
+async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, body: bytes) -> Seen | None:
+    """Ask about one stream, of which `body` is the newest fact. None: the service does not know it.
 
-
-async def _get(
-    http: httpx.AsyncClient, env: Mapping[str, str], service: str, path: str, user: str | None = None
-) -> dict[str, Any] | None:
-    """GET `path` from a service, in the name of `user` if given. Returns the JSON object; None for a 404.
-
-    Raises httpx.HTTPError for any other status than 2xx, or without an answer; SettingsError.
+    Raises Unreachable, also for an answer without the fields that it must have.
     """
-    told = await http.get(service_url(service, env) + path, headers={} if user is None else {"X-User-Id": user})
-    if told.status_code == 404:
-        return None
-    told.raise_for_status()
-    return dict(told.json())
+    kind, _, key = stream.partition("-")
+
+    async def told(service: str, path: str, user: str | None = None) -> dict[str, Any] | None:
+        headers = {} if user is None else {"X-User-Id": user}
+        request = ServiceRequest(how.services[service], "GET", f"{path}/{quote(key, safe='')}", None, headers)
+        answer = await ask_with(http, request, GOOD | {404}, how.timeout_s)
+        return None if answer.status == 404 else answer.body
+
+    try:
+        match kind:
+            case "product":
+                found = await told("product", "/products")
+                return None if found is None else ProductSeen(found["price"], found["available"])
+            case "account":
+                found = await told("point", "/points")
+                return 0 if found is None else int(found["balance"])
+            case "coupon":
+                found = await told("coupon", "/coupons")
+                return None if found is None else CouponSeen(found["user_id"], found["discount"], found["order_id"])
+            case _:
+                order = msgspec.json.decode(body, type=_Body).order
+                found = await told("order", "/orders", "" if order is None else order.user_id)
+                if found is None:
+                    return OrderSeen("unknown", None, None, None, None)
+                return OrderSeen(
+                    found["status"], found["reason"], found["total"], found["discount"], found["amount_due"]
+                )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreachable(f"a service's answer about {stream} lacks what it must have: {error!r}") from error

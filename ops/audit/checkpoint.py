@@ -1,12 +1,14 @@
-"""The checkpoint from which an audit continues: the cut of the last audit without findings.
+"""The checkpoint from which an audit continues: the cut of the last audit with the verdict `good`.
 
 An audit continues there only if the logs have the same chains up to that cut, and the stream passes `same_stream`.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from contracts.wire import FACTS, fact_id
@@ -17,6 +19,7 @@ from ops import stores
 from ops.audit import cut
 from ops.audit.chain import HashChain
 from ops.audit.cut import Cut, ServiceLogs
+from ops.audit.disk_memory import DiskMemory
 from ops.invariants import Checker, Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
@@ -24,12 +27,18 @@ from ops.reading import Stream
 FORMAT: Final = 4
 """The format of a checkpoint's file. An audit ignores a checkpoint of another format and begins at the beginning."""
 
-CODE: Final = code_hash(Checker, *FACTS.values())
-"""A hash of the code that makes a checker's memory. An audit ignores a checkpoint of other code, too."""
+
+@cache
+def code() -> str:
+    """Return a hash of the code that makes a checker's memory. An audit ignores a checkpoint of other code, too.
+
+    Reads the source files, so only an audit asks.
+    """
+    return code_hash(Checker, *FACTS.values())
 
 
 class AuditCheckpoint(Struct):
-    """What an audit without findings saves besides its checker's memory, so that changed history is noticed later."""
+    """What a `good` audit saves besides its checker's memory, so that changed history is noticed later."""
 
     format: int
     cut: Cut
@@ -38,12 +47,20 @@ class AuditCheckpoint(Struct):
     last_stored: datetime | None = None
     """When the broker stored the message at the cut's last stream sequence; null if the stream was empty."""
     code: str = ""
-    """CODE when it was saved."""
+    """`code()` when it was saved."""
 
     @property
     def is_current(self) -> bool:
         """Whether this version of the audit saved it."""
-        return (self.format, self.code) == (FORMAT, CODE)
+        return (self.format, self.code) == (FORMAT, code())
+
+
+def last(memory: DiskMemory) -> AuditCheckpoint | None:
+    """Return the checkpoint in this memory; None without one, or if it has a form of another version."""
+    try:
+        return memory.few("checkpoint", AuditCheckpoint).get("last")
+    except msgspec.DecodeError:
+        return None
 
 
 async def rewritten(
@@ -81,7 +98,7 @@ async def same_stream(stream: Stream, last: AuditCheckpoint, now: Cut) -> bool:
     """Whether EVENTS is the audited stream and still has all messages up to the checkpoint.
 
     It compares when the stream was made, how many messages were removed, and when the last audited message was stored.
-    Raises the client's errors.
+    Raises LeaderUnavailable, the client's errors.
     """
     return (
         (last.cut.created, last.cut.removed) == (now.created, now.removed)

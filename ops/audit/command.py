@@ -8,17 +8,19 @@ from typing import Final
 
 import rich_click as click
 import uvloop
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from contracts import origin
-from infra.settings import Settings, load
-from ops.audit.report import RULES, AuditReport, NotAReport
+from contracts.newer import NEXT_STEP
+from ops import data
+from ops.audit.report import RULES, AuditReport, NewerCode, NotAReport
 from ops.audit.run import Options, audit
-from ops.cli import EXIT_FINDING, end, ending_well
+from ops.cli import EXIT_FINDING, EXIT_NEWER, end, ending_well, timeout_option
+from ops.client import TIMEOUT_S
 from ops.foreign import ALL
-from ops.output import cell, console, print_json, print_out
+from ops.output import cell, print_json, print_out
+from ops.progress import progress_option, watched
 
 SHOWN: Final = 20  # findings
 
@@ -32,25 +34,6 @@ class MessageSequence(click.ParamType[str]):
         if value != ALL and not origin.number(value):
             self.fail(f"{value!r} is neither a sequence of the stream nor `{ALL}`", param, context)
         return value
-
-
-class Bar:
-    """Shows the progress of an audit as one bar of `progress`."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=None)
-
-    def begins(self, what: str, items: int) -> None:
-        self._progress.reset(self._task, description=what, total=items or None)
-
-    def advances(self, items: int) -> None:
-        self._progress.advance(self._task, items)
-
-
-def columns() -> tuple[ProgressColumn, ...]:
-    """Return the columns of a Bar's progress."""
-    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
 
 @click.command("audit")
@@ -75,7 +58,7 @@ def columns() -> tuple[ProgressColumn, ...]:
     "--answers",
     default=200,
     show_default=True,
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1_000_000),
     help="How many products, accounts, coupons and orders (those changed last) the services are asked about.",
 )
 @click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
@@ -97,6 +80,8 @@ def columns() -> tuple[ProgressColumn, ...]:
     help="For report and checkpoint. Default: DATA_DIR/audit; with --backup DATA_DIR/audit-backup.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines: the report.")
+@timeout_option(TIMEOUT_S)
+@progress_option
 @ending_well
 def command(
     *,
@@ -109,6 +94,8 @@ def command(
     against: Path | None,
     folder: Path | None,
     as_json: bool,
+    timeout: float,
+    progress: bool,
 ) -> None:
     """Prove that nothing was lost, doubled or forged, on the running system.
 
@@ -116,28 +103,40 @@ def command(
     compared fact by fact and added up: stock, points, coupons, and the end of every order. An order in flight is no
     finding until its deadline and --grace are over.
 
-    The report (report.json) has a SHA-256 chain over each log. An audit without findings leaves a checkpoint. The next
-    audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do not trust
-    the operator of the system, keep the reports elsewhere and give one to --against.
+    The report (report.json) has a SHA-256 chain over each log. An audit that ends with exit code 0 leaves a checkpoint.
+    The next audit continues from there, after it has checked that nothing before the checkpoint was changed. If you do
+    not trust the operator of the system, keep the reports elsewhere and give one to --against.
+
+    Exit code 4: nothing was found, but newer code recorded facts that this version cannot judge.
     """
     if isnan(grace):
         raise click.BadParameter("a number of seconds", param_hint="--grace")
-    folder = folder or load(Settings, "nats", 4_222, os.environ).data_dir / ("audit-backup" if backup else "audit")
-    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign)
-    errors = console(error=True)
-    with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    folder = folder or data.of_audit(os.environ, backup=backup)
+    options = Options(folder, timedelta(seconds=grace), at_rest, full, against, answers, backup, foreign, timeout)
+    with watched(as_lines=progress) as watch:
         try:
-            made = uvloop.run(audit(os.environ, options, Bar(progress)))
+            made = uvloop.run(audit(os.environ, options, watch))
         except NotAReport as error:
             raise click.UsageError(str(error)) from error
-        except OSError as error:
-            raise click.UsageError(f"{folder} cannot be used: {error.strerror}") from error
     if as_json:
         print_json(made)
     else:
         show(made, folder / "report.json")
     if not made.good:
-        end("", EXIT_FINDING)
+        end("", EXIT_FINDING if made.findings else EXIT_NEWER)
+
+
+def _show_newer(newer: NewerCode) -> None:
+    if newer.facts:
+        counts = Table(box=None, pad_edge=False, header_style="bold")
+        for column in (f"{newer.facts:,} facts of newer code, not judged", "what"):
+            counts.add_column(column, overflow="fold")
+        for where, what in newer.first[:SHOWN]:
+            counts.add_row(cell(where), cell(what))
+        print_out(counts)
+        print_out(f"Nothing is damaged: {NEXT_STEP}, and audit with it.")
+    if newer.fields:
+        print_out(f"Newer code recorded fields that this version ignores: {cell(', '.join(newer.fields[:SHOWN]))}")
 
 
 def show(made: AuditReport, path: Path) -> None:
@@ -160,8 +159,16 @@ def show(made: AuditReport, path: Path) -> None:
             counts.add_row(kind, f"{number:,}")
     counts.add_row("answers compared", f"{made.answers.compared:,} ({made.answers.moved_on:,} had moved on)")
     print_out(counts)
+    _show_newer(made.newer_code)
     if made.since is not None:
         print_out(f"Everything before {made.since.made_at.isoformat()} is unchanged since it was audited.")
+    if not made.findings and made.newer_code.facts:
+        print_out(
+            Text.assemble(
+                ("not judged", "yellow"), f": facts of newer code; nothing else was found. The report: {path}"
+            )
+        )
+        return
     if made.good:
         print_out(Text.assemble(("good", "green"), f": nothing was found, in {made.took_s:.1f} s. The report: {path}"))
         return

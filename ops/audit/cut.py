@@ -12,16 +12,20 @@ from typing import Final
 
 from msgspec import Struct
 
-from contracts.origin import number
+from contracts.origin import header, number
 from contracts.wire import POSITION, STREAM, VERSION, stream_of
 from infra.broker.leader import leader_of
 from infra.broker.streams import EVENTS
 from infra.store.sqlite import SQLiteStore
+from infra.timestamps import instant
 from ops.invariants.copies import parsed
 from ops.reading import Stream
 
 ServiceLogs = Mapping[str, SQLiteStore]
-"""Service, such as `order` → its opened log."""
+"""Service, such as `order` → its opened log.
+
+If `stores.log` opened it, what reads raises Unreachable where this module's functions name StoreError.
+"""
 
 STANDSTILL_S: Final = 2.0
 """An audit waits this many seconds for a relay that makes no progress. Facts up to `Cut.published` that the stream does
@@ -52,7 +56,7 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
     It first waits, for each service, until the stream has its log's present end, or gets no more of that log for
     `standstill_s` seconds.
     `backup`: the stream is a restored backup, which does not grow: there is no wait, and `published` is what the stream
-    has. Raises StoreError, the client's errors.
+    has. Raises StoreError, LeaderUnavailable, the client's errors.
     """
     if backup:
         published = {name: await _last_position(stream, name, log) for name, log in logs.items()}
@@ -74,7 +78,7 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
 async def _until_published(stream: Stream, service: str, log: SQLiteStore, position: int, standstill_s: float) -> None:
     """Wait until the stream has a service's log up to `position`, or gets no more of it for `standstill_s` seconds.
 
-    Raises the client's errors.
+    Raises StoreError, LeaderUnavailable, the client's errors.
     """
     loop = asyncio.get_running_loop()
     reached, moved_at = -1, loop.time()
@@ -93,9 +97,9 @@ async def _last_position(stream: Stream, service: str, log: SQLiteStore) -> int:
     Raises StoreError, LeaderUnavailable, the client's errors.
     """
     last = await (await leader_of(stream.nc, stream.js)).last(f"{service}.>")
-    headers = {} if last is None else last.headers or {}
-    position, its_stream = number(headers.get(POSITION, "")), stream_of(headers.get(STREAM, ""))
-    there = await log.find_all([(its_stream, number(headers.get(VERSION, "")))])
+    place = [header(last.raw_headers if last else b"", name.encode()) for name in (POSITION, STREAM, VERSION)]
+    position = number(place[0])
+    there = await log.find_all([(stream_of(place[1]), number(place[2]))])
     return position if [record.position for record in there] == [position] else 0
 
 
@@ -118,7 +122,7 @@ async def stored_at(stream: Stream, sequence: int) -> datetime | None:
     """Ask when the broker stored the message of EVENTS at this sequence; None: there is no such message.
 
     Without this time, a tail that was lost and written again could look the same: the same fact at the same sequence,
-    but other facts before it. Raises the client's errors.
+    but other facts before it. Raises LeaderUnavailable, the client's errors.
     """
     found = await (await leader_of(stream.nc, stream.js)).at(sequence)
-    return None if found is None else found.time
+    return None if found is None else instant(found.stored_us)

@@ -1,6 +1,6 @@
 """A checker's memory that stays small: entries not used lately are in a SQLite file, from which the next audit begins.
 
-The file is a working copy until `keep` renames it. An audit that did not end, or that found something, leaves the
+The file is a working copy until `keep` renames it. An audit that does not end with the verdict `good` leaves the
 earlier file as it was.
 """
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from contracts.wire import said_by
+from contracts.wire import SERVICES, said_by
 from ops import foreign
 from ops.audit.report import ForeignCounts
 from ops.errors import Unusable
 from ops.foreign import KnownForeign
 from ops.invariants import Finding
 from ops.invariants.findings import Findings
+from ops.invariants.unjudged import Unjudged
 from ops.reading import Read
 
 FOREIGN: int = 11
@@ -36,11 +37,14 @@ class ForeignFilter:
         self._findings = Findings()
         self.reached: dict[str, int] = {}
 
-    def services(self, messages: Sequence[Read]) -> list[Read]:
-        """Return the services' messages, each under its fact's id."""
-        return [its for message in messages if (its := self._judged(message)) is not None]
+    def services(self, messages: Sequence[Read], unjudged: Unjudged) -> list[Read]:
+        """Return the services' messages, each under its fact's id.
 
-    def _judged(self, message: Read) -> Read | None:
+        Those of a service that this version does not have are not among them: `unjudged` gets them.
+        """
+        return [its for message in messages if (its := self._judged(message, unjudged)) is not None]
+
+    def _judged(self, message: Read, unjudged: Unjudged) -> Read | None:
         judged = self._messages.judge(message)
         if judged.origin is None:
             if not judged.known:
@@ -52,6 +56,10 @@ class ForeignFilter:
                 )
             return None
         service, its_id = said_by(message.subject), judged.origin.fact_id
+        if service not in SERVICES:
+            where = f"stream, sequence {message.sequence}, {its_id} ({message.subject[:200]!a})"
+            unjudged.add(where, f"is of newer code: this version has no {service}_svc")
+            return None
         self.reached[service] = max(judged.origin.position, self.reached.get(service, 0))
         return message if message.fact_id == its_id else message._replace(fact_id=its_id)
 

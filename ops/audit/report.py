@@ -12,7 +12,7 @@ from infra import files
 from ops.audit.chain import HashChain
 from ops.audit.cut import Cut
 from ops.errors import Unusable
-from ops.invariants import Finding
+from ops.invariants import Finding, Newer
 
 RULES: Final = {
     0: "history before the last checkpoint is as it was, and each log's file is whole",
@@ -61,10 +61,27 @@ class AuditedStream(Struct):
 
 
 class Answers(Struct):
-    """How many answers of services were compared; and how many not, because their subject changed after the cut."""
+    """How many answers of services were compared; and how many not, because their subject changed after the cut.
+
+    `newer`: how many were refused, because newer code recorded a fact of their subject.
+    """
 
     compared: int = 0
     moved_on: int = 0
+    newer: int = 0
+
+
+class NewerCode(Struct):
+    """What newer code recorded, and this version does not know.
+
+    `facts`: how many facts, and messages of services that this version does not have. They are counted and compared,
+    but not judged; nor are their orders, products, accounts and coupons. `first`: where the first hundred are.
+    `fields`: of facts that are judged, the fields that newer code may have given them, and this version ignores.
+    """
+
+    facts: int = 0
+    first: list[Newer] = []
+    fields: list[str] = []
 
 
 class ForeignCounts(Struct):
@@ -78,7 +95,9 @@ class ForeignCounts(Struct):
 
 
 class AuditReport(Struct, kw_only=True):
-    """What an audit read, counted and found. `verdict` is `good` or `findings`; `took_s` is in seconds.
+    """What an audit read, counted and found. `took_s` is in seconds.
+
+    `verdict`: `findings`; without any, `newer-code` if facts of newer code were not judged; otherwise `good`.
 
     `since`: the cut of the checkpoint that this audit continued from; null: it began at the beginning. `at_rest`: the
     option, see Options.
@@ -103,6 +122,7 @@ class AuditReport(Struct, kw_only=True):
     """`products`, `accounts`, `coupons` and `orders` → how many there are, since the beginning."""
     answers: Answers
     foreign: ForeignCounts = msgspec.field(default_factory=ForeignCounts)
+    newer_code: NewerCode = msgspec.field(default_factory=NewerCode)
     findings_by_rule: dict[int, int]
     findings: list[Finding]
     """In the order in which they were found. If an invariant has over a hundred, the others are one finding at the end.
@@ -110,7 +130,7 @@ class AuditReport(Struct, kw_only=True):
 
     @property
     def good(self) -> bool:
-        return not self.findings
+        return not self.findings and not self.newer_code.facts
 
 
 def audited(chain: HashChain) -> AuditedLog:
@@ -136,4 +156,6 @@ def read(path: Path) -> AuditReport:
         return msgspec.json.decode(path.read_bytes(), type=AuditReport)
     except (OSError, msgspec.DecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise NotAReport(f"{path} cannot be used as the report of an earlier audit: {why}") from error
+        raise NotAReport(
+            f"{path} cannot be used as the report of an earlier audit: {why}. Is it of another version? Move it away"
+        ) from error

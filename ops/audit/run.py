@@ -7,23 +7,26 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from infra import files
 from infra.local.services import service_names
 from infra.store.opening import damage
 from infra.store.records import Notification
-from infra.store.sqlite import SQLiteStore
-from ops import reading, stores
+from ops import newer, reading, stores
 from ops.audit import answers, checkpoint, cut, disk_memory, report
+from ops.audit.answers import AnswerOptions
 from ops.audit.chain import HashChain
 from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.cut import Cut, ServiceLogs
 from ops.audit.disk_memory import DiskMemory
 from ops.audit.feed import feed
 from ops.audit.foreign_filter import ForeignFilter
-from ops.audit.report import Answers, AuditedStream, AuditReport
+from ops.audit.report import Answers, AuditedStream, AuditReport, NewerCode
+from ops.client import TIMEOUT_S, services
 from ops.invariants import Checker, Finding
+from ops.invariants.unjudged import Unjudged
+from ops.progress import Watch
 
 
 class Options(NamedTuple):
@@ -32,9 +35,9 @@ class Options(NamedTuple):
     `folder`: for the report and the checkpoint. `grace`: how long after its deadline an order may end, and how long
     after its last fact a compensation may be missing. `at_rest`: no order is in flight, so nothing may be missing.
     `full`: begin at the beginning of history. `against`: an earlier report that must still hold; None: the last one in
-    `folder`, if it had no findings. `answers`: how many subjects of each kind the services are asked about; 0: none.
+    `folder`, if its verdict is `good`. `answers`: how many subjects of each kind the services are asked about; 0: none.
     `backup`: the stream is a restored backup, which may end before the logs. `foreign`: sequences of EVENTS that a
-    person has judged to be foreign messages, or `all`.
+    person has judged to be foreign messages, or `all`. `timeout_s`: the longest wait for a service's answer.
     """
 
     folder: Path
@@ -45,33 +48,24 @@ class Options(NamedTuple):
     answers: int
     backup: bool = False
     foreign: Collection[str] = ()
-
-
-class Watch(Protocol):
-    """Shows the progress of an audit, phase by phase.
-
-    `begins`: a phase begins, with this number of facts and messages to check (0: unknown). `advances`: this number of
-    them was checked since the last call.
-    """
-
-    def begins(self, what: str, items: int) -> None: ...
-    def advances(self, items: int) -> None: ...
+    timeout_s: float = TIMEOUT_S
 
 
 async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
-    """Audit the system of `env` and write the report to `report.json`; without findings, write the checkpoint, too.
+    """Audit the system of `env` and write the report to `report.json`; if it is `good`, write the checkpoint, too.
 
-    Raises Unreachable if the broker, a log or a service cannot be read, or the folder cannot be written. Raises
-    SettingsError, NotAReport (see `_earlier`), and sqlite3.Error for an unusable checkpoint.
+    Raises Unreachable if the broker, a log or a service cannot be read, and OSError if the folder cannot be written.
+    Raises SettingsError, NotAReport (see `_earlier`), NoForeignFile, NoSuchMessage, and sqlite3.Error for an unusable
+    checkpoint.
     """
     async with _opened(env) as (stream, logs):
         return await _Audit(env, options, watch, stream, logs).run()
 
 
 @contextlib.asynccontextmanager
-async def _opened(env: Mapping[str, str]) -> AsyncIterator[tuple[reading.Stream, dict[str, SQLiteStore]]]:
+async def _opened(env: Mapping[str, str]) -> AsyncIterator[tuple[reading.Stream, ServiceLogs]]:
     async with contextlib.AsyncExitStack() as stack:
-        logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
+        logs: ServiceLogs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
         yield await stack.enter_async_context(reading.stream(env)), logs
 
 
@@ -101,6 +95,7 @@ class _Audit:
         self._earlier = _earlier(options)
         self._facts: Counter[str] = Counter()
         self._messages = 0
+        self._code = checkpoint.code()  # now: the sources may change during a long audit
         self._foreign = ForeignFilter(env, options.foreign)
 
     async def run(self) -> AuditReport:
@@ -111,7 +106,7 @@ class _Audit:
         findings: list[Finding] = []
         if path.exists() and not self._options.full:
             with disk_memory.working_copy(path, of=True) as memory:
-                last = memory.few("checkpoint", AuditCheckpoint).get("last")
+                last = checkpoint.last(memory)
                 if last is not None and last.is_current:
                     work = self._work(memory, now, last.cut)
                     self._watch.begins("comparing with the last audit", 0)
@@ -131,14 +126,14 @@ class _Audit:
     async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> AuditReport:
         """Check the rest of history, ask the services, and write `report.json`: `findings`, then the new findings.
 
-        Without any finding it also keeps the checkpoint, in its own file: `path`, of which `work.memory` is a copy.
+        If that is `good`, it also keeps the checkpoint, in its own file: `path`, of which `work.memory` is a copy.
         """
         checker, chains = work.checker, work.chains
         await self._feed(now, work)
         live, asked = None, Answers()
         if self._options.answers:
-            self._watch.begins("asking the services", 0)
-            live, asked = await answers.ask(self._env, self._logs, now, checker, self._options.answers)
+            how = AnswerOptions(services(self._env), self._options.answers, self._options.timeout_s)
+            live, asked = await answers.ask(how, self._logs, now, checker, self._watch)
         damaged = await self._damaged() if self._options.full else []
         if self._options.backup:
             for name, position in self._foreign.reached.items():
@@ -147,7 +142,7 @@ class _Audit:
         found = [*damaged, *findings, *self._contradictions(chains), *end, *self._foreign.finish()]
         tally = checker.tally()
         made = AuditReport(
-            verdict="findings" if found else "good",
+            verdict="findings" if found else "newer-code" if checker.unjudged.facts else "good",
             made_at=now.made_at,
             took_s=round(time.monotonic() - self._began, 3),
             since=work.since,
@@ -160,6 +155,7 @@ class _Audit:
             subjects=tally.subjects,
             answers=asked,
             foreign=self._foreign.counts,
+            newer_code=NewerCode(checker.unjudged.facts, checker.unjudged.first, self._unknown_fields()),
             findings_by_rule=report.count(found),
             findings=found,
         )
@@ -167,7 +163,7 @@ class _Audit:
         if made.good:
             last_stored = await cut.stored_at(self._stream, now.sequence) if now.sequence else None
             digests = {name: chain.digest for name, chain in chains.items()}
-            last = AuditCheckpoint(checkpoint.FORMAT, now, digests, last_stored, checkpoint.CODE)
+            last = AuditCheckpoint(checkpoint.FORMAT, now, digests, last_stored, self._code)
             work.memory.few("checkpoint", AuditCheckpoint)["last"] = last
             disk_memory.keep(work.memory, path)
         return made
@@ -183,7 +179,7 @@ class _Audit:
         self._watch.begins(
             "checking", sum(now.logs[name] - begin[name] for name in self._logs) + now.sequence + 1 - first
         )
-        messages = self._read_stream(first, now.sequence) if first <= now.sequence else None
+        messages = self._read_stream(first, now.sequence, work.checker.unjudged) if first <= now.sequence else None
         await feed(work.checker, self._read_logs(chains, begin, now.logs), messages, self._watch.advances)
         while moved := await cut.moved_to(self._logs, now, work.checker.awaited):
             begin = {name: now.logs[name] for name in moved}
@@ -201,11 +197,11 @@ class _Audit:
             self._facts.update(record.topic for record in records)
             yield records
 
-    async def _read_stream(self, first: int, last: int) -> AsyncGenerator[list[reading.Read]]:
+    async def _read_stream(self, first: int, last: int, unjudged: Unjudged) -> AsyncGenerator[list[reading.Read]]:
         async with contextlib.aclosing(reading.chunks(self._stream, first=first, last=last)) as chunks:
             async for messages in chunks:
                 self._messages += len(messages)
-                if of_services := self._foreign.services(messages):
+                if of_services := self._foreign.services(messages, unjudged):
                     yield of_services
 
     async def _damaged(self) -> list[Finding]:
@@ -220,6 +216,9 @@ class _Audit:
             for name in self._logs
             for wrong in await damage(stores.store(self._env, name), "integrity_check")
         ]
+
+    def _unknown_fields(self) -> list[str]:
+        return sorted({word for name in self._logs for word in newer.fields(stores.folder(self._env, name))})
 
     def _contradictions(self, chains: Mapping[str, HashChain]) -> list[Finding]:
         """Return a finding for each log whose chain differs from the earlier report. Without a report, return none."""
@@ -238,7 +237,7 @@ class _Audit:
 
 
 def _earlier(options: Options) -> AuditReport | None:
-    """Read the report that must still hold: `against`, or the folder's last one if it had no findings; else None.
+    """Read the report that must still hold: `against`, or the folder's last one if it is `good`; else None.
 
     Raises NotAReport if the report is unusable, or if `against` does not exist.
     """

@@ -14,10 +14,10 @@ from infra.broker.streams import EVENTS
 from infra.consuming.dead_letter import DEAD
 from infra.local.services import service_names
 from infra.settings import SettingsError
-from ops import reading, stores
-from ops.audit.run import Watch
+from ops import foreign, reading, stores
 from ops.backup import manifest, store_copies, stream_snapshots
 from ops.backup.manifest import Manifest, StreamSnapshot
+from ops.progress import Watch
 
 STREAMS = (EVENTS, DEAD)
 
@@ -45,6 +45,7 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
                         snapshots[name] = snapshot
         watch.begins("copying the stores", 0)
         copies = store_copies.copy_all({name: stores.store(env, name) for name in service_names()}, unfinished)
+        _copy_acknowledged(env, unfinished)
         watch.begins("computing checksums", 0)
         paths = sorted(path for path in unfinished.rglob("*") if path.is_file())
         checksums = {str(path.relative_to(unfinished)): manifest.checksum(path) for path in paths}
@@ -58,6 +59,15 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
     finally:
         with suppress(FileNotFoundError):
             shutil.rmtree(unfinished)
+
+
+def _copy_acknowledged(env: Mapping[str, str], unfinished: Path) -> None:
+    """Copy the file of the acknowledged foreign messages, if there is one."""
+    copy = unfinished / foreign.NAME
+    with suppress(FileNotFoundError):
+        shutil.copyfile(foreign.path(env), copy)
+        copy.chmod(files.PRIVATE)
+        files.sync_file(copy)
 
 
 def _unfinished(folder: Path) -> Path:

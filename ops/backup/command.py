@@ -2,46 +2,38 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import rich_click as click
 import uvloop
-from rich.progress import Progress
 
-from ops.audit.command import SHOWN, Bar, columns
+from ops.audit.command import SHOWN
 from ops.backup.backup import backup
+from ops.backup.manifest import newer_facts
 from ops.backup.restore import Accepted, restore
 from ops.cli import ending_well
-from ops.output import console, print_json, print_out
+from ops.output import print_json, print_out
+from ops.progress import progress_option, watched
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-@contextmanager
-def _shown() -> Iterator[Bar]:
-    """Show the phases of the work as one line on standard error, if it is a terminal."""
-    errors = console(error=True)
-    with Progress(*columns(), console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        yield Bar(progress)
 
 
 @click.command("backup")
 @click.argument("folder", type=FOLDER)
 @click.option("--stores-only", is_flag=True, help="Without the streams, for which the broker is not needed.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: the manifest.")
+@progress_option
 @ending_well
-def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
+def backup_command(folder: Path, *, stores_only: bool, as_json: bool, progress: bool) -> None:
     """Back up the services' stores and the streams into FOLDER, beside the running system.
 
     FOLDER must be missing or empty, and appears when it is whole. It has a copy of each store, up to one consistent
-    cut, the snapshots of the streams EVENTS and DEAD, and manifest.json with all checksums. Read models, exports and
-    audit reports are not part of it.
+    cut, the snapshots of the streams EVENTS and DEAD, the acknowledged foreign messages, and manifest.json with all
+    checksums. Read models, exports and audit reports are not part of it.
     """
     began = time.monotonic()
-    with _shown() as bar:
-        made = uvloop.run(backup(os.environ, folder.absolute(), bar, stores_only=stores_only))
+    with watched(as_lines=progress) as watch:
+        made = uvloop.run(backup(os.environ, folder.absolute(), watch, stores_only=stores_only))
     if as_json:
         print_json(made)
         return
@@ -49,25 +41,31 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool) -> None:
         print_out(f"{service}_svc's store: {copy.facts:,} facts")
     for name, snapshot in made.streams.items():
         print_out(f"the stream {name}: {snapshot.messages:,} messages")
+    for service, found in newer_facts(folder, made).items():
+        print_out(f"{service}_svc's store has {found}", error=True)
     print_out(f"the backup is in {folder}, in {time.monotonic() - began:.1f} s")
 
 
 @click.command("restore")
 @click.argument("folder", type=FOLDER)
 @click.option("--yes", is_flag=True, help="Move existing data aside and replace it.")
-@click.option("--accept-findings", is_flag=True, help="Restore although the audit has findings in the backup.")
+@click.option(
+    "--accept-findings", is_flag=True, help="Restore although the audit has findings, or the backup is of newer code."
+)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@progress_option
 @ending_well
-def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: bool) -> None:
+def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: bool, progress: bool) -> None:
     """Restore the backup in FOLDER as the data below DATA_DIR, while nothing runs on it.
 
-    All checksums are compared, and the restored stores and the stream are audited, before anything is replaced. Old
-    data is moved aside, not deleted, and only with --yes. The services make their consumers and read models anew. With
-    NATS_URL, only the stores are restored, and the broker's streams are left as they are.
+    All checksums are compared before anything is replaced. If streams are restored, they and the stores are audited
+    before, too. Old data is moved aside, not deleted, and only with --yes. Exit code 4: newer code recorded facts in
+    the backup, which this version does not know. The services make their consumers and read models anew. With NATS_URL,
+    only the stores are restored, without an audit, and the broker's streams are left as they are.
     """
     began = time.monotonic()
-    with _shown() as bar:
-        made = uvloop.run(restore(os.environ, folder, bar, Accepted(yes, accept_findings)))
+    with watched(as_lines=progress) as watch:
+        made = uvloop.run(restore(os.environ, folder, watch, Accepted(yes, accept_findings)))
     if as_json:
         print_json(made, enc_hook=str)
         return

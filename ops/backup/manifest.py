@@ -10,13 +10,15 @@ import msgspec
 from msgspec import Struct
 
 from infra import files
+from ops import newer
 from ops.errors import Found, Unusable
+from ops.newer import FoundNewer
 
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
-
-PRIVATE: Final = 0o600
-"""The mode of a file that only its owner may read and write."""
+STREAM_META: Final = "backup.json"
+STREAM_DATA: Final = ("stream.arc.s2", "stream.tar.s2")
+"""The names that `nats backup` gives a snapshot's files. The data has one of two, by the server's version."""
 
 
 class NotABackup(Unusable):
@@ -83,7 +85,10 @@ def read(folder: Path) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotABackup(f"{folder} is not a backup that this version can read: {NAME}: {error}") from error
     if manifest.format != FORMAT:
-        raise NotABackup(f"{folder} is a backup of format {manifest.format}, and this version reads format {FORMAT}")
+        raise NotABackup(
+            f"{folder} is a backup of format {manifest.format}, and this version reads format {FORMAT}. "
+            "Restore it with the version that made it"
+        )
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in _named(manifest)):
         raise NotABackup(f"{folder} is not a backup: {NAME} names a file outside the folder")
     return manifest
@@ -101,8 +106,14 @@ def _plain(kept: Mapping[str, object]) -> Iterator[str]:
         yield name if "/" not in name else ".."
 
 
+def newer_facts(folder: Path, manifest: Manifest) -> dict[str, FoundNewer]:
+    """Search the stores of the backup for facts of newer code; return those of the services that have some."""
+    found = {service: newer.in_store(folder / copy.file) for service, copy in manifest.stores.items()}
+    return {service: facts for service, facts in found.items() if facts.facts}
+
+
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Compare all files with their checksums. Raises Found if a file is missing or differs."""
+    """Compare all files with their checksums. Raises Found if a file is missing, differs, or has no checksum."""
     for name, expected in manifest.checksums.items():
         try:
             found = checksum(folder / name)
@@ -110,6 +121,14 @@ def verify(folder: Path, manifest: Manifest) -> None:
             raise Found(f"the backup in {folder} is damaged: {name} cannot be read: {error.strerror}") from error
         if found != expected:
             raise Found(f"the backup in {folder} is damaged: {name} has changed. Use another one")
-    lacking = {copy.file for copy in manifest.stores.values()}.difference(manifest.checksums)
-    if lacking:
-        raise Found(f"the backup in {folder} is damaged: {NAME} has no checksum of {', '.join(sorted(lacking))}")
+    for names in _needed(manifest):
+        if manifest.checksums.keys().isdisjoint(names):
+            raise Found(f"the backup in {folder} is damaged: {NAME} has no checksum of {' or '.join(names)}")
+
+
+def _needed(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    """Yield the names of each file that a restore needs; more than one name: it has one of these."""
+    yield from ((copy.file,) for copy in manifest.stores.values())
+    for snapshot in manifest.streams.values():
+        yield (f"{snapshot.folder}/{STREAM_META}",)
+        yield tuple(f"{snapshot.folder}/{name}" for name in STREAM_DATA)

@@ -1,30 +1,32 @@
 """Puts a backup in the place of stopped services' stores and of the bundled broker's files.
 
-Everything is made and audited in folders beside the final ones first. Only then the old data is moved aside, and the
-new data renamed into its place.
+Everything is made and audited in a folder of its own first, inside DATA_DIR and the broker's folder: either may be the
+root of a file system, out of which nothing can be renamed. Only then the old data is moved aside, and the new data
+into its place, as one change.
 """
 
 import contextlib
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from infra import files
-from infra.files import LockTaken, exclusive_lock
-from infra.local.nats import start_nats
+from infra.local.nats import start_nats, store_folder
 from infra.local.ports import free_ports, is_free
 from infra.local.processes import StartFailed, stop_process
-from infra.local.services import ROOT, service_names
+from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
-from ops import reading
-from ops.audit.run import Options, Watch, audit
+from ops import data, foreign, reading
+from ops.audit.run import Options, audit
 from ops.backup import manifest, stream_snapshots
 from ops.backup.manifest import Manifest
-from ops.errors import Found, Unreachable
+from ops.backup.moves import Move, move_all
+from ops.errors import Found, RecordedByNewerCode, Unreachable
+from ops.progress import Watch
 
 
 class Restored(Struct):
@@ -42,7 +44,10 @@ class Restored(Struct):
 
 
 class Accepted(Struct, frozen=True):
-    """What an operator accepts. `replace`: existing data is moved aside. `findings`: the backup may have findings."""
+    """What an operator accepts. `replace`: existing data is moved aside. `findings`: the backup may have findings.
+
+    With `findings` it may also have facts of newer code.
+    """
 
     replace: bool = False
     findings: bool = False
@@ -65,24 +70,28 @@ class _Places(NamedTuple):
 async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: Accepted) -> Restored:
     """Restore the backup in `folder` as the data of `env`.
 
-    With NATS_URL set, the broker's streams are left as they are. Raises
-    SettingsError (a service or the broker runs, data exists, a folder cannot be used), NotABackup, Found (the backup is
-    damaged, or the audit has findings), Unreachable. Then the data is as it was.
+    With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
+    used, a broker runs on the port, or the backup has an unknown service), InUse, NotABackup, Found (the backup is
+    damaged, or the audit has findings), RecordedByNewerCode, Unreachable. Then the data is as it was. Raises HalfMoved.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))
     manifest.verify(folder, backup)
     settings = load(Settings, "nats", 4_222, env)
-    places = _Places(settings.data_dir.absolute(), None if settings.nats_url else _broker_folder(env, settings))
+    places = _Places(settings.data_dir.absolute(), None if settings.nats_url else store_folder(env).absolute())
     _refuse_unknown(backup)
-    with _nothing_runs(places, settings):
-        old = [path for path in _data(places) if _has_data(path)]
-        if old and not accepted.replace:
+    if not accepted.findings:
+        _refuse_newer(folder, backup)
+    old = _data(env, places)
+    with data.unused(env, old, "nothing was replaced", broker=places.broker is not None):
+        _refuse_port(places, settings)
+        has = [path for path in old if _has_data(path)]
+        if has and not accepted.replace:
             raise SettingsError(
-                f"{old[0]} has data already. To restore another place, set DATA_DIR; to move this data aside and "
+                f"{has[0]} has data already. To restore another place, set DATA_DIR; to move this data aside and "
                 "replace it: --yes"
             )
-        made = _Places(_beside(places.data), None if places.broker is None else _beside(places.broker))
+        made = _Places(places.data / data.RESTORING, places.broker and places.broker / data.RESTORING)
         try:
             streams, findings = await _make(env, folder, backup, made, watch)
             if findings and not accepted.findings:
@@ -92,9 +101,12 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
                     "--accept-findings"
                 )
             watch.begins("putting it in place", 0)
+            old = [*has, *(path for path in _dependent(env, places) if path.exists())]
             aside = _swap(made, places, old, backup.stores)
         except OSError as error:
-            raise SettingsError(f"{error.filename or places.data} cannot be used: {error.strerror}") from error
+            raise SettingsError(
+                f"{error.filename or places.data} cannot be used: {error.strerror}; nothing was replaced"
+            ) from error
         finally:
             for left in made:
                 if left is not None:
@@ -102,10 +114,6 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     return Restored(
         backup.made_at, {name: copy.facts for name, copy in backup.stores.items()}, streams, findings, aside
     )
-
-
-def _broker_folder(env: Mapping[str, str], settings: Settings) -> Path:
-    return ROOT / (env.get("NATS_STORE_DIR") or settings.data_dir / "nats")
 
 
 def _refuse_unknown(backup: Manifest) -> None:
@@ -117,39 +125,36 @@ def _refuse_unknown(backup: Manifest) -> None:
         )
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.restoring")
+def _data(env: Mapping[str, str], places: _Places) -> list[Path]:
+    """The absolute paths of the stores and streams that a restore replaces, whether they exist or not."""
+    return [path.absolute() for path in (*data.of_services(env), *([data.of_broker(env)] if places.broker else []))]
 
 
-def _data(places: _Places) -> list[Path]:
-    """The paths of all that a restore replaces, whether it exists or not."""
-    services = [places.data / name for name in service_names()]
-    identities = [path.with_name(f"{path.name}.identity") for path in services]
-    return [*services, *identities, *([places.broker] if places.broker else [])]
+def _refuse_newer(folder: Path, backup: Manifest) -> None:
+    for service, found in manifest.newer_facts(folder, backup).items():
+        raise RecordedByNewerCode(
+            f"the backup of {service}_svc has {found}. Nothing was replaced. Restore it with the version that made it; "
+            "with this one, the orders with such facts are refused: --accept-findings"
+        )
+
+
+def _dependent(env: Mapping[str, str], places: _Places) -> list[Path]:
+    """The absolute paths of what belongs to the replaced stores and streams, and says nothing of the restored ones.
+
+    These are the audits' reports and checkpoints and, unless the streams stay, the acknowledged foreign messages.
+    """
+    return [path.absolute() for path in (*data.of_audits(env), *([foreign.path(env)] if places.broker else []))]
 
 
 def _has_data(path: Path) -> bool:
     return path.is_file() or (path.is_dir() and any(entry.name != "lock" for entry in path.iterdir()))
 
 
-@contextlib.contextmanager
-def _nothing_runs(places: _Places, settings: Settings) -> Iterator[None]:
-    """Hold the locks of all folders that exist, so that nothing can be started on them. Raises SettingsError."""
-    with contextlib.ExitStack() as stack:
-        for path in _data(places):
-            if not path.is_dir():
-                continue
-            try:
-                stack.enter_context(exclusive_lock(path / "lock"))
-            except LockTaken:
-                raise SettingsError(f"a process runs on {path}: stop the services and the broker first") from None
-            except OSError as error:
-                raise SettingsError(f"{path} cannot be used: {error.strerror}") from error
-        if places.broker is not None and not is_free(settings.nats_port):
-            raise SettingsError(
-                f"a broker runs on port {settings.nats_port}: stop it first. If it is another system's, set NATS_PORT"
-            )
-        yield
+def _refuse_port(places: _Places, settings: Settings) -> None:
+    if places.broker is not None and not is_free(settings.nats_port):
+        raise SettingsError(
+            f"a broker runs on port {settings.nats_port}: stop it first. If it is another system's, set NATS_PORT"
+        )
 
 
 async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _Places, watch: Watch) -> _Made:
@@ -158,13 +163,12 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
     for left in made:
         if left is not None:
             shutil.rmtree(left, ignore_errors=True)
+    files.make_folder(made.data)
     for name, copy in backup.stores.items():
         files.make_folder(made.data / name)
-        new = made.data / name / Path(copy.file).name
-        shutil.copyfile(folder / copy.file, new)
-        new.chmod(manifest.PRIVATE)
-        files.sync_file(new)
-        files.sync_folder(new.parent)
+        _copy(folder / copy.file, made.data / name / Path(copy.file).name)
+    if foreign.NAME in backup.checksums:
+        _copy(folder / foreign.NAME, made.data / foreign.NAME)
     if made.broker is None or not backup.streams:
         return _Made({}, None)
     files.make_folder(made.broker)
@@ -182,6 +186,13 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
                 watch.begins(f"restoring the stream {name}", 0)
                 messages[name] = await stream_snapshots.restore(stream, name, folder / snapshot.folder)
         return _Made(messages, await _audit(own, made.data / "audit", watch))
+
+
+def _copy(file: Path, new: Path) -> None:
+    shutil.copyfile(file, new)
+    new.chmod(files.PRIVATE)
+    files.sync_file(new)
+    files.sync_folder(new.parent)
 
 
 @contextlib.contextmanager
@@ -206,29 +217,25 @@ async def _audit(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str
 
 
 def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[str]) -> list[Path]:
-    """Move the old data aside and the new data into its place, durably; return the paths of the old data."""
-    stamp = f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    files.make_folder(places.data)
-    asides = []
-    for path in old:
-        aside = path.parent / stamp / path.name
-        files.make_folder(aside.parent)
-        files.rename(path, aside)
-        asides.append(aside)
-    for name in services:
-        _put(made.data / name, places.data / name)
-    files.sync_folder(places.data)
+    """Move the old data aside and the new data into its place, or nothing; return the new paths of the old data."""
+    folder = data.moved_folder_name()
+    aside = [Move(path, path.parent / folder / path.name) for path in old]
+    new = [Move(made.data / name, places.data / name) for name in services]
     if made.broker is not None and places.broker is not None and made.broker.exists():
-        files.make_folder(places.broker.parent)
-        _put(made.broker, places.broker)
-        files.sync_folder(places.broker.parent)
-    return asides
+        new.append(Move(made.broker / "jetstream", places.broker / "jetstream"))
+    known = Move(made.data / foreign.NAME, places.data / foreign.NAME)
+    if known.old.exists() and (known.new in old or not known.new.exists()):  # of a stream that stays, it stays, too
+        new.append(known)
+    for move in new:
+        if not _has_data(move.new):
+            _remove_empty(move.new)
+    move_all([*aside, *new])
+    return [move.new for move in aside]
 
 
-def _put(new: Path, path: Path) -> None:
-    """Rename a folder; in its place may be one that has at most a lock."""
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder that has at most a lock, if it is there."""
     with contextlib.suppress(FileNotFoundError):
-        (path / "lock").unlink()
+        (folder / "lock").unlink()
     with contextlib.suppress(FileNotFoundError):
-        path.rmdir()
-    files.rename(new, path)
+        folder.rmdir()

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from contracts.origin import number
 from contracts.wire import fact_id
 from infra import files
-from ops.backup.manifest import PRIVATE, StoreCopy
+from ops.backup.manifest import StoreCopy
 from ops.errors import Found, Unreachable
 
 STORE: Final = "events.sqlite"
@@ -30,7 +31,7 @@ _caused: Final = msgspec.json.Decoder(_Caused)
 
 
 class _Tail(NamedTuple):
-    """A record of a copy that was made during the backup, and its cause."""
+    """A fact that was recorded during the backup, and its cause."""
 
     position: int
     cause: str
@@ -87,7 +88,7 @@ def _copy(service: str, path: Path, to: Path) -> None:
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a write-ahead log beside it
         except sqlite3.Error as error:
             raise Unreachable(f"the store of {service}_svc, {path}, cannot be copied to {to}: {error}") from error
-    to.chmod(PRIVATE)
+    to.chmod(files.PRIVATE)
 
 
 def _cut(copies: Mapping[str, sqlite3.Connection], marks: Mapping[str, int]) -> dict[str, int]:
@@ -123,8 +124,7 @@ def _tail(copy: sqlite3.Connection, mark: int) -> list[_Tail]:
 def _has(copies: Mapping[str, sqlite3.Connection], cause: str) -> bool:
     stream, _, version = cause.rpartition("@")
     sql = "SELECT 1 FROM stored_events WHERE originator_id = ? AND originator_version = ?"
-    number = int(version) if version.isdecimal() else 0
-    return any(copy.execute(sql, (stream, number)).fetchone() is not None for copy in copies.values())
+    return any(copy.execute(sql, (stream, number(version))).fetchone() is not None for copy in copies.values())
 
 
 def _remove(copy: sqlite3.Connection, first: int) -> int:

@@ -17,12 +17,10 @@ from nats.js.errors import NotFoundError
 
 from infra import files
 from infra.broker.client import BrokerClient, status
-from ops.backup.manifest import PRIVATE, StreamSnapshot
+from ops.backup.manifest import STREAM_DATA, STREAM_META, StreamSnapshot
 from ops.errors import Unreachable
 from ops.reading import Stream
 
-META: Final = "backup.json"
-DATA: Final = ("stream.arc.s2", "stream.tar.s2")  # by nats-server 2.15 and newer, and by older ones
 NOTHING: Final = Raw(b"{}")
 CHUNK: Final = 128 << 10  # bytes
 SILENCE_S: Final = 30.0  # between two chunks
@@ -63,9 +61,9 @@ async def take(stream: Stream, name: str, folder: Path) -> StreamSnapshot | None
     finally:
         with suppress(NatsError):
             await stream.nc.unlisten(subscription)
-    (folder / META).write_bytes(msgspec.json.encode(_Meta(answer.config, answer.state)))
-    for path in (folder / META, folder / data_file(stream)):
-        path.chmod(PRIVATE)
+    (folder / STREAM_META).write_bytes(msgspec.json.encode(_Meta(answer.config, answer.state)))
+    for path in (folder / STREAM_META, folder / data_file(stream)):
+        path.chmod(files.PRIVATE)
         files.sync_file(path)
     files.sync_folder(folder)
     state = msgspec.json.decode(answer.state)
@@ -75,7 +73,7 @@ async def take(stream: Stream, name: str, folder: Path) -> StreamSnapshot | None
 def data_file(stream: Stream) -> str:
     """The name that `nats backup` gives the data of this broker's snapshots."""
     version = stream.nc.connected_server_version
-    return DATA[0] if (version.major, version.minor) >= (2, 15) else DATA[1]
+    return STREAM_DATA[0] if (version.major, version.minor) >= (2, 15) else STREAM_DATA[1]
 
 
 async def _receive(stream: Stream, name: str, chunks: asyncio.Queue[tuple[str, bytes, bytes]], path: Path) -> None:
@@ -101,8 +99,8 @@ async def restore(stream: Stream, name: str, folder: Path) -> int:
 
     Raises Unreachable if the broker refuses, for example because the stream exists; the client's errors, OSError.
     """
-    answer = await _ask(stream.nc, f"$JS.API.STREAM.RESTORE.{name}", (folder / META).read_bytes())
-    path = next(path for name in DATA if (path := folder / name).exists())
+    answer = await _ask(stream.nc, f"$JS.API.STREAM.RESTORE.{name}", (folder / STREAM_META).read_bytes())
+    path = next(path for name in STREAM_DATA if (path := folder / name).exists())
     with path.open("rb") as data:
         while chunk := data.read(CHUNK):
             await _ask(stream.nc, answer.deliver_subject, chunk)

@@ -12,7 +12,8 @@ import rich_click as click
 from infra import signals
 from infra.local.own_system import OwnSystem
 from infra.local.processes import StartFailed
-from ops.cli import EXIT_FINDING, end
+from infra.settings import SettingsError
+from ops.cli import EXIT_FINDING, Command, end
 from ops.demo import output
 from ops.demo.cases import CASES
 from ops.demo.crash import CrashDemo
@@ -21,7 +22,7 @@ from ops.demo.orders import Demo
 from ops.errors import Unreachable
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option("--crash", is_flag=True, help="Hundreds of orders, a killed service and a deleted broker's store.")
 def command(*, crash: bool) -> None:
     """Watch orders on a system of its own: one that succeeds, and one for each step's refusal.
@@ -46,7 +47,7 @@ def command(*, crash: bool) -> None:
             print(f"Ready after {time.perf_counter() - began:.1f} s. {introduction(crash=crash)}\n")
             demo = CrashDemo(system) if crash else Demo(system, CASES)
             asyncio.run(demo.run())
-    except (StartFailed, Unreachable) as error:
+    except (StartFailed, SettingsError, Unreachable) as error:
         end(f"The demo could not be run: {error}", EXIT_FINDING)
     except KeyboardInterrupt:
         end("Stopped before its end.", 128 + signal.SIGINT)

@@ -74,7 +74,11 @@ class Clients:
         self._more = asyncio.Event()
 
     async def place_all(self) -> None:
-        """Raises Unreachable if an order is not answered within PATIENCE_S, or with an unexpected status."""
+        """Place all orders, and return once each is answered.
+
+        Raises an ExceptionGroup with Unreachable if an order is not answered within PATIENCE_S, or with an unexpected
+        status.
+        """
         numbers = iter(range(ORDERS))
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):

@@ -3,17 +3,19 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-import httpx
 import nats
 
 from infra.broker.streams import EVENTS
 from infra.local.own_system import OwnSystem
-from ops.client import request
+from ops.client import ServiceAddress, ServiceAnswer, ServiceRequest, send
 from ops.demo import output
 from ops.demo.cases import START, USER, Case
 from ops.demo.witness import Witness
+
+TIMEOUT_S: Final = 90.0
+"""Far longer than an order of the demo waits for its end, for slow machines."""
 
 
 class Demo:
@@ -74,21 +76,21 @@ class Demo:
         }
         print(f"{output.bold(f'{number}. {case.title}')}: {case.asks}")
         answer = await self._ask("POST", "order", "/orders", body, {"X-User-Id": USER})
-        order_id = str(answer.json().get("order_id", ""))
+        order_id = str(answer.body.get("order_id", ""))
         self._orders[order_id] = label
         facts = await self._witness.until(order_id, len(case.facts))
         for line in output.story(facts):
             print(line)
         print(f"   {output.verdict(answer)}\n")
-        told = answer.json()
+        told = answer.body
         if case.refusal is None:
             got = {name: told.get(name) for name in case.amounts}
-            self._check(f"{label}: answer", (answer.status_code, told.get("status")), (200, "CONFIRMED"))
+            self._check(f"{label}: answer", (answer.status, told.get("status")), (200, "CONFIRMED"))
             self._check(f"{label}: amounts", got, case.amounts)
         else:
-            refused = (answer.status_code, told.get("type"), told.get("order_status"))
+            refused = (answer.status, told.get("type"), told.get("order_status"))
             self._check(f"{label}: answer", refused, (409, f"/problems/{case.refusal}", "CANCELED"))
-            view = (await self._ask("GET", "order", f"/orders/{order_id}", headers={"X-User-Id": USER})).json()
+            view = (await self._ask("GET", "order", f"/orders/{order_id}", headers={"X-User-Id": USER})).body
             self._check(f"{label}: compensated", view.get("compensated"), True)
         balances = await self._read_balances()
         self._check(f"{label}: balances afterwards", balances, {**self._balances[-1], **case.changes})
@@ -96,7 +98,7 @@ class Demo:
 
     async def _read_balances(self) -> Mapping[str, int | str]:
         async def read(service: str, path: str, name: str) -> Any:
-            return (await self._ask("GET", service, path)).json().get(name)
+            return (await self._ask("GET", service, path)).body.get(name)
 
         users = [await read("coupon", f"/coupons/{coupon}", "order_id") for coupon in ("c1", "c2")]
         return {
@@ -111,11 +113,12 @@ class Demo:
 
     async def _ask(
         self, method: str, service: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
-        return await asyncio.to_thread(request, method, self._system.url(service) + path, body, headers)
+    ) -> ServiceAnswer:
+        request = ServiceRequest(ServiceAddress(service, self._system.url(service)), method, path, body, headers or {})
+        return await asyncio.to_thread(send, request, TIMEOUT_S)
 
-    def _created(self, answer: httpx.Response) -> None:
-        self._check("opening the shop", (answer.status_code, answer.json().get("detail")), (201, None))
+    def _created(self, answer: ServiceAnswer) -> None:
+        self._check("opening the shop", (answer.status, answer.body.get("detail")), (201, None))
 
     def _check(self, what: str, found: object, must_be: object) -> None:
         if found != must_be:

@@ -5,25 +5,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import httpx
-
-from contracts import (
-    CouponUsed,
-    CouponUseFailed,
-    Fact,
-    OrderCanceled,
-    OrderConfirmed,
-    PointRefunded,
-    PointUsed,
-    PointUseFailed,
-    ProductReserved,
-    ProductReserveFailed,
-    ProductStockHeld,
-    ProductStockReturned,
-)
 from contracts.wire import COMPENSATIONS, said_by
 from ops.cli import uv
+from ops.client import ServiceAnswer
 from ops.demo.witness import PublishedFact
+from ops.details import detail
 
 COLOURS: Final = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
@@ -50,29 +36,11 @@ def story(facts: Sequence[PublishedFact]) -> list[str]:
     return lines
 
 
-def detail(fact: Fact) -> str:
-    match fact:
-        case ProductStockHeld() | ProductStockReturned():
-            return f"{fact.quantity} x {fact.product_id}"
-        case ProductReserved():
-            return f"{fact.total:,} won in total"
-        case PointUsed() | PointRefunded():
-            return f"{fact.points:,} points"
-        case CouponUsed():
-            return f"{fact.coupon_id}: {fact.discount:,} won off"
-        case OrderConfirmed():
-            return f"{fact.amount_due:,} won due"
-        case ProductReserveFailed() | PointUseFailed() | CouponUseFailed() | OrderCanceled():
-            return fact.reason
-        case _:
-            return ""
-
-
-def verdict(answer: httpx.Response) -> str:
-    if answer.status_code == 200:
+def verdict(answer: ServiceAnswer) -> str:
+    if answer.status == 200:
         return coloured("32", "=> 200 CONFIRMED")
-    told = answer.json()
-    return f"=> {answer.status_code} {told.get('order_status', '')} {told.get('detail', '')}"
+    told = answer.body
+    return f"=> {answer.status} {told.get('order_status', '')} {told.get('detail', '')}"
 
 
 def table(balances: Sequence[Mapping[str, int | str]]) -> str:

@@ -2,19 +2,21 @@
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, Final
 
 import rich_click as click
 
 from infra.consuming.dead_letter import DeadLetter
-from infra.local.services import service_names, service_url
-from ops.cli import EXIT_FINDING, EXIT_USAGE, end, ending_well
-from ops.client import request
+from infra.local.services import service_names
+from infra.usage import EXIT_USAGE
+from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
+from ops.client import GOOD, ServiceRequest, ask, problem, services
 from ops.dlq import dead_letters as dead
-from ops.errors import Found, Unreachable
+from ops.errors import Found
 from ops.output import cell, print_json, print_out
 
-SEQUENCE = click.IntRange(1)
+TIMEOUT_S: Final = 30.0
+"""A service may have many dead letters of a key to handle."""
 
 
 @click.group("dlq")
@@ -66,8 +68,9 @@ def show(sequence: int, *, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Those of every key.")
 @click.option("--yes", is_flag=True, help="Do it. Without it, the services only say what they would do.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@timeout_option(TIMEOUT_S)
 @ending_well
-def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json: bool) -> None:
+def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json: bool, timeout: float) -> None:
     """Have the dead letters with these SEQUENCES handled again, and all others of the same consumer and key, in order.
 
     Without --yes nothing is changed: each service decides, and says what it would record. The services must run. With
@@ -79,7 +82,7 @@ def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json:
     wanted = asyncio.run(dead.all_of(os.environ)) if everything else [_letter(sequence) for sequence in sequences]
     told, stuck = [], 0
     for consumer, key in dict.fromkeys((letter.consumer, letter.key) for letter in wanted):
-        answer = _ask(consumer, "redrive", {"consumer": consumer, "key": key, "dry_run": not yes})
+        answer = _ask(consumer, "redrive", {"consumer": consumer, "key": key, "dry_run": not yes}, timeout)
         told.append({"consumer": consumer, "key": key, **answer})
         stuck += any(outcome["error"] for outcome in answer["outcomes"])
         if not as_json:
@@ -97,8 +100,12 @@ def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json:
 @command.command("drop")
 @click.argument("sequence", type=SEQUENCE)
 @click.option("--yes", is_flag=True, help="Do it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="For machines: the dead letter, and how many of its key are left."
+)
+@timeout_option(TIMEOUT_S)
 @ending_well
-def drop(sequence: int, *, yes: bool) -> None:
+def drop(sequence: int, *, yes: bool, as_json: bool, timeout: float) -> None:
     """Delete the dead letter with this SEQUENCE: its service will never act on the message. Later dead letters stay.
 
     Without --yes the dead letter is only shown. The service must run. The fact itself stays in EVENTS and in the log of
@@ -106,10 +113,16 @@ def drop(sequence: int, *, yes: bool) -> None:
     """
     found = _letter(sequence)
     if not yes:
+        if as_json:
+            print_json({**dead.as_json(found), "dropped": False})
+            return
         print_out(f"{dead.lines(found)}\n\nnothing was changed; with --yes this dead letter is dropped")
         return
     body = {"consumer": found.consumer, "key": found.key, "sequence": sequence}
-    left = _ask(found.consumer, "drop", body)["left"]
+    left = _ask(found.consumer, "drop", body, timeout)["left"]
+    if as_json:
+        print_json({**dead.as_json(found), "dropped": True, "left": left})
+        return
     print_out(f"dropped {sequence}; {found.consumer} has {left} more dead letters of {cell(found.key)}")
 
 
@@ -120,8 +133,10 @@ def _letter(sequence: int) -> DeadLetter:
     return found
 
 
-def _ask(consumer: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Ask the service of this consumer to do `what` (redrive or drop); return its answer.
+def _ask(consumer: str, what: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Ask the service of this consumer to do `what` (redrive or drop), and return its answer.
+
+    `timeout_s`: the longest wait for the answer, at each attempt.
 
     Raises Found if the service has no such consumer, key or dead letter, SettingsError, and Unreachable if there is no
     answer or another error. A consumer of a service that this checkout lacks ends the process with exit code 2.
@@ -129,13 +144,11 @@ def _ask(consumer: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
     service = consumer.partition("-")[0]
     if service not in service_names():
         end(f"consumer {consumer} belongs to {service}_svc, which this checkout does not have", EXIT_USAGE)
-    answer = request("POST", f"{service_url(service, os.environ)}/ops/dead-letters/{what}", body)
-    told: dict[str, Any] = answer.json()
-    if answer.status_code == 404:
-        raise Found(f"{service}_svc: {cell(told['detail'])}")
-    if answer.status_code != 200:
-        raise Unreachable(f"{service}_svc: {cell(str(told.get('detail', answer.status_code)))}")
-    return told
+    request = ServiceRequest(services(os.environ)[service], "POST", f"/ops/dead-letters/{what}", body)
+    answer = ask(request, GOOD | {404}, timeout_s)
+    if answer.status == 404:
+        raise Found(f"{request.service}: {problem(answer)}")
+    return answer.body
 
 
 def _print(consumer: str, key: str, answer: dict[str, Any], *, done: bool) -> None:

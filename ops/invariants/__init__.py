@@ -12,8 +12,8 @@
 9.  folding from zero = live state
 10. one idempotency key → one order
 
-The checker computes from the facts alone. Beyond contracts/ it shares no code with the services that said them, so it
-does not share their mistakes. It is pure, apart from its memory: no I/O, no clock.
+The checker computes from the facts alone. Beyond contracts/ and `infra.timestamps` it shares no code with the services
+that said them, so it does not share their mistakes. It is pure, apart from its memory: no I/O, no clock.
 
 Pending: accepted and not ended. Quiet: no further fact is to be expected.
 """
@@ -21,5 +21,17 @@ Pending: accepted and not ended. Quiet: no further fact is to be expected.
 from ops.invariants.checker import Checker, LogEntry, Message, check
 from ops.invariants.findings import Finding
 from ops.invariants.live import CouponSeen, Live, OrderSeen, ProductSeen
+from ops.invariants.unjudged import Newer
 
-__all__ = ["Checker", "CouponSeen", "Finding", "Live", "LogEntry", "Message", "OrderSeen", "ProductSeen", "check"]
+__all__ = [
+    "Checker",
+    "CouponSeen",
+    "Finding",
+    "Live",
+    "LogEntry",
+    "Message",
+    "Newer",
+    "OrderSeen",
+    "ProductSeen",
+    "check",
+]

@@ -25,8 +25,9 @@ class Balance(Struct, array_like=True):
 
 
 def unsettled(courses: Courses, step: str, is_quiet: IsQuiet) -> Iterator[tuple[Order, int]]:
-    """Yield each order in flight that does not hold what it claims at this step, and -1 or 1: how often to add its
-    part.
+    """Yield each order in flight that holds less or more than it claims at this step, and how often to add its part.
+
+    That is -1 for one that holds less, and 1 for one that holds more.
 
     Add the part to the sums that are judged now, not to the remembered ones, because these orders go on. See
     Course.still_takes.

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from contracts import (
+    BY_CUSTOMER,
     Fact,
     Order,
     OrderCanceled,
@@ -20,7 +21,8 @@ from contracts import (
     ProductStockReturned,
     SagaFact,
 )
-from contracts.wire import FACTS, NAMES, decode, said_by
+from contracts.newer import OfNewerCode
+from contracts.wire import NAMES, decode, said_by
 from ops.invariants.copies import Causes, Copies, LoggedFacts, Versions
 from ops.invariants.coupons import CouponsInvariant
 from ops.invariants.courses import TURNS, Course, Courses
@@ -30,6 +32,7 @@ from ops.invariants.memory import InProcess, Memory
 from ops.invariants.orders import Chain, EndsInvariant, OneOrderInvariant, StepsInvariant, UndosInvariant
 from ops.invariants.points import PointsInvariant
 from ops.invariants.stock import StockInvariant
+from ops.invariants.unjudged import Unjudged
 
 BOUND: Final = timedelta(minutes=1)
 """How long after its deadline an order may end while the system is running, unless the caller names another time."""
@@ -69,20 +72,18 @@ class Tally(NamedTuple):
 class Book(Protocol):
     """Checks the facts of one service, one after another, in log order. What is wrong becomes a finding.
 
-    `course`: that of the order, if the fact is a SagaFact; else None.
+    `fact` is one that this service says; mypy refuses a book in which one is missing. `course`: that of the order, if
+    the fact is a SagaFact; else None.
     """
 
-    def said(self, entry: Entry, fact: Fact, course: Course | None) -> None: ...
+    def said(self, entry: Entry, fact: Any, course: Course | None) -> None: ...
 
 
-class _Named(msgspec.Struct):
-    """The two fields that every fact has, also a fact of newer code."""
-
-    type: str
+class _Timed(msgspec.Struct):
     at: datetime
 
 
-_named = msgspec.json.Decoder(_Named)
+_timed_body = msgspec.json.Decoder(_Timed)
 
 
 class Checker:
@@ -109,7 +110,8 @@ class Checker:
         self._now = now
         self._bound = bound
         memory = memory or InProcess()
-        self._findings = findings = Findings()
+        self.unjudged = Unjudged()
+        self._findings = findings = Findings(self.unjudged.explains)
         self._courses = Courses(memory)
         self.facts = facts = LoggedFacts(memory)
         self._stock = StockInvariant(findings, memory)
@@ -126,7 +128,10 @@ class Checker:
         self._one_order = OneOrderInvariant(findings, memory)
 
     def log(self, service: str, position: int, stream: str, version: int, body: bytes) -> None:
-        """Take the next fact of a service's log. One that breaks an invariant, or cannot be read, becomes a finding."""
+        """Take the next fact of a service's log. One that breaks an invariant, or cannot be read, becomes a finding.
+
+        One of newer code is counted in `unjudged` instead.
+        """
         entry = Entry(service, position, stream, version)
         if not self._versions.logged(entry):
             return
@@ -134,7 +139,9 @@ class Checker:
         self._causes.logged(entry)
         fact = self._read(entry, body)
         if fact is not None:
+            self._findings.fact = fact
             self._said(entry, fact)
+            self._findings.fact = None
 
     def message(self, sequence: int, fact_id: str, body: bytes) -> None:
         """Take the next message of EVENTS. Messages may repeat, and may come before their causes and their records."""
@@ -174,11 +181,16 @@ class Checker:
         return course.touched + self._bound < self._now
 
     def _read(self, entry: Entry, body: bytes) -> Fact | None:
+        newer = False
         try:
             fact = decode(body)
+        except OfNewerCode as error:
+            self.unjudged.take(entry, error, body)
+            if error.fact is None:
+                return None
+            fact, newer = error.fact, True
         except msgspec.DecodeError as error:
-            if not _is_of_newer_code(body):
-                self._findings.add(7, entry, f"is not a fact: {error}")
+            self._findings.add(7, entry, f"is not a fact: {error}")
             return None
         name = NAMES[type(fact)]
         if fact.stream != entry.stream or said_by(name) != entry.service:
@@ -186,7 +198,9 @@ class Checker:
             return None
         if fact.cause is not None:
             self._causes.named(entry, fact.cause)
-        elif type(fact) not in BY_CLIENT or (isinstance(fact, OrderCanceled) and fact.reason != "customer-canceled"):
+        elif not newer and (
+            type(fact) not in BY_CLIENT or (isinstance(fact, OrderCanceled) and fact.reason not in BY_CUSTOMER)
+        ):
             self._findings.add(7, entry, f"names no cause: {name}")
         return fact
 
@@ -290,14 +304,6 @@ def _at(body: bytes) -> datetime:
     It only decides which log is fed next.
     """
     try:
-        return _named.decode(body).at
-    except msgspec.DecodeError:
+        return _timed_body.decode(body).at
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return datetime.min.replace(tzinfo=UTC)
-
-
-def _is_of_newer_code(body: bytes) -> bool:
-    """Whether this is a fact of a type that this code does not know. False for a body that is not a fact at all."""
-    try:
-        return _named.decode(body).type not in FACTS
-    except msgspec.DecodeError:
-        return False

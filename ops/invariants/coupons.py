@@ -1,8 +1,11 @@
 """Coupons: which order uses which, and the discount that it gets."""
 
+from typing import assert_never
+
 from msgspec import Struct
 
-from contracts import CouponIssued, CouponRestored, CouponUsed, CouponUseFailed, Fact
+from contracts import CouponIssued, CouponRestored, CouponUsed, CouponUseFailed, CouponUseVoided
+from contracts.coupon import CouponSays
 from infra.timestamps import microseconds
 from ops.invariants.courses import Course
 from ops.invariants.findings import Entry, Findings
@@ -14,7 +17,7 @@ class CouponUse(Struct, array_like=True):
     """A coupon as it was issued (discount in won), and the order that uses it; null: none.
 
     `expires_us` is in microseconds since 1970 (UTC): a number for each instant that a fact can have, whatever its
-    offset. A time near the year 9999 has no other form in UTC.
+    offset. As a `datetime` in UTC, a time near the end of the year 9999 can be out of range.
     """
 
     user_id: str
@@ -37,14 +40,16 @@ class CouponsInvariant:
     def __len__(self) -> int:
         return len(self._coupons)
 
-    def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
+    def said(self, entry: Entry, fact: CouponSays, course: Course | None) -> None:
         match fact:
-            case CouponUsed() if course is not None:
+            case CouponUsed():
+                assert course is not None
                 self._used(entry, fact)
                 self._priced(entry, fact, course)
                 if not course.agrees_on_discount(fact.discount):
                     self._findings.add(3, entry, f"has another discount than its confirmation: {fact.discount}")
-            case CouponUseFailed() if course is not None:
+            case CouponUseFailed():
+                assert course is not None
                 self._priced(entry, fact, course)
             case CouponRestored(coupon_id=str(coupon_id)):
                 coupon = self._coupons.get(coupon_id)
@@ -59,6 +64,10 @@ class CouponsInvariant:
                     self._coupons[fact.coupon_id] = CouponUse(
                         fact.user_id, fact.discount, microseconds(fact.expires_at)
                     )
+            case CouponRestored() | CouponUseVoided():
+                pass  # of an order without a coupon, or one that never used it
+            case _:
+                assert_never(fact)
 
     def _used(self, entry: Entry, fact: CouponUsed) -> None:
         order, discount = fact.order, 0

@@ -22,7 +22,7 @@ class Table(Protocol[V]):
 
 
 class Memory(Protocol):
-    """Makes the tables of a checker. Values are Structs, numbers, strings or dicts of these; they can be stored.
+    """Makes a checker's tables. Values are Structs, NamedTuples, numbers, strings or dicts of these: they are stored.
 
     `of` is their type. Call each method once for each name.
     """

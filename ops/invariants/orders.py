@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from contracts import OrderCanceled, OrderConfirmed, OrderCreatedPending, SagaFact
+from contracts import BY_CUSTOMER, OrderCanceled, OrderConfirmed, OrderCreatedPending, SagaFact
 from ops.invariants.balances import IsQuiet
 from ops.invariants.courses import Course, Courses, Turn
 from ops.invariants.findings import Entry, Findings
@@ -44,7 +44,7 @@ class EndsInvariant:
         if course.status not in ("PENDING", "CONFIRMED"):
             self._findings.add(4, entry, f"cancels an order that is {course.status or 'not accepted'}")
             return False
-        if course.status == "CONFIRMED" and fact.reason != "customer-canceled":
+        if course.status == "CONFIRMED" and fact.reason not in BY_CUSTOMER:
             self._findings.add(4, entry, f"cancels a confirmed order: {fact.reason}")
         if fact.reason == "deadline-exceeded" and course.deadline is not None and fact.at < course.deadline:
             self._findings.add(4, entry, f"cancels an order before its deadline, {course.deadline}")
@@ -68,8 +68,8 @@ class StepsInvariant:
 
     An end repeats the amounts of the steps; a confirmation's amount_due = total - points - discount, not below 0. A
     step's refusal, the deadline or the customer cancels an order. After a cancel by the deadline or the customer each
-    awaited step is undone, fenced or refused. No awaited step after a refusing one takes a turn. A step that follows
-    the confirmation need not take part; if it was done, a cancel must undo it.
+    awaited step is undone, fenced or refused. After a cancel for a refusal, no awaited step after the refusing one has
+    a turn. A step that follows the confirmation need not take part; if it was done, a cancel must undo it.
     """
 
     def __init__(self, findings: Findings) -> None:

@@ -1,8 +1,10 @@
 """Points must add up: the sums come from the facts of accounts and orders, and not from the services' own fold."""
 
 from collections import Counter
+from typing import assert_never
 
-from contracts import Fact, Order, PointCharged, PointRefunded, PointUsed, PointUseFailed
+from contracts import Order, PointCharged, PointRefunded, PointUsed, PointUseFailed, PointUseVoided
+from contracts.point import PointSays
 from ops.invariants.balances import Balance, IsQuiet, unsettled
 from ops.invariants.courses import Course, Courses
 from ops.invariants.findings import Entry, Findings
@@ -26,9 +28,10 @@ class PointsInvariant:
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
+    def said(self, entry: Entry, fact: PointSays, course: Course | None) -> None:
         match fact:
-            case PointUsed() if course is not None:
+            case PointUsed():
+                assert course is not None
                 account = self._account(fact.order.user_id)
                 account.left -= fact.points
                 if account.left < 0:
@@ -40,12 +43,17 @@ class PointsInvariant:
             case PointRefunded():
                 self._account(fact.order.user_id).left += fact.points
                 self._as_ordered(entry, fact)
-            case PointUseFailed() if course is not None:
+            case PointUseFailed():
+                assert course is not None
                 self._priced(entry, fact, course)
             case PointCharged():
                 account = self._account(fact.user_id)
                 account.came += fact.amount
                 account.left += fact.amount
+            case PointUseVoided():
+                pass
+            case _:
+                assert_never(fact)
 
     def _account(self, user_id: str) -> Balance:
         account = self._accounts.get(user_id)

@@ -1,9 +1,9 @@
 """Stock must add up: the sums come from the facts of products and orders, and not from the services' own fold."""
 
 from collections import Counter
+from typing import assert_never
 
 from contracts import (
-    Fact,
     Order,
     ProductRegistered,
     ProductReleased,
@@ -14,6 +14,7 @@ from contracts import (
     ProductStockHeld,
     ProductStockReturned,
 )
+from contracts.product import ProductSays
 from ops.invariants.balances import Balance, IsQuiet, unsettled
 from ops.invariants.courses import Course, Courses
 from ops.invariants.findings import Entry, Findings
@@ -45,13 +46,14 @@ class StockInvariant:
         """Count the registered products."""
         return sum(product.price is not None for product in self._products.values())
 
-    def said(self, entry: Entry, fact: Fact, course: Course | None) -> None:
+    def said(self, entry: Entry, fact: ProductSays, course: Course | None) -> None:
         match fact:
             case ProductStockHeld():
                 self._move(entry, fact.order_id, fact.product_id, -fact.quantity)
             case ProductStockReturned():
                 self._move(entry, fact.order_id, fact.product_id, fact.quantity)
-            case ProductReserved() if course is not None:
+            case ProductReserved():
+                assert course is not None
                 self._match(entry, fact.order_id, fact.order, -1)
                 self._priced(entry, fact, course)
             case ProductReleased():
@@ -67,6 +69,8 @@ class StockInvariant:
                 product = self._product(fact.product_id)
                 product.came += fact.quantity
                 product.left += fact.quantity
+            case _:
+                assert_never(fact)
 
     def _product(self, product_id: str) -> Balance:
         product = self._products.get(product_id)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from contracts.wire import fact_id
+from contracts.newer import OfNewerCode
+from contracts.wire import fact_id, why_newer
 from infra.store.records import Notification
 from infra.store.statements import SCHEMA
 from ops import reading
@@ -39,10 +40,16 @@ AT: Final = (
 
 
 class Collected(NamedTuple):
-    """How many facts were collected, and how many messages were passed over because no service published them."""
+    """How many facts were collected, and how many messages were passed over because no service published them.
+
+    `newer`: how many of the facts newer code recorded; they are collected byte for byte, as all are. `first_newer`:
+    where the first of them is, and what of it this code does not know; empty: there is none.
+    """
 
     facts: int
     foreign: int
+    newer: int = 0
+    first_newer: str = ""
 
 
 @contextlib.contextmanager
@@ -79,12 +86,16 @@ async def collect(
     Foreign messages are passed over, also the acknowledged ones that are `known`. If two messages contradict each
     other, that one is foreign which the store in the file `old` does not have, if it can be read. `told` is called
     with the number of messages of each chunk. Raises Found if the old store cannot tell, or if facts are missing (see
-    `_prove`); the client's errors.
+    `_prove`); ConsumerFailed, the client's errors, sqlite3.Error.
     """
-    foreign = 0
+    foreign, newer, first_newer = 0, set[int](), ""
     async with contextlib.aclosing(reading.chunks(stream, [f"{service}.>"])) as chunks:
         async for messages in chunks:
             found = [(message, record) for message in messages if (record := _record(message, known)) is not None]
+            for _, record in found:
+                if (why := why_newer(record.topic, record.state)) is not None:
+                    newer.add(record.position)
+                    first_newer = first_newer or _newer(record, why)
             before = store.total_changes
             store.execute("BEGIN")
             store.executemany(INSERT, [record for _, record in found])
@@ -95,7 +106,12 @@ async def collect(
             told(len(messages))
     ((count,),) = store.execute("SELECT count(*) FROM stored_events")
     _prove(store, service, count)
-    return Collected(int(count), foreign)
+    return Collected(int(count), foreign, len(newer), first_newer)
+
+
+def _newer(record: Notification, why: OfNewerCode) -> str:
+    its_id = fact_id(record.originator_id, record.originator_version)
+    return f"{its_id} ({record.topic}) at position {record.position}: {why.what}"
 
 
 def _record(message: Read, known: KnownForeign) -> Notification | None:
@@ -110,7 +126,7 @@ def _is_foreign(store: sqlite3.Connection, old: Path | None, message: Read, reco
     """Compare a message with the new store, which may have another record in its place, from an earlier message.
 
     Then only one of the two can be the service's: the one that the old store has. The new store gets that one. Returns
-    whether there was a foreign one. Raises Found if the old store has neither, or both.
+    whether there was a foreign one. Raises Found if the old store does not tell which one that is.
     """
     place = (record.position, record.originator_id, record.originator_version)
     others = [row for row in store.execute(AT.format("stored_events"), place) if row != tuple(record)]

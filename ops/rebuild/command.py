@@ -10,10 +10,12 @@ import rich_click as click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from infra.local.services import service_names, service_url
+from infra.local.services import service_names
 from ops import foreign, reading, stores
-from ops.cli import ending_well
+from ops.cli import ending_well, timeout_option
+from ops.client import TIMEOUT_S, services
 from ops.foreign import KnownForeign
+from ops.newer import FoundNewer
 from ops.output import console, print_json, print_out
 from ops.rebuild import store, view
 from ops.rebuild.store import Allowed, Rebuilt
@@ -22,7 +24,7 @@ from ops.rebuild.store import Allowed, Rebuilt
 async def rebuild_store(service: str, allowed: Allowed, errors: Console, *, dry_run: bool) -> Rebuilt:
     """Rebuild the service's store from EVENTS, with its progress on the console; see `store.rebuild`.
 
-    Raises Found, SettingsError, and Unreachable, also for errors of the disk.
+    Raises Found, SettingsError, NoForeignFile, Unreachable; OSError and sqlite3.Error for errors of the disk.
     """
     folder = stores.folder(os.environ, service)
     known = KnownForeign.read(foreign.path(os.environ))
@@ -41,9 +43,9 @@ async def rebuild_store(service: str, allowed: Allowed, errors: Console, *, dry_
             )
 
 
-def _of_view(name: str, console: Console) -> dict[str, Any]:
-    url = view.find(name, {service: service_url(service, os.environ) for service in service_names()})
-    return {"view": name, "facts": view.rebuild(name, url, console)}
+def _of_view(name: str, console: Console, timeout_s: float) -> dict[str, Any]:
+    service = view.find(name, services(os.environ), timeout_s)
+    return {"view": name, "facts": view.rebuild(name, service, console, timeout_s)}
 
 
 @click.command("rebuild")
@@ -54,8 +56,11 @@ def _of_view(name: str, console: Console) -> dict[str, Any]:
 )
 @click.option("--lose-damaged", is_flag=True, help="Continue although the old store cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@timeout_option(TIMEOUT_S)
 @ending_well
-def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: bool, as_json: bool) -> None:
+def command(
+    name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: bool, as_json: bool, timeout: float
+) -> None:
     """Build what NAME stores again: a service's store from the stream, or a read model from the facts.
 
     A service, such as `point`, must be stopped. All its facts are read from the stream and must be whole: each position
@@ -76,12 +81,14 @@ def command(name: str, *, dry_run: bool, lose_unpublished: bool, lose_damaged: b
             text += f"; {told['lost']:,} facts that only the old store had are lost"
         if told["foreign"]:
             text += f"; {told['foreign']:,} foreign messages were passed over (`orders audit` names them)"
+        if told["newer"]:
+            text += f"; {FoundNewer(told['newer'], told['first_newer'])}"
         if told["aside"]:
             text += f"; the old store is in {told['aside']}"
     else:
         if dry_run or lose_unpublished or lose_damaged:
             raise click.UsageError(f"{name} is not a service: these options are for a service's store")
-        told = _of_view(name, errors)
+        told = _of_view(name, errors, timeout)
         text = f"{name} is rebuilt"
     took_s = round(time.monotonic() - began, 3)
     if as_json:

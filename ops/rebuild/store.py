@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
@@ -17,6 +16,7 @@ from infra import files
 from infra.files import LockTaken, exclusive_lock
 from infra.settings import SettingsError
 from infra.store import identity
+from ops.data import moved_folder_name
 from ops.errors import Found
 from ops.foreign import KnownForeign
 from ops.reading import Stream
@@ -27,7 +27,8 @@ class Rebuilt(Struct):
     """The result of a rebuild. `facts`: how many the new store has. `lost`: how many the old store had besides these.
 
     `lost` is 0 if the old store could not be read. `foreign`: how many messages were passed over because no service
-    published them. `aside`: the folder with the old files; null: there were none, or it was a dry run.
+    published them. `newer`: how many of the facts newer code recorded, the first at `first_newer`. `aside`: the folder
+    with the old files; null: there were none, or it was a dry run.
     """
 
     service: str
@@ -36,6 +37,8 @@ class Rebuilt(Struct):
     foreign: int
     aside: Path | None
     dry_run: bool
+    newer: int = 0
+    first_newer: str = ""
 
 
 class Allowed(Struct, frozen=True):
@@ -63,21 +66,21 @@ async def rebuild(
     The service must not run. `told` is called with the number of messages of each chunk. `known`: the foreign messages
     that a person has acknowledged. `dry_run`: check everything, but replace nothing.
 
-    Raises SettingsError (the service runs, or the folder cannot be used), Found (the stream is not whole or contradicts
-    the old store, or facts would be lost that may not be lost), and the client's errors. Then the store has the same
-    facts as before.
+    Raises SettingsError (the service runs, or the folder cannot be used), ConsumerFailed, the client's errors, OSError,
+    sqlite3.Error. Raises Found: the stream is not whole or contradicts the old store, or facts would be lost that may
+    not be lost. After an error the store has the same facts as before.
     """
     path = folder / "events.sqlite"
     with _stopped(service, folder):
         new = files.temporary(path)
         try:
             with new_store(new) as store:
-                facts, foreign = await collect(stream, service, store, told, known=known, old=path)
+                collected = await collect(stream, service, store, told, known=known, old=path)
                 identity.assign(store, path, service)
                 lost = _compare(store, path, service, allowed)
                 _finish(store)
             aside = None if dry_run else _swap(new, path)
-            return Rebuilt(service, facts, lost, foreign, aside, dry_run)
+            return Rebuilt(service, lost=lost, aside=aside, dry_run=dry_run, **collected._asdict())
         finally:
             new.unlink(missing_ok=True)
 
@@ -159,7 +162,7 @@ def _swap(new: Path, path: Path) -> Path | None:
         files.rename(new, path)
         files.sync_folder(path.parent)
         return None
-    aside = path.parent / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    aside = path.parent / moved_folder_name()
     files.make_folder(aside)
     for part in parts:
         # A write-ahead log must be gone before its name belongs to another store.

@@ -3,12 +3,14 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+from urllib.parse import quote
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ops.client import request
+from ops.client import TIMEOUT_S, ServiceAddress, ServiceRequest, ask
 from ops.errors import Unreachable, Unusable
 
 LOOK_EVERY_S: Final = 0.1
@@ -19,45 +21,58 @@ class NoSuchView(Unusable):
     """No service has a read model of this name. The message lists all read models."""
 
 
-def states(url: str) -> list[dict[str, Any]]:
-    """Ask a service about its read models: dicts of `name`, `behind` (facts not yet applied) and `trouble`.
+class ReadModelState(msgspec.Struct):
+    """What a service says of one of its read models: how many facts it has not yet applied, and what is wrong.
 
-    `behind` is None if it is unknown; then `trouble` says why. Raises Unreachable.
+    `behind` is null if it is unknown; then `trouble` says why.
     """
-    found: list[dict[str, Any]] = request("GET", f"{url}/ops/views").json()["views"]
-    return found
+
+    name: str
+    behind: int | None = None
+    trouble: str | None = None
 
 
-def find(name: str, urls: Mapping[str, str]) -> str:
-    """Ask all services for the read model of this name, and return the URL of the service that keeps it.
+def states(service: ServiceAddress, timeout_s: float = TIMEOUT_S) -> list[ReadModelState]:
+    """Ask a service about its read models. Raises Unreachable."""
+    answer = ask(ServiceRequest(service, "GET", "/ops/views"), timeout_s=timeout_s)
+    try:
+        return msgspec.convert(answer.body.get("views"), list[ReadModelState])
+    except msgspec.ValidationError as error:
+        raise Unreachable(f"{service} does not say which read models it has: {error}") from error
 
-    `urls`: service → URL. Raises NoSuchView, Unreachable.
+
+def find(name: str, asked: Mapping[str, ServiceAddress], timeout_s: float = TIMEOUT_S) -> ServiceAddress:
+    """Ask these services for the read model of this name, and return the one that keeps it.
+
+    Raises NoSuchView, Unreachable.
     """
-    kept = {service: [view["name"] for view in states(url)] for service, url in urls.items()}
+    kept = {service: [view.name for view in states(one, timeout_s)] for service, one in asked.items()}
     for service, names in kept.items():
         if name in names:
-            return urls[service]
+            return asked[service]
     listed = ", ".join(f"{view} ({service}_svc)" for service, names in kept.items() for view in names)
     raise NoSuchView(
-        f"there is no service and no read model {name!r}; services: {', '.join(urls)}; read models: {listed or 'none'}"
+        f"there is no service and no read model {name!r}; services: {', '.join(asked)}; read models: {listed or 'none'}"
     )
 
 
-def rebuild(name: str, url: str, console: Console) -> int:
-    """Have the service at `url` drop and rebuild the read model, show the progress, and wait until it has caught up.
+def rebuild(name: str, service: ServiceAddress, console: Console, timeout_s: float = TIMEOUT_S) -> int:
+    """Have the service drop and rebuild the read model, show the progress, and wait until it has caught up.
 
     Returns the most facts that it had still to apply: it has applied at least as many. Raises Unreachable, also after
     PATIENCE_S without progress.
     """
-    request("POST", f"{url}/ops/views/{name}/rebuild")
+    ask(ServiceRequest(service, "POST", f"/ops/views/{quote(name, safe='')}/rebuild"), timeout_s=timeout_s)
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())
     most, fewest, moved_at = 0, sys.maxsize, time.monotonic()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(name, total=None)
         while True:
-            (state,) = [view for view in states(url) if view["name"] == name]
-            if state["behind"] is not None:
-                behind = int(state["behind"])
+            state = next((view for view in states(service, timeout_s) if view.name == name), None)
+            if state is None:
+                raise Unreachable(f"{service} has no read model {name} any more: was other code started meanwhile?")
+            if state.behind is not None:
+                behind = state.behind
                 if behind < fewest:
                     fewest, moved_at = behind, time.monotonic()
                 most = max(most, behind)
@@ -65,5 +80,5 @@ def rebuild(name: str, url: str, console: Console) -> int:
                 if behind == 0:
                     return most
             if time.monotonic() - moved_at > PATIENCE_S:
-                raise Unreachable(f"{name} makes no progress: {state['trouble'] or f'{fewest} facts behind'}")
+                raise Unreachable(f"{name} makes no progress: {state.trouble or f'it lacks {fewest} facts'}")
             time.sleep(LOOK_EVERY_S)

@@ -3,28 +3,26 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import msgspec
 import rich_click as click
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.broker.streams import EVENTS
-from ops.cli import ID, INSTANT, TIMES, end, ending_well
+from ops.cli import EXIT_INTERRUPTED, ID, INSTANT, SEQUENCE, TIMES, end, ending_well
 from ops.errors import Found, Unreachable
+from ops.newer import FoundNewer
 from ops.output import console, print_json, print_line, print_out
 from ops.replay import target as targets
-from ops.replay.lines import BadLine, ReplayedMessage, is_filter, line, parsed
+from ops.replay.lines import BadLine, ReplayedMessage, bounded, is_filter, line, parsed
 from ops.replay.publishing import Publisher
 from ops.replay.run import Replayed, Selection, begun, from_lines, from_stream, replay
 from ops.replay.target import PREFIX, REPLAY, Target
-
-EXIT_INTERRUPTED: Final = 130
 
 
 class Speed(click.ParamType[float]):
@@ -52,8 +50,8 @@ class Speed(click.ParamType[float]):
     metavar="FILTER",
     help="A subject filter such as 'point.>'; may be repeated.",
 )
-@click.option("--first", type=click.IntRange(1), help="From this sequence of the stream on.")
-@click.option("--last", type=click.IntRange(1), help="Up to this sequence.")
+@click.option("--first", type=SEQUENCE, help="From this sequence of the stream on.")
+@click.option("--last", type=SEQUENCE, help="Up to this sequence.")
 @click.option("--since", type=INSTANT, help=f"Facts said at this time or later: {TIMES}.")
 @click.option("--until", type=INSTANT, help="Facts said at this time or before.")
 @click.option(
@@ -115,6 +113,8 @@ def command(
         raise Unreachable(f"{error}; {work.how_far()}") from error
     if work.done.messages == 0:
         raise Found("the selection contains no message")
+    if work.done.newer:
+        print_out(f"replayed byte for byte: {FoundNewer(work.done.newer, work.done.first_newer)}", error=True)
     if target is not None:
         work.summarise(target, time.monotonic() - began, as_json=as_json)
 
@@ -165,7 +165,7 @@ def _readable(file: IO[bytes] | None) -> Iterator[IO[bytes] | None]:
         yield None
         return
     with tempfile.TemporaryFile() as kept:
-        shutil.copyfileobj(file, kept)
+        kept.writelines(bounded(file))
         kept.seek(0)
         for _ in parsed(kept):
             pass

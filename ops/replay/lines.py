@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import msgspec
 
@@ -12,6 +12,8 @@ from ops.errors import Unusable
 from ops.reading import Read
 
 SECOND_NS: Final = 1_000_000_000
+MAX_LINE_BYTES: Final = 4 << 20
+"""Far longer than the line of the largest message that the broker may be set to take by default (1 MiB)."""
 
 
 class _Fact(msgspec.Struct):
@@ -96,6 +98,16 @@ def _is_one_line_of_json(body: bytes) -> bool:
     return b"\n" not in body and b"\r" not in body and body == body.strip()
 
 
+def bounded(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file. Raises BadLine if one is longer than MAX_LINE_BYTES: no command printed it."""
+    number = 0
+    while text := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(text) > MAX_LINE_BYTES:
+            raise BadLine(f"line {number}: it has more than {MAX_LINE_BYTES:,} bytes")
+        yield text
+
+
 def parsed(lines: Iterable[bytes]) -> Iterator[tuple[int, ReplayedMessage]]:
     """Yield the number of each line, from 1, and its message. Empty lines are skipped.
 
@@ -110,7 +122,7 @@ def _parsed(text: bytes, number: int) -> ReplayedMessage:
     try:
         told = _decoder.decode(text)
         stored_ns = nanoseconds(told.stored or told.time)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadLine(f"line {number}: {error}") from error
     body: Any = told.raw if told.body is msgspec.UNSET else bytes(told.body)
     if body is msgspec.UNSET:

@@ -84,8 +84,8 @@ class Publisher:
     async def rest(self, seconds: float) -> None:
         """Sleep this many seconds between two messages.
 
-        It looks at the connection once in each ping interval. So a loss, or a refusal, raises Unreachable before the
-        next message.
+        It looks at the connection at the beginning of each ping interval. A loss that it sees, or a refusal, raises
+        Unreachable before the next message.
         """
         while seconds > 0 and self._error is None:
             if not self._nc.is_connected:

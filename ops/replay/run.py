@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from contracts.wire import STREAM, why_newer
 from infra.timestamps import EPOCH
 from ops import reading
 from ops.output import print_out
@@ -52,11 +53,25 @@ class Selection(NamedTuple):
 
 
 class Replayed(Struct):
-    """Counts the replayed messages. `first`, `last`: the source's sequences of the first and last one (null: none)."""
+    """Counts the replayed messages. `first`, `last`: the source's sequences of the first and last one (null: none).
+
+    `newer`: how many of them are of newer code; they are replayed byte for byte, as all are.
+    """
 
     messages: int = 0
     first: int | None = None
     last: int | None = None
+    newer: int = 0
+    first_newer: str = ""
+
+    def count(self, told: ReplayedMessage) -> None:
+        self.messages += 1
+        self.first = told.sequence if self.first is None else self.first
+        self.last = told.sequence
+        name = told.subject.rpartition(".")[0]
+        if STREAM in told.headers and (why := why_newer(name, told.body)) is not None:
+            self.newer += 1
+            self.first_newer = self.first_newer or f"{told.subject} at sequence {told.sequence}: {why.what}"
 
 
 def due_s(since_first_ns: int, speed: float | None) -> float:
@@ -129,9 +144,7 @@ async def replay(
     async with contextlib.aclosing(messages) as found:
         async for told in _paced(found, speed, rest, clock):
             await say(told)
-            done.messages += 1
-            done.first = told.sequence if done.first is None else done.first
-            done.last = told.sequence
+            done.count(told)
 
 
 async def _paced(

@@ -11,11 +11,13 @@ import rich_click as click
 from msgspec import UNSET
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from contracts.newer import NEXT_STEP
 from infra.local.services import service_names
 from infra.process.service import Service
-from ops.cli import ending_well
-from ops.errors import Found
+from ops.cli import LARGEST, ending_well
+from ops.errors import Found, RecordedByNewerCode
 from ops.output import cell, console, escaped_json, print_out
+from ops.replay.lines import bounded
 from ops.what_if import logs
 from ops.what_if.difference import Changed, Difference
 from ops.what_if.history import BadHistory, RecordedHistory, read
@@ -37,7 +39,7 @@ async def run(env: Mapping[str, str], lines: IO[bytes] | None, most: int) -> Wha
     """
     tree = codes()
     if lines is not None:
-        history = read(lines)
+        history = read(bounded(lines))
         if history.foreign:
             print_out(f"{history.foreign:,} foreign messages are passed over: no service published them", error=True)
         return await _watched(history, tree, most)
@@ -65,7 +67,7 @@ def lines(difference: Difference) -> Iterator[tuple[str, str]]:
     because = f" because of {difference.heard or 'a fact'} ({difference.cause})" if difference.cause else ""
     yield f"{difference.service}_svc, {place}{because}", "bold"
     yield f"  recorded  {', '.join(difference.recorded) or 'nothing'}", ""
-    if difference.kind == "unreadable":
+    if difference.kind in ("unreadable", "newer"):
         now = "cannot be read"
     elif difference.kind == "fails":
         now = "fails"
@@ -97,11 +99,13 @@ def summary(report: WhatIfReport) -> str:
         text += f"; {report.total('open'):,} at the end still to be answered"
     if report.total("unjudged"):
         text += f"; {report.total('unjudged'):,} decisions not judged, for their streams cannot be folded"
+    if report.total("newer"):
+        text += f"; {report.total('newer'):,} facts of newer code, not judged: {NEXT_STEP}"
     return text
 
 
 def document(report: WhatIfReport) -> bytes:
-    names = ("decisions", "differences", "given", "asked", "open", "unjudged")
+    names = ("decisions", "differences", "given", "asked", "open", "unjudged", "newer")
     counts = {name: report.total(name) for name in names}
     return msgspec.json.encode({**counts, "services": report.services, "shown": report.differences})
 
@@ -110,7 +114,7 @@ def show(report: WhatIfReport) -> None:
     for difference in report.differences:
         for text, style in lines(difference):
             print_out(cell(text), style=style, wrap=False)
-    left = report.total("differences") - len(report.differences)
+    left = report.total("differences") + report.total("newer") - len(report.differences)
     if left:
         print_out(f"… and {left:,} more: --limit")
     print_out(summary(report))
@@ -118,7 +122,7 @@ def show(report: WhatIfReport) -> None:
 
 @click.command("what-if")
 @click.option("--history", type=click.File("rb"), metavar="FILE", help="As `orders replay` prints it; - reads stdin.")
-@click.option("--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="Differences shown.")
+@click.option("--limit", type=click.IntRange(0, LARGEST), default=SHOWN, show_default=True, help="Differences shown.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: the counts and the differences shown.")
 @ending_well
 def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
@@ -126,7 +130,7 @@ def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
 
     Each service's log is folded from its beginning. Each decision is made again before its facts are folded. Requests
     of clients and the timer of the deadlines are given. In the end every fact that was heard is decided once more and
-    must lead to no new fact. Exit code 1: there are differences.
+    must lead to no new fact. Exit code 1: there are differences; 4: there are none, but facts of newer code.
 
     It reads the logs below DATA_DIR, whether the services run or not. A file for --history must be a whole history,
     from its beginning.
@@ -141,3 +145,5 @@ def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
         show(report)
     if report.total("differences"):
         raise Found
+    if report.total("newer"):
+        raise RecordedByNewerCode

@@ -10,11 +10,12 @@ from contracts.fact import Fact
 from contracts.wire import NAMES, encode, fact_id
 from infra.store.records import Notification
 
-DifferenceKind = Literal["differs", "in-addition", "fails", "not-heard", "cause-missing", "unreadable"]
+DifferenceKind = Literal["differs", "in-addition", "fails", "not-heard", "cause-missing", "unreadable", "newer"]
 """differs: other facts, or other fields. in-addition: decided once more over the end of the log, the cause leads to a
 fact that was not recorded. fails: the reaction or decide raises. not-heard: the working tree has no reaction to the
 cause. cause-missing: the history does not have the cause. unreadable: a record cannot be decoded or folded, or the
-versions before it are not all there, so its stream cannot be judged from there on."""
+versions before it are not all there, so its stream cannot be judged from there on. newer: the same, because newer code
+recorded it; it is shown, but no difference."""
 
 
 class Changed(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from contracts.fact import Fact
+from contracts.newer import OfNewerCode
 from contracts.wire import NAMES, decode, said_by
 from infra.core.decider import Aggregates, StreamState, category
 from infra.core.writer import Reactions
@@ -28,7 +29,8 @@ class DecisionCounts(msgspec.Struct):
     `decisions`: made again. `differences`: of all kinds, also for records that cannot be read. `given`: records
     without a readable cause, or caused by the service's own timer. `asked`: heard facts that were decided once more
     over the end of the log. `open`: those of `asked` that still need an answer, newer than every answered fact.
-    `unjudged`: decisions not made again, because a stream, a record or the cause cannot be read.
+    `unjudged`: decisions not made again, because a stream, a record or the cause cannot be read. `newer`: records of
+    newer code, which are no difference; from there on their streams cannot be read.
     """
 
     decisions: int = 0
@@ -37,6 +39,7 @@ class DecisionCounts(msgspec.Struct):
     asked: int = 0
     open: int = 0
     unjudged: int = 0
+    newer: int = 0
 
 
 # Decisions ------------------------------------------------------------------------------------------------------------
@@ -86,7 +89,7 @@ class Runs:
 def _cause(record: Notification) -> str | None:
     try:
         return _body.decode(record.state).cause
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None  # reported when it is folded
 
 
@@ -203,6 +206,10 @@ class Judge:
     def _read(self, record: Notification) -> Fact | None:
         try:
             return decode(record.state)
+        except OfNewerCode as error:
+            self.counts.newer += 1
+            self._unreadable(record, str(error), "newer")
+            return None
         except msgspec.DecodeError as error:
             self._unreadable(record, f"it cannot be decoded: {error}")
             return None
@@ -260,12 +267,12 @@ class Judge:
         cause = id_of(record)
         self._tell(Difference(service=self._code.name, kind=kind, cause=cause, heard=record.topic, now=names, why=why))
 
-    def _unreadable(self, record: Notification, why: str) -> None:
+    def _unreadable(self, record: Notification, why: str, kind: DifferenceKind = "unreadable") -> None:
         self._broken.add(record.originator_id)
         self._tell(
             Difference(
                 service=self._code.name,
-                kind="unreadable",
+                kind=kind,
                 position=record.position,
                 fact_id=id_of(record),
                 recorded=(record.topic,),
@@ -274,5 +281,6 @@ class Judge:
         )
 
     def _tell(self, difference: Difference) -> None:
-        self.counts.differences += 1
+        if difference.kind != "newer":
+            self.counts.differences += 1
         self._found(difference)

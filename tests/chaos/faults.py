@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from infra.local.ports import free_ports
 from infra.local.processes import STOP_TIMEOUT_S, start_service
-from infra.process.service import EXIT_USAGE
+from infra.usage import EXIT_USAGE
 from tests.chaos.plan import EVERYTHING, Fault
 from tests.chaos.system import BROKER, BROKER_KILLED, POWER_CUT, SERVICE_KILLED, SERVICES, STORE_LOST, Did, System
 

@@ -67,3 +67,8 @@ def test_a_step_that_cannot_be_meant_is_refused(step: Step, why: str) -> None:
 def test_a_service_takes_one_step() -> None:
     with pytest.raises(TypeError, match="gift_svc declares more than one step"):
         in_order([GIFT, GIFT])
+
+
+def test_a_step_that_leads_back_to_itself_is_refused() -> None:
+    with pytest.raises(TypeError):
+        in_order([PRODUCT, POINT._replace(done=PRODUCT.done), COUPON])

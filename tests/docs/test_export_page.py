@@ -15,6 +15,7 @@ from order_svc.export import ORDERS
 from tests.docs.pages import ROOT, blocks, rows, section
 from tests.infra.export.commands import export_once
 from tests.infra.export.orders import EVENING, append, environment, facts, records
+from tests.infra.export.readers import lines, positions
 
 PAGE = ROOT / "docs" / "export.md"
 OPERATING = ROOT / "docs" / "operating.md"
@@ -52,6 +53,12 @@ def test_the_line_answers_in_pandas() -> None:
     assert answer.to_dict() == {"canceled": 0, "confirmed": 49_200 + 49_199 + 49_197, "correction": 49_199}
 
 
+@pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("line", lines())
+def test_each_line_reads_every_row(line: str) -> None:
+    assert positions(Path(".data"), line) == [2, 4, 5, 7, 9]
+
+
 def test_the_table_of_settings_has_every_variable_with_its_default() -> None:
     defaults = ExportSettings()
     found = {field.upper(): getattr(defaults, field) for field in ExportSettings.__struct_fields__}
@@ -68,7 +75,7 @@ def test_the_table_of_settings_has_every_variable_with_its_default() -> None:
 
 
 def test_the_units_are_those_in_the_names() -> None:
-    units = {"_S": "seconds", "_BYTES": "bytes", "_ROWS": "rows", "_URL": "URL"}
+    units = {"_S": "seconds", "_BYTES": "bytes", "_ROWS": "rows", "_FILES": "files", "_URL": "URL"}
     for cells in rows(section(PAGE, "## Settings")):
         for suffix, unit in units.items():
             assert not cells[0].strip("`").endswith(suffix) or cells[2] == unit

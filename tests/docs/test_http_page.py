@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from contracts import REASONS
 from coupon_svc.api import IssueCoupon
 from infra.http.problems import HTTP_SLUGS
 from infra.local.services import service_names
-from order_svc.api import REASONS, PlaceOrder
+from order_svc.api import PlaceOrder
 from point_svc.api import ChargePoints
 from product_svc.api import AddedStock, RegisterProduct
 from tests.docs.pages import README, ROOT, blocks, rows, section

@@ -29,7 +29,7 @@ def shown(svg: str) -> list[str]:
 UNSTEADY = {
     "crash": r"^ *[\d.]+(?= s )|\d+\.\d+(?= s\b)|[\d,]+(?= (messages|requests|facts|answers)\b)",
     "demo": r"^ *[\d.]+(?= )|\d+\.\d+(?= m?s\b)",
-    "trace": r"^ *[\d.]+(?= )|\d+\.\d+(?= m?s\b)|\d+ *$",
+    "trace": r"\d+-\d+-\d+ [\d:.]+(?= UTC)|^ *[\d.]+(?= )|\d+\.\d+(?= m?s\b)|\d+ *$",
 }
 """Of each picture: times; in a trace sequences; in a crash what depends on when it happened."""
 

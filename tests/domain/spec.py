@@ -72,9 +72,11 @@ class When(NamedTuple):
     def then_nothing(self) -> None:
         self.then()
 
-    def then_raises(self, error: type[Exception]) -> None:
-        with pytest.raises(error):
+    def then_raises(self, error: Exception) -> None:
+        """An error of this kind, about the same."""
+        with pytest.raises(type(error)) as raised:
             self._decide()
+        assert raised.value.args == error.args
 
     def _decide(self) -> list[Fact]:
         heads = fold(*self.facts)

@@ -58,12 +58,12 @@ def test_another_key_charges_the_same_amount_again() -> None:
 
 
 def test_the_same_key_with_another_amount_is_an_error() -> None:
-    given(charged(5_000)).when(charge(5_001)).then_raises(ChargedDifferently)
+    given(charged(5_000)).when(charge(5_001)).then_raises(ChargedDifferently("first"))
 
 
 def test_all_charges_of_an_account_together_stay_an_exact_number() -> None:
     given(charged(MOST - 1)).when(charge(1, "second")).then(charged(1, "second"))
-    given(charged(MOST - 1)).when(charge(2, "second")).then_raises(ChargedTooMuch)
+    given(charged(MOST - 1)).when(charge(2, "second")).then_raises(ChargedTooMuch(CUSTOMER))
 
 
 def test_a_charge_that_filled_the_account_may_be_asked_for_again() -> None:
@@ -71,7 +71,7 @@ def test_a_charge_that_filled_the_account_may_be_asked_for_again() -> None:
 
 
 def test_points_that_orders_use_leave_no_room_for_more_charges_since_they_may_come_back() -> None:
-    given(charged(MOST), points_used()).when(charge(1, "second")).then_raises(ChargedTooMuch)
+    given(charged(MOST), points_used()).when(charge(1, "second")).then_raises(ChargedTooMuch(CUSTOMER))
 
 
 # Using ----------------------------------------------------------------------------------------------------------------

@@ -6,13 +6,12 @@ from typing import Final
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from contracts import WITHDRAWALS, Line, OrderCanceled
+from contracts import REASONS, WITHDRAWALS, Line, OrderCanceled
 from contracts.step import fact_name
 from contracts.wire import FACTS, STEPS
 from tests.domain.invariants import check, stories
 from tests.domain.plan import COUPONS, CUSTOMERS, HAPPENINGS, PRICES, UNKNOWN, Plan, run
 from tests.domain.world import SECOND, Wish, World
-from tests.examples import REASONS
 
 WISHES = st.builds(
     Wish,

@@ -6,6 +6,7 @@ from typing import Final, get_args
 import pytest
 
 from contracts import (
+    REASONS,
     WITHDRAWALS,
     CouponRefusal,
     OrderConfirmed,
@@ -17,7 +18,6 @@ from contracts import (
 from contracts.step import Step
 from contracts.wire import NAMES, STEPS
 from order_svc.compensation import compensated
-from tests.examples import REASONS
 
 PLACED: Final = {"order.created.pending", "order.canceled"}
 RESERVED, POINTS_USED, COUPON_USED = "product.reserved", "point.used", "coupon.used"

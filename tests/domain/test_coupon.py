@@ -73,7 +73,7 @@ OTHER_CONTENTS = {
 
 @pytest.mark.parametrize("other", OTHER_CONTENTS.values(), ids=OTHER_CONTENTS)
 def test_a_coupon_issued_again_with_other_content_is_an_error(other: Issue) -> None:
-    given(coupon_issued()).when(other).then_raises(IssuedDifferently)
+    given(coupon_issued()).when(other).then_raises(IssuedDifferently(COUPON))
 
 
 def test_a_coupon_that_an_order_asked_for_too_early_can_still_be_issued() -> None:

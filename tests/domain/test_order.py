@@ -119,18 +119,18 @@ OTHER_BODIES = {
 
 @pytest.mark.parametrize("other", OTHER_BODIES.values(), ids=OTHER_BODIES)
 def test_the_same_key_with_another_body_is_an_error(other: Order) -> None:
-    given(order_created()).when(place(other)).then_raises(PlacedDifferently)
+    given(order_created()).when(place(other)).then_raises(PlacedDifferently(ORDER_ID))
 
 
 def test_the_order_of_the_lines_is_part_of_the_body() -> None:
     lines = (Line(MUG, 2), Line(TEA, 1))
     placed = order_created(replace(ORDER, lines=lines))
-    given(placed).when(place(replace(ORDER, lines=lines[::-1]))).then_raises(PlacedDifferently)
+    given(placed).when(place(replace(ORDER, lines=lines[::-1]))).then_raises(PlacedDifferently(ORDER_ID))
 
 
 @pytest.mark.parametrize("end", ENDS, ids=name)
 def test_the_same_key_with_another_body_is_an_error_after_the_end_too(end: OrderConfirmed | OrderCanceled) -> None:
-    given(order_created(), end).when(place(PLAIN)).then_raises(PlacedDifferently)
+    given(order_created(), end).when(place(PLAIN)).then_raises(PlacedDifferently(ORDER_ID))
 
 
 # Confirming -----------------------------------------------------------------------------------------------------------
@@ -268,11 +268,11 @@ def test_a_canceled_order_is_not_canceled_again(reason: Reason) -> None:
 @pytest.mark.parametrize("end", [None, *ENDS], ids=name)
 def test_somebody_elses_order_does_not_exist_for_a_customer(end: OrderConfirmed | OrderCanceled | None) -> None:
     facts = [order_created()] if end is None else [order_created(), end]
-    given(*facts).when(cancel(STRANGER)).then_raises(NoSuchOrder)
+    given(*facts).when(cancel(STRANGER)).then_raises(NoSuchOrder(ORDER_ID))
 
 
 def test_an_order_that_was_never_accepted_cannot_be_canceled() -> None:
-    given(order_created(order_id=OTHER_ID)).when(cancel()).then_raises(NoSuchOrder)
+    given(order_created(order_id=OTHER_ID)).when(cancel()).then_raises(NoSuchOrder(ORDER_ID))
 
 
 def test_the_customers_cancel_and_the_last_step_have_one_winner_at_a_time() -> None:

@@ -55,18 +55,18 @@ OTHER_CONTENTS = {"name": register(name="Cup"), "price": register(price=9_999), 
 
 @pytest.mark.parametrize("other", OTHER_CONTENTS.values(), ids=OTHER_CONTENTS)
 def test_a_product_registered_again_with_other_content_is_an_error(other: Register) -> None:
-    given(*in_stock(10)).when(other).then_raises(RegisteredDifferently)
+    given(*in_stock(10)).when(other).then_raises(RegisteredDifferently(MUG))
 
 
 def test_a_product_registered_without_stock_is_not_registered_again_with_some() -> None:
-    given(product_registered()).when(register(stock=1)).then_raises(RegisteredDifferently)
-    given(*in_stock(1)).when(register(stock=0)).then_raises(RegisteredDifferently)
+    given(product_registered()).when(register(stock=1)).then_raises(RegisteredDifferently(MUG))
+    given(*in_stock(1)).when(register(stock=0)).then_raises(RegisteredDifferently(MUG))
 
 
 def test_the_first_stock_is_compared_not_what_became_of_it() -> None:
     sold = (*in_stock(10), stock_added(5, key="delivery-1"), stock_held(2))
     given(*sold).when(register(stock=10)).then_nothing()
-    given(*sold).when(register(stock=13)).then_raises(RegisteredDifferently)
+    given(*sold).when(register(stock=13)).then_raises(RegisteredDifferently(MUG))
 
 
 # Adding stock ---------------------------------------------------------------------------------------------------------
@@ -88,19 +88,19 @@ def test_another_key_adds_the_same_quantity_again() -> None:
 
 
 def test_the_same_key_with_another_quantity_is_an_error() -> None:
-    given(*in_stock(10), stock_added(5, key="delivery-1")).when(add(6)).then_raises(AddedDifferently)
+    given(*in_stock(10), stock_added(5, key="delivery-1")).when(add(6)).then_raises(AddedDifferently("delivery-1"))
 
 
 def test_an_unknown_product_has_no_stock_to_add_to() -> None:
-    given().when(add(5)).then_raises(NoSuchProduct)
+    given().when(add(5)).then_raises(NoSuchProduct(MUG))
 
 
 def test_all_stock_of_a_product_together_stays_an_exact_number() -> None:
     given(*in_stock(10)).when(add(MOST - 10)).then(stock_added(MOST - 10, key="delivery-1"))
-    given(*in_stock(10)).when(add(MOST - 9)).then_raises(AddedTooMuch)
+    given(*in_stock(10)).when(add(MOST - 9)).then_raises(AddedTooMuch(MUG))
     full = (*in_stock(10), stock_added(MOST - 10, key="delivery-1"))
     given(*full).when(add(MOST - 10)).then_nothing()
-    given(*full, stock_held(2)).when(add(1, "delivery-2")).then_raises(AddedTooMuch)
+    given(*full, stock_held(2)).when(add(1, "delivery-2")).then_raises(AddedTooMuch(MUG))
 
 
 # The ledger -----------------------------------------------------------------------------------------------------------

@@ -90,15 +90,28 @@ async def test_a_confirmed_order_before_it_was_canceled(closed: tuple[Shop, str]
 
     assert (found["fact"], found["state"]["reason"]) == ("order.confirmed", None)
     assert found["state"]["first_end"]["amount_due"] == 1_600
+    assert found["state"]["status"] == "CONFIRMED"
+    assert (await then(shop, "order", order_id))["state"]["status"] == "CANCELED"
 
 
 async def test_a_person_reads_lines(closed: tuple[Shop, str]) -> None:
-    shop, _ = closed
+    shop, order_id = closed
 
     read = (await asked(shop, "user", "u1")).stdout.splitlines()
 
     assert read[0].split() == ["stream", "account-u1"]
     assert ["balance", "700"] in [line.split() for line in read]
+    order = (await asked(shop, "order", order_id)).stdout.splitlines()
+    assert ["status", "CANCELED"] in [line.split() for line in order]
+
+
+async def test_each_order_of_an_account_has_a_line_of_its_own(closed: tuple[Shop, str]) -> None:
+    shop, order_id = closed
+
+    read = (await asked(shop, "user", "u1")).stdout.splitlines()
+
+    assert any(line.split()[-2:] == [order_id, "refunded"] for line in read)
+    assert not any("{" in line for line in read)
 
 
 async def test_exit_codes_tell_scripts_what_is_wrong(closed: tuple[Shop, str], tmp_path: Path) -> None:

@@ -127,6 +127,13 @@ async def test_it_fails_when_anything_is_not_as_it_must_be(tmp_path: Path) -> No
     assert "are not expected: is [('order.confirmed', 'coupon.used')]" in demo.stderr
 
 
+async def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    demo = await run("ops.demo", env=environment(tmp_path) | {"GOMAXPROCS": "abc"})
+
+    assert demo.returncode == 1
+    assert demo.stderr.startswith("The demo could not be run: GOMAXPROCS='abc' cannot be used")
+
+
 async def test_a_wrong_balance_and_a_finding_of_the_audit_fail_it(tmp_path: Path) -> None:
     (tmp_path / "damaged_demo.py").write_text(DAMAGED)
     env = environment(tmp_path) | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}

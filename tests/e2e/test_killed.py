@@ -84,6 +84,37 @@ async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
         await all_gone(tmp_path)
 
 
+WITH_A_BROKER_THAT_NEVER_LISTENS = """
+import signal, sys
+from pathlib import Path
+from infra.local import nats, own_system
+
+def never(*_):
+    print("starting", flush=True)
+    signal.pause()
+    yield
+
+nats.start_attempts = never
+own_system.OwnSystem(Path(sys.argv[1])).__enter__()
+"""
+
+
+def starting_its_broker(folder: Path) -> subprocess.Popen[bytes]:
+    """A process with a system below this folder, which waits for its broker for ever."""
+    command = [sys.executable, "-c", WITH_A_BROKER_THAT_NEVER_LISTENS, str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"starting\n"
+    return process
+
+
+async def test_a_system_whose_launcher_is_killed_while_the_broker_starts_leaves_nothing_running(tmp_path: Path) -> None:
+    with starting_its_broker(tmp_path) as launcher:
+        assert running_in(tmp_path)
+        launcher.kill()
+    await all_gone(tmp_path)
+
+
 def just_up(folder: Path) -> subprocess.Popen[bytes]:
     env = free_environment(folder) | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     with (folder / "just.out").open("wb") as output:

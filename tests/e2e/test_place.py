@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from infra.local.ports import free_ports
+from ops.client import ServiceAnswer
 from ops.place import told
 from tests.e2e.processes import run
 from tests.shop import Shop, open_shop
@@ -96,7 +96,7 @@ async def test_an_ipv6_address_is_written_as_urls_write_it(open_all_day: Shop) -
     (nobody,) = free_ports(1)
     placed = await place(open_all_day, "--user", "u1", "p1:1", BIND_HOST="::1", ORDER_PORT=str(nobody))
     assert placed.returncode == 3
-    assert placed.stderr.startswith(f"http://[::1]:{nobody}/orders cannot be reached")
+    assert placed.stderr.startswith(f"order_svc at http://[::1]:{nobody} cannot be reached")
 
 
 async def test_somebody_else_there_exits_3_too(open_all_day: Shop) -> None:
@@ -107,7 +107,7 @@ async def test_somebody_else_there_exits_3_too(open_all_day: Shop) -> None:
 
 async def test_a_pending_order_is_told_as_such() -> None:
     view: dict[str, object] = {"order_id": "o1", "status": "PENDING", "lines": [], "amount_due": None}
-    assert told(httpx.Response(202, json=view)) == ["202 PENDING", "  what happened to it: just trace o1"]
+    assert told(ServiceAnswer(202, view, {})) == ["202 PENDING", "  what happened to it: just trace o1"]
 
 
 async def test_help_teaches() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,8 @@ async def test_every_fact_of_an_order_with_its_cause_and_its_time(shop: Shop) ->
     assert all(step["cause"] in ids for step in found if step["cause"])
     assert found[0]["ms"] == 0
     assert all(0 <= step["ms"] < 60_000 for step in found)
+    assert all(step["at"].endswith("+00:00") for step in found)
+    assert {step["fact"]: step["detail"] for step in found}["coupon.use.failed"] == "coupon-unknown"
     assert not any(step["again"] for step in found)
 
 
@@ -75,6 +78,21 @@ async def test_a_person_reads_a_table_and_a_page_draws_a_diagram(shop: Shop) -> 
 
     assert all(fact in read.stdout for _, fact in COUPON_REFUSED)
     assert "the client" in read.stdout
+    heading = read.stdout.splitlines()[:4]
+    assert heading[0] == f"order {order_id}: CANCELED, coupon-unknown"
+    time = r"\d{4}-\d\d-\d\d [\d:.]{12} UTC"
+    assert re.fullmatch(rf"user u1, placed {time}, ended {time}", heading[1])
+    assert heading[2:] == ["asked for 1 x mug, 10 points, coupon no-such-coupon", "won: total 1,000, points 10"]
+    rows = [" ".join(line.split()[1:]) for line in read.stdout.splitlines()]
+    for shown in (
+        "product product.stock.held 1 x mug order.created.pending",
+        "product product.reserved 1,000 won in total order.created.pending",
+        "point point.used 10 points product.reserved",
+        "coupon coupon.use.failed coupon-unknown point.used",
+        "point point.refunded 10 points coupon.use.failed",
+        "order order.canceled coupon-unknown coupon.use.failed",
+    ):
+        assert any(row.startswith(shown) for row in rows), read.stdout
     lines = drawn.stdout.splitlines()
     assert lines[0] == "sequenceDiagram"
     assert "    client->>order: request" in lines

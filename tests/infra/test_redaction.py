@@ -17,6 +17,9 @@ from infra.redaction import redacted, secrets_in
         'CONNECT {"user":"ann","pass":"s3cr3t","lang":"python"}',
         '{"auth_token": "s3cr3t"}',
         "password=s3cr3t",
+        "db_password=s3cr3t",
+        "{'client-secret': 's3cr3t'}",
+        '"refresh_token": "s3cr3t"',
         "sent Bearer s3cr3t.abcdef",
         "Cookie: session=s3cr3t",
     ],
@@ -33,6 +36,7 @@ def test_a_secret_is_hidden(text: str) -> None:
         "http://127.0.0.1:8001/orders?at=now",
         "order 7 of ann@example.com passed",
         "the token is missing",
+        "compass=north bypass: no",
         "Bearer of bad news",
     ],
 )
@@ -45,3 +49,12 @@ def test_known_secrets_are_hidden_wherever_they_stand() -> None:
 
     assert secrets == ["p%40ss-word", "p@ss-word", "t0ken"]
     assert redacted("refused p@ss-word (t0ken)", secrets) == "refused *** (***)"
+
+
+def test_a_url_without_a_scheme_has_secrets_too() -> None:
+    assert secrets_in(["ann:pass-word@one:4222", " t0ken@two", "three:4222", ""]) == ["pass-word", "t0ken"]
+
+
+def test_a_long_word_takes_time_in_proportion_to_its_length() -> None:
+    """Anything else would not end within the tests' own limit."""
+    assert redacted("a-_" * 200_000 + "=") == "a-_" * 200_000 + "="

@@ -163,3 +163,12 @@ async def publish_again(shop: Shop, found: Row) -> None:
         async for _ in attempts("the id to be forgotten"):
             if not (await nc.jetstream().publish(event.subject, event.raw, headers=headers)).duplicate:
                 return
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files but locks and what SQLite shares between processes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "lock" and not path.name.endswith("-shm")
+    }

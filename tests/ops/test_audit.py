@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,14 +12,13 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from rich.progress import Progress
 
 from contracts.wire import encode
 from infra.local.services import service_names
 from ops.audit import checkpoint, cut
 from ops.audit.checkpoint import AuditCheckpoint
-from ops.audit.command import Bar
 from ops.audit.run import Options, audit
+from ops.progress import ProgressLines
 from ops.reading import Stream
 from tests.audit.crowd import ORDERS
 from tests.forked import run
@@ -40,11 +41,19 @@ async def audited(shop: Shop, *arguments: str) -> tuple[int, Any]:
 
 def test_a_checkpoint_of_other_code_is_not_current() -> None:
     now = cut.Cut(datetime.now(UTC), {}, {}, 0, "", 0)
-    saved = AuditCheckpoint(checkpoint.FORMAT, now, {}, None, checkpoint.CODE)
+    saved = AuditCheckpoint(checkpoint.FORMAT, now, {}, None, checkpoint.code())
 
     assert saved.is_current
     assert not replace(saved, code="other").is_current
     assert not replace(saved, format=2).is_current
+
+
+def test_only_an_audit_reads_the_sources() -> None:
+    """Every command of `orders` loads the audit's modules."""
+    read = "from infra.code_hash import _read; import ops.orders; print(_read.cache_info().misses)"
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "0\n"
 
 
 async def test_a_day_is_as_it_must_be(day: Day, running: Shop) -> None:
@@ -213,7 +222,7 @@ async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch:
 
     monkeypatch.setattr(cut, "take", early)
     options = Options(left.folder / "audit", timedelta(days=1), False, False, None, 0)
-    made = await audit(left.env, options, Bar(Progress(disable=True)))
+    made = await audit(left.env, options, ProgressLines())
 
     assert made.findings == []
     assert all(made.logs[name].records == made.cut.logs[name] > 0 for name in service_names())

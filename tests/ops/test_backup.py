@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
@@ -12,11 +14,16 @@ from typing import Any
 import pytest
 
 from contracts.wire import fact_id
+from infra import files
 from infra.broker.streams import EVENTS
+from infra.settings import SettingsError
+from ops import data
 from ops.backup import store_copies
 from ops.backup.manifest import checksum
+from ops.backup.moves import HalfMoved, Move, move_all
+from ops.backup.restore import Accepted, restore
 from tests.ops.asking import orders, told
-from tests.ops.damage import rows
+from tests.ops.damage import content, rows
 from tests.shop import Shop, attempts, logged, open_shop
 
 
@@ -87,7 +94,7 @@ async def test_a_backup_of_the_running_shop_is_restored_after_everything_was_los
     await shop.stop("nats")
     await good(shop)
     assert named(tmp_path, "*b*") == ["b"]
-    assert named(shop.folder, ".*") == []
+    assert named(shop.folder, ".*") == named(shop.folder / "nats", ".*") == []
 
 
 async def test_a_backup_moves_to_another_place(shop: Shop, tmp_path: Path) -> None:
@@ -133,7 +140,8 @@ async def test_a_backup_under_load_is_one_consistent_cut(shop: Shop, tmp_path: P
     await good(shop)
 
 
-async def test_a_fact_without_its_cause_is_left_out_with_all_after_it(shop: Shop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["order-new@1", f"order-new@{10**20}"])
+async def test_a_fact_without_its_cause_is_left_out_with_all_after_it(shop: Shop, tmp_path: Path, missing: str) -> None:
     """As if point_svc's store had been copied later than order_svc's."""
     stores = {name: shop.folder / name / "events.sqlite" for name in ("point", "order")}
     original = store_copies._copy
@@ -143,7 +151,7 @@ async def test_a_fact_without_its_cause_is_left_out_with_all_after_it(shop: Shop
         if service == "order":
             with contextlib.closing(sqlite3.connect(path)) as store, store:
                 store.execute("INSERT INTO stored_events VALUES ('order-new', 1, 'order.created.pending', '{}')")
-            for stream, cause in (("a", "order-new@1"), ("b", "a@1"), ("c", "account-u1@1")):
+            for stream, cause in (("a", missing), ("b", "a@1"), ("c", "account-u1@1")):
                 state = json.dumps({"cause": cause})
                 with contextlib.closing(sqlite3.connect(stores["point"])) as store, store:
                     store.execute("INSERT INTO stored_events VALUES (?, 1, 'point.used', ?)", (stream, state))
@@ -175,7 +183,7 @@ async def test_stores_alone_are_backed_up_without_the_broker_and_the_relays_writ
     assert made["streams"] == {}
     await told(shop, "restore", str(tmp_path / "b"), "--yes")
 
-    assert not (shop.folder / "nats").exists()
+    assert not (shop.folder / "nats" / "jetstream").exists()
     assert logs(shop) == before
     await good(shop)
 
@@ -188,7 +196,7 @@ async def test_existing_data_is_replaced_only_if_asked_and_kept_aside(shop: Shop
 
     running = await orders(shop, "restore", str(tmp_path / "b"), "--yes")
     assert running.returncode == 2
-    assert "a process runs on" in running.stderr
+    assert f"process {shop.processes['order'].pid} works on this data: stop the system first" in running.stderr
     for name in shop.services:
         await shop.stop(name)
     running = await orders(shop, "restore", str(tmp_path / "b"), "--yes")
@@ -204,7 +212,7 @@ async def test_existing_data_is_replaced_only_if_asked_and_kept_aside(shop: Shop
     done = await told(shop, "restore", str(tmp_path / "b"), "--yes")
     assert logs(shop) == before
     aside = {Path(path).name: Path(path) for path in done["aside"]}
-    assert set(shop.services) | {"nats"} <= set(aside)
+    assert set(shop.services) | {"jetstream"} <= set(aside)
     assert len(list(sqlite3.connect(aside["order"] / "events.sqlite").execute("SELECT 1 FROM stored_events"))) == len(
         later["order"]
     )
@@ -251,7 +259,17 @@ async def forge(folder: Path) -> str:
     return "does not pass the audit"
 
 
-@pytest.mark.parametrize("damage", [change, remove, forge])
+async def forget(folder: Path) -> str:
+    """A stream's data is neither there nor in the manifest."""
+    data = next((folder / EVENTS).glob("stream.*"))
+    data.unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["checksums"][f"{EVENTS}/{data.name}"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return "manifest.json has no checksum of EVENTS/stream.arc.s2 or EVENTS/stream.tar.s2"
+
+
+@pytest.mark.parametrize("damage", [change, remove, forge, forget])
 async def test_a_damaged_backup_replaces_nothing(shop: Shop, tmp_path: Path, damage: Any) -> None:
     await told(shop, "backup", str(tmp_path / "b"))
     await stop(shop)
@@ -277,6 +295,140 @@ async def test_another_folder_is_no_backup(shop: Shop, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "is not a backup" in done.stderr
     assert "manifest.json" in done.stderr
+
+
+class Silent:
+    def begins(self, what: str, items: int) -> None: ...
+    def advances(self, items: int) -> None: ...
+
+
+async def test_folders_that_are_roots_of_file_systems_are_restored_into(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if DATA_DIR and NATS_STORE_DIR were two mount points."""
+    await told(shop, "backup", str(tmp_path / "b"))
+    before = logs(shop)
+    await trade(shop, "later")
+    await stop(shop)
+    rename = files.rename
+
+    def root(path: Path) -> Path | None:
+        roots = (shop.folder / "nats", shop.folder)
+        return next((root for root in roots if root in path.parents), None)
+
+    def within(old: Path, new: Path) -> None:
+        if root(old) != root(new):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old))
+        rename(old, new)
+
+    monkeypatch.setattr(files, "rename", within)
+    await restore(shop.env, tmp_path / "b", Silent(), Accepted(replace=True))
+
+    assert logs(shop) == before
+    await good(shop)
+
+
+async def test_nobody_else_works_on_the_place_of_a_restore_even_if_it_is_new(shop: Shop, tmp_path: Path) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    other = Shop(tmp_path / "other")
+    refused = []
+
+    class Second(Silent):
+        def begins(self, what: str, items: int) -> None:
+            if (other.folder / data.RESTORING).exists():
+                with (
+                    pytest.raises(data.InUse, match=f"process {os.getpid()} works on this data"),
+                    data.unused(other.env, [], "nothing was removed"),
+                ):
+                    pass
+                refused.append(what)
+
+    await restore(other.env, tmp_path / "b", Second(), Accepted())
+
+    assert refused
+    assert named(other.folder, ".*") == []
+    assert logs(other) == logs(shop)
+
+
+@pytest.mark.parametrize("last", ["order", "jetstream"])
+async def test_old_data_is_moved_back_if_new_data_cannot_be_moved(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    await told(shop, "audit")
+    await told(shop, "backup", str(tmp_path / "b"))
+    await trade(shop, "later")
+    await stop(shop)
+    before, rename = content(shop.folder), files.rename
+
+    def fails(old: Path, new: Path) -> None:
+        if new.name == last and data.RESTORING in old.parts:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old))
+        rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "rename", fails)
+        with pytest.raises(SettingsError, match="cross-device link; nothing was replaced"):
+            await restore(shop.env, tmp_path / "b", Silent(), Accepted(replace=True))
+
+    assert content(shop.folder) == before
+    assert [*shop.folder.rglob(".*"), *shop.folder.rglob("replaced-*")] == []
+    await good(shop)
+
+
+def test_what_cannot_be_moved_back_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old").touch()
+    rename = files.rename
+
+    def once(old: Path, new: Path) -> None:
+        if new.name != "aside":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old))
+        rename(old, new)
+
+    monkeypatch.setattr(files, "rename", once)
+    moves = [Move(tmp_path / "old", tmp_path / "a" / "aside"), Move(tmp_path / "new", tmp_path / "old")]
+    with pytest.raises(HalfMoved, match=f"move {tmp_path}/a/aside to {tmp_path}/old"):
+        move_all(moves)
+    assert (tmp_path / "a" / "aside").exists()
+
+
+async def test_an_audit_of_the_replaced_data_does_not_judge_the_restored(shop: Shop, tmp_path: Path) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    await trade(shop, "later")
+    assert (await told(shop, "audit"))["verdict"] == "good"
+    await stop(shop)
+
+    restored = await told(shop, "restore", str(tmp_path / "b"), "--yes")
+
+    assert "audit" in {Path(path).name for path in restored["aside"]}
+    await shop.start_nats()
+    await shop.start()
+    await shop.until_quiet()
+    assert (await told(shop, "audit"))["verdict"] == "good"
+
+
+async def test_acknowledged_foreign_messages_are_backed_up(shop: Shop, tmp_path: Path) -> None:
+    async with shop.broker() as nc:
+        await nc.jetstream().publish("order.created.pending.broken", b"no JSON")
+    async for _ in attempts("the dead letter"):
+        if await dead_letters(shop):
+            break
+    assert (await told(shop, "audit", "--foreign", "all"))["foreign"] == {"known": 1, "found": 0}
+    known = (shop.folder / "foreign.json").read_bytes()
+    made = await told(shop, "backup", str(tmp_path / "b"))
+    assert made["checksums"]["foreign.json"] == checksum(shop.folder / "foreign.json")
+    await stop(shop)
+    (tmp_path / "other").mkdir()
+    other = Shop(tmp_path / "other")
+    try:
+        assert (await told(other, "restore", str(tmp_path / "b")))["findings"] == []
+        assert (other.folder / "foreign.json").read_bytes() == known
+        await good(other)
+    finally:
+        await other.close()
+
+    (shop.folder / "foreign.json").write_bytes(b"[]")
+    await told(shop, "restore", str(tmp_path / "b"), "--yes")
+    assert (shop.folder / "foreign.json").read_bytes() == known
 
 
 async def dead_letters(shop: Shop) -> Any:

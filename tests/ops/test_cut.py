@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest_asyncio
 from nats.js import JetStreamContext
-from nats.js.api import RawStreamMsg, StreamConfig, StreamInfo, StreamState
+from nats.js.api import StreamConfig, StreamInfo, StreamState
 
 from contracts.wire import NAMES, POSITION
-from infra.broker.client import BrokerClient
-from infra.broker.leader import ANSWERED_BY
+from infra.broker.client import VERSION_LINE, BrokerClient, MessageCallback
+from infra.broker.stored import ANSWERED_BY
 from infra.broker.streams import EVENTS
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
@@ -64,10 +64,24 @@ class Relaying:
         self.reached = 0
         self._end = end
 
-    async def get_last_msg(self, *_: object, **__: object) -> RawStreamMsg:
+    def new_inbox(self) -> str:
+        return "_INBOX.1"
+
+    async def listen(self, _: str, handler: MessageCallback) -> None:
+        self._handler = handler
+
+    async def unlisten(self, _: object) -> None:
+        pass
+
+    async def publish(self, subject: str, _: bytes, reply: str) -> None:
+        assert subject == "$JS.API.DIRECT.GET.EVENTS.point.>"
         self.reached = min(self.reached + 1, self._end)
-        headers = {POSITION: str(self.reached), ANSWERED_BY: EVENTS}
-        return RawStreamMsg("point.charged.ann", self.reached, b"{}", None, headers)
+        head = (
+            f"{VERSION_LINE}\r\n{POSITION}: {self.reached}\r\n{ANSWERED_BY}: {EVENTS}\r\n"
+            f"Nats-Subject: point.charged.ann\r\nNats-Sequence: {self.reached}\r\n"
+            "Nats-Time-Stamp: 2026-01-01T00:00:00Z\r\n\r\n"
+        )
+        self._handler(reply.encode(), b"", b"{}", head.encode())
 
     async def stream_info(self, _: str) -> StreamInfo:
         state = StreamState(self._end, 0, 1, self.reached + 1, 1)
@@ -75,7 +89,7 @@ class Relaying:
 
 
 async def taken(relaying: Relaying, log: SQLiteStore, standstill_s: float = STANDSTILL_S) -> Cut:
-    stream = Stream(cast(BrokerClient, None), cast(JetStreamContext, relaying))
+    stream = Stream(cast(BrokerClient, relaying), cast(JetStreamContext, relaying))
     return await take(stream, {"point": log}, standstill_s=standstill_s)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,8 @@ from rich.table import Table
 
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
-from ops import at, place, trace
+from ops import at, ledger, place, trace
+from ops.client import ServiceAnswer
 from ops.dlq import dead_letters
 from ops.output import cell, escaped_json, print_json, print_out, print_traceback
 from ops.what_if import command as what_if
@@ -142,7 +142,14 @@ def letter(text: str) -> DeadLetter:
 
 
 def traced(text: str) -> list[trace.TraceLine]:
-    return [trace.TraceLine(1, 0.5, text, text, "a", text, False), trace.TraceLine(2, 1.5, text, text, "b", text, True)]
+    return [
+        trace.TraceLine(1, 0.5, text, text, "a", text, False, text, text),
+        trace.TraceLine(2, 1.5, text, text, "b", text, True, text, text),
+    ]
+
+
+def moved(text: str) -> ledger.Movement:
+    return ledger.Movement(1, NOW, text, text, 1, text, text, text)
 
 
 def then(text: str) -> at.Then:
@@ -161,10 +168,11 @@ TEXTS: dict[str, Callable[[str], object]] = {
     "dlq ls": lambda text: dead_letters.table([letter(text)]),
     "trace": lambda text: trace.table(traced(text)),
     "trace --mermaid": lambda text: trace.mermaid(traced(text)),
+    "ledger": lambda text: ledger.table("user", [moved(text)]),
     "trace --json": lambda text: trace.as_json(traced(text)),
     "at": lambda text: "\n".join(f"{name}  {cell(value)}" for name, value in at.lines(then(text))),
     "place": lambda text: "\n".join(
-        map(cell, place.told(httpx.Response(503, json={"type": f"/problems/{text}", "detail": text, "order_id": text})))
+        map(cell, place.told(ServiceAnswer(503, {"type": f"/problems/{text}", "detail": text, "order_id": text}, {})))
     ),
     "what-if": lambda text: "\n".join(cell(line) for line, _ in what_if.lines(difference(text))),
 }
@@ -183,13 +191,13 @@ def test_no_command_lets_a_terminal_obey_what_others_wrote(what: str, text: str)
     shown = stream.getvalue()
 
     assert harmless(shown), ascii(shown)
-    if what in {"dlq ls", "trace", "trace --mermaid", "at", "place", "what-if"}:
+    if what in {"dlq ls", "ledger", "trace", "trace --mermaid", "at", "place", "what-if"}:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.stdout", ordinary := io.StringIO())
             patch.setenv("COLUMNS", "4000")
             print_out(TEXTS[what]("x"))  # type: ignore[arg-type]
         assert shown.count("\n") == ordinary.getvalue().count("\n"), f"a line was forged: {shown!a}"
-    if what in {"dlq ls", "trace"}:
+    if what in {"dlq ls", "ledger", "trace"}:
         assert cell(text).strip() in shown, "markup was read, or text was lost"
 
 

@@ -10,16 +10,8 @@ from pathlib import Path
 from infra.local.services import ROOT
 from tests.e2e.processes import left_in
 from tests.ops.asking import orders, told
+from tests.ops.damage import content
 from tests.shop import Shop, open_shop
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """All files but locks and what SQLite shares between processes."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "lock" and not path.name.endswith("-shm")
-    }
 
 
 async def test_nothing_is_removed_from_a_running_system(running: Shop) -> None:
@@ -71,6 +63,9 @@ async def test_all_is_removed_that_the_system_made_and_nothing_else(tmp_path: Pa
         for name in [*shop.services, "nats"]:
             await shop.stop(name)
         (tmp_path / "notes.txt").write_text("mine")
+        (tmp_path / "foreign.json").write_text("[]")
+        for left in ("replaced-1/order", "point/replaced-1", "nats/replaced-1", ".restoring/order", "nats/.restoring"):
+            (tmp_path / left).mkdir(parents=True)
 
         removed = await orders(shop, "remove-data", "--yes")
 

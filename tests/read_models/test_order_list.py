@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import json
 
 import order_svc.domain as ordering
-from contracts import Fact, Line, OrderCanceled, OrderConfirmed, Reason
+from contracts import REASONS, Fact, Line, OrderCanceled, OrderConfirmed, Reason
 from contracts.wire import NAMES, decode, encode
 from infra.store.records import Notification
 from infra.timestamps import EPOCH, instant, microseconds
@@ -33,7 +33,6 @@ from tests.examples import (
     ORDER_ID,
     OTHER_ID,
     PLACED_AT,
-    REASONS,
     order_canceled,
     order_confirmed,
     order_created,

@@ -94,6 +94,7 @@ async def test_an_order_that_has_ended_gets_its_answer_again_while_new_ones_are_
         assert (again[0].json(), again[1].json()) == (done.json(), sold_out.json())
         assert other.status_code == 422
         assert [answer.status_code for answer in new] == [503, 503]
+        assert ": 2 refused, 1 in flight" in await warnings(shop)
         assert logged(shop.folder, "order") == before
         await shop.start("product")
         await shop.until_quiet()

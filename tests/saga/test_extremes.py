@@ -168,7 +168,7 @@ async def test_what_is_accepted_passes_through_every_tool(shop: Shop, tmp_path: 
         msgspec.json.encode(then._asdict())
     async with reading.stream(shop.env) as stream:
         for order_id in accepted.orders:
-            lines, foreign = await trace(stream, order_id)
+            lines, foreign, _ = await trace(stream, order_id)
             assert (bool(lines), foreign) == (True, [])
             assert table(lines)
             assert mermaid(lines)

@@ -417,7 +417,13 @@ BUGS: Final = (
     ),
     Bug(
         "reads back from a follower that lags",
-        (Change("infra/broker/leader.py", "                if begin <= newest:\n", "                if begin < 0:\n"),),
+        (
+            Change(
+                "infra/broker/leader.py",
+                "                raise _NotTheLeader  # it ends before",
+                "                break  # it ends before",
+            ),
+        ),
         decision=37,
         faults=("stale", "roll-back"),
     ),
@@ -426,8 +432,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/leader.py",
-                "if self._holds(found) and (self._info.config.num_replicas or 1) == 1:",
-                "if self._holds(found):",
+                "if found is not None and (self._info.config.num_replicas or 1) == 1:",
+                "if found is not None:",
             ),
         ),
         decision=37,
@@ -445,7 +451,7 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/truncation.py",
-                "return found is not None and found.time is not None and microseconds(found.time) == position.stored_us",
+                "return found is not None and found.stored_us == position.stored_us",
                 "return found is not None",
             ),
         ),

@@ -1,15 +1,12 @@
 """The model of the stream DEAD: few messages, each read by its sequence, and deleted once it is redriven or dropped."""
 
-from collections.abc import Iterator
-from typing import Any
-
-import msgspec
 from nats.js.api import PubAck, StreamConfig, StreamInfo, StreamState
 from nats.js.errors import BadRequestError, NotFoundError, ServerError
 
 from infra.broker.client import VERSION_LINE
 from infra.broker.stored import StoredMessage
 from infra.consuming.dead_letter import DEAD
+from tests.sim.reading import NO_STREAM, Answers, by_api, directly, is_on
 
 
 class Dead:
@@ -28,7 +25,7 @@ class Dead:
             raise NotFoundError(code=404, err_code=10059, description="stream not found")
         state = StreamState(messages=len(self.messages), bytes=0, first_seq=1, last_seq=self._last, consumer_count=0)
         if subject is not None:
-            found = [message.subject for message in self._on(subject)]
+            found = [message.subject for message in self._in_order() if is_on(message.subject, subject)]
             state.subjects = {name: found.count(name) for name in found}
         return StreamInfo(config=self._config, state=state)
 
@@ -37,40 +34,18 @@ class Dead:
         self._last += 1
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         raw = f"{VERSION_LINE}\r\n{lines}\r\n".encode() if headers else b""
-        self.messages[self._last] = StoredMessage(self._last, subject, body, raw)
+        self.messages[self._last] = StoredMessage(self._last, subject, body, raw, 0)
         return PubAck(stream=DEAD, seq=self._last)
 
-    def _on(self, subject: str) -> list[StoredMessage]:
-        """The messages on a subject, whose last token is `*`, in their order."""
-        prefix = subject.removesuffix("*")
-        return [found for _, found in sorted(self.messages.items()) if found.subject.startswith(prefix)]
+    def _in_order(self) -> list[StoredMessage]:
+        return [found for _, found in sorted(self.messages.items())]
 
     def answer(self, request: bytes) -> bytes:
-        """Answer the API's request for one message: by its sequence, or the next or the last one on a subject."""
-        wanted: dict[str, Any] = msgspec.json.decode(request)
-        if self._config is None:
-            return b'{"error":{"code":404,"err_code":10059,"description":"stream not found"}}'
-        if "last_by_subj" in wanted:
-            found = self._on(wanted["last_by_subj"])[-1:]
-        elif "next_by_subj" in wanted:
-            found = [message for message in self._on(wanted["next_by_subj"]) if message.sequence >= wanted["seq"]][:1]
-        else:
-            found = [self.messages[wanted["seq"]]] if wanted["seq"] in self.messages else []
-        if not found:
-            return b'{"error":{"code":404,"err_code":10037,"description":"no message found"}}'
-        sequence, subject, body, raw = found[0]
-        message = {"seq": sequence, "subject": subject, "hdrs": raw, "data": body}
-        return msgspec.json.encode({"message": {name: value for name, value in message.items() if value != b""}})
+        """Answer the API's request for one message."""
+        return NO_STREAM if self._config is None else by_api(self._in_order(), request)
 
-    def directly(self, request: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Answer the request for a batch: headers and body of each message, and of the end."""
-        wanted: dict[str, Any] = msgspec.json.decode(request)
-        found = [message for message in self._on(wanted["next_by_subj"]) if message.sequence >= wanted["seq"]]
-        for sequence, subject, body, raw in found[: wanted["batch"]]:
-            own = raw.removesuffix(b"\r\n\r\n") or VERSION_LINE.encode()
-            added = f"\r\nNats-Stream: DEAD\r\nNats-Subject: {subject}\r\nNats-Sequence: {sequence}\r\n\r\n"
-            yield own + added.encode(), body
-        yield f"{VERSION_LINE} {'204 EOB' if found else '404 Message Not Found'}\r\n\r\n".encode(), b""
+    def directly(self, subject: str, request: bytes) -> Answers:
+        return directly(DEAD, self._in_order(), subject, request)
 
     def delete(self, sequence: int) -> bool:
         self.info()

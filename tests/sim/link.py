@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, NoServersError
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, RawStreamMsg, StreamConfig, StreamInfo
+from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, StreamConfig, StreamInfo
 
 from contracts.wire import POSITION
 from infra.broker.client import MessageCallback, Outgoing
@@ -166,8 +166,8 @@ class Link:
         await self.call(lambda: None)
 
     async def request(self, subject: str, body: bytes, *, timeout: float) -> Msg:  # noqa: ASYNC109 - the library has it
-        """The answer of JetStream's API about a message of DEAD."""
-        data = await self.call(lambda: self._server.dead.answer(body))
+        """The answer of JetStream's API about a stored message."""
+        data = await self.call(lambda: self._server.read(subject, body))
         return Msg(self, subject, data=data)  # type: ignore[arg-type]
 
     async def call(self, work: Callable[[], T]) -> T:
@@ -247,24 +247,6 @@ class JetStream:
     async def reset_consumer(self, _: str, name: str, sequence: int | None = None) -> None:
         await self._link.call(lambda: self._server.reset_consumer(name, sequence))
         await self._link.at("reset")
-
-    async def get_last_msg(self, _: str, subject: str, *, direct: bool = False) -> RawStreamMsg:
-        return await self._link.call(lambda: self._server.find(subject, last=True, direct=direct))
-
-    async def get_msg(
-        self,
-        stream: str,
-        sequence: int | None,
-        subject: str | None = None,
-        *,
-        direct: bool = False,
-        next: bool = False,
-    ) -> RawStreamMsg:
-        if subject is not None:
-            return await self._link.call(
-                lambda: self._server.find(subject, last=not next, begin=sequence or 1, direct=direct)
-            )
-        return await self._link.call(lambda: self._server.get_msg(sequence or 0, direct=direct))
 
 
 class Network:

@@ -5,17 +5,18 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 import msgspec
-from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
+from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
 from nats.js.errors import NotFoundError
 
 from infra.broker.client import VERSION_LINE
-from infra.broker.leader import ANSWERED_BY
+from infra.broker.stored import StoredMessage
 from infra.broker.streams import EVENTS
 from infra.consuming.dead_letter import DEAD
 from tests.sim.chance import Chance
 from tests.sim.dead import Dead
 from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
 from tests.sim.loop import running
+from tests.sim.reading import NO_STREAM, by_api, directly
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
 DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{EVENTS}"
@@ -46,14 +47,7 @@ class _Pull(msgspec.Struct):
     """ns"""
 
 
-class _DirectGet(msgspec.Struct):
-    seq: int
-    next_by_subj: str
-    batch: int
-
-
 _pull: Final = msgspec.json.Decoder(_Pull)
-_direct_get: Final = msgspec.json.Decoder(_DirectGet)
 
 
 class Server:
@@ -95,10 +89,12 @@ class Server:
             else:
                 pull = _pull.decode(body)
                 found.pull(peer, reply, pull.batch, pull.expires / 1e9)
-        elif subject == DIRECT_GET and self.stream is not None:
-            self._answer(self.stream, peer, _direct_get.decode(body), reply)
-        elif subject == DIRECT_GET_DEAD:
-            for about, stored in self.dead.directly(body):
+        elif subject.startswith(DIRECT_GET) and self.stream is not None:
+            messages, answered_by = self._direct(self.stream)
+            for about, stored in directly(answered_by, _readable(messages), subject, body):
+                peer.say(reply, reply, "", stored, about)
+        elif subject.startswith(DIRECT_GET_DEAD):
+            for about, stored in self.dead.directly(subject, body):
                 peer.say(reply, reply, "", stored, about)
         elif subject in self._subscribed:
             for other in self._subscribed[subject]:
@@ -143,24 +139,6 @@ class Server:
         elif expected % int(flow) == 0:
             peer.say(reply, reply, "", b'{"type":"ack","seq":%d,"msgs":%d}' % (expected, int(flow)), b"")
 
-    def _answer(self, stream: Stream, peer: Peer, asked: _DirectGet, reply: str) -> None:
-        """Answer a direct get of several messages, which `asked.next_by_subj` selects by its `<prefix>.>`."""
-        messages, answered_by = self._direct(stream)
-        found = [
-            message
-            for message in messages[asked.seq - 1 :]
-            if message.subject.startswith(asked.next_by_subj.removesuffix(">"))
-        ]
-        for message in found[: asked.batch]:
-            about = (
-                f"{ANSWERED_BY}: {answered_by}\r\nNats-Subject: {message.subject}\r\n"
-                f"Nats-Sequence: {message.sequence}\r\n\r\n"
-            )
-            peer.say(reply, reply, "", message.body, message.head.removesuffix(b"\r\n") + about.encode())
-        more = max(0, len(found) - asked.batch)
-        end = f"204 EOB\r\nNats-Num-Pending: {more}" if found else "404 Message Not Found"
-        peer.say(reply, reply, "", b"", f"{VERSION_LINE} {end}\r\n\r\n".encode())
-
     def _consumer(self, name: str) -> Consumer | None:
         return None if self.stream is None else self.stream.consumers.get(name)
 
@@ -204,20 +182,11 @@ class Server:
         self.consumer_info(name)
         self._stream().consumers[name].reset(sequence)
 
-    def get_msg(self, sequence: int, *, direct: bool = False) -> RawStreamMsg:
-        messages, answered_by = self._direct(self._stream()) if direct else (self._stream().messages, EVENTS)
-        if not 1 <= sequence <= len(messages) or not messages[sequence - 1].subject:
-            raise NotFoundError(code=404, err_code=10037, description="no message found")
-        return _raw(messages[sequence - 1], answered_by)
-
-    def find(self, subject: str, *, last: bool, begin: int = 1, direct: bool = False) -> RawStreamMsg:
-        """The last message on a subject, or the first one from `begin` on. The subject's last token may be `>`."""
-        messages, answered_by = self._direct(self._stream()) if direct else (self._stream().messages, EVENTS)
-        prefix = subject.removesuffix(">")
-        for message in reversed(messages[begin - 1 :]) if last else messages[begin - 1 :]:
-            if message.subject.startswith(prefix) if prefix != subject else message.subject == subject:
-                return _raw(message, answered_by)
-        raise NotFoundError(code=404, err_code=10037, description="no message found")
+    def read(self, subject: str, request: bytes) -> bytes:
+        """The answer to a request for one message of a stream."""
+        if subject.endswith(f".{DEAD}"):
+            return self.dead.answer(request)
+        return NO_STREAM if self.stream is None else by_api(_readable(self.stream.messages), request)
 
     def _direct(self, stream: Stream) -> tuple[list[Stored], str]:
         """The messages of whoever answers a direct get, and its name: any copy of the stream may."""
@@ -321,8 +290,10 @@ class Server:
             consumer.is_new_to = True
 
 
-def _raw(message: Stored, answered_by: str) -> RawStreamMsg:
-    lines = message.head.decode().split("\r\n")[1:]
-    headers = {**dict(line.split(": ", 1) for line in lines if line), ANSWERED_BY: answered_by}
-    at = EPOCH + timedelta(seconds=message.at)
-    return RawStreamMsg(message.subject, message.sequence, message.body, None, headers, EVENTS, at)
+def _readable(messages: Sequence[Stored]) -> list[StoredMessage]:
+    """What readers can find of these messages: holes are none."""
+    return [
+        StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns // 1_000)
+        for one in messages
+        if one.subject
+    ]

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
@@ -15,7 +14,7 @@ from infra.broker.consumers import consumer_config, ensure_consumer
 from infra.broker.fast_ingest import FastIngest
 from infra.broker.leader import leader_of
 from infra.broker.pull import numbers
-from infra.broker.stored import StoredMessage, direct_batch, last_message, next_message, stored_message
+from infra.broker.stored import StoredMessage, direct, last_message, next_message, stored_message
 from infra.broker.streams import EVENTS, ensure_stream
 from infra.consuming.consumer import HEARD_BY
 from infra.consuming.dead_letter import DEAD, stream_config
@@ -201,8 +200,7 @@ class Script:
             self._saw("parked", ack.stream, ack.seq)
         for sequence in (1, 2, 4):
             await self._ask(next_message(self._nc, DEAD, sequence, "dead.product.*"))
-            at_once = await direct_batch(self._nc, DEAD, sequence, "dead.product.*")
-            self._saw("read at once", *((found.sequence, found.subject, found.body) for found in at_once))
+            await self._read_directly(DEAD, {"seq": sequence, "next_by_subj": "dead.product.*", "batch": 10})
         for subject in ("dead.product.*", "dead.coupon.*"):
             await self._ask(last_message(self._nc, DEAD, subject))
             self._saw("counted", (await self._js.stream_info(DEAD, subjects_filter=subject)).state.subjects or {})
@@ -226,26 +224,33 @@ class Script:
         else:
             self._saw("done", found is True)
 
-    async def _reading(self) -> None:
-        for ask in (
-            self._js.get_last_msg(EVENTS, "order.>", direct=True),
-            self._js.get_msg(EVENTS, 3, direct=True),
-            self._js.get_msg(EVENTS, 1, "order.created.pending.c", direct=True, next=True),
-            self._js.get_msg(EVENTS, 1, "order.created.pending.z", direct=True, next=True),
-            self._js.get_msg(EVENTS, 1_000, direct=True),
-            self._js.get_last_msg(EVENTS, "coupon.>", direct=True),
-        ):
-            try:
-                found: RawStreamMsg = await ask
-            except NotFoundError:
-                self._saw("no such message")
+    async def _read_directly(self, stream: str, request: dict[str, Any] | str) -> None:
+        messages, *rest = await direct(self._nc, stream, request)
+        self._saw("read directly", *((found.sequence, found.subject, found.body) for found in messages), *rest)
+        for found in messages:
+            if stream == EVENTS:
+                self._saw("read", found.raw_headers, found.stored_us > 0)
             else:
-                self._saw("read", found.subject, found.seq, (found.headers or {}).get(MSG_ID), found.time is not None)
+                self._saw("read", header(found.raw_headers, b"Dead-Error"))
+
+    async def _reading(self) -> None:
+        for request in (
+            "order.>",
+            {"seq": 3},
+            {"seq": 1, "next_by_subj": "order.created.pending.c"},
+            {"seq": 1, "next_by_subj": "order.created.pending.z"},
+            {"seq": 1_000},
+            "coupon.>",
+            {"seq": 2, "next_by_subj": "order.>", "batch": 5},
+        ):
+            await self._read_directly(EVENTS, request)
         leader = await leader_of(self._nc, self._js)
         for subject in ("order.>", "coupon.>"):
             self._saw("backwards", [fact async for facts in leader.read_back(subject) for fact in facts])
         at, last = await leader.at(3), await leader.last("order.>")
-        self._saw("leader", at and at.seq, last and last.seq, await leader.at(1_000), await leader.last("coupon.>"))
+        self._saw(
+            "leader", at and at.sequence, last and last.sequence, await leader.at(1_000), await leader.last("coupon.>")
+        )
         self._saw("stream", (await self._js.stream_info(EVENTS)).state.last_seq)
 
     async def _waiting(self) -> None:

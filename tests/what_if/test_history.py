@@ -1,9 +1,9 @@
 """The recorded history gives the same decisions, and it has everything that can happen."""
 
+from contracts import REASONS
 from contracts.wire import FACTS, NAMES, decode, said_by
 from ops.what_if.command import codes
 from ops.what_if.difference import id_of
-from tests.examples import REASONS
 from tests.what_if.recorded import FILE, logs_of, recorded, verdict
 
 MOST_BYTES = 400_000

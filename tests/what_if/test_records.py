@@ -145,7 +145,7 @@ async def test_a_service_that_the_working_tree_does_not_have(logs: RecordedLogs)
     given = Notification(1, "gift-g1", 1, "gift.given", b'{"type":"gift.given","at":"2026-01-01T00:00:00Z"}')
     report = await verdict({**logs, "gift": [given]})
 
-    assert places(report) == [("gift", "unreadable", 1, "gift-g1@1")]
+    assert places(report) == [("gift", "newer", 1, "gift-g1@1")]
 
 
 # What was heard and left without an answer ----------------------------------------------------------------------------

@@ -7,6 +7,8 @@ named       it has its name, which may not be on the disk yet
 committed   a file is committed, the rest of its batch is not
 sent        the receiver has acknowledged a batch, the cursor does not know it
 dropped     a backfill has dropped a file, the others are still there
+made        a day's small files are put together, the day still has them
+swapped     the day has what was made, which may not be on the disk yet
 """
 
 import os
@@ -68,6 +70,8 @@ patches: dict[str, tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., 
     "committed": (FileSink, "_write", after),
     "sent": (HttpSink, "_ask", after_await),
     "dropped": (files, "remove", after),
+    "made": (files, "exchange", before),
+    "swapped": (files, "exchange", after),
 }
 owner, name, patch = patches[os.environ["CRASH_AT"]]
 setattr(owner, name, patch(getattr(owner, name)))

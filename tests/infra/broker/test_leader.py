@@ -2,30 +2,32 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, RawStreamMsg, StreamConfig, StreamSource
+from nats.js.api import DiscardPolicy, StreamConfig, StreamSource
 
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode
-from infra.broker.client import MessageCallback, header
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode, subject
+from infra.broker import leader as leader_module
+from infra.broker.client import VERSION_LINE, BrokerClient, MessageCallback, header
 from infra.broker.connection import connect
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
-from infra.broker.leader import ANSWERED_BY, Leader, leader_of
+from infra.broker.leader import leader_of
 from infra.broker.lookup import latest_facts
+from infra.broker.stored import DirectAnswer, direct
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.broker.window import WINDOW
 from infra.core.messages import StreamPosition
 from infra.local.services import ROOT
 from infra.store.sqlite import SQLiteStore
-from infra.timestamps import microseconds
-from tests.examples import ORDER_ID, coupon_used
+from tests.examples import ORDER_ID, coupon_used, points_used
 from tests.infra.broker.mirroring import a_log, append, client, leader, mirroring, sending, session, settings
 from tests.shop import Shop, attempts
 from tests.wrappers.client import TappedClient
@@ -120,9 +122,8 @@ async def test_received_messages_of_a_deleted_stream_are_not_found_at_its_mirror
     async with session(broker) as js:
         found = await (await leader(js)).at(10)
         assert found is not None
-        assert found.time is not None
         received = ReceivedPositions()
-        received.add(StreamPosition(10, microseconds(found.time)))
+        received.add(StreamPosition(10, found.stored_us))
         await mirror(js, None)
         await js.delete_stream(EVENTS)
     async with mirroring(broker, log) as relay:
@@ -131,17 +132,6 @@ async def test_received_messages_of_a_deleted_stream_are_not_found_at_its_mirror
     async with session(broker) as js:
         for _ in range(10):
             assert await received.truncated_after(await leader(js)) == 0
-
-
-class Follower(TappedClient):
-    """A connection on which a follower answers that has not got the newest messages yet, but says that it has all."""
-
-    async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
-        def lagging(subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-            if int(header(head, b"Nats-Sequence") or 0) <= 6:
-                handler(subject, reply, body, head)
-
-        return await super().listen(subject, lagging)
 
 
 class Orphan(TappedClient):
@@ -165,17 +155,6 @@ async def test_facts_are_not_read_back_from_a_mirror(broker: Shop, log: SQLiteSt
     assert found == list(range(1, 11))
 
 
-async def test_a_follower_that_lags_hides_no_fact_from_a_relay(broker: Shop, log: SQLiteStore) -> None:
-    await published(broker, log, 10)
-    async with connect(settings(broker), "follower", asyncio.Event(), client=Follower) as (nc, _):
-        js = nc.jetstream()
-        asked = await leader_of(nc, js)
-
-        found = [fact.position async for facts in asked.read_back("point.>") for fact in facts]
-
-    assert found == list(range(1, 11))
-
-
 @pytest.mark.parametrize("filter_subject", FILTERS)
 async def test_all_questions_get_the_leaders_answers(
     broker: Shop, log: SQLiteStore, filter_subject: str | None
@@ -190,7 +169,7 @@ async def test_all_questions_get_the_leaders_answers(
             assert last is not None
             assert first is not None
             assert at is not None
-            assert [(found.seq, (found.headers or {})[MSG_ID]) for found in (first, at, last)] == [
+            assert [(found.sequence, header(found.raw_headers, MSG_ID.encode())) for found in (first, at, last)] == [
                 (n, f"account-ann@{n}") for n in (1, 700, 1_500)
             ]
             assert await asked.last("coupon.>") is None
@@ -204,46 +183,109 @@ async def test_all_questions_get_the_leaders_answers(
             assert [facts async for facts in asked.read_back("coupon.>")] == []
 
 
-async def test_a_leader_that_does_not_answer_is_told_with_the_permission_that_it_takes(broker: Shop) -> None:
-    class Denied(JetStreamContext):
-        """As a client sees it whose user may not ask the leader."""
-
-        async def get_msg(self, *args: Any, **options: Any) -> RawStreamMsg:
-            if not options.get("direct"):
-                raise NatsTimeout
-            return await super().get_msg(*args, **options)
-
+async def test_a_leader_that_does_not_answer_is_told_with_the_permission_that_it_takes(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with session(broker) as js:
-        asked = Leader(client(js), Denied(client(js)), await js.stream_info(EVENTS))
-        with pytest.raises(LeaderUnavailable, match=r"\$JS\.API\.STREAM\.MSG\.GET\.EVENTS .*may not publish there"):
-            await asked.at(1)
+        nc = client(js)
+
+        async def denied(*_: object, **__: object) -> Msg:
+            """As a client sees it whose user may not ask the leader."""
+            raise NatsTimeout
+
+        asked = await leader(js)
+        monkeypatch.setattr(nc, "request", denied)
+        for question in (asked.at(1), asked.next(1, "point.>"), asked.last("point.>")):
+            with pytest.raises(LeaderUnavailable, match=r"\$JS\.API\.STREAM\.MSG\.GET\.EVENTS .*may not publish there"):
+                await question
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "answered_by"),
     [
-        pytest.param({"headers": {ANSWERED_BY: "COPY"}}, id="of a mirror"),
-        pytest.param({"headers": None}, id="of nobody"),
-        pytest.param({"seq": 3}, id="beyond the stream's end"),
-        pytest.param({"time": None}, id="without a time"),
+        pytest.param({}, {"COPY"}, id="of a mirror"),
+        pytest.param({}, {""}, id="of nobody"),
+        pytest.param({"sequence": 3}, {EVENTS}, id="beyond the stream's end"),
+        pytest.param({"stored_us": 0}, {EVENTS}, id="of an earlier stream"),
     ],
 )
-async def test_an_answer_that_need_not_be_the_leaders_is_not_believed(broker: Shop, change: dict[str, Any]) -> None:
-    class Odd(JetStreamContext):
-        async def get_msg(self, *args: Any, **options: Any) -> RawStreamMsg:
-            found = await super().get_msg(*args, **options)
-            if options.get("direct"):
-                found.data = b"another message"
-                for name, value in change.items():
-                    setattr(found, name, value)
-            return found
+async def test_an_answer_that_need_not_be_the_leaders_is_not_believed(
+    broker: Shop, change: dict[str, Any], answered_by: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def odd(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str) -> DirectAnswer:
+        answer = await direct(nc, stream, request)
+        messages = [found._replace(body=b"another message", **change) for found in answer.messages]
+        return answer._replace(messages=messages, answered_by=frozenset(answered_by))
 
+    monkeypatch.setattr(leader_module, "direct", odd)
     async with session(broker) as js:
         await js.publish("point.charged.ann", b"1")
-        asked = Leader(client(js), Odd(client(js)), await js.stream_info(EVENTS))
+        asked = await leader(js)
         for found in (await asked.at(1), await asked.next(1, "point.>"), await asked.last("point.>")):
             assert found is not None
-            assert found.data == b"1"
+            assert found.body == b"1"
+
+
+async def test_a_reading_back_that_a_lagging_replica_ends_early_is_not_believed(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lagging(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str) -> DirectAnswer:
+        answer = await direct(nc, stream, request)
+        if isinstance(request, str) or "batch" not in request:
+            return answer
+        return answer._replace(messages=answer.messages[:-1], pending=0)
+
+    facts = [points_used(order_id=key) for key in "abc"]
+    async with session(broker) as js:
+        for version, fact in enumerate(facts, 1):
+            body = encode(fact)
+            place = {STREAM: fact.stream, VERSION: str(version), POSITION: str(version)}
+            head = {MSG_ID: f"{fact.stream}@{version}", **place}
+            await js.publish(subject("point.used", body), body, headers=head)
+        monkeypatch.setattr(leader_module, "direct", lagging)
+
+        found = [fact.body async for span in (await leader(js)).read_back("point.>") for fact in span]
+
+    assert found == [encode(fact) for fact in facts]
+
+
+NESTED = "Content-Type: message/rfc822\r\n\r\n" * 1_500
+
+ODD = [
+    pytest.param(f"{VERSION_LINE}\r\nStatus: 503\r\n\r\n".encode(), id="a status among the headers"),
+    pytest.param(f"{VERSION_LINE} 503 No Responders\r\n\r\n".encode(), id="a status before the headers"),
+    pytest.param(f"{VERSION_LINE}\r\nStatus: 404\r\nNats-Sequence: x\r\nNats-Stream: Z\r\n\r\n".encode(), id="forged"),
+    pytest.param(f"{VERSION_LINE}\r\n{NESTED}\r\n".encode(), id="nested parts"),
+    pytest.param(f"{VERSION_LINE}\r\nName: 머그\r\n\r\n".encode(), id="not ASCII"),
+    pytest.param(f"{VERSION_LINE}\r\nName: ".encode() + b"\xff\r\n\r\n", id="not UTF-8"),
+    pytest.param(f"{VERSION_LINE}\r\nA: b\r\n".encode(), id="no empty line after the headers"),
+    pytest.param(b"garbage", id="no headers at all"),
+]
+"""The raw headers of messages that anybody may publish."""
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("raw_headers", ODD)
+async def test_any_message_is_read_as_it_is_stored(broker: Shop, raw_headers: bytes, mirrored: bool) -> None:
+    """Its own sequence, subject, headers and time, and as the last one on a subject it hides no fact before it."""
+    async with session(broker) as js:
+        used = coupon_used()
+        place = {MSG_ID: f"{used.stream}@1", STREAM: used.stream, VERSION: "1", POSITION: "1"}
+        await js.publish(f"coupon.used.{ORDER_ID}", encode(used), headers=place)
+        length = len(raw_headers)
+        await client(js)._send_command(b"HPUB coupon.used.odd %d %d\r\n%b\r\n" % (length, length, raw_headers))
+        await client(js).flush()
+        if mirrored:
+            await mirror(js, None)
+        asked = await leader(js)
+        for found in (await asked.at(2), await asked.next(2, "coupon.>"), await asked.last("coupon.>")):
+            assert found is not None
+            assert (found.sequence, found.subject, found.body) == (2, "coupon.used.odd", b"")
+            assert raw_headers.partition(b"\r\n")[2][:-2] in found.raw_headers  # no server stores a status
+            received = ReceivedPositions()
+            received.add(StreamPosition(2, found.stored_us))
+            assert await received.truncated_after(asked) is None
+        assert [fact.sequence async for facts in asked.read_back("coupon.>") for fact in facts] == [1]
 
 
 def test_nobody_else_makes_a_direct_get() -> None:
@@ -252,7 +294,7 @@ def test_nobody_else_makes_a_direct_get() -> None:
     files = [path for room in ("infra", "ops", "order_svc", "product_svc") for path in (ROOT / room).rglob("*.py")]
     using = {str(path.relative_to(ROOT)) for path in files if direct.search(path.read_text(encoding="utf-8"))}
 
-    assert using == {"infra/broker/leader.py", "infra/broker/lookup.py", "infra/broker/stored.py"}
+    assert using == {"infra/broker/stored.py"}
 
 
 @pytest.mark.parametrize("filter_subject", [None, "coupon.>"])

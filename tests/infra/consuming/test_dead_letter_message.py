@@ -29,7 +29,7 @@ def letter(**changes: Any) -> DeadLetter:
 def stored(headers: dict[str, str] | bytes, subject: str = "dead.point.k", body: bytes = b"{}") -> StoredMessage:
     if isinstance(headers, dict):
         headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
-    return StoredMessage(1, subject, body, f"{VERSION_LINE}\r\n".encode() + headers + b"\r\n")
+    return StoredMessage(1, subject, body, f"{VERSION_LINE}\r\n".encode() + headers + b"\r\n", 0)
 
 
 def shown(found: DeadLetter) -> str:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from contracts import PointCharged
+from contracts.origin import ForeignMessage
 from contracts.wire import encode
 from infra.core.errors import Busy
 from infra.core.limits import WriterLimits
@@ -256,7 +257,7 @@ async def test_an_unreadable_body_is_rejected_and_all_others_are_handled(desk: D
     await desk.charge("ben")
 
     assert [delivery for delivery, _ in acknowledger.rejections] == [poison]
-    assert isinstance(acknowledger.rejections[0][1], msgspec.DecodeError)
+    assert isinstance(acknowledger.rejections[0][1], msgspec.DecodeError | ForeignMessage)
     assert acknowledger.acknowledged == [last]
     assert (acknowledger.errors, acknowledger.closed) == ([], False)
     assert await desk.log() == [("account-ann", 1), ("account-ann", 2), ("account-ben", 1)]

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from contracts import Fact
 from contracts.wire import NAMES, encode
+from infra.export.compaction import CompactionLimits
 from infra.export.exporter import GRACE_S, Exporter
 from infra.export.retry_policy import RetryPolicy
-from infra.export.rows import Row
+from infra.export.rows import Dataset, Row
 from infra.export.settings import ExportSettings
 from infra.export.sink import Sink
 from infra.export.source import to_row
@@ -26,6 +27,7 @@ from tests.examples import BASKET, DISCOUNT, order_canceled, order_confirmed, or
 EVENING = datetime(2026, 1, 30, 23, 59, 0, tzinfo=UTC)
 """A minute before midnight, UTC."""
 AT_ONCE_S = 0.01
+NO_COMPACTION = CompactionLimits(0, 1 << 20)
 
 
 def facts(number: int, kind: str, at: datetime) -> list[Fact]:
@@ -118,10 +120,11 @@ def exporter(
     closing: asyncio.Event | None = None,
     retry: RetryPolicy | None = None,
     grace_s: float = GRACE_S,
+    dataset: Dataset = ORDERS,
 ) -> Exporter:
     """An export of that folder's log that waits for nothing longer than it must."""
     return Exporter(
-        ORDERS,
+        dataset,
         lambda: SQLiteStore.read(data_dir / "order" / "events.sqlite"),
         sink,
         retry or RetryPolicy(3, AT_ONCE_S, AT_ONCE_S),
@@ -134,6 +137,16 @@ def exporter(
 
 
 def environment(data_dir: Path, **changed: str) -> dict[str, str]:
-    """The environment of an export process that knows this folder and no setting of the developer's."""
+    """The environment of an export process that knows this folder and no setting of the developer's.
+
+    It compacts nothing, unless EXPORT_COMPACT_FILES is among `changed`.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
-    return {**inherited, "DATA_DIR": str(data_dir), "LOG_FORMAT": "text", "EXPORT_POLL_S": "0.02", **changed}
+    return {
+        **inherited,
+        "DATA_DIR": str(data_dir),
+        "LOG_FORMAT": "text",
+        "EXPORT_POLL_S": "0.02",
+        "EXPORT_COMPACT_FILES": "0",
+        **changed,
+    }

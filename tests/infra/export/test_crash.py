@@ -7,6 +7,7 @@ import pytest
 from tests.forked import run
 from tests.infra.export.commands import export_once
 from tests.infra.export.orders import append, environment, exported, files, logged, mixed, plain
+from tests.infra.export.readers import all_read
 from tests.infra.export.receiver import Receiver
 
 FILES = ["in hand", "written", "synced", "named", "committed"]
@@ -31,6 +32,7 @@ async def test_killed_while_it_writes_files(step: str, tmp_path: Path, env: dict
     await crash(env, step)
     committed = files(tmp_path)
     assert exported(tmp_path) == plain(await logged(tmp_path))[: len(exported(tmp_path))]
+    assert all_read(tmp_path) == [row["position"] for row in exported(tmp_path)]
     await export_once(env)
 
     assert files(tmp_path)[: len(committed)] == committed
@@ -48,6 +50,22 @@ async def test_killed_during_a_backfill(step: str, tmp_path: Path, env: dict[str
     await export_once(env)
 
     assert exported(tmp_path) == whole
+
+
+@pytest.mark.parametrize("step", ["made", "swapped"])
+async def test_killed_while_it_compacts(step: str, tmp_path: Path, env: dict[str, str]) -> None:
+    await export_once(env)
+    whole, before = exported(tmp_path), files(tmp_path)
+    env |= {"EXPORT_COMPACT_FILES": "2"}
+    await crash(env, step, after=1)
+    assert exported(tmp_path) == whole
+    assert (files(tmp_path) == before) == (step == "made")
+    assert all_read(tmp_path) == [row["position"] for row in whole]
+    await append(tmp_path, mixed(5, first=30))
+    await export_once(env)
+
+    assert exported(tmp_path) == plain(await logged(tmp_path))
+    assert len(files(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("step", HTTP)

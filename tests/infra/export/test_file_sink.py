@@ -1,5 +1,6 @@
 """Parquet files: how they are cut and named, and what is done about those that should not be there."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,9 +13,11 @@ from infra.export.errors import SinkError, Unavailable
 from infra.export.file_sink import FileSink
 from infra.export.rows import START, ExportPosition, Row
 from infra.export.sink import Limits
+from infra.files import exclusive_lock
 from order_svc.export import ORDERS
 from tests.infra.export.orders import (
     EVENING,
+    NO_COMPACTION,
     append,
     exported,
     exporter,
@@ -33,7 +36,7 @@ MANY = Limits(1_000_000, 1 << 30, 3_600.0)
 
 @contextmanager
 def sink(data_dir: Path, limits: Limits = MANY) -> Iterator[FileSink]:
-    made = FileSink(ORDERS, data_dir / "export" / "orders", limits)
+    made = FileSink(ORDERS, data_dir / "export" / "orders", limits, NO_COMPACTION)
     with made.lock():
         yield made
 
@@ -167,15 +170,52 @@ async def test_what_is_counted_ends_with_the_mark_also_within_a_file(tmp_path: P
     assert counted == {30: 2, 31: 1}
 
 
-async def test_what_a_crash_left_is_removed_and_read_by_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [".orders.work", "orders/date=2026-01-30"], ids=["now", "earlier versions"])
+async def test_what_a_crash_left_is_removed(tmp_path: Path, place: str) -> None:
     await append(tmp_path, mixed(4))
     await export(tmp_path)
-    left = tmp_path / "export" / "orders" / "date=2026-01-30" / ".0000000000000009-0000000000000012.parquet.tmp"
+    left = tmp_path / "export" / place / ".0000000000000009-0000000000000012.parquet.tmp"
     left.write_bytes(b"half of a fi")
     await export(tmp_path)
 
     assert not left.exists()
     assert exported(tmp_path) == plain(await logged(tmp_path))
+
+
+async def test_the_lock_of_earlier_versions_is_respected_and_then_removed(tmp_path: Path) -> None:
+    await append(tmp_path, mixed(4))
+    await export(tmp_path)
+    old = tmp_path / "export" / "orders" / ".lock"
+    with exclusive_lock(old), pytest.raises(SinkError, match="another export works on"):
+        await export(tmp_path)
+    assert old.exists()
+
+    await export(tmp_path)
+    assert not old.exists()
+
+
+async def test_a_folder_that_is_a_link_has_what_is_unfinished_beside_its_target(tmp_path: Path) -> None:
+    await append(tmp_path, mixed(4))
+    (tmp_path / "disk" / "rows").mkdir(parents=True)
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "orders").symlink_to(tmp_path / "disk" / "rows")
+    await export(tmp_path)
+
+    assert exported(tmp_path) == plain(await logged(tmp_path))
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == [".orders.work", "orders.lock", "rows"]
+
+
+async def test_a_folder_on_a_file_system_of_its_own_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_another(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = os.stat(path, follow_symlinks=follow_symlinks)  # noqa: PTH116 - it is what is replaced
+        return os.stat_result([*found[:2], found.st_dev + (path.name == "orders"), *found[3:10]])
+
+    await append(tmp_path, mixed(4))
+    monkeypatch.setattr(Path, "stat", on_another)
+
+    with pytest.raises(SinkError, match="is not on the file system of"):
+        await export(tmp_path)
+    assert exported(tmp_path) == []
 
 
 async def test_rewinding_drops_every_file_that_reaches_behind_the_position_and_no_other(tmp_path: Path) -> None:

@@ -277,6 +277,18 @@ async def test_the_cursor_of_another_receiver_is_refused(tmp_path: Path, receive
             await moved.position()
 
 
+async def test_going_back_never_goes_forward(tmp_path: Path, receiver: Receiver) -> None:
+    """Forward, rows would be left out that the receiver has not acknowledged."""
+    await append(tmp_path, mixed(20))
+    async with sink(tmp_path, receiver) as http:
+        await exporter(tmp_path, http).run(once=True)
+        at = await http.position()
+        await http.rewind(ExportPosition(at.position + 5, ""))
+        assert await http.position() == at
+        await http.rewind(ExportPosition(at.position - 5, ""))
+        assert await http.position() == ExportPosition(at.position - 5, "")
+
+
 async def test_a_damaged_cursor_is_said(tmp_path: Path, receiver: Receiver) -> None:
     async with sink(tmp_path, receiver) as http:
         await http.commit(rows_of(mixed(1)))

@@ -286,7 +286,7 @@ async def test_status_changes_nothing_also_beside_a_running_export(tmp_path: Pat
     await append(tmp_path, mixed(10))
     env = environment(tmp_path)
     await export_once(env)
-    left = tmp_path / "export" / "orders" / "date=2026-01-30" / f".{'0' * 16}-{'0' * 16}.parquet.tmp"
+    left = tmp_path / "export" / ".orders.work" / f".{'0' * 16}-{'0' * 16}.parquet.tmp"
     left.write_bytes(b"what the running export is just writing")
     await command(env, "status")
     await command(env, "reconcile")

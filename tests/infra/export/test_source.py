@@ -7,16 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from infra.export.errors import AnotherLog, Unexportable
+from infra.export.errors import AnotherLog, NewerRecord, Unexportable
 from infra.export.exporter import Exporter
 from infra.export.file_sink import FileSink
 from infra.export.rows import START, ExportPosition
 from infra.export.sink import Limits
-from infra.export.source import Lag, check, lag, position_at, position_from
+from infra.export.source import Lag, check, lag, position_at, position_from, stopping_at_newer
+from infra.store import vocabulary
 from infra.store.errors import StoreError
+from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from order_svc.export import ORDERS
-from tests.infra.export.orders import EVENING, append, exported, exporter, facts, logged, mixed, plain, records
+from tests.infra.export.orders import (
+    EVENING,
+    NO_COMPACTION,
+    append,
+    exported,
+    exporter,
+    facts,
+    logged,
+    mixed,
+    plain,
+    records,
+)
 
 
 def path_of(data_dir: Path) -> Path:
@@ -25,7 +38,7 @@ def path_of(data_dir: Path) -> Path:
 
 @contextmanager
 def export(data_dir: Path) -> Iterator[Exporter]:
-    sink = FileSink(ORDERS, data_dir / "export" / "orders", Limits(3, 1 << 30, 0.0))
+    sink = FileSink(ORDERS, data_dir / "export" / "orders", Limits(3, 1 << 30, 0.0), NO_COMPACTION)
     with sink.lock():
         yield exporter(data_dir, sink)
 
@@ -132,3 +145,18 @@ async def test_a_record_that_is_no_row_stops_the_export_behind_all_that_stands_b
         with export(tmp_path) as running, pytest.raises(Unexportable, match=rf"order-{50:032x}@2"):
             await running.run(once=True)
         assert exported(tmp_path) == before
+
+
+async def test_a_fact_of_a_type_that_only_newer_code_knows_stops_the_export_before_it(tmp_path: Path) -> None:
+    await append(tmp_path, mixed(3))
+    before = plain(await logged(tmp_path))
+    shipped = b'{"type":"order.shipped","at":"2026-03-01T09:30:00Z"}'
+    await append(tmp_path, [Record("order-x", 1, "order.shipped", shipped)])
+    await append(tmp_path, mixed(3, first=60))
+    assert vocabulary.begin(tmp_path / "order", 0, {"order.canceled", "order.shipped"}) == []
+    dataset = stopping_at_newer(ORDERS, tmp_path / "order")
+
+    sink = FileSink(dataset, tmp_path / "export" / "orders", Limits(3, 1 << 30, 0.0), NO_COMPACTION)
+    with sink.lock(), pytest.raises(NewerRecord, match=r"order-x@1 \(order\.shipped\) .* install the newer version"):
+        await exporter(tmp_path, sink, dataset=dataset).run(once=True)
+    assert exported(tmp_path) == before

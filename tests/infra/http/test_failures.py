@@ -47,6 +47,16 @@ async def test_what_may_work_in_a_second_is_503_with_retry_after(client: httpx.A
     assert answer.headers["Retry-After"] == "1"
 
 
+async def test_a_request_that_records_nothing_is_told_neither_of_recording_nor_to_repeat_a_key(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/fail/store")
+
+    assert answer.json()["detail"] == (
+        "the store cannot be used right now (disk I/O error); retry, with the same Idempotency-Key if you sent one"
+    )
+
+
 async def test_our_own_mistakes_are_500_and_tell_nothing_but_that(client: httpx.AsyncClient) -> None:
     answer = await client.get("/fail/bug")
 

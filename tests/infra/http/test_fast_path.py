@@ -11,8 +11,9 @@ from litestar.response import Response
 from msgspec import Struct
 
 from infra.core.errors import Busy
-from infra.http.app import MAX_BODY_BYTES, build_app
+from infra.http.app import build_app
 from infra.http.fast_path import FAST_PATH
+from infra.http.grammar import MAX_BODY_BYTES
 from infra.http.idempotency_key import IdempotencyKey
 from infra.http.problems import Problem, ProblemBody
 

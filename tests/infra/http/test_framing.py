@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.http.answers import GENERIC
 from infra.http.framing import HttpRequest, RequestReader
 from infra.http.grammar import MAX_HEAD_BYTES
 from infra.http.problems import Problem
@@ -46,6 +47,18 @@ def test_a_request_is_whole_and_has_its_own_body(data: bytes, bodies: list[bytes
 @pytest.mark.parametrize(("data", "status"), REFUSED.values(), ids=REFUSED)
 def test_what_is_doubtful_is_refused(data: bytes, status: int, size: int) -> None:
     assert read(*in_parts(data, size)) == ([], status)
+
+
+@pytest.mark.parametrize("case", ["a long request line", "a long header", "a long body"])
+def test_what_is_too_long_is_refused_with_the_documented_answer(case: str) -> None:
+    data, status = REFUSED[case]
+    reader = RequestReader(MAX_BODY_BYTES)
+    reader.feed(data)
+
+    with pytest.raises(Problem) as refused:
+        reader.next_request()
+
+    assert refused.value.body == GENERIC[status].body
 
 
 def test_a_reader_keeps_no_more_than_a_head() -> None:

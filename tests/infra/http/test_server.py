@@ -277,9 +277,42 @@ async def test_asking_again_does_not_move_the_deadline_of_an_answer(monkeypatch:
         with connected(port) as client:
             client.send(GET_LARGE.replace(b"large", b"huge"))
             connections: set[Any] = port.server.server_state.connections
-            while not any(connection._flow and connection._flow.write_paused for connection in connections):
+            while not any(not connection.writable.is_set() for connection in connections):
                 await answers(port, LAST)
             client.send(GET_LARGE)
+
+            while not await answers(port, LAST) or connections:
+                pass
+
+
+async def test_an_idle_client_that_has_not_taken_the_end_of_its_answer_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("infra.http.connection.ANSWER_S", 0.05)
+
+    asked = 0
+
+    @get("/part", media_type="text/plain")
+    async def part() -> bytes:
+        nonlocal asked
+        asked += 1
+        return b"x" * (UNSENT_BYTES // 2)
+
+    async with serving(part) as port, asyncio.timeout(PATIENCE_S):
+        with connected(port) as client:
+            connections: set[Any] = port.server.server_state.connections
+            while not (mine := [each for each in connections if each._scope_of_all["client"] == client.getsockname()]):
+                await answers(port, LAST)
+            sent = unsent = 0
+            while not unsent:
+                client.send(GET_LARGE.replace(b"large", b"part"))
+                sent += 1
+                while asked < sent or mine[0]._exchange is not None:
+                    await answers(port, LAST)
+                await answers(port, LAST)  # meanwhile the kernel takes what it has room for
+                unsent = mine[0]._transport.get_write_buffer_size()
+            assert unsent <= UNSENT_BYTES  # so the connection counts as idle
+            port.server._limit.waits(mine[0], 0)  # the keep-alive time is over
 
             while not await answers(port, LAST) or connections:
                 pass

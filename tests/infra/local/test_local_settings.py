@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.local.nats import nats_environment
+from infra.local.nats import nats_environment, store_folder
 from infra.local.settings import check_system, load_bundled_broker, without_blanks
 from infra.settings import SettingsError
 
@@ -30,6 +30,8 @@ def test_blank_values_count_as_unset() -> None:
 
     assert without_blanks({**blank, "DATA_DIR": "here"}) == {"DATA_DIR": "here"}
     assert nats_environment(blank) == nats_environment({})
+    assert store_folder({**blank, "DATA_DIR": " "}) == store_folder({})
+    assert store_folder({"DATA_DIR": " here "}) == store_folder({"DATA_DIR": "here"})
     assert check_system(blank).nats_url == ""
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from infra.local.services import ROOT
 from infra.process.log_rate import KINDS_A_WINDOW
+from infra.process.logging import cleaned
 
 RUN = """
 import asyncio, logging, sys
@@ -157,3 +158,25 @@ logging.getLogger("uvicorn.error").error("Exception in ASGI application")
 
     assert "Invalid" not in text
     assert "Exception in ASGI application" in text
+
+
+def test_a_number_that_is_a_secret_is_hidden_too() -> None:
+    assert cleaned("password", 1_234, [], as_text=False) == "***"
+    assert cleaned("orders", 1_234, [], as_text=False) == 1_234
+    assert cleaned("token", None, [], as_text=False) is None
+
+
+LEVEL = """
+import logging
+from infra.process.logging import configure
+configure("point", "ERROR", "text")
+logging.getLogger("httpx").warning("a warning")
+logging.getLogger("httpx").error("an error")
+"""
+
+
+def test_a_library_shows_nothing_below_the_level() -> None:
+    shown = subprocess.run([sys.executable, "-c", LEVEL], cwd=ROOT, capture_output=True, text=True, check=True).stderr
+
+    assert "an error" in shown
+    assert "a warning" not in shown

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
+from infra.core.errors import StoreUnavailable
+from infra.core.messages import Delivery, StreamPosition
 from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Statement, ViewBehind
 from infra.store.records import Notification
@@ -68,6 +71,19 @@ async def test_it_is_fed_with_earlier_facts_and_with_later_ones(broker: Shop, tm
         await until_shown(view, "order-o1", "order-o2")
         await say(broker, "o3")
         await until_shown(view, "order-o1", "order-o2", "order-o3")
+
+
+async def test_a_full_disk_does_not_make_a_dead_letter_a_rejected_one(
+    broker: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with StreamView.open(Seen(), "product", settings(broker), tmp_path) as view:
+
+        async def full(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(view._tables, "apply", full)
+        with pytest.raises(StoreUnavailable, match="disk is full"):
+            await view.attempt(Delivery("", b"{}", "", StreamPosition(1, 1), "order.canceled.o1"))
 
 
 async def test_foreign_messages_are_passed_over(broker: Shop, tmp_path: Path) -> None:

@@ -390,6 +390,24 @@ async def test_a_file_that_is_deleted_while_it_is_compared_is_refused_as_one_bef
             await store.check()
 
 
+async def test_a_connection_that_cannot_read_the_identity_now_does_not_make_the_file_a_foreign_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SQLiteStore.open(path, service="point") as store:
+        with monkeypatch.context() as patched:
+
+            async def fails() -> Identity:
+                raise sqlite3.OperationalError("disk I/O error")
+
+            patched.setattr(moving(store), "identity", fails)
+            os.utime(path)  # as if somebody had written to it
+            with pytest.raises(StoreError, match="disk I/O error"):
+                await store.check()
+
+        await store.check()
+        await store.insert_events(charged(1, 2))
+
+
 async def test_a_second_process_that_moves_the_log_is_no_trouble(path: Path) -> None:
     async with SQLiteStore.open(path) as one, SQLiteStore.open(path) as two:
         for version in range(1, 9):

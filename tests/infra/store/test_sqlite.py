@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra.store.connection import Connection, connect
+from infra.store.connection import StoreConnection, connect
 from infra.store.errors import Conflict, StoreError, StoreSetupError
 from infra.store.records import StreamHistory
 from infra.store.sqlite import SQLiteStore
@@ -68,7 +68,7 @@ async def test_an_insert_looks_once_its_rows_are_committed(path: Path) -> None:
 async def test_a_store_opens_its_connections_only_that_way(path: Path) -> None:
     wanted: list[tuple[object, ...]] = []
 
-    def watched(*args: Any) -> AbstractAsyncContextManager[Connection]:
+    def watched(*args: Any) -> AbstractAsyncContextManager[StoreConnection]:
         wanted.append(args)
         return connect(*args)
 
@@ -178,10 +178,10 @@ async def test_a_locked_file_is_a_store_error_and_records_nothing(path: Path) ->
 
 
 async def test_a_full_disk_is_a_store_error_and_records_nothing(path: Path) -> None:
-    connections: list[Connection] = []
+    connections: list[StoreConnection] = []
 
     @contextlib.asynccontextmanager
-    async def remembered(path: Path) -> AsyncIterator[Connection]:
+    async def remembered(path: Path) -> AsyncIterator[StoreConnection]:
         async with connect(path) as connection:
             connections.append(connection)
             yield connection

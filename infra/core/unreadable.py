@@ -1,0 +1,72 @@
+"""The streams of a service that cannot be read: each is refused by itself, and `/readyz` and the log tell of them."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from contracts.newer import NEXT_STEP
+from infra.core.errors import StreamUnavailable
+
+logger = structlog.get_logger()
+
+MOST: Final = 10_000
+"""Streams that are told apart; those beyond are not counted."""
+
+
+class UnreadableStreams:
+    """Remembers which streams cannot be read, and why. A stream is readable again only for the next process."""
+
+    def __init__(self) -> None:
+        self._newer: dict[str, str] = {}
+        self._damaged: dict[str, str] = {}
+
+    def add(self, stream: str, why: str, *, newer: bool, log: bool = True) -> None:
+        """Remember a stream; the first time, write a line to the log. `newer`: newer code recorded a fact of it."""
+        known = self._newer if newer else self._damaged
+        if stream in known or len(known) >= MOST:
+            return
+        known[stream] = why
+        if log:
+            logger.error("a stream cannot be read: what needs it is refused", stream=stream, reason=why)
+
+    def warnings(self) -> list[str]:
+        """Return the warnings for `/readyz`, each with one stream as an example."""
+        found = []
+        if self._newer:
+            first = next(iter(self._newer.values()))
+            found.append(
+                f"newer code recorded facts that this version does not know, in {len(self._newer)} streams; the first: "
+                f"{first}. Requests and messages that need one of these streams are refused, all others work: "
+                f"{NEXT_STEP}"
+            )
+        if self._damaged:
+            stream, why = next(iter(self._damaged.items()))
+            found.append(
+                f"{len(self._damaged)} streams cannot be read; the first: {stream}: {why}. What needs one of them is "
+                "refused, all else works. `just audit` says what is damaged, `just rebuild` makes the store anew"
+            )
+        return found
+
+
+class Reader(Protocol):
+    async def read(self, streams: Sequence[str]) -> list[Any]: ...
+
+
+async def read_readable(reader: Reader, streams: Sequence[str]) -> list[Any]:
+    """Return the states of these streams as `reader.read` does, but None for a stream that cannot be read.
+
+    For lists: one unreadable stream must not hide all others. Raises StoreUnavailable if the store fails.
+    """
+    try:
+        return await reader.read(streams)
+    except StreamUnavailable:
+        return [await _one(reader, stream) for stream in streams]
+
+
+async def _one(reader: Reader, stream: str) -> Any:
+    try:
+        (state,) = await reader.read([stream])
+    except StreamUnavailable:
+        return None
+    return state

@@ -1,0 +1,53 @@
+"""Moves files and folders as one change: all of them, or none if one cannot be moved."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from infra import files
+from ops.errors import Unusable
+
+
+class Move(NamedTuple):
+    """A file or folder is renamed from `old` to `new`, where nothing may be yet."""
+
+    old: Path
+    new: Path
+
+
+class HalfMoved(Unusable):
+    """Not everything could be moved, and something could not be moved back. The message says what is where."""
+
+
+def move_all(moves: Sequence[Move]) -> None:
+    """Make all moves, in their order and durably. The folders of the new places are made.
+
+    If one fails, or is interrupted, those before it are moved back, and its error is raised: OSError. Raises HalfMoved
+    if that fails, too.
+    """
+    done: list[Move] = []
+    try:
+        for move in moves:
+            files.make_folder(move.new.parent)
+            files.rename(move.old, move.new)
+            done.append(move)
+    except BaseException as error:
+        _undo(done, error)
+        for move in moves:
+            with contextlib.suppress(OSError):  # something is in it
+                move.new.parent.rmdir()
+        raise
+    for folder in {path.parent for move in moves for path in move}:
+        files.sync_folder(folder)
+
+
+def _undo(done: Sequence[Move], error: BaseException) -> None:
+    left = []
+    for move in reversed(done):
+        try:
+            files.rename(move.new, move.old)
+        except OSError:
+            left.append(f"{move.new} to {move.old}")
+    if left:
+        raise HalfMoved(f"{error}; what was moved before could not be moved back: move {', '.join(left)}") from error

@@ -1,0 +1,114 @@
+"""What a system has stored below DATA_DIR and NATS_STORE_DIR, and the locks that keep everything off it."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from infra.files import LockTaken, make_folder, take_lock
+from infra.local.nats import lock_store, store_folder
+from infra.local.processes import StartFailed
+from infra.local.services import service_names
+from infra.settings import Settings, load
+from infra.store.identity import outside
+from ops import foreign, stores
+from ops.errors import Unusable
+
+RESTORING: Final = ".restoring"
+"""The folder, in DATA_DIR and in NATS_STORE_DIR, in which a restore makes the new data."""
+
+LOCK: Final = ".lock"
+"""The file in DATA_DIR that a command locks while it works on all data: only one does, also where there is none yet."""
+
+REPLACED: Final = "replaced-"
+"""Begins the names of the folders to which restores and rebuilds move the old data."""
+
+
+class InUse(Unusable):
+    """Something works on the data. The message names it, and says what was not done."""
+
+
+def folder(env: Mapping[str, str]) -> Path:
+    """Return DATA_DIR. Raises SettingsError."""
+    return load(Settings, "nats", 4_222, env).data_dir
+
+
+def moved_folder_name() -> str:
+    """Return the name of the folder to which old data is moved now."""
+    return f"{REPLACED}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+
+
+def of_services(env: Mapping[str, str]) -> list[Path]:
+    """The folders of all services, and the files that know which stores are in them; each may be missing."""
+    paths = {name: stores.store(env, name) for name in service_names()}
+    return [*(path.parent for path in paths.values()), *(outside(path, name) for name, path in paths.items())]
+
+
+def of_broker(env: Mapping[str, str]) -> Path:
+    """The bundled broker's streams, in its folder; they may be missing."""
+    return store_folder(env) / "jetstream"
+
+
+def of_audit(env: Mapping[str, str], *, backup: bool) -> Path:
+    """The folder with the report and the checkpoint of audits of the system, or of a `backup`; it may be missing."""
+    return folder(env) / ("audit-backup" if backup else "audit")
+
+
+def of_audits(env: Mapping[str, str]) -> list[Path]:
+    return [of_audit(env, backup=backup) for backup in (False, True)]
+
+
+def stored(env: Mapping[str, str]) -> list[Path]:
+    """List the existing files and folders below DATA_DIR and NATS_STORE_DIR that services, broker and commands made.
+
+    Nothing else that lies there. Raises SettingsError.
+    """
+    found = [*of_services(env), of_broker(env), store_folder(env) / "lock", *of_audits(env), foreign.path(env)]
+    found.append(folder(env) / "export")
+    for kept in dict.fromkeys((folder(env), store_folder(env))):
+        found += [kept / RESTORING, *sorted(kept.glob(f"{REPLACED}*"))]
+    return [path for path in found if path.exists()]
+
+
+@contextlib.contextmanager
+def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, broker: bool = True) -> Iterator[None]:
+    """Hold the locks of the services, exports and `broker` that have a folder: none of these can start in the block.
+
+    A second block waits for nothing: it is refused. DATA_DIR is made if it is missing.
+
+    `changed`: the paths that the block changes; no other process may have a file there open. `otherwise`: what the
+    error says was not done. Raises InUse, SettingsError.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            alone = folder(env) / LOCK
+            make_folder(alone.parent)
+            stack.callback(os.close, take_lock(alone))
+            stack.callback(alone.unlink, missing_ok=True)
+            folders = [path for path in of_services(env) if path.is_dir()]
+            for path in [*(path / "lock" for path in folders), *(folder(env) / "export").glob("**/*.lock")]:
+                stack.callback(os.close, take_lock(path))
+            if broker and store_folder(env).is_dir():
+                stack.callback(os.close, lock_store(env))
+        except LockTaken as holder:
+            raise InUse(f"{holder} works on this data: stop the system first; {otherwise}") from None
+        except StartFailed as error:
+            raise InUse(f"stop the broker first; {otherwise}: {error}") from None
+        except OSError as error:
+            raise InUse(f"{error.filename} cannot be used: {error.strerror}; {otherwise}") from error
+        for pid, file in open_files(changed):
+            raise InUse(f"process {pid} has {file} open: stop it first; {otherwise}")
+        yield
+
+
+def open_files(paths: Iterable[Path]) -> Iterator[tuple[int, str]]:
+    """Yield the process ids and paths of files in these folders that other processes have open. Linux alone knows."""
+    roots = [str(path.resolve()) for path in paths]
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # the process has ended, or is somebody else's
+            target = str(descriptor.readlink())
+            pid = int(descriptor.parts[2])
+            if pid != os.getpid() and any(target == root or target.startswith(f"{root}/") for root in roots):
+                yield pid, target

@@ -1,0 +1,105 @@
+"""Says in a few words what a fact is about: its amount, product or reason. All that shows facts to people uses it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from contracts import (
+    CouponIssued,
+    CouponUsed,
+    CouponUseFailed,
+    Fact,
+    OrderCanceled,
+    OrderConfirmed,
+    PointCharged,
+    PointRefunded,
+    PointUsed,
+    PointUseFailed,
+    ProductRegistered,
+    ProductReserved,
+    ProductReserveFailed,
+    ProductStockAdded,
+    ProductStockHeld,
+    ProductStockReturned,
+)
+from contracts.fact import Order, SagaFact
+from contracts.wire import decode
+from infra.timestamps import in_utc
+
+SHOWN_LINES: Final = 5
+"""Lines of an order that its heading names."""
+
+
+def detail(fact: Fact) -> str:
+    """Return the fact's amount, product or reason for a person; empty if it has none. Others may have written it."""
+    match fact:
+        case ProductStockHeld() | ProductStockReturned() | ProductStockAdded():
+            return f"{fact.quantity:,} x {fact.product_id}"
+        case ProductRegistered():
+            return f"{fact.name}, {fact.price:,} won"
+        case ProductReserved():
+            return f"{fact.total:,} won in total"
+        case PointCharged():
+            return f"{fact.amount:,} points"
+        case PointUsed() | PointRefunded():
+            return f"{fact.points:,} points"
+        case CouponIssued():
+            return f"{fact.discount:,} won for {fact.user_id}, until {shown_time(fact.expires_at)}"
+        case CouponUsed():
+            return f"{fact.coupon_id}: {fact.discount:,} won off" if fact.coupon_id is not None else "no coupon"
+        case OrderConfirmed():
+            return f"{fact.amount_due:,} won due"
+        case ProductReserveFailed() | PointUseFailed() | CouponUseFailed() | OrderCanceled():
+            return str(fact.reason)
+        case _:
+            return ""
+
+
+def known(body: bytes) -> Fact | None:
+    """Return the fact in a body; None if this code does not know it: newer code recorded it, or it is foreign."""
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def heading(order_id: str, facts: Sequence[Fact]) -> list[str]:
+    """Return what is to be known of an order before its facts, as lines: its end, its customer, what it asked for.
+
+    `facts` are the order's, in the order in which they happened.
+    """
+    order = next((fact.order for fact in facts if isinstance(fact, SagaFact)), None)
+    ends = [fact for fact in facts if isinstance(fact, OrderConfirmed | OrderCanceled)]
+    last = ends[-1] if ends else None
+    status = "PENDING" if last is None else "CONFIRMED" if isinstance(last, OrderConfirmed) else "CANCELED"
+    lines = [f"order {order_id}: {status}" + (f", {last.reason}" if isinstance(last, OrderCanceled) else "")]
+    if order is None:
+        return lines
+    ended = "" if last is None else f", ended {shown_time(last.at)}"
+    lines += [f"user {order.user_id}, placed {shown_time(order.placed_at)}{ended}", f"asked for {_wanted(order)}"]
+    amounts = [] if last is None else [("total", last.total), ("points", order.points), ("discount", last.discount)]
+    if isinstance(last, OrderConfirmed):
+        amounts.append(("due", last.amount_due))
+    if told := [f"{name} {amount:,}" for name, amount in amounts if amount is not None]:
+        lines.append(f"won: {', '.join(told)}")
+    return lines
+
+
+def _wanted(order: Order) -> str:
+    named = [f"{line.quantity:,} x {line.product_id}" for line in order.lines[:SHOWN_LINES]]
+    if len(order.lines) > SHOWN_LINES:
+        named.append(f"{len(order.lines) - SHOWN_LINES} more lines")
+    return ", ".join(
+        [*named, f"{order.points:,} points", f"coupon {order.coupon_id}" if order.coupon_id else "no coupon"]
+    )
+
+
+def shown_time(at: datetime) -> str:
+    """Return a time in UTC for a person, to the millisecond."""
+    try:
+        at = in_utc(at)
+    except ValueError:  # at the edge of all times
+        return at.isoformat()
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1_000:03d} UTC"

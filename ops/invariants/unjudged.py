@@ -1,0 +1,103 @@
+"""Facts of newer code in the history, and what this code cannot judge because of them.
+
+Such a fact is counted, and no finding. Nor is anything that it may explain: of a fact of an unknown type, its order,
+and that order's products, account and coupon; of a known one with an unknown reason, the order alone.
+"""
+
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from contracts.fact import Fact, SagaFact
+from contracts.newer import OfNewerCode
+from ops.invariants.findings import Entry
+
+MOST_SHOWN: Final = 100
+
+
+class Newer(NamedTuple):
+    """A fact of newer code: `where` it is, and `what` of it this code does not know."""
+
+    where: str
+    what: str
+
+
+class _Line(Struct):
+    product_id: str
+
+
+class _Order(Struct):
+    user_id: str
+    lines: list[_Line]
+    coupon_id: str | None = None
+
+
+class _Body(Struct):
+    order_id: str | None = None
+    order: _Order | None = None
+
+
+_body: Final = msgspec.json.Decoder(_Body)
+_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Unjudged:
+    """Takes the facts of newer code, and says what cannot be judged. `first`: the first MOST_SHOWN of all `facts`."""
+
+    def __init__(self) -> None:
+        self.facts = 0
+        self.first: list[Newer] = []
+        self._subjects: set[str] = set()
+
+    def add(self, where: object, what: str) -> None:
+        self.facts += 1
+        if len(self.first) < MOST_SHOWN:
+            self.first.append(Newer(str(where), what))
+
+    def take(self, entry: Entry, error: OfNewerCode, body: bytes) -> None:
+        """Count the fact at `entry`, whose body `decode` refused with this error."""
+        self.add(entry, f"is of newer code: {error.what}")
+        if error.fact is not None:
+            self._subjects.add(f"order {error.fact.order_id}" if isinstance(error.fact, SagaFact) else _of(entry))
+            return
+        self._subjects.add(_of(entry))
+        try:
+            fact = _body.decode(body)
+        except _ERRORS:  # its fields have other types, too
+            return
+        if fact.order_id is not None:
+            self._subjects.add(f"order {fact.order_id}")
+        if fact.order is not None:
+            self._subjects |= _concerned(fact.order)
+
+    def explains(self, invariant: int, where: object, fact: Fact | None) -> bool:
+        """Whether a finding is not judged. `fact` is the one at hand; None at the end of history.
+
+        Versions, causes and copies (7 and 8) are judged of every fact.
+        """
+        if not self._subjects or (invariant in (7, 8) and isinstance(where, Entry)):
+            return False
+        return not self._subjects.isdisjoint(subjects(where, fact))
+
+
+def subjects(where: object, fact: Fact | None) -> set[str]:
+    """Return what a finding is about, such as `product mug`."""
+    if not isinstance(where, Entry):
+        return {str(where)}
+    found = {_of(where)}
+    if isinstance(order_id := getattr(fact, "order_id", None), str):
+        found.add(f"order {order_id}")
+    if isinstance(fact, SagaFact):
+        found |= _concerned(fact.order)
+    return found
+
+
+def _concerned(order: object) -> set[str]:
+    lines = [f"product {line.product_id}" for line in getattr(order, "lines", ())]
+    return {*lines, f"account {getattr(order, 'user_id', '')}", f"coupon {getattr(order, 'coupon_id', None)}"}
+
+
+def _of(entry: Entry) -> str:
+    kind, _, key = entry.stream.partition("-")
+    return f"{kind} {key}" if kind in ("product", "account", "coupon") else f"order {key}"

@@ -1,0 +1,51 @@
+"""What newer code recorded: its facts in a store, and what it may have recorded below DATA_DIR."""
+
+import contextlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from contracts.newer import NEXT_STEP, words_of
+from contracts.wire import FACTS, VOCABULARY, fact_id, why_newer
+from infra.local.services import service_names
+from infra.store import vocabulary
+from ops import stores
+
+
+class FoundNewer(NamedTuple):
+    """How many facts of newer code were found, and where the `first` is, with what is unknown of it; empty: none."""
+
+    facts: int
+    first: str
+
+    def __str__(self) -> str:
+        return f"{self.facts:,} facts of newer code, the first: {self.first}; {NEXT_STEP}"
+
+
+def fields(folder: Path) -> list[str]:
+    """Return the fields of known facts that newer code may have recorded in this folder's log. Raises no error."""
+    new = vocabulary.unknown(folder, VOCABULARY)
+    return sorted(word for word in new if word.count(" ") == 1 and word.partition(" ")[0] in FACTS)
+
+
+def names(env: Mapping[str, str]) -> list[str]:
+    """Return the names of facts that newer code may have recorded in any log. Raises SettingsError."""
+    folders = [stores.folder(env, service) for service in service_names()]
+    return sorted({word for folder in folders for word in vocabulary.unknown(folder, VOCABULARY) if " " not in word})
+
+
+def in_store(path: Path) -> FoundNewer:
+    """Search a store that nobody writes, such as a copy in a backup. Raises sqlite3.Error."""
+    found, first = 0, ""
+    plain = [name for name, fact in FACTS.items() if not words_of(fact)]
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as store:
+        for position, stream, version, topic, body in store.execute(
+            "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
+            f" WHERE topic NOT IN ({', '.join('?' * len(plain))}) ORDER BY rowid",
+            plain,
+        ):
+            if (why := why_newer(topic, body)) is not None:
+                found += 1
+                first = first or f"{fact_id(stream, version)} ({topic}) at position {position}: {why.what}"
+    return FoundNewer(found, first)

@@ -66,7 +66,7 @@ class Progress:
     """
 
     def __init__(self, runtime: Runtime, admission: AdmissionControl) -> None:
-        """Add the callback and the task to the runtime. Make it once, before the tasks are started."""
+        """Add `recorded`, `warnings` and `run` to the runtime. Make it once, before the tasks are started."""
         self._runtime = runtime
         self._admission = admission
         self._in_flight: dict[str, datetime] = {}

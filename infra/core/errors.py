@@ -45,7 +45,7 @@ class FoldError(Exception):
 
 
 class Unpublishable(Exception):
-    """A new fact could be recorded, but not published or heard, so nothing is recorded. The message says why."""
+    """A new fact could be recorded, but not published or heard: its command records nothing. The message says why."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name} cannot be recorded, because it could not be published: {why}")

@@ -193,7 +193,7 @@ class Exporter:
         self._bytes = 0
 
     async def _attempt(self) -> None:
-        """Try once to commit the rows in hand. Raises Unavailable if the sink did not take them.
+        """Try once to commit the rows in hand, which stay in hand. Raises Unavailable if the sink did not take them.
 
         Raises Stopped if the commit takes longer than `grace_s` after `closing` is set.
         """

@@ -1,4 +1,4 @@
-"""Keeps the newest records of a log in memory: the relay and the read models follow the writer without a query."""
+"""Keeps the newest records of a log in memory: the relay and the read models get them without reading the file."""
 
 from collections.abc import Collection, Sequence
 from typing import Final

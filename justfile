@@ -210,7 +210,7 @@ coverage *ARGUMENTS: _tools
 [group('check')]
 check-all *ARGUMENTS: (_or-help "check-all" ARGUMENTS)
 
-_check-all: check test sim-soak soak bench
+_check-all: check test mechanisms sim-soak soak bench
 
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]
@@ -223,6 +223,12 @@ sim *ARGUMENTS: _tools
 [positional-arguments]
 sim-soak *ARGUMENTS: _tools
     @exec python -m tests.sim.soak "$@"
+
+# Each mechanism that a decision rests on, taken out once in a copy of the code, and what finds it, as a table: just mechanisms; --only 37, --help
+[group('check')]
+[positional-arguments]
+mechanisms *ARGUMENTS: _tools
+    @exec python -m tests.sim.mechanisms "$@"
 
 # Real processes under load and faults, healed and audited, round by round: just chaos SEED --rounds 3 --fault power, --help
 [group('check')]

@@ -47,10 +47,15 @@ class _NotTheLeader(Exception):
 class Leader:
     """What EVENTS has, as its leader says. Every method raises LeaderUnavailable, or the client's errors."""
 
-    def __init__(self, nc: BrokerClient, info: StreamInfo) -> None:
-        """`info` is the leader's own answer about EVENTS, from this connection."""
+    def __init__(self, nc: BrokerClient, info: StreamInfo, *, first_span: int = FIRST_SPAN, batch: int = BATCH) -> None:
+        """`info` is the leader's own answer about EVENTS, from this connection.
+
+        Reading back begins with `first_span` sequences; `batch` is the most messages that one direct get asks for.
+        """
         self._nc = nc
         self._info = info
+        self._first_span = first_span
+        self._batch = batch
 
     async def last(self, subject: str) -> StoredMessage | None:
         """Return the last message on this subject, which may have wildcards; None if there is none."""
@@ -90,7 +95,7 @@ class Leader:
         what a relay's messages have and they lack, are left out, so a list may be empty.
         """
         last = await self.last(subject)
-        end, span = (0 if last is None else last.sequence), FIRST_SPAN
+        end, span = (0 if last is None else last.sequence), self._first_span
         while end > 0:
             begin = max(1, end - span + 1)
             yield await self._between(subject, begin, end)
@@ -113,7 +118,7 @@ class Leader:
         found: list[Published] = []
         while begin <= end:
             try:
-                answer = await direct(self._nc, EVENTS, {"seq": begin, "next_by_subj": subject, "batch": BATCH})
+                answer = await direct(self._nc, EVENTS, {"seq": begin, "next_by_subj": subject, "batch": self._batch})
             except TimeoutError:
                 raise _NotTheLeader from None
             if answer.answered_by != {EVENTS} or answer.code != "204":

@@ -21,7 +21,7 @@ from infra.broker.errors import FactTooLarge, RelayFailed
 from infra.broker.fast_ingest import FastIngest, PublishRefused
 from infra.broker.leader import Leader
 from infra.broker.resume import Stored, find_resume_position, not_stored
-from infra.broker.window import Window
+from infra.broker.window import WINDOW, Window
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
 
@@ -52,15 +52,22 @@ class Relay:
         ack_timeout_s: float = ACK_TIMEOUT_S,
         stalled_after_s: float = STALLED_AFTER_S,
         max_bytes: int = sys.maxsize,
+        window: int = WINDOW,
+        read_batch: int = READ_BATCH,
     ) -> None:
-        """`max_bytes` is the largest message, headers included, that the broker takes."""
+        """`max_bytes` is the largest message, headers included, that the broker takes.
+
+        `window` is the span of log positions in flight; `read_batch` is the most records of one read of the log.
+        """
         self._service = service
         self._store = store
         self._nc = nc
         self._ack_timeout_s = ack_timeout_s
         self._stalled_after_s = stalled_after_s
         self._max_body = max_bytes - HEADER_BYTES
-        self._window = Window(0)
+        self._span = window
+        self._read_batch = read_batch
+        self._window = Window(0, window)
         self._stored: Stored = {}
         """Facts that were found in the stream: these are not sent."""
         self._inbox = nc.new_inbox()
@@ -100,8 +107,8 @@ class Relay:
         Raises LogLost if the stream has a fact of this service that its log lacks; StoreError; LeaderUnavailable; the
         client's errors.
         """
-        resumed = await find_resume_position(self._service, self._store, leader)
-        self._window = Window(resumed.acked)
+        resumed = await find_resume_position(self._service, self._store, leader, self._span)
+        self._window = Window(resumed.acked, self._span)
         self._stored = resumed.stored
 
     async def run(self) -> None:
@@ -113,7 +120,7 @@ class Relay:
         position = self._window.acked
         while True:
             self._grown = False
-            read = await self._store.select_notifications(position, READ_BATCH)
+            read = await self._store.select_notifications(position, self._read_batch)
             unsent = not_stored(read, self._stored)
             while unsent:
                 if self._window.empty:

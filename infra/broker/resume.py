@@ -18,8 +18,8 @@ from infra.store.records import Notification
 
 logger = structlog.get_logger()
 
-MOST_READ_BACK: Final = 8 * WINDOW
-"""At most about this many facts are read back while some of the last WINDOW positions are missing."""
+MOST_WINDOWS: Final = 8
+"""At most about this many windows of facts are read back while some of the last window's positions are missing."""
 
 
 Stored = dict[int, set[tuple[str, bytes]]]
@@ -36,8 +36,8 @@ class ResumePosition(NamedTuple):
     stored: Stored
 
 
-async def find_resume_position(service: str, store: EventStore, leader: Leader) -> ResumePosition:
-    """Read the service's facts back from the stream's end until the last WINDOW positions were found.
+async def find_resume_position(service: str, store: EventStore, leader: Leader, window: int = WINDOW) -> ResumePosition:
+    """Read the service's facts back from the stream's end until the last `window` positions were found.
 
     Messages of other publishers are passed over. Raises LogLost if the stream has a fact of this service that its log
     lacks; StoreError; LeaderUnavailable; the client's errors.
@@ -49,8 +49,8 @@ async def find_resume_position(service: str, store: EventStore, leader: Leader) 
             stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
         if stored:
             newest = max(stored)
-            acked = await _whole_until(service, store, stored, newest)
-            if acked == newest or len(stored) >= MOST_READ_BACK:
+            acked = await _whole_until(service, store, stored, newest, window)
+            if acked == newest or len(stored) >= MOST_WINDOWS * window:
                 break
     if not newest:
         await _tell_of_lost_store(store, "the stream has no fact of this service")
@@ -65,14 +65,16 @@ async def _tell_of_lost_store(store: EventStore, sign: str) -> None:
         logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=facts)
 
 
-async def _whole_until(service: str, store: EventStore, stored: Stored, newest: int) -> int:
-    """Return the position up to which the stream has the log: before the first of the last WINDOW that was not found.
+async def _whole_until(service: str, store: EventStore, stored: Stored, newest: int, window: int) -> int:
+    """Return the position up to which the stream has the log: before the first of the last `window` not found.
 
     No hole lies further back. `newest` is the highest position found. Raises LogLost if the log lacks the fact that was
     found there; StoreError.
     """
-    after = max(0, newest - WINDOW)
-    records = [record for record in await store.select_notifications(after, WINDOW) if record.position <= newest]
+    # Another process, against the rule, may have recorded and published since: without this its records are not found.
+    await store.max_notification_id()
+    after = max(0, newest - window)
+    records = [record for record in await store.select_notifications(after, window) if record.position <= newest]
     missing = not_stored(records, stored)
     if not records or records[-1].position != newest or (missing and missing[-1].position == newest):
         raise LogLost(

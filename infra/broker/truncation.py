@@ -18,11 +18,11 @@ KEPT: Final = 4_096  # positions; one for each batch, so half a minute of the he
 class ReceivedPositions:
     """Remembers stream positions of messages that a consumer received, to find out whether the stream still has them.
 
-    `add` must be called in the order of receipt; the newest `KEPT` positions are remembered.
+    `add` must be called in the order of receipt; the newest `kept` positions are remembered.
     """
 
-    def __init__(self) -> None:
-        self._received: deque[StreamPosition] = deque(maxlen=KEPT)
+    def __init__(self, kept: int = KEPT) -> None:
+        self._received: deque[StreamPosition] = deque(maxlen=kept)
 
     def add(self, position: StreamPosition) -> None:
         self._received.append(position)
@@ -51,7 +51,8 @@ class ReceivedPositions:
 
         If a session fails before that, the next one has to find the truncation again.
         """
-        self._received = deque((position for position in self._received if position.sequence <= sequence), maxlen=KEPT)
+        still = (position for position in self._received if position.sequence <= sequence)
+        self._received = deque(still, self._received.maxlen)
 
 
 async def _still_there(leader: Leader, position: StreamPosition) -> bool:

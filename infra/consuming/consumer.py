@@ -50,10 +50,11 @@ class ConsumerSession:
         expires_s: float = PULL_EXPIRES_S,
         silence_s: float = SILENCE_S,
         pauses_s: tuple[float, ...] = PAUSES_S,
+        pull_batch: int = PULL_BATCH,
     ) -> None:
         """A message that `handler` rejects is retried after each of `pauses_s` (seconds), then dead-lettered.
 
-        `received` gets the positions of handled deliveries.
+        `received` gets the positions of handled deliveries. A pull request asks for `pull_batch` messages, 2 or more.
         """
         self.name = consumer
         self._nc = nc
@@ -64,7 +65,7 @@ class ConsumerSession:
             nc,
             EVENTS,
             consumer,
-            PULL_BATCH,
+            pull_batch,
             deliver=self._on_delivery,
             failed=self.failed,
             expires_s=expires_s,

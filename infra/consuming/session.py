@@ -25,6 +25,7 @@ from infra.broker.streams import EVENTS, MAX_FACT_BYTES, is_full, largest_messag
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
+from infra.consuming.limits import SessionLimits
 from infra.consuming.supervisor import LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
@@ -54,6 +55,7 @@ class Broker:
         clock: Clock,
         connect: Connect,
         chance: Callable[[], float],
+        limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
     ) -> None:
         """`hears` are the names of the facts that the service consumes; `chance` draws the jitter of pauses, 0 to 1."""
         self._service = service
@@ -61,7 +63,8 @@ class Broker:
         self._store = store
         self._writer = writer
         writer.suspend("the log has not been compared with the stream yet")
-        self._received = ReceivedPositions()
+        self._limits = limits
+        self._received = ReceivedPositions(limits.remembered_positions)
         self._acknowledged: int | None = None
         """The sequence up to which this process has acknowledged all; None before the first session."""
         self.dead_letters = DeadLetters(service, settings, clock)
@@ -117,15 +120,24 @@ class Broker:
 
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
-        nc, js, stream = connection
-        leader = Leader(nc, stream)
+        (nc, js, stream), limits = connection, self._limits
+        leader = Leader(nc, stream, first_span=limits.first_span, batch=limits.direct_batch)
         max_bytes = largest_message(stream, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
-        relay = Relay(self._service, self._store, nc, max_bytes=max_bytes)
+        relay = Relay(
+            self._service,
+            self._store,
+            nc,
+            max_bytes=max_bytes,
+            window=limits.window,
+            read_batch=limits.read_batch,
+        )
         await relay.find_resume_position(leader)
         self._writer.resume()
         truncated_after = await self._received.truncated_after(leader)
-        consumer = ConsumerSession(self._service, nc, self._writer, self._received, self.dead_letters)
+        consumer = ConsumerSession(
+            self._service, nc, self._writer, self._received, self.dead_letters, pull_batch=limits.pull_batch
+        )
         self._acknowledged = await ensure_consumer(
             js,
             self._service,
@@ -134,6 +146,8 @@ class Broker:
             truncated_after,
             acknowledged=self._acknowledged,
             take_over=consumer.take_over,
+            max_ack_pending=limits.max_ack_pending,
+            ack_wait_s=limits.ack_wait_s,
         )
         if truncated_after is not None:
             self._received.forget_after(truncated_after)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from infra.core.state_cache import SNAPSHOT_EVERY
+from infra.core.state_cache import CACHED_STATES, SNAPSHOT_EVERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +31,6 @@ class WriterLimits:
 
     snapshot_every: int = SNAPSHOT_EVERY
     """Versions of one stream between two snapshots."""
+
+    cached_states: int = CACHED_STATES
+    """States in the cache, at most."""

@@ -15,7 +15,7 @@ from contracts.wire import MAX_BYTES
 from infra.core.decider import Aggregates, AnyState, Batch, Command, StreamState
 from infra.core.errors import FoldError, StreamUnreadable
 from infra.core.messages import Acknowledger, Delivery
-from infra.core.state_cache import SNAPSHOT_EVERY, StateCache
+from infra.core.state_cache import CACHED_STATES, SNAPSHOT_EVERY, StateCache
 from infra.store.errors import Conflict, StoreError
 from infra.store.event_store import EventStore
 from infra.store.records import Record
@@ -76,10 +76,16 @@ class UnitOfWork:
     The caller calls `publish_states` after each `record`; after a StoreError it calls `resolve_doubt` before the next.
     """
 
-    def __init__(self, aggregates: Aggregates, store: EventStore, snapshot_every: int = SNAPSHOT_EVERY) -> None:
+    def __init__(
+        self,
+        aggregates: Aggregates,
+        store: EventStore,
+        snapshot_every: int = SNAPSHOT_EVERY,
+        cached_states: int = CACHED_STATES,
+    ) -> None:
         self._aggregates = aggregates
         self._store = store
-        self.state_cache = StateCache(aggregates, store, snapshot_every=snapshot_every)
+        self.state_cache = StateCache(aggregates, store, cached_states, snapshot_every)
         self._doubtful: Batch | None = None
         self.max_bytes = MAX_BYTES
         """The largest message, headers included, that the broker takes. No larger fact is recorded."""

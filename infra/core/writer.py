@@ -50,7 +50,7 @@ class Writer:
         self._clock = clock
         self._recorded = recorded
         self._limits = limits
-        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)
+        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every, limits.cached_states)
         self._queue: deque[Work] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()

@@ -21,8 +21,10 @@ from contracts.fact import Fact
 from contracts.wire import NAMES, must_hear
 from infra import signals
 from infra.broker.connection import Connect, connect
+from infra.consuming.limits import SessionLimits
 from infra.consuming.session import Broker
 from infra.core.decider import Aggregates
+from infra.core.limits import WriterLimits
 from infra.core.writer import Clock, Reactions, Writer
 from infra.files import PRIVATE_UMASK
 from infra.http.app import build_app
@@ -135,6 +137,8 @@ def assemble(
     clock: Clock = now,
     connect: Connect = connect,
     chance: Callable[[], float] = random.random,
+    writer_limits: WriterLimits = WriterLimits(),  # noqa: B008  # frozen
+    session_limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
 ) -> Runtime:
     """Build the parts of a service; nothing runs yet. `chance` draws the jitter of pauses, from 0 to 1."""
     listeners: list[Callable[[Sequence[Fact]], None]] = []
@@ -146,8 +150,18 @@ def assemble(
         for listener in listeners:
             listener(facts)
 
-    writer = Writer(service.aggregates, service.reactions, store, clock, recorded)
-    broker = Broker(service.name, service.hears, settings, store, writer, clock=clock, connect=connect, chance=chance)
+    writer = Writer(service.aggregates, service.reactions, store, clock, recorded, limits=writer_limits)
+    broker = Broker(
+        service.name,
+        service.hears,
+        settings,
+        store,
+        writer,
+        clock=clock,
+        connect=connect,
+        chance=chance,
+        limits=session_limits,
+    )
     consuming = {view.consumer: view for view in views.values() if isinstance(view, StreamView)}
     return Runtime(settings, clock, store, writer, broker, views, {service.name: broker, **consuming}, listeners)
 

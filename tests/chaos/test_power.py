@@ -21,6 +21,7 @@ SEED: Final = 1
 NO_FSYNC: Final = Bug(
     "answers before it is on the disk",
     (Change("infra/store/connection.py", 'synchronous: str = "FULL"', 'synchronous: str = "OFF"'),),
+    decision=9,
 )
 
 

@@ -21,15 +21,18 @@ class Change(NamedTuple):
 
 
 class Bug(NamedTuple):
-    """`faults`: what it takes to see it; without any, schedules of all kinds soon do.
+    """`decision`: the number of the one that rests on what the bug takes out.
 
-    `of_the_domain`: deciders make it, so schedules of the core show it as well.
+    `faults`: what it takes to see it; without any, schedules of all kinds soon do. `of_the_domain`: deciders make it,
+    so schedules of the core show it as well. `test`: the test that finds it where no schedule can.
     """
 
     name: str
     changes: tuple[Change, ...]
+    decision: int
     faults: tuple[str, ...] = ()
     of_the_domain: bool = False
+    test: str = ""
 
     def plant(self, root: Path) -> None:
         """Change the code below `root`. Raises ValueError unless there is exactly one such place."""
@@ -43,11 +46,28 @@ class Bug(NamedTuple):
         """The result of `just sim` with these arguments, on a copy of the code with the bug, in `root`."""
         return self.planted(root, "tests.sim", "--jobs", "1", "--no-shrink", *arguments)
 
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments of `just sim` that let it show."""
+        return [f"--fault={kind}" for kind in self.faults]
+
+    def tested(self, root: Path) -> subprocess.CompletedProcess[str]:
+        """The result of its test on a copy of the whole repository with the bug, in `root`."""
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, listed.split("\0")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+        self.plant(root)
+        return self._ran(root, "pytest", "-x", "-q", "-p", "no:cacheprovider", *self.test.split())
+
     def planted(self, root: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The result of a module with these arguments, on a copy of the code with the bug, in `root`."""
         for package in CODE:
             shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
         self.plant(root)
+        return self._ran(root, module, *arguments)
+
+    def _ran(self, root: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=root,
@@ -71,6 +91,7 @@ BUGS: Final = (
                 "        work, decided, outcomes = await self._decide_and_record(batch)\n",
             ),
         ),
+        decision=6,
     ),
     Bug(
         "publishes what decide returned, not the log",
@@ -84,23 +105,24 @@ BUGS: Final = (
             ),
             Change(
                 "infra/core/writer.py",
-                "        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)\n",
-                "        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every)\n"
-                "        store.grown = lambda: recorded(())\n",
+                "        self._queue: deque[Work] = deque()\n",
+                "        self._queue: deque[Work] = deque()\n        store.grown = lambda: recorded(())\n",
             ),
             Change(
                 "infra/broker/relay.py",
-                "            read = await self._store.select_notifications(position, READ_BATCH)\n",
+                "            read = await self._store.select_notifications(position, self._read_batch)\n",
                 "            said, self._store.said = getattr(self._store, 'said', ()), ()\n"
                 "            read = [Notification(position + n, *one) for n, one in enumerate(said, 1)]\n"
                 "            if not read:\n"
-                "                read = await self._store.select_notifications(position, READ_BATCH)\n",
+                "                read = await self._store.select_notifications(position, self._read_batch)\n",
             ),
         ),
+        decision=3,
     ),
     Bug(
         "gives each publish an id of its own",
         (Change("infra/broker/relay.py", "{MSG_ID}: {fact_id(named, version)}", "{MSG_ID}: {id(reply)}@{version}"),),
+        decision=3,
     ),
     Bug(
         "has no fence: an undo that comes before its action is forgotten",
@@ -111,6 +133,7 @@ BUGS: Final = (
                 "()",
             ),
         ),
+        decision=5,
         of_the_domain=True,
     ),
     Bug(
@@ -132,10 +155,11 @@ BUGS: Final = (
                 "            state.used.pop(event.order_id, None)\n",
             ),
         ),
+        decision=4,
         of_the_domain=True,
     ),
     Bug(
-        "acknowledges what waits to be parked",
+        "acknowledges what waits in the retry queue",
         (
             Change(
                 "infra/consuming/consumer.py",
@@ -143,6 +167,7 @@ BUGS: Final = (
                 "        first = None\n",
             ),
         ),
+        decision=28,
         faults=("poison", "kill", "cut"),
     ),
     Bug(
@@ -154,6 +179,7 @@ BUGS: Final = (
                 '            if state.answer not in ("reserved", "released"):',
             ),
         ),
+        decision=4,
         of_the_domain=True,
     ),
     Bug(
@@ -167,6 +193,7 @@ BUGS: Final = (
                 "                    known[stream].version = found.records[-1].originator_version\n",
             ),
         ),
+        decision=6,
         faults=("twin", "kill"),
     ),
     Bug(
@@ -179,14 +206,15 @@ BUGS: Final = (
                 "                await self._store.insert_events(decided.records[1:])\n",
             ),
         ),
+        decision=6,
     ),
     Bug(
         "keeps its place in the stream as what it has sent, not as what was taken",
         (
             Change(
                 "infra/broker/relay.py",
-                "        self._window = Window(resumed.acked)\n",
-                "        self._window = Window(max(resumed.acked, getattr(self._store, 'sent', 0)))\n",
+                "        self._window = Window(resumed.acked, self._span)\n",
+                "        self._window = Window(max(resumed.acked, getattr(self._store, 'sent', 0)), self._span)\n",
             ),
             Change(
                 "infra/broker/relay.py",
@@ -194,6 +222,7 @@ BUGS: Final = (
                 "                position = self._store.sent = read[-1].position\n",
             ),
         ),
+        decision=3,
     ),
     Bug(
         "cancels an order whose deadline has passed, though it is confirmed",
@@ -209,11 +238,13 @@ BUGS: Final = (
                 "            elif isinstance(fact, OrderCanceled):\n",
             ),
         ),
+        decision=11,
         of_the_domain=True,
     ),
     Bug(
         "takes one customer's idempotency key for another's",
         (Change("order_svc/ids.py", 'f"{user_id}\\0{key}"', 'f"{key}"'),),
+        decision=10,
         of_the_domain=True,
     ),
     Bug(
@@ -225,6 +256,7 @@ BUGS: Final = (
                 "        if number < 0:",
             ),
         ),
+        decision=7,
         faults=("drop", "cut"),
     ),
     Bug(
@@ -236,19 +268,298 @@ BUGS: Final = (
                 "            self._writer.resume()\n",
             ),
         ),
+        decision=3,
+        faults=("roll-back",),
+    ),
+    # Of the domain ----------------------------------------------------------------------------------------------------
+    Bug(
+        "holds the lines before the one that fails",
+        (
+            Change(
+                "product_svc/domain/reservation.py",
+                '            return (_failed(command, line, "product-out-of-stock"),)\n',
+                "            held = _each_line(ProductStockHeld, command)[: lines.index(line)]\n"
+                '            return (*held, _failed(command, line, "product-out-of-stock"))\n',
+            ),
+        ),
+        decision=2,
+        of_the_domain=True,
+    ),
+    Bug(
+        "reserves a second time",
+        (
+            Change(
+                "product_svc/domain/reservation.py",
+                "            if state.answer is not None:\n",
+                '            if state.answer not in (None, "reserved"):\n',
+            ),
+        ),
+        decision=4,
+        of_the_domain=True,
+    ),
+    Bug(
+        "uses an order's points a second time",
+        (
+            Change(
+                "point_svc/domain.py",
+                "fact.order_id in state.used or fact.order_id in state.closed",
+                "fact.order_id in state.closed",
+            ),
+        ),
+        decision=4,
+        of_the_domain=True,
+    ),
+    Bug(
+        "uses a coupon for an order that got its answer",
+        (
+            Change(
+                "coupon_svc/domain.py",
+                "            if command.fact.order_id in state.answers:\n",
+                '            if state.answers.get(command.fact.order_id, "used") != "used":\n',
+            ),
+        ),
+        decision=4,
+        of_the_domain=True,
+    ),
+    Bug(
+        "confirms an order that has ended",
+        (
+            Change(
+                "order_svc/domain.py",
+                '        case Confirm():\n            if state.status != "PENDING":\n',
+                "        case Confirm():\n            if state.order is None:\n",
+            ),
+        ),
+        decision=4,
+        of_the_domain=True,
+    ),
+    Bug(
+        "has no fence in product_svc",
+        (Change("product_svc/domain/reservation.py", "(ProductReserveVoided(**command.about_order()),)", "()"),),
+        decision=5,
+        of_the_domain=True,
+    ),
+    Bug(
+        "has no fence in coupon_svc",
+        (
+            Change(
+                "coupon_svc/domain.py",
+                "(CouponUseVoided(coupon_id=fact.order.coupon_id, **command.about_order()),)",
+                "()",
+            ),
+        ),
+        decision=5,
+        of_the_domain=True,
+    ),
+    Bug(
+        "acts although there is a fence",
+        (Change("point_svc/domain.py", '            state.closed[event.order_id] = "voided"\n', "            pass\n"),),
+        decision=5,
+        of_the_domain=True,
+    ),
+    # Of the relay -----------------------------------------------------------------------------------------------------
+    Bug(
+        "takes any stream for the one that it has published into",
+        (
+            Change(
+                "infra/broker/resume.py",
+                "    elif not await _begins_with_the_log(store, leader):\n",
+                "    elif not newest:\n",
+            ),
+        ),
+        decision=3,
+        faults=("delete", "kill"),
+    ),
+    Bug(
+        "sends without regard to the window",
+        (
+            Change(
+                "infra/broker/window.py",
+                "return not self._in_flight or position - self._span <= self.acked",
+                "return True",
+            ),
+        ),
+        decision=3,
+    ),
+    Bug(
+        "reads nothing back before the newest fact in the stream",
+        (
+            Change(
+                "infra/broker/resume.py",
+                "    return missing[0].position - 1 if missing else newest\n",
+                "    return newest\n",
+            ),
+        ),
+        decision=37,
+    ),
+    Bug(
+        "records before the log was compared with the stream",
+        (
+            Change(
+                "infra/consuming/session.py",
+                '        writer.suspend("the log has not been compared with the stream yet")\n',
+                "",
+            ),
+        ),
+        decision=3,
         faults=("roll-back",),
     ),
     Bug(
-        "never looks at its log but when it has recorded something itself",
+        "waits for an acknowledgement for ever",
         (
-            Change("infra/consuming/session.py", "            relay.log_has_grown()\n\n    async", "\n    async"),
-            # A session that ends because another one took over looks at it, too.
             Change(
-                "infra/consuming/consumer.py",
-                "        if inbox != self._pull.inbox.encode():\n",
-                "        if not inbox:\n",
+                "infra/broker/relay.py",
+                "self._loop.time() - self._last_ack > self._ack_timeout_s:",
+                "self._loop.time() - self._last_ack > 1e6:",
             ),
         ),
+        decision=25,
+    ),
+    Bug(
+        "reads back from a follower that lags",
+        (
+            Change(
+                "infra/broker/leader.py",
+                "                raise _NotTheLeader  # it ends before",
+                "                break  # it ends before",
+            ),
+        ),
+        decision=37,
+        faults=("stale", "roll-back"),
+    ),
+    Bug(
+        "believes a follower about what is last",
+        (
+            Change(
+                "infra/broker/leader.py",
+                "if found is not None and (self._info.config.num_replicas or 1) == 1:",
+                "if found is not None:",
+            ),
+        ),
+        decision=37,
+        faults=("stale", "roll-back"),
+    ),
+    # Of the session ---------------------------------------------------------------------------------------------------
+    Bug(
+        "remembers nothing that it received",
+        (Change("infra/consuming/consumer.py", "        self._received.add(delivery.position)\n", ""),),
+        decision=27,
+        faults=("outlive",),
+    ),
+    Bug(
+        "knows a message by its sequence alone",
+        (
+            Change(
+                "infra/broker/truncation.py",
+                "return found is not None and found.stored_us == position.stored_us",
+                "return found is not None",
+            ),
+        ),
+        decision=27,
+        faults=("outlive",),
+    ),
+    Bug(
+        "leaves a consumer beyond the end of the stream",
+        (Change("infra/broker/consumers.py", "    if known > last_sequence:\n", "    if known < 0:\n"),),
+        decision=7,
+        faults=("outlive", "kill"),
+    ),
+    Bug(
+        "does not reset its consumer",
+        (
+            Change(
+                "infra/broker/consumers.py",
+                "    await js.reset_consumer(EVENTS, service, restart_from)\n",
+                "    if restart_from is not None:\n        await js.reset_consumer(EVENTS, service, restart_from)\n",
+            ),
+        ),
+        decision=7,
+    ),
+    Bug(
+        "begins no session after an error that usually passes",
+        (
+            Change(
+                "infra/consuming/supervisor.py",
+                "            except Exception as error:\n                if not isinstance(error, PASSING):\n                    self._backoff.longest()\n",
+                "            except Exception as error:\n                if isinstance(error, StoreError):\n                    raise\n                if not isinstance(error, PASSING):\n                    self._backoff.longest()\n",
+            ),
+        ),
+        decision=7,
+    ),
+    # Of the writer ----------------------------------------------------------------------------------------------------
+    Bug(
+        "decides over committed states themselves, not over forks",
+        (Change("infra/core/decider.py", "StreamState(committed.version, fork(committed.state))", "committed"),),
+        decision=6,
+    ),
+    Bug(
+        "acknowledges a batch that failed",
+        (
+            Change(
+                "infra/core/writer.py",
+                "                source.acknowledger.failed(error)\n",
+                "                source.acknowledger.handled(source.delivery)\n",
+            ),
+        ),
+        decision=6,
+    ),
+    Bug(
+        "takes an assumption for proven that no record proves",
+        (
+            Change(
+                "infra/core/unit_of_work.py",
+                "        if not assumed.keys() <= decided.forks.keys():\n",
+                "        if not known.keys() <= known.keys():\n",
+            ),
+        ),
+        decision=16,
+    ),
+    Bug(
+        "folds a snapshot and all records",
+        (
+            Change(
+                "infra/core/state_cache.py",
+                "                folded.version = snapshot.originator_version\n            for record in records:",
+                "                folded.version = snapshot.originator_version\n                records = [*records, *records[-1:]]\n            for record in records:",
+            ),
+        ),
+        decision=6,
+    ),
+    # Of the tail ------------------------------------------------------------------------------------------------------
+    Bug(
+        "keeps a tail that ends before the log",
+        (
+            Change(
+                "infra/store/tail.py",
+                "        if self._records and self._records[-1].position < last:\n",
+                "        if last < 0:\n",
+            ),
+        ),
+        decision=13,
         faults=("twin",),
     ),
+    Bug(
+        "answers from a tail that begins too late",
+        (
+            Change(
+                "infra/store/tail.py",
+                "not self._records or self._records[0].position > after + 1:",
+                "not self._records:",
+            ),
+            Change(
+                "infra/store/tail.py",
+                "self._records[after + 1 - self._records[0].position :]",
+                "self._records[max(0, after + 1 - self._records[0].position) :]",
+            ),
+        ),
+        decision=13,
+    ),
+    Bug(
+        "does not look for what another process has published",
+        (Change("infra/broker/resume.py", "    await store.max_notification_id()\n    after", "    after"),),
+        decision=13,
+        faults=("twin",),
+    ),
+    # Of deadlines -----------------------------------------------------------------------------------------------------
+    # Of dead letters --------------------------------------------------------------------------------------------------
 )

@@ -5,8 +5,10 @@ from collections.abc import Collection, Sequence
 
 from infra.store.errors import Conflict, StoreError
 from infra.store.records import Notification, Record, StreamHistory
+from infra.store.tail import TAIL_RECORDS, Tail
 from tests.sim.chance import Chance
 from tests.sim.loop import running
+from tests.sim.steps import Reach, nowhere
 
 
 class Disk:
@@ -54,12 +56,25 @@ class Troubles:
 
 
 class Store:
-    """The port `infra.store.EventStore`, as one process has it."""
+    """The port `infra.store.EventStore`, as one process has it. Its tail is the real one."""
 
-    def __init__(self, disk: Disk, chance: Chance, troubles: Troubles) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        chance: Chance,
+        troubles: Troubles,
+        reach: Reach = nowhere,
+        tail_records: int = TAIL_RECORDS,
+    ) -> None:
         self._disk = disk
         self._chance = chance
         self._troubles = troubles
+        self._reach = reach
+        self._tail = Tail(tail_records)
+
+    async def _at(self, step: str) -> None:
+        if self._reach(step):
+            await asyncio.sleep(0)
 
     async def _pass(self) -> None:
         await asyncio.sleep(self._chance.delay_s())
@@ -68,12 +83,21 @@ class Store:
             raise StoreError("database is locked")
 
     async def insert_events(self, records: Sequence[Record]) -> None:
-        await self._pass()
-        self._disk.append(records)
-        if self._troubles.after:
-            self._troubles.after -= 1
-            raise StoreError("disk I/O error")
-        await asyncio.sleep(self._chance.delay_s())
+        try:
+            await self._at("decided")
+            await self._pass()
+            await self._at("recording")
+            first = len(self._disk.log) + 1
+            self._disk.append(records)
+            await self._at("recorded")
+            if self._troubles.after:
+                self._troubles.after -= 1
+                raise StoreError("disk I/O error")
+            await asyncio.sleep(self._chance.delay_s())
+        except BaseException:
+            self._tail.clear()
+            raise
+        self._tail.append(records, first)
 
     async def select_streams(
         self, streams: Collection[str], snapshot_topics: Collection[str]
@@ -83,15 +107,20 @@ class Store:
         return {stream: history for stream, history in found.items() if history is not None}
 
     async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
+        if (newest := self._tail.read(after, limit, topics)) is not None:
+            return newest
         await self._pass()
         found = [Notification(n, *record) for n, record in enumerate(self._disk.log[after:], after + 1)]
         return [one for one in found if not topics or one.topic in topics][:limit]
 
     async def max_notification_id(self) -> int:
         await self._pass()
-        return len(self._disk.log)
+        last = len(self._disk.log)
+        self._tail.clear_if_behind(last)
+        return last
 
     async def insert_snapshots(self, snapshots: Sequence[Record]) -> None:
+        await self._at("snapshotting")
         await self._pass()
         self._disk.snapshots.update({snapshot.originator_id: snapshot for snapshot in snapshots})
 

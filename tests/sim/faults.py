@@ -5,9 +5,11 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from infra.broker.streams import EVENTS
 from order_svc.ids import order_id
 from tests.sim.jetstream import Position
-from tests.sim.schedule import Fault
+from tests.sim.schedule import FAULTS_UNTIL_S, LOSER, Fault
+from tests.sim.server import Copy
 
 if TYPE_CHECKING:
     from tests.sim.shop import Shop
@@ -17,9 +19,26 @@ LONGER_THAN_IT_IS_TRIED_S: Final = 1.2
 
 
 async def go_wrong(shop: "Shop", fault: Fault) -> None:
+    fault = fault._replace(who=_named(shop, fault.who), by=_named(shop, fault.by))
+    if fault.step:
+        try:
+            async with asyncio.timeout_at(max(FAULTS_UNTIL_S, shop.loop.time())):
+                stopped = await shop.steps.nth(fault.by, fault.step, fault.nth)
+        except TimeoutError:
+            return  # it came to that step no more
+        shop.loop.note("{} is {}", fault.by, fault.step)
+        if fault.kind == "kill" and stopped is not shop.processes[fault.by]:
+            await stopped.kill()  # a second process of the service
+            return
+        shop.loop.call_soon(stopped.go_on)  # once the fault has begun
     shop.loop.note("FAULT: {} {}, for {:.3f} s, {}", fault.kind, fault.who, fault.for_s, fault.amount)
     await FAULTS[fault.kind](shop, fault)
     shop.loop.note("over: {} {}", fault.kind, fault.who)
+
+
+def _named(shop: "Shop", who: str) -> str:
+    """The service that is meant."""
+    return (shop.server.loser or "order") if who == LOSER else who
 
 
 # Of a process ---------------------------------------------------------------------------------------------------------
@@ -88,7 +107,8 @@ async def _roll_back(shop: "Shop", fault: Fault) -> None:
     async with shop.busy[name]:
         disk = shop.disks[name]
         old = disk.copy(max(0, len(disk.log) - fault.amount))
-        said = {message.fact_id for message in shop.server.stream.messages} if shop.server.stream else set()
+        messages = shop.server.stream.messages if shop.server.stream else ()
+        said = {message.fact_id for message in messages if message.subject}
         if shop.rolled_back or not any(f"{one[0]}@{one[1]}" in said for one in disk.log[len(old.log) :]):
             return  # the service could not notice
         shop.rolled_back = True
@@ -139,12 +159,48 @@ async def _crash(shop: "Shop", fault: Fault) -> None:
         for consumer in server.stream.consumers.values():
             consumer.kept = Position()
     if not shop.rolled_back:  # with an old store and a truncated broker, no copy of the newest facts is left
-        if fault.kind == "lose-tail":
+        if fault.kind in ("lose-tail", "outlive"):
             server.lose_tail(fault.amount)
+        elif fault.kind == "lose-again":
+            server.lose_again()
+        elif fault.kind == "hole":
+            server.lose_some(shop.chance, fault.amount + 1, shop.bounds.window)
         elif fault.kind == "lose-all":
             server.lose_everything()
     await asyncio.sleep(fault.for_s)
-    server.start()
+    server.start(outlived=fault.kind == "outlive")
+
+
+async def _delete(shop: "Shop", fault: Fault) -> None:
+    if not shop.rolled_back:
+        shop.server.remove_stream(make=shop.chance.happens(0.5))
+
+
+async def _leader(shop: "Shop", fault: Fault) -> None:
+    """The stream changes its leader: some of what is published meanwhile gets lost, or is not acknowledged."""
+    server = shop.server
+    server.election = shop.chance
+    await asyncio.sleep(fault.for_s)
+    server.election = None
+    if shop.chance.happens(0.5):
+        for peer in list(server.peers):
+            peer.cut()
+
+
+async def _stale(shop: "Shop", fault: Fault) -> None:
+    """Direct gets are answered by a copy that lags: a follower, or a mirror of all subjects or of some."""
+    server = shop.server
+    if server.stream is None:
+        return
+    messages = server.stream.messages[: max(0, len(server.stream.messages) - fault.amount)]
+    if shop.bounds.replicas > 1 and shop.chance.happens(0.7):
+        server.copy = Copy(EVENTS, messages, shop.chance)
+    else:
+        wanted = shop.chance.choice(("", "", "order.", "point."))
+        seen = [found if found.subject.startswith(wanted) else found._replace(subject="") for found in messages]
+        server.copy = Copy("MIRROR", seen, shop.chance)
+    await asyncio.sleep(fault.for_s)
+    server.copy = None
 
 
 FAULTS: Final[dict[str, Callable[["Shop", Fault], Coroutine[Any, Any, None]]]] = {
@@ -163,4 +219,10 @@ FAULTS: Final[dict[str, Callable[["Shop", Fault], Coroutine[Any, Any, None]]]] =
     "lose-tail": _crash,
     "lose-all": _crash,
     "forget": _crash,
+    "lose-again": _crash,
+    "hole": _crash,
+    "outlive": _crash,
+    "delete": _delete,
+    "leader": _leader,
+    "stale": _stale,
 }

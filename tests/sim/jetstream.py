@@ -5,13 +5,14 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from nats.js.api import ConsumerConfig, ConsumerInfo, SequenceInfo, StreamConfig, StreamInfo, StreamState
 
-from contracts.wire import MSG_ID
+from contracts.wire import MSG_ID, POSITION
 from infra.broker.client import VERSION_LINE, header
 from infra.broker.streams import EVENTS
 from infra.timestamps import microseconds
@@ -21,6 +22,7 @@ EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 ACK: Final = f"$JS.ACK.{EVENTS}."
 _ID: Final = MSG_ID.encode()
+_POSITION: Final = POSITION.encode()
 ROUNDING_S: Final = 1e-6
 
 
@@ -35,7 +37,7 @@ class Peer(Protocol):
 
 
 class Stored(NamedTuple):
-    """A message of the stream; `at` by the loop's time."""
+    """A message of the stream; `at` by the loop's time. Without a subject it is a hole: the sequence has no message."""
 
     sequence: int
     subject: str
@@ -48,6 +50,16 @@ class Stored(NamedTuple):
     def name(self) -> str:
         """Its subject without the last token."""
         return self.subject.rpartition(".")[0]
+
+    @property
+    def service(self) -> str:
+        """The service that published it."""
+        return self.subject.partition(".")[0]
+
+    @property
+    def position(self) -> int:
+        """Its position in that service's log."""
+        return int(header(self.head, _POSITION) or 0)
 
     @property
     def stored_ns(self) -> int:
@@ -82,6 +94,10 @@ class Consumer:
         self.at = Position()
         self.kept = Position()
         """The position as of the last write to the disk."""
+        self.truncated_after: int | None = None
+        """The last sequence that the stream kept when this consumer outlived a loss; it has not gone back since."""
+        self.is_new_to = False
+        """Whether its service was started since: the process does not know what it has received."""
         self._stream = stream
         self._pending: dict[int, float] = {}
         """By sequence: when the message was last delivered."""
@@ -113,6 +129,14 @@ class Consumer:
             pull = self._pulls.popleft()
             head = f"{VERSION_LINE} 408 Request Timeout\r\nNats-Pending-Messages: {pull.left}\r\n\r\n"
             pull.peer.say(pull.inbox, pull.inbox, "", b"", head.encode())
+
+    def end(self) -> None:
+        """The consumer is deleted: every request for its messages is over."""
+        self._begin_anew()
+        head = f"{VERSION_LINE} 409 Consumer Deleted\r\n\r\n".encode()
+        while self._pulls:
+            pull = self._pulls.popleft()
+            pull.peer.say(pull.inbox, pull.inbox, "", b"", head)
 
     def forget(self, peer: Peer) -> None:
         """Drop this client's requests: it is gone."""
@@ -170,6 +194,8 @@ class Consumer:
         floor = self.at.floor if sequence is None else sequence - 1
         self._loop.note("{} begins behind {}", self.config.durable_name, floor)
         self.at = Position(looked=floor, delivered=floor, floor=floor)
+        if self.truncated_after is not None and floor <= self.truncated_after:
+            self.truncated_after = None
         self._begin_anew()
         self.deliver()
 
@@ -180,6 +206,24 @@ class Consumer:
         self.at = Position(floor, floor, kept.deliveries, floor, kept.floor_deliveries)
         self._pulls.clear()
         self._begin_anew()
+
+    def outlive(self, last_sequence: int) -> None:
+        """Continue although the stream has lost what comes after `last_sequence`; the acknowledgements are kept.
+
+        So does a consumer whose own replicas have more than the stream's new leader.
+        """
+        if self.at.floor > last_sequence:
+            self.truncated_after = min(last_sequence, self.truncated_after or last_sequence)
+            self.is_new_to = False
+        self.at = Position(self.at.floor, self.at.floor, self.at.deliveries, self.at.floor, self.at.floor_deliveries)
+        self._pulls.clear()
+        self._begin_anew()
+
+    def go_back_for_a_new_process(self) -> None:
+        """nats-server goes back, too, when it starts. It does so at last for a process that cannot know of the loss."""
+        after, is_new, self.is_new_to = self.truncated_after, self.is_new_to, False
+        if is_new and after is not None and len(self._stream.messages) > after:
+            self.reset(after + 1)
 
     def _begin_anew(self) -> None:
         self._pending.clear()
@@ -234,6 +278,14 @@ class Stream:
         for lost in self.messages[kept:]:
             self._seen.pop(lost.fact_id, None)
         del self.messages[kept:]
+
+    def lose(self, sequences: Collection[int]) -> None:
+        """Leave holes at these sequences."""
+        for sequence in sequences:
+            lost = self.messages[sequence - 1]
+            self._loop.note("the stream lost {}: {} of {}", sequence, lost.name, lost.fact_id[:18])
+            self._seen.pop(lost.fact_id, None)
+            self.messages[sequence - 1] = Stored(sequence, "", b"", b"", "", lost.at)
 
     def info(self) -> StreamInfo:
         last = len(self.messages)

@@ -8,22 +8,28 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, NoServersError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, StreamConfig, StreamInfo
 
+from contracts.wire import POSITION
 from infra.broker.client import MessageCallback, Outgoing
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConnectionLost
 from infra.consuming.dead_letter import DEAD
 from infra.settings import Settings
 from tests.sim.chance import Chance
+from tests.sim.jetstream import ACK
 from tests.sim.server import Server
+from tests.sim.steps import Reach, nowhere
 
 T = TypeVar("T")
+
+STORED: Final = b'{"stream"'
+"""The beginning of the answer that facts are stored."""
 
 
 class Way:
@@ -60,8 +66,9 @@ class Link:
     max_payload = 1 << 20
     denied: ClassVar[list[str]] = []
 
-    def __init__(self, server: Server, chance: Chance, lost: asyncio.Event) -> None:
+    def __init__(self, server: Server, chance: Chance, lost: asyncio.Event, reach: Reach = nowhere) -> None:
         self._server = server
+        self.reach = reach
         self._chance = chance
         self._lost = lost
         self._handlers: dict[str, MessageCallback] = {}
@@ -122,11 +129,34 @@ class Link:
             handler = self._handlers.get(f"{prefix}.{rest.partition('.')[0]}")
             if handler is not None:
                 handler(subject.encode(), reply.encode(), body, head)
+                if reply:
+                    self.reach("heard")
+                elif body.startswith(STORED):
+                    self.reach("published")
+
+    async def at(self, step: str) -> None:
+        """The process has come to this step."""
+        if self.reach(step):
+            await asyncio.sleep(0)
 
     async def publish(self, subject: str, body: bytes, reply: str = "") -> None:
-        await self.send_all([(subject, body, reply, "")])
+        acknowledges = subject.startswith(ACK)
+        if acknowledges:
+            await self.at("acknowledging")
+        self._send([(subject, body, reply, "")])
+        if acknowledges:
+            await self.at("acknowledged")
 
     async def send_all(self, messages: Iterable[Outgoing]) -> None:
+        prepared = list(messages)
+        facts = any(POSITION in head for *_, head in prepared[:1])
+        if facts:
+            await self.at("sending")
+        self._send(prepared)
+        if facts:
+            await self.at("sent")
+
+    def _send(self, messages: Iterable[Outgoing]) -> None:
         if self._lost.is_set():
             raise ConnectionClosedError
         for subject, body, reply, head in messages:
@@ -197,27 +227,35 @@ class JetStream:
 
     async def publish(self, subject: str, body: bytes, *, stream: str, headers: dict[str, str]) -> PubAck:
         """Publish into DEAD; facts are published another way."""
-        return await self._link.call(lambda: self._server.dead.store(subject, body, headers))
+        ack = await self._link.call(lambda: self._server.dead.store(subject, body, headers))
+        await self._link.at("parked")
+        return ack
 
     async def delete_msg(self, _: str, sequence: int) -> bool:
         return await self._link.call(lambda: self._server.dead.delete(sequence))
 
     async def consumer_info(self, _: str, name: str) -> ConsumerInfo:
+        await self._link.at("resumed")
         return await self._link.call(lambda: self._server.consumer_info(name))
 
     async def add_consumer(self, _: str, config: ConsumerConfig) -> ConsumerInfo:
         return await self._link.call(lambda: self._server.add_consumer(config))
 
+    async def delete_stream(self, _: str) -> None:
+        await self._link.call(self._server.remove_stream)
+
     async def reset_consumer(self, _: str, name: str, sequence: int | None = None) -> None:
         await self._link.call(lambda: self._server.reset_consumer(name, sequence))
+        await self._link.at("reset")
 
 
 class Network:
     """One process's way to the server."""
 
-    def __init__(self, server: Server, chance: Chance) -> None:
+    def __init__(self, server: Server, chance: Chance, reach: Reach = nowhere) -> None:
         self._server = server
         self._chance = chance
+        self._reach = reach
         self._link: Link | None = None
         self.alive = True
 
@@ -232,8 +270,9 @@ class Network:
         if not self._server.up or not self.alive:
             raise NoServersError
         lost = asyncio.Event()
-        self._link = link = Link(self._server, self._chance, lost)
+        self._link = link = Link(self._server, self._chance, lost, self._reach)
         try:
+            await link.at("connected")
             yield link, lost
         finally:
             link.cut()

@@ -5,7 +5,7 @@ import gc
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +17,7 @@ from bench.checkout import commit
 from tests.domain.plan import Plan
 from tests.sim import core
 from tests.sim.run import run
-from tests.sim.schedule import Schedule, schedule, shorter
+from tests.sim.schedule import Schedule, Wanted, schedule, shorter
 from tests.sim.shrink import shrink
 
 AHEAD: Final = 3
@@ -52,12 +52,12 @@ class Tally:
         )
 
 
-def of_services(kinds: Collection[str], seeds: range) -> Tally:
-    """Schedules of whole services, with faults of these kinds only if any are given."""
+def of_services(wanted: Wanted, seeds: range) -> Tally:
+    """Schedules of whole services."""
     facts, virtual_s, faults, began = 0, 0.0, Counter[str](), time.process_time()
     with collecting_by_hand():
         for n, seed in enumerate(seeds, 1):
-            plan = schedule(seed, kinds)
+            plan = schedule(seed, wanted)
             outcome = run(plan)
             facts, virtual_s = facts + outcome.facts, virtual_s + outcome.virtual_s
             faults.update(fault.kind for fault in plan.faults)
@@ -127,17 +127,17 @@ def ranges(first: int, runs: int, size: int) -> Iterator[range]:
 # Of one that failed ---------------------------------------------------------------------------------------------------
 
 
-def tell_shortest(seed: int, kinds: Collection[str], say: Callable[[str], None], *, core_only: bool) -> None:
+def tell_shortest(seed: int, wanted: Wanted, say: Callable[[str], None], *, core_only: bool) -> None:
     say("the shortest schedule found that does:")
     if core_only:
         tell_core(shrink(core.plan(seed), core.shorter, lambda plan: bool(core.outcome(plan).wrong)), say)
     else:
-        handle(shrink(schedule(seed, kinds), shorter, lambda plan: bool(run(plan).wrong)), say)
+        handle(shrink(schedule(seed, wanted), shorter, lambda plan: bool(run(plan).wrong)), say)
 
 
 def handle(plan: Schedule, say: Callable[[str], None]) -> bool:
     """Print the story of the schedule. Returns whether all invariants held."""
-    say(f"stock {plan.stock}, points {plan.balances}, coupons {plan.coupons}")
+    say(f"stock {plan.stock}, points {plan.balances}, coupons {plan.coupons}; bounds: {plan.bounds}")
     for wish in plan.wishes:
         say(f"wish: {wish}")
     return not run(plan, say).wrong
@@ -152,7 +152,7 @@ def tell_core(plan: Plan, say: Callable[[str], None]) -> bool:
     return not core.outcome(plan, say).wrong
 
 
-def failure(seed: int, kinds: Collection[str], *, core_only: bool) -> str:
+def failure(seed: int, wanted: Wanted, *, core_only: bool) -> str:
     """The failure in words, and how to see it again."""
-    only = " --core" if core_only else "".join(f" --fault {kind}" for kind in kinds)
+    only = " --core" if core_only else wanted.arguments
     return f"seed {seed} fails at commit {commit()}: just sim {seed}{only}"

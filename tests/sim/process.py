@@ -5,7 +5,10 @@ import contextvars
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
+
+from msgspec import structs
 
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.wire import decode
@@ -15,11 +18,14 @@ from infra.timestamps import microseconds
 from order_svc.ends import Ends
 from order_svc.listing import Listing
 from order_svc.settings import OrderSettings
+from tests.sim.bounds import Bounds
 from tests.sim.chance import Chance
 from tests.sim.disk import Disk, Store, Troubles
 from tests.sim.jetstream import EPOCH
 from tests.sim.link import Network
 from tests.sim.loop import OWNER, running
+from tests.sim.server import Server
+from tests.sim.steps import Steps
 
 T = TypeVar("T")
 
@@ -66,19 +72,40 @@ class LeftOpen:
 
 class Process:
     def __init__(
-        self, service: Service, disk: Disk, network: Network, chance: Chance, troubles: Troubles, skew: timedelta
+        self,
+        service: Service,
+        disk: Disk,
+        server: Server,
+        chance: Chance,
+        troubles: Troubles,
+        skew: timedelta,
+        bounds: Bounds,
+        steps: Steps,
     ) -> None:
         """`skew`: how far its clock is off; it may be changed."""
+        self.name = service.name
+        reach = partial(steps.reached, self)
         context = contextvars.copy_context()
         context.run(OWNER.set, self)
         self.skew = skew
         self._loop = running()
-        self.network = network
-        store = Store(disk, chance, troubles)
+        self.network = Network(server, chance, reach)
+        store = Store(disk, chance, troubles, reach, bounds.tail_records)
         views: Any = {Listing.name: LeftOpen(disk)}
-        connect: Any = network.connect
+        connect: Any = self.network.connect
+        settings = structs.replace(
+            SETTINGS, duplicate_window_s=bounds.duplicate_window_s, events_replicas=bounds.replicas
+        )
         self.runtime = assemble(
-            service, SETTINGS, store, views, clock=self._clock, connect=connect, chance=chance.random
+            service,
+            settings,
+            store,
+            views,
+            clock=self._clock,
+            connect=connect,
+            chance=chance.random,
+            writer_limits=bounds.of_a_writer,
+            session_limits=bounds.of_a_session,
         )
         self.ends = Ends(self.runtime.closing, SETTINGS.order_wait_s)
         self.runtime.on_recorded.append(self.ends.recorded)

@@ -45,8 +45,11 @@ def by_api(messages: Sequence[StoredMessage], request: bytes) -> bytes:
 
 
 def directly(stream: str, messages: Sequence[StoredMessage], subject: str, request: bytes) -> Answers:
-    """`subject`: that of the request. It ends with the one whose last message is asked for, if the request is empty."""
-    last = {"last_by_subj": subject.removeprefix(f"$JS.API.DIRECT.GET.{stream}.")}
+    """`stream`: the one that answers. `subject`: that of the request.
+
+    If the request is empty, its subject ends with the one whose last message is asked for.
+    """
+    last = {"last_by_subj": subject.split(".", 5)[-1]}
     wanted: Request = msgspec.json.decode(request) if request else last
     found = selected(messages, wanted)
     batch = wanted.get("batch", 1)

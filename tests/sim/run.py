@@ -53,5 +53,5 @@ def _judge(shop: Shop, quiet: bool) -> list[str]:
         for name, disk in shop.disks.items()
     }
     stream = shop.server.stream
-    messages = [Message(m.sequence, m.fact_id, m.body) for m in stream.messages] if stream else []
+    messages = [Message(m.sequence, m.fact_id, m.body) for m in stream.messages if m.subject] if stream else []
     return wrong + [f"{f.invariant}. {f.where}: {f.what}" for f in check(logs, messages, quiet=quiet)]

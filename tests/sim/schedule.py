@@ -1,11 +1,13 @@
 """One schedule: the customers' wishes, and the faults meanwhile. It is made from a seed, and small enough to read."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from contracts import Line
 from tests.domain.spec import SERVICES
+from tests.sim.bounds import Bounds, drawn
 from tests.sim.chance import Chance
+from tests.sim.steps import STEPS
 
 T = TypeVar("T")
 
@@ -32,13 +34,19 @@ class Wish(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A fault `at_s` seconds after the beginning, for `for_s` seconds. `who`: a service, or the broker."""
+    """A fault `at_s` seconds after the beginning, for `for_s` seconds. `who`: a service, the broker, or LOSER.
+
+    With a `step`, it waits until the service `by` comes to this step for the `nth` time after that.
+    """
 
     at_s: float
     kind: str
     who: str
     for_s: float = 0.0
     amount: int = 0
+    by: str = ""
+    step: str = ""
+    nth: int = 1
 
 
 class Schedule(NamedTuple):
@@ -49,7 +57,11 @@ class Schedule(NamedTuple):
     """By coupon: its owner."""
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
+    bounds: Bounds = Bounds()
 
+
+LOSER: Final = "the loser"
+"""The service whose fact was the first of those that the broker lost last."""
 
 OF_A_SERVICE: Final = [
     "kill",
@@ -68,12 +80,56 @@ OF_A_SERVICE: Final = [
 ]
 ONLY_WHEN_NAMED: Final = ("poison",)
 """A second process on the store, or a broker that loses its tail together with a service, may lose a dead letter."""
-OF_THE_BROKER: Final = ("crash", "lose-tail", "lose-tail", "lose-tail", "lose-all", "forget")
+OF_THE_BROKER: Final = (
+    "crash",
+    "lose-tail",
+    "lose-tail",
+    "lose-tail",
+    "lose-again",
+    "lose-all",
+    "forget",
+    "hole",
+    "outlive",
+    "leader",
+    "stale",
+    "delete",
+)
+LOSSES: Final = frozenset({"lose-tail", "outlive", "lose-again", "lose-all", "hole", "delete"})
+
+ONCE_MORE: Final = ("lose-again", "crash", "kill", "kill", "cut", "twin")
+"""What hits again what was just lost."""
+
+WHILE_IT_BEGINS: Final = ("connected", "resumed", "resumed", "reset")
+"""Steps of the session after a loss."""
+
+SWARMS: Final = 0.6
+"""The share of schedules with few kinds of faults, many of each, and small bounds (swarm testing): faults of all kinds
+together hide what a single kind shows."""
 
 
-def schedule(seed: int, kinds: Collection[str] = ()) -> Schedule:
-    """The schedule of this seed, with faults of these kinds only if any are given."""
+class Wanted(NamedTuple):
+    """What schedules are drawn from: faults of these kinds only if any are given, and bounds, some of them fixed."""
+
+    kinds: tuple[str, ...] = ()
+    bounds: tuple[tuple[str, int], ...] = ()
+    """Names and values."""
+
+    @property
+    def arguments(self) -> str:
+        """The same as arguments of `just sim`, each after a blank."""
+        named = [f"{name.replace('_', '-')}={value}" for name, value in self.bounds]
+        return "".join(f" --fault {kind}" for kind in self.kinds) + "".join(f" --bound {one}" for one in named)
+
+
+ANY: Final = Wanted()
+
+
+def schedule(seed: int, wanted: Wanted = ANY) -> Schedule:
+    """The schedule of this seed."""
+    kinds, fixed = wanted.kinds, dict(wanted.bounds)
     chance = Chance(seed)
+    swarm = chance.happens(SWARMS)
+    bounds = (drawn(chance) if swarm else Bounds())._replace(**fixed)
     users, products = ("ann", "bob"), ("tea", "jam")
     coupons = {f"c{n}": chance.choice(users) for n in range(2)}
     wishes: list[Wish] = []
@@ -104,8 +160,48 @@ def schedule(seed: int, kinds: Collection[str] = ()) -> Schedule:
         balances={user: chance.choice((0, 10, 40)) for user in users},
         coupons=coupons,
         wishes=tuple(wishes),
-        faults=tuple(sorted(_fault(chance, kinds) for _ in range(chance.choice((0, 1, 2, 2, 3, 4))))),
+        faults=tuple(sorted(_swarm(chance, kinds) if swarm else _mixed(chance, kinds))),
+        bounds=bounds,
     )
+
+
+def _mixed(chance: Chance, kinds: Collection[str]) -> Iterator[Fault]:
+    """Few faults of any kinds at any times."""
+    for _ in range(chance.choice((0, 1, 2, 2, 3, 4))):
+        yield _fault(chance, kinds)
+
+
+def _swarm(chance: Chance, kinds: Collection[str]) -> Iterator[Fault]:
+    """Many faults of few kinds, close together, at few services and steps, and again at what was just lost."""
+    usual = dict.fromkeys((*OF_A_SERVICE, *OF_THE_BROKER))
+    may = [kind for kind in (*usual, *ONLY_WHEN_NAMED) if (kind in kinds if kinds else kind in usual)]
+    its_kinds = chance.sample(may, min(len(may), chance.choice((1, 1, 2, 2, 3))))
+    services = chance.sample([*SERVICES], chance.choice((1, 1, 2, len(SERVICES))))
+    steps = chance.sample(STEPS, chance.choice((1, 2, 4)))
+    at_steps = chance.choice((0.0, 0.5, 1.0))
+    moments = [chance.random() * (FAULTS_UNTIL_S - 1) for _ in range(chance.choice((1, 2, 3)))]
+    for _ in range(chance.choice((1, 2, 3, 5, 8))):
+        kind, who = chance.choice(its_kinds), chance.choice(services)
+        of_the_broker = kind in OF_THE_BROKER
+        at_s = chance.choice(moments) + chance.random() ** 2 * 0.3
+        for_s = chance.random() ** 3 * (FAULTS_UNTIL_S - at_s)
+        amount = chance.choice((0, 1, 2, 4, 12)) if of_the_broker else chance.randint(1, 4)
+        fault = Fault(at_s, kind, "broker" if of_the_broker else who, for_s, amount)
+        if chance.happens(at_steps):
+            fault = fault._replace(by=who, step=chance.choice(steps), nth=chance.choice((1, 1, 2, 4)))
+        yield fault
+        if kind in LOSSES and chance.happens(0.6) and (more := [one for one in ONCE_MORE if not kinds or one in kinds]):
+            yield _once_more(chance, fault, more)
+
+
+def _once_more(chance: Chance, loss: Fault, kinds: Sequence[str]) -> Fault:
+    """A fault that hits what the loss has hit: the same place of the stream, or the service that lost a fact."""
+    after_s = min(loss.at_s + loss.for_s + chance.random() ** 2 * 0.3, FAULTS_UNTIL_S)
+    kind = chance.choice(kinds)
+    fault = Fault(after_s, kind, "broker" if kind in OF_THE_BROKER else LOSER, chance.random() ** 3)
+    if chance.happens(0.5):
+        fault = fault._replace(by=LOSER, step=chance.choice((*STEPS, *WHILE_IT_BEGINS)))
+    return fault
 
 
 def _fault(chance: Chance, kinds: Collection[str]) -> Fault:
@@ -123,6 +219,9 @@ def shorter(schedule: Schedule) -> Iterator[Schedule]:
     """The schedules with one thing less."""
     for n in range(len(schedule.faults)):
         yield schedule._replace(faults=_without(schedule.faults, n))
+    for name, usual in zip(Bounds._fields, Bounds(), strict=True):
+        if getattr(schedule.bounds, name) != usual:
+            yield schedule._replace(bounds=schedule.bounds._replace(**{name: usual}))
     for n, wish in enumerate(schedule.wishes):
         if len(schedule.wishes) > 1:
             yield schedule._replace(wishes=_without(schedule.wishes, n))

@@ -23,11 +23,11 @@ from tests.sim.chance import Chance
 from tests.sim.disk import Disk, Troubles
 from tests.sim.faults import go_wrong
 from tests.sim.jetstream import EPOCH
-from tests.sim.link import Network
 from tests.sim.loop import running
 from tests.sim.process import DEADLINE_S, Process, failing
 from tests.sim.schedule import Schedule, Wish
 from tests.sim.server import Server
+from tests.sim.steps import Steps
 
 MOST_TIMES: Final = 30  # that a customer sends a request; by then all is over
 AGAIN_S: Final = 0.2  # after this a customer whose request failed sends it again
@@ -40,9 +40,11 @@ class Shop:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self.wishes = schedule.wishes
+        self.bounds = schedule.bounds
         self.chance = Chance(schedule.seed + 1)
         self.loop = running()
         self.server = Server()
+        self.steps = Steps()
         self.disks = {name: Disk(name) for name in SERVICES}
         self.troubles = {name: Troubles() for name in SERVICES}
         self.skews = dict.fromkeys(SERVICES, timedelta())
@@ -58,12 +60,21 @@ class Shop:
     # Processes --------------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
+        self.server.serves_a_new_process(name)
         self.processes[name] = self.process(name, self.disks[name])
 
     def process(self, name: str, disk: Disk) -> Process:
-        network = Network(self.server, self.chance)
         service = failing(SERVICES[name], self.poisoned[name])
-        return Process(service, disk, network, self.chance, self.troubles[name], self.skews[name])
+        return Process(
+            service,
+            disk,
+            self.server,
+            self.chance,
+            self.troubles[name],
+            self.skews[name],
+            self.bounds,
+            self.steps,
+        )
 
     async def stop(self) -> None:
         for process in self.processes.values():
@@ -137,7 +148,7 @@ class Shop:
             return False
         if self.server.dead.messages:
             return False
-        published = {message.fact_id for message in stream.messages}
+        published = {message.fact_id for message in stream.messages if message.subject}
         logged = {f"{r.originator_id}@{r.originator_version}" for disk in self.disks.values() for r in disk.log}
         return logged <= published and not any(consumer.outstanding for consumer in stream.consumers.values())
 

@@ -14,6 +14,7 @@ import rich_click as click
 from bench.checkout import commit
 from tests.sim import many
 from tests.sim.many import Tally
+from tests.sim.schedule import ANY
 
 CORE_RUNS: Final = 5_000_000
 MINUTES: Final = 58.0  # in all: what is under way then takes a little longer
@@ -39,7 +40,7 @@ def main(*, core_runs: int, runs: int | None, minutes: float, first: int, jobs: 
     with many.processes(jobs) as pool:
         core = _play(pool, jobs, many.of_the_core, many.ranges(first, core_runs, CORE_AT_A_TIME), until)
         _stop_if_failed(core[0], core_only=True)
-        services = _play(pool, jobs, partial(many.of_services, ()), seeds, until)
+        services = _play(pool, jobs, partial(many.of_services, ANY), seeds, until)
         _stop_if_failed(services[0], core_only=False)
     print("\n".join(table(first, {"core": core, "services": services})))
     if core[0].runs < core_runs or services[0].runs < (runs or 0):
@@ -64,9 +65,9 @@ def _play(
 
 def _stop_if_failed(tally: Tally, *, core_only: bool) -> None:
     if tally.failed is not None:
-        print(many.failure(tally.failed, (), core_only=core_only))
+        print(many.failure(tally.failed, ANY, core_only=core_only))
         many.quiet()
-        many.tell_shortest(tally.failed, (), print, core_only=core_only)
+        many.tell_shortest(tally.failed, ANY, print, core_only=core_only)
         sys.exit(1)
 
 

@@ -88,6 +88,7 @@ class Script:
         await self._reading()
         await self._dead_letters()
         await self._waiting()
+        await self._deleting()
 
     async def _without_a_stream(self) -> None:
         await self._nc.publish(f"{NEXT}.product", b'{"batch":1,"expires":1000000000}', self._inbox)
@@ -266,6 +267,18 @@ class Script:
         self._deliveries.clear()
         await self._until(lambda: len(self._deliveries) >= 3)
         self._saw("delivered then", [(subject, sequence) for subject, sequence, _ in self._deliveries[:3]])
+
+    async def _deleting(self) -> None:
+        """Whoever deletes the stream ends the requests for its consumers' messages; then nobody takes a fact."""
+        self._statuses.clear()
+        await self._pull(7)
+        await self._nc.flush()
+        await self._js.delete_stream(EVENTS)
+        await self._until(lambda: any(code == "409" for code, _ in self._statuses))
+        self._saw("ended", *sorted(set(self._statuses)))
+        await self._nc.send_all([("order.confirmed.z", _body("z"), self._batches.replies([1])[0], _head("z@1", 1))])
+        await self._until(lambda: bool(self._answers))
+        self._saw("nobody took it", *self._answers)
 
 
 def _body(name: str) -> bytes:

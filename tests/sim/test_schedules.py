@@ -6,19 +6,21 @@ from typing import Final
 import pytest
 
 from tests.sim import many
+from tests.sim.bounds import Bounds
 from tests.sim.bugs import BUGS, Bug
+from tests.sim.faults import FAULTS
+from tests.sim.mechanisms import ENOUGH
 from tests.sim.run import run
-from tests.sim.schedule import Fault, Schedule, schedule, shorter
+from tests.sim.schedule import ANY, Fault, Schedule, Wanted, schedule, shorter
 from tests.sim.shrink import shrink
+from tests.sim.steps import STEPS
 
 SCHEDULES: Final = 400
-ENOUGH: Final = "6000"
-"""Schedules in which every bug shows; most of them do within a hundred."""
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, 100))
 def test_no_schedule_breaks_an_invariant(first: int) -> None:
-    tally = many.of_services((), range(first, first + 100))
+    tally = many.of_services(ANY, range(first, first + 100))
 
     assert tally.failed is None, f"just sim {tally.failed}"
     assert tally.runs == 100
@@ -32,19 +34,57 @@ def test_no_schedule_breaks_an_invariant(first: int) -> None:
     ],
 )
 def test_a_bug_that_is_mended_and_its_dead_letters_redriven_break_no_invariant(others: tuple[str, ...]) -> None:
-    tally = many.of_services(("poison", *others), range(150))
+    tally = many.of_services(Wanted(("poison", *others)), range(150))
 
     assert tally.failed is None, f"just sim {tally.failed}"
     assert tally.faults["poison"] > 40
 
 
-def test_a_seed_is_one_course() -> None:
+@pytest.mark.parametrize("seed", [7, 12, 13])
+def test_a_seed_is_one_course(seed: int) -> None:
     stories: list[list[str]] = [[], []]
     for story in stories:
-        run(schedule(7), story.append)
+        run(schedule(seed), story.append)
 
     assert stories[0] == stories[1]
     assert stories[0]
+
+
+def test_a_swarm_has_few_kinds_of_faults_and_small_bounds() -> None:
+    plans = [schedule(seed) for seed in range(300)]
+    swarms = [plan for plan in plans if plan.bounds != Bounds()]
+
+    assert len(swarms) > 100
+    assert len(plans) - len(swarms) > 80
+    assert max(len(plan.faults) for plan in swarms) > 6
+    assert {fault.step for plan in swarms for fault in plan.faults} >= set(STEPS)
+    assert {fault.kind for plan in plans for fault in plan.faults} == FAULTS.keys() - {"poison"}
+
+
+def test_bounds_can_be_fixed() -> None:
+    wanted = Wanted(("kill",), (("window", 3), ("max_batch", 1)))
+
+    plans = [schedule(seed, wanted) for seed in range(50)]
+
+    assert wanted.arguments == " --fault kill --bound window=3 --bound max-batch=1"
+    assert {(plan.bounds.window, plan.bounds.max_batch) for plan in plans} == {(3, 1)}
+    assert {fault.kind for plan in plans for fault in plan.faults} <= {"kill"}
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step not in ("parked", "snapshotting")])
+def test_a_service_is_killed_at_each_named_step(step: str) -> None:
+    """The process does nothing after it, until it is started again."""
+    plan = schedule(7)._replace(faults=(Fault(0.0, "kill", "point", 0.5, by="point", step=step),))
+    story: list[str] = []
+
+    assert not run(plan, story.append).wrong
+    told = [line[11:] for line in story]
+    killed, over = told.index(f"point is {step}"), told.index("over: kill point")
+    assert told[killed + 1].startswith("FAULT: kill point")
+    records = [n for n, line in enumerate(told) if line.startswith("point records point.u")]  # the answer to an order
+    assert not any(killed < n < over for n in records)
+    if step in ("decided", "recording", "recorded"):
+        assert (records[0] < killed) is (step == "recorded")
 
 
 def test_a_schedule_is_shrunk_to_what_makes_it_fail() -> None:
@@ -65,7 +105,7 @@ def test_a_schedule_is_shrunk_to_what_makes_it_fail() -> None:
 
 @pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.name) for bug in BUGS])
 def test_every_deliberate_bug_is_seen(bug: Bug, tmp_path: Path) -> None:
-    said = bug.shown_by(tmp_path, "--runs", ENOUGH, *(f"--fault={kind}" for kind in bug.faults))
+    said = bug.shown_by(tmp_path, "--runs", f"{ENOUGH}", *bug.arguments)
 
     assert said.returncode == 1, said.stdout + said.stderr
     assert " fails at commit " in said.stdout, said.stdout + said.stderr

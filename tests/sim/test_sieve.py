@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+from msgspec import ValidationError
 from msgspec.structs import replace
 
 from contracts import Order
@@ -53,7 +54,7 @@ def test_no_damage_that_the_invariants_see_passes(part: int) -> None:
         for what, world in damaged(run(plan)):
             try:
                 check(world)
-            except (AssertionError, KeyError):
+            except (AssertionError, KeyError, ValidationError):  # the last: no reader takes the fact
                 seen[what] += 1
                 assert not sieve.certain(plan, world), f"seed {seed}: {what}"
     assert len(seen) > 40, f"little was found wrong: {seen}"

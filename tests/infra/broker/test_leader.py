@@ -1,5 +1,6 @@
 """Mirrors of EVENTS answer direct gets in its place; whoever goes on in the stream learns what its leader has."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -7,14 +8,17 @@ from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StreamConfig, StreamSource
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode, subject
 from infra.broker import leader as leader_module
-from infra.broker.client import VERSION_LINE, BrokerClient, header
+from infra.broker.client import VERSION_LINE, BrokerClient, MessageCallback, header
+from infra.broker.connection import connect
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
+from infra.broker.leader import leader_of
 from infra.broker.lookup import latest_facts
 from infra.broker.stored import DirectAnswer, direct
 from infra.broker.streams import EVENTS
@@ -24,8 +28,9 @@ from infra.core.messages import StreamPosition
 from infra.local.services import ROOT
 from infra.store.sqlite import SQLiteStore
 from tests.examples import ORDER_ID, coupon_used, points_used
-from tests.infra.broker.mirroring import a_log, append, client, leader, mirroring, sending, session
+from tests.infra.broker.mirroring import a_log, append, client, leader, mirroring, sending, session, settings
 from tests.shop import Shop, attempts
+from tests.wrappers.client import TappedClient
 
 MIRRORS = 4
 """So many that a direct get seldom reaches the leader."""
@@ -127,6 +132,27 @@ async def test_received_messages_of_a_deleted_stream_are_not_found_at_its_mirror
     async with session(broker) as js:
         for _ in range(10):
             assert await received.truncated_after(await leader(js)) == 0
+
+
+class Orphan(TappedClient):
+    """A connection on which a mirror answers that has other facts at the same sequences, and says whose it is."""
+
+    async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
+        def mirrored(subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
+            head = head.replace(b"Fact-Position: ", b"Fact-Position: 9").replace(b"Stream: EVENTS", b"Stream: COPY")
+            handler(subject, reply, body, head)
+
+        return await super().listen(subject, mirrored)
+
+
+async def test_facts_are_not_read_back_from_a_mirror(broker: Shop, log: SQLiteStore) -> None:
+    await published(broker, log, 10)
+    async with connect(settings(broker), "mirrored", asyncio.Event(), client=Orphan) as (nc, _):
+        asked = await leader_of(nc, nc.jetstream())
+
+        found = [fact.position async for facts in asked.read_back("point.>") for fact in facts]
+
+    assert found == list(range(1, 11))
 
 
 @pytest.mark.parametrize("filter_subject", FILTERS)

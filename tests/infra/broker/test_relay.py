@@ -5,6 +5,7 @@ import contextlib
 import re
 import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -332,6 +333,23 @@ async def test_a_log_that_ends_before_what_it_has_published_is_not_published(bro
     assert isinstance(error, LogLost)
     assert "account-ann@10 at position 10" in str(error)
     assert len(await broker.events()) == 10
+
+
+async def test_what_another_process_has_recorded_and_published_is_in_the_log(broker: Shop, tmp_path: Path) -> None:
+    """The newest records are in memory, without those of another process."""
+    async with (
+        SQLiteStore.open(tmp_path / "events.sqlite") as log,
+        SQLiteStore.open(tmp_path / "events.sqlite") as same,
+    ):
+        await append(log, 1, 3)
+        await append(same, 4, 5)
+        async with mirroring(broker, same) as mirror:
+            await mirror.caught_up()
+
+        async with mirroring(broker, log) as mirror:
+            await mirror.caught_up()
+
+        assert published(await broker.events()) == await recorded(log)
 
 
 async def test_a_log_that_has_grown_differently_is_not_published_either(broker: Shop, log: SQLiteStore) -> None:

@@ -4,8 +4,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from contracts import Fact
 from infra.core.decider import Aggregate
-from tests.infra.purse import NothingToCharge, Purse, WatchedStore, balances, decide, evolve
+from tests.infra.purse import (
+    Acknowledgements,
+    Charge,
+    NothingToCharge,
+    Purse,
+    WatchedStore,
+    balances,
+    decide,
+    evolve,
+    issued,
+)
 from tests.infra.writing import Desk, working
 
 USUALLY_NEW = {"account": Aggregate(Purse, decide, evolve, usually_new=True)}
@@ -87,3 +98,22 @@ async def test_a_wrong_assumption_does_not_evict_what_is_cached(desk: Desk, assu
 
     assert balances(answer.states) == [8, 2]
     assert assuming.store.selected == [["account-ann"]]
+
+
+def only_used(command: Charge, *purses: Purse) -> list[Fact]:
+    """Refuse to charge a purse that is new."""
+    if not all(purse.keys for purse in purses):
+        raise NothingToCharge
+    return decide(command, *purses)
+
+
+async def test_a_delivery_that_fails_on_an_assumption_is_decided_again(desk: Desk, store: WatchedStore) -> None:
+    await desk.charge("ann", amount=7)
+    aggregates = {"account": Aggregate(Purse, only_used, evolve, usually_new=True)}
+
+    async with working(store, aggregates) as assuming:
+        delivery = assuming.deliver(issued("ann"), acknowledgements := Acknowledgements())
+        await acknowledgements.news.wait()
+
+        assert (acknowledgements.acknowledged, acknowledgements.rejections) == ([delivery], [])
+        assert await assuming.balance("ann") == 8

@@ -79,6 +79,15 @@ async def test_a_store_opens_its_connections_only_that_way(path: Path) -> None:
     assert inspect.signature(SQLiteStore.open).parameters["connect"].default is connect
 
 
+async def test_a_very_long_append_is_recorded_as_a_whole_or_not_at_all(path: Path) -> None:
+    async with SQLiteStore.open(path, max_rows=2) as store:
+        await store.insert_events(records("a", range(1, 2)))
+        with pytest.raises(Conflict):
+            await store.insert_events([*records("b", range(1, 5)), *records("a", range(1, 2))])
+
+        assert [one.originator_id for one in await store.select_notifications(0, 10)] == ["a"]
+
+
 def test_a_database_that_cannot_write_ahead_is_refused() -> None:
     with pytest.raises(StoreSetupError, match="wanted journal_mode=wal and synchronous=FULL, but got memory and FULL"):
         opening(Path(":memory:"))

@@ -1,0 +1,65 @@
+"""What ends a session, where no schedule needs it: another sign ends it as well."""
+
+import asyncio
+from datetime import timedelta
+
+from contracts import CouponIssued
+from contracts.wire import encode
+from infra.store.records import Record
+from tests.sim.jetstream import EPOCH, Peer
+from tests.sim.loop import VirtualLoop
+from tests.sim.run import run
+from tests.sim.schedule import Fault, schedule
+from tests.sim.shop import Shop
+
+
+def test_a_session_ends_once_its_stream_is_another_one() -> None:
+    """Also if its consumer is there and nothing tells of the change, as in a stream that was restored in its place."""
+
+    async def course() -> tuple[bool, list[Peer]]:
+        shop = Shop(schedule(7)._replace(faults=()))
+        try:
+            quiet = await shop.run()
+            before = list(shop.server.peers)
+            assert shop.server.stream is not None
+            shop.server.stream.created += timedelta(seconds=1)
+            await asyncio.sleep(3)
+            return quiet, [peer for peer in shop.server.peers if peer in before]
+        finally:
+            await shop.stop()
+
+    assert VirtualLoop().course(course()) == (True, [])
+
+
+def test_a_truncation_is_found_again_if_the_session_fails_before_the_consumer_went_back() -> None:
+    faults = (
+        Fault(2.0, "outlive", "broker", 0.01, 4),
+        Fault(2.0, "cut", "coupon", 0.0, by="coupon", step="resumed"),
+    )
+    story: list[str] = []
+
+    assert not run(schedule(7)._replace(faults=faults), story.append).wrong
+    told = [line[11:] for line in story]
+    kept = next(int(line.split()[-1]) for line in told if line.startswith("the stream lost what it had behind"))
+    later = told[told.index("over: cut coupon") :]
+    begins = [int(line.split()[-1]) for line in later if line.startswith("coupon begins behind")]
+    assert begins
+    assert begins[0] <= kept
+
+
+def test_what_another_process_has_recorded_is_published() -> None:
+    """It was killed before it could, and nothing else happens."""
+
+    async def course() -> bool:
+        shop = Shop(schedule(7)._replace(faults=()))
+        try:
+            assert await shop.run()
+            fact = CouponIssued(at=EPOCH, coupon_id="late", user_id="ann", discount=1, expires_at=EPOCH)
+            shop.disks["coupon"].append([Record("coupon-late", 1, "coupon.issued", encode(fact))])
+            await asyncio.sleep(3)
+            assert shop.server.stream is not None
+            return "coupon-late@1" in {message.fact_id for message in shop.server.stream.messages}
+        finally:
+            await shop.stop()
+
+    assert VirtualLoop().course(course())

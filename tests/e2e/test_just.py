@@ -98,7 +98,7 @@ def test_a_recipe_that_starts_a_process_becomes_it(name: str) -> None:
 
 
 def test_arguments_reach_the_command_as_they_were_given() -> None:
-    placed = just("place", "--user", "u 1", "p1:two pieces")
+    placed = just("place", "--user", "u1", "p1:two pieces")
     assert placed.returncode == 2
     assert "'p1:two pieces'" in placed.stderr
 

@@ -4,7 +4,7 @@ Older code meets them after a rollback: its logs, and EVENTS, have what the newe
 damaged. Nothing is assumed of it, and nothing is decided from it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -132,3 +132,8 @@ def _structs(hint: Any) -> Iterator[type[Struct]]:
         yield hint
     for part in get_args(hint):
         yield from _structs(part)
+
+
+def known_fields(words: Iterable[str], facts: Collection[str]) -> list[str]:
+    """Return those texts of a vocabulary that name a field of one of these facts, as `<name> <field>`, sorted."""
+    return sorted(word for word in words if word.count(" ") == 1 and word.partition(" ")[0] in facts)

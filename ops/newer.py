@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from contracts.newer import NEXT_STEP, words_of
+from contracts.newer import NEXT_STEP, known_fields, words_of
 from contracts.wire import FACTS, VOCABULARY, fact_id, why_newer
 from infra.local.services import service_names
 from infra.store import vocabulary
@@ -25,8 +25,7 @@ class FoundNewer(NamedTuple):
 
 def fields(folder: Path) -> list[str]:
     """Return the fields of known facts that newer code may have recorded in this folder's log. Raises no error."""
-    new = vocabulary.unknown(folder, VOCABULARY)
-    return sorted(word for word in new if word.count(" ") == 1 and word.partition(" ")[0] in FACTS)
+    return known_fields(vocabulary.unknown(folder, VOCABULARY), FACTS)
 
 
 def names(env: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Finds, when a service starts, the facts in its log that newer code recorded, and tells of them.
 
 After a rollback the service is ready: everything works but the streams with such a fact, which only the newer version
-can read. A service that were not ready would take the rolled back system down, and no restart would mend it.
+can read. A service that was not ready would take the rolled back system down, and no restart would mend it.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from contracts.newer import NEXT_STEP
+from contracts.newer import NEXT_STEP, known_fields
 from contracts.wire import FACTS, VOCABULARY, fact_id, said_by, why_newer
 from infra.process.runtime import Runtime
 from infra.store import vocabulary
@@ -56,7 +56,7 @@ class NewerFacts:
             f"newer code recorded, from position {after + 1} of the log on, fields that this version ignores: "
             f"{', '.join(fields)}. Facts that follow from these lack them: {NEXT_STEP}"
             for after, _, unknown in self._segments
-            if (fields := _fields(unknown))
+            if (fields := known_fields(unknown, FACTS))
         ]
 
     async def run(self) -> None:
@@ -86,8 +86,3 @@ class NewerFacts:
                     unreadable.add(stream, text, newer=True, log=False)
             after = records[-1].position if records else segment.until
             await asyncio.sleep(0)
-
-
-def _fields(unknown: frozenset[str]) -> list[str]:
-    """Return the fields of known facts among these words, as `<name> <field>`."""
-    return sorted(word for word in unknown if word.count(" ") == 1 and word.partition(" ")[0] in FACTS)

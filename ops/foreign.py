@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from contracts.fact import DECODE_ERRORS
 from contracts.origin import ForeignMessage, Origin, origin
 from infra import files
 from infra.settings import Settings, load
@@ -88,7 +89,7 @@ class KnownForeign:
             return cls(msgspec.json.decode(file.read_bytes(), type=list[Acknowledged]), wanted)
         except FileNotFoundError:
             return cls((), wanted)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, *DECODE_ERRORS) as error:
             raise NoForeignFile(f"{file} cannot be read: {error}. Put a copy back, or delete it") from error
 
     def judge(self, message: Read) -> Judged:

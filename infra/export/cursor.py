@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from contracts.fact import DECODE_ERRORS
 from infra import files
 from infra.export.errors import SinkError
 from infra.export.rows import START, ExportPosition
@@ -38,7 +39,7 @@ class CursorFile:
             stored = msgspec.json.decode(self.path.read_bytes(), type=_Stored)
         except FileNotFoundError:
             return START
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *DECODE_ERRORS) as error:
             raise SinkError(
                 f"{self.path} cannot be read: {error}. Delete it: the export sends all rows again, and the receiver "
                 "knows their keys"

@@ -21,6 +21,7 @@ from litestar.response import Response
 from litestar.routes import HTTPRoute
 from litestar.types import HTTPScope, Send
 
+from contracts.fact import DECODE_ERRORS
 from infra.http.fast_path_skips import skipped_by_fast_path
 from infra.http.parameters import HeaderCheck
 
@@ -95,7 +96,7 @@ class FastPath:
                 return received
             try:
                 parameters["data"] = self._decoder.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except DECODE_ERRORS:
                 return received
             response = await self._call(**parameters)
         except Exception as error:

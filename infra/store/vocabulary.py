@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from contracts.fact import DECODE_ERRORS
 from infra import files
 
 NAME: Final = "vocabulary.json"
@@ -39,7 +40,7 @@ def read(folder: Path) -> list[Period] | None:
     """Return the periods of the store in this folder; None without a readable file. Raises no error."""
     try:
         return _periods.decode((folder / NAME).read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *DECODE_ERRORS):
         return None
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from contracts.fact import DECODE_ERRORS
 from infra import files
 from ops.audit.chain import HashChain
 from ops.audit.cut import Cut
@@ -154,7 +155,7 @@ def read(path: Path) -> AuditReport:
     """Read the report of an earlier audit from its JSON file. Raises NotAReport."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=AuditReport)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *DECODE_ERRORS) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise NotAReport(
             f"{path} cannot be used as the report of an earlier audit: {why}. Is it of another version? Move it away"

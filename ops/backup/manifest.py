@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from contracts.fact import DECODE_ERRORS
 from infra import files
 from ops import newer
 from ops.errors import Found, Unusable
@@ -82,7 +83,7 @@ def read(folder: Path) -> Manifest:
         manifest = msgspec.json.decode((folder / NAME).read_bytes(), type=Manifest)
     except OSError as error:
         raise NotABackup(f"{folder} is not a backup: {NAME} cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise NotABackup(f"{folder} is not a backup that this version can read: {NAME}: {error}") from error
     if manifest.format != FORMAT:
         raise NotABackup(

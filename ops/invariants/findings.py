@@ -53,7 +53,7 @@ class Findings:
     """
 
     def __init__(self, explained: Explains = lambda *_: False) -> None:
-        """`explained` is asked of each finding as it is made, and again in the end."""
+        """`explained` is asked of each finding as it is made, and in the end again of those that are kept."""
         self._explained = explained
         self._kept: list[tuple[Finding, object, Fact | None]] = []
         self._counts: Counter[int] = Counter()

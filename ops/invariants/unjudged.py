@@ -1,7 +1,8 @@
 """Facts of newer code in the history, and what this code cannot judge because of them.
 
-Such a fact is counted, and no finding. Nor is anything that it may explain: of a fact of an unknown type, its order,
-and that order's products, account and coupon; of a known one with an unknown reason, the order alone.
+Such a fact is counted, and no finding. Nor is anything that it may explain. For a fact of an unknown type that is the
+subject of its stream, its order, and that order's products, account and coupon. For a known one with an unknown reason
+it is the order alone.
 """
 
 from typing import Final, NamedTuple

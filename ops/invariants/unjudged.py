@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from contracts import Order
 from contracts.fact import DECODE_ERRORS, Fact, SagaFact
 from contracts.newer import OfNewerCode
 from ops.invariants.findings import Entry
@@ -93,9 +94,12 @@ def subjects(where: object, fact: Fact | None) -> set[str]:
     return found
 
 
-def _concerned(order: object) -> set[str]:
-    lines = [f"product {line.product_id}" for line in getattr(order, "lines", ())]
-    return {*lines, f"account {getattr(order, 'user_id', '')}", f"coupon {getattr(order, 'coupon_id', None)}"}
+def _concerned(order: Order | _Order) -> set[str]:
+    found = {f"product {line.product_id}" for line in order.lines}
+    found.add(f"account {order.user_id}")
+    if order.coupon_id is not None:
+        found.add(f"coupon {order.coupon_id}")
+    return found
 
 
 def _of(entry: Entry) -> str:

@@ -84,6 +84,16 @@ def test_the_other_orders_are_judged() -> None:
     assert {finding.where for finding in findings} == {"order no-product"}
 
 
+def test_the_other_orders_without_a_coupon_are_judged() -> None:
+    its_id, wrong = HONEST.id("product.reserved", "plain"), HONEST.id("product.reserved", "stuck")
+    history = changed(HONEST, its_id, b'"product.reserved"', b'"product.partly.reserved"')
+    history.rewrite(wrong, total=1)
+
+    findings, unjudged = judged(history)
+    assert unjudged.facts == 1
+    assert any(finding.where.endswith(wrong) and "not the sum" in finding.what for finding in findings)
+
+
 def test_what_one_copy_lacks_is_a_finding_whatever_it_is() -> None:
     its_id = HONEST.id("order.canceled", "returned")
     history = changed(HONEST, its_id, b'"customer-canceled"', b'"anew"')

@@ -5,6 +5,7 @@ subject of its stream, its order, and that order's products, account and coupon.
 it is the order alone.
 """
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,6 +17,8 @@ from contracts.newer import OfNewerCode
 from ops.invariants.findings import Entry
 
 MOST_SHOWN: Final = 100
+KINDS: Final = ("order", "product", "account", "coupon")
+"""What a finding may be about: the first word of a subject, and of a stream's name."""
 
 
 class Newer(NamedTuple):
@@ -72,21 +75,24 @@ class Unjudged:
         if fact.order is not None:
             self._subjects |= _concerned(fact.order)
 
-    def explains(self, invariant: int, where: object, fact: Fact | None) -> bool:
-        """Whether a finding is not judged. `fact` is the one at hand; None at the end of history.
+    def subjects(self, invariant: int, where: object, fact: Fact | None) -> set[str]:
+        """Return what a finding is about, such as `product mug`; nothing if no fact of newer code can explain it.
 
-        Versions, causes and copies (7 and 8) are judged of every fact.
+        `fact` is the one at hand; None at the end of history. Versions, causes and copies (7 and 8) are judged of every
+        fact.
         """
-        if not self._subjects or (invariant in (7, 8) and isinstance(where, Entry)):
-            return False
-        return not self._subjects.isdisjoint(subjects(where, fact))
+        if not isinstance(where, Entry):
+            kind, _, _ = str(where).partition(" ")
+            return {str(where)} if kind in KINDS else set()
+        return set() if invariant in (7, 8) else _about(where, fact)
+
+    def explains(self, subjects: Collection[str]) -> bool:
+        """Whether a finding about these subjects is not judged, because of the facts taken until now."""
+        return not self._subjects.isdisjoint(subjects)
 
 
-def subjects(where: object, fact: Fact | None) -> set[str]:
-    """Return what a finding is about, such as `product mug`."""
-    if not isinstance(where, Entry):
-        return {str(where)}
-    found = {_of(where)}
+def _about(entry: Entry, fact: Fact | None) -> set[str]:
+    found = {_of(entry)}
     if isinstance(order_id := getattr(fact, "order_id", None), str):
         found.add(f"order {order_id}")
     if isinstance(fact, SagaFact):
@@ -104,4 +110,4 @@ def _concerned(order: Order | _Order) -> set[str]:
 
 def _of(entry: Entry) -> str:
     kind, _, key = entry.stream.partition("-")
-    return f"{kind} {key}" if kind in ("product", "account", "coupon") else f"order {key}"
+    return f"{kind} {key}" if kind in KINDS else f"order {key}"

@@ -56,8 +56,8 @@ class NewerFacts:
     def warnings(self) -> list[str]:
         """Return the warnings for `/readyz` about fields that newer code may have recorded, and this code ignores."""
         return [
-            f"newer code recorded, from position {after + 1} of the log on, fields that this version ignores: "
-            f"{', '.join(fields)}. Facts that follow from these lack them: {NEXT_STEP}"
+            f"newer code may have recorded, from position {after + 1} of the log on, fields that this version ignores: "
+            f"{', '.join(fields)}. Facts that follow from such facts lack them: {NEXT_STEP}"
             for after, _, unknown in self._segments
             if (fields := known_fields(unknown, FACTS))
         ]

@@ -174,8 +174,8 @@ def _schema(path: Path) -> tuple[pa.Schema, bytes | None]:
 def compact(folder: Path, groups: Sequence[Group], work: Path, stopped: Callable[[], bool]) -> None:
     """Replace the files of each group, which have one schema, in this day's folder by one, durably and in one step.
 
-    `work`: a folder of the same file system that nobody reads. Raises CompactionStopped, SinkError, ArrowException,
-    OSError: then the day is as it was, or, if a sync after the swap failed, compacted.
+    `work`: a folder of the same file system that nobody reads. Raises CompactionStopped, SinkError, OSError: then the
+    day is as it was, or, if a sync after the swap failed, compacted.
     """
     made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=work))
     try:

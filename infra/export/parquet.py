@@ -82,10 +82,10 @@ def write_table(table: pa.Table, path: Path) -> None:
 def put_together(ranges: Sequence[Range], path: Path, stopped: Callable[[], bool]) -> None:
     """Write the rows of these files, of one schema and in this order, as the file `path`, with the last one's metadata.
 
-    Not durable yet. Raises CompactionStopped when `stopped` says so between two files; SinkError or ArrowException if
-    one of them cannot be read; OSError.
+    Not durable yet. Raises CompactionStopped when `stopped` says so between two files; SinkError if one of them cannot
+    be read; OSError.
     """
-    schema = pq.read_schema(ranges[-1].path)
+    schema = readable(ranges[-1], pq.read_schema)
     tables: list[pa.Table] = []
     with pq.ParquetWriter(path, schema, compression=COMPRESSION) as writer:
         for each in ranges:

@@ -22,8 +22,8 @@ NEXT_STEP: Final = "install the newer version again"
 class OfNewerCode(msgspec.ValidationError):
     """A fact was recorded by newer code. `what`: what of it this code does not know, as the end of a sentence about it.
 
-    `fact`: the fact with its unknown words, if nothing else in it is unknown; None for an unknown type. Its static type
-    promises too much: a word such as the reason may be any text. Only for readers that count, such as the audit.
+    `fact`: the fact with its unknown words, without fields that are unknown here; None for an unknown type. Its static
+    type promises too much: a word such as the reason may be any text. Only for readers that count, such as the audit.
     """
 
     def __init__(self, what: str, fact: Fact | None = None) -> None:
@@ -33,7 +33,7 @@ class OfNewerCode(msgspec.ValidationError):
 
 
 class _Any(Struct):
-    """The two fields that every fact has, also a fact of newer code."""
+    """The two fields without which a body is no fact, not even one of newer code."""
 
     type: str
     at: Annotated[datetime, Meta(tz=True)]

@@ -88,7 +88,8 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
 def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> tuple[Fact, str]:
     """Return the fact that a service hears in a message, and its id; see `heard_id`.
 
-    Raises ForeignMessage; msgspec.DecodeError for a body that is no fact; OfNewerCode, also one, for a service's own.
+    Raises ForeignMessage; msgspec.DecodeError for a body that is no fact; its subclass OfNewerCode for a service's fact
+    of newer code.
     """
     try:
         fact = decode(body)

@@ -164,7 +164,7 @@ def decode(body: bytes) -> Fact:
 def why_newer(name: str, body: bytes) -> OfNewerCode | None:
     """Return what makes a recorded fact one of newer code; None if this code knows it, or it is damaged.
 
-    `name` is its topic. Only facts with words of a few, such as a reason, are decoded.
+    `name` is its topic. A fact of a known name is decoded only if it has words of a few, such as a reason.
     """
     if name in FACTS and not words_of(FACTS[name]):
         return None

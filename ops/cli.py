@@ -76,7 +76,8 @@ def uv() -> str:
 class Command(click.RichCommand):
     """A command whose messages about wrong usage show the arguments, and never let a terminal obey them.
 
-    Ctrl-C ends it with EXIT_INTERRUPTED, a reader that has gone with EXIT_NO_READER, and both without a traceback.
+    Ctrl-C ends it with EXIT_INTERRUPTED, unless the command handles that itself. A reader that has gone ends it with
+    EXIT_NO_READER. Both end it without a traceback.
     """
 
     def make_context(

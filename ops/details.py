@@ -58,7 +58,7 @@ def detail(fact: Fact) -> str:
 
 
 def known(body: bytes) -> Fact | None:
-    """Return the fact in a body; None if this code does not know it: newer code recorded it, or it is foreign."""
+    """Return the fact in a body; None if newer code recorded it, or it is damaged or foreign."""
     try:
         return decode(body)
     except (msgspec.DecodeError, RecursionError):

@@ -10,6 +10,7 @@ from contracts.newer import NEXT_STEP, known_fields, words_of
 from contracts.wire import FACTS, VOCABULARY, fact_id, why_newer
 from infra.local.services import service_names
 from infra.store import vocabulary
+from infra.store.uris import read_only_uri
 from ops import stores
 
 
@@ -38,7 +39,7 @@ def in_store(path: Path) -> FoundNewer:
     """Search a store that nobody writes, such as a copy in a backup. Raises sqlite3.Error."""
     found, first = 0, ""
     plain = [name for name, fact in FACTS.items() if not words_of(fact)]
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as store:
+    with contextlib.closing(sqlite3.connect(read_only_uri(path, immutable=True), uri=True)) as store:
         for position, stream, version, topic, body in store.execute(
             "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
             f" WHERE topic NOT IN ({', '.join('?' * len(plain))}) ORDER BY rowid",

@@ -146,9 +146,11 @@ async def chunks(
 async def _chunks(
     stream: Stream, subjects: Collection[str], first: int | datetime, until: int, *, follow: bool
 ) -> AsyncGenerator[list[Read], None]:
-    """Yield the messages up to sequence `until` as `chunks` does, by one consumer, which is deleted in the end.
+    """Yield the messages as `chunks` does, by one consumer, which is deleted in the end.
 
-    Raises ConsumerGone if the broker removed the consumer, and the errors that `chunks` raises.
+    Without `follow` it ends at sequence `until` or at the end that the stream has now, whichever comes first. With
+    `follow` it does not end, and `until` has no effect. Raises ConsumerGone if the broker removed the consumer, and the
+    errors that `chunks` raises.
     """
     by_time = isinstance(first, datetime)
     consumer = await stream.js.add_consumer(

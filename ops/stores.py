@@ -25,7 +25,10 @@ def store(env: Mapping[str, str], service: str) -> Path:
 
 
 class ServiceLog(SQLiteStore):
-    """A service's log, opened for reading. What reads raises Unreachable, which names the log and its file."""
+    """A service's log, opened for reading. What reads raises Unreachable, which names the log and its file.
+
+    Only `select_streams` raises StoreError, as in SQLiteStore.
+    """
 
     path: Path
     service = ""

@@ -284,6 +284,8 @@ def command(order_id: str, how: str | None) -> None:
     try:
         found = asyncio.run(run(os.environ, order_id, how=how or "table"))
     except KeyboardInterrupt:
-        return
+        if how == "follow":
+            return
+        raise
     if not found:
         raise Found(f"the stream has no order {order_id}")

@@ -15,7 +15,10 @@ MOST: Final = 10_000
 
 
 class UnreadableStreams:
-    """Remembers which streams cannot be read, and why. A stream is readable again only for the next process."""
+    """Remembers, until the process ends, which streams could not be read, and why.
+
+    It only tells of them: no read is refused because of it.
+    """
 
     def __init__(self) -> None:
         self._newer: dict[str, str] = {}

@@ -39,8 +39,9 @@ Group = list[Range]
 class CompactionLimits(NamedTuple):
     """When files are put together, and into how large ones.
 
-    `files`: a day with this many small files is compacted; a day that is over, with two. `bytes`: the most that the
-    files put into one have together, on the disk. A file of half of this is not small.
+    `files`: a day with this many small files that can be put together is compacted; a day that is over, with two. With
+    `files` 0 no day is. `bytes`: the most that the files put into one have together, on the disk. A file of half of
+    this is not small.
     """
 
     files: int
@@ -74,7 +75,8 @@ class Compactor:
         """Compact one day, if one is due; return whether another call may find more to do.
 
         `committed` lists all files in order. What fails is logged, and tried again after more files: small files are
-        no harm to the export. Nothing is changed when `stopped` says so meanwhile.
+        no harm to the export. Where folders cannot be swapped, nothing is compacted any more. Nothing is changed when
+        `stopped` says so meanwhile.
         """
         if not self._is_on or not (self._is_due or self._round):
             return False
@@ -155,7 +157,10 @@ def _groups(run: Iterable[Range], most_bytes: int) -> Iterator[Group]:
 
 
 def _of_one_schema(group: Group) -> Iterator[Group]:
-    """Cut the group where the schema changes, and yield the parts of at least two files. Raises SinkError."""
+    """Cut the group where the schema changes, and yield the parts of at least two files.
+
+    Raises SinkError; FileNotFoundError if a file is gone.
+    """
     for _, alike in groupby(group, lambda each: readable(each, _schema)):
         if len(same := list(alike)) > 1:
             yield same
@@ -169,8 +174,8 @@ def _schema(path: Path) -> tuple[pa.Schema, bytes | None]:
 def compact(folder: Path, groups: Sequence[Group], work: Path, stopped: Callable[[], bool]) -> None:
     """Replace the files of each group, which have one schema, in this day's folder by one, durably and in one step.
 
-    `work`: a folder of the same file system that nobody reads. Raises CompactionStopped, SinkError, OSError:
-    then the day is as it was, or, if only the last sync failed, compacted.
+    `work`: a folder of the same file system that nobody reads. Raises CompactionStopped, SinkError, OSError: then the
+    day is as it was, or, if a sync after the swap failed, compacted.
     """
     made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=work))
     try:

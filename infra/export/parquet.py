@@ -1,7 +1,7 @@
 """A dataset's Parquet files: how they are named, listed, written, and put together.
 
 One folder per day: `date=2026-01-31/<first>-<last>.parquet`, named by the log positions of the first and the last row.
-A file with a name never changes, and no other file ever gets the same name with other rows.
+A file with a name never changes. Only a backfill may replace it by another of the same name, with other rows.
 """
 
 import re
@@ -85,7 +85,7 @@ def put_together(ranges: Sequence[Range], path: Path, stopped: Callable[[], bool
     Not durable yet. Raises CompactionStopped when `stopped` says so between two files; SinkError if one of them cannot
     be read; OSError.
     """
-    schema = pq.read_schema(ranges[-1].path)
+    schema = readable(ranges[-1], pq.read_schema)
     tables: list[pa.Table] = []
     with pq.ParquetWriter(path, schema, compression=COMPRESSION) as writer:
         for each in ranges:

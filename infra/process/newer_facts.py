@@ -27,8 +27,8 @@ RETRY_S: Final = 1.0
 async def watch(runtime: Runtime, service: str, folder: Path) -> None:
     """Note which code writes the log from now on, and add the search and its warnings to the runtime.
 
-    Call it before the service records anything. Without the file the search cannot know where to begin or, the next
-    time, that nothing is to be found: that is logged, and all else goes on.
+    Call it before the service records anything. Without a file the whole log is searched. If the file cannot be
+    written, or the log cannot be read, that is logged, nothing is searched, and all else goes on.
     """
     known = [word for word in VOCABULARY if said_by(word) == service]
     try:
@@ -42,7 +42,10 @@ async def watch(runtime: Runtime, service: str, folder: Path) -> None:
 
 
 class NewerFacts:
-    """Searches these segments of the log once; its streams with a fact of newer code become unreadable ones."""
+    """Searches these segments of the log once, and adds the streams with a fact of newer code to the unreadable ones.
+
+    That is only told: such a stream cannot be read before the search, either.
+    """
 
     def __init__(self, runtime: Runtime, segments: Sequence[Segment]) -> None:
         self._runtime = runtime
@@ -51,10 +54,10 @@ class NewerFacts:
         """The positions of those found."""
 
     def warnings(self) -> list[str]:
-        """Return the warnings for `/readyz` about fields that newer code recorded, and this code ignores."""
+        """Return the warnings for `/readyz` about fields that newer code may have recorded, and this code ignores."""
         return [
-            f"newer code recorded, from position {after + 1} of the log on, fields that this version ignores: "
-            f"{', '.join(fields)}. Facts that follow from these lack them: {NEXT_STEP}"
+            f"newer code may have recorded, from position {after + 1} of the log on, fields that this version ignores: "
+            f"{', '.join(fields)}. Facts that follow from such facts lack them: {NEXT_STEP}"
             for after, _, unknown in self._segments
             if (fields := known_fields(unknown, FACTS))
         ]

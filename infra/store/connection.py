@@ -13,6 +13,7 @@ import aiosqlite
 from eventsourcing import persistence
 
 from infra.store.errors import StoreSetupError
+from infra.store.uris import read_only_uri
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a statement waits for another connection's lock before it fails."""
@@ -77,7 +78,7 @@ async def _pragma(connection: StoreConnection, text: str) -> tuple[Any, ...]:
 @asynccontextmanager
 async def connect_read_only(path: Path) -> AsyncIterator[StoreConnection]:
     """Open the existing SQLite file for reading only. Raises sqlite3.Error if it is missing or cannot be opened."""
-    async with _opened(_read_only(path), uri=True, busy_timeout_s=BUSY_TIMEOUT_S) as connection:
+    async with _opened(read_only_uri(path), uri=True, busy_timeout_s=BUSY_TIMEOUT_S) as connection:
         yield connection
 
 
@@ -92,10 +93,6 @@ async def _opened(database: Path | str, *, busy_timeout_s: float, uri: bool = Fa
         connection = StoreConnection(lambda: opened, iter_chunk_size=64)
         async with connection:
             yield connection
-
-
-def _read_only(path: Path) -> str:
-    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 @contextmanager

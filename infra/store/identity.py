@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from infra.store.errors import StoreSetupError
+from infra.store.uris import read_only_uri
 
 TABLE: Final = """
 CREATE TABLE IF NOT EXISTS identity (
@@ -122,8 +123,7 @@ def read(path: Path, *, alone: bool = False) -> Identity | None:
 
     Raises sqlite3.Error.
     """
-    uri = f"{path.absolute().as_uri()}?mode=ro" + ("&immutable=1" if alone else "")
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+    with contextlib.closing(sqlite3.connect(read_only_uri(path, immutable=alone), uri=True)) as connection:
         if alone:
             # While somebody reads, a part of a log is moved: the file can then name pages that it has not yet.
             connection.execute("PRAGMA writable_schema = ON")
@@ -161,7 +161,7 @@ def _refuse_missing(path: Path, service: str, known: str, *, unclean: bool) -> N
 
 def _refuse_foreign_log(path: Path, service: str) -> None:
     """Refuse a store without an identity (an older version made it) whose facts another service says."""
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'stored_events'").fetchone()
         row = tables == (1,) and connection.execute("SELECT topic FROM stored_events WHERE rowid = 1").fetchone()
     said_by = row[0].partition(".")[0] if row else service

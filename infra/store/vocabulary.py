@@ -19,7 +19,10 @@ NAME: Final = "vocabulary.json"
 
 
 class Period(Struct, frozen=True):
-    """The records after position `after` were made by code that knows these words, up to the next period."""
+    """The records after position `after` were made by code that knows these words, up to the next period.
+
+    The first period of a file also has the records from before the file was made: any code may have made them.
+    """
 
     after: int
     words: list[str]
@@ -29,7 +32,10 @@ _periods: Final = msgspec.json.Decoder(list[Period])
 
 
 class Segment(NamedTuple):
-    """The records after `after`, up to `until` (inclusive), that newer code may have made; `unknown`: its words."""
+    """The records after `after`, up to `until` (inclusive), that newer code may have made.
+
+    `unknown`: those of its words that this code does not know; empty if there was no fitting file.
+    """
 
     after: int
     until: int

@@ -43,7 +43,10 @@ class _Body(msgspec.Struct):
 
 
 class AnswerOptions(NamedTuple):
-    """Which services are asked, about up to `most` streams each, and how long to wait for an answer."""
+    """Where the services are that are asked, about up to `most` streams each, and how long to wait for an answer.
+
+    The services of all logs are asked: `services` must have the address of each.
+    """
 
     services: Mapping[str, ServiceAddress]
     most: int
@@ -122,9 +125,10 @@ def _customer(body: bytes) -> str | None:
 
 
 async def _answer(http: httpx.AsyncClient, how: AnswerOptions, stream: str, user: str | None) -> Seen | None:
-    """Ask about one stream; `user`: an order's customer. None: the service does not know it.
+    """Ask about one stream; `user`: an order's customer. None: the service has no such product or coupon.
 
-    Raises Unreachable, also for an answer without the fields that it must have.
+    An unknown account is answered by 0, an unknown order by an OrderSeen with the status `unknown`. Raises Unreachable,
+    also for an answer without the fields that it must have.
     """
     kind, _, key = stream.partition("-")
 

@@ -56,7 +56,7 @@ class AuditCheckpoint(Struct):
 
 
 def last(memory: DiskMemory) -> AuditCheckpoint | None:
-    """Return the checkpoint in this memory; None without one, or if it has a form of another version."""
+    """Return the checkpoint in this memory, current or not; None without one, or if it cannot be decoded."""
     try:
         return memory.few("checkpoint", AuditCheckpoint).get("last")
     except msgspec.DecodeError:

@@ -136,7 +136,8 @@ def _show_newer(newer: NewerCode) -> None:
         print_out(counts)
         print_out(f"Nothing is damaged: {NEXT_STEP}, and audit with it.")
     if newer.fields:
-        print_out(f"Newer code recorded fields that this version ignores: {cell(', '.join(newer.fields[:SHOWN]))}")
+        shown = cell(", ".join(newer.fields[:SHOWN]))
+        print_out(f"Newer code may have recorded fields that this version ignores: {shown}")
 
 
 def show(made: AuditReport, path: Path) -> None:

@@ -75,8 +75,8 @@ class Answers(Struct):
 class NewerCode(Struct):
     """What newer code recorded, and this version does not know.
 
-    `facts`: how many facts, and messages of services that this version does not have. They are counted and compared,
-    but not judged; nor are their orders, products, accounts and coupons. `first`: where the first hundred are.
+    `facts`: how many facts, and messages of services that this version does not have. The facts are compared, but not
+    judged; nor is what they may explain (see ops.invariants.unjudged). `first`: where the first hundred are.
     `fields`: of facts that are judged, the fields that newer code may have given them, and this version ignores.
     """
 

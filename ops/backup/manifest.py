@@ -1,6 +1,7 @@
 """The manifest of a backup: which files it has, their checksums, and what they were made from."""
 
 import hashlib
+import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -108,8 +109,16 @@ def _plain(kept: Mapping[str, object]) -> Iterator[str]:
 
 
 def newer_facts(folder: Path, manifest: Manifest) -> dict[str, FoundNewer]:
-    """Search the stores of the backup for facts of newer code; return those of the services that have some."""
-    found = {service: newer.in_store(folder / copy.file) for service, copy in manifest.stores.items()}
+    """Search the stores of the backup for facts of newer code; return those of the services that have some.
+
+    Raises Found if a store cannot be read.
+    """
+    found = {}
+    for service, copy in manifest.stores.items():
+        try:
+            found[service] = newer.in_store(folder / copy.file)
+        except sqlite3.Error as error:
+            raise Found(f"the backup in {folder} is damaged: {copy.file} cannot be read: {error}") from error
     return {service: facts for service, facts in found.items() if facts.facts}
 
 

@@ -17,6 +17,7 @@ from contracts.fact import DECODE_ERRORS
 from contracts.origin import number
 from contracts.wire import fact_id
 from infra import files
+from infra.store.uris import read_only_uri
 from ops.backup.manifest import StoreCopy
 from ops.errors import Found, Unreachable
 
@@ -68,7 +69,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 @contextlib.contextmanager
 def _reading(service: str, path: Path) -> Iterator[sqlite3.Connection]:
     try:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
+        uri = read_only_uri(path)
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)) as connection:
             yield connection
     except sqlite3.Error as error:

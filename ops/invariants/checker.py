@@ -112,7 +112,7 @@ class Checker:
         self._bound = bound
         memory = memory or InProcess()
         self.unjudged = Unjudged()
-        self._findings = findings = Findings(self.unjudged.explains)
+        self._findings = findings = Findings(self.unjudged, memory)
         self._courses = Courses(memory)
         self.facts = facts = LoggedFacts(memory)
         self._stock = StockInvariant(findings, memory)

@@ -1,13 +1,14 @@
 """The checker's findings, and the places of the facts that they name."""
 
-from collections import Counter
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from typing import Final, NamedTuple, Protocol
 
 from contracts.fact import Fact
+from ops.invariants.memory import InProcess, Memory, Table
 
 MOST_OF_A_KIND: Final = 100
-"""Maximum number of findings kept of one invariant; the others are counted.
+"""Maximum number of findings shown of one invariant; the others are counted.
 
 A store with a million damaged records has to be reported, too.
 """
@@ -41,36 +42,80 @@ class Finding(NamedTuple):
     what: str
 
 
-Explains = Callable[[int, object, Fact | None], bool]
-"""Whether a finding (invariant, where, the fact at hand) is none, because facts of newer code may explain it."""
+class Explains(Protocol):
+    """Says which findings are none, because facts of newer code, read until now, may explain them."""
+
+    def subjects(self, invariant: int, where: object, fact: Fact | None) -> Collection[str]:
+        """Return what a finding is about, such as `product mug`; nothing if newer code cannot explain it.
+
+        `fact` is the one at hand; None at the end of history.
+        """
+
+    def explains(self, subjects: Collection[str]) -> bool:
+        """Whether a finding about these subjects is none."""
+
+
+class _Open(NamedTuple):
+    """The finding with this number, and what it is about. A fact of newer code that comes later may explain it."""
+
+    number: int
+    finding: Finding
+    subjects: list[str]
 
 
 class Findings:
-    """Collects findings in the order in which they are made, at most MOST_OF_A_KIND of an invariant.
+    """Collects findings in the order in which they are made.
 
-    `all` returns them, then one for each invariant with more, which says how many were left out. `fact` is the fact at
-    hand, set by the checker; None at the end of history.
+    `all` returns at most MOST_OF_A_KIND of an invariant, then one for each invariant with more, which says how many
+    were left out. `fact` is the fact at hand, set by the checker; None at the end of history.
     """
 
-    def __init__(self, explained: Explains = lambda *_: False) -> None:
-        """`explained` is asked of each finding as it is made, and again in the end."""
-        self._explained = explained
-        self._kept: list[tuple[Finding, object, Fact | None]] = []
+    def __init__(self, newer: Explains | None = None, memory: Memory | None = None) -> None:
+        """`newer` is asked of each finding as it is made, and in `all` again. `memory`: keeps the findings until then.
+
+        Without `newer` the memory is not used. Findings that newer code cannot explain are not in it: the first of
+        them are in this process, and the others are counted.
+        """
+        self._newer = newer
+        self._open: Table[_Open] = (memory or InProcess()).many("open_findings", _Open)
+        self._certain: list[_Open] = []
         self._counts: Counter[int] = Counter()
+        self._made = 0
         self.fact: Fact | None = None
 
     def add(self, invariant: int, where: object, what: str) -> None:
-        if self._explained(invariant, where, self.fact):
+        subjects = () if self._newer is None else self._newer.subjects(invariant, where, self.fact)
+        if self._explained(subjects):
+            return
+        self._made += 1
+        found = _Open(self._made, Finding(invariant, str(where), what), list(subjects))
+        if subjects:
+            self._open[f"{self._made:012}"] = found
             return
         self._counts[invariant] += 1
         if self._counts[invariant] <= MOST_OF_A_KIND:
-            self._kept.append((Finding(invariant, str(where), what), where, self.fact))
+            self._certain.append(found)
 
     def all(self) -> list[Finding]:
+        counts = self._counts.copy()
+        kept: dict[int, list[_Open]] = defaultdict(list)
+        for found in self._certain:
+            kept[found.finding.invariant].append(found)
+        for found in self._open.values():
+            if self._explained(found.subjects):
+                continue
+            counts[found.finding.invariant] += 1
+            first = kept[found.finding.invariant]
+            first.append(found)
+            if len(first) > 2 * MOST_OF_A_KIND:
+                first[:] = sorted(first)[:MOST_OF_A_KIND]
+        shown = sorted(found for first in kept.values() for found in sorted(first)[:MOST_OF_A_KIND])
         left_out = [
             Finding(invariant, "everywhere", f"and {count - MOST_OF_A_KIND} more findings of this kind")
-            for invariant, count in sorted(self._counts.items())
+            for invariant, count in sorted(counts.items())
             if count > MOST_OF_A_KIND
         ]
-        kept = [found for found, where, fact in self._kept if not self._explained(found.invariant, where, fact)]
-        return kept + left_out
+        return [found.finding for found in shown] + left_out
+
+    def _explained(self, subjects: Collection[str]) -> bool:
+        return self._newer is not None and bool(subjects) and self._newer.explains(subjects)

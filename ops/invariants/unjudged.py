@@ -1,19 +1,24 @@
 """Facts of newer code in the history, and what this code cannot judge because of them.
 
-Such a fact is counted, and no finding. Nor is anything that it may explain: of a fact of an unknown type, its order,
-and that order's products, account and coupon; of a known one with an unknown reason, the order alone.
+Such a fact is counted, and no finding. Nor is anything that it may explain. For a fact of an unknown type that is the
+subject of its stream, its order, and that order's products, account and coupon. For a known one with an unknown reason
+it is the order alone.
 """
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from contracts import Order
 from contracts.fact import DECODE_ERRORS, Fact, SagaFact
 from contracts.newer import OfNewerCode
 from ops.invariants.findings import Entry
 
 MOST_SHOWN: Final = 100
+KINDS: Final = ("order", "product", "account", "coupon")
+"""What a finding may be about: the first word of a subject, and of a stream's name."""
 
 
 class Newer(NamedTuple):
@@ -70,21 +75,24 @@ class Unjudged:
         if fact.order is not None:
             self._subjects |= _concerned(fact.order)
 
-    def explains(self, invariant: int, where: object, fact: Fact | None) -> bool:
-        """Whether a finding is not judged. `fact` is the one at hand; None at the end of history.
+    def subjects(self, invariant: int, where: object, fact: Fact | None) -> set[str]:
+        """Return what a finding is about, such as `product mug`; nothing if no fact of newer code can explain it.
 
-        Versions, causes and copies (7 and 8) are judged of every fact.
+        `fact` is the one at hand; None at the end of history. Versions, causes and copies (7 and 8) are judged of every
+        fact.
         """
-        if not self._subjects or (invariant in (7, 8) and isinstance(where, Entry)):
-            return False
-        return not self._subjects.isdisjoint(subjects(where, fact))
+        if not isinstance(where, Entry):
+            kind, _, _ = str(where).partition(" ")
+            return {str(where)} if kind in KINDS else set()
+        return set() if invariant in (7, 8) else _about(where, fact)
+
+    def explains(self, subjects: Collection[str]) -> bool:
+        """Whether a finding about these subjects is not judged, because of the facts taken until now."""
+        return not self._subjects.isdisjoint(subjects)
 
 
-def subjects(where: object, fact: Fact | None) -> set[str]:
-    """Return what a finding is about, such as `product mug`."""
-    if not isinstance(where, Entry):
-        return {str(where)}
-    found = {_of(where)}
+def _about(entry: Entry, fact: Fact | None) -> set[str]:
+    found = {_of(entry)}
     if isinstance(order_id := getattr(fact, "order_id", None), str):
         found.add(f"order {order_id}")
     if isinstance(fact, SagaFact):
@@ -92,11 +100,14 @@ def subjects(where: object, fact: Fact | None) -> set[str]:
     return found
 
 
-def _concerned(order: object) -> set[str]:
-    lines = [f"product {line.product_id}" for line in getattr(order, "lines", ())]
-    return {*lines, f"account {getattr(order, 'user_id', '')}", f"coupon {getattr(order, 'coupon_id', None)}"}
+def _concerned(order: Order | _Order) -> set[str]:
+    found = {f"product {line.product_id}" for line in order.lines}
+    found.add(f"account {order.user_id}")
+    if order.coupon_id is not None:
+        found.add(f"coupon {order.coupon_id}")
+    return found
 
 
 def _of(entry: Entry) -> str:
     kind, _, key = entry.stream.partition("-")
-    return f"{kind} {key}" if kind in ("product", "account", "coupon") else f"order {key}"
+    return f"{kind} {key}" if kind in KINDS else f"order {key}"

@@ -22,7 +22,7 @@ class NoSuchView(Unusable):
 
 
 class ReadModelState(msgspec.Struct):
-    """What a service says of one of its read models: how many facts it has not yet applied, and what is wrong.
+    """What a service says of one of its read models: how many facts it has yet to read, and what is wrong.
 
     `behind` is null if it is unknown; then `trouble` says why.
     """

@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from contracts.newer import words_of
-from contracts.wire import FACTS, MSG_ID, POSITION, STREAM, VERSION, fact_id
+from contracts.wire import FACTS, MSG_ID, POSITION, STREAM, VERSION, encode, fact_id
 from infra.broker.client import VERSION_LINE
+from ops.audit import disk_memory
 from ops.audit.foreign_filter import ForeignFilter
 from ops.invariants import Checker, Finding
+from ops.invariants.findings import MOST_OF_A_KIND
 from ops.invariants.unjudged import Unjudged
 from ops.reading import Read
 from tests.audit.paper import History, honest_history
@@ -82,6 +84,44 @@ def test_the_other_orders_are_judged() -> None:
     findings, unjudged = judged(history)
     assert unjudged.facts == 1
     assert {finding.where for finding in findings} == {"order no-product"}
+
+
+def test_the_other_orders_without_a_coupon_are_judged() -> None:
+    its_id, wrong = HONEST.id("product.reserved", "plain"), HONEST.id("product.reserved", "stuck")
+    history = changed(HONEST, its_id, b'"product.reserved"', b'"product.partly.reserved"')
+    history.rewrite(wrong, total=1)
+
+    findings, unjudged = judged(history)
+    assert unjudged.facts == 1
+    assert any(finding.where.endswith(wrong) and "not the sum" in finding.what for finding in findings)
+
+
+@pytest.mark.parametrize("explained", [3 * MOST_OF_A_KIND, 2 * MOST_OF_A_KIND + 1, MOST_OF_A_KIND + 1, 1, 0])
+def test_each_finding_is_judged_again_when_newer_code_explains_others(explained: int, tmp_path: Path) -> None:
+    made = 3 * MOST_OF_A_KIND
+    confirmed = HONEST.fact(HONEST.id("order.confirmed", "plain"))
+    with disk_memory.working_copy(tmp_path / "memory", of=False, generation=2) as memory:
+        checker = Checker(quiet=True, memory=memory)
+        for number in range(made):  # each confirms an order that nobody has accepted
+            fact = msgspec.structs.replace(confirmed, order_id=f"o{number}")
+            checker.log("order", number + 1, f"order-o{number}", 1, encode(fact))
+        for number in range(explained):
+            body = b'{"type":"order.anew","at":"2026-03-02T09:00:00Z","cause":null,"order_id":"o%d"}' % number
+            checker.log("order", made + number + 1, f"order-o{number}", 2, body)
+        ends = [(finding.where, finding.what) for finding in checker.finish() if finding.invariant == 4]
+
+    assert checker.unjudged.facts == explained
+    left = made - explained
+    assert (
+        ends[:MOST_OF_A_KIND]
+        == [
+            (f"order log, position {number + 1}, order-o{number}@1", "confirms an order that is not accepted")
+            for number in range(explained, made)
+        ][:MOST_OF_A_KIND]
+    )
+    assert ends[MOST_OF_A_KIND:] == (
+        [("everywhere", f"and {left - MOST_OF_A_KIND} more findings of this kind")] if left > MOST_OF_A_KIND else []
+    )
 
 
 def test_what_one_copy_lacks_is_a_finding_whatever_it_is() -> None:

@@ -21,11 +21,12 @@ async def test_the_chain_is_computed_without_this_program(shop: Shop, tmp_path: 
     await shop.until_quiet()
     (program,) = blocks(section(PAGE, "## The chain"))
     (tmp_path / "chain.py").write_text(program.text)
+    (tmp_path / "100% of a?b#c").symlink_to(shop.folder)
 
     report = await told(shop, "audit", "--at-rest")
 
     for name in service_names():
         log = report["logs"][name]
-        store = str(shop.folder / name / "events.sqlite")
+        store = str(tmp_path / "100% of a?b#c" / name / "events.sqlite")
         command = [sys.executable, str(tmp_path / "chain.py"), store, str(log["position"])]
         assert (await asyncio.to_thread(subprocess.check_output, command, text=True)).strip() == log["sha256"]

@@ -99,14 +99,16 @@ async def test_a_backup_of_the_running_shop_is_restored_after_everything_was_los
     assert named(shop.folder, ".*") == named(shop.folder / "nats", ".*") == []
 
 
-async def test_a_backup_moves_to_another_place(shop: Shop, tmp_path: Path) -> None:
-    await told(shop, "backup", str(tmp_path / "b"))
+async def test_a_backup_moves_to_another_place_whatever_its_name(shop: Shop, tmp_path: Path) -> None:
+    backup = tmp_path / "100% of a?b#c"
+    done = await orders(shop, "backup", str(backup))
+    assert done.returncode == 0, done.stderr
     before = logs(shop)
     await stop(shop)
     (tmp_path / "other").mkdir()
     other = Shop(tmp_path / "other")
     try:
-        await told(other, "restore", str(tmp_path / "b"))
+        await told(other, "restore", str(backup))
         assert logs(other) == before
         await good(other)
     finally:

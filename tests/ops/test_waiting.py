@@ -202,11 +202,11 @@ async def test_every_command_names_one_that_says_nothing(shop: Shop, tmp_path: P
 
 
 @contextlib.asynccontextmanager
-async def running(shop: Shop, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(shop: Shop, *arguments: str, **env: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-m", "ops.orders", *arguments],
         cwd=ROOT,
-        env={**os.environ, **shop.env, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **shop.env, "PYTHONUNBUFFERED": "1", **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -282,6 +282,25 @@ async def test_ctrl_c_is_no_finding_and_no_traceback(shop: Shop) -> None:
             await until(auditing.stderr, b"asking order_svc")
             auditing.send_signal(signal.SIGINT)
             assert await end_of(auditing) == (130, "stopped\n")
+
+
+@pytest.mark.parametrize(("option", "end"), [([], (130, "stopped\n")), (["--follow"], (0, ""))])
+async def test_only_a_trace_that_follows_is_complete_at_ctrl_c(
+    shop: Shop, option: list[str], end: tuple[int, str]
+) -> None:
+    connected = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            connected.set()
+            await reader.read()  # the broker says nothing
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as broker:
+        port = broker.sockets[0].getsockname()[1]
+        async with running(shop, "trace", "o1", *option, NATS_PORT=str(port)) as tracing:
+            await asyncio.wait_for(connected.wait(), PATIENCE_S)
+            tracing.send_signal(signal.SIGINT)
+            assert await end_of(tracing) == end
 
 
 @pytest.mark.parametrize("arguments", [["replay"], ["flow"], ["--help"]])

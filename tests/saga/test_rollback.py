@@ -169,6 +169,7 @@ async def test_it_is_ready_and_warns_of_the_facts_with_the_next_step(older: Shop
     order, point = await warned(older, "order"), await warned(older, "point")
     assert f"order-{left.regretted}@3 (order.canceled) at position" in order
     assert "'customer-regretted' is unknown here" in order
+    assert "newer code may have recorded, from position" in order
     assert "fields that this version ignores: order.created.pending channel" in order
     assert "account-gus@2 (point.gifted) at position" in point
     assert NEXT_STEP in order
@@ -247,6 +248,8 @@ async def test_the_audit_counts_what_it_cannot_judge_judges_the_rest_and_has_an_
     shown = await orders(older, "audit")
     assert shown.returncode == 4
     assert "3 facts of newer code, not judged" in shown.stdout
+    said = " ".join(shown.stdout.split())
+    assert "Newer code may have recorded fields that this version ignores: order.created.pending channel" in said
     assert NEXT_STEP in shown.stdout
 
 

@@ -14,9 +14,9 @@ import structlog
 from infra import files as infra_files
 from infra.export import compaction, file_sink
 from infra.export.compaction import CompactionLimits
-from infra.export.errors import Unavailable
+from infra.export.errors import SinkError, Unavailable
 from infra.export.file_sink import FileSink
-from infra.export.parquet import Range, committed
+from infra.export.parquet import Range, committed, put_together
 from infra.export.rows import ExportPosition, Row
 from infra.export.sink import Limits
 from order_svc.export import ORDERS
@@ -309,6 +309,16 @@ async def test_a_damaged_file_or_a_full_disk_stops_neither_the_export_nor_other_
     await compacted(tmp_path)
     assert exported(tmp_path) == whole
     assert damaged not in day_of(tmp_path).iterdir()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+async def test_the_damaged_one_of_the_files_to_be_put_together_is_named(tmp_path: Path, number: int) -> None:
+    await write(tmp_path, some(3))
+    ranges = committed(tmp_path / "export" / "orders")
+    ranges[number].path.write_bytes(b"not Parquet")
+
+    with pytest.raises(SinkError, match=f"{ranges[number].path} cannot be read: .* --from {ranges[number].first}"):
+        put_together(ranges, tmp_path / "made", never)
 
 
 async def test_a_file_of_others_that_appears_meanwhile_is_said_once_and_stops_nothing(tmp_path: Path) -> None:

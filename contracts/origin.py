@@ -3,13 +3,25 @@
 EVENTS takes messages from everybody who may publish on its subjects, so also from other tools and by mistake.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from contracts.fact import DECODE_ERRORS, Fact
 from contracts.newer import OfNewerCode
-from contracts.wire import FACTS, MSG_ID, NAMES, POSITION, STREAM, VERSION, decode, fact_id, stream_of, subject, token
+from contracts.wire import (
+    FACTS,
+    KEY_FIELDS,
+    MSG_ID,
+    NAMES,
+    POSITION,
+    STREAM,
+    VERSION,
+    decode,
+    fact_id,
+    stream_of,
+    token,
+)
 
 DIGITS: Final = 15
 """The most digits of a version or position. A longer number is nobody's, and would not fit into a store."""
@@ -34,11 +46,10 @@ class ForeignMessage(Exception):
     """No service published this message. The text says what it lacks, as the rest of a sentence about it."""
 
 
-class _Typed(msgspec.Struct):
-    type: str
-
-
-_typed: Final = msgspec.json.Decoder(_Typed)
+_typed: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(
+    msgspec.defstruct("_Typed", [("type", str), *((key, Any, None) for key in KEY_FIELDS)])
+)
+"""Decodes only the type of a body, and the fields that may be its key."""
 
 
 def header(raw_headers: bytes, name: bytes) -> str:
@@ -73,16 +84,22 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
         raise ForeignMessage(f"lacks the headers that a service gives its facts ({', '.join(lacks)})")
     if message_id != fact_id(value, version):
         raise ForeignMessage(f"has {MSG_ID} {message_id[:80]!a}, which does not fit its {STREAM} and {VERSION}")
-    name = published_on.rpartition(".")[0]
-    try:
-        fits = _typed.decode(body).type == name
-        if name in FACTS:
-            fits = fits and subject(name, body) == published_on
-    except DECODE_ERRORS:
-        fits = False
-    if not fits:
+    if not _fits(published_on, body):
         raise ForeignMessage("has a body that does not fit its subject")
     return Origin(stream_of(value), version, position)
+
+
+def _fits(published_on: str, body: bytes) -> bool:
+    """Whether the body has the type that its subject names and, if this code knows the type, the key."""
+    name, _, last = published_on.rpartition(".")
+    try:
+        typed = _typed.decode(body)
+    except DECODE_ERRORS:
+        return False
+    if typed.type != name or name not in FACTS:
+        return bool(typed.type == name)
+    key = getattr(typed, FACTS[name].key_field)
+    return isinstance(key, str) and token(key) == last
 
 
 def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> tuple[Fact, str]:

@@ -133,8 +133,9 @@ _ESCAPED: Final = re.compile(rb"%([0-9A-F]{2})")
 _any_fact: Any = reduce(or_, FACTS.values())
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(_any_fact)
+KEY_FIELDS: Final = tuple(sorted({fact.key_field for fact in NAMES}))
 _keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-    msgspec.defstruct("_Keys", [(key, str | None, "") for key in sorted({fact.key_field for fact in NAMES})])
+    msgspec.defstruct("_Keys", [(key, str | None, "") for key in KEY_FIELDS])
 )
 """Decodes only the ids in a body, a missing one as "". This costs a fraction of decoding the fact."""
 
@@ -237,8 +238,9 @@ def flaw(fact: Fact, body: bytes, max_bytes: int = MAX_BYTES) -> str | None:
     key = getattr(fact, fact.key_field)
     if not is_id(key):
         return f"its {fact.key_field} {_short(key)} is no id: {MEANING}"
-    if not is_stream(fact.stream):
-        return f"its stream {_short(fact.stream)} has no id in it: {MEANING}"
+    stream = fact.stream
+    if not is_stream(stream):
+        return f"its stream {_short(stream)} has no id in it: {MEANING}"
     for name in _COUNTS[type(fact)]:
         count = getattr(fact, name)
         if count is not None and not 0 <= count <= MOST:

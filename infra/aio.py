@@ -15,12 +15,34 @@ CANCEL_AGAIN_S: Final = 0.25
 
 async def wait(event: asyncio.Event, seconds: float | None) -> bool:
     """Wait until the event is set, but no longer than `seconds` (None: without a limit). Returns whether it is set."""
+    if event.is_set() or seconds is None:
+        return await event.wait()
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
         return event.is_set()
     return True
+
+
+class Alarm:
+    """Sets an event at a time that is mostly put off: that costs no timer. So it may also set the event too early."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def at(self, time_s: float) -> None:
+        """Set the event at this time of the event loop's clock, unless it is set earlier for an earlier call."""
+        if self._timer is None or self._timer.when() > time_s:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(time_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._event.set()
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:

@@ -140,7 +140,7 @@ class BrokerClient(Client):
         await self._send_command(b"".join(lines))
         await self._flush_pending()
         try:
-            await self._transport.drain()
+            await self._transport.drain()  # type: ignore[no-untyped-call]
         except OSError as error:
             raise ConnectionClosedError from error
 

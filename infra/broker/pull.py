@@ -9,7 +9,7 @@ from typing import Final
 
 from nats.aio.subscription import Subscription
 
-from infra.aio import wait
+from infra.aio import Alarm
 from infra.broker.client import BrokerClient, MessageCallback, header, status
 from infra.broker.errors import ConsumerFailed, ConsumerGone
 
@@ -57,6 +57,7 @@ class Pull:
         self._subscription: Subscription | None = None
         self.wake = asyncio.Event()
         """Set when it is time for another request. The owner clears it, and may set it, too, to end `sign_of_life`."""
+        self._silent = Alarm(self.wake)
         self.stopped = False
         """Set by the owner: from then on messages and statuses are ignored, and `request` sends nothing."""
 
@@ -79,11 +80,13 @@ class Pull:
             await self._nc.publish(self._next, self._request, self.inbox)
 
     async def sign_of_life(self) -> None:
-        """Wait until `wake` is set, for at most `silence_s` seconds.
+        """Wait until `wake` is set, at the latest when the server has sent nothing for `silence_s` seconds.
 
-        Raises ConsumerFailed if it was not set, and the server has sent nothing for that long.
+        Raises ConsumerFailed in the latter case.
         """
-        if not await wait(self.wake, self._silence_s) and self._loop.time() - self._last_sign >= self._silence_s:
+        self._silent.at(self._last_sign + self._silence_s)
+        await self.wake.wait()
+        if not self.stopped and self._loop.time() - self._last_sign >= self._silence_s:
             raise ConsumerFailed(f"the broker has been silent for {self._silence_s:g} s")
 
     def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:

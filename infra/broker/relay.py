@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from contracts.wire import HEADER_BYTES, MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, subject
-from infra.aio import wait
+from infra.aio import Alarm
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
 from infra.broker.errors import FactTooLarge, RelayFailed
 from infra.broker.fast_ingest import FastIngest, PublishRefused
@@ -74,6 +74,7 @@ class Relay:
         self._ingest = FastIngest(self._inbox)
         self._grown = False
         self._wake = asyncio.Event()
+        self._overdue = Alarm(self._wake)
         self._error: RelayFailed | None = None
         self._loop = asyncio.get_running_loop()
         self._last_ack = self._loop.time()
@@ -144,7 +145,7 @@ class Relay:
                 await self._wait()
 
     async def _wait(self) -> None:
-        """Wait for an acknowledgement, or for the log to grow.
+        """Wait for an acknowledgement, or for the log to grow; it may also return without either.
 
         Raises RelayFailed if the broker refused a fact, or acknowledged none for `ack_timeout_s` while facts were in
         flight.
@@ -152,8 +153,10 @@ class Relay:
         self._wake.clear()
         if self._error is not None:
             raise self._error
-        await wait(self._wake, None if self._window.empty else self._ack_timeout_s)
-        if not self._window.empty and self._loop.time() - self._last_ack > self._ack_timeout_s:
+        if not self._window.empty:
+            self._overdue.at(self._last_ack + self._ack_timeout_s)
+        await self._wake.wait()
+        if not self._window.empty and self._loop.time() - self._last_ack >= self._ack_timeout_s:
             raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s; check the broker's log")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:

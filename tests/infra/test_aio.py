@@ -1,11 +1,12 @@
 """Waiting with a limit, the first of several coroutines, and pauses with jitter."""
 
 import asyncio
+from collections.abc import Callable
 from itertools import repeat
 
 import pytest
 
-from infra.aio import Backoff, first_of, wait
+from infra.aio import Alarm, Backoff, first_of, wait
 
 
 async def test_an_event_that_is_set_in_time_is_true() -> None:
@@ -24,6 +25,35 @@ async def test_without_a_limit_the_wait_lasts_until_the_event() -> None:
     asyncio.get_running_loop().call_later(0.05, event.set)
 
     assert await wait(event, None)
+
+
+async def test_an_alarm_sets_the_event_at_the_earliest_of_its_times_and_can_be_set_again() -> None:
+    event = asyncio.Event()
+    alarm, now = Alarm(event), asyncio.get_running_loop().time()
+
+    for _ in range(2):
+        event.clear()
+        alarm.at(now + 3600)
+        alarm.at(now)
+        alarm.at(now + 7200)
+
+        assert await wait(event, 5)
+
+
+async def test_an_alarm_that_is_put_off_takes_no_second_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    alarm, call_at, timers = Alarm(asyncio.Event()), loop.call_at, 0
+
+    def counted(when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        nonlocal timers
+        timers += 1
+        return call_at(when, callback)
+
+    monkeypatch.setattr(loop, "call_at", counted)
+    for later in range(5):
+        alarm.at(1e9 + later)
+
+    assert timers == 1
 
 
 async def test_the_first_to_end_ends_the_others() -> None:

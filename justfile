@@ -313,5 +313,5 @@ _lock: _tools
 clean *ARGUMENTS: (_or-help "clean" ARGUMENTS)
 
 _clean:
-    rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+    rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage
     find . -name .venv -prune -o -name .tools -prune -o -name .data -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

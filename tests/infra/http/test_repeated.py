@@ -87,5 +87,7 @@ async def test_a_path_in_another_spelling_is_not_there(path: str) -> None:
 
 
 async def test_what_needs_encoding_may_be_encoded(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/things%20", headers={"X-Tenant": "t"})).json()["detail"] == "Not Found"
+    assert (
+        (await client.get("/things%20", headers={"X-Tenant": "t"})).json()["detail"].startswith("there is no such path")
+    )
     assert (await client.get("/things?limit=%31", headers={"X-Tenant": "t"})).json() == ["t", 1]

@@ -11,6 +11,7 @@ from infra.http.chunks import ChunkedBody
 from infra.http.grammar import (
     FIELD,
     HOST,
+    MAX_EMPTY_LINES,
     MAX_FIELDS,
     MAX_HEAD_BYTES,
     MAX_LENGTH_DIGITS,
@@ -66,6 +67,7 @@ class RequestReader:
         self._buffer = bytearray()
         self._searched = 0  # bytes at the buffer's beginning in which the end of the head is not
         self._line_read = False  # the request line has come, and is one
+        self._empty_lines = 0  # that have come before the head
         self._head: _HeaderSection | None = None
         self._chunks: ChunkedBody | None = None
 
@@ -103,6 +105,9 @@ class RequestReader:
     def _read_head(self) -> _HeaderSection | None:
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):  # some clients send an empty line after a body
+            self._empty_lines += 1
+            if self._empty_lines > MAX_EMPTY_LINES:
+                raise malformed(f"at most {MAX_EMPTY_LINES} empty lines come before a request")
             del buffer[:2]
             self._searched = 0
         end = buffer.find(b"\r\n\r\n", self._searched, MAX_HEAD_BYTES)
@@ -112,7 +117,7 @@ class RequestReader:
             return None
         head = _parse_head(bytes(buffer[: end + 2]))
         del buffer[: end + 4]
-        self._searched = 0
+        self._searched = self._empty_lines = 0
         self._line_read = False
         if head.length > self._max_body_bytes:
             raise too_large(self._max_body_bytes)

@@ -13,6 +13,8 @@ MAX_BODY_BYTES: Final = 16 << 10
 MAX_HEAD_BYTES: Final = 16 << 10
 """Of the request line and all header lines together; of the trailers of a body, too."""
 MAX_FIELDS: Final = 100
+MAX_EMPTY_LINES: Final = 2
+"""Before a request; RFC 9112, 2.2: at least one."""
 MAX_CHUNK_LINE_BYTES: Final = 1 << 10
 MAX_CHUNK_LINES_BYTES: Final = 4 << 10
 """Of the lines with the sizes and extensions of a body's chunks together, so at most 1,365 chunks."""

@@ -29,6 +29,7 @@ WHOLE: dict[str, tuple[bytes, list[bytes]]] = {
     "three at once": (question(b"{}", TWO) + question(b"[]", TWO) + question(b"12", TWO), [b"{}", b"[]", b"12"]),
     "chunks, then another": (question(b"2\r\n{}\r\n0\r\n\r\n", CHUNKED) + question(b"[]", TWO), [b"{}", b"[]"]),
     "empty lines before": (b"\r\n\r\n" + question(b"{}", TWO), [b"{}"]),
+    "empty lines before each": ((b"\r\n\r\n" + question(b"{}", TWO)) * 3, [b"{}"] * 3),
     "HTTP/1.0 without Host": (question(b"{}", TWO, line=b"POST /echo HTTP/1.0", host=False), [b"{}"]),
     "a later HTTP/1": (question(b"{}", TWO, line=b"POST /echo HTTP/1.2"), [b"{}"]),
     "an absolute target": (question(b"{}", TWO, line=b"POST http://shop:8001/echo HTTP/1.1"), [b"{}"]),
@@ -41,6 +42,8 @@ WHOLE: dict[str, tuple[bytes, list[bytes]]] = {
 
 REFUSED: dict[str, tuple[bytes, int]] = {
     "no HTTP": (b"hello\r\n\r\n", 400),
+    "many empty lines before": (b"\r\n\r\n\r\n" + question(b"{}", TWO), 400),
+    "nothing but empty lines": (b"\r\n" * 1_000, 400),
     "TLS": (bytes.fromhex("16030100a5010000a1"), 400),
     "HTTP/2 at once": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "another version": (question().replace(b"HTTP/1.1", b"HTTP/9.9"), 400),

@@ -25,7 +25,10 @@ NEXT_STEPS: Final = {
     10_028: f"the broker has too little memory: {TOO_LITTLE}",
     10_039: NO_JETSTREAM,
     10_047: f"the broker has too little room: {TOO_LITTLE}",
-    10_077: "the stream is full: raise its max_bytes (`nats stream edit`)",
+    10_077: (
+        "the stream is full: raise its limit, such as `nats stream edit EVENTS --max-bytes=16GB`; DEAD has room again "
+        "once dead letters are redriven or dropped"
+    ),
     10_074: "this broker has too few servers: lower EVENTS_REPLICAS, or add servers",
     10_005: "this broker has too few servers with room: lower EVENTS_REPLICAS, or add servers",
     10_076: NO_JETSTREAM,

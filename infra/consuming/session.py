@@ -20,8 +20,8 @@ from infra.broker.consumers import ensure_consumer
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, FactTooLarge, LogLost
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
-from infra.broker.relay import Relay
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES, check_stream, is_full, largest_message
+from infra.broker.relay import UNACKNOWLEDGED, Relay
+from infra.broker.streams import EVENTS, FULL, MAX_FACT_BYTES, check_stream, is_full, largest_message
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
@@ -79,6 +79,8 @@ class Broker:
         )
         self._relay: Relay | None = None
         self._full = False
+        self._failure = ""
+        """Why the session before this one failed; empty if none has."""
 
     @property
     def trouble(self) -> str | None:
@@ -92,11 +94,12 @@ class Broker:
         if self.supervisor.trouble:
             return self.supervisor.trouble
         if self._full:
-            return "the stream EVENTS is full"
-        if not relay.has_caught_up:
-            return "the relay has not caught up with the log"
+            return FULL
         if relay.stalled:
-            return "the broker is not acknowledging facts"
+            return f"the broker is not acknowledging facts. {UNACKNOWLEDGED}"
+        if not relay.has_caught_up:
+            before = self._failure and f"; the session before it ended: {self._failure}"
+            return f"the relay has not caught up with the log{before}"
         return None
 
     @property
@@ -165,6 +168,7 @@ class Broker:
                 self._acknowledged = consumer.acknowledged
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
+        self._failure = reason
         if isinstance(error, LogLost):
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)

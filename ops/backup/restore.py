@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from infra import files
-from infra.local.nats import running_nats, store_folder
+from infra.local.nats import run_nats, store_folder
 from infra.local.ports import free_ports, is_free
 from infra.local.processes import StartFailed
 from infra.local.services import service_names
@@ -200,7 +200,7 @@ def _broker(env: Mapping[str, str], log: Path) -> Iterator[None]:
     """Run a broker of this process's own during the block. Raises Unreachable if it does not start."""
     with log.open("wb") as output, contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(running_nats(env, output))
+            stack.enter_context(run_nats(env, output))
         except StartFailed as error:
             raise Unreachable(f"the broker cannot be started to restore the streams: {error}") from error
         yield

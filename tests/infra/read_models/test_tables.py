@@ -18,7 +18,12 @@ async def test_a_transaction_that_is_canceled_before_it_begins_does_not_stay_ope
 ) -> None:
     async with Tables.open(Seen(), tmp_path) as tables:
         held, free = threading.Event(), threading.Event()
-        busy = asyncio.ensure_future(tables._writer._execute(lambda: held.set() or free.wait()))  # type: ignore[no-untyped-call]
+
+        def hold() -> None:
+            held.set()
+            free.wait()
+
+        busy = asyncio.ensure_future(tables._writer._execute(hold))  # type: ignore[no-untyped-call]
         await asyncio.to_thread(held.wait)
         changing = asyncio.ensure_future(change(tables))
         async for _ in attempts("BEGIN to wait in the connection's queue"):

@@ -22,7 +22,7 @@ COMMIT: Final = 2  # on the last message
 
 
 class PublishRefused(Exception):
-    """The server did not store every message, or its answer cannot be read. The text contains the server's answer."""
+    """The server did not store every message, or its answer cannot be read. The text has the server's words."""
 
 
 class _Answer(msgspec.Struct):
@@ -85,7 +85,7 @@ class FastIngest:
         except msgspec.DecodeError:
             raise PublishRefused((body or raw_headers).decode(errors="backslashreplace")) from None
         if answer.error is not None or answer.type not in {"", "ack"}:
-            raise PublishRefused(body.decode() + next_step((answer.error or {}).get("err_code")))
+            raise PublishRefused(_told(answer.error) if answer.error else body.decode())
         name, batched, _ = subject[len(self._inbox) + 1 :].decode().partition(".")
         if not batched:
             return [int(name)]
@@ -100,3 +100,8 @@ class FastIngest:
         stored = batch.positions[batch.stored : until]
         batch.stored = max(batch.stored, until)
         return stored
+
+
+def _told(error: dict[str, Any]) -> str:
+    code = error.get("err_code")
+    return f"{error.get('description')} (JetStream's error {code}){next_step(code)}"

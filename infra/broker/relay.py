@@ -35,6 +35,12 @@ ACK_TIMEOUT_S: Final = 5.0
 STALLED_AFTER_S: Final = 1.0
 """Without an acknowledgement for this long, while facts are in flight, the service is not ready."""
 
+UNACKNOWLEDGED: Final = (
+    "The broker's log says why; if its disk was full, make room and restart the broker: it writes to the stream again "
+    "only after that"
+)
+"""What an operator has to do if the broker acknowledges nothing."""
+
 
 class Relay:
     """Publishes a service's log into EVENTS during one session: first `find_resume_position`, then `run`.
@@ -157,7 +163,7 @@ class Relay:
             self._overdue.at(self._last_ack + self._ack_timeout_s)
         await self._wake.wait()
         if not self._window.empty and self._loop.time() - self._last_ack >= self._ack_timeout_s:
-            raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s; check the broker's log")
+            raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s. {UNACKNOWLEDGED}")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
         """Take as many of the first unsent records as window and broker take, maybe none; mark and return them."""

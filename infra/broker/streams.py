@@ -22,6 +22,11 @@ EVENTS: Final = "EVENTS"
 MAX_FACT_BYTES: Final = MAX_BYTES
 """The limit of one message of EVENTS. The services record no larger fact."""
 
+FULL: Final = (
+    f"the stream {EVENTS} is full: raise its limit, such as `nats stream edit {EVENTS} --max-bytes=16GB`, if the "
+    "broker's disk has that room"
+)
+
 INVALID_JSON: Final = 10_025
 """The error code of nats-server 2.12 for an unknown setting. Older servers ignore the setting."""
 
@@ -86,8 +91,7 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
         logger.info("creating the stream", stream=EVENTS, max_bytes=wanted.max_bytes)
         return await _batched(js.add_stream(wanted))
     found = info.config
-    compare(found, wanted, REQUIRED)
-    check_message_size(found, MAX_FACT_BYTES)
+    check_stream(found, settings)
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
     if missing or not found.allow_batched:
         logger.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), allow_batched=True)
@@ -95,6 +99,15 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
         found.allow_batched = True
         return await _batched(js.update_stream(found))
     return info
+
+
+def check_stream(found: StreamConfig, settings: Settings) -> None:
+    """Check EVENTS as it is now: an operator may edit it at any time.
+
+    Raises StreamMisconfigured if a setting in `REQUIRED` differs, or it refuses messages of MAX_FACT_BYTES.
+    """
+    compare(found, stream_config(settings), REQUIRED)
+    check_message_size(found, MAX_FACT_BYTES)
 
 
 def largest_message(info: StreamInfo, max_payload: int) -> int:
@@ -123,6 +136,7 @@ def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]
             + "; ".join(
                 f"{name} is {has}, must be {getattr(must, 'value', must)}" for name, (has, must) in differing.items()
             )
+            + f". Set it back: nats stream edit {wanted.name}"
         )
 
 

@@ -20,8 +20,8 @@ from infra.broker.consumers import ensure_consumer
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, FactTooLarge, LogLost
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
-from infra.broker.relay import Relay
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES, is_full, largest_message
+from infra.broker.relay import UNACKNOWLEDGED, Relay
+from infra.broker.streams import EVENTS, FULL, MAX_FACT_BYTES, check_stream, is_full, largest_message
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
@@ -60,6 +60,7 @@ class Broker:
         """`hears` are the names of the facts that the service consumes; `chance` draws the jitter of pauses, 0 to 1."""
         self._service = service
         self._hears = hears
+        self._settings = settings
         self._store = store
         self._writer = writer
         writer.suspend("the log has not been compared with the stream yet")
@@ -78,6 +79,8 @@ class Broker:
         )
         self._relay: Relay | None = None
         self._full = False
+        self._failure = ""
+        """Why the session before this one failed; empty if none has."""
 
     @property
     def trouble(self) -> str | None:
@@ -91,11 +94,12 @@ class Broker:
         if self.supervisor.trouble:
             return self.supervisor.trouble
         if self._full:
-            return "the stream EVENTS is full"
-        if not relay.has_caught_up:
-            return "the relay has not caught up with the log"
+            return FULL
         if relay.stalled:
-            return "the broker is not acknowledging facts"
+            return f"the broker is not acknowledging facts. {UNACKNOWLEDGED}"
+        if not relay.has_caught_up:
+            before = self._failure and f"; the session before it ended: {self._failure}"
+            return f"the relay has not caught up with the log{before}"
         return None
 
     @property
@@ -164,6 +168,7 @@ class Broker:
                 self._acknowledged = consumer.acknowledged
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
+        self._failure = reason
         if isinstance(error, LogLost):
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)
@@ -183,6 +188,8 @@ class Broker:
             info = await js.stream_info(EVENTS)
             if str(info.created) != stream_made_at:
                 raise ConnectionLost("the stream was replaced by another one")
+            check_stream(info.config, self._settings)
+            await self.dead_letters.check(js)
             self._full = is_full(info)
             # A second process of this service, against the rule, may have recorded facts without publishing them.
             await self._store.max_notification_id()

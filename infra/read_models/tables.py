@@ -16,7 +16,7 @@ import structlog
 from infra.code_hash import code_hash
 from infra.core.errors import NotNow
 from infra.store.connection import connect
-from infra.store.errors import StoreSetupError
+from infra.store.errors import StoreSetupError, next_step
 from infra.store.records import Notification
 
 logger = structlog.get_logger()
@@ -111,7 +111,8 @@ class Tables:
                 tables = cls(projection, path, writer, reader)
                 await tables._prepare()
             except (sqlite3.Error, OSError) as error:
-                raise StoreSetupError(f"{path}: {error}. It is only a view: delete it, and it is rebuilt") from error
+                way_out = next_step(error, "It is only a view: delete it, and it is rebuilt")
+                raise StoreSetupError(f"{path}: {error}. {way_out}") from error
             yield tables
 
     async def _prepare(self) -> None:
@@ -168,10 +169,12 @@ class Tables:
         self.checkpoint = checkpoint
 
     async def roll_back(self) -> None:
-        """Undo the transaction that a failed `apply` or `clear` left open. No effect without one; raises nothing."""
-        if self._writer.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                await self._writer.rollback()
+        """Undo the transaction that a failed or canceled `apply` or `clear` left open. No effect without one.
+
+        Raises nothing. A canceled `BEGIN` may still wait in the connection's queue: this waits there after it.
+        """
+        with contextlib.suppress(sqlite3.Error, ValueError):  # ValueError: closed
+            await self._writer.rollback()
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run this SQL on the tables as last committed, and return its rows. Raises sqlite3.Error."""

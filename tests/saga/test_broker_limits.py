@@ -43,12 +43,20 @@ async def until_not_ready(shop: Shop, *causes: str) -> None:
 @pytest.mark.parametrize(
     ("configuration", "causes"),
     [
-        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', ["publish to $JS.ack.events.point."], id="acks"),
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', ["publish to $JS.ACK.EVENTS.point."], id="acks"),
         pytest.param(USERS % 'publish: { deny: "point.>" }', ["publish to point.charged.", "Grant"], id="facts"),
         pytest.param(USERS % 'publish: { deny: "dead.>" }', ["publish to dead.point.", "Grant"], id="dead letters"),
-        pytest.param(USERS % 'publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.>" }', ["consumer.msg.next."], id="pulls"),
-        pytest.param(USERS % 'publish: { deny: "$JS.API.STREAM.INFO.>" }', ["stream.info.events", "Grant"], id="API"),
-        pytest.param(USERS % 'subscribe: { deny: "_INBOX.>" }', ["subscribe to _inbox.", "Grant"], id="inboxes"),
+        pytest.param(
+            USERS % 'publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.>" }',
+            ["CONSUMER.MSG.NEXT.EVENTS.point"],
+            id="pulls",
+        ),
+        pytest.param(
+            USERS % 'publish: { deny: "$JS.API.STREAM.INFO.>" }',
+            ["STREAM.INFO.EVENTS", "Grant"],
+            id="API",
+        ),
+        pytest.param(USERS % 'subscribe: { deny: "_INBOX.>" }', ["subscribe to _INBOX.", "Grant"], id="inboxes"),
         pytest.param(f"{FINE}\nmax_payload: 8192", ["max_payload is 8192", "131072"], id="payload"),
         pytest.param("", ["nobody answers for JetStream", "-js"], id="no JetStream"),
         pytest.param(
@@ -98,7 +106,7 @@ async def test_it_is_named_and_the_service_is_not_ready_until_it_is_mended(
 @pytest.mark.parametrize(
     ("configuration", "cause"),
     [
-        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ack.events.point.", id="acks"),
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ACK.EVENTS.point.", id="acks"),
         pytest.param(USERS % 'publish: { deny: "point.>" }', "publish to point.charged.", id="facts"),
     ],
 )
@@ -133,6 +141,33 @@ async def test_live_subscribers_get_few_probes_of_facts(shop: Shop) -> None:
         await asyncio.wait_for(enough.wait(), PATIENCE_S)
 
     assert probes <= 1
+
+
+@pytest.mark.parametrize(
+    ("stream", "setting", "value", "causes"),
+    [
+        ("EVENTS", "max_age", 3_600, ["EVENTS exists with settings that the guarantees exclude: max_age is 3600"]),
+        ("EVENTS", "max_msg_size", 2_000, ["EVENTS takes messages of up to 2000 bytes", "--max-msg-size=65536"]),
+        ("DEAD", "max_age", 3_600, ["DEAD exists with settings that the guarantees exclude: max_age is 3600"]),
+    ],
+)
+async def test_a_stream_that_is_edited_while_it_runs_is_noticed(
+    shop: Shop, stream: str, setting: str, value: int, causes: list[str]
+) -> None:
+    async with shop.broker() as nc:
+        js = nc.jetstream()
+        config = (await js.stream_info(stream)).config
+        before = getattr(config, setting)
+        setattr(config, setting, value)
+        await js.update_stream(config)
+        async for _ in attempts(f"{causes}"):
+            told = await asyncio.to_thread(why_not_ready, shop.url("point", "")) or ""
+            if all(cause in told for cause in (*causes, f"nats stream edit {stream}")):
+                break
+
+        setattr(config, setting, before)
+        await js.update_stream(config)
+        await shop.ready()
 
 
 async def test_a_paused_consumer_is_not_ready_also_after_a_restart(shop: Shop) -> None:
@@ -176,7 +211,7 @@ async def test_a_look_up_that_is_denied_is_a_warning(tmp_path: Path) -> None:
         assert (view["status"], view["steps"]) == ("PENDING", None)
 
         ready = (await shop.get("order", "/readyz")).json()
-        assert "denies its user what is needed: publish to $JS.api.direct.get.events" in ready["warnings"][0]
+        assert "denies its user what is needed: publish to $JS.API.DIRECT.GET.EVENTS" in ready["warnings"][0]
         assert ready["ready"]
 
 

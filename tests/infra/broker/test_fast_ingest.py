@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 
 from contracts.wire import MSG_ID
@@ -89,7 +90,19 @@ def test_every_other_answer_is_a_refusal_with_its_text(body: str) -> None:
     with pytest.raises(PublishRefused) as refused:
         batches.stored(f"{INBOX}.me-7.{FLOW}.fail.3.1.$FI".encode(), body.encode(), b"NATS/1.0 503\r\n\r\n")
 
-    assert (body or "503") in str(refused.value)
+    error = msgspec.json.decode(body).get("error") if body.startswith("{") else None
+    assert (error["description"] if error else body or "503") in str(refused.value)
+
+
+def test_a_full_stream_is_told_in_words_with_the_next_step() -> None:
+    said = b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"EVENTS","seq":0}'
+
+    with pytest.raises(PublishRefused) as refused:
+        FastIngest(INBOX).stored(f"{INBOX}.7".encode(), said, b"")
+
+    assert "{" not in str(refused.value)
+    assert "maximum bytes exceeded (JetStream's error 10077). the stream is full" in str(refused.value)
+    assert "nats stream edit EVENTS --max-bytes=" in str(refused.value)
 
 
 # A real server --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def main() -> None:
     module, *arguments = sys.argv[1:] or HELP[:1]
     if module == "--service":
         if not arguments:
-            sys.stderr.write("name the service: `just service order` runs that of the package order_svc\n")
+            sys.stderr.write("name the service: `just service NAME` runs that of the package NAME_svc\n")
             raise SystemExit(EXIT_USAGE)
         if arguments[0] in HELP:
             take_no_arguments(SERVICE, HELP)

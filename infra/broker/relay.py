@@ -18,9 +18,9 @@ from contracts.wire import HEADER_BYTES, MSG_ID, POSITION, STREAM, VERSION, fact
 from infra.aio import Alarm
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
 from infra.broker.errors import FactTooLarge, RelayFailed
-from infra.broker.fast_ingest import FastIngest, PublishRefused
+from infra.broker.fast_ingest import FastIngest, PublishRefused, TakenForRepeat
 from infra.broker.leader import Leader
-from infra.broker.resume import Stored, find_resume_position, not_stored
+from infra.broker.resume import Stored, check_repeat, find_resume_position, not_stored
 from infra.broker.window import WINDOW, Window
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -82,6 +82,8 @@ class Relay:
         self._wake = asyncio.Event()
         self._overdue = Alarm(self._wake)
         self._error: RelayFailed | None = None
+        self._leader: Leader | None = None
+        self._repeats: list[TakenForRepeat] = []
         self._loop = asyncio.get_running_loop()
         self._last_ack = self._loop.time()
         self.caught_up = asyncio.Event()
@@ -115,6 +117,8 @@ class Relay:
         client's errors.
         """
         resumed = await find_resume_position(self._service, self._store, leader, self._span)
+        self._leader = leader
+        self._ingest.last_sequence = leader.last_sequence
         self._window = Window(resumed.acked, self._span)
         self._stored = resumed.stored
 
@@ -153,12 +157,18 @@ class Relay:
     async def _wait(self) -> None:
         """Wait for an acknowledgement, or for the log to grow; it may also return without either.
 
-        Raises RelayFailed if the broker refused a fact, or acknowledged none for `ack_timeout_s` while facts were in
-        flight.
+        Raises RelayFailed if the broker refused a fact, took it for a repeat of a message that it is not, or
+        acknowledged none for `ack_timeout_s` while facts were in flight.
         """
         self._wake.clear()
         if self._error is not None:
             raise self._error
+        if self._repeats and self._leader is not None:
+            repeat = self._repeats.pop()
+            await check_repeat(self._service, self._store, self._leader, repeat.position, repeat.sequence)
+            self._window.ack(repeat.position)
+            self._last_ack = self._loop.time()
+            return
         if not self._window.empty:
             self._overdue.at(self._last_ack + self._ack_timeout_s)
         await self._wake.wait()
@@ -182,6 +192,10 @@ class Relay:
             return  # `acked` must not pass a fact that was refused
         try:
             stored = self._ingest.stored(subject, body, raw_headers)
+        except TakenForRepeat as repeat:
+            self._repeats.append(repeat)
+            self._wake.set()
+            return
         except PublishRefused as refused:
             self._error = RelayFailed(f"the broker refused a fact: {refused}")
             self._wake.set()

@@ -14,6 +14,7 @@ import structlog
 from nats.js import JetStreamContext
 
 from infra.aio import Backoff
+from infra.broker.acknowledged import digests
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
 from infra.broker.consumers import ensure_consumer
@@ -125,7 +126,8 @@ class Broker:
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
         (nc, js, stream), limits = connection, self._limits
-        leader = Leader(nc, stream, first_span=limits.first_span, batch=limits.direct_batch)
+        foreign = digests(self._settings.data_dir)
+        leader = Leader(nc, stream, first_span=limits.first_span, batch=limits.direct_batch, foreign=foreign)
         max_bytes = largest_message(stream, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
         relay = Relay(

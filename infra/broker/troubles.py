@@ -113,8 +113,9 @@ def _why(error: Exception, server: BrokerUrl, timeout_s: float) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there; is the broker running?"
     if isinstance(error, TimeoutError):
-        hint = "" if server.tls else "; one that wants TLS first needs tls:// in NATS_URL"
-        return f"it takes the connection, but says nothing within {timeout_s:g} s{hint}"
+        hint = "" if server.tls else ". Or it wants TLS first: that needs tls:// in NATS_URL"
+        hangs = "it hangs, or is stopped: see its log, and restart it"
+        return f"it takes the connection, but says nothing within {timeout_s:g} s: {hangs}{hint}"
     if "authorization violation" in str(error).lower():
         return "it refuses the user and password in NATS_URL, or wants some"
     return describe(error)

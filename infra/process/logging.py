@@ -199,5 +199,5 @@ def plain(value: object) -> str:
 
 def _count_of(suppressed: Suppressed) -> logging.LogRecord:
     event, level, lines, seconds = suppressed
-    text = f"{event}: {lines} more lines like it in {seconds:.0f} s"
+    text = f"{event}: {lines} more lines like it in the {seconds:.0f} s before"
     return logging.LogRecord("log", level, "", 0, text, None, None)

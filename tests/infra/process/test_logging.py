@@ -161,7 +161,7 @@ while handler._rate._windows["poison"].suppressed and time.monotonic() < until:
 
     first, counted = text.splitlines()
     assert "poison" in first
-    assert "poison: 29 more lines like it in 11 s" in counted
+    assert "poison: 29 more lines like it in the 11 s before" in counted
     assert "[error" in counted
 
 

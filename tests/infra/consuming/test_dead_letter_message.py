@@ -147,6 +147,6 @@ def test_the_key_of_a_long_subject_is_bounded_and_still_its_own() -> None:
 
 @pytest.mark.parametrize("headers", [b"", b"Dead-At: yesterday\r\n"])
 def test_a_dead_letter_without_a_readable_time_is_as_old_as_its_message(headers: bytes) -> None:
-    foreign = stored(headers)._replace(stored_us=microseconds(NOON))
+    foreign = stored(headers)._replace(stored_ns=1_000 * microseconds(NOON))
 
     assert parsed(foreign).at == NOON

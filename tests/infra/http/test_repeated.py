@@ -95,7 +95,7 @@ async def test_what_needs_encoding_may_be_encoded(client: httpx.AsyncClient) -> 
     assert (await client.get("/things?limit=%31", headers={"X-Tenant": "t"})).json() == ["t", 1]
 
 
-@pytest.mark.parametrize("limit", ["1.0", "1e2", "100e-2", "-0", "01", "1_0", "%2B1", "", "x"])
+@pytest.mark.parametrize("limit", ["1.0", "1e2", "100e-2", "-0", "01", "1_0", "%2B1"])
 async def test_a_whole_number_in_a_query_has_one_spelling(client: httpx.AsyncClient, limit: str) -> None:
     answer = await client.get(f"/things?limit={limit}", headers={"X-Tenant": "t"})
 

@@ -29,12 +29,15 @@ START_PROCESSES: Final = frozenset(
 """Functions and classes that start a service or a command."""
 
 PROCESS_PATHS: Final = (
-    *("tests/saga/", "tests/e2e/", "tests/chaos/"),
+    *("tests/e2e/", "tests/chaos/"),
     *("tests/bench/test_measure.py", "tests/bench/test_overload.py", "tests/bench/test_systems.py"),
     *("tests/docs/test_fifth_service.py", "tests/docs/test_change_a_rule_page.py", "tests/docs/test_pictures.py"),
     "tests/infra/test_tuning.py",
 )
 """All tests in these folders and files start processes, or wait for some that they start in other ways."""
+
+SAGA: Final = "tests/saga/"
+"""A test in this folder that starts a broker also starts services, maybe in other ways."""
 
 SLOW_FILES: Final = (
     "tests/chaos/",
@@ -56,9 +59,10 @@ def mark_all(items: Iterable[pytest.Item], root: Path) -> None:
     for item in items:
         path = item.path.relative_to(root).as_posix()
         reached = set(_reached(_functions(item)))
-        if path.startswith(PROCESS_PATHS) or reached & START_PROCESSES:
+        broker = any(name.rpartition(".")[2] in START_A_BROKER for name in reached)
+        if path.startswith(PROCESS_PATHS) or reached & START_PROCESSES or (broker and path.startswith(SAGA)):
             item.add_marker(PROCESSES)
-        if any(name.rpartition(".")[2] in START_A_BROKER for name in reached) or item.get_closest_marker(PROCESSES):
+        if broker or item.get_closest_marker(PROCESSES):
             item.add_marker(BROKER)
         if path.startswith(SLOW_FILES):
             item.add_marker(SLOW)

@@ -90,9 +90,11 @@ def wilson(found: int, tried: int) -> tuple[float, float]:
 
 RULES_TESTED: Final = ("tests/domain/**", "tests/contracts/**", "tests/read_models/**", "tests/audit/test_inv*")
 DOMAINS: Final = Group("domains", RULES_TESTED, ("*_svc/domain.py", "*_svc/domain/*.py"))
+BESIDE_PROCESSES: Final = ("admission", "dead_service", "deadlines", "ends", "popular_counting", "refusal", "waits")
+"""Files of tests/saga in which some tests call a service's rules in their own process."""
 RULES: Final = Group(
     "rules",
-    (*RULES_TESTED, "tests/saga/test_admission.py", "tests/saga/test_popular_counting.py", "tests/saga/test_waits.py"),
+    (*RULES_TESTED, *(f"tests/saga/test_{name}.py" for name in BESIDE_PROCESSES)),
     ("*_svc/*.py",),
     without=tuple(f"*_svc/{name}.py" for name in ("__*", "domain", "*api", "settings", "export")),
 )

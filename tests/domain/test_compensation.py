@@ -156,6 +156,13 @@ def test_a_step_that_a_confirmed_order_is_on_its_way_to_has_to_answer(reason: Re
     assert compensated(reason, {*BACK, "order.confirmed", "gift.voided"}, WITH_GIFT)
 
 
+@a_withdrawal
+def test_a_step_that_was_done_has_to_be_undone_though_the_confirmation_is_not_known(reason: Reason) -> None:
+    done = {*BACK, "gift.packed"}
+    assert not compensated(reason, done, WITH_GIFT)
+    assert compensated(reason, {*done, "gift.unpacked"}, WITH_GIFT)
+
+
 def test_a_step_that_follows_counts_for_no_order_that_was_never_confirmed() -> None:
     assert compensated("customer-canceled", {*PLACED, NEVER_RESERVED, NEVER_POINTS, NEVER_COUPON}, WITH_GIFT)
     assert compensated("product-unknown", {*PLACED, NOT_RESERVED}, WITH_GIFT)

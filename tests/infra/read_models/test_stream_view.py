@@ -78,7 +78,7 @@ async def test_a_full_disk_does_not_make_a_dead_letter_a_rejected_one(
 ) -> None:
     async with StreamView.open(Seen(), "product", settings(broker), tmp_path) as view:
 
-        async def full(*_: object) -> None:
+        async def full(*_: object, **__: object) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
         monkeypatch.setattr(view._tables, "apply", full)

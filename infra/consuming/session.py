@@ -77,6 +77,7 @@ class Broker:
             connect=connect,
         )
         self._relay: Relay | None = None
+        self._stalled_s = 0.0  # in the sessions before this one
         self._full = False
 
     @property
@@ -97,6 +98,11 @@ class Broker:
         if relay.stalled:
             return "the broker is not acknowledging facts"
         return None
+
+    @property
+    def stalled_s(self) -> float:
+        """For how many seconds in all, over all sessions, the broker has acknowledged nothing of what was in flight."""
+        return self._stalled_s + (self._relay.stalled_s if self._relay is not None else 0.0)
 
     @property
     def connection(self) -> BrokerClient | None:
@@ -146,6 +152,7 @@ class Broker:
             tasks = (relay.run, watch, partial(self._finish, nc, relay, consumer))
             yield Session(consumer, tasks, facts_said_by(self._service))
         finally:
+            self._stalled_s += relay.stalled_s
             self._relay = None
             self._acknowledged |= consumer.acknowledged
 

@@ -8,6 +8,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 just := quote(just_executable()) + " --justfile " + quote(justfile())
 
+has_tools := "python -c 'from importlib.util import find_spec as f; exit(not (f(\"xdist\") and f(\"psutil\")))'"
+
+# The beginning of a recipe that needs these tools for its own help, too
+help_first := "case \"${1-}\" in -h | --help) " + has_tools + " || exec " + just + " _help-without-tools"
+
 _list:
     @{{ just }} --list --unsorted
 
@@ -18,6 +23,9 @@ _or-help NAME *ARGUMENTS:
 
 _help NAME:
     @{{ just }} --list --unsorted | sed -nE 's/^ +{{ NAME }}( [^#]*)?# /just {{ NAME }}: /p'
+
+_help-without-tools NAME: (_help NAME)
+    @echo "Its options are shown once what tests and checks need is installed: uv sync --inexact --all-groups"
 
 # The main job, watched: a system of its own, one order that succeeds, one for each refusal; --crash: kills under load, audited
 [group('try')]
@@ -178,33 +186,34 @@ _nats-cli *ARGUMENTS:
     @command -v nats >/dev/null || { echo "the NATS CLI is missing: go install github.com/nats-io/natscli/nats@v0.5.1 (docs/nats-cli.md)" >&2; exit 2; }
     @exec nats --no-context --server "${NATS_URL:-nats://127.0.0.1:${NATS_PORT:-4222}}" "$@"
 
-# What only the recipes below need, installed by uv unless it is there
-_tools:
-    @python -c 'from importlib.util import find_spec as f; exit(not (f("xdist") and f("psutil")))' || { echo "Installing what tests and checks need, once: uv sync --inexact --all-groups" >&2; "${UV:-uv}" sync -q --inexact --all-groups; }
+# What only the recipes below need, installed by uv unless it is there. Asking for help installs nothing
+[positional-arguments]
+_tools *ARGUMENTS:
+    @case "${1-}" in -h | --help) exit 0;; esac; {{ has_tools }} || { echo "Installing what tests and checks need, once: uv sync --inexact --all-groups" >&2; "${UV:-uv}" sync -q --inexact --all-groups; }
 
 # All tests, or what pytest is told: just test tests/domain -k coupon; as many files at a time as TEST_JOBS, or as there are cores
 [group('check')]
 [positional-arguments]
-test *ARGUMENTS: _tools
-    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder "$@"
+test *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} test;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder "$@"
 
 # Tests without a broker and without processes of the system, in about a minute; takes what pytest takes
 [group('check')]
 [positional-arguments]
-test-unit *ARGUMENTS: _tools
-    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not broker and not processes and not slow" "$@"
+test-unit *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} test-unit;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not broker and not processes and not slow" "$@"
 
 # These, and tests against a real nats-server, in a few minutes; takes what pytest takes
 [group('check')]
 [positional-arguments]
-test-fast *ARGUMENTS: _tools
-    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not processes and not slow" "$@"
+test-fast *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} test-fast;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder -m "not processes and not slow" "$@"
 
 # All tests, then the lines that none of them ran in its own process; no number passes or fails it
 [group('check')]
 [positional-arguments]
-coverage *ARGUMENTS: _tools
-    @exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder --cov --cov-config=pyproject.toml "$@"
+coverage *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} coverage;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder --cov --cov-config=pyproject.toml "$@"
 
 # Everything at full size, before an issue is closed: checks, tests, both soaks, the bench; takes hours, needs root
 [group('check')]
@@ -215,38 +224,38 @@ _check-all: check test mechanisms sim-soak soak bench
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]
 [positional-arguments]
-sim *ARGUMENTS: _tools
-    @exec python -m tests.sim "$@"
+sim *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} sim;; esac; exec python -m tests.sim "$@"
 
 # Five million schedules of the core, then whole services until an hour is over, as a table: just sim-soak; --minutes 2 --core-runs 100000
 [group('check')]
 [positional-arguments]
-sim-soak *ARGUMENTS: _tools
-    @exec python -m tests.sim.soak "$@"
+sim-soak *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} sim-soak;; esac; exec python -m tests.sim.soak "$@"
 
 # Each mechanism that a decision rests on, taken out once in a copy of the code, and what finds it, as a table: just mechanisms; --only 37, --help
 [group('check')]
 [positional-arguments]
-mechanisms *ARGUMENTS: _tools
-    @exec python -m tests.sim.mechanisms "$@"
+mechanisms *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} mechanisms;; esac; exec python -m tests.sim.mechanisms "$@"
 
 # Real processes under load and faults, healed and audited, round by round: just chaos SEED --rounds 3 --fault power, --help
 [group('check')]
 [positional-arguments]
-chaos *ARGUMENTS: _tools
-    @exec python -m tests.chaos "$@"
+chaos *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} chaos;; esac; exec python -m tests.chaos "$@"
 
 # The same for an hour: 1,000 kills of services, 300 of the broker, 100 power cuts, 20 lost stores of the broker; needs root
 [group('check')]
 [positional-arguments]
-soak *ARGUMENTS: _tools
-    @exec python -m tests.chaos --soak "$@"
+soak *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} soak;; esac; exec python -m tests.chaos --soak "$@"
 
 # Change the code in one place at a time and run the tests that execute it: just mutants domains; --report, --show ID, --help
 [group('check')]
 [positional-arguments]
-mutants *ARGUMENTS: _tools
-    @exec python -m tests.mutants "$@"
+mutants *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} mutants;; esac; exec python -m tests.mutants "$@"
 
 # Lint, format, types, and who may import whom
 [group('check')]
@@ -261,14 +270,14 @@ _check: _tools
 # The saga beside the monolith and one process, in one table: just bench (20 minutes, on slow cores more than half an hour), --quick, --help
 [group('check')]
 [positional-arguments]
-bench *ARGUMENTS: _tools
-    @exec python -m bench "$@"
+bench *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} bench;; esac; exec python -m bench "$@"
 
 # What an audit costs over ever longer histories (minutes): just bench-audit 100000 1000000
 [group('check')]
 [positional-arguments]
-bench-audit *ARGUMENTS: _tools
-    @exec python -m bench.audit "$@"
+bench-audit *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} bench-audit;; esac; exec python -m bench.audit "$@"
 
 # Put the code into its one format
 [group('check')]
@@ -313,5 +322,5 @@ _lock: _tools
 clean *ARGUMENTS: (_or-help "clean" ARGUMENTS)
 
 _clean:
-    rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+    rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage
     find . -name .venv -prune -o -name .tools -prune -o -name .data -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

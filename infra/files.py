@@ -134,13 +134,33 @@ def take_lock(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         name_holder(lock, os.getpid())
     except BlockingIOError:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        holder = _holder(lock)
         os.close(lock)
-        raise LockTaken(f"process {holder}" if holder.isdecimal() else "another process") from None
+        raise LockTaken(holder) from None
     except BaseException:
         os.close(lock)
         raise
     return lock
+
+
+def lock_holder(path: Path) -> str | None:
+    """Return who holds the lock of this file, such as `process 17`; None if nobody does. Changes nothing.
+
+    Raises OSError if the file is missing or cannot be opened.
+    """
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(lock)
+    finally:
+        os.close(lock)
+    return None
+
+
+def _holder(lock: int) -> str:
+    holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+    return f"process {holder}" if holder.isdecimal() else "another process"
 
 
 def name_holder(lock: int, pid: int) -> None:

@@ -81,7 +81,7 @@ def table(kind: str, found: list[Movement]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("time (UTC)", no_wrap=True)
     made.add_column("fact", no_wrap=True)
-    made.add_column("order", overflow="fold")
+    made.add_column("order", no_wrap=True)
     if kind != "coupon":
         made.add_column("amount", justify="right")
     made.add_column(BALANCES[kind].name, justify="left" if kind == "coupon" else "right", overflow="fold")

@@ -21,12 +21,18 @@ import rich_click as click
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from infra.printable import printable
 
 LINES: Final = "\n\t"
 """What a text that has several lines may have besides printable characters."""
+
+UNBROKEN: Final = 10_000
+"""Columns in which every line of a table has room."""
+
+PADDING: Final = 2  # columns beside each cell of a table
 
 _SPACE: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\t\r\n]', re.DOTALL)
 """In JSON: a whole string, or a white space outside of strings, which may not be escaped."""
@@ -36,12 +42,28 @@ def print_out(what: RenderableType, *, style: str = "", error: bool = False, wra
     """Print a text or a table of Rich on standard output, or as an `error` on standard error.
 
     A text may have several lines. `style` is one of Rich's, such as "red". `wrap`: break lines at the terminal's width.
+    No word is cut, such as an id: a table that needs more columns is wider than the terminal. A file or pipe has no
+    width, unless COLUMNS gives one.
     """
     if isinstance(what, str) and not style:
         click.echo(printable(what, keep=LINES), err=error)
         return
     shown = Text(printable(what, keep=LINES)) if isinstance(what, str) else _Printable(what)
-    console(error=error).print(shown, style=style or None, soft_wrap=not wrap)
+    screen = console(error=error)
+    if not screen.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        screen.width = UNBROKEN
+    elif isinstance(what, Table):
+        _keep_words(what, screen)
+    screen.print(shown, style=style or None, soft_wrap=not wrap, crop=not isinstance(what, Table))
+
+
+def _keep_words(table: Table, screen: Console) -> None:
+    """Make each column of the table at least as wide as its longest word, and the screen as wide as all of them."""
+    unbroken = screen.options.update(width=UNBROKEN)
+    for column in table.columns:
+        cells = [Measurement.get(screen, unbroken, one) for one in (column.header, *column.cells)]
+        column.min_width = max(one.maximum if column.no_wrap else one.minimum for one in cells)
+    screen.width = max(screen.width, sum((column.min_width or 0) + PADDING for column in table.columns))
 
 
 def print_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> None:

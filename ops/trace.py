@@ -196,7 +196,7 @@ def table(lines: Iterable[TraceLine]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ms", justify="right")
     for column in ("service", "fact", "detail", "because of"):
-        made.add_column(column)
+        made.add_column(column, no_wrap=column != "detail")
     made.add_column("sequence", justify="right")
     names: dict[str, str] = {}
     for line in lines:

@@ -5,6 +5,7 @@ what is really recorded. A service has one supervisor, and so has each of its re
 """
 
 import asyncio
+import itertools
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -32,6 +33,8 @@ SETTLED_AFTER_S: Final = 5.0
 """If a passing error ends a session that lasted longer than this, the pause after it is the shortest one again."""
 
 LOOK_EVERY_S: Final = 1.0  # between two looks at the consumers, the user's permissions, and a service's stream
+
+PROBE_EVERY: Final = 10  # looks: one of so many probes facts and dead letters, which live subscribers get to see
 
 PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable, sqlite3.Error)
 """Errors that end a session and usually pass by themselves. After any other error the pause is the longest one."""
@@ -187,12 +190,12 @@ class Supervisor:
         self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str]
     ) -> None:
         """Look once every LOOK_EVERY_S seconds; never returns."""
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(LOOK_EVERY_S)
-            await self._look(nc, js, consumer, facts)
+            await self._look(nc, js, consumer, facts if number % PROBE_EVERY == 0 else None)
 
     async def _look(
-        self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str]
+        self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str] | None
     ) -> None:
         """Look whether the user may publish all that a session publishes, and at the consumers.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from infra import signals
-from infra.files import PRIVATE_UMASK, LockTaken, make_private_folder, name_holder, take_lock
+from infra.files import PRIVATE_UMASK, LockTaken, lock_holder, make_private_folder, name_holder, take_lock
 from infra.local.processes import Output, Process, StartFailed, launch, start_attempts
 from infra.local.services import ROOT
 from infra.local.settings import load_bundled_broker, without_blanks
@@ -88,6 +88,14 @@ def lock_store(env: Mapping[str, str]) -> int:
         ) from None
     except OSError as error:
         raise StartFailed(f"the broker's folder {folder} cannot be used: {error.strerror}") from error
+
+
+def store_holder(env: Mapping[str, str]) -> str | None:
+    """Return which process works on the broker's folder, in words; None if none does. Makes and changes nothing."""
+    try:
+        return lock_holder(store_folder(env) / "lock")
+    except OSError:
+        return None
 
 
 def nats_command() -> list[str]:

@@ -1,6 +1,7 @@
 """Finds free ports of this machine."""
 
 import contextlib
+import errno
 import random
 import socket
 
@@ -14,6 +15,19 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Return whether a server listens on this port of an address of this machine. False for an address of no use."""
+    with contextlib.suppress(OSError):
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as candidate:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                candidate.bind(address)
+            except OSError as error:
+                return error.errno == errno.EADDRINUSE
+    return False
 
 
 def free_ports(count: int) -> list[int]:

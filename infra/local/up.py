@@ -24,11 +24,11 @@ from infra.local.guard import Guard
 from infra.local.labelled_output import LabelledOutput
 from infra.local.nats import launch_nats, nats_environment
 from infra.local.occurrences import AllReady, Occurrence, OutputLine, ProcessEnded, StopRequested
-from infra.local.ports import is_free
+from infra.local.port_check import check_free_ports
 from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_service
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names, service_url
-from infra.local.settings import check_system, without_blanks
+from infra.local.settings import without_blanks
 from infra.printable import printable
 from infra.settings import SettingsError
 from infra.tuning import prepare_process
@@ -216,20 +216,11 @@ def main() -> int:
         env["LOG_FORMAT"] = "text"  # the services write into a pipe, but a person reads it
     try:
         prepare_process()
-        if not check_system(env).nats_url:
-            _check_port(int(nats_environment(env)["NATS_PORT"]))
+        check_free_ports(env)
         return Up(env, parent).run()
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"cannot start: {printable(str(error))}\n")
         return EXIT_USAGE
-
-
-def _check_port(port: int) -> None:
-    if not is_free(port):
-        raise StartFailed(
-            f"port {port} for the broker is in use. Choose another with NATS_PORT, "
-            "or use a running broker with NATS_URL, for example NATS_URL=nats://127.0.0.1:4222."
-        )
 
 
 if __name__ == "__main__":

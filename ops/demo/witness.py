@@ -36,7 +36,10 @@ class Witness:
         self._more = asyncio.Event()
 
     async def take(self, message: Msg) -> None:
-        fact_id = (message.headers or {})[MSG_ID]
+        """Collect the message's fact. A message without an id is none: services send probes on these subjects."""
+        fact_id = (message.headers or {}).get(MSG_ID)
+        if fact_id is None:
+            return
         self.facts.setdefault(fact_id, PublishedFact(fact_id, decode(message.data)))
         self._more.set()
 

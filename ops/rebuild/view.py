@@ -44,13 +44,22 @@ def states(service: ServiceAddress, timeout_s: float = TIMEOUT_S) -> list[ReadMo
 def find(name: str, asked: Mapping[str, ServiceAddress], timeout_s: float = TIMEOUT_S) -> ServiceAddress:
     """Ask these services for the read model of this name, and return the one that keeps it.
 
-    Raises NoSuchView, Unreachable.
+    One that is away does not matter if another keeps it. Raises NoSuchView, Unreachable.
     """
-    kept = {service: [view.name for view in states(one, timeout_s)] for service, one in asked.items()}
-    for service, names in kept.items():
-        if name in names:
-            return asked[service]
+    kept: dict[str, list[str]] = {}
+    away: list[Unreachable] = []
+    for service, one in asked.items():
+        try:
+            kept[service] = [view.name for view in states(one, timeout_s)]
+        except Unreachable as error:
+            away.append(error)
+            continue
+        if name in kept[service]:
+            return one
     listed = ", ".join(f"{view} ({service}_svc)" for service, names in kept.items() for view in names)
+    if away:
+        also = f"; the read models of the services that answer are {listed}" if listed else ""
+        raise Unreachable(f"no service that answers has a read model {name!r}{also}; {'; '.join(map(str, away))}")
     raise NoSuchView(
         f"there is no service and no read model {name!r}; services: {', '.join(asked)}; read models: {listed or 'none'}"
     )
@@ -65,7 +74,7 @@ def rebuild(name: str, service: ServiceAddress, console: Console, timeout_s: flo
     ask(ServiceRequest(service, "POST", f"/ops/views/{quote(name, safe='')}/rebuild"), timeout_s=timeout_s)
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())
     most, fewest, moved_at = 0, sys.maxsize, time.monotonic()
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=None)
         while True:
             state = next((view for view in states(service, timeout_s) if view.name == name), None)

@@ -150,7 +150,7 @@ def test_a_fact_that_its_clients_cause_needs_no_cause(system: Path) -> None:
     assert "names no cause: gift.chosen" in run([sys.executable, "-c", BY_A_CLIENT], system)
 
 
-@pytest.mark.parametrize(("runs", "kind"), [("16", []), ("100", ["--core"])], ids=["services", "core"])
+@pytest.mark.parametrize(("runs", "kind"), [("64", []), ("100", ["--core"])], ids=["services", "core"])
 def test_it_is_simulated(runs: str, kind: list[str], system: Path) -> None:
     simulate = [sys.executable, "-m", "tests.sim", "--jobs", "1", "--no-shrink", "--runs", runs, *kind]
     assert "nothing lost, doubled or stuck" in run(simulate, system)

@@ -94,7 +94,7 @@ def test_a_service_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize("name", ["up", "nats", "service", "export", "demo", "place", "test"])
 def test_a_recipe_that_starts_a_process_becomes_it(name: str) -> None:
     """Otherwise a signal would end the shell and orphan the process."""
-    assert just("--dry-run", name, *ARGUMENTS.get(name, [])).stderr.splitlines()[-1].startswith("exec ")
+    assert just("--dry-run", name, *ARGUMENTS.get(name, [])).stderr.splitlines()[-1].startswith(("exec ", "case "))
 
 
 def test_arguments_reach_the_command_as_they_were_given() -> None:
@@ -126,12 +126,12 @@ def test_a_recipe_that_needs_more_than_the_product_installs_it(tmp_path: Path) -
     for name, script in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    for name in ("just", "sh"):
+    for name in ("just", "sh", "sed"):
         (tmp_path / name).symlink_to(shutil.which(name, path=ENVIRONMENT["PATH"]) or name)
 
-    def test() -> list[str]:
+    def test(*arguments: str) -> list[str]:
         done = subprocess.run(
-            [tmp_path / "just", "test"],
+            [tmp_path / "just", "test", *arguments],
             cwd=ROOT,
             env={"PATH": str(tmp_path), "UV": str(tmp_path / "uv")},
             capture_output=True,
@@ -141,8 +141,13 @@ def test_a_recipe_that_needs_more_than_the_product_installs_it(tmp_path: Path) -
         )
         return done.stdout.splitlines()
 
+    for asking in ("--help", "-h"):
+        first, second = test(asking)
+        assert first.startswith("just test: All tests")
+        assert "uv sync --inexact --all-groups" in second
     assert test() == ["sync -q --inexact --all-groups", "tested"]
     assert test() == ["tested"]
+    assert test("--help") == ["tested"]
 
 
 def test_the_lock_holds_every_pin_and_nothing_of_the_machine_it_was_made_on() -> None:

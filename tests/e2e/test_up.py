@@ -106,10 +106,10 @@ async def test_with_a_nats_url_it_uses_that_broker_and_leaves_it_alone(shop: Sho
 
 async def test_a_service_that_cannot_start_stops_the_rest(tmp_path: Path) -> None:
     env = free_environment(tmp_path)
-    with socket.create_server(("127.0.0.1", int(env["POINT_PORT"]))):
-        up = await run("infra.local.up", env=env)
+    (tmp_path / "point").write_text("no folder")
+    up = await run("infra.local.up", env=env)
     assert up.returncode == 2
-    assert f"point   | point_svc cannot start: port {env['POINT_PORT']} on 127.0.0.1" in up.stdout
+    assert "point   | point_svc cannot start: " in up.stdout
     assert "up      | point ended with exit code 2 instead of starting: stopping everything" in up.stdout
     assert running_in(tmp_path) == {}
     assert all(is_free(port) for port in ports(env))
@@ -124,6 +124,22 @@ async def test_a_taken_port_of_the_broker_is_said_before_anything_starts(tmp_pat
     assert "NATS_PORT" in up.stderr
     assert "NATS_URL" in up.stderr
     assert left_in(tmp_path) == []
+
+
+async def test_a_taken_port_of_a_service_is_said_before_anything_starts(shop: Shop, tmp_path: Path) -> None:
+    env = shop.env | {"NATS_URL": f"nats://127.0.0.1:{shop.env['NATS_PORT']}", "DATA_DIR": str(tmp_path / "another")}
+    up = await run("infra.local.up", env=env)
+    assert (up.returncode, up.stdout) == (2, "")
+    for name in service_names():
+        assert f"{env[f'{name}_port'.upper()]} for {name}_svc ({name.upper()}_PORT)" in up.stderr
+    assert not (tmp_path / "another").exists()
+
+
+async def test_a_running_system_of_the_same_folder_is_named(shop: Shop) -> None:
+    up = await run("infra.local.up", env=shop.env)
+    assert (up.returncode, up.stdout) == (2, "")
+    assert f"running already: its broker is process {shop.processes['nats'].pid}, on port" in up.stderr
+    assert "NATS_URL" not in up.stderr
 
 
 @pytest.mark.parametrize(

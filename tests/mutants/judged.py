@@ -3,7 +3,6 @@
 from typing import Final
 
 JUDGED: Final[dict[tuple[str, str], str]] = {
-    ("contracts/origin.py", "origin: fits = False → fits = None"): "asked only whether it is true",
     (
         "contracts/origin.py",
         'header: rest.partition(b"\\r\\n")[0].decode(errors="replace") if found else "" → '

@@ -7,11 +7,13 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
+from infra.consuming.supervisor import PROBE_EVERY
 from infra.local.readiness import UNREACHABLE, why_not_ready
 from infra.timestamps import now
 from tests.infra.broker.configured import JETSTREAM, ConfiguredBroker, configured
-from tests.shop import Shop, attempts
+from tests.shop import PATIENCE_S, Shop, attempts
 
 FINE = JETSTREAM
 USERS = f"""{JETSTREAM}
@@ -112,6 +114,25 @@ async def test_what_changes_while_it_runs_is_noticed(tmp_path: Path, configurati
 
         broker.reload(fine)
         await shop.ready("point")
+
+
+async def test_live_subscribers_get_few_probes_of_facts(shop: Shop) -> None:
+    looks, probes = 0, 0
+    enough = asyncio.Event()
+
+    async def note(message: Msg) -> None:
+        nonlocal looks, probes
+        looks += message.subject.startswith("$JS.ACK.")
+        probes += message.subject == "point.used.0"
+        if looks == PROBE_EVERY:
+            enough.set()
+
+    async with shop.broker() as nc:
+        for subject in ("$JS.ACK.EVENTS.point.1.0.0.0.0", "point.used.>"):
+            await nc.subscribe(subject, cb=note)
+        await asyncio.wait_for(enough.wait(), PATIENCE_S)
+
+    assert probes <= 1
 
 
 async def test_a_paused_consumer_is_not_ready_also_after_a_restart(shop: Shop) -> None:

@@ -171,7 +171,7 @@ async def test_rebuilding_it_stops_no_order_and_comes_to_the_same(tmp_path: Path
                 file.execute("INSERT INTO sold VALUES ('no order', 'never sold', 1, 1, 1)")  # what a rebuild is for
                 file.commit()
             told = await orders(shop, "rebuild", "popular")
-            assert told.returncode == 0, told.stderr
+            assert (told.returncode, told.stderr) == (0, "")
         await rush.assert_settled()
         fine = sum(placed.kind == "fine" for placed in rush.placed)
 
@@ -185,6 +185,9 @@ async def test_rebuilding_it_stops_no_order_and_comes_to_the_same(tmp_path: Path
 async def test_rebuilding_says_what_there_is_to_rebuild(open_all_day: Shop) -> None:
     unknown = await orders(open_all_day, "rebuild", "sales")
     away = await orders(open_all_day, "rebuild", "popular", PRODUCT_PORT="1")
+    unneeded = await orders(open_all_day, "rebuild", "popular", ORDER_PORT="1", COUPON_PORT="1")
 
-    assert [unknown.returncode, away.returncode] == [2, 3]
+    assert [unknown.returncode, away.returncode, unneeded.returncode] == [2, 3, 0]
+    assert "no service that answers has a read model 'popular'" in away.stderr
+    assert "product_svc at http://127.0.0.1:1 cannot be reached" in away.stderr
     assert "popular (product_svc)" in unknown.stderr

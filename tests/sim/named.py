@@ -457,8 +457,8 @@ NAMED: Final = (
         "takes a message for a service's by its headers alone",
         "tests/contracts/test_origin.py",
         "contracts/origin.py",
-        "    if not fits:\n",
-        "    if fits is None:\n",
+        "    if not _fits(published_on, body):\n",
+        "    if _fits(published_on, body) is None:\n",
     ),
     one(
         39,

@@ -117,7 +117,8 @@ async def sending(broker: Shop) -> AsyncIterator[list[int]]:
     async with broker.broker() as nc:
 
         async def note(message: Msg) -> None:
-            sent.append(int((message.headers or {}).get(POSITION, 0)))
+            if position := (message.headers or {}).get(POSITION):  # not a probe
+                sent.append(int(position))
 
         subscription = await nc.subscribe("point.>", cb=note)
         await nc.flush()

@@ -1,0 +1,35 @@
+"""Looks, before a system starts, whether somebody listens already where its broker or its services have to."""
+
+from collections.abc import Mapping
+
+from infra.local.nats import nats_environment, store_folder, store_holder
+from infra.local.ports import is_free, is_taken
+from infra.local.processes import StartFailed
+from infra.local.services import service_names, service_port, service_url
+from infra.local.settings import check_system
+
+
+def check_free_ports(env: Mapping[str, str]) -> None:
+    """Raise StartFailed if somebody listens where the broker or a service has to; SettingsError.
+
+    Without this look, another system's services would answer in place of those that cannot start.
+    """
+    settings = check_system(env)
+    if not settings.nats_url and not is_free(port := int(nats_environment(env)["NATS_PORT"])):
+        if (holder := store_holder(env)) is not None:
+            raise StartFailed(
+                f"the system of this folder is running already: its broker is {holder}, on port {port}, with the data "
+                f"in {store_folder(env)}. Ctrl-C in its terminal stops it; `ps -ef` shows its processes."
+            )
+        raise StartFailed(
+            f"port {port} for the broker is in use. Choose another with NATS_PORT, "
+            "or use a running broker with NATS_URL, for example NATS_URL=nats://127.0.0.1:4222."
+        )
+    ports = {name: service_port(name, env) for name in service_names()}
+    if taken := [name for name, port in ports.items() if is_taken(settings.bind_host, port)]:
+        listed = ", ".join(f"{ports[name]} for {name}_svc ({f'{name}_port'.upper()})" for name in taken)
+        raise StartFailed(
+            f"somebody listens already on port {listed}: this system, if it is running, or another one. `curl "
+            f"{service_url(taken[0], env)}/readyz` shows whether a service answers. Stop what listens there, or choose "
+            "other ports with the variables in brackets."
+        )

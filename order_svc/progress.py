@@ -1,7 +1,8 @@
 """Watches the in-flight orders: which service they wait for, and whether admission refuses new ones.
 
 Nothing is asked while orders end soon. If the oldest in-flight order is late, or new orders are refused, the stream is
-asked once a second how far the oldest orders are. Only if a service answers none of them, all orders are counted.
+asked once a second how far the oldest orders are, and some among the others. Only if a service answers none of them,
+all orders are counted.
 """
 
 from collections import deque
@@ -36,6 +37,9 @@ SILENT_AFTER: Final = timedelta(seconds=1)
 OPEN_AFTER_S: Final = 5.0
 """Admission counts as open again after this many seconds without a refusal."""
 OLDEST: Final = 64
+OTHERS: Final = 64
+"""How many of the orders after the oldest are looked up, at even distances: those that reached a service after its last
+answer may all be among them."""
 ENDED: Final = 16
 """How many of the last orders that a step ended are looked up, too: their facts show which services answer."""
 
@@ -151,8 +155,10 @@ class Progress:
         if not oldest or not (late or self._refusing):
             self._unanswered, self._known, self._spread = self._replaced([]), {}, ""
             return
-        facts = await self._ask(nc, [*oldest, *self._ended])
-        self._spread = _words(spread(facts, self._in_flight), len(oldest))
+        others = list(islice(self._in_flight, OLDEST, None))
+        facts = await self._ask(nc, [*oldest, *others[:: -(-len(others) // OTHERS) or 1], *self._ended])
+        waiting_oldest = {order_id: facts[order_id] for order_id in oldest if order_id in facts}
+        self._spread = _words(spread(waiting_oldest, self._in_flight), len(oldest))
         if not unanswered(facts, self._in_flight, now - SILENT_AFTER):
             self._unanswered, self._known = self._replaced([]), {}
             return

@@ -29,7 +29,7 @@ Facts = Mapping[str, PublishedAt]
 
 
 class Unanswered(NamedTuple):
-    """A service that has answered nothing `since` the first of these orders reached it; `orders` wait for it."""
+    """A service that has answered nothing since an order reached it at `since`; `orders` wait for it in all."""
 
     service: str
     since: datetime
@@ -70,11 +70,13 @@ def waits_for(facts: Facts, steps: Steps = STEPS) -> dict[str, PublishedAt]:
 def unanswered(
     facts: Mapping[str, Facts], in_flight: Collection[str], until: datetime, steps: Steps = STEPS
 ) -> list[Unanswered]:
-    """Return the services that have answered no order since the first of those that wait for them reached them.
+    """Return the services that have answered nothing since an order reached them that still waits for them.
 
-    `facts` by order id; those of orders that have ended count as answers only. `until`: a service for which no order
-    has waited since then or before is left out. Sequences decide what was first, so clocks that differ do not change
-    that. But `until` is compared with the instant of the first unanswered fact, by the clock of its service.
+    Each is judged by the orders that reached it after its last answer: a fact that was published late says nothing of
+    them. `facts` by order id; those of orders that have ended count as answers only. `until`: a service that the first
+    of these orders reached later is left out. Sequences decide what was first, so clocks that differ do not change
+    that. But `until` is compared with the instant of the fact by which that order reached it, by the clock of the
+    service that said it.
     """
     waiting: dict[str, list[PublishedAt]] = {}
     answered: dict[str, int] = {}
@@ -86,9 +88,9 @@ def unanswered(
             for service, heard in waits_for(published, steps).items():
                 waiting.setdefault(service, []).append(heard)
     return [
-        Unanswered(service, first.at, len(heard))
+        Unanswered(service, min(since).at, len(heard))
         for service, heard in waiting.items()
-        if (first := min(heard)).at <= until and answered.get(service, 0) < first.sequence
+        if (since := [fact for fact in heard if fact.sequence > answered.get(service, 0)]) and min(since).at <= until
     ]
 
 

@@ -86,8 +86,7 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
         logger.info("creating the stream", stream=EVENTS, max_bytes=wanted.max_bytes)
         return await _batched(js.add_stream(wanted))
     found = info.config
-    compare(found, wanted, REQUIRED)
-    check_message_size(found, MAX_FACT_BYTES)
+    check_stream(found, settings)
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
     if missing or not found.allow_batched:
         logger.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), allow_batched=True)
@@ -95,6 +94,15 @@ async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
         found.allow_batched = True
         return await _batched(js.update_stream(found))
     return info
+
+
+def check_stream(found: StreamConfig, settings: Settings) -> None:
+    """Check EVENTS as it is now: an operator may edit it at any time.
+
+    Raises StreamMisconfigured if a setting in `REQUIRED` differs, or it refuses messages of MAX_FACT_BYTES.
+    """
+    compare(found, stream_config(settings), REQUIRED)
+    check_message_size(found, MAX_FACT_BYTES)
 
 
 def largest_message(info: StreamInfo, max_payload: int) -> int:
@@ -123,6 +131,7 @@ def compare(found: StreamConfig, wanted: StreamConfig, settings: Collection[str]
             + "; ".join(
                 f"{name} is {has}, must be {getattr(must, 'value', must)}" for name, (has, must) in differing.items()
             )
+            + f". Set it back: nats stream edit {wanted.name}"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from infra.broker.client import BrokerClient
@@ -127,19 +128,15 @@ class DeadLetters:
     async def open(self, nc: BrokerClient) -> None:
         """Make the stream DEAD if it is missing, and read the consumer's dead letters from it. Each session calls this.
 
-        Recent dead letters of this process that the broker has lost are written again. Raises StreamMisconfigured if
-        the stream could lose dead letters or refuses large ones; ConsumerFailed if it refuses one that was lost; the
-        client's errors.
+        Recent dead letters of this process that the broker has lost are written again. Raises the errors of `check`;
+        ConsumerFailed if the stream refuses one that was lost.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
-        wanted = stream_config(self._settings)
         try:
-            found = (await js.stream_info(DEAD)).config
+            found = await self.check(js)
         except NotFoundError:
-            await js.add_stream(wanted)
+            await js.add_stream(stream_config(self._settings))
         else:
-            compare(found, wanted, KEEPS)
-            check_message_size(found, LARGEST_MESSAGE)
             if not found.allow_direct:
                 found.allow_direct = True
                 await js.update_stream(found)
@@ -154,6 +151,13 @@ class DeadLetters:
             )
             self._recent.remove(dead_letter)
             await self._write(dead_letter)
+
+    async def check(self, js: JetStreamContext) -> StreamConfig:
+        """Return DEAD's configuration. Raises StreamMisconfigured if it loses or refuses some; the client's errors."""
+        found = (await js.stream_info(DEAD)).config
+        compare(found, stream_config(self._settings), KEEPS)
+        check_message_size(found, LARGEST_MESSAGE)
+        return found
 
     async def add(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
         """Store the message as a dead letter in DEAD; returns once the broker has it.

@@ -21,7 +21,7 @@ from infra.broker.errors import BrokerMisconfigured, ConnectionLost, FactTooLarg
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
 from infra.broker.relay import Relay
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES, is_full, largest_message
+from infra.broker.streams import EVENTS, MAX_FACT_BYTES, check_stream, is_full, largest_message
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
@@ -60,6 +60,7 @@ class Broker:
         """`hears` are the names of the facts that the service consumes; `chance` draws the jitter of pauses, 0 to 1."""
         self._service = service
         self._consumers = consumer_names(service, hears)
+        self._settings = settings
         self._store = store
         self._writer = writer
         writer.suspend("the log has not been compared with the stream yet")
@@ -199,6 +200,8 @@ class Broker:
             info = await js.stream_info(EVENTS)
             if str(info.created) != stream_made_at:
                 raise ConnectionLost("the stream was replaced by another one")
+            check_stream(info.config, self._settings)
+            await self.dead_letters.check(js)
             self._full = is_full(info)
             # A second process of this service, against the rule, may have recorded facts without publishing them.
             await self._store.max_notification_id()

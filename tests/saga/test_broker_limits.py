@@ -135,6 +135,33 @@ async def test_live_subscribers_get_few_probes_of_facts(shop: Shop) -> None:
     assert probes <= 1
 
 
+@pytest.mark.parametrize(
+    ("stream", "setting", "value", "causes"),
+    [
+        ("EVENTS", "max_age", 3_600, ["EVENTS exists with settings that the guarantees exclude: max_age is 3600"]),
+        ("EVENTS", "max_msg_size", 2_000, ["EVENTS takes messages of up to 2000 bytes", "--max-msg-size=65536"]),
+        ("DEAD", "max_age", 3_600, ["DEAD exists with settings that the guarantees exclude: max_age is 3600"]),
+    ],
+)
+async def test_a_stream_that_is_edited_while_it_runs_is_noticed(
+    shop: Shop, stream: str, setting: str, value: int, causes: list[str]
+) -> None:
+    async with shop.broker() as nc:
+        js = nc.jetstream()
+        config = (await js.stream_info(stream)).config
+        before = getattr(config, setting)
+        setattr(config, setting, value)
+        await js.update_stream(config)
+        async for _ in attempts(f"{causes}"):
+            told = await asyncio.to_thread(why_not_ready, shop.url("point", "")) or ""
+            if all(cause in told for cause in (*causes, f"nats stream edit {stream}")):
+                break
+
+        setattr(config, setting, before)
+        await js.update_stream(config)
+        await shop.ready()
+
+
 async def test_a_paused_consumer_is_not_ready_also_after_a_restart(shop: Shop) -> None:
     until = (now() + timedelta(hours=1)).astimezone(UTC).isoformat().replace("+00:00", "Z")
     async with shop.broker() as nc:

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -119,6 +120,40 @@ async def test_a_message_of_another_publisher_is_no_answer(monkeypatch: pytest.M
     found = await Progress(runtime, AdmissionControl(1, soon_s=1))._ask(cast(BrokerClient, None), ["o1"])
 
     assert found == {"o1": {"order.created.pending": PublishedAt(1, NOW)}}
+
+
+async def test_a_service_that_died_after_a_late_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest orders reached it before its last answer, and were not answered; later ones reached it after that."""
+    order_ids = [f"o{n:03}" for n in range(progress.OLDEST + 136)]
+    at = {
+        order_id: (NOW - timedelta(seconds=60 - n / 10), 2 * n + 1) for n, order_id in enumerate((*order_ids, "ended"))
+    }
+    after_the_oldest = at[order_ids[progress.OLDEST]][1] + 1
+
+    async def latest(_: object, subjects: Sequence[str]) -> list[StoredMessage]:
+        created = [
+            StoredMessage(at[order_id][1], subject, b'{"at":"%s"}' % at[order_id][0].isoformat().encode(), b"", 0)
+            for subject in subjects
+            if subject.startswith("order.created.pending.") and (order_id := subject.rpartition(".")[2]) in at
+        ]
+        answer = StoredMessage(after_the_oldest, "product.reserved.ended", b'{"at":"2026-03-02T00:00:00Z"}', b"", 0)
+        return [*created, *([answer] if answer.subject in subjects else [])]
+
+    monkeypatch.setattr(progress, "latest_messages", latest)
+    runtime: Any = SimpleNamespace(
+        broker=SimpleNamespace(connection=object()), clock=lambda: NOW, on_recorded=[], warnings=[], tasks=[]
+    )
+    watched = Progress(runtime, AdmissionControl(1, soon_s=1))
+    watched._in_flight = {order_id: at[order_id][0] for order_id in order_ids}
+    watched._ended.append("ended")
+
+    await watched.look()
+
+    [sentence] = watched.unanswered()
+    assert sentence.startswith("product_svc has not answered since")
+    assert sentence.endswith(f"; {len(order_ids)} orders wait for it")
 
 
 async def test_overload_of_services_that_answer_is_called_overload() -> None:

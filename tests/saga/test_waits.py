@@ -58,6 +58,21 @@ def test_a_service_that_answers_a_later_order_is_slow_or_has_a_dead_letter_but_i
     assert spread(facts, {"stuck"}) == {"point": 1}
 
 
+def test_a_late_answer_does_not_hide_that_a_service_has_been_silent_since() -> None:
+    facts = {
+        "skipped": published("order.created.pending", "product.reserved", first=1),
+        "o1": published("order.created.pending", "product.reserved", first=3),
+        "late": published("order.created.pending", "product.reserved", "point.used", first=5),
+        "o2": published("order.created.pending", "product.reserved", first=8),
+        "o3": published("order.created.pending", "product.reserved", first=10),
+    }
+
+    found = unanswered(facts, {"skipped", "o1", "o2", "o3"}, LATER)
+
+    assert found == [Unanswered("point", START + timedelta(seconds=8), 4)]
+    assert unanswered(facts, {"skipped", "o1", "o2", "o3"}, START + timedelta(seconds=7)) == []
+
+
 def test_a_service_has_a_moment_to_answer() -> None:
     facts = {"o1": published("order.created.pending")}
 

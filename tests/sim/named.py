@@ -30,7 +30,7 @@ NAMED: Final = (
         "takes a stream that may drop facts",
         STREAMS,
         "infra/broker/streams.py",
-        "    compare(found, wanted, REQUIRED)\n",
+        "    compare(found, stream_config(settings), REQUIRED)\n",
     ),
     one(
         1,
@@ -284,7 +284,7 @@ NAMED: Final = (
         "takes a DEAD that may drop dead letters",
         "tests/infra/consuming/test_retry_queue.py",
         "infra/consuming/dead_letters.py",
-        "            compare(found, wanted, KEEPS)\n",
+        "        compare(found, stream_config(self._settings), KEEPS)\n",
     ),
     one(
         29,

@@ -17,6 +17,7 @@ from bench.phases import PHASES, Phase, Row, run
 from bench.systems import SYSTEMS, WentWrong
 from infra.local.processes import StartFailed
 from infra.settings import SettingsError
+from ops.cli import LARGEST, WholeNumber
 
 RUNS: Final = 3
 QUICKLY: Final = 0.3  # share of the orders with --quick
@@ -31,7 +32,7 @@ LINES: Final = (1, 100)
 @click.option(
     "--quick", is_flag=True, help=f"One run of fewer orders, without {GROWTH} and {OVERLOAD}: under four minutes."
 )
-@click.option("--runs", type=click.IntRange(1), help=f"How often each is measured. Default: {RUNS}.")
+@click.option("--runs", type=WholeNumber(1, LARGEST), help=f"How often each is measured. Default: {RUNS}.")
 @click.option(
     "--only",
     type=click.Choice([*(phase.name for phase in PHASES), GROWTH, OVERLOAD]),
@@ -111,4 +112,4 @@ def _tell(row: Row) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="just bench")

@@ -112,6 +112,14 @@ def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) 
     return read(cls, env, names={"port": f"{service}_port".upper()}, defaults={"port": default_port})
 
 
+def _in_words(error: str) -> str:
+    """Say an error of msgspec about one value of the environment without the names of Python's types."""
+    said = re.sub(r", got `\w+`$", "", error)
+    for kind, words in (("int", "a whole number"), ("float", "a number"), ("str", "a text")):
+        said = said.replace(f"Expected `{kind}`", f"it has to be {words}")
+    return re.sub(r"([<>]=?) (-?[0-9]+)\.0$", r"\1 \2", said)
+
+
 def read(
     cls: type[Variables],
     env: Mapping[str, str],
@@ -137,7 +145,7 @@ def read(
                 raw.upper() if field == "log_level" else raw, kind, strict=False, dec_hook=lambda to, value: to(value)
             )
         except msgspec.ValidationError as error:
-            why = f"it may be {', '.join(get_args(kind))}" if get_origin(kind) is Literal else error
+            why = f"it may be {', '.join(get_args(kind))}" if get_origin(kind) is Literal else _in_words(str(error))
             raise SettingsError(f"{name}={raw!r} cannot be used: {why}") from error
     try:
         return cls(**values)

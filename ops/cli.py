@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import functools
+import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -29,6 +31,8 @@ EXIT_NO_READER: Final = 141
 
 LARGEST: Final = (1 << 63) - 1
 """The largest sequence or position that the broker and SQLite take."""
+
+SHOWN: Final = 40  # characters of a wrong value in its error
 
 Arguments = ParamSpec("Arguments")
 
@@ -152,26 +156,52 @@ class IdParameter(click.ParamType[str]):
         return str(value)
 
 
-class SecondsParameter(click.FloatRange):
-    """A parameter that is a number of seconds, above 0 and up to a day."""
+class WholeNumber(click.ParamType[int]):
+    """A parameter that is a whole number from `least` to `most`."""
+
+    name = "number"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip()
+        if re.fullmatch("[+-]?[0-9]+", text) is None:
+            self.fail(f"{text[:SHOWN]!r} is not a whole number", param, ctx)
+        number = int(text) if len(text) <= SHOWN else self._most + 1 if text[0] != "-" else self._least - 1
+        if number < self._least:
+            self.fail(f"{text[:SHOWN]} is too small: {self._least} is the least", param, ctx)
+        if number > self._most:
+            self.fail(f"{text[:SHOWN]} is too large: {self._most} is the most", param, ctx)
+        return number
+
+
+class SecondsParameter(click.ParamType[float]):
+    """A parameter that is a number of seconds from 0, or if it is `positive` above 0, to `most`."""
 
     name = "seconds"
 
-    def __init__(self) -> None:
-        super().__init__(0, 86_400, min_open=True)
+    def __init__(self, most: float, *, positive: bool) -> None:
+        self._most = most
+        self._positive = positive
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = super().convert(value, param, ctx)
-        if not seconds > 0:  # not a number passes every comparison of the range
-            self.fail(f"{value!r} is not a number of seconds above 0", param, ctx)
-        return float(seconds)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number <= self._most or (self._positive and not number):  # not a number is outside, too
+            least = "above 0" if self._positive else "from 0"
+            self.fail(f"{str(value)[:SHOWN]!r} is not a number of seconds {least} up to {self._most:g}", param, ctx)
+        return number
 
 
 def timeout_option(default_s: float | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return the option by which a command is told how long to wait for a service's answer (argument `timeout`)."""
     return click.option(
         "--timeout",
-        type=SecondsParameter(),
+        type=SecondsParameter(86_400, positive=True),
         default=default_s,
         show_default=default_s is not None,
         metavar="SECONDS",
@@ -180,7 +210,7 @@ def timeout_option(default_s: float | None) -> Callable[[Callable[..., None]], C
 
 
 INSTANT: Final = Instant()
-SEQUENCE: Final = click.IntRange(1, LARGEST)
+SEQUENCE: Final = WholeNumber(1, LARGEST)
 """A sequence of a stream, or a position of a log."""
 TIMES: Final = "2026-01-31T09:00:00+09:00, -5m, or local: 15:32, 2026-01-31 15:32"
 ID: Final = IdParameter()

@@ -13,7 +13,7 @@ from rich.table import Table
 from contracts.fact import Fact
 from contracts.wire import COMPENSATIONS
 from ops.at import history, kinds
-from ops.cli import ID, INSTANT, LARGEST, TIMES, ending_well
+from ops.cli import ID, INSTANT, LARGEST, TIMES, WholeNumber, ending_well
 from ops.details import detail, shown_time
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
@@ -103,7 +103,7 @@ def table(kind: str, found: list[Movement]) -> Table:
 @click.argument("key", metavar="ID", type=ID)
 @click.option("--since", type=INSTANT, help=f"Movements at this time or later: {TIMES}.")
 @click.option("--until", type=INSTANT, help="Movements at this time or before.")
-@click.option("--limit", type=click.IntRange(0, LARGEST), help="Only the last so many of these. Default: all.")
+@click.option("--limit", type=WholeNumber(0, LARGEST), help="Only the last so many of these. Default: all.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: the movements, and how many were left out.")
 @ending_well
 def command(

@@ -53,14 +53,15 @@ for command in (
     orders.add_command(command)
 
 
-def main() -> None:
+def main(program: str = "orders") -> None:
+    """Run the command that the arguments name. `program`: what the user typed before it, for the texts about usage."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(PRIVATE_UMASK)  # reports and exports have what customers ordered
     prepare_output()
     sys.excepthook = print_traceback
     logs.configure("orders", "WARNING", "text")  # to standard error: standard output is for the answer
-    orders(prog_name="orders")
+    orders(prog_name=program)
 
 
 if __name__ == "__main__":
-    main()
+    main("just")  # the recipes run this module

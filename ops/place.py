@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Any
+from typing import Any, Final
 
 import rich_click as click
 
@@ -11,11 +11,14 @@ from contracts.ids import MEANING, is_id
 from infra.http.idempotency_key import PATTERN
 from infra.http.wording import FORMS
 from infra.settings import load
-from ops.cli import EXIT_FINDING, ID, end, ending_well, timeout_option
+from ops.cli import EXIT_FINDING, ID, WholeNumber, end, ending_well, timeout_option
 from ops.client import TIMEOUT_S, ServiceAnswer, ServiceRequest, send, services
 from ops.errors import Unreachable
 from ops.output import cell, print_json, print_out
 from order_svc.settings import OrderSettings
+
+DIGITS: Final = 9
+"""The most digits of a quantity."""
 
 
 class LineArgument(click.ParamType[dict[str, Any]]):
@@ -24,11 +27,13 @@ class LineArgument(click.ParamType[dict[str, Any]]):
     name = "product:quantity"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        match = re.fullmatch(r"([^:]+)(?::([0-9]{1,9}))?", value)
+        match = re.fullmatch(r"([^:]+)(?::([0-9]+))?", value)
         if match is None:
             self.fail(f"{value!r} is not PRODUCT:QUANTITY, such as p1:2", param, ctx)
         if not is_id(match[1]):
             self.fail(f"{match[1]!r} is no product's id: {MEANING}", param, ctx)
+        if len(match[2] or "") > DIGITS:
+            self.fail(f"the quantity of {match[1]} is too large: it has more than {DIGITS} digits", param, ctx)
         return {"product_id": match[1], "quantity": int(match[2] or 1)}
 
 
@@ -47,7 +52,7 @@ class KeyOption(click.ParamType[str]):
 @click.argument("lines", nargs=-1, required=True, type=LineArgument(), metavar="PRODUCT:QUANTITY...")
 @click.option("--user", type=ID, required=True, metavar="ID", help="The customer (sent as X-User-Id).")
 @click.option(
-    "--points", type=click.IntRange(-MOST, MOST), default=0, show_default=True, metavar="N", help="Points to use."
+    "--points", type=WholeNumber(-MOST, MOST), default=0, show_default=True, metavar="N", help="Points to use."
 )
 @click.option("--coupon", type=ID, metavar="ID", help="The coupon to use. Default: none.")
 @click.option(

@@ -16,7 +16,7 @@ from contracts.newer import NEXT_STEP
 from ops import data
 from ops.audit.report import RULES, AuditReport, NewerCode, NotAReport
 from ops.audit.run import Options, audit
-from ops.cli import EXIT_FINDING, EXIT_NEWER, end, ending_well, timeout_option
+from ops.cli import EXIT_FINDING, EXIT_NEWER, SecondsParameter, WholeNumber, end, ending_well, timeout_option
 from ops.client import TIMEOUT_S
 from ops.foreign import ALL
 from ops.output import cell, print_json, print_out
@@ -51,14 +51,14 @@ class MessageSequence(click.ParamType[str]):
     "--grace",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(0, 10**9),
+    type=SecondsParameter(1e9, positive=False),
     help="Seconds an order may take beyond its deadline.",
 )
 @click.option(
     "--answers",
     default=200,
     show_default=True,
-    type=click.IntRange(0, 1_000_000),
+    type=WholeNumber(0, 1_000_000),
     help="How many products, accounts, coupons and orders (those changed last) the services are asked about.",
 )
 @click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
@@ -150,7 +150,8 @@ def show(made: AuditReport, path: Path) -> None:
     counts.add_column(justify="right")
     for name, log in made.logs.items():
         counts.add_row(f"{name}_svc's log", f"{log.records:,} facts")
-    counts.add_row("the stream, read now", f"{made.stream.messages:,} messages")
+    new = "new messages" if made.since is not None else "messages"
+    counts.add_row("the stream, read now", f"{made.stream.messages:,} {new}")
     if made.foreign.known or made.foreign.found:
         counts.add_row("foreign, of these", f"{made.foreign.found:,} found, {made.foreign.known:,} known")
     for status, number in made.orders.items():

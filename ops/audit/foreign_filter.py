@@ -52,7 +52,7 @@ class ForeignFilter:
                     FOREIGN,
                     f"stream, sequence {message.sequence}, {message.subject[:200]!a}",
                     f"{judged.why}: no service published it, and nothing in any log depends on it. Once you know "
-                    f"where it comes from: orders audit --foreign {message.sequence}",
+                    f"where it comes from: just audit --foreign {message.sequence}",
                 )
             return None
         service, its_id = said_by(message.subject), judged.origin.fact_id

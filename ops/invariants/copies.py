@@ -208,7 +208,7 @@ class Copies:
 
 
 def _known(sequence: int) -> str:
-    return f"If a person has judged this message to be foreign: orders audit --foreign {sequence}"
+    return f"If a person has judged this message to be foreign: just audit --foreign {sequence}"
 
 
 def _place(sequence: int, fact_id: str) -> str:

@@ -143,7 +143,7 @@ def _is_foreign(store: sqlite3.Connection, old: Path | None, message: Read, reco
     raise Found(
         f"{_place(message)} contradicts an earlier message, {fact_id(stream, version)} of position {position}: "
         f"the stream is not the copy of one log. If a person has judged one of the two to be foreign: "
-        f"orders audit --foreign {message.sequence}"
+        f"just audit --foreign {message.sequence}"
     )
 
 
@@ -172,7 +172,7 @@ def _prove(store: sqlite3.Connection, service: str, count: int) -> None:
     if gap <= count:
         raise Found(
             f"the stream lacks position {gap} of {service}_svc's log, and has later ones: start the service, and its "
-            "relay publishes it. If no log ever had the later ones, they are foreign: `orders audit` names them"
+            "relay publishes it. If no log ever had the later ones, they are foreign: `just audit` names them"
         )
     out_of_order = store.execute(OUT_OF_ORDER).fetchone()
     if out_of_order is not None:

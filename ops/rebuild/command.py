@@ -80,7 +80,7 @@ def command(
         if told["lost"]:
             text += f"; {told['lost']:,} facts that only the old store had are lost"
         if told["foreign"]:
-            text += f"; {told['foreign']:,} foreign messages were passed over (`orders audit` names them)"
+            text += f"; {told['foreign']:,} foreign messages were passed over (`just audit` names them)"
         if told["newer"]:
             text += f"; {FoundNewer(told['newer'], told['first_newer'])}"
         if told["aside"]:

@@ -132,7 +132,7 @@ def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed
         position, stream, version, _ = other[0]
         raise Found(
             f"position {position} of {service}_svc's log is {fact_id(stream, version)} in the store and something else "
-            "in the stream: find out which one is right (`orders audit`)"
+            "in the stream: find out which one is right (`just audit`)"
         )
     if differing and not allowed.unpublished:
         position, stream, version, _ = differing[0]

@@ -14,6 +14,7 @@ import rich_click as click
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.broker.streams import EVENTS
+from infra.broker_url import parse_broker_url
 from ops.cli import EXIT_INTERRUPTED, ID, INSTANT, SEQUENCE, TIMES, end, ending_well
 from ops.errors import Found, Unreachable
 from ops.newer import FoundNewer
@@ -97,7 +98,7 @@ def command(
         print_out(f"aloud: every consumer of {target.where} gets these messages", error=True)
     if fresh_ids:
         print_out(
-            f"with fresh ids these messages are foreign and stay in {EVENTS} for good: `orders audit` will report them "
+            f"with fresh ids these messages are foreign and stay in {EVENTS} for good: `just audit` will report them "
             "until they are acknowledged (--foreign all)",
             error=True,
         )
@@ -138,6 +139,14 @@ def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fr
 
     Raises UsageError if options contradict each other, SettingsError if services would hear a muted replay.
     """
+    if url:
+        try:
+            for one in url.split(","):
+                parse_broker_url(one.strip())
+        except ValueError as error:
+            raise click.BadParameter(
+                f"this is not a broker's address, such as nats://127.0.0.1:4222: {error}", param_hint="--to"
+            ) from None
     if fresh_ids and not aloud:
         raise click.UsageError("--fresh-ids goes with --aloud")
     if aloud and not url:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from contracts.newer import NEXT_STEP
 from infra.local.services import service_names
 from infra.process.service import Service
-from ops.cli import LARGEST, ending_well
+from ops.cli import LARGEST, WholeNumber, ending_well
 from ops.errors import Found, RecordedByNewerCode
 from ops.output import cell, console, escaped_json, print_out
 from ops.replay.lines import bounded
@@ -121,8 +121,8 @@ def show(report: WhatIfReport) -> None:
 
 
 @click.command("what-if")
-@click.option("--history", type=click.File("rb"), metavar="FILE", help="As `orders replay` prints it; - reads stdin.")
-@click.option("--limit", type=click.IntRange(0, LARGEST), default=SHOWN, show_default=True, help="Differences shown.")
+@click.option("--history", type=click.File("rb"), metavar="FILE", help="As `just replay` prints it; - reads stdin.")
+@click.option("--limit", type=WholeNumber(0, LARGEST), default=SHOWN, show_default=True, help="Differences shown.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: the counts and the differences shown.")
 @ending_well
 def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:

@@ -66,4 +66,4 @@ def main(*, seed: int | None, rounds: int | None, kinds: tuple[str, ...], soak: 
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="just chaos")

@@ -66,7 +66,7 @@ async def test_a_refused_request_exits_1_and_says_why(open_all_day: Shop) -> Non
 async def test_wrong_usage_exits_2(open_all_day: Shop, arguments: tuple[str, ...]) -> None:
     placed = await place(open_all_day, *arguments)
     assert placed.returncode == 2
-    assert placed.stderr.strip().startswith("Usage: orders place")
+    assert placed.stderr.strip().startswith("Usage: just place")
 
 
 async def test_nobody_there_exits_3_and_tells_what_to_look_at(open_all_day: Shop) -> None:

@@ -54,4 +54,4 @@ def _show(mutant_id: str, groups: list[Group], recipe: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="just mutants")

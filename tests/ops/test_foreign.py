@@ -97,7 +97,7 @@ async def test_the_audit_names_each_until_a_person_knows_it(left: Shop) -> None:
     for sequence, (_, where, what) in zip([first, *rest], report["findings"], strict=True):
         assert f"sequence {sequence}, " in where
         assert where.isprintable()
-        assert f"orders audit --foreign {sequence}" in what
+        assert f"just audit --foreign {sequence}" in what
     assert report["foreign"] == {"known": 0, "found": len(foreign)}
 
     code, report = await audited(left, "--foreign", str(first))
@@ -225,14 +225,14 @@ async def test_forged_facts_are_told_from_ours_by_the_store_or_by_a_person(left:
     (left.folder / "point" / "events.sqlite").unlink()
     refused = await orders(left, "rebuild", "point")
     assert refused.returncode == 1
-    assert f"orders audit --foreign {sequences[0]}" in refused.stderr
+    assert f"just audit --foreign {sequences[0]}" in refused.stderr
     await told(left, "rebuild", "order")  # others are not affected
 
     aside = max((left.folder / "point").glob("replaced-*"))
     (aside / "events.sqlite").rename(left.folder / "point" / "events.sqlite")
     code, report = await audited(left)
     assert (code, set(report["findings_by_rule"])) == (1, {"8"})
-    assert all("orders audit --foreign" in what for _, _, what in report["findings"])
+    assert all("just audit --foreign" in what for _, _, what in report["findings"])
     judged = [argument for sequence in sequences for argument in ("--foreign", str(sequence))]
     assert (await audited(left, *judged))[0] == 0
     (left.folder / "point" / "events.sqlite").unlink()

@@ -245,7 +245,7 @@ async def test_what_fresh_ids_cost_is_said_and_true(left: Shop) -> None:
     done = await orders(left, "replay", "--aloud", "--to", url(left), "--fresh-ids", "--subject", "point.>")
 
     assert done.returncode == 0
-    assert "`orders audit` will report them" in done.stderr
+    assert "`just audit` will report them" in done.stderr
     rebuilt = await told(left, "rebuild", "point")
     assert rebuilt["foreign"] == len(rows(left, "point"))
     found = json.loads((await orders(left, "audit", "--at-rest", "--answers", "0", "--json")).stdout)

@@ -66,4 +66,4 @@ def main(*, only: tuple[str, ...], runs: int, simulated: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="just mechanisms")

@@ -100,4 +100,4 @@ def table(first: int, played: dict[str, tuple[Tally, float]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="just sim-soak")

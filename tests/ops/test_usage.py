@@ -1,0 +1,52 @@
+"""Wrong usage is answered in the words of the command that was typed, and says what is wrong with the value."""
+
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from infra.local.settings import load_bundled_broker
+from infra.settings import SettingsError
+from ops.orders import orders
+
+
+def refused(*arguments: str) -> str:
+    """What a wrong usage prints, on one line."""
+    done = CliRunner(env={"COLUMNS": "400"}).invoke(orders, arguments, prog_name="just")
+    assert done.exit_code == 2
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.output).split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("place", "--user", "u1", "mug:99999999999999999999"), "the quantity of mug is too large"),
+        (("place", "--user", "u1", "mug:two"), "'mug:two' is not PRODUCT:QUANTITY"),
+        (("place", "--user", "u1", "mug", "--timeout", "soon"), "'soon' is not a number of seconds above 0"),
+        (("ledger", "user", "u1", "--limit", "abc"), "'abc' is not a whole number"),
+        (("ledger", "user", "u1", "--limit", "-1"), "-1 is too small: 0 is the least"),
+        (("ledger", "user", "u1", "--limit", "9" * 5_000), "is too large: 9223372036854775807 is the most"),
+        (("audit", "--grace", "nan"), "'nan' is not a number of seconds from 0"),
+        (("replay", "--to", "banana"), "Invalid value for --to: this is not a broker's address"),
+    ],
+)
+def test_the_value_is_named_in_plain_words(arguments: tuple[str, ...], why: str) -> None:
+    told = refused(*arguments)
+
+    assert why in told
+    assert f"Usage: just {arguments[0]}" in told
+    assert f"Try 'just {arguments[0]} -h'" in told
+    assert "NATS_URL" not in told
+    assert "range" not in told
+    assert "<=" not in told
+
+
+@pytest.mark.parametrize("value", ["abc", "1.5", "99999", "0"])
+def test_a_setting_is_refused_without_names_of_types(value: str) -> None:
+    with pytest.raises(
+        SettingsError, match=f"NATS_PORT='{value}' cannot be used: it has to be a whole number"
+    ) as error:
+        load_bundled_broker({"NATS_PORT": value})
+
+    assert "Expected" not in str(error.value)
+    assert "`" not in str(error.value)

@@ -14,7 +14,7 @@ from infra.broker.stored import StoredMessage
 from infra.broker.streams import MAX_FACT_BYTES
 from infra.consuming.dead_letter import PREFIX, DeadLetter
 from infra.core.messages import StreamPosition
-from infra.timestamps import EPOCH
+from infra.timestamps import instant
 
 MAX_BODY: Final = MAX_FACT_BYTES
 """Bytes of a body that are kept. No larger message can be a fact."""
@@ -91,8 +91,8 @@ def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
 def parsed(message: StoredMessage, *, whole: bool = True) -> DeadLetter:
     """Return the dead letter that a message of DEAD holds. Any publisher's message there counts as one.
 
-    A field that is missing or unreadable is empty, 0, or the beginning of 1970 (`at`). Without `whole`, body and stack
-    are empty. Never raises.
+    A field that is missing or unreadable is empty or 0; `at` is then when the broker stored the message. Without
+    `whole`, body and stack are empty. Never raises.
     """
 
     def value_of(name: str) -> str:
@@ -108,7 +108,7 @@ def parsed(message: StoredMessage, *, whole: bool = True) -> DeadLetter:
         sequence=message.sequence,
         consumer=consumer,
         key=key.removesuffix(".."),
-        at=_instant(value_of("At")),
+        at=_instant(value_of("At")) or instant(message.stored_us),
         attempts=number("Attempts"),
         error=value_of("Error"),
         stack=value_of("Stack") if whole else "",
@@ -125,12 +125,12 @@ def subject_of(dead_letter: DeadLetter) -> str:
     return f"{PREFIX}.{dead_letter.consumer}.{dead_letter.key}"
 
 
-def _instant(text: str) -> datetime:
+def _instant(text: str) -> datetime | None:
     try:
         at = datetime.fromisoformat(text)
         return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        return EPOCH
+        return None
 
 
 def _escaped(text: str, most: int, *, keep_end: bool) -> _Cut:

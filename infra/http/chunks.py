@@ -4,69 +4,82 @@ from infra.http.grammar import (
     CHUNK,
     FIELDS,
     MAX_CHUNK_LINE_BYTES,
+    MAX_CHUNK_LINES_BYTES,
     MAX_HEAD_BYTES,
     NEVER_IN_A_HEAD,
     long_head,
     malformed,
     too_large,
 )
+from infra.http.problems import Problem
 
 
 class ChunkedBody:
-    """Collects the body of a request whose Transfer-Encoding is chunked; its trailers are checked and dropped."""
+    """Collects the body of a request whose Transfer-Encoding is chunked; its trailers are checked and dropped.
+
+    The number of chunks is bounded by the bytes of their size lines: a chunk costs as much CPU as some KiB of its data.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._body = bytearray()
         self._left = 0  # bytes of the present chunk that have not come, with the CR LF at its end
-        self._extensions = 0
+        self._lines = 0  # bytes of the lines with the chunks' sizes
         self._last = False
         self._searched = 0
 
     def take_from(self, buffer: bytearray) -> bytearray | None:
         """Move what has come of the body out of `buffer`; return the body when it is complete. Raises Problem."""
-        while not self._last:
-            if not self._left and not self._read_size(buffer):
-                return None
-            if self._left and not self._read_data(buffer):
-                return None
-        return self._body if self._drop_trailers(buffer) else None
+        if not self._last:
+            del buffer[: self._read_chunks(buffer)]
+        return self._body if self._last and self._drop_trailers(buffer) else None
 
-    def _read_size(self, buffer: bytearray) -> bool:
-        end = buffer.find(b"\r\n", 0, MAX_CHUNK_LINE_BYTES)
-        if end < 0:
-            if len(buffer) >= MAX_CHUNK_LINE_BYTES or b"\n" in buffer:
-                raise malformed("a chunk of the body does not begin with its size and CR LF")
-            return False
-        size = CHUNK.fullmatch(bytes(buffer[:end]))  # a copy: a match reads its groups later
-        if size is None:
-            raise malformed("a chunk of the body does not begin with its size in hexadecimal digits")
-        self._extensions += end - size.end(1)
-        if self._extensions > MAX_HEAD_BYTES:
-            raise malformed(f"the chunk extensions of a body have at most {MAX_HEAD_BYTES} bytes together")
-        del buffer[: end + 2]
-        length = int(size[1], 16)
-        if len(self._body) + length > self._max_bytes:
-            raise too_large(self._max_bytes)
-        self._last = not length
-        self._left = length + 2 if length else 0
-        return True
+    def _read_chunks(self, buffer: bytearray) -> int:
+        """Take the chunks that have come, or what has come of the last of them; return how many bytes these are."""
+        at = self._read_data(buffer, 0) if self._left else 0
+        while not self._left and not self._last:
+            size = CHUNK.match(buffer, at, at + MAX_CHUNK_LINE_BYTES)
+            if size is None:
+                _check_unfinished(buffer, at)
+                break
+            begin, length = size.end(), int(size[1], 16)
+            self._lines += begin - at
+            end = begin + length
+            if self._lines > MAX_CHUNK_LINES_BYTES or len(self._body) + length > self._max_bytes:
+                raise self._too_much()
+            if not length:
+                self._last = True
+                at = begin
+            elif buffer.startswith(b"\r\n", end):
+                self._body += buffer[begin:end]
+                at = end + 2
+            else:
+                self._left = length + 2
+                at = self._read_data(buffer, begin)
+        return at
 
-    def _read_data(self, buffer: bytearray) -> bool:
-        """Take what has come of the present chunk; return whether it is complete."""
-        data = buffer[: max(0, self._left - 2)]
+    def _too_much(self) -> Problem:
+        if self._lines <= MAX_CHUNK_LINES_BYTES:
+            return too_large(self._max_bytes)
+        return malformed(
+            f"the lines with the chunks' sizes and extensions have at most {MAX_CHUNK_LINES_BYTES} bytes together: "
+            "send the body in larger chunks"
+        )
+
+    def _read_data(self, buffer: bytearray, at: int) -> int:
+        """Take what has come of the present chunk, which goes on at `at`; return where what was not taken begins."""
+        data = buffer[at : at + self._left - 2]
         self._body += data
         self._left -= len(data)
-        del buffer[: len(data)]
-        if self._left > 2 or not buffer:
-            return False
-        if not b"\r\n".startswith(buffer[:2]):
+        at += len(data)
+        if self._left > 2:
+            return at
+        if buffer.startswith(b"\r\n", at):
+            self._left = 0
+            return at + 2
+        if not b"\r\n".startswith(buffer[at : at + 2]):
             raise malformed("a chunk of the body is longer than its size")
-        if len(buffer) < 2:
-            return False
-        del buffer[:2]
-        self._left = 0
-        return True
+        return at
 
     def _drop_trailers(self, buffer: bytearray) -> bool:
         if buffer.startswith(b"\r\n"):
@@ -84,3 +97,11 @@ class ChunkedBody:
             raise malformed('the trailers of the body are no lines "Name: value"')
         del buffer[: end + 4]
         return True
+
+
+def _check_unfinished(buffer: bytearray, at: int) -> None:
+    """Check the line at `at` with which a chunk has to begin, and which is not there yet. Raises Problem."""
+    if buffer.find(b"\r\n", at, at + MAX_CHUNK_LINE_BYTES) >= 0:
+        raise malformed("a chunk of the body does not begin with its size in hexadecimal digits")
+    if len(buffer) - at >= MAX_CHUNK_LINE_BYTES or buffer.find(b"\n", at) >= 0:
+        raise malformed("a chunk of the body does not begin with its size and CR LF")

@@ -11,6 +11,7 @@ from infra.http.chunks import ChunkedBody
 from infra.http.grammar import (
     FIELD,
     HOST,
+    MAX_EMPTY_LINES,
     MAX_FIELDS,
     MAX_HEAD_BYTES,
     MAX_LENGTH_DIGITS,
@@ -65,6 +66,8 @@ class RequestReader:
         self._max_body_bytes = max_body_bytes
         self._buffer = bytearray()
         self._searched = 0  # bytes at the buffer's beginning in which the end of the head is not
+        self._line_read = False  # the request line has come, and is one
+        self._empty_lines = 0  # that have come before the head
         self._head: _HeaderSection | None = None
         self._chunks: ChunkedBody | None = None
 
@@ -102,36 +105,39 @@ class RequestReader:
     def _read_head(self) -> _HeaderSection | None:
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):  # some clients send an empty line after a body
+            self._empty_lines += 1
+            if self._empty_lines > MAX_EMPTY_LINES:
+                raise malformed(f"at most {MAX_EMPTY_LINES} empty lines come before a request")
             del buffer[:2]
             self._searched = 0
         end = buffer.find(b"\r\n\r\n", self._searched, MAX_HEAD_BYTES)
         if end < 0:
-            _check_unfinished(buffer, self._searched)
+            self._check_unfinished()
             self._searched = max(0, len(buffer) - 3)
             return None
         head = _parse_head(bytes(buffer[: end + 2]))
         del buffer[: end + 4]
-        self._searched = 0
+        self._searched = self._empty_lines = 0
+        self._line_read = False
         if head.length > self._max_body_bytes:
             raise too_large(self._max_body_bytes)
         self._chunks = ChunkedBody(self._max_body_bytes) if head.chunked else None
         return head
 
+    def _check_unfinished(self) -> None:
+        """Check what has come now of a head whose end is not there yet. Its header lines are checked once it is whole.
 
-def _check_unfinished(buffer: bytearray, searched: int) -> None:
-    """Check a head whose end is not there yet. Its header lines are checked once it is whole.
-
-    Raises Problem if it is too long, has a wrong request line, a control character or a bare CR or LF.
-    """
-    if NEVER_IN_A_HEAD.search(buffer, max(0, searched - 1), MAX_HEAD_BYTES):
-        raise malformed("the bytes are no HTTP/1.1 request: lines end with CR LF and have no control characters")
-    line_end = buffer.find(b"\r\n", 0, MAX_HEAD_BYTES)
-    if line_end >= 0 and not REQUEST_LINE.match(buffer):
-        raise _no_request_line()
-    if len(buffer) > MAX_HEAD_BYTES:
-        if line_end < 0:
-            raise long_line()
-        raise long_head()
+        Raises Problem if it is too long, has a wrong request line, a control character or a bare CR or LF.
+        """
+        buffer, begin = self._buffer, max(0, self._searched - 1)
+        if NEVER_IN_A_HEAD.search(buffer, begin, MAX_HEAD_BYTES):
+            raise malformed("the bytes are no HTTP/1.1 request: lines end with CR LF and have no control characters")
+        if not self._line_read and buffer.find(b"\r\n", begin, MAX_HEAD_BYTES) >= 0:
+            if not REQUEST_LINE.match(buffer):
+                raise _no_request_line()
+            self._line_read = True
+        if len(buffer) > MAX_HEAD_BYTES:
+            raise long_head() if self._line_read else long_line()
 
 
 def _no_request_line() -> Problem:

@@ -11,9 +11,13 @@ from infra.http.problems import Problem
 
 MAX_BODY_BYTES: Final = 16 << 10
 MAX_HEAD_BYTES: Final = 16 << 10
-"""Of the request line and all header lines together; of the trailers, and of all chunk extensions, of a body, too."""
+"""Of the request line and all header lines together; of the trailers of a body, too."""
 MAX_FIELDS: Final = 100
+MAX_EMPTY_LINES: Final = 2
+"""Before a request; RFC 9112, 2.2: at least one."""
 MAX_CHUNK_LINE_BYTES: Final = 1 << 10
+MAX_CHUNK_LINES_BYTES: Final = 4 << 10
+"""Of the lines with the sizes and extensions of a body's chunks together, so at most 1,365 chunks."""
 MAX_LENGTH_DIGITS: Final = 19
 REQUEST_S: Final = 10
 """From a request's first byte to its last."""
@@ -26,7 +30,7 @@ REQUEST_LINE: Final = re.compile(rb"(%b{1,32}+) %b HTTP/1\.([0-9])\r\n" % (_TOKE
 FIELD: Final = re.compile(rb"%b++:[\t\x20-\x7e\x80-\xff]*+" % _TOKEN)
 FIELDS: Final = re.compile(rb"(?:%b\r\n)*+" % FIELD.pattern)
 HOST: Final = re.compile(_HOST_PATTERN)
-CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?")
+CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 NEVER_IN_A_HEAD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?![\n])(?!\Z)")
 
 

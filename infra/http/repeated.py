@@ -11,8 +11,9 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from litestar import Litestar
-from litestar.params import HeaderParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.routes import HTTPRoute
+from litestar.typing import FieldDefinition
 
 from infra.http.problems import Problem, invalid
 
@@ -21,27 +22,33 @@ SINGLE_FOR_EVERYBODY: Final = ("Host", "Content-Type", "Content-Length", "Author
 
 _OTHER_SPELLING: Final = re.compile(rb"//|%(?:2[DEFdef]|3\d|4[1-9A-Fa-f]|5[\dACFacf]|6[1-9A-Fa-f]|7[\dAEae])")
 """An empty segment; a slash, a backslash, or a character that needs no encoding, in percent encoding."""
+_WHOLE_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]*")
 
 
 class RepeatedParameters:
     """Finds what a request says twice: a query parameter, or a header that any route of `app` takes as a parameter.
 
     The headers of SINGLE_FOR_EVERYBODY are covered, too. Routes have no lists among their parameters. So a new
-    parameter is covered without being named here. A path in another spelling (`//ops/views`, `/%6fps/views`) is one
-    that a proxy may have taken for another path.
+    parameter is covered without being named here. A path in another spelling (`//ops/views`, `/%6fps/views`,
+    `/ops/views/`) is one that a proxy may have taken for another path. A whole number in a query has one spelling, too
+    (`20`, not `2e1`).
     """
 
     def __init__(self, app: Litestar) -> None:
         self._headers = {name.lower().encode(): name for name in (*SINGLE_FOR_EVERYBODY, *_header_parameters(app))}
+        self._numbers = _whole_numbers(app)
 
     def problem(self, scope: Any) -> Problem | None:
         """Return the answer (400) to the request of this ASGI scope, None if it says nothing twice.
 
-        A path in another spelling is 404.
+        A whole number in another spelling is 400, too; a path in another spelling is 404.
         """
-        if _OTHER_SPELLING.search(scope.get("raw_path") or scope["path"].encode()):
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        if _OTHER_SPELLING.search(path) or (path.endswith(b"/") and path != b"/"):
             return Problem(
-                404, "not-found", "a path has no empty segment, no encoded slash, and encodes no plain character"
+                404,
+                "not-found",
+                "a path has no empty segment, no slash at its end, no encoded slash, and encodes no plain character",
             )
         names = [name for name, _ in scope["headers"]]
         if len(set(names)) < len(names):
@@ -50,18 +57,37 @@ class RepeatedParameters:
                 if counts[name] > 1:
                     return invalid(shown, "header", f"given {counts[name]} times; it must be given once")
         query: bytes = scope["query_string"]
-        if b"&" in query:
-            given = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-            for parameter, count in given.items():
-                if count > 1:
-                    return invalid(parameter, "query", f"given {count} times; it must be given once")
+        return self._problem_of_query(query.decode("latin-1")) if query else None
+
+    def _problem_of_query(self, query: str) -> Problem | None:
+        given = parse_qsl(query, keep_blank_values=True)
+        for parameter, count in Counter(name for name, _ in given).items():
+            if count > 1:
+                return invalid(parameter, "query", f"given {count} times; it must be given once")
+        for parameter, value in given:
+            if parameter in self._numbers and not _WHOLE_NUMBER.fullmatch(value):
+                return invalid(parameter, "query", "has to be a whole number in plain digits, such as 20")
         return None
 
 
-def _header_parameters(app: Litestar) -> Iterator[str]:
+def _parameters(app: Litestar) -> Iterator[tuple[str, FieldDefinition]]:
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
-                for name, field in handler.parsed_fn_signature.parameters.items():
-                    if isinstance(field.kwarg_definition, HeaderParameter):
-                        yield field.kwarg_definition.name or name
+                yield from handler.parsed_fn_signature.parameters.items()
+
+
+def _header_parameters(app: Litestar) -> Iterator[str]:
+    for name, field in _parameters(app):
+        if isinstance(field.kwarg_definition, HeaderParameter):
+            yield field.kwarg_definition.name or name
+
+
+def _whole_numbers(app: Litestar) -> frozenset[str]:
+    """Return the names of the query parameters that are whole numbers in each route that takes them."""
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for name, field in _parameters(app):
+        if isinstance(field.kwarg_definition, QueryParameter):
+            types = (field.annotation, *(inner.annotation for inner in field.inner_types))
+            found[int in types].add(field.kwarg_definition.name or name)
+    return frozenset(found[True] - found[False])

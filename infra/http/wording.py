@@ -24,6 +24,10 @@ TYPES: Final = {
 FORMS: Final = {ids.PATTERN: f"has to be {ids.MEANING}"}
 """What patterns mean, in words. A module with a pattern of its own adds it."""
 WITH_OFFSET: Final = "has to be a date and time with an offset, such as 2099-12-31T00:00:00+09:00"
+NO_TIME: Final = (
+    "has to be a date and time that exists, such as 2099-12-31T00:00:00+09:00: with an offset, seconds to 59, "
+    "and, rounded to microseconds, within the years 1 to 9999"
+)
 ANOTHER_FORM: Final = "does not have the form that the API's page at /schema shows"
 
 
@@ -54,7 +58,7 @@ MESSAGES: Final[list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]] = 
         (r"Expected `(.+)`, got `(.+)`", lambda found: f"has to be {_type(found[1])}, not {_got(found[2])}"),
         (r"Expected `str` matching regex (.*)", lambda found: FORMS.get(ast.literal_eval(found[1]), ANOTHER_FORM)),
         (r"Expected `datetime` with a timezone component", lambda _: WITH_OFFSET),
-        (r"Invalid RFC3339 encoded datetime", lambda _: WITH_OFFSET),
+        (r"Invalid RFC3339 encoded datetime", lambda _: NO_TIME),
         (r"(?:Integer value|Number) out of range", lambda _: "is too large a number"),
         (r"Object missing required field .*", lambda _: "is required"),
         (r"Object contains unknown field .*", lambda _: "is not a field of this object"),

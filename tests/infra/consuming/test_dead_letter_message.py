@@ -13,6 +13,7 @@ from infra.broker.stored import StoredMessage
 from infra.consuming.dead_letter import DeadLetter
 from infra.consuming.dead_letter_message import MAX_ERROR, MAX_STACK, error_text, headers_of, parsed, traceback_text
 from infra.core.messages import MAX_KEY, Delivery, StreamPosition
+from infra.timestamps import microseconds
 from ops.dlq.dead_letters import as_json, lines, table
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -131,3 +132,10 @@ def test_the_key_of_a_long_subject_is_bounded_and_still_its_own() -> None:
     assert key("o" * MAX_KEY) == "o" * MAX_KEY
     assert len(key("o" * 4_000)) < MAX_KEY
     assert key("o" * 4_000) == key("o" * 4_000) != key("o" * 4_001)
+
+
+@pytest.mark.parametrize("headers", [b"", b"Dead-At: yesterday\r\n"])
+def test_a_dead_letter_without_a_readable_time_is_as_old_as_its_message(headers: bytes) -> None:
+    foreign = stored(headers)._replace(stored_us=microseconds(NOON))
+
+    assert parsed(foreign).at == NOON

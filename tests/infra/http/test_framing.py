@@ -1,15 +1,17 @@
 """Where a request ends: the same however the bytes arrive, as another strict reader sees it, or refused."""
 
 import random
+from unittest.mock import Mock
 
 import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.http import framing
 from infra.http.answers import GENERIC
 from infra.http.framing import HttpRequest, RequestReader
-from infra.http.grammar import MAX_HEAD_BYTES
+from infra.http.grammar import MAX_HEAD_BYTES, REQUEST_LINE
 from infra.http.problems import Problem
 from tests.infra.http.framing_cases import CHUNKED, REFUSED, TWO, WHOLE
 from tests.infra.http.wire import question
@@ -71,6 +73,24 @@ def test_a_reader_keeps_no_more_than_a_head() -> None:
             fed += 1_000
 
     assert fed <= MAX_HEAD_BYTES + 1_000
+
+
+def test_a_request_line_is_checked_once_however_slowly_the_headers_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Mock(match=Mock(side_effect=REQUEST_LINE.match))
+    monkeypatch.setattr(framing, "REQUEST_LINE", checked)
+
+    ((request,), refused) = read(*in_parts(question(b"", b"X-A: " + b"a" * 100), 1))
+
+    assert (request.target, refused) == (b"/echo", None)
+    assert checked.match.call_count == 2  # when it has come, and with the whole head
+
+
+def test_small_chunks_are_refused_with_the_next_step() -> None:
+    reader = RequestReader(MAX_BODY_BYTES)
+    reader.feed(REFUSED["too many small chunks"][0])
+
+    with pytest.raises(Problem, match="at most 4096 bytes together: send the body in larger chunks"):
+        reader.next_request()
 
 
 def test_names_are_small_values_are_trimmed_and_trailers_are_no_headers() -> None:

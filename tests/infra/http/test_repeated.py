@@ -76,7 +76,9 @@ async def test_several_query_parameters_are_none_twice(client: httpx.AsyncClient
     assert answer.json() == ["t", 1]
 
 
-@pytest.mark.parametrize("path", ["//things", "/thin%67s", "/%2fthings", "/things%2F", "/things%5c", "/./things"])
+@pytest.mark.parametrize(
+    "path", ["//things", "/thin%67s", "/%2fthings", "/things%2F", "/things%5c", "/./things", "/things/"]
+)
 async def test_a_path_in_another_spelling_is_not_there(path: str) -> None:
     """A proxy that lets only some paths pass must not take another path for the one that is served."""
     async with serving(*routes()) as port:
@@ -89,3 +91,27 @@ async def test_a_path_in_another_spelling_is_not_there(path: str) -> None:
 async def test_what_needs_encoding_may_be_encoded(client: httpx.AsyncClient) -> None:
     assert (await client.get("/things%20", headers={"X-Tenant": "t"})).json()["detail"] == "Not Found"
     assert (await client.get("/things?limit=%31", headers={"X-Tenant": "t"})).json() == ["t", 1]
+
+
+@pytest.mark.parametrize("limit", ["1.0", "1e2", "100e-2", "-0", "01", "1_0", "%2B1", "", "x"])
+async def test_a_whole_number_in_a_query_has_one_spelling(client: httpx.AsyncClient, limit: str) -> None:
+    answer = await client.get(f"/things?limit={limit}", headers={"X-Tenant": "t"})
+
+    assert answer.status_code == 400
+    ((error,)) = answer.json()["errors"]
+    assert (error["field"], error["source"]) == ("limit", "query")
+    assert error["message"] == "has to be a whole number in plain digits, such as 20"
+
+
+async def test_a_whole_number_in_a_query_may_be_negative(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/things?limit=-3", headers={"X-Tenant": "t"})).json() == ["t", -3]
+
+
+async def test_what_is_no_number_in_every_route_is_judged_by_its_route() -> None:
+    @get("/texts")
+    async def texts(limit: FromQuery[str]) -> list[str]:
+        return [limit]
+
+    asgi: Any = build_app("test", [*routes(), texts], ready, allowed_hosts=["test"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(asgi), base_url="http://test") as client:
+        assert (await client.get("/texts?limit=1e2")).json() == ["1e2"]

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from infra.http.app import build_app
 from infra.http.idempotency_key import IdempotencyKey
 from infra.http.parameters import After, Id, Name, PageSize, PathId, Price, QueryId, Time
-from infra.http.wording import ANOTHER_FORM, TYPES, in_words
+from infra.http.wording import ANOTHER_FORM, NO_TIME, TYPES, in_words
 
 LEAKS = re.compile(
     r"None|Expected|got `|`(?:str|int|float|array|object|datetime)`|regex|\\Z|\d\.0\b|RFC3339|enum|utf-8|codec"
@@ -104,6 +104,25 @@ async def test_what_is_wrong_with_a_header_is_said_in_plain_words(client: httpx.
     (error,) = answer.json()["errors"]
     assert error["field"] == "Idempotency-Key"
     assert '"basket-17"' in error["message"]
+
+
+@pytest.mark.parametrize(
+    "at", ["9999-12-31T23:59:59.9999999Z", "2016-12-31T23:59:60Z", "2026-02-30T00:00:00Z", "0000-01-01T00:00:00Z"]
+)
+async def test_a_time_that_does_not_exist_is_not_said_to_lack_its_offset(client: httpx.AsyncClient, at: str) -> None:
+    (error,) = (await client.post("/things", json={"at": at})).json()["errors"]
+
+    assert error == {"field": "at", "source": "body", "message": NO_TIME}
+
+
+async def test_a_time_is_rounded_to_microseconds(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/things", json={"at": "2099-12-31T23:59:59.9999996Z"})
+
+    assert answer.json()["at"] == "2100-01-01T00:00:00Z"
+
+
+async def test_of_a_field_given_twice_the_last_value_counts(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/things", content=b'{"price":1,"price":2}')).json()["price"] == 2
 
 
 @pytest.mark.parametrize("message", ["", "Expected something else", "Invalid UUID", "Invalid value 3"])

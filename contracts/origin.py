@@ -3,6 +3,7 @@
 EVENTS takes messages from everybody who may publish on its subjects, so also from other tools and by mistake.
 """
 
+import re
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,9 @@ from contracts.wire import (
 
 DIGITS: Final = 15
 """The most digits of a version or position. A longer number is nobody's, and would not fit into a store."""
+
+REPLAYED: Final = "replay-"
+"""Begins the Nats-Msg-Id of a copy by `orders replay --fresh-ids`: services take it for the fact that it repeats."""
 
 
 class Origin(NamedTuple):
@@ -69,6 +73,12 @@ def number(text: str) -> int:
 _STREAM: Final = STREAM.encode()
 _VERSION: Final = VERSION.encode()
 _POSITION: Final = POSITION.encode()
+_NUMBER: Final = b"[1-9][0-9]{0,%d}" % (DIGITS - 1)
+_RELAYED: Final = re.compile(
+    rb"NATS/1\.0\r\n%b: ([^@%%\r]+)@(%b)\r\n%b: \1\r\n%b: \2\r\n%b: %b\r\n\r\n"
+    % (MSG_ID.encode(), _NUMBER, _STREAM, _VERSION, _POSITION, _NUMBER)
+).fullmatch
+"""Matches the headers that a relay writes, except those of a stream whose name needs escapes."""
 
 
 def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> Origin:
@@ -83,7 +93,7 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
     if lacks:
         raise ForeignMessage(f"lacks the headers that a service gives its facts ({', '.join(lacks)})")
     if message_id != fact_id(value, version):
-        raise ForeignMessage(f"has {MSG_ID} {message_id[:80]!a}, which does not fit its {STREAM} and {VERSION}")
+        raise _misfit(message_id)
     if not _fits(published_on, body):
         raise ForeignMessage("has a body that does not fit its subject")
     return Origin(stream_of(value), version, position)
@@ -119,15 +129,26 @@ def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -
 def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes) -> str:
     """Return the id of a fact that a service hears in a message with these headers. Raises ForeignMessage.
 
-    It costs less than `origin`. A message that was replayed under a new Nats-Msg-Id passes, too, by its other headers.
+    It costs less than `origin`, and asks for the same. Only a copy by `orders replay --fresh-ids` may have another
+    Nats-Msg-Id, one that begins with REPLAYED, and no Fact-Position.
     """
     stream = fact.stream
     name, key = NAMES[type(fact)], getattr(fact, fact.key_field)
     if published_on != f"{name}.{key}" and published_on != f"{name}.{token(key)}":  # mostly the key is its own token
         raise ForeignMessage("has a body that does not fit its subject")
-    start, _, version = message_id.rpartition("@")
-    if start == stream and number(version):
+    relayed = _RELAYED(raw_headers)
+    if relayed is not None and relayed[1] == stream.encode():
         return message_id
-    if stream_of(header(raw_headers, _STREAM)) == stream and (told := number(header(raw_headers, _VERSION))):
-        return fact_id(stream, told)
-    raise ForeignMessage(f"lacks the headers that a service gives its facts ({MSG_ID}, {STREAM}, {VERSION})")
+    value, version = header(raw_headers, _STREAM), number(header(raw_headers, _VERSION))
+    replayed = message_id.startswith(REPLAYED)
+    if not value or not version or not (replayed or number(header(raw_headers, _POSITION))):
+        raise ForeignMessage(f"lacks the headers that a service gives its facts ({STREAM}, {VERSION}, {POSITION})")
+    if not replayed and message_id != fact_id(value, version):
+        raise _misfit(message_id)
+    if stream_of(value) != stream:
+        raise ForeignMessage(f"has a body that does not fit its {STREAM}")
+    return fact_id(stream, version)
+
+
+def _misfit(message_id: str) -> ForeignMessage:
+    return ForeignMessage(f"has {MSG_ID} {message_id[:80]!a}, which does not fit its {STREAM} and {VERSION}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from contracts.origin import REPLAYED
 from contracts.wire import SERVICES, said_by
 from ops import foreign
 from ops.audit.report import ForeignCounts
@@ -51,8 +52,8 @@ class ForeignFilter:
                 self._findings.add(
                     FOREIGN,
                     f"stream, sequence {message.sequence}, {message.subject[:200]!a}",
-                    f"{judged.why}: no service published it, and nothing in any log depends on it. Once you know "
-                    f"where it comes from: just audit --foreign {message.sequence}",
+                    f"{judged.why}: no service published it, and {_heard(message)}. Once you know where it comes "
+                    f"from: just audit --foreign {message.sequence}",
                 )
             return None
         service, its_id = said_by(message.subject), judged.origin.fact_id
@@ -80,3 +81,10 @@ class ForeignFilter:
     @property
     def counts(self) -> ForeignCounts:
         return ForeignCounts(self._messages.known, self._messages.unknown)
+
+
+def _heard(message: Read) -> str:
+    """Say what services make of this foreign message."""
+    if message.fact_id.startswith(REPLAYED):
+        return "as a replay's copy services take it for the fact that it names: is that the one that the log has?"
+    return "one that hears it dead-letters it; if rule 7 finds an answer to it, an older version gave that"

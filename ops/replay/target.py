@@ -9,6 +9,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
+from contracts.origin import REPLAYED
 from contracts.wire import FACTS, MSG_ID, POSITION, said_by
 from infra.broker.errors import StreamMisconfigured
 from infra.broker.streams import EVENTS, ensure_stream
@@ -57,8 +58,8 @@ class TargetPublisher:
         headers = {name: value for name, value in message.headers.items() if not _is_servers(name)}
         if self._target.fresh_ids:
             self._said += 1  # not the sequence: lines of two files may have equal ones
-            headers[MSG_ID] = f"replay-{self._run}@{self._said}"
-            # With a position, the relay of this service would take it for its own last fact and not find it in its log.
+            headers[MSG_ID] = f"{REPLAYED}{self._run}@{self._said}"
+            # Under another id it has no place in the log, and says so: an older relay would look for it there.
             headers.pop(POSITION, None)
         await self._publisher.send(message.sequence, subject, message.body, head(headers))
 

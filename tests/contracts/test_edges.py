@@ -180,7 +180,7 @@ def test_a_foreign_message_is_told_what_it_lacks() -> None:
 
     with pytest.raises(ForeignMessage) as unheard:
         heard_id(FACT, SUBJECT, "", b"")
-    headers = "Nats-Msg-Id, Fact-Stream, Fact-Version"
+    headers = "Fact-Stream, Fact-Version, Fact-Position"
     assert str(unheard.value) == f"lacks the headers that a service gives its facts ({headers})"
 
 
@@ -189,11 +189,12 @@ def test_a_fact_with_an_escaped_stream_has_its_place_under_its_own_name() -> Non
     assert origin("gift.given.1", "order-a%20b@1", headers, b'{"type":"gift.given"}') == Origin("order-a b", 1, 2)
 
 
-def test_a_message_id_is_read_from_its_end() -> None:
+def test_a_fact_with_an_escaped_stream_is_heard_under_its_own_name() -> None:
     """Older code recorded ids with any letter in them."""
     used = points_used()
     odd = replace(used, order=replace(used.order, user_id="a@b"))
-    assert heard_id(odd, SUBJECT, "account-a@b@7", b"") == "account-a@b@7"
+    headers = head(stream="account-a%40b", version="7", position="12")
+    assert heard_id(odd, SUBJECT, "account-a%40b@7", headers) == "account-a@b@7"
 
 
 def test_the_id_of_an_origin_is_that_of_its_fact() -> None:
@@ -206,8 +207,12 @@ def test_a_fact_is_heard_only_under_its_own_name_and_key() -> None:
             heard_id(FACT, published_on, f"{FACT.stream}@7", b"")
 
 
-def test_a_fact_under_a_fresh_message_id_is_heard_only_with_both_other_headers() -> None:
-    assert heard_id(FACT, SUBJECT, "", head(stream=FACT.stream, version="7")) == f"{FACT.stream}@7"
+def test_a_replayed_fact_is_heard_only_with_both_other_headers() -> None:
+    both = head(stream=FACT.stream, version="7")
+    assert heard_id(FACT, SUBJECT, "replay-1@1", both) == f"{FACT.stream}@7"
     for headers in (head(stream=FACT.stream), head(version="7"), head(stream="account-eve", version="7")):
         with pytest.raises(ForeignMessage):
-            heard_id(FACT, SUBJECT, "", headers)
+            heard_id(FACT, SUBJECT, "replay-1@1", headers)
+    for its_id in ("", "x@1", f"{FACT.stream}@7", f"{FACT.stream}@8"):
+        with pytest.raises(ForeignMessage):
+            heard_id(FACT, SUBJECT, its_id, both)

@@ -1,6 +1,7 @@
 """A message is a service's if it has all that a relay gives its facts; everything else is foreign, whatever it is."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
@@ -33,7 +34,7 @@ def test_a_relays_message_has_its_place(fact: Fact) -> None:
     head = raw({MSG_ID: its_id, STREAM: fact.stream, VERSION: "3", POSITION: "5"})
 
     assert origin(subject(NAMES[type(fact)], body), its_id, head, body) == Origin(fact.stream, 3, 5)
-    assert heard_id(fact, subject(NAMES[type(fact)], body), its_id, b"") == its_id
+    assert heard_id(fact, subject(NAMES[type(fact)], body), its_id, head) == its_id
 
 
 @pytest.mark.parametrize("key", NO_IDS, ids=ascii)
@@ -90,11 +91,48 @@ def test_whatever_it_is_it_is_foreign_and_no_error(published_on: str, its_id: st
 
 def test_a_fact_is_heard_by_its_own_id() -> None:
     """Also under a fresh Nats-Msg-Id: `orders replay --fresh-ids` gives its messages one."""
-    assert heard_id(FACT, SUBJECT, HEADERS[MSG_ID], b"") == f"{FACT.stream}@7"
-    assert heard_id(FACT, SUBJECT, "replay-1@9", raw(HEADERS)) == f"{FACT.stream}@7"
-    for its_id in ("", "replay-1@9", "account-eve@1", f"{FACT.stream}@x", FACT.stream):
+    assert heard_id(FACT, SUBJECT, HEADERS[MSG_ID], raw(HEADERS)) == f"{FACT.stream}@7"
+    replayed = {**HEADERS, MSG_ID: "replay-1@9"}
+    assert heard_id(FACT, SUBJECT, "replay-1@9", raw(replayed)) == f"{FACT.stream}@7"
+    del replayed[POSITION]  # as `orders replay --fresh-ids` leaves it out
+    assert heard_id(FACT, SUBJECT, "replay-1@9", raw(replayed)) == f"{FACT.stream}@7"
+    for its_id in ("", "replay-1@9", HEADERS[MSG_ID], "account-eve@1", f"{FACT.stream}@x", FACT.stream):
         with pytest.raises(ForeignMessage, match="lacks the headers"):
             heard_id(FACT, SUBJECT, its_id, b"")
+
+
+FORMS: Final = (
+    "",
+    "order-1",
+    "account-eve",
+    FACT.stream,
+    f"{FACT.stream}@7",
+    "account-eve@7",
+    "7",
+    "0",
+    "07",
+    "8",
+    "x@1",
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.fixed_dictionaries({name: st.sampled_from([HEADERS[name], *FORMS]) for name in HEADERS}), st.booleans())
+def test_what_the_audit_calls_foreign_no_service_hears(headers: dict[str, str], more: bool) -> None:
+    """Half of what a relay gives is enough for neither, whichever half it is, and in whichever form it is read."""
+    head = raw({**({"traceparent": "00-1"} if more else {}), **{name: its for name, its in headers.items() if its}})
+    message = SUBJECT, headers[MSG_ID], head
+    try:
+        where = origin(*message, encode(FACT))
+    except ForeignMessage:
+        with pytest.raises(ForeignMessage):
+            heard_id(FACT, *message)
+        return
+    if where.stream == FACT.stream:
+        assert heard_id(FACT, *message) == where.fact_id
+    else:
+        with pytest.raises(ForeignMessage, match="does not fit its Fact-Stream"):
+            heard_id(FACT, *message)
 
 
 def test_the_first_of_two_headers_counts_and_bytes_that_are_no_text_are_replaced() -> None:

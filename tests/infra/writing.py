@@ -9,7 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from contracts import Fact
-from contracts.wire import NAMES, encode
+from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode
 from infra.core.decider import Aggregates
 from infra.core.limits import WriterLimits
 from infra.core.messages import Delivery, StreamPosition
@@ -19,6 +19,14 @@ from infra.store.records import Record
 from tests.infra.purse import AGGREGATES, NOON, REACTIONS, Acknowledgements, Charge, WatchedStore
 
 LIMITS: Final = WriterLimits()
+
+
+def relayed(its_id: str) -> bytes:
+    """The headers that a relay gives the fact with this id."""
+    stream, _, version = its_id.rpartition("@")
+    return (
+        f"NATS/1.0\r\n{MSG_ID}: {its_id}\r\n{STREAM}: {stream}\r\n{VERSION}: {version}\r\n{POSITION}: 1\r\n\r\n"
+    ).encode()
 
 
 @dataclass
@@ -53,7 +61,7 @@ class Desk:
         return self._deliver(f"coupon-{key}@1", body, acknowledger, number, f"coupon.issued.{key}")
 
     def _deliver(self, its_id: str, body: bytes, acknowledger: Acknowledgements, number: int, subject: str) -> Delivery:
-        delivery = Delivery(its_id, body, f"ack.{number}", StreamPosition(number, number), subject)
+        delivery = Delivery(its_id, body, f"ack.{number}", StreamPosition(number, number), subject, relayed(its_id))
         self.writer.handle(delivery, acknowledger)
         return delivery
 

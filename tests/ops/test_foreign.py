@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from contracts import PointCharged
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode
+from contracts import OrderCanceled, PointCharged
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode, must_hear
 from infra.local.services import service_names
 from tests.ops import damage
 from tests.ops.asking import orders, told
@@ -203,6 +203,46 @@ async def test_a_valid_fact_that_no_service_published_has_no_answer(left: Shop) 
     (letter,) = await until_parked(left, 1)
     assert "ForeignMessage: lacks the headers that a service gives its facts" in letter.error
     assert {name: len(rows(left, name)) for name in service_names()} == log
+
+
+async def test_a_valid_fact_with_a_part_of_a_relays_headers_moves_no_money(left: Shop) -> None:
+    await left.start_nats()
+    await left.start()
+    await left.until_quiet()
+    log = {name: len(rows(left, name)) for name in service_names()}
+    ended = {row.stream for row in rows(left, "order") if row.topic == "order.canceled"}
+    kept = [row.fact for row in rows(left, "order") if row.topic == "order.confirmed" and row.stream not in ended]
+    id_, of, version, position = (name.encode() for name in (MSG_ID, STREAM, VERSION, POSITION))
+
+    def parts(stream: bytes) -> list[dict[bytes, bytes]]:
+        return [
+            {},
+            {id_: stream + b"@3"},
+            {id_: stream + b"@999"},
+            {of: stream, version: b"3"},
+            {id_: stream + b"@3", of: stream, version: b"3"},
+            {id_: b"zz@1", of: stream, version: b"3", position: b"99999"},
+            {id_: stream + b"@2x", of: stream, version: b"2", position: b"1"},
+        ]
+
+    withdrawn = [
+        Foreign(
+            f"order.canceled.{its.order_id}".encode(),
+            encode(OrderCanceled(at=its.at, order_id=its.order_id, order=its.order, reason="customer-canceled")),
+            parts(its.stream.encode())[number],
+        )
+        for number, its in enumerate(kept[: len(parts(b""))])
+    ]
+
+    sequences = await say(left, *withdrawn)
+
+    assert len(sequences) == len(parts(b""))
+    hear = [name for name in service_names() if OrderCanceled in must_hear(name)]
+    found = await until_parked(left, len(hear) * len(sequences))
+    assert {letter.origin.sequence for letter in found} == set(sequences)
+    assert {name: len(rows(left, name)) for name in service_names()} == log
+    code, report = await audited(left)
+    assert (code, report["findings_by_rule"]) == (1, {"11": len(sequences)})
 
 
 async def test_forged_facts_are_told_from_ours_by_the_store_or_by_a_person(left: Shop) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from contracts import Fact
-from contracts.wire import MSG_ID, NAMES, encode
+from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode, header_value, message_id
 from infra.store.sqlite import SQLiteStore
 from tests.examples import CUSTOMER, MUG, order_canceled, order_created, points_used, product_reserved
 from tests.infra.broker.mirroring import charged
@@ -59,7 +59,8 @@ async def say(shop: Shop, fact: Fact, order_id: str, number: int, **flaw: Any) -
             body["unit_prices"].pop()
     stream = f"{fact.stream.partition('-')[0]}-{body['order']['user_id'] if 'account' in fact.stream else order_id}"
     async with shop.broker() as nc:
-        headers = {MSG_ID: f"{stream}@{number}"} if stream.isprintable() and stream.isascii() else {}
+        place = {STREAM: header_value(stream), VERSION: str(number), POSITION: "9999"}
+        headers = {MSG_ID: message_id(stream, number), **place}
         await nc.jetstream().publish(f"{NAMES[type(fact)]}.{order_id}", raw(body), headers=headers)
 
 

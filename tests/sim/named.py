@@ -465,8 +465,8 @@ NAMED: Final = (
         "answers a fact without a relay's headers",
         "tests/contracts/test_origin.py",
         "contracts/origin.py",
-        '    raise ForeignMessage(f"lacks the headers that a service gives its facts ({MSG_ID}, {STREAM}, {VERSION})")\n',
-        "    return message_id\n",
+        '        raise ForeignMessage(f"lacks the headers that a service gives its facts ({STREAM}, {VERSION}, {POSITION})")\n',
+        "        return message_id\n",
     ),
     one(
         39,

@@ -14,7 +14,7 @@ from infra.core.messages import Delivery, StreamPosition
 from infra.core.state_cache import snapshot_topic
 from infra.core.writer import Writer
 from tests.infra.purse import AGGREGATES, NOON, Acknowledgements, NothingToCharge, Purse, WatchedStore, balances, issued
-from tests.infra.writing import Desk, Gate, working
+from tests.infra.writing import Desk, Gate, relayed, working
 from tests.shop import PATIENCE_S
 
 
@@ -292,7 +292,7 @@ async def test_a_delivery_whose_decision_fails_is_rejected_and_leaves_nothing_in
 async def test_an_attempt_returns_what_was_recorded_or_raises_what_prevents_it(desk: Desk) -> None:
     acknowledger = Acknowledgements()
     good, bad = (
-        Delivery("coupon-c1@1", body, "", StreamPosition(1, 1), "coupon.issued.c1")
+        Delivery("coupon-c1@1", body, "", StreamPosition(1, 1), "coupon.issued.c1", relayed("coupon-c1@1"))
         for body in (encode(issued("ann")), b"{")
     )
 
@@ -308,7 +308,7 @@ async def test_an_attempt_returns_what_was_recorded_or_raises_what_prevents_it(d
 async def test_a_preview_decides_one_after_another_and_records_nothing(desk: Desk) -> None:
     bodies = [encode(issued("ann", 5, "c1")), encode(issued("ann", 5, "c1")), b"{", encode(issued("ben"))]
     waiting = [
-        Delivery(f"coupon-c1@{n}", body, "", StreamPosition(n, n), "coupon.issued.c1")
+        Delivery(f"coupon-c1@{n}", body, "", StreamPosition(n, n), "coupon.issued.c1", relayed(f"coupon-c1@{n}"))
         for n, body in enumerate(bodies, 1)
     ]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from infra.settings import Settings, load
-from infra.store.errors import StoreError
+from infra.store import identity
+from infra.store.errors import StoreError, next_step, rebuild
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops.errors import Unreachable
@@ -55,17 +56,25 @@ class ServiceLog(SQLiteStore):
 
 @contextlib.contextmanager
 def _named(service: str, path: Path) -> Iterator[None]:
-    """Turn a StoreError in the block into Unreachable: it says which log cannot be read, why, and what to do."""
+    """Turn a StoreError in the block into what `unreadable` makes of it."""
     try:
         yield
     except StoreError as error:
-        if "locked" in str(error):
-            next_step = "another program holds a lock on it and lets nobody read: end that program"
-        elif path.exists():
-            next_step = f"if it is damaged: stop {service}_svc, then just rebuild {service}"
-        else:
-            next_step = "Has it run with this DATA_DIR?"
-        raise Unreachable(f"the log of {service}_svc cannot be read: {path}: {error}; {next_step}") from error
+        raise unreadable(service, path, error.__cause__ or error) from error
+
+
+def unreadable(service: str, path: Path, error: BaseException) -> Unreachable:
+    """Return the error for a service's log that cannot be read: it says which one, why, and what to do."""
+    if path.exists():
+        step = next_step(error, rebuild(service))
+    elif identity.outside(path, service).exists():
+        step = (
+            f"It is missing, but {service}_svc has recorded in it: put it back, or stop {service}_svc and rebuild it "
+            f"from the stream (just rebuild {service})"
+        )
+    else:
+        step = "Has it run with this DATA_DIR?"
+    return Unreachable(f"the log of {service}_svc cannot be read: {path}: {error}. {step}")
 
 
 @contextlib.asynccontextmanager

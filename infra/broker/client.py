@@ -15,7 +15,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import BadSubscriptionError, ConnectionClosedError, MaxPayloadError
+from nats.errors import BadSubscriptionError, ConnectionClosedError, Error, MaxPayloadError
 from nats.protocol import parser
 
 from contracts import origin
@@ -38,10 +38,13 @@ header: Final = origin.header
 
 
 class MessageParser(parser.Parser):
-    """The library's parser, with a short way for messages: it takes each from the bytes that were read at once."""
+    """The library's parser, with a short way for messages: it takes each from the bytes that were read at once.
+
+    The client's `_process_err` gets the server's text as it was written; the library lower-cases it.
+    """
 
     async def parse(self, data: bytes = b"") -> None:
-        """Hand each whole message to the client's `_process_msg`, and all else to the library's parser."""
+        """Hand each whole message to the client's `_process_msg`, errors to `_process_err`, all else to the library."""
         if self.state == parser.AWAITING_MSG_PAYLOAD:
             await super().parse(data)
             return
@@ -50,7 +53,17 @@ class MessageParser(parser.Parser):
             self.buf.clear()
         at = 0
         try:
-            while (line_end := data.find(b"\r\n", at)) > 0 and (line := _message_line(data[at:line_end])) is not None:
+            while (line_end := data.find(b"\r\n", at)) > 0:
+                line = _message_line(data[at:line_end])
+                if line is None:
+                    other, at = data[at : line_end + 2], line_end + 2
+                    if (error := parser.ERR_RE.match(other)) is not None:
+                        await self.nc._process_err((error[1] or b"").decode(errors="backslashreplace"))
+                        continue
+                    await super().parse(other)
+                    if self.buf or self.state == parser.AWAITING_MSG_PAYLOAD:
+                        break
+                    continue
                 sid, subject, reply, header_bytes, all_bytes = line
                 head = line_end + 2
                 body, end = head + header_bytes, head + all_bytes
@@ -97,7 +110,7 @@ class BrokerClient(Client):
         self.needs_tls = False
         """Set before `connect`: without TLS it raises BrokerMisconfigured, and sends nothing, above all no password."""
         self.denied: list[str] = []
-        """What the broker has denied the user on this connection, such as `publish to $js.ack.…`; see `connect`."""
+        """What the broker has denied the user on this connection, such as `publish to $JS.ACK.…`; see `connect`."""
 
     async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
         """Subscribe: call the handler with each message from now on, in order, before the client reads the next one.
@@ -162,6 +175,16 @@ class BrokerClient(Client):
                 )
             info["tls_required"] = True  # the library uses TLS if the server requires it, not if it just offers it
         await super()._process_info(info, initial_connection)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Report a denial with its subject as the server wrote it; all else as the library does, lower-cased."""
+        lower = err_msg.lower()
+        if parser.PERMISSIONS_ERR not in lower:
+            await super()._process_err(lower)
+            return
+        text = err_msg.strip("'")
+        self._err = Error(f"nats: {text}")
+        await self._error_cb(self._err)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         handler = self._handlers.get(sid)

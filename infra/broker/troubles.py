@@ -33,32 +33,28 @@ NEXT_STEPS: Final = {
 }
 """By the error code of JetStream's API: what an operator has to do."""
 
-_DENIED: Final = re.compile(r"permissions violation for (publish|subscription) to \"(.*?)\"")
+_DENIED: Final = re.compile(r"(?i)permissions violation for (publish|subscription) to \"(.*?)\"")
 
 
 def denied_subject(error: Exception) -> str | None:
-    """Return what the broker denied, such as `publish to $js.ack.…`; None for another error.
-
-    nats-py lowers the case.
-    """
-    found = _DENIED.search(str(error).lower())
-    return None if found is None else f"{found[1].replace('subscription', 'subscribe')} to {found[2]}"
+    """Return what the broker denied, such as `publish to $JS.ACK.…`; None for another error."""
+    found = _DENIED.search(str(error))
+    return None if found is None else f"{found[1].lower().replace('subscription', 'subscribe')} to {found[2]}"
 
 
 def is_needed(denied: str) -> bool:
     """Whether a session cannot do without what was denied. Of the API's requests, only the pull request counts."""
-    return not denied.startswith("publish to $js.api.") or denied.startswith("publish to $js.api.consumer.msg.next.")
+    return not denied.startswith("publish to $JS.API.") or denied.startswith("publish to $JS.API.CONSUMER.MSG.NEXT.")
 
 
 def denied(subjects: Sequence[str]) -> BrokerMisconfigured:
     """Return the error for a session that was denied what it needs; it names the first five.
 
-    `subjects` are as `denied_subject` returns them, such as `publish to $js.ack.…`.
+    `subjects` are as `denied_subject` returns them, such as `publish to $JS.ACK.…`.
     """
-    shown = "; ".join(one.replace("$js.", "$JS.", 1) for one in subjects[:5])
     return BrokerMisconfigured(
-        f"the broker denies its user what is needed: {shown}. Grant it in the broker's permissions of the user in "
-        "NATS_URL (docs/operating.md lists them)"
+        f"the broker denies its user what is needed: {'; '.join(subjects[:5])}. Grant it in the broker's permissions "
+        "of the user in NATS_URL (docs/operating.md lists them)"
     )
 
 

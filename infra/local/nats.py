@@ -1,8 +1,8 @@
 """`python -m infra.local.nats`: becomes the bundled nats-server (exec), with the variables of nats.conf set.
 
-Other modules start that server as a child process by `start_nats` or `launch_nats`. nats-server itself lets two servers
-work on one folder, and each destroys what the other one wrote. So a server is started with the lock of its folder, and
-holds it as long as it lives, also when the process that started it is gone.
+Other modules start that server as a child process by `running_nats`, `start_nats` or `launch_nats`. nats-server itself
+lets two servers work on one folder, and each destroys what the other one wrote. So a server is started with the lock of
+its folder, and holds it as long as it lives, also when the process that started it is gone.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from infra import signals
 from infra.files import PRIVATE_UMASK, LockTaken, lock_holder, make_private_folder, name_holder, take_lock
-from infra.local.processes import Output, Process, StartFailed, launch, start_attempts
+from infra.local.guard import Guard
+from infra.local.processes import Output, Process, StartFailed, launch, start_attempts, stop_process
 from infra.local.services import ROOT
 from infra.local.settings import load_bundled_broker, without_blanks
 from infra.printable import printable
@@ -135,6 +136,25 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
         process.wait()
         raise
     return process
+
+
+@contextlib.contextmanager
+def running_nats(env: Mapping[str, str], output: Output = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the bundled broker during the block, listening. It ends with the block, or with this process, even if killed.
+
+    Raises the errors of `start_nats`.
+    """
+    guard = Guard()
+    try:
+        process = launch_nats(env, output)
+        guard.watch(process.pid, last=True)
+        try:
+            wait_until_listening(process, env)
+            yield process
+        finally:
+            stop_process(process)
+    finally:
+        guard.dismiss()
 
 
 def wait_until_listening(process: Process, env: Mapping[str, str]) -> None:

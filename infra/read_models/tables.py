@@ -16,7 +16,7 @@ import structlog
 from infra.code_hash import code_hash
 from infra.core.errors import NotNow
 from infra.store.connection import connect
-from infra.store.errors import StoreSetupError
+from infra.store.errors import StoreSetupError, next_step
 from infra.store.records import Notification
 
 logger = structlog.get_logger()
@@ -115,7 +115,8 @@ class Tables:
                 tables = cls(projection, path, writer, reader)
                 await tables._prepare()
             except (sqlite3.Error, OSError) as error:
-                raise StoreSetupError(f"{path}: {error}. It is only a view: delete it, and it is rebuilt") from error
+                way_out = next_step(error, "It is only a view: delete it, and it is rebuilt")
+                raise StoreSetupError(f"{path}: {error}. {way_out}") from error
             yield tables
 
     async def _prepare(self) -> None:

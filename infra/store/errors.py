@@ -8,6 +8,10 @@ StoreError                  the call failed; an append may or may not have been 
 The first two are the `eventsourcing` library's own, because its recorders raise them.
 """
 
+import errno
+import sqlite3
+from typing import Final
+
 from eventsourcing.persistence import IntegrityError, PersistenceError
 
 StoreError = PersistenceError
@@ -23,3 +27,44 @@ class StoreSetupError(StoreError):
     An open store raises this, too, once its file is damaged, deleted, replaced or overwritten. The message says which
     file, and why.
     """
+
+
+NEXT_STEPS: Final = {
+    frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}): (
+        "Another program holds a lock on it and lets nobody read or write: end that program"
+    ),
+    frozenset({sqlite3.SQLITE_FULL}): "Its disk is full: make room",
+    frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}): (
+        "This user may not read and write it, its folder, or the files -wal and -shm beside it (ls -l)"
+    ),
+    frozenset({sqlite3.SQLITE_IOERR}): "Its disk cannot be read or written: see the machine's log (dmesg)",
+}
+"""What an operator has to do, by the primary result codes of SQLite that say nothing against the file's content."""
+
+SAME_AS: Final = {
+    errno.ENOSPC: sqlite3.SQLITE_FULL,
+    errno.EDQUOT: sqlite3.SQLITE_FULL,
+    errno.EACCES: sqlite3.SQLITE_PERM,
+    errno.EPERM: sqlite3.SQLITE_PERM,
+    errno.EROFS: sqlite3.SQLITE_READONLY,
+    errno.EIO: sqlite3.SQLITE_IOERR,
+}
+
+
+def next_step(error: BaseException, if_damaged: str) -> str:
+    """Return what an operator has to do after this error at a file, as a sentence without its full stop.
+
+    `if_damaged` unless the error says that the file's content is not the cause.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        code = SAME_AS.get(getattr(error, "errno", None) or 0, sqlite3.SQLITE_CORRUPT)
+    return next((step for codes, step in NEXT_STEPS.items() if code & 0xFF in codes), if_damaged)
+
+
+def rebuild(service: str) -> str:
+    """Return the way out of a store that is damaged, as a sentence without its full stop."""
+    return (
+        f"If it is damaged: stop {service}_svc, rebuild the store from the stream (just rebuild {service}; "
+        "--lose-damaged if the old file cannot be read), start it, then just audit"
+    )

@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from infra.store.errors import StoreSetupError
+from infra.store.errors import StoreSetupError, next_step, rebuild
 from infra.store.uris import read_only_uri
 
 TABLE: Final = """
@@ -93,14 +93,15 @@ def examine(path: Path, service: str) -> Examined:
         _refuse_missing(path, service, known, unclean=unclean)
         return Examined(known or new_id(), unclean=False)
     if not path.is_file():
-        raise StoreSetupError(f"{path}: unable to open, this is not a file")
+        raise StoreSetupError(f"{path}: unable to open, this is not a file. {_ways_out(path, service)}")
     try:
         in_file = read(path, alone=True)
         found = read(path) if unclean else in_file
         if found is None and service:
             _refuse_foreign_log(path, service)
     except sqlite3.Error as error:
-        raise StoreSetupError(f"{path}: {error}. {_ways_out(path, service)}") from error
+        damaged = rebuild(service or path.parent.name)
+        raise StoreSetupError(f"{path}: {error}. {next_step(error, damaged)}") from error
     if service and found is not None and found.service not in ("", service):
         raise StoreSetupError(f"{path} is the store of {found.service}_svc. {_ways_out(path, service)}")
     if known and (found is None or found.store != known):

@@ -11,7 +11,7 @@ from infra import files
 from infra.store import identity
 from infra.store.checkpointer import Checkpointer, warn_of
 from infra.store.connection import ConnectStore, StoreConnection, connect_read_only
-from infra.store.errors import StoreSetupError
+from infra.store.errors import StoreSetupError, rebuild
 from infra.store.place import StoreFiles
 from infra.store.statements import SCHEMA
 
@@ -77,7 +77,7 @@ async def _prepare(writer: StoreConnection, path: Path, service: str, store: str
     if not records == span == found:
         raise StoreSetupError(
             f"{path} is damaged: of its newest {span} positions {records} are readable, and {found} are found by their "
-            f"index. Move it away, and rebuild it from the stream (just rebuild {service or path.parent.name})"
+            f"index. {rebuild(service or path.parent.name)}"
         )
 
 

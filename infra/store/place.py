@@ -163,7 +163,8 @@ class StoreFiles:
         """Let nothing be recorded any more, because of `why`, and log it as an error with the next steps."""
         self.trouble = (
             f"{why}, so nothing is recorded any more. Facts published so far are in the stream: stop {self._name}_svc, "
-            f"put the right store back or rebuild it from the stream (just rebuild {self._name}), and start it again"
+            f"put the right store back or rebuild it from the stream (just rebuild {self._name}; --lose-damaged if the "
+            "old file cannot be read), start it again, then just audit"
         )
         logger.error("the store is lost or damaged: recording is stopped", reason=self.trouble)
 

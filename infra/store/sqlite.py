@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from infra.store.checkpointer import Checkpointer
 from infra.store.connection import ConnectStore, StoreConnection, connect, connect_read_only, translated
-from infra.store.errors import StoreSetupError
+from infra.store.errors import StoreSetupError, next_step, rebuild
 from infra.store.opening import opening
 from infra.store.place import StoreFiles
 from infra.store.records import Notification, Record, StreamHistory
@@ -76,7 +76,8 @@ class SQLiteStore:
             try:
                 opened = await stack.enter_async_context(opening(path, service, connect))
             except (sqlite3.Error, OSError) as error:
-                raise StoreSetupError(f"{path}: {error}") from error
+                name = service or path.parent.name
+                raise StoreSetupError(f"{path}: {error}. {next_step(error, rebuild(name))}") from error
             yield cls(path, *opened, connect=connect, max_rows=max_rows, tail_records=tail_records)
 
     @classmethod

@@ -15,9 +15,9 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from infra import files
-from infra.local.nats import start_nats, store_folder
+from infra.local.nats import running_nats, store_folder
 from infra.local.ports import free_ports, is_free
-from infra.local.processes import StartFailed, stop_process
+from infra.local.processes import StartFailed
 from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
 from ops import data, foreign, reading
@@ -198,15 +198,12 @@ def _copy(file: Path, new: Path) -> None:
 @contextlib.contextmanager
 def _broker(env: Mapping[str, str], log: Path) -> Iterator[None]:
     """Run a broker of this process's own during the block. Raises Unreachable if it does not start."""
-    with log.open("wb") as output:
+    with log.open("wb") as output, contextlib.ExitStack() as stack:
         try:
-            broker = start_nats(env, output)
+            stack.enter_context(running_nats(env, output))
         except StartFailed as error:
             raise Unreachable(f"the broker cannot be started to restore the streams: {error}") from error
-        try:
-            yield
-        finally:
-            stop_process(broker)
+        yield
 
 
 async def _audit(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str]:

@@ -20,6 +20,7 @@ from infra import files
 from infra.store.uris import read_only_uri
 from ops.backup.manifest import StoreCopy
 from ops.errors import Found, Unreachable
+from ops.stores import unreadable
 
 STORE: Final = "events.sqlite"
 BUSY_S: Final = 10.0
@@ -73,9 +74,7 @@ def _reading(service: str, path: Path) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)) as connection:
             yield connection
     except sqlite3.Error as error:
-        raise Unreachable(
-            f"the store of {service}_svc, {path}, cannot be read: {error}. Has it run with this DATA_DIR?"
-        ) from error
+        raise unreadable(service, path, error) from error
 
 
 def _last_position(service: str, path: Path) -> int:

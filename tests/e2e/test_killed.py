@@ -1,5 +1,6 @@
 """Whatever is killed, and whenever: nothing of a system is left running, and what was recorded is published."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.local.nats import store_folder
 from infra.local.services import ROOT, free_environment, service_names
 from tests.e2e.processes import Started, is_running, running_in, started
 from tests.shop import Shop, attempts, logged, open_shop
@@ -183,3 +185,31 @@ async def test_an_early_stop_of_up_ends_each_service_in_good_order(tmp_path: Pat
         assert "SIGTERM: stopping everything" in up.output
         assert "was killed by" not in up.output
         assert running_in(tmp_path) == {}
+
+
+RESTORES = """
+import os, sys, time
+from pathlib import Path
+from ops.backup.restore import _broker
+with _broker(os.environ, Path(sys.argv[1])):
+    print("runs", flush=True)
+    time.sleep(600)
+"""
+
+
+async def test_the_broker_of_a_killed_restore_ends(tmp_path: Path) -> None:
+    env = free_environment(tmp_path)
+    command = [sys.executable, "-c", RESTORES, str(tmp_path / "nats.log")]
+    restore = await asyncio.create_subprocess_exec(*command, env=env, cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert restore.stdout is not None
+        assert await restore.stdout.readline() == b"runs\n"
+        broker = int((store_folder(env) / "lock").read_text())
+        assert is_running(broker)
+    finally:
+        restore.kill()
+        await restore.wait()
+
+    async for _ in attempts("the end of the broker"):
+        if not is_running(broker):
+            return

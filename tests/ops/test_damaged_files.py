@@ -1,5 +1,6 @@
 """Files beside the stores may have any bytes: what reads one names it."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import pytest
 from infra.export.cursor import CursorFile
 from infra.export.errors import SinkError
 from infra.store import vocabulary
+from infra.store.identity import outside
+from ops import stores
 from ops.audit import report
-from ops.backup import manifest
+from ops.backup import manifest, store_copies
+from ops.errors import Unreachable
 from ops.foreign import KnownForeign, NoForeignFile
 
 DEEP = b"[" * 100_000
@@ -39,3 +43,39 @@ def test_a_damaged_vocabulary_counts_as_none(tmp_path: Path, damaged: bytes) -> 
     (tmp_path / vocabulary.NAME).write_bytes(damaged)
 
     assert vocabulary.read(tmp_path) is None
+
+
+def read_by(env: dict[str, str], reader: str) -> None:
+    """Read the log of point_svc as the commands do, or as the backup does."""
+
+    async def by_commands() -> None:
+        async with stores.log(env, "point") as log:
+            await log.max_notification_id()
+
+    if reader == "backup":
+        store_copies.copy_all({"point": stores.store(env, "point")}, Path(env["DATA_DIR"]) / "copy")
+    else:
+        asyncio.run(by_commands())
+
+
+@pytest.mark.parametrize("reader", ["commands", "backup"])
+def test_a_lost_store_is_told_from_one_that_never_was(tmp_path: Path, reader: str) -> None:
+    env = {"DATA_DIR": str(tmp_path)}
+    with pytest.raises(Unreachable, match=r"the log of point_svc cannot be read: .*Has it run with this DATA_DIR\?"):
+        read_by(env, reader)
+
+    outside(stores.store(env, "point"), "point").write_text("the-id\n")
+
+    with pytest.raises(Unreachable, match=r"has recorded in it: put it back, or .*just rebuild point"):
+        read_by(env, reader)
+
+
+@pytest.mark.parametrize("reader", ["commands", "backup"])
+def test_a_store_that_is_no_database_is_named_with_the_way_out(tmp_path: Path, reader: str) -> None:
+    env = {"DATA_DIR": str(tmp_path)}
+    path = stores.store(env, "point")
+    path.parent.mkdir()
+    path.write_bytes(b"Dear diary" * 1_000)
+
+    with pytest.raises(Unreachable, match=r"not a database\. If it is damaged: .*just rebuild point; --lose-damaged"):
+        read_by(env, reader)

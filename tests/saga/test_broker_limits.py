@@ -43,12 +43,20 @@ async def until_not_ready(shop: Shop, *causes: str) -> None:
 @pytest.mark.parametrize(
     ("configuration", "causes"),
     [
-        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', ["publish to $JS.ack.events.point-hears-"], id="acks"),
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', ["publish to $JS.ACK.EVENTS.point-hears-"], id="acks"),
         pytest.param(USERS % 'publish: { deny: "point.>" }', ["publish to point.charged.", "Grant"], id="facts"),
         pytest.param(USERS % 'publish: { deny: "dead.>" }', ["publish to dead.point.", "Grant"], id="dead letters"),
-        pytest.param(USERS % 'publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.>" }', ["consumer.msg.next."], id="pulls"),
-        pytest.param(USERS % 'publish: { deny: "$JS.API.STREAM.INFO.>" }', ["stream.info.events", "Grant"], id="API"),
-        pytest.param(USERS % 'subscribe: { deny: "_INBOX.>" }', ["subscribe to _inbox.", "Grant"], id="inboxes"),
+        pytest.param(
+            USERS % 'publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.>" }',
+            ["CONSUMER.MSG.NEXT.EVENTS.point"],
+            id="pulls",
+        ),
+        pytest.param(
+            USERS % 'publish: { deny: "$JS.API.STREAM.INFO.>" }',
+            ["STREAM.INFO.EVENTS", "Grant"],
+            id="API",
+        ),
+        pytest.param(USERS % 'subscribe: { deny: "_INBOX.>" }', ["subscribe to _INBOX.", "Grant"], id="inboxes"),
         pytest.param(f"{FINE}\nmax_payload: 8192", ["max_payload is 8192", "131072"], id="payload"),
         pytest.param("", ["nobody answers for JetStream", "-js"], id="no JetStream"),
         pytest.param(
@@ -98,7 +106,7 @@ async def test_it_is_named_and_the_service_is_not_ready_until_it_is_mended(
 @pytest.mark.parametrize(
     ("configuration", "cause"),
     [
-        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ack.events.point-hears-", id="acks"),
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ACK.EVENTS.point-hears-", id="acks"),
         pytest.param(USERS % 'publish: { deny: "point.>" }', "publish to point.charged.", id="facts"),
     ],
 )
@@ -207,7 +215,7 @@ async def test_a_look_up_that_is_denied_is_a_warning(tmp_path: Path) -> None:
         assert (view["status"], view["steps"]) == ("PENDING", None)
 
         ready = (await shop.get("order", "/readyz")).json()
-        assert "denies its user what is needed: publish to $JS.api.direct.get.events" in ready["warnings"][0]
+        assert "denies its user what is needed: publish to $JS.API.DIRECT.GET.EVENTS" in ready["warnings"][0]
         assert ready["ready"]
 
 

@@ -25,6 +25,7 @@ LINES = [
     b"PONG\r\n",
     b"+OK\r\n",
     b"-ERR 'Permissions Violation'\r\n",
+    b"-ERR 'Unknown Protocol Operation'\r\n",
     b'INFO {"server_id": "one", "max_payload": 1048576}\r\n',
 ]
 
@@ -45,7 +46,7 @@ class Wire:
         self.got.append("pong")
 
     async def _process_err(self, text: str) -> None:
-        self.got.append(text)
+        self.got.append(text.lower())  # the library's parser lower-cases it
 
     async def _process_info(self, info: dict[str, object]) -> None:
         self.got.append(info)
@@ -96,6 +97,20 @@ async def test_a_message_in_many_reads_comes_whole() -> None:
 async def test_what_is_no_line_of_the_protocol_is_refused_as_by_the_library(line: bytes) -> None:
     with pytest.raises(ProtocolError):
         await parsed(MessageParser, [line])
+
+
+async def test_errors_keep_their_case_whatever_is_read_with_them() -> None:
+    class Errors(Wire):
+        async def _process_err(self, text: str) -> None:
+            self.got.append(text)
+
+    stream = b"".join((b"-ERR 'One'\r\n", LINES[0], b"-ERR 'Two'\r\n-ERR 'Three'\r\nPONG\r\n", LINES[4]))
+    for cut in range(len(stream)):
+        wire = Errors()
+        parser = MessageParser(wire)
+        await parser.parse(stream[:cut])
+        await parser.parse(stream[cut:])
+        assert [got for got in wire.got if isinstance(got, str)] == ["'One'", "'Two'", "'Three'", "pong"]
 
 
 async def test_an_error_while_a_message_is_handed_over_loses_none_of_the_next() -> None:

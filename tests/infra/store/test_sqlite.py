@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import inspect
 import sqlite3
 import stat
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from infra.store.connection import StoreConnection, connect
-from infra.store.errors import Conflict, StoreError, StoreSetupError
+from infra.store.errors import Conflict, StoreError, StoreSetupError, next_step
 from infra.store.records import StreamHistory
 from infra.store.sqlite import SQLiteStore
 from tests.infra.records import ALL, at, log_of, record, records, streams_of
@@ -121,6 +122,55 @@ def test_a_file_that_is_not_a_database_is_refused(path: Path) -> None:
 
     with pytest.raises(StoreSetupError, match=r"events\.sqlite: file is not a database"):
         opening(path)
+
+
+def failing(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("an error")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        (failing(sqlite3.SQLITE_CORRUPT), "damaged"),
+        (failing(sqlite3.SQLITE_NOTADB), "damaged"),
+        (sqlite3.DatabaseError("of Python's own"), "damaged"),
+        (failing(sqlite3.SQLITE_BUSY_SNAPSHOT), "Another program holds a lock"),
+        (failing(sqlite3.SQLITE_FULL), "make room"),
+        (failing(sqlite3.SQLITE_IOERR_READ), "dmesg"),
+        (failing(sqlite3.SQLITE_READONLY_DIRECTORY), "This user may not"),
+        (OSError(errno.ENOSPC, "No space left on device"), "make room"),
+        (PermissionError(errno.EACCES, "Permission denied"), "This user may not"),
+    ],
+)
+def test_each_error_has_its_own_next_step(error: Exception, step: str) -> None:
+    assert step in next_step(error, "damaged")
+
+
+def test_a_damaged_page_that_is_read_at_the_start_has_a_next_step(path: Path) -> None:
+    opening(path)
+    page = 4_096
+    whole = path.read_bytes()
+    path.write_bytes(whole[:page] + b"\xff" * (len(whole) - page))
+
+    with pytest.raises(StoreSetupError, match=r"malformed.*just rebuild point; --lose-damaged .*then just audit"):
+        opening(path)
+
+
+async def test_a_store_that_is_locked_at_the_start_is_not_called_damaged(path: Path) -> None:
+    async with SQLiteStore.open(path, service="point"):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(StoreSetupError, match=r"locked\. Another program holds a lock") as refused:
+            async with SQLiteStore.open(path, service="point"):
+                pass
+
+    assert "rebuild" not in str(refused.value)
 
 
 def test_a_folder_in_the_files_place_is_refused(path: Path) -> None:

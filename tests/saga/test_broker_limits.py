@@ -136,7 +136,7 @@ async def test_live_subscribers_get_few_probes_of_facts(shop: Shop) -> None:
             enough.set()
 
     async with shop.broker() as nc:
-        for subject in ("$JS.ACK.EVENTS.point.1.0.0.0.0", "point.used.>"):
+        for subject in ("$JS.ACK.EVENTS.point-hears-product-reserved.1.0.0.0.0", "point.used.>"):
             await nc.subscribe(subject, cb=note)
         await asyncio.wait_for(enough.wait(), PATIENCE_S)
 

@@ -1,4 +1,4 @@
-"""Deliveries reach the service in reversed order: those of one moment, of all its consumers, are handed over last first.
+"""Deliveries reach the service in reversed order: those of one moment are handed over last first, of all its consumers.
 
 HELD_AT_FIRST (default 1): how many deliveries have to be there before the first are handed over. Numbers and
 acknowledgements of a consumer keep their order: an acknowledgement covers all its deliveries before it, and those

@@ -54,7 +54,7 @@ nats *ARGUMENTS:
 # One service alone: a package <NAME>_svc
 [group('run')]
 [positional-arguments]
-service NAME *ARGUMENTS:
+service *NAME:
     @exec python -m infra.start --service "$@"
 
 # Orders: accepts them, waits for their end, cancels them
@@ -174,8 +174,8 @@ _nats-cli-consumers: (_nats-cli "consumer" "report" "EVENTS")
 # What the stream has of one order: just nats-cli-order 2e86ac2065f70ff4b21b2634a80468d3
 [group('operate')]
 [positional-arguments]
-nats-cli-order ORDER_ID:
-    @case "$1" in -h | --help) exec {{ just }} _help nats-cli-order;; esac; exec {{ just }} _nats-cli-order "$1"
+nats-cli-order *ORDER_ID:
+    @case "${1-}" in "") echo "name the order: just nats-cli-order ORDER_ID" >&2; exit 2;; -h | --help) exec {{ just }} _help nats-cli-order;; esac; exec {{ just }} _nats-cli-order "$1"
 
 _nats-cli-order ORDER_ID: (_nats-cli-history "*.*.*." + ORDER_ID) (_nats-cli-history "*.*." + ORDER_ID)
 
@@ -197,7 +197,7 @@ _tools *ARGUMENTS:
 test *ARGUMENTS: (_tools ARGUMENTS)
     @{{ help_first }} test;; esac; exec pytest -n "${TEST_JOBS:-logical}" --dist loadfile --no-loadscope-reorder "$@"
 
-# Tests without a broker and without processes of the system, in about a minute; takes what pytest takes
+# Tests without a broker and without processes of the system, in about two minutes; takes what pytest takes
 [group('check')]
 [positional-arguments]
 test-unit *ARGUMENTS: (_tools ARGUMENTS)

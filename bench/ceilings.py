@@ -19,7 +19,7 @@ from contracts.wire import MSG_ID
 from infra.broker.client import VERSION_LINE
 from infra.broker.connection import connect
 from infra.broker.streams import ensure_stream
-from infra.local.nats import running_nats
+from infra.local.nats import run_nats
 from infra.local.services import ROOT, free_environment
 from infra.process import logging as logs
 from infra.settings import Settings, load
@@ -62,7 +62,7 @@ def broker(facts: int) -> Ceiling:
     """Publish with one client: 512 messages in flight, each with an id, each acknowledged."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         env = free_environment(Path(folder))
-        with (Path(folder) / "nats.log").open("wb") as output, running_nats(env, output) as server:
+        with (Path(folder) / "nats.log").open("wb") as output, run_nats(env, output) as server:
             took_s, used_s = uvloop.run(_publish(env, facts, server.pid))
     says = "publish to JetStream, 512 in flight, each acknowledged"
     return Ceiling("broker", says, facts / took_s, 1_000 * used_s / facts)

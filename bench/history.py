@@ -29,7 +29,7 @@ from infra.broker.relay import Relay
 from infra.broker.streams import ensure_stream
 from infra.core.decider import Batch, Command
 from infra.core.state_cache import StateCache
-from infra.local.nats import running_nats
+from infra.local.nats import run_nats
 from infra.local.services import ROOT, free_environment, service_names
 from infra.process import logging as logs
 from infra.process.service import Service
@@ -101,7 +101,7 @@ def made(folder: Path, facts: int) -> Iterator[tuple[dict[str, str], int]]:
     A process of its own makes the history, so that no measured process keeps the memory of that.
     """
     env = free_environment(folder)
-    with (folder / "nats.log").open("wb") as output, running_nats(env, output):
+    with (folder / "nats.log").open("wb") as output, run_nats(env, output):
         command = [sys.executable, "-m", "bench.history", str(facts)]
         yield env, int(subprocess.check_output(command, cwd=ROOT, env={**os.environ, **env}))
 

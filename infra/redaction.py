@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 HIDDEN: Final = "***"
+SHORT: Final = 4
 
 _IN_URLS: Final = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"<>]*@")
 _NAMED: Final = re.compile(
@@ -22,10 +23,14 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer)\s+(?=\S*\d)[A-Za-z0-9._~+/=-]{8,}")
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """Return the text with HIDDEN in place of these `secrets`, the userinfo of URLs, and bearer tokens.
 
+    A secret of fewer than SHORT characters may be a part of any word: it is hidden where it is a whole value only.
     Also in place of the values of fields, as in `password=...`, whose name `names_secret` takes for a secret's.
     """
     for secret in secrets:
-        text = text.replace(secret, HIDDEN)
+        if len(secret) >= SHORT:
+            text = text.replace(secret, HIDDEN)
+        elif secret in text:
+            text = re.sub(rf"(?<=[='\"]){re.escape(secret)}(?=[\s,;&'\"]|$)", HIDDEN, text)
     if "@" in text:
         text = _IN_URLS.sub(rf"\1{HIDDEN}@", text)
     if ":" in text or "=" in text:

@@ -21,7 +21,10 @@ SERVICE = "usage: NAME\n\nRun one service until SIGTERM or Ctrl-C: that of the p
 def main() -> None:
     module, *arguments = sys.argv[1:] or HELP[:1]
     if module == "--service":
-        if not arguments or arguments[0] in HELP:
+        if not arguments:
+            sys.stderr.write("name the service: `just service NAME` runs that of the package NAME_svc\n")
+            raise SystemExit(EXIT_USAGE)
+        if arguments[0] in HELP:
             take_no_arguments(SERVICE, HELP)
         module = f"{arguments.pop(0)}_svc"
         if not module.isidentifier() or importlib.util.find_spec(module) is None:

@@ -46,6 +46,14 @@ def of_services(env: Mapping[str, str]) -> list[Path]:
     return [*(path.parent for path in paths.values()), *(outside(path, name) for name, path in paths.items())]
 
 
+def of_removed_services(env: Mapping[str, str]) -> list[Path]:
+    """The folders, and the files that know which stores are in them, of services that this checkout does not have."""
+    known = set(service_names())
+    identities = [path for path in sorted(folder(env).glob("*.identity")) if path.stem not in known]
+    stores_ = [path.with_suffix("") for path in identities if (path.with_suffix("") / "events.sqlite").is_file()]
+    return [*stores_, *identities]
+
+
 def of_broker(env: Mapping[str, str]) -> Path:
     """The bundled broker's streams, in its folder; they may be missing."""
     return store_folder(env) / "jetstream"
@@ -65,7 +73,14 @@ def stored(env: Mapping[str, str]) -> list[Path]:
 
     Nothing else that lies there. Raises SettingsError.
     """
-    found = [*of_services(env), of_broker(env), store_folder(env) / "lock", *of_audits(env), foreign.path(env)]
+    found = [
+        *of_services(env),
+        *of_removed_services(env),
+        of_broker(env),
+        store_folder(env) / "lock",
+        *of_audits(env),
+        foreign.path(env),
+    ]
     found.append(folder(env) / "export")
     for kept in dict.fromkeys((folder(env), store_folder(env))):
         found += [kept / RESTORING, *sorted(kept.glob(f"{REPLACED}*"))]
@@ -87,7 +102,7 @@ def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, b
             make_folder(alone.parent)
             stack.callback(os.close, take_lock(alone))
             stack.callback(alone.unlink, missing_ok=True)
-            folders = [path for path in of_services(env) if path.is_dir()]
+            folders = [path for path in (*of_services(env), *of_removed_services(env)) if path.is_dir()]
             for path in [*(path / "lock" for path in folders), *(folder(env) / "export").glob("**/*.lock")]:
                 stack.callback(os.close, take_lock(path))
             if broker and store_folder(env).is_dir():

@@ -1,43 +1,29 @@
 """Foreign messages of EVENTS that a person has acknowledged, in the file `foreign.json` below DATA_DIR.
 
 Nothing can be deleted from EVENTS, so a foreign message stays in it. The audit finds it until a person says that its
-origin is known. An acknowledged message is passed over by the audit and by a rebuild, also if its headers look like
-those of a service.
+origin is known. An acknowledged message is passed over by the audit, by a rebuild and by its service's relay, also if
+its headers look like those of a service.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
 
 from contracts.fact import DECODE_ERRORS
 from contracts.origin import ForeignMessage, Origin, origin
 from infra import files
+from infra.broker import acknowledged
+from infra.broker.acknowledged import Acknowledged
 from infra.settings import Settings, load
 from infra.timestamps import now
 from ops.errors import Unusable
 from ops.reading import Read
 
-NAME: Final = "foreign.json"
 ALL: Final = "all"
 """Instead of sequences: every message that lacks the headers that a service gives its facts."""
-
-
-class Acknowledged(Struct, frozen=True):
-    """A message of EVENTS that a person called foreign: its place, what `digest` says it is, and when that was (UTC).
-
-    `why`: what it lacks; empty if its headers look like those of a service.
-    """
-
-    sequence: int
-    subject: str
-    digest: str
-    why: str
-    acknowledged_at: datetime
 
 
 class NoForeignFile(Unusable):
@@ -46,13 +32,12 @@ class NoForeignFile(Unusable):
 
 def path(env: Mapping[str, str]) -> Path:
     """Return the path of the file; it may be missing. Raises SettingsError."""
-    return load(Settings, "nats", 4_222, env).data_dir / NAME
+    return load(Settings, "nats", 4_222, env).data_dir / acknowledged.NAME
 
 
 def digest(message: Read) -> str:
     """Return the SHA-256 (hex) over everything that the stream has of a message, but for its sequence."""
-    parts = (message.subject.encode(), message.head, message.body, str(message.stored_ns).encode())
-    return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
+    return acknowledged.digest(message.subject, message.head, message.body, message.stored_ns)
 
 
 class Judged(NamedTuple):
@@ -71,11 +56,11 @@ class KnownForeign:
 
     def __init__(
         self,
-        acknowledged: Collection[Acknowledged] = (),
+        found: Collection[Acknowledged] = (),
         wanted: Collection[str] = (),
         clock: Callable[[], datetime] = now,
     ) -> None:
-        self._by_sequence = {one.sequence: one for one in acknowledged}
+        self._by_sequence = {one.sequence: one for one in found}
         self._all = ALL in wanted
         self._wanted = {int(one) for one in wanted if one != ALL}
         self._clock = clock
@@ -86,9 +71,7 @@ class KnownForeign:
     def read(cls, file: Path, wanted: Collection[str] = ()) -> "KnownForeign":
         """Read the file; a missing one has no messages. Raises NoForeignFile."""
         try:
-            return cls(msgspec.json.decode(file.read_bytes(), type=list[Acknowledged]), wanted)
-        except FileNotFoundError:
-            return cls((), wanted)
+            return cls(acknowledged.read(file), wanted)
         except (OSError, *DECODE_ERRORS) as error:
             raise NoForeignFile(f"{file} cannot be read: {error}. Put a copy back, or delete it") from error
 
@@ -105,8 +88,8 @@ class KnownForeign:
         if sequence in self._wanted or (self._all and where is None):
             self._wanted.discard(sequence)
             self._by_sequence[sequence] = Acknowledged(sequence, message.subject, digest(message), why, self._clock())
-        acknowledged = self._by_sequence.get(sequence)
-        if acknowledged is not None and acknowledged.digest == digest(message):
+        its = self._by_sequence.get(sequence)
+        if its is not None and its.digest == digest(message):
             self.known += 1
             return Judged(None, why, known=True)
         if where is None:

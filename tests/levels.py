@@ -16,7 +16,7 @@ BROKER: Final = "broker"
 PROCESSES: Final = "processes"
 SLOW: Final = "slow"
 
-START_A_BROKER: Final = frozenset({"start_nats", "launch_nats", "running_nats"})
+START_A_BROKER: Final = frozenset({"start_nats", "launch_nats", "run_nats"})
 """Functions and methods that start a nats-server."""
 
 START_PROCESSES: Final = frozenset(

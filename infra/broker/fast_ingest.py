@@ -20,9 +20,23 @@ BEGIN: Final = 0
 APPEND: Final = 1
 COMMIT: Final = 2  # on the last message
 
+REPEATS: Final = ". The next session reads which ones the stream has"
+
 
 class PublishRefused(Exception):
-    """The server did not store every message, or its answer cannot be read. The text contains the server's answer."""
+    """The server did not store every message, or its answer cannot be read. The text has the server's words."""
+
+
+class TakenForRepeat(Exception):
+    """The server stored nothing, because the message at `sequence` has the same id as the fact at `position`.
+
+    It may be this fact, sent by an earlier session; or somebody else's message under its id.
+    """
+
+    def __init__(self, position: int, sequence: int) -> None:
+        super().__init__(f"the id of position {position} is that of the message at sequence {sequence}")
+        self.position = position
+        self.sequence = sequence
 
 
 class _Answer(msgspec.Struct):
@@ -36,6 +50,8 @@ class _Answer(msgspec.Struct):
     seq: int = 0
     """With type `ack`: how many messages of the batch are stored so far. Without a type: the sequence in the stream."""
     count: int = 0
+    duplicate: bool = False
+    """Only in the answer to a single message: `seq` is that of an earlier message with its id."""
     error: dict[str, Any] | None = None
 
 
@@ -59,6 +75,8 @@ class FastIngest:
         self._inbox = inbox
         self._unique = inbox.rpartition(".")[2]  # batch names have to be unique among all publishers to the stream
         self._open: dict[str, _Batch] = {}
+        self.last_sequence = 0
+        """The last sequence that the stream is known to have had; each batch is stored after it."""
 
     def replies(self, positions: Sequence[int]) -> list[str]:
         """Return a reply subject for the message of each position. The caller sends these together in this order.
@@ -78,16 +96,21 @@ class FastIngest:
     def stored(self, subject: bytes, body: bytes, raw_headers: bytes) -> Sequence[int]:
         """Take in an answer; return the positions that it newly reports as stored.
 
-        None are new if it repeats an answer about a batch, or says only that a batch has begun. Raises PublishRefused.
+        None are new if it repeats an answer about a batch, or says only that a batch has begun. Raises PublishRefused;
+        TakenForRepeat for a single message. Of a batch no answer says that: it is known if the stream has grown by
+        fewer messages than the batch has, which is PublishRefused.
         """
         try:
             answer = _answer.decode(body)
         except msgspec.DecodeError:
             raise PublishRefused((body or raw_headers).decode(errors="backslashreplace")) from None
         if answer.error is not None or answer.type not in {"", "ack"}:
-            raise PublishRefused(body.decode() + next_step((answer.error or {}).get("err_code")))
+            raise PublishRefused(_told(answer.error) if answer.error else body.decode())
         name, batched, _ = subject[len(self._inbox) + 1 :].decode().partition(".")
         if not batched:
+            if answer.duplicate:
+                raise TakenForRepeat(int(name), answer.seq)
+            self.last_sequence = max(self.last_sequence, answer.seq)
             return [int(name)]
         batch = self._open.get(name)
         if batch is None:
@@ -96,7 +119,15 @@ class FastIngest:
         if not answer.type:
             if until != len(batch.positions):
                 raise PublishRefused(f"only {until} of a batch of {len(batch.positions)} were stored: {body.decode()}")
+            if answer.seq - self.last_sequence < until:
+                raise PublishRefused(f"it took facts of a batch for repeats: {body.decode()}{REPEATS}")
+            self.last_sequence = answer.seq
             del self._open[name]
         stored = batch.positions[batch.stored : until]
         batch.stored = max(batch.stored, until)
         return stored
+
+
+def _told(error: dict[str, Any]) -> str:
+    code = error.get("err_code")
+    return f"{error.get('description')} (JetStream's error {code}){next_step(code)}"

@@ -8,6 +8,7 @@ itself is asked.
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from nats.errors import TimeoutError as NatsTimeout
@@ -16,6 +17,7 @@ from nats.js.api import StreamInfo
 
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import MSG_ID
+from infra.broker.acknowledged import digest
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import LeaderUnavailable
 from infra.broker.stored import StoredMessage, direct, last_message, next_message, stored_message
@@ -27,6 +29,8 @@ BATCH: Final = 1_024  # messages that one direct get asks for
 TRIES: Final = 8  # direct gets of one batch, if others than EVENTS answer; then the leader is asked, one by one
 
 _MSG_ID: Final = MSG_ID.encode()
+
+_NONE: Final[Mapping[int, str]] = MappingProxyType({})
 
 T = TypeVar("T")
 
@@ -47,15 +51,30 @@ class _NotTheLeader(Exception):
 class Leader:
     """What EVENTS has, as its leader says. Every method raises LeaderUnavailable, or the client's errors."""
 
-    def __init__(self, nc: BrokerClient, info: StreamInfo, *, first_span: int = FIRST_SPAN, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        nc: BrokerClient,
+        info: StreamInfo,
+        *,
+        first_span: int = FIRST_SPAN,
+        batch: int = BATCH,
+        foreign: Mapping[int, str] = _NONE,
+    ) -> None:
         """`info` is the leader's own answer about EVENTS, from this connection.
 
         Reading back begins with `first_span` sequences; `batch` is the most messages that one direct get asks for.
+        `foreign`: by sequence, the digests of the messages that a person has acknowledged as foreign.
         """
+        self._foreign = foreign
         self._nc = nc
         self._info = info
         self._first_span = first_span
         self._batch = batch
+
+    @property
+    def last_sequence(self) -> int:
+        """The stream's last sequence as the session began."""
+        return self._info.state.last_seq
 
     async def last(self, subject: str) -> StoredMessage | None:
         """Return the last message on this subject, which may have wildcards; None if there is none."""
@@ -92,7 +111,7 @@ class Leader:
         """Yield the facts on this subject from the stream's end to its beginning, in lists in stream order.
 
         Each list has a part of the stream twice as long as the one before it. Messages of other publishers, known by
-        what a relay's messages have and they lack, are left out, so a list may be empty.
+        what a relay's messages have and they lack, are left out, so a list may be empty. So are acknowledged ones.
         """
         last = await self.last(subject)
         end, span = (0 if last is None else last.sequence), self._first_span
@@ -110,8 +129,15 @@ class Leader:
         while begin <= end and (message := await self.next(begin, subject)) is not None:
             begin = message.sequence + 1
             if message.sequence <= end:
-                found += _published(message)
+                found += self._published(message)
         return found
+
+    def _published(self, message: StoredMessage) -> list[Published]:
+        """Return the fact in a message; nothing if no service published it, or a person says so."""
+        known = self._foreign.get(message.sequence)
+        if known and known == digest(message.subject, message.raw_headers, message.body, message.stored_ns):
+            return []
+        return published(message)
 
     async def _by_direct_gets(self, subject: str, begin: int, end: int) -> list[Published]:
         """Raises _NotTheLeader if an answer is another stream's, incomplete or empty."""
@@ -126,10 +152,20 @@ class Leader:
             for message in answer.messages:
                 begin = message.sequence + 1
                 if message.sequence <= end:
-                    found += _published(message)
+                    found += self._published(message)
             if not answer.pending and begin <= end:
                 raise _NotTheLeader  # it ends before the last message of the subject: a replica that lags
         return found
+
+
+def published(message: StoredMessage) -> list[Published]:
+    """Return the fact in a message; nothing if no service published it."""
+    message_id = header(message.raw_headers, _MSG_ID)
+    try:
+        position = origin(message.subject, message_id, message.raw_headers, message.body).position
+    except ForeignMessage:
+        return []
+    return [Published(position, message_id, message.body, message.sequence)]
 
 
 async def _answered(asked: Awaitable[T]) -> T:
@@ -141,16 +177,6 @@ async def _answered(asked: Awaitable[T]) -> T:
             f"the leader of {EVENTS} did not answer $JS.API.STREAM.MSG.GET.{EVENTS} in time: either it is away, or "
             "the broker's user may not publish there, which is needed where mirrors answer or replicas may lag"
         ) from error
-
-
-def _published(message: StoredMessage) -> list[Published]:
-    """Return the fact in a message; nothing if no service published it."""
-    message_id = header(message.raw_headers, _MSG_ID)
-    try:
-        position = origin(message.subject, message_id, message.raw_headers, message.body).position
-    except ForeignMessage:
-        return []
-    return [Published(position, message_id, message.body, message.sequence)]
 
 
 async def leader_of(nc: BrokerClient, js: JetStreamContext) -> Leader:

@@ -18,9 +18,9 @@ from contracts.wire import HEADER_BYTES, MSG_ID, POSITION, STREAM, VERSION, fact
 from infra.aio import Alarm
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
 from infra.broker.errors import FactTooLarge, RelayFailed
-from infra.broker.fast_ingest import FastIngest, PublishRefused
+from infra.broker.fast_ingest import FastIngest, PublishRefused, TakenForRepeat
 from infra.broker.leader import Leader
-from infra.broker.resume import Stored, find_resume_position, not_stored
+from infra.broker.resume import Stored, check_repeat, find_resume_position, not_stored
 from infra.broker.window import WINDOW, Window
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -38,6 +38,12 @@ than that, so what is accepted in a shorter stall of the broker still ends in ti
 
 HICCUP_S: Final = 0.1
 """The time without an acknowledgement after which the broker counts as stalled in `stalled_s`."""
+
+UNACKNOWLEDGED: Final = (
+    "The broker's log says why; if its disk was full, make room and restart the broker: it writes to the stream again "
+    "only after that"
+)
+"""What an operator has to do if the broker acknowledges nothing."""
 
 
 class Relay:
@@ -80,6 +86,8 @@ class Relay:
         self._wake = asyncio.Event()
         self._overdue = Alarm(self._wake)
         self._error: RelayFailed | None = None
+        self._leader: Leader | None = None
+        self._repeats: list[TakenForRepeat] = []
         self._loop = asyncio.get_running_loop()
         self._last_ack = self._loop.time()
         self._stalled_s = 0.0
@@ -126,6 +134,8 @@ class Relay:
         client's errors.
         """
         resumed = await find_resume_position(self._service, self._store, leader, self._span)
+        self._leader = leader
+        self._ingest.last_sequence = leader.last_sequence
         self._window = Window(resumed.acked, self._span)
         self._stored = resumed.stored
 
@@ -164,17 +174,23 @@ class Relay:
     async def _wait(self) -> None:
         """Wait for an acknowledgement, or for the log to grow; it may also return without either.
 
-        Raises RelayFailed if the broker refused a fact, or acknowledged none for `ack_timeout_s` while facts were in
-        flight.
+        Raises RelayFailed if the broker refused a fact, took it for a repeat of a message that it is not, or
+        acknowledged none for `ack_timeout_s` while facts were in flight.
         """
         self._wake.clear()
         if self._error is not None:
             raise self._error
+        if self._repeats and self._leader is not None:
+            repeat = self._repeats.pop()
+            await check_repeat(self._service, self._store, self._leader, repeat.position, repeat.sequence)
+            self._window.ack(repeat.position)
+            self._last_ack = self._loop.time()
+            return
         if not self._window.empty:
             self._overdue.at(self._last_ack + self._ack_timeout_s)
         await self._wake.wait()
         if not self._window.empty and self._loop.time() - self._last_ack >= self._ack_timeout_s:
-            raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s; check the broker's log")
+            raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s. {UNACKNOWLEDGED}")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
         """Take as many of the first unsent records as window and broker take, maybe none; mark and return them."""
@@ -193,6 +209,10 @@ class Relay:
             return  # `acked` must not pass a fact that was refused
         try:
             stored = self._ingest.stored(subject, body, raw_headers)
+        except TakenForRepeat as repeat:
+            self._repeats.append(repeat)
+            self._wake.set()
+            return
         except PublishRefused as refused:
             self._error = RelayFailed(f"the broker refused a fact: {refused}")
             self._wake.set()

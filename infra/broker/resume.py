@@ -10,8 +10,8 @@ import structlog
 
 from contracts.wire import MSG_ID, message_id, subject
 from infra.broker.client import header
-from infra.broker.errors import LogLost
-from infra.broker.leader import Leader
+from infra.broker.errors import LogLost, RelayFailed
+from infra.broker.leader import Leader, published
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -43,13 +43,17 @@ async def find_resume_position(service: str, store: EventStore, leader: Leader, 
     lacks; StoreError; LeaderUnavailable; the client's errors.
     """
     stored: Stored = {}
+    sequences: dict[int, int] = {}
     newest, acked = 0, 0
     async for facts in leader.read_back(f"{service}.>"):
         for fact in facts:
             stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
+            sequences.setdefault(fact.position, fact.sequence)
         if stored:
             newest = max(stored)
-            acked = await _whole_until(service, store, stored, newest, window)
+            if not await _has(store, stored, newest):
+                raise _lost(service, next(iter(stored[newest]))[0], newest, sequences[newest])
+            acked = await _whole_until(store, stored, newest, window)
             if acked == newest or len(stored) >= MOST_WINDOWS * window:
                 break
     if not newest:
@@ -65,24 +69,53 @@ async def _tell_of_lost_store(store: EventStore, sign: str) -> None:
         logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=facts)
 
 
-async def _whole_until(service: str, store: EventStore, stored: Stored, newest: int, window: int) -> int:
-    """Return the position up to which the stream has the log: before the first of the last `window` not found.
-
-    No hole lies further back. `newest` is the highest position found. Raises LogLost if the log lacks the fact that was
-    found there; StoreError.
-    """
+async def _has(store: EventStore, stored: Stored, newest: int) -> bool:
+    """Whether the log has one of the facts that were found at this position. Raises StoreError."""
     # Another process, against the rule, may have recorded and published since: without this its records are not found.
     await store.max_notification_id()
-    after = max(0, newest - window)
-    records = [record for record in await store.select_notifications(after, window) if record.position <= newest]
-    missing = not_stored(records, stored)
-    if not records or records[-1].position != newest or (missing and missing[-1].position == newest):
-        raise LogLost(
-            f"the stream has {next(iter(stored[newest]))[0]} at position {newest} of {service}_svc's log, but the log "
-            "has not: this store is another one, or lost its newest records. Put the right store back; or stop the "
-            f"service and rebuild the store from the stream (just rebuild {service})."
-        )
+    records = await store.select_notifications(newest - 1, 1)
+    return bool(records) and records[0].position == newest and not not_stored(records, stored)
+
+
+def _lost(service: str, its_id: str, position: int, sequence: int) -> LogLost:
+    return LogLost(
+        f"the stream has {its_id} at position {position} of {service}_svc's log (sequence {sequence} of EVENTS), but "
+        "the log has not: this store is another one, or lost its newest records. Put the right store back; or stop the "
+        f"service and rebuild the store from the stream (just rebuild {service}). If no log ever had that fact, "
+        f"somebody forged it: just audit --foreign {sequence}, and the service goes on by itself"
+    )
+
+
+async def _whole_until(store: EventStore, stored: Stored, newest: int, window: int) -> int:
+    """Return the position up to which the stream has the log: before the first of the last `window` not found.
+
+    No hole lies further back. `newest` is the highest position found. Raises StoreError.
+    """
+    records = await store.select_notifications(max(0, newest - window), window)
+    missing = not_stored([record for record in records if record.position <= newest], stored)
     return missing[0].position - 1 if missing else newest
+
+
+async def check_repeat(service: str, store: EventStore, leader: Leader, position: int, sequence: int) -> None:
+    """Check that the message at `sequence`, which the broker took for a fact of the log, is the fact at `position`.
+
+    Raises RelayFailed if it is another message with the fact's id; StoreError, LeaderUnavailable, the client's errors.
+    """
+    record = (await store.select_notifications(position - 1, 1))[0]
+    found = await leader.at(sequence)
+    its = [] if found is None else published(found)
+    if [(position, _id(record), record.state)] != [one[:3] for one in its]:
+        told = "a message" if found is None else f"{found.subject[:200]!a}"
+        raise RelayFailed(
+            f"the broker does not take {_id(record)} ({record.topic}) at position {position} of {service}_svc's log: "
+            f"{told} at sequence {sequence} of EVENTS, which {service}_svc did not publish, has its Nats-Msg-Id. The "
+            "fact is kept, and published once the broker forgets that id (duplicate_window of EVENTS). Find out who "
+            "publishes there, and deny it in the broker's permissions; the audit names the message (just audit)"
+        )
+
+
+def _subject(record: Notification) -> str:
+    return subject(record.topic, record.state, record.originator_id)
 
 
 async def _begins_with_the_log(store: EventStore, leader: Leader) -> bool:
@@ -91,7 +124,7 @@ async def _begins_with_the_log(store: EventStore, leader: Leader) -> bool:
     A stream that was made anew may have only later facts. Raises StoreError, LeaderUnavailable, the client's errors.
     """
     (first,) = await store.select_notifications(0, 1)
-    found = await leader.next(1, subject(first.topic, first.state, first.originator_id))
+    found = await leader.next(1, _subject(first))
     return found is not None and header(found.raw_headers, MSG_ID.encode()) == _id(first)
 
 

@@ -6,6 +6,7 @@ and raises RecursionError for nested parts.
 
 import asyncio
 import base64
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -28,6 +29,7 @@ ANSWER_S: Final = CONNECT_TIMEOUT_S  # until a direct get's first message, and b
 
 _SERVERS_OWN: Final = b"%b: " % ANSWERED_BY.encode()
 """The first header that the server adds, at the end, to a message that it answers directly."""
+_NANOSECONDS: Final = re.compile(r"\.\d{6}(\d{1,3})")
 _NO_HEADERS: Final = f"{VERSION_LINE}\r\n".encode()
 
 
@@ -38,8 +40,12 @@ class StoredMessage(NamedTuple):
     subject: str
     body: bytes
     raw_headers: bytes
-    stored_us: int
-    """When the broker stored it: microseconds since 1970 (UTC)."""
+    stored_ns: int
+    """When the broker stored it: nanoseconds since 1970 (UTC)."""
+
+    @property
+    def stored_us(self) -> int:
+        return self.stored_ns // 1_000
 
 
 class DirectAnswer(NamedTuple):
@@ -109,7 +115,7 @@ async def _ask(nc: BrokerClient, stream: str, wanted: dict[str, Any]) -> StoredM
     if found is None:
         return None
     body, raw_headers = base64.b64decode(found.data), base64.b64decode(found.hdrs)
-    return StoredMessage(found.seq, found.subject, body, raw_headers, _microseconds(found.time))
+    return StoredMessage(found.seq, found.subject, body, raw_headers, _nanoseconds(found.time))
 
 
 async def direct(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str) -> DirectAnswer:
@@ -163,10 +169,12 @@ def _direct(body: bytes, head: bytes) -> tuple[StoredMessage, str] | None:
         values["Nats-Subject"],
         body,
         b"" if own == _NO_HEADERS else own + b"\r\n",
-        _microseconds(values["Nats-Time-Stamp"]),
+        _nanoseconds(values["Nats-Time-Stamp"]),
     )
     return message, stream
 
 
-def _microseconds(time: str) -> int:
-    return microseconds(datetime.fromisoformat(time))
+def _nanoseconds(time: str) -> int:
+    """Return the time that a server writes, with up to nine digits after the point; datetime takes six of them."""
+    more = _NANOSECONDS.search(time)
+    return 1_000 * microseconds(datetime.fromisoformat(time)) + (int(more[1].ljust(3, "0")) if more else 0)

@@ -22,6 +22,11 @@ EVENTS: Final = "EVENTS"
 MAX_FACT_BYTES: Final = MAX_BYTES
 """The limit of one message of EVENTS. The services record no larger fact."""
 
+FULL: Final = (
+    f"the stream {EVENTS} is full: raise its limit, such as `nats stream edit {EVENTS} --max-bytes=16GB`, if the "
+    "broker's disk has that room"
+)
+
 INVALID_JSON: Final = 10_025
 """The error code of nats-server 2.12 for an unknown setting. Older servers ignore the setting."""
 

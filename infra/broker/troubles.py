@@ -25,7 +25,10 @@ NEXT_STEPS: Final = {
     10_028: f"the broker has too little memory: {TOO_LITTLE}",
     10_039: NO_JETSTREAM,
     10_047: f"the broker has too little room: {TOO_LITTLE}",
-    10_077: "the stream is full: raise its max_bytes (`nats stream edit`)",
+    10_077: (
+        "the stream is full: raise its limit, such as `nats stream edit EVENTS --max-bytes=16GB`; DEAD has room again "
+        "once dead letters are redriven or dropped"
+    ),
     10_074: "this broker has too few servers: lower EVENTS_REPLICAS, or add servers",
     10_005: "this broker has too few servers with room: lower EVENTS_REPLICAS, or add servers",
     10_076: NO_JETSTREAM,
@@ -110,8 +113,9 @@ def _why(error: Exception, server: BrokerUrl, timeout_s: float) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there; is the broker running?"
     if isinstance(error, TimeoutError):
-        hint = "" if server.tls else "; one that wants TLS first needs tls:// in NATS_URL"
-        return f"it takes the connection, but says nothing within {timeout_s:g} s{hint}"
+        hint = "" if server.tls else ". Or it wants TLS first: that needs tls:// in NATS_URL"
+        hangs = "it hangs, or is stopped: see its log, and restart it"
+        return f"it takes the connection, but says nothing within {timeout_s:g} s: {hangs}{hint}"
     if "authorization violation" in str(error).lower():
         return "it refuses the user and password in NATS_URL, or wants some"
     return describe(error)

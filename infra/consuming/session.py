@@ -14,14 +14,15 @@ import structlog
 from nats.js import JetStreamContext
 
 from infra.aio import Backoff
+from infra.broker.acknowledged import digests
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
 from infra.broker.consumers import consumer_names, ensure_consumer, find_predecessor, remove_predecessor
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, FactTooLarge, LogLost
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
-from infra.broker.relay import Relay
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES, check_stream, is_full, largest_message
+from infra.broker.relay import UNACKNOWLEDGED, Relay
+from infra.broker.streams import EVENTS, FULL, MAX_FACT_BYTES, check_stream, is_full, largest_message
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
@@ -80,6 +81,8 @@ class Broker:
         self._relay: Relay | None = None
         self._stalled_s = 0.0  # in the sessions before this one
         self._full = False
+        self._failure = ""
+        """Why the session before this one failed; empty if none has."""
 
     @property
     def trouble(self) -> str | None:
@@ -93,11 +96,12 @@ class Broker:
         if self.supervisor.trouble:
             return self.supervisor.trouble
         if self._full:
-            return "the stream EVENTS is full"
-        if not relay.has_caught_up:
-            return "the relay has not caught up with the log"
+            return FULL
         if relay.stalled:
-            return "the broker is not acknowledging facts"
+            return f"the broker is not acknowledging facts. {UNACKNOWLEDGED}"
+        if not relay.has_caught_up:
+            before = self._failure and f"; the session before it ended: {self._failure}"
+            return f"the relay has not caught up with the log{before}"
         return None
 
     @property
@@ -128,7 +132,8 @@ class Broker:
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
         (nc, js, stream), limits = connection, self._limits
-        leader = Leader(nc, stream, first_span=limits.first_span, batch=limits.direct_batch)
+        foreign = digests(self._settings.data_dir)
+        leader = Leader(nc, stream, first_span=limits.first_span, batch=limits.direct_batch, foreign=foreign)
         max_bytes = largest_message(stream, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
         relay = Relay(
@@ -181,6 +186,7 @@ class Broker:
         await remove_predecessor(js, predecessor)
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
+        self._failure = reason
         if isinstance(error, LogLost):
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)

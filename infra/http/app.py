@@ -91,11 +91,17 @@ def _not_ready(why: list[str]) -> Problem:
     return Problem(503, "not-ready", "; ".join(why), {"Retry-After": "1"})
 
 
-def _documentation(title: str) -> OpenAPIConfig:
+def _documentation(title: str, description: str | None) -> OpenAPIConfig:
     below_schema = Router(
         "/schema", route_handlers=[], include_in_schema=False, after_request=plain_404, response_headers=SECURITY
     )
-    return OpenAPIConfig(title=title, version="1", render_plugins=[DocsPage(), Document()], openapi_router=below_schema)
+    return OpenAPIConfig(
+        title=title,
+        version="1",
+        description=description,
+        render_plugins=[DocsPage(), Document()],
+        openapi_router=below_schema,
+    )
 
 
 def build_app(
@@ -104,13 +110,15 @@ def build_app(
     readiness: Callable[[], Awaitable[list[str]]],
     warnings: Callable[[], list[str]] = list,
     allowed_hosts: Sequence[str] = (),
+    *,
+    description: str | None = None,
 ) -> Litestar:
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
     `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
     returns what `/readyz` shows as warnings. Each request to `/readyz` calls `readiness`, then `warnings` if the
-    service is ready. `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). Raises
-    FastPathRefused.
+    service is ready. `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what
+    the service does, for the OpenAPI document. Raises FastPathRefused.
     """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
@@ -133,7 +141,7 @@ def build_app(
         [healthz, readyz, *routes],
         origin_check=OriginCheck(allowed_hosts),
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=_documentation(title),
+        openapi_config=_documentation(title, description),
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,

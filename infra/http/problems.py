@@ -170,12 +170,15 @@ def _on_invalid(request: Request[Any, Any, Any], error: ValidationException) -> 
     return answer_problem(Problem(400, "invalid-request", detail, errors=errors))
 
 
+NO_SUCH_PATH: Final = "there is no such path; /schema shows all that there are"
+
 HTTP_SLUGS: Final = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "request-too-large"}
 
 
 def _on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     slug = HTTP_SLUGS.get(error.status_code, "http-error")
-    return answer_problem(Problem(error.status_code, slug, error.detail, dict(error.headers or {})))
+    detail = NO_SUCH_PATH if error.status_code == 404 else error.detail
+    return answer_problem(Problem(error.status_code, slug, detail, dict(error.headers or {})))
 
 
 def plain_404(response: Response[Any]) -> Response[Any]:
@@ -183,7 +186,7 @@ def plain_404(response: Response[Any]) -> Response[Any]:
 
     Litestar would answer an unknown path below /schema with an HTML page.
     """
-    return answer_problem(Problem(404, "not-found", "Not Found")) if response.status_code == 404 else response
+    return answer_problem(Problem(404, "not-found", NO_SUCH_PATH)) if response.status_code == 404 else response
 
 
 def _on_recursion(_: Request[Any, Any, Any], __: RecursionError) -> Response[bytes]:

@@ -65,9 +65,18 @@ class RepeatedParameters:
             if count > 1:
                 return invalid(parameter, "query", f"given {count} times; it must be given once")
         for parameter, value in given:
-            if parameter in self._numbers and not _WHOLE_NUMBER.fullmatch(value):
+            if parameter in self._numbers and not _WHOLE_NUMBER.fullmatch(value) and _is_number(value):
                 return invalid(parameter, "query", "has to be a whole number in plain digits, such as 20")
         return None
+
+
+def _is_number(text: str) -> bool:
+    """Whether a reader may take the text for a number; of any other text the route says what is wrong with it."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parameters(app: Litestar) -> Iterator[tuple[str, FieldDefinition]]:

@@ -1,6 +1,6 @@
 """`python -m infra.local.nats`: becomes the bundled nats-server (exec), with the variables of nats.conf set.
 
-Other modules start that server as a child process by `running_nats`, `start_nats` or `launch_nats`. nats-server itself
+Other modules start that server as a child process by `run_nats`, `start_nats` or `launch_nats`. nats-server itself
 lets two servers work on one folder, and each destroys what the other one wrote. So a server is started with the lock of
 its folder, and holds it as long as it lives, also when the process that started it is gone.
 """
@@ -139,7 +139,7 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
 
 
 @contextlib.contextmanager
-def running_nats(env: Mapping[str, str], output: Output = None) -> Iterator[subprocess.Popen[bytes]]:
+def run_nats(env: Mapping[str, str], output: Output = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run the bundled broker during the block, listening. It ends with the block, or with this process, even if killed.
 
     Raises the errors of `start_nats`.

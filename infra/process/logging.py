@@ -7,7 +7,9 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, Final, Literal, TextIO
 
 import structlog
@@ -16,6 +18,7 @@ from infra.line_output import LineOutput, writing_to
 from infra.printable import printable
 from infra.process.log_rate import LogRate, Suppressed
 from infra.redaction import HIDDEN, names_secret, redacted
+from infra.timestamps import in_utc
 
 MAX_VALUE: Final = 2_000
 """Characters of one value in a line, at most."""
@@ -166,14 +169,35 @@ def cleaned(name: str, value: Any, secrets: Sequence[str], *, as_text: bool) -> 
         return HIDDEN
     if isinstance(value, int | float):
         return value
-    text = redacted(value if isinstance(value, str) else repr(value), secrets)
+    text = redacted(plain(value), secrets)
     if name == "exception":
         return text[-MAX_TRACEBACK:]
     text = text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}... ({len(text) - MAX_VALUE} more characters)"
     return printable(text) if as_text else text
 
 
+def plain(value: object) -> str:
+    """Return a field's value as people write it, not as Python does: an instant in UTC, a list with commas."""
+    match value:
+        case datetime():
+            return f"{in_utc(value):%Y-%m-%d %H:%M:%S}Z" if value.tzinfo else value.isoformat(" ")
+        case timedelta():
+            return f"{value.total_seconds():g} s"
+        case Enum():
+            return plain(value.value)
+        case bytes():
+            return value.decode(errors="backslashreplace")
+        case BaseException():
+            return f"{type(value).__name__}: {value}"
+        case Mapping():
+            pairs = ((plain(name), of) for name, of in value.items())
+            return ", ".join(f"{name}: {HIDDEN if names_secret(name) else plain(of)}" for name, of in pairs)
+        case list() | tuple() | set() | frozenset():
+            return ", ".join(map(plain, value))
+    return str(value)
+
+
 def _count_of(suppressed: Suppressed) -> logging.LogRecord:
     event, level, lines, seconds = suppressed
-    text = f"{event}: {lines} more lines like it in {seconds:.0f} s"
+    text = f"{event}: {lines} more lines like it in the {seconds:.0f} s before"
     return logging.LogRecord("log", level, "", 0, text, None, None)

@@ -201,7 +201,14 @@ def _app(service: Service, runtime: Runtime) -> Litestar:
         partial(why_not_ready, runtime),
         partial(warnings, runtime),
         runtime.settings.hosts,
+        description=_description(service.name),
     )
+
+
+def _description(name: str) -> str | None:
+    """Return the first sentence of the service's package: what it does."""
+    package = sys.modules.get(f"{name}_svc")
+    return None if package is None or not package.__doc__ else package.__doc__.strip().partition("\n")[0]
 
 
 def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[asyncio.Task[Any]]:

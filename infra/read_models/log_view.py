@@ -154,7 +154,7 @@ class LogView:
                     view=self._projection.name,
                     position=record.position,
                     fact_id=fact_id(record.originator_id, record.originator_version),
-                    error=repr(error),
+                    error=f"{type(error).__name__}: {error}",
                 )
         await self._tables.apply((), checkpoint)
 

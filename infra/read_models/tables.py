@@ -192,10 +192,12 @@ class Tables:
         self._read |= read or {}
 
     async def roll_back(self) -> None:
-        """Undo the transaction that a failed `apply` or `clear` left open. No effect without one; raises nothing."""
-        if self._writer.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                await self._writer.rollback()
+        """Undo the transaction that a failed or canceled `apply` or `clear` left open. No effect without one.
+
+        Raises nothing. A canceled `BEGIN` may still wait in the connection's queue: this waits there after it.
+        """
+        with contextlib.suppress(sqlite3.Error, ValueError):  # ValueError: closed
+            await self._writer.rollback()
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run this SQL on the tables as last committed, and return its rows. Raises sqlite3.Error."""

@@ -105,11 +105,11 @@ class Checkpointer:
         return Identity(*values)
 
 
-def warn_of(version: tuple[int, int, int]) -> None:
-    """Log a warning if this version of SQLite is an affected one."""
+def log_affected(version: tuple[int, int, int]) -> None:
+    """Log that this version of SQLite is an affected one, if it is. Nothing is wrong, so it is no warning."""
     if is_affected(version):
-        logger.warning(
-            "this SQLite has the WAL-reset bug (3.7.0 to 3.51.2); it does no harm while one connection alone writes "
-            "to the store. Let other programs only read it, or use a newer SQLite",
+        logger.info(
+            "SQLite before 3.51.3 has the WAL-reset bug; this service avoids it, since one connection alone writes. "
+            "Let other programs only read the store (docs/operating.md)",
             version=".".join(map(str, version)),
         )

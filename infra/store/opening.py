@@ -9,7 +9,7 @@ from typing import Final
 
 from infra import files
 from infra.store import identity
-from infra.store.checkpointer import Checkpointer, warn_of
+from infra.store.checkpointer import Checkpointer, log_affected
 from infra.store.connection import ConnectStore, StoreConnection, connect_read_only
 from infra.store.errors import StoreSetupError, rebuild
 from infra.store.place import StoreFiles
@@ -51,7 +51,7 @@ async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncItera
         with contextlib.suppress(sqlite3.Error):  # a full disk or a lock: `check` says so, and it passes
             await checkpointer.move()
         if service:
-            warn_of(sqlite3.sqlite_version_info)
+            log_affected(sqlite3.sqlite_version_info)
             if not identity.known_id(path, service):
                 files.write(identity.outside(path, service), f"{examined.store}\n".encode())
         if examined.unclean:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra import files
+from infra.broker.acknowledged import NAME
 from infra.broker.streams import EVENTS
 from infra.consuming.dead_letter import DEAD
 from infra.local.services import service_names
@@ -63,7 +64,7 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
 
 def _copy_acknowledged(env: Mapping[str, str], unfinished: Path) -> None:
     """Copy the file of the acknowledged foreign messages, if there is one."""
-    copy = unfinished / foreign.NAME
+    copy = unfinished / NAME
     with suppress(FileNotFoundError):
         shutil.copyfile(foreign.path(env), copy)
         copy.chmod(files.PRIVATE)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from infra import files
-from infra.local.nats import running_nats, store_folder
+from infra.broker.acknowledged import NAME
+from infra.local.nats import run_nats, store_folder
 from infra.local.ports import free_ports, is_free
 from infra.local.processes import StartFailed
 from infra.local.services import service_names
@@ -167,8 +168,8 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
     for name, copy in backup.stores.items():
         files.make_folder(made.data / name)
         _copy(folder / copy.file, made.data / name / Path(copy.file).name)
-    if foreign.NAME in backup.checksums:
-        _copy(folder / foreign.NAME, made.data / foreign.NAME)
+    if NAME in backup.checksums:
+        _copy(folder / NAME, made.data / NAME)
     if made.broker is None or not backup.streams:
         return _Made({}, None)
     files.make_folder(made.broker)
@@ -200,7 +201,7 @@ def _broker(env: Mapping[str, str], log: Path) -> Iterator[None]:
     """Run a broker of this process's own during the block. Raises Unreachable if it does not start."""
     with log.open("wb") as output, contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(running_nats(env, output))
+            stack.enter_context(run_nats(env, output))
         except StartFailed as error:
             raise Unreachable(f"the broker cannot be started to restore the streams: {error}") from error
         yield
@@ -220,7 +221,7 @@ def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[
     new = [Move(made.data / name, places.data / name) for name in services]
     if made.broker is not None and places.broker is not None and made.broker.exists():
         new.append(Move(made.broker / "jetstream", places.broker / "jetstream"))
-    known = Move(made.data / foreign.NAME, places.data / foreign.NAME)
+    known = Move(made.data / NAME, places.data / NAME)
     if known.old.exists() and (known.new in old or not known.new.exists()):  # of a stream that stays, it stays, too
         new.append(known)
     for move in new:

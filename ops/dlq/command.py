@@ -40,7 +40,7 @@ def ls(*, as_json: bool) -> None:
     elif found:
         print_out(dead.table(found))
         keys = {(letter.consumer, letter.key) for letter in found}
-        print_out(f"{len(found)} dead letters of {len(keys)} keys: as many orders wait")
+        print_out(f"{len(found)} dead letters of {len(keys)} keys; later messages of a key wait with it")
     else:
         print_out("no dead letters")
     if found:

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from rich.table import Table
 
+from contracts.origin import ForeignMessage, header, origin
+from contracts.wire import STREAM
 from infra.broker.stored import stored_message
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
 from infra.consuming.dead_letter_message import parsed
@@ -74,6 +76,17 @@ def _ago(at: datetime) -> str:
     return f"{seconds} s ago"
 
 
+def _foreign(letter: DeadLetter) -> str:
+    """Return why the message is none of a service's; empty if it has a service's headers, or was not kept whole."""
+    if letter.cut or header(letter.head, STREAM.encode()):
+        return ""
+    try:
+        origin(letter.subject, letter.fact_id, letter.head, letter.body)
+    except ForeignMessage as why:
+        return str(why)
+    return ""
+
+
 def lines(letter: DeadLetter) -> str:
     """Return everything about one dead letter as text for a person: fields, stack, headers, body."""
     told = as_json(letter)
@@ -83,6 +96,11 @@ def lines(letter: DeadLetter) -> str:
     cut = told.pop("cut")
     if cut:
         told["cut"] = f"{cut}: too large to be kept whole; see `nats stream get EVENTS {origin.sequence}`"
+    if foreign := _foreign(letter):
+        told["next"] = (
+            f"foreign, drop it: no service published it, as it {foreign}; no retry can succeed. "
+            f"just dlq drop {letter.sequence} --yes"
+        )
     width = max(map(len, told))
     text = "\n".join(f"{name:<{width}}  {cell(str(value))}" for name, value in told.items())
     stack, head, body = (printable(part, keep="\n") for part in (stack, head.replace("\r\n", "\n"), body))

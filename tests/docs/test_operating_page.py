@@ -135,3 +135,18 @@ async def test_every_command_of_the_page_works(folder: Path) -> None:
         await new.stops()
         await shop.close()
         await other.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        ("the broker's store was lost or is new; publishing the whole log again", "infra/broker/resume.py"),
+        ("it takes the connection, but says nothing within", "infra/broker/troubles.py"),
+        ("the relay has not caught up with the log", "infra/consuming/session.py"),
+        ("the broker is not acknowledging facts", "infra/consuming/session.py"),
+        ("exists with settings that the guarantees exclude", "infra/broker/streams.py"),
+    ],
+)
+def test_what_the_page_quotes_is_what_the_code_says(words: str, module: str) -> None:
+    assert words in (ROOT / "docs" / "operating.md").read_text()
+    assert words in (ROOT / module).read_text()

@@ -3,6 +3,7 @@
 import os
 import pkgutil
 
+import msgspec
 import pytest
 
 from infra.local.nats import nats_environment
@@ -42,6 +43,14 @@ def test_the_table_of_settings_has_every_variable_with_its_default() -> None:
 
     assert {cells[0].strip("`"): cells[1].strip("`") for cells in table} == settings_of_the_code()
     assert all(cells[3] for cells in table)
+
+
+def test_a_least_value_that_is_no_matter_of_course_is_told() -> None:
+    said = {cells[0].strip("`"): cells[3] for cells in rows(PAGE.read_text(encoding="utf-8"))}
+    for field in msgspec.structs.fields(Settings):
+        least = [meta.ge for meta in getattr(field.type, "__metadata__", ()) if meta.ge is not None and meta.ge > 1]
+        for value in least if field.name not in {"port", "nats_port"} else ():
+            assert f"at least {value:,}" in said[field.name.upper()], field.name
 
 
 @pytest.mark.parametrize(("suffix", "unit"), [("_S", "seconds"), ("_BYTES", "bytes"), ("_PORT", "port")])

@@ -91,6 +91,13 @@ def test_a_service_that_is_not_there_is_named() -> None:
     assert "gift_svc" in asked.stderr
 
 
+@pytest.mark.parametrize(("name", "why"), [("service", "name the service"), ("nats-cli-order", "name the order")])
+def test_what_a_recipe_needs_is_named(name: str, why: str) -> None:
+    asked = just(name)
+    assert asked.returncode == 2
+    assert why in asked.stderr
+
+
 @pytest.mark.parametrize("name", ["up", "nats", "service", "export", "demo", "place", "test"])
 def test_a_recipe_that_starts_a_process_becomes_it(name: str) -> None:
     """Otherwise a signal would end the shell and orphan the process."""

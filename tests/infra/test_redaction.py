@@ -51,6 +51,18 @@ def test_known_secrets_are_hidden_wherever_they_stand() -> None:
     assert redacted("refused p@ss-word (t0ken)", secrets) == "refused *** (***)"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a service answers again since 12:03:01 at 127.0.0.1", "a service answers again since 12:03:01 at 127.0.0.1"),
+        ("refused nats://ann:a@one with 'a', given=1, \"1\"", "refused nats://***@one with '***', given=***, \"***\""),
+        ("password=a user=ann", "password=*** user=ann"),
+    ],
+)
+def test_a_short_secret_is_hidden_only_where_it_is_a_whole_value(text: str, shown: str) -> None:
+    assert redacted(text, ["a", "1"]) == shown
+
+
 def test_a_url_without_a_scheme_has_secrets_too() -> None:
     assert secrets_in(["ann:pass-word@one:4222", " t0ken@two", "three:4222", ""]) == ["pass-word", "t0ken"]
 

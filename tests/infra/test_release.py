@@ -34,4 +34,4 @@ def test_the_contracts_are_typed() -> None:
 def test_services_are_measured_and_checked_all() -> None:
     assert PROJECT["tool"]["coverage"]["run"]["source"] == ["."]
     assert not [path for path in PROJECT["tool"]["coverage"]["run"]["omit"] if "svc" in path]
-    assert "*_svc" in PROJECT["tool"]["mypy"]["files"]
+    assert "*_svc/**/*.py" in PROJECT["tool"]["mypy"]["files"]

@@ -1,9 +1,11 @@
 """Messages in EVENTS that no service published: named by the audit, and in nobody's way."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import httpx
 from msgspec.structs import replace
 
 from contracts import OrderCanceled, PointCharged
@@ -278,3 +280,36 @@ async def test_forged_facts_are_told_from_ours_by_the_store_or_by_a_person(left:
     (left.folder / "point" / "events.sqlite").unlink()
     assert (await told(left, "rebuild", "point"))["foreign"] == 3
     assert rows(left, "point") == before
+
+
+async def test_a_service_goes_on_once_a_person_knows_the_forged_fact_beyond_its_log(left: Shop) -> None:
+    await left.start_nats()
+    before = rows(left, "point")
+    charged = PointCharged(at=damage.row(left, "point.used").fact.at, user_id="eve", amount=5, idempotency_key="forged")
+    beyond = await forge(left, damage.Row(before[-1].position + 1, "account-eve", 1, "point.charged", encode(charged)))
+    far = await forge(left, damage.Row(99_999, "account-eve", 2, "point.charged", encode(charged)))
+
+    await left.start(*service_names(), ready=False)
+    for sequence in (far, beyond):
+        async for _ in attempts("point_svc to say what is wrong, and what to do"):
+            with contextlib.suppress(httpx.TransportError):
+                if f"just audit --foreign {sequence}" in (await left.get("point", "/readyz")).text:
+                    break
+        assert rows(left, "point") == before
+        done = await orders(left, "audit", "--answers", "0", "--at-rest", "--foreign", str(sequence))
+        assert (done.returncode, sequence) in {(1, far), (0, beyond)}, done.stdout + done.stderr
+
+    async for _ in attempts("point_svc to go on by itself"):
+        if (await left.get("point", "/readyz")).status_code == 200:
+            break
+    await left.charge("after", 10)
+    async for _ in attempts("the stream to have it"):
+        if any(event.subject == "point.charged.after" for event in await left.events()):
+            break
+    assert not any(row.stream == "account-eve" for row in rows(left, "point"))
+    (left.folder / "foreign.json").write_text("{")
+    await left.stop("point")
+    await left.start("point", ready=False)
+    async for _ in attempts("point_svc to say that it cannot read the file"):
+        if "the acknowledged foreign messages cannot be read" in left.log("point").read_text():
+            break

@@ -66,6 +66,9 @@ async def test_all_is_removed_that_the_system_made_and_nothing_else(tmp_path: Pa
         (tmp_path / "foreign.json").write_text("[]")
         for left in ("replaced-1/order", "point/replaced-1", "nats/replaced-1", ".restoring/order", "nats/.restoring"):
             (tmp_path / left).mkdir(parents=True)
+        (tmp_path / "gift").mkdir()
+        for left in ("gift/events.sqlite", "gift.identity"):  # of a service that the code has no more
+            (tmp_path / left).write_text("")
 
         removed = await orders(shop, "remove-data", "--yes")
 

@@ -57,6 +57,10 @@ async def test_the_document_is_openapi_3_1_and_has_every_route_and_no_other(open
     document = await openapi(open_all_day, service)
 
     assert document["openapi"].startswith("3.1.")
+    assert document["info"]["description"].endswith(".")
+    assert (await open_all_day.get(service, "/")).json()[
+        "detail"
+    ] == "there is no such path; /schema shows all that there are"
     assert {path: set(methods) for path, methods in document["paths"].items()} == {
         **ROUTES[service],
         **HEALTH,

@@ -567,7 +567,7 @@ BUGS: Final = (
     ),
     Bug(
         "does not look for what another process has published",
-        (Change("infra/broker/resume.py", "    await store.max_notification_id()\n    after", "    after"),),
+        (Change("infra/broker/resume.py", "    await store.max_notification_id()\n    records", "    records"),),
         decision=13,
         faults=("twin",),
     ),

@@ -269,15 +269,17 @@ class Stream:
         self.created = created
         self.messages: list[Stored] = []
         self.consumers: dict[str, Consumer] = {}
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, int]] = {}
+        """By id: when a message with it was stored, and its sequence."""
         self._loop = running()
 
     def store(self, subject: str, body: bytes, head: bytes) -> tuple[int, bool]:
-        """(sequence, whether it was there already)"""
+        """(sequence, whether it was there already): then it is that of the message with its id."""
         fact_id, now = header(head, _ID), self._loop.time()
-        if fact_id and now - self._seen.get(fact_id, -1e9) < (self.config.duplicate_window or 0):
-            return len(self.messages), True
-        self._seen[fact_id] = now
+        at, sequence = self._seen.get(fact_id, (-1e9, 0))
+        if fact_id and now - at < (self.config.duplicate_window or 0):
+            return sequence, True
+        self._seen[fact_id] = now, len(self.messages) + 1
         message = Stored(len(self.messages) + 1, subject, body, head, fact_id, now)
         self.messages.append(message)
         self._loop.note("the stream has {}: {} of {}", message.sequence, message.name, fact_id[:18])

@@ -39,8 +39,8 @@ def by_api(messages: Sequence[StoredMessage], request: bytes) -> bytes:
     found = selected(messages, msgspec.json.decode(request))
     if not found:
         return NO_MESSAGE
-    sequence, subject, body, raw, stored_us = found[0]
-    message = {"seq": sequence, "subject": subject, "time": instant(stored_us), "hdrs": raw, "data": body}
+    sequence, subject, body, raw, _ = found[0]
+    message = {"seq": sequence, "subject": subject, "time": instant(found[0].stored_us), "hdrs": raw, "data": body}
     return msgspec.json.encode({"message": {name: value for name, value in message.items() if value != b""}})
 
 

@@ -128,13 +128,13 @@ class Server:
         expected = last + 1
         if int(number) != expected:
             raise AssertionError(f"message {number} of batch {name} came where {expected} was expected")
-        sequence, _ = stream.store(subject, body, head)
+        stream.store(subject, body, head)
         self._batches[peer, name] = expected if fate >= UNANSWERED else BROKEN_OFF
         if fate < UNANSWERED:
             return
         if operation == "2":
             del self._batches[peer, name]
-            end = f'{{"stream":"EVENTS","seq":{sequence},"batch":"{name}","count":{number}}}'
+            end = f'{{"stream":"EVENTS","seq":{len(stream.messages)},"batch":"{name}","count":{number}}}'
             peer.say(reply, reply, "", end.encode(), b"")
         elif operation == "0":
             peer.say(reply, reply, "", b'{"type":"ack","seq":0,"msgs":%d}' % int(flow), b"")
@@ -301,7 +301,5 @@ class Server:
 def _readable(messages: Sequence[Stored]) -> list[StoredMessage]:
     """What readers can find of these messages: holes are none."""
     return [
-        StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns // 1_000)
-        for one in messages
-        if one.subject
+        StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns) for one in messages if one.subject
     ]

@@ -11,7 +11,7 @@ from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.broker.client import VERSION_LINE, header, status
 from infra.broker.connection import connect
 from infra.broker.consumers import consumer_config, ensure_consumer
-from infra.broker.fast_ingest import FastIngest
+from infra.broker.fast_ingest import FastIngest, TakenForRepeat
 from infra.broker.leader import leader_of
 from infra.broker.pull import numbers
 from infra.broker.stored import StoredMessage, direct, last_message, next_message, stored_message
@@ -73,7 +73,10 @@ class Script:
         answer = msgspec.json.decode(body) if body else {"status": status(head)[0]}
         self._answers.append({name: value for name, value in answer.items() if name not in {"batch", "stream"}})
         if body:
-            self._stored += self._batches.stored(subject, body, head)
+            try:
+                self._stored += self._batches.stored(subject, body, head)
+            except TakenForRepeat as repeat:
+                self._stored.append(repeat.position)
 
     async def play(self) -> None:
         await self._nc.listen(self._inbox, self._on_delivery)
@@ -103,6 +106,7 @@ class Script:
     async def _publish(self, *names: str) -> None:
         """Publish facts with these ids together. Their positions are those in the call."""
         stored = len(self._stored)
+        self._batches.last_sequence = -len(names)  # some are repeats, and that is no refusal here
         replies = self._batches.replies(range(stored, stored + len(names)))
         await self._nc.send_all(
             (name.partition("@")[0], _body(name), reply, _head(name, position))

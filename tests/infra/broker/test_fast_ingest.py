@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 
 from contracts.wire import MSG_ID
 from infra.broker.client import VERSION_LINE, BrokerClient
-from infra.broker.fast_ingest import FEWEST, FLOW, FastIngest, PublishRefused
+from infra.broker.fast_ingest import FEWEST, FLOW, FastIngest, PublishRefused, TakenForRepeat
 from infra.broker.streams import EVENTS
 from tests.infra.broker.mirroring import client, session
 from tests.shop import PATIENCE_S, Shop
@@ -45,7 +46,9 @@ def test_fewer_messages_than_a_batch_needs_are_acknowledged_one_by_one() -> None
     assert FEWEST == 3
     assert batches.replies([7, 1_000]) == [f"{INBOX}.7", f"{INBOX}.1000"]
     assert batches.stored(b"_INBOX.me.1000", b'{"stream":"EVENTS","seq":3}', b"") == [1_000]
-    assert batches.stored(b"_INBOX.me.7", b'{"stream":"EVENTS","seq":2,"duplicate":true}', b"") == [7]
+    with pytest.raises(TakenForRepeat) as repeat:
+        batches.stored(b"_INBOX.me.7", b'{"stream":"EVENTS","seq":2,"duplicate":true}', b"")
+    assert (repeat.value.position, repeat.value.sequence) == (7, 2)
 
 
 # Answers --------------------------------------------------------------------------------------------------------------
@@ -89,7 +92,19 @@ def test_every_other_answer_is_a_refusal_with_its_text(body: str) -> None:
     with pytest.raises(PublishRefused) as refused:
         batches.stored(f"{INBOX}.me-7.{FLOW}.fail.3.1.$FI".encode(), body.encode(), b"NATS/1.0 503\r\n\r\n")
 
-    assert (body or "503") in str(refused.value)
+    error = msgspec.json.decode(body).get("error") if body.startswith("{") else None
+    assert (error["description"] if error else body or "503") in str(refused.value)
+
+
+def test_a_full_stream_is_told_in_words_with_the_next_step() -> None:
+    said = b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"EVENTS","seq":0}'
+
+    with pytest.raises(PublishRefused) as refused:
+        FastIngest(INBOX).stored(f"{INBOX}.7".encode(), said, b"")
+
+    assert "{" not in str(refused.value)
+    assert "maximum bytes exceeded (JetStream's error 10077). the stream is full" in str(refused.value)
+    assert "nats stream edit EVENTS --max-bytes=" in str(refused.value)
 
 
 # A real server --------------------------------------------------------------------------------------------------------
@@ -170,7 +185,7 @@ async def test_a_batch_takes_one_answer_per_flow_messages_and_two_more(publisher
         pytest.param(range(1, 11), id="all of it"),
     ],
 )
-async def test_messages_that_the_stream_already_has_count_as_stored_and_are_not_repeated(
+async def test_a_batch_with_messages_that_the_stream_already_has_is_refused_and_they_are_not_repeated(
     publisher: Publisher, broker: Shop, before: Sequence[int]
 ) -> None:
     await publisher.publish(before)
@@ -178,7 +193,8 @@ async def test_messages_that_the_stream_already_has_count_as_stored_and_are_not_
 
     await publisher.publish(range(11))
 
-    assert await publisher.stored(11) == list(range(11))
+    with pytest.raises(PublishRefused, match="took facts of a batch for repeats"):
+        await publisher.stored(11)
     assert sorted(await ids(broker)) == list(range(11))
 
 

@@ -206,7 +206,7 @@ async def test_a_leader_that_does_not_answer_is_told_with_the_permission_that_it
         pytest.param({}, {"COPY"}, id="of a mirror"),
         pytest.param({}, {""}, id="of nobody"),
         pytest.param({"sequence": 3}, {EVENTS}, id="beyond the stream's end"),
-        pytest.param({"stored_us": 0}, {EVENTS}, id="of an earlier stream"),
+        pytest.param({"stored_ns": 0}, {EVENTS}, id="of an earlier stream"),
     ],
 )
 async def test_an_answer_that_need_not_be_the_leaders_is_not_believed(

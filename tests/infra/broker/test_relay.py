@@ -26,7 +26,18 @@ from infra.store.event_store import EventStore
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
 from ops.replay.lines import is_subject
-from tests.infra.broker.mirroring import a_log, answering, append, charged, client, mirroring, sending, session
+from tests.infra.broker.mirroring import (
+    Mirror,
+    a_log,
+    answering,
+    append,
+    charged,
+    client,
+    leader,
+    mirroring,
+    sending,
+    session,
+)
 from tests.infra.purse import WatchedStore
 from tests.infra.records import log_of
 from tests.shop import PATIENCE_S, Event, Shop, attempts
@@ -397,6 +408,52 @@ async def test_a_forged_copy_of_a_fact_neither_hides_it_nor_stops_the_relay(brok
 
 
 # Failing --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", [1, 2, 2 * FLOW], ids=["alone", "one of two", "in a batch"])
+async def test_a_fact_whose_id_another_message_has_is_named_and_published_once_the_id_is_free(
+    broker: Shop, log: SQLiteStore, last: int
+) -> None:
+    await append(log, 1, last)
+    async with session(broker) as js:
+        taken = (await js.publish("point.charged.zz", b"{}", headers={MSG_ID: f"account-ann@{last}"})).seq
+
+        told: list[str] = []
+        while f"sequence {taken} of EVENTS" not in (told or [""])[-1]:
+            async with mirroring(broker, log) as mirror:
+                told.append(str(await mirror.failed()))
+            assert len(told) < 3, told
+
+        assert f"account-ann@{last} (point.charged) at position {last} of point_svc's log" in told[-1]
+        assert "'point.charged.zz'" in told[-1]
+        config = (await js.stream_info(EVENTS)).config
+        config.duplicate_window = 0.1
+        await js.update_stream(config)
+    async for _ in attempts("the broker to forget the id"):
+        async with mirroring(broker, log) as mirror:
+            with contextlib.suppress(RelayFailed):
+                await mirror.caught_up()
+                break
+
+    events = [event for event in await broker.events() if event.position]
+    assert published(events) == await recorded(log)
+
+
+async def test_a_repeat_of_the_same_fact_counts_as_stored(broker: Shop, log: SQLiteStore) -> None:
+    """An earlier session's connection may still have had it on its way when the stream was read back."""
+    await append(log, 1, 1)
+    async with session(broker) as js:
+        relay = Relay("point", log, client(js))
+        await relay.find_resume_position(await leader(js))
+        await by_hand(js, log, [1])
+        run = asyncio.create_task(relay.run())
+        mirror = Mirror(relay, run)
+        await mirror.caught_up()
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+    assert relay.acked == 1
+    assert published(await broker.events()) == await recorded(log)
 
 
 async def test_a_full_stream_fails_the_relay_and_nothing_is_lost(broker: Shop, log: SQLiteStore) -> None:

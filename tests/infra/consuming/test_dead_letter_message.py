@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from contracts.wire import STREAM
 from infra.broker.client import VERSION_LINE
 from infra.broker.stored import StoredMessage
 from infra.consuming.dead_letter import DeadLetter
@@ -125,6 +126,16 @@ def test_an_errors_text_is_bounded_and_one_without_a_text_has_its_name() -> None
     assert "SilentError" in traceback_text(SilentError())
 
 
+def test_a_message_that_no_service_published_is_to_be_dropped() -> None:
+    foreign = letter(sequence=7, subject="order.canceled.o1", head=f"{VERSION_LINE}\r\n\r\n".encode(), body=b"{oops")
+    own = foreign._replace(head=f"{VERSION_LINE}\r\n{STREAM}: order-o1\r\n\r\n".encode())
+
+    assert "foreign, drop it: no service published it, as it lacks the headers" in shown(foreign)
+    assert "just dlq drop 7 --yes" in shown(foreign)
+    assert "drop it" not in shown(own)
+    assert "drop it" not in shown(foreign._replace(cut="Headers"))
+
+
 def test_the_key_of_a_long_subject_is_bounded_and_still_its_own() -> None:
     def key(token: str) -> str:
         return Delivery("", b"", "", StreamPosition(1, 1), f"product.reserved.{token}").key
@@ -136,6 +147,6 @@ def test_the_key_of_a_long_subject_is_bounded_and_still_its_own() -> None:
 
 @pytest.mark.parametrize("headers", [b"", b"Dead-At: yesterday\r\n"])
 def test_a_dead_letter_without_a_readable_time_is_as_old_as_its_message(headers: bytes) -> None:
-    foreign = stored(headers)._replace(stored_us=microseconds(NOON))
+    foreign = stored(headers)._replace(stored_ns=1_000 * microseconds(NOON))
 
     assert parsed(foreign).at == NOON

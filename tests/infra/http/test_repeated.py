@@ -89,11 +89,13 @@ async def test_a_path_in_another_spelling_is_not_there(path: str) -> None:
 
 
 async def test_what_needs_encoding_may_be_encoded(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/things%20", headers={"X-Tenant": "t"})).json()["detail"] == "Not Found"
+    assert (
+        (await client.get("/things%20", headers={"X-Tenant": "t"})).json()["detail"].startswith("there is no such path")
+    )
     assert (await client.get("/things?limit=%31", headers={"X-Tenant": "t"})).json() == ["t", 1]
 
 
-@pytest.mark.parametrize("limit", ["1.0", "1e2", "100e-2", "-0", "01", "1_0", "%2B1", "", "x"])
+@pytest.mark.parametrize("limit", ["1.0", "1e2", "100e-2", "-0", "01", "1_0", "%2B1"])
 async def test_a_whole_number_in_a_query_has_one_spelling(client: httpx.AsyncClient, limit: str) -> None:
     answer = await client.get(f"/things?limit={limit}", headers={"X-Tenant": "t"})
 

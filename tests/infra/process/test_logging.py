@@ -2,15 +2,24 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import date, datetime, timedelta, timezone
+from enum import Enum
+from pathlib import Path
 
 import pytest
 
 from infra.local.services import ROOT
 from infra.process.log_rate import KINDS_A_WINDOW
-from infra.process.logging import cleaned
+from infra.process.logging import cleaned, plain
+
+
+class Colour(Enum):
+    RED = "red"
+
 
 RUN = """
 import asyncio, logging, sys
@@ -76,6 +85,38 @@ def test_a_line_of_json_has_its_fields() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (datetime(2026, 3, 2, 21, 3, 5, 7, tzinfo=timezone(timedelta(hours=9))), "2026-03-02 12:03:05Z"),
+        (datetime(2026, 3, 2, 21, 3, 5), "2026-03-02 21:03:05"),  # noqa: DTZ001 - of a library
+        (date(2026, 3, 2), "2026-03-02"),
+        (timedelta(minutes=1.5), "90 s"),
+        (Path("/data/x"), "/data/x"),
+        (signal.SIGTERM, "15"),
+        (Colour.RED, "red"),
+        (b"a\xff", "a\\xff"),
+        (OSError("no disk"), "OSError: no disk"),
+        (["point.>", "order.>"], "point.>, order.>"),
+        ({"at": date(2026, 3, 2), "password": "s3cr3t"}, "at: 2026-03-02, password: ***"),
+        (None, "None"),
+    ],
+)
+def test_a_value_is_written_as_people_write_it(value: object, text: str) -> None:
+    assert plain(value) == text
+
+
+@pytest.mark.parametrize("fmt", ["text", "json"])
+def test_a_line_has_no_representation_of_python(fmt: str) -> None:
+    code = "from datetime import UTC, datetime\nlog.info('again', since=datetime(2026, 3, 2, 12, tzinfo=UTC), of=['a'])"
+
+    text = logged(code, fmt)
+
+    assert "2026-03-02 12:00:00Z" in text
+    assert "datetime" not in text
+    assert "[" not in text.replace("[info", "")
+
+
 def test_a_value_is_bounded() -> None:
     assert len(logged('log.error("x" * 100_000, why="y" * 100_000)', "text")) < 10_000
 
@@ -120,7 +161,7 @@ while handler._rate._windows["poison"].suppressed and time.monotonic() < until:
 
     first, counted = text.splitlines()
     assert "poison" in first
-    assert "poison: 29 more lines like it in 11 s" in counted
+    assert "poison: 29 more lines like it in the 11 s before" in counted
     assert "[error" in counted
 
 

@@ -27,7 +27,7 @@ from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.limits import SessionLimits
-from infra.consuming.supervisor import LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
+from infra.consuming.supervisor import LOOK_ANSWER_S, LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
 from infra.store.event_store import EventStore
@@ -153,7 +153,7 @@ class Broker:
         at = nc.connected_url
         logger.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
         self._relay, self._full = relay, is_full(stream)
-        watch = partial(self._watch, js, relay, str(stream.created))
+        watch = partial(self._watch, nc.jetstream(timeout=LOOK_ANSWER_S), relay, str(stream.created))
         try:
             tasks = (relay.run, watch, partial(self._finish, nc, relay, consumer))
             yield Session(consumer, tasks, facts_said_by(self._service))

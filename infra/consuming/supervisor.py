@@ -34,6 +34,9 @@ SETTLED_AFTER_S: Final = 5.0
 
 LOOK_EVERY_S: Final = 1.0  # between two looks at the consumers, the user's permissions, and a service's stream
 
+LOOK_ANSWER_S: Final = 5.0
+"""How long a look waits for the broker's answer: longer than a stall that the service lets pass."""
+
 PROBE_EVERY: Final = 10  # looks: one of so many probes facts and dead letters, which live subscribers get to see
 
 PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable, sqlite3.Error)
@@ -175,10 +178,11 @@ class Supervisor:
                 # After the consumer was taken over: another session may have written dead letters until then.
                 await self._dead_letters.open(nc)
                 await self._look(nc, js, consumer, facts)
+                looking = nc.jetstream(timeout=LOOK_ANSWER_S)
                 self._current = nc, consumer
                 await first_of(
                     consumer.run(),
-                    self._watch(nc, js, consumer, facts),
+                    self._watch(nc, looking, consumer, facts),
                     *(task() for task in tasks),
                     _raise_when(self._lost),
                 )

@@ -134,6 +134,7 @@ _any_fact: Any = reduce(or_, FACTS.values())
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(_any_fact)
 KEY_FIELDS: Final = tuple(sorted({fact.key_field for fact in NAMES}))
+"""The names of the fields that are the key of some fact, such as `order_id`."""
 _keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
     msgspec.defstruct("_Keys", [(key, str | None, "") for key in KEY_FIELDS])
 )

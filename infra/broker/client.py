@@ -56,11 +56,8 @@ class MessageParser(parser.Parser):
             while (line_end := data.find(b"\r\n", at)) > 0:
                 line = _message_line(data[at:line_end])
                 if line is None:
-                    other, at = data[at : line_end + 2], line_end + 2
-                    if (error := parser.ERR_RE.match(other)) is not None:
-                        await self.nc._process_err((error[1] or b"").decode(errors="backslashreplace"))
-                        continue
-                    await super().parse(other)
+                    begin, at = at, line_end + 2
+                    await self._parse_other(data[begin:at])
                     if self.buf or self.state == parser.AWAITING_MSG_PAYLOAD:
                         break
                     continue
@@ -75,6 +72,13 @@ class MessageParser(parser.Parser):
             self.buf += data[at:]
         if self.buf:
             await super().parse()
+
+    async def _parse_other(self, line: bytes) -> None:
+        """Take a line that begins no message, or does so in another form than the server's."""
+        if (error := parser.ERR_RE.match(line)) is not None:
+            await self.nc._process_err((error[1] or b"").decode(errors="backslashreplace"))
+        else:
+            await super().parse(line)
 
 
 def _message_line(line: bytes) -> tuple[int, bytes, bytes, int, int] | None:

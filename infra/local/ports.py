@@ -4,30 +4,32 @@ import contextlib
 import errno
 import random
 import socket
+from typing import Any
 
 
 def is_free(port: int) -> bool:
     """Return whether a server on this machine could listen on this port of 127.0.0.1 now."""
-    with socket.socket() as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            candidate.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+    return _refusal(socket.AF_INET, ("127.0.0.1", port)) is None
 
 
 def is_taken(host: str, port: int) -> bool:
     """Return whether a server listens on this port of an address of this machine. False for an address of no use."""
     with contextlib.suppress(OSError):
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as candidate:
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                candidate.bind(address)
-            except OSError as error:
-                return error.errno == errno.EADDRINUSE
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        refusal = _refusal(family, address)
+        return refusal is not None and refusal.errno == errno.EADDRINUSE
     return False
+
+
+def _refusal(family: int, address: tuple[Any, ...]) -> OSError | None:
+    """Return the error with which the system refuses a server this address; None if it grants it."""
+    with socket.socket(family, socket.SOCK_STREAM) as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(address)
+        except OSError as error:
+            return error
+    return None
 
 
 def free_ports(count: int) -> list[int]:

@@ -20,7 +20,8 @@ from order_svc.settings import OrderSettings
 
 def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     settings = runtime.settings
-    admission = AdmissionControl(settings.orders_in_flight, soon_s=max(SOON_AT_LEAST_S, settings.order_wait_s / 2))
+    soon_s = max(SOON_AT_LEAST_S, settings.order_wait_s / 2)
+    admission = AdmissionControl(settings.orders_in_flight, soon_s, stalled_s=lambda: runtime.broker.stalled_s)
     progress = Progress(runtime, admission)
     return [*api.routes(runtime, admission, progress, Repeats(runtime.store)), *listing_api.routes(runtime)]
 

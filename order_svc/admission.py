@@ -35,13 +35,28 @@ class AdmissionControl:
     completions: they end because nothing completed them. The rate is forgotten after `soon_s` with at most
     ALWAYS_ADMITTED orders in flight, because that rate tells nothing about the next burst.
 
+    While the broker stalls nothing can complete, which says nothing about the services. So that time does not count,
+    and the orders that came meanwhile have as much longer to complete.
+
     Only orders that this process accepted are counted. Orders that were in flight at its start are about to end.
     """
 
-    def __init__(self, most: int, soon_s: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        most: int,
+        soon_s: float,
+        clock: Callable[[], float] = monotonic,
+        stalled_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`stalled_s` returns for how many seconds in all the broker has stalled; the other times are in seconds."""
         self._most = most
         self._soon_s = soon_s
         self._clock = clock
+        self._stalled_s = stalled_s
+        self._stalled = 0.0
+        """What `stalled_s` returned last."""
+        self._stalls: deque[tuple[float, float]] = deque()
+        """Pairs (time, seconds of a stall that ended then) of the last `soon_s` seconds."""
         self._in_flight: set[str] = set()
         self._busy_since: float | None = None
         """The start of the observed period: the first time since the rate was forgotten at which more than
@@ -55,7 +70,8 @@ class AdmissionControl:
 
     def recorded(self, facts: Sequence[Fact]) -> None:
         """Count the orders that these facts accept and end. Call it once after each commit, with the commit's facts."""
-        now, was_quiet, completed = self._clock(), len(self._in_flight) <= ALWAYS_ADMITTED, 0
+        now, was_quiet, completed = self._now(), len(self._in_flight) <= ALWAYS_ADMITTED, 0
+        self._count_stall(now)
         for fact in facts:
             if isinstance(fact, OrderCreatedPending):
                 self._in_flight.add(fact.order_id)
@@ -72,6 +88,18 @@ class AdmissionControl:
             self._completions.append((now, completed))
             self._completed += completed
             self._prune(now)
+
+    def _now(self) -> float:
+        """Return the time by the clock, without that in which the broker stalled."""
+        return self._clock() - self._stalled_s()
+
+    def _count_stall(self, now: float) -> None:
+        stalled = self._stalled_s()
+        if stalled > self._stalled:
+            self._stalls.append((now, stalled - self._stalled))
+            self._stalled = stalled
+        while self._stalls and self._stalls[0][0] < now - self._soon_s:
+            self._stalls.popleft()
 
     def _forget_rate(self) -> None:
         self._busy_since = None
@@ -98,10 +126,14 @@ class AdmissionControl:
         return None
 
     def _completing_soon(self, busy_since: float) -> float:
-        """Return how many orders complete in `soon_s` at the observed rate; `most` while too little was observed."""
-        now = self._clock()
+        """Return how many orders complete in `soon_s` at the observed rate; `most` while too little was observed.
+
+        A stall of the broker in the last `soon_s` adds as much time.
+        """
+        now = self._now()
         observed_s = min(self._soon_s, now - busy_since)
         if observed_s < MIN_OBSERVED_SHARE * self._soon_s:
             return self._most
         self._prune(now)
-        return self._completed * self._soon_s / observed_s
+        self._count_stall(now)
+        return self._completed * (self._soon_s + sum(seconds for _, seconds in self._stalls)) / observed_s

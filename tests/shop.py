@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import APIError
 
 from contracts.wire import MSG_ID, POSITION
@@ -44,6 +45,12 @@ class Event(NamedTuple):
     @property
     def fact(self) -> str:
         return str(self.body["type"])
+
+
+async def consumers_of(js: JetStreamContext, listener: str) -> list[ConsumerInfo]:
+    """The consumers of a service or a read model, such as `point` or `product-popular`."""
+    found = await js.consumers_info("EVENTS")
+    return [info for info in found if str(info.name).startswith(f"{listener}-hears-")]
 
 
 class Shop:
@@ -252,7 +259,7 @@ class Shop:
                 return None
         async with self.broker() as client:
             js = client.jetstream()
-            consumers = [await js.consumer_info("EVENTS", name) for name in self.services]
+            consumers = [info for name in self.services for info in await consumers_of(js, name)]
             if any(consumer.num_pending or consumer.num_ack_pending for consumer in consumers):
                 return None
             return (

@@ -185,7 +185,7 @@ def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, vie
         writer=writer,
         store=store,
         clock=lambda: datetime.now(UTC),
-        broker=SimpleNamespace(trouble=None, connection=None),
+        broker=SimpleNamespace(trouble=None, connection=None, stalled_s=0.0),
         views={"popular": None, **views},
         recorded=recorded,
         on_recorded=listeners,

@@ -1,7 +1,11 @@
-"""Makes or updates durable consumers of the stream EVENTS, and resets each of them when a session begins."""
+"""Makes or updates durable consumers of the stream EVENTS, and resets each of them when a session begins.
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Final
+A service or read model, here a listener, has a consumer for each kind of fact that it hears.
+"""
+
+import contextlib
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
 
 import structlog
 from nats.js import JetStreamContext
@@ -28,68 +32,114 @@ ACK_WAIT_S: Final = 10.0
 resets the consumer."""
 
 
+def consumer_name(listener: str, fact: str | None) -> str:
+    """Return the name of the durable consumer by which a service or read model hears the facts with this name.
+
+    None: every message. `nats consumer report EVENTS` shows it, and with it the lag of this one reaction.
+    """
+    return listener if fact is None else f"{listener}-hears-{fact.replace('.', '-')}"
+
+
+def consumer_names(listener: str, hears: Collection[str]) -> dict[str, str | None]:
+    """Return the names of a listener's consumers, each with the fact name it hears; without any, one for all messages.
+
+    A consumer has one filter subject: with several, the broker would stall at each full block of messages.
+    """
+    return {consumer_name(listener, fact): fact for fact in sorted(hears) or (None,)}
+
+
 def consumer_config(
-    name: str, hears: Collection[str], max_ack_pending: int, ack_wait_s: float = ACK_WAIT_S
+    name: str, fact: str | None, max_ack_pending: int, ack_wait_s: float = ACK_WAIT_S
 ) -> ConsumerConfig:
-    """Return the configuration of a durable consumer that hears the facts with these names; none: every message.
+    """Return the configuration of a durable consumer that hears the facts with this name; None: every message.
 
     Nothing is sent to the broker.
     """
     return ConsumerConfig(
         durable_name=name,
-        description=f"What {name} hears",
+        description=f"hears {fact or 'every message'}",
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.ALL,
         ack_wait=ack_wait_s,
         max_deliver=-1,
         max_ack_pending=max_ack_pending,
-        filter_subjects=sorted(f"{name}.*" for name in hears),
+        filter_subject=None if fact is None else f"{fact}.*",
     )
 
 
-async def _no_other_session() -> None:
-    pass
+class Predecessor(NamedTuple):
+    """A listener's durable consumer of the version before, which heard several facts at once."""
+
+    name: str
+    heard: frozenset[str]
+    """The names of the facts that it heard."""
+    acknowledged: int
+    """The sequence up to which it had acknowledged all of them."""
+
+    def begin_after(self, fact: str | None) -> int:
+        """Return the sequence after which the consumer of this fact begins; 0: at the stream's beginning."""
+        return self.acknowledged if fact in self.heard else 0
+
+
+async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor | None:
+    """Return the consumer that the version before had for this listener; None without one. Raises the client's errors.
+
+    Make the listener's own consumers, each to begin where this one was; then call `remove_predecessor`.
+    """
+    try:
+        info = await js.consumer_info(EVENTS, listener)
+    except NotFoundError:
+        return None
+    heard = frozenset(pattern.removesuffix(".*") for pattern in _filters(info.config))
+    return Predecessor(listener, heard, _floor(info)) if heard else None
+
+
+async def remove_predecessor(js: JetStreamContext, found: Predecessor | None) -> None:
+    """Delete it: its successors are there. Raises the client's errors."""
+    if found is not None:
+        with contextlib.suppress(NotFoundError):
+            await js.delete_consumer(EVENTS, found.name)
+        logger.info("replaced the consumer of the version before", consumer=found.name, acknowledged=found.acknowledged)
 
 
 async def ensure_consumer(
     js: JetStreamContext,
-    service: str,
-    hears: Collection[str],
+    name: str,
+    fact: str | None,
     last_sequence: int,
     truncated_after: int | None = None,
     *,
+    begin_after: int = 0,
     acknowledged: int | None = None,
-    take_over: Callable[[], Awaitable[None]] = _no_other_session,
     max_ack_pending: int = MAX_ACK_PENDING,
     ack_wait_s: float = ACK_WAIT_S,
 ) -> int:
-    """Make or update the service's durable consumer, and reset it: it delivers all unacknowledged messages at once.
+    """Make or update a durable consumer, and reset it: it delivers all unacknowledged messages at once.
 
-    `hears` are fact names; `last_sequence` is the stream's. After the sequence `truncated_after`, if given, the stream
-    may have other messages than those received. `take_over` is called right before the reset. Redelivering is always
+    `fact` is the name of the facts that it hears; None: every message. `last_sequence` is the stream's. After the
+    sequence `truncated_after`, if given, the stream may have other messages than those received. Redelivering is always
     safe, skipping never is. So a consumer that has acknowledged more than a truncated stream has goes back to the
-    truncation, or to the stream's end. A consumer whose filter changed, or that was missing, begins at the stream's
-    beginning.
+    truncation, or to the stream's end. A consumer whose filter changed begins at the stream's beginning; one that was
+    missing, after the sequence `begin_after`.
 
     `acknowledged`: up to which sequence this process has acknowledged all; None: nothing is known yet. A power cut may
     give the broker the state back that the consumer had before it went back. So it begins
     right after that sequence at the latest. Returns the sequence after which it delivers. Raises the client's errors.
     """
-    wanted = consumer_config(service, hears, max_ack_pending, ack_wait_s)
+    wanted = consumer_config(name, fact, max_ack_pending, ack_wait_s)
     try:
-        info = await js.consumer_info(EVENTS, service)
+        info = await js.consumer_info(EVENTS, name)
     except NotFoundError:
-        logger.info("creating consumer", consumer=service, hears=sorted(hears))
+        floor = min(begin_after, last_sequence)
+        logger.info("creating consumer", consumer=name, hears=fact, begins_after=floor)
         await js.add_consumer(EVENTS, wanted)
-        await take_over()
         # After a power cut it may not be as new as it looks: it inherits the state files of the consumer that was lost.
-        await js.reset_consumer(EVENTS, service, 1)
-        return 0
+        await js.reset_consumer(EVENTS, name, floor + 1)
+        return floor
     restart_from = _restart_from(info, wanted, last_sequence, truncated_after, acknowledged)
     await js.add_consumer(EVENTS, wanted)  # updates what may be updated
-    await take_over()
     # Messages that were delivered to a session that is gone would wait for ack_wait; a reset delivers them now.
-    await js.reset_consumer(EVENTS, service, restart_from)
+    await js.reset_consumer(EVENTS, name, restart_from)
     return _floor(info) if restart_from is None else restart_from - 1
 
 
@@ -108,20 +158,20 @@ def _restart_from(
 
     None: it continues after its last acknowledged message.
     """
-    service = wanted.durable_name
+    name = wanted.durable_name
     if _filters(info.config) != _filters(wanted):
-        logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=service)
+        logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=name)
         return 1
     floor = _floor(info)
     known = floor if acknowledged is None else min(floor, acknowledged)
     if truncated_after is not None:
-        logger.warning("the stream was truncated: its new tail is received", consumer=service, after=truncated_after)
+        logger.warning("the stream was truncated: its new tail is received", consumer=name, after=truncated_after)
         # Before the truncation, too, a message may be unacknowledged: its decision waits for another attempt.
         return min(truncated_after, known) + 1
     if known > last_sequence:
         logger.warning(
             "the stream was truncated: the consumer goes back to its end",
-            consumer=service,
+            consumer=name,
             acknowledged=known,
             stream_ends_at=last_sequence,
         )
@@ -129,7 +179,7 @@ def _restart_from(
     if known < floor:
         logger.warning(
             "the broker has more acknowledged than this service: the consumer goes back",
-            consumer=service,
+            consumer=name,
             acknowledged=known,
             broker_has=floor,
         )
@@ -137,22 +187,13 @@ def _restart_from(
     return None
 
 
-async def ensure_consumer_at(
-    js: JetStreamContext,
-    name: str,
-    hears: Collection[str],
-    begin_at: int,
-    *,
-    take_over: Callable[[], Awaitable[None]] = _no_other_session,
-) -> None:
+async def ensure_consumer_at(js: JetStreamContext, name: str, fact: str | None, begin_at: int) -> None:
     """Make or update a durable consumer, and reset it: it delivers from the sequence `begin_at` on, that one included.
 
-    It does so even if it has delivered these messages before. `hears` are fact names; none: every message. `take_over`
-    is called right before the reset. Raises the client's errors.
+    It does so even if it has delivered these messages before. `fact` is the name of the facts that it hears; None:
+    every message. Raises the client's errors.
     """
-    config = consumer_config(name, hears, VIEW_MAX_ACK_PENDING)
-    await js.add_consumer(EVENTS, config)  # makes it, or updates what may be updated
-    await take_over()
+    await js.add_consumer(EVENTS, consumer_config(name, fact, VIEW_MAX_ACK_PENDING))  # or updates what may be updated
     await js.reset_consumer(EVENTS, name, begin_at)
 
 

@@ -34,20 +34,20 @@ def check_payload(nc: BrokerClient) -> None:
         )
 
 
-async def publish_probes(nc: BrokerClient, consumer: str, facts: Collection[str] | None) -> None:
-    """Publish one probe each for acknowledging, pulling, the consumer's dead letters and every fact; nothing is stored.
+async def publish_probes(
+    nc: BrokerClient, listener: str, consumers: Collection[str], facts: Collection[str] | None
+) -> None:
+    """Publish probes of acknowledging and pulling for each consumer, of the listener's dead letters, of every fact.
 
-    A denial comes before the answer to the caller's next request. `facts` are the names of facts; None: no probe of
-    facts and dead letters, since everybody who subscribes to their subjects gets it. The probe of acknowledging names
-    no delivery, so it acknowledges none; the one of pulling has no inbox, so nothing is delivered. Raises the client's
-    errors.
+    Nothing is stored. A denial comes before the answer to the caller's next request. `facts` are names of facts; None:
+    no probe of facts and dead letters, since everybody who subscribes to their subjects gets it. The probe of
+    acknowledging names no delivery, so it acknowledges none; the one of pulling has no inbox, so nothing is delivered.
+    Raises the client's errors.
     """
+    stored = () if facts is None else (*facts, f"dead.{listener}")
     probes: list[Outgoing] = [
-        (f"$JS.ACK.{EVENTS}.{consumer}.1.0.0.0.0", b"+WPI", "", f"{VERSION_LINE}\r\n\r\n"),
-        (f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{consumer}", b"", "", f"{VERSION_LINE}\r\n\r\n"),
-        *(
-            (f"{name}.{PROBE}", b"", "", _NOT_STORED)
-            for name in (() if facts is None else (*facts, f"dead.{consumer}"))
-        ),
+        *((f"$JS.ACK.{EVENTS}.{name}.1.0.0.0.0", b"+WPI", "", f"{VERSION_LINE}\r\n\r\n") for name in consumers),
+        *((f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{name}", b"", "", f"{VERSION_LINE}\r\n\r\n") for name in consumers),
+        *((f"{name}.{PROBE}", b"", "", _NOT_STORED) for name in stored),
     ]
     await nc.send_all(probes)

@@ -32,8 +32,12 @@ READ_BATCH: Final = 256  # records
 ACK_TIMEOUT_S: Final = 5.0
 """Without an acknowledgement for this long, while facts are in flight, the relay fails, and the session ends."""
 
-STALLED_AFTER_S: Final = 1.0
-"""Without an acknowledgement for this long, while facts are in flight, the service is not ready."""
+STALLED_AFTER_S: Final = 3.0
+"""Without an acknowledgement for this long, while facts are in flight, the service is not ready. A client waits longer
+than that, so what is accepted in a shorter stall of the broker still ends in time."""
+
+HICCUP_S: Final = 0.1
+"""The time without an acknowledgement after which the broker counts as stalled in `stalled_s`."""
 
 UNACKNOWLEDGED: Final = (
     "The broker's log says why; if its disk was full, make room and restart the broker: it writes to the stream again "
@@ -86,6 +90,7 @@ class Relay:
         self._repeats: list[TakenForRepeat] = []
         self._loop = asyncio.get_running_loop()
         self._last_ack = self._loop.time()
+        self._stalled_s = 0.0
         self.caught_up = asyncio.Event()
         """Set while the stream has the whole log as far as the relay knows; `log_has_grown` clears it."""
         self.has_caught_up = False
@@ -94,7 +99,19 @@ class Relay:
     @property
     def stalled(self) -> bool:
         """Whether an acknowledgement is overdue: none came for `stalled_after_s` while facts were in flight."""
-        return not self._window.empty and self._loop.time() - self._last_ack > self._stalled_after_s
+        return self._without_ack_s > self._stalled_after_s
+
+    @property
+    def stalled_s(self) -> float:
+        """For how many seconds in all the broker has acknowledged nothing while facts were in flight.
+
+        The first HICCUP_S of each such time are left out.
+        """
+        return self._stalled_s + max(0.0, self._without_ack_s - HICCUP_S)
+
+    @property
+    def _without_ack_s(self) -> float:
+        return 0.0 if self._window.empty else self._loop.time() - self._last_ack
 
     def log_has_grown(self) -> None:
         """Wake `run` to look for new records in the store. Harmless if there are none."""
@@ -201,6 +218,7 @@ class Relay:
             self._wake.set()
             return
         if stored:  # the answer that a batch has begun acknowledges nothing
+            self._stalled_s = self.stalled_s
             for position in stored:
                 self._window.ack(position)
             self._last_ack = self._loop.time()

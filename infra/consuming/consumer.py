@@ -1,11 +1,11 @@
-"""One session with a durable consumer: its deliveries, and their cumulative acknowledgement.
+"""One durable consumer in one session: its deliveries, and their cumulative acknowledgement.
 
 An acknowledgement covers all deliveries before it. So it may go only up to the last delivery of an unbroken run. It
 must not cover a message that was lost on its way, or one that waits for another attempt.
 """
 
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -17,9 +17,8 @@ from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S, Pull, numbers
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.handler import Handler
-from infra.consuming.retry_queue import PAUSES_S, RetryQueue
+from infra.consuming.retry_queue import RetryQueue
 from infra.core.messages import Delivery, StreamPosition
 
 logger = structlog.get_logger()
@@ -28,46 +27,43 @@ PULL_BATCH: Final = 512  # messages
 
 _MSG_ID: Final = MSG_ID.encode()
 
-HEARD_BY: Final = "heard-by"
-"""Prefix of the subjects, one for each consumer, on which a session announces that it takes over. No stream stores
-these messages."""
 
-
-class ConsumerSession:
+class DurableConsumer:
     """Pulls a consumer's deliveries in one session, hands them to a handler, and acknowledges what the handler reports.
 
-    It is the handler's `Acknowledger`. Call `take_over`, reset the consumer, then call `run` once.
+    It is the handler's `Acknowledger`. Reset the consumer, then call `run` once.
     """
 
     def __init__(
         self,
-        consumer: str,
+        name: str,
         nc: BrokerClient,
         handler: Handler,
         received: ReceivedPositions,
-        dead_letters: DeadLetters,
+        retry_queue: RetryQueue,
         *,
+        failed: Callable[[Exception], None],
         expires_s: float = PULL_EXPIRES_S,
         silence_s: float = SILENCE_S,
-        pauses_s: tuple[float, ...] = PAUSES_S,
         pull_batch: int = PULL_BATCH,
     ) -> None:
-        """A message that `handler` rejects is retried after each of `pauses_s` (seconds), then dead-lettered.
+        """`received` gets the positions of handled deliveries. A request asks for `pull_batch` messages, 2 or more.
 
-        `received` gets the positions of handled deliveries. A pull request asks for `pull_batch` messages, 2 or more.
+        `failed` is called with the error if the session must end; it calls `stop`.
         """
-        self.name = consumer
+        self.name = name
         self._nc = nc
         self._handler = handler
         self._received = received
-        self.retry_queue = RetryQueue(handler, dead_letters, self._resolved, self.failed, pauses_s)
+        self._retry_queue = retry_queue
+        self.failed = failed
         self._pull = Pull(
             nc,
             EVENTS,
-            consumer,
+            name,
             pull_batch,
             deliver=self._on_delivery,
-            failed=self.failed,
+            failed=failed,
             expires_s=expires_s,
             silence_s=silence_s,
         )
@@ -75,45 +71,23 @@ class ConsumerSession:
         """Numbers of the deliveries in the retry queue."""
         self._behind: deque[tuple[int, str]] = deque()
         """Numbers and ack subjects of handled deliveries, to be acknowledged once no delivery before them waits."""
-        self._heard_by = f"{HEARD_BY}.{consumer}"
         self._last_delivery = 0
         self._to_acknowledge = ""
         self.acknowledged: int | None = None
         """The sequence up to which this session has acknowledged all deliveries; None: nothing yet."""
-        self._error: Exception | None = None
         self.closed = False
         self.paused: str | None = None
         """In words, that the consumer is paused, and what to do; None if it is not."""
 
-    async def take_over(self) -> None:
-        """Announce this session, so that any other session of this consumer fails. Raises the client's errors.
-
-        Call it right before the consumer is reset for this session. Normally there is no other one. A reset restarts
-        delivery numbers at 1, so a stale session could mistake a new delivery for its next one. As acknowledgements are
-        cumulative, it would acknowledge messages that neither session has received. NATS delivers to a connection in
-        publish order, so this notice reaches the stale session first.
-        """
-        await self._nc.listen(self._heard_by, self._on_another)
-        await self._nc.publish(self._heard_by, self._pull.inbox.encode())
-
-    def _on_another(self, _: bytes, __: bytes, inbox: bytes, ___: bytes) -> None:
-        if inbox != self._pull.inbox.encode():
-            self.failed(ConsumerFailed("another session took over this consumer: is a second process running?"))
-
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until something fails; never returns.
-
-        Raises the first error that `failed` was called with, ConsumerFailed if the broker is silent, or the client's
-        errors.
-        """
+        """Pull, hand over and acknowledge until `stop`. Raises ConsumerFailed if the broker is silent; its errors."""
         await self._pull.begin()
-        while self._error is None:
+        while not self.closed:
             await self._pull.request()
-            await self._acknowledge()
+            await self.acknowledge()
             self._pull.wake.clear()
-            if self._error is None:
+            if not self.closed:
                 await self._pull.sign_of_life()
-        raise self._error
 
     async def look(self, js: JetStreamContext) -> None:
         """Ask the broker about the consumer, and keep in `paused` whether it is paused.
@@ -136,20 +110,14 @@ class ConsumerSession:
             logger.error("consumer paused", reason=paused)
         self.paused = paused
 
-    async def finish(self, drained: Awaitable[None]) -> None:
-        """Take no more deliveries, await `drained` (the handler has recorded those taken), and acknowledge them.
-
-        Those that wait in the retry queue, and all after them, stay unacknowledged. Raises the client's errors.
-        """
+    def take_no_more(self) -> None:
+        """Hand over no more deliveries, and ask for none; acknowledge those that were handed over."""
         self._pull.stopped = True
-        await drained
-        await self._acknowledge()
-        self.closed = True
 
-    def close(self) -> None:
-        """End the session: hand over and retry nothing more. Call it after `run`; a second call has no effect."""
+    def stop(self) -> None:
+        """Hand over, take and acknowledge nothing more; `run` returns."""
         self.closed = self._pull.stopped = True
-        self.retry_queue.close()
+        self._pull.wake.set()
 
     def _on_delivery(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
         sequence, number, stored_ns = numbers(reply)
@@ -169,19 +137,14 @@ class ConsumerSession:
         self._may_acknowledge()
 
     def defers(self, delivery: Delivery) -> bool:
-        if not self.retry_queue.takes(delivery):
+        if not self._retry_queue.takes(delivery, self._resolved):
             return False
         self._waiting.add(delivery.number)
         return True
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:
         self._waiting.add(delivery.number)
-        self.retry_queue.rejected(delivery, error)
-
-    def failed(self, error: Exception) -> None:
-        self._error = self._error or error
-        self.closed = self._pull.stopped = True
-        self._pull.wake.set()
+        self._retry_queue.rejected(delivery, self._resolved, error)
 
     def _resolved(self, delivery: Delivery) -> None:
         """Let acknowledgements pass this delivery, which waited: its reaction is recorded, or it is a dead letter."""
@@ -194,7 +157,8 @@ class ConsumerSession:
             _, self._to_acknowledge = self._behind.popleft()
             self._pull.wake.set()
 
-    async def _acknowledge(self) -> None:
+    async def acknowledge(self) -> None:
+        """Acknowledge all that is handled and after which nothing waits. Raises the client's errors."""
         if self._to_acknowledge:
             ack_subject, self._to_acknowledge = self._to_acknowledge, ""
             await self._nc.publish(ack_subject, b"+ACK")

@@ -42,24 +42,26 @@ class SessionOver(Exception):
     """The session with the broker ended before an operator's request was done. Work done until then is kept."""
 
 
+Resolved = Callable[[Delivery], None]
+"""Is called with a delivery that was handled or became a dead letter, and so need not come again."""
+
+
 class RetryQueue:
-    """Retries one session's failed deliveries, each key in order. Operators' redrives and drops wait in line, too."""
+    """Retries failed deliveries of all consumers of one session, each key in order of arrival.
+
+    Operators' redrives and drops wait in line, too.
+    """
 
     def __init__(
         self,
         handler: Handler,
         dead_letters: DeadLetters,
-        resolved: Callable[[Delivery], None],
         failed: Callable[[Exception], None],
         pauses_s: tuple[float, ...] = PAUSES_S,
     ) -> None:
-        """`resolved` is called with each delivery that was handled or became a dead letter, and so need not come again.
-
-        `failed` is called with the error if the session must end. `pauses_s`: seconds before each further attempt.
-        """
+        """`failed` is called with the error if the session must end. `pauses_s`: seconds before further attempts."""
         self._handler = handler
         self._dead_letters = dead_letters
-        self._resolved = resolved
         self._failed = failed
         self._pauses_s = pauses_s
         self._lines: dict[str, deque[Callable[[], Awaitable[None]]]] = {}
@@ -67,27 +69,30 @@ class RetryQueue:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Future[Any]] = set()
 
-    def takes(self, delivery: Delivery) -> bool:
+    def takes(self, delivery: Delivery, resolved: Resolved) -> bool:
         """Queue the message if others of its key wait or are dead letters, and return true.
 
-        Otherwise do nothing and return false: the message may be handled at once.
+        `resolved` is called later. Otherwise do nothing and return false: the message may be handled at once.
         """
         if not self._lines and self._dead_letters.empty:
             return False
         if delivery.key not in self._lines and not self._dead_letters.has(delivery.key):
             return False
-        self._queue(delivery.key, lambda: self._deliver(delivery, None))
+        self._queue(delivery.key, lambda: self._deliver(delivery, resolved, None))
         return True
 
-    def rejected(self, delivery: Delivery, error: Exception) -> None:
-        """Queue a message that the handler has rejected with this error for further attempts, and return at once."""
+    def rejected(self, delivery: Delivery, resolved: Resolved, error: Exception) -> None:
+        """Queue a message that the handler has rejected with this error for further attempts, and return at once.
+
+        `resolved` is called later.
+        """
         logger.warning(  # without the traceback: the dead letter has it
             "cannot handle a message; trying again",
             subject=delivery.subject,
             sequence=delivery.position.sequence,
             error=f"{type(error).__name__}: {error}",
         )
-        self._queue(delivery.key, lambda: self._deliver(delivery, error))
+        self._queue(delivery.key, lambda: self._deliver(delivery, resolved, error))
 
     async def redrive(self, key: str, *, dry_run: bool) -> list[Redriven]:
         """Handle the key's dead letters in their order, up to the first that is rejected again; return the outcomes.
@@ -158,7 +163,7 @@ class RetryQueue:
 
     # The work in a line -----------------------------------------------------------------------------------------------
 
-    async def _deliver(self, delivery: Delivery, error: Exception | None) -> None:
+    async def _deliver(self, delivery: Delivery, resolved: Resolved, error: Exception | None) -> None:
         """Try a message until an attempt succeeds; after the last failed attempt, store it as a dead letter.
 
         If its key has dead letters, it becomes one without another attempt. `error` is that of the first attempt; None
@@ -176,10 +181,10 @@ class RetryQueue:
                 error = again
                 attempts += 1
             else:
-                self._resolved(delivery)
+                resolved(delivery)
                 return
         await self._dead_letters.add(delivery, error, attempts)
-        self._resolved(delivery)
+        resolved(delivery)
 
     async def _redrive(self, key: str) -> list[Redriven]:
         done: list[Redriven] = []

@@ -1,6 +1,6 @@
-"""A service's side of the broker: its relay publishes its log, and its consumer delivers to its writer.
+"""A service's side of the broker: its relay publishes its log, and its consumers deliver to its writer.
 
-Each session asks the stream where to continue, and resets the consumer to the last message that was really
+Each session asks the stream where to continue, and resets each consumer to its last message that was really
 acknowledged.
 """
 
@@ -17,17 +17,17 @@ from infra.aio import Backoff
 from infra.broker.acknowledged import digests
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
-from infra.broker.consumers import ensure_consumer
+from infra.broker.consumers import consumer_names, ensure_consumer, find_predecessor, remove_predecessor
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, FactTooLarge, LogLost
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
 from infra.broker.relay import UNACKNOWLEDGED, Relay
 from infra.broker.streams import EVENTS, FULL, MAX_FACT_BYTES, check_stream, is_full, largest_message
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer import ConsumerSession
+from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.limits import SessionLimits
-from infra.consuming.supervisor import LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
+from infra.consuming.supervisor import LOOK_ANSWER_S, LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
 from infra.store.event_store import EventStore
@@ -60,15 +60,15 @@ class Broker:
     ) -> None:
         """`hears` are the names of the facts that the service consumes; `chance` draws the jitter of pauses, 0 to 1."""
         self._service = service
-        self._hears = hears
+        self._consumers = consumer_names(service, hears)
         self._settings = settings
         self._store = store
         self._writer = writer
         writer.suspend("the log has not been compared with the stream yet")
         self._limits = limits
-        self._received = ReceivedPositions(limits.remembered_positions)
-        self._acknowledged: int | None = None
-        """The sequence up to which this process has acknowledged all; None before the first session."""
+        self._received = {name: ReceivedPositions(limits.remembered_positions) for name in self._consumers}
+        self._acknowledged: dict[str, int] = {}
+        """By consumer: the sequence up to which this process has acknowledged all. Empty before the first session."""
         self.dead_letters = DeadLetters(service, settings, clock)
         self.supervisor = Supervisor(
             f"{service}_svc",
@@ -79,6 +79,7 @@ class Broker:
             connect=connect,
         )
         self._relay: Relay | None = None
+        self._stalled_s = 0.0  # in the sessions before this one
         self._full = False
         self._failure = ""
         """Why the session before this one failed; empty if none has."""
@@ -102,6 +103,11 @@ class Broker:
             before = self._failure and f"; the session before it ended: {self._failure}"
             return f"the relay has not caught up with the log{before}"
         return None
+
+    @property
+    def stalled_s(self) -> float:
+        """For how many seconds in all, over all sessions, the broker has acknowledged nothing of what was in flight."""
+        return self._stalled_s + (self._relay.stalled_s if self._relay is not None else 0.0)
 
     @property
     def connection(self) -> BrokerClient | None:
@@ -140,34 +146,44 @@ class Broker:
         )
         await relay.find_resume_position(leader)
         self._writer.resume()
-        truncated_after = await self._received.truncated_after(leader)
         consumer = ConsumerSession(
             self._service, nc, self._writer, self._received, self.dead_letters, pull_batch=limits.pull_batch
         )
-        self._acknowledged = await ensure_consumer(
-            js,
-            self._service,
-            self._hears,
-            stream.state.last_seq,
-            truncated_after,
-            acknowledged=self._acknowledged,
-            take_over=consumer.take_over,
-            max_ack_pending=limits.max_ack_pending,
-            ack_wait_s=limits.ack_wait_s,
-        )
-        if truncated_after is not None:
-            self._received.forget_after(truncated_after)
+        await self._reset(js, leader, stream.state.last_seq, consumer)
         at = nc.connected_url
         logger.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
         self._relay, self._full = relay, is_full(stream)
-        watch = partial(self._watch, js, relay, str(stream.created))
+        watch = partial(self._watch, nc.jetstream(timeout=LOOK_ANSWER_S), relay, str(stream.created))
         try:
             tasks = (relay.run, watch, partial(self._finish, nc, relay, consumer))
             yield Session(consumer, tasks, facts_said_by(self._service))
         finally:
+            self._stalled_s += relay.stalled_s
             self._relay = None
-            if consumer.acknowledged is not None:
-                self._acknowledged = consumer.acknowledged
+            self._acknowledged |= consumer.acknowledged
+
+    async def _reset(self, js: JetStreamContext, leader: Leader, last_sequence: int, session: ConsumerSession) -> None:
+        """Make each consumer deliver what is not acknowledged. Raises LeaderUnavailable, the client's errors."""
+        limits = self._limits
+        found = [await one.truncated_after(leader) for one in self._received.values()]
+        after = min((one for one in found if one is not None), default=None)
+        predecessor = await find_predecessor(js, self._service)
+        await session.take_over()
+        for name, fact in self._consumers.items():
+            self._acknowledged[name] = await ensure_consumer(
+                js,
+                name,
+                fact,
+                last_sequence,
+                after,
+                begin_after=predecessor.begin_after(fact) if predecessor else 0,
+                acknowledged=self._acknowledged.get(name),
+                max_ack_pending=limits.max_ack_pending,
+                ack_wait_s=limits.ack_wait_s,
+            )
+            if after is not None:
+                self._received[name].forget_after(after)
+        await remove_predecessor(js, predecessor)
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         self._failure = reason

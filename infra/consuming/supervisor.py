@@ -1,7 +1,7 @@
 """Sessions with the broker, one after another: after any failure a new one begins.
 
-Each session has a fresh connection, makes missing streams and consumers, and resets its consumer to continue after what
-is really recorded. A service has one supervisor, and so has each of its read models of the stream.
+Each session has a fresh connection, makes missing streams and consumers, and resets its consumers to continue after
+what is really recorded. A service has one supervisor, and so has each of its read models of the stream.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from infra.broker.errors import BrokerError, ConnectionLost, SessionEnded
 from infra.broker.permissions import check_payload, publish_probes
 from infra.broker.streams import ensure_stream
 from infra.broker.troubles import denied, describe, is_needed, misconfigured
-from infra.consuming.consumer import ConsumerSession
+from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import RetryQueue
 from infra.core.errors import StoreUnavailable
@@ -32,7 +32,10 @@ from infra.store.errors import StoreError
 SETTLED_AFTER_S: Final = 5.0
 """If a passing error ends a session that lasted longer than this, the pause after it is the shortest one again."""
 
-LOOK_EVERY_S: Final = 1.0  # between two looks at the consumer, the user's permissions, and a service's stream
+LOOK_EVERY_S: Final = 1.0  # between two looks at the consumers, the user's permissions, and a service's stream
+
+LOOK_ANSWER_S: Final = 5.0
+"""How long a look waits for the broker's answer: longer than a stall that the service lets pass."""
 
 PROBE_EVERY: Final = 10  # looks: one of so many probes facts and dead letters, which live subscribers get to see
 
@@ -51,7 +54,7 @@ class Connection(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What a session runs: its consumer, and `tasks` beside it. The session ends with the first of them that ends.
+    """What a session runs: its consumers, and `tasks` beside them. The session ends with the first of them that ends.
 
     `facts`: the names of the facts that it publishes.
     """
@@ -65,7 +68,7 @@ class Supervised(Protocol):
     """Prepares the sessions that a supervisor runs: a service's side of the broker, or a read model of the stream."""
 
     def session(self, connection: Connection) -> AbstractAsyncContextManager[Session]:
-        """Prepare one session, including its consumer; clean up on exit.
+        """Prepare one session, including its consumers; clean up on exit.
 
         An error while preparing ends the session, as one of its tasks' errors does.
         """
@@ -79,7 +82,7 @@ class Supervised(Protocol):
 
 
 class Supervisor:
-    """Runs the sessions of one consumer, one after another, until `stopping` is set."""
+    """Runs the sessions of one service or read model, one after another, until `stopping` is set."""
 
     def __init__(
         self,
@@ -118,7 +121,7 @@ class Supervisor:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing is consumed, and what to do, in words; None if the consumer has a session and is not paused."""
+        """Why nothing is consumed, and what to do, in words; None if there is a session and no consumer is paused."""
         if self._current is None or self._lost.is_set():
             return f"no session with the broker: {self.reason}"
         return self._current[1].paused
@@ -175,10 +178,11 @@ class Supervisor:
                 # After the consumer was taken over: another session may have written dead letters until then.
                 await self._dead_letters.open(nc)
                 await self._look(nc, js, consumer, facts)
+                looking = nc.jetstream(timeout=LOOK_ANSWER_S)
                 self._current = nc, consumer
                 await first_of(
                     consumer.run(),
-                    self._watch(nc, js, consumer, facts),
+                    self._watch(nc, looking, consumer, facts),
                     *(task() for task in tasks),
                     _raise_when(self._lost),
                 )
@@ -197,11 +201,11 @@ class Supervisor:
     async def _look(
         self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str] | None
     ) -> None:
-        """Look whether the user may publish all that a session publishes, and at the consumer.
+        """Look whether the user may publish all that a session publishes, and at the consumers.
 
         Raises BrokerMisconfigured, ConsumerFailed, the client's errors.
         """
-        await publish_probes(nc, consumer.name, facts)
+        await publish_probes(nc, consumer.listener, [one.name for one in consumer.consumers], facts)
         await consumer.look(js)  # its answer comes after any denial
         if any(map(is_needed, nc.denied)):
             raise denied(nc.denied)

@@ -14,11 +14,11 @@ class StreamPosition(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A message of EVENTS, as a consumer session delivered it or as a dead letter keeps it.
+    """A message of EVENTS, as a consumer delivered it in a session or as a dead letter keeps it.
 
     `fact_id` is its `Nats-Msg-Id`, empty if it has none; `body` is the fact's JSON; `raw_headers` are its headers as
-    they travelled. `number` counts the session's deliveries from 1, and the acknowledgement goes to `ack_subject`; a
-    dead letter has the number 0 and an empty `ack_subject`.
+    they travelled. `number` counts the consumer's deliveries in the session from 1, and the acknowledgement goes to
+    `ack_subject`; a dead letter has the number 0 and an empty `ack_subject`.
     """
 
     fact_id: str
@@ -47,8 +47,10 @@ class Delivery(NamedTuple):
 
 
 class Acknowledger(Protocol):
-    """Takes the results of a consumer session's deliveries from their handler, to acknowledge or retry them."""
+    """Takes the results of a consumer's deliveries from their handler, to acknowledge or retry them."""
 
+    name: str
+    """The consumer's."""
     closed: bool
     """Whether the session is over. Nothing more is acknowledged then: unacknowledged deliveries come again later."""
 
@@ -65,7 +67,7 @@ class Acknowledger(Protocol):
         """
 
     def handled(self, delivery: Delivery) -> None:
-        """Report that all is recorded that follows from the session's deliveries up to this one, included.
+        """Report that all is recorded that follows from the consumer's deliveries up to this one, included.
 
         The report leaves out those that were taken back or rejected; this one may be among them. Each of the others
         may be acknowledged once no delivery before it waits.

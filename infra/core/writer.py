@@ -184,10 +184,11 @@ class Writer:
         for (command, source), outcome in zip(work, outcomes, strict=True):
             if isinstance(source, Requested) and not source.answer.done() and not isinstance(outcome, Exception):
                 source.answer.set_result(Answer(outcome, decided.states(command.streams)))
-        # One acknowledgement covers all deliveries before it, except those that wait. A closed session needs none.
-        last = next((source for source in reversed(batch) if isinstance(source, Delivered)), None)
-        if last and not last.acknowledger.closed:
-            last.acknowledger.handled(last.delivery)
+        # One acknowledgement covers all of a consumer's deliveries before it, except those that wait.
+        last = {source.acknowledger: source.delivery for source in batch if isinstance(source, Delivered)}
+        for acknowledger, delivery in last.items():
+            if not acknowledger.closed:  # a closed session needs none
+                acknowledger.handled(delivery)
 
     async def _decide_and_record(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
         """Decide and record the work; return its commands, the recorded batch, and the outcome of each command.

@@ -162,7 +162,7 @@ def assemble(
         chance=chance,
         limits=session_limits,
     )
-    consuming = {view.consumer: view for view in views.values() if isinstance(view, StreamView)}
+    consuming = {view.listener: view for view in views.values() if isinstance(view, StreamView)}
     return Runtime(settings, clock, store, writer, broker, views, {service.name: broker, **consuming}, listeners)
 
 

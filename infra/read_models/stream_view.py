@@ -1,15 +1,15 @@
-"""Read models of other services' facts: fed from the stream EVENTS by a durable consumer of their own.
+"""Read models of other services' facts: fed from the stream EVENTS by durable consumers of their own.
 
-The stream may hold a fact twice, and after a repair an effect before its cause. So the projection of such a view must
-come to the same tables in any order and with any repeats. A checkpoint counts only as long as the stream still has the
-message that was read there. Otherwise the view reads the stream again from its beginning.
+The stream may hold a fact twice, and a view may hear an effect before its cause. So the projection of such a view must
+come to the same tables in any order and with any repeats. The checkpoint of a consumer counts only as long as the
+stream still has the message that was read there. Otherwise it reads the stream again from its beginning.
 """
 
 import asyncio
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,24 +18,23 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from contracts.fact import Fact
-from contracts.origin import ForeignMessage, origin
 from infra.aio import Backoff
 from infra.broker.connection import Connect, connect
-from infra.broker.consumers import ensure_consumer_at
+from infra.broker.consumers import consumer_names, ensure_consumer_at, find_predecessor, remove_predecessor
 from infra.broker.errors import BrokerMisconfigured
 from infra.broker.leader import Leader
 from infra.broker.streams import EVENTS
 from infra.broker.troubles import describe
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer import ConsumerSession
+from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Acknowledger, Delivery, StreamPosition
 from infra.core.unit_of_work import Outcome
+from infra.read_models.delivered import facts_in
 from infra.read_models.tables import CHUNK, START, Checkpoint, Projection, Tables, ViewBehind
 from infra.settings import Settings
-from infra.store.records import Notification
 
 logger = structlog.get_logger()
 
@@ -57,12 +56,13 @@ class StreamView:
         self, projection: Projection, service: str, settings: Settings, tables: Tables, connect: Connect = connect
     ) -> None:
         self._projection = projection
-        self.consumer = f"{service}-{projection.name}"
+        self.listener = f"{service}-{projection.name}"
+        self._consumers = consumer_names(self.listener, projection.topics)
         self._tables = tables
         self._tables_free = asyncio.Lock()
-        self.dead_letters = DeadLetters(self.consumer, settings)
+        self.dead_letters = DeadLetters(self.listener, settings)
         backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
-        self.supervisor = Supervisor(self.consumer, settings, self, self.dead_letters, backoff=backoff, connect=connect)
+        self.supervisor = Supervisor(self.listener, settings, self, self.dead_letters, backoff=backoff, connect=connect)
         self._queue: deque[tuple[Delivery, Acknowledger]] = deque()
         self._arrived = asyncio.Event()
         self._drop = asyncio.Event()
@@ -97,10 +97,13 @@ class StreamView:
             why = "about to be rebuilt" if self._drop.is_set() else self.supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")
         try:
-            info = await self._js.consumer_info(EVENTS, self.consumer)
+            return await self._unread(self._js)
         except (OSError, NatsError) as error:
             raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
-        return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+    async def _unread(self, js: JetStreamContext) -> int:
+        found = [await js.consumer_info(EVENTS, name) for name in self._consumers]
+        return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in found)
 
     def rebuild(self) -> None:
         """Ask `run` to make the tables anew from all of EVENTS; return at once. Reads raise ViewBehind meanwhile."""
@@ -123,12 +126,16 @@ class StreamView:
                 logger.info("rebuilding a view", view=self._projection.name)
                 await self._tables.clear()
                 self._drop.clear()
-            checkpoint = await self._resume_position(Leader(nc, stream))
-            consumer = ConsumerSession(self.consumer, nc, self, ReceivedPositions(), self.dead_letters)
-            await ensure_consumer_at(
-                js, self.consumer, self._projection.topics, checkpoint.position + 1, take_over=consumer.take_over
-            )
-            self._to_catch_up = (await js.consumer_info(EVENTS, self.consumer)).num_pending or 0
+            leader = Leader(nc, stream)
+            begins = {name: await self._resume_position(leader, name) for name in self._consumers}
+            received = {name: ReceivedPositions() for name in self._consumers}
+            consumer = ConsumerSession(self.listener, nc, self, received, self.dead_letters)
+            predecessor = await find_predecessor(js, self.listener)
+            await consumer.take_over()
+            for name, fact in self._consumers.items():
+                await ensure_consumer_at(js, name, fact, begins[name].position + 1)
+            await remove_predecessor(js, predecessor)
+            self._to_catch_up = await self._unread(js)
             if self._to_catch_up == 0:
                 await self._caught_up()
             self._queue.clear()
@@ -145,9 +152,9 @@ class StreamView:
         else:
             logger.error("a view cannot go on", view=self._projection.name, reason=reason, exc_info=error)
 
-    async def _resume_position(self, leader: Leader) -> Checkpoint:
-        """Return the checkpoint if EVENTS still has the message that was read there; otherwise START, and log it."""
-        checkpoint, received = self._tables.checkpoint, ReceivedPositions()
+    async def _resume_position(self, leader: Leader, consumer: str) -> Checkpoint:
+        """Return the consumer's checkpoint if EVENTS still has the message read there; otherwise START, and log it."""
+        checkpoint, received = self._tables.checkpoint_of(consumer), ReceivedPositions()
         if checkpoint != START:
             received.add(StreamPosition(*checkpoint))
         if await received.truncated_after(leader) is None:
@@ -172,14 +179,16 @@ class StreamView:
         while True:
             await self._arrived.wait()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), CHUNK))]
-            last, acknowledger = batch[-1]
+            last = {acknowledger: delivery for delivery, acknowledger in batch}
             try:
-                await self._feed([delivery for delivery, _ in batch], Checkpoint(*last.position))
+                read = {one.name: Checkpoint(*delivery.position) for one, delivery in last.items()}
+                await self._feed([delivery for delivery, _ in batch], read)
             except NO_MESSAGES_FAULT:
                 raise
             except Exception:
-                await self._feed_alone([delivery for delivery, _ in batch])
-            acknowledger.handled(last)
+                await self._feed_alone(batch)
+            for acknowledger, delivery in last.items():
+                acknowledger.handled(delivery)
             self._to_catch_up -= len(batch)
             if self._to_catch_up <= 0:
                 await self._caught_up()
@@ -192,21 +201,21 @@ class StreamView:
         async with self._tables_free:
             await self._tables.caught_up()
 
-    async def _feed(self, messages: Sequence[Delivery], checkpoint: Checkpoint | None) -> None:
-        """Feed the messages, and set the checkpoint; None: it stays."""
-        records = _records(messages)
+    async def _feed(self, messages: Sequence[Delivery], read: Mapping[str, Checkpoint]) -> None:
+        """Feed the messages, and set the checkpoints of these consumers."""
+        records = facts_in(messages)
         async with self._tables_free:
             try:
-                await self._tables.apply(records, checkpoint or self._tables.checkpoint)
+                await self._tables.apply(records, read=read)
             except BaseException:
                 await self._tables.roll_back()
                 raise
 
-    async def _feed_alone(self, messages: Sequence[Delivery]) -> None:
+    async def _feed_alone(self, messages: Sequence[tuple[Delivery, Acknowledger]]) -> None:
         """Feed each message alone. One that the projection rejects becomes a dead letter: a retry would not help."""
-        for delivery in messages:
+        for delivery, acknowledger in messages:
             try:
-                await self._feed([delivery], Checkpoint(*delivery.position))
+                await self._feed([delivery], {acknowledger.name: Checkpoint(*delivery.position)})
             except NO_MESSAGES_FAULT:
                 raise
             except Exception as error:
@@ -215,7 +224,7 @@ class StreamView:
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed a dead letter's message out of its order, which a projection of the stream allows; return no facts."""
         try:
-            await self._feed([delivery], None)
+            await self._feed([delivery], {})
         except NO_MESSAGES_FAULT as error:
             raise StoreUnavailable(str(error)) from error
         return ()
@@ -225,24 +234,8 @@ class StreamView:
         outcomes: list[Outcome] = []
         for delivery in messages:
             try:
-                list(self._projection.apply(_records([delivery])))
+                list(self._projection.apply(facts_in([delivery])))
             except Exception as error:
                 return [*outcomes, error]
             outcomes.append(())
         return outcomes
-
-
-def _records(messages: Sequence[Delivery]) -> list[Notification]:
-    """Return the facts as a projection reads them, at their sequences in EVENTS. Foreign messages are passed over."""
-    records, foreign = [], []
-    for delivery in messages:
-        sequence, subject = delivery.position.sequence, delivery.subject
-        try:
-            stream, version, _ = origin(subject, delivery.fact_id, delivery.raw_headers, delivery.body)
-        except ForeignMessage as why:
-            foreign.append(f"{sequence} ({subject}) {why}")
-        else:
-            records.append(Notification(sequence, stream, version, subject.rpartition(".")[0], delivery.body))
-    if foreign:
-        logger.warning("foreign messages are passed over", messages=len(foreign), first=foreign[0])
-    return records

@@ -6,7 +6,7 @@ checkpoint never differ.
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -74,6 +74,9 @@ CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, position INTEGER, 
 CREATE TABLE IF NOT EXISTS made_with (one INTEGER PRIMARY KEY, tables TEXT, whole INTEGER);
 """
 
+READ: Final = "CREATE TABLE IF NOT EXISTS read (consumer TEXT PRIMARY KEY, position INTEGER, stored_us INTEGER);"
+"""The checkpoints of a view of the stream. A file that lacks this table has one of all its consumers, in `position`."""
+
 
 class Tables:
     """One projection's SQLite file: its tables, and the checkpoint up to which they have been fed. `open` makes one.
@@ -89,6 +92,7 @@ class Tables:
         self._writer = writer
         self._reader = reader
         self.checkpoint = START
+        self._read: dict[str, Checkpoint] = {}
         self.complete = False
         """Whether `caught_up` was called since the tables were empty. Before that they may lack older facts. Only views
         of the stream use it."""
@@ -116,7 +120,7 @@ class Tables:
             yield tables
 
     async def _prepare(self) -> None:
-        await self._writer.executescript(POSITION)
+        await self._writer.executescript(POSITION + READ)
         made = list(await self._writer.execute_fetchall("SELECT tables, whole FROM made_with"))
         if [tables for tables, _ in made] != [self._made_with]:
             if made:
@@ -126,6 +130,12 @@ class Tables:
             self.complete = bool(made[0][1])
         rows = await self._writer.execute_fetchall("SELECT position, stored_us FROM position")
         self.checkpoint = next((Checkpoint(*row) for row in rows), START)
+        rows = await self._writer.execute_fetchall("SELECT consumer, position, stored_us FROM read")
+        self._read = {consumer: Checkpoint(*at) for consumer, *at in rows}
+
+    def checkpoint_of(self, consumer: str) -> Checkpoint:
+        """Return how far this consumer of a view of the stream has read."""
+        return self._read.get(consumer, self.checkpoint)
 
     async def clear(self) -> None:
         """Drop all tables and make empty ones, in one transaction; the checkpoint becomes START, and `complete` false.
@@ -138,11 +148,12 @@ class Tables:
         )
         for kind, name in found:
             await self._writer.execute(f'DROP {kind} "{name}"')
-        for statement in _statements(self._schema):
+        for statement in _statements(READ + self._schema):
             await self._writer.execute(statement)
         await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._made_with,))
         await self._writer.commit()
         self.checkpoint = START
+        self._read = {}
         self.complete = False
 
     async def caught_up(self) -> None:
@@ -154,19 +165,31 @@ class Tables:
             await self._writer.execute("UPDATE made_with SET whole = 1")
             self.complete = True
 
-    async def apply(self, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
+    async def apply(
+        self,
+        records: Sequence[Notification],
+        checkpoint: Checkpoint | None = None,
+        *,
+        read: Mapping[str, Checkpoint] | None = None,
+    ) -> None:
         """Feed these records and set the checkpoint, in one transaction, and commit it.
 
-        Raises sqlite3.Error or the projection's error; then call `roll_back`.
+        A view of the stream has a checkpoint for each consumer: `read` has those to set, by consumer. Raises
+        sqlite3.Error or the projection's error; then call `roll_back`.
         """
         # Only one task uses this connection. If it is cancelled, the transaction ends with the connection.
         await self._writer.execute("BEGIN IMMEDIATE")
         for sql, rows in self._projection.apply(records):
             if rows:
                 await self._writer.executemany(sql, rows)
-        await self._writer.execute("INSERT OR REPLACE INTO position VALUES (1, ?, ?)", checkpoint)
+        if checkpoint is not None:
+            await self._writer.execute("INSERT OR REPLACE INTO position VALUES (1, ?, ?)", checkpoint)
+        if read:
+            rows = [(consumer, *at) for consumer, at in read.items()]
+            await self._writer.executemany("INSERT OR REPLACE INTO read VALUES (?, ?, ?)", rows)
         await self._writer.commit()
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint or self.checkpoint
+        self._read |= read or {}
 
     async def roll_back(self) -> None:
         """Undo the transaction that a failed or canceled `apply` or `clear` left open. No effect without one.

@@ -104,7 +104,7 @@ async def test_it_takes_part(system: Path, tmp_path: Path) -> None:
         await shop.until_quiet()
         before = await shop.facts(order_id)
         async with shop.broker() as client:
-            await client.jetstream().reset_consumer("EVENTS", "gift", 1)
+            await client.jetstream().reset_consumer("EVENTS", "gift-hears-order-confirmed", 1)
         await shop.until_quiet()
 
         assert await shop.facts(order_id) == before

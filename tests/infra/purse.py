@@ -83,7 +83,8 @@ def issued(user: str, discount: int = 1, coupon: str = "c1") -> CouponIssued:
 class Acknowledgements:
     """An acknowledger that remembers what was reported to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "purse") -> None:
+        self.name = name
         self.closed = False
         self.acknowledged: list[Delivery] = []
         self.errors: list[Exception] = []

@@ -19,7 +19,7 @@ from infra.local.services import ROOT, service_names
 from ops.replay.lines import nanoseconds, since_1970_ns
 from tests.ops.asking import orders
 from tests.ops.test_rebuild import balances
-from tests.shop import PATIENCE_S, Event, Shop, attempts
+from tests.shop import PATIENCE_S, Event, Shop, attempts, consumers_of
 
 
 @pytest_asyncio.fixture
@@ -209,12 +209,12 @@ async def test_muted_it_stands_under_other_subjects_in_a_stream_of_its_own(left:
 
 
 async def heard(shop: Shop) -> list[int]:
-    """How many deliveries each service, and the ranking, was ever given by its consumer, once none is due."""
+    """How many deliveries each service, and the ranking, was ever given by its consumers, once none is due."""
     names = [*service_names(), "product-popular"]
     async with shop.broker() as nc:
         js = nc.jetstream()
         async for _ in attempts("everybody to have heard everything"):
-            found = [await js.consumer_info("EVENTS", name) for name in names]
+            found = [info for name in names for info in await consumers_of(js, name)]
             if not any(consumer.num_pending or consumer.num_ack_pending for consumer in found):
                 return [consumer.delivered.consumer_seq if consumer.delivered else 0 for consumer in found]
     raise AssertionError

@@ -163,6 +163,39 @@ def test_a_burst_after_a_quiet_period_is_judged_by_its_own_rate() -> None:
     assert service.rejection() == OVERLOADED
 
 
+def refused(stall_s: float, *, known: bool) -> int:
+    """Place 100 orders a second, which complete at once but for a stall of this long; how many were refused.
+
+    `known`: whether admission knows of stalls.
+    """
+    now, stalled, refusals = 0.0, 0.0, 0
+    admission = AdmissionControl(4_096, 2.5, lambda: now, lambda: stalled if known else 0.0)
+    admission.recorded([placed(f"b{n}") for n in range(2 * ALWAYS_ADMITTED)])
+    left: deque[str] = deque()
+    for step in range(800):
+        now = step / 100
+        stalls = 300 <= step < 300 + 100 * stall_s
+        stalled += 0.01 if stalls else 0.0
+        if admission.rejection(f"o{step}", 0) is None:
+            admission.recorded([placed(f"o{step}")])
+            left.append(f"o{step}")
+        else:
+            refusals += 1
+        for _ in range(0 if stalls else 2):
+            if left:
+                admission.recorded([canceled(left.popleft())])
+    return refusals
+
+
+@pytest.mark.parametrize("stall_s", [0.5, 2.0, 3.0])
+def test_a_stall_of_the_broker_refuses_nobody_while_it_lasts_and_afterwards(stall_s: float) -> None:
+    assert refused(stall_s, known=True) == 0
+
+
+def test_services_that_stall_for_so_long_count_as_overloaded() -> None:
+    assert refused(3.0, known=False) > 0
+
+
 def told(answer: httpx.Response, cause: str) -> bool:
     """Whether the 503 gives this cause, or says already that coupon_svc does not answer; and what to do."""
     known = rf"({re.escape(cause)}|coupon_svc has not answered since .*); retry after the given delay"

@@ -43,7 +43,7 @@ async def until_not_ready(shop: Shop, *causes: str) -> None:
 @pytest.mark.parametrize(
     ("configuration", "causes"),
     [
-        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', ["publish to $JS.ACK.EVENTS.point."], id="acks"),
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', ["publish to $JS.ACK.EVENTS.point-hears-"], id="acks"),
         pytest.param(USERS % 'publish: { deny: "point.>" }', ["publish to point.charged.", "Grant"], id="facts"),
         pytest.param(USERS % 'publish: { deny: "dead.>" }', ["publish to dead.point.", "Grant"], id="dead letters"),
         pytest.param(
@@ -106,7 +106,7 @@ async def test_it_is_named_and_the_service_is_not_ready_until_it_is_mended(
 @pytest.mark.parametrize(
     ("configuration", "cause"),
     [
-        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ACK.EVENTS.point.", id="acks"),
+        pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ACK.EVENTS.point-hears-", id="acks"),
         pytest.param(USERS % 'publish: { deny: "point.>" }', "publish to point.charged.", id="facts"),
     ],
 )
@@ -136,7 +136,7 @@ async def test_live_subscribers_get_few_probes_of_facts(shop: Shop) -> None:
             enough.set()
 
     async with shop.broker() as nc:
-        for subject in ("$JS.ACK.EVENTS.point.1.0.0.0.0", "point.used.>"):
+        for subject in ("$JS.ACK.EVENTS.point-hears-product-reserved.1.0.0.0.0", "point.used.>"):
             await nc.subscribe(subject, cb=note)
         await asyncio.wait_for(enough.wait(), PATIENCE_S)
 
@@ -173,27 +173,31 @@ async def test_a_stream_that_is_edited_while_it_runs_is_noticed(
 async def test_a_paused_consumer_is_not_ready_also_after_a_restart(shop: Shop) -> None:
     until = (now() + timedelta(hours=1)).astimezone(UTC).isoformat().replace("+00:00", "Z")
     async with shop.broker() as nc:
-        await nc.jetstream().pause_consumer("EVENTS", "point", until)
+        await nc.jetstream().pause_consumer("EVENTS", "point-hears-product-reserved", until)
         await until_paused(shop)
         await shop.kill("point")
         await shop.start("point", ready=False)
-        await until_not_ready(shop, "the consumer point is paused until", "nats consumer resume EVENTS point")
+        await until_not_ready(
+            shop,
+            "the consumer point-hears-product-reserved is paused until",
+            "nats consumer resume EVENTS point-hears-product-reserved",
+        )
         assert "consumer paused" in shop.log("point").read_text()
 
-        await nc.jetstream().resume_consumer("EVENTS", "point")
+        await nc.jetstream().resume_consumer("EVENTS", "point-hears-product-reserved")
         await shop.ready("point")
 
 
 async def test_a_read_model_that_gets_nothing_is_a_warning(shop: Shop) -> None:
     until = (now() + timedelta(hours=1)).astimezone(UTC).isoformat().replace("+00:00", "Z")
     async with shop.broker() as nc:
-        await nc.jetstream().pause_consumer("EVENTS", "product-popular", until)
+        await nc.jetstream().pause_consumer("EVENTS", "product-popular-hears-order-confirmed", until)
 
     async for _ in attempts("the warning"):
         ready = (await shop.get("product", "/readyz")).json()
         assert ready["ready"]
         if any(
-            "product-popular consumes nothing: the consumer product-popular is paused" in one
+            "product-popular consumes nothing: the consumer product-popular-hears-order-confirmed is paused" in one
             for one in ready["warnings"]
         ):
             return

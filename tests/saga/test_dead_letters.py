@@ -15,7 +15,7 @@ from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.consuming.dead_letter import DeadLetter
 from infra.consuming.dead_letters import read
 from tests.ops.asking import orders, told
-from tests.shop import Shop, attempts, open_shop
+from tests.shop import Shop, attempts, consumers_of, open_shop
 
 TEA = [("tea", 1)]
 
@@ -49,11 +49,11 @@ async def confirmed(shop: Shop, points: int) -> None:
     assert (await shop.until_ended(order_id))["status"] == "CONFIRMED"
 
 
-async def acknowledged(shop: Shop, consumer: str) -> None:
+async def acknowledged(shop: Shop, listener: str) -> None:
     async with shop.broker() as nc:
-        async for _ in attempts(f"{consumer} to acknowledge everything"):
-            info = await nc.jetstream().consumer_info("EVENTS", consumer)
-            if not info.num_pending and not info.num_ack_pending:
+        async for _ in attempts(f"{listener} to acknowledge everything"):
+            found = await consumers_of(nc.jetstream(), listener)
+            if not any(info.num_pending or info.num_ack_pending for info in found):
                 return
 
 

@@ -42,7 +42,7 @@ async def test_a_service_that_does_not_answer_is_named_to_clients_and_operators(
         else:  # ready, and yet it hears nothing
             async with shop.broker() as client:
                 pause = b'{"pause_until":"2099-01-01T00:00:00Z"}'
-                await client.request("$JS.API.CONSUMER.PAUSE.EVENTS.point", pause, timeout=5)
+                await client.request("$JS.API.CONSUMER.PAUSE.EVENTS.point-hears-product-reserved", pause, timeout=5)
         placed = await asyncio.gather(*(shop.place([("mug", 1)], key=f"k{n}") for n in range(ALWAYS_ADMITTED + 1)))
         assert {answer.status_code for answer in placed} == {202}
 
@@ -72,7 +72,7 @@ async def test_a_service_that_does_not_answer_is_named_to_clients_and_operators(
             await shop.start("point")
         else:
             async with shop.broker() as client:
-                await client.request("$JS.API.CONSUMER.PAUSE.EVENTS.point", b"{}", timeout=5)
+                await client.request("$JS.API.CONSUMER.PAUSE.EVENTS.point-hears-product-reserved", b"{}", timeout=5)
         async for _ in attempts("admission to be open again"):
             if lines(shop, "admission admits new orders again"):
                 break

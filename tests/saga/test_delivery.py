@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.saga.rush import Rush
-from tests.shop import Shop, open_shop
+from tests.shop import Shop, consumers_of, open_shop
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ async def test_the_whole_history_delivered_again(tmp_path: Path) -> None:
         await rush.assert_settled()
         before = await shop.events()
         async with shop.broker() as client:
+            js = client.jetstream()
             for name in shop.services:
-                await client.jetstream().reset_consumer("EVENTS", name, 1)
+                for consumer in await consumers_of(js, name):
+                    await js.reset_consumer("EVENTS", str(consumer.name), 1)
         await rush.assert_settled()
         assert await shop.events() == before

@@ -469,11 +469,22 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/consumers.py",
-                "    await js.reset_consumer(EVENTS, service, restart_from)\n",
-                "    if restart_from is not None:\n        await js.reset_consumer(EVENTS, service, restart_from)\n",
+                "    await js.reset_consumer(EVENTS, name, restart_from)\n",
+                "    if restart_from is not None:\n        await js.reset_consumer(EVENTS, name, restart_from)\n",
             ),
         ),
         decision=7,
+    ),
+    Bug(
+        "acknowledges one consumer by another one's delivery",
+        (
+            Change(
+                "infra/core/writer.py",
+                "                acknowledger.handled(delivery)\n",
+                "                acknowledger.handled([*last.values()][-1])\n",
+            ),
+        ),
+        decision=44,
     ),
     Bug(
         "begins no session after an error that usually passes",

@@ -138,10 +138,8 @@ async def _drop(shop: "Shop", fault: Fault) -> None:
 
 
 async def _again(shop: "Shop", fault: Fault) -> None:
-    """The consumer is reset: some of the acknowledged messages are delivered again."""
-    stream = shop.server.stream
-    if stream is not None and fault.who in stream.consumers:
-        consumer = stream.consumers[fault.who]
+    """The consumers are reset: some of the acknowledged messages are delivered again."""
+    for consumer in shop.server.consumers_of(fault.who):
         consumer.reset(max(1, consumer.at.floor - fault.amount))
 
 

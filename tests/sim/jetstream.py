@@ -5,7 +5,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
@@ -103,15 +103,16 @@ class Consumer:
         """By sequence: when the message was last delivered."""
         self._pulls: deque[_Pull] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._woken: asyncio.TimerHandle | None = None
         self._loop = running()
         self.configure(config)
 
     def configure(self, config: ConsumerConfig) -> None:
         self.config = config
-        self._names = frozenset(pattern.removesuffix(".*") for pattern in config.filter_subjects or ())
+        self._name = (config.filter_subject or "").removesuffix(".*")
 
     def wants(self, message: Stored) -> bool:
-        return message.name in self._names
+        return message.name == self._name
 
     @property
     def outstanding(self) -> int:
@@ -141,6 +142,17 @@ class Consumer:
     def forget(self, peer: Peer) -> None:
         """Drop this client's requests: it is gone."""
         self._pulls = deque(pull for pull in self._pulls if pull.peer is not peer)
+
+    def wake(self, lag_s: float) -> None:
+        """Deliver what has come, this much later. Consumers do not wait for each other."""
+        if not lag_s:
+            self.deliver()
+        elif self._woken is None:
+            self._woken = self._loop.call_later(lag_s, self._wake)
+
+    def _wake(self) -> None:
+        self._woken = None
+        self.deliver()
 
     def deliver(self) -> None:
         """Deliver as many messages as there are, as were asked for, and as may wait for an acknowledgement."""
@@ -250,8 +262,10 @@ class Consumer:
 class Stream:
     """EVENTS: the published messages in their order, and the ids inside the duplicate window."""
 
-    def __init__(self, config: StreamConfig, created: datetime) -> None:
+    def __init__(self, config: StreamConfig, created: datetime, lag_s: Callable[[], float]) -> None:
+        """`lag_s` draws how much later than the stream a consumer has a message."""
         self.config = config
+        self._lag_s = lag_s
         self.created = created
         self.messages: list[Stored] = []
         self.consumers: dict[str, Consumer] = {}
@@ -271,7 +285,7 @@ class Stream:
         self._loop.note("the stream has {}: {} of {}", message.sequence, message.name, fact_id[:18])
         for consumer in self.consumers.values():
             if consumer.wants(message):
-                consumer.deliver()
+                consumer.wake(self._lag_s())
         return message.sequence, False
 
     def lose_tail(self, messages: int) -> None:

@@ -497,7 +497,7 @@ NAMED: Final = (
         "does not prove that it may publish",
         "tests/saga/test_broker_limits.py",
         "infra/consuming/supervisor.py",
-        "        await publish_probes(nc, consumer.name, facts)\n",
+        "        await publish_probes(nc, consumer.listener, [one.name for one in consumer.consumers], facts)\n",
     ),
     one(
         40,
@@ -576,15 +576,15 @@ NAMED: Final = (
         (
             Change(
                 "infra/consuming/session.py",
-                "        truncated_after = await self._received.truncated_after(leader)\n",
-                "        truncated_after = await self._received.truncated_after(leader)\n"
-                "        if truncated_after is not None:\n"
-                "            self._received.forget_after(truncated_after)\n",
+                "        after = min((one for one in found if one is not None), default=None)\n",
+                "        after = min((one for one in found if one is not None), default=None)\n"
+                "        for one in self._received.values():\n"
+                "            one.forget_after(after if after is not None else last_sequence)\n",
             ),
             Change(
                 "infra/consuming/session.py",
-                "        if truncated_after is not None:\n            self._received.forget_after(truncated_after)\n        at =",
-                "        at =",
+                "            if after is not None:\n                self._received[name].forget_after(after)\n",
+                "",
             ),
         ),
         decision=7,
@@ -610,8 +610,8 @@ NAMED: Final = (
         7,
         "does not say that it takes over",
         "tests/infra/consuming/test_consumer.py",
-        "infra/consuming/consumer.py",
-        "        await self._nc.publish(self._heard_by, self._pull.inbox.encode())\n",
+        "infra/consuming/consumer_session.py",
+        "        await self._nc.publish(self._heard_by, self._session)\n",
         "",
     ),
     one(
@@ -627,7 +627,7 @@ NAMED: Final = (
         "acknowledges in a session that is over",
         "tests/infra/core/test_writer.py",
         "infra/core/writer.py",
-        "        if last and not last.acknowledger.closed:\n",
+        "            if not acknowledger.closed:  # a closed session needs none\n",
         "        if last:\n",
     ),
     one(
@@ -691,7 +691,7 @@ NAMED: Final = (
         "lets later messages of an order overtake the one that waits",
         "tests/infra/consuming/test_consumer.py tests/saga/test_dead_letters.py",
         "infra/consuming/consumer.py",
-        "        if not self.retry_queue.takes(delivery):\n            return False\n",
+        "        if not self._retry_queue.takes(delivery, self._resolved):\n            return False\n",
         "        return False\n",
     ),
     one(
@@ -699,8 +699,8 @@ NAMED: Final = (
         "counts a message as handled before its dead letter is stored",
         "tests/infra/consuming/test_retry_queue.py",
         "infra/consuming/retry_queue.py",
-        "        await self._dead_letters.add(delivery, error, attempts)\n        self._resolved(delivery)\n",
-        "        self._resolved(delivery)\n        await self._dead_letters.add(delivery, error, attempts)\n",
+        "        await self._dead_letters.add(delivery, error, attempts)\n        resolved(delivery)\n",
+        "        resolved(delivery)\n        await self._dead_letters.add(delivery, error, attempts)\n",
     ),
     one(
         28,

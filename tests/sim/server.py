@@ -1,6 +1,6 @@
 """The other side of the modelled server: the messages that clients send it, and its faults."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -53,8 +53,10 @@ _pull: Final = msgspec.json.Decoder(_Pull)
 class Server:
     """One nats-server. `up`: whether it answers. Its data, or a part of them, outlive its crashes."""
 
-    def __init__(self) -> None:
+    def __init__(self, lag_s: Callable[[], float] = lambda: 0.0) -> None:
+        """`lag_s` draws how much later than the stream each of its consumers has a message."""
         self.up = True
+        self._lag_s = lag_s
         self.stream: Stream | None = None
         self.dead = Dead()
         self.peers: list[Peer] = []
@@ -160,7 +162,8 @@ class Server:
     def add_stream(self, config: StreamConfig) -> StreamInfo:
         if self.stream is None:
             self._made += 1
-            self.stream = Stream(config, EPOCH + timedelta(seconds=self._loop.time(), microseconds=self._made))
+            created = EPOCH + timedelta(seconds=self._loop.time(), microseconds=self._made)
+            self.stream = Stream(config, created, self._lag_s)
         return self.stream.info()
 
     def consumer_info(self, name: str) -> ConsumerInfo:
@@ -285,9 +288,14 @@ class Server:
 
     def serves_a_new_process(self, name: str) -> None:
         """The service was started: this process has received nothing yet."""
-        consumer = self._consumer(name)
-        if consumer is not None:
+        for consumer in self.consumers_of(name):
             consumer.is_new_to = True
+
+    def consumers_of(self, service: str) -> list[Consumer]:
+        if self.stream is None:
+            return []
+        consumers = self.stream.consumers.items()
+        return [consumer for name, consumer in consumers if name.startswith(f"{service}-hears-")]
 
 
 def _readable(messages: Sequence[Stored]) -> list[StoredMessage]:

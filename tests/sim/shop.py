@@ -33,6 +33,7 @@ MOST_TIMES: Final = 30  # that a customer sends a request; by then all is over
 AGAIN_S: Final = 0.2  # after this a customer whose request failed sends it again
 PATIENCE_S: Final = 60.0  # once faults have stopped
 LOOK_S: Final = 0.1
+CONSUMERS: Final = sum(len(service.hears) for service in SERVICES.values())
 VALID: Final = EPOCH + timedelta(days=365)
 
 
@@ -43,7 +44,7 @@ class Shop:
         self.bounds = schedule.bounds
         self.chance = Chance(schedule.seed + 1)
         self.loop = running()
-        self.server = Server()
+        self.server = Server(Chance(schedule.seed + 2).delay_s)
         self.steps = Steps()
         self.disks = {name: Disk(name) for name in SERVICES}
         self.troubles = {name: Troubles() for name in SERVICES}
@@ -142,7 +143,7 @@ class Shop:
     def _is_quiet(self) -> bool:
         """Whether every log is in the stream, and every consumer has acknowledged all of it."""
         stream = self.server.stream
-        if stream is None or not self.server.up or len(stream.consumers) < len(SERVICES):
+        if stream is None or not self.server.up or len(stream.consumers) < CONSUMERS:
             return False
         if any(process.runtime.broker.trouble for process in self.processes.values()):
             return False

@@ -59,3 +59,8 @@ def consumer_of(ack_subject: bytes | str) -> str:
     """The name of the consumer whose delivery has this ack subject."""
     tokens = (ack_subject if isinstance(ack_subject, str) else ack_subject.decode()).split(".")
     return tokens[3 if len(tokens) == 9 else 5]
+
+
+def listener_of(ack_subject: bytes | str) -> str:
+    """The name of the service or read model whose consumer has this ack subject."""
+    return consumer_of(ack_subject).partition("-hears-")[0]

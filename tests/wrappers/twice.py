@@ -8,12 +8,12 @@ from infra.broker.connection import connect
 from infra.broker.pull import numbers
 from infra.process.service import run
 from tests.wrappers import wrapped
-from tests.wrappers.client import RenumberingClient, consumer_of
+from tests.wrappers.client import RenumberingClient, listener_of
 
 
 class Twice(RenumberingClient):
     def delivered(self, handler: MessageCallback, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:
-        if consumer_of(reply) != os.environ["WRAPPED"]:  # a view's
+        if listener_of(reply) != os.environ["WRAPPED"]:  # a view's
             handler(subject, reply, body, head)
             return
         _, number, _ = numbers(reply)

@@ -16,7 +16,7 @@ from infra.process.service import run
 from infra.read_models.tables import Projection, Statement
 from infra.store.records import Notification
 from tests.wrappers import wrapped
-from tests.wrappers.client import TappedClient, consumer_of
+from tests.wrappers.client import TappedClient, listener_of
 
 VIEW = os.environ["CRASH_VIEW"]
 
@@ -42,7 +42,7 @@ class CrashBeforeCommit:
 
 class CrashAfterCommit(TappedClient):
     async def acknowledge(self, ack_subject: str) -> None:
-        if consumer_of(ack_subject) == f"{os.environ['WRAPPED']}-{VIEW}":
+        if listener_of(ack_subject) == f"{os.environ['WRAPPED']}-{VIEW}":
             crash()
         await super().acknowledge(ack_subject)
 

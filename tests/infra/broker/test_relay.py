@@ -534,6 +534,29 @@ async def test_after_an_idle_time_a_fact_is_not_overdue_at_once(log: SQLiteStore
         assert not relay.stalled
 
 
+async def test_the_time_in_which_the_broker_acknowledges_nothing_is_counted(
+    log: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(log, 1, 2)
+    async with wired(log) as (wire, relay):
+        first, second = await wire.replies(2)
+        loop = asyncio.get_running_loop()
+        began = relay._last_ack
+        for later_s, expected in ((0.05, 0.0), (2.1, 2.0)):
+            monkeypatch.setattr(loop, "time", lambda later_s=later_s: began + later_s)
+            assert relay.stalled_s == pytest.approx(expected)
+
+        wire.answer(first, b"", b'{"stream":"EVENTS","seq":1}', b"")
+        monkeypatch.setattr(loop, "time", lambda: began + 2.15)
+        assert relay.stalled_s == pytest.approx(2.0), "the next wait is a short one"
+        monkeypatch.setattr(loop, "time", lambda: began + 3.2)
+        assert relay.stalled_s == pytest.approx(3.0)
+        wire.answer(second, b"", b'{"stream":"EVENTS","seq":2}', b"")
+        monkeypatch.setattr(loop, "time", lambda: began + 99.0)
+        assert relay.stalled_s == pytest.approx(3.0), "nothing is in flight"
+        monkeypatch.undo()
+
+
 async def test_a_broker_that_acknowledges_nothing_stalls_the_relay_and_then_fails_it(
     broker: Shop, log: SQLiteStore
 ) -> None:

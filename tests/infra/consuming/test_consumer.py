@@ -16,7 +16,8 @@ from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer import PULL_BATCH, ConsumerSession
+from infra.consuming.consumer import PULL_BATCH
+from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.core.messages import Acknowledger, Delivery
 from infra.settings import Settings
@@ -24,7 +25,8 @@ from tests.infra.broker.mirroring import client, session
 from tests.shop import PATIENCE_S, Shop, attempts
 
 NEVER_S = 3_600.0  # no redelivery comes by itself
-HEARS = frozenset({"order.canceled"})
+HEARS = "order.canceled"
+NAME = "product-hears-order-canceled"
 DEAD_LETTERS = DeadLetters("product", Settings(port=1))
 
 
@@ -62,7 +64,7 @@ def consumer_session(js: JetStreamContext, handler: Handler, **limits: float) ->
         "product",
         client(js),
         handler,
-        ReceivedPositions(),
+        {NAME: ReceivedPositions()},
         DEAD_LETTERS,
         expires_s=limits.get("expires_s", PULL_EXPIRES_S),
         silence_s=limits.get("silence_s", SILENCE_S),
@@ -75,8 +77,9 @@ class Session:
     def __init__(self, js: JetStreamContext, handler: Handler, **limits: float) -> None:
         self.js = js
         self.handler = handler
-        self.consumer = consumer_session(js, handler, **limits)
-        self.run = asyncio.create_task(self.consumer.run())
+        self.session = consumer_session(js, handler, **limits)
+        (self.consumer,) = self.session.consumers
+        self.run = asyncio.create_task(self.session.run())
 
     async def failed(self) -> BaseException | None:
         async with asyncio.timeout(PATIENCE_S):
@@ -84,7 +87,7 @@ class Session:
         return self.run.exception()
 
     async def info(self) -> ConsumerInfo:
-        found: ConsumerInfo = await self.js.consumer_info(EVENTS, "product")
+        found: ConsumerInfo = await self.js.consumer_info(EVENTS, NAME)
         return found
 
     async def acknowledged(self, sequence: int) -> None:
@@ -101,7 +104,7 @@ async def consuming(broker: Shop, **limits: float) -> AsyncIterator[Session]:
     """As in the service: a fresh connection, the consumer ensured, then its session."""
     async with session(broker) as js:
         info = await js.stream_info(EVENTS)
-        await ensure_consumer(js, "product", HEARS, info.state.last_seq, ack_wait_s=NEVER_S)
+        await ensure_consumer(js, NAME, HEARS, info.state.last_seq, ack_wait_s=NEVER_S)
         opened = Session(js, Handler(), **limits)
         try:
             yield opened
@@ -148,7 +151,7 @@ async def test_a_late_acknowledgement_that_jams_the_consumer_is_seen_and_the_nex
     await say(broker, 1, 5)
     async with consuming(broker) as opened:
         await opened.handler.has(5)
-        await client(opened.js).publish("$JS.ACK.EVENTS.product.7.2.5000.1.0", b"+ACK")
+        await client(opened.js).publish(f"$JS.ACK.EVENTS.{NAME}.7.2.5000.1.0", b"+ACK")
         await opened.acknowledged(2)
 
         with pytest.raises(ConsumerFailed, match="came after it: it is reset again"):
@@ -214,7 +217,7 @@ async def dead_session(broker: Shop) -> AsyncIterator[Subscription]:
     async with broker.broker() as nc:
         inbox = nc.new_inbox()
         subscription = await nc.subscribe(inbox)
-        await nc.publish(f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.product", b'{"batch":1}', inbox)
+        await nc.publish(f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{NAME}", b'{"batch":1}', inbox)
         await nc.flush()
         yield subscription
 
@@ -245,7 +248,7 @@ async def test_a_gap_between_deliveries_fails_the_session_and_nothing_of_it_is_a
 
 async def test_a_first_delivery_that_went_to_a_dead_session_is_a_gap_too(broker: Shop) -> None:
     async with session(broker) as js:
-        await ensure_consumer(js, "product", HEARS, 0, ack_wait_s=NEVER_S)
+        await ensure_consumer(js, NAME, HEARS, 0, ack_wait_s=NEVER_S)
         async with dead_session(broker) as dead:
             await say(broker, 1, 3)
             assert (await dead.next_msg(timeout=PATIENCE_S)).data == b"1"
@@ -265,7 +268,7 @@ async def test_a_consumer_that_was_deleted_fails_the_session(broker: Shop) -> No
     async with consuming(broker) as opened:
         await say(broker, 1, 1)
         await opened.handler.has(1)
-        await opened.js.delete_consumer(EVENTS, "product")
+        await opened.js.delete_consumer(EVENTS, NAME)
 
         error = await opened.failed()
 
@@ -310,7 +313,7 @@ async def test_finishing_takes_no_more_and_acknowledges_what_is_recorded(broker:
     await say(broker, 1, 3)
     async with consuming(broker) as opened:
         taken = await opened.handler.has(3)
-        finishing = asyncio.create_task(opened.consumer.finish(opened.handler.drained()))
+        finishing = asyncio.create_task(opened.session.finish(opened.handler.drained()))
         await asyncio.sleep(0)
         await say(broker, 4, 6)
         async for _ in attempts("more deliveries to arrive"):
@@ -332,20 +335,21 @@ async def test_finishing_takes_no_more_and_acknowledges_what_is_recorded(broker:
 async def test_a_session_learns_that_another_one_took_over_before_deliveries_are_counted_anew(broker: Shop) -> None:
     await say(broker, 1, 1)
     async with consuming(broker) as first:
-        await first.consumer.take_over()
+        await first.session.take_over()
         first.handler.at_once = True
         first.consumer.handled((await first.handler.has(1))[0])
         await first.acknowledged(1)
 
         async with session(broker) as js, dead_session(broker):
             second = consumer_session(js, Handler())
-            await ensure_consumer(js, "product", HEARS, 1, take_over=second.take_over, ack_wait_s=NEVER_S)
+            await second.take_over()
+            await ensure_consumer(js, NAME, HEARS, 1, ack_wait_s=NEVER_S)
             await say(broker, 2, 4)  # the first could take delivery 2 for its own next one
             error = await first.failed()
 
             assert isinstance(error, ConsumerFailed)
             assert str(error) == "another session took over this consumer: is a second process running?"
             assert numbers(first.handler.taken) == [1]
-            assert not second.closed
+            assert not second.consumers[0].closed
     async with consuming(broker) as third:
         assert numbers(await third.handler.has(3)) == [2, 3, 4]

@@ -13,7 +13,7 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig, StreamSource
 from contracts import Fact
 from infra.broker.errors import ConsumerFailed, StreamMisconfigured
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer import ConsumerSession
+from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letter import DEAD, DeadLetter, stream_config
 from infra.consuming.dead_letters import DeadLetters, read
 from infra.consuming.retry_queue import RetryQueue, SessionOver
@@ -73,10 +73,18 @@ class Desk:
         self.retry_queue = RetryQueue(
             self.handler,
             dead_letters,
-            lambda delivery: self.resolved.append(delivery.fact_id),
             self.errors.append,
             pauses_s=NO_PAUSES,
         )
+
+    def takes(self, delivery: Delivery) -> bool:
+        return self.retry_queue.takes(delivery, self._resolved)
+
+    def rejected(self, delivery: Delivery, error: Exception) -> None:
+        self.retry_queue.rejected(delivery, self._resolved, error)
+
+    def _resolved(self, delivery: Delivery) -> None:
+        self.resolved.append(delivery.fact_id)
 
     async def in_stream(self) -> list[DeadLetter]:
         return [dead_letter async for dead_letter in read(client(self.js), "dead.>")]
@@ -107,18 +115,18 @@ async def retry_queue(broker: Shop, dead_letters: DeadLetters | None = None) -> 
 
 async def test_what_can_be_handled_after_all_is_not_dead_lettered(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
-        desk.retry_queue.rejected(message("a@1"), ValueError("a hiccup"))
+        desk.rejected(message("a@1"), ValueError("a hiccup"))
         await desk.until_resolved("a@1")
 
         assert desk.handler.handled == ["a@1"]
         assert await desk.in_stream() == []
-        assert not desk.retry_queue.takes(message("b@1"))
+        assert not desk.takes(message("b@1"))
 
 
 async def test_what_is_refused_four_times_is_dead_lettered_and_resolved_no_earlier(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
-        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
+        desk.rejected(message("a@1"), ValueError("at first"))
         await desk.until_resolved("a@1")
 
         (dead_letter,) = await desk.in_stream()
@@ -130,11 +138,11 @@ async def test_what_is_refused_four_times_is_dead_lettered_and_resolved_no_earli
 async def test_all_of_one_key_waits_in_its_order_and_other_keys_do_not(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         gate = desk.handler.gates["k"] = asyncio.Event()
-        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
+        desk.rejected(message("a@1"), ValueError("at first"))
 
-        assert desk.retry_queue.takes(message("b@1"))
-        assert desk.retry_queue.takes(message("c@1"))
-        assert not desk.retry_queue.takes(message("d@1", key="another"))
+        assert desk.takes(message("b@1"))
+        assert desk.takes(message("c@1"))
+        assert not desk.takes(message("d@1", key="another"))
         gate.set()
         await desk.until_resolved("a@1", "b@1", "c@1")
 
@@ -144,10 +152,10 @@ async def test_all_of_one_key_waits_in_its_order_and_other_keys_do_not(broker: S
 async def test_messages_behind_a_dead_letter_of_their_key_are_dead_lettered_untried(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
-        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
-        assert desk.retry_queue.takes(message("b@1", number=2))
+        desk.rejected(message("a@1"), ValueError("at first"))
+        assert desk.takes(message("b@1", number=2))
         await desk.until_resolved("a@1", "b@1")
-        assert desk.retry_queue.takes(message("c@1", number=3))
+        assert desk.takes(message("c@1", number=3))
         await desk.until_resolved("a@1", "b@1", "c@1")
 
         found = await desk.in_stream()
@@ -162,8 +170,8 @@ async def test_messages_behind_a_dead_letter_of_their_key_are_dead_lettered_untr
 async def test_what_comes_again_is_not_dead_lettered_twice(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
-        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
-        assert desk.retry_queue.takes(message("a@1", number=9))
+        desk.rejected(message("a@1"), ValueError("at first"))
+        assert desk.takes(message("a@1", number=9))
         await desk.until_resolved("a@1", "a@1")
 
         assert len(await desk.in_stream()) == 1
@@ -172,21 +180,21 @@ async def test_what_comes_again_is_not_dead_lettered_twice(broker: Shop) -> None
 async def test_a_store_that_fails_ends_the_session_and_dead_letters_nothing(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.store_fails = True
-        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
+        desk.rejected(message("a@1"), ValueError("at first"))
         async for _ in attempts("the session to end"):
             if desk.errors:
                 break
 
         assert isinstance(desk.errors[0], StoreUnavailable)
         assert (desk.resolved, await desk.in_stream()) == ([], [])
-        assert desk.retry_queue.takes(message("b@1"))  # until the session has ended nothing may pass
+        assert desk.takes(message("b@1"))  # until the session has ended nothing may pass
 
 
 async def test_a_broker_that_takes_no_dead_letter_ends_the_session(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         desk.handler.fails = {"a@1"}
         await desk.js.delete_stream(DEAD)
-        desk.retry_queue.rejected(message("a@1"), ValueError("at first"))
+        desk.rejected(message("a@1"), ValueError("at first"))
         async for _ in attempts("the session to end"):
             if desk.errors:
                 break
@@ -200,9 +208,9 @@ async def test_a_broker_that_takes_no_dead_letter_ends_the_session(broker: Shop)
 async def dead_lettered(desk: Desk, *fact_ids: str) -> None:
     first, *others = fact_ids
     desk.handler.fails = {first}
-    desk.retry_queue.rejected(message(first), ValueError("at first"))
+    desk.rejected(message(first), ValueError("at first"))
     for number, fact_id in enumerate(others, 2):
-        assert desk.retry_queue.takes(message(fact_id, number=number))
+        assert desk.takes(message(fact_id, number=number))
     await desk.until_resolved(*fact_ids)
     desk.handler.attempts.clear()
 
@@ -220,7 +228,7 @@ async def test_dead_letters_are_redriven_in_their_order_and_deleted(broker: Shop
         ]
         assert desk.handler.handled == ["a@1", "b@1"]
         assert await desk.in_stream() == []
-        assert not desk.retry_queue.takes(message("c@1"))
+        assert not desk.takes(message("c@1"))
         assert await desk.retry_queue.redrive("k", dry_run=False) == []
 
 
@@ -258,7 +266,7 @@ async def test_what_comes_during_a_redrive_waits_for_its_end(broker: Shop) -> No
             if desk.handler.attempts:
                 break
 
-        assert desk.retry_queue.takes(message("c@1"))
+        assert desk.takes(message("c@1"))
         gate.set()
         await redriving
         await desk.until_resolved("a@1", "b@1", "c@1")
@@ -294,7 +302,7 @@ async def test_dead_letters_that_were_deleted_by_hand_are_gone(broker: Shop) -> 
         assert [one.dead_letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=True)] == ["b@1"]
         assert [one.dead_letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=False)] == ["b@1"]
         assert second not in await desk.in_stream()
-        assert not desk.retry_queue.takes(message("d@1"))
+        assert not desk.takes(message("d@1"))
 
 
 # Sessions -------------------------------------------------------------------------------------------------------------
@@ -308,7 +316,7 @@ async def test_the_next_process_knows_the_dead_letters_with_all_their_fields(bro
     async with retry_queue(broker) as again:
         assert again.dead_letters.depth == 2
         assert again.dead_letters.oldest == datetime(2026, 3, 1, tzinfo=UTC)
-        assert again.retry_queue.takes(message("c@1"))
+        assert again.takes(message("c@1"))
         assert [await again.dead_letters.load(dead_letter) for dead_letter in again.dead_letters.of("k")] == written
 
 
@@ -360,7 +368,7 @@ async def test_of_another_consumers_dead_letters_it_knows_nothing(broker: Shop) 
 
     async with retry_queue(broker, DeadLetters("point", SETTINGS)) as other:
         assert other.dead_letters.empty
-        assert not other.retry_queue.takes(message("b@1"))
+        assert not other.takes(message("b@1"))
 
 
 @pytest.mark.parametrize(
@@ -398,7 +406,7 @@ async def test_what_somebody_else_wrote_there_holds_its_key_and_stops_no_session
 
     async with retry_queue(broker) as again:
         assert again.dead_letters.depth == 1
-        assert again.retry_queue.takes(message("a@1"))
+        assert again.takes(message("a@1"))
         assert again.dead_letters.oldest is not None
         (first, *_) = again.dead_letters.of("k")
         assert (first.attempts, first.origin) == (0, StreamPosition(0, 0))
@@ -447,7 +455,7 @@ async def test_a_message_of_the_largest_size_and_the_longest_subject_is_dead_let
         assert dead_letter.cut == "Fact-Id Headers Body"
 
     async with retry_queue(broker) as again:
-        assert again.retry_queue.takes(delivery)
+        assert again.takes(delivery)
         await again.until_resolved(delivery.fact_id)
         assert again.dead_letters.depth == 1  # the delivery was known: by its stream position
 
@@ -519,9 +527,9 @@ async def test_an_acknowledgement_stops_before_what_waits_and_goes_on_behind_it(
     async with retry_queue(broker) as desk:
         handler = desk.handler
         handler.gates = {"k": asyncio.Event(), "l": asyncio.Event()}
-        consumer = ConsumerSession(
-            "coupon", client(desk.js), handler, ReceivedPositions(), desk.dead_letters, pauses_s=NO_PAUSES
-        )
+        received = {"coupon-hears-point-used": ReceivedPositions()}
+        consumers = ConsumerSession("coupon", client(desk.js), handler, received, desk.dead_letters, pauses_s=NO_PAUSES)
+        (consumer,) = consumers.consumers
 
         consumer.handled(message("a@1", number=1))
         assert consumer._to_acknowledge == "ack.1"
@@ -539,4 +547,4 @@ async def test_an_acknowledgement_stops_before_what_waits_and_goes_on_behind_it(
         async for _ in attempts("the second to be handled"):
             if consumer._to_acknowledge == "ack.5":
                 break
-        consumer.retry_queue.close()
+        consumers.retry_queue.close()

@@ -346,3 +346,13 @@ async def test_snapshots_are_saved_and_folded_from(store: WatchedStore) -> None:
     async with working(store) as restarted:
         (state,) = await restarted.writer.read(["account-ann"])
         assert state == Purse(7, set("1234567"))
+
+
+async def test_of_one_batch_each_consumer_gets_its_own_last_delivery(desk: Desk) -> None:
+    one, other = Acknowledgements("one"), Acknowledgements("other")
+    desk.deliver(issued("ann"), one, 1, key="c1")
+    theirs = desk.deliver(issued("bob"), other, 1, key="c2")
+    last = desk.deliver(issued("ann"), one, 2, key="c3")
+    await desk.writer.drained()
+
+    assert (one.acknowledged, other.acknowledged) == ([last], [theirs])

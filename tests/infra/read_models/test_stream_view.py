@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
+from infra.broker.streams import EVENTS
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Delivery, StreamPosition
 from infra.read_models.stream_view import StreamView
@@ -78,7 +80,7 @@ async def test_a_full_disk_does_not_make_a_dead_letter_a_rejected_one(
 ) -> None:
     async with StreamView.open(Seen(), "product", settings(broker), tmp_path) as view:
 
-        async def full(*_: object) -> None:
+        async def full(*_: object, **__: object) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
         monkeypatch.setattr(view._tables, "apply", full)
@@ -118,3 +120,84 @@ async def test_a_view_to_be_rebuilt_is_refused_to_its_readers_at_once(broker: Sh
             await view.select(SEEN)
 
         await until_shown(view, "order-o1")
+
+
+# A checkpoint for each consumer ---------------------------------------------------------------------------------------
+
+
+class Both(Seen):
+    """The same of two kinds of facts, each received once; a repeat would be refused."""
+
+    name = "both"
+    topics: Collection[str] = ("order.canceled", "order.confirmed")
+    tables = "CREATE TABLE seen (stream TEXT)"
+
+    def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
+        yield "INSERT INTO seen VALUES (?)", [(stored.originator_id,) for stored in records]
+
+
+async def say_both(broker: Shop, first: int, last: int) -> None:
+    """Facts about the orders from the first to the last; every third one is confirmed, the others are canceled."""
+    async with session(broker) as js:
+        for n in range(first, last + 1):
+            name = "order.confirmed" if n % 3 == 0 else "order.canceled"
+            head = {MSG_ID: f"order-{n}@2", STREAM: f"order-{n}", VERSION: "2", POSITION: "7"}
+            await js.publish(f"{name}.{n}", b'{"type":"%b","order_id":"%d"}' % (name.encode(), n), headers=head)
+
+
+@contextlib.asynccontextmanager
+async def following_both(broker: Shop, folder: Path) -> AsyncIterator[StreamView]:
+    async with StreamView.open(Both(), "product", settings(broker), folder) as view:
+        run = asyncio.create_task(view.run())
+        try:
+            yield view
+        finally:
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+
+
+async def until_count(view: StreamView, count: int) -> list[str]:
+    async for _ in attempts(f"{count} facts"):
+        with contextlib.suppress(ViewBehind):
+            rows = await view.select("SELECT stream FROM seen")
+            if len(rows) >= count:
+                return sorted(stream for (stream,) in rows)
+    raise AssertionError
+
+
+async def test_each_consumer_goes_on_where_it_was(broker: Shop, tmp_path: Path) -> None:
+    await say_both(broker, 1, 7)  # the last confirmation lies before the last cancel
+    async with following_both(broker, tmp_path) as view:
+        await until_count(view, 7)
+    await say_both(broker, 8, 10)
+
+    async with following_both(broker, tmp_path) as view:
+        assert await until_count(view, 10) == sorted(f"order-{n}" for n in range(1, 11))
+        assert await view.behind() == 0
+
+
+async def test_a_file_of_the_version_before_is_continued_and_its_consumer_replaced(
+    broker: Shop, tmp_path: Path
+) -> None:
+    await say_both(broker, 1, 7)
+    async with following_both(broker, tmp_path) as view:
+        await until_count(view, 7)
+    with contextlib.closing(sqlite3.connect(tmp_path / "both.view.sqlite")) as file:
+        newest = file.execute("SELECT max(position), stored_us FROM read").fetchone()
+        file.execute("DROP TABLE read")
+        file.execute("INSERT OR REPLACE INTO position VALUES (1, ?, ?)", newest)
+        file.commit()
+    async with session(broker) as js:
+        old = ConsumerConfig(
+            durable_name="product-both",
+            ack_policy=AckPolicy.ALL,
+            filter_subjects=["order.canceled.*", "order.confirmed.*"],
+        )
+        await js.add_consumer(EVENTS, old)
+    await say_both(broker, 8, 10)
+
+    async with following_both(broker, tmp_path) as view:
+        assert await until_count(view, 10) == sorted(f"order-{n}" for n in range(1, 11))
+    async with session(broker) as js:
+        names = sorted(str(info.name) for info in await js.consumers_info(EVENTS))
+    assert names == ["product-both-hears-order-canceled", "product-both-hears-order-confirmed"]

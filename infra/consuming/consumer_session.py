@@ -1,0 +1,136 @@
+"""One session of a service or a read model with the broker: its durable consumers, one for each fact that it hears.
+
+Each consumer delivers in the stream's order, but the consumers do not wait for each other. So a service may hear an
+effect before its cause; its fences allow that. The retry queue is shared: messages of one key wait for each other,
+whichever consumer delivered them.
+"""
+
+from collections.abc import Awaitable, Mapping
+from typing import Final
+
+from nats.js import JetStreamContext
+
+from infra.aio import first_of
+from infra.broker.client import BrokerClient
+from infra.broker.errors import ConsumerFailed
+from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S
+from infra.broker.truncation import ReceivedPositions
+from infra.consuming.consumer import PULL_BATCH, DurableConsumer
+from infra.consuming.dead_letters import DeadLetters
+from infra.consuming.handler import Handler
+from infra.consuming.retry_queue import PAUSES_S, RetryQueue
+
+HEARD_BY: Final = "heard-by"
+"""Prefix of the subjects, one for each listener, on which a session announces that it takes over. No stream stores
+these messages."""
+
+
+class ConsumerSession:
+    """Runs a listener's consumers in one session. Call `take_over`, reset the consumers, then call `run` once."""
+
+    def __init__(
+        self,
+        listener: str,
+        nc: BrokerClient,
+        handler: Handler,
+        received: Mapping[str, ReceivedPositions],
+        dead_letters: DeadLetters,
+        *,
+        expires_s: float = PULL_EXPIRES_S,
+        silence_s: float = SILENCE_S,
+        pauses_s: tuple[float, ...] = PAUSES_S,
+        pull_batch: int = PULL_BATCH,
+    ) -> None:
+        """`listener` is the name of the service or read model. `received` has, for each of its consumers, by name, the
+        positions that it received; those of handled deliveries are added.
+
+        A message that `handler` rejects is retried after each of `pauses_s` (seconds), then dead-lettered. A pull
+        request asks for `pull_batch` messages, 2 or more.
+        """
+        self.listener = listener
+        self._nc = nc
+        self._session = nc.new_inbox().encode()
+        self.retry_queue = RetryQueue(handler, dead_letters, self.failed, pauses_s)
+        self.consumers = [
+            DurableConsumer(
+                name,
+                nc,
+                handler,
+                positions,
+                self.retry_queue,
+                failed=self.failed,
+                expires_s=expires_s,
+                silence_s=silence_s,
+                pull_batch=pull_batch,
+            )
+            for name, positions in received.items()
+        ]
+        self._heard_by = f"{HEARD_BY}.{listener}"
+        self._error: Exception | None = None
+
+    async def take_over(self) -> None:
+        """Announce this session, so that any other session of this listener fails. Raises the client's errors.
+
+        Call it right before the consumers are reset for this session. Normally there is no other one. A reset restarts
+        delivery numbers at 1, so a stale session could mistake a new delivery for its next one. As acknowledgements are
+        cumulative, it would acknowledge messages that neither session has received. NATS delivers to a connection in
+        publish order, so this notice reaches the stale session first.
+        """
+        await self._nc.listen(self._heard_by, self._on_another)
+        await self._nc.publish(self._heard_by, self._session)
+
+    def _on_another(self, _: bytes, __: bytes, session: bytes, ___: bytes) -> None:
+        if session != self._session:
+            self.failed(ConsumerFailed("another session took over this consumer: is a second process running?"))
+
+    async def run(self) -> None:
+        """Pull, hand over and acknowledge until something fails, or the session is finished or closed.
+
+        Raises the first error that `failed` was called with, ConsumerFailed if the broker is silent, or the client's
+        errors.
+        """
+        await first_of(*(consumer.run() for consumer in self.consumers))
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def paused(self) -> str | None:
+        """In words, which consumer is paused, and what to do; None if none is."""
+        return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
+
+    @property
+    def acknowledged(self) -> dict[str, int]:
+        """By consumer, the sequence up to which this session has acknowledged all; without those that had nothing."""
+        return {one.name: one.acknowledged for one in self.consumers if one.acknowledged is not None}
+
+    async def look(self, js: JetStreamContext) -> None:
+        """Ask the broker about each consumer.
+
+        Raises ConsumerFailed if an acknowledgement jams one; the client's errors, such as for a consumer that is gone.
+        """
+        for consumer in self.consumers:
+            await consumer.look(js)
+
+    async def finish(self, drained: Awaitable[None]) -> None:
+        """Take no more deliveries, await `drained` (the handler has recorded those taken), and acknowledge them.
+
+        Those that wait in the retry queue, and all after them, stay unacknowledged. Raises the client's errors.
+        """
+        for consumer in self.consumers:
+            consumer.take_no_more()
+        await drained
+        for consumer in self.consumers:
+            await consumer.acknowledge()
+            consumer.stop()
+
+    def close(self) -> None:
+        """End the session: hand over and retry nothing more. Call it after `run`; a second call has no effect."""
+        for consumer in self.consumers:
+            consumer.stop()
+        self.retry_queue.close()
+
+    def failed(self, error: Exception) -> None:
+        """End the session with this error, unless it has one: `run` raises it."""
+        self._error = self._error or error
+        for consumer in self.consumers:
+            consumer.stop()

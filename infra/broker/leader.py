@@ -20,7 +20,14 @@ from contracts.wire import MSG_ID
 from infra.broker.acknowledged import digest
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import LeaderUnavailable
-from infra.broker.stored import StoredMessage, direct, last_message, next_message, stored_message
+from infra.broker.stored import (
+    StoredMessage,
+    direct,
+    last_message,
+    missing_sequences,
+    next_message,
+    stored_message,
+)
 from infra.broker.streams import EVENTS
 from infra.timestamps import microseconds
 
@@ -105,16 +112,43 @@ class Leader:
         since = 0 if created is None else microseconds(created)
         return found if found.sequence <= self._info.state.last_seq and found.stored_us >= since else None
 
-    # Backwards --------------------------------------------------------------------------------------------------------
+    async def holes(self) -> list[tuple[int, int]]:
+        """Return the stretches of sequences that have no message, each as its first and last, in rising order.
 
-    async def read_back(self, subject: str) -> AsyncIterator[list[Published]]:
-        """Yield the facts on this subject from the stream's end to its beginning, in lists in stream order.
+        Nothing is ever deleted from EVENTS, so the broker has lost what was there. The stream's beginning counts, its
+        end does not.
+        """
+        state = self._info.state
+        missing = await _answered(missing_sequences(self._nc, EVENTS)) if state.num_deleted else []
+        holes = [(1, state.first_seq - 1)] if state.first_seq > 1 else []
+        for sequence in missing:
+            if holes and holes[-1][1] == sequence - 1:
+                holes[-1] = (holes[-1][0], sequence)
+            else:
+                holes.append((sequence, sequence))
+        return holes
 
-        Each list has a part of the stream twice as long as the one before it. Messages of other publishers, known by
-        what a relay's messages have and they lack, are left out, so a list may be empty. So are acknowledged ones.
+    # Forwards and backwards -------------------------------------------------------------------------------------------
+
+    async def read_on(self, subject: str, begin: int) -> AsyncIterator[list[Published]]:
+        """Yield the facts on this subject from the sequence `begin` to the stream's end, like `read_back`."""
+        last = await self.last(subject)
+        newest, span = (0 if last is None else last.sequence), self._first_span
+        while begin <= newest:
+            end = min(newest, begin + span - 1)
+            yield await self._between(subject, begin, end)
+            begin, span = end + 1, 2 * span
+
+    async def read_back(self, subject: str, end: int | None = None) -> AsyncIterator[list[Published]]:
+        """Yield the facts on this subject from the sequence `end` to the stream's beginning, in lists in stream order.
+
+        Without an `end`: from the stream's end. Each list has a part of the stream twice as long as the one before it.
+        Messages of other publishers, known by what a relay's messages have and they lack, are left out, so a list may
+        be empty. So are acknowledged ones.
         """
         last = await self.last(subject)
-        end, span = (0 if last is None else last.sequence), self._first_span
+        newest = 0 if last is None else last.sequence
+        end, span = newest if end is None else min(end, newest), self._first_span
         while end > 0:
             begin = max(1, end - span + 1)
             yield await self._between(subject, begin, end)

@@ -19,8 +19,9 @@ from infra.aio import Alarm
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
 from infra.broker.errors import FactTooLarge, RelayFailed
 from infra.broker.fast_ingest import FastIngest, PublishRefused, TakenForRepeat
+from infra.broker.holes import records_of, runs
 from infra.broker.leader import Leader
-from infra.broker.resume import Stored, check_repeat, find_resume_position, not_stored
+from infra.broker.resume import ResumePosition, Stored, check_repeat, find_resume_position, not_stored
 from infra.broker.window import WINDOW, Window
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -78,6 +79,7 @@ class Relay:
         self._span = window
         self._read_batch = read_batch
         self._window = Window(0, window)
+        self._resumed = ResumePosition(0, {}, ())
         self._stored: Stored = {}
         """Facts that were found in the stream: these are not sent."""
         self._inbox = nc.new_inbox()
@@ -136,7 +138,8 @@ class Relay:
         resumed = await find_resume_position(self._service, self._store, leader, self._span)
         self._leader = leader
         self._ingest.last_sequence = leader.last_sequence
-        self._window = Window(resumed.acked, self._span)
+        self._resumed = resumed
+        self._window = Window(resumed.lost[0] - 1 if resumed.lost else resumed.acked, self._span)
         self._stored = resumed.stored
 
     async def run(self) -> None:
@@ -145,22 +148,12 @@ class Relay:
         Never returns. Raises RelayFailed, FactTooLarge, StoreError, or the client's errors.
         """
         await self._nc.listen(f"{self._inbox}.>", self._on_ack)
+        await self._publish_lost()
         position = self._window.acked
         while True:
             self._grown = False
             read = await self._store.select_notifications(position, self._read_batch)
-            unsent = not_stored(read, self._stored)
-            while unsent:
-                if self._window.empty:
-                    self._last_ack = self._loop.time()  # no acknowledgement was due until now
-                batch = self._admitted(unsent)
-                if batch:
-                    await self._send(batch)
-                    unsent = unsent[len(batch) :]
-                elif self._window.empty:
-                    raise FactTooLarge(self._service, unsent[0], self._max_body)
-                else:
-                    await self._wait()
+            await self._publish(not_stored(read, self._stored))
             if read:
                 position = read[-1].position
                 if self._stored and max(self._stored) <= position:
@@ -169,6 +162,28 @@ class Relay:
                 if self._window.empty:
                     self.caught_up.set()
                     self.has_caught_up = True
+                await self._wait()
+
+    async def _publish_lost(self) -> None:
+        """Publish what holes of the stream swallowed, and wait until the stream has it again."""
+        for first, last in runs(self._resumed.lost):
+            await self._publish([record async for record in records_of(self._store, first, last)])
+        while not self._window.empty:
+            await self._wait()
+        self._window = Window(self._resumed.acked, self._span)
+
+    async def _publish(self, unsent: list[Notification]) -> None:
+        """Send these records, as the window admits them."""
+        while unsent:
+            if self._window.empty:
+                self._last_ack = self._loop.time()  # no acknowledgement was due until now
+            batch = self._admitted(unsent)
+            if batch:
+                await self._send(batch)
+                unsent = unsent[len(batch) :]
+            elif self._window.empty:
+                raise FactTooLarge(self._service, unsent[0], self._max_body)
+            else:
                 await self._wait()
 
     async def _wait(self) -> None:

@@ -2,8 +2,10 @@
 
 If the stream lacks the log's first fact, it was made anew: the relay sends it every fact that was not read back.
 The last WINDOW positions are read back, because the facts in flight when a session ended may have left a hole there.
+Further back only the broker itself may have lost facts: it knows the sequences that have no message (`holes`).
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -11,6 +13,7 @@ import structlog
 from contracts.wire import MSG_ID, message_id, subject
 from infra.broker.client import header
 from infra.broker.errors import LogLost, RelayFailed
+from infra.broker.holes import lost_in_holes
 from infra.broker.leader import Leader, published
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
@@ -27,13 +30,14 @@ Stored = dict[int, set[tuple[str, bytes]]]
 
 
 class ResumePosition(NamedTuple):
-    """What the stream has of a log: each position up to `acked`, included, and the facts `stored`.
+    """What the stream has of a log: each position up to `acked`, included, but for `lost`; and the facts `stored`.
 
-    As far as is known it lacks the others.
+    As far as is known it lacks the others. The positions in `lost` rise.
     """
 
     acked: int
     stored: Stored
+    lost: Sequence[int]
 
 
 async def find_resume_position(service: str, store: EventStore, leader: Leader, window: int = WINDOW) -> ResumePosition:
@@ -61,7 +65,8 @@ async def find_resume_position(service: str, store: EventStore, leader: Leader, 
     elif not await _begins_with_the_log(store, leader):
         await _tell_of_lost_store(store, "the stream lacks the first fact of this log")
         acked = 0
-    return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked})
+    lost = await lost_in_holes(service, store, leader, acked, window) if acked else ()
+    return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked}, lost)
 
 
 async def _tell_of_lost_store(store: EventStore, sign: str) -> None:
@@ -89,7 +94,7 @@ def _lost(service: str, its_id: str, position: int, sequence: int) -> LogLost:
 async def _whole_until(store: EventStore, stored: Stored, newest: int, window: int) -> int:
     """Return the position up to which the stream has the log: before the first of the last `window` not found.
 
-    No hole lies further back. `newest` is the highest position found. Raises StoreError.
+    Further back only holes of the stream itself may lie. `newest` is the highest position found. Raises StoreError.
     """
     records = await store.select_notifications(max(0, newest - window), window)
     missing = not_stored([record for record in records if record.position <= newest], stored)

@@ -74,7 +74,17 @@ class _Answer(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
+class _State(msgspec.Struct):
+    deleted: list[int] = []
+
+
+class _Info(msgspec.Struct):
+    state: _State = msgspec.field(default_factory=_State)
+    error: dict[str, Any] | None = None
+
+
 _answer: Final = msgspec.json.Decoder(_Answer)
+_info: Final = msgspec.json.Decoder(_Info)
 
 
 async def stored_message(nc: BrokerClient, stream: str, sequence: int) -> StoredMessage | None:
@@ -98,14 +108,26 @@ async def last_message(nc: BrokerClient, stream: str, subject: str) -> StoredMes
     return await _ask(nc, stream, {"last_by_subj": subject})
 
 
-async def _ask(nc: BrokerClient, stream: str, wanted: dict[str, Any]) -> StoredMessage | None:
+async def missing_sequences(nc: BrokerClient, stream: str) -> list[int]:
+    """Ask the leader for the sequences between the stream's first and last message that have none, in rising order.
+
+    Raises the client's errors.
+    """
+    info = _info.decode(await _request(nc, f"$JS.API.STREAM.INFO.{stream}", {"deleted_details": True}))
+    if info.error is not None:
+        APIError.from_error(info.error)
+    return sorted(info.state.deleted)
+
+
+async def _request(nc: BrokerClient, subject: str, wanted: dict[str, Any]) -> bytes:
     try:
-        answered = await nc.request(
-            f"$JS.API.STREAM.MSG.GET.{stream}", msgspec.json.encode(wanted), timeout=CONNECT_TIMEOUT_S
-        )
+        return (await nc.request(subject, msgspec.json.encode(wanted), timeout=CONNECT_TIMEOUT_S)).data
     except NoRespondersError:
         raise ServiceUnavailableError(code=503, description="no server answers for JetStream") from None
-    answer = _answer.decode(answered.data)
+
+
+async def _ask(nc: BrokerClient, stream: str, wanted: dict[str, Any]) -> StoredMessage | None:
+    answer = _answer.decode(await _request(nc, f"$JS.API.STREAM.MSG.GET.{stream}", wanted))
     if answer.error is not None:
         try:
             APIError.from_error(answer.error)

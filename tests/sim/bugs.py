@@ -213,8 +213,9 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/relay.py",
-                "        self._window = Window(resumed.acked, self._span)\n",
-                "        self._window = Window(max(resumed.acked, getattr(self._store, 'sent', 0)), self._span)\n",
+                "        self._resumed = resumed\n",
+                "        sent = getattr(self._store, 'sent', 0)\n"
+                "        self._resumed = resumed = resumed._replace(acked=max(resumed.acked, sent))\n",
             ),
             Change(
                 "infra/broker/relay.py",
@@ -438,6 +439,18 @@ BUGS: Final = (
         ),
         decision=37,
         faults=("stale", "roll-back"),
+    ),
+    Bug(
+        "looks into no hole of the stream",
+        (
+            Change(
+                "infra/broker/resume.py",
+                "await lost_in_holes(service, store, leader, acked, window) if acked else ()",
+                "()",
+            ),
+        ),
+        decision=37,
+        faults=("hole",),
     ),
     # Of the session ---------------------------------------------------------------------------------------------------
     Bug(

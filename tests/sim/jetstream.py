@@ -305,5 +305,17 @@ class Stream:
 
     def info(self) -> StreamInfo:
         last = len(self.messages)
-        state = StreamState(messages=last, bytes=0, first_seq=1, last_seq=last, consumer_count=len(self.consumers))
+        state = StreamState(
+            messages=last,
+            bytes=0,
+            first_seq=1,
+            last_seq=last,
+            consumer_count=len(self.consumers),
+            num_deleted=len(self.holes) or None,
+        )
         return StreamInfo(config=self.config, state=state, created=self.created)
+
+    @property
+    def holes(self) -> list[int]:
+        """The sequences that have no message."""
+        return [message.sequence for message in self.messages if not message.subject]

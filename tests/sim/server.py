@@ -19,6 +19,7 @@ from tests.sim.loop import running
 from tests.sim.reading import NO_STREAM, by_api, directly
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
+STREAM_INFO: Final = f"$JS.API.STREAM.INFO.{EVENTS}"
 DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{EVENTS}"
 DIRECT_GET_DEAD: Final = f"$JS.API.DIRECT.GET.{DEAD}"
 NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
@@ -186,7 +187,9 @@ class Server:
         self._stream().consumers[name].reset(sequence)
 
     def read(self, subject: str, request: bytes) -> bytes:
-        """The answer to a request for one message of a stream."""
+        """The answer to a request for one message of a stream, or for the sequences that have none."""
+        if subject == STREAM_INFO:
+            return NO_STREAM if self.stream is None else b'{"state":{"deleted":%a}}' % (self.stream.holes,)
         if subject.endswith(f".{DEAD}"):
             return self.dead.answer(request)
         return NO_STREAM if self.stream is None else by_api(_readable(self.stream.messages), request)
@@ -236,8 +239,15 @@ class Server:
         """The new leader lacks some of the last messages, which were acknowledged to their publishers.
 
         Only such as may be missing: a relay sends no position before all that are a window further back are stored.
+        Or one server has lost the end of a file of messages though the next file was written: so many in a row.
         """
         if self.stream is None:
+            return
+        if chance.happens(0.5):
+            first = int(chance.random() * len(self.stream.messages))
+            lost = [message for message in self.stream.messages[first : first + messages] if message.subject]
+            self._lost(lost)
+            self.stream.lose([message.sequence for message in lost])
             return
         newest: dict[str, int] = {}
         for message in self.stream.messages:

@@ -59,6 +59,32 @@ async def test_a_timer_that_finds_nobody_due_goes_on_for_those_that_come_later()
     assert ended.result() == canceled("o3")
 
 
+async def test_nobody_is_told_anything_before_the_process_ends_and_then_everybody_is() -> None:
+    closing = asyncio.Event()
+    ends = Ends(closing, 3_600.0)
+    running = asyncio.create_task(ends.run())
+    waiting = [ends.watch("o1"), ends.watch("o1"), ends.watch("o2")]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not any(watched.done() for watched in waiting)
+
+    closing.set()
+    await running
+
+    assert [watched.result() for watched in waiting] == [None, None, None]
+    assert ends.watch("o3").result() is None, "at once"
+
+
+async def test_nothing_is_kept_of_those_who_wait_no_more() -> None:
+    ends = Ends(asyncio.Event(), 60.0)
+    first, second = ends.watch("o1"), ends.watch("o1")
+
+    ends.forget("o1", first)
+    assert (first.result(), ends._waiting) == (None, {"o1": [second]})
+    ends.forget("o1", second)
+    assert (second.result(), ends._waiting, len(ends._due)) == (None, {}, 0)
+
+
 @pytest.mark.parametrize("before", [True, False])
 async def test_nobody_waits_once_the_process_ends(*, before: bool) -> None:
     closing = asyncio.Event()

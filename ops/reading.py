@@ -16,8 +16,8 @@ from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
+from infra.broker.numbering import EVENTS
 from infra.broker.pull import Pull, numbers
-from infra.broker.streams import EVENTS
 from infra.broker.troubles import denied, describe
 from infra.settings import Settings, load
 from ops.errors import Unreachable

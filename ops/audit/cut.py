@@ -15,7 +15,7 @@ from msgspec import Struct
 from contracts.origin import header, number
 from contracts.wire import POSITION, STREAM, VERSION, stream_of
 from infra.broker.leader import leader_of
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import instant
 from ops.invariants.copies import parsed

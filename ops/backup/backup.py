@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infra import files
 from infra.broker.acknowledged import NAME
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.consuming.dead_letter import DEAD
 from infra.local.services import service_names
 from infra.settings import SettingsError

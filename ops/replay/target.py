@@ -12,7 +12,8 @@ from nats.js.errors import NotFoundError
 from contracts.origin import REPLAYED
 from contracts.wire import FACTS, MSG_ID, POSITION, said_by
 from infra.broker.errors import StreamMisconfigured
-from infra.broker.streams import EVENTS, ensure_stream
+from infra.broker.numbering import EVENTS
+from infra.broker.streams import ensure_stream
 from infra.settings import Settings, SettingsError, load
 from ops import reading
 from ops.errors import Unreachable

@@ -12,8 +12,8 @@ from nats.js.api import StreamConfig, StreamInfo, StreamState
 
 from contracts.wire import NAMES, POSITION
 from infra.broker.client import VERSION_LINE, BrokerClient, MessageCallback
+from infra.broker.numbering import EVENTS
 from infra.broker.stored import ANSWERED_BY
-from infra.broker.streams import EVENTS
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from ops.audit.cut import STANDSTILL_S, Cut, ServiceLogs, moved_to, take

@@ -121,7 +121,11 @@ BUGS: Final = (
     ),
     Bug(
         "gives each publish an id of its own",
-        (Change("infra/broker/relay.py", "{MSG_ID}: {fact_id(named, version)}", "{MSG_ID}: {id(reply)}@{version}"),),
+        (
+            Change(
+                "infra/broker/fact_message.py", "{MSG_ID}: {fact_id(named, version)}", "{MSG_ID}: {id(reply)}@{version}"
+            ),
+        ),
         decision=3,
     ),
     Bug(
@@ -363,8 +367,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/resume.py",
-                "    elif not await _begins_with_the_log(store, leader):\n",
-                "    elif not newest:\n",
+                "        if not await _goes_on(store, leader, reached):\n",
+                "        if not leader:\n",
             ),
         ),
         decision=3,
@@ -409,8 +413,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/relay.py",
-                "self._loop.time() - self._last_ack >= self._ack_timeout_s:",
-                "self._loop.time() - self._last_ack >= 1e6:",
+                "self._loop.time() >= self._last_ack + self._ack_timeout_s:",
+                "self._loop.time() >= self._last_ack + 1e6:",
             ),
         ),
         decision=25,
@@ -469,8 +473,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/consumers.py",
-                "    await js.reset_consumer(EVENTS, name, restart_from)\n",
-                "    if restart_from is not None:\n        await js.reset_consumer(EVENTS, name, restart_from)\n",
+                "    await js.reset_consumer(stream, name, restart_from)\n",
+                "    if restart_from is not None:\n        await js.reset_consumer(stream, name, restart_from)\n",
             ),
         ),
         decision=7,

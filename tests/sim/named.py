@@ -30,7 +30,7 @@ NAMED: Final = (
         "takes a stream that may drop facts",
         STREAMS,
         "infra/broker/streams.py",
-        "    compare(found, stream_config(settings), REQUIRED)\n",
+        '    compare(found, stream_config(settings, number), [*required, "first_seq"] if number else required)\n',
     ),
     one(
         1,
@@ -45,9 +45,9 @@ NAMED: Final = (
         3,
         "stays with a stream that was replaced",
         "tests/sim/test_sessions.py",
-        "infra/consuming/session.py",
-        "            if str(info.created) != stream_made_at:\n",
-        "            if not info.created:\n",
+        "infra/broker/generations.py",
+        "        if str(info.created) != str(known.created):\n",
+        "        if not info.created:\n",
     ),
     one(
         6,
@@ -635,7 +635,7 @@ NAMED: Final = (
         "believes a mirror",
         "tests/infra/broker/test_leader.py",
         "infra/broker/leader.py",
-        "        if answer.answered_by != {EVENTS}:\n",
+        "        if answer.answered_by != {self.name}:\n",
         "        if not answer.messages:\n",
     ),
     one(
@@ -643,7 +643,7 @@ NAMED: Final = (
         "reads back from a mirror",
         "tests/infra/broker/test_leader.py",
         "infra/broker/leader.py",
-        "            if answer.answered_by != {EVENTS} or ",
+        "            if answer.answered_by != {self.name} or ",
         "            if ",
     ),
     one(

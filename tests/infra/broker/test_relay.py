@@ -19,8 +19,9 @@ from infra.broker.client import BrokerClient, MessageCallback, Outgoing
 from infra.broker.errors import FactTooLarge, LogLost, RelayFailed
 from infra.broker.fast_ingest import FLOW
 from infra.broker.leader import FIRST_SPAN
+from infra.broker.numbering import EVENTS
 from infra.broker.relay import Relay
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES
+from infra.broker.streams import MAX_FACT_BYTES
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -444,7 +445,7 @@ async def test_a_repeat_of_the_same_fact_counts_as_stored(broker: Shop, log: SQL
     await append(log, 1, 1)
     async with session(broker) as js:
         relay = Relay("point", log, client(js))
-        await relay.find_resume_position(await leader(js))
+        await relay.find_resume_position([await leader(js)])
         await by_hand(js, log, [1])
         run = asyncio.create_task(relay.run())
         mirror = Mirror(relay, run)

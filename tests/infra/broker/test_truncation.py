@@ -6,7 +6,7 @@ import pytest
 from nats.js import JetStreamContext
 
 from contracts.wire import MSG_ID
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.broker.truncation import KEPT, ReceivedPositions
 from infra.core.messages import StreamPosition
 from infra.timestamps import microseconds

@@ -123,6 +123,12 @@ dlq *ARGUMENTS:
 replay *ARGUMENTS:
     @exec python -m ops.orders replay "$@"
 
+# The stream's generations: just stream ls; roll makes the next one; keeper does so in time (`just up` starts one)
+[group('operate')]
+[positional-arguments]
+stream *ARGUMENTS:
+    @exec python -m ops.orders stream "$@"
+
 # Who hears and says what, from the code, and what is wrong with it: just flow (--markdown, --mermaid, --json)
 [group('operate')]
 [positional-arguments]

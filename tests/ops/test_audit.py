@@ -40,7 +40,7 @@ async def audited(shop: Shop, *arguments: str) -> tuple[int, Any]:
 
 
 def test_a_checkpoint_of_other_code_is_not_current() -> None:
-    now = cut.Cut(datetime.now(UTC), {}, {}, 0, "", 0)
+    now = cut.Cut(datetime.now(UTC), {}, {}, 0, {})
     saved = AuditCheckpoint(checkpoint.FORMAT, now, {}, None, checkpoint.code())
 
     assert saved.is_current

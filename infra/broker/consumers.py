@@ -116,7 +116,7 @@ async def remove_predecessor(js: JetStreamContext, found: Predecessor | None) ->
         logger.info("replaced the consumer of the version before", consumer=found.name, acknowledged=found.acknowledged)
 
 
-async def is_past_the_end(
+async def has_heard_all(
     js: JetStreamContext, place: ConsumerPlace, fact: str | None, last_sequence: int, acknowledged: int | None
 ) -> bool:
     """Whether this consumer of a sealed generation, which ends at `last_sequence`, has acknowledged all it hears there.

@@ -1,7 +1,7 @@
 """The generations of the stream, as one session knows them: found when it begins, and looked at again each second.
 
 The newest one takes what is published. The others are read, and sealed once nothing more comes: a sealed stream takes
-nothing, whoever publishes there. Nobody keeps a list of them: the broker's streams are the list.
+nothing from anybody. Nobody keeps a list of them: the broker's streams are the list.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Rolls the stream over: makes the next generation and its consumers, and seals the one before once it is quiet.
 
-Each step may be done twice, by two processes at once, or be the last one before a crash: whoever comes next goes on.
+Each step may be done twice, by two processes at once, or be the last one before a crash: the next process goes on.
 Services move to a new generation by themselves (see `Generations.look`). A service that has not moved when the old one
 is sealed is refused, looks for the newest one, and publishes there: nothing is lost.
 """

@@ -10,7 +10,7 @@ from infra.broker.consumers import (
     consumer_names,
     ensure_consumer,
     find_predecessor,
-    is_past_the_end,
+    has_heard_all,
     remove_predecessor,
 )
 from infra.broker.leader import Leader
@@ -64,7 +64,7 @@ class ServiceConsumers:
         reset: dict[ConsumerPlace, ReceivedPositions] = {}
         for place, fact in places.items():
             known = self._acknowledged.get(place)
-            if sealed and after is None and await is_past_the_end(js, place, fact, last, known):
+            if sealed and after is None and await has_heard_all(js, place, fact, last, known):
                 continue
             self._acknowledged[place] = await ensure_consumer(
                 js,

@@ -96,7 +96,7 @@ class StreamView:
             why = "about to be rebuilt" if self._drop.is_set() else self.supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")
         try:
-            return await self._consumers.unread(self._js)
+            return await self._consumers.waiting(self._js)
         except (OSError, NatsError) as error:
             raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
 

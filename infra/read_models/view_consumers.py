@@ -53,7 +53,7 @@ class ViewConsumers:
         """Add the consumers of one more generation, as `hear_all` does."""
         return await self._hear(js, await self._resume_positions(leader), session, sealed=False)
 
-    async def unread(self, js: JetStreamContext) -> int:
+    async def waiting(self, js: JetStreamContext) -> int:
         """Count the messages of the session's consumers that are not acknowledged. Raises the client's errors."""
         return sum([await _unread(js, place) for place in self._places])
 

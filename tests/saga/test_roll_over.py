@@ -178,3 +178,32 @@ async def test_an_operator_rolls_over_by_hand(shop: Shop) -> None:
     assert done.stdout.startswith("made EVENTS_1 after EVENTS, which has ")
     assert again.stdout == "EVENTS_1 is empty: there is nothing to roll over\n"
     assert "EVENTS_1" in (await orders(shop, "stream", "ls")).stdout
+
+
+async def test_a_backup_has_all_generations_and_is_restored_with_their_seals(shop: Shop, tmp_path: Path) -> None:
+    for n in range(2):
+        await place(shop, f"k{n}")
+        await shop.until_quiet()
+        await roll_over(shop)
+        async for _ in attempts("the services to move"):
+            await place(shop, f"then{n}")
+            if generation_of((await shop.events())[-1].sequence) == n + 1:
+                break
+    await shop.until_quiet()
+    events = await shop.events()
+    made = await told(shop, "backup", str(tmp_path / "backup"))
+    assert made["streams"].keys() == {"EVENTS", "EVENTS_1", "EVENTS_2", "DEAD"}
+    for name in [*shop.services, "nats"]:
+        await shop.stop(name)
+
+    done = await orders(shop, "restore", str(tmp_path / "backup"), "--yes")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    await shop.start_nats()
+    async with jetstream(shop) as js:
+        sealed = [bool((await js.stream_info(name)).config.sealed) for name in await generations(js)]
+    assert sealed == [True, True, False]
+    assert await shop.events() == events
+    await shop.start()
+    assert (await place(shop, "after")).status_code == 200
+    await clean(shop)

@@ -25,6 +25,9 @@ logger = structlog.get_logger()
 QUIET_S: Final = 10.0
 """A generation that has a successor is sealed once nothing has come for this long: services look each second."""
 
+OVERDUE: Final = 1.5
+"""From so many times its messages on, services warn that a generation has not rolled over."""
+
 SPARE_BYTES: Final = 1 << 20
 """What a sealed generation may have above its size. The rest of its limit is room for others: brokers reserve it."""
 
@@ -42,6 +45,16 @@ def due(newest: StreamInfo, settings: Settings, now: datetime) -> str | None:
         return f"it has {state.bytes} bytes"
     age = timedelta(0) if newest.created is None else now - newest.created
     return f"it is {age.days} days old" if age.total_seconds() >= settings.events_roll_age_s else None
+
+
+def overdue(newest: StreamInfo, settings: Settings) -> str | None:
+    """Return a warning if the newest generation should have had a successor long ago; None if not."""
+    if newest.config.sealed or newest.state.messages < OVERDUE * settings.events_roll_messages:
+        return None
+    return (
+        f"{newest.config.name} has {newest.state.messages:,} messages, and rolls over at "
+        f"{settings.events_roll_messages:,}: is the keeper running (just stream keeper)?"
+    )
 
 
 async def roll(nc: BrokerClient, js: JetStreamContext, settings: Settings, why: str) -> StreamInfo | None:

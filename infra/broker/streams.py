@@ -190,6 +190,6 @@ def full(info: StreamInfo) -> str:
     """Return what an operator has to know of a stream that `is_full`."""
     name = info.config.name
     return (
-        f"the stream {name} is full: raise its limit, such as `nats stream edit {name} --max-bytes=16GB`, if the "
-        "broker's disk has that room"
+        f"the stream {name} is full: make the next generation (just stream roll; just stream keeper does so in time), "
+        f"or raise its limit, such as `nats stream edit {name} --max-bytes=16GB`, if the broker's disk has that room"
     )

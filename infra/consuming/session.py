@@ -24,6 +24,7 @@ from infra.broker.generations import Generations
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
 from infra.broker.relay import Relay
+from infra.broker.rolling import overdue
 from infra.broker.streams import MAX_FACT_BYTES, check_stream, full, is_full, largest_message
 from infra.broker.troubles import UNACKNOWLEDGED
 from infra.consuming.consumer_session import ConsumerSession
@@ -82,6 +83,8 @@ class Broker:
         self._stalled_s = 0.0  # in the sessions before this one
         self._full = ""
         """What to say of a stream that is full; empty if it is not."""
+        self.overdue: str | None = None
+        """A warning, in words, that no keeper rolls the stream over; None if it was rolled over in time."""
         self._failure = ""
         """Why the session before this one failed; empty if none has."""
 
@@ -191,6 +194,7 @@ class Broker:
             check_stream(info.config, self._settings, sealed=True)  # a sealed one has a successor, which is found soon
             await self.dead_letters.check(js)
             self._full = full(info) if is_full(info) else ""
+            self.overdue = overdue(info, self._settings)
             # A second process of this service, against the rule, may have recorded facts without publishing them.
             await self._store.max_notification_id()
             relay.log_has_grown()

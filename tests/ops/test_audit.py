@@ -217,7 +217,7 @@ async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch:
     async def early(stream: Stream, logs: cut.ServiceLogs, *, backup: bool) -> cut.Cut:
         found = await whole(stream, logs, backup=backup)
         found.logs |= {"product": 0, "point": 0, "coupon": 0}
-        found.sequence, found.published = 0, {}
+        found.sequence, found.generations, found.published = 0, {}, {}
         return found
 
     monkeypatch.setattr(cut, "take", early)

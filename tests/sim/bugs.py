@@ -443,6 +443,65 @@ BUGS: Final = (
         decision=37,
         faults=("stale", "roll-back"),
     ),
+    # Of generations ---------------------------------------------------------------------------------------------------
+    Bug(
+        "continues in the wrong generation",
+        (
+            Change(
+                "infra/broker/relay.py",
+                "        self._publish_into(leaders[-1])\n",
+                "        self._publish_into(leaders[0])\n",
+            ),
+        ),
+        decision=46,
+        faults=("roll", "kill"),
+    ),
+    Bug(
+        "takes a generation that lost its end for whole",
+        (
+            Change(
+                "infra/broker/resume.py",
+                "    return [] if reached >= acked else await _missing(service, store, leaders, floor, acked)\n",
+                "    return []\n",
+            ),
+            Change(
+                "infra/broker/resume.py",
+                "            return await _missing(service, store, leaders, floor, acked)\n",
+                "            return []\n",
+            ),
+        ),
+        decision=46,
+        faults=("roll", "lose-tail", "lose-again"),
+    ),
+    Bug(
+        "stops listening to a sealed generation that has more for it",
+        (
+            Change(
+                "infra/consuming/consumer.py",
+                "        self.retired = self.retired or (sealed and not left)\n",
+                "        self.retired = self.retired or sealed\n",
+            ),
+        ),
+        decision=46,
+        faults=("roll", "pause", "poison"),
+    ),
+    Bug(
+        "does not look again whether a sealed generation is still the same",
+        (
+            Change(
+                "infra/broker/generations.py",
+                "            if not info.config.sealed or number == turn:\n",
+                "            if not info.config.sealed:\n",
+            ),
+            Change(
+                "infra/broker/generations.py",
+                "            elif number >= first:\n",
+                "            elif number < 0:\n",
+            ),
+        ),
+        decision=46,
+        faults=("roll", "delete"),
+    ),
     # Of the session ---------------------------------------------------------------------------------------------------
     Bug(
         "remembers nothing that it received",

@@ -205,7 +205,7 @@ NAMED: Final = (
         20,
         "reads on in a stream that was replaced",
         "tests/saga/test_popular.py",
-        "infra/read_models/stream_view.py",
+        "infra/read_models/view_consumers.py",
         "        if await received.truncated_after(leader) is None:\n",
         "        if received:\n",
     ),
@@ -497,7 +497,7 @@ NAMED: Final = (
         "does not prove that it may publish",
         "tests/saga/test_broker_limits.py",
         "infra/consuming/supervisor.py",
-        "        await publish_probes(nc, consumer.listener, [one.name for one in consumer.consumers], facts)\n",
+        "        await publish_probes(nc, consumer.listener, places, facts and [begin + fact for fact in facts])\n",
     ),
     one(
         40,
@@ -575,15 +575,15 @@ NAMED: Final = (
         "forgets what it received before the consumer went back",
         (
             Change(
-                "infra/consuming/session.py",
+                "infra/consuming/service_consumers.py",
                 "        after = min((one for one in found if one is not None), default=None)\n",
                 "        after = min((one for one in found if one is not None), default=None)\n"
-                "        for one in self._received.values():\n"
-                "            one.forget_after(after if after is not None else last_sequence)\n",
+                "        for place in places:\n"
+                "            self._received[place].forget_after(after if after is not None else last)\n",
             ),
             Change(
-                "infra/consuming/session.py",
-                "            if after is not None:\n                self._received[name].forget_after(after)\n",
+                "infra/consuming/service_consumers.py",
+                "            if after is not None:\n                self._received[place].forget_after(after)\n",
                 "",
             ),
         ),

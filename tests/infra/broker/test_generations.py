@@ -24,7 +24,7 @@ from infra.broker.numbering import (
     stream_name,
     stream_of_sequence,
 )
-from infra.broker.rolling import Sealing, due, roll
+from infra.broker.rolling import Sealing, due, overdue, roll
 from infra.broker.stored import direct, last_message
 from infra.broker.streams import stream_config
 from infra.settings import Settings
@@ -394,6 +394,16 @@ async def test_a_generation_is_due_by_bytes_and_long_before_it_is_full(js: JetSt
     assert "bytes" in (due(info, replace(s(), events_roll_bytes=1_024), now) or "")
     info.config.max_bytes = 2 * info.state.bytes
     assert "bytes" in (due(info, s(), now) or "")
+
+
+@pytest.mark.parametrize(("messages", "warned"), [(2, True), (3, False)])
+async def test_a_service_warns_if_nobody_rolls_over(js: JetStreamContext, messages: int, warned: bool) -> None:
+    for n in range(3):
+        await js.publish(f"point.charged.ann{n}", b"1")
+
+    told = overdue(await js.stream_info(EVENTS), replace(s(), events_roll_messages=messages))
+
+    assert (told is not None and "is the keeper running (just stream keeper)?" in told) == warned
 
 
 async def looks(js: JetStreamContext, sealing: Sealing, times: Sequence[float]) -> list[list[str]]:

@@ -118,6 +118,8 @@ class DurableConsumer:
         self.paused = paused
         left = info.num_pending or info.num_ack_pending or self._waiting or self._behind or self._to_acknowledge
         self.retired = self.retired or (sealed and not left)
+        if self.retired:
+            self._received.keep_last()
 
     def take_no_more(self) -> None:
         """Hand over no more deliveries, and ask for none; acknowledge those that were handed over."""

@@ -100,7 +100,7 @@ async def test_with_a_nats_url_it_uses_that_broker_and_leaves_it_alone(shop: Sho
     env = shop.env | {"NATS_URL": f"nats://127.0.0.1:{shop.env['NATS_PORT']}"}
     with started("infra.local.up", env=env, folder=tmp_path) as up:
         await up.prints(READY)
-        assert list(pids(up)) == service_names()
+        assert list(pids(up)) == [*service_names(), "keeper"]
         for pid in pids(up).values():
             os.kill(pid, signal.SIGKILL)
         assert await up.ended() == 1

@@ -163,7 +163,7 @@ async def _crash(shop: "Shop", fault: Fault) -> None:
             consumer.kept = Position()
     if not shop.rolled_back:  # with an old store and a truncated broker, no copy of the newest facts is left
         if fault.kind in ("lose-tail", "outlive"):
-            server.lose_tail(fault.amount)
+            server.lose_tail(fault.amount, of_each=shop.chance.happens(0.5))
         elif fault.kind == "lose-again":
             server.lose_again()
         elif fault.kind == "hole":

@@ -261,11 +261,17 @@ class Server:
         for consumer in self.consumers:
             consumer.write_down()
 
-    def lose_tail(self, messages: int) -> None:
-        """A power cut: the last `messages` messages had not reached the disk."""
+    def lose_tail(self, messages: int, *, of_each: bool = False) -> None:
+        """A power cut: the last `messages` messages had not reached the disk; those `of_each` generation, or of all.
+
+        Each stream has files of its own, which are synced at times of their own.
+        """
         had = sorted(self.messages, key=lambda message: (message.at, message.sequence))
-        self.lost_after = max(0, len(had) - messages)
-        lost = had[self.lost_after :]
+        lost = had[max(0, len(had) - messages) :]
+        if of_each:
+            tails = (stream.messages[max(0, len(stream.messages) - messages) :] for stream in self.streams.values())
+            lost = [message for tail in tails for message in tail]
+        self.lost_after = len(had) - len(lost)
         self._lost(lost)
         for stream in self.streams.values():
             stream.lose_tail(sum(generation_of(message.sequence) == stream.number for message in lost))

@@ -457,23 +457,6 @@ BUGS: Final = (
         faults=("roll", "kill"),
     ),
     Bug(
-        "takes a generation that lost its end for whole",
-        (
-            Change(
-                "infra/broker/resume.py",
-                "    return [] if reached >= acked else await _missing(service, store, leaders, floor, acked)\n",
-                "    return []\n",
-            ),
-            Change(
-                "infra/broker/resume.py",
-                "            return await _missing(service, store, leaders, floor, acked)\n",
-                "            return []\n",
-            ),
-        ),
-        decision=46,
-        faults=("roll", "lose-tail", "lose-again"),
-    ),
-    Bug(
         "stops listening to a sealed generation that has more for it",
         (
             Change(

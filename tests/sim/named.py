@@ -572,6 +572,55 @@ NAMED: Final = (
         "",
     ),
     Bug(
+        "takes a generation that lost its end for whole",
+        (
+            Change(
+                "infra/broker/resume.py",
+                "    return [] if reached >= acked else await _missing(service, store, leaders, floor, acked)\n",
+                "    return []\n",
+            ),
+            Change(
+                "infra/broker/resume.py",
+                "            return await _missing(service, store, leaders, floor, acked)\n",
+                "            return []\n",
+            ),
+        ),
+        decision=46,
+        test="tests/infra/broker/test_generations.py",
+    ),
+    one(
+        46,
+        "looks into the newest generation alone",
+        "tests/infra/broker/test_generations.py",
+        "infra/broker/resume.py",
+        "    for leader in reversed(leaders):\n",
+        "    for leader in leaders[-1:]:\n",
+    ),
+    one(
+        46,
+        "publishes into a new generation before all is acknowledged in the one before",
+        "tests/infra/broker/test_relay.py",
+        "infra/broker/relay.py",
+        "            if self._window.empty:\n                self._last_ack = self._loop.time()  # no acknowledgement was due until now\n                if self._next is not None:\n",
+        "            if self._window.empty:\n                self._last_ack = self._loop.time()  # no acknowledgement was due until now\n            if True:\n                if self._next is not None:\n",
+    ),
+    one(
+        46,
+        "seals a generation that still gets messages",
+        "tests/infra/broker/test_generations.py",
+        "infra/broker/rolling.py",
+        "            if seen != last:\n",
+        "            if seen < 0:\n",
+    ),
+    one(
+        46,
+        "makes a successor of an empty generation",
+        "tests/infra/broker/test_generations.py",
+        "infra/broker/rolling.py",
+        "    if not newest.state.messages:\n        return None\n    number",
+        "    number",
+    ),
+    Bug(
         "forgets what it received before the consumer went back",
         (
             Change(

@@ -27,6 +27,7 @@ from infra.broker.numbering import (
 from infra.broker.rolling import Sealing, due, overdue, roll
 from infra.broker.stored import direct, last_message
 from infra.broker.streams import stream_config
+from infra.broker.window import WINDOW
 from infra.settings import Settings
 from infra.store.sqlite import SQLiteStore
 from tests.infra.broker.mirroring import a_log, append, client, mirroring, session
@@ -285,6 +286,26 @@ async def test_what_an_older_generation_lost_is_published_again_into_the_newest(
     await rolled(js)
     await publish(broker, log, 26, 30)
     assert await positions(js, 2) == [*range(26, 31)]
+
+
+@pytest.mark.parametrize("kept", [0, 250])
+async def test_a_loss_further_back_than_the_window_is_published_again_once(
+    broker: Shop, js: JetStreamContext, log: SQLiteStore, kept: int
+) -> None:
+    end = 300 + 2 * WINDOW
+    await publish(broker, log, 1, 300)
+    await rolled(js)
+    await publish(broker, log, 301, end)
+    await truncate(js, 0, kept)
+
+    await publish(broker, log, end + 1, end + 2)
+    await publish(broker, log, end + 3, end + 2)  # it is not sent again
+    await rolled(js)
+    await publish(broker, log, end + 3, end + 4)
+
+    found = [event.position for event in await broker.events()]
+    assert sorted(found) == [*range(1, end + 5)]
+    assert found[kept:][-2:] == [end + 3, end + 4]
 
 
 async def test_a_lost_generation_in_between_is_published_again(

@@ -123,6 +123,12 @@ dlq *ARGUMENTS:
 replay *ARGUMENTS:
     @exec python -m ops.orders replay "$@"
 
+# The stream's generations: just stream ls; roll makes the next one; keeper does so in time (`just up` starts one)
+[group('operate')]
+[positional-arguments]
+stream *ARGUMENTS:
+    @exec python -m ops.orders stream "$@"
+
 # Who hears and says what, from the code, and what is wrong with it: just flow (--markdown, --mermaid, --json)
 [group('operate')]
 [positional-arguments]
@@ -159,17 +165,19 @@ rebuild *ARGUMENTS:
 remove-data *ARGUMENTS:
     @exec python -m ops.orders remove-data "$@"
 
-# The stream EVENTS: its size, its limits, its settings, by the NATS CLI
+# The stream, each of its generations: its size, its limits, its settings, by the NATS CLI
 [group('operate')]
 nats-cli-stream *ARGUMENTS: (_or-help "nats-cli-stream" ARGUMENTS)
 
-_nats-cli-stream: (_nats-cli "stream" "info" "EVENTS")
+_nats-cli-stream:
+    @found=$({{ just }} _generations) || exit $?; for one in $found; do {{ just }} _nats-cli stream info "$one" || exit $?; done
 
 # Who hears the stream, and how far behind each is
 [group('operate')]
 nats-cli-consumers *ARGUMENTS: (_or-help "nats-cli-consumers" ARGUMENTS)
 
-_nats-cli-consumers: (_nats-cli "consumer" "report" "EVENTS")
+_nats-cli-consumers:
+    @found=$({{ just }} _generations) || exit $?; for one in $found; do {{ just }} _nats-cli consumer report "$one" || exit $?; done
 
 # What the stream has of one order: just nats-cli-order 2e86ac2065f70ff4b21b2634a80468d3
 [group('operate')]
@@ -179,7 +187,12 @@ nats-cli-order *ORDER_ID:
 
 _nats-cli-order ORDER_ID: (_nats-cli-history "*.*.*." + ORDER_ID) (_nats-cli-history "*.*." + ORDER_ID)
 
-_nats-cli-history SUBJECT: (_nats-cli "sub" "--stream" "EVENTS" "--all" "--terminate-at-end" "--wait" "2s" SUBJECT)
+[positional-arguments]
+_nats-cli-history SUBJECT:
+    @found=$({{ just }} _generations) || exit $?; for one in $found; do {{ just }} _nats-cli sub --stream "$one" --all --terminate-at-end --wait 2s "$1" || exit $?; done
+
+_generations:
+    @found=$({{ just }} _nats-cli stream ls --names) || exit $?; printf '%s\n' "$found" | grep -xE 'EVENTS(_[0-9]+)?' | sort -V
 
 [positional-arguments]
 _nats-cli *ARGUMENTS:

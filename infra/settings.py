@@ -36,7 +36,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_format: Literal["auto", "text", "json"] = "auto"
     """auto: text if standard error is a terminal, JSON otherwise."""
     events_max_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 8 << 30
-    """Size limit of the stream EVENTS in bytes; a full stream refuses new facts."""
+    """Size limit of each generation of the stream in bytes; a full one refuses new facts."""
+    events_roll_messages: Annotated[int, Meta(ge=1, le=500_000_000)] = 500_000
+    """From so many messages on, the keeper makes the stream's next generation; or from these bytes, or this age on."""
+    events_roll_bytes: Annotated[int, Meta(ge=1 << 10, le=1 << 60)] = 2 << 30
+    events_roll_age_s: Annotated[float, Meta(ge=1.0, le=1e9)] = 604_800.0
     events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
 

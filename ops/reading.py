@@ -1,4 +1,4 @@
-"""Reads the stream EVENTS beside the services: the messages of some subjects, in stream order, unacknowledged."""
+"""Reads the stream beside the services, all its generations as one history: in their order, unacknowledged."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,20 @@ from typing import Final, NamedTuple
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
+from infra.broker.generations import find_generations
+from infra.broker.numbering import EVENTS, number_of, stream_name
 from infra.broker.pull import Pull, numbers
-from infra.broker.streams import EVENTS
 from infra.broker.troubles import denied, describe
 from infra.settings import Settings, load
 from ops.errors import Unreachable
+from ops.following import follow as follow_on
 
 BATCH: Final = 2_000  # messages a pull
 GONE_AFTER_S: Final = 30.0  # the server removes a consumer that was not read for this long
@@ -43,11 +45,22 @@ class Read(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """A connection to the broker, its JetStream context, and the `name` of the stream to read there."""
+    """A connection to the broker, its JetStream context, and the `name` of the stream to read there.
+
+    By the name EVENTS all generations are read as one history. Their sequences rise, and say the generation.
+    """
 
     nc: BrokerClient
     js: JetStreamContext
     name: str = EVENTS
+
+
+class Span(NamedTuple):
+    """What is to be read of one generation: from sequence or time `first` through sequence `until`."""
+
+    stream: Stream
+    first: int | datetime
+    until: int
 
 
 @contextlib.asynccontextmanager
@@ -121,14 +134,57 @@ async def chunks(
     first: int | datetime = 1,
     last: int | None = None,
     follow: bool = False,
+    after: Mapping[str, int] | None = None,
+    ends: Mapping[str, int] | None = None,
 ) -> AsyncGenerator[list[Read], None]:
     """Yield the messages of these subjects (none: all) from sequence or time `first` through sequence `last`.
 
+    Of each generation, by the stream's name, they are limited to those after the sequence in `after`, up to the one in
+    `ends`.
     Each list is in stream order and may be empty. Without `last`, reading ends at the stream's end when it began; with
     `follow` it does not end. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so
     a reader may be as slow as it likes. Raises ConsumerFailed, the client's errors.
     """
-    until = (await stream.js.stream_info(stream.name)).state.last_seq if last is None else last
+    if stream.name != EVENTS:
+        infos = [await stream.js.stream_info(stream.name)]
+    else:
+        infos = await find_generations(stream.nc, stream.js)
+    after, ends = after or {}, ends or {}
+    for info in infos[:-1] if follow else infos:
+        name = str(info.config.name)
+        place = _place(stream, info, first, last, (after.get(name, 0), ends.get(name)))
+        if place is None:
+            continue
+        async with aclosing(_of_one(place.stream, subjects, place.first, place.until)) as found:
+            async for chunk in found:
+                yield chunk
+    if follow:
+        newest = number_of(str(infos[-1].config.name)) or 0
+
+        def read_on(number: int) -> AsyncGenerator[list[Read], None]:
+            begin = first if number == newest else 1
+            return _of_one(stream._replace(name=stream_name(number)), subjects, begin, 0, follow=True)
+
+        async with aclosing(follow_on(stream.nc, newest, read_on)) as found:
+            async for chunk in found:
+                yield chunk
+
+
+def _place(
+    stream: Stream, info: StreamInfo, first: int | datetime, last: int | None, ended: tuple[int, int | None]
+) -> Span | None:
+    """Return what is to be read of a generation, also `ended`: after a sequence, up to another one; None: nothing."""
+    state, (after, end) = info.state, ended
+    until = min(bound for bound in (state.last_seq, last, end) if bound is not None)
+    begin = max(first, after + 1) if isinstance(first, int) else first
+    nothing = not state.messages or state.first_seq > until or (isinstance(begin, int) and begin > until)
+    return None if nothing else Span(stream._replace(name=str(info.config.name)), begin, until)
+
+
+async def _of_one(
+    stream: Stream, subjects: Collection[str], first: int | datetime, until: int, *, follow: bool = False
+) -> AsyncGenerator[list[Read], None]:
+    """Yield the messages of one stream as `chunks` does."""
     while True:
         taken: int | None = None
         try:

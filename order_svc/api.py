@@ -217,7 +217,7 @@ class Orders:
         try:
             if broker.connection is None:
                 raise HistoryUnavailable(broker.trouble or "no broker")
-            found = await latest_facts(broker.connection, "order_id", order_id)
+            found = await latest_facts(broker.connection, "order_id", order_id, broker.supervisor.streams)
             facts = [fact for fact in found if _is_about(fact, order_id)]
         except HistoryUnavailable as error:
             return OrderHistory(**fields, unavailable=f"steps and compensated: {error}")

@@ -174,7 +174,7 @@ class Progress:
         for first in range(0, len(order_ids), AT_ONCE):
             wanted = order_ids[first : first + AT_ONCE]
             subjects = [f"{name}.{order_id}" for order_id in wanted for name in NAMES]
-            for message in await latest_messages(nc, subjects):
+            for message in await latest_messages(nc, subjects, self._runtime.broker.supervisor.streams):
                 name, _, order_id = message.subject.rpartition(".")
                 try:
                     at = _fact(message.body).at

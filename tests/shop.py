@@ -19,6 +19,8 @@ from nats.js.errors import APIError
 
 from contracts.wire import MSG_ID, POSITION
 from infra.broker.client import BrokerClient
+from infra.broker.generations import generation_numbers
+from infra.broker.numbering import stream_name
 from infra.local.nats import start_nats
 from infra.local.processes import start_service, stop_process
 from infra.local.readiness import wait_ready
@@ -48,9 +50,15 @@ class Event(NamedTuple):
 
 
 async def consumers_of(js: JetStreamContext, listener: str) -> list[ConsumerInfo]:
-    """The consumers of a service or a read model, such as `point` or `product-popular`."""
-    found = await js.consumers_info("EVENTS")
+    """The consumers of a service or a read model, such as `point` or `product-popular`, on all generations."""
+    found = [info for stream in await generations(js) for info in await js.consumers_info(stream)]
     return [info for info in found if str(info.name).startswith(f"{listener}-hears-")]
+
+
+async def generations(js: JetStreamContext) -> list[str]:
+    """The names of the generations of the stream, the oldest first."""
+    assert isinstance(js._nc, BrokerClient)
+    return [stream_name(number) for number in await generation_numbers(js._nc)]
 
 
 class Shop:
@@ -203,33 +211,37 @@ class Shop:
             await client.close()
 
     async def events(self) -> list[Event]:
-        """All messages of the stream, in its order."""
+        """All messages of the stream, in the order of its generations."""
         async with self.broker() as client:
             js = client.jetstream()
-            last = (await js.stream_info("EVENTS")).state.last_seq
-            if last == 0:
-                return []
-            config = ConsumerConfig(
-                deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, inactive_threshold=30
-            )
-            consumer = await js.add_consumer("EVENTS", config)
-            subscription = await js.pull_subscribe_bind(consumer.name, "EVENTS")
-            found: list[Event] = []
-            while not found or found[-1].sequence < last:
-                for message in await subscription.fetch(1_000, timeout=PATIENCE_S):
-                    headers = message.headers or {}
-                    found.append(
-                        Event(
-                            message.metadata.sequence.stream,
-                            message.subject,
-                            headers.get(MSG_ID, ""),
-                            int(headers.get(POSITION, "0")),
-                            message.data,
-                            msgspec.json.decode(message.data),
-                        )
+            return [event for stream in await generations(js) for event in await self._events(js, stream)]
+
+    async def _events(self, js: JetStreamContext, stream: str) -> list[Event]:
+        state = (await js.stream_info(stream)).state
+        last = state.last_seq
+        if state.messages == 0:
+            return []
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, inactive_threshold=30
+        )
+        consumer = await js.add_consumer(stream, config)
+        subscription = await js.pull_subscribe_bind(consumer.name, stream)
+        found: list[Event] = []
+        while not found or found[-1].sequence < last:
+            for message in await subscription.fetch(1_000, timeout=PATIENCE_S):
+                headers = message.headers or {}
+                found.append(
+                    Event(
+                        message.metadata.sequence.stream,
+                        message.subject,
+                        headers.get(MSG_ID, ""),
+                        int(headers.get(POSITION, "0")),
+                        message.data,
+                        msgspec.json.decode(message.data),
                     )
-            await js.delete_consumer("EVENTS", consumer.name)
-            return found
+                )
+        await js.delete_consumer(stream, consumer.name)
+        return found
 
     async def facts(self, order_id: str) -> list[str]:
         """The names of one order's facts in stream order, its stock ledger included, repeats left out."""
@@ -263,7 +275,7 @@ class Shop:
             if any(consumer.num_pending or consumer.num_ack_pending for consumer in consumers):
                 return None
             return (
-                (await js.stream_info("EVENTS")).state.last_seq,
+                *[(await js.stream_info(stream)).state.last_seq for stream in await generations(js)],
                 *(logged(self.folder, n) for n in self.services),
             )
 

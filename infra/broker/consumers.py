@@ -1,6 +1,7 @@
-"""Makes or updates durable consumers of the stream EVENTS, and resets each of them when a session begins.
+"""Makes or updates durable consumers of the stream, and resets each of them when a session begins.
 
-A service or read model, here a listener, has a consumer for each kind of fact that it hears.
+A service or read model, here a listener, has a consumer for each kind of fact that it hears, on each generation of the
+stream.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from nats.js.api import (
 )
 from nats.js.errors import NotFoundError
 
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS, number_of
 
 logger = structlog.get_logger()
 
@@ -67,6 +68,19 @@ def consumer_config(
     )
 
 
+class ConsumerPlace(NamedTuple):
+    """A durable consumer: the stream that it reads, and its name there."""
+
+    stream: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Its name in its listener's own records: on EVENTS, the first generation, the consumer's name alone."""
+        number = number_of(self.stream)
+        return f"{self.name}@{number}" if number else self.name
+
+
 class Predecessor(NamedTuple):
     """A listener's durable consumer of the version before, which heard several facts at once."""
 
@@ -76,9 +90,9 @@ class Predecessor(NamedTuple):
     acknowledged: int
     """The sequence up to which it had acknowledged all of them."""
 
-    def begin_after(self, fact: str | None) -> int:
-        """Return the sequence after which the consumer of this fact begins; 0: at the stream's beginning."""
-        return self.acknowledged if fact in self.heard else 0
+    def begin_after(self, place: ConsumerPlace, fact: str | None) -> int:
+        """Return the sequence after which this consumer begins, which hears `fact`; 0: at its stream's beginning."""
+        return self.acknowledged if place.stream == EVENTS and fact in self.heard else 0
 
 
 async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor | None:
@@ -102,9 +116,26 @@ async def remove_predecessor(js: JetStreamContext, found: Predecessor | None) ->
         logger.info("replaced the consumer of the version before", consumer=found.name, acknowledged=found.acknowledged)
 
 
+async def has_heard_all(
+    js: JetStreamContext, place: ConsumerPlace, fact: str | None, last_sequence: int, acknowledged: int | None
+) -> bool:
+    """Whether this consumer of a sealed generation, which ends at `last_sequence`, has acknowledged all it hears there.
+
+    `acknowledged`: see `ensure_consumer`. Raises the client's errors.
+    """
+    try:
+        info = await js.consumer_info(place.stream, place.name)
+    except NotFoundError:
+        return False
+    same = _filters(info.config) == _filters(consumer_config(place.name, fact, MAX_ACK_PENDING))
+    floor = _floor(info)
+    known = floor if acknowledged is None else acknowledged
+    return same and not info.num_pending and not info.num_ack_pending and floor <= min(last_sequence, known)
+
+
 async def ensure_consumer(
     js: JetStreamContext,
-    name: str,
+    place: ConsumerPlace,
     fact: str | None,
     last_sequence: int,
     truncated_after: int | None = None,
@@ -126,20 +157,21 @@ async def ensure_consumer(
     give the broker the state back that the consumer had before it went back. So it begins
     right after that sequence at the latest. Returns the sequence after which it delivers. Raises the client's errors.
     """
+    stream, name = place
     wanted = consumer_config(name, fact, max_ack_pending, ack_wait_s)
     try:
-        info = await js.consumer_info(EVENTS, name)
+        info = await js.consumer_info(stream, name)
     except NotFoundError:
         floor = min(begin_after, last_sequence)
-        logger.info("creating consumer", consumer=name, hears=fact, begins_after=floor)
-        await js.add_consumer(EVENTS, wanted)
+        logger.info("creating consumer", stream=stream, consumer=name, hears=fact, begins_after=floor)
+        await js.add_consumer(stream, wanted)
         # After a power cut it may not be as new as it looks: it inherits the state files of the consumer that was lost.
-        await js.reset_consumer(EVENTS, name, floor + 1)
+        await js.reset_consumer(stream, name, floor + 1)
         return floor
     restart_from = _restart_from(info, wanted, last_sequence, truncated_after, acknowledged)
-    await js.add_consumer(EVENTS, wanted)  # updates what may be updated
+    await js.add_consumer(stream, wanted)  # updates what may be updated
     # Messages that were delivered to a session that is gone would wait for ack_wait; a reset delivers them now.
-    await js.reset_consumer(EVENTS, name, restart_from)
+    await js.reset_consumer(stream, name, restart_from)
     return _floor(info) if restart_from is None else restart_from - 1
 
 
@@ -187,14 +219,15 @@ def _restart_from(
     return None
 
 
-async def ensure_consumer_at(js: JetStreamContext, name: str, fact: str | None, begin_at: int) -> None:
+async def ensure_consumer_at(js: JetStreamContext, place: ConsumerPlace, fact: str | None, begin_at: int) -> None:
     """Make or update a durable consumer, and reset it: it delivers from the sequence `begin_at` on, that one included.
 
     It does so even if it has delivered these messages before. `fact` is the name of the facts that it hears; None:
     every message. Raises the client's errors.
     """
-    await js.add_consumer(EVENTS, consumer_config(name, fact, VIEW_MAX_ACK_PENDING))  # or updates what may be updated
-    await js.reset_consumer(EVENTS, name, begin_at)
+    stream, name = place
+    await js.add_consumer(stream, consumer_config(name, fact, VIEW_MAX_ACK_PENDING))  # or updates what may be updated
+    await js.reset_consumer(stream, name, begin_at)
 
 
 def _filters(config: ConsumerConfig) -> Sequence[str]:

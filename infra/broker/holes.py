@@ -5,13 +5,13 @@ file was written: what the killed process wrote last was not synced by the one a
 then have none, while later ones do. Such a hole may be further back than the relay's window.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Final
 
 import structlog
 
 from contracts.wire import message_id, subject
-from infra.broker.leader import Leader
+from infra.broker.leader import Leader, Published
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
 
@@ -21,43 +21,58 @@ RUN: Final = 256
 """Records of one read of the log."""
 
 
-async def lost_in_holes(service: str, store: EventStore, leader: Leader, acked: int, window: int) -> list[int]:
-    """Return the positions up to `acked` whose facts a hole of the stream swallowed and no other place has, rising.
+async def lost_in_holes(
+    service: str, store: EventStore, leaders: Sequence[Leader], among: range, window: int
+) -> list[int]:
+    """Return those of the positions `among` whose facts a hole of the stream swallowed and no other place has, rising.
 
-    The facts on both sides of a hole tell which positions may have been in it. So many facts as `window` are read on
-    each side. As many positions before it count as well: they may be missing for another reason. Raises StoreError;
-    LeaderUnavailable; the client's errors.
+    `leaders` are those of the generations, the oldest first. The facts on both sides of a hole tell which positions may
+    have been in it. So many facts as `window` are read on each side. As many positions before it count as well: they
+    may be missing for another reason. Raises StoreError; LeaderUnavailable; the client's errors.
     """
     suspects: set[int] = set()
-    for first, last in await leader.holes():
-        suspects |= await _positions_in(leader, f"{service}.>", first, last, window)
-    lost = await _nowhere(store, leader, sorted(position for position in suspects if position <= acked))
+    for n, leader in enumerate(leaders):
+        for first, last in await leader.holes():
+            before = await _near(_back(leaders[: n + 1], f"{service}.>", first - 1), window)
+            newest = max(before, default=0)
+            after = await _near(_on(leaders[n:], f"{service}.>", last + 1), window, newest)
+            suspects |= set(range(newest - window + 1, max(after, default=newest) + 1)) - before - after
+    lost = await _nowhere(store, leaders, sorted(suspects.intersection(among)))
     if lost:
         logger.warning("the stream has lost facts from its middle: publishing them again", facts=len(lost))
     return lost
 
 
-async def _positions_in(leader: Leader, facts_of: str, first: int, last: int, window: int) -> set[int]:
-    """Return the positions that may have been in the hole from the sequence `first` to `last`.
+async def _near(found: AsyncIterator[list[Published]], window: int, above: int = 0) -> set[int]:
+    """Return the positions of the first `window` of these facts whose position is above this one, or some more.
 
-    Facts that were published again may be on both sides, so the nearest one alone tells nothing.
+    Facts that were published again may be on both sides of a hole, so the nearest one alone tells nothing.
     """
-    before: set[int] = set()
-    async for facts in leader.read_back(facts_of, first - 1):
-        before.update(fact.position for fact in facts)
-        if len(before) >= window:
+    positions: set[int] = set()
+    async for facts in found:
+        positions.update(fact.position for fact in facts if fact.position > above)
+        if len(positions) >= window:
             break
-    newest = max(before, default=0)
-    after: set[int] = set()
-    async for facts in leader.read_on(facts_of, last + 1):
-        after.update(fact.position for fact in facts if fact.position > newest)
-        if len(after) >= window:
-            break
-    return set(range(max(1, newest - window + 1), max(after, default=newest) + 1)) - before - after
+    return positions
 
 
-async def _nowhere(store: EventStore, leader: Leader, positions: list[int]) -> list[int]:
-    """Return those of the positions, rising, whose facts the stream does not have, wherever it may have them."""
+async def _back(leaders: Sequence[Leader], facts_of: str, end: int | None = None) -> AsyncIterator[list[Published]]:
+    """Read back from the sequence `end` of the last of these generations; without one, from its end."""
+    for leader in reversed(leaders):
+        async for facts in leader.read_back(facts_of, end):
+            yield facts
+        end = None
+
+
+async def _on(leaders: Sequence[Leader], facts_of: str, begin: int) -> AsyncIterator[list[Published]]:
+    """Read on from the sequence `begin` of the first of these generations."""
+    for leader in leaders:
+        async for facts in leader.read_on(facts_of, max(begin, leader.first_sequence)):
+            yield facts
+
+
+async def _nowhere(store: EventStore, leaders: Sequence[Leader], positions: list[int]) -> list[int]:
+    """Return those of the positions, rising, whose facts no generation has, wherever they may be there."""
     by_subject: dict[str, dict[tuple[str, bytes], int]] = {}
     for first, last in runs(positions):
         async for record in records_of(store, first, last):
@@ -65,7 +80,7 @@ async def _nowhere(store: EventStore, leader: Leader, positions: list[int]) -> l
             on = by_subject.setdefault(subject(record.topic, record.state, record.originator_id), {})
             on[its_id, record.state] = record.position
     for name, wanted in by_subject.items():
-        async for facts in leader.read_back(name):
+        async for facts in _back(leaders, name):
             for fact in facts:
                 wanted.pop((fact.fact_id, fact.body), None)
             if not wanted:

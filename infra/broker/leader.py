@@ -1,4 +1,4 @@
-"""Asks the leader of EVENTS what the stream has: relays, consumers, read models and audits go on from the answer.
+"""Asks the leader of a generation what the stream has: relays, consumers, read models and audits go on from the answer.
 
 The server lets every mirror of a stream answer direct gets in the stream's place, also a mirror that has only some
 subjects, lags, or outlived the stream that it was made from. A follower of a cluster may lag, too. So the answer to a
@@ -20,6 +20,7 @@ from contracts.wire import MSG_ID
 from infra.broker.acknowledged import digest
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import LeaderUnavailable
+from infra.broker.numbering import EVENTS, first_sequence, number_of
 from infra.broker.stored import (
     StoredMessage,
     direct,
@@ -28,10 +29,10 @@ from infra.broker.stored import (
     next_message,
     stored_message,
 )
-from infra.broker.streams import EVENTS
 from infra.timestamps import microseconds
 
 FIRST_SPAN: Final = 1_024  # sequences of the first step backwards; each further step doubles it
+SPAN_FORWARDS: Final = 8_192  # sequences of each step forwards
 BATCH: Final = 1_024  # messages that one direct get asks for
 TRIES: Final = 8  # direct gets of one batch, if others than EVENTS answer; then the leader is asked, one by one
 
@@ -56,7 +57,10 @@ class _NotTheLeader(Exception):
 
 
 class Leader:
-    """What EVENTS has, as its leader says. Every method raises LeaderUnavailable, or the client's errors."""
+    """What one generation of the stream has, as its leader says.
+
+    Every method raises LeaderUnavailable, or the client's errors.
+    """
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class Leader:
         batch: int = BATCH,
         foreign: Mapping[int, str] = _NONE,
     ) -> None:
-        """`info` is the leader's own answer about EVENTS, from this connection.
+        """`info` is the leader's own answer about the stream, from this connection.
 
         Reading back begins with `first_span` sequences; `batch` is the most messages that one direct get asks for.
         `foreign`: by sequence, the digests of the messages that a person has acknowledged as foreign.
@@ -75,8 +79,19 @@ class Leader:
         self._foreign = foreign
         self._nc = nc
         self._info = info
+        self.name = str(info.config.name)
         self._first_span = first_span
         self._batch = batch
+
+    @property
+    def number(self) -> int:
+        """Which generation it is."""
+        return number_of(self.name) or 0
+
+    @property
+    def first_sequence(self) -> int:
+        """The sequence of the first message that the stream ever took, or will take."""
+        return first_sequence(self.number)
 
     @property
     def last_sequence(self) -> int:
@@ -88,24 +103,25 @@ class Leader:
         found = await self._direct(subject)
         if found is not None and (self._info.config.num_replicas or 1) == 1:  # a follower may lag
             return found
-        return await _answered(last_message(self._nc, EVENTS, subject))
+        return await _answered(self.name, last_message(self._nc, self.name, subject))
 
     async def next(self, sequence: int, subject: str) -> StoredMessage | None:
         """Return the first message on this subject from `sequence` on; None if there is none."""
         found = await self._direct({"seq": sequence, "next_by_subj": subject})
-        return found or await _answered(next_message(self._nc, EVENTS, sequence, subject))
+        return found or await _answered(self.name, next_message(self._nc, self.name, sequence, subject))
 
     async def at(self, sequence: int) -> StoredMessage | None:
         """Return the message with this sequence; None if there is none."""
-        return await self._direct({"seq": sequence}) or await _answered(stored_message(self._nc, EVENTS, sequence))
+        found = await self._direct({"seq": sequence})
+        return found or await _answered(self.name, stored_message(self._nc, self.name, sequence))
 
     async def _direct(self, request: Mapping[str, Any] | str) -> StoredMessage | None:
         """Make a direct get of one message; None unless it is what the leader has: of no mirror and no earlier stream.
 
         Raises TimeoutError, the client's errors.
         """
-        answer = await direct(self._nc, EVENTS, request)
-        if answer.answered_by != {EVENTS}:
+        answer = await direct(self._nc, self.name, request)
+        if answer.answered_by != {self.name}:
             return None
         (found,) = answer.messages
         created = self._info.created
@@ -115,12 +131,13 @@ class Leader:
     async def holes(self) -> list[tuple[int, int]]:
         """Return the stretches of sequences that have no message, each as its first and last, in rising order.
 
-        Nothing is ever deleted from EVENTS, so the broker has lost what was there. The stream's beginning counts, its
-        end does not.
+        Nothing is ever deleted from the stream, so the broker has lost what was there. Its beginning counts, its end
+        does not.
         """
         state = self._info.state
-        missing = await _answered(missing_sequences(self._nc, EVENTS)) if state.num_deleted else []
-        holes = [(1, state.first_seq - 1)] if state.first_seq > 1 else []
+        missing = await _answered(self.name, missing_sequences(self._nc, self.name)) if state.num_deleted else []
+        first = self.first_sequence
+        holes = [(first, state.first_seq - 1)] if state.messages and state.first_seq > first else []
         for sequence in missing:
             if holes and holes[-1][1] == sequence - 1:
                 holes[-1] = (holes[-1][0], sequence)
@@ -137,7 +154,7 @@ class Leader:
         while begin <= newest:
             end = min(newest, begin + span - 1)
             yield await self._between(subject, begin, end)
-            begin, span = end + 1, 2 * span
+            begin, span = end + 1, min(2 * span, SPAN_FORWARDS)
 
     async def read_back(self, subject: str, end: int | None = None) -> AsyncIterator[list[Published]]:
         """Yield the facts on this subject from the sequence `end` to the stream's beginning, in lists in stream order.
@@ -146,11 +163,11 @@ class Leader:
         Messages of other publishers, known by what a relay's messages have and they lack, are left out, so a list may
         be empty. So are acknowledged ones.
         """
-        last = await self.last(subject)
+        last, first = await self.last(subject), self.first_sequence
         newest = 0 if last is None else last.sequence
         end, span = newest if end is None else min(end, newest), self._first_span
-        while end > 0:
-            begin = max(1, end - span + 1)
+        while end >= first:
+            begin = max(first, end - span + 1)
             yield await self._between(subject, begin, end)
             end, span = begin - 1, 2 * span
 
@@ -178,10 +195,11 @@ class Leader:
         found: list[Published] = []
         while begin <= end:
             try:
-                answer = await direct(self._nc, EVENTS, {"seq": begin, "next_by_subj": subject, "batch": self._batch})
+                wanted = {"seq": begin, "next_by_subj": subject, "batch": self._batch}
+                answer = await direct(self._nc, self.name, wanted)
             except TimeoutError:
                 raise _NotTheLeader from None
-            if answer.answered_by != {EVENTS} or answer.code != "204":
+            if answer.answered_by != {self.name} or answer.code != "204":
                 raise _NotTheLeader
             for message in answer.messages:
                 begin = message.sequence + 1
@@ -202,17 +220,17 @@ def published(message: StoredMessage) -> list[Published]:
     return [Published(position, message_id, message.body, message.sequence)]
 
 
-async def _answered(asked: Awaitable[T]) -> T:
+async def _answered(stream: str, asked: Awaitable[T]) -> T:
     """Return the leader's answer. Raises LeaderUnavailable if none comes in time; the client's errors."""
     try:
         return await asked
     except NatsTimeout as error:
         raise LeaderUnavailable(
-            f"the leader of {EVENTS} did not answer $JS.API.STREAM.MSG.GET.{EVENTS} in time: either it is away, or "
+            f"the leader of {stream} did not answer $JS.API.STREAM.MSG.GET.{stream} in time: either it is away, or "
             "the broker's user may not publish there, which is needed where mirrors answer or replicas may lag"
         ) from error
 
 
-async def leader_of(nc: BrokerClient, js: JetStreamContext) -> Leader:
+async def leader_of(nc: BrokerClient, js: JetStreamContext, stream: str = EVENTS) -> Leader:
     """Ask for the stream's info, and return what answers the rest. Raises the client's errors."""
-    return Leader(nc, await js.stream_info(EVENTS))
+    return Leader(nc, await js.stream_info(stream))

@@ -1,9 +1,10 @@
-"""Reads the stream EVENTS on demand: the newest messages of given subjects, and the newest facts of one key."""
+"""Reads the stream on demand, in all its generations: the newest messages of subjects, the newest facts of one key."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +17,8 @@ from contracts.wire import FACTS, MSG_ID, decode
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.leader import TRIES
+from infra.broker.numbering import EVENTS
 from infra.broker.stored import StoredMessage, direct
-from infra.broker.streams import EVENTS
 
 TIMEOUT_S: Final = 1.0
 MOST_FACTS: Final = 1_000
@@ -25,7 +26,7 @@ MOST_FACTS: Final = 1_000
 _MSG_ID: Final = MSG_ID.encode()
 
 
-async def latest_facts(nc: BrokerClient, key_field: str, key: str) -> list[Fact]:
+async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequence[str] = (EVENTS,)) -> list[Fact]:
     """Return the facts published under this key, sorted by `at`; of facts with the same name only the last published.
 
     Only facts whose key is their field `key_field` are looked up, and foreign messages are passed over. Empty if there
@@ -34,29 +35,42 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str) -> list[Fact]
     The subjects are spelled out, because the cost of the wildcard `*.*.<key>` grows with the history. A foreign message
     that is the last of its subject costs another request.
     """
-    messages = await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)])
+    messages = await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)], streams)
     facts, foreign = _split(messages)
     if foreign:
         async with _translated():
             for subject in sorted(foreign):
-                facts += _split((await _ask(nc, {"next_by_subj": subject, "seq": 1}))[0])[0][-1:]
+                of_it: list[Fact] = []
+                for stream in reversed(streams):
+                    of_it += _split((await _ask(nc, stream, {"next_by_subj": subject, "seq": 1}))[0])[0]
+                facts += of_it[-1:]
     return sorted(facts, key=lambda fact: fact.at)
 
 
-async def latest_messages(nc: BrokerClient, subjects: Sequence[str]) -> list[StoredMessage]:
+async def latest_messages(
+    nc: BrokerClient, subjects: Sequence[str], streams: Sequence[str] = (EVENTS,)
+) -> list[StoredMessage]:
     """Return the last message of each of these subjects that has one; at most MOST_FACTS subjects, no wildcards.
 
-    One request: `multi_last` of the server's direct get. If a mirror of EVENTS answers, or there is nothing, which a
-    mirror may have said, the request is made again: TRIES times in all at most. Raises HistoryUnavailable, after a
-    second at the latest.
+    `streams` are the generations, the newest first; all are asked at the same time. One request each: `multi_last` of
+    the server's direct get. If a mirror answers, or there is nothing, which a mirror may have said, the request is made
+    again: TRIES times in all at most. Raises HistoryUnavailable, after a second at the latest.
     """
     async with _translated():
-        for _ in range(TRIES):
-            found, whole = await _ask(nc, {"multi_last": list(subjects)})
-            if whole and found:
-                break
+        found = await asyncio.gather(*(_latest(nc, stream, subjects) for stream in streams))
+    newest: dict[str, StoredMessage] = {}
+    for message in chain.from_iterable(found):
+        newest.setdefault(message.subject, message)
+    return sorted(newest.values(), key=lambda message: message.sequence)
+
+
+async def _latest(nc: BrokerClient, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
+    for _ in range(TRIES):
+        found, whole = await _ask(nc, stream, {"multi_last": list(subjects)})
+        if whole and found:
+            break
     if not whole:
-        raise HistoryUnavailable(f"a mirror answers in place of {EVENTS}")
+        raise HistoryUnavailable(f"a mirror answers in place of {stream}")
     return found
 
 
@@ -90,15 +104,15 @@ def _split(messages: Sequence[StoredMessage]) -> tuple[list[Fact], set[str]]:
     return facts, foreign
 
 
-async def _ask(nc: BrokerClient, request: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
+async def _ask(nc: BrokerClient, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
     """Make a direct get for up to MOST_FACTS messages; return them, and whether no mirror gave any of them.
 
     Raises HistoryUnavailable if the server refuses it; TimeoutError, the client's errors.
     """
-    answer = await direct(nc, EVENTS, {**request, "batch": MOST_FACTS})
+    answer = await direct(nc, stream, {**request, "batch": MOST_FACTS})
     if answer.code not in ("204", "404"):  # 204: the last message was sent; 404: there is none
         raise HistoryUnavailable(f"the broker answered {answer.code}")
-    return answer.messages, answer.answered_by <= {EVENTS}
+    return answer.messages, answer.answered_by <= {stream}
 
 
 @cache

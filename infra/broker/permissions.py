@@ -3,13 +3,14 @@
 The broker does not answer a message that it denies. It only sends an error, which belongs to no request.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from contracts.wire import FACTS, said_by
 from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
+from infra.broker.consumers import ConsumerPlace
 from infra.broker.errors import BrokerMisconfigured
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES
+from infra.broker.streams import MAX_FACT_BYTES
 
 LEAST_PAYLOAD: Final = 2 * MAX_FACT_BYTES
 """The broker's `max_payload` must be at least this: a fact, or its dead letter, with its headers."""
@@ -17,6 +18,7 @@ LEAST_PAYLOAD: Final = 2 * MAX_FACT_BYTES
 PROBE: Final = "0"
 """The last token of a probe's subject."""
 
+_NO_HEADERS: Final = f"{VERSION_LINE}\r\n\r\n"
 _NOT_STORED: Final = f"{VERSION_LINE}\r\nNats-Expected-Stream: none\r\n\r\n"
 """Headers with which no stream stores a message."""
 
@@ -35,19 +37,19 @@ def check_payload(nc: BrokerClient) -> None:
 
 
 async def publish_probes(
-    nc: BrokerClient, listener: str, consumers: Collection[str], facts: Collection[str] | None
+    nc: BrokerClient, listener: str, consumers: Collection[ConsumerPlace], facts: Iterable[str] | None
 ) -> None:
     """Publish probes of acknowledging and pulling for each consumer, of the listener's dead letters, of every fact.
 
-    Nothing is stored. A denial comes before the answer to the caller's next request. `facts` are names of facts; None:
-    no probe of facts and dead letters, since everybody who subscribes to their subjects gets it. The probe of
-    acknowledging names no delivery, so it acknowledges none; the one of pulling has no inbox, so nothing is delivered.
-    Raises the client's errors.
+    Nothing is stored. A denial comes before the answer to the caller's next request. `facts`: names of facts, each
+    after what its subject begins with; None: no probe of facts and dead letters, since everybody who subscribes to
+    their subjects gets it. The probe of acknowledging names no delivery, so it acknowledges none; the one of pulling
+    has no inbox, so nothing is delivered. Raises the client's errors.
     """
     stored = () if facts is None else (*facts, f"dead.{listener}")
     probes: list[Outgoing] = [
-        *((f"$JS.ACK.{EVENTS}.{name}.1.0.0.0.0", b"+WPI", "", f"{VERSION_LINE}\r\n\r\n") for name in consumers),
-        *((f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{name}", b"", "", f"{VERSION_LINE}\r\n\r\n") for name in consumers),
+        *((f"$JS.ACK.{one.stream}.{one.name}.1.0.0.0.0", b"+WPI", "", _NO_HEADERS) for one in consumers),
+        *((f"$JS.API.CONSUMER.MSG.NEXT.{one.stream}.{one.name}", b"", "", _NO_HEADERS) for one in consumers),
         *((f"{name}.{PROBE}", b"", "", _NOT_STORED) for name in stored),
     ]
     await nc.send_all(probes)

@@ -1,27 +1,31 @@
-"""The relay copies a service's log into the stream EVENTS, in log order, and repeats what may have been lost.
+"""The relay copies a service's log into the newest generation of the stream, in log order, and repeats what was lost.
 
 It finds in the stream itself what the stream has (see `resume`). So no stored cursor can be wrong, a broker that was
 truncated or lost its whole disk gets the facts again, and nothing that was found there is sent a second time. Each read
 of the log is sent as one batch, without waiting for the batch before. But position p is sent only when every position
 up to p - WINDOW is acknowledged. A lost connection may leave a hole: a fact that is missing, though a later one is
-stored. No hole lies further back than WINDOW positions.
+stored. No hole lies further back than WINDOW positions. Before the relay publishes into a new generation, all that it
+has sent to the one before is acknowledged: so positions rise over all generations.
 """
 
 import asyncio
 import sys
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final
 
 import structlog
 
-from contracts.wire import HEADER_BYTES, MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, subject
+from contracts.wire import HEADER_BYTES
 from infra.aio import Alarm
-from infra.broker.client import VERSION_LINE, BrokerClient, Outgoing
+from infra.broker.client import BrokerClient
 from infra.broker.errors import FactTooLarge, RelayFailed
+from infra.broker.fact_message import message_of
 from infra.broker.fast_ingest import FastIngest, PublishRefused, TakenForRepeat
-from infra.broker.holes import records_of, runs
 from infra.broker.leader import Leader
-from infra.broker.resume import ResumePosition, Stored, check_repeat, find_resume_position, not_stored
+from infra.broker.numbering import prefix
+from infra.broker.resume import Gap, Stored, check_repeat, find_resume_position, not_stored
+from infra.broker.troubles import UNACKNOWLEDGED
 from infra.broker.window import WINDOW, Window
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -40,15 +44,9 @@ than that, so what is accepted in a shorter stall of the broker still ends in ti
 HICCUP_S: Final = 0.1
 """The time without an acknowledgement after which the broker counts as stalled in `stalled_s`."""
 
-UNACKNOWLEDGED: Final = (
-    "The broker's log says why; if its disk was full, make room and restart the broker: it writes to the stream again "
-    "only after that"
-)
-"""What an operator has to do if the broker acknowledges nothing."""
-
 
 class Relay:
-    """Publishes a service's log into EVENTS during one session: first `find_resume_position`, then `run`.
+    """Publishes a service's log during one session: first `find_resume_position`, then `run`.
 
     `nc` must be a fresh connection that never reconnects: a reconnected client would send its old buffer after facts
     that were lost.
@@ -79,7 +77,6 @@ class Relay:
         self._span = window
         self._read_batch = read_batch
         self._window = Window(0, window)
-        self._resumed = ResumePosition(0, {}, ())
         self._stored: Stored = {}
         """Facts that were found in the stream: these are not sent."""
         self._inbox = nc.new_inbox()
@@ -89,6 +86,10 @@ class Relay:
         self._overdue = Alarm(self._wake)
         self._error: RelayFailed | None = None
         self._leader: Leader | None = None
+        self._next: Leader | None = None
+        """The generation into which the relay publishes once all that it has sent is acknowledged."""
+        self._begin = ""
+        self._gaps: Sequence[Gap] = ()
         self._repeats: list[TakenForRepeat] = []
         self._loop = asyncio.get_running_loop()
         self._last_ack = self._loop.time()
@@ -100,15 +101,12 @@ class Relay:
 
     @property
     def stalled(self) -> bool:
-        """Whether an acknowledgement is overdue: none came for `stalled_after_s` while facts were in flight."""
+        """Whether no acknowledgement came for `stalled_after_s` while facts were in flight."""
         return self._without_ack_s > self._stalled_after_s
 
     @property
     def stalled_s(self) -> float:
-        """For how many seconds in all the broker has acknowledged nothing while facts were in flight.
-
-        The first HICCUP_S of each such time are left out.
-        """
+        """Seconds in all without acknowledgements while facts were in flight, less the first HICCUP_S of each time."""
         return self._stalled_s + max(0.0, self._without_ack_s - HICCUP_S)
 
     @property
@@ -123,24 +121,30 @@ class Relay:
 
     @property
     def acked(self) -> int:
-        """The position up to which, included, every fact of the log is known to be in EVENTS; later ones may be, too.
-
-        0 if none is known to be there.
-        """
+        """The position up to which every fact of the log is known to be published; later ones may be, too."""
         return self._window.acked
 
-    async def find_resume_position(self, leader: Leader) -> None:
+    async def find_resume_position(self, leaders: Sequence[Leader], floor: int = 0) -> None:
         """Find in the stream what `run` has to send. Call it before the session consumes or publishes anything.
 
-        Raises LogLost if the stream has a fact of this service that its log lacks; StoreError; LeaderUnavailable; the
-        client's errors.
+        `leaders` are those of the generations, the oldest first. Nothing up to the position `floor` is published: an
+        archive has it. Raises LogLost if the stream has a fact of this service that its log lacks; StoreError;
+        LeaderUnavailable; the client's errors.
         """
-        resumed = await find_resume_position(self._service, self._store, leader, self._span)
-        self._leader = leader
-        self._ingest.last_sequence = leader.last_sequence
-        self._resumed = resumed
-        self._window = Window(resumed.lost[0] - 1 if resumed.lost else resumed.acked, self._span)
+        resumed = await find_resume_position(self._service, self._store, leaders, self._span, floor)
+        self._publish_into(leaders[-1])
+        self._window = Window(resumed.acked, self._span)
         self._stored = resumed.stored
+        self._gaps = resumed.gaps
+
+    def move_to(self, leader: Leader) -> None:
+        """Publish into this new generation, once all that was sent to the one before is acknowledged."""
+        self._next = leader
+
+    def _publish_into(self, leader: Leader) -> None:
+        self._leader, self._next = leader, None
+        self._begin = prefix(leader.number)
+        self._ingest.last_sequence = leader.last_sequence
 
     async def run(self) -> None:
         """Publish the log after the resume position, then new records each time `log_has_grown` is called.
@@ -148,7 +152,7 @@ class Relay:
         Never returns. Raises RelayFailed, FactTooLarge, StoreError, or the client's errors.
         """
         await self._nc.listen(f"{self._inbox}.>", self._on_ack)
-        await self._publish_lost()
+        await self._fill()
         position = self._window.acked
         while True:
             self._grown = False
@@ -164,27 +168,36 @@ class Relay:
                     self.has_caught_up = True
                 await self._wait()
 
-    async def _publish_lost(self) -> None:
-        """Publish what holes of the stream swallowed, and wait until the stream has it again."""
-        for first, last in runs(self._resumed.lost):
-            await self._publish([record async for record in records_of(self._store, first, last)])
-        while not self._window.empty:
-            await self._wait()
-        self._window = Window(self._resumed.acked, self._span)
-
     async def _publish(self, unsent: list[Notification]) -> None:
-        """Send these records, as the window admits them."""
+        """Send these records into the newest generation as the window allows; wait for no acknowledgement."""
         while unsent:
             if self._window.empty:
                 self._last_ack = self._loop.time()  # no acknowledgement was due until now
-            batch = self._admitted(unsent)
+                if self._next is not None:
+                    self._publish_into(self._next)
+            batch = [] if self._next is not None else self._admitted(unsent)
             if batch:
-                await self._send(batch)
+                replies = self._ingest.replies([stored.position for stored in batch])
+                await self._nc.send_all(map(message_of, batch, replies, repeat(self._begin)))
                 unsent = unsent[len(batch) :]
             elif self._window.empty:
                 raise FactTooLarge(self._service, unsent[0], self._max_body)
             else:
                 await self._wait()
+
+    async def _fill(self) -> None:
+        """Publish again what an older generation has lost, before anything that is new. Raises the errors of `run`."""
+        window = self._window
+        for after, until in self._gaps:
+            logger.warning("the stream lost facts; publishing them again", after=after, until=until)
+            self._window, position = Window(after, self._span), after
+            while position < until:
+                read = await self._store.select_notifications(position, min(self._read_batch, until - position))
+                await self._publish(read)
+                position = read[-1].position if read else until
+            while not self._window.empty:
+                await self._wait()
+        self._gaps, self._window = (), window
 
     async def _wait(self) -> None:
         """Wait for an acknowledgement, or for the log to grow; it may also return without either.
@@ -196,15 +209,15 @@ class Relay:
         if self._error is not None:
             raise self._error
         if self._repeats and self._leader is not None:
-            repeat = self._repeats.pop()
-            await check_repeat(self._service, self._store, self._leader, repeat.position, repeat.sequence)
-            self._window.ack(repeat.position)
+            again = self._repeats.pop()
+            await check_repeat(self._service, self._store, self._leader, again.position, again.sequence)
+            self._window.ack(again.position)
             self._last_ack = self._loop.time()
             return
         if not self._window.empty:
             self._overdue.at(self._last_ack + self._ack_timeout_s)
         await self._wake.wait()
-        if not self._window.empty and self._loop.time() - self._last_ack >= self._ack_timeout_s:
+        if not self._window.empty and self._loop.time() >= self._last_ack + self._ack_timeout_s:
             raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s. {UNACKNOWLEDGED}")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:
@@ -215,17 +228,13 @@ class Relay:
             self._window.sent(stored.position)
         return unsent
 
-    async def _send(self, batch: Sequence[Notification]) -> None:
-        replies = self._ingest.replies([stored.position for stored in batch])
-        await self._nc.send_all(_message(stored, reply) for stored, reply in zip(batch, replies, strict=True))
-
     def _on_ack(self, subject: bytes, _: bytes, body: bytes, raw_headers: bytes) -> None:
         if self._error is not None:
             return  # `acked` must not pass a fact that was refused
         try:
             stored = self._ingest.stored(subject, body, raw_headers)
-        except TakenForRepeat as repeat:
-            self._repeats.append(repeat)
+        except TakenForRepeat as again:
+            self._repeats.append(again)
             self._wake.set()
             return
         except PublishRefused as refused:
@@ -238,13 +247,3 @@ class Relay:
                 self._window.ack(position)
             self._last_ack = self._loop.time()
             self._wake.set()
-
-
-def _message(stored: Notification, reply: str) -> Outgoing:
-    position, stream, version, name, body = stored
-    named = header_value(stream)
-    raw_headers = (
-        f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(named, version)}\r\n"
-        f"{STREAM}: {named}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
-    )
-    return subject(name, body, stream), body, reply, raw_headers

@@ -1,11 +1,14 @@
-"""Finds in EVENTS what the stream has of a service's log, so that its relay sends only the rest.
+"""Finds in the generations of the stream what they have of a service's log, so that its relay sends only the rest.
 
-If the stream lacks the log's first fact, it was made anew: the relay sends it every fact that was not read back.
-The last WINDOW positions are read back, because the facts in flight when a session ended may have left a hole there.
-Further back only the broker itself may have lost facts: it knows the sequences that have no message (`holes`).
+They are read as one history. The last WINDOW positions are read back, because the facts in flight when a session ended
+may have left a hole there. Before these, each generation must go on with the position after the last one of those
+before it, and the oldest one must begin with the log, or after what an archive has. If one does not, facts were lost: a
+stream was made anew, or a power cut took the end of one that was not the newest any more. Then all of the service's
+facts are read, once, and those that are missing are gaps, which the relay fills. So are those that a generation lost
+from its middle (`holes`).
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -13,8 +16,9 @@ import structlog
 from contracts.wire import MSG_ID, message_id, subject
 from infra.broker.client import header
 from infra.broker.errors import LogLost, RelayFailed
-from infra.broker.holes import lost_in_holes
-from infra.broker.leader import Leader, published
+from infra.broker.holes import lost_in_holes, runs
+from infra.broker.leader import Leader, Published, published
+from infra.broker.numbering import stream_of_sequence
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -29,27 +33,37 @@ Stored = dict[int, set[tuple[str, bytes]]]
 """Position → id and body of each fact that was found there in the stream: more than one if somebody forged others."""
 
 
-class ResumePosition(NamedTuple):
-    """What the stream has of a log: each position up to `acked`, included, but for `lost`; and the facts `stored`.
+class Gap(NamedTuple):
+    """Positions of a log that the stream lost: all after `after`, up to `until`, included."""
 
-    As far as is known it lacks the others. The positions in `lost` rise.
+    after: int
+    until: int
+
+
+class ResumePosition(NamedTuple):
+    """What the stream has of a log: each position up to `acked`, included, but for `gaps`, and the facts `stored`.
+
+    As far as is known it lacks the others.
     """
 
     acked: int
     stored: Stored
-    lost: Sequence[int]
+    gaps: Sequence[Gap] = ()
 
 
-async def find_resume_position(service: str, store: EventStore, leader: Leader, window: int = WINDOW) -> ResumePosition:
+async def find_resume_position(
+    service: str, store: EventStore, leaders: Sequence[Leader], window: int = WINDOW, floor: int = 0
+) -> ResumePosition:
     """Read the service's facts back from the stream's end until the last `window` positions were found.
 
-    Messages of other publishers are passed over. Raises LogLost if the stream has a fact of this service that its log
-    lacks; StoreError; LeaderUnavailable; the client's errors.
+    `leaders` are those of the generations, the oldest first; nothing up to the position `floor` is asked for. Messages
+    of other publishers are passed over. Raises LogLost if the stream has a fact of this service that its log lacks;
+    StoreError; LeaderUnavailable; the client's errors.
     """
     stored: Stored = {}
     sequences: dict[int, int] = {}
     newest, acked = 0, 0
-    async for facts in leader.read_back(f"{service}.>"):
+    async for facts in _read_back(leaders, f"{service}.>"):
         for fact in facts:
             stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
             sequences.setdefault(fact.position, fact.sequence)
@@ -60,18 +74,72 @@ async def find_resume_position(service: str, store: EventStore, leader: Leader, 
             acked = await _whole_until(store, stored, newest, window)
             if acked == newest or len(stored) >= MOST_WINDOWS * window:
                 break
-    if not newest:
-        await _tell_of_lost_store(store, "the stream has no fact of this service")
-    elif not await _begins_with_the_log(store, leader):
-        await _tell_of_lost_store(store, "the stream lacks the first fact of this log")
-        acked = 0
-    lost = await lost_in_holes(service, store, leader, acked, window) if acked else ()
-    return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked}, lost)
+    acked = max(acked, floor)
+    gaps = await _gaps(service, store, leaders, floor, acked)
+    if not gaps:
+        lost = await lost_in_holes(service, store, leaders, range(floor + 1, acked + 1), window)
+        gaps = [Gap(first - 1, last) for first, last in runs(lost)]
+    if acked == 0 and (logged := await store.max_notification_id()):
+        sign = "the stream lacks the first fact of this log" if newest else "the stream has no fact of this service"
+        logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=logged)
+    return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked}, gaps)
 
 
-async def _tell_of_lost_store(store: EventStore, sign: str) -> None:
-    if facts := await store.max_notification_id():
-        logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=facts)
+async def _read_back(leaders: Sequence[Leader], subject: str) -> AsyncIterator[list[Published]]:
+    for leader in reversed(leaders):
+        async for facts in leader.read_back(subject):
+            yield facts
+
+
+async def _gaps(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
+    """Return what the generations lack of the log between the positions `floor` and `acked`."""
+    reached = floor
+    for leader in leaders:
+        if reached >= acked:
+            break
+        if not await _goes_on(store, leader, reached):
+            if await leader.last(f"{service}.>") is None:
+                continue
+            return await _missing(service, store, leaders, floor, acked)
+        reached = max(reached, acked if leader is leaders[-1] else await _newest(leader, f"{service}.>"))
+    return [] if reached >= acked else await _missing(service, store, leaders, floor, acked)
+
+
+async def _newest(leader: Leader, subject: str) -> int:
+    """Return the highest position among the generation's last facts; 0 without one."""
+    async for facts in leader.read_back(subject):
+        if facts:
+            return max(one.position for one in facts)
+    return 0
+
+
+async def _missing(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
+    """Read all of the service's facts, and return which positions between `floor` and `acked` none of them has."""
+    logger.warning("the stream lost facts: reading which ones it has", service=service, after=floor, until=acked)
+    found = bytearray(acked - floor)
+    for leader in leaders:
+        async for facts in leader.read_on(f"{service}.>", leader.first_sequence):
+            stored: Stored = {}
+            for one in facts:
+                if floor < one.position <= acked:
+                    stored.setdefault(one.position, set()).add((one.fact_id, one.body))
+            for after, until in _runs(sorted(stored)):
+                records = await store.select_notifications(after, until - after)
+                lacking = {record.position for record in not_stored(records, stored)}
+                for position in range(after + 1, until + 1):
+                    found[position - floor - 1] |= position not in lacking
+    return [Gap(*run) for run in _runs([floor + n for n, there in enumerate(found, 1) if not there])]
+
+
+def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the runs of these rising positions: the one before each run's first, and its last."""
+    runs: list[tuple[int, int]] = []
+    for position in positions:
+        if runs and runs[-1][1] == position - 1:
+            runs[-1] = runs[-1][0], position
+        else:
+            runs.append((position - 1, position))
+    return runs
 
 
 async def _has(store: EventStore, stored: Stored, newest: int) -> bool:
@@ -83,8 +151,9 @@ async def _has(store: EventStore, stored: Stored, newest: int) -> bool:
 
 
 def _lost(service: str, its_id: str, position: int, sequence: int) -> LogLost:
+    where = f"sequence {sequence} of {stream_of_sequence(sequence)}"
     return LogLost(
-        f"the stream has {its_id} at position {position} of {service}_svc's log (sequence {sequence} of EVENTS), but "
+        f"the stream has {its_id} at position {position} of {service}_svc's log ({where}), but "
         "the log has not: this store is another one, or lost its newest records. Put the right store back; or stop the "
         f"service and rebuild the store from the stream (just rebuild {service}). If no log ever had that fact, "
         f"somebody forged it: just audit --foreign {sequence}, and the service goes on by itself"
@@ -94,7 +163,7 @@ def _lost(service: str, its_id: str, position: int, sequence: int) -> LogLost:
 async def _whole_until(store: EventStore, stored: Stored, newest: int, window: int) -> int:
     """Return the position up to which the stream has the log: before the first of the last `window` not found.
 
-    Further back only holes of the stream itself may lie. `newest` is the highest position found. Raises StoreError.
+    No hole lies further back. `newest` is the highest position found. Raises StoreError.
     """
     records = await store.select_notifications(max(0, newest - window), window)
     missing = not_stored([record for record in records if record.position <= newest], stored)
@@ -113,9 +182,10 @@ async def check_repeat(service: str, store: EventStore, leader: Leader, position
         told = "a message" if found is None else f"{found.subject[:200]!a}"
         raise RelayFailed(
             f"the broker does not take {_id(record)} ({record.topic}) at position {position} of {service}_svc's log: "
-            f"{told} at sequence {sequence} of EVENTS, which {service}_svc did not publish, has its Nats-Msg-Id. The "
-            "fact is kept, and published once the broker forgets that id (duplicate_window of EVENTS). Find out who "
-            "publishes there, and deny it in the broker's permissions; the audit names the message (just audit)"
+            f"{told} at sequence {sequence} of {leader.name}, which {service}_svc did not publish, has its "
+            "Nats-Msg-Id. The fact is kept, and published once the broker forgets that id (duplicate_window of "
+            "the stream). Find out who publishes there, and deny it in the broker's permissions; the audit names "
+            "the message (just audit)"
         )
 
 
@@ -123,13 +193,13 @@ def _subject(record: Notification) -> str:
     return subject(record.topic, record.state, record.originator_id)
 
 
-async def _begins_with_the_log(store: EventStore, leader: Leader) -> bool:
-    """Whether the stream has the log's first fact; the log must not be empty.
+async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
+    """Whether the generation begins with the fact after the position `reached`; the log must have one.
 
     A stream that was made anew may have only later facts. Raises StoreError, LeaderUnavailable, the client's errors.
     """
-    (first,) = await store.select_notifications(0, 1)
-    found = await leader.next(1, _subject(first))
+    (first,) = await store.select_notifications(reached, 1)
+    found = await leader.next(leader.first_sequence, _subject(first))
     return found is not None and header(found.raw_headers, MSG_ID.encode()) == _id(first)
 
 

@@ -1,31 +1,29 @@
-"""The stream EVENTS: made if missing; an existing one is given only the subjects and `allow_batched` that it lacks.
+"""One generation of the stream: made if missing; an existing one gets only the subjects and `allow_batched` it lacks.
 
 One whose other settings contradict the guarantees is refused, not changed.
 """
 
+import contextlib
 from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
 import structlog
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo, SubjectTransform
 from nats.js.errors import APIError, NotFoundError
 
 from contracts.wire import FACTS, MAX_BYTES, said_by
 from infra.broker.errors import StreamMisconfigured
+from infra.broker.numbering import EVENTS, first_sequence, number_of, prefix, stream_name
 from infra.settings import Settings
 
 logger = structlog.get_logger()
 
-EVENTS: Final = "EVENTS"
-
 MAX_FACT_BYTES: Final = MAX_BYTES
 """The limit of one message of EVENTS. The services record no larger fact."""
 
-FULL: Final = (
-    f"the stream {EVENTS} is full: raise its limit, such as `nats stream edit {EVENTS} --max-bytes=16GB`, if the "
-    "broker's disk has that room"
-)
+NAME_IN_USE: Final = 10_058
+"""The error code for a stream that exists with another configuration: somebody made it just now."""
 
 INVALID_JSON: Final = 10_025
 """The error code of nats-server 2.12 for an unknown setting. Older servers ignore the setting."""
@@ -33,15 +31,18 @@ INVALID_JSON: Final = 10_025
 TOO_OLD: Final = f"{EVENTS} cannot be set to accept batches (allow_batched): that needs nats-server 2.14 or newer"
 
 
-def stream_config(settings: Settings) -> StreamConfig:
-    """Return the configuration that EVENTS should have: no fact is ever dropped, deleted or purged.
+def stream_config(settings: Settings, number: int = 0) -> StreamConfig:
+    """Return the configuration that a generation should have: no fact is ever dropped, deleted or purged.
 
     A full stream refuses new facts, which stay in the services' logs.
     """
+    later = number > 0
     return StreamConfig(
-        name=EVENTS,
-        description="Every fact of every service, for ever",
-        subjects=sorted({f"{said_by(name)}.>" for name in FACTS}),
+        name=stream_name(number),
+        description="Every fact of every service, for ever" + (f": generation {number}" if later else ""),
+        subjects=[f"{prefix(number)}>"] if later else sorted({f"{said_by(name)}.>" for name in FACTS}),
+        subject_transform=SubjectTransform(f"{prefix(number)}>", ">") if later else None,
+        first_seq=first_sequence(number) if later else None,
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.NEW,
@@ -78,35 +79,40 @@ make room for others, or can be deleted."""
 REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 
 
-async def ensure_stream(js: JetStreamContext, settings: Settings) -> StreamInfo:
-    """Make EVENTS if it is missing, or give it the subjects and `allow_batched` that it lacks; return its info.
+async def ensure_stream(js: JetStreamContext, settings: Settings, number: int = 0) -> StreamInfo:
+    """Make this generation if it is missing, or give it the subjects and `allow_batched` it lacks; return its info.
 
     Raises StreamMisconfigured if a setting in `REQUIRED` differs, the stream refuses messages of MAX_FACT_BYTES, or the
     server is too old; the client's errors. Other settings of an existing stream, such as its size, stay as they are.
     """
-    wanted = stream_config(settings)
+    wanted = stream_config(settings, number)
+    name = stream_name(number)
     try:
-        info = await js.stream_info(EVENTS)
+        info = await js.stream_info(name)
     except NotFoundError:
-        logger.info("creating the stream", stream=EVENTS, max_bytes=wanted.max_bytes)
-        return await _batched(js.add_stream(wanted))
+        logger.info("creating the stream", stream=name, max_bytes=wanted.max_bytes)
+        with contextlib.suppress(_MadeMeanwhile):
+            return await _batched(js.add_stream(wanted))
+        info = await js.stream_info(name)
     found = info.config
     check_stream(found, settings)
     missing = set(wanted.subjects or ()) - set(found.subjects or ())
     if missing or not found.allow_batched:
-        logger.info("updating the stream", stream=EVENTS, new_subjects=sorted(missing), allow_batched=True)
+        logger.info("updating the stream", stream=name, new_subjects=sorted(missing), allow_batched=True)
         found.subjects = sorted({*(found.subjects or ()), *missing})
         found.allow_batched = True
         return await _batched(js.update_stream(found))
     return info
 
 
-def check_stream(found: StreamConfig, settings: Settings) -> None:
-    """Check EVENTS as it is now: an operator may edit it at any time.
+def check_stream(found: StreamConfig, settings: Settings, *, sealed: bool = False) -> None:
+    """Check a generation as it is now: an operator may edit it at any time. `sealed`: whether it may be sealed.
 
     Raises StreamMisconfigured if a setting in `REQUIRED` differs, or it refuses messages of MAX_FACT_BYTES.
     """
-    compare(found, stream_config(settings), REQUIRED)
+    number = number_of(str(found.name)) or 0
+    required = [name for name in REQUIRED if not (sealed and name == "sealed")]
+    compare(found, stream_config(settings, number), [*required, "first_seq"] if number else required)
     check_message_size(found, MAX_FACT_BYTES)
 
 
@@ -149,14 +155,20 @@ def check_message_size(found: StreamConfig, least: int) -> None:
         )
 
 
+class _MadeMeanwhile(Exception):
+    """Another process made the stream, with settings of its own, between the question and the request."""
+
+
 async def _batched(made: Awaitable[StreamInfo]) -> StreamInfo:
     """Await the request that makes or updates the stream, and return the stream's info.
 
-    Raises StreamMisconfigured if the server is too old for batches; the client's errors.
+    Raises StreamMisconfigured if the server is too old for batches; _MadeMeanwhile; the client's errors.
     """
     try:
         info = await made
     except APIError as error:
+        if error.err_code == NAME_IN_USE:
+            raise _MadeMeanwhile from error
         if error.err_code != INVALID_JSON:
             raise
         raise StreamMisconfigured(TOO_OLD) from error
@@ -172,3 +184,12 @@ def is_full(info: StreamInfo) -> bool:
     """
     limit: Any = info.config.max_bytes
     return limit is not None and limit > 0 and info.state.bytes > limit * 0.95
+
+
+def full(info: StreamInfo) -> str:
+    """Return what an operator has to know of a stream that `is_full`."""
+    name = info.config.name
+    return (
+        f"the stream {name} is full: make the next generation (just stream roll; just stream keeper does so in time), "
+        f"or raise its limit, such as `nats stream edit {name} --max-bytes=16GB`, if the broker's disk has that room"
+    )

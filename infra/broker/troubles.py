@@ -17,6 +17,12 @@ NO_JETSTREAM: Final = (
 )
 TOO_LITTLE: Final = "lower EVENTS_MAX_BYTES, or raise jetstream.max_file_store or the account's limits at the broker"
 
+UNACKNOWLEDGED: Final = (
+    "The broker's log says why; if its disk was full, make room and restart the broker: it writes to the stream again "
+    "only after that"
+)
+"""What an operator has to do if the broker acknowledges nothing."""
+
 NEXT_STEPS: Final = {
     10_002: f"the account's limit of JetStream is reached: {TOO_LITTLE}",
     10_023: f"the broker has too little room: {TOO_LITTLE}",

@@ -46,6 +46,13 @@ class ReceivedPositions:
                 bad = middle
         return positions[good].sequence if good >= 0 else 0
 
+    def keep_last(self) -> None:
+        """Forget all positions but the newest, once nothing more can come: a loss is then found, but not where it is.
+
+        So everything is received again. Otherwise the memory would grow with each generation.
+        """
+        self._received = deque(list(self._received)[-1:], self._received.maxlen)
+
     def forget_after(self, sequence: int) -> None:
         """Forget the positions after this sequence. Call it only once the consumer has gone back there.
 

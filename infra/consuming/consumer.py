@@ -13,9 +13,9 @@ from nats.js import JetStreamContext
 
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header
+from infra.broker.consumers import ConsumerPlace
 from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S, Pull, numbers
-from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.handler import Handler
 from infra.consuming.retry_queue import RetryQueue
@@ -36,7 +36,7 @@ class DurableConsumer:
 
     def __init__(
         self,
-        name: str,
+        place: ConsumerPlace,
         nc: BrokerClient,
         handler: Handler,
         received: ReceivedPositions,
@@ -51,7 +51,8 @@ class DurableConsumer:
 
         `failed` is called with the error if the session must end; it calls `stop`.
         """
-        self.name = name
+        self.place = place
+        self.name = place.key
         self._nc = nc
         self._handler = handler
         self._received = received
@@ -59,8 +60,7 @@ class DurableConsumer:
         self.failed = failed
         self._pull = Pull(
             nc,
-            EVENTS,
-            name,
+            *place,
             pull_batch,
             deliver=self._on_delivery,
             failed=failed,
@@ -76,6 +76,8 @@ class DurableConsumer:
         self.acknowledged: int | None = None
         """The sequence up to which this session has acknowledged all deliveries; None: nothing yet."""
         self.closed = False
+        self.retired = False
+        """Whether nothing more can come: its generation is sealed, and all that it hears there is acknowledged."""
         self.paused: str | None = None
         """In words, that the consumer is paused, and what to do; None if it is not."""
 
@@ -83,32 +85,41 @@ class DurableConsumer:
         """Pull, hand over and acknowledge until `stop`. Raises ConsumerFailed if the broker is silent; its errors."""
         await self._pull.begin()
         while not self.closed:
+            if self.retired:
+                self._pull.wake.clear()
+                await self._pull.wake.wait()
+                continue
             await self._pull.request()
             await self.acknowledge()
             self._pull.wake.clear()
             if not self.closed:
                 await self._pull.sign_of_life()
 
-    async def look(self, js: JetStreamContext) -> None:
+    async def look(self, js: JetStreamContext, *, sealed: bool = False) -> None:
         """Ask the broker about the consumer, and keep in `paused` whether it is paused.
 
-        Raises ConsumerFailed if an acknowledgement jams it; the client's errors, such as for a consumer that is gone.
+        If its generation is `sealed` and nothing is left there, it is retired: it asks for nothing more. Raises
+        ConsumerFailed if an acknowledgement jams it; the client's errors, such as for a consumer that is gone.
         """
-        info = await js.consumer_info(EVENTS, self.name)
+        info = await js.consumer_info(*self.place)
         acknowledged, delivered = info.ack_floor, info.delivered
         if acknowledged and delivered and (acknowledged.consumer_seq or 0) > (delivered.consumer_seq or 0):
             # The consumer would take no acknowledgement before it has delivered that many messages, and it delivers no
             # more than may wait for one.
             raise ConsumerFailed("an acknowledgement from before the consumer's reset came after it: it is reset again")
         paused = (
-            f"the consumer {self.name} is paused until {info.config.pause_until}, so nothing is delivered: "
-            f"`nats consumer resume {EVENTS} {self.name}` ends that"
+            f"the consumer {self.place.name} is paused until {info.config.pause_until}, so nothing is delivered: "
+            f"`nats consumer resume {self.place.stream} {self.place.name}` ends that"
             if info.paused
             else None
         )
         if paused and not self.paused:
             logger.error("consumer paused", reason=paused)
         self.paused = paused
+        left = info.num_pending or info.num_ack_pending or self._waiting or self._behind or self._to_acknowledge
+        self.retired = self.retired or (sealed and not left)
+        if self.retired:
+            self._received.keep_last()
 
     def take_no_more(self) -> None:
         """Hand over no more deliveries, and ask for none; acknowledge those that were handed over."""

@@ -1,17 +1,20 @@
-"""One session of a service or a read model with the broker: its durable consumers, one for each fact that it hears.
+"""One session of a service or a read model with the broker: its durable consumers, one for each fact that it hears,
+on each generation of the stream that may have more for it.
 
 Each consumer delivers in the stream's order, but the consumers do not wait for each other. So a service may hear an
 effect before its cause; its fences allow that. The retry queue is shared: messages of one key wait for each other,
 whichever consumer delivered them.
 """
 
-from collections.abc import Awaitable, Mapping
+import asyncio
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Final
 
 from nats.js import JetStreamContext
 
 from infra.aio import first_of
 from infra.broker.client import BrokerClient
+from infra.broker.consumers import ConsumerPlace
 from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S
 from infra.broker.truncation import ReceivedPositions
@@ -33,7 +36,7 @@ class ConsumerSession:
         listener: str,
         nc: BrokerClient,
         handler: Handler,
-        received: Mapping[str, ReceivedPositions],
+        received: Mapping[ConsumerPlace, ReceivedPositions],
         dead_letters: DeadLetters,
         *,
         expires_s: float = PULL_EXPIRES_S,
@@ -41,8 +44,8 @@ class ConsumerSession:
         pauses_s: tuple[float, ...] = PAUSES_S,
         pull_batch: int = PULL_BATCH,
     ) -> None:
-        """`listener` is the name of the service or read model. `received` has, for each of its consumers, by name, the
-        positions that it received; those of handled deliveries are added.
+        """`listener` is the name of the service or read model. `received` has, for each of its consumers, the positions
+        that it received; those of handled deliveries are added.
 
         A message that `handler` rejects is retried after each of `pauses_s` (seconds), then dead-lettered. A pull
         request asks for `pull_batch` messages, 2 or more.
@@ -50,23 +53,38 @@ class ConsumerSession:
         self.listener = listener
         self._nc = nc
         self._session = nc.new_inbox().encode()
+        self._handler = handler
         self.retry_queue = RetryQueue(handler, dead_letters, self.failed, pauses_s)
-        self.consumers = [
+        self._expires_s = expires_s
+        self._silence_s = silence_s
+        self._pull_batch = pull_batch
+        self.consumers: list[DurableConsumer] = []
+        self._added: asyncio.Queue[list[DurableConsumer]] = asyncio.Queue()
+        self._finishing = False
+        self.add(received)
+        self._heard_by = f"{HEARD_BY}.{listener}"
+        self._error: Exception | None = None
+
+    def add(self, received: Mapping[ConsumerPlace, ReceivedPositions]) -> None:
+        """Add consumers, such as those of a generation that was made since. They have been reset for this session."""
+        added = [
             DurableConsumer(
-                name,
-                nc,
-                handler,
+                place,
+                self._nc,
+                self._handler,
                 positions,
                 self.retry_queue,
                 failed=self.failed,
-                expires_s=expires_s,
-                silence_s=silence_s,
-                pull_batch=pull_batch,
+                expires_s=self._expires_s,
+                silence_s=self._silence_s,
+                pull_batch=self._pull_batch,
             )
-            for name, positions in received.items()
+            for place, positions in received.items()
         ]
-        self._heard_by = f"{HEARD_BY}.{listener}"
-        self._error: Exception | None = None
+        if self._finishing or not added:  # what they would deliver comes again in the next session
+            return
+        self.consumers += added
+        self._added.put_nowait(added)
 
     async def take_over(self) -> None:
         """Announce this session, so that any other session of this listener fails. Raises the client's errors.
@@ -89,9 +107,14 @@ class ConsumerSession:
         Raises the first error that `failed` was called with, ConsumerFailed if the broker is silent, or the client's
         errors.
         """
-        await first_of(*(consumer.run() for consumer in self.consumers))
+        await self._run_added()
         if self._error is not None:
             raise self._error
+
+    async def _run_added(self) -> None:
+        """Run the consumers that were added together, and those added later. Ends when the first of them ends."""
+        added = await self._added.get()
+        await first_of(*(consumer.run() for consumer in added), self._run_added())
 
     @property
     def paused(self) -> str | None:
@@ -99,23 +122,25 @@ class ConsumerSession:
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
     @property
-    def acknowledged(self) -> dict[str, int]:
+    def acknowledged(self) -> dict[ConsumerPlace, int]:
         """By consumer, the sequence up to which this session has acknowledged all; without those that had nothing."""
-        return {one.name: one.acknowledged for one in self.consumers if one.acknowledged is not None}
+        return {one.place: one.acknowledged for one in self.consumers if one.acknowledged is not None}
 
-    async def look(self, js: JetStreamContext) -> None:
-        """Ask the broker about each consumer.
+    async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
+        """Ask the broker about each consumer. `sealed`: the generations that take nothing more.
 
         Raises ConsumerFailed if an acknowledgement jams one; the client's errors, such as for a consumer that is gone.
         """
-        for consumer in self.consumers:
-            await consumer.look(js)
+        for consumer in list(self.consumers):
+            if not consumer.retired:
+                await consumer.look(js, sealed=consumer.place.stream in sealed)
 
     async def finish(self, drained: Awaitable[None]) -> None:
         """Take no more deliveries, await `drained` (the handler has recorded those taken), and acknowledge them.
 
         Those that wait in the retry queue, and all after them, stay unacknowledged. Raises the client's errors.
         """
+        self._finishing = True
         for consumer in self.consumers:
             consumer.take_no_more()
         await drained

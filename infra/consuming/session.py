@@ -12,21 +12,25 @@ from typing import Final
 
 import structlog
 from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
 
 from infra.aio import Backoff
 from infra.broker.acknowledged import digests
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
-from infra.broker.consumers import consumer_names, ensure_consumer, find_predecessor, remove_predecessor
-from infra.broker.errors import BrokerMisconfigured, ConnectionLost, FactTooLarge, LogLost
+from infra.broker.errors import BrokerMisconfigured, FactTooLarge, LogLost
+from infra.broker.floor import archived_until
+from infra.broker.generations import Generations
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
-from infra.broker.relay import UNACKNOWLEDGED, Relay
-from infra.broker.streams import EVENTS, FULL, MAX_FACT_BYTES, check_stream, is_full, largest_message
-from infra.broker.truncation import ReceivedPositions
+from infra.broker.relay import Relay
+from infra.broker.rolling import overdue
+from infra.broker.streams import MAX_FACT_BYTES, check_stream, full, is_full, largest_message
+from infra.broker.troubles import UNACKNOWLEDGED
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.limits import SessionLimits
+from infra.consuming.service_consumers import ServiceConsumers
 from infra.consuming.supervisor import LOOK_ANSWER_S, LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
@@ -60,15 +64,12 @@ class Broker:
     ) -> None:
         """`hears` are the names of the facts that the service consumes; `chance` draws the jitter of pauses, 0 to 1."""
         self._service = service
-        self._consumers = consumer_names(service, hears)
+        self._consumers = ServiceConsumers(service, hears, limits)
         self._settings = settings
         self._store = store
         self._writer = writer
         writer.suspend("the log has not been compared with the stream yet")
         self._limits = limits
-        self._received = {name: ReceivedPositions(limits.remembered_positions) for name in self._consumers}
-        self._acknowledged: dict[str, int] = {}
-        """By consumer: the sequence up to which this process has acknowledged all. Empty before the first session."""
         self.dead_letters = DeadLetters(service, settings, clock)
         self.supervisor = Supervisor(
             f"{service}_svc",
@@ -80,7 +81,10 @@ class Broker:
         )
         self._relay: Relay | None = None
         self._stalled_s = 0.0  # in the sessions before this one
-        self._full = False
+        self._full = ""
+        """What to say of a stream that is full; empty if it is not."""
+        self.overdue: str | None = None
+        """A warning, in words, that no keeper rolls the stream over; None if it was rolled over in time."""
         self._failure = ""
         """Why the session before this one failed; empty if none has."""
 
@@ -96,7 +100,7 @@ class Broker:
         if self.supervisor.trouble:
             return self.supervisor.trouble
         if self._full:
-            return FULL
+            return self._full
         if relay.stalled:
             return f"the broker is not acknowledging facts. {UNACKNOWLEDGED}"
         if not relay.has_caught_up:
@@ -131,10 +135,11 @@ class Broker:
 
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
-        (nc, js, stream), limits = connection, self._limits
+        (nc, js, generations), limits = connection, self._limits
         foreign = digests(self._settings.data_dir)
-        leader = Leader(nc, stream, first_span=limits.first_span, batch=limits.direct_batch, foreign=foreign)
-        max_bytes = largest_message(stream, nc.max_payload)
+        leader = partial(Leader, nc, first_span=limits.first_span, batch=limits.direct_batch, foreign=foreign)
+        leaders = [leader(info) for info in generations.infos]
+        max_bytes = largest_message(generations.newest, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
         relay = Relay(
             self._service,
@@ -144,46 +149,29 @@ class Broker:
             window=limits.window,
             read_batch=limits.read_batch,
         )
-        await relay.find_resume_position(leader)
+        await relay.find_resume_position(leaders, archived_until(self._settings, self._service))
         self._writer.resume()
-        consumer = ConsumerSession(
-            self._service, nc, self._writer, self._received, self.dead_letters, pull_batch=limits.pull_batch
-        )
-        await self._reset(js, leader, stream.state.last_seq, consumer)
+        consumer = ConsumerSession(self._service, nc, self._writer, {}, self.dead_letters, pull_batch=limits.pull_batch)
+        await self._consumers.reset(js, leaders, generations.sealed, consumer)
         at = nc.connected_url
         logger.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
-        self._relay, self._full = relay, is_full(stream)
-        watch = partial(self._watch, nc.jetstream(timeout=LOOK_ANSWER_S), relay, str(stream.created))
+        self._relay, self._full = relay, full(generations.newest) if is_full(generations.newest) else ""
+        looking = nc.jetstream(timeout=LOOK_ANSWER_S)
+
+        async def made(info: StreamInfo) -> None:
+            """Hear the new generation, and publish into it what is recorded from now on."""
+            its = leader(info)
+            consumer.add(await self._consumers.reset_generation(looking, its, sealed=False))
+            relay.move_to(its)
+
         try:
+            watch = partial(self._watch, looking, relay, generations)
             tasks = (relay.run, watch, partial(self._finish, nc, relay, consumer))
-            yield Session(consumer, tasks, facts_said_by(self._service))
+            yield Session(consumer, tasks, made, facts_said_by(self._service))
         finally:
             self._stalled_s += relay.stalled_s
             self._relay = None
-            self._acknowledged |= consumer.acknowledged
-
-    async def _reset(self, js: JetStreamContext, leader: Leader, last_sequence: int, session: ConsumerSession) -> None:
-        """Make each consumer deliver what is not acknowledged. Raises LeaderUnavailable, the client's errors."""
-        limits = self._limits
-        found = [await one.truncated_after(leader) for one in self._received.values()]
-        after = min((one for one in found if one is not None), default=None)
-        predecessor = await find_predecessor(js, self._service)
-        await session.take_over()
-        for name, fact in self._consumers.items():
-            self._acknowledged[name] = await ensure_consumer(
-                js,
-                name,
-                fact,
-                last_sequence,
-                after,
-                begin_after=predecessor.begin_after(fact) if predecessor else 0,
-                acknowledged=self._acknowledged.get(name),
-                max_ack_pending=limits.max_ack_pending,
-                ack_wait_s=limits.ack_wait_s,
-            )
-            if after is not None:
-                self._received[name].forget_after(after)
-        await remove_predecessor(js, predecessor)
+            self._consumers.remember(consumer.acknowledged)
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         self._failure = reason
@@ -199,16 +187,14 @@ class Broker:
         else:
             logger.error("session with the broker failed", reason=reason, exc_info=error)
 
-    async def _watch(self, js: JetStreamContext, relay: Relay, stream_made_at: str) -> None:
+    async def _watch(self, js: JetStreamContext, relay: Relay, generations: Generations) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            # This only reads: a missing stream ends the session, and the next session makes it.
-            info = await js.stream_info(EVENTS)
-            if str(info.created) != stream_made_at:
-                raise ConnectionLost("the stream was replaced by another one")
-            check_stream(info.config, self._settings)
+            info = generations.newest
+            check_stream(info.config, self._settings, sealed=True)  # a sealed one has a successor, which is found soon
             await self.dead_letters.check(js)
-            self._full = is_full(info)
+            self._full = full(info) if is_full(info) else ""
+            self.overdue = overdue(info, self._settings)
             # A second process of this service, against the rule, may have recorded facts without publishing them.
             await self._store.max_notification_id()
             relay.log_has_grown()

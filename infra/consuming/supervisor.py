@@ -19,8 +19,9 @@ from infra.aio import Backoff, first_of, wait
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S, Connect
 from infra.broker.errors import BrokerError, ConnectionLost, SessionEnded
+from infra.broker.generations import Generations, ensure_generations
+from infra.broker.numbering import EVENTS, prefix
 from infra.broker.permissions import check_payload, publish_probes
-from infra.broker.streams import ensure_stream
 from infra.broker.troubles import denied, describe, is_needed, misconfigured
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
@@ -46,21 +47,23 @@ Task = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Connection(NamedTuple):
-    """A session's connection (`nc`, `js`), and the info of the stream EVENTS from when the session began."""
+    """A session's connection (`nc`, `js`), and the generations of the stream."""
 
     nc: BrokerClient
     js: JetStreamContext
-    stream: StreamInfo
+    generations: Generations
 
 
 class Session(NamedTuple):
     """What a session runs: its consumers, and `tasks` beside them. The session ends with the first of them that ends.
 
-    `facts`: the names of the facts that it publishes.
+    `made` is called with each generation that was made since the session began. `facts`: the names of the facts that it
+    publishes.
     """
 
     consumer: ConsumerSession
     tasks: Sequence[Task]
+    made: Callable[[StreamInfo], Coroutine[Any, Any, None]]
     facts: Sequence[str] = ()
 
 
@@ -102,6 +105,8 @@ class Supervisor:
         self._backoff = backoff
         self._connect = connect
         self._current: tuple[BrokerClient, ConsumerSession] | None = None
+        self.streams: Sequence[str] = (EVENTS,)
+        """The names of the generations, the newest first, as the last look found them."""
         self._lost = asyncio.Event()
         self.stopping = asyncio.Event()
         """Set it to make `run` return once the current session has ended. A session that is connecting ends at once;
@@ -172,41 +177,51 @@ class Supervisor:
     async def _session_over(self, nc: BrokerClient) -> None:
         check_payload(nc)
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
-        stream = await ensure_stream(js, self._settings)
-        async with self._supervised.session(Connection(nc, js, stream)) as (consumer, tasks, facts):
+        generations = await ensure_generations(nc, js, self._settings)
+        self.streams = generations.names
+        async with self._supervised.session(Connection(nc, js, generations)) as session:
+            consumer = session.consumer
             try:
                 # After the consumer was taken over: another session may have written dead letters until then.
                 await self._dead_letters.open(nc)
-                await self._look(nc, js, consumer, facts)
+                await self._look(nc, js, session, generations, session.facts)
                 looking = nc.jetstream(timeout=LOOK_ANSWER_S)
                 self._current = nc, consumer
                 await first_of(
                     consumer.run(),
-                    self._watch(nc, looking, consumer, facts),
-                    *(task() for task in tasks),
+                    self._watch(nc, looking, session, generations),
+                    *(task() for task in session.tasks),
                     _raise_when(self._lost),
                 )
             finally:
                 self._current = None
                 consumer.close()
 
-    async def _watch(
-        self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str]
-    ) -> None:
+    async def _watch(self, nc: BrokerClient, js: JetStreamContext, session: Session, generations: Generations) -> None:
         """Look once every LOOK_EVERY_S seconds; never returns."""
         for number in itertools.count(1):
             await asyncio.sleep(LOOK_EVERY_S)
-            await self._look(nc, js, consumer, facts if number % PROBE_EVERY == 0 else None)
+            for made in await generations.look(js):
+                await session.made(made)
+            self.streams = generations.names
+            await self._look(nc, js, session, generations, session.facts if number % PROBE_EVERY == 0 else None)
 
     async def _look(
-        self, nc: BrokerClient, js: JetStreamContext, consumer: ConsumerSession, facts: Sequence[str] | None
+        self,
+        nc: BrokerClient,
+        js: JetStreamContext,
+        session: Session,
+        generations: Generations,
+        facts: Sequence[str] | None,
     ) -> None:
         """Look whether the user may publish all that a session publishes, and at the consumers.
 
         Raises BrokerMisconfigured, ConsumerFailed, the client's errors.
         """
-        await publish_probes(nc, consumer.listener, [one.name for one in consumer.consumers], facts)
-        await consumer.look(js)  # its answer comes after any denial
+        consumer, begin = session.consumer, prefix(generations.number)
+        places = [one.place for one in consumer.consumers if not one.retired]
+        await publish_probes(nc, consumer.listener, places, facts and [begin + fact for fact in facts])
+        await consumer.look(js, generations.sealed)  # its answer comes after any denial
         if any(map(is_needed, nc.denied)):
             raise denied(nc.denied)
 

@@ -55,6 +55,12 @@ def start_service(
         return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
 
 
+def start_keeper(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
+    """Start the keeper of the stream's generations; `env` is its whole environment."""
+    with signals.held():
+        return launch([sys.executable, "-m", "infra.process.keeper"], {**env, "PYTHONUNBUFFERED": "1"}, output)
+
+
 def launch(
     command: list[str],
     env: Mapping[str, str],

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -25,7 +24,7 @@ from infra.local.labelled_output import LabelledOutput
 from infra.local.nats import launch_nats, nats_environment
 from infra.local.occurrences import AllReady, Occurrence, OutputLine, ProcessEnded, StopRequested
 from infra.local.port_check import check_free_ports
-from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_service
+from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_keeper, start_service
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names, service_url
 from infra.local.settings import without_blanks
@@ -35,7 +34,10 @@ from infra.tuning import prepare_process
 from infra.usage import EXIT_USAGE, take_no_arguments
 
 BROKER: Final = "nats"
+KEEPER: Final = "keeper"
 SELF: Final = "up"
+AGAIN: Final = {BROKER: "just nats", KEEPER: "just stream keeper"}
+"""What starts a process again that is no service."""
 READINESS_POLL_S: Final = 0.05
 PARENT_POLL_S: Final = 0.5
 PARENT: Final = "--parent"
@@ -63,7 +65,7 @@ class Up:
         self._parent = parent
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._names = ([] if env.get("NATS_URL") else [BROKER]) + service_names()
+        self._names = ([] if env.get("NATS_URL") else [BROKER]) + service_names() + [KEEPER]
         self._output = LabelledOutput(SELF, self._names, colours=not env.get("NO_COLOR"), gone=self._on_gone)
         self._write = self._output.write
         self._once_ready: set[str] = set()
@@ -88,8 +90,7 @@ class Up:
     def _start(self, pipes: Mapping[str, tuple[int, int]]) -> None:
         """Start the processes, each with its pipe for what it writes."""
         for name, (output, writing) in pipes.items():
-            start = launch_nats if name == BROKER else partial(start_service, name)
-            process = start(self._env, writing)
+            process = _launch(name, self._env, writing)
             self._guard.watch(process.pid, last=name == BROKER)
             os.close(writing)
             self._running[name] = process
@@ -110,12 +111,12 @@ class Up:
                     return self._stop(EXIT_STOPPED, f"{how.name}: stopping everything")
                 case ProcessEnded(name) as ended:
                     del self._running[name]
-                    if not (self._once_ready if name == BROKER else name in self._once_ready):
+                    if not (self._once_ready if name in (BROKER, KEEPER) else name in self._once_ready):
                         return self._stop(EXIT_USAGE, f"{ended} instead of starting: stopping everything")
                     if not self._running:
                         self._write(SELF, f"{ended}: nothing is left running")
                         return EXIT_NOTHING_LEFT
-                    again = "just nats" if name == BROKER else f"just service {name}"
+                    again = AGAIN.get(name, f"just service {name}")
                     self._write(SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it.")
 
     def _stop(self, code: int, why: str) -> int:
@@ -159,8 +160,9 @@ class Up:
     def _welcome(self, urls: Mapping[str, str]) -> None:
         self._write(SELF, "everything is ready:")
         for name, process in self._running.items():
-            url = urls.get(name) or f"nats://127.0.0.1:{nats_environment(self._env)['NATS_PORT']}"
-            self._write(SELF, f"  {name:<{self._output.width}}  pid {process.pid:<7}  {url}")
+            broker = f"nats://127.0.0.1:{nats_environment(self._env)['NATS_PORT']}"
+            url = broker if name == BROKER else urls.get(name, "")
+            self._write(SELF, f"  {name:<{self._output.width}}  pid {process.pid:<7}  {url}".rstrip())
         self._write(SELF, "each service explains its API at /schema; Ctrl-C stops everything")
 
     # In other threads and in signal handlers: these only put occurrences into the queue -------------------------------
@@ -204,6 +206,12 @@ class Up:
                     self._occurrences.put(OutputLine(SELF, f"still waiting for {name}: {reasons[name]}"))
             time.sleep(READINESS_POLL_S)
         self._occurrences.put(AllReady(urls))
+
+
+def _launch(name: str, env: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
+    if name == BROKER:
+        return launch_nats(env, output)
+    return start_keeper(env, output) if name == KEEPER else start_service(name, env, output)
 
 
 def main() -> int:

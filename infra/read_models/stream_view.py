@@ -1,4 +1,4 @@
-"""Read models of other services' facts: fed from the stream EVENTS by durable consumers of their own.
+"""Read models of other services' facts: fed from the stream by durable consumers of their own, on each generation.
 
 The stream may hold a fact twice, and a view may hear an effect before its cause. So the projection of such a view must
 come to the same tables in any order and with any repeats. The checkpoint of a consumer counts only as long as the
@@ -16,24 +16,23 @@ from typing import Any, Final
 import structlog
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
 
 from contracts.fact import Fact
 from infra.aio import Backoff
 from infra.broker.connection import Connect, connect
-from infra.broker.consumers import consumer_names, ensure_consumer_at, find_predecessor, remove_predecessor
 from infra.broker.errors import BrokerMisconfigured
 from infra.broker.leader import Leader
-from infra.broker.streams import EVENTS
 from infra.broker.troubles import describe
-from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
 from infra.core.errors import StoreUnavailable
-from infra.core.messages import Acknowledger, Delivery, StreamPosition
+from infra.core.messages import Acknowledger, Delivery
 from infra.core.unit_of_work import Outcome
 from infra.read_models.delivered import facts_in
-from infra.read_models.tables import CHUNK, START, Checkpoint, Projection, Tables, ViewBehind
+from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables, ViewBehind
+from infra.read_models.view_consumers import ViewConsumers
 from infra.settings import Settings
 
 logger = structlog.get_logger()
@@ -57,7 +56,7 @@ class StreamView:
     ) -> None:
         self._projection = projection
         self.listener = f"{service}-{projection.name}"
-        self._consumers = consumer_names(self.listener, projection.topics)
+        self._consumers = ViewConsumers(projection, self.listener, tables)
         self._tables = tables
         self._tables_free = asyncio.Lock()
         self.dead_letters = DeadLetters(self.listener, settings)
@@ -97,13 +96,9 @@ class StreamView:
             why = "about to be rebuilt" if self._drop.is_set() else self.supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")
         try:
-            return await self._unread(self._js)
+            return await self._consumers.waiting(self._js)
         except (OSError, NatsError) as error:
             raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
-
-    async def _unread(self, js: JetStreamContext) -> int:
-        found = [await js.consumer_info(EVENTS, name) for name in self._consumers]
-        return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in found)
 
     def rebuild(self) -> None:
         """Ask `run` to make the tables anew from all of EVENTS; return at once. Reads raise ViewBehind meanwhile."""
@@ -120,28 +115,25 @@ class StreamView:
 
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
-        nc, js, stream = connection
+        nc, js, generations = connection
+
+        async def made(info: StreamInfo) -> None:
+            self._to_catch_up += await self._consumers.hear(js, Leader(nc, info), consumer)
+
         try:
             if self._drop.is_set():
                 logger.info("rebuilding a view", view=self._projection.name)
                 await self._tables.clear()
                 self._drop.clear()
-            leader = Leader(nc, stream)
-            begins = {name: await self._resume_position(leader, name) for name in self._consumers}
-            received = {name: ReceivedPositions() for name in self._consumers}
-            consumer = ConsumerSession(self.listener, nc, self, received, self.dead_letters)
-            predecessor = await find_predecessor(js, self.listener)
-            await consumer.take_over()
-            for name, fact in self._consumers.items():
-                await ensure_consumer_at(js, name, fact, begins[name].position + 1)
-            await remove_predecessor(js, predecessor)
-            self._to_catch_up = await self._unread(js)
+            consumer = ConsumerSession(self.listener, nc, self, {}, self.dead_letters)
+            leaders = [Leader(nc, info) for info in generations.infos]
+            self._to_catch_up = await self._consumers.hear_all(js, leaders, generations.sealed, consumer)
             if self._to_catch_up == 0:
                 await self._caught_up()
             self._queue.clear()
             self._arrived.clear()
             self._js = js
-            yield Session(consumer, (self._apply, self._until_dropped))
+            yield Session(consumer, (self._apply, self._until_dropped), made)
         finally:
             self._js = None
             await self._tables.roll_back()
@@ -151,19 +143,6 @@ class StreamView:
             logger.warning("a view lost the stream", view=self._projection.name, reason=reason)
         else:
             logger.error("a view cannot go on", view=self._projection.name, reason=reason, exc_info=error)
-
-    async def _resume_position(self, leader: Leader, consumer: str) -> Checkpoint:
-        """Return the consumer's checkpoint if EVENTS still has the message read there; otherwise START, and log it."""
-        checkpoint, received = self._tables.checkpoint_of(consumer), ReceivedPositions()
-        if checkpoint != START:
-            received.add(StreamPosition(*checkpoint))
-        if await received.truncated_after(leader) is None:
-            return checkpoint
-        logger.warning(
-            "the stream was replaced or truncated: the view reads it again from the beginning",
-            view=self._projection.name,
-        )
-        return START
 
     async def _until_dropped(self) -> None:
         """Wait until a rebuild is requested; then return, which ends the session."""

@@ -134,8 +134,8 @@ class Tables:
         self._read = {consumer: Checkpoint(*at) for consumer, *at in rows}
 
     def checkpoint_of(self, consumer: str) -> Checkpoint:
-        """Return how far this consumer of a view of the stream has read."""
-        return self._read.get(consumer, self.checkpoint)
+        """Return how far this consumer of a view of the stream has read: the key of its `ConsumerPlace`."""
+        return self._read.get(consumer, START if "@" in consumer else self.checkpoint)  # "@": of a later generation
 
     async def clear(self) -> None:
         """Drop all tables and make empty ones, in one transaction; the checkpoint becomes START, and `complete` false.

@@ -24,7 +24,7 @@ from ops.invariants import Checker, Finding
 from ops.invariants.copies import LoggedFacts, word
 from ops.reading import Stream
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """The format of a checkpoint's file. An audit ignores a checkpoint of another format and begins at the beginning."""
 
 
@@ -95,13 +95,16 @@ def _place(name: str, record: Notification) -> str:
 
 
 async def same_stream(stream: Stream, last: AuditCheckpoint, now: Cut) -> bool:
-    """Whether EVENTS is the audited stream and still has all messages up to the checkpoint.
+    """Whether the generations are those audited, and still have all messages up to the checkpoint.
 
-    It compares when the stream was made, how many messages were removed, and when the last audited message was stored.
+    It compares when each was made, how many messages were removed, and when the last audited message was stored.
     Raises LeaderUnavailable, the client's errors.
     """
-    return (
-        (last.cut.created, last.cut.removed) == (now.created, now.removed)
-        and last.cut.sequence <= now.sequence
-        and last.last_stored == (await cut.stored_at(stream, last.cut.sequence) if last.cut.sequence else None)
-    )
+    return all(
+        _is_still(then, now.generations.get(name)) for name, then in last.cut.generations.items()
+    ) and last.last_stored == (await cut.stored_at(stream, last.cut.sequence) if last.cut.sequence else None)
+
+
+def _is_still(then: cut.Generation, now: cut.Generation | None) -> bool:
+    same = now is not None and (then.created, then.removed) == (now.created, now.removed)
+    return same and now is not None and then.sequence <= now.sequence

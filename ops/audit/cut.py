@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
+from nats.js.api import StreamInfo
 
 from contracts.origin import header, number
 from contracts.wire import POSITION, STREAM, VERSION, stream_of
-from infra.broker.leader import leader_of
-from infra.broker.streams import EVENTS
+from infra.broker.generations import find_generations
+from infra.broker.leader import Leader, leader_of
+from infra.broker.numbering import first_sequence, number_of, stream_of_sequence
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import instant
 from ops.invariants.copies import parsed
@@ -35,7 +37,7 @@ LOOK_EVERY_S: Final = 0.02
 
 
 class Cut(Struct):
-    """The positions of the logs and the sequence of EVENTS up to which (inclusive) an audit reads."""
+    """The positions of the logs and the sequences of the stream up to which (inclusive) an audit reads."""
 
     made_at: datetime
     logs: dict[str, int]
@@ -43,11 +45,37 @@ class Cut(Struct):
     published: dict[str, int]
     """Service → the position up to which (inclusive) the stream must have its log. Later facts may be missing there."""
     sequence: int
-    """The last sequence of the stream that belongs to the cut; 0: the stream is empty."""
+    """The last sequence of the newest generation that belongs to the cut; 0: the stream is empty."""
+    generations: dict[str, "Generation"]
+    """By the name of its stream: each generation, the oldest first."""
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """By stream: the last sequence that belongs to the cut."""
+        return {name: one.sequence for name, one in self.generations.items()}
+
+    @property
+    def created(self) -> str:
+        """When the oldest generation was made."""
+        return next((one.created for one in self.generations.values()), "")
+
+    def messages_after(self, since: "Cut | None") -> int:
+        """Count the sequences of this cut that are after those of an earlier one; None: all."""
+        before = {} if since is None else since.ends
+        return sum(
+            max(0, end - before.get(name, first_sequence(number_of(name) or 0) - 1)) for name, end in self.ends.items()
+        )
+
+
+class Generation(Struct):
+    """One generation as of a cut: its last `sequence`, and how many messages were `removed` of it up to there.
+
+    `created`: when its stream was made, as a text. One that was deleted and made again has another time.
+    """
+
+    sequence: int
     created: str
-    """When the stream was made, as a text. A stream that was deleted and made again has another time."""
     removed: int
-    """How many messages the stream had up to `sequence` and does not have any more."""
 
 
 async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, standstill_s: float = STANDSTILL_S) -> Cut:
@@ -68,11 +96,15 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
                 for name, position in published.items()
             )
         )
-    info = await stream.js.stream_info(EVENTS)
-    state = info.state
+    infos = await find_generations(stream.nc, stream.js)
     ends = {name: await log.max_notification_id() for name, log in logs.items()}
-    removed = state.last_seq - state.messages
-    return Cut(datetime.now(UTC), ends, published, state.last_seq, str(info.created), removed)
+    generations = {str(info.config.name): _generation(info) for info in infos}
+    return Cut(datetime.now(UTC), ends, published, infos[-1].state.last_seq, generations)
+
+
+def _generation(info: StreamInfo) -> Generation:
+    state, before = info.state, first_sequence(number_of(str(info.config.name)) or 0) - 1
+    return Generation(state.last_seq, str(info.created), max(0, state.last_seq - before) - state.messages)
 
 
 async def _until_published(stream: Stream, service: str, log: SQLiteStore, position: int, standstill_s: float) -> None:
@@ -96,7 +128,9 @@ async def _last_position(stream: Stream, service: str, log: SQLiteStore) -> int:
     0 if there is none, or if its last message is foreign: its position counts only if the log has that fact there.
     Raises StoreError, LeaderUnavailable, the client's errors.
     """
-    last = await (await leader_of(stream.nc, stream.js)).last(f"{service}.>")
+    last = None
+    for info in reversed(await find_generations(stream.nc, stream.js)):
+        last = last or await Leader(stream.nc, info).last(f"{service}.>")
     place = [header(last.raw_headers if last else b"", name.encode()) for name in (POSITION, STREAM, VERSION)]
     position = number(place[0])
     there = await log.find_all([(stream_of(place[1]), number(place[2]))])
@@ -119,10 +153,10 @@ async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[s
 
 
 async def stored_at(stream: Stream, sequence: int) -> datetime | None:
-    """Ask when the broker stored the message of EVENTS at this sequence; None: there is no such message.
+    """Ask when the broker stored the message at this sequence; None: there is no such message.
 
     Without this time, a tail that was lost and written again could look the same: the same fact at the same sequence,
     but other facts before it. Raises LeaderUnavailable, the client's errors.
     """
-    found = await (await leader_of(stream.nc, stream.js)).at(sequence)
+    found = await (await leader_of(stream.nc, stream.js, stream_of_sequence(sequence))).at(sequence)
     return None if found is None else instant(found.stored_us)

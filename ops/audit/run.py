@@ -175,11 +175,9 @@ class _Audit:
         """
         since, chains = work.since, work.chains
         begin = {name: 0 if since is None else since.logs.get(name, 0) for name in self._logs}
-        first = 1 if since is None else since.sequence + 1
-        self._watch.begins(
-            "checking", sum(now.logs[name] - begin[name] for name in self._logs) + now.sequence + 1 - first
-        )
-        messages = self._read_stream(first, now.sequence, work.checker.unjudged) if first <= now.sequence else None
+        count = now.messages_after(since)
+        self._watch.begins("checking", sum(now.logs[name] - begin[name] for name in self._logs) + count)
+        messages = self._read_stream(since, now, work.checker.unjudged) if count else None
         await feed(work.checker, self._read_logs(chains, begin, now.logs), messages, self._watch.advances)
         while moved := await cut.moved_to(self._logs, now, work.checker.awaited):
             begin = {name: now.logs[name] for name in moved}
@@ -197,8 +195,9 @@ class _Audit:
             self._facts.update(record.topic for record in records)
             yield records
 
-    async def _read_stream(self, first: int, last: int, unjudged: Unjudged) -> AsyncGenerator[list[reading.Read]]:
-        async with contextlib.aclosing(reading.chunks(self._stream, first=first, last=last)) as chunks:
+    async def _read_stream(self, since: Cut | None, now: Cut, unjudged: Unjudged) -> AsyncGenerator[list[reading.Read]]:
+        after = {} if since is None else since.ends
+        async with contextlib.aclosing(reading.chunks(self._stream, after=after, ends=now.ends)) as chunks:
             async for messages in chunks:
                 self._messages += len(messages)
                 if of_services := self._foreign.services(messages, unjudged):

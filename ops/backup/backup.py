@@ -11,7 +11,8 @@ from pathlib import Path
 
 from infra import files
 from infra.broker.acknowledged import NAME
-from infra.broker.streams import EVENTS
+from infra.broker.generations import generation_numbers
+from infra.broker.numbering import stream_name
 from infra.consuming.dead_letter import DEAD
 from infra.local.services import service_names
 from infra.settings import SettingsError
@@ -19,8 +20,6 @@ from ops import foreign, reading, stores
 from ops.backup import manifest, store_copies, stream_snapshots
 from ops.backup.manifest import Manifest, StreamSnapshot
 from ops.progress import Watch
-
-STREAMS = (EVENTS, DEAD)
 
 
 async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_only: bool = False) -> Manifest:
@@ -39,7 +38,8 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
         if not stores_only:
             async with reading.stream(env) as stream:
                 versions["nats-server"] = str(stream.nc.connected_server_version)
-                for name in STREAMS:
+                numbers = await generation_numbers(stream.nc)
+                for name in (*map(stream_name, numbers), DEAD):
                     watch.begins(f"taking a snapshot of the stream {name}", 0)
                     snapshot = await stream_snapshots.take(stream, name, unfinished / name)
                     if snapshot is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import nats
 
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.local.own_system import OwnSystem
 from ops.audit.report import AuditReport
 from ops.audit.run import Options, audit

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import nats
 
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.local.own_system import OwnSystem
 from ops.client import ServiceAddress, ServiceAnswer, ServiceRequest, send
 from ops.demo import output

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from contracts.origin import ForeignMessage, header, origin
 from contracts.wire import STREAM
+from infra.broker.numbering import stream_of_sequence
 from infra.broker.stored import stored_message
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
 from infra.consuming.dead_letter_message import parsed
@@ -92,10 +93,11 @@ def lines(letter: DeadLetter) -> str:
     told = as_json(letter)
     stack, head, body = told.pop("stack"), told.pop("head"), told.pop("body")
     origin = letter.origin
-    told["origin"] = f"sequence {origin.sequence} of EVENTS"
+    stream = stream_of_sequence(origin.sequence)
+    told["origin"] = f"sequence {origin.sequence} of {stream}"
     cut = told.pop("cut")
     if cut:
-        told["cut"] = f"{cut}: too large to be kept whole; see `nats stream get EVENTS {origin.sequence}`"
+        told["cut"] = f"{cut}: too large to be kept whole; see `nats stream get {stream} {origin.sequence}`"
     if foreign := _foreign(letter):
         told["next"] = (
             f"foreign, drop it: no service published it, as it {foreign}; no retry can succeed. "

@@ -13,7 +13,7 @@ import msgspec
 import rich_click as click
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.broker_url import parse_broker_url
 from ops.cli import EXIT_INTERRUPTED, ID, INSTANT, SEQUENCE, TIMES, end, ending_well
 from ops.errors import Found, Unreachable

@@ -12,7 +12,9 @@ from nats.js.errors import NotFoundError
 from contracts.origin import REPLAYED
 from contracts.wire import FACTS, MSG_ID, POSITION, said_by
 from infra.broker.errors import StreamMisconfigured
-from infra.broker.streams import EVENTS, ensure_stream
+from infra.broker.generations import ensure_generations
+from infra.broker.numbering import number_of
+from infra.broker.numbering import prefix as begin_of
 from infra.settings import Settings, SettingsError, load
 from ops import reading
 from ops.errors import Unreachable
@@ -47,13 +49,15 @@ class TargetPublisher:
 
     def __init__(self, target: Target, publisher: Publisher) -> None:
         self._target = target
+        self._begin = begin_of(number_of(target.stream) or 0)
         self._publisher = publisher
         self._run = secrets.token_hex(8)
         self._said = 0
 
     async def say(self, message: ReplayedMessage) -> None:
         prefix = self._target.prefix
-        subject = message.subject if prefix is None else f"{prefix}.{message.subject}"
+        begin = self._begin if prefix is None else f"{prefix}."
+        subject = begin + message.subject
         # The target's server would act on other headers of its own, which foreign messages may have.
         headers = {name: value for name, value in message.headers.items() if not _is_servers(name)}
         if self._target.fresh_ids:
@@ -83,9 +87,10 @@ async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[
             await _ensure_muted(stream.js, target, target.prefix, settings.events_max_bytes)
         else:
             try:
-                await ensure_stream(stream.js, settings)
+                generations = await ensure_generations(stream.nc, stream.js, settings)
             except StreamMisconfigured as error:
                 raise Unreachable(f"{target.where} cannot take a replay: {error}") from error
+            target = target._replace(stream=generations.names[0])
         publisher = Publisher(stream.nc, target.stream)
         await publisher.begin()
         yield TargetPublisher(target, publisher), publisher
@@ -94,7 +99,7 @@ async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[
 def check(target: Target) -> None:
     """Check that services cannot hear a muted replay. An aloud target always passes.
 
-    Raises SettingsError if the prefix cannot begin a subject or is a service's, or if the stream is EVENTS.
+    Raises SettingsError if the prefix cannot begin a subject or is a service's, or if services hear the stream.
     """
     if target.prefix is None:
         return
@@ -102,8 +107,8 @@ def check(target: Target) -> None:
         raise SettingsError(f"--prefix {target.prefix!r} is not the beginning of a subject, such as {PREFIX}")
     if target.prefix.partition(".")[0] in {said_by(name) for name in FACTS}:
         raise SettingsError(f"--prefix {target.prefix} is a subject of services, which would hear it: take another one")
-    if target.stream == EVENTS:
-        raise SettingsError(f"services hear {EVENTS}: name another stream for a muted replay")
+    if number_of(target.stream) is not None:
+        raise SettingsError(f"services hear {target.stream}: name another stream for a muted replay")
 
 
 async def _ensure_muted(js: JetStreamContext, target: Target, prefix: str, max_bytes: int) -> None:

@@ -8,11 +8,17 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from nats.errors import Error as NatsError
+
+from infra.broker.generations import find_generations
+from infra.broker.rolling import Sealing, roll
 from infra.local.ports import free_ports
 from infra.local.processes import STOP_TIMEOUT_S, start_service
+from infra.settings import Settings
 from infra.usage import EXIT_USAGE
 from tests.chaos.plan import EVERYTHING, Fault
 from tests.chaos.system import BROKER, BROKER_KILLED, POWER_CUT, SERVICE_KILLED, SERVICES, STORE_LOST, Did, System
+from tests.shop import attempts
 
 AT_STEP_S: Final = 6.0
 """A process that answers for this long without reaching its step, for want of orders, is killed where it is."""
@@ -101,6 +107,23 @@ async def _lose(system: System, fault: Fault) -> None:
         system.did[Did(STORE_LOST, fault.who)] += 1
 
 
+async def _roll(system: System, fault: Fault) -> None:
+    """Make the next generation of the stream; then, maybe, seal those before. Other faults may hit the broker then."""
+    made = False
+    async for _ in attempts("the stream to roll over"):
+        with contextlib.suppress(OSError, NatsError):
+            async with system.broker() as nc:
+                js = nc.jetstream(timeout=2)
+                if not made and await roll(nc, js, Settings(port=1), "a fault") is not None:
+                    system.did[Did("rolled over", BROKER)] += 1
+                made = True
+                await asyncio.sleep(fault.for_s)
+                if fault.passed:
+                    await Sealing(0.0).look(js, await find_generations(nc, js), 0.0)
+                    system.did[Did("sealed", BROKER)] += 1
+            return
+
+
 # Of disks -------------------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +202,7 @@ FAULTS: Final[dict[str, Callable[[System, Fault], Coroutine[Any, Any, None]]]] =
     "kill": _kill,
     "pause": _pause,
     "lose": _lose,
+    "roll": _roll,
     "power": _power,
     "full": _full,
     "lock": _lock,

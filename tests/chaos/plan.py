@@ -16,14 +16,15 @@ LINES: Final = ("cut", "hold", "slow", "narrow")
 
 Quota = Mapping[str, float]
 """How many faults of each kind a round has; 0.2: one in every fifth round."""
-KINDS: Final = ("kill", "broker-kill", "power", "lose", "pause", "line", "lock", "full")
+KINDS: Final = ("kill", "broker-kill", "power", "lose", "pause", "line", "lock", "full", "roll")
 NEED_A_DISK: Final = frozenset({"power", "full"})
 
 
 class Fault(NamedTuple):
     """A fault: `at_s` seconds after the round's beginning `kind` happens to `who`, for `for_s` seconds.
 
-    `step`: the step at which a killed service is killed once more, when it gets there for the `passed`-th time.
+    `step`: the step at which a killed service is killed once more, when it gets there for the `passed`-th time. A
+    roll-over that has `passed` seals the older generations, however busy they are.
     """
 
     at_s: float
@@ -75,6 +76,8 @@ def _fault(chance: random.Random, kind: str) -> Fault:
     match kind:
         case "broker-kill":
             return Fault(at_s, "kill", BROKER, chance.uniform(0, 0.5))
+        case "roll":
+            return Fault(at_s, kind, BROKER, chance.uniform(0, 1.0), passed=chance.randrange(2))
         case "lose":
             return Fault(at_s, kind, BROKER, chance.uniform(0, 0.5))
         case "power":

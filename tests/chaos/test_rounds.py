@@ -10,10 +10,11 @@ SEED: Final = 1
 
 
 async def test_whatever_happens_to_processes_and_lines_every_order_ends_once(tmp_path: Path) -> None:
-    quota = {"kill": 11, "broker-kill": 5, "lose": 0.5, "pause": 0.5, "line": 1, "lock": 0.5}
+    quota = {"kill": 11, "broker-kill": 5, "lose": 0.5, "pause": 0.5, "line": 1, "lock": 0.5, "roll": 2}
 
     tally = await nothing_wrong(tmp_path, SEED, 2, quota)
 
     assert tally.times(SERVICE_KILLED) >= 22
     assert tally.times(BROKER_KILLED) >= 10
     assert tally.times(STORE_LOST) == 1
+    assert tally.times("rolled over") >= 1

@@ -49,7 +49,7 @@ async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop
     with started("infra.local.up", env=shop.env, folder=tmp_path) as up:
         await up.prints(READY)
         processes = pids(up)
-        assert list(processes) == ["nats", *service_names()]
+        assert list(processes) == ["nats", *service_names(), "keeper"]
         for name in service_names():
             assert shop.url(name, "") in up.output
             assert (await shop.get(name, "/readyz")).status_code == 200
@@ -64,7 +64,11 @@ async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop
         assert await up.ended() == 0
         assert not [pid for pid in processes.values() if is_running(pid)]
         labels = {line.partition("|")[0].strip() for line in up.output.splitlines()}
-        assert labels == {"up", *service_names()}  # each line says whose it is; the broker had nothing to warn of
+        assert labels == {
+            "up",
+            "keeper",
+            *service_names(),
+        }  # each line says whose it is; the broker had nothing to warn of
         assert "\033" not in up.output
 
 
@@ -96,7 +100,7 @@ async def test_with_a_nats_url_it_uses_that_broker_and_leaves_it_alone(shop: Sho
     env = shop.env | {"NATS_URL": f"nats://127.0.0.1:{shop.env['NATS_PORT']}"}
     with started("infra.local.up", env=env, folder=tmp_path) as up:
         await up.prints(READY)
-        assert list(pids(up)) == service_names()
+        assert list(pids(up)) == [*service_names(), "keeper"]
         for pid in pids(up).values():
             os.kill(pid, signal.SIGKILL)
         assert await up.ended() == 1

@@ -12,7 +12,8 @@ import msgspec
 from contracts import Fact
 from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, decode, encode, said_by, subject
 from infra.broker.client import VERSION_LINE
-from infra.broker.streams import EVENTS, ensure_stream
+from infra.broker.numbering import EVENTS
+from infra.broker.streams import ensure_stream
 from infra.settings import Settings, load
 from tests.shop import PATIENCE_S, Event, Shop, attempts
 

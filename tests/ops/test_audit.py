@@ -40,7 +40,7 @@ async def audited(shop: Shop, *arguments: str) -> tuple[int, Any]:
 
 
 def test_a_checkpoint_of_other_code_is_not_current() -> None:
-    now = cut.Cut(datetime.now(UTC), {}, {}, 0, "", 0)
+    now = cut.Cut(datetime.now(UTC), {}, {}, 0, {})
     saved = AuditCheckpoint(checkpoint.FORMAT, now, {}, None, checkpoint.code())
 
     assert saved.is_current
@@ -217,7 +217,7 @@ async def test_a_cut_that_lacks_causes_is_moved_to_them(left: Shop, monkeypatch:
     async def early(stream: Stream, logs: cut.ServiceLogs, *, backup: bool) -> cut.Cut:
         found = await whole(stream, logs, backup=backup)
         found.logs |= {"product": 0, "point": 0, "coupon": 0}
-        found.sequence, found.published = 0, {}
+        found.sequence, found.generations, found.published = 0, {}, {}
         return found
 
     monkeypatch.setattr(cut, "take", early)

@@ -15,7 +15,7 @@ import pytest
 
 from contracts.wire import fact_id
 from infra import files
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.settings import SettingsError
 from infra.store.statements import SCHEMA
 from ops import data

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import cast
 
 import pytest_asyncio
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamInfo, StreamState
 
 from contracts.wire import NAMES, POSITION
+from infra.broker import generations
 from infra.broker.client import VERSION_LINE, BrokerClient, MessageCallback
+from infra.broker.numbering import EVENTS
 from infra.broker.stored import ANSWERED_BY
-from infra.broker.streams import EVENTS
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from ops.audit.cut import STANDSTILL_S, Cut, ServiceLogs, moved_to, take
@@ -39,7 +41,7 @@ async def logs(tmp_path: Path) -> AsyncIterator[tuple[History, ServiceLogs]]:
 
 
 def cut_at(**positions: int) -> Cut:
-    return Cut(datetime.now(UTC), {"order": 0, "product": 0, "point": 0, "coupon": 0, **positions}, {}, 0, "", 0)
+    return Cut(datetime.now(UTC), {"order": 0, "product": 0, "point": 0, "coupon": 0, **positions}, {}, 0, {})
 
 
 async def test_it_is_moved_to_the_causes_behind_it(logs: tuple[History, ServiceLogs]) -> None:
@@ -82,6 +84,10 @@ class Relaying:
             "Nats-Time-Stamp: 2026-01-01T00:00:00Z\r\n\r\n"
         )
         self._handler(reply.encode(), b"", b"{}", head.encode())
+
+    async def request(self, subject: str, _: bytes, *, timeout: float) -> Msg:  # noqa: ASYNC109 - the library has it
+        assert (subject, timeout > 0) == (generations.NAMES, True)
+        return Msg(cast(BrokerClient, self), subject, data=b'{"total":1,"streams":["EVENTS"]}')
 
     async def stream_info(self, _: str) -> StreamInfo:
         state = StreamState(self._end, 0, 1, self.reached + 1, 1)

@@ -47,6 +47,7 @@ PRINTERS = {
     "ops/demo/output.py": "prints facts and answers of the system that it has just made itself",
     "ops/pictures.py": "draws a file; prints nothing",
     "infra/process/service.py": "one line through `printable`, before there is a log",
+    "infra/process/keeper.py": "one line through `printable`, before there is a log",
     "infra/process/logging.py": "gives standard error to the log's handler, whose lines are cleaned",
     "infra/local/up.py": "one line through `printable`; the others go through LabelledOutput",
     "infra/local/nats.py": "one line through `printable`",

@@ -105,6 +105,9 @@ async def test_an_order_that_has_ended_gets_its_answer_again_while_new_ones_are_
         await shop.until_quiet()
 
 
+A_BROKER = SimpleNamespace(connection=object(), supervisor=SimpleNamespace(streams=["EVENTS_1", "EVENTS"]))
+
+
 @pytest.mark.parametrize("body", [b"", b'{"at":"\xff"}', b'{"at":"2026-03-02T00:00:00"}', b'{"x":' + b"[" * 100_000])
 async def test_a_message_of_another_publisher_is_no_answer(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     said = [
@@ -116,7 +119,7 @@ async def test_a_message_of_another_publisher_is_no_answer(monkeypatch: pytest.M
         return said
 
     monkeypatch.setattr(progress, "latest_messages", latest)
-    runtime: Any = SimpleNamespace(clock=lambda: NOW, on_recorded=[], warnings=[], tasks=[])
+    runtime: Any = SimpleNamespace(broker=A_BROKER, clock=lambda: NOW, on_recorded=[], warnings=[], tasks=[])
     found = await Progress(runtime, AdmissionControl(1, soon_s=1))._ask(cast(BrokerClient, None), ["o1"])
 
     assert found == {"o1": {"order.created.pending": PublishedAt(1, NOW)}}
@@ -132,7 +135,8 @@ async def test_a_service_that_died_after_a_late_answer_is_named(
     }
     after_the_oldest = at[order_ids[progress.OLDEST]][1] + 1
 
-    async def latest(_: object, subjects: Sequence[str]) -> list[StoredMessage]:
+    async def latest(_: object, subjects: Sequence[str], streams: Sequence[str]) -> list[StoredMessage]:
+        assert streams == A_BROKER.supervisor.streams
         created = [
             StoredMessage(at[order_id][1], subject, b'{"at":"%s"}' % at[order_id][0].isoformat().encode(), b"", 0)
             for subject in subjects
@@ -142,9 +146,7 @@ async def test_a_service_that_died_after_a_late_answer_is_named(
         return [*created, *([answer] if answer.subject in subjects else [])]
 
     monkeypatch.setattr(progress, "latest_messages", latest)
-    runtime: Any = SimpleNamespace(
-        broker=SimpleNamespace(connection=object()), clock=lambda: NOW, on_recorded=[], warnings=[], tasks=[]
-    )
+    runtime: Any = SimpleNamespace(broker=A_BROKER, clock=lambda: NOW, on_recorded=[], warnings=[], tasks=[])
     watched = Progress(runtime, AdmissionControl(1, soon_s=1))
     watched._in_flight = {order_id: at[order_id][0] for order_id in order_ids}
     watched._ended.append("ended")

@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamSource
 from nats.js.errors import APIError
 
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from tests.shop import Shop, attempts, open_shop
 
 ORDERS = 12

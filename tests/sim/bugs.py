@@ -121,7 +121,11 @@ BUGS: Final = (
     ),
     Bug(
         "gives each publish an id of its own",
-        (Change("infra/broker/relay.py", "{MSG_ID}: {fact_id(named, version)}", "{MSG_ID}: {id(reply)}@{version}"),),
+        (
+            Change(
+                "infra/broker/fact_message.py", "{MSG_ID}: {fact_id(named, version)}", "{MSG_ID}: {id(reply)}@{version}"
+            ),
+        ),
         decision=3,
     ),
     Bug(
@@ -213,9 +217,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/relay.py",
-                "        self._resumed = resumed\n",
-                "        sent = getattr(self._store, 'sent', 0)\n"
-                "        self._resumed = resumed = resumed._replace(acked=max(resumed.acked, sent))\n",
+                "        self._window = Window(resumed.acked, self._span)\n",
+                "        self._window = Window(max(resumed.acked, getattr(self._store, 'sent', 0)), self._span)\n",
             ),
             Change(
                 "infra/broker/relay.py",
@@ -364,8 +367,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/resume.py",
-                "    elif not await _begins_with_the_log(store, leader):\n",
-                "    elif not newest:\n",
+                "        if not await _goes_on(store, leader, reached):\n",
+                "        if not leader:\n",
             ),
         ),
         decision=3,
@@ -410,8 +413,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/relay.py",
-                "self._loop.time() - self._last_ack >= self._ack_timeout_s:",
-                "self._loop.time() - self._last_ack >= 1e6:",
+                "self._loop.time() >= self._last_ack + self._ack_timeout_s:",
+                "self._loop.time() >= self._last_ack + 1e6:",
             ),
         ),
         decision=25,
@@ -440,13 +443,55 @@ BUGS: Final = (
         decision=37,
         faults=("stale", "roll-back"),
     ),
+    # Of generations ---------------------------------------------------------------------------------------------------
+    Bug(
+        "continues in the wrong generation",
+        (
+            Change(
+                "infra/broker/relay.py",
+                "        self._publish_into(leaders[-1])\n",
+                "        self._publish_into(leaders[0])\n",
+            ),
+        ),
+        decision=46,
+        faults=("roll", "kill"),
+    ),
+    Bug(
+        "stops listening to a sealed generation that has more for it",
+        (
+            Change(
+                "infra/consuming/consumer.py",
+                "        self.retired = self.retired or (sealed and not left)\n",
+                "        self.retired = self.retired or sealed\n",
+            ),
+        ),
+        decision=46,
+        faults=("roll", "pause", "poison"),
+    ),
+    Bug(
+        "does not look again whether a sealed generation is still the same",
+        (
+            Change(
+                "infra/broker/generations.py",
+                "            if not info.config.sealed or number == turn:\n",
+                "            if not info.config.sealed:\n",
+            ),
+            Change(
+                "infra/broker/generations.py",
+                "            elif number >= first:\n",
+                "            elif number < 0:\n",
+            ),
+        ),
+        decision=46,
+        faults=("roll", "delete"),
+    ),
     Bug(
         "looks into no hole of the stream",
         (
             Change(
                 "infra/broker/resume.py",
-                "await lost_in_holes(service, store, leader, acked, window) if acked else ()",
-                "()",
+                "        lost = await lost_in_holes(service, store, leaders, range(floor + 1, acked + 1), window)\n",
+                "        lost: list[int] = []\n",
             ),
         ),
         decision=37,
@@ -482,8 +527,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/consumers.py",
-                "    await js.reset_consumer(EVENTS, name, restart_from)\n",
-                "    if restart_from is not None:\n        await js.reset_consumer(EVENTS, name, restart_from)\n",
+                "    await js.reset_consumer(stream, name, restart_from)\n",
+                "    if restart_from is not None:\n        await js.reset_consumer(stream, name, restart_from)\n",
             ),
         ),
         decision=7,

@@ -1,13 +1,19 @@
 """The faults by name, as schedules have them: how each begins, and how it ends."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.broker.streams import EVENTS
+from nats.errors import Error as NatsError
+
+from infra.broker.generations import find_generations
+from infra.broker.rolling import Sealing, roll
 from order_svc.ids import order_id
 from tests.sim.jetstream import Position
+from tests.sim.link import Network
+from tests.sim.process import SETTINGS
 from tests.sim.schedule import FAULTS_UNTIL_S, LOSER, Fault
 from tests.sim.server import Copy
 
@@ -107,8 +113,7 @@ async def _roll_back(shop: "Shop", fault: Fault) -> None:
     async with shop.busy[name]:
         disk = shop.disks[name]
         old = disk.copy(max(0, len(disk.log) - fault.amount))
-        messages = shop.server.stream.messages if shop.server.stream else ()
-        said = {message.fact_id for message in messages if message.subject}
+        said = {message.fact_id for message in shop.server.messages if message.subject}
         if shop.rolled_back or not any(f"{one[0]}@{one[1]}" in said for one in disk.log[len(old.log) :]):
             return  # the service could not notice
         shop.rolled_back = True
@@ -153,12 +158,12 @@ async def _crash(shop: "Shop", fault: Fault) -> None:
     if shop.chance.happens(0.5):
         server.write_down()
     server.crash()
-    if fault.kind == "forget" and server.stream is not None:
-        for consumer in server.stream.consumers.values():
+    if fault.kind == "forget":
+        for consumer in server.consumers:
             consumer.kept = Position()
     if not shop.rolled_back:  # with an old store and a truncated broker, no copy of the newest facts is left
         if fault.kind in ("lose-tail", "outlive"):
-            server.lose_tail(fault.amount)
+            server.lose_tail(fault.amount, of_each=shop.chance.happens(0.5))
         elif fault.kind == "lose-again":
             server.lose_again()
         elif fault.kind == "hole":
@@ -171,7 +176,9 @@ async def _crash(shop: "Shop", fault: Fault) -> None:
 
 async def _delete(shop: "Shop", fault: Fault) -> None:
     if not shop.rolled_back:
-        shop.server.remove_stream(make=shop.chance.happens(0.5))
+        older = [*shop.server.streams][:-1]
+        number = shop.chance.choice(older) if older and shop.chance.happens(0.3) else None
+        shop.server.remove_stream(make=shop.chance.happens(0.5), number=number)
 
 
 async def _leader(shop: "Shop", fault: Fault) -> None:
@@ -192,13 +199,29 @@ async def _stale(shop: "Shop", fault: Fault) -> None:
         return
     messages = server.stream.messages[: max(0, len(server.stream.messages) - fault.amount)]
     if shop.bounds.replicas > 1 and shop.chance.happens(0.7):
-        server.copy = Copy(EVENTS, messages, shop.chance)
+        server.copy = Copy(server.stream.name, server.stream.name, messages, shop.chance)
     else:
         wanted = shop.chance.choice(("", "", "order.", "point."))
         seen = [found if found.subject.startswith(wanted) else found._replace(subject="") for found in messages]
-        server.copy = Copy("MIRROR", seen, shop.chance)
+        server.copy = Copy(server.stream.name, "MIRROR", seen, shop.chance)
     await asyncio.sleep(fault.for_s)
     server.copy = None
+
+
+async def _roll(shop: "Shop", fault: Fault) -> None:
+    """A keeper makes the next generation, or seals those that have one, however busy they are; or is killed meanwhile.
+
+    So sealing is safe at any moment.
+    """
+    keeper = Network(shop.server, shop.chance)
+    with contextlib.suppress(NatsError, TimeoutError):
+        async with keeper.connect(SETTINGS, "keeper", asyncio.Event()) as (nc, _):
+            link: Any = nc
+            js = link.jetstream(timeout=2)
+            if shop.chance.happens(0.7):
+                await roll(link, js, SETTINGS, "a fault")
+            await asyncio.sleep(fault.for_s * shop.chance.random())
+            await Sealing(0.0).look(js, await find_generations(link, js), 0.0)
 
 
 FAULTS: Final[dict[str, Callable[["Shop", Fault], Coroutine[Any, Any, None]]]] = {
@@ -223,4 +246,5 @@ FAULTS: Final[dict[str, Callable[["Shop", Fault], Coroutine[Any, Any, None]]]] =
     "delete": _delete,
     "leader": _leader,
     "stale": _stale,
+    "roll": _roll,
 }

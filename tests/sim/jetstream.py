@@ -1,4 +1,4 @@
-"""A model of nats-server: the stream EVENTS and its durable consumers, as far as this system relies on them.
+"""A model of nats-server: the stream's generations and their durable consumers, as far as this system relies on them.
 
 `test_conformance.py` runs one script on the model and on the real server and compares their answers.
 """
@@ -14,13 +14,13 @@ from nats.js.api import ConsumerConfig, ConsumerInfo, SequenceInfo, StreamConfig
 
 from contracts.wire import MSG_ID, POSITION
 from infra.broker.client import VERSION_LINE, header
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import first_sequence, number_of
 from infra.timestamps import microseconds
 from tests.sim.loop import running
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
-ACK: Final = f"$JS.ACK.{EVENTS}."
+ACK: Final = "$JS.ACK."
 _ID: Final = MSG_ID.encode()
 _POSITION: Final = POSITION.encode()
 ROUNDING_S: Final = 1e-6
@@ -91,8 +91,8 @@ class Consumer:
 
     def __init__(self, config: ConsumerConfig, stream: "Stream") -> None:
         self.config = config
-        self.at = Position()
-        self.kept = Position()
+        self.at = Position(looked=stream.base, delivered=stream.base, floor=stream.base)
+        self.kept = replace(self.at)
         """The position as of the last write to the disk."""
         self.truncated_after: int | None = None
         """The last sequence that the stream kept when this consumer outlived a loss; it has not gone back since."""
@@ -117,7 +117,7 @@ class Consumer:
     @property
     def outstanding(self) -> int:
         """The number of messages, delivered or not, that are not acknowledged."""
-        return len(self._pending) + sum(self.wants(message) for message in self._stream.messages[self.at.looked :])
+        return len(self._pending) + sum(self.wants(message) for message in self._stream.after(self.at.looked))
 
     def pull(self, peer: Peer, inbox: str, batch: int, expires_s: float) -> None:
         self._pulls.append(_Pull(peer, inbox, batch, self._loop.time() + expires_s))
@@ -156,9 +156,9 @@ class Consumer:
 
     def deliver(self) -> None:
         """Deliver as many messages as there are, as were asked for, and as may wait for an acknowledgement."""
-        messages, at, limit = self._stream.messages, self.at, self.config.max_ack_pending or 0
-        while self._pulls and at.looked < len(messages) and len(self._pending) < limit:
-            message = messages[at.looked]
+        stream, at, limit = self._stream, self.at, self.config.max_ack_pending or 0
+        while self._pulls and at.looked < stream.last and len(self._pending) < limit:
+            message = stream.at(at.looked + 1)
             at.looked += 1
             if self.wants(message):
                 at.delivered = message.sequence
@@ -171,7 +171,8 @@ class Consumer:
         about = (self.config.durable_name, message.sequence, message.name, message.fact_id[:18])
         self._loop.note("{} is sent {}: {} of {}" + (" again" if repeated else ""), *about)
         self._pending[message.sequence] = now
-        ack_subject = f"{ACK}{self.config.durable_name}.1.{message.sequence}.{self.at.deliveries}.{message.stored_ns}.0"
+        place = f"{self._stream.name}.{self.config.durable_name}"
+        ack_subject = f"{ACK}{place}.1.{message.sequence}.{self.at.deliveries}.{message.stored_ns}.0"
         pull.peer.say(pull.inbox, message.subject, ack_subject, message.body, message.head)
         pull.left -= 1
         if not pull.left:
@@ -189,7 +190,7 @@ class Consumer:
             if not self._pulls:
                 self._pending[sequence] = self._loop.time()  # looked at again later
             else:
-                self._hand_over(self._stream.messages[sequence - 1], repeated=True)
+                self._hand_over(self._stream.at(sequence), repeated=True)
         self._watch()
 
     def ack(self, sequence: int, delivery: int) -> None:
@@ -205,7 +206,8 @@ class Consumer:
         """Deliver from this sequence on; None: the unacknowledged messages again. Deliveries count from 1."""
         floor = self.at.floor if sequence is None else sequence - 1
         self._loop.note("{} begins behind {}", self.config.durable_name, floor)
-        self.at = Position(looked=floor, delivered=floor, floor=floor)
+        looked = max(floor, self._stream.base)
+        self.at = Position(looked=looked, delivered=floor, floor=floor)
         if self.truncated_after is not None and floor <= self.truncated_after:
             self.truncated_after = None
         self._begin_anew()
@@ -215,7 +217,8 @@ class Consumer:
         """Continue after the server's start from the position on disk, but not beyond the stream's end."""
         kept = self.kept
         floor = min(kept.floor, last_sequence)
-        self.at = Position(floor, floor, kept.deliveries, floor, kept.floor_deliveries)
+        looked = max(floor, self._stream.base)
+        self.at = Position(looked, floor, kept.deliveries, floor, kept.floor_deliveries)
         self._pulls.clear()
         self._begin_anew()
 
@@ -227,14 +230,15 @@ class Consumer:
         if self.at.floor > last_sequence:
             self.truncated_after = min(last_sequence, self.truncated_after or last_sequence)
             self.is_new_to = False
-        self.at = Position(self.at.floor, self.at.floor, self.at.deliveries, self.at.floor, self.at.floor_deliveries)
+        looked = max(self.at.floor, self._stream.base)
+        self.at = Position(looked, self.at.floor, self.at.deliveries, self.at.floor, self.at.floor_deliveries)
         self._pulls.clear()
         self._begin_anew()
 
     def go_back_for_a_new_process(self) -> None:
         """nats-server goes back, too, when it starts. It does so at last for a process that cannot know of the loss."""
         after, is_new, self.is_new_to = self.truncated_after, self.is_new_to, False
-        if is_new and after is not None and len(self._stream.messages) > after:
+        if is_new and after is not None and self._stream.last > after:
             self.reset(after + 1)
 
     def _begin_anew(self) -> None:
@@ -249,7 +253,7 @@ class Consumer:
     def info(self) -> ConsumerInfo:
         return ConsumerInfo(
             name=str(self.config.durable_name),
-            stream_name=EVENTS,
+            stream_name=self._stream.name,
             config=self.config,
             created=EPOCH,
             delivered=SequenceInfo(self.at.deliveries, self.at.delivered),
@@ -260,11 +264,14 @@ class Consumer:
 
 
 class Stream:
-    """EVENTS: the published messages in their order, and the ids inside the duplicate window."""
+    """A generation: the published messages in their order, and the ids inside the duplicate window."""
 
     def __init__(self, config: StreamConfig, created: datetime, lag_s: Callable[[], float]) -> None:
         """`lag_s` draws how much later than the stream a consumer has a message."""
         self.config = config
+        self.name = str(config.name)
+        self.number = number_of(self.name) or 0
+        self.base = first_sequence(self.number) - 1
         self._lag_s = lag_s
         self.created = created
         self.messages: list[Stored] = []
@@ -273,16 +280,27 @@ class Stream:
         """By id: when a message with it was stored, and its sequence."""
         self._loop = running()
 
+    @property
+    def last(self) -> int:
+        """The last sequence."""
+        return self.base + len(self.messages)
+
+    def at(self, sequence: int) -> Stored:
+        return self.messages[sequence - self.base - 1]
+
+    def after(self, sequence: int) -> list[Stored]:
+        return self.messages[max(0, sequence - self.base) :]
+
     def store(self, subject: str, body: bytes, head: bytes) -> tuple[int, bool]:
         """(sequence, whether it was there already): then it is that of the message with its id."""
         fact_id, now = header(head, _ID), self._loop.time()
         at, sequence = self._seen.get(fact_id, (-1e9, 0))
         if fact_id and now - at < (self.config.duplicate_window or 0):
             return sequence, True
-        self._seen[fact_id] = now, len(self.messages) + 1
-        message = Stored(len(self.messages) + 1, subject, body, head, fact_id, now)
+        message = Stored(self.last + 1, subject, body, head, fact_id, now)
+        self._seen[fact_id] = now, message.sequence
         self.messages.append(message)
-        self._loop.note("the stream has {}: {} of {}", message.sequence, message.name, fact_id[:18])
+        self._loop.note("{} has {}: {} of {}", self.name, message.sequence, message.name, fact_id[:18])
         for consumer in self.consumers.values():
             if consumer.wants(message):
                 consumer.wake(self._lag_s())
@@ -290,7 +308,7 @@ class Stream:
 
     def lose_tail(self, messages: int) -> None:
         kept = len(self.messages) - messages
-        self._loop.note("the stream lost what it had behind {}", kept)
+        self._loop.note("{} lost what it had behind {}", self.name, self.base + kept)
         for lost in self.messages[kept:]:
             self._seen.pop(lost.fact_id, None)
         del self.messages[kept:]
@@ -298,22 +316,22 @@ class Stream:
     def lose(self, sequences: Collection[int]) -> None:
         """Leave holes at these sequences."""
         for sequence in sequences:
-            lost = self.messages[sequence - 1]
-            self._loop.note("the stream lost {}: {} of {}", sequence, lost.name, lost.fact_id[:18])
+            lost = self.at(sequence)
+            self._loop.note("{} lost {}: {} of {}", self.name, sequence, lost.name, lost.fact_id[:18])
             self._seen.pop(lost.fact_id, None)
-            self.messages[sequence - 1] = Stored(sequence, "", b"", b"", "", lost.at)
+            self.messages[sequence - self.base - 1] = Stored(sequence, "", b"", b"", "", lost.at)
 
     def info(self) -> StreamInfo:
-        last = len(self.messages)
+        count = len(self.messages)
         state = StreamState(
-            messages=last,
-            bytes=0,
-            first_seq=1,
-            last_seq=last,
+            count,
+            0,
+            first_seq=self.base + 1,
+            last_seq=self.last,
             consumer_count=len(self.consumers),
             num_deleted=len(self.holes) or None,
         )
-        return StreamInfo(config=self.config, state=state, created=self.created)
+        return StreamInfo(config=replace(self.config), state=state, created=self.created)
 
     @property
     def holes(self) -> list[int]:

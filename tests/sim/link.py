@@ -218,12 +218,18 @@ class JetStream:
     async def stream_info(self, name: str, subjects_filter: str | None = None) -> StreamInfo:
         server = self._server
         return await self._link.call(
-            lambda: server.dead.info(subjects_filter) if name == DEAD else server.stream_info()
+            lambda: server.dead.info(subjects_filter) if name == DEAD else server.stream_info(name)
         )
 
     async def add_stream(self, config: StreamConfig) -> StreamInfo:
         server = self._server
         return await self._link.call(lambda: (server.dead.make if config.name == DEAD else server.add_stream)(config))
+
+    async def update_stream(self, config: StreamConfig) -> StreamInfo:
+        return await self._link.call(lambda: self._server.update_stream(config))
+
+    async def consumers_info(self, stream: str) -> list[ConsumerInfo]:
+        return await self._link.call(lambda: self._server.consumers_info(stream))
 
     async def publish(self, subject: str, body: bytes, *, stream: str, headers: dict[str, str]) -> PubAck:
         """Publish into DEAD; facts are published another way."""
@@ -234,18 +240,18 @@ class JetStream:
     async def delete_msg(self, _: str, sequence: int) -> bool:
         return await self._link.call(lambda: self._server.dead.delete(sequence))
 
-    async def consumer_info(self, _: str, name: str) -> ConsumerInfo:
+    async def consumer_info(self, stream: str, name: str) -> ConsumerInfo:
         await self._link.at("resumed")
-        return await self._link.call(lambda: self._server.consumer_info(name))
+        return await self._link.call(lambda: self._server.consumer_info(stream, name))
 
-    async def add_consumer(self, _: str, config: ConsumerConfig) -> ConsumerInfo:
-        return await self._link.call(lambda: self._server.add_consumer(config))
+    async def add_consumer(self, stream: str, config: ConsumerConfig) -> ConsumerInfo:
+        return await self._link.call(lambda: self._server.add_consumer(stream, config))
 
     async def delete_stream(self, _: str) -> None:
         await self._link.call(self._server.remove_stream)
 
-    async def reset_consumer(self, _: str, name: str, sequence: int | None = None) -> None:
-        await self._link.call(lambda: self._server.reset_consumer(name, sequence))
+    async def reset_consumer(self, stream: str, name: str, sequence: int | None = None) -> None:
+        await self._link.call(lambda: self._server.reset_consumer(stream, name, sequence))
         await self._link.at("reset")
 
 

@@ -30,7 +30,7 @@ NAMED: Final = (
         "takes a stream that may drop facts",
         STREAMS,
         "infra/broker/streams.py",
-        "    compare(found, stream_config(settings), REQUIRED)\n",
+        '    compare(found, stream_config(settings, number), [*required, "first_seq"] if number else required)\n',
     ),
     one(
         1,
@@ -45,9 +45,9 @@ NAMED: Final = (
         3,
         "stays with a stream that was replaced",
         "tests/sim/test_sessions.py",
-        "infra/consuming/session.py",
-        "            if str(info.created) != stream_made_at:\n",
-        "            if not info.created:\n",
+        "infra/broker/generations.py",
+        "        if str(info.created) != str(known.created):\n",
+        "        if not info.created:\n",
     ),
     one(
         6,
@@ -205,7 +205,7 @@ NAMED: Final = (
         20,
         "reads on in a stream that was replaced",
         "tests/saga/test_popular.py",
-        "infra/read_models/stream_view.py",
+        "infra/read_models/view_consumers.py",
         "        if await received.truncated_after(leader) is None:\n",
         "        if received:\n",
     ),
@@ -497,7 +497,7 @@ NAMED: Final = (
         "does not prove that it may publish",
         "tests/saga/test_broker_limits.py",
         "infra/consuming/supervisor.py",
-        "        await publish_probes(nc, consumer.listener, [one.name for one in consumer.consumers], facts)\n",
+        "        await publish_probes(nc, consumer.listener, places, facts and [begin + fact for fact in facts])\n",
     ),
     one(
         40,
@@ -572,18 +572,67 @@ NAMED: Final = (
         "",
     ),
     Bug(
+        "takes a generation that lost its end for whole",
+        (
+            Change(
+                "infra/broker/resume.py",
+                "    return [] if reached >= acked else await _missing(service, store, leaders, floor, acked)\n",
+                "    return []\n",
+            ),
+            Change(
+                "infra/broker/resume.py",
+                "            return await _missing(service, store, leaders, floor, acked)\n",
+                "            return []\n",
+            ),
+        ),
+        decision=46,
+        test="tests/infra/broker/test_generations.py",
+    ),
+    one(
+        46,
+        "looks into the newest generation alone",
+        "tests/infra/broker/test_generations.py",
+        "infra/broker/resume.py",
+        "    for leader in reversed(leaders):\n",
+        "    for leader in leaders[-1:]:\n",
+    ),
+    one(
+        46,
+        "publishes into a new generation before all is acknowledged in the one before",
+        "tests/infra/broker/test_relay.py",
+        "infra/broker/relay.py",
+        "            if self._window.empty:\n                self._last_ack = self._loop.time()  # no acknowledgement was due until now\n                if self._next is not None:\n",
+        "            if self._window.empty:\n                self._last_ack = self._loop.time()  # no acknowledgement was due until now\n            if True:\n                if self._next is not None:\n",
+    ),
+    one(
+        46,
+        "seals a generation that still gets messages",
+        "tests/infra/broker/test_generations.py",
+        "infra/broker/rolling.py",
+        "            if seen != last:\n",
+        "            if seen < 0:\n",
+    ),
+    one(
+        46,
+        "makes a successor of an empty generation",
+        "tests/infra/broker/test_generations.py",
+        "infra/broker/rolling.py",
+        "    if not newest.state.messages:\n        return None\n    number",
+        "    number",
+    ),
+    Bug(
         "forgets what it received before the consumer went back",
         (
             Change(
-                "infra/consuming/session.py",
+                "infra/consuming/service_consumers.py",
                 "        after = min((one for one in found if one is not None), default=None)\n",
                 "        after = min((one for one in found if one is not None), default=None)\n"
-                "        for one in self._received.values():\n"
-                "            one.forget_after(after if after is not None else last_sequence)\n",
+                "        for place in places:\n"
+                "            self._received[place].forget_after(after if after is not None else last)\n",
             ),
             Change(
-                "infra/consuming/session.py",
-                "            if after is not None:\n                self._received[name].forget_after(after)\n",
+                "infra/consuming/service_consumers.py",
+                "            if after is not None:\n                self._received[place].forget_after(after)\n",
                 "",
             ),
         ),
@@ -635,7 +684,7 @@ NAMED: Final = (
         "believes a mirror",
         "tests/infra/broker/test_leader.py",
         "infra/broker/leader.py",
-        "        if answer.answered_by != {EVENTS}:\n",
+        "        if answer.answered_by != {self.name}:\n",
         "        if not answer.messages:\n",
     ),
     one(
@@ -643,7 +692,7 @@ NAMED: Final = (
         "reads back from a mirror",
         "tests/infra/broker/test_leader.py",
         "infra/broker/leader.py",
-        "            if answer.answered_by != {EVENTS} or ",
+        "            if answer.answered_by != {self.name} or ",
         "            if ",
     ),
     one(

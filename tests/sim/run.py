@@ -52,6 +52,5 @@ def _judge(shop: Shop, quiet: bool) -> list[str]:
         name: [LogEntry(n, r.originator_id, r.originator_version, r.state) for n, r in enumerate(disk.log, 1)]
         for name, disk in shop.disks.items()
     }
-    stream = shop.server.stream
-    messages = [Message(m.sequence, m.fact_id, m.body) for m in stream.messages if m.subject] if stream else []
+    messages = [Message(m.sequence, m.fact_id, m.body) for m in shop.server.messages if m.subject]
     return wrong + [f"{f.invariant}. {f.where}: {f.what}" for f in check(logs, messages, quiet=quiet)]

@@ -93,6 +93,9 @@ OF_THE_BROKER: Final = (
     "leader",
     "stale",
     "delete",
+    "roll",
+    "roll",
+    "roll",
 )
 LOSSES: Final = frozenset({"lose-tail", "outlive", "lose-again", "lose-all", "hole", "delete"})
 

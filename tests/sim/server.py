@@ -1,6 +1,7 @@
 """The other side of the modelled server: the messages that clients send it, and its faults."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -9,8 +10,9 @@ from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
 from nats.js.errors import NotFoundError
 
 from infra.broker.client import VERSION_LINE
+from infra.broker.generations import NAMES
+from infra.broker.numbering import generation_of, number_of, stream_name
 from infra.broker.stored import StoredMessage
-from infra.broker.streams import EVENTS
 from infra.consuming.dead_letter import DEAD
 from tests.sim.chance import Chance
 from tests.sim.dead import Dead
@@ -18,10 +20,10 @@ from tests.sim.jetstream import ACK, EPOCH, Consumer, Peer, Stored, Stream
 from tests.sim.loop import running
 from tests.sim.reading import NO_STREAM, by_api, directly
 
-NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}."
-STREAM_INFO: Final = f"$JS.API.STREAM.INFO.{EVENTS}"
-DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{EVENTS}"
-DIRECT_GET_DEAD: Final = f"$JS.API.DIRECT.GET.{DEAD}"
+NEXT: Final = "$JS.API.CONSUMER.MSG.NEXT."
+STREAM_INFO: Final = "$JS.API.STREAM.INFO."
+DIRECT_GET: Final = "$JS.API.DIRECT.GET."
+SEALED: Final = b'{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed stream"},"seq":0}'
 NOBODY: Final = f"{VERSION_LINE} 503\r\n\r\n".encode()
 
 
@@ -34,8 +36,9 @@ UNANSWERED: Final = 0.7
 
 
 class Copy(NamedTuple):
-    """A copy of the stream as it once was: a follower's, by the name of EVENTS, or a mirror's by its own."""
+    """A copy of a stream as it once was: a follower's, by the stream's name, or a mirror's by its own."""
 
+    of: str
     name: str
     messages: list[Stored]
     chance: Chance
@@ -58,7 +61,8 @@ class Server:
         """`lag_s` draws how much later than the stream each of its consumers has a message."""
         self.up = True
         self._lag_s = lag_s
-        self.stream: Stream | None = None
+        self.streams: dict[int, Stream] = {}
+        """The generations, by number."""
         self.dead = Dead()
         self.peers: list[Peer] = []
         self._batches: dict[tuple[Peer, str], int] = {}
@@ -70,9 +74,23 @@ class Server:
         """While the stream changes its leader: what decides which publishes get lost or are not answered."""
         self.copy: Copy | None = None
         self.lost_after = 0
-        """The last sequence that the stream kept when it lost messages the last time."""
+        """How many messages the generations kept together when they lost some the last time."""
         self.loser: str | None = None
         """The service of the first message that was lost then."""
+
+    @property
+    def stream(self) -> Stream | None:
+        """The newest generation."""
+        return self.streams[max(self.streams)] if self.streams else None
+
+    @property
+    def messages(self) -> list[Stored]:
+        """The messages of all generations, one generation after another."""
+        return [message for number in sorted(self.streams) for message in self.streams[number].messages]
+
+    @property
+    def consumers(self) -> list[Consumer]:
+        return [consumer for stream in self.streams.values() for consumer in stream.consumers.values()]
 
     def subscribe(self, peer: Peer, subject: str) -> None:
         self._subscribed.setdefault(subject, []).append(peer)
@@ -82,21 +100,21 @@ class Server:
     def take(self, peer: Peer, subject: str, body: bytes, reply: str, head: bytes) -> None:
         """A message that a client published."""
         if subject.startswith(ACK):
-            consumer, _, sequence, delivery, *_ = subject.removeprefix(ACK).split(".")
-            if (found := self._consumer(consumer)) is not None:
+            name, consumer, _, sequence, delivery, *_ = subject.removeprefix(ACK).split(".")
+            if (found := self._consumer(name, consumer)) is not None:
                 found.ack(int(sequence), int(delivery))
         elif subject.startswith(NEXT) and reply:
-            found = self._consumer(subject.removeprefix(NEXT))
+            found = self._consumer(*subject.removeprefix(NEXT).split("."))
             if found is None:
                 peer.say(reply, reply, "", b"", NOBODY)
             else:
                 pull = _pull.decode(body)
                 found.pull(peer, reply, pull.batch, pull.expires / 1e9)
-        elif subject.startswith(DIRECT_GET) and self.stream is not None:
-            messages, answered_by = self._direct(self.stream)
+        elif subject.startswith(DIRECT_GET) and (stream := self._named(subject.split(".")[4])) is not None:
+            messages, answered_by = self._direct(stream)
             for about, stored in directly(answered_by, _readable(messages), subject, body):
                 peer.say(reply, reply, "", stored, about)
-        elif subject.startswith(DIRECT_GET_DEAD):
+        elif subject.startswith(f"{DIRECT_GET}{DEAD}"):
             for about, stored in self.dead.directly(subject, body):
                 peer.say(reply, reply, "", stored, about)
         elif subject in self._subscribed:
@@ -104,10 +122,16 @@ class Server:
                 other.say(subject, subject, reply, body, head)
         elif b"Nats-Expected-Stream: none" in head or subject.startswith(NEXT):
             pass  # a probe: nothing is stored or delivered
-        elif self.stream is None:
-            peer.say(reply, reply, "", b"", NOBODY)
         else:
-            self._store(self.stream, peer, subject, body, reply, head)
+            begin, _, rest = subject.partition(".")
+            later = begin[:1] == "l" and begin[1:].isdigit()
+            stream = self.streams.get(int(begin[1:]) if later else 0)
+            if stream is None:
+                peer.say(reply, reply, "", b"", NOBODY)
+            elif stream.config.sealed:
+                peer.say(reply, reply, "", SEALED, b"")
+            else:
+                self._store(stream, peer, rest if later else subject, body, reply, head)
 
     def _store(self, stream: Stream, peer: Peer, subject: str, body: bytes, reply: str, head: bytes) -> None:
         fate = 1.0 if self.election is None else self.election.random()
@@ -121,7 +145,7 @@ class Server:
             if fate < UNANSWERED:
                 return
             again = ',"duplicate":true' if duplicate else ""
-            peer.say(reply, reply, "", b'{"stream":"EVENTS","seq":%d%b}' % (sequence, again.encode()), b"")
+            peer.say(reply, reply, "", f'{{"stream":"{stream.name}","seq":{sequence}{again}}}'.encode(), b"")
             return
         *_, name, flow, _, number, operation, _ = reply.split(".")
         if (last := self._batches.get((peer, name), 0)) == BROKEN_OFF:
@@ -135,15 +159,20 @@ class Server:
             return
         if operation == "2":
             del self._batches[peer, name]
-            end = f'{{"stream":"EVENTS","seq":{len(stream.messages)},"batch":"{name}","count":{number}}}'
+            end = f'{{"stream":"{stream.name}","seq":{stream.last},"batch":"{name}","count":{number}}}'
             peer.say(reply, reply, "", end.encode(), b"")
         elif operation == "0":
             peer.say(reply, reply, "", b'{"type":"ack","seq":0,"msgs":%d}' % int(flow), b"")
         elif expected % int(flow) == 0:
             peer.say(reply, reply, "", b'{"type":"ack","seq":%d,"msgs":%d}' % (expected, int(flow)), b"")
 
-    def _consumer(self, name: str) -> Consumer | None:
-        return None if self.stream is None else self.stream.consumers.get(name)
+    def _named(self, name: str) -> Stream | None:
+        number = number_of(name)
+        return None if number is None else self.streams.get(number)
+
+    def _consumer(self, stream: str, name: str) -> Consumer | None:
+        found = self._named(stream)
+        return None if found is None else found.consumers.get(name)
 
     def forget(self, peer: Peer) -> None:
         """This client's connection is gone."""
@@ -151,60 +180,75 @@ class Server:
         for peers in self._subscribed.values():
             if peer in peers:
                 peers.remove(peer)
-        if self.stream is not None:
-            for consumer in self.stream.consumers.values():
-                consumer.forget(peer)
+        for consumer in self.consumers:
+            consumer.forget(peer)
 
     # The API ----------------------------------------------------------------------------------------------------------
 
-    def stream_info(self) -> StreamInfo:
-        return self._stream().info()
+    def stream_info(self, name: str) -> StreamInfo:
+        return self._stream(name).info()
 
     def add_stream(self, config: StreamConfig) -> StreamInfo:
-        if self.stream is None:
+        number = number_of(str(config.name)) or 0
+        if number not in self.streams:
             self._made += 1
             created = EPOCH + timedelta(seconds=self._loop.time(), microseconds=self._made)
-            self.stream = Stream(config, created, self._lag_s)
-        return self.stream.info()
+            self.streams[number] = Stream(config, created, self._lag_s)
+        return self.streams[number].info()
 
-    def consumer_info(self, name: str) -> ConsumerInfo:
-        consumer = self._stream().consumers.get(name)
+    def update_stream(self, config: StreamConfig) -> StreamInfo:
+        stream = self._stream(str(config.name))
+        if config.sealed and not stream.config.sealed:
+            self._loop.note("{} is sealed", stream.name)
+        stream.config = config
+        return stream.info()
+
+    def consumers_info(self, stream: str) -> list[ConsumerInfo]:
+        return [consumer.info() for consumer in self._stream(stream).consumers.values()]
+
+    def consumer_info(self, stream: str, name: str) -> ConsumerInfo:
+        consumer = self._stream(stream).consumers.get(name)
         if consumer is None:
             raise NotFoundError(code=404, err_code=10014, description="consumer not found")
         consumer.go_back_for_a_new_process()
         return consumer.info()
 
-    def add_consumer(self, config: ConsumerConfig) -> ConsumerInfo:
-        stream, name = self._stream(), str(config.durable_name)
+    def add_consumer(self, stream_named: str, config: ConsumerConfig) -> ConsumerInfo:
+        stream, name = self._stream(stream_named), str(config.durable_name)
         if name in stream.consumers:
             stream.consumers[name].configure(config)
         else:
             stream.consumers[name] = Consumer(config, stream)
         return stream.consumers[name].info()
 
-    def reset_consumer(self, name: str, sequence: int | None) -> None:
-        self.consumer_info(name)
-        self._stream().consumers[name].reset(sequence)
+    def reset_consumer(self, stream: str, name: str, sequence: int | None) -> None:
+        self.consumer_info(stream, name)
+        self._stream(stream).consumers[name].reset(sequence)
 
     def read(self, subject: str, request: bytes) -> bytes:
-        """The answer to a request for one message of a stream, or for the sequences that have none."""
-        if subject == STREAM_INFO:
-            return NO_STREAM if self.stream is None else b'{"state":{"deleted":%a}}' % (self.stream.holes,)
+        """The answer to a request for a message, for the sequences without one, or for the names of all streams."""
+        if subject == NAMES:
+            names = [stream_name(number) for number in self.streams]
+            return msgspec.json.encode({"total": len(names), "streams": names})
         if subject.endswith(f".{DEAD}"):
             return self.dead.answer(request)
-        return NO_STREAM if self.stream is None else by_api(_readable(self.stream.messages), request)
+        stream = self._named(subject.rpartition(".")[2])
+        if stream is not None and subject.startswith(STREAM_INFO):
+            return b'{"state":{"deleted":%a}}' % (stream.holes,)
+        return NO_STREAM if stream is None else by_api(_readable(stream.messages), request)
 
     def _direct(self, stream: Stream) -> tuple[list[Stored], str]:
         """The messages of whoever answers a direct get, and its name: any copy of the stream may."""
         copy = self.copy
-        if copy is None or not copy.chance.happens(0.7):
-            return stream.messages, EVENTS
+        if copy is None or copy.of != stream.name or not copy.chance.happens(0.7):
+            return stream.messages, stream.name
         return copy.messages, copy.name
 
-    def _stream(self) -> Stream:
-        if self.stream is None:
+    def _stream(self, name: str) -> Stream:
+        stream = self._named(name)
+        if stream is None:
             raise NotFoundError(code=404, err_code=10059, description="stream not found")
-        return self.stream
+        return stream
 
     # What happens to it -----------------------------------------------------------------------------------------------
 
@@ -217,23 +261,28 @@ class Server:
 
     def write_down(self) -> None:
         """Consumers write their positions to the disk now and then."""
-        if self.stream is not None:
-            for consumer in self.stream.consumers.values():
-                consumer.write_down()
+        for consumer in self.consumers:
+            consumer.write_down()
 
-    def lose_tail(self, messages: int) -> None:
-        """A power cut: the last `messages` messages had not reached the disk."""
-        if self.stream is not None:
-            had = self.stream.messages
-            self.lost_after = max(0, len(had) - messages)
-            self._lost(had[self.lost_after :])
-            self.stream.lose_tail(len(had) - self.lost_after)
+    def lose_tail(self, messages: int, *, of_each: bool = False) -> None:
+        """A power cut: the last `messages` messages had not reached the disk; those `of_each` generation, or of all.
+
+        Each stream has files of its own, which are synced at times of their own.
+        """
+        had = sorted(self.messages, key=lambda message: (message.at, message.sequence))
+        lost = had[max(0, len(had) - messages) :]
+        if of_each:
+            tails = (stream.messages[max(0, len(stream.messages) - messages) :] for stream in self.streams.values())
+            lost = [message for tail in tails for message in tail]
+        self.lost_after = len(had) - len(lost)
+        self._lost(lost)
+        for stream in self.streams.values():
+            stream.lose_tail(sum(generation_of(message.sequence) == stream.number for message in lost))
         self.dead.lose_tail(messages)
 
     def lose_again(self) -> None:
         """Lose what was written since the last loss: the same place is lost once more."""
-        if self.stream is not None:
-            self.lose_tail(max(0, len(self.stream.messages) - self.lost_after))
+        self.lose_tail(max(0, len(self.messages) - self.lost_after))
 
     def lose_some(self, chance: Chance, messages: int, window: int) -> None:
         """The new leader lacks some of the last messages, which were acknowledged to their publishers.
@@ -241,30 +290,32 @@ class Server:
         Only such as may be missing: a relay sends no position before all that are a window further back are stored.
         Or one server has lost the end of a file of messages though the next file was written: so many in a row.
         """
-        if self.stream is None:
-            return
         if chance.happens(0.5):
-            first = int(chance.random() * len(self.stream.messages))
-            lost = [message for message in self.stream.messages[first : first + messages] if message.subject]
-            self._lost(lost)
-            self.stream.lose([message.sequence for message in lost])
+            self._lose_in_a_row(int(chance.random() * len(self.messages)), messages)
             return
         newest: dict[str, int] = {}
-        for message in self.stream.messages:
+        for message in self.messages:
             if message.subject:
                 newest[message.service] = max(newest.get(message.service, 0), message.position)
         may = [
             message
-            for message in self.stream.messages[-messages:]
+            for message in self.messages[-messages:]
             if message.subject and message.position > newest[message.service] - window
         ]
         lost = [message for message in may if chance.happens(0.5)]
+        self._lose(lost)
+
+    def _lose_in_a_row(self, first: int, messages: int) -> None:
+        self._lose([message for message in self.messages[first : first + messages] if message.subject])
+
+    def _lose(self, lost: Sequence[Stored]) -> None:
         self._lost(lost)
-        self.stream.lose([message.sequence for message in lost])
+        for stream in self.streams.values():
+            stream.lose([one.sequence for one in lost if generation_of(one.sequence) == stream.number])
 
     def _lost(self, messages: Sequence[Stored]) -> None:
         self.loser = messages[0].service if messages else self.loser
-        if self.copy is not None and self.copy.name == EVENTS:
+        if self.copy is not None and self.copy.name == self.copy.of:
             self.copy = None  # a follower takes over what the leader has
 
     def lose_everything(self) -> None:
@@ -273,28 +324,29 @@ class Server:
 
     def _lose_stream(self) -> None:
         self.lost_after = 0
-        self._lost(self.stream.messages if self.stream else ())
-        self.stream = None
+        self._lost(self.messages)
+        self.streams.clear()
 
-    def remove_stream(self, *, make: bool = False) -> None:
-        """An operator deletes EVENTS under the connections, and with `make` makes it again."""
-        if self.stream is not None:
-            config = self.stream.config
-            self._loop.note("the stream is deleted")
-            for consumer in self.stream.consumers.values():
+    def remove_stream(self, *, make: bool = False, number: int | None = None) -> None:
+        """An operator deletes a generation, by default the newest, under the connections; or makes it again at once."""
+        stream = self.stream if number is None else self.streams.get(number)
+        if stream is not None:
+            self._loop.note("{} is deleted", stream.name)
+            for consumer in stream.consumers.values():
                 consumer.end()
             self._batches.clear()
-            self._lose_stream()
+            self._lost(stream.messages)
+            del self.streams[stream.number]
+            self.lost_after = len(self.messages)
             if make:
-                self.add_stream(config)
+                self.add_stream(replace(stream.config, sealed=False))
 
     def start(self, *, outlived: bool = False) -> None:
         """`outlived`: the consumers have kept all, also of messages that the stream lost."""
         self.up = True
-        if self.stream is not None:
-            last = len(self.stream.messages)
-            for consumer in self.stream.consumers.values():
-                (consumer.outlive if outlived else consumer.recover)(last)
+        for stream in self.streams.values():
+            for consumer in stream.consumers.values():
+                (consumer.outlive if outlived else consumer.recover)(stream.last)
 
     def serves_a_new_process(self, name: str) -> None:
         """The service was started: this process has received nothing yet."""
@@ -302,10 +354,8 @@ class Server:
             consumer.is_new_to = True
 
     def consumers_of(self, service: str) -> list[Consumer]:
-        if self.stream is None:
-            return []
-        consumers = self.stream.consumers.items()
-        return [consumer for name, consumer in consumers if name.startswith(f"{service}-hears-")]
+        begin = f"{service}-hears-"
+        return [consumer for consumer in self.consumers if str(consumer.config.durable_name).startswith(begin)]
 
 
 def _readable(messages: Sequence[Stored]) -> list[StoredMessage]:

@@ -142,16 +142,20 @@ class Shop:
 
     def _is_quiet(self) -> bool:
         """Whether every log is in the stream, and every consumer has acknowledged all of it."""
-        stream = self.server.stream
-        if stream is None or not self.server.up or len(stream.consumers) < CONSUMERS:
+        server = self.server
+        if (
+            not server.streams
+            or not server.up
+            or any(len(one.consumers) < CONSUMERS for one in server.streams.values())
+        ):
             return False
         if any(process.runtime.broker.trouble for process in self.processes.values()):
             return False
         if self.server.dead.messages:
             return False
-        published = {message.fact_id for message in stream.messages if message.subject}
+        published = {message.fact_id for message in server.messages if message.subject}
         logged = {f"{r.originator_id}@{r.originator_version}" for disk in self.disks.values() for r in disk.log}
-        return logged <= published and not any(consumer.outstanding for consumer in stream.consumers.values())
+        return logged <= published and not any(consumer.outstanding for consumer in server.consumers)
 
     # Customers --------------------------------------------------------------------------------------------------------
 

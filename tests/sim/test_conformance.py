@@ -10,12 +10,13 @@ from nats.js.errors import APIError, NotFoundError
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.broker.client import VERSION_LINE, header, status
 from infra.broker.connection import connect
-from infra.broker.consumers import consumer_config, ensure_consumer
+from infra.broker.consumers import ConsumerPlace, consumer_config, ensure_consumer
 from infra.broker.fast_ingest import FastIngest, TakenForRepeat
 from infra.broker.leader import leader_of
+from infra.broker.numbering import EVENTS
 from infra.broker.pull import numbers
 from infra.broker.stored import StoredMessage, direct, last_message, next_message, stored_message
-from infra.broker.streams import EVENTS, ensure_stream
+from infra.broker.streams import ensure_stream
 from infra.consuming.consumer_session import HEARD_BY
 from infra.consuming.dead_letter import DEAD, stream_config
 from infra.settings import Settings
@@ -83,7 +84,7 @@ class Script:
         await self._nc.listen(f"{self._acks}.>", self._on_ack)
         await self._without_a_stream()
         await ensure_stream(self._js, self._settings)
-        await ensure_consumer(self._js, "product", HEARS, 0)
+        await ensure_consumer(self._js, ConsumerPlace(EVENTS, "product"), HEARS, 0)
         await self._publishing()
         await self._delivering()
         await self._resetting()

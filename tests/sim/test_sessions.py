@@ -41,7 +41,7 @@ def test_a_truncation_is_found_again_if_the_session_fails_before_the_consumer_we
 
     assert not run(schedule(7)._replace(faults=faults), story.append).wrong
     told = [line[11:] for line in story]
-    kept = next(int(line.split()[-1]) for line in told if line.startswith("the stream lost what it had behind"))
+    kept = next(int(line.split()[-1]) for line in told if line.startswith("EVENTS lost what it had behind"))
     later = told[told.index("over: cut coupon") :]
     begins = [line for line in later if line.startswith("coupon-hears-") and " begins behind " in line]
     assert begins
@@ -59,7 +59,7 @@ def test_what_another_process_has_recorded_is_published() -> None:
             shop.disks["coupon"].append([Record("coupon-late", 1, "coupon.issued", encode(fact))])
             await asyncio.sleep(3)
             assert shop.server.stream is not None
-            return "coupon-late@1" in {message.fact_id for message in shop.server.stream.messages}
+            return "coupon-late@1" in {message.fact_id for message in shop.server.messages}
         finally:
             await shop.stop()
 

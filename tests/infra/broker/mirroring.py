@@ -15,9 +15,9 @@ from nats.js import JetStreamContext
 from contracts import PointCharged
 from contracts.wire import POSITION, encode
 from infra.broker.client import BrokerClient
+from infra.broker.generations import ensure_generations, find_generations
 from infra.broker.leader import Leader, leader_of
 from infra.broker.relay import ACK_TIMEOUT_S, STALLED_AFTER_S, Relay
-from infra.broker.streams import ensure_stream
 from infra.settings import Settings, load
 from infra.store.event_store import EventStore
 from infra.store.records import Record
@@ -52,7 +52,7 @@ async def session(broker: Shop) -> AsyncIterator[JetStreamContext]:
     """A connection to a broker that has the stream."""
     async with broker.broker() as nc:
         js = nc.jetstream()
-        await ensure_stream(js, settings(broker))
+        await ensure_generations(nc, js, settings(broker))
         yield js
 
 
@@ -64,6 +64,11 @@ def client(js: JetStreamContext) -> BrokerClient:
 
 async def leader(js: JetStreamContext) -> Leader:
     return await leader_of(client(js), js)
+
+
+async def leaders(js: JetStreamContext) -> list[Leader]:
+    """The leaders of all generations, the oldest first."""
+    return [Leader(client(js), info) for info in await find_generations(client(js), js)]
 
 
 class Mirror:
@@ -90,7 +95,7 @@ class Mirror:
 
 
 async def _publish(relay: Relay, js: JetStreamContext) -> None:
-    await relay.find_resume_position(await leader(js))
+    await relay.find_resume_position(await leaders(js))
     await relay.run()
 
 

@@ -11,12 +11,13 @@ from nats.js.errors import NotFoundError
 
 from contracts.wire import FACTS as FACTS_BY_NAME
 from infra.broker import consumers
-from infra.broker.consumers import MAX_ACK_PENDING, consumer_names, find_predecessor, remove_predecessor
-from infra.broker.streams import EVENTS
+from infra.broker.consumers import MAX_ACK_PENDING, ConsumerPlace, consumer_names, find_predecessor, remove_predecessor
+from infra.broker.numbering import EVENTS
 from tests.infra.broker.mirroring import session
 from tests.shop import PATIENCE_S, Shop, attempts
 
 NAME = "product-hears-order-canceled"
+PLACE = ConsumerPlace(EVENTS, NAME)
 HEARS = "order.canceled"
 
 ensure_consumer = partial(consumers.ensure_consumer, ack_wait_s=3_600.0)
@@ -61,7 +62,7 @@ def sequences(messages: Sequence[Msg]) -> list[int]:
 
 
 async def test_a_missing_consumer_is_made_durable_cumulative_and_without_an_end(js: JetStreamContext) -> None:
-    await ensure_consumer(js, NAME, HEARS, 0)
+    await ensure_consumer(js, PLACE, HEARS, 0)
 
     config = (await info(js)).config
     assert config.durable_name == NAME
@@ -74,7 +75,7 @@ async def test_a_missing_consumer_is_made_durable_cumulative_and_without_an_end(
 async def test_a_new_consumer_hears_what_was_said_before_it_and_only_what_it_reacts_to(js: JetStreamContext) -> None:
     await say(js, "order.created.pending.o1", "point.used.o1", "order.canceled.o1", "order.confirmed.o2")
 
-    await ensure_consumer(js, NAME, HEARS, 4)
+    await ensure_consumer(js, PLACE, HEARS, 4)
 
     assert [message.subject for message in await pull(js, 1)] == ["order.canceled.o1"]
     assert (await info(js)).num_pending == 0
@@ -84,7 +85,7 @@ async def test_a_new_consumer_takes_nothing_over_from_what_a_power_cut_left_of_a
     broker: Shop, js: JetStreamContext
 ) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 4)))
-    await ensure_consumer(js, NAME, HEARS, 3)
+    await ensure_consumer(js, PLACE, HEARS, 3)
     await acknowledge(js, (await pull(js, 2))[1])
     await broker.stop("nats")
     (folder,) = broker.folder.glob(f"nats/**/EVENTS/obs/{NAME}")
@@ -93,38 +94,38 @@ async def test_a_new_consumer_takes_nothing_over_from_what_a_power_cut_left_of_a
     await broker.start_nats()
 
     async with session(broker) as after:
-        await ensure_consumer(after, NAME, HEARS, 3)
+        await ensure_consumer(after, PLACE, HEARS, 3)
 
         assert sequences(await pull(after, 3)) == [1, 2, 3]
 
 
 async def test_what_a_dead_session_had_in_hand_is_delivered_again_at_once(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 6)))
-    await ensure_consumer(js, NAME, HEARS, 5)
+    await ensure_consumer(js, PLACE, HEARS, 5)
     in_hand = await pull(js, 5)
     await acknowledge(js, in_hand[1])
 
-    await ensure_consumer(js, NAME, HEARS, 5)
+    await ensure_consumer(js, PLACE, HEARS, 5)
 
     assert sequences(await pull(js, 3)) == [3, 4, 5]
 
 
 async def test_delivery_numbers_begin_at_1_again_so_that_no_gap_goes_unseen(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 4)))
-    await ensure_consumer(js, NAME, HEARS, 3)
+    await ensure_consumer(js, PLACE, HEARS, 3)
     await acknowledge(js, (await pull(js, 3))[0])
 
-    await ensure_consumer(js, NAME, HEARS, 3)
+    await ensure_consumer(js, PLACE, HEARS, 3)
 
     assert [message.metadata.sequence.consumer for message in await pull(js, 2)] == [1, 2]
 
 
 async def test_a_consumer_with_another_filter_starts_over(js: JetStreamContext) -> None:
     await say(js, "order.canceled.o1", "point.use.failed.o1", "order.canceled.o2")
-    await ensure_consumer(js, NAME, HEARS, 3)
+    await ensure_consumer(js, PLACE, HEARS, 3)
     await acknowledge(js, (await pull(js, 2))[-1])
 
-    await ensure_consumer(js, NAME, "point.use.failed", 3)
+    await ensure_consumer(js, PLACE, "point.use.failed", 3)
 
     assert sequences(await pull(js, 1)) == [2]
     assert (await info(js)).config.filter_subject == "point.use.failed.*"
@@ -134,31 +135,31 @@ async def test_a_consumer_ahead_of_a_stream_that_lost_its_tail_goes_back_to_the_
     js: JetStreamContext,
 ) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 6)))
-    await ensure_consumer(js, NAME, HEARS, 5)
+    await ensure_consumer(js, PLACE, HEARS, 5)
     await acknowledge(js, (await pull(js, 5))[-1])
 
     # As if the stream had ended at 3 and the relays had written 4 and 5 again since.
-    await ensure_consumer(js, NAME, HEARS, 3)
+    await ensure_consumer(js, PLACE, HEARS, 3)
 
     assert sequences(await pull(js, 2)) == [4, 5]
 
 
 async def test_a_consumer_goes_back_to_where_the_stream_was_lost_and_written_again(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 8)))
-    await ensure_consumer(js, NAME, HEARS, 7)
+    await ensure_consumer(js, PLACE, HEARS, 7)
     await acknowledge(js, (await pull(js, 7))[-1])
 
-    await ensure_consumer(js, NAME, HEARS, 7, truncated_after=4)
+    await ensure_consumer(js, PLACE, HEARS, 7, truncated_after=4)
 
     assert sequences(await pull(js, 3)) == [5, 6, 7]
 
 
 async def test_no_unacknowledged_message_before_a_truncation_is_skipped(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 8)))
-    await ensure_consumer(js, NAME, HEARS, 7)
+    await ensure_consumer(js, PLACE, HEARS, 7)
     await acknowledge(js, (await pull(js, 7))[1])  # the third one waits for another attempt
 
-    await ensure_consumer(js, NAME, HEARS, 7, truncated_after=4)
+    await ensure_consumer(js, PLACE, HEARS, 7, truncated_after=4)
 
     assert sequences(await pull(js, 5)) == [3, 4, 5, 6, 7]
 
@@ -166,21 +167,21 @@ async def test_no_unacknowledged_message_before_a_truncation_is_skipped(js: JetS
 async def test_a_consumer_never_begins_after_what_the_service_has_acknowledged(js: JetStreamContext) -> None:
     """A power cut may bring back the state that the consumer had before it went back."""
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 8)))
-    assert await ensure_consumer(js, NAME, HEARS, 7) == 0
+    assert await ensure_consumer(js, PLACE, HEARS, 7) == 0
     await acknowledge(js, (await pull(js, 7))[5])
 
-    assert await ensure_consumer(js, NAME, HEARS, 7, acknowledged=2) == 2
+    assert await ensure_consumer(js, PLACE, HEARS, 7, acknowledged=2) == 2
 
     assert sequences(await pull(js, 5)) == [3, 4, 5, 6, 7]
-    assert await ensure_consumer(js, NAME, HEARS, 7, acknowledged=5) == 2, "the broker has less"
+    assert await ensure_consumer(js, PLACE, HEARS, 7, acknowledged=5) == 2, "the broker has less"
 
 
 async def test_a_consumer_that_has_acknowledged_all_hears_nothing_again(js: JetStreamContext) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 6)))
-    await ensure_consumer(js, NAME, HEARS, 5)
+    await ensure_consumer(js, PLACE, HEARS, 5)
     await acknowledge(js, (await pull(js, 5))[-1])
 
-    await ensure_consumer(js, NAME, HEARS, 5)
+    await ensure_consumer(js, PLACE, HEARS, 5)
     await say(js, "order.canceled.o6")
 
     assert sequences(await pull(js, 1)) == [6]
@@ -188,9 +189,9 @@ async def test_a_consumer_that_has_acknowledged_all_hears_nothing_again(js: JetS
 
 
 async def test_settings_that_may_be_updated_are_updated(js: JetStreamContext) -> None:
-    await ensure_consumer(js, NAME, HEARS, 0)
+    await ensure_consumer(js, PLACE, HEARS, 0)
 
-    await ensure_consumer(js, NAME, HEARS, 0, max_ack_pending=77)
+    await ensure_consumer(js, PLACE, HEARS, 0, max_ack_pending=77)
 
     assert (await info(js)).config.max_ack_pending == 77
 
@@ -221,8 +222,9 @@ async def succeed(js: JetStreamContext, hears: Sequence[str], *, crash_after: in
     """What a session does; with `crash_after`, only this many of the consumers are made."""
     predecessor = await find_predecessor(js, "product")
     for name, fact in list(consumer_names("product", hears).items())[:crash_after]:
-        begin_after = predecessor.begin_after(fact) if predecessor else 0
-        await ensure_consumer(js, name, fact, 6, begin_after=begin_after)
+        place = ConsumerPlace(EVENTS, name)
+        begin_after = predecessor.begin_after(place, fact) if predecessor else 0
+        await ensure_consumer(js, place, fact, 6, begin_after=begin_after)
     if crash_after is None:
         await remove_predecessor(js, predecessor)
 
@@ -253,7 +255,7 @@ async def test_a_predecessor_that_is_ahead_of_a_truncated_stream_is_followed_to_
 ) -> None:
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 6)))
 
-    assert await ensure_consumer(js, NAME, HEARS, 3, begin_after=5) == 3
+    assert await ensure_consumer(js, PLACE, HEARS, 3, begin_after=5) == 3
 
     assert sequences(await pull(js, 2)) == [4, 5]
 
@@ -261,7 +263,7 @@ async def test_a_predecessor_that_is_ahead_of_a_truncated_stream_is_followed_to_
 async def test_a_consumer_of_every_message_is_nobodys_predecessor(js: JetStreamContext) -> None:
     assert consumer_names("product-all", ()) == {"product-all": None}
 
-    await ensure_consumer(js, "product-all", None, 0)
+    await ensure_consumer(js, ConsumerPlace(EVENTS, "product-all"), None, 0)
 
     assert await find_predecessor(js, "product-all") is None
     await remove_predecessor(js, None)

@@ -9,7 +9,7 @@ import pytest
 from contracts.wire import MSG_ID
 from infra.broker.client import VERSION_LINE, BrokerClient
 from infra.broker.fast_ingest import FEWEST, FLOW, FastIngest, PublishRefused, TakenForRepeat
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from tests.infra.broker.mirroring import client, session
 from tests.shop import PATIENCE_S, Shop
 

@@ -8,7 +8,7 @@ import pytest
 from nats.js import JetStreamContext
 from structlog.testing import capture_logs
 
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.broker.window import WINDOW
 from infra.store.sqlite import SQLiteStore
 from tests.infra.broker.mirroring import a_log, append, leader, mirroring, sending, session

@@ -20,8 +20,8 @@ from infra.broker.connection import connect
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
 from infra.broker.leader import leader_of
 from infra.broker.lookup import latest_facts
+from infra.broker.numbering import EVENTS
 from infra.broker.stored import DirectAnswer, direct
-from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.broker.window import WINDOW
 from infra.core.messages import StreamPosition

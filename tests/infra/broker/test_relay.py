@@ -12,15 +12,17 @@ import pytest
 from eventsourcing.persistence import OperationalError
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
+from nats.js.api import StreamConfig, StreamInfo, StreamState
 from structlog.testing import capture_logs
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, stream_of
 from infra.broker.client import BrokerClient, MessageCallback, Outgoing
 from infra.broker.errors import FactTooLarge, LogLost, RelayFailed
 from infra.broker.fast_ingest import FLOW
-from infra.broker.leader import FIRST_SPAN
+from infra.broker.leader import FIRST_SPAN, Leader
+from infra.broker.numbering import EVENTS, first_sequence
 from infra.broker.relay import Relay
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES
+from infra.broker.streams import MAX_FACT_BYTES
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -444,7 +446,7 @@ async def test_a_repeat_of_the_same_fact_counts_as_stored(broker: Shop, log: SQL
     await append(log, 1, 1)
     async with session(broker) as js:
         relay = Relay("point", log, client(js))
-        await relay.find_resume_position(await leader(js))
+        await relay.find_resume_position([await leader(js)])
         await by_hand(js, log, [1])
         run = asyncio.create_task(relay.run())
         mirror = Mirror(relay, run)
@@ -653,3 +655,25 @@ async def test_a_fact_that_the_broker_does_not_take_is_named_and_what_is_before_
     assert "nats stream edit EVENTS --max-msg-size" in str(failed.value)
     assert [event.position for event in await broker.events()] == list(range(1, 40))
     assert relay.acked == 39
+
+
+async def test_it_publishes_into_a_new_generation_once_all_it_has_sent_is_acknowledged(log: SQLiteStore) -> None:
+    await append(log, 1, 2)
+    async with wired(log) as (wire, relay):
+        first, second = await wire.replies(2)
+        state = StreamState(0, 0, first_sequence(1), first_sequence(1) - 1, 0)
+        relay.move_to(Leader(wire, StreamInfo(StreamConfig(name="EVENTS_1"), state)))
+        await append(log, 3, 3)
+        relay.log_has_grown()
+        wire.answer(first, b"", b'{"stream":"EVENTS","seq":1}', b"")
+        async for _ in attempts("the first acknowledgement"):
+            if relay.acked == 1:
+                break
+        for _ in range(100):  # it has every opportunity
+            await log.max_notification_id()
+        assert wire.sent.empty()
+        wire.answer(second, b"", b'{"stream":"EVENTS","seq":2}', b"")
+        async with asyncio.timeout(PATIENCE_S):
+            subject, *_ = await wire.sent.get()
+
+    assert subject == "l1.point.charged.ann"

@@ -11,7 +11,8 @@ from nats.js.errors import APIError, BadRequestError
 
 from contracts.wire import FACTS, SERVICES
 from infra.broker.errors import StreamMisconfigured
-from infra.broker.streams import EVENTS, MAX_FACT_BYTES, ensure_stream, is_full, stream_config
+from infra.broker.numbering import EVENTS
+from infra.broker.streams import MAX_FACT_BYTES, ensure_stream, is_full, stream_config
 from tests.infra.broker.mirroring import settings
 from tests.shop import Shop
 

@@ -6,7 +6,7 @@ import pytest
 from nats.js import JetStreamContext
 
 from contracts.wire import MSG_ID
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.broker.truncation import KEPT, ReceivedPositions
 from infra.core.messages import StreamPosition
 from infra.timestamps import microseconds
@@ -54,6 +54,18 @@ async def test_the_last_position_with_the_same_message_is_found(kept: int, broke
         assert await positions.truncated_after(await leader(js)) == kept
         positions.forget_after(kept)
         assert await positions.truncated_after(await leader(js)) is None
+
+
+async def test_of_a_sealed_generation_only_the_last_position_is_kept_and_a_loss_is_still_found(broker: Shop) -> None:
+    async with session(broker) as js:
+        await publish(js, "a@1", "a@2", "a@3")
+        there = await found(js, 3)
+        whole, cut = received(there), received([*there, StreamPosition(4, 1)])
+        for positions in (whole, cut):
+            positions.keep_last()
+
+        assert await whole.truncated_after(await leader(js)) is None
+        assert await cut.truncated_after(await leader(js)) == 0
 
 
 async def test_a_fact_that_was_published_again_at_its_old_sequence_is_not_the_received_message(broker: Shop) -> None:

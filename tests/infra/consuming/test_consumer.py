@@ -11,10 +11,10 @@ from nats.js.api import ConsumerInfo
 
 from contracts import Fact
 from contracts.wire import MSG_ID
-from infra.broker.consumers import MAX_ACK_PENDING, ensure_consumer
+from infra.broker.consumers import MAX_ACK_PENDING, ConsumerPlace, ensure_consumer
 from infra.broker.errors import ConsumerFailed
+from infra.broker.numbering import EVENTS
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S
-from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer import PULL_BATCH
 from infra.consuming.consumer_session import ConsumerSession
@@ -27,6 +27,7 @@ from tests.shop import PATIENCE_S, Shop, attempts
 NEVER_S = 3_600.0  # no redelivery comes by itself
 HEARS = "order.canceled"
 NAME = "product-hears-order-canceled"
+PLACE = ConsumerPlace(EVENTS, NAME)
 DEAD_LETTERS = DeadLetters("product", Settings(port=1))
 
 
@@ -64,7 +65,7 @@ def consumer_session(js: JetStreamContext, handler: Handler, **limits: float) ->
         "product",
         client(js),
         handler,
-        {NAME: ReceivedPositions()},
+        {PLACE: ReceivedPositions()},
         DEAD_LETTERS,
         expires_s=limits.get("expires_s", PULL_EXPIRES_S),
         silence_s=limits.get("silence_s", SILENCE_S),
@@ -104,7 +105,7 @@ async def consuming(broker: Shop, **limits: float) -> AsyncIterator[Session]:
     """As in the service: a fresh connection, the consumer ensured, then its session."""
     async with session(broker) as js:
         info = await js.stream_info(EVENTS)
-        await ensure_consumer(js, NAME, HEARS, info.state.last_seq, ack_wait_s=NEVER_S)
+        await ensure_consumer(js, PLACE, HEARS, info.state.last_seq, ack_wait_s=NEVER_S)
         opened = Session(js, Handler(), **limits)
         try:
             yield opened
@@ -248,7 +249,7 @@ async def test_a_gap_between_deliveries_fails_the_session_and_nothing_of_it_is_a
 
 async def test_a_first_delivery_that_went_to_a_dead_session_is_a_gap_too(broker: Shop) -> None:
     async with session(broker) as js:
-        await ensure_consumer(js, NAME, HEARS, 0, ack_wait_s=NEVER_S)
+        await ensure_consumer(js, PLACE, HEARS, 0, ack_wait_s=NEVER_S)
         async with dead_session(broker) as dead:
             await say(broker, 1, 3)
             assert (await dead.next_msg(timeout=PATIENCE_S)).data == b"1"
@@ -343,7 +344,7 @@ async def test_a_session_learns_that_another_one_took_over_before_deliveries_are
         async with session(broker) as js, dead_session(broker):
             second = consumer_session(js, Handler())
             await second.take_over()
-            await ensure_consumer(js, NAME, HEARS, 1, ack_wait_s=NEVER_S)
+            await ensure_consumer(js, PLACE, HEARS, 1, ack_wait_s=NEVER_S)
             await say(broker, 2, 4)  # the first could take delivery 2 for its own next one
             error = await first.failed()
 

@@ -9,9 +9,9 @@ from nats.js import JetStreamContext
 
 from contracts import Fact
 from contracts.wire import MSG_ID
-from infra.broker.consumers import consumer_names, ensure_consumer
+from infra.broker.consumers import ConsumerPlace, consumer_names, ensure_consumer
 from infra.broker.errors import ConsumerFailed
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
@@ -56,7 +56,7 @@ class Running:
     def __init__(self, js: JetStreamContext) -> None:
         self.js = js
         self.handler = Handler()
-        self.received = {name: ReceivedPositions() for name in NAMES}
+        self.received = {ConsumerPlace(EVENTS, name): ReceivedPositions() for name in NAMES}
         dead_letters = DeadLetters("product", Settings(port=1))
         self.session = ConsumerSession(
             "product", client(js), self.handler, self.received, dead_letters, pauses_s=(0.0,)
@@ -81,7 +81,7 @@ async def running(broker: Shop) -> AsyncIterator[Running]:
         for n, subject in enumerate(said):
             await js.publish(subject, b"{}", headers={MSG_ID: f"order-{n}@1"})
         for name, fact in NAMES.items():
-            await ensure_consumer(js, name, fact, 5, ack_wait_s=NEVER_S)
+            await ensure_consumer(js, ConsumerPlace(EVENTS, name), fact, 5, ack_wait_s=NEVER_S)
         opened = Running(js)
         try:
             yield opened
@@ -103,7 +103,7 @@ async def test_each_consumer_acknowledges_what_is_handled_of_its_own(running: Ru
     acknowledger.handled(delivery)
     await running.until_floors(4, 3)
 
-    assert running.session.acknowledged == {CANCELED: 4, USED: 3}
+    assert running.session.acknowledged == {ConsumerPlace(EVENTS, CANCELED): 4, ConsumerPlace(EVENTS, USED): 3}
 
 
 async def test_what_comes_later_about_an_order_waits_whichever_consumer_delivers_it(running: Running) -> None:

@@ -11,7 +11,9 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig, StreamSource
 
 from contracts import Fact
+from infra.broker.consumers import ConsumerPlace
 from infra.broker.errors import ConsumerFailed, StreamMisconfigured
+from infra.broker.numbering import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letter import DEAD, DeadLetter, stream_config
@@ -527,7 +529,7 @@ async def test_an_acknowledgement_stops_before_what_waits_and_goes_on_behind_it(
     async with retry_queue(broker) as desk:
         handler = desk.handler
         handler.gates = {"k": asyncio.Event(), "l": asyncio.Event()}
-        received = {"coupon-hears-point-used": ReceivedPositions()}
+        received = {ConsumerPlace(EVENTS, "coupon-hears-point-used"): ReceivedPositions()}
         consumers = ConsumerSession("coupon", client(desk.js), handler, received, desk.dead_letters, pauses_s=NO_PAUSES)
         (consumer,) = consumers.consumers
 

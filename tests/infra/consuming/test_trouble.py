@@ -4,9 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nats.js.api import StreamInfo, StreamState
 
 from infra.broker.errors import RelayFailed
-from infra.broker.relay import UNACKNOWLEDGED
+from infra.broker.streams import full, stream_config
+from infra.broker.troubles import UNACKNOWLEDGED
 from infra.consuming.session import Broker
 from infra.settings import Settings
 from infra.timestamps import now
@@ -43,7 +45,7 @@ def test_a_broker_that_acknowledges_nothing_is_named_with_the_next_step(broker: 
 
 
 def test_a_full_stream_is_named_with_the_command_that_raises_its_limit(broker: Any) -> None:
-    broker._full = True
+    broker._full = full(StreamInfo(stream_config(Settings(port=1)), StreamState(0, 0, 0, 0, 0)))
 
     assert "the stream EVENTS is full" in broker.trouble
     assert "nats stream edit EVENTS --max-bytes=" in broker.trouble

@@ -10,7 +10,7 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
-from infra.broker.streams import EVENTS
+from infra.broker.numbering import EVENTS
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Delivery, StreamPosition
 from infra.read_models.stream_view import StreamView

@@ -1,0 +1,16 @@
+"""Makes the message by which a record is published: its subject, its body, and the headers that every fact has."""
+
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, subject
+from infra.broker.client import VERSION_LINE, Outgoing
+from infra.store.records import Notification
+
+
+def message_of(stored: Notification, reply: str, begin: str = "") -> Outgoing:
+    """Return the record's message. `begin`: what its subject begins with, before the fact's name: see `prefix`."""
+    position, stream, version, name, body = stored
+    named = header_value(stream)
+    raw_headers = (
+        f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(named, version)}\r\n"
+        f"{STREAM}: {named}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
+    )
+    return begin + subject(name, body, stream), body, reply, raw_headers

@@ -1,0 +1,140 @@
+"""The generations of the stream, as one session knows them: found when it begins, and looked at again each second.
+
+The newest one takes what is published. The others are read, and sealed once nothing more comes: a sealed stream takes
+nothing from anybody. Nobody keeps a list of them: the broker's streams are the list.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import structlog
+from nats.errors import NoRespondersError
+from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
+from nats.js.errors import APIError, ServiceUnavailableError
+
+from infra.broker.client import BrokerClient
+from infra.broker.connection import CONNECT_TIMEOUT_S
+from infra.broker.errors import ConnectionLost
+from infra.broker.floor import first_kept
+from infra.broker.numbering import number_of, stream_name
+from infra.broker.streams import check_stream, ensure_stream
+from infra.settings import Settings
+
+logger = structlog.get_logger()
+
+NAMES: Final = "$JS.API.STREAM.NAMES"
+
+
+class _Names(msgspec.Struct):
+    total: int = 0
+    streams: list[str] | None = None
+    error: dict[str, object] | None = None
+
+
+_names: Final = msgspec.json.Decoder(_Names)
+
+
+async def generation_numbers(nc: BrokerClient, timeout_s: float = CONNECT_TIMEOUT_S) -> list[int]:
+    """Ask which generations there are; return their numbers, the oldest first. Raises the client's errors."""
+    found: list[str] = []
+    while True:
+        try:
+            answered = await nc.request(NAMES, b'{"offset":%d}' % len(found), timeout=timeout_s)
+        except NoRespondersError:
+            raise ServiceUnavailableError(code=503, description="no server answers for JetStream") from None
+        answer = _names.decode(answered.data)
+        if answer.error is not None:
+            APIError.from_error(answer.error)
+        found += answer.streams or ()
+        if not answer.streams or len(found) >= answer.total:
+            return sorted(number for number in map(number_of, found) if number is not None)
+
+
+async def find_generations(nc: BrokerClient, js: JetStreamContext) -> list[StreamInfo]:
+    """Return the info of each generation, the oldest first. Raises the client's errors; NotFoundError without any."""
+    numbers = await generation_numbers(nc)
+    return [await js.stream_info(stream_name(number)) for number in numbers or (0,)]
+
+
+async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: Settings) -> "Generations":
+    """Find the generations; make one if there is none, and the next one if the newest is sealed.
+
+    Raises StreamMisconfigured if the settings of one would break a guarantee; the client's errors.
+    """
+    numbers = await generation_numbers(nc)
+    older = [await js.stream_info(stream_name(number)) for number in numbers[:-1]]
+    newest = numbers[-1] if numbers else first_kept(settings)
+    if numbers:
+        info = await js.stream_info(stream_name(newest))
+        if info.config.sealed:
+            older.append(info)
+            newest += 1
+    for info in older:
+        check_stream(info.config, settings, sealed=True)
+    return Generations(nc, settings, [*older, await ensure_stream(js, settings, newest)])
+
+
+class Generations:
+    """What a session knows of the generations; `look` finds what has changed."""
+
+    def __init__(self, nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
+        """`infos` has one for each generation, the oldest first, of this connection."""
+        self._nc = nc
+        self._settings = settings
+        self._looks = 0
+        self.infos = list(infos)
+        """The generations, the oldest first."""
+
+    @property
+    def newest(self) -> StreamInfo:
+        """The generation that takes what is published."""
+        return self.infos[-1]
+
+    @property
+    def number(self) -> int:
+        """The number of the newest generation."""
+        return number_of(str(self.newest.config.name)) or 0
+
+    @property
+    def sealed(self) -> list[str]:
+        """The names of the streams that take nothing more."""
+        return [str(info.config.name) for info in self.infos if info.config.sealed]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the streams, the newest first."""
+        return [str(info.config.name) for info in reversed(self.infos)]
+
+    async def look(self, js: JetStreamContext) -> list[StreamInfo]:
+        """Look what has changed, and return the generations that were made since the last look.
+
+        A sealed one changes no more, so only one of these is asked each time, in turns. Raises ConnectionLost if one
+        was replaced, is gone though no archive has it, or came back; the client's errors.
+        """
+        numbers = await generation_numbers(self._nc)
+        known = {number_of(str(info.config.name)) or 0: info for info in self.infos}
+        newest, first = max(known), first_kept(self._settings)
+        sealed = [number for number, info in known.items() if info.config.sealed and number in numbers]
+        turn = sealed[self._looks % len(sealed)] if sealed else None
+        self._looks += 1
+        there: list[StreamInfo] = []
+        for number, info in known.items():
+            if not info.config.sealed or number == turn:
+                there.append(await self._same(js, info))
+            elif number in numbers:
+                there.append(info)
+            elif number >= first:
+                raise ConnectionLost(f"{info.config.name} is gone, and no archive has it")
+        if not known.keys() >= {number for number in numbers if number < newest}:
+            raise ConnectionLost("an older generation of the stream is there again")
+        made = [await js.stream_info(stream_name(number)) for number in numbers if number > newest]
+        self.infos = [*there, *made]
+        return made
+
+    async def _same(self, js: JetStreamContext, known: StreamInfo) -> StreamInfo:
+        info = await js.stream_info(str(known.config.name))
+        if str(info.created) != str(known.created):
+            raise ConnectionLost("the stream was replaced by another one")
+        return info

@@ -1,0 +1,83 @@
+"""A service's durable consumers on all generations: each session resets them to what is really recorded."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from nats.js import JetStreamContext
+
+from infra.broker.consumers import (
+    ConsumerPlace,
+    Predecessor,
+    consumer_names,
+    ensure_consumer,
+    find_predecessor,
+    has_heard_all,
+    remove_predecessor,
+)
+from infra.broker.leader import Leader
+from infra.broker.truncation import ReceivedPositions
+from infra.consuming.consumer_session import ConsumerSession
+from infra.consuming.limits import SessionLimits
+
+
+class ServiceConsumers:
+    """Remembers over all sessions of this process what each consumer has received and acknowledged."""
+
+    def __init__(self, service: str, hears: Collection[str], limits: SessionLimits) -> None:
+        """`hears` are the names of the facts that the service consumes."""
+        self._service = service
+        self._names = consumer_names(service, hears)
+        self._limits = limits
+        self._received: dict[ConsumerPlace, ReceivedPositions] = {}
+        self._acknowledged: dict[ConsumerPlace, int] = {}
+        """By consumer: the sequence up to which this process has acknowledged all. Empty before the first session."""
+
+    def remember(self, acknowledged: Mapping[ConsumerPlace, int]) -> None:
+        """Remember what a session has acknowledged, by consumer."""
+        self._acknowledged |= acknowledged
+
+    async def reset(
+        self, js: JetStreamContext, leaders: Sequence[Leader], sealed: Collection[str], session: ConsumerSession
+    ) -> None:
+        """Make each consumer deliver what is not acknowledged. Raises LeaderUnavailable, the client's errors."""
+        streams = {leader.name for leader in leaders}
+        self._received = {place: found for place, found in self._received.items() if place.stream in streams}
+        self._acknowledged = {place: floor for place, floor in self._acknowledged.items() if place.stream in streams}
+        predecessor = await find_predecessor(js, self._service)
+        await session.take_over()
+        for leader in leaders:
+            session.add(await self.reset_generation(js, leader, sealed=leader.name in sealed, predecessor=predecessor))
+        await remove_predecessor(js, predecessor)
+
+    async def reset_generation(
+        self, js: JetStreamContext, leader: Leader, *, sealed: bool, predecessor: Predecessor | None = None
+    ) -> dict[ConsumerPlace, ReceivedPositions]:
+        """Make the consumers of one generation deliver what is not acknowledged, and return what each has received.
+
+        Those of a sealed one that have acknowledged all are left out. Raises LeaderUnavailable, the client's errors.
+        """
+        limits, last = self._limits, leader.last_sequence
+        places = {ConsumerPlace(leader.name, name): fact for name, fact in self._names.items()}
+        for place in places:
+            self._received.setdefault(place, ReceivedPositions(limits.remembered_positions))
+        found = [await self._received[place].truncated_after(leader) for place in places]
+        after = min((one for one in found if one is not None), default=None)
+        reset: dict[ConsumerPlace, ReceivedPositions] = {}
+        for place, fact in places.items():
+            known = self._acknowledged.get(place)
+            if sealed and after is None and await has_heard_all(js, place, fact, last, known):
+                continue
+            self._acknowledged[place] = await ensure_consumer(
+                js,
+                place,
+                fact,
+                last,
+                after,
+                begin_after=predecessor.begin_after(place, fact) if predecessor else 0,
+                acknowledged=known,
+                max_ack_pending=limits.max_ack_pending,
+                ack_wait_s=limits.ack_wait_s,
+            )
+            if after is not None:
+                self._received[place].forget_after(after)
+            reset[place] = self._received[place]
+        return reset

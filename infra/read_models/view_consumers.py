@@ -1,0 +1,97 @@
+"""A read model's durable consumers on all generations of the stream: each session begins where the tables are."""
+
+from collections.abc import Collection, Sequence
+
+import structlog
+from nats.js import JetStreamContext
+
+from infra.broker.consumers import (
+    ConsumerPlace,
+    consumer_names,
+    ensure_consumer_at,
+    find_predecessor,
+    remove_predecessor,
+)
+from infra.broker.leader import Leader
+from infra.broker.truncation import ReceivedPositions
+from infra.consuming.consumer_session import ConsumerSession
+from infra.core.messages import StreamPosition
+from infra.read_models.tables import START, Checkpoint, Projection, Tables
+
+logger = structlog.get_logger()
+
+
+class ViewConsumers:
+    """The consumers of one read model. Those past the end of a sealed generation have no part in a session."""
+
+    def __init__(self, projection: Projection, listener: str, tables: Tables) -> None:
+        self._view = projection.name
+        self._listener = listener
+        self._tables = tables
+        self._names = consumer_names(listener, projection.topics)
+        self._places: list[ConsumerPlace] = []
+        """Those of the session."""
+
+    async def hear_all(
+        self, js: JetStreamContext, leaders: Sequence[Leader], sealed: Collection[str], session: ConsumerSession
+    ) -> int:
+        """Take over, and add the consumers of all generations to the session; return how many messages are unread.
+
+        Raises LeaderUnavailable, the client's errors.
+        """
+        self._places = []
+        predecessor = await find_predecessor(js, self._listener)
+        begins = [await self._resume_positions(leader) for leader in leaders]
+        await session.take_over()
+        unread = 0
+        for leader, begin in zip(leaders, begins, strict=True):
+            unread += await self._hear(js, begin, session, sealed=leader.name in sealed)
+        await remove_predecessor(js, predecessor)
+        return unread
+
+    async def hear(self, js: JetStreamContext, leader: Leader, session: ConsumerSession) -> int:
+        """Add the consumers of one more generation, as `hear_all` does."""
+        return await self._hear(js, await self._resume_positions(leader), session, sealed=False)
+
+    async def waiting(self, js: JetStreamContext) -> int:
+        """Count the messages of the session's consumers that are not acknowledged. Raises the client's errors."""
+        return sum([await _unread(js, place) for place in self._places])
+
+    async def _hear(
+        self, js: JetStreamContext, begins: dict[ConsumerPlace, Checkpoint], session: ConsumerSession, *, sealed: bool
+    ) -> int:
+        added: dict[ConsumerPlace, ReceivedPositions] = {}
+        waiting = 0
+        for place, begin in begins.items():
+            await ensure_consumer_at(js, place, self._names[place.name], begin.position + 1)
+            unread = await _unread(js, place)
+            waiting += unread
+            if unread or not sealed:
+                added[place] = ReceivedPositions()
+        self._places += added
+        session.add(added)
+        return waiting
+
+    async def _resume_positions(self, leader: Leader) -> dict[ConsumerPlace, Checkpoint]:
+        """Return the checkpoint of each consumer of a generation."""
+        places = [ConsumerPlace(leader.name, name) for name in self._names]
+        return {place: await self._resume_position(leader, place) for place in places}
+
+    async def _resume_position(self, leader: Leader, place: ConsumerPlace) -> Checkpoint:
+        """Return the consumer's checkpoint if its stream still has the message read there; else START, and log it."""
+        checkpoint, received = self._tables.checkpoint_of(place.key), ReceivedPositions()
+        if checkpoint != START:
+            received.add(StreamPosition(*checkpoint))
+        if await received.truncated_after(leader) is None:
+            return checkpoint
+        logger.warning(
+            "the stream was replaced or truncated: the view reads it again from the beginning",
+            view=self._view,
+            stream=place.stream,
+        )
+        return START
+
+
+async def _unread(js: JetStreamContext, place: ConsumerPlace) -> int:
+    info = await js.consumer_info(*place)
+    return (info.num_pending or 0) + (info.num_ack_pending or 0)

@@ -1,0 +1,1 @@
+"""`orders stream` lists the generations of the stream, makes the next one, and keeps them."""

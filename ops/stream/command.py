@@ -1,0 +1,114 @@
+"""The commands `orders stream ls | roll | keeper`."""
+
+import asyncio
+import os
+from datetime import datetime
+
+import rich_click as click
+from msgspec import Struct
+from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
+from rich import box
+from rich.table import Table
+
+from infra.broker.generations import find_generations
+from infra.broker.rolling import roll as roll_over
+from infra.process import keeper as keeper_process
+from infra.settings import Settings, load
+from ops.cli import ending_well
+from ops.output import print_json, print_out
+from ops.reading import stream
+
+
+class GenerationRow(Struct):
+    """One generation. `unread`: messages that its durable consumers have not acknowledged, over all of them."""
+
+    stream: str
+    messages: int
+    bytes: int
+    first_sequence: int
+    last_sequence: int
+    made_at: datetime | None
+    sealed: bool
+    unread: int
+
+
+@click.group("stream")
+def command() -> None:
+    """The generations of the stream: EVENTS, then EVENTS_1, EVENTS_2 and so on. Facts go into the newest one."""
+
+
+@command.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="For machines: a list of generations.")
+@ending_well
+def ls(*, as_json: bool) -> None:
+    """List the generations, the oldest first."""
+    rows = asyncio.run(_rows())
+    if as_json:
+        print_json(rows)
+    else:
+        print_out(_table(rows))
+
+
+@command.command("roll")
+@ending_well
+def roll() -> None:
+    """Make the next generation now. Services move to it within a second or two; the keeper seals the one before."""
+    newest, made = asyncio.run(_roll())
+    if made is None:
+        print_out(f"{newest.config.name} is empty: there is nothing to roll over")
+    else:
+        print_out(f"made {made.config.name} after {newest.config.name}, which has {newest.state.messages} messages")
+
+
+@command.command("keeper")
+@ending_well
+def keeper() -> None:
+    """Keep the generations until SIGTERM or Ctrl-C: make the next one when it is time, seal those before.
+
+    EVENTS_ROLL_MESSAGES, EVENTS_ROLL_BYTES and EVENTS_ROLL_AGE_S say when. `just up` starts one. Two do no harm.
+    """
+    keeper_process.run(os.environ)
+
+
+async def _rows() -> list[GenerationRow]:
+    async with stream(os.environ) as (nc, js, _):
+        return [_row(info, await _unread(js, info)) for info in await find_generations(nc, js)]
+
+
+async def _unread(js: JetStreamContext, info: StreamInfo) -> int:
+    found = await js.consumers_info(str(info.config.name))
+    return sum((one.num_pending or 0) + (one.num_ack_pending or 0) for one in found if one.config.durable_name)
+
+
+def _row(info: StreamInfo, unread: int) -> GenerationRow:
+    state, config = info.state, info.config
+    return GenerationRow(
+        stream=str(config.name),
+        messages=state.messages,
+        bytes=state.bytes,
+        first_sequence=state.first_seq,
+        last_sequence=state.last_seq,
+        made_at=info.created,
+        sealed=bool(config.sealed),
+        unread=unread,
+    )
+
+
+def _table(rows: list[GenerationRow]) -> Table:
+    table = Table(box=box.SIMPLE)
+    for name in ("stream", "messages", "bytes", "sequences", "made", "sealed", "unread"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("messages", "bytes", "unread") else "left")
+    for row in rows:
+        made = "" if row.made_at is None else f"{row.made_at:%Y-%m-%d %H:%M:%S}"
+        sequences = f"{row.first_sequence} to {row.last_sequence}" if row.messages else ""
+        cells = (row.stream, f"{row.messages:,}", f"{row.bytes:,}", sequences, made, "yes" if row.sealed else "no")
+        table.add_row(*cells, f"{row.unread:,}")
+    return table
+
+
+async def _roll() -> tuple[StreamInfo, StreamInfo | None]:
+    settings = load(Settings, "nats", 4_222, os.environ)
+    async with stream(os.environ) as (nc, js, _):
+        newest = (await find_generations(nc, js))[-1]
+        return newest, await roll_over(nc, js, settings, "asked for by an operator")

@@ -14,7 +14,7 @@ from bench.growth import measure_growth
 from bench.load import LoadFailed
 from bench.overload import measure_overload
 from bench.phases import PHASES, Phase, Row, run
-from bench.systems import SYSTEMS, WentWrong
+from bench.systems import ALTERNATIVES, HOW_TO_INSTALL, SYSTEMS, WentWrong, missing
 from infra.local.processes import StartFailed
 from infra.settings import SettingsError
 from ops.cli import LARGEST, WholeNumber
@@ -24,6 +24,8 @@ QUICKLY: Final = 0.3  # share of the orders with --quick
 HISTORIES: Final = (100_000, 1_000_000)  # facts
 GROWTH: Final = "growth"
 OVERLOAD: Final = "overload"
+FEWER: Final = 0.1
+"""Share of the orders that the alternatives get in closed loops: they are slower, and should not take longer."""
 LINES: Final = (1, 100)
 """Lines of each order in an overload, one overload for each number."""
 
@@ -47,8 +49,17 @@ LINES: Final = (1, 100)
     show_default=True,
     help="Folder for results.json, results.txt and results.svg.",
 )
-def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple[str, ...], out: Path) -> None:
-    """Measure the saga, the same domains in one process, and the monolith it replaces, phase by phase, interleaved.
+def main(
+    *,
+    quick: bool,
+    runs: int | None,
+    only: tuple[str, ...],
+    systems: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Measure the saga, the same domains in one process, the monolith it replaces, and what users would pick instead.
+
+    That is the choreography written by hand on FastStream, and a workflow of DBOS. Phase by phase, interleaved.
 
     Everything is started here, on loopback, each run with a system of its own. The results of each run are verified. A
     system that lost or doubled anything ends the bench with exit code 1; the earlier measurements are kept.
@@ -60,13 +71,15 @@ def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple
     console = Console()
     results = report.new(runs or (1 if quick else RUNS), quick=quick)
     began, failed = time.monotonic(), False
+    shrink = QUICKLY if quick else 1.0
     try:
         phases = [phase for phase in PHASES if not only or phase.name in only]
-        for row in _rows(phases, systems or tuple(SYSTEMS), results.runs, QUICKLY if quick else 1.0):
-            results.rows.append(row)
-            _tell(row)
+        if phases:
+            for row in _rows(phases, systems or _installed(), results.runs, shrink):
+                results.rows.append(row)
+                _tell(row)
         if not only:
-            results.ceilings = ceilings.measure_all(QUICKLY if quick else 1.0)
+            results.ceilings = ceilings.measure_all(shrink)
         if GROWTH in only or not (only or quick):
             results.growth = measure_growth(HISTORIES, results.runs)
         if OVERLOAD in only or not (only or quick):
@@ -86,6 +99,14 @@ def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple
     sys.exit(failed)
 
 
+def _installed() -> tuple[str, ...]:
+    """The systems that can run here; says which cannot, and what would install them."""
+    absent = missing()
+    if absent:
+        click.echo(f"without {' and '.join(absent)}, which are not installed: {HOW_TO_INSTALL}", err=True)
+    return tuple(system for system in SYSTEMS if system not in absent)
+
+
 def _rows(phases: Sequence[Phase], systems: Sequence[str], runs: int, shrink: float) -> Iterator[Row]:
     """Interleaved, because the machine drifts: each phase runs every system once, and the next run begins with another
     one.
@@ -97,7 +118,8 @@ def _rows(phases: Sequence[Phase], systems: Sequence[str], runs: int, shrink: fl
             for system in (*systems[first:], *systems[:first]):
                 if phase.half and system not in rates:
                     raise click.UsageError("`half` goes with c64")
-                row = run(phase, system, rates[system] / 2 if phase.half else None, shrink)
+                fewer = FEWER if system in ALTERNATIVES and phase.orders else 1.0
+                row = run(phase, system, rates[system] / 2 if phase.half else None, shrink * fewer)
                 if phase.name == "c64":
                     rates[system] = row.per_s
                 yield row

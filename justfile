@@ -219,7 +219,7 @@ coverage *ARGUMENTS: (_tools ARGUMENTS)
 [group('check')]
 check-all *ARGUMENTS: (_or-help "check-all" ARGUMENTS)
 
-_check-all: check test mechanisms sim-soak soak bench
+_check-all: check test mechanisms sim-soak soak bench (bench "--only" "years")
 
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]
@@ -267,7 +267,7 @@ _check: _tools
     mypy
     pytest -q tests/infra/test_imports.py
 
-# The saga beside the monolith, one process and what users would pick instead, in one table: just bench (half an hour, on slow cores more), --quick, --help
+# The saga beside the monolith, one process and what users would pick instead, in one table: just bench (half an hour, on slow cores more), --quick, --only years, --help
 [group('check')]
 [positional-arguments]
 bench *ARGUMENTS: (_tools ARGUMENTS)

@@ -43,10 +43,10 @@ class System(Protocol):
 
 
 class Saga:
-    """The product as `just up` runs it, with its data below this folder."""
+    """The product as `just up` runs it, with its data below this folder. `settings`: more environment variables."""
 
-    def __init__(self, folder: Path) -> None:
-        self._system = OwnSystem(folder, LOG_LEVEL="WARNING")
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self._system = OwnSystem(folder, LOG_LEVEL="WARNING", **settings)
 
     def __enter__(self) -> "Saga":
         with _in_batches():

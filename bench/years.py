@@ -20,7 +20,7 @@ from bench import growth, history, load, measure
 from bench.load import Done, Job
 from bench.measure import Usage
 from bench.phases import PHASES, WARM_UP, Phase, Row, run
-from bench.systems import Saga
+from bench.systems import KEEPERS, Saga
 from bench.wares import Wares
 
 C64: Final = PHASES[0]
@@ -35,7 +35,6 @@ STEADY_S: Final = 60.0
 SUBJECTS: Final = 600_000
 FACTS_A_SUBJECT: Final = 1.25
 """Of a made history: its orders hold and return the stock of a few products, each of which has one subject."""
-NO_ROLL_OVER: Final = {"EVENTS_ROLL_MESSAGES": "100000000"}
 
 
 class Tenth(Struct):
@@ -73,9 +72,9 @@ class Long(Struct):
 
     @property
     def service_cpu(self) -> float:
-        """The largest growth of a process's CPU an order, the broker left out: the last tenth, divided by the first."""
+        """The largest growth of a service's CPU an order: the last tenth, divided by the first."""
         first, last = self.tenths[0].cpu_ms, self.tenths[-1].cpu_ms
-        return max(last[name] / first[name] for name in first if name != "nats")
+        return max(last[name] / first[name] for name in first if name not in ("nats", *KEEPERS))
 
 
 class Steady(Struct):
@@ -236,7 +235,7 @@ def measure_steady(subjects: int, seconds: float, rate: float = STEADY_RATE) -> 
         folder = Path(name)
         with history.made(folder, int(subjects * FACTS_A_SUBJECT)) as (env, _):
             subjects = history.subjects(env)
-        with Saga(folder, **NO_ROLL_OVER) as saga:
+        with Saga(folder, keeper=False) as saga:
             growth.until_quiet(saga.pids.values())  # its read models are complete now, as in any system that runs on
             done, seen = _recorded(saga, wares, rate)
     p50, p99, p999, slowest = percentiles(done.latencies)

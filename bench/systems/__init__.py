@@ -15,15 +15,19 @@ from typing import Any, Final, Protocol
 import asyncpg
 
 from bench.systems.postgres import Postgres
+from infra.local.guard import Guard
 from infra.local.nats import run_nats
 from infra.local.own_system import OwnSystem
 from infra.local.ports import free_ports
-from infra.local.processes import StartFailed, stop_process
+from infra.local.processes import StartFailed, launch, stop_process
 from infra.local.readiness import wait_until_ready
 from infra.local.services import ROOT, free_environment, own_service_url
 from infra.tuning import use_batch_scheduling
 
 SERVICES: Final = ("order", "product", "point", "coupon")
+KEEPER: Final = "infra.process.keeper"
+KEEPERS: Final = ("keeper",) if find_spec(KEEPER) else ()
+"""The process that rolls the stream over, if this version of the product has one."""
 
 
 class WentWrong(Exception):
@@ -43,20 +47,35 @@ class System(Protocol):
 
 
 class Saga:
-    """The product as `just up` runs it, with its data below this folder. `settings`: more environment variables."""
+    """The product as `just up` runs it, with its data below this folder; without `keeper`, its stream is not rolled
+    over.
+    """
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self._system = OwnSystem(folder, LOG_LEVEL="WARNING", **settings)
+    def __init__(self, folder: Path, *, keeper: bool = True) -> None:
+        self._system = OwnSystem(folder, LOG_LEVEL="WARNING")
+        self._keeper = keeper
 
     def __enter__(self) -> "Saga":
-        with _in_batches():
-            self._system.__enter__()
-        self.pids: Mapping[str, int] = self._system.pids
+        with ExitStack() as stack:
+            with _in_batches():
+                stack.enter_context(self._system)
+                kept = {name: self._start_keeper(stack) for name in KEEPERS if self._keeper}
+            self._stack = stack.pop_all()
+        self.pids: Mapping[str, int] = {**self._system.pids, **kept}
         self.urls: Mapping[str, str] = {name: self._system.url(name) for name in SERVICES}
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._system.__exit__()
+        self._stack.close()
+
+    def _start_keeper(self, stack: ExitStack) -> int:
+        output = stack.enter_context((self._system.folder / "keeper.log").open("ab"))
+        guard = Guard()
+        stack.callback(guard.dismiss)
+        process = launch([sys.executable, "-m", KEEPER], self._system.env, output)
+        guard.watch(process.pid)
+        stack.callback(stop_process, process)
+        return process.pid
 
     def prove(self) -> None:
         """Run the audit: all of its invariants, over all facts."""

@@ -9,10 +9,11 @@ from bench import years
 from bench.load import Done
 from bench.measure import Usage
 from bench.phases import Row
+from bench.systems import KEEPERS
 from bench.years import SHARES, Years, measure_long, measure_steady, measure_years, tenths
 from infra.local.services import service_names
 
-PROCESSES = {"nats", *service_names()}
+PROCESSES = {"nats", *service_names(), *KEEPERS}
 
 
 def test_a_tenth_has_the_answers_that_came_in_it_and_what_was_used_meanwhile() -> None:
@@ -84,4 +85,4 @@ def test_a_steady_rate_finds_a_stream_of_so_many_subjects() -> None:
     assert steady.subjects >= 2_000
     assert (steady.orders, steady.refused) == (200, 0)
     assert 0 < steady.p50_ms <= steady.p99_ms <= steady.p999_ms <= steady.max_ms
-    assert steady.memory_mb.keys() == PROCESSES
+    assert steady.memory_mb.keys() == {"nats", *service_names()}, "nobody rolls the stream over"

@@ -76,6 +76,8 @@ def main(
     years, only if it is named: long runs by many users and by one, each tenth of them beside the first; fixed rates
     beside the monolith; a steady rate over many subjects. Half an hour, or less by its --part and --orders.
     """
+    if (parts or orders) and YEARS not in only:
+        raise click.UsageError(f"--part and --orders go with --only {YEARS}")
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
     results = report.new(runs or (1 if quick else RUNS), quick=quick)

@@ -1,11 +1,14 @@
 """The years in small: each tenth has its own figures, and what came of the orders is verified."""
 
 import random
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from bench import years
+from bench.__main__ import main
 from bench.load import Done
 from bench.measure import Usage
 from bench.phases import Row
@@ -47,6 +50,15 @@ def test_the_last_tenth_is_compared_with_the_first() -> None:
     assert long.ratio(lambda tenth: tenth.per_s) == pytest.approx(0.8)
     assert long.worst_p99 == pytest.approx(4.0)
     assert long.service_cpu == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("option", [("--part", "one"), ("--orders", "2000")])
+def test_what_only_years_takes_goes_with_it(option: tuple[str, str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, [*option, "--out", str(tmp_path / "results")])
+
+    assert done.exit_code == 2
+    assert "go with --only years" in done.output
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("users", [1_000, 1])

@@ -232,7 +232,7 @@ coverage *ARGUMENTS: (_tools ARGUMENTS)
 [group('check')]
 check-all *ARGUMENTS: (_or-help "check-all" ARGUMENTS)
 
-_check-all: check test mechanisms sim-soak soak bench
+_check-all: check test mechanisms sim-soak soak bench (bench "--only" "years")
 
 # The services over a model of the broker and of their stores: just sim SEED tells one schedule, --runs N plays many, --help
 [group('check')]
@@ -280,7 +280,7 @@ _check: _tools
     mypy
     pytest -q tests/infra/test_imports.py
 
-# The saga beside the monolith and one process, in one table: just bench (20 minutes, on slow cores more than half an hour), --quick, --help
+# The saga beside the monolith, one process and what users would pick instead, in one table: just bench (half an hour, on slow cores more), --quick, --only years, --help
 [group('check')]
 [positional-arguments]
 bench *ARGUMENTS: (_tools ARGUMENTS)
@@ -327,7 +327,7 @@ pictures *ARGUMENTS:
 lock *ARGUMENTS: (_or-help "lock" ARGUMENTS)
 
 _lock: _tools
-    "${UV:-uv}" --no-config pip compile -q pyproject.toml --group dev --group bench --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+    "${UV:-uv}" --no-config pip compile -q pyproject.toml --group dev --group bench --group bench-alternatives --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
     python -m ops.pins
 
 # Remove all caches. Data stay: `just remove-data` removes them

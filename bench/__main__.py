@@ -14,7 +14,9 @@ from bench.growth import measure_growth
 from bench.load import LoadFailed
 from bench.overload import measure_overload
 from bench.phases import PHASES, Phase, Row, run
-from bench.systems import SYSTEMS, WentWrong
+from bench.report import Results
+from bench.systems import ALTERNATIVES, HOW_TO_INSTALL, SYSTEMS, WentWrong, missing
+from bench.years import ORDERS, PARTS, Years, measure_years
 from infra.local.processes import StartFailed
 from infra.settings import SettingsError
 from ops.cli import LARGEST, WholeNumber
@@ -24,22 +26,26 @@ QUICKLY: Final = 0.3  # share of the orders with --quick
 HISTORIES: Final = (100_000, 1_000_000)  # facts
 GROWTH: Final = "growth"
 OVERLOAD: Final = "overload"
+YEARS: Final = "years"
+LEAST_ORDERS: Final = 1_000
+FEWER: Final = 0.1
+"""Share of the orders that the alternatives get in closed loops: they are slower, and should not take longer."""
 LINES: Final = (1, 100)
 """Lines of each order in an overload, one overload for each number."""
 
 
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--quick", is_flag=True, help=f"One run of fewer orders, without {GROWTH} and {OVERLOAD}: under four minutes."
-)
+@click.option("--quick", is_flag=True, help=f"One run of fewer orders, without {GROWTH} and {OVERLOAD}: in minutes.")
 @click.option("--runs", type=WholeNumber(1, LARGEST), help=f"How often each is measured. Default: {RUNS}.")
 @click.option(
     "--only",
-    type=click.Choice([*(phase.name for phase in PHASES), GROWTH, OVERLOAD]),
+    type=click.Choice([*(phase.name for phase in PHASES), GROWTH, OVERLOAD, YEARS]),
     multiple=True,
     help="Such a phase only; may be repeated.",
 )
 @click.option("--system", "systems", type=click.Choice(list(SYSTEMS)), multiple=True, help="Such a system only.")
+@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help=f"Such a part of {YEARS} only.")
+@click.option("--orders", type=WholeNumber(LEAST_ORDERS, LARGEST), help=f"Orders of a long run. Default: {ORDERS:,}.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -47,43 +53,85 @@ LINES: Final = (1, 100)
     show_default=True,
     help="Folder for results.json, results.txt and results.svg.",
 )
-def main(*, quick: bool, runs: int | None, only: tuple[str, ...], systems: tuple[str, ...], out: Path) -> None:
-    """Measure the saga, the same domains in one process, and the monolith it replaces, phase by phase, interleaved.
+def main(
+    *,
+    quick: bool,
+    runs: int | None,
+    only: tuple[str, ...],
+    systems: tuple[str, ...],
+    parts: tuple[str, ...],
+    orders: int | None,
+    out: Path,
+) -> None:
+    """Measure the saga, the same domains in one process, the monolith it replaces, and what users would pick instead.
+
+    That is the choreography written by hand on FastStream, and a workflow of DBOS. Phase by phase, interleaved.
 
     Everything is started here, on loopback, each run with a system of its own. The results of each run are verified. A
     system that lost or doubled anything ends the bench with exit code 1; the earlier measurements are kept.
 
     Phases: c64, c256 (closed loops), hot (one product), mix (one order in five refused), low (20 orders a second), half
     (half of c64's rate), growth (a million facts), overload (ten times what it can do, for a minute).
+
+    years, only if it is named: long runs by many users and by one, each tenth of them beside the first; fixed rates
+    beside the monolith; a steady rate over many subjects. Half an hour, or less by its --part and --orders.
     """
+    if (parts or orders) and YEARS not in only:
+        raise click.UsageError(f"--part and --orders go with --only {YEARS}")
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
     results = report.new(runs or (1 if quick else RUNS), quick=quick)
     began, failed = time.monotonic(), False
     try:
-        phases = [phase for phase in PHASES if not only or phase.name in only]
-        for row in _rows(phases, systems or tuple(SYSTEMS), results.runs, QUICKLY if quick else 1.0):
-            results.rows.append(row)
-            _tell(row)
-        if not only:
-            results.ceilings = ceilings.measure_all(QUICKLY if quick else 1.0)
-        if GROWTH in only or not (only or quick):
-            results.growth = measure_growth(HISTORIES, results.runs)
-        if OVERLOAD in only or not (only or quick):
-            results.overload = [measure_overload(lines) for lines in LINES]
+        _measure(results, only, systems, parts, orders)
     except (LoadFailed, WentWrong, StartFailed, SettingsError) as error:
         click.echo(f"the bench ends here: {error}", err=True)
         failed = True
-    report.write(results, out / "results.json")
-    plot.draw(results, out / "results.svg")
-    with (out / "results.txt").open("w") as file:
-        tables.show(results, Console(file=file, width=110))
+    _write(results, out)
     tables.show(results, console)
     console.print(
         f"{results.machine}; commit {results.commit}; {time.monotonic() - began:.0f} s. The results: {out}",
         highlight=False,
     )
     sys.exit(failed)
+
+
+def _measure(
+    results: Results, only: Sequence[str], systems: Sequence[str], parts: Sequence[str], orders: int | None
+) -> None:
+    """Add to the results as they come."""
+    shrink = QUICKLY if results.quick else 1.0
+    phases = [phase for phase in PHASES if not only or phase.name in only]
+    if phases:
+        for row in _rows(phases, systems or _installed(), results.runs, shrink):
+            results.rows.append(row)
+            _tell(row)
+    if not only:
+        results.ceilings = ceilings.measure_all(shrink)
+    if GROWTH in only or not (only or results.quick):
+        results.growth = measure_growth(HISTORIES, results.runs)
+    if OVERLOAD in only or not (only or results.quick):
+        results.overload = [measure_overload(lines) for lines in LINES]
+    if YEARS in only:
+        results.years = Years()
+        measure_years(
+            results.years, parts or PARTS, results.runs, _tell, orders=orders or int(ORDERS * shrink), shrink=shrink
+        )
+
+
+def _write(results: Results, out: Path) -> None:
+    report.write(results, out / "results.json")
+    plot.draw(results, out / "results.svg")
+    with (out / "results.txt").open("w") as file:
+        tables.show(results, Console(file=file, width=110))
+
+
+def _installed() -> tuple[str, ...]:
+    """The systems that can run here; says which cannot, and what would install them."""
+    absent = missing()
+    if absent:
+        click.echo(f"without {' and '.join(absent)}, which are not installed: {HOW_TO_INSTALL}", err=True)
+    return tuple(system for system in SYSTEMS if system not in absent)
 
 
 def _rows(phases: Sequence[Phase], systems: Sequence[str], runs: int, shrink: float) -> Iterator[Row]:
@@ -97,7 +145,8 @@ def _rows(phases: Sequence[Phase], systems: Sequence[str], runs: int, shrink: fl
             for system in (*systems[first:], *systems[:first]):
                 if phase.half and system not in rates:
                     raise click.UsageError("`half` goes with c64")
-                row = run(phase, system, rates[system] / 2 if phase.half else None, shrink)
+                fewer = FEWER if system in ALTERNATIVES and phase.orders else 1.0
+                row = run(phase, system, rates[system] / 2 if phase.half else None, shrink * fewer)
                 if phase.name == "c64":
                     rates[system] = row.per_s
                 yield row

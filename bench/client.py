@@ -5,7 +5,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Final, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
@@ -32,6 +32,10 @@ class Answers(NamedTuple):
 
     answers: list[Answer]
     seconds: float
+
+
+Take = Callable[[int, Answer], None]
+"""Takes the answer to the request of this number, when it comes. It has to be quick: it is called during the load."""
 
 
 class Asker(Protocol):
@@ -90,14 +94,15 @@ async def connect(url: str, asker: Asker, count: int) -> list[Connection]:
 class _Load(ABC):
     """Requests to one address, and their answers."""
 
-    def __init__(self, url: str, requests: Sequence[bytes]) -> None:
+    def __init__(self, url: str, requests: Sequence[bytes], take: Take) -> None:
         self._url = url
         self._requests = requests
-        self._answers: list[Answer | None] = [None] * len(requests)
+        self._take = take
         self._open = len(requests)
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def finish(self, began: float) -> Answers:
+    async def finish(self, began: float) -> float:
+        """Returns the seconds since `began`, once all requests are answered."""
         try:
             while not self._done.done():
                 before = self._open
@@ -105,12 +110,12 @@ class _Load(ABC):
                 if not self._done.done() and self._open == before:
                     raise Broken(f"no answer for {PATIENCE_S:.0f} s, {self._open:,} are missing")
             self._done.result()
-            return Answers([answer for answer in self._answers if answer], perf_counter() - began)
+            return perf_counter() - began
         finally:
             self._open = 0  # errors of connections are ignored from here on
 
     def answered(self, connection: Connection, number: int, answer: Answer) -> None:
-        self._answers[number] = answer
+        self._take(number, answer)
         self._open -= 1
         if self._open == 0:
             self._done.set_result(None)
@@ -128,7 +133,7 @@ class _Load(ABC):
 class _Closed(_Load):
     """A closed loop: each connection sends its next request when it has the answer to the one before."""
 
-    async def run(self, clients: int) -> Answers:
+    async def run(self, clients: int) -> float:
         connections = await connect(self._url, self, min(clients, len(self._requests)))
         self._next = 0
         began = perf_counter()
@@ -151,7 +156,7 @@ class _Open(_Load):
     connection counts as latency.
     """
 
-    async def run(self, rate: float) -> Answers:
+    async def run(self, rate: float) -> float:
         self._free = deque(await connect(self._url, self, min(MOST_CONNECTIONS, len(self._requests))))
         connections = list(self._free)
         self._due: deque[tuple[int, float]] = deque()
@@ -190,11 +195,29 @@ class _Open(_Load):
             self._free.pop().send(number, self._requests[number], at)
 
 
+async def send(
+    url: str, requests: Sequence[bytes], take: Take, *, clients: int = 0, rate: float | None = None
+) -> float:
+    """Send the requests: `rate` a second, evenly, or over as many connections as there are `clients`.
+
+    Returns the seconds until all were answered. Raises Broken.
+    """
+    if rate is None:
+        return await _Closed(url, requests, take).run(clients)
+    return await _Open(url, requests, take).run(rate)
+
+
 async def closed_loop(url: str, requests: Sequence[bytes], clients: int) -> Answers:
-    """Send the requests over as many connections as there are `clients`. Raises Broken."""
-    return await _Closed(url, requests).run(clients)
+    """Send the requests over as many connections as there are `clients`, and keep all answers. Raises Broken."""
+    return await _kept(url, requests, clients=clients)
 
 
 async def open_loop(url: str, requests: Sequence[bytes], rate: float) -> Answers:
-    """Send `rate` requests a second, evenly. Raises Broken."""
-    return await _Open(url, requests).run(rate)
+    """Send `rate` requests a second, evenly, and keep all answers. Raises Broken."""
+    return await _kept(url, requests, rate=rate)
+
+
+async def _kept(url: str, requests: Sequence[bytes], *, clients: int = 0, rate: float | None = None) -> Answers:
+    answers: list[Answer | None] = [None] * len(requests)
+    seconds = await send(url, requests, answers.__setitem__, clients=clients, rate=rate)
+    return Answers([answer for answer in answers if answer], seconds)

@@ -50,7 +50,7 @@ def _measure(facts: int, runs: int) -> Grown:
         with history.made(Path(folder), facts) as (_, made):
             grown = Grown(made, [], [], [], {})
         with Saga(Path(folder)) as saga:
-            _until_quiet(saga.pids.values())  # its read models are complete now, as in any system that starts again
+            until_quiet(saga.pids.values())  # its read models are complete now, as in any system that starts again
         for run in range(runs):
             with tempfile.TemporaryDirectory(prefix="bench-") as empty, Saga(Path(empty)) as saga:
                 grown.empty_cpu_s_per_1000.append(_load(saga, "empty-"))
@@ -69,7 +69,7 @@ def _load(saga: Saga, prefix: str) -> float:
     return row.cpu_s_per_1000
 
 
-def _until_quiet(pids: Collection[int]) -> None:
+def until_quiet(pids: Collection[int]) -> None:
     """Returns when these processes have used hardly any CPU for a second."""
     used = -1.0
     while True:

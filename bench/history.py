@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import uvloop
 
 from contracts import Fact, Line, Order
@@ -26,7 +27,7 @@ from contracts.wire import fact_id
 from coupon_svc.domain import Issue
 from infra.broker.connection import connect
 from infra.broker.relay import Relay
-from infra.broker.streams import ensure_stream
+from infra.broker.streams import EVENTS, ensure_stream
 from infra.core.decider import Batch, Command
 from infra.core.state_cache import StateCache
 from infra.local.nats import run_nats
@@ -104,6 +105,18 @@ def made(folder: Path, facts: int) -> Iterator[tuple[dict[str, str], int]]:
     with (folder / "nats.log").open("wb") as output, run_nats(env, output):
         command = [sys.executable, "-m", "bench.history", str(facts)]
         yield env, int(subprocess.check_output(command, cwd=ROOT, env={**os.environ, **env}))
+
+
+def subjects(env: Mapping[str, str]) -> int:
+    """How many subjects the stream of this environment's broker has."""
+    return uvloop.run(_subjects(load(Settings, "bench", 1, env)))
+
+
+async def _subjects(settings: Settings) -> int:
+    async with connect(settings, "bench", asyncio.Event()) as (nc, _):
+        answer = await nc.request(f"$JS.API.STREAM.INFO.{EVENTS}", timeout=PATIENCE_S)
+    info = msgspec.json.decode(answer.data)
+    return int(info["state"]["num_subjects"])
 
 
 @contextlib.asynccontextmanager

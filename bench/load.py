@@ -6,7 +6,7 @@ Afterwards it checks the totals.
 
 import subprocess
 import sys
-from collections import Counter
+import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Final, Literal
@@ -15,7 +15,8 @@ import msgspec
 import uvloop
 from msgspec import Struct, field
 
-from bench.client import Answer, Answers, Broken, closed_loop, open_loop
+from bench.answers import Taken
+from bench.client import Answer, Broken, closed_loop, send
 from bench.flood import Flood, Flooded
 from bench.wares import Request, Total, Wares
 from infra.local.services import ROOT
@@ -23,6 +24,8 @@ from infra.tuning import raise_open_file_limit
 
 CLIENTS: Final = 64
 """Connections for requests that are not measured."""
+SETTLE_S: Final = 2.0
+"""How long totals may differ: a refused order is answered before all of its steps are undone."""
 TELL: Final = 5
 """Maximum number of errors that a job reports."""
 
@@ -30,9 +33,10 @@ TELL: Final = 5
 class Job(Struct):
     """`open` a shop for the wares, `place` their orders from `first` up to `last`, `check` the totals, or `flood`.
 
-    `rate`: orders a second in an open loop; null: a closed loop of `clients`. `confirmed`: the numbers of the confirmed
-    orders, if faults may have ended some differently. A `flood` sends orders of `lines` lines without coupons, for
-    `seconds`, over as many connections as there are `clients`.
+    `rate`: orders a second in an open loop; null: a closed loop of `clients`. `may_refuse`: it is no mistake if orders
+    are answered 503, or 202 because they will end later. `confirmed`: the numbers of the confirmed orders, if some may
+    have ended differently. A `flood` sends orders of `lines` lines without coupons, for `seconds`, over as many
+    connections as there are `clients`.
     """
 
     do: Literal["open", "place", "check", "flood"]
@@ -42,6 +46,7 @@ class Job(Struct):
     last: int = 0
     clients: int = CLIENTS
     rate: float | None = None
+    may_refuse: bool = False
     confirmed: list[int] | None = None
     lines: int = 1
     seconds: float = 0.0
@@ -50,13 +55,17 @@ class Job(Struct):
 class Done(Struct):
     """The result of a job.
 
-    `latencies`: in seconds, of each order. `ends`: how many orders ended in each way. `wrong`: unexpected results.
-    `flooded`: the results of a flood.
+    `latencies`: in seconds, of each order. `at`: when its answer came, in seconds after `began` (since 1970). Both
+    are in the order of the answers. `ends`: how many orders ended in each way. `refused`: the numbers of
+    those answered 503. `wrong`: unexpected results. `flooded`: the results of a flood.
     """
 
     seconds: float = 0.0
+    began: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
     ends: dict[str, int] = field(default_factory=dict)
+    refused: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     flooded: Flooded | None = None
 
@@ -110,30 +119,36 @@ async def _open(job: Job) -> Done:
 
 
 async def _place(job: Job) -> Done:
-    numbers = range(job.first, job.last)
-    url, requests = job.urls["order"], [job.wares.placing(number).encode() for number in numbers]
-    if job.rate is None:
-        placed: Answers = await closed_loop(url, requests, job.clients)
-    else:
-        placed = await open_loop(url, requests, job.rate)
-    ends = list(map(end, placed.answers))
-    wrong = [
-        f"order {number} ended as {came}, not as {wanted}"
-        for number, came in zip(numbers, ends, strict=True)
-        if came != (wanted := job.wares.ordered(number).end)
-    ]
-    return Done(placed.seconds, [answer.after_s for answer in placed.answers], dict(Counter(ends)), some(wrong))
+    requests = [job.wares.placing(number).encode() for number in range(job.first, job.last)]
+    taken, began = Taken(), time.time()
+    seconds = await send(job.urls["order"], requests, taken.take, clients=job.clients, rate=job.rate)
+    refused, wrong = [], []
+    for index, came in taken.each():
+        number = job.first + index
+        if came.startswith("503"):
+            refused.append(number)
+        if came != (wanted := job.wares.ordered(number).end) and not (job.may_refuse and came[:3] in ("503", "202")):
+            wrong.append(f"order {number} ended as {came}, not as {wanted}")
+    latencies, at = taken.after.tolist(), taken.at.tolist()
+    return Done(seconds, began, latencies, at, taken.ends(), refused, some(wrong))
 
 
 async def _check(job: Job) -> Done:
-    totals = list(job.wares.totals(job.confirmed))
-    answers = await _ask(job, [total.request for total in totals])
-    wrong = [
-        f"{total.request.path}: {total.field} is not {total.value}: {answer.body.decode(errors='replace')}"
-        for total, answer in zip(totals, answers, strict=True)
-        if not _is_so(total, answer)
-    ]
-    return Done(wrong=some(wrong))
+    until, totals = time.monotonic() + SETTLE_S, list(job.wares.totals(job.confirmed))
+    while True:
+        answers = await _ask(job, [total.request for total in totals])
+        wrong = [pair for pair in zip(totals, answers, strict=True) if not _is_so(*pair)]
+        if not wrong or time.monotonic() > until:
+            break
+        totals = [total for total, _ in wrong]
+    return Done(
+        wrong=some(
+            [
+                f"{total.request.path}: {total.field} is not {total.value}: {answer.body.decode(errors='replace')}"
+                for total, answer in wrong
+            ]
+        )
+    )
 
 
 async def _flood(job: Job) -> Done:
@@ -148,24 +163,6 @@ async def _ask(job: Job, requests: Sequence[Request]) -> list[Answer]:
         encoded = [request.encode() for request in some]
         answers += (await closed_loop(job.urls[service], encoded, job.clients)).answers
     return answers
-
-
-class _Body(Struct):
-    status: str | int = ""
-    type: str = ""
-
-
-def end(answer: Answer) -> str:
-    """How an order ended; for any other answer its status, and its problem or the order's status."""
-    try:
-        body = msgspec.json.decode(answer.body, type=_Body)
-    except msgspec.DecodeError:
-        return f"{answer.status}"
-    if answer.status == 200 and body.status == "CONFIRMED":
-        return "confirmed"
-    if answer.status == 409:
-        return body.type.removeprefix("/problems/")
-    return f"{answer.status} {body.type or body.status}"
 
 
 def _is_so(total: Total, answer: Answer) -> bool:

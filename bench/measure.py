@@ -2,14 +2,35 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, TypeVar
 
 import psutil
 
 LOOK_EVERY_S: Final = 0.25
 
 T = TypeVar("T")
+
+
+class Usage(NamedTuple):
+    """What each process had used at a moment (seconds since 1970): CPU seconds so far, and its RSS in 10⁶ bytes."""
+
+    at: float
+    cpu_s: dict[str, float]
+    memory_mb: dict[str, float]
+
+
+def usage(pids: Mapping[str, int]) -> Callable[[], Usage]:
+    """A cheap look at these processes, which must have no children: 0.1 ms each."""
+    processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+
+    def look() -> Usage:
+        times = {name: process.cpu_times() for name, process in processes.items()}
+        memory = {name: process.memory_info().rss / 1e6 for name, process in processes.items()}
+        return Usage(time.time(), {name: used.user + used.system for name, used in times.items()}, memory)
+
+    return look
 
 
 def cpu_s(pids: Iterable[int]) -> float:

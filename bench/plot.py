@@ -8,14 +8,20 @@ from matplotlib.figure import Figure
 
 from bench.report import Medians, Results
 
-COLOURS: Final = {"saga": "#0b6e4f", "one-process": "#8d99ae", "monolith": "#d1495b"}
+COLOURS: Final = {
+    "saga": "#0b6e4f",
+    "one-process": "#8d99ae",
+    "monolith": "#d1495b",
+    "faststream": "#edae49",
+    "dbos": "#30638e",
+}
 PANELS: Final = (
     ("per_s", "orders a second", ("c64", "c256", "hot", "mix")),
     ("cpu_s_per_1000", "CPU seconds per 1,000 orders", ("c64", "c256", "hot", "mix")),
     ("p50_ms", "latency, median, ms", ("low", "half")),
     ("p99_ms", "latency, 99th percentile, ms", ("low", "half")),
 )
-BAR: Final = 0.27  # of the space between two phases
+BARS: Final = 0.81  # of the space between two phases
 
 
 def draw(results: Results, path: Path) -> None:
@@ -25,7 +31,9 @@ def draw(results: Results, path: Path) -> None:
     for axes, (value, title, phases) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         _panel(axes, medians, value, phases)
         axes.set_title(title, loc="left", fontsize=11)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(COLOURS), frameon=False
+    )
     figure.suptitle(
         f"{results.machine}\ncommit {results.commit}, medians of {results.runs}", fontsize=8, x=0.01, ha="left"
     )
@@ -34,10 +42,12 @@ def draw(results: Results, path: Path) -> None:
 
 def _panel(axes: Axes, medians: Medians, value: str, phases: tuple[str, ...]) -> None:
     measured = [phase for phase in phases if medians.get(phase, "saga", value) is not None]
-    for number, (system, colour) in enumerate(COLOURS.items()):
+    systems = [system for system in COLOURS if any(system == other for _, other in medians.measured)]
+    width = BARS / max(1, len(systems))
+    for number, system in enumerate(systems):
         heights = [medians.get(phase, system, value) or 0.0 for phase in measured]
-        places = [place + (number - 1) * BAR for place in range(len(measured))]
-        bars = axes.bar(places, heights, BAR, label=system, color=colour)
+        places = [place + (number - (len(systems) - 1) / 2) * width for place in range(len(measured))]
+        bars = axes.bar(places, heights, width, label=system, color=COLOURS[system])
         axes.bar_label(bars, [f"{height:,.{0 if height >= 100 else 2}f}" for height in heights], fontsize=7)
     axes.set_xticks(range(len(measured)), measured)
     axes.spines[["top", "right"]].set_visible(False)

@@ -17,6 +17,7 @@ from bench.checkout import commit
 from bench.growth import Grown
 from bench.overload import AS_BEFORE, Overloaded
 from bench.phases import Row
+from bench.years import SHARES, Long, Steady, Tenth, Years, share_phase
 
 
 class Results(Struct):
@@ -31,6 +32,7 @@ class Results(Struct):
     ceilings: list[Ceiling] = field(default_factory=list)
     growth: list[Grown] = field(default_factory=list)
     overload: list[Overloaded] = field(default_factory=list)
+    years: Years | None = None
 
 
 class Bar(NamedTuple):
@@ -55,8 +57,9 @@ class Medians:
     def __init__(self, results: Results) -> None:
         self.growth = results.growth
         self.overload = results.overload
+        self.years = results.years or Years()
         self._rows: dict[tuple[str, str], list[Row]] = {}
-        for row in results.rows:
+        for row in (*results.rows, *self.years.rates):
             self._rows.setdefault((row.phase, row.system), []).append(row)
 
     def get(self, phase: str, system: str, value: str) -> float | None:
@@ -101,6 +104,41 @@ def _flat(medians: Medians) -> float | None:
     return max(long[name] / short[name] for name in short if name != "nats")
 
 
+def _long(name: str, value: Callable[[Long], float]) -> Callable[[Medians], float | None]:
+    """The value of the long run by many users or by one: `many`, `one`."""
+
+    def of(medians: Medians) -> float | None:
+        long: Long | None = getattr(medians.years, name)
+        return None if long is None else value(long)
+
+    return of
+
+
+def _steady(value: Callable[[Steady], float]) -> Callable[[Medians], float | None]:
+    return lambda medians: None if medians.years.steady is None else value(medians.years.steady)
+
+
+def _last(value: Callable[[Tenth], float]) -> Callable[[Long], float]:
+    """The last tenth's value, divided by the first one's."""
+    return lambda long: long.ratio(value)
+
+
+LONG_BARS: Final = tuple(
+    bar
+    for name, says in (("many", "years"), ("one", "years, one user"))
+    for bar in (
+        Bar(f"{says}: orders/s, × first tenth", _long(name, _last(lambda tenth: tenth.per_s)), at_least=0.85),
+        Bar(f"{says}: p99, × first tenth", _long(name, _last(lambda tenth: tenth.p99_ms)), at_most=2.0),
+        Bar(f"{says}: worst p99 of a tenth, × first", _long(name, lambda long: long.worst_p99), at_most=2.5),
+        Bar(
+            f"{says}: broker's CPU, × first tenth", _long(name, _last(lambda tenth: tenth.cpu_ms["nats"])), at_most=1.4
+        ),
+        Bar(f"{says}: a service's CPU, × first tenth", _long(name, lambda long: long.service_cpu), at_most=1.2),
+        Bar(f"{says}: refused", _long(name, lambda long: long.refused), at_most=0.0),
+    )
+)
+LOW, MIDDLE, HIGH = map(share_phase, SHARES)
+
 BARS: Final = (
     Bar("c64: orders/s, × monolith", _of("c64", "per_s"), at_least=2.5),
     Bar("c256: orders/s, × monolith", _of("c256", "per_s"), at_least=3.5),
@@ -126,6 +164,13 @@ BARS: Final = (
     Bar("overload: p50 afterwards, × before", _worst("slower_after"), at_most=AS_BEFORE),
     Bar("overload: s until latency is as before", _worst("normal_after_s"), at_most=10.0),
     Bar("overload: refused afterwards", _worst("refused_after"), at_most=0.0),
+    *LONG_BARS,
+    Bar(f"{LOW}: p50, × monolith", _of(LOW, "p50_ms"), at_most=1.5),
+    Bar(f"{MIDDLE}: p50, × monolith", _of(MIDDLE, "p50_ms"), at_most=2.5),
+    Bar(f"{MIDDLE}: CPU an order, × monolith", _of(MIDDLE, "cpu_s_per_1000"), at_most=2.0),
+    Bar(f"{HIGH}: p50, × monolith", _of(HIGH, "p50_ms"), at_most=3.0),
+    Bar("steady: slowest answer, ms", _steady(lambda steady: steady.max_ms), at_most=250.0),
+    Bar("steady: refused", _steady(lambda steady: steady.refused), at_most=0.0),
 )
 
 

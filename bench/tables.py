@@ -10,6 +10,7 @@ from rich.table import Table
 from bench.growth import Grown
 from bench.overload import Latency, Overloaded
 from bench.report import Medians, Results, ratios
+from bench.years import Long, Steady, Tenth
 
 
 def show(results: Results, console: Console) -> None:
@@ -31,8 +32,14 @@ def show(results: Results, console: Console) -> None:
         console.print(_of_growth(grown), highlight=False)
     if results.overload:
         console.print(_of_overload(results.overload))
+    if results.years:
+        for long in filter(None, (results.years.many, results.years.one)):
+            console.print(_of_long(long))
+        if results.years.steady:
+            console.print(_of_steady(results.years.steady), highlight=False)
     if found := ratios(results):
-        once = "; overloads once" if results.overload else ""
+        parts = [("overloads", results.overload), ("long and steady runs", results.years)]
+        once = "".join(f"; {name} once" for name, measured in parts if measured)
         standing = _table(f"the saga, medians of {results.runs}{once}", "measured", "wanted", "", left=1)
         for says, measured, wanted, met in found:
             standing.add_row(says, f"{measured:,.2f}", wanted, "[green]met[/]" if met else "[red]missed[/]")
@@ -47,7 +54,7 @@ def _beside_monolith(medians: Medians, phase: str, system: str) -> str:
 
     Where the rate was given, its p50 as a multiple of the monolith's p50.
     """
-    value = "p50_ms" if phase in ("low", "half") else "per_s"
+    value = "p50_ms" if phase in ("low", "half") or phase.endswith("%") else "per_s"
     mine, base = medians.get(phase, system, value), medians.get(phase, "monolith", value)
     return "" if mine is None or base is None else f"{mine / base:.2f}{' (p50)' if value == 'p50_ms' else ''}"
 
@@ -81,6 +88,45 @@ def _of_overload(overload: Sequence[Overloaded]) -> Table:
     for name in overload[0].memory_mb:
         row(f"{name}: MB before; by quarters", lambda one, name=name: _memory(one, name))  # type: ignore[misc]
     return table
+
+
+def _of_long(long: Long) -> Table:
+    """Each tenth's figures, and how many times the first one's they are."""
+    processes = list(long.tenths[0].cpu_ms)
+    who = "one user" if long.users == 1 else f"{long.users:,} users"
+    table = _table(
+        f"tenths of {sum(tenth.orders for tenth in long.tenths):,} orders by {who}",
+        *map(str, range(1, len(long.tenths) + 1)),
+        left=1,
+    )
+
+    def row(says: str, value: Callable[[Tenth], float], digits: int = 0) -> None:
+        values = [value(tenth) for tenth in long.tenths]
+        table.add_row(says, *(f"{number:,.{digits}f}" for number in values))
+        if values[0]:
+            table.add_row("  × first", *(f"{number / values[0]:.2f}" for number in values))
+
+    row("orders/s", lambda tenth: tenth.per_s)
+    row("p50 ms", lambda tenth: tenth.p50_ms)
+    row("p99 ms", lambda tenth: tenth.p99_ms)
+    row("p99.9 ms", lambda tenth: tenth.p999_ms)
+    row("slowest ms", lambda tenth: tenth.max_ms)
+    for name in processes:
+        row(f"{name}: CPU ms an order", lambda tenth, name=name: tenth.cpu_ms[name], 3)  # type: ignore[misc]
+    for name in processes:
+        row(f"{name}: MB", lambda tenth, name=name: tenth.memory_mb[name])  # type: ignore[misc]
+    if long.refused:
+        table.caption = f"{long.refused:,} orders were refused"
+    return table
+
+
+def _of_steady(steady: Steady) -> str:
+    memory = ", ".join(f"{name} {mb:.0f}" for name, mb in steady.memory_mb.items())
+    return (
+        f"{steady.rate:.0f} orders a second on {steady.subjects:,} subjects, {steady.orders:,} in all: "
+        f"p50 {steady.p50_ms:.1f} ms, p99 {steady.p99_ms:.1f} ms, p99.9 {steady.p999_ms:.1f} ms, "
+        f"slowest {steady.max_ms:.1f} ms, {steady.refused:,} refused; memory in MB: {memory}"
+    )
 
 
 def _latency(latency: Latency) -> str:

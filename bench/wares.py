@@ -63,7 +63,7 @@ class Wares(Struct, frozen=True):
 
     Each has an idempotency key as docs/http.md advises it. All other names begin with `prefix`, so that a system with a
     history has none of them yet. With `refusals` one order in ten has a coupon that does not exist, one in twenty too
-    few points, one in twenty no stock.
+    few points, one in twenty no stock. Without `coupons` no order has one, and none is issued beforehand.
     """
 
     orders: int
@@ -71,6 +71,7 @@ class Wares(Struct, frozen=True):
     users: int = 1_000
     refusals: bool = False
     prefix: str = ""
+    coupons: bool = True
 
     def ordered(self, number: int) -> Ordered:
         own = self.prefix
@@ -96,7 +97,7 @@ class Wares(Struct, frozen=True):
         for number in range(self.users + 1):
             amount = {"amount": PLENTY if number else POINTS - 1}
             yield Request("point", f"/points/{self.prefix}u{number}/charge", amount, key="opening")
-        for number in range(self.orders):
+        for number in range(self.orders if self.coupons else 0):
             order = self.ordered(number)
             coupon = {
                 "coupon_id": f"{self.prefix}c{number}",
@@ -111,7 +112,7 @@ class Wares(Struct, frozen=True):
         body = {
             "lines": [{"product_id": order.product, "quantity": order.quantity}],
             "points": POINTS,
-            "coupon_id": order.coupon,
+            **({"coupon_id": order.coupon} if self.coupons else {}),
         }
         return Request("order", "/orders", body, user=order.user, key=new_key())
 
@@ -142,7 +143,7 @@ class Wares(Struct, frozen=True):
         for number in range(self.users + 1):
             left = (PLENTY if number else POINTS - 1) - points[f"{self.prefix}u{number}"]
             yield Total(Request("point", f"/points/{self.prefix}u{number}"), "balance", left)
-        for number in range(self.orders):
+        for number in range(self.orders if self.coupons else 0):
             yield Total(
                 Request("coupon", f"/coupons/{self.prefix}c{number}"), "order_id", f"{self.prefix}c{number}" in used
             )

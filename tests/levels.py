@@ -31,6 +31,7 @@ START_PROCESSES: Final = frozenset(
 PROCESS_PATHS: Final = (
     *("tests/e2e/", "tests/chaos/"),
     *("tests/bench/test_measure.py", "tests/bench/test_overload.py", "tests/bench/test_systems.py"),
+    *("tests/bench/test_alternatives.py", "tests/bench/test_years.py"),
     *("tests/docs/test_fifth_service.py", "tests/docs/test_change_a_rule_page.py", "tests/docs/test_pictures.py"),
     "tests/infra/test_tuning.py",
 )
@@ -44,6 +45,8 @@ SLOW_FILES: Final = (
     "tests/sim/test_schedules.py",
     "tests/sim/test_soak.py",
     "tests/bench/test_systems.py",
+    "tests/bench/test_alternatives.py",
+    "tests/bench/test_years.py",
     "tests/mutants/test_mutants.py",
 )
 """Files of tests that take more than a few seconds each."""

@@ -9,90 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import asyncpg
-import uvicorn
-from fastapi import FastAPI, Header, Request
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from fastapi import FastAPI, Header
 
-SCHEMA: Final = Path(__file__).with_name("schema.sql")
-CONNECTIONS: Final = 16  # to PostgreSQL
-KEEP_ALIVE_S: Final = 75  # of an idle client; with uvicorn's 5 s an open loop would lose connections
-
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-
-
-class Refused(Exception):
-    """The order cannot be placed; the message is the reason. The transaction is rolled back."""
-
-
-# Bodies ---------------------------------------------------------------------------------------------------------------
-
-
-class Product(BaseModel):
-    product_id: Id
-    name: str
-    price: int = Field(ge=1)
-    stock: int = Field(ge=0)
-
-
-class Charge(BaseModel):
-    amount: int = Field(ge=1)
-
-
-class Coupon(BaseModel):
-    coupon_id: Id
-    user_id: Id
-    discount: int = Field(ge=1)
-    expires_at: datetime
-
-
-class Line(BaseModel):
-    product_id: Id
-    quantity: int = Field(ge=1, le=1_000)
-
-
-class PlaceOrder(BaseModel):
-    lines: list[Line] = Field(min_length=1, max_length=100)
-    points: int = Field(ge=0, default=0)
-    coupon_id: Id | None = None
-
-
-class PlacedLine(Line):
-    unit_price: int
-
-
-class Placed(BaseModel):
-    order_id: str
-    status: str
-    lines: list[PlacedLine]
-    total: int
-    points: int
-    coupon_id: str | None
-    discount: int
-    amount_due: int
-    placed_at: datetime
-
-
-class ProductView(BaseModel):
-    product_id: str
-    name: str
-    price: int
-    available: int
-
-
-class AccountView(BaseModel):
-    user_id: str
-    balance: int
-
-
-class CouponView(BaseModel):
-    coupon_id: str
-    order_id: str | None
-
+from bench.systems import goods
+from bench.systems.bodies import Line, Placed, PlacedLine, PlaceOrder, Refused, refused, serve
 
 # The facade -----------------------------------------------------------------------------------------------------------
 
@@ -216,19 +139,13 @@ class OrderFacade:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with asyncpg.create_pool(os.environ["DSN"], min_size=CONNECTIONS, max_size=CONNECTIONS) as pool:
-        await pool.execute(SCHEMA.read_text())
+    async with goods.shop(os.environ["DSN"]) as pool:
         app.state.pool, app.state.facade = pool, OrderFacade(pool)
         yield
 
 
-app: Final = FastAPI(lifespan=_lifespan)
-
-
-@app.exception_handler(Refused)
-async def _refused(_: Request, refused: Refused) -> JSONResponse:
-    body = {"type": f"/problems/{refused}", "title": str(refused), "status": 409}
-    return JSONResponse(body, 409, media_type="application/problem+json")
+app: Final = FastAPI(lifespan=_lifespan, exception_handlers={Refused: refused})
+app.include_router(goods.router)
 
 
 @app.get("/readyz")
@@ -242,69 +159,5 @@ async def place(wanted: PlaceOrder, x_user_id: Annotated[str, Header()]) -> Plac
     return await facade.place(x_user_id, wanted)
 
 
-@app.post("/products", status_code=201)
-async def register(product: Product) -> ProductView:
-    await app.state.pool.execute(
-        "INSERT INTO products VALUES ($1, $2, $3, $4)",
-        product.product_id,
-        product.name,
-        product.price,
-        product.stock,
-    )
-    return ProductView(product_id=product.product_id, name=product.name, price=product.price, available=product.stock)
-
-
-@app.get("/products/{product_id}")
-async def show_product(product_id: str) -> ProductView:
-    row = await app.state.pool.fetchrow("SELECT name, price, stock FROM products WHERE product_id = $1", product_id)
-    return ProductView(product_id=product_id, name=row["name"], price=row["price"], available=row["stock"])
-
-
-@app.post("/points/{user_id}/charge", status_code=201)
-async def charge(user_id: str, charged: Charge) -> AccountView:
-    async with app.state.pool.acquire() as db, db.transaction():
-        balance = await db.fetchval(
-            "INSERT INTO accounts VALUES ($1, $2)"
-            " ON CONFLICT (user_id) DO UPDATE SET balance = accounts.balance + $2 RETURNING balance",
-            user_id,
-            charged.amount,
-        )
-        await db.execute(
-            "INSERT INTO point_history (user_id, amount, at) VALUES ($1, $2, now())", user_id, charged.amount
-        )
-    return AccountView(user_id=user_id, balance=balance)
-
-
-@app.get("/points/{user_id}")
-async def show_account(user_id: str) -> AccountView:
-    balance = await app.state.pool.fetchval("SELECT balance FROM accounts WHERE user_id = $1", user_id)
-    return AccountView(user_id=user_id, balance=balance or 0)
-
-
-@app.post("/coupons", status_code=201)
-async def issue(coupon: Coupon) -> CouponView:
-    await app.state.pool.execute(
-        "INSERT INTO coupons (coupon_id, user_id, discount, expires_at) VALUES ($1, $2, $3, $4)",
-        coupon.coupon_id,
-        coupon.user_id,
-        coupon.discount,
-        coupon.expires_at,
-    )
-    return CouponView(coupon_id=coupon.coupon_id, order_id=None)
-
-
-@app.get("/coupons/{coupon_id}")
-async def show_coupon(coupon_id: str) -> CouponView:
-    order_id = await app.state.pool.fetchval("SELECT order_id FROM coupons WHERE coupon_id = $1", coupon_id)
-    return CouponView(coupon_id=coupon_id, order_id=None if order_id is None else str(order_id))
-
-
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        access_log=False,
-        log_level="warning",
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
+    serve(app)

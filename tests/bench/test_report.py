@@ -15,6 +15,7 @@ from bench.growth import Grown
 from bench.overload import Latency, Overloaded
 from bench.phases import Row
 from bench.report import Results
+from bench.years import Long, Steady, Tenth, Years
 
 
 def row(phase: str, system: str, per_s: float, p50_ms: float = 1.0, cpu: float = 1.0) -> Row:
@@ -54,6 +55,71 @@ def results() -> Results:
     )
     made.overload = [overload, replace(overload, lines=100, memory_mb={**overload.memory_mb, "order": [90.0] * 4})]
     return made
+
+
+def tenth(per_s: float, p99_ms: float, nats: float, order: float) -> Tenth:
+    return Tenth(100, per_s, 9.0, p99_ms, 50.0, 80.0, {"nats": nats, "order": order}, {"nats": 90.0, "order": 80.0})
+
+
+@pytest.fixture
+def years() -> Results:
+    made = report.new(1, quick=False)
+    many = Long(1_000, [tenth(2_000, 40, 0.2, 0.4), tenth(1_900, 120, 0.2, 0.4), tenth(1_800, 60, 0.3, 0.42)], 0)
+    one = Long(1, [tenth(2_000, 40, 0.2, 0.4), tenth(1_000, 60, 0.2, 0.5)], 3)
+    rows = [row(f"{share} %", system, 99.0, p50, cpu) for share, system, p50, cpu in RATES]
+    made.years = Years(
+        many, one, rows, Steady(610_000, 400.0, 60.0, 24_000, 20.0, 90.0, 140.0, 260.0, 2, {"nats": 300.0})
+    )
+    return made
+
+
+RATES = [
+    *((2, "saga", 8.0, 9.0), (2, "monolith", 5.0, 3.0)),
+    *((15, "saga", 10.0, 3.0), (15, "monolith", 5.0, 2.0)),
+    *((40, "saga", 20.0, 2.0), (40, "monolith", 5.0, 2.0)),
+]
+
+
+def test_years_are_held_against_their_bars(years: Results) -> None:
+    told = {ratio.says: (round(ratio.measured, 3), ratio.wanted, ratio.met) for ratio in report.ratios(years)}
+
+    assert told == {
+        "years: orders/s, × first tenth": (0.9, "≥ 0.85", True),
+        "years: p99, × first tenth": (1.5, "≤ 2", True),
+        "years: worst p99 of a tenth, × first": (3.0, "≤ 2.5", False),
+        "years: broker's CPU, × first tenth": (1.5, "≤ 1.4", False),
+        "years: a service's CPU, × first tenth": (1.05, "≤ 1.2", True),
+        "years: refused": (0.0, "≤ 0", True),
+        "years, one user: orders/s, × first tenth": (0.5, "≥ 0.85", False),
+        "years, one user: p99, × first tenth": (1.5, "≤ 2", True),
+        "years, one user: worst p99 of a tenth, × first": (1.5, "≤ 2.5", True),
+        "years, one user: broker's CPU, × first tenth": (1.0, "≤ 1.4", True),
+        "years, one user: a service's CPU, × first tenth": (1.25, "≤ 1.2", False),
+        "years, one user: refused": (3.0, "≤ 0", False),
+        "2 %: p50, × monolith": (1.6, "≤ 1.5", False),
+        "15 %: p50, × monolith": (2.0, "≤ 2.5", True),
+        "15 %: CPU an order, × monolith": (1.5, "≤ 2", True),
+        "40 %: p50, × monolith": (4.0, "≤ 3", False),
+        "steady: slowest answer, ms": (260.0, "≤ 250", False),
+        "steady: refused": (2.0, "≤ 0", False),
+    }
+
+
+def test_years_are_written_and_shown(years: Results, tmp_path: Path) -> None:
+    output = io.StringIO()
+    report.write(years, tmp_path / "results.json")
+    tables.show(years, Console(file=output, width=110))
+
+    told = json.loads((tmp_path / "results.json").read_text())["years"]
+    assert [tenth["per_s"] for tenth in told["many"]["tenths"]] == [2_000, 1_900, 1_800]
+    assert told["steady"]["refused"] == 2
+    lines = [line.split() for line in output.getvalue().splitlines()]
+    assert ["orders/s", "2,000", "1,900", "1,800"] in lines
+    assert ["×", "first", "1.00", "0.95", "0.90"] in lines
+    assert ["nats:", "CPU", "ms", "an", "order", "0.200", "0.200", "0.300"] in lines
+    assert "3 orders were refused" in output.getvalue()
+    assert "on 610,000 subjects, 24,000 in all" in output.getvalue()
+    assert max(map(len, output.getvalue().splitlines())) <= 110
 
 
 def test_ratios_are_those_of_medians(results: Results) -> None:

@@ -54,6 +54,15 @@ def test_totals_are_what_confirmed_orders_leave(wares: Wares) -> None:
     assert DISCOUNT > 0
 
 
+def test_without_coupons_no_order_has_one_and_none_is_issued() -> None:
+    wares = Wares(200, users=1, coupons=False)
+
+    assert {request.service for request in wares.opening()} == {"product", "point"}
+    assert "coupon_id" not in wares.placing(3).body
+    assert {wares.placing(number).user for number in range(200)} == {"u1"}
+    assert {total.request.service for total in wares.totals()} == {"product", "point"}
+
+
 def test_a_request_as_it_travels() -> None:
     head, _, body = WARES.placing(3).encode().partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")

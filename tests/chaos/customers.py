@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from bench.answers import end
 from bench.client import Answer, Broken, Connection
-from bench.load import end
 from bench.wares import Request, Wares
 
 PATIENCE_S: Final = 5.0

@@ -128,7 +128,7 @@ BUGS: Final = (
         "has no fence: an undo that comes before its action is forgotten",
         (
             Change(
-                "point_svc/domain.py",
+                "point_svc/domain/use.py",
                 "(PointUseVoided(**command.about_order()),)",
                 "()",
             ),
@@ -139,20 +139,15 @@ BUGS: Final = (
     Bug(
         "refunds without looking whether anything was used",
         (
+            Change("point_svc/domain/use.py", "            if state.answer is None:\n", "            if False:\n"),
+            Change("point_svc/domain/use.py", '            if state.answer != "used":\n', "            if False:\n"),
             Change(
-                "point_svc/domain.py",
-                "            if order_id in state.used:\n                return (",
-                "            if True:\n                return (",
-            ),
-            Change(
-                "point_svc/domain.py",
-                "(PointRefunded(points=state.used[order_id], ",
-                "(PointRefunded(points=command.fact.order.points, ",
-            ),
-            Change(
-                "point_svc/domain.py",
-                "            del state.used[event.order_id]\n",
-                "            state.used.pop(event.order_id, None)\n",
+                "point_svc/domain/use.py",
+                "            refunded = PointRefunded(points=state.points, **command.about_order())\n"
+                "            return (*_moved(PointCredited, command, state.points), refunded)\n",
+                "            points = command.fact.order.points\n"
+                "            refunded = PointRefunded(points=points, **command.about_order())\n"
+                "            return (*_moved(PointCredited, command, points), refunded)\n",
             ),
         ),
         decision=4,
@@ -301,9 +296,9 @@ BUGS: Final = (
         "uses an order's points a second time",
         (
             Change(
-                "point_svc/domain.py",
-                "fact.order_id in state.used or fact.order_id in state.closed",
-                "fact.order_id in state.closed",
+                "point_svc/domain/use.py",
+                "            if state.answer is not None:\n",
+                '            if state.answer not in (None, "used"):\n',
             ),
         ),
         decision=4,
@@ -313,9 +308,9 @@ BUGS: Final = (
         "uses a coupon for an order that got its answer",
         (
             Change(
-                "coupon_svc/domain.py",
-                "            if command.fact.order_id in state.answers:\n",
-                '            if state.answers.get(command.fact.order_id, "used") != "used":\n',
+                "coupon_svc/domain/use.py",
+                "            if state.answer is not None:\n",
+                '            if state.answer not in (None, "used"):\n',
             ),
         ),
         decision=4,
@@ -343,8 +338,8 @@ BUGS: Final = (
         "has no fence in coupon_svc",
         (
             Change(
-                "coupon_svc/domain.py",
-                "(CouponUseVoided(coupon_id=fact.order.coupon_id, **command.about_order()),)",
+                "coupon_svc/domain/use.py",
+                "(CouponUseVoided(coupon_id=coupon_id, **command.about_order()),)",
                 "()",
             ),
         ),
@@ -353,7 +348,7 @@ BUGS: Final = (
     ),
     Bug(
         "acts although there is a fence",
-        (Change("point_svc/domain.py", '            state.closed[event.order_id] = "voided"\n', "            pass\n"),),
+        (Change("point_svc/domain/use.py", '            state.answer = "voided"\n', "            pass\n"),),
         decision=5,
         of_the_domain=True,
     ),

@@ -114,7 +114,7 @@ NAMED: Final = (
         11,
         "decides a coupon's expiry by when it is asked",
         "tests/domain/test_coupon.py",
-        "coupon_svc/domain.py",
+        "coupon_svc/domain/use.py",
         "    refusal = _refusal(fact.order, state)\n",
         '    refusal = _refusal(fact.order, state) or ("coupon-expired" if command.at >= state.expires_at else None)\n',
     ),

@@ -244,7 +244,7 @@ class Judge:
             return
         try:
             self._evolve(stream, fact).version += 1
-            if fact.stream != stream:  # older code recorded it: it stands in both
+            if fact.stream != stream:  # older code recorded it: both have it
                 self._evolve(fact.stream, fact)
         except Exception as error:
             self._unreadable(record, f"it cannot be folded: {describe(error)}")

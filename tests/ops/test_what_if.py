@@ -109,7 +109,7 @@ async def test_what_a_step_that_is_down_has_not_heard_is_counted_apart(left: Sho
         answer = await left.place([("product0", 1)], user=f"late{number}")
         assert answer.status_code == 202
     async for _ in attempts("what the coupon service will hear"):
-        if sum(entry.stream.startswith("account-late") for entry in log_of(left.folder, "point")) == 3:
+        if sum(b'"user_id":"late' in entry.body for entry in log_of(left.folder, "point")) == 3:
             break
 
     found = await told(left, "what-if")

@@ -51,9 +51,9 @@ NEWER: Final[Mapping[str, Mapping[str, str]]] = {
     "point_svc/domain/charge.py": {
         "from contracts.point import PointCharged,": "from contracts.point import PointCharged, PointGifted,",
         "    says: ClassVar = (PointDeposited,": "    says: ClassVar = (PointGifted, PointDeposited,",
-        "                PointDeposited(": (
+        "                PointCharged(": (
             "                *[PointGifted(user_id=user_id, points=1, **command.stamp())] * (amount == 13),\n"
-            "                PointDeposited("
+            "                PointCharged("
         ),
     },
     "contracts/product.py": {

@@ -102,7 +102,7 @@ async def test_a_fact_that_older_code_recorded_and_the_broker_does_not_take_is_n
 
     async for _ in attempts("the reason"):
         with contextlib.suppress(httpx.TransportError):
-            if "account-ann@2 at position 2 of point_svc's log" in (await shop.get("point", "/readyz")).text:
+            if "account-ann@2 at position 3 of point_svc's log" in (await shop.get("point", "/readyz")).text:
                 break
     async for _ in attempts("the log to say it"):
         said = shop.log("point").read_text()
@@ -114,5 +114,5 @@ async def test_a_fact_that_older_code_recorded_and_the_broker_does_not_take_is_n
         config.max_msg_size = 1 << 20
         await js.update_stream(config)
     await shop.until_quiet()
-    assert [event.position for event in await shop.events() if event.subject.startswith("point.charged")] == [1, 2, 3]
+    assert [event.position for event in await shop.events() if event.subject.startswith("point.charged")] == [2, 3, 4]
     assert (await shop.place([(MUG, 1)], user="ann", points=10)).json()["status"] == "CONFIRMED"

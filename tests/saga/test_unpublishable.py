@@ -36,11 +36,18 @@ ORDERS: dict[str, dict[str, Any]] = {
 }
 HEARD: list[tuple[str, Fact, set[str]]] = [
     ("product", order_created(), {"65 KB of lines", "negative points", "points beyond 2^53", "nested deeply"}),
-    ("point", product_reserved(), set(ORDERS) - {"a wildcard as the coupon", "a coupon of two tokens"}),
-    ("coupon", points_used(), {"a wildcard as the coupon", "a coupon of two tokens", "65 KB of lines"}),
-    ("point", order_canceled("customer-canceled"), {"a blank in a user"}),
+    (
+        "point",
+        product_reserved(),
+        {"65 KB of lines", "negative points", "points beyond 2^53", "a time without an offset", "nested deeply"},
+    ),
+    ("coupon", points_used(), {"65 KB of lines", "nested deeply"}),
+    ("point", order_canceled("customer-canceled"), {"a time without an offset"}),
 ]
-"""Who hears which fact, and which of the flaws keep it from an answer."""
+"""Who hears which fact, and which of the flaws keep it from an answer.
+
+The others are refused: an answer has the order's id, whatever the customer's and the coupon's are.
+"""
 
 
 def raw(body: dict[str, Any]) -> bytes:

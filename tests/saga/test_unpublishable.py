@@ -11,7 +11,7 @@ import pytest
 from contracts import Fact
 from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode, header_value, message_id
 from infra.store.sqlite import SQLiteStore
-from tests.examples import CUSTOMER, MUG, order_canceled, order_created, points_used, product_reserved
+from tests.examples import CUSTOMER, MUG, order_created, points_used, product_reserved
 from tests.infra.broker.mirroring import charged
 from tests.saga.test_dead_letters import until_parked
 from tests.shop import Shop, attempts, logged, open_shop
@@ -42,7 +42,6 @@ HEARD: list[tuple[str, Fact, set[str]]] = [
         {"65 KB of lines", "negative points", "points beyond 2^53", "a time without an offset", "nested deeply"},
     ),
     ("coupon", points_used(), {"65 KB of lines", "nested deeply"}),
-    ("point", order_canceled("customer-canceled"), {"a time without an offset"}),
 ]
 """Who hears which fact, and which of the flaws keep it from an answer.
 

@@ -54,6 +54,7 @@ async def index(connection: StoreConnection, moved: Moved) -> bool:
     if not moved:
         return False
     await connection.executescript(TABLES)
+    await _cut(connection)
     found = 0
     for category, topics in moved.items():
         condition = f"topic IN ({_quoted(topics)}) AND originator_id NOT GLOB {_quoted([f'{category}-*'])}"
@@ -66,6 +67,17 @@ async def index(connection: StoreConnection, moved: Moved) -> bool:
         logger.info("facts of an older form were found: each order and key of theirs is read before deciding")
     ((has_moved,),) = await connection.execute_fetchall("SELECT EXISTS (SELECT 1 FROM moved)")
     return bool(has_moved)
+
+
+async def _cut(connection: StoreConnection) -> None:
+    """Forget what is beyond the log's end: a restored log may be shorter, and its positions are given again."""
+    ((last, known),) = await connection.execute_fetchall(
+        "SELECT (SELECT ifnull(max(rowid), 0) FROM stored_events),"
+        " max((SELECT ifnull(max(position), 0) FROM moved), (SELECT ifnull(max(position), 0) FROM moved_until))"
+    )
+    if known > last:
+        await connection.execute("DELETE FROM moved WHERE position > ?", (last,))
+        await connection.execute("UPDATE moved_until SET position = ?1 WHERE position > ?1", (last,))
 
 
 async def _index_topic(connection: StoreConnection, category: str, condition: str, topic: str) -> int:

@@ -112,6 +112,24 @@ async def test_a_later_start_looks_at_none_that_it_knows(path: Path, monkeypatch
     assert looked == []
 
 
+async def test_a_log_that_was_cut_gives_its_positions_again(path: Path) -> None:
+    """As a restored backup is."""
+    async with older(path) as store:
+        await store.insert_events([earlier(1, charged(5)), earlier(2, points_used())])
+    async with opened(path):
+        pass
+    with sqlite3.connect(path) as other:
+        other.execute("DELETE FROM stored_events WHERE rowid > 1")
+    async with opened(path) as store:
+        await store.insert_events([today(2, deposited(7))])
+        assert await earlier_of(store, USE) == ()
+        assert await earlier_of(store, CHARGE) == [earlier(1, charged(5))]
+    async with older(path) as store:
+        await store.insert_events([earlier(3, points_used())])
+    async with opened(path) as store:
+        assert await earlier_of(store, USE) == [earlier(3, points_used())]
+
+
 async def test_many_are_indexed_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moved, "CHUNK", 3)
     facts = [points_used(order_id=f"o{number}") for number in range(10)]

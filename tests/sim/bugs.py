@@ -525,8 +525,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/state_cache.py",
-                "                folded.version = snapshot.originator_version\n            for record in records:",
-                "                folded.version = snapshot.originator_version\n                records = [*records, *records[-1:]]\n            for record in records:",
+                "                folded.version = snapshot.originator_version\n",
+                "                folded.version = snapshot.originator_version\n                records = [*records, *records[-1:]]\n",
             ),
         ),
         decision=6,

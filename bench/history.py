@@ -24,10 +24,11 @@ import uvloop
 
 from contracts import Fact, Line, Order
 from contracts.wire import fact_id
-from coupon_svc.domain import Issue
+from coupon_svc.domain.coupon import Issue
 from infra.broker.connection import connect
+from infra.broker.numbering import EVENTS
 from infra.broker.relay import Relay
-from infra.broker.streams import EVENTS, ensure_stream
+from infra.broker.streams import ensure_stream
 from infra.core.decider import Batch, Command
 from infra.core.state_cache import StateCache
 from infra.local.nats import run_nats
@@ -38,7 +39,7 @@ from infra.settings import Settings, load
 from infra.store.sqlite import SQLiteStore
 from order_svc.domain import Place
 from order_svc.ids import key_of, order_id
-from point_svc.domain import Charge
+from point_svc.domain.charge import Charge
 from product_svc.domain.product import Register
 
 OPENING: Final = datetime(2026, 3, 2, tzinfo=UTC)

@@ -5,8 +5,10 @@ topic. The name `order.confirmed` belongs to the Struct `OrderConfirmed`.
 """
 
 from contracts.coupon import (
+    CouponHeld,
     CouponIssued,
     CouponRestored,
+    CouponReturned,
     CouponUsed,
     CouponUseFailed,
     CouponUseVoided,
@@ -28,7 +30,16 @@ from contracts.fact import (
     SagaFact,
 )
 from contracts.order import OrderCanceled, OrderConfirmed, OrderCreatedPending
-from contracts.point import PointCharged, PointRefunded, PointUsed, PointUseFailed, PointUseVoided
+from contracts.point import (
+    PointCharged,
+    PointCredited,
+    PointDebited,
+    PointDeposited,
+    PointRefunded,
+    PointUsed,
+    PointUseFailed,
+    PointUseVoided,
+)
 from contracts.product import (
     ProductRegistered,
     ProductReleased,
@@ -37,6 +48,7 @@ from contracts.product import (
     ProductReserveVoided,
     ProductStockAdded,
     ProductStockHeld,
+    ProductStockReceived,
     ProductStockReturned,
 )
 
@@ -45,9 +57,11 @@ __all__ = [
     "MOST",
     "REASONS",
     "WITHDRAWALS",
+    "CouponHeld",
     "CouponIssued",
     "CouponRefusal",
     "CouponRestored",
+    "CouponReturned",
     "CouponUseFailed",
     "CouponUseVoided",
     "CouponUsed",
@@ -58,6 +72,9 @@ __all__ = [
     "OrderConfirmed",
     "OrderCreatedPending",
     "PointCharged",
+    "PointCredited",
+    "PointDebited",
+    "PointDeposited",
     "PointRefunded",
     "PointRefusal",
     "PointUseFailed",
@@ -72,6 +89,7 @@ __all__ = [
     "ProductReserved",
     "ProductStockAdded",
     "ProductStockHeld",
+    "ProductStockReceived",
     "ProductStockReturned",
     "Reason",
     "SagaFact",

@@ -1,6 +1,8 @@
-"""The facts that coupon_svc says.
+"""The facts that coupon_svc says: the answers to orders, and what each coupon is and which order uses it.
 
-coupon_svc also answers an order without a coupon. Those answers are in a stream of that order (`nocoupon-<order_id>`).
+An answer is in a stream of the order, so that a coupon's state does not grow with the orders that try it. Older code
+recorded it in the coupon's stream instead, and neither CouponHeld nor CouponReturned beside it. coupon_svc also answers
+an order without a coupon.
 """
 
 from typing import ClassVar, Final
@@ -11,11 +13,11 @@ from contracts.step import Step
 
 
 def coupon_stream(coupon_id: str | None, order_id: str) -> str:
-    """Return the name of the stream that has the answer to an order's coupon: `coupon-<coupon_id>`.
+    """Return the name of the stream that has the answer to an order's coupon: `couponuse-<order_id>`.
 
     An order without a coupon (`coupon_id` None) is answered in the stream `nocoupon-<order_id>`.
     """
-    return f"nocoupon-{order_id}" if coupon_id is None else f"coupon-{coupon_id}"
+    return f"nocoupon-{order_id}" if coupon_id is None else f"couponuse-{order_id}"
 
 
 class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
@@ -34,12 +36,42 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
         return f"coupon-{self.coupon_id}"
 
 
+class CouponMoved(Fact, frozen=True, kw_only=True):
+    """Base of the facts that a coupon changed hands, each recorded together with the answer that it belongs to.
+
+    The coupon's id is the last token of the published subject.
+    """
+
+    key_field: ClassVar[str] = "coupon_id"
+    implied: ClassVar[bool] = True
+
+    coupon_id: str
+    order_id: str
+
+    @property
+    def stream(self) -> str:
+        return f"coupon-{self.coupon_id}"
+
+
+class CouponHeld(CouponMoved, frozen=True, kw_only=True, tag="coupon.held"):
+    """An order uses the coupon: no other order may."""
+
+
+class CouponReturned(CouponMoved, frozen=True, kw_only=True, tag="coupon.returned"):
+    """The order no longer uses the coupon: another order may."""
+
+
 class CouponFact(SagaFact, frozen=True, kw_only=True):
     """Base of the facts of an order's coupon step: used, refused, restored or voided."""
 
     @property
     def stream(self) -> str:
         return coupon_stream(self.order.coupon_id, self.order_id)
+
+    @property
+    def earlier_stream(self) -> str:
+        coupon_id = self.order.coupon_id
+        return self.stream if coupon_id is None else f"coupon-{coupon_id}"
 
 
 class CouponUsed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="coupon.used"):
@@ -77,8 +109,15 @@ class CouponUseVoided(CouponFact, frozen=True, kw_only=True, tag="coupon.use.voi
     coupon_id: str | None
 
 
-CouponSays = CouponIssued | CouponUsed | CouponUseFailed | CouponRestored | CouponUseVoided
+CouponSays = (
+    CouponIssued | CouponHeld | CouponReturned | CouponUsed | CouponUseFailed | CouponRestored | CouponUseVoided
+)
 
 STEP: Final = Step(
-    hears=PointUsed, done=CouponUsed, refused=CouponUseFailed, undone=CouponRestored, fenced=CouponUseVoided
+    hears=PointUsed,
+    done=CouponUsed,
+    refused=CouponUseFailed,
+    undone=CouponRestored,
+    fenced=CouponUseVoided,
+    returned=(CouponReturned,),
 )

@@ -72,6 +72,8 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     """The name of the field whose value is the last token of the published subject, such as `order_id`."""
     by_client: ClassVar[bool] = False
     """Whether a client's request can cause this fact: only such a fact may have no `cause`."""
+    implied: ClassVar[bool] = False
+    """Whether older code recorded no such fact: the answer, in its `earlier_stream`, stood for this one, too."""
 
     at: Timestamp
     cause: str | None = None
@@ -83,6 +85,14 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
         Each kind of fact overrides this; the base class raises TypeError.
         """
         raise TypeError(f"{type(self).__name__} does not define the event stream that it belongs to")
+
+    @property
+    def earlier_stream(self) -> str:
+        """The stream in which older code recorded this fact: `stream`, unless this kind of fact has moved since.
+
+        What is recorded stays where it is. So wherever a record or message names its stream, that stream counts.
+        """
+        return self.stream
 
 
 class Line(Struct, frozen=True, gc=False):

@@ -4,6 +4,7 @@ An id is the last token of a NATS subject, so it has no dot, no wildcard and no 
 """
 
 import re
+from hashlib import sha256
 from typing import Final
 
 CHARACTER: Final = "[A-Za-z0-9_-]"
@@ -26,6 +27,14 @@ _matches_stream = re.compile(rf"[a-z]+-{CHARACTER}{{1,{MAX_LENGTH}}}\Z").match
 
 def is_id(text: str) -> bool:
     return _matches(text) is not None
+
+
+def keyed_id(owner: str, key: str) -> str:
+    """Return the id of what this owner's idempotency key names: 32 hexadecimal digits.
+
+    The same arguments always give the same id. A key itself may have characters, or a length, that no id has.
+    """
+    return sha256(f"{owner}\0{key}".encode()).hexdigest()[:32]
 
 
 def is_stream(text: str) -> bool:

@@ -137,7 +137,7 @@ def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes)
     if published_on != f"{name}.{key}" and published_on != f"{name}.{token(key)}":  # mostly the key is its own token
         raise ForeignMessage("has a body that does not fit its subject")
     relayed = _RELAYED(raw_headers)
-    if relayed is not None and relayed[1] == stream.encode():
+    if relayed is not None and (relayed[1] == stream.encode() or relayed[1] == fact.earlier_stream.encode()):
         return message_id
     value, version = header(raw_headers, _STREAM), number(header(raw_headers, _VERSION))
     replayed = message_id.startswith(REPLAYED)
@@ -145,9 +145,10 @@ def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes)
         raise ForeignMessage(f"lacks the headers that a service gives its facts ({STREAM}, {VERSION}, {POSITION})")
     if not replayed and message_id != fact_id(value, version):
         raise _misfit(message_id)
-    if stream_of(value) != stream:
+    recorded_in = stream_of(value)
+    if recorded_in not in (stream, fact.earlier_stream):
         raise ForeignMessage(f"has a body that does not fit its {STREAM}")
-    return fact_id(stream, version)
+    return fact_id(recorded_in, version)
 
 
 def _misfit(message_id: str) -> ForeignMessage:

@@ -1,8 +1,13 @@
-"""The facts that product_svc says: the stock ledger of each product, and the reservation of each order."""
+"""The facts that product_svc says: the products' stock ledgers, the orders' reservations, answers about added stock.
+
+The answers are in streams of their own, so that a product's state does not grow with them. Older code recorded the one
+about added stock in the product's stream, and no ProductStockReceived beside it.
+"""
 
 from typing import ClassVar, Final
 
 from contracts.fact import Count, Fact, PricedFact, ProductRefusal, SagaFact
+from contracts.ids import keyed_id
 from contracts.order import OrderCreatedPending
 from contracts.step import Step
 
@@ -31,13 +36,32 @@ class ProductRegistered(ProductFact, frozen=True, kw_only=True, tag="product.reg
 class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.stock.added"):
     """`quantity` pieces came in. `idempotency_key` is the request's, made at random if the client sent none.
 
-    It is null only for the stock at registration.
+    It is null only for the stock at registration, which is recorded in the product's stream.
     """
 
     by_client: ClassVar[bool] = True
 
     quantity: Count
     idempotency_key: str | None = None
+
+    @property
+    def stream(self) -> str:
+        key = self.idempotency_key
+        return f"product-{self.product_id}" if key is None else f"addition-{keyed_id(self.product_id, key)}"
+
+    @property
+    def earlier_stream(self) -> str:
+        return f"product-{self.product_id}"
+
+
+class ProductStockReceived(ProductFact, frozen=True, kw_only=True, tag="product.stock.received"):
+    """`quantity` pieces are available in addition: stock was added with this `idempotency_key`."""
+
+    by_client: ClassVar[bool] = True
+    implied: ClassVar[bool] = True
+
+    quantity: Count
+    idempotency_key: str
 
 
 class ProductStockHeld(ProductFact, frozen=True, kw_only=True, tag="product.stock.held"):
@@ -84,6 +108,7 @@ class ProductReserveVoided(ReservationFact, frozen=True, kw_only=True, tag="prod
 ProductSays = (
     ProductRegistered
     | ProductStockAdded
+    | ProductStockReceived
     | ProductStockHeld
     | ProductStockReturned
     | ProductReserved

@@ -9,7 +9,7 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from coupon_svc import domain
+from coupon_svc.domain import coupon
 from infra.core.unreadable import read_readable
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
@@ -68,10 +68,10 @@ class Coupons:
             expires_at = in_utc(data.expires_at)
         except ValueError as error:
             raise invalid("expires_at", "body", str(error)) from None
-        command = domain.Issue(data.coupon_id, data.user_id, data.discount, expires_at, at=self._clock())
+        command = coupon.Issue(data.coupon_id, data.user_id, data.discount, expires_at, at=self._clock())
         try:
             answer = await self._writer.execute(command)
-        except domain.IssuedDifferently:
+        except coupon.IssuedDifferently:
             raise _issued_differently() from None
         return Response(_view(data.coupon_id, answer.states[0]), status_code=201 if answer.facts else 200)
 
@@ -127,7 +127,7 @@ def _unknown() -> Problem:
     return Problem(404, "coupon-not-found", "there is no such coupon")
 
 
-def _view(coupon_id: str, state: domain.State) -> CouponView:
+def _view(coupon_id: str, state: coupon.State) -> CouponView:
     assert state.user_id is not None
     assert state.expires_at is not None
     return CouponView(coupon_id, state.user_id, state.discount, state.expires_at, state.order_id)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from contracts import Fact, OrderCanceled, PointUsed
-from coupon_svc.domain import Restore, Use
+from coupon_svc.domain.use import Restore, Use
 
 REACTIONS: Mapping[type[Fact], type[Use | Restore]] = {
     PointUsed: Use,

@@ -7,13 +7,18 @@ from typing import Final
 import msgspec
 
 from contracts import (
+    CouponHeld,
     CouponIssued,
+    CouponReturned,
     CouponUsed,
     CouponUseFailed,
     Fact,
     OrderCanceled,
     OrderConfirmed,
     PointCharged,
+    PointCredited,
+    PointDebited,
+    PointDeposited,
     PointRefunded,
     PointUsed,
     PointUseFailed,
@@ -22,6 +27,7 @@ from contracts import (
     ProductReserveFailed,
     ProductStockAdded,
     ProductStockHeld,
+    ProductStockReceived,
     ProductStockReturned,
 )
 from contracts.fact import Order, SagaFact
@@ -35,7 +41,7 @@ SHOWN_LINES: Final = 5
 def detail(fact: Fact) -> str:
     """Return the fact's amount, product or reason for a person; empty if it has none. Others may have written it."""
     match fact:
-        case ProductStockHeld() | ProductStockReturned() | ProductStockAdded():
+        case ProductStockHeld() | ProductStockReturned() | ProductStockAdded() | ProductStockReceived():
             return f"{fact.quantity:,} x {fact.product_id}"
         case ProductRegistered():
             return f"{fact.name}, {fact.price:,} won"
@@ -43,12 +49,14 @@ def detail(fact: Fact) -> str:
             return f"{fact.total:,} won in total"
         case PointCharged():
             return f"{fact.amount:,} points"
-        case PointUsed() | PointRefunded():
+        case PointUsed() | PointRefunded() | PointDeposited() | PointDebited() | PointCredited():
             return f"{fact.points:,} points"
         case CouponIssued():
             return f"{fact.discount:,} won for {fact.user_id}, until {shown_time(fact.expires_at)}"
         case CouponUsed():
             return f"{fact.coupon_id}: {fact.discount:,} won off" if fact.coupon_id is not None else "no coupon"
+        case CouponHeld() | CouponReturned():
+            return fact.coupon_id
         case OrderConfirmed():
             return f"{fact.amount_due:,} won due"
         case ProductReserveFailed() | PointUseFailed() | CouponUseFailed() | OrderCanceled():

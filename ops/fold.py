@@ -27,7 +27,8 @@ def aggregates() -> Aggregates:
 class Fold:
     """Folds facts into the states of their streams: `states`, by stream.
 
-    It takes facts in any order, any number of times. It folds each once, in the order of versions.
+    It takes facts in any order, any number of times. It folds each once, in the order of versions. One that older code
+    recorded in another stream is folded into both states.
     """
 
     def __init__(self, aggregates: Aggregates) -> None:
@@ -47,8 +48,12 @@ class Fold:
             self._catch_up(stream, head)
 
     def _fold(self, stream: str, head: StreamState, body: bytes) -> None:
-        self._aggregates[category(stream)].evolve(head.state, decode(body))
+        fact = decode(body)
+        self._aggregates[category(stream)].evolve(head.state, fact)
         head.version += 1
+        if fact.stream != stream:
+            today = self.states.setdefault(fact.stream, StreamState(0, self._aggregates[category(fact.stream)].state()))
+            self._aggregates[category(fact.stream)].evolve(today.state, fact)
 
     def _catch_up(self, stream: str, head: StreamState) -> None:
         waiting = self.early.get(stream)

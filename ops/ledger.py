@@ -56,8 +56,8 @@ class Movement(msgspec.Struct):
 async def movements(env: Mapping[str, str], kind: str, key: str) -> list[Movement]:
     """Return all movements of this thing from its first fact on. `kind` is one of BALANCES.
 
-    Of a user and a coupon, refused and voided steps are among them, and change no balance. Raises RecordedByNewerCode,
-    Found, SettingsError, Unreachable.
+    Older code recorded the answers to orders here: refused and voided ones are among them, and change no balance.
+    Raises RecordedByNewerCode, Found, SettingsError, Unreachable.
     """
     aggregate, balance_of = kinds()[kind].aggregate, BALANCES[kind].of
     state = aggregate.state()
@@ -111,9 +111,8 @@ def command(
 ) -> None:
     """List every movement of a user's points, a product's stock or a coupon: time, fact, order, amount, balance.
 
-    Refused steps of points and coupons are listed with their reason, and change no balance; those of stock are not
-    listed. The log is read from DATA_DIR, whether the service runs or not. Exit code 1: the log has no fact about this
-    user, product or coupon.
+    What was refused moved nothing, and is not listed: `orders trace` shows an order's reason. The log is read from
+    DATA_DIR, whether the service runs or not. Exit code 1: the log has no fact about this user, product or coupon.
     """
     if since is not None and until is not None and since > until:
         raise click.UsageError("--since is after --until")

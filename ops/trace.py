@@ -30,7 +30,7 @@ OF_ORDER: Final = tuple(name for name, fact in FACTS.items() if fact.key_field =
 LEDGER: Final = tuple(
     name for name, fact in FACTS.items() if fact.key_field != "order_id" and "order_id" in fact.__struct_fields__
 )
-"""The names of facts about a product's stock that an order causes: published under the product's id."""
+"""The names of facts about a product, an account or a coupon that an order causes: published under its id."""
 
 LEDGER_BEFORE: Final = frozenset(NAMES[fact] for step in _STEPS if step.returned for fact in (step.done, step.undone))
 """The names of the facts that are recorded together with those of LEDGER, after them."""
@@ -63,6 +63,9 @@ class _Line(msgspec.Struct):
 class _Order(msgspec.Struct):
     placed_at: Timestamp
     lines: list[_Line]
+    user_id: str = ""
+    points: int = 0
+    coupon_id: str | None = None
 
 
 class _Body(msgspec.Struct):
@@ -89,8 +92,9 @@ class Trace(NamedTuple):
 async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()) -> Trace:
     """Read the order's facts up to the end of EVENTS and return them in stream order.
 
-    Included are repeats, and the facts about the stock of its products that it caused. `unknown`: names of facts that
-    newer code may have recorded, which are read, too. There are no lines if EVENTS has no such order.
+    Included are repeats, and the facts about its products, its customer's account and its coupon that it caused.
+    `unknown`: names of facts that newer code may have recorded, which are read, too. There are no lines if EVENTS has
+    no such order.
     Raises ConsumerFailed, the client's errors.
     """
     found = [
@@ -101,11 +105,10 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
     if not own:
         return Trace([], foreign)
     order = next((body.order for body in map(_decoded, own) if body.order is not None), None)
-    products = {line.product_id for line in order.lines} if order else set()
-    subjects = [f"{name}.{product_id}" for name in LEDGER for product_id in products]
     ledger = {
         message
-        for first, last in _ledger_spans(own)
+        for service, first, last in _ledger_spans(own)
+        if (subjects := _ledger_subjects(service, order))
         async for message in reading.read(stream, subjects, first=first, last=last)
         if not _is_foreign(message) and _decoded(message).order_id == order_id
     }
@@ -125,11 +128,24 @@ def _is_foreign(message: reading.Read) -> bool:
     return False
 
 
-def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
-    """Return the ranges (first, last; both inclusive) of sequences that contain the order's stock facts.
+def _ledger_subjects(service: str, order: _Order | None) -> list[str]:
+    """Return the subjects of what this service says about the order's products, its account or its coupon."""
+    if order is None:
+        return []
+    keys = {
+        "product_id": {line.product_id for line in order.lines},
+        "user_id": {order.user_id} if order.points else set(),
+        "coupon_id": {order.coupon_id} if order.coupon_id else set(),
+    }
+    names = [name for name in LEDGER if said_by(name) == service]
+    return [f"{name}.{key}" for name in names for key in sorted(keys.get(FACTS[name].key_field, ()))]
 
-    product_svc publishes these just before `product.reserved` or `product.released`, so after the cause of that fact.
-    All stock facts of a product that sells well would be too many to read.
+
+def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[str, int, int]]:
+    """Return the service, and the range (first, last; both inclusive) of sequences, of the order's facts of LEDGER.
+
+    A service publishes these just before its answer, such as `product.reserved`, so after the cause of that fact. All
+    facts about a product that sells well would be too many to read.
     """
     sequences = {message.fact_id: message.sequence for message in own}
     spans = []
@@ -137,14 +153,15 @@ def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[int, int]]:
         body = _decoded(message)
         if body.type in LEDGER_BEFORE:
             cause = sequences.get(body.cause or "", own[0].sequence)
-            spans.append((min(cause, message.sequence), max(cause, message.sequence)))
+            spans.append((said_by(body.type), min(cause, message.sequence), max(cause, message.sequence)))
     return spans
 
 
 async def follow(stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()) -> AsyncIterator[TraceLine]:
     """Yield the order's facts from its first one on, and then each that arrives; the iteration does not end.
 
-    The facts about its products' stock, and foreign messages, are left out. Raises ConsumerFailed, the client's errors.
+    The facts about its products, its account and its coupon, and foreign messages, are left out. Raises
+    ConsumerFailed, the client's errors.
     """
     seen: set[str] = set()
     order: _Order | None = None

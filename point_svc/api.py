@@ -14,7 +14,7 @@ from infra.http.idempotency_key import IdempotencyKey, read_key, replayable
 from infra.http.parameters import Amount, PathId
 from infra.http.problems import FieldError, Problem
 from infra.process.runtime import Runtime
-from point_svc import domain
+from point_svc.domain import charge
 
 
 @example(amount=5_000)
@@ -44,17 +44,17 @@ class Points:
             raise _key_required()
 
         async def is_recorded(key: str) -> bool:
-            (state,) = await self._writer.read([f"account-{user_id}"])
-            return key in state.charges
+            (state,) = await self._writer.read([charge.charge_stream(user_id, key)])
+            return state.amount is not None
 
         key, headers = await read_key(idempotency_key, is_recorded), replayable(idempotency_key)
         try:
-            answer = await self._writer.execute(domain.Charge(user_id, data.amount, key, at=self._clock()))
-        except domain.ChargedDifferently:
+            answer = await self._writer.execute(charge.Charge(user_id, data.amount, key, at=self._clock()))
+        except charge.ChargedDifferently:
             raise _charged_differently() from None
-        except domain.ChargedTooMuch:
+        except charge.ChargedTooMuch:
             raise _charged_too_much() from None
-        return Response(AccountView(user_id, answer.states[0].balance), status_code=201, headers=headers(answer))
+        return Response(AccountView(user_id, answer.states[1].balance), status_code=201, headers=headers(answer))
 
     async def show(self, user_id: PathId) -> AccountView:
         (state,) = await self._writer.read([f"account-{user_id}"])
@@ -63,7 +63,7 @@ class Points:
 
 def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     points = Points(runtime)
-    charge = post(
+    charging = post(
         "/points/{user_id:str}/charge",
         tags=["points"],
         summary="Charge an account with points, once per Idempotency-Key (required)",
@@ -71,7 +71,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         responses=problems(400, _key_required(), _charged_differently(), _charged_too_much(), 503),
     )
     show = get("/points/{user_id:str}", tags=["points"], summary="A customer's balance", responses=problems(400, 503))
-    return [charge(points.charge), show(points.show)]
+    return [charging(points.charge), show(points.show)]
 
 
 def _key_required() -> Problem:

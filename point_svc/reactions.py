@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from contracts import CouponUseFailed, Fact, OrderCanceled, ProductReserved
-from point_svc.domain import Refund, Use
+from point_svc.domain.use import Refund, Use
 
 REACTIONS: Mapping[type[Fact], type[Use | Refund]] = {
     ProductReserved: Use,

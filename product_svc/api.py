@@ -18,7 +18,7 @@ from infra.http.parameters import After, Amount, Id, Name, PageSize, PathId, Pri
 from infra.http.problems import Problem, invalid
 from infra.process.runtime import Runtime
 from infra.timestamps import instant
-from product_svc.domain import product
+from product_svc.domain import addition, product
 from product_svc.popular import RANKING, Popular
 
 RESERVED_IDS = frozenset({"popular"})
@@ -110,21 +110,21 @@ class Products:
         self, product_id: PathId, data: JSONBody[AddedStock], idempotency_key: IdempotencyKey = None
     ) -> Response[ProductView]:
         async def is_recorded(key: str) -> bool:
-            (state,) = await self._writer.read([f"product-{product_id}"])
-            return key in state.added
+            (state,) = await self._writer.read([addition.addition_stream(product_id, key)])
+            return state.quantity is not None
 
         sent = idempotency_key or new_key()
         key, headers = await read_key(sent, is_recorded), replayable(sent)
-        command = product.AddStock(product_id, data.quantity, key, at=self._runtime.clock())
+        command = addition.AddStock(product_id, data.quantity, key, at=self._runtime.clock())
         try:
             answer = await self._writer.execute(command)
-        except product.NoSuchProduct:
+        except addition.NoSuchProduct:
             raise _unknown() from None
-        except product.AddedDifferently:
+        except addition.AddedDifferently:
             raise _added_differently() from None
-        except product.AddedTooMuch:
+        except addition.AddedTooMuch:
             raise _added_too_much() from None
-        return Response(_view(product_id, answer.states[0]), status_code=201, headers=headers(answer))
+        return Response(_view(product_id, answer.states[1]), status_code=201, headers=headers(answer))
 
     async def show(self, product_id: PathId) -> ProductView:
         (state,) = await self._writer.read([f"product-{product_id}"])

@@ -9,9 +9,11 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from contracts import (
+    CouponHeld,
     CouponIssued,
     CouponRefusal,
     CouponRestored,
+    CouponReturned,
     CouponUsed,
     CouponUseFailed,
     CouponUseVoided,
@@ -21,6 +23,9 @@ from contracts import (
     OrderConfirmed,
     OrderCreatedPending,
     PointCharged,
+    PointCredited,
+    PointDebited,
+    PointDeposited,
     PointRefunded,
     PointRefusal,
     PointUsed,
@@ -35,6 +40,7 @@ from contracts import (
     ProductReserveVoided,
     ProductStockAdded,
     ProductStockHeld,
+    ProductStockReceived,
     ProductStockReturned,
     Reason,
 )
@@ -113,6 +119,15 @@ def stock_added(quantity: int, product_id: str = MUG, key: str | None = None) ->
     return ProductStockAdded(at=NOW, product_id=product_id, quantity=quantity, idempotency_key=key)
 
 
+def stock_received(quantity: int, key: str, product_id: str = MUG) -> ProductStockReceived:
+    return ProductStockReceived(at=NOW, product_id=product_id, quantity=quantity, idempotency_key=key)
+
+
+def adding(quantity: int, key: str, product_id: str = MUG) -> tuple[ProductStockReceived, ProductStockAdded]:
+    """The answer to a request that adds stock, and what is recorded together with it."""
+    return stock_received(quantity, key, product_id), stock_added(quantity, product_id, key)
+
+
 def in_stock(quantity: int, product_id: str = MUG) -> tuple[ProductRegistered, ProductStockAdded]:
     return product_registered(product_id), stock_added(quantity, product_id)
 
@@ -166,6 +181,30 @@ def use_of_points_voided(order: Order = ORDER, order_id: str = ORDER_ID) -> Poin
     return PointUseVoided(**_about(order, order_id))
 
 
+def deposited(points: int, key: str = "first") -> PointDeposited:
+    return PointDeposited(at=NOW, user_id=CUSTOMER, points=points, idempotency_key=key)
+
+
+def debited(order: Order = ORDER, order_id: str = ORDER_ID) -> PointDebited:
+    return PointDebited(at=NOW, cause=CAUSE, user_id=order.user_id, order_id=order_id, points=order.points)
+
+
+def credited(order: Order = ORDER, order_id: str = ORDER_ID) -> PointCredited:
+    return PointCredited(at=NOW, cause=CAUSE, user_id=order.user_id, order_id=order_id, points=order.points)
+
+
+def charging(points: int, key: str = "first") -> tuple[PointDeposited, PointCharged]:
+    return deposited(points, key), charged(points, key)
+
+
+def using(order: Order = ORDER, order_id: str = ORDER_ID) -> tuple[PointDebited, PointUsed]:
+    return debited(order, order_id), points_used(order, order_id)
+
+
+def refunding(order: Order = ORDER, order_id: str = ORDER_ID) -> tuple[PointCredited, PointRefunded]:
+    return credited(order, order_id), points_refunded(order, order_id)
+
+
 # What coupon_svc says -------------------------------------------------------------------------------------------------
 
 
@@ -190,6 +229,24 @@ def coupon_restored(order: Order = ORDER, order_id: str = ORDER_ID) -> CouponRes
 
 def use_of_coupon_voided(order: Order = ORDER, order_id: str = ORDER_ID) -> CouponUseVoided:
     return CouponUseVoided(**_about(order, order_id), coupon_id=order.coupon_id)
+
+
+def coupon_held(order: Order = ORDER, order_id: str = ORDER_ID) -> CouponHeld:
+    assert order.coupon_id is not None
+    return CouponHeld(at=NOW, cause=CAUSE, coupon_id=order.coupon_id, order_id=order_id)
+
+
+def coupon_returned(order: Order = ORDER, order_id: str = ORDER_ID) -> CouponReturned:
+    assert order.coupon_id is not None
+    return CouponReturned(at=NOW, cause=CAUSE, coupon_id=order.coupon_id, order_id=order_id)
+
+
+def taking(order: Order = ORDER, discount: int = DISCOUNT, order_id: str = ORDER_ID) -> tuple[CouponHeld, CouponUsed]:
+    return coupon_held(order, order_id), coupon_used(order, discount, order_id)
+
+
+def restoring(order: Order = ORDER, order_id: str = ORDER_ID) -> tuple[CouponReturned, CouponRestored]:
+    return coupon_returned(order, order_id), coupon_restored(order, order_id)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import APIError
 
-from contracts.wire import MSG_ID, POSITION
+from contracts.wire import FACTS, MSG_ID, POSITION
 from infra.broker.client import BrokerClient
 from infra.broker.generations import generation_numbers
 from infra.broker.numbering import stream_name
@@ -243,11 +243,15 @@ class Shop:
         await js.delete_consumer(stream, consumer.name)
         return found
 
-    async def facts(self, order_id: str) -> list[str]:
-        """The names of one order's facts in stream order, its stock ledger included, repeats left out."""
+    async def facts(self, order_id: str, *, ledgers: bool = False) -> list[str]:
+        """The names of one order's facts in stream order, its stock ledger included, repeats left out.
+
+        `ledgers`: with what it moved in its customer's account and its coupon.
+        """
         seen: dict[str, str] = {}
         for event in await self.events():
-            if event.body.get("order_id") == order_id:
+            implied = event.fact in FACTS and FACTS[event.fact].implied
+            if event.body.get("order_id") == order_id and (ledgers or not implied):
                 seen.setdefault(event.fact_id, event.fact)
         return list(seen.values())
 

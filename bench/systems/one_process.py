@@ -111,8 +111,10 @@ def _streams(command: Command) -> Sequence[str]:
         *command.streams,
         f"reservation-{order_id}",
         *(f"product-{line.product_id}" for line in order.lines),
+        f"pointuse-{order_id}",
         f"account-{order.user_id}",
         coupon_stream(order.coupon_id, order_id),
+        *([] if order.coupon_id is None else [f"coupon-{order.coupon_id}"]),
     )
 
 

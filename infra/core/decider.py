@@ -7,7 +7,7 @@ no reader sees anything unrecorded, and after a conflict the forks are dropped.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from msgspec.structs import replace
 
@@ -53,10 +53,27 @@ class Aggregate:
     usually_new: bool = False
     """Whether most commands begin their stream. Then a stream that is not in memory is assumed new without reading the
     store. If the stream has records, the append is a Conflict, and the batch is decided again on the states read."""
+    moved: tuple[type[Fact], ...] = ()
+    """The facts of these streams that older code recorded in other streams: their `earlier_stream`. Where a log has any
+    of them, no stream of this aggregate is assumed new, and each is folded from these facts first."""
+
+
+def no_command(command: Command, *_: AnyState) -> NoReturn:
+    """The `decide` of an aggregate with whose streams no command begins; others are decided over its states."""
+    raise TypeError(f"no command begins with a stream such as {command.streams[0]}")
 
 
 Aggregates = Mapping[str, Aggregate]
 """The aggregates by category: the part of a stream's name before the first `-`."""
+
+
+def moved_facts(aggregates: Aggregates) -> dict[str, tuple[str, ...]]:
+    """Map the category of each aggregate with `moved` facts to the names of these."""
+    return {
+        name: tuple(NAMES[fact] for fact in aggregate.moved)
+        for name, aggregate in aggregates.items()
+        if aggregate.moved
+    }
 
 
 class StreamState:

@@ -68,11 +68,15 @@ class StateCache:
         """Return empty states (version 0), by stream, for those that are not cached and usually new. Reads nothing.
 
         A decision over such a state is valid only if it records on that stream: the store takes version 1 only once.
+        That proves nothing of a stream whose facts may have been recorded in another one: it is read.
         """
+        has_moved = self._store.has_moved
         return {
             stream: StreamState(0, aggregate.state())
             for stream in streams
-            if stream not in self._states and (aggregate := self._aggregates[category(stream)]).usually_new
+            if stream not in self._states
+            and (aggregate := self._aggregates[category(stream)]).usually_new
+            and not (has_moved and aggregate.moved)
         }
 
     def _fold(self, stream: str, history: StreamHistory | None) -> StreamState:
@@ -80,11 +84,14 @@ class StateCache:
         folded = StreamState(0, aggregate.state())
         if history is None:
             return folded
-        snapshot, records = history
+        snapshot, records, earlier = history
         try:
             if snapshot is not None:
                 folded.state = msgspec.json.decode(snapshot.state, type=type(folded.state))
                 folded.version = snapshot.originator_version
+            else:
+                for record in earlier:
+                    aggregate.evolve(folded.state, decode(record.state))
             for record in records:
                 aggregate.evolve(folded.state, decode(record.state))
                 folded.version = record.originator_version

@@ -23,7 +23,7 @@ from infra import signals
 from infra.broker.connection import Connect, connect
 from infra.consuming.limits import SessionLimits
 from infra.consuming.session import Broker
-from infra.core.decider import Aggregates
+from infra.core.decider import Aggregates, moved_facts
 from infra.core.limits import WriterLimits
 from infra.core.writer import Clock, Reactions, Writer
 from infra.files import PRIVATE_UMASK
@@ -58,7 +58,7 @@ USAGE: Final = """Run {name}_svc until SIGTERM or Ctrl-C. It takes no arguments;
 Exit codes: 0 stopped in good order, 1 a part of it ended by itself, 2 it cannot start."""
 
 OpenStore = Callable[..., contextlib.AbstractAsyncContextManager[EventStore]]
-"""Opens the log in the file at a path, as SQLiteStore.open does with its argument `service`."""
+"""Opens the log in the file at a path, as SQLiteStore.open does with its arguments `service` and `moved`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,9 @@ async def _serve(
 ) -> None:
     folder = settings.data_dir / service.name
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(folder / "events.sqlite", service=service.name))
+        store = await stack.enter_async_context(
+            open_store(folder / "events.sqlite", service=service.name, moved=moved_facts(service.aggregates))
+        )
         views: dict[str, AnyView] = {
             projection.name: await stack.enter_async_context(LogView.open(projection, store, folder))
             for projection in service.views

@@ -12,6 +12,10 @@ from infra.store.records import Notification, Record, StreamHistory
 class EventStore(Protocol):
     """One service's log, and the snapshots of its streams. Every method raises StoreError when the store fails."""
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether the log has facts that older code recorded in another stream than the one they belong to today."""
+
     async def insert_events(self, records: Sequence[Record]) -> None:
         """Append all of these records to the log, in this order and durably, or none of them.
 

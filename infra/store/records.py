@@ -1,5 +1,6 @@
 """The rows of an event store: records, their positions in the log, and a stream's history."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -32,8 +33,10 @@ class Notification(NamedTuple):
 class StreamHistory(NamedTuple):
     """What a stream's state is folded from: its newest usable snapshot, and the records after it by version.
 
-    Without a snapshot (None) these are all records of the stream.
+    Without a snapshot (None) these are all records of the stream. `earlier`: facts of this stream that older code
+    recorded in other streams, in log order. They come before all of its own records, and a snapshot has them already.
     """
 
     snapshot: Record | None
     records: list[Record]
+    earlier: Sequence[Record] = ()

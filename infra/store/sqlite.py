@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
 
+from infra.store import moved as moved_facts
 from infra.store.checkpointer import Checkpointer
 from infra.store.connection import ConnectStore, StoreConnection, connect, connect_read_only, translated
 from infra.store.errors import StoreSetupError, next_step, rebuild
@@ -42,12 +43,14 @@ class SQLiteStore:
         connect: ConnectStore = connect,
         max_rows: int = MAX_ROWS_PER_INSERT,
         tail_records: int = TAIL_RECORDS,
+        has_moved: bool = False,
     ) -> None:
         """`connect` opens a connection of its own for each append of more than `max_rows` records.
 
-        `tail_records` is how many of the newest records the tail keeps at least. After trouble in `place` the log can
-        be read, but nothing is recorded or decided.
+        `tail_records` is how many of the newest records the tail keeps at least. `has_moved`: see EventStore. After
+        trouble in `place` the log can be read, but nothing is recorded or decided.
         """
+        self.has_moved = has_moved
         self._path = path
         self._writer = writer
         self._reader = reader
@@ -67,18 +70,21 @@ class SQLiteStore:
         connect: ConnectStore = connect,
         max_rows: int = MAX_ROWS_PER_INSERT,
         tail_records: int = TAIL_RECORDS,
+        moved: moved_facts.Moved | None = None,
     ) -> AsyncIterator["SQLiteStore"]:
         """Open the store in this file to read and write it; make file and folder if missing. Raises StoreSetupError.
 
-        With `service` the file must be this service's store, and the one that it had before.
+        With `service` the file must be this service's store, and the one that it had before. `moved`: the facts that
+        older code may have recorded in other streams. `select_streams` finds them by the streams of today.
         """
         async with AsyncExitStack() as stack:
             try:
                 opened = await stack.enter_async_context(opening(path, service, connect))
+                has_moved = await moved_facts.index(opened[0], moved or {})
             except (sqlite3.Error, OSError) as error:
                 name = service or path.parent.name
                 raise StoreSetupError(f"{path}: {error}. {next_step(error, rebuild(name))}") from error
-            yield cls(path, *opened, connect=connect, max_rows=max_rows, tail_records=tail_records)
+            yield cls(path, *opened, connect=connect, max_rows=max_rows, tail_records=tail_records, has_moved=has_moved)
 
     @classmethod
     @asynccontextmanager
@@ -140,6 +146,7 @@ class SQLiteStore:
                 SELECT_STREAMS,
                 {"streams": json.dumps(list(streams)), "topics": json.dumps(list(snapshot_topics))},
             )
+            earlier = await moved_facts.select(self._writer, streams) if self.has_moved else {}
         found: dict[str, StreamHistory] = {}
         for is_event, *columns in rows:
             record = Record(*columns)
@@ -147,17 +154,24 @@ class SQLiteStore:
                 found.setdefault(record.originator_id, StreamHistory(None, [])).records.append(record)
             else:
                 found[record.originator_id] = StreamHistory(record, [])
+        for stream, records in earlier.items():
+            found[stream] = found.get(stream, StreamHistory(None, []))._replace(earlier=records)
         return found
 
     async def select_stream(self, stream: str) -> list[Notification]:
-        """Return all records of one stream by version, with their positions in the log. Raises StoreError."""
+        """Return all records of one stream by version, with their positions in the log. Raises StoreError.
+
+        Before them come the facts of it that older code recorded in other streams, if a service has indexed them.
+        """
         with translated():
+            ((indexed,),) = await self._reader.execute_fetchall(moved_facts.IS_INDEXED)
+            earlier = await self._reader.execute_fetchall(moved_facts.SELECT_ONE, (stream,)) if indexed else []
             rows = await self._reader.execute_fetchall(
                 "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
                 " WHERE originator_id = ? ORDER BY originator_version",
                 (stream,),
             )
-        return [Notification(*row) for row in rows]
+        return [Notification(*row) for row in (*earlier, *rows)]
 
     async def find_all(self, ids: Collection[tuple[str, int]]) -> list[Notification]:
         """Return the records with these (stream, version) and their positions, in any order, without the missing ones.

@@ -12,7 +12,7 @@ CausedFact = tuple[str, str | None]
 ACCEPTED: Final[CausedFact] = ("order.created.pending", None)
 HELD: Final[CausedFact] = ("product.stock.held", "order.created.pending")
 RESERVED: Final[CausedFact] = ("product.reserved", "order.created.pending")
-USED: Final[CausedFact] = ("point.used", "product.reserved")
+USED: Final[Sequence[CausedFact]] = (("point.debited", "product.reserved"), ("point.used", "product.reserved"))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ CASES: Final = (
             HELD,
             HELD,
             RESERVED,
-            USED,
+            *USED,
+            ("coupon.held", "point.used"),
             ("coupon.used", "point.used"),
             ("order.confirmed", "coupon.used"),
         ],
@@ -102,8 +103,9 @@ CASES: Final = (
             ACCEPTED,
             HELD,
             RESERVED,
-            USED,
+            *USED,
             ("coupon.use.failed", "point.used"),
+            ("point.credited", "coupon.use.failed"),
             ("point.refunded", "coupon.use.failed"),
             ("product.stock.returned", "coupon.use.failed"),
             ("product.released", "coupon.use.failed"),

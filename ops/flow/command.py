@@ -14,6 +14,7 @@ from rich.text import Text
 from contracts.fact import Fact
 from contracts.step import fact_name
 from contracts.wire import COMPENSATIONS, FACTS, STEPS
+from infra.core.decider import no_command
 from infra.local.services import ROOT, service_names
 from infra.process.service import Service
 from ops.cli import ending_well
@@ -57,7 +58,8 @@ def parts() -> list[Part]:
 def part(service: Service) -> Part:
     """Return a service's part in the flow, from its table of reactions and the types that its aggregates take."""
     aggregates = service.aggregates.values()
-    commands = _types((aggregate.decide for aggregate in aggregates), 0)
+    deciding = (aggregate.decide for aggregate in aggregates if aggregate.decide is not no_command)
+    commands = _types(deciding, 0)
     heard: dict[Any, list[str]] = {command: [] for command in commands}
     unmatched: list[str] = []
     for fact, reaction in service.reactions.items():

@@ -11,12 +11,14 @@ import msgspec
 
 from contracts import (
     BY_CUSTOMER,
+    CouponReturned,
     Fact,
     Order,
     OrderCanceled,
     OrderConfirmed,
     OrderCreatedPending,
     PointCharged,
+    PointCredited,
     ProductStockAdded,
     ProductStockReturned,
     SagaFact,
@@ -166,6 +168,7 @@ class Checker:
         self._steps.finish(self._courses, self._is_quiet)
         self._stock.finish(self._courses, self._is_quiet)
         self._points.finish(self._courses, self._is_quiet)
+        self._coupons.finish(self._courses, self._is_quiet)
         if live is not None:
             self._compare(live)
         return self._findings.all()
@@ -194,7 +197,7 @@ class Checker:
             self._findings.add(7, entry, f"is not a fact: {error}")
             return None
         name = NAMES[type(fact)]
-        if fact.stream != entry.stream or said_by(name) != entry.service:
+        if entry.stream not in (fact.stream, fact.earlier_stream) or said_by(name) != entry.service:
             self._findings.add(7, entry, f"has a fact of another place: {name} of {fact.stream}")
             return None
         if fact.cause is not None:
@@ -215,10 +218,10 @@ class Checker:
             self._turn(entry, fact, course)
             if isinstance(fact, OrderCreatedPending | OrderConfirmed | OrderCanceled):
                 self._order(entry, fact, course)
-        elif isinstance(fact, ProductStockReturned):
-            self._undos.returned(entry, self._courses.look(fact.order_id).turns.get("product"))
+        elif isinstance(fact, ProductStockReturned | PointCredited | CouponReturned):
+            self._undos.returned(entry, self._courses.look(fact.order_id))
         elif isinstance(fact, ProductStockAdded | PointCharged):
-            self._one_order.used(entry, fact.idempotency_key)
+            self._one_order.used(entry, fact.earlier_stream, fact.idempotency_key)
         book = self._books.get(entry.service)
         if book is not None:
             book.said(entry, fact, course)

@@ -126,13 +126,14 @@ class UndosInvariant:
         elif turn in ("done", "refused") and before == "fenced":
             self._findings.add(6, entry, "answers an order behind its fence")
 
-    def returned(self, entry: Entry, before: Turn | None) -> None:
-        """Judge stock that comes back: unless the product step is done, and not released yet, it is a finding.
-
-        `before`: that step's turn so far; None: it has none.
+    def returned(self, entry: Entry, course: Course) -> None:
+        """Judge stock, points or a coupon that an order gives back: unless its step is done, and not undone yet, it is
+        a finding. `course`: the order's so far.
         """
+        before = course.turns.get(entry.service)
         if before != "done":
-            self._findings.add(6, entry, f"returns stock of an order whose product step is {before or 'not done'}")
+            what = f"gives back what an order took whose {entry.service} step is {before or 'not done'}"
+            self._findings.add(6, entry, what)
 
 
 class Chain:
@@ -168,12 +169,13 @@ class OneOrderInvariant:
         if not course.agrees_on_order(fact.order):
             self._findings.add(10, entry, "carries another order than the other facts of its id")
 
-    def used(self, entry: Entry, key: str | None) -> None:
+    def used(self, entry: Entry, owner: str, key: str | None) -> None:
         """Judge and remember the key of a charge or of added stock: its repeat in one account or product is a finding.
 
-        Null is the key of the stock that a product was registered with, so it may come once.
+        `owner`: the stream of the account or product. Null is the key of the stock that a product was registered with,
+        so it may come once.
         """
-        place = entry.stream if key is None else f"{entry.stream} {key}"
+        place = owner if key is None else f"{owner} {key}"
         if self._keys.get(place) is not None:
             self._findings.add(10, entry, f"repeats an idempotency key: {key}")
         self._keys[place] = entry.version

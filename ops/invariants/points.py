@@ -1,9 +1,23 @@
-"""Points must add up: the sums come from the facts of accounts and orders, and not from the services' own fold."""
+"""Points must add up: the sums come from the facts of accounts and orders, and not from the services' own fold.
+
+An account's ledger moves the points, and the answer to the order or charge, which the log has after that, must say the
+same. Where older code recorded the answer in the account's stream, the answer itself moves them.
+"""
 
 from collections import Counter
 from typing import assert_never
 
-from contracts import Order, PointCharged, PointRefunded, PointUsed, PointUseFailed, PointUseVoided
+from contracts import (
+    Order,
+    PointCharged,
+    PointCredited,
+    PointDebited,
+    PointDeposited,
+    PointRefunded,
+    PointUsed,
+    PointUseFailed,
+    PointUseVoided,
+)
 from contracts.point import PointSays
 from ops.invariants.balances import Balance, IsQuiet, unsettled
 from ops.invariants.courses import Course, Courses
@@ -20,6 +34,13 @@ class PointsInvariant:
     def __init__(self, findings: Findings, memory: Memory) -> None:
         self._findings = findings
         self._accounts = memory.many("accounts", Balance)
+        self._moving = memory.few("moving_points", dict[str, int])
+        """Order id → user id → points that came back (points taken are negative), by facts of the ledgers.
+
+        Only while the answer to the order, which the log has after them, has not been fed.
+        """
+        self._depositing = memory.few("depositing", dict[str, int])
+        """User id → idempotency key → points that were deposited, while the answer to the charge has not been fed."""
 
     def claim(self, order: Order, times: int) -> None:
         if order.points:
@@ -30,30 +51,73 @@ class PointsInvariant:
 
     def said(self, entry: Entry, fact: PointSays, course: Course | None) -> None:
         match fact:
+            case PointDebited():
+                self._move(entry, fact.order_id, fact.user_id, -fact.points)
+            case PointCredited():
+                self._move(entry, fact.order_id, fact.user_id, fact.points)
+            case PointDeposited():
+                self._deposit(fact.user_id, fact.points)
+                self._depositing.setdefault(fact.user_id, {})[fact.idempotency_key] = fact.points
             case PointUsed():
                 assert course is not None
-                account = self._account(fact.order.user_id)
-                account.left -= fact.points
-                if account.left < 0:
-                    self._findings.add(2, entry, f"leaves {account.left} points")
+                self._answered(entry, fact, -fact.points)
                 if fact.points > fact.total:
                     self._findings.add(2, entry, f"uses {fact.points} points for an order of {fact.total}")
                 self._as_ordered(entry, fact)
                 self._priced(entry, fact, course)
             case PointRefunded():
-                self._account(fact.order.user_id).left += fact.points
+                self._answered(entry, fact, fact.points)
                 self._as_ordered(entry, fact)
             case PointUseFailed():
                 assert course is not None
+                self._answered(entry, fact, 0)
                 self._priced(entry, fact, course)
-            case PointCharged():
-                account = self._account(fact.user_id)
-                account.came += fact.amount
-                account.left += fact.amount
             case PointUseVoided():
-                pass
+                self._answered(entry, fact, 0)
+            case PointCharged():
+                self._charged(entry, fact)
             case _:
                 assert_never(fact)
+
+    def _move(self, entry: Entry, order_id: str, user_id: str, points: int) -> None:
+        self._leave(entry, user_id, points)
+        moved = self._moving.setdefault(order_id, {})
+        moved[user_id] = moved.get(user_id, 0) + points
+
+    def _leave(self, entry: Entry, user_id: str, points: int) -> None:
+        account = self._account(user_id)
+        account.left += points
+        if account.left < 0:
+            self._findings.add(2, entry, f"leaves {account.left} points")
+
+    def _answered(
+        self, entry: Entry, fact: PointUsed | PointUseFailed | PointRefunded | PointUseVoided, points: int
+    ) -> None:
+        """Judge the answer to an order, by which `points` came back to its customer; taken points are negative."""
+        user_id = fact.order.user_id
+        if entry.stream == fact.earlier_stream:
+            self._leave(entry, user_id, points)
+            return
+        expected = {user_id: points} if points else {}
+        moved = self._moving.pop(fact.order_id, {})
+        if moved != expected:
+            self._findings.add(2, entry, f"the ledgers moved {moved}, should have moved {expected}")
+
+    def _deposit(self, user_id: str, points: int) -> None:
+        account = self._account(user_id)
+        account.came += points
+        account.left += points
+
+    def _charged(self, entry: Entry, fact: PointCharged) -> None:
+        if entry.stream == fact.earlier_stream:
+            self._deposit(fact.user_id, fact.amount)
+            return
+        deposits = self._depositing.get(fact.user_id, {})
+        deposited = deposits.pop(fact.idempotency_key, 0)
+        if not deposits:
+            self._depositing.pop(fact.user_id, None)
+        if deposited != fact.amount:
+            self._findings.add(2, entry, f"charges {fact.amount} points, but {deposited} were deposited")
 
     def _account(self, user_id: str) -> Balance:
         account = self._accounts.get(user_id)
@@ -73,6 +137,14 @@ class PointsInvariant:
         in_flight: Counter[str] = Counter()
         for order, times in unsettled(courses, "point", is_quiet):
             in_flight[order.user_id] += times * order.points
+        for order_id, moved in self._moving.items():
+            if is_quiet(courses.look(order_id)):
+                self._findings.add(2, f"order {order_id}", f"the ledgers moved {moved}, but no answer says so")
+            else:  # the cut divides a transaction
+                in_flight.subtract(moved)
+        for user_id, deposits in self._depositing.items():
+            if is_quiet(Course()):
+                self._findings.add(2, f"account {user_id}", f"{deposits} were deposited, but no charge says so")
         for user_id, account in self._accounts.items():
             used = account.claimed + in_flight[user_id]
             if account.came != account.left + used:

@@ -12,6 +12,7 @@ from contracts import (
     ProductReserveVoided,
     ProductStockAdded,
     ProductStockHeld,
+    ProductStockReceived,
     ProductStockReturned,
 )
 from contracts.product import ProductSays
@@ -36,6 +37,10 @@ class StockInvariant:
         """Order id → product id → pieces that came back (held pieces are negative), by facts of the products.
 
         Only while the order's reservation or release, which the log has after them, has not been fed.
+        """
+
+        self._receiving = memory.few("receiving", dict[str, int])
+        """Product id → idempotency key → pieces that were received, while the answer that adds them has not been fed.
         """
 
     def claim(self, order: Order, times: int) -> None:
@@ -65,12 +70,29 @@ class StockInvariant:
                 if product.price is not None:
                     self._findings.add(1, entry, "registers a product a second time")
                 product.price = fact.price
+            case ProductStockReceived():
+                self._came(fact.product_id, fact.quantity)
+                self._receiving.setdefault(fact.product_id, {})[fact.idempotency_key] = fact.quantity
             case ProductStockAdded():
-                product = self._product(fact.product_id)
-                product.came += fact.quantity
-                product.left += fact.quantity
+                self._added(entry, fact)
             case _:
                 assert_never(fact)
+
+    def _added(self, entry: Entry, fact: ProductStockAdded) -> None:
+        if fact.idempotency_key is None or entry.stream == fact.earlier_stream:  # the latter: by older code
+            self._came(fact.product_id, fact.quantity)
+            return
+        receipts = self._receiving.get(fact.product_id, {})
+        received = receipts.pop(fact.idempotency_key, 0)
+        if not receipts:
+            self._receiving.pop(fact.product_id, None)
+        if received != fact.quantity:
+            self._findings.add(1, entry, f"adds {fact.quantity} pieces, but {received} were received")
+
+    def _came(self, product_id: str, quantity: int) -> None:
+        product = self._product(product_id)
+        product.came += quantity
+        product.left += quantity
 
     def _product(self, product_id: str) -> Balance:
         product = self._products.get(product_id)
@@ -111,6 +133,9 @@ class StockInvariant:
                 self._findings.add(1, f"order {order_id}", f"the ledgers moved {moved}, but no reservation says so")
             else:  # the cut divides a transaction
                 in_flight.subtract(moved)
+        for product_id, receipts in self._receiving.items():
+            if is_quiet(Course()):
+                self._findings.add(1, f"product {product_id}", f"{receipts} were received, but no answer adds them")
         for product_id, product in self._products.items():
             held = product.claimed + in_flight[product_id]
             if product.came != product.left + held:

@@ -1,8 +1,8 @@
 """Facts of newer code in the history, and what this code cannot judge because of them.
 
 Such a fact is counted, and no finding. Nor is anything that it may explain. For a fact of an unknown type that is the
-subject of its stream, its order, and that order's products, account and coupon. For a known one with an unknown reason
-it is the order alone.
+subject of its stream, its order and what that is about, and the product, account or coupon that it names. For a known
+one with an unknown reason it is the order alone.
 """
 
 from collections.abc import Collection
@@ -41,6 +41,9 @@ class _Order(Struct):
 class _Body(Struct):
     order_id: str | None = None
     order: _Order | None = None
+    product_id: str | None = None
+    user_id: str | None = None
+    coupon_id: str | None = None
 
 
 _body: Final = msgspec.json.Decoder(_Body)
@@ -74,6 +77,8 @@ class Unjudged:
             self._subjects.add(f"order {fact.order_id}")
         if fact.order is not None:
             self._subjects |= _concerned(fact.order)
+        named = {"product": fact.product_id, "account": fact.user_id, "coupon": fact.coupon_id}
+        self._subjects |= {f"{kind} {key}" for kind, key in named.items() if key is not None}
 
     def subjects(self, invariant: int, where: object, fact: Fact | None) -> set[str]:
         """Return what a finding is about, such as `product mug`; nothing if no fact of newer code can explain it.
@@ -93,6 +98,8 @@ class Unjudged:
 
 def _about(entry: Entry, fact: Fact | None) -> set[str]:
     found = {_of(entry)}
+    if fact is not None:
+        found.add(_of_stream(fact.earlier_stream))
     if isinstance(order_id := getattr(fact, "order_id", None), str):
         found.add(f"order {order_id}")
     if isinstance(fact, SagaFact):
@@ -109,5 +116,9 @@ def _concerned(order: Order | _Order) -> set[str]:
 
 
 def _of(entry: Entry) -> str:
-    kind, _, key = entry.stream.partition("-")
+    return _of_stream(entry.stream)
+
+
+def _of_stream(stream: str) -> str:
+    kind, _, key = stream.partition("-")
     return f"{kind} {key}" if kind in KINDS else f"order {key}"

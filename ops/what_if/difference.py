@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from contracts.fact import Fact
-from contracts.wire import NAMES, encode, fact_id
+from contracts.wire import FACTS, NAMES, encode, fact_id
 from infra.store.records import Notification
 
 DifferenceKind = Literal["differs", "in-addition", "fails", "not-heard", "cause-missing", "unreadable", "newer"]
@@ -51,22 +51,40 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DecidedFact(NamedTuple):
-    """A fact that the working tree decides, as it would be recorded: its stream, its name, its body in JSON."""
+    """A fact that the working tree decides, as it would be recorded: its stream, its name, its body in JSON.
+
+    `earlier_stream`: the stream in which older code recorded such a fact. `implied`: older code recorded none.
+    """
 
     stream: str
     name: str
     body: bytes
+    earlier_stream: str
+    implied: bool
 
 
 def said(facts: Sequence[Fact]) -> list[DecidedFact]:
-    return [DecidedFact(fact.stream, NAMES[type(fact)], encode(fact)) for fact in facts]
+    return [
+        DecidedFact(fact.stream, NAMES[type(fact)], encode(fact), fact.earlier_stream, fact.implied) for fact in facts
+    ]
+
+
+def as_recorded(records: Sequence[Notification], now: Sequence[DecidedFact]) -> Sequence[DecidedFact]:
+    """Return these facts as older code would have recorded them, if that recorded the decision; else as they are.
+
+    Older code did if an answer is among the records of a stream that has no answers today.
+    """
+    moved = {one.earlier_stream for one in now if one.earlier_stream != one.stream}
+    if not any(record.originator_id in moved and not FACTS[record.topic].implied for record in records):
+        return now
+    return [one._replace(stream=one.earlier_stream) for one in now if not one.implied]
 
 
 def same(records: Sequence[Notification], now: Sequence[DecidedFact]) -> bool:
     """Whether these facts, recorded, would be these records: as many, in this order, same streams and bodies."""
     return len(records) == len(now) and all(
-        body == record.state and stream == record.originator_id
-        for record, (stream, _, body) in zip(records, now, strict=True)
+        one.body == record.state and one.stream == record.originator_id
+        for record, one in zip(records, now, strict=True)
     )
 
 

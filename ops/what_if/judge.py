@@ -12,7 +12,17 @@ from contracts.wire import NAMES, decode, said_by
 from infra.core.decider import Aggregates, StreamState, category
 from infra.core.writer import Reactions
 from infra.store.records import Notification
-from ops.what_if.difference import DecidedFact, Difference, DifferenceKind, changed, describe, id_of, said, same
+from ops.what_if.difference import (
+    DecidedFact,
+    Difference,
+    DifferenceKind,
+    as_recorded,
+    changed,
+    describe,
+    id_of,
+    said,
+    same,
+)
 
 
 class Code(NamedTuple):
@@ -160,7 +170,7 @@ class Judge:
             self.counts.unjudged += 1
             return
         self.counts.decisions += 1
-        if not same(run.records, now):
+        if not same(run.records, as_recorded(run.records, now)):
             self._differs(run, "differs", name, now)
 
     def ask_again(self, record: Notification) -> None:
@@ -191,14 +201,16 @@ class Judge:
     def _decide(self, fact: Fact, at: datetime, its_id: str) -> list[DecidedFact] | None:
         """Make a command of the fact and decide it at the instant `at`; return the new facts, and fold nothing.
 
-        None: a stream of the command is broken. Raises what the working tree's code raises.
+        None: a stream of the command is broken, or one in which older code would have recorded the answer. Raises what
+        the working tree's code raises.
         """
         command = self._code.reactions[type(fact)](fact, at, its_id)
         streams = command.streams
         if not self._broken.isdisjoint(streams):
             return None
         aggregate = self._code.aggregates[category(streams[0])]
-        return said(aggregate.decide(command, *(self._state(stream).state for stream in streams)))
+        facts = aggregate.decide(command, *(self._state(stream).state for stream in streams))
+        return said(facts) if self._broken.isdisjoint(fact.earlier_stream for fact in facts) else None
 
     def _state(self, stream: str) -> StreamState:
         return self._states.get(stream) or StreamState(0, self._code.aggregates[category(stream)].state())
@@ -231,17 +243,23 @@ class Judge:
         if stream in self._broken:
             return
         try:
-            state = self._states[stream] = self._state(stream)
-            self._code.aggregates[category(stream)].evolve(state.state, fact)
-            state.version += 1
+            self._evolve(stream, fact).version += 1
+            if fact.stream != stream:  # older code recorded it: both have it
+                self._evolve(fact.stream, fact)
         except Exception as error:
             self._unreadable(record, f"it cannot be folded: {describe(error)}")
+
+    def _evolve(self, stream: str, fact: Fact) -> StreamState:
+        state = self._states[stream] = self._state(stream)
+        self._code.aggregates[category(stream)].evolve(state.state, fact)
+        return state
 
     # What is found ----------------------------------------------------------------------------------------------------
 
     def _differs(
         self, run: Run, kind: DifferenceKind, heard: str | None, now: Sequence[DecidedFact] = (), why: str | None = None
     ) -> None:
+        now = as_recorded(run.records, now)
         fields = changed(run.records, now)
         recorded, names = tuple(record.topic for record in run.records), tuple(one.name for one in now)
         if kind == "differs" and recorded == names and not fields:

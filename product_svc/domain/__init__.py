@@ -1,4 +1,4 @@
-"""Two aggregates: Product keeps one product's price and stock, Reservation keeps product_svc's answer to one order.
+"""Product keeps one product's price and stock, Reservation the answer to an order, Addition that about added stock.
 
-They are separate because a popular product's state must stay small, however many orders it has served.
+They are separate because a popular product's state must stay small, however many orders and additions it has served.
 """

@@ -2,76 +2,58 @@
 
 from typing import ClassVar, assert_never
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from contracts.command import Request
-from contracts.fact import MOST
-from contracts.product import ProductRegistered, ProductStockAdded, ProductStockHeld, ProductStockReturned
+from contracts.product import (
+    ProductRegistered,
+    ProductStockAdded,
+    ProductStockHeld,
+    ProductStockReceived,
+    ProductStockReturned,
+)
 
 # Events ---------------------------------------------------------------------------------------------------------------
 # Stored and published under these names: a name never changes, and a field is only ever added, with a default.
-Event = ProductRegistered | ProductStockAdded | ProductStockHeld | ProductStockReturned
+Event = ProductRegistered | ProductStockAdded | ProductStockReceived | ProductStockHeld | ProductStockReturned
 
 
 # Commands -------------------------------------------------------------------------------------------------------------
-class ProductRequest(Request, frozen=True):
+class Register(Request, frozen=True):
+    """Put a product on sale at `price` won with `stock` pieces. A repeat with the same values does nothing."""
+
+    says: ClassVar = (ProductRegistered, ProductStockAdded)
     product_id: str
+    name: str
+    price: int
+    stock: int
 
     @property
     def streams(self) -> tuple[str, ...]:
         return (f"product-{self.product_id}",)
 
 
-class Register(ProductRequest, frozen=True):
-    """Put a product on sale at `price` won with `stock` pieces. A repeat with the same values does nothing."""
-
-    says: ClassVar = (ProductRegistered, ProductStockAdded)
-    name: str
-    price: int
-    stock: int
-
-
-class AddStock(ProductRequest, frozen=True):
-    """Take `quantity` more pieces into the stock of a registered product, once per idempotency key."""
-
-    says: ClassVar = (ProductStockAdded,)
-    quantity: int
-    idempotency_key: str
-
-
-Command = Register | AddStock
+Command = Register
 
 
 class RegisteredDifferently(Exception):
     """The product to register is registered already, with another name, price or first stock."""
 
 
-class NoSuchProduct(Exception):
-    """The product whose stock is to grow is not registered."""
-
-
-class AddedDifferently(Exception):
-    """This idempotency key was used before, to add another quantity to this product."""
-
-
-class AddedTooMuch(Exception):
-    """All stock that ever came in for this product would together exceed MOST."""
-
-
 # State ----------------------------------------------------------------------------------------------------------------
 class State(Struct):
     """One product. `name`: None until it is registered. `available`: pieces that no order holds.
 
-    `first_stock`: pieces at registration. `added` maps each idempotency key to the quantity added under the key.
+    `first_stock`: pieces at registration. `added`: all pieces that came in later.
 
-    The size of the state does not grow with orders: each order's Reservation keeps the order's answer.
+    The size of the state does not grow: a Reservation keeps the answer to an order, an Addition that about added stock.
     """
 
     name: str | None = None
     price: int = 0
     first_stock: int = 0
     available: int = 0
-    added: dict[str, int] = field(default_factory=dict)
+    added: int = 0
 
 
 # Decide ---------------------------------------------------------------------------------------------------------------
@@ -86,18 +68,6 @@ def decide(command: Command, state: State) -> tuple[Event, ...]:
             if stock == 0:
                 return (registered,)
             return (registered, ProductStockAdded(product_id=product_id, quantity=stock, **command.stamp()))
-        case AddStock(product_id, quantity, key):
-            if state.name is None:
-                raise NoSuchProduct(product_id)
-            if key in state.added:
-                if state.added[key] != quantity:
-                    raise AddedDifferently(key)
-                return ()  # added already
-            if state.first_stock + sum(state.added.values()) + quantity > MOST:
-                raise AddedTooMuch(product_id)
-            return (
-                ProductStockAdded(product_id=product_id, quantity=quantity, idempotency_key=key, **command.stamp()),
-            )
         case _:
             assert_never(command)
 
@@ -109,12 +79,12 @@ def evolve(state: State, event: Event) -> None:
             state.available -= event.quantity
         case ProductStockReturned():
             state.available += event.quantity
-        case ProductStockAdded():
+        case ProductStockAdded(idempotency_key=None):
             state.available += event.quantity
-            if event.idempotency_key is None:
-                state.first_stock = event.quantity
-            else:
-                state.added[event.idempotency_key] = event.quantity
+            state.first_stock = event.quantity
+        case ProductStockReceived() | ProductStockAdded():  # older code recorded added stock here by the latter
+            state.available += event.quantity
+            state.added += event.quantity
         case ProductRegistered():
             state.name = event.name
             state.price = event.price

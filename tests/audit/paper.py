@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-import coupon_svc.domain
 import order_svc.domain
-import point_svc.domain
 from contracts import Fact, Line, Order
 from contracts.wire import FACTS, NAMES, decode, encode, fact_id, said_by
+from coupon_svc.domain import coupon
 from infra.core.decider import Command
 from ops.invariants import LogEntry, Message
+from point_svc.domain import charge
 from product_svc.domain import product
 from tests.domain.spec import SERVICES
 from tests.domain.world import Service
@@ -118,10 +118,10 @@ class PaperShop:
         self.ask("product", product.Register(product_id, product_id.title(), price, stock, at=self.now))
 
     def charge(self, user_id: str, amount: int) -> None:
-        self.ask("point", point_svc.domain.Charge(user_id, amount, "first", at=self.now))
+        self.ask("point", charge.Charge(user_id, amount, "first", at=self.now))
 
     def issue(self, coupon_id: str, user_id: str, discount: int, *, valid: timedelta = timedelta(days=30)) -> None:
-        command = coupon_svc.domain.Issue(coupon_id, user_id, discount, OPENING + valid, at=self.now)
+        command = coupon.Issue(coupon_id, user_id, discount, OPENING + valid, at=self.now)
         self.ask("coupon", command)
 
     def place(

@@ -11,7 +11,16 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from contracts import PointCharged, PointRefunded, ProductStockHeld, ProductStockReturned
+from contracts import (
+    PointCharged,
+    PointCredited,
+    PointDeposited,
+    PointRefunded,
+    ProductStockAdded,
+    ProductStockHeld,
+    ProductStockReceived,
+    ProductStockReturned,
+)
 from contracts.wire import STEPS, encode
 from infra.local.services import ROOT
 from ops.audit import disk_memory
@@ -24,6 +33,8 @@ from tests.audit.paper import DEADLINE, OPENING, History, honest_history
 from tests.domain.spec import AGGREGATES, SERVICES
 
 LATER = OPENING + timedelta(hours=1)
+STOCK_RECEIVED = ProductStockReceived(at=LATER, product_id="mug", quantity=3, idempotency_key="delivery")
+STOCK_ADDED = ProductStockAdded(at=LATER, product_id="mug", quantity=3, idempotency_key="delivery")
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +203,16 @@ def breaks(*invariants: int) -> Callable[[Damage], Damage]:
     return register
 
 
+def charge_of(deposited: PointDeposited) -> PointCharged:
+    """The answer that belongs to this deposit."""
+    return PointCharged(
+        at=LATER,
+        user_id=deposited.user_id,
+        amount=deposited.points,
+        idempotency_key=deposited.idempotency_key,
+    )
+
+
 # To one copy of history
 
 
@@ -219,7 +240,7 @@ def message_without_an_id(history: History) -> None:
 @breaks(2, 8)
 def edited_amount_in_a_log(history: History) -> None:
     charged = history.fact("account-ann@1")
-    history.replace_logged("account-ann@1", replace(charged, amount=200))
+    history.replace_logged("account-ann@1", replace(charged, points=200))
 
 
 @breaks(8)
@@ -248,7 +269,7 @@ def second_fact_under_one_id(history: History) -> None:
     log.append(log[0]._replace(position=log[-1].position + 1))
 
 
-@breaks(7)
+@breaks(7, 2)
 def two_rows_swapped(history: History) -> None:
     log = history.logs["point"]
     one, other = (index for index, entry in enumerate(log) if entry[1:3] in (("account-ann", 2), ("account-ann", 3)))
@@ -257,7 +278,7 @@ def two_rows_swapped(history: History) -> None:
     log[other] = before._replace(position=behind.position)
 
 
-@breaks(8)
+@breaks(2, 8)
 def two_versions_swapped(history: History) -> None:
     one, other = history.fact("account-ann@2"), history.fact("account-ann@3")
     history.replace_logged("account-ann@2", other)
@@ -327,10 +348,10 @@ def confirmed_and_then_refused(history: History) -> None:
 @breaks(5, 2)
 def confirmed_and_a_step_undone(history: History) -> None:
     used = history.fact(history.id("point.used", "confirmed"))
-    cause = history.id("order.confirmed", "confirmed")
-    history.record(
-        PointRefunded(at=LATER, cause=cause, order_id="confirmed", order=used.order, points=used.order.points)
-    )
+    cause, points = history.id("order.confirmed", "confirmed"), used.order.points
+    credited = PointCredited(at=LATER, cause=cause, order_id="confirmed", user_id=used.order.user_id, points=points)
+    history.record(credited)
+    history.record(PointRefunded(at=LATER, cause=cause, order_id="confirmed", order=used.order, points=points))
 
 
 @breaks(7, 5)
@@ -406,6 +427,7 @@ def lost_release(history: History) -> None:
 
 @breaks(5)
 def lost_restore(history: History) -> None:
+    history.erase(history.id("coupon.returned", "regretted"))
     history.erase(history.id("coupon.restored", "regretted"))
 
 
@@ -494,7 +516,7 @@ def answer_to_nobody(history: History) -> None:
 @breaks(7)
 def fact_in_the_stream_of_another(history: History) -> None:
     history.record(history.fact("account-bob@1"))
-    history.rewrite("account-bob@4", user_id="ann")
+    history.rewrite("account-bob@2", user_id="ann")
 
 
 @breaks(7)
@@ -512,7 +534,73 @@ def edited_order(history: History) -> None:
 
 @breaks(10)
 def charged_twice_with_one_key(history: History) -> None:
-    history.record(history.fact("account-bob@1"))
+    deposited = history.fact("account-bob@1")
+    history.record(deposited)
+    history.record(charge_of(deposited))
+
+
+@breaks(2)
+def deposited_without_a_charge(history: History) -> None:
+    history.record(replace(history.fact("account-bob@1"), idempotency_key="other"))
+
+
+@breaks(2)
+def charged_without_a_deposit(history: History) -> None:
+    history.record(replace(charge_of(history.fact("account-bob@1")), idempotency_key="other"))
+
+
+@breaks(2)
+def charged_with_another_amount(history: History) -> None:
+    deposited = replace(history.fact("account-bob@1"), idempotency_key="other")
+    history.record(deposited)
+    history.record(replace(charge_of(deposited), amount=deposited.points + 1))
+
+
+@breaks(2)
+def debited_without_an_answer(history: History) -> None:
+    history.record(replace(history.fact(history.id("point.debited", "stuck")), order_id="plain", points=1))
+
+
+@breaks(7, 2)
+def debited_from_another_account(history: History) -> None:
+    history.rewrite(history.id("point.debited", "confirmed"), user_id="cleo")
+
+
+@breaks(6, 2)
+def credited_twice(history: History) -> None:
+    history.record(history.fact(history.id("point.credited", "stuck")))
+
+
+@breaks(3)
+def held_without_an_answer(history: History) -> None:
+    history.record(replace(history.fact(history.id("coupon.held", "confirmed")), coupon_id="autumn", order_id="plain"))
+
+
+@breaks(3)
+def used_without_holding_the_coupon(history: History) -> None:
+    history.erase(history.id("coupon.held", "confirmed"))
+
+
+@breaks(6, 3)
+def returned_twice(history: History) -> None:
+    history.record(history.fact(history.id("coupon.returned", "returned")))
+
+
+@breaks(1)
+def received_without_an_addition(history: History) -> None:
+    history.record(STOCK_RECEIVED)
+
+
+@breaks(1)
+def added_without_a_receipt(history: History) -> None:
+    history.record(STOCK_ADDED)
+
+
+@breaks(10)
+def added_twice_with_one_key(history: History) -> None:
+    for _ in range(2):
+        history.record(STOCK_RECEIVED)
+        history.record(STOCK_ADDED)
 
 
 # To both copies: stock, points, coupons, money
@@ -555,7 +643,7 @@ def product_registered_twice(history: History) -> None:
 @breaks(2)
 def negative_balance(history: History) -> None:
     """The charge is lowered below the points that she has spent."""
-    history.rewrite("account-ann@1", amount=200)
+    history.rewrite("account-ann@1", points=200)
 
 
 @breaks(2)
@@ -610,9 +698,10 @@ def coupon_that_was_not_ordered(history: History) -> None:
     history.record(replace(history.fact(history.id("coupon.used", "confirmed")), coupon_id="forged"))
 
 
-@breaks(5, 3)
+@breaks(6, 3, 5)
 def coupon_taken_from_another_order(history: History) -> None:
     """The coupon was given back before, and another order has it now."""
+    history.record(history.fact(history.id("coupon.returned", "returned")))
     history.record(history.fact(history.id("coupon.restored", "returned")))
 
 

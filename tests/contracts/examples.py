@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from msgspec.structs import fields, replace
 
-from contracts import Fact
+from contracts import Fact, Order, PointUsed
 from contracts.wire import FACTS, NAMES, decode, encode
 from tests import examples as e
 from tests.examples import BASKET, CUSTOMER, LAMP, ORDER_ID, PLACED_AT
@@ -32,6 +32,7 @@ WRITTEN: tuple[Fact, ...] = (
     said(e.with_amounts(e.order_canceled("customer-canceled", BASKET), e.order_confirmed(BASKET))),
     said(replace(e.product_registered(), name="머그컵")),
     said(e.stock_added(100, key="delivery-7")),
+    said(e.stock_received(100, "delivery-7")),
     said(e.stock_held(), CREATED),
     said(e.stock_returned(), CANCELED),
     said(e.product_reserved(BASKET), CREATED),
@@ -39,11 +40,16 @@ WRITTEN: tuple[Fact, ...] = (
     said(e.product_released(BASKET), CANCELED),
     said(e.reserve_voided(BASKET), CANCELED),
     said(e.charged(5_000, "transfer-1")),
+    said(e.deposited(5_000, "transfer-1")),
+    said(e.debited(BASKET), RESERVED),
+    said(e.credited(BASKET), CANCELED),
     said(e.points_used(BASKET), RESERVED),
     said(e.use_of_points_failed("points-insufficient", BASKET), RESERVED),
     said(e.points_refunded(BASKET), CANCELED),
     said(e.use_of_points_voided(BASKET), CANCELED),
     said(e.coupon_issued()),
+    said(e.coupon_held(BASKET), USED),
+    said(e.coupon_returned(BASKET), CANCELED),
     said(e.coupon_used(BASKET), USED),
     said(e.use_of_coupon_failed("coupon-expired", BASKET), USED),
     said(e.coupon_restored(BASKET), CANCELED),
@@ -61,6 +67,18 @@ def made(fact: type[Fact]) -> Fact:
         if field.required or field.name in known:
             values[field.name] = known.get(field.name, small.get(plain))
     return decode(encode(fact(**values)))
+
+
+class _OfAUser(PointUsed, frozen=True, kw_only=True, tag="point.used"):
+    @property
+    def stream(self) -> str:
+        return self.earlier_stream
+
+
+def of_a_user(order: Order) -> PointUsed:
+    """A fact of a stream whose id is not the fact's key: today no service says any."""
+    used = e.points_used(order)
+    return _OfAUser(**{name: getattr(used, name) for name in used.__struct_fields__})
 
 
 EXAMPLES = WRITTEN + tuple(made(fact) for fact in FACTS.values() if fact not in set(map(type, WRITTEN)))

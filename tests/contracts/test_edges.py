@@ -26,6 +26,7 @@ from contracts.wire import (
     subject,
     token,
 )
+from tests.contracts.examples import of_a_user
 from tests.examples import NOW, order_canceled, order_confirmed, points_used, stock_held
 
 # Ids ------------------------------------------------------------------------------------------------------------------
@@ -86,8 +87,7 @@ def test_a_flaw_names_the_field_and_shows_what_it_has_cut_short_and_in_ascii() -
 
 
 def test_a_stream_without_an_id_is_named_too() -> None:
-    used = points_used()
-    odd = replace(used, order=replace(used.order, user_id="a b"))
+    odd = of_a_user(replace(points_used().order, user_id="a b"))
     assert flaw(odd, encode(odd)) == f"its stream 'account-a b' has no id in it: {MEANING}"
 
 

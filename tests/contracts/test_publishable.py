@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from contracts import MOST, Fact, Line, PointUsed, SagaFact
 from contracts.wire import HEADER_BYTES, MAX_BYTES, NAMES, decode, encode, flaw, header_value, stream_of, subject
-from tests.contracts.examples import EXAMPLES, NO_IDS
+from tests.contracts.examples import EXAMPLES, NO_IDS, of_a_user
 from tests.examples import ORDER, order_confirmed, points_used, stock_held
 
 TOKENS = re.compile(r"[a-z]+(\.[a-z]+)+\.[A-Za-z0-9_~-]{1,64}\Z")
@@ -37,7 +37,7 @@ def test_a_key_that_is_no_id_is_a_flaw(fact: Fact, key: str) -> None:
 
 @pytest.mark.parametrize("user", NO_IDS, ids=ascii)
 def test_a_stream_without_an_id_is_a_flaw(user: str) -> None:
-    odd = replace(points_used(), order=replace(ORDER, user_id=user))
+    odd = of_a_user(replace(ORDER, user_id=user))
 
     assert "has no id in it" in str(flaw(odd, encode(odd)))
 

@@ -45,7 +45,10 @@ def test_services_and_facts_are_in_the_order_of_the_saga() -> None:
 
 
 def test_compensations_are_what_the_steps_undo_with() -> None:
-    ours = {"product.stock.returned", "product.released", "point.refunded", "coupon.restored"}
+    ours = {
+        *("product.stock.returned", "product.released"),
+        *("point.credited", "point.refunded", "coupon.returned", "coupon.restored"),
+    }
     others = {NAMES[step.undone] for step in STEPS.awaited + STEPS.following if step not in (PRODUCT, POINT, COUPON)}
     assert ours | others <= COMPENSATIONS
     assert {name for name in COMPENSATIONS if said_by(name) in ("product", "point", "coupon")} == ours

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from contracts import CouponRefusal, Fact, Order, OrderCanceled, Reason
-from coupon_svc.domain import Issue, IssuedDifferently
+from coupon_svc.domain.coupon import Issue, IssuedDifferently
 from coupon_svc.reactions import REACTIONS
 from tests.domain.spec import given, heard_by, state_after
 from tests.examples import (
@@ -26,16 +26,18 @@ from tests.examples import (
     coupon_used,
     order_canceled,
     points_used,
+    restoring,
+    taking,
     use_of_coupon_failed,
     use_of_coupon_voided,
 )
 
 hears = heard_by(REACTIONS)
 
-USED = (coupon_issued(), coupon_used())
-RESTORED = (*USED, coupon_restored())
+USED = (coupon_issued(), *taking())
+RESTORED = (*USED, *restoring())
 REFUSED = (coupon_issued(user_id=STRANGER), use_of_coupon_failed("coupon-not-yours"))
-TAKEN = (coupon_issued(), coupon_used(order_id=OTHER_ID))
+TAKEN = (coupon_issued(), *taking(order_id=OTHER_ID))
 AFTER_EXPIRY = replace(ORDER, placed_at=EXPIRES_AT)
 UNDOS: dict[str, OrderCanceled] = {
     "deadline": order_canceled("deadline-exceeded"),
@@ -85,29 +87,29 @@ def test_a_coupon_that_an_order_asked_for_too_early_can_still_be_issued() -> Non
 
 
 def test_an_order_uses_its_coupon() -> None:
-    given(coupon_issued()).when(hears(points_used())).then(coupon_used())
+    given(coupon_issued()).when(hears(points_used())).then(*taking())
 
 
 @pytest.mark.parametrize(("points", "discount"), [(19_699, 300), (19_700, 300), (19_701, 299), (20_000, 0)])
 def test_the_discount_is_at_most_what_is_left_to_pay(points: int, discount: int) -> None:
     order = replace(ORDER, points=points)
-    given(coupon_issued(300)).when(hears(points_used(order))).then(coupon_used(order, discount=discount))
+    given(coupon_issued(300)).when(hears(points_used(order))).then(*taking(order, discount=discount))
 
 
 def test_an_order_uses_its_coupon_once() -> None:
     given(*USED).when(hears(points_used())).then_nothing()
-    given(coupon_issued()).when(hears(points_used()), hears(points_used())).then(coupon_used())
+    given(coupon_issued()).when(hears(points_used()), hears(points_used())).then(*taking())
 
 
 def test_an_order_accepted_just_before_the_expiry_may_use_the_coupon() -> None:
     order = replace(ORDER, placed_at=EXPIRES_AT - INSTANT)
-    given(coupon_issued()).when(hears(points_used(order))).then(coupon_used(order))
+    given(coupon_issued()).when(hears(points_used(order))).then(*taking(order))
 
 
 def test_the_expiry_is_judged_when_the_order_was_accepted_not_when_it_arrives() -> None:
     order = replace(ORDER, placed_at=NOW - timedelta(days=2))
     expired_since = NOW - timedelta(days=1)
-    given(coupon_issued(expires_at=expired_since)).when(hears(points_used(order))).then(coupon_used(order))
+    given(coupon_issued(expires_at=expired_since)).when(hears(points_used(order))).then(*taking(order))
 
 
 # An order without a coupon --------------------------------------------------------------------------------------------
@@ -162,8 +164,8 @@ def test_an_order_accepted_after_the_expiry_is_refused() -> None:
 
 
 def test_nobody_learns_anything_about_somebody_elses_coupon() -> None:
-    used_by_owner = coupon_used(replace(ORDER, user_id=STRANGER), order_id=OTHER_ID)
-    given(coupon_issued(user_id=STRANGER), used_by_owner).when(hears(points_used(AFTER_EXPIRY))).then(
+    used_by_owner = taking(replace(ORDER, user_id=STRANGER), order_id=OTHER_ID)
+    given(coupon_issued(user_id=STRANGER), *used_by_owner).when(hears(points_used(AFTER_EXPIRY))).then(
         use_of_coupon_failed("coupon-not-yours", AFTER_EXPIRY)
     )
 
@@ -173,13 +175,13 @@ def test_a_coupon_that_is_used_and_expired_is_used() -> None:
 
 
 def test_a_refused_order_stays_refused_though_the_coupon_is_free_again() -> None:
-    refused = (*TAKEN, use_of_coupon_failed("coupon-already-used"), coupon_restored(order_id=OTHER_ID))
+    refused = (*TAKEN, use_of_coupon_failed("coupon-already-used"), *restoring(order_id=OTHER_ID))
     given(*refused).when(hears(points_used())).then_nothing()
 
 
 def test_two_orders_of_one_batch_do_not_share_a_coupon() -> None:
     given(coupon_issued()).when(hears(points_used()), hears(points_used(order_id=OTHER_ID))).then(
-        coupon_used(), use_of_coupon_failed("coupon-already-used", order_id=OTHER_ID)
+        *taking(), use_of_coupon_failed("coupon-already-used", order_id=OTHER_ID)
     )
 
 
@@ -188,13 +190,13 @@ def test_two_orders_of_one_batch_do_not_share_a_coupon() -> None:
 
 @an_undo
 def test_the_coupon_an_order_uses_is_restored(undo: OrderCanceled) -> None:
-    given(*USED).when(hears(undo)).then(coupon_restored())
+    given(*USED).when(hears(undo)).then(*restoring())
 
 
 @an_undo
 def test_the_coupon_an_order_used_is_restored_once(undo: OrderCanceled) -> None:
     given(*RESTORED).when(*(hears(other) for other in UNDOS.values())).then_nothing()
-    given(*USED).when(hears(undo), hears(undo)).then(coupon_restored())
+    given(*USED).when(hears(undo), hears(undo)).then(*restoring())
 
 
 @an_undo
@@ -212,11 +214,11 @@ def test_a_restored_order_does_not_use_the_coupon_again() -> None:
 
 
 def test_a_restored_coupon_can_be_used_by_another_order() -> None:
-    given(*RESTORED).when(hears(points_used(order_id=OTHER_ID))).then(coupon_used(order_id=OTHER_ID))
+    given(*RESTORED).when(hears(points_used(order_id=OTHER_ID))).then(*taking(order_id=OTHER_ID))
 
 
 def test_an_order_canceled_long_ago_does_not_take_the_coupon_from_the_next() -> None:
-    next_one = (*RESTORED, coupon_used(order_id=OTHER_ID))
+    next_one = (*RESTORED, *taking(order_id=OTHER_ID))
     given(*next_one).when(hears(order_canceled("customer-canceled"))).then_nothing()
     assert state_after(*next_one).order_id == OTHER_ID
 
@@ -244,7 +246,7 @@ def test_an_order_is_fenced_once(undo: OrderCanceled) -> None:
 
 def test_a_fence_leaves_the_coupon_to_others() -> None:
     given(coupon_issued(), use_of_coupon_voided()).when(hears(points_used(order_id=OTHER_ID))).then(
-        coupon_used(order_id=OTHER_ID)
+        *taking(order_id=OTHER_ID)
     )
     assert state_after(*TAKEN, use_of_coupon_voided()).order_id == OTHER_ID
 

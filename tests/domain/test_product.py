@@ -3,19 +3,14 @@
 import pytest
 
 from contracts import MOST
-from product_svc.domain.product import (
-    AddedDifferently,
-    AddedTooMuch,
-    AddStock,
-    NoSuchProduct,
-    Register,
-    RegisteredDifferently,
-)
+from product_svc.domain.addition import AddedDifferently, AddedTooMuch, AddStock, NoSuchProduct
+from product_svc.domain.product import Register, RegisteredDifferently
 from tests.domain.spec import given, state_after
 from tests.examples import (
     MUG,
     NOW,
     PRICES,
+    adding,
     in_stock,
     product_registered,
     stock_added,
@@ -64,7 +59,7 @@ def test_a_product_registered_without_stock_is_not_registered_again_with_some() 
 
 
 def test_the_first_stock_is_compared_not_what_became_of_it() -> None:
-    sold = (*in_stock(10), stock_added(5, key="delivery-1"), stock_held(2))
+    sold = (*in_stock(10), *adding(5, key="delivery-1"), stock_held(2))
     given(*sold).when(register(stock=10)).then_nothing()
     given(*sold).when(register(stock=13)).then_raises(RegisteredDifferently(MUG))
 
@@ -73,22 +68,20 @@ def test_the_first_stock_is_compared_not_what_became_of_it() -> None:
 
 
 def test_stock_is_added() -> None:
-    given(*in_stock(10)).when(add(5)).then(stock_added(5, key="delivery-1"))
+    given(*in_stock(10)).when(add(5)).then(*adding(5, key="delivery-1"))
 
 
 def test_stock_is_added_once_per_key() -> None:
-    given(*in_stock(10), stock_added(5, key="delivery-1")).when(add(5)).then_nothing()
-    given(*in_stock(10)).when(add(5), add(5)).then(stock_added(5, key="delivery-1"))
+    given(*in_stock(10), *adding(5, key="delivery-1")).when(add(5)).then_nothing()
+    given(*in_stock(10)).when(add(5), add(5)).then(*adding(5, key="delivery-1"))
 
 
 def test_another_key_adds_the_same_quantity_again() -> None:
-    given(*in_stock(10), stock_added(5, key="delivery-1")).when(add(5, "delivery-2")).then(
-        stock_added(5, key="delivery-2")
-    )
+    given(*in_stock(10), *adding(5, key="delivery-1")).when(add(5, "delivery-2")).then(*adding(5, key="delivery-2"))
 
 
 def test_the_same_key_with_another_quantity_is_an_error() -> None:
-    given(*in_stock(10), stock_added(5, key="delivery-1")).when(add(6)).then_raises(AddedDifferently("delivery-1"))
+    given(*in_stock(10), *adding(5, key="delivery-1")).when(add(6)).then_raises(AddedDifferently("delivery-1"))
 
 
 def test_an_unknown_product_has_no_stock_to_add_to() -> None:
@@ -96,9 +89,9 @@ def test_an_unknown_product_has_no_stock_to_add_to() -> None:
 
 
 def test_all_stock_of_a_product_together_stays_an_exact_number() -> None:
-    given(*in_stock(10)).when(add(MOST - 10)).then(stock_added(MOST - 10, key="delivery-1"))
+    given(*in_stock(10)).when(add(MOST - 10)).then(*adding(MOST - 10, key="delivery-1"))
     given(*in_stock(10)).when(add(MOST - 9)).then_raises(AddedTooMuch(MUG))
-    full = (*in_stock(10), stock_added(MOST - 10, key="delivery-1"))
+    full = (*in_stock(10), *adding(MOST - 10, key="delivery-1"))
     given(*full).when(add(MOST - 10)).then_nothing()
     given(*full, stock_held(2)).when(add(1, "delivery-2")).then_raises(AddedTooMuch(MUG))
 
@@ -107,5 +100,5 @@ def test_all_stock_of_a_product_together_stays_an_exact_number() -> None:
 
 
 def test_what_is_available_is_what_came_in_less_what_is_held() -> None:
-    ledger = (*in_stock(10), stock_held(2), stock_added(5, key="delivery-1"), stock_held(3), stock_returned(2))
+    ledger = (*in_stock(10), stock_held(2), *adding(5, key="delivery-1"), stock_held(3), stock_returned(2))
     assert state_after(*ledger).available == 12

@@ -17,14 +17,14 @@ from contracts.order import OrderSays
 from contracts.point import PointSays
 from contracts.product import ProductSays
 from contracts.wire import NAMES, said_by
-from coupon_svc.domain import Restore
-from coupon_svc.domain import Use as UseCoupon
+from coupon_svc.domain.use import Restore
+from coupon_svc.domain.use import Use as UseCoupon
 from coupon_svc.reactions import REACTIONS as COUPON_REACTIONS
 from infra.core.writer import Reactions
 from order_svc.domain import Confirm, Refuse
 from order_svc.reactions import REACTIONS as ORDER_REACTIONS
-from point_svc.domain import Refund
-from point_svc.domain import Use as UsePoints
+from point_svc.domain.use import Refund
+from point_svc.domain.use import Use as UsePoints
 from point_svc.reactions import REACTIONS as POINT_REACTIONS
 from product_svc.domain.reservation import Release, Reserve
 from product_svc.reactions import REACTIONS as PRODUCT_REACTIONS

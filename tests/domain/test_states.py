@@ -5,17 +5,20 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-import coupon_svc.domain
 import order_svc.domain
-import point_svc.domain
-import product_svc.domain.product
-import product_svc.domain.reservation
 from contracts import Fact
+from coupon_svc.domain import coupon
+from coupon_svc.domain import use as coupon_use
+from point_svc.domain import account, charge
+from point_svc.domain import use as point_use
+from product_svc.domain import addition, product, reservation
 from tests.domain.spec import state_after
 from tests.examples import (
     ORDER_ID,
     PLAIN,
+    adding,
     charged,
+    charging,
     coupon_issued,
     coupon_restored,
     coupon_used,
@@ -25,14 +28,18 @@ from tests.examples import (
     product_registered,
     product_released,
     product_reserved,
+    refunding,
     reserve_failed,
     reserve_voided,
+    restoring,
     stock_added,
     stock_held,
+    taking,
     use_of_coupon_failed,
     use_of_coupon_voided,
     use_of_points_failed,
     use_of_points_voided,
+    using,
 )
 
 
@@ -42,16 +49,14 @@ def said(*facts: Fact) -> dict[str, Any]:
 
 NOTHING: list[tuple[Any, dict[str, Any]]] = [
     (order_svc.domain.State, {"order": None, "deadline": None, "first_end": None, "reason": None}),
-    (
-        product_svc.domain.product.State,
-        {"name": None, "price": 0, "first_stock": 0, "available": 0, "added": {}},
-    ),
-    (product_svc.domain.reservation.State, {"answer": None}),
-    (point_svc.domain.State, {"balance": 0, "charges": {}, "used": {}, "closed": {}}),
-    (
-        coupon_svc.domain.State,
-        {"user_id": None, "discount": 0, "expires_at": None, "order_id": None, "answers": {}},
-    ),
+    (product.State, {"name": None, "price": 0, "first_stock": 0, "available": 0, "added": 0}),
+    (addition.State, {"quantity": None}),
+    (reservation.State, {"answer": None}),
+    (account.State, {"balance": 0, "charged": 0}),
+    (charge.State, {"amount": None}),
+    (point_use.State, {"answer": None, "points": 0}),
+    (coupon.State, {"user_id": None, "discount": 0, "expires_at": None, "order_id": None}),
+    (coupon_use.State, {"answer": None}),
 ]
 
 
@@ -66,13 +71,17 @@ def test_an_order_that_was_never_accepted_has_no_status() -> None:
 
 def test_a_product_tells_its_first_stock_from_what_came_later() -> None:
     assert said(product_registered())["first_stock"] == 0
-    assert said(*in_stock(10), stock_added(5, key="delivery-1"), stock_held(2)) == {
+    assert said(*in_stock(10), *adding(5, key="delivery-1"), stock_held(2)) == {
         "name": "Mug",
         "price": 10_000,
         "first_stock": 10,
         "available": 13,
-        "added": {"delivery-1": 5},
+        "added": 5,
     }
+
+
+def test_an_addition_says_how_much_came_in_with_its_key() -> None:
+    assert said(stock_added(5, key="delivery-1")) == {"quantity": 5}
 
 
 @pytest.mark.parametrize(
@@ -89,41 +98,50 @@ def test_a_reservation_says_the_last_answer(facts: list[Fact], answer: str) -> N
     assert said(*facts) == {"answer": answer}
 
 
-@pytest.mark.parametrize(
-    ("facts", "balance", "used", "closed"),
-    [
-        ([points_used()], 500, {ORDER_ID: 500}, {}),
-        ([points_used(), points_refunded()], 1_000, {}, {ORDER_ID: "refunded"}),
-        ([use_of_points_failed("points-insufficient")], 1_000, {}, {ORDER_ID: "refused"}),
-        ([use_of_points_voided()], 1_000, {}, {ORDER_ID: "voided"}),
-    ],
-    ids=str,
-)
-def test_an_account_has_each_order_in_one_of_two_places(
-    facts: list[Fact], balance: int, used: dict[str, int], closed: dict[str, str]
-) -> None:
-    state = said(charged(1_000), *facts)
-    assert (state["balance"], state["used"], state["closed"]) == (balance, used, closed)
-    assert state["charges"] == {"first": 1_000}
+def test_an_account_has_its_balance_and_what_was_charged_together() -> None:
+    assert said(*charging(1_000), *using()) == {"balance": 500, "charged": 1_000}
+    assert said(*charging(1_000), *using(), *refunding(), *charging(1, "second")) == {
+        "balance": 1_001,
+        "charged": 1_001,
+    }
+
+
+def test_a_charge_says_how_much_came_in_with_its_key() -> None:
+    assert said(charged(1_000)) == {"amount": 1_000}
 
 
 @pytest.mark.parametrize(
-    ("facts", "order_id", "answer"),
+    ("facts", "answer"),
     [
-        ([coupon_used()], ORDER_ID, "used"),
-        ([coupon_used(), coupon_restored()], None, "restored"),
-        ([use_of_coupon_failed("coupon-expired")], None, "refused"),
-        ([use_of_coupon_voided()], None, "voided"),
+        ([points_used()], "used"),
+        ([points_used(), points_refunded()], "refunded"),
+        ([use_of_points_failed("points-insufficient")], "refused"),
+        ([use_of_points_voided()], "voided"),
     ],
     ids=str,
 )
-def test_a_coupon_says_whose_order_has_it_and_each_last_answer(
-    facts: list[Fact], order_id: str | None, answer: str
-) -> None:
-    state = said(coupon_issued(), *facts)
-    assert (state["order_id"], state["answers"]) == (order_id, {ORDER_ID: answer})
+def test_a_use_of_points_says_the_last_answer(facts: list[Fact], answer: str) -> None:
+    assert said(*facts) == {"answer": answer, "points": 500 if points_used() in facts else 0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "answer"),
+    [
+        ([coupon_used()], "used"),
+        ([coupon_used(), coupon_restored()], "restored"),
+        ([use_of_coupon_failed("coupon-expired")], "refused"),
+        ([use_of_coupon_voided()], "voided"),
+    ],
+    ids=str,
+)
+def test_a_use_of_a_coupon_says_the_last_answer(facts: list[Fact], answer: str) -> None:
+    assert said(*facts) == {"answer": answer}
+
+
+def test_a_coupon_says_whose_order_has_it() -> None:
+    assert said(coupon_issued(), *taking())["order_id"] == ORDER_ID
+    assert said(coupon_issued(), *taking(), *restoring())["order_id"] is None
 
 
 def test_an_order_without_a_coupon_has_none() -> None:
-    state = said(coupon_used(PLAIN))
-    assert (state["order_id"], state["answers"]) == (None, {ORDER_ID: "used"})
+    assert said(coupon_used(PLAIN)) == {"answer": "used"}

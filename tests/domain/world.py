@@ -15,14 +15,15 @@ from msgspec import Struct
 
 from contracts import Fact, Line, Order, SagaFact
 from contracts.wire import NAMES, decode, encode, fact_id
-from coupon_svc.domain import Issue
+from coupon_svc.domain.coupon import Issue
 from infra.core.decider import Aggregates, Batch, Command, StreamState, category
 from infra.core.writer import Reactions
 from infra.store.records import Record
 from order_svc import domain as ordering
 from order_svc.ids import order_id
-from point_svc.domain import Charge
-from product_svc.domain.product import AddStock, Register
+from point_svc.domain.charge import Charge
+from product_svc.domain.addition import AddStock
+from product_svc.domain.product import Register
 from tests.domain.spec import SERVICES, decided
 from tests.examples import PLACED_AT
 

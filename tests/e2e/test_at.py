@@ -110,12 +110,13 @@ async def test_a_person_reads_lines(closed: tuple[Shop, str]) -> None:
     assert ["status", "CANCELED"] in [line.split() for line in order]
 
 
-async def test_each_order_of_an_account_has_a_line_of_its_own(closed: tuple[Shop, str]) -> None:
+async def test_each_order_of_an_account_is_a_thing_of_its_own(closed: tuple[Shop, str]) -> None:
     shop, order_id = closed
 
-    read = (await asked(shop, "user", "u1")).stdout.splitlines()
+    read = (await asked(shop, "pointuse", order_id)).stdout.splitlines()
 
-    assert any(line.split()[-2:] == [order_id, "refunded"] for line in read)
+    assert read[0].split() == ["stream", f"pointuse-{order_id}"]
+    assert ["answer", "refunded"] in [line.split() for line in read]
     assert not any("{" in line for line in read)
 
 

@@ -13,7 +13,9 @@ order.created.pending
 product.stock.held
 product.stock.held
 product.reserved
+point.debited
 point.used
+coupon.held
 coupon.used
 order.confirmed
 => 200 CONFIRMED
@@ -35,8 +37,10 @@ order.canceled
 order.created.pending
 product.stock.held
 product.reserved
+point.debited
 point.used
 coupon.use.failed
+↩ point.credited
 ↩ point.refunded
 ↩ product.released
 ↩ product.stock.returned

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
 from msgspec import Struct, field
 
-from contracts import CouponIssued, Fact, PointCharged
+from contracts import CouponIssued, Fact, PointDeposited
 from infra.core.decider import Aggregate
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.writer import Reactions
@@ -24,7 +24,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 class Charge(Struct, frozen=True):
     """Put `amount` into each of these users' purses. 0 is refused; UNLUCKY is a bug that evolve meets."""
 
-    says: ClassVar = (PointCharged,)
+    says: ClassVar = (PointDeposited,)
 
     users: tuple[str, ...]
     amount: int = 1
@@ -50,18 +50,18 @@ def decide(command: Charge, *purses: Purse) -> list[Fact]:
     if command.amount == 0:
         raise NothingToCharge
     return [
-        PointCharged(
-            at=command.at, cause=command.cause, user_id=user, amount=command.amount, idempotency_key=command.key
+        PointDeposited(
+            at=command.at, cause=command.cause, user_id=user, points=command.amount, idempotency_key=command.key
         )
         for user, purse in zip(command.users, purses, strict=True)
         if command.key not in purse.keys
     ]
 
 
-def evolve(state: Purse, fact: PointCharged) -> None:
-    if fact.amount == UNLUCKY:
+def evolve(state: Purse, fact: PointDeposited) -> None:
+    if fact.points == UNLUCKY:
         raise ValueError("no purse takes this amount")
-    state.balance += fact.amount
+    state.balance += fact.points
     state.keys.add(fact.idempotency_key)
 
 
@@ -122,6 +122,8 @@ Insert = Callable[[Sequence[Record]], Awaitable[None]]
 
 class WatchedStore:
     """The library's in-memory recorders behind the port; records the calls, and lets a test replace them."""
+
+    has_moved = False
 
     def __init__(self, store: EventStore | None = None) -> None:
         self.inner: EventStore = store or RecorderStore(POPOApplicationRecorder(), POPOAggregateRecorder())

@@ -100,10 +100,10 @@ async def test_audits_of_a_system_at_work_find_nothing_and_go_on_from_each_other
 
 
 async def test_a_service_that_answers_something_else_than_its_log_is_found(running: Shop) -> None:
-    charged = damage.row(running, "point.charged")
+    charged = damage.row(running, "point.deposited")
     customer = charged.fact.user_id
     balance = await running.balance(customer)  # the service has it in memory now
-    damage.set_body(running, "point", charged.fact_id, encode(replace(charged.fact, amount=charged.fact.amount + 1)))
+    damage.set_body(running, "point", charged.fact_id, encode(replace(charged.fact, points=charged.fact.points + 1)))
     await running.charge(customer, 1, key="late")  # so that it was busy last
     await running.until_quiet()
 
@@ -134,8 +134,8 @@ async def removed(shop: Shop) -> str:
 
 async def edited(shop: Shop) -> str:
     """A fact of the log alone is changed."""
-    charged = damage.row(shop, "point.charged")
-    damage.set_body(shop, "point", charged.fact_id, encode(replace(charged.fact, amount=charged.fact.amount + 1)))
+    charged = damage.row(shop, "point.deposited")
+    damage.set_body(shop, "point", charged.fact_id, encode(replace(charged.fact, points=charged.fact.points + 1)))
     return f"point log, position {charged.position}, {charged.fact_id}"
 
 
@@ -171,7 +171,7 @@ async def test_a_report_kept_elsewhere_is_enough_to_find_it(
 async def test_what_is_found_is_found_again_until_it_is_mended(left: Shop) -> None:
     await left.start_nats()
     assert (await audited(left, *ALONE))[0] == 0
-    damage.append(left, replace(damage.row(left, "point.charged").fact, user_id="eve"))
+    damage.append(left, replace(damage.row(left, "point.deposited").fact, user_id="eve"))
 
     first, again = await audited(left, *ALONE), await audited(left, *ALONE)
     damage.unlog(left, "point", "account-eve@1")

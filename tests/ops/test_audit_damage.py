@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from contracts import PointCharged
+from contracts import PointDeposited
 from contracts.wire import encode
 from infra.timestamps import now
 from tests.ops import damage
@@ -31,8 +31,8 @@ async def deleted_event(shop: Shop) -> str:
 
 
 async def edited_amount(shop: Shop) -> str:
-    charged = damage.row(shop, "point.charged")
-    body = encode(replace(charged.fact, amount=charged.fact.amount + 1))
+    charged = damage.row(shop, "point.deposited")
+    body = encode(replace(charged.fact, points=charged.fact.points + 1))
     damage.set_body(shop, "point", charged.fact_id, body)
     return charged.fact_id
 
@@ -46,8 +46,14 @@ async def edited_amount_in_both(shop: Shop) -> str:
 
 
 async def two_versions_swapped(shop: Shop) -> str:
-    one = damage.row(shop, "point.used", lambda found: found.version > 1)
-    other = damage.row(shop, "point.used", lambda found: (found.stream, found.version) == (one.stream, one.version + 1))
+    debited = {
+        (found.stream, found.version): found for found in damage.rows(shop, "point") if found.topic == "point.debited"
+    }
+    one, other = next(
+        (found, debited[stream, version + 1])
+        for (stream, version), found in debited.items()
+        if (stream, version + 1) in debited
+    )
     damage.set_body(shop, "point", one.fact_id, other.body)
     damage.set_body(shop, "point", other.fact_id, one.body)
     return one.fact_id
@@ -69,16 +75,16 @@ def _standing(shop: Shop, fits: Callable[[damage.Row], bool] = lambda _: True) -
 
 
 async def event_only_in_the_stream(shop: Shop) -> str:
-    charged = damage.row(shop, "point.charged").fact
-    forged = PointCharged(at=charged.at, user_id="eve", amount=1, idempotency_key="forged")
-    event = damage.as_event(damage.Row(1, forged.stream, 1, "point.charged", encode(forged)))
+    charged = damage.row(shop, "point.deposited").fact
+    forged = PointDeposited(at=charged.at, user_id="eve", points=1, idempotency_key="forged")
+    event = damage.as_event(damage.Row(1, forged.stream, 1, "point.deposited", encode(forged)))
     await damage.publish(shop, [event])
     return "account-eve@1"
 
 
 async def event_only_in_the_store(shop: Shop) -> str:
-    charged = damage.row(shop, "point.charged").fact
-    forged = PointCharged(at=charged.at, user_id="eve", amount=1, idempotency_key="forged")
+    charged = damage.row(shop, "point.deposited").fact
+    forged = PointDeposited(at=charged.at, user_id="eve", points=1, idempotency_key="forged")
     return damage.append(shop, forged).fact_id
 
 

@@ -116,7 +116,7 @@ async def test_a_running_service_is_not_touched(running: Shop) -> None:
 async def test_what_the_stream_has_not_is_lost_only_if_it_may_be(left: Shop) -> None:
     await left.start_nats()
     published = rows(left, "point")
-    damage.append(left, replace(damage.row(left, "point.charged").fact, user_id="eve"))
+    damage.append(left, replace(damage.row(left, "point.deposited").fact, user_id="eve"))
     before = files(left.folder / "point")
 
     refused = await orders(left, "rebuild", "point")
@@ -144,8 +144,9 @@ async def other_bytes_than_the_store(shop: Shop) -> str:
 
 
 async def two_versions_out_of_turn(shop: Shop) -> str:
-    one = damage.row(shop, "point.used", lambda found: found.version > 1)
-    other = next(r for r in rows(shop, "point") if (r.stream, r.version) == (one.stream, one.version + 1))
+    found = {(row.stream, row.version): row for row in damage.rows(shop, "point") if row.version > 1}
+    one = next(row for (stream, version), row in found.items() if (stream, version + 1) in found)
+    other = found[one.stream, one.version + 1]
     swapped = {one.fact_id: other.position, other.fact_id: one.position}
     await damage.rewrite_stream(
         shop, lambda events: [e._replace(position=swapped.get(e.fact_id, e.position)) for e in events]

@@ -44,7 +44,7 @@ async def until_not_ready(shop: Shop, *causes: str) -> None:
     ("configuration", "causes"),
     [
         pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', ["publish to $JS.ACK.EVENTS.point-hears-"], id="acks"),
-        pytest.param(USERS % 'publish: { deny: "point.>" }', ["publish to point.charged.", "Grant"], id="facts"),
+        pytest.param(USERS % 'publish: { deny: "point.>" }', ["publish to point.deposited.", "Grant"], id="facts"),
         pytest.param(USERS % 'publish: { deny: "dead.>" }', ["publish to dead.point.", "Grant"], id="dead letters"),
         pytest.param(
             USERS % 'publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.>" }',
@@ -107,7 +107,7 @@ async def test_it_is_named_and_the_service_is_not_ready_until_it_is_mended(
     ("configuration", "cause"),
     [
         pytest.param(USERS % 'publish: { deny: "$JS.ACK.>" }', "publish to $JS.ACK.EVENTS.point-hears-", id="acks"),
-        pytest.param(USERS % 'publish: { deny: "point.>" }', "publish to point.charged.", id="facts"),
+        pytest.param(USERS % 'publish: { deny: "point.>" }', "publish to point.deposited.", id="facts"),
     ],
 )
 async def test_what_changes_while_it_runs_is_noticed(tmp_path: Path, configuration: str, cause: str) -> None:

@@ -23,6 +23,11 @@ async def test_an_order_takes_stock_points_and_coupon(open_all_day: Shop) -> Non
     assert (order["total"], order["points"], order["discount"], order["amount_due"]) == (20_000, 500, 300, 19_200)
     await shop.until_quiet()
     assert await shop.facts(order["order_id"]) == list(CONFIRMED)
+    assert await shop.facts(order["order_id"], ledgers=True) == [
+        *CONFIRMED[:3],
+        *("point.debited", "point.used", "coupon.held", "coupon.used"),
+        *CONFIRMED[5:],
+    ]
     assert await shop.available("mug") == 8
     assert await shop.balance("ann") == 4_500
     assert await shop.coupon_used_by("ann-300") == order["order_id"]

@@ -35,27 +35,25 @@ NEWER: Final[Mapping[str, Mapping[str, str]]] = {
     "contracts/order.py": {"    deadline: Timestamp\n": '    deadline: Timestamp\n    channel: str = "web"\n'},
     # A new fact.
     "contracts/point.py": {
-        "class AccountFact(": (
-            'class PointGifted(Fact, frozen=True, kw_only=True, tag="point.gifted"):\n'
-            '    key_field: ClassVar[str] = "user_id"\n    by_client: ClassVar[bool] = True\n\n'
-            "    user_id: str\n    amount: Count\n\n    @property\n    def stream(self) -> str:\n"
-            '        return f"account-{self.user_id}"\n\n\nclass AccountFact('
+        "class PointDebited(": (
+            'class PointGifted(AccountFact, frozen=True, kw_only=True, tag="point.gifted"):\n'
+            "    by_client: ClassVar[bool] = True\n    implied: ClassVar[bool] = False\n\n\nclass PointDebited("
         ),
-        "PointSays = PointCharged |": "PointSays = PointCharged | PointGifted |",
+        "    | PointDebited\n": "    | PointGifted\n    | PointDebited\n",
     },
-    "point_svc/domain.py": {
-        "from contracts.point import PointCharged,": "from contracts.point import PointCharged, PointGifted,",
-        "Event = PointCharged |": "Event = PointCharged | PointGifted |",
-        "    says: ClassVar = (PointCharged,)": "    says: ClassVar = (PointCharged, PointGifted)",
-        "            return (PointCharged(user_id=user_id, amount=amount, idempotency_key=key, **command.stamp()),)": (
-            "            charged = PointCharged(user_id=user_id, amount=amount, idempotency_key=key, "
-            "**command.stamp())\n"
-            "            if amount != 13:\n                return (charged,)\n"
-            "            return charged, PointGifted(user_id=user_id, amount=1, **command.stamp())"
+    "point_svc/domain/account.py": {
+        "from contracts.point import (": "from contracts.point import PointGifted\nfrom contracts.point import (",
+        "Event = PointDeposited |": "Event = PointGifted | PointDeposited |",
+        "        case PointDebited() | ": (
+            "        case PointGifted():\n            state.balance += event.points\n        case PointDebited() | "
         ),
-        "        case PointUsed():\n            state.balance -=": (
-            "        case PointGifted():\n            state.balance += event.amount\n"
-            "        case PointUsed():\n            state.balance -="
+    },
+    "point_svc/domain/charge.py": {
+        "from contracts.point import PointCharged,": "from contracts.point import PointCharged, PointGifted,",
+        "    says: ClassVar = (PointDeposited,": "    says: ClassVar = (PointGifted, PointDeposited,",
+        "                PointCharged(": (
+            "                *[PointGifted(user_id=user_id, points=1, **command.stamp())] * (amount == 13),\n"
+            "                PointCharged("
         ),
     },
     "contracts/product.py": {
@@ -86,8 +84,8 @@ NEWER: Final[Mapping[str, Mapping[str, str]]] = {
         "            case PointUseVoided():": (
             "            case PointGifted():\n"
             "                account = self._account(fact.user_id)\n"
-            "                account.came += fact.amount\n"
-            "                account.left += fact.amount\n"
+            "                account.came += fact.points\n"
+            "                account.left += fact.points\n"
             "            case PointUseVoided():"
         ),
         "from contracts.point import PointSays": "from contracts.point import PointGifted, PointSays",

@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from contracts import (
+    CouponHeld,
     CouponRestored,
+    CouponReturned,
     CouponUsed,
     CouponUseFailed,
     CouponUseVoided,
@@ -19,6 +21,9 @@ from contracts import (
     OrderConfirmed,
     OrderCreatedPending,
     PointCharged,
+    PointCredited,
+    PointDebited,
+    PointDeposited,
     PointRefunded,
     PointUsed,
     PointUseFailed,
@@ -30,6 +35,7 @@ from contracts import (
     ProductReserveVoided,
     ProductStockAdded,
     ProductStockHeld,
+    ProductStockReceived,
     ProductStockReturned,
     SagaFact,
 )
@@ -52,7 +58,7 @@ class Story:
         self.places: dict[str | None, int] = {None: -1}
         """The place of each of its facts, by id; None, no fact, has a place as well."""
         self.moved: list[tuple[str, int]] = []
-        """Stock that the order's next answer has to account for."""
+        """Stock, points or a coupon that the order's next answer has to account for: what, and how many."""
         self.prices: tuple[int, ...] | None = None
         self.total = 0
         self.discount: int | None = None
@@ -71,6 +77,8 @@ class Books:
         self.stories: dict[str, Story] = {}
         """By order: its story."""
         self._keys: set[tuple[str, str | None]] = set()
+        self._came: tuple[str, str, int] | None = None
+        """What came into a stock or an account last: whose, with which key, how much. The next answer has to say it."""
 
     def take(self, said: Said) -> None:
         fact: Any = said.fact
@@ -95,12 +103,18 @@ class Books:
 
     def _add(self, fact: Fact) -> None:
         match fact:
+            case ProductStockReceived():
+                self.stock[fact.product_id] += fact.quantity
+                self._came = (fact.product_id, fact.idempotency_key, fact.quantity)
             case ProductStockAdded():
                 self._once(fact.product_id, fact.idempotency_key)
-                self.stock[fact.product_id] += fact.quantity
+                assert self._came == (fact.product_id, fact.idempotency_key, fact.quantity)
+            case PointDeposited():
+                self.points[fact.user_id] += fact.points
+                self._came = (fact.user_id, fact.idempotency_key, fact.points)
             case PointCharged():
                 self._once(fact.user_id, fact.idempotency_key)
-                self.points[fact.user_id] += fact.amount
+                assert self._came == (fact.user_id, fact.idempotency_key, fact.amount)
             case _:
                 raise AssertionError(fact)
 
@@ -157,7 +171,7 @@ def _not_reserved(books: Books, story: Story, fact: ProductReserveFailed) -> Non
     story.shape.append(fact.reason)
 
 
-def _fenced(books: Books, story: Story, fact: ProductReserveVoided) -> None:
+def _fenced(books: Books, story: Story, fact: Fact) -> None:
     assert not story.moved
 
 
@@ -168,41 +182,70 @@ def _priced(books: Books, story: Story, fact: PricedFact) -> None:
 
 def _refused(books: Books, story: Story, fact: PointUseFailed | CouponUseFailed) -> None:
     _priced(books, story, fact)
+    assert not story.moved
     story.shape.append(fact.reason)
+
+
+def _debited(books: Books, story: Story, fact: PointDebited) -> None:
+    books.points[fact.user_id] -= fact.points
+    assert books.points[fact.user_id] >= 0
+    story.moved.append((fact.user_id, fact.points))
+
+
+def _credited(books: Books, story: Story, fact: PointCredited) -> None:
+    books.points[fact.user_id] += fact.points
+    story.moved.append((fact.user_id, fact.points))
+
+
+def _moved_points(story: Story, points: int) -> None:
+    assert points == story.order.points
+    assert story.moved == ([(story.order.user_id, points)] if points else [])
+    story.moved = []
 
 
 def _points_used(books: Books, story: Story, fact: PointUsed) -> None:
     _priced(books, story, fact)
-    assert fact.points == story.order.points <= fact.total
-    books.points[story.order.user_id] -= fact.points
-    assert books.points[story.order.user_id] >= 0
+    assert fact.points <= fact.total
+    _moved_points(story, fact.points)
 
 
 def _refunded(books: Books, story: Story, fact: PointRefunded) -> None:
-    assert fact.points == story.order.points
-    books.points[story.order.user_id] += fact.points
+    _moved_points(story, fact.points)
+
+
+def _coupon_held(books: Books, story: Story, fact: CouponHeld) -> None:
+    assert books.users[fact.coupon_id] is None
+    books.users[fact.coupon_id] = fact.order_id
+    story.moved.append((fact.coupon_id, 1))
+
+
+def _coupon_returned(books: Books, story: Story, fact: CouponReturned) -> None:
+    assert books.users[fact.coupon_id] == fact.order_id
+    books.users[fact.coupon_id] = None
+    story.moved.append((fact.coupon_id, 1))
+
+
+def _moved_coupon(story: Story, coupon_id: str | None) -> None:
+    assert coupon_id == story.order.coupon_id
+    assert story.moved == ([] if coupon_id is None else [(coupon_id, 1)])
+    story.moved = []
 
 
 def _coupon_used(books: Books, story: Story, fact: CouponUsed) -> None:
     _priced(books, story, fact)
     order, coupon, discount = story.order, fact.coupon_id, 0
-    assert coupon == order.coupon_id
+    _moved_coupon(story, coupon)
     if coupon is not None:
         owner, worth, valid = COUPONS[coupon]
-        assert books.users[coupon] is None
         assert owner == order.user_id
         assert order.placed_at < PLACED_AT + valid
-        books.users[coupon] = fact.order_id
         discount = min(worth, fact.total - order.points)
     assert fact.discount == discount
     story.discount = discount
 
 
 def _restored(books: Books, story: Story, fact: CouponRestored) -> None:
-    assert fact.coupon_id == story.order.coupon_id
-    if fact.coupon_id is not None:
-        assert books.users[fact.coupon_id] == fact.order_id
-        books.users[fact.coupon_id] = None
+    _moved_coupon(story, fact.coupon_id)
 
 
 def _confirmed(books: Books, story: Story, fact: OrderConfirmed) -> None:
@@ -232,14 +275,18 @@ TOLD: dict[type[Fact], Callable[[Books, Story, Any], None]] = {
     ProductReleased: _moved_lines,
     ProductReserveFailed: _not_reserved,
     ProductReserveVoided: _fenced,
+    PointDebited: _debited,
+    PointCredited: _credited,
     PointUsed: _points_used,
     PointUseFailed: _refused,
     PointRefunded: _refunded,
-    PointUseVoided: _fine,
+    PointUseVoided: _fenced,
+    CouponHeld: _coupon_held,
+    CouponReturned: _coupon_returned,
     CouponUsed: _coupon_used,
     CouponUseFailed: _refused,
     CouponRestored: _restored,
-    CouponUseVoided: _fine,
+    CouponUseVoided: _fenced,
     OrderConfirmed: _confirmed,
     OrderCanceled: _canceled,
 }
@@ -249,5 +296,8 @@ TOLD |= {fact: _fine for fact in NAMES if issubclass(fact, SagaFact) and fact no
 The facts of other steps change no books: the audit's rules judge them.
 """
 
-LEDGER: Final = (ProductStockHeld, ProductStockReturned)
+LEDGER: Final = (
+    *(ProductStockHeld, ProductStockReturned, PointDebited, PointCredited),
+    *(CouponHeld, CouponReturned),
+)
 """Facts that do not contain the order."""

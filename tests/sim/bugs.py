@@ -132,7 +132,7 @@ BUGS: Final = (
         "has no fence: an undo that comes before its action is forgotten",
         (
             Change(
-                "point_svc/domain.py",
+                "point_svc/domain/use.py",
                 "(PointUseVoided(**command.about_order()),)",
                 "()",
             ),
@@ -143,20 +143,15 @@ BUGS: Final = (
     Bug(
         "refunds without looking whether anything was used",
         (
+            Change("point_svc/domain/use.py", "            if state.answer is None:\n", "            if False:\n"),
+            Change("point_svc/domain/use.py", '            if state.answer != "used":\n', "            if False:\n"),
             Change(
-                "point_svc/domain.py",
-                "            if order_id in state.used:\n                return (",
-                "            if True:\n                return (",
-            ),
-            Change(
-                "point_svc/domain.py",
-                "(PointRefunded(points=state.used[order_id], ",
-                "(PointRefunded(points=command.fact.order.points, ",
-            ),
-            Change(
-                "point_svc/domain.py",
-                "            del state.used[event.order_id]\n",
-                "            state.used.pop(event.order_id, None)\n",
+                "point_svc/domain/use.py",
+                "            refunded = PointRefunded(points=state.points, **command.about_order())\n"
+                "            return (*_moved(PointCredited, command, state.points), refunded)\n",
+                "            points = command.fact.order.points\n"
+                "            refunded = PointRefunded(points=points, **command.about_order())\n"
+                "            return (*_moved(PointCredited, command, points), refunded)\n",
             ),
         ),
         decision=4,
@@ -305,9 +300,9 @@ BUGS: Final = (
         "uses an order's points a second time",
         (
             Change(
-                "point_svc/domain.py",
-                "fact.order_id in state.used or fact.order_id in state.closed",
-                "fact.order_id in state.closed",
+                "point_svc/domain/use.py",
+                "            if state.answer is not None:\n",
+                '            if state.answer not in (None, "used"):\n',
             ),
         ),
         decision=4,
@@ -317,9 +312,9 @@ BUGS: Final = (
         "uses a coupon for an order that got its answer",
         (
             Change(
-                "coupon_svc/domain.py",
-                "            if command.fact.order_id in state.answers:\n",
-                '            if state.answers.get(command.fact.order_id, "used") != "used":\n',
+                "coupon_svc/domain/use.py",
+                "            if state.answer is not None:\n",
+                '            if state.answer not in (None, "used"):\n',
             ),
         ),
         decision=4,
@@ -347,8 +342,8 @@ BUGS: Final = (
         "has no fence in coupon_svc",
         (
             Change(
-                "coupon_svc/domain.py",
-                "(CouponUseVoided(coupon_id=fact.order.coupon_id, **command.about_order()),)",
+                "coupon_svc/domain/use.py",
+                "(CouponUseVoided(coupon_id=coupon_id, **command.about_order()),)",
                 "()",
             ),
         ),
@@ -357,7 +352,7 @@ BUGS: Final = (
     ),
     Bug(
         "acts although there is a fence",
-        (Change("point_svc/domain.py", '            state.closed[event.order_id] = "voided"\n', "            pass\n"),),
+        (Change("point_svc/domain/use.py", '            state.answer = "voided"\n', "            pass\n"),),
         decision=5,
         of_the_domain=True,
     ),
@@ -588,8 +583,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/core/state_cache.py",
-                "                folded.version = snapshot.originator_version\n            for record in records:",
-                "                folded.version = snapshot.originator_version\n                records = [*records, *records[-1:]]\n            for record in records:",
+                "                folded.version = snapshot.originator_version\n",
+                "                folded.version = snapshot.originator_version\n                records = [*records, *records[-1:]]\n",
             ),
         ),
         decision=6,

@@ -58,6 +58,8 @@ class Troubles:
 class Store:
     """The port `infra.store.EventStore`, as one process has it. Its tail is the real one."""
 
+    has_moved = False
+
     def __init__(
         self,
         disk: Disk,

@@ -114,7 +114,7 @@ NAMED: Final = (
         11,
         "decides a coupon's expiry by when it is asked",
         "tests/domain/test_coupon.py",
-        "coupon_svc/domain.py",
+        "coupon_svc/domain/use.py",
         "    refusal = _refusal(fact.order, state)\n",
         '    refusal = _refusal(fact.order, state) or ("coupon-expired" if command.at >= state.expires_at else None)\n',
     ),
@@ -774,5 +774,50 @@ NAMED: Final = (
         "infra/broker/fast_ingest.py",
         "        stored = batch.positions[batch.stored : until]\n",
         "        stored = batch.positions[batch.stored :]\n",
+    ),
+    one(
+        45,
+        "assumes a stream new that older code has answered elsewhere",
+        "tests/infra/store/test_moved.py tests/bounded/test_kept_history.py",
+        "infra/core/state_cache.py",
+        "            and not (has_moved and aggregate.moved)\n",
+    ),
+    one(
+        45,
+        "folds a stream without what older code recorded elsewhere",
+        "tests/infra/store/test_moved.py tests/bounded/test_kept_history.py",
+        "infra/core/state_cache.py",
+        "                for record in earlier:\n",
+        "                for record in earlier[:0]:\n",
+    ),
+    Bug(
+        "takes a fact that older code recorded for a foreign message",
+        (
+            Change("contracts/origin.py", " or relayed[1] == fact.earlier_stream.encode()", ""),
+            Change(
+                "contracts/origin.py",
+                "    if recorded_in not in (stream, fact.earlier_stream):\n",
+                "    if recorded_in != stream:\n",
+            ),
+        ),
+        decision=45,
+        test="tests/bounded/test_kept_history.py",
+    ),
+    Bug(
+        "lets an account remember each of its orders",
+        (
+            Change(
+                "point_svc/domain/account.py",
+                "    charged: int = 0\n",
+                "    charged: int = 0\n    orders: list[str] = []\n",
+            ),
+            Change(
+                "point_svc/domain/account.py",
+                "            state.balance -= event.points\n",
+                "            state.balance -= event.points\n            state.orders.append(event.order_id)\n",
+            ),
+        ),
+        decision=45,
+        test="tests/bounded/test_state_size.py",
     ),
 )

@@ -9,14 +9,14 @@ from typing import Any, Final
 from nats.errors import Error as NatsError
 
 from contracts import Order
-from coupon_svc.domain import Issue
+from coupon_svc.domain.coupon import Issue
 from infra.consuming.retry_queue import SessionOver
 from infra.core.decider import Batch, Command, StreamState, category
 from infra.core.errors import Busy, StoreUnavailable
 from order_svc.domain import Cancel, NoSuchOrder, Place
 from order_svc.ends import End
 from order_svc.ids import order_id
-from point_svc.domain import Charge
+from point_svc.domain.charge import Charge
 from product_svc.domain.product import Register
 from tests.domain.spec import SERVICES
 from tests.sim.chance import Chance

@@ -37,7 +37,10 @@ from order_svc.listing import Listing
 from tests.wrappers import wrapped
 from tests.wrappers.client import TappedClient
 
-STOCKING: Final = {"product.registered", "product.stock.added", "point.charged", "coupon.issued"}
+STOCKING: Final = {
+    *("product.registered", "product.stock.added", "product.stock.received"),
+    *("point.charged", "point.deposited", "coupon.issued"),
+}
 """Facts that are recorded before the first order. The steps of orders are of interest."""
 A_MOMENT_S: Final = 0.002
 

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Struct, field
 
-from contracts import PointCharged
+from contracts import PointDeposited
 from contracts.wire import encode
 from infra.core.decider import Batch, StreamState, fork
 from infra.core.errors import FoldError
@@ -16,8 +16,8 @@ def states(**versions: int) -> dict[str, StreamState]:
     return {f"account-{user}": StreamState(version, Purse(version, set())) for user, version in versions.items()}
 
 
-def charged(user: str, amount: int, key: str = "first") -> PointCharged:
-    return PointCharged(at=NOON, user_id=user, amount=amount, idempotency_key=key)
+def charged(user: str, amount: int, key: str = "first") -> PointDeposited:
+    return PointDeposited(at=NOON, user_id=user, points=amount, idempotency_key=key)
 
 
 def test_a_command_is_decided_over_the_states_of_its_streams() -> None:
@@ -48,9 +48,9 @@ def test_records_continue_from_the_states_version_in_the_order_of_the_decisions(
     batch.decide(Charge(("ann", "ben"), 2, "second"))
 
     assert batch.records == [
-        Record("account-ben", 1, "point.charged", encode(charged("ben", 1))),
-        Record("account-ann", 8, "point.charged", encode(charged("ann", 2, "second"))),
-        Record("account-ben", 2, "point.charged", encode(charged("ben", 2, "second"))),
+        Record("account-ben", 1, "point.deposited", encode(charged("ben", 1))),
+        Record("account-ann", 8, "point.deposited", encode(charged("ann", 2, "second"))),
+        Record("account-ben", 2, "point.deposited", encode(charged("ben", 2, "second"))),
     ]
 
 
@@ -84,7 +84,7 @@ def test_a_command_that_should_not_have_been_made_leaves_the_batch_as_it_was() -
 def test_a_fact_that_cannot_be_folded_names_its_stream_and_itself() -> None:
     batch = Batch(AGGREGATES, states(ann=0))
 
-    with pytest.raises(FoldError, match=r"account-ann: PointCharged\(.*amount=13"):
+    with pytest.raises(FoldError, match=r"account-ann: PointDeposited\(.*points=13"):
         batch.decide(Charge(("ann",), 13))
 
 

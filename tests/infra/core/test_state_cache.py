@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from contracts import PointCharged
+from contracts import PointDeposited
 from infra.core.decider import Aggregate, Batch, StreamState
 from infra.core.state_cache import StateCache, snapshot_topic
 from infra.store.errors import StoreError
@@ -110,7 +110,7 @@ async def test_a_state_evicted_while_another_is_read_is_still_returned(store: Wa
 async def test_a_record_that_cannot_be_read_is_a_store_error_that_names_the_stream(
     store: WatchedStore, body: bytes
 ) -> None:
-    await store.insert_events([Record("account-ann", 1, "point.charged", body)])
+    await store.insert_events([Record("account-ann", 1, "point.deposited", body)])
 
     with pytest.raises(StoreError, match="account-ann: a record cannot be read"):
         await StateCache(AGGREGATES, store).get(["account-ann"])
@@ -220,10 +220,10 @@ async def test_a_snapshot_of_another_shape_is_not_read(store: WatchedStore) -> N
     assert (found.version, found.state) == (1, Purse(1, {"first"}))
 
 
-def evolve_half(state: Purse, fact: PointCharged) -> None:
+def evolve_half(state: Purse, fact: PointDeposited) -> None:
     """How an older version folded a charge."""
     evolve(state, fact)
-    state.balance -= fact.amount // 2
+    state.balance -= fact.points // 2
 
 
 async def test_a_snapshot_of_another_evolve_is_not_read(store: WatchedStore) -> None:

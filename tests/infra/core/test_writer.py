@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from contracts import PointCharged
+from contracts import PointDeposited
 from contracts.origin import ForeignMessage
 from contracts.wire import encode
 from infra.core.errors import Busy
@@ -18,8 +18,8 @@ from tests.infra.writing import Desk, Gate, relayed, working
 from tests.shop import PATIENCE_S
 
 
-def charged(user: str, amount: int, key: str, cause: str | None = None) -> PointCharged:
-    return PointCharged(at=NOON, cause=cause, user_id=user, amount=amount, idempotency_key=key)
+def charged(user: str, amount: int, key: str, cause: str | None = None) -> PointDeposited:
+    return PointDeposited(at=NOON, cause=cause, user_id=user, points=amount, idempotency_key=key)
 
 
 # Requests -------------------------------------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ async def test_snapshots_are_saved_and_folded_from(store: WatchedStore) -> None:
         for n in range(1, 8):
             await desk.charge("ann", key=str(n))
 
-    snapshot, records = (await store.inner.select_streams(["account-ann"], [topic]))["account-ann"]
+    snapshot, records, _ = (await store.inner.select_streams(["account-ann"], [topic]))["account-ann"]
     assert snapshot is not None
     assert (snapshot.originator_version, [record.originator_version for record in records]) == (6, [7])
     async with working(store) as restarted:

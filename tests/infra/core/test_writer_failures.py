@@ -19,7 +19,7 @@ from tests.shop import attempts
 
 
 def by_another(user: str, version: int, key: str, amount: int = 1) -> Record:
-    return Record(f"account-{user}", version, "point.charged", encode(charged(user, amount, key)))
+    return Record(f"account-{user}", version, "point.deposited", encode(charged(user, amount, key)))
 
 
 def another_is_first(store: WatchedStore, *stored: Record, times: int = 1) -> None:
@@ -216,7 +216,7 @@ async def test_a_store_that_cannot_be_read_fails_requests_and_reads_alike(desk: 
 
 
 async def test_a_record_that_cannot_be_read_fails_its_request_and_no_later_one(desk: Desk) -> None:
-    await desk.store.inner.insert_events([Record("account-ann", 1, "point.charged", b"{")])
+    await desk.store.inner.insert_events([Record("account-ann", 1, "point.deposited", b"{")])
 
     with pytest.raises(StoreUnavailable, match="account-ann"):
         await desk.charge("ann")
@@ -245,7 +245,7 @@ async def test_a_fact_that_cannot_be_folded_fails_its_request_and_no_other(desk:
 
 
 async def test_a_delivery_over_a_damaged_stream_is_rejected_and_others_are_handled(desk: Desk) -> None:
-    await desk.store.inner.insert_events([Record("account-ann", 1, "point.charged", b"{")])
+    await desk.store.inner.insert_events([Record("account-ann", 1, "point.deposited", b"{")])
     acknowledger = Acknowledgements()
     poisoned = desk.deliver(issued("ann"), acknowledger, 1, "c1")
     last = desk.deliver(issued("ben"), acknowledger, 2, "c2")

@@ -19,6 +19,8 @@ T = TypeVar("T")
 class RecorderStore:
     """The port over the library's synchronous recorders, on one thread of their own."""
 
+    has_moved = False
+
     def __init__(self, events: ApplicationRecorder, snapshots: AggregateRecorder) -> None:
         self._events = events
         self._snapshots = snapshots

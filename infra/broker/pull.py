@@ -86,7 +86,7 @@ class Pull:
         """
         self._silent.at(self._last_sign + self._silence_s)
         await self.wake.wait()
-        if not self.stopped and self._loop.time() - self._last_sign >= self._silence_s:
+        if not self.stopped and self._loop.time() >= self._last_sign + self._silence_s:
             raise ConsumerFailed(f"the broker has been silent for {self._silence_s:g} s")
 
     def _on_message(self, subject: bytes, reply: bytes, body: bytes, head: bytes) -> None:

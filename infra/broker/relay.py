@@ -187,7 +187,7 @@ class Relay:
         if not self._window.empty:
             self._overdue.at(self._last_ack + self._ack_timeout_s)
         await self._wake.wait()
-        if not self._window.empty and self._loop.time() - self._last_ack >= self._ack_timeout_s:
+        if not self._window.empty and self._loop.time() >= self._last_ack + self._ack_timeout_s:
             raise RelayFailed(f"no acknowledgement from the broker for {self._ack_timeout_s} s. {UNACKNOWLEDGED}")
 
     def _admitted(self, unsent: list[Notification]) -> list[Notification]:

@@ -410,8 +410,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/broker/relay.py",
-                "self._loop.time() - self._last_ack >= self._ack_timeout_s:",
-                "self._loop.time() - self._last_ack >= 1e6:",
+                "self._loop.time() >= self._last_ack + self._ack_timeout_s:",
+                "self._loop.time() >= self._last_ack + 1e6:",
             ),
         ),
         decision=25,

@@ -18,6 +18,7 @@ from tests.chaos.customers import Customers
 from tests.chaos.faults import go_wrong
 from tests.chaos.plan import Fault
 from tests.chaos.system import System
+from tests.shop import PATIENCE_S
 
 RATE: Final = 20.0  # orders a second
 MOST_ORDERS: Final = 600  # of a round
@@ -106,7 +107,7 @@ class Course:
     async def _audit(self) -> list[str]:
         """Run the product's own audit: all ten invariants over both copies of history."""
         folder = self._system.folder / "audit"
-        options = Options(folder, GRACE, at_rest=True, full=False, against=None, answers=ANSWERS)
+        options = Options(folder, GRACE, at_rest=True, full=False, against=None, answers=ANSWERS, timeout_s=PATIENCE_S)
         report = await audit(self._system.outside, options, _Unwatched())
         return [f"{finding.invariant}: {finding.where} {finding.what}" for finding in report.findings]
 

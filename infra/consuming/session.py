@@ -6,6 +6,7 @@ acknowledged.
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from typing import Final
@@ -67,6 +68,8 @@ class Broker:
         writer.suspend("the log has not been compared with the stream yet")
         self._limits = limits
         self._received = ReceivedPositions(limits.remembered_positions)
+        self._lowest_end = sys.maxsize
+        """The stream's lowest last sequence seen since the consumer was last reset: a session may fail before that."""
         self._acknowledged: int | None = None
         """The sequence up to which this process has acknowledged all; None before the first session."""
         self.dead_letters = DeadLetters(service, settings, clock)
@@ -126,6 +129,7 @@ class Broker:
     @contextlib.asynccontextmanager
     async def session(self, connection: Connection) -> AsyncIterator[Session]:
         (nc, js, stream), limits = connection, self._limits
+        self._lowest_end = min(self._lowest_end, stream.state.last_seq)
         foreign = digests(self._settings.data_dir)
         leader = Leader(nc, stream, first_span=limits.first_span, batch=limits.direct_batch, foreign=foreign)
         max_bytes = largest_message(stream, nc.max_payload)
@@ -148,13 +152,14 @@ class Broker:
             js,
             self._service,
             self._hears,
-            stream.state.last_seq,
+            self._lowest_end,
             truncated_after,
             acknowledged=self._acknowledged,
             take_over=consumer.take_over,
             max_ack_pending=limits.max_ack_pending,
             ack_wait_s=limits.ack_wait_s,
         )
+        self._lowest_end = sys.maxsize
         if truncated_after is not None:
             self._received.forget_after(truncated_after)
         at = nc.connected_url

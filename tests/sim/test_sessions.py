@@ -47,6 +47,24 @@ def test_a_truncation_is_found_again_if_the_session_fails_before_the_consumer_we
     assert begins[0] <= kept
 
 
+def test_a_process_that_has_received_nothing_keeps_in_mind_where_the_stream_ended() -> None:
+    """Its first session fails before the consumer went back, and the stream has grown at its next one."""
+    faults = (
+        Fault(2.0, "outlive", "broker", 0.5, 4),
+        Fault(1.8, "kill", "coupon", 0.3, 0),
+        Fault(2.0, "cut", "coupon", 1.5, by="coupon", step="resumed"),
+    )
+    story: list[str] = []
+
+    assert not run(schedule(7)._replace(faults=faults), story.append).wrong
+    told = [line[11:] for line in story]
+    kept = next(int(line.split()[-1]) for line in told if line.startswith("the stream lost what it had behind"))
+    later = told[told.index("over: cut coupon") :]
+    begins = [int(line.split()[-1]) for line in later if line.startswith("coupon begins behind")]
+    assert begins
+    assert begins[0] <= kept
+
+
 def test_what_another_process_has_recorded_is_published() -> None:
     """It was killed before it could, and nothing else happens."""
 

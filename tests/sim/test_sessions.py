@@ -31,6 +31,15 @@ def test_a_session_ends_once_its_stream_is_another_one() -> None:
     assert VirtualLoop().course(course()) == (True, [])
 
 
+def coupon_goes_back(story: list[str]) -> bool:
+    """Whether coupon_svc's first session after the cut begins no later than where the stream was truncated."""
+    told = [line[11:] for line in story]
+    kept = next(int(line.split()[-1]) for line in told if line.startswith("the stream lost what it had behind"))
+    later = told[told.index("over: cut coupon") :]
+    begins = [int(line.split()[-1]) for line in later if line.startswith("coupon begins behind")]
+    return begins[0] <= kept
+
+
 def test_a_truncation_is_found_again_if_the_session_fails_before_the_consumer_went_back() -> None:
     faults = (
         Fault(2.0, "outlive", "broker", 0.01, 4),
@@ -39,12 +48,7 @@ def test_a_truncation_is_found_again_if_the_session_fails_before_the_consumer_we
     story: list[str] = []
 
     assert not run(schedule(7)._replace(faults=faults), story.append).wrong
-    told = [line[11:] for line in story]
-    kept = next(int(line.split()[-1]) for line in told if line.startswith("the stream lost what it had behind"))
-    later = told[told.index("over: cut coupon") :]
-    begins = [int(line.split()[-1]) for line in later if line.startswith("coupon begins behind")]
-    assert begins
-    assert begins[0] <= kept
+    assert coupon_goes_back(story)
 
 
 def test_a_process_that_has_received_nothing_keeps_in_mind_where_the_stream_ended() -> None:
@@ -57,12 +61,7 @@ def test_a_process_that_has_received_nothing_keeps_in_mind_where_the_stream_ende
     story: list[str] = []
 
     assert not run(schedule(7)._replace(faults=faults), story.append).wrong
-    told = [line[11:] for line in story]
-    kept = next(int(line.split()[-1]) for line in told if line.startswith("the stream lost what it had behind"))
-    later = told[told.index("over: cut coupon") :]
-    begins = [int(line.split()[-1]) for line in later if line.startswith("coupon begins behind")]
-    assert begins
-    assert begins[0] <= kept
+    assert coupon_goes_back(story)
 
 
 def test_what_another_process_has_recorded_is_published() -> None:

@@ -76,9 +76,7 @@ async def _nowhere(store: EventStore, leaders: Sequence[Leader], positions: list
     by_subject: dict[str, dict[tuple[str, bytes], int]] = {}
     for first, last in runs(positions):
         async for record in records_of(store, first, last):
-            its_id = message_id(record.originator_id, record.originator_version)
-            on = by_subject.setdefault(subject(record.topic, record.state, record.originator_id), {})
-            on[its_id, record.state] = record.position
+            by_subject.setdefault(subject_of(record), {})[id_of(record), record.state] = record.position
     for name, wanted in by_subject.items():
         async for facts in _back(leaders, name):
             for fact in facts:
@@ -106,3 +104,13 @@ async def records_of(store: EventStore, first: int, last: int) -> AsyncIterator[
         for record in read:
             yield record
         first = read[-1].position + 1
+
+
+def subject_of(record: Notification) -> str:
+    """Return the subject on which a relay publishes the record."""
+    return subject(record.topic, record.state, record.originator_id)
+
+
+def id_of(record: Notification) -> str:
+    """Return the id with which a relay publishes the record."""
+    return message_id(record.originator_id, record.originator_version)

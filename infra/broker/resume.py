@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from contracts.wire import MSG_ID, message_id, subject
+from contracts.wire import MSG_ID
 from infra.broker.client import header
 from infra.broker.errors import LogLost, RelayFailed
-from infra.broker.holes import lost_in_holes, runs
+from infra.broker.holes import id_of, lost_in_holes, runs, subject_of
 from infra.broker.leader import Leader, Published, published
 from infra.broker.numbering import stream_of_sequence
 from infra.broker.window import WINDOW
@@ -178,19 +178,15 @@ async def check_repeat(service: str, store: EventStore, leader: Leader, position
     record = (await store.select_notifications(position - 1, 1))[0]
     found = await leader.at(sequence)
     its = [] if found is None else published(found)
-    if [(position, _id(record), record.state)] != [one[:3] for one in its]:
+    if [(position, id_of(record), record.state)] != [one[:3] for one in its]:
         told = "a message" if found is None else f"{found.subject[:200]!a}"
         raise RelayFailed(
-            f"the broker does not take {_id(record)} ({record.topic}) at position {position} of {service}_svc's log: "
+            f"the broker does not take {id_of(record)} ({record.topic}) at position {position} of {service}_svc's log: "
             f"{told} at sequence {sequence} of {leader.name}, which {service}_svc did not publish, has its "
             "Nats-Msg-Id. The fact is kept, and published once the broker forgets that id (duplicate_window of "
             "the stream). Find out who publishes there, and deny it in the broker's permissions; the audit names "
             "the message (just audit)"
         )
-
-
-def _subject(record: Notification) -> str:
-    return subject(record.topic, record.state, record.originator_id)
 
 
 async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
@@ -199,16 +195,12 @@ async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
     A stream that was made anew may have only later facts. Raises StoreError, LeaderUnavailable, the client's errors.
     """
     (first,) = await store.select_notifications(reached, 1)
-    found = await leader.next(leader.first_sequence, _subject(first))
-    return found is not None and header(found.raw_headers, MSG_ID.encode()) == _id(first)
+    found = await leader.next(leader.first_sequence, subject_of(first))
+    return found is not None and header(found.raw_headers, MSG_ID.encode()) == id_of(first)
 
 
 def not_stored(records: list[Notification], stored: Stored) -> list[Notification]:
     """Return the records that are not among the facts `stored`, with the same id and body."""
     if not stored:
         return records
-    return [record for record in records if (_id(record), record.state) not in stored.get(record.position, ())]
-
-
-def _id(record: Notification) -> str:
-    return message_id(record.originator_id, record.originator_version)
+    return [record for record in records if (id_of(record), record.state) not in stored.get(record.position, ())]

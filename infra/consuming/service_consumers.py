@@ -30,10 +30,20 @@ class ServiceConsumers:
         self._received: dict[ConsumerPlace, ReceivedPositions] = {}
         self._acknowledged: dict[ConsumerPlace, int] = {}
         """By consumer: the sequence up to which this process has acknowledged all. Empty before the first session."""
+        self._lowest_ends: dict[str, int] = {}
+        """By stream: its lowest last sequence seen since its consumers were reset: a session may fail before that."""
 
     def remember(self, acknowledged: Mapping[ConsumerPlace, int]) -> None:
         """Remember what a session has acknowledged, by consumer."""
         self._acknowledged |= acknowledged
+
+    def saw(self, leaders: Sequence[Leader]) -> None:
+        """Remember where the streams end, until their consumers are reset. Call it when a session begins."""
+        for leader in leaders:
+            self._lowest_ends[leader.name] = self._lowest_end(leader)
+
+    def _lowest_end(self, leader: Leader) -> int:
+        return min(leader.last_sequence, self._lowest_ends.get(leader.name, leader.last_sequence))
 
     async def reset(
         self, js: JetStreamContext, leaders: Sequence[Leader], sealed: Collection[str], session: ConsumerSession
@@ -42,6 +52,7 @@ class ServiceConsumers:
         streams = {leader.name for leader in leaders}
         self._received = {place: found for place, found in self._received.items() if place.stream in streams}
         self._acknowledged = {place: floor for place, floor in self._acknowledged.items() if place.stream in streams}
+        self._lowest_ends = {stream: end for stream, end in self._lowest_ends.items() if stream in streams}
         predecessor = await find_predecessor(js, self._service)
         await session.take_over()
         for leader in leaders:
@@ -55,7 +66,7 @@ class ServiceConsumers:
 
         Those of a sealed one that have acknowledged all are left out. Raises LeaderUnavailable, the client's errors.
         """
-        limits, last = self._limits, leader.last_sequence
+        limits, last = self._limits, self._lowest_end(leader)
         places = {ConsumerPlace(leader.name, name): fact for name, fact in self._names.items()}
         for place in places:
             self._received.setdefault(place, ReceivedPositions(limits.remembered_positions))
@@ -80,4 +91,5 @@ class ServiceConsumers:
             if after is not None:
                 self._received[place].forget_after(after)
             reset[place] = self._received[place]
+        self._lowest_ends.pop(leader.name, None)
         return reset

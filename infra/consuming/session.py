@@ -139,6 +139,7 @@ class Broker:
         foreign = digests(self._settings.data_dir)
         leader = partial(Leader, nc, first_span=limits.first_span, batch=limits.direct_batch, foreign=foreign)
         leaders = [leader(info) for info in generations.infos]
+        self._consumers.saw(leaders)
         max_bytes = largest_message(generations.newest, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
         relay = Relay(

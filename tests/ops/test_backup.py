@@ -271,9 +271,8 @@ async def test_existing_data_is_replaced_only_if_asked_and_kept_aside(shop: Shop
     assert logs(shop) == before
     aside = {Path(path).name: Path(path) for path in done["aside"]}
     assert set(shop.services) | {"jetstream"} <= set(aside)
-    assert len(list(sqlite3.connect(aside["order"] / "events.sqlite").execute("SELECT 1 FROM stored_events"))) == len(
-        later["order"]
-    )
+    with contextlib.closing(sqlite3.connect(aside["order"] / "events.sqlite")) as log:
+        assert log.execute("SELECT count(*) FROM stored_events").fetchone() == (len(later["order"]),)
     await good(shop)
 
 

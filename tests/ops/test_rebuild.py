@@ -1,5 +1,6 @@
 """A service's store rebuilt from the stream a day left: the same table byte for byte, or nothing is changed."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -127,7 +128,7 @@ async def test_what_the_stream_has_not_is_lost_only_if_it_may_be(left: Shop) -> 
 
     accepted = await told(left, "rebuild", "point", "--lose-unpublished")
     assert (accepted["lost"], rows(left, "point")) == (1, published)
-    with sqlite3.connect(Path(accepted["aside"]) / "events.sqlite") as aside:
+    with contextlib.closing(sqlite3.connect(Path(accepted["aside"]) / "events.sqlite")) as aside:
         assert aside.execute("SELECT count(*) FROM stored_events").fetchone() == (len(published) + 1,)
 
 

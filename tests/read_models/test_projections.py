@@ -3,8 +3,6 @@
 What a change of its name would cost is a rebuild: the name is the file's.
 """
 
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,8 @@ import msgspec
 import pytest
 
 from contracts import Fact
-from contracts.wire import NAMES, encode
 from coupon_svc.wallet import Wallet
 from infra.read_models.tables import Checkpoint, Projection, Tables
-from infra.store.records import Notification
 from order_svc.listing import Listing
 from product_svc.catalog import Catalog
 from product_svc.popular import Popular
@@ -35,6 +31,7 @@ from tests.examples import (
     product_reserved,
     stock_added,
 )
+from tests.read_models.test_order_list import recorded
 
 THIRD_ID = "9" * 32
 DASHED = "a-b-c"
@@ -58,18 +55,6 @@ HISTORY: tuple[Fact, ...] = (
     order_canceled("deadline-exceeded", order_id=THIRD_ID),
 )
 """What all services say about two products, a coupon that is issued twice, and three orders with different ends."""
-
-
-def of_topics(projection: Projection) -> list[Notification]:
-    """Return the history's facts that the projection asks for, as its view reads them."""
-    versions: dict[str, Iterator[int]] = {}
-    records = [
-        Notification(
-            position, fact.stream, next(versions.setdefault(fact.stream, count(1))), NAMES[type(fact)], encode(fact)
-        )
-        for position, fact in enumerate(HISTORY, 1)
-    ]
-    return [record for record in records if record.topic in projection.topics]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +88,8 @@ async def test_the_facts_that_it_asks_for_make_its_tables(
     projection: Projection, file: str, sql: str, rows: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
     async with Tables.open(projection, tmp_path) as tables:
-        await tables.apply(of_topics(projection), Checkpoint(len(HISTORY)))
+        asked_for = [record for record in recorded(*HISTORY) if record.topic in projection.topics]
+        await tables.apply(asked_for, Checkpoint(len(HISTORY)))
 
         assert sorted(await tables.select(sql)) == sorted(rows)
         assert tables.path == tmp_path / file

@@ -1,6 +1,7 @@
 """Popular's counting, without a service: the same tables whatever is repeated, and in whatever order it comes."""
 
 import sqlite3
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ class Counted:
     def __init__(self, *chunks: Sequence[Fact], zone: str = "Asia/Seoul") -> None:
         self._popular = Popular(zone)
         self._tables = sqlite3.connect(":memory:")
+        weakref.finalize(self, self._tables.close)
         self._tables.executescript(self._popular.tables)
         for chunk in chunks:
             self.apply(chunk)

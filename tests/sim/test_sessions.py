@@ -32,6 +32,15 @@ def test_a_session_ends_once_its_stream_is_another_one() -> None:
     assert VirtualLoop().course(course()) == (True, [])
 
 
+def coupon_goes_back(story: list[str]) -> bool:
+    """Whether each of coupon_svc's consumers, after the cut, begins no later than where the stream was truncated."""
+    told = [line[11:] for line in story]
+    kept = next(int(line.split()[-1]) for line in told if line.startswith("EVENTS lost what it had behind"))
+    later = told[told.index("over: cut coupon") :]
+    begins = [line for line in later if line.startswith("coupon-hears-") and " begins behind " in line]
+    return bool(begins) and all(int(line.split()[-1]) <= kept for line in begins[: len(SERVICES["coupon"].hears)])
+
+
 def test_a_truncation_is_found_again_if_the_session_fails_before_the_consumer_went_back() -> None:
     faults = (
         Fault(2.0, "outlive", "broker", 0.01, 4),
@@ -40,12 +49,20 @@ def test_a_truncation_is_found_again_if_the_session_fails_before_the_consumer_we
     story: list[str] = []
 
     assert not run(schedule(7)._replace(faults=faults), story.append).wrong
-    told = [line[11:] for line in story]
-    kept = next(int(line.split()[-1]) for line in told if line.startswith("EVENTS lost what it had behind"))
-    later = told[told.index("over: cut coupon") :]
-    begins = [line for line in later if line.startswith("coupon-hears-") and " begins behind " in line]
-    assert begins
-    assert all(int(line.split()[-1]) <= kept for line in begins[: len(SERVICES["coupon"].hears)])
+    assert coupon_goes_back(story)
+
+
+def test_a_process_that_has_received_nothing_keeps_in_mind_where_the_stream_ended() -> None:
+    """Its first session fails before the consumer went back, and the stream has grown at its next one."""
+    faults = (
+        Fault(2.0, "outlive", "broker", 0.5, 4),
+        Fault(1.8, "kill", "coupon", 0.3, 0),
+        Fault(2.0, "cut", "coupon", 1.5, by="coupon", step="resumed"),
+    )
+    story: list[str] = []
+
+    assert not run(schedule(7)._replace(faults=faults), story.append).wrong
+    assert coupon_goes_back(story)
 
 
 def test_what_another_process_has_recorded_is_published() -> None:

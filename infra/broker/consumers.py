@@ -32,6 +32,9 @@ ACK_WAIT_S: Final = 10.0
 """After this long without an acknowledgement the broker repeats a delivery. A new session does not wait for that: it
 resets the consumer."""
 
+SESSION: Final = "session"
+"""In a consumer's metadata: the name of the session that it was reset for last."""
+
 
 def consumer_name(listener: str, fact: str | None) -> str:
     """Return the name of the durable consumer by which a service or read model hears the facts with this name.
@@ -50,11 +53,11 @@ def consumer_names(listener: str, hears: Collection[str]) -> dict[str, str | Non
 
 
 def consumer_config(
-    name: str, fact: str | None, max_ack_pending: int, ack_wait_s: float = ACK_WAIT_S
+    name: str, fact: str | None, max_ack_pending: int, ack_wait_s: float = ACK_WAIT_S, *, session: str = ""
 ) -> ConsumerConfig:
     """Return the configuration of a durable consumer that hears the facts with this name; None: every message.
 
-    Nothing is sent to the broker.
+    `session` is the name of the session that resets it (`session_of`). Nothing is sent to the broker.
     """
     return ConsumerConfig(
         durable_name=name,
@@ -65,7 +68,13 @@ def consumer_config(
         max_deliver=-1,
         max_ack_pending=max_ack_pending,
         filter_subject=None if fact is None else f"{fact}.*",
+        metadata={SESSION: session},
     )
+
+
+def session_of(info: ConsumerInfo) -> str:
+    """Return the name of the session that made or updated the consumer last; empty if none says so."""
+    return (info.config.metadata or {}).get(SESSION, "")
 
 
 class ConsumerPlace(NamedTuple):
@@ -79,6 +88,22 @@ class ConsumerPlace(NamedTuple):
         """Its name in its listener's own records: on EVENTS, the first generation, the consumer's name alone."""
         number = number_of(self.stream)
         return f"{self.name}@{number}" if number else self.name
+
+
+class Acknowledged(NamedTuple):
+    """What a process knows of its acknowledgements to one consumer, from the last session in which it reset it."""
+
+    session: str
+    until: int
+    """The sequence up to which the session has acknowledged all."""
+    confirmed: int
+    """The one up to which it had, when the broker last said that no other session had reset the consumer since.
+
+    After that it may have taken deliveries to another session for its own."""
+
+    def known(self, info: ConsumerInfo) -> int:
+        """Return the sequence up to which all is really acknowledged, given the consumer's info from now."""
+        return self.until if session_of(info) == self.session else self.confirmed
 
 
 class Predecessor(NamedTuple):
@@ -117,7 +142,7 @@ async def remove_predecessor(js: JetStreamContext, found: Predecessor | None) ->
 
 
 async def has_heard_all(
-    js: JetStreamContext, place: ConsumerPlace, fact: str | None, last_sequence: int, acknowledged: int | None
+    js: JetStreamContext, place: ConsumerPlace, fact: str | None, last_sequence: int, acknowledged: Acknowledged | None
 ) -> bool:
     """Whether this consumer of a sealed generation, which ends at `last_sequence`, has acknowledged all it hears there.
 
@@ -129,7 +154,7 @@ async def has_heard_all(
         return False
     same = _filters(info.config) == _filters(consumer_config(place.name, fact, MAX_ACK_PENDING))
     floor = _floor(info)
-    known = floor if acknowledged is None else acknowledged
+    known = floor if acknowledged is None else acknowledged.known(info)
     return same and not info.num_pending and not info.num_ack_pending and floor <= min(last_sequence, known)
 
 
@@ -140,8 +165,9 @@ async def ensure_consumer(
     last_sequence: int,
     truncated_after: int | None = None,
     *,
+    session: str = "",
     begin_after: int = 0,
-    acknowledged: int | None = None,
+    acknowledged: Acknowledged | None = None,
     max_ack_pending: int = MAX_ACK_PENDING,
     ack_wait_s: float = ACK_WAIT_S,
 ) -> int:
@@ -153,12 +179,12 @@ async def ensure_consumer(
     truncation, or to the stream's end. A consumer whose filter changed begins at the stream's beginning; one that was
     missing, after the sequence `begin_after`.
 
-    `acknowledged`: up to which sequence this process has acknowledged all; None: nothing is known yet. A power cut may
-    give the broker the state back that the consumer had before it went back. So it begins
-    right after that sequence at the latest. Returns the sequence after which it delivers. Raises the client's errors.
+    `acknowledged`: what this process has acknowledged; None: nothing is known yet. A power cut may give the broker the
+    state back that the consumer had before it went back. So it begins right after that at the latest. `session` is the
+    session's name. Returns the sequence after which the consumer delivers. Raises the client's errors.
     """
     stream, name = place
-    wanted = consumer_config(name, fact, max_ack_pending, ack_wait_s)
+    wanted = consumer_config(name, fact, max_ack_pending, ack_wait_s, session=session)
     try:
         info = await js.consumer_info(stream, name)
     except NotFoundError:
@@ -184,7 +210,7 @@ def _restart_from(
     wanted: ConsumerConfig,
     last_sequence: int,
     truncated_after: int | None,
-    acknowledged: int | None,
+    acknowledged: Acknowledged | None,
 ) -> int | None:
     """Return the sequence from which the consumer must deliver, and log why.
 
@@ -195,7 +221,7 @@ def _restart_from(
         logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=name)
         return 1
     floor = _floor(info)
-    known = floor if acknowledged is None else min(floor, acknowledged)
+    known = floor if acknowledged is None else min(floor, acknowledged.known(info))
     if truncated_after is not None:
         logger.warning("the stream was truncated: its new tail is received", consumer=name, after=truncated_after)
         # Before the truncation, too, a message may be unacknowledged: its decision waits for another attempt.
@@ -219,14 +245,17 @@ def _restart_from(
     return None
 
 
-async def ensure_consumer_at(js: JetStreamContext, place: ConsumerPlace, fact: str | None, begin_at: int) -> None:
+async def ensure_consumer_at(
+    js: JetStreamContext, place: ConsumerPlace, fact: str | None, begin_at: int, *, session: str = ""
+) -> None:
     """Make or update a durable consumer, and reset it: it delivers from the sequence `begin_at` on, that one included.
 
     It does so even if it has delivered these messages before. `fact` is the name of the facts that it hears; None:
-    every message. Raises the client's errors.
+    every message. `session`: as in `ensure_consumer`. Raises the client's errors.
     """
     stream, name = place
-    await js.add_consumer(stream, consumer_config(name, fact, VIEW_MAX_ACK_PENDING))  # or updates what may be updated
+    wanted = consumer_config(name, fact, VIEW_MAX_ACK_PENDING, session=session)
+    await js.add_consumer(stream, wanted)  # makes it, or updates what may be updated
     await js.reset_consumer(stream, name, begin_at)
 
 

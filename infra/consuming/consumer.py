@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 
 from contracts.wire import MSG_ID
 from infra.broker.client import BrokerClient, header
-from infra.broker.consumers import ConsumerPlace
+from infra.broker.consumers import ConsumerPlace, session_of
 from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S, Pull, numbers
 from infra.broker.truncation import ReceivedPositions
@@ -26,6 +26,8 @@ logger = structlog.get_logger()
 PULL_BATCH: Final = 512  # messages
 
 _MSG_ID: Final = MSG_ID.encode()
+
+TAKEN_OVER: Final = "another session took over this consumer: is a second process running?"
 
 
 class DurableConsumer:
@@ -42,6 +44,7 @@ class DurableConsumer:
         received: ReceivedPositions,
         retry_queue: RetryQueue,
         *,
+        session: str,
         failed: Callable[[Exception], None],
         expires_s: float = PULL_EXPIRES_S,
         silence_s: float = SILENCE_S,
@@ -49,7 +52,8 @@ class DurableConsumer:
     ) -> None:
         """`received` gets the positions of handled deliveries. A request asks for `pull_batch` messages, 2 or more.
 
-        `failed` is called with the error if the session must end; it calls `stop`.
+        `session` is the name of the session that the consumer was reset for. `failed` is called with the error if the
+        session must end; it calls `stop`.
         """
         self.place = place
         self.name = place.key
@@ -57,6 +61,7 @@ class DurableConsumer:
         self._handler = handler
         self._received = received
         self._retry_queue = retry_queue
+        self._session = session
         self.failed = failed
         self._pull = Pull(
             nc,
@@ -75,6 +80,8 @@ class DurableConsumer:
         self._to_acknowledge = ""
         self.acknowledged: int | None = None
         """The sequence up to which this session has acknowledged all deliveries; None: nothing yet."""
+        self.confirmed: int | None = None
+        """The one up to which it had, when the broker last said that the consumer is still this session's."""
         self.closed = False
         self.retired = False
         """Whether nothing more can come: its generation is sealed, and all that it hears there is acknowledged."""
@@ -99,9 +106,14 @@ class DurableConsumer:
         """Ask the broker about the consumer, and keep in `paused` whether it is paused.
 
         If its generation is `sealed` and nothing is left there, it is retired: it asks for nothing more. Raises
-        ConsumerFailed if an acknowledgement jams it; the client's errors, such as for a consumer that is gone.
+        ConsumerFailed if an acknowledgement jams it, or another session has it now; the client's errors, such as for a
+        consumer that is gone.
         """
+        before = self.acknowledged
         info = await js.consumer_info(*self.place)
+        if session_of(info) != self._session:
+            raise ConsumerFailed(TAKEN_OVER)
+        self.confirmed = before
         acknowledged, delivered = info.ack_floor, info.delivered
         if acknowledged and delivered and (acknowledged.consumer_seq or 0) > (delivered.consumer_seq or 0):
             # The consumer would take no acknowledgement before it has delivered that many messages, and it delivers no

@@ -18,7 +18,7 @@ from infra.broker.consumers import ConsumerPlace
 from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer import PULL_BATCH, DurableConsumer
+from infra.consuming.consumer import PULL_BATCH, TAKEN_OVER, DurableConsumer
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.handler import Handler
 from infra.consuming.retry_queue import PAUSES_S, RetryQueue
@@ -52,7 +52,8 @@ class ConsumerSession:
         """
         self.listener = listener
         self._nc = nc
-        self._session = nc.new_inbox().encode()
+        self.name = nc.new_inbox()
+        """Differs from that of every other session."""
         self._handler = handler
         self.retry_queue = RetryQueue(handler, dead_letters, self.failed, pauses_s)
         self._expires_s = expires_s
@@ -74,6 +75,7 @@ class ConsumerSession:
                 self._handler,
                 positions,
                 self.retry_queue,
+                session=self.name,
                 failed=self.failed,
                 expires_s=self._expires_s,
                 silence_s=self._silence_s,
@@ -92,14 +94,15 @@ class ConsumerSession:
         Call it right before the consumers are reset for this session. Normally there is no other one. A reset restarts
         delivery numbers at 1, so a stale session could mistake a new delivery for its next one. As acknowledgements are
         cumulative, it would acknowledge messages that neither session has received. NATS delivers to a connection in
-        publish order, so this notice reaches the stale session first.
+        publish order, so this notice reaches the stale session first. Should it be lost, the stale session finds out at
+        its next look, and its process goes back to what the look before it had confirmed (`Acknowledged`).
         """
         await self._nc.listen(self._heard_by, self._on_another)
-        await self._nc.publish(self._heard_by, self._session)
+        await self._nc.publish(self._heard_by, self.name.encode())
 
     def _on_another(self, _: bytes, __: bytes, session: bytes, ___: bytes) -> None:
-        if session != self._session:
-            self.failed(ConsumerFailed("another session took over this consumer: is a second process running?"))
+        if session != self.name.encode():
+            self.failed(ConsumerFailed(TAKEN_OVER))
 
     async def run(self) -> None:
         """Pull, hand over and acknowledge until something fails, or the session is finished or closed.
@@ -121,15 +124,11 @@ class ConsumerSession:
         """In words, which consumer is paused, and what to do; None if none is."""
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
-    @property
-    def acknowledged(self) -> dict[ConsumerPlace, int]:
-        """By consumer, the sequence up to which this session has acknowledged all; without those that had nothing."""
-        return {one.place: one.acknowledged for one in self.consumers if one.acknowledged is not None}
-
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
         """Ask the broker about each consumer. `sealed`: the generations that take nothing more.
 
-        Raises ConsumerFailed if an acknowledgement jams one; the client's errors, such as for a consumer that is gone.
+        Raises ConsumerFailed if an acknowledgement jams one, or another session has it now; the client's errors, such
+        as for a consumer that is gone.
         """
         for consumer in list(self.consumers):
             if not consumer.retired:

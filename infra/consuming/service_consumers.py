@@ -1,10 +1,11 @@
 """A service's durable consumers on all generations: each session resets them to what is really recorded."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from nats.js import JetStreamContext
 
 from infra.broker.consumers import (
+    Acknowledged,
     ConsumerPlace,
     Predecessor,
     consumer_names,
@@ -28,16 +29,20 @@ class ServiceConsumers:
         self._names = consumer_names(service, hears)
         self._limits = limits
         self._received: dict[ConsumerPlace, ReceivedPositions] = {}
-        self._acknowledged: dict[ConsumerPlace, int] = {}
-        """By consumer: the sequence up to which this process has acknowledged all. Empty before the first session."""
+        self._acknowledged: dict[ConsumerPlace, Acknowledged] = {}
+        """By consumer; empty before the first session."""
         self._lowest_ends: dict[str, int] = {}
         """By stream: its lowest last sequence seen since its consumers were reset: a session may fail before that."""
 
-    def remember(self, acknowledged: Mapping[ConsumerPlace, int]) -> None:
-        """Remember what a session has acknowledged, by consumer."""
-        self._acknowledged |= acknowledged
+    def remember(self, session: ConsumerSession) -> None:
+        """Remember what a session that is over has acknowledged."""
+        for one in session.consumers:
+            if one.acknowledged is not None:
+                begun_after = self._acknowledged[one.place].confirmed
+                confirmed = begun_after if one.confirmed is None else one.confirmed
+                self._acknowledged[one.place] = Acknowledged(session.name, one.acknowledged, confirmed)
 
-    def saw(self, leaders: Sequence[Leader]) -> None:
+    def remember_ends(self, leaders: Sequence[Leader]) -> None:
         """Remember where the streams end, until their consumers are reset. Call it when a session begins."""
         for leader in leaders:
             self._lowest_ends[leader.name] = self._lowest_end(leader)
@@ -56,15 +61,26 @@ class ServiceConsumers:
         predecessor = await find_predecessor(js, self._service)
         await session.take_over()
         for leader in leaders:
-            session.add(await self.reset_generation(js, leader, sealed=leader.name in sealed, predecessor=predecessor))
+            session.add(
+                await self.reset_generation(
+                    js, leader, session.name, sealed=leader.name in sealed, predecessor=predecessor
+                )
+            )
         await remove_predecessor(js, predecessor)
 
     async def reset_generation(
-        self, js: JetStreamContext, leader: Leader, *, sealed: bool, predecessor: Predecessor | None = None
+        self,
+        js: JetStreamContext,
+        leader: Leader,
+        session: str,
+        *,
+        sealed: bool,
+        predecessor: Predecessor | None = None,
     ) -> dict[ConsumerPlace, ReceivedPositions]:
         """Make the consumers of one generation deliver what is not acknowledged, and return what each has received.
 
-        Those of a sealed one that have acknowledged all are left out. Raises LeaderUnavailable, the client's errors.
+        `session` is the name of the session that they deliver to. Those of a sealed generation that have acknowledged
+        all are left out. Raises LeaderUnavailable, the client's errors.
         """
         limits, last = self._limits, self._lowest_end(leader)
         places = {ConsumerPlace(leader.name, name): fact for name, fact in self._names.items()}
@@ -77,17 +93,19 @@ class ServiceConsumers:
             known = self._acknowledged.get(place)
             if sealed and after is None and await has_heard_all(js, place, fact, last, known):
                 continue
-            self._acknowledged[place] = await ensure_consumer(
+            begins_after = await ensure_consumer(
                 js,
                 place,
                 fact,
                 last,
                 after,
+                session=session,
                 begin_after=predecessor.begin_after(place, fact) if predecessor else 0,
                 acknowledged=known,
                 max_ack_pending=limits.max_ack_pending,
                 ack_wait_s=limits.ack_wait_s,
             )
+            self._acknowledged[place] = Acknowledged(session, begins_after, begins_after)
             if after is not None:
                 self._received[place].forget_after(after)
             reset[place] = self._received[place]

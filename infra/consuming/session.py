@@ -139,7 +139,7 @@ class Broker:
         foreign = digests(self._settings.data_dir)
         leader = partial(Leader, nc, first_span=limits.first_span, batch=limits.direct_batch, foreign=foreign)
         leaders = [leader(info) for info in generations.infos]
-        self._consumers.saw(leaders)
+        self._consumers.remember_ends(leaders)
         max_bytes = largest_message(generations.newest, nc.max_payload)
         self._writer.limit_facts(min(max_bytes, MAX_FACT_BYTES))
         relay = Relay(
@@ -162,7 +162,7 @@ class Broker:
         async def made(info: StreamInfo) -> None:
             """Hear the new generation, and publish into it what is recorded from now on."""
             its = leader(info)
-            consumer.add(await self._consumers.reset_generation(looking, its, sealed=False))
+            consumer.add(await self._consumers.reset_generation(looking, its, consumer.name, sealed=False))
             relay.move_to(its)
 
         try:
@@ -172,7 +172,7 @@ class Broker:
         finally:
             self._stalled_s += relay.stalled_s
             self._relay = None
-            self._consumers.remember(consumer.acknowledged)
+            self._consumers.remember(consumer)
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         self._failure = reason

@@ -63,7 +63,7 @@ class ViewConsumers:
         added: dict[ConsumerPlace, ReceivedPositions] = {}
         waiting = 0
         for place, begin in begins.items():
-            await ensure_consumer_at(js, place, self._names[place.name], begin.position + 1)
+            await ensure_consumer_at(js, place, self._names[place.name], begin.position + 1, session=session.name)
             unread = await _unread(js, place)
             waiting += unread
             if unread or not sealed:

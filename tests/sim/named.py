@@ -649,10 +649,25 @@ NAMED: Final = (
     ),
     one(
         7,
+        "believes acknowledgements from after another session had the consumer",
+        CONSUMERS,
+        "infra/broker/consumers.py",
+        "        return self.until if session_of(info) == self.session else self.confirmed\n",
+        "        return self.until\n",
+    ),
+    one(
+        7,
+        "does not look whether another session has the consumer",
+        "tests/infra/consuming/test_consumer.py",
+        "infra/consuming/consumer.py",
+        "        if session_of(info) != self._session:\n            raise ConsumerFailed(TAKEN_OVER)\n",
+    ),
+    one(
+        7,
         "believes the broker about what it has acknowledged",
         "tests/infra/broker/test_consumers.py",
         "infra/broker/consumers.py",
-        "known = floor if acknowledged is None else min(floor, acknowledged)",
+        "known = floor if acknowledged is None else min(floor, acknowledged.known(info))",
         "known = floor",
     ),
     one(
@@ -660,7 +675,7 @@ NAMED: Final = (
         "does not say that it takes over",
         "tests/infra/consuming/test_consumer.py",
         "infra/consuming/consumer_session.py",
-        "        await self._nc.publish(self._heard_by, self._session)\n",
+        "        await self._nc.publish(self._heard_by, self.name.encode())\n",
         "",
     ),
     one(

@@ -80,6 +80,10 @@ class Session:
         self.handler = handler
         self.session = consumer_session(js, handler, **limits)
         (self.consumer,) = self.session.consumers
+
+    async def begin(self) -> None:
+        last = (await self.js.stream_info(EVENTS)).state.last_seq
+        await ensure_consumer(self.js, PLACE, HEARS, last, session=self.session.name, ack_wait_s=NEVER_S)
         self.run = asyncio.create_task(self.session.run())
 
     async def failed(self) -> BaseException | None:
@@ -104,9 +108,8 @@ class Session:
 async def consuming(broker: Shop, **limits: float) -> AsyncIterator[Session]:
     """As in the service: a fresh connection, the consumer ensured, then its session."""
     async with session(broker) as js:
-        info = await js.stream_info(EVENTS)
-        await ensure_consumer(js, PLACE, HEARS, info.state.last_seq, ack_wait_s=NEVER_S)
         opened = Session(js, Handler(), **limits)
+        await opened.begin()
         try:
             yield opened
         finally:
@@ -164,6 +167,23 @@ async def test_a_late_acknowledgement_that_jams_the_consumer_is_seen_and_the_nex
         await again.consumer.look(again.js)
         again.consumer.handled(taken[-1])
         await again.acknowledged(5)
+
+
+async def test_a_session_that_misses_the_notice_of_another_one_finds_out_at_its_next_look(broker: Shop) -> None:
+    await say(broker, 1, 5)
+    async with consuming(broker) as opened:
+        taken = await opened.handler.has(5)
+        opened.consumer.handled(taken[1])
+        await opened.acknowledged(2)
+        await opened.consumer.look(opened.js)
+        opened.consumer.handled(taken[2])
+        await opened.acknowledged(3)
+        await ensure_consumer(opened.js, PLACE, HEARS, 5, session="another", ack_wait_s=NEVER_S)
+
+        with pytest.raises(ConsumerFailed, match="another session took over this consumer"):
+            await opened.consumer.look(opened.js)
+
+        assert (opened.consumer.acknowledged, opened.consumer.confirmed) == (3, 2)
 
 
 async def test_one_acknowledgement_covers_all_deliveries_before_it(broker: Shop) -> None:
@@ -254,6 +274,7 @@ async def test_a_first_delivery_that_went_to_a_dead_session_is_a_gap_too(broker:
             await say(broker, 1, 3)
             assert (await dead.next_msg(timeout=PATIENCE_S)).data == b"1"
         opened = Session(js, Handler())
+        opened.run = asyncio.create_task(opened.session.run())
 
         error = await opened.failed()
 

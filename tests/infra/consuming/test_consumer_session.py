@@ -61,6 +61,11 @@ class Running:
         self.session = ConsumerSession(
             "product", client(js), self.handler, self.received, dead_letters, pauses_s=(0.0,)
         )
+
+    async def begin(self) -> None:
+        for name, fact in NAMES.items():
+            place = ConsumerPlace(EVENTS, name)
+            await ensure_consumer(self.js, place, fact, 5, session=self.session.name, ack_wait_s=NEVER_S)
         self.run = asyncio.create_task(self.session.run())
 
     async def floors(self) -> list[int | None]:
@@ -80,9 +85,8 @@ async def running(broker: Shop) -> AsyncIterator[Running]:
         said = ("order.canceled.a", "point.used.b", "point.used.c", "order.canceled.d", "point.used.d")
         for n, subject in enumerate(said):
             await js.publish(subject, b"{}", headers={MSG_ID: f"order-{n}@1"})
-        for name, fact in NAMES.items():
-            await ensure_consumer(js, ConsumerPlace(EVENTS, name), fact, 5, ack_wait_s=NEVER_S)
         opened = Running(js)
+        await opened.begin()
         try:
             yield opened
         finally:
@@ -103,7 +107,7 @@ async def test_each_consumer_acknowledges_what_is_handled_of_its_own(running: Ru
     acknowledger.handled(delivery)
     await running.until_floors(4, 3)
 
-    assert running.session.acknowledged == {ConsumerPlace(EVENTS, CANCELED): 4, ConsumerPlace(EVENTS, USED): 3}
+    assert {one.place.name: one.acknowledged for one in running.session.consumers} == {CANCELED: 4, USED: 3}
 
 
 async def test_what_comes_later_about_an_order_waits_whichever_consumer_delivers_it(running: Running) -> None:

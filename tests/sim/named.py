@@ -692,7 +692,7 @@ NAMED: Final = (
         "tests/infra/core/test_writer.py",
         "infra/core/writer.py",
         "            if not acknowledger.closed:  # a closed session needs none\n",
-        "        if last:\n",
+        "            if acknowledger:\n",
     ),
     one(
         37,

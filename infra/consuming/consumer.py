@@ -55,8 +55,7 @@ class DurableConsumer:
         `session` is the name of the session that the consumer was reset for. `failed` is called with the error if the
         session must end; it calls `stop`.
         """
-        self.place = place
-        self.name = place.key
+        self.place, self.name = place, place.key
         self._nc = nc
         self._handler = handler
         self._received = received

@@ -89,7 +89,8 @@ class DurableConsumer:
 
     async def run(self) -> None:
         """Pull, hand over and acknowledge until `stop`. Raises ConsumerFailed if the broker is silent; its errors."""
-        await self._pull.begin()
+        if not self.retired:
+            await self._pull.begin()
         while not self.closed:
             if self.retired:
                 self._pull.wake.clear()
@@ -105,11 +106,16 @@ class DurableConsumer:
         """Ask the broker about the consumer, and keep in `paused` whether it is paused.
 
         If its generation is `sealed` and nothing is left there, it is retired: it asks for nothing more. Raises
-        ConsumerFailed if an acknowledgement jams it, or another session has it now; the client's errors, such as for a
-        consumer that is gone.
+        ConsumerFailed if an acknowledgement jams it, another session has it now, or somebody reset it after it was
+        retired; the client's errors, such as for a consumer that is gone.
         """
         before = self.acknowledged
         info = await js.consumer_info(*self.place)
+        left = info.num_pending or info.num_ack_pending or self._waiting or self._behind or self._to_acknowledge
+        if self.retired:
+            if left:
+                raise ConsumerFailed(f"the consumer {self.place.name} has acknowledged messages to deliver again")
+            return
         if session_of(info) != self._session:
             raise ConsumerFailed(TAKEN_OVER)
         self.confirmed = before
@@ -127,8 +133,7 @@ class DurableConsumer:
         if paused and not self.paused:
             logger.error("consumer paused", reason=paused)
         self.paused = paused
-        left = info.num_pending or info.num_ack_pending or self._waiting or self._behind or self._to_acknowledge
-        self.retired = self.retired or (sealed and not left)
+        self.retired = sealed and not left
         if self.retired:
             self._received.keep_last()
 

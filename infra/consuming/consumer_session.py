@@ -62,12 +62,16 @@ class ConsumerSession:
         self.consumers: list[DurableConsumer] = []
         self._added: asyncio.Queue[list[DurableConsumer]] = asyncio.Queue()
         self._finishing = False
+        self._looks = 0
         self.add(received)
         self._heard_by = f"{HEARD_BY}.{listener}"
         self._error: Exception | None = None
 
-    def add(self, received: Mapping[ConsumerPlace, ReceivedPositions]) -> None:
-        """Add consumers, such as those of a generation that was made since. They have been reset for this session."""
+    def add(self, received: Mapping[ConsumerPlace, ReceivedPositions], retired: Collection[ConsumerPlace] = ()) -> None:
+        """Add consumers, such as those of a generation that was made since. They have been reset for this session.
+
+        But for those in `retired`, which have nothing more to deliver.
+        """
         added = [
             DurableConsumer(
                 place,
@@ -83,6 +87,8 @@ class ConsumerSession:
             )
             for place, positions in received.items()
         ]
+        for consumer in added:
+            consumer.retired = consumer.place in retired
         if self._finishing or not added:  # what they would deliver comes again in the next session
             return
         self.consumers += added
@@ -125,14 +131,18 @@ class ConsumerSession:
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
-        """Ask the broker about each consumer. `sealed`: the generations that take nothing more.
+        """Ask the broker about each consumer; of the retired ones, about one in turn.
+
+        `sealed`: the generations that take nothing more.
 
         Raises ConsumerFailed if an acknowledgement jams one, or another session has it now; the client's errors, such
         as for a consumer that is gone.
         """
-        for consumer in list(self.consumers):
-            if not consumer.retired:
-                await consumer.look(js, sealed=consumer.place.stream in sealed)
+        retired = [consumer for consumer in self.consumers if consumer.retired]
+        one = retired[self._looks % len(retired) :][:1] if retired else []
+        self._looks += 1
+        for consumer in [consumer for consumer in self.consumers if not consumer.retired] + one:
+            await consumer.look(js, sealed=consumer.place.stream in sealed)
 
     async def finish(self, drained: Awaitable[None]) -> None:
         """Take no more deliveries, await `drained` (the handler has recorded those taken), and acknowledge them.

@@ -59,26 +59,22 @@ class ServiceConsumers:
         predecessor = await find_predecessor(js, self._service)
         await session.take_over()
         for leader in leaders:
-            session.add(
-                await self.reset_generation(
-                    js, leader, session.name, sealed=leader.name in sealed, predecessor=predecessor
-                )
-            )
+            await self.add_generation(js, leader, session, sealed=leader.name in sealed, predecessor=predecessor)
         await remove_predecessor(js, predecessor)
 
-    async def reset_generation(
+    async def add_generation(
         self,
         js: JetStreamContext,
         leader: Leader,
-        session: str,
+        session: ConsumerSession,
         *,
         sealed: bool,
         predecessor: Predecessor | None = None,
-    ) -> dict[ConsumerPlace, ReceivedPositions]:
-        """Make the consumers of one generation deliver what is not acknowledged, and return what each has received.
+    ) -> None:
+        """Make the consumers of one generation deliver to the session what is not acknowledged.
 
-        `session` is the name of the session that they deliver to. Those of a sealed generation that have acknowledged
-        all are left out. Raises LeaderUnavailable, the client's errors.
+        Those of a sealed generation that have acknowledged all are not reset. Raises LeaderUnavailable, the client's
+        errors.
         """
         limits, last = self._limits, self._lowest_end(leader)
         places = {ConsumerPlace(leader.name, name): fact for name, fact in self._names.items()}
@@ -86,10 +82,11 @@ class ServiceConsumers:
             self._received.setdefault(place, ReceivedPositions(limits.remembered_positions))
         found = [await self._received[place].truncated_after(leader) for place in places]
         after = min((one for one in found if one is not None), default=None)
-        reset: dict[ConsumerPlace, ReceivedPositions] = {}
+        retired: list[ConsumerPlace] = []
         for place, fact in places.items():
             known = self._acknowledged.get(place)
             if sealed and after is None and await has_heard_all(js, place, fact, last, known):
+                retired.append(place)
                 continue
             begins_after = await ensure_consumer(
                 js,
@@ -97,15 +94,14 @@ class ServiceConsumers:
                 fact,
                 last,
                 after,
-                session=session,
+                session=session.name,
                 begin_after=predecessor.begin_after(place, fact) if predecessor else 0,
                 acknowledged=known,
                 max_ack_pending=limits.max_ack_pending,
                 ack_wait_s=limits.ack_wait_s,
             )
-            self._acknowledged[place] = AcknowledgedPosition(session, begins_after, begins_after)
+            self._acknowledged[place] = AcknowledgedPosition(session.name, begins_after, begins_after)
             if after is not None:
                 self._received[place].forget_after(after)
-            reset[place] = self._received[place]
         self._lowest_ends.pop(leader.name, None)
-        return reset
+        session.add({place: self._received[place] for place in places}, retired)

@@ -162,7 +162,7 @@ class Broker:
         async def made(info: StreamInfo) -> None:
             """Hear the new generation, and publish into it what is recorded from now on."""
             its = leader(info)
-            consumer.add(await self._consumers.reset_generation(looking, its, consumer.name, sealed=False))
+            await self._consumers.add_generation(looking, its, consumer, sealed=False)
             relay.move_to(its)
 
         try:

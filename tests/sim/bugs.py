@@ -456,8 +456,8 @@ BUGS: Final = (
         (
             Change(
                 "infra/consuming/consumer.py",
-                "        self.retired = self.retired or (sealed and not left)\n",
-                "        self.retired = self.retired or sealed\n",
+                "        self.retired = sealed and not left\n",
+                "        self.retired = sealed\n",
             ),
         ),
         decision=46,
@@ -527,17 +527,6 @@ BUGS: Final = (
             ),
         ),
         decision=7,
-    ),
-    Bug(
-        "acknowledges one consumer by another one's delivery",
-        (
-            Change(
-                "infra/core/writer.py",
-                "                acknowledger.handled(delivery)\n",
-                "                acknowledger.handled([*last.values()][-1])\n",
-            ),
-        ),
-        decision=44,
     ),
     Bug(
         "begins no session after an error that usually passes",

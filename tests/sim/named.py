@@ -687,6 +687,22 @@ NAMED: Final = (
         "(acknowledged.consumer_seq or 0) < 0",
     ),
     one(
+        46,
+        "never looks at a retired consumer again",
+        "tests/infra/consuming/test_consumer_session.py",
+        "infra/consuming/consumer_session.py",
+        "if not consumer.retired] + one:\n",
+        "if not consumer.retired]:\n",
+    ),
+    one(
+        44,
+        "acknowledges one consumer by another one's delivery",
+        "tests/infra/core/test_writer.py",
+        "infra/core/writer.py",
+        "                acknowledger.handled(delivery)\n",
+        "                acknowledger.handled([*last.values()][-1])\n",
+    ),
+    one(
         7,
         "acknowledges in a session that is over",
         "tests/infra/core/test_writer.py",

@@ -68,6 +68,11 @@ class Running:
             await ensure_consumer(self.js, place, fact, 5, session=self.session.name, ack_wait_s=NEVER_S)
         self.run = asyncio.create_task(self.session.run())
 
+    async def look_at_all(self) -> None:
+        """Of retired consumers a session looks at one at a time."""
+        for _ in NAMES:
+            await self.session.look(self.js, sealed=[EVENTS])
+
     async def floors(self) -> list[int | None]:
         found = [(await self.js.consumer_info(EVENTS, name)).ack_floor for name in NAMES]
         return [floor.stream_seq for floor in found if floor is not None]
@@ -143,6 +148,20 @@ async def test_the_paused_consumer_is_named_among_the_others(running: Running) -
 
     assert running.session.paused is not None
     assert f"nats consumer resume EVENTS {USED}" in running.session.paused
+
+
+async def test_a_retired_consumer_that_is_to_deliver_again_ends_the_session(running: Running) -> None:
+    """Its generation takes nothing more, and all of it was acknowledged; then somebody reset it."""
+    for deliveries in (await running.handler.of(CANCELED, 2), await running.handler.of(USED, 3)):
+        delivery, acknowledger = deliveries[-1]
+        acknowledger.handled(delivery)
+    await running.until_floors(4, 5)
+    await running.look_at_all()
+    assert [consumer.retired for consumer in running.session.consumers] == [True, True]
+    await running.js.reset_consumer(EVENTS, USED, 3)
+
+    with pytest.raises(ConsumerFailed, match="has acknowledged messages to deliver again"):
+        await running.look_at_all()
 
 
 async def test_finishing_acknowledges_what_each_consumer_delivered_and_was_recorded(running: Running) -> None:

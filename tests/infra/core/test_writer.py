@@ -207,6 +207,15 @@ async def test_deliveries_and_requests_share_one_commit_and_one_acknowledgement(
     assert acknowledger.acknowledged == [last]
 
 
+async def test_each_consumer_of_a_batch_gets_its_own_last_delivery_acknowledged(desk: Desk) -> None:
+    one, other = Acknowledgements(), Acknowledgements()
+    last = [desk.deliver(issued("ann", coupon=f"c{n}"), (one, other)[n % 2], n) for n in range(1, 6)][-2:]
+
+    await desk.writer.drained()
+
+    assert [one.acknowledged, other.acknowledged] == [[last[0]], [last[1]]]
+
+
 async def test_a_delivery_is_not_acknowledged_before_it_is_recorded(desk: Desk) -> None:
     gate, acknowledger = Gate(desk.store), Acknowledgements()
     desk.deliver(issued("ann"), acknowledger)

@@ -29,6 +29,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_url: str = ""
     """The broker's address, or several addresses with commas between; empty: 127.0.0.1 at `nats_port`."""
     data_dir: Path = Path(".data")
+    archive_dir: str = ""
+    """The folder with the archived generations of the stream; empty: `archive` in `data_dir`."""
     bind_host: str = "127.0.0.1"
     allowed_hosts: str = ""
     """Names of the services besides loopback's, with commas between, such as those of a proxy in front of them."""
@@ -66,6 +68,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def hosts(self) -> list[str]:
         return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
+
+    @property
+    def archive(self) -> Path:
+        """The folder of the archive; it may be missing."""
+        return Path(self.archive_dir) if self.archive_dir else self.data_dir / "archive"
 
     @property
     def url(self) -> str:

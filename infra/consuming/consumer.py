@@ -131,6 +131,7 @@ class DurableConsumer:
         left = info.num_pending or info.num_ack_pending or self._waiting or self._behind or self._to_acknowledge
         self.retired = self.retired or (sealed and not left)
         if self.retired:
+            self._pull.stopped = True  # its end, once the generation is archived, is no failure
             self._received.keep_last()
 
     def take_no_more(self) -> None:

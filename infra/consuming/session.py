@@ -19,7 +19,7 @@ from infra.broker.acknowledged import digests
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
 from infra.broker.errors import BrokerMisconfigured, FactTooLarge, LogLost
-from infra.broker.floor import archived_until
+from infra.broker.floor import archived_log, first_kept
 from infra.broker.generations import Generations
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
@@ -150,7 +150,9 @@ class Broker:
             window=limits.window,
             read_batch=limits.read_batch,
         )
-        await relay.find_resume_position(leaders, archived_until(self._settings, self._service))
+        kept = first_kept(self._settings)
+        archived = archived_log(self._settings, self._service)
+        await relay.find_resume_position([one for one in leaders if one.number >= kept], archived)
         self._writer.resume()
         consumer = ConsumerSession(self._service, nc, self._writer, {}, self.dead_letters, pull_batch=limits.pull_batch)
         await self._consumers.reset(js, leaders, generations.sealed, consumer)

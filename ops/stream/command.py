@@ -72,7 +72,7 @@ def keeper() -> None:
 
 
 async def _rows() -> list[GenerationRow]:
-    async with stream(os.environ) as (nc, js, _):
+    async with stream(os.environ) as (nc, js, *_):
         return [_row(info, await _unread(js, info)) for info in await find_generations(nc, js)]
 
 
@@ -109,6 +109,6 @@ def _table(rows: list[GenerationRow]) -> Table:
 
 async def _roll() -> tuple[StreamInfo, StreamInfo | None]:
     settings = load(Settings, "nats", 4_222, os.environ)
-    async with stream(os.environ) as (nc, js, _):
+    async with stream(os.environ) as (nc, js, *_):
         newest = (await find_generations(nc, js))[-1]
         return newest, await roll_over(nc, js, settings, "asked for by an operator")

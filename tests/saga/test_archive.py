@@ -215,3 +215,16 @@ async def test_the_archive_goes_with_all_other_data(shop: Shop) -> None:
     assert (await orders(shop, "remove-data", "--yes")).returncode == 0
 
     assert not (shop.folder / "archive").exists()
+
+
+async def test_readyz_says_days_before_that_the_broker_will_be_full(tmp_path: Path) -> None:
+    async with open_shop(tmp_path, EVENTS_MAX_BYTES=f"{1 << 20}", BROKER_MAX_BYTES=f"{9 << 18}") as shop:
+        for n in range(20):
+            await shop.charge("u1", 1, key=f"k{n}")
+        async for _ in attempts("a warning"):
+            answer = await shop.get("order", "/readyz")
+            if "the broker takes no more facts in about" in answer.text:
+                break
+
+    assert answer.status_code == 200
+    assert "(just archive)" in answer.text

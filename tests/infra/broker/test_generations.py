@@ -486,7 +486,7 @@ async def test_a_service_warns_if_nobody_rolls_over(js: JetStreamContext, messag
     for n in range(3):
         await js.publish(f"point.charged.ann{n}", b"1")
 
-    told = overdue(await js.stream_info(EVENTS), replace(s(), events_roll_messages=messages))
+    told = overdue(await js.stream_info(EVENTS), replace(s(), events_roll_messages=messages), datetime.now(UTC))
 
     assert (told is not None and "is the keeper running (just stream keeper)?" in told) == warned
 

@@ -6,6 +6,7 @@ the run that has just proven its files, and only while the archive has all befor
 """
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -80,6 +81,8 @@ def _alone(folder: Path) -> Iterator[None]:
         raise SettingsError(f"{holder} archives into {folder} already: wait until it has ended") from None
     except OSError as error:
         raise SettingsError(f"{error.filename or folder} cannot be used: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise SettingsError(f"an index in {folder} cannot be written: {error}") from error
 
 
 class _Run:
@@ -157,8 +160,8 @@ class _Run:
             chain=chain_of(previous, written),
         )
 
-    async def _prove(self, manifest: Manifest) -> None:
-        await prove(self._archive, manifest, self._copies, self._watch)
+    async def _prove(self, manifest: Manifest, *, again: bool = False) -> None:
+        await prove(self._archive, manifest, self._copies, self._watch, again=again)
         self._proven.add(manifest.stream)
 
     async def _delete(self, info: StreamInfo, manifest: Manifest) -> None:
@@ -170,7 +173,7 @@ class _Run:
             ]
             return
         if manifest.stream not in self._proven:
-            await self._prove(manifest)
+            await self._prove(manifest, again=True)
         now = await self._stream.js.stream_info(manifest.stream)
         if _state(now) != _state(info) or not now.config.sealed or str(now.created) != manifest.created:
             raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")

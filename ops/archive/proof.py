@@ -65,10 +65,12 @@ class Copies(NamedTuple):
     known: KnownForeign
 
 
-async def prove(archive: Archive, manifest: Manifest, copies: Copies, watch: Watch) -> None:
+async def prove(archive: Archive, manifest: Manifest, copies: Copies, watch: Watch, *, again: bool = False) -> None:
     """Read the files of the manifest back, and compare them with it, with the generation's stream, and with the logs.
 
-    Raises Found, which says what differs, and that the stream stays; ArchiveDamaged; the errors of reading.
+    `again`: an earlier run proved them. Then the stream may lack messages: a broker that lost power after the deletion
+    may have a part of it again. Raises Found, which says what differs, and that the stream stays; ArchiveDamaged; the
+    errors of reading.
     """
     for file in manifest.files:
         found = await asyncio.to_thread(described, archive.path(manifest, file.name))
@@ -78,7 +80,7 @@ async def prove(archive: Archive, manifest: Manifest, copies: Copies, watch: Wat
     tally = Tally(copies.known)
     async with (
         aclosing(reading.of_generation(copies.stream, manifest.stream)) as own,
-        aclosing(_compared(_archived(archive, manifest), own, manifest)) as chunks,
+        aclosing(_compared(_archived(archive, manifest), own, manifest, again=again)) as chunks,
     ):
         async for chunk in chunks:
             for service, facts in tally.take(chunk).items():
@@ -96,19 +98,26 @@ async def _archived(archive: Archive, manifest: Manifest) -> AsyncGenerator[list
 
 
 async def _compared(
-    files: AsyncIterator[list[Read]], stream: AsyncIterator[list[Read]], manifest: Manifest
+    files: AsyncIterator[list[Read]], stream: AsyncIterator[list[Read]], manifest: Manifest, *, again: bool
 ) -> AsyncGenerator[list[Read]]:
-    """Yield the messages of the files, each of which is the stream's next one. Raises Found if one is not."""
+    """Yield the messages of the files, each of which is the stream's next one. Raises Found if one is not.
+
+    `again`: the stream may lack some.
+    """
     waiting: list[Read] = []
     async for messages in files:
-        while len(waiting) < len(messages) and (more := await anext(stream, None)) is not None:
+        last = messages[-1].sequence
+        while not waiting or waiting[-1].sequence < last:
+            if (more := await anext(stream, None)) is None:
+                break
             waiting += more
-        for mine, its in zip(messages, waiting, strict=False):
-            if mine != its:
-                raise _differs(manifest, f"its files have other bytes than the stream at sequence {its.sequence}")
-        if len(waiting) < len(messages):
-            raise _differs(manifest, f"its files have more messages than the stream, from {messages[-1].sequence} on")
-        del waiting[: len(messages)]
+        its = [one for one in waiting if one.sequence <= last]
+        del waiting[: len(its)]
+        there = {one.sequence for one in its}
+        mine = [one for one in messages if one.sequence in there] if again else messages
+        if mine != its:
+            differing = next((one for one, other in zip(its, mine, strict=False) if one != other), messages[-1])
+            raise _differs(manifest, f"its files are not what the stream has at sequence {differing.sequence}")
         yield messages
     while not waiting and (more := await anext(stream, None)) is not None:
         waiting += more

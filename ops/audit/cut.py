@@ -103,7 +103,12 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
     ends = {name: await log.max_notification_id() for name, log in logs.items()}
     generations = {one.stream: Generation(one.last_sequence, one.created, one.removed) for one in archived}
     generations |= {str(info.config.name): _generation(info) for info in infos}
-    return Cut(datetime.now(UTC), ends, published, infos[-1].state.last_seq, generations)
+    return Cut(datetime.now(UTC), ends, published, _newest(generations), generations)
+
+
+def _newest(generations: Mapping[str, Generation]) -> int:
+    """Return the last sequence of the newest of these generations; 0 without one."""
+    return list(generations.values())[-1].sequence if generations else 0
 
 
 def _generation(info: StreamInfo) -> Generation:

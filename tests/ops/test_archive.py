@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from infra.broker.consumers import consumer_config
 from infra.broker.generations import find_generations
 from infra.broker.rolling import Sealing, roll
 from infra.settings import Settings, SettingsError
+from ops import reading
 from ops.archive import archiving
 from ops.archive.archiving import Archived, archive
 from ops.archive.readiness import listeners
@@ -278,6 +279,30 @@ async def test_what_an_earlier_run_proved_is_proven_again_before_its_stream_goes
     assert await left.streams() == ["EVENTS", "EVENTS_1"]
     part.write_bytes(good)
     assert (await left.archive()).deleted == ["EVENTS"]
+
+
+@pytest.mark.parametrize("body", [None, b"{}"], ids=["lacks messages", "has another one"])
+async def test_a_stream_that_came_back_in_part_after_its_deletion_goes_if_it_has_nothing_else(
+    left: Left, monkeypatch: pytest.MonkeyPatch, body: bytes | None
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(JetStreamContext, "delete_stream", killed)
+        with pytest.raises(Killed):
+            await left.archive()
+    whole = reading.of_generation
+
+    async def of_generation(stream: reading.Stream, name: str) -> AsyncGenerator[list[reading.Read]]:
+        async for chunk in whole(stream, name):
+            kept = [one for one in chunk if one.sequence < 5_000]
+            yield [one if body is None or one.sequence != 11 else one._replace(body=body) for one in kept]
+
+    monkeypatch.setattr(reading, "of_generation", of_generation)
+    if body is None:
+        assert (await left.archive()).deleted == ["EVENTS"]
+    else:
+        with pytest.raises(Found, match="its files are not what the stream has at sequence 11"):
+            await left.archive()
+        assert await left.streams() == ["EVENTS", "EVENTS_1"]
 
 
 async def test_only_one_run_is_at_work(left: Left) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.broker.numbering import generation_of
+from infra.broker.numbering import generation_of, number_of
 from ops.invariants import Message, check
 from tests.ops.asking import orders, told
 from tests.saga.test_roll_over import jetstream, place, roll_over
@@ -32,7 +32,7 @@ async def next_generation(shop: Shop, key: str) -> str:
     await shop.until_quiet()
     await roll_over(shop)
     async with jetstream(shop) as js:
-        newest = len(await generations(js)) + await archived(shop) - 1
+        newest = number_of((await generations(js))[-1])
     async for n in counted(attempts("the services to move")):
         await place(shop, f"{key}-moved{n}")
         if generation_of((await shop.events())[-1].sequence) == newest:
@@ -48,10 +48,6 @@ async def counted(attempts: AsyncIterator[None]) -> AsyncIterator[int]:
         n += 1
 
 
-async def archived(shop: Shop) -> int:
-    return len(list((shop.folder / "archive").glob("*.json"))) if (shop.folder / "archive").exists() else 0
-
-
 async def streams(shop: Shop) -> list[str]:
     async with jetstream(shop) as js:
         return await generations(js)
@@ -62,6 +58,27 @@ async def history(shop: Shop) -> list[dict[str, Any]]:
     done = await orders(shop, "replay")
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+async def until_looked(shop: Shop, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Wait until all services have found one more generation; no archived one ended a session. Return all messages."""
+    await next_generation(shop, "looked")
+    async with jetstream(shop) as js:
+        newest = number_of((await generations(js))[-1])
+    async for n in counted(attempts("all services to publish into the newest generation")):
+        said = {
+            event.fact.partition(".")[0] for event in await shop.events() if generation_of(event.sequence) == newest
+        }
+        if said >= set(shop.services):
+            break
+        await place(shop, f"looking{n}")
+    for service in shop.services:
+        lost = [line for line in shop.log(service).read_text().splitlines() if "ended" in line or "lost" in line]
+        assert [line for line in lost if "invalid operation on sealed stream" not in line] == []
+    await shop.until_quiet()
+    after = await history(shop)
+    assert after[: len(before)] == before
+    return after
 
 
 async def clean(shop: Shop) -> None:
@@ -82,6 +99,10 @@ async def test_every_tool_reads_archive_and_stream_as_one_history(shop: Shop) ->
 
     assert (done["kept"], done["deleted"]) == ({}, ["EVENTS", "EVENTS_1"])
     assert await streams(shop) == ["EVENTS_2"]
+    before = await until_looked(shop, before)
+    rows = await told(shop, "stream", "ls")
+    assert [row["archived"] for row in rows] == [True, True, False, False]
+    assert "archived" in (await orders(shop, "stream", "ls")).stdout
     assert await history(shop) == before
     for order_id in (first, second):
         lines = await told(shop, "trace", order_id)

@@ -16,7 +16,7 @@ from contracts.wire import MSG_ID
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
-from infra.archive.manifest import Manifest
+from infra.archive.manifest import GenerationManifest
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
@@ -64,7 +64,7 @@ class Stream(NamedTuple):
     archive: Archive | None = None
 
     @property
-    def archived(self) -> Sequence[Manifest]:
+    def archived(self) -> Sequence[GenerationManifest]:
         """The manifests of the archived generations, the oldest first. Raises ArchiveDamaged."""
         return () if self.archive is None else self.archive.manifests
 
@@ -171,19 +171,23 @@ async def chunks(
     `follow` it does not end. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so
     a reader may be as slow as it likes. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
-    archived: Sequence[Manifest] = ()
+    archived: Sequence[GenerationManifest] = ()
     if stream.name != EVENTS:
         infos = [await stream.js.stream_info(stream.name)]
     else:
         infos = await kept_generations(stream)
         archived = archived_before(stream, infos)
     after, ends = after or {}, ends or {}
-    generations: list[Manifest | _Extent] = [*archived, *map(_Extent.of, infos[:-1] if follow else infos)]
+    generations: list[GenerationManifest | _Extent] = [*archived, *map(_Extent.of, infos[:-1] if follow else infos)]
     for one in generations:
         place = _place(stream, one, first, last, (after.get(one.stream, 0), ends.get(one.stream)))
         if place is None:
             continue
-        of_one = _of_archive(place, one, subjects) if isinstance(one, Manifest) else _of_generation(place, subjects)
+        of_one = (
+            _of_archive(place, one, subjects)
+            if isinstance(one, GenerationManifest)
+            else _of_generation(place, subjects)
+        )
         async with aclosing(of_one) as found:
             async for chunk in found:
                 yield chunk
@@ -199,7 +203,7 @@ async def chunks(
                 yield chunk
 
 
-def archived_before(stream: Stream, kept: Sequence[StreamInfo]) -> Sequence[Manifest]:
+def archived_before(stream: Stream, kept: Sequence[StreamInfo]) -> Sequence[GenerationManifest]:
     """Return the manifests of the archived generations before those that `kept_generations` found.
 
     Raises ArchiveDamaged.
@@ -223,7 +227,11 @@ class _Extent(NamedTuple):
 
 
 def _place(
-    stream: Stream, of: _Extent | Manifest, first: int | datetime, last: int | None, ended: tuple[int, int | None]
+    stream: Stream,
+    of: _Extent | GenerationManifest,
+    first: int | datetime,
+    last: int | None,
+    ended: tuple[int, int | None],
 ) -> Span | None:
     """Return what is to be read of a generation, also `ended`: after a sequence, up to another one; None: nothing."""
     after, end = ended
@@ -250,7 +258,9 @@ async def _of_generation(place: Span, subjects: Collection[str]) -> AsyncGenerat
                 yield chunk
 
 
-async def _of_archive(place: Span, manifest: Manifest, subjects: Collection[str]) -> AsyncGenerator[list[Read], None]:
+async def _of_archive(
+    place: Span, manifest: GenerationManifest, subjects: Collection[str]
+) -> AsyncGenerator[list[Read], None]:
     """Yield the messages of one archived generation, in the lists in which the archive has them."""
     if place.stream.archive is None:
         return

@@ -18,7 +18,7 @@ import msgspec
 
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.lines import ArchivedMessage, key_of, matches, messages
-from infra.archive.manifest import INDEX, WAY_OUT, ArchivedLog, Manifest, decoded, digest, log_of
+from infra.archive.manifest import INDEX, WAY_OUT, ArchivedLog, GenerationManifest, decoded, digest, log_of
 
 _UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
 
@@ -46,11 +46,11 @@ class Archive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._seen: list[tuple[str, int, int]] | None = None
-        self._manifests: list[Manifest] = []
+        self._manifests: list[GenerationManifest] = []
         self._last_digest = ""
 
     @property
-    def manifests(self) -> list[Manifest]:
+    def manifests(self) -> list[GenerationManifest]:
         """The manifests, the oldest generation first; read again only if a file has changed."""
         seen = self._look()
         if seen != self._seen:
@@ -87,7 +87,7 @@ class Archive:
         """The number of the first generation that is not archived."""
         return self.manifests[-1].number + 1 if self.manifests else 0
 
-    def of(self, number: int) -> Manifest | None:
+    def of(self, number: int) -> GenerationManifest | None:
         """Return the manifest of this generation; None if it is not archived."""
         return next((one for one in self.manifests if one.number == number), None)
 
@@ -99,7 +99,7 @@ class Archive:
 
     def read(
         self,
-        manifest: Manifest,
+        manifest: GenerationManifest,
         subjects: Collection[str] = (),
         first: int = 0,
         last: int | None = None,
@@ -125,7 +125,7 @@ class Archive:
                 and (not exact or one.subject in exact or (not by_key and any(matches(f, one.subject) for f in exact)))
             ]
 
-    def blocks(self, manifest: Manifest, keys: Collection[str] | None = None) -> list[Block]:
+    def blocks(self, manifest: GenerationManifest, keys: Collection[str] | None = None) -> list[Block]:
         """Return the places of a generation's blocks, in the order of their sequences; with `keys`: that have one."""
         path = self.path(manifest, INDEX)
         select = "SELECT part, offset, size, first, last, last_ns FROM blocks"
@@ -141,7 +141,7 @@ class Archive:
         except _UNREADABLE as error:
             raise self._damaged(path, error) from error
 
-    def block(self, manifest: Manifest, block: Block) -> list[ArchivedMessage]:
+    def block(self, manifest: GenerationManifest, block: Block) -> list[ArchivedMessage]:
         """Read one block: all of it, or it is damaged."""
         path = self.path(manifest, block.part)
         try:
@@ -154,7 +154,7 @@ class Archive:
         except _UNREADABLE as error:
             raise self._damaged(path, error) from error
 
-    def path(self, manifest: Manifest, name: str) -> Path:
+    def path(self, manifest: GenerationManifest, name: str) -> Path:
         """Return the path of a file of this generation."""
         return self.folder / manifest.stream / name
 

@@ -55,7 +55,7 @@ class NameCount(Struct, frozen=True):
     stored_us: int
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class GenerationManifest(Struct, frozen=True, kw_only=True):
     """What the archive has of one generation. `stream` was its name, `created` when it was made, as a text.
 
     `foreign`: the messages that no service published. `logs`: by service. `names`: by the name of the fact. `previous`:
@@ -90,7 +90,7 @@ class ArchivedLog(NamedTuple):
     last_id: str = ""
 
 
-_decoder: Final = msgspec.json.Decoder(Manifest)
+_decoder: Final = msgspec.json.Decoder(GenerationManifest)
 
 
 def file_name(stream: str) -> str:
@@ -98,7 +98,7 @@ def file_name(stream: str) -> str:
     return f"{stream}.json"
 
 
-def encoded(manifest: Manifest) -> bytes:
+def encoded(manifest: GenerationManifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
@@ -115,13 +115,13 @@ def chain_of(previous: str, files: Iterable[ArchivedFile]) -> str:
     return chain.hexdigest()
 
 
-def decoded(contents: Sequence[tuple[str, bytes]]) -> list[Manifest]:
+def decoded(contents: Sequence[tuple[str, bytes]]) -> list[GenerationManifest]:
     """Decode manifests, given as the name and content of each file, the oldest generation first.
 
     Raises ArchiveDamaged unless they are one chain. A generation that the broker lost before it was archived has no
     part in it: its facts are in later ones.
     """
-    manifests: list[Manifest] = []
+    manifests: list[GenerationManifest] = []
     previous = ""
     for name, content in contents:
         try:
@@ -145,7 +145,7 @@ def decoded(contents: Sequence[tuple[str, bytes]]) -> list[Manifest]:
 WAY_OUT: Final = "Put a copy of the archive back (just restore, or your own copy); nothing is read or written before"
 
 
-def log_of(manifests: Iterable[Manifest], service: str) -> ArchivedLog:
+def log_of(manifests: Iterable[GenerationManifest], service: str) -> ArchivedLog:
     """Return what these generations, from the first one on, have of a service's log."""
     ranges = [one for manifest in manifests if (one := manifest.logs.get(service)) is not None]
     if not ranges:
@@ -163,7 +163,7 @@ def _whole_until(runs: Iterable[tuple[int, int]]) -> int:
     return until
 
 
-def missing_before(manifests: Sequence[Manifest], of: Manifest) -> list[str]:
+def missing_before(manifests: Sequence[GenerationManifest], of: GenerationManifest) -> list[str]:
     """Return the services, as texts with a position, whose logs the archive lacks a fact of before one in `of`.
 
     A later generation has it: a relay publishes what an older one lost into the newest.

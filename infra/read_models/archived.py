@@ -13,7 +13,7 @@ from contracts.wire import MSG_ID
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
-from infra.archive.manifest import Manifest, NameCount
+from infra.archive.manifest import GenerationManifest, NameCount
 from infra.broker.consumers import ConsumerPlace
 from infra.broker.errors import BrokerMisconfigured
 from infra.core.messages import Delivery, StreamPosition
@@ -56,7 +56,9 @@ class ArchivedFacts:
             raise BrokerMisconfigured(str(error)) from error
         self.left = 0
 
-    async def _read(self, manifest: Manifest, unread: Mapping[str, NameCount]) -> AsyncIterator[list[ArchivedMessage]]:
+    async def _read(
+        self, manifest: GenerationManifest, unread: Mapping[str, NameCount]
+    ) -> AsyncIterator[list[ArchivedMessage]]:
         facts = [self._names[name] for name in unread]
         first = min(self._checkpoint(manifest, name, count).position for name, count in unread.items()) + 1
         subjects = [] if None in facts else [f"{fact}.*" for fact in facts]
@@ -65,7 +67,7 @@ class ArchivedFacts:
             if messages:
                 yield messages
 
-    def _unread(self, manifest: Manifest) -> dict[str, NameCount]:
+    def _unread(self, manifest: GenerationManifest) -> dict[str, NameCount]:
         """Return, by consumer, what a generation has for it, if the view has not read all of that."""
         found: dict[str, NameCount] = {}
         for name, fact in self._names.items():
@@ -74,13 +76,13 @@ class ArchivedFacts:
                 found[name] = count
         return found
 
-    def _checkpoint(self, manifest: Manifest, name: str, count: NameCount) -> Checkpoint:
+    def _checkpoint(self, manifest: GenerationManifest, name: str, count: NameCount) -> Checkpoint:
         """Return how far the view has read; its start if it has read something else there."""
         checkpoint = self._tables.checkpoint_of(ConsumerPlace(manifest.stream, name).key)
         other = checkpoint.position >= count.last and checkpoint != (count.last, count.stored_us)
         return Checkpoint(0) if other else checkpoint
 
-    def _read_there(self, manifest: Manifest, messages: list[ArchivedMessage]) -> dict[str, Checkpoint]:
+    def _read_there(self, manifest: GenerationManifest, messages: list[ArchivedMessage]) -> dict[str, Checkpoint]:
         """Return the checkpoint of each consumer of a generation that would have got one of these messages."""
         last = {message.subject.rpartition(".")[0]: message for message in messages}
         found = {}
@@ -92,7 +94,7 @@ class ArchivedFacts:
         return found
 
 
-def _all(manifest: Manifest) -> NameCount | None:
+def _all(manifest: GenerationManifest) -> NameCount | None:
     last = max(manifest.names.values(), key=lambda count: count.last, default=None)
     return None if last is None else NameCount(manifest.messages, last.last, last.stored_us)
 

@@ -17,7 +17,7 @@ from nats.js.api import StreamInfo
 
 from infra import files
 from infra.archive.folder import Archive
-from infra.archive.manifest import FORMAT, Manifest, chain_of, encoded, file_name, missing_before
+from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
 from infra.archive.writing import FileWriter
 from infra.broker.floor import archive_of
 from infra.broker.generations import find_generations
@@ -26,7 +26,7 @@ from infra.files import LockTaken, exclusive_lock
 from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
 from ops import foreign, reading, stores
-from ops.archive.proof import Copies, Tally, as_archived, prove
+from ops.archive.proof import HistoryCopies, MessageTally, as_archived, prove
 from ops.archive.readiness import why_not
 from ops.errors import Found
 from ops.foreign import KnownForeign
@@ -67,7 +67,7 @@ async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False
             logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
             stream = await stack.enter_async_context(reading.stream(env))
             known = KnownForeign.read(foreign.path(env))
-            return await _Run(env, Copies(stream, logs, known), archive_of(settings), watch).run(dry_run=dry_run)
+            return await _Run(env, HistoryCopies(stream, logs, known), archive_of(settings), watch).run(dry_run=dry_run)
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 class _Run:
-    def __init__(self, env: Mapping[str, str], copies: Copies, archive: Archive, watch: Watch) -> None:
+    def __init__(self, env: Mapping[str, str], copies: HistoryCopies, archive: Archive, watch: Watch) -> None:
         self._env = env
         self._copies = copies
         self._stream = copies.stream
@@ -129,10 +129,10 @@ class _Run:
         size = sum(file.bytes for file in draft.files)
         self._done.archived.append(ArchivedGeneration(draft.stream, draft.messages, info.state.bytes, size))
 
-    async def _files(self, info: StreamInfo) -> Manifest:
+    async def _files(self, info: StreamInfo) -> GenerationManifest:
         """Write the files, and return what the manifest will say once they are proven."""
         name, state = str(info.config.name), info.state
-        tally = Tally(self._copies.known)
+        tally = MessageTally(self._copies.known)
         self._watch.begins(f"writing the files of {name}", state.messages)
         with FileWriter(self._archive.folder / name) as writer:
             async with aclosing(reading.of_generation(self._stream, name)) as chunks:
@@ -142,7 +142,7 @@ class _Run:
                     self._watch.advances(len(chunk))
             written = writer.finish()
         number, previous = number_of(name) or 0, self._archive.last_digest
-        return Manifest(
+        return GenerationManifest(
             format=FORMAT,
             number=number,
             stream=name,
@@ -160,11 +160,11 @@ class _Run:
             chain=chain_of(previous, written),
         )
 
-    async def _prove(self, manifest: Manifest, *, again: bool = False) -> None:
+    async def _prove(self, manifest: GenerationManifest, *, again: bool = False) -> None:
         await prove(self._archive, manifest, self._copies, self._watch, again=again)
         self._proven.add(manifest.stream)
 
-    async def _delete(self, info: StreamInfo, manifest: Manifest) -> None:
+    async def _delete(self, info: StreamInfo, manifest: GenerationManifest) -> None:
         """Delete the stream of an archived generation, if its files are proven, and the archive has all before it."""
         if lacks := missing_before(self._archive.manifests, manifest):
             self._done.kept[manifest.stream] = [

@@ -32,7 +32,7 @@ class _Canceled(msgspec.Struct):
 _canceled: Final = msgspec.json.Decoder(_Canceled)
 
 
-class Orders:
+class OrderFacts:
     """What is known of orders: the names of their facts, as bits, and why they were canceled."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ async def open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch:
     What later generations and the archive have of them counts, too. A message about an order that order_svc never
     recorded keeps nobody. Raises ConsumerFailed, ArchiveDamaged, StoreError, the client's errors.
     """
-    orders = Orders()
+    orders = OrderFacts()
     watch.begins(f"looking for orders of {info.config.name} that have not ended", info.state.messages)
     async for message in _read(stream, first=info.state.first_seq, last=info.state.last_seq, watch=watch):
         orders.take(message)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
-from infra.archive.manifest import LogRange, Manifest, NameCount
+from infra.archive.manifest import GenerationManifest, LogRange, NameCount
 from infra.archive.writing import described
 from infra.broker.holes import runs
 from infra.store.sqlite import SQLiteStore
@@ -18,7 +18,7 @@ from ops.progress import Watch
 from ops.reading import Read, Stream, of_message
 
 
-class Tally:
+class MessageTally:
     """Counts what messages have: of which logs, of which names, and how many are foreign."""
 
     def __init__(self, known: KnownForeign) -> None:
@@ -57,7 +57,7 @@ class Tally:
         return LogRange(list(runs(positions)), self._facts[service], self._positions[service][positions[-1]])
 
 
-class Copies(NamedTuple):
+class HistoryCopies(NamedTuple):
     """The other copies of history: the stream, and the services' logs; and which messages are `known` as foreign."""
 
     stream: Stream
@@ -65,7 +65,9 @@ class Copies(NamedTuple):
     known: KnownForeign
 
 
-async def prove(archive: Archive, manifest: Manifest, copies: Copies, watch: Watch, *, again: bool = False) -> None:
+async def prove(
+    archive: Archive, manifest: GenerationManifest, copies: HistoryCopies, watch: Watch, *, again: bool = False
+) -> None:
     """Read the files of the manifest back, and compare them with it, with the generation's stream, and with the logs.
 
     `again`: an earlier run proved them. Then the stream may lack messages: a broker that lost power after the deletion
@@ -77,7 +79,7 @@ async def prove(archive: Archive, manifest: Manifest, copies: Copies, watch: Wat
         if found != file:
             raise _differs(manifest, f"{archive.path(manifest, file.name)} is not what was written")
     watch.begins(f"comparing the files of {manifest.stream} with stream and logs", manifest.messages)
-    tally = Tally(copies.known)
+    tally = MessageTally(copies.known)
     async with (
         aclosing(reading.of_generation(copies.stream, manifest.stream)) as own,
         aclosing(_compared(_archived(archive, manifest), own, manifest, again=again)) as chunks,
@@ -91,14 +93,14 @@ async def prove(archive: Archive, manifest: Manifest, copies: Copies, watch: Wat
         raise _differs(manifest, "its files have other messages than its manifest says")
 
 
-async def _archived(archive: Archive, manifest: Manifest) -> AsyncGenerator[list[Read]]:
+async def _archived(archive: Archive, manifest: GenerationManifest) -> AsyncGenerator[list[Read]]:
     found = archive.read(manifest)
     while (messages := await asyncio.to_thread(next, found, None)) is not None:
         yield [of_message(message) for message in messages]
 
 
 async def _compared(
-    files: AsyncIterator[list[Read]], stream: AsyncIterator[list[Read]], manifest: Manifest, *, again: bool
+    files: AsyncIterator[list[Read]], stream: AsyncIterator[list[Read]], manifest: GenerationManifest, *, again: bool
 ) -> AsyncGenerator[list[Read]]:
     """Yield the messages of the files, each of which is the stream's next one. Raises Found if one is not.
 
@@ -126,7 +128,7 @@ async def _compared(
 
 
 async def _check_log(
-    manifest: Manifest,
+    manifest: GenerationManifest,
     service: str,
     facts: Sequence[tuple[Read, int, tuple[str, int]]],
     logs: Mapping[str, SQLiteStore],
@@ -144,7 +146,7 @@ async def _check_log(
             )
 
 
-def _differs(manifest: Manifest, what: str) -> Found:
+def _differs(manifest: GenerationManifest, what: str) -> Found:
     return Found(f"{manifest.stream} is not archived, and its stream stays: {what}")
 
 

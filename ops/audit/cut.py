@@ -17,7 +17,7 @@ from contracts.origin import header, number
 from contracts.wire import POSITION, STREAM, VERSION, stream_of
 from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
-from infra.archive.manifest import Manifest
+from infra.archive.manifest import GenerationManifest
 from infra.broker.leader import Leader, leader_of
 from infra.broker.numbering import first_sequence, generation_of, number_of, stream_of_sequence
 from infra.store.sqlite import SQLiteStore
@@ -176,7 +176,7 @@ async def stored_at(stream: Stream, sequence: int) -> datetime | None:
     return None if found is None else instant(found.stored_us)
 
 
-def _archived_at(archive: Archive, manifest: Manifest, sequence: int) -> ArchivedMessage | None:
+def _archived_at(archive: Archive, manifest: GenerationManifest, sequence: int) -> ArchivedMessage | None:
     """Return the archive's message with this sequence; None without it. Raises ArchiveDamaged."""
     found = archive.read(manifest, first=sequence, last=sequence)
     return next((message for messages in found for message in messages), None)

@@ -11,7 +11,7 @@ from nats.js.api import StreamInfo
 from rich import box
 from rich.table import Table
 
-from infra.archive.manifest import Manifest
+from infra.archive.manifest import GenerationManifest
 from infra.broker.generations import find_generations
 from infra.broker.rolling import roll as roll_over
 from infra.process import keeper as keeper_process
@@ -102,7 +102,7 @@ def _row(info: StreamInfo, unread: int) -> GenerationRow:
     )
 
 
-def _archived_row(manifest: Manifest) -> GenerationRow:
+def _archived_row(manifest: GenerationManifest) -> GenerationRow:
     return GenerationRow(
         stream=manifest.stream,
         messages=manifest.messages,

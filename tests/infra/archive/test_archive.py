@@ -14,8 +14,8 @@ from infra.archive.manifest import (
     FORMAT,
     ArchivedFile,
     ArchivedLog,
+    GenerationManifest,
     LogRange,
-    Manifest,
     NameCount,
     chain_of,
     encoded,
@@ -44,7 +44,7 @@ def archived(
     logs: dict[str, LogRange] | None = None,
     *,
     block: int = 3,
-) -> Manifest:
+) -> GenerationManifest:
     """Archive these messages as a generation, after those that are archived already."""
     archive = Archive(folder)
     stream = "EVENTS" if number == 0 else f"EVENTS_{number}"
@@ -54,7 +54,7 @@ def archived(
         files = writer.finish()
     names = {one.subject.rpartition(".")[0]: one for one in found}
     previous = archive.last_digest
-    manifest = Manifest(
+    manifest = GenerationManifest(
         format=FORMAT,
         number=number,
         stream=stream,

@@ -12,13 +12,14 @@ from nats.js import JetStreamContext
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra import files
 from infra.archive.folder import Archive
+from infra.archive.manifest import ArchivedLog, LogRange
 from infra.archive.writing import FileWriter
 from infra.broker.consumers import consumer_config
 from infra.broker.generations import find_generations
 from infra.broker.rolling import Sealing, roll
 from infra.settings import Settings, SettingsError
 from ops import reading
-from ops.archive import archiving
+from ops.archive import archiving, proof
 from ops.archive.archiving import Archived, archive
 from ops.archive.readiness import listeners
 from ops.errors import Found
@@ -303,6 +304,27 @@ async def test_a_stream_that_came_back_in_part_after_its_deletion_goes_if_it_has
         with pytest.raises(Found, match="its files are not what the stream has at sequence 11"):
             await left.archive()
         assert await left.streams() == ["EVENTS", "EVENTS_1"]
+
+
+async def test_a_stream_stays_while_the_archive_lacks_a_fact_from_before_its_last(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because it was lost there, and published again into a later generation, which is not archived yet."""
+    tally = proof.MessageTally
+
+    class Lacking(tally):  # type: ignore[misc, valid-type]
+        @property
+        def logs(self) -> dict[str, LogRange]:
+            return {**super().logs, "point": LogRange([(1, 4), (6, 9)], 8, "account-x@1")}
+
+    monkeypatch.setattr(archiving, "MessageTally", Lacking)
+    monkeypatch.setattr(proof, "MessageTally", Lacking)
+
+    done = await left.archive()
+
+    assert (await left.streams(), left.manifests, done.deleted) == (["EVENTS", "EVENTS_1"], 1, [])
+    assert "the archive lacks position 5 of point_svc's log" in done.kept["EVENTS"][0]
+    assert Archive(left.folder).log_of("point") == ArchivedLog(4, 9, "account-x@1")
 
 
 async def test_only_one_run_is_at_work(left: Left) -> None:

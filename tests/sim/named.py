@@ -639,6 +639,14 @@ NAMED: Final = (
     ),
     one(
         47,
+        "deletes a stream though the archive lacks what was before",
+        f"{ARCHIVE} -k test_a_stream_stays_while_the_archive_lacks_a_fact_from_before_its_last",
+        "ops/archive/archiving.py",
+        "        if lacks := missing_before(self._archive.manifests, manifest):\n",
+        "        if lacks := missing_before([], manifest) and []:\n",
+    ),
+    one(
+        47,
         "archives what the log has otherwise",
         f"{ARCHIVE} -k test_a_log_that_is_not_the_stream_is_no_archive",
         "ops/archive/proof.py",

@@ -129,6 +129,12 @@ replay *ARGUMENTS:
 stream *ARGUMENTS:
     @exec python -m ops.orders stream "$@"
 
+# Closed generations of the stream into files: proven, then deleted from the broker: just archive (--dry-run, --json)
+[group('operate')]
+[positional-arguments]
+archive *ARGUMENTS:
+    @exec python -m ops.orders archive "$@"
+
 # Who hears and says what, from the code, and what is wrong with it: just flow (--markdown, --mermaid, --json)
 [group('operate')]
 [positional-arguments]

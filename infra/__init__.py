@@ -4,6 +4,7 @@ Of infra, a room imports only itself and what is listed before it; `tests/infra/
 
     (no room)     aio, settings, broker_url, timestamps, files, tuning, code_hash, printable, redaction, line_output,
                   signals, usage, start: the base of every room
+    archive       closed generations of the stream as files
     store         one service's log: records, the interface EventStore, SQLite
     core          commands become records: decider, state cache, unit of work, the one writer; no broker, no HTTP
     broker        the connection to NATS, the stream EVENTS and its consumers, the relay

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -13,6 +13,10 @@ from infra.broker_url import BrokerUrl, parse_broker_url
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+BUNDLED_ROOM: Final = 64 << 30
+"""Bytes that the bundled broker takes for all streams, unless BROKER_MAX_BYTES says another number."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -29,6 +33,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_url: str = ""
     """The broker's address, or several addresses with commas between; empty: 127.0.0.1 at `nats_port`."""
     data_dir: Path = Path(".data")
+    archive_dir: str = ""
+    """The folder with the archived generations of the stream; empty: `archive` in `data_dir`."""
     bind_host: str = "127.0.0.1"
     allowed_hosts: str = ""
     """Names of the services besides loopback's, with commas between, such as those of a proxy in front of them."""
@@ -41,6 +47,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """From so many messages on, the keeper makes the stream's next generation; or from these bytes, or this age on."""
     events_roll_bytes: Annotated[int, Meta(ge=1 << 10, le=1 << 60)] = 2 << 30
     events_roll_age_s: Annotated[float, Meta(ge=1.0, le=1e9)] = 604_800.0
+    broker_max_bytes: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
+    """The room of the broker for all its streams. 0: BUNDLED_ROOM of the bundled broker; of another one unknown."""
     events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
 
@@ -66,6 +74,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def hosts(self) -> list[str]:
         return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
+
+    @property
+    def archive(self) -> Path:
+        """The folder of the archive; it may be missing."""
+        return Path(self.archive_dir) if self.archive_dir else self.data_dir / "archive"
+
+    @property
+    def broker_room(self) -> int:
+        """The bytes that the broker has for all its streams; 0: unknown."""
+        return self.broker_max_bytes or (0 if self.nats_url else BUNDLED_ROOM)
 
     @property
     def url(self) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from infra.broker.numbering import EVENTS, number_of
 from infra.files import LockTaken, make_folder, take_lock
 from infra.local.nats import lock_store, store_folder
 from infra.local.processes import StartFailed
@@ -59,6 +60,17 @@ def of_broker(env: Mapping[str, str]) -> Path:
     return store_folder(env) / "jetstream"
 
 
+def archive_folder(env: Mapping[str, str]) -> Path:
+    """Return ARCHIVE_DIR; it may be missing. Raises SettingsError."""
+    return load(Settings, "nats", 4_222, env).archive
+
+
+def of_archive(env: Mapping[str, str]) -> list[Path]:
+    """The existing manifests and folders of archived generations, and of those that were being archived."""
+    names = sorted(archive_folder(env).glob(f"{EVENTS}*"))
+    return [path for path in names if number_of(path.name.removesuffix(".json")) is not None]
+
+
 def of_audit(env: Mapping[str, str], *, backup: bool) -> Path:
     """The folder with the report and the checkpoint of audits of the system, or of a `backup`; it may be missing."""
     return folder(env) / ("audit-backup" if backup else "audit")
@@ -82,7 +94,9 @@ def stored(env: Mapping[str, str]) -> list[Path]:
         foreign.path(env),
     ]
     found.append(folder(env) / "export")
-    for kept in dict.fromkeys((folder(env), store_folder(env))):
+    archive = archive_folder(env)
+    found += [archive] if archive == folder(env) / "archive" else [*of_archive(env), archive / LOCK]
+    for kept in dict.fromkeys((folder(env), store_folder(env), archive)):
         found += [kept / RESTORING, *sorted(kept.glob(f"{REPLACED}*"))]
     return [path for path in found if path.exists()]
 
@@ -103,7 +117,8 @@ def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, b
             stack.callback(os.close, take_lock(alone))
             stack.callback(alone.unlink, missing_ok=True)
             folders = [path for path in (*of_services(env), *of_removed_services(env)) if path.is_dir()]
-            for path in [*(path / "lock" for path in folders), *(folder(env) / "export").glob("**/*.lock")]:
+            exports, archive = (folder(env) / "export").glob("**/*.lock"), archive_folder(env) / LOCK
+            for path in [*(path / "lock" for path in folders), *exports, *([archive] if archive.is_file() else [])]:
                 stack.callback(os.close, take_lock(path))
             if broker and store_folder(env).is_dir():
                 stack.callback(os.close, lock_store(env))

@@ -12,6 +12,7 @@ import rich_click as click
 from infra.files import PRIVATE_UMASK
 from infra.process import logging as logs
 from ops import at, export, ledger, place, remove_data, trace
+from ops.archive import command as archive
 from ops.audit import command as audit
 from ops.backup import command as backup
 from ops.cli import CommandGroup
@@ -37,6 +38,7 @@ def orders() -> None:
 
 for command in (
     trace.command,
+    archive.command,
     at.command,
     audit.command,
     backup.backup_command,

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -13,18 +13,25 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID
+from infra.archive.errors import ArchiveDamaged
+from infra.archive.folder import Archive
+from infra.archive.lines import ArchivedMessage
+from infra.archive.manifest import GenerationManifest
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
+from infra.broker.floor import archive_of
 from infra.broker.generations import find_generations
 from infra.broker.numbering import EVENTS, number_of, stream_name
 from infra.broker.pull import Pull, numbers
 from infra.broker.troubles import denied, describe
 from infra.settings import Settings, load
+from infra.timestamps import microseconds
 from ops.errors import Unreachable
 from ops.following import follow as follow_on
 
 BATCH: Final = 2_000  # messages a pull
+LARGEST: Final = (1 << 63) - 1  # sequence
 GONE_AFTER_S: Final = 30.0  # the server removes a consumer that was not read for this long
 
 _MSG_ID: Final = MSG_ID.encode()
@@ -47,12 +54,29 @@ class Read(NamedTuple):
 class Stream(NamedTuple):
     """A connection to the broker, its JetStream context, and the `name` of the stream to read there.
 
-    By the name EVENTS all generations are read as one history. Their sequences rise, and say the generation.
+    By the name EVENTS the archive and all generations are read as one history. Their sequences rise, and say the
+    generation. `archive`: None if there is none.
     """
 
     nc: BrokerClient
     js: JetStreamContext
     name: str = EVENTS
+    archive: Archive | None = None
+
+    @property
+    def archived(self) -> Sequence[GenerationManifest]:
+        """The manifests of the archived generations, the oldest first. Raises ArchiveDamaged."""
+        return () if self.archive is None else self.archive.manifests
+
+
+async def kept_generations(stream: Stream) -> list[StreamInfo]:
+    """Return the infos of the generations that are not archived, the oldest first. Ask for `archived` only after it.
+
+    Raises ArchiveDamaged; the client's errors.
+    """
+    found = await find_generations(stream.nc, stream.js)
+    first = 0 if stream.archive is None else stream.archive.first_kept
+    return [info for info in found if (number_of(str(info.config.name)) or 0) >= first]
 
 
 class Span(NamedTuple):
@@ -67,20 +91,22 @@ class Span(NamedTuple):
 async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
     """Connect to the broker that `env` names; close the connection at the block's end.
 
-    Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed, and
-    BrokerMisconfigured become Unreachable. A broker that does not answer the client's pings any more ends the block,
-    too, whatever it waits for.
+    Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed,
+    BrokerMisconfigured and ArchiveDamaged become Unreachable. A broker that does not answer the client's pings any more
+    ends the block, too, whatever it waits for.
     """
     settings = load(Settings, "nats", 4_222, env)
     try:
         async with connect(settings, "orders", asyncio.Event()) as (nc, lost):
             try:
                 async with _ended_when(lost):
-                    yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S))
+                    yield Stream(nc, nc.jetstream(timeout=CONNECT_TIMEOUT_S), archive=archive_of(settings))
             except (TimeoutError, NatsError, ConnectionLost) as error:
                 if nc.denied and isinstance(error, TimeoutError | ConnectionLost):
                     raise denied(nc.denied) from error
                 raise
+    except ArchiveDamaged as error:
+        raise Unreachable(str(error)) from error
     except (TimeoutError, ConnectionError, NatsError, SessionEnded, BrokerMisconfigured) as error:
         if isinstance(error, BrokenPipeError):  # of standard output: the client has no such error
             raise
@@ -143,19 +169,26 @@ async def chunks(
     `ends`.
     Each list is in stream order and may be empty. Without `last`, reading ends at the stream's end when it began; with
     `follow` it does not end. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so
-    a reader may be as slow as it likes. Raises ConsumerFailed, the client's errors.
+    a reader may be as slow as it likes. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
+    archived: Sequence[GenerationManifest] = ()
     if stream.name != EVENTS:
         infos = [await stream.js.stream_info(stream.name)]
     else:
-        infos = await find_generations(stream.nc, stream.js)
+        infos = await kept_generations(stream)
+        archived = archived_before(stream, infos)
     after, ends = after or {}, ends or {}
-    for info in infos[:-1] if follow else infos:
-        name = str(info.config.name)
-        place = _place(stream, info, first, last, (after.get(name, 0), ends.get(name)))
+    generations: list[GenerationManifest | _Extent] = [*archived, *map(_Extent.of, infos[:-1] if follow else infos)]
+    for one in generations:
+        place = _place(stream, one, first, last, (after.get(one.stream, 0), ends.get(one.stream)))
         if place is None:
             continue
-        async with aclosing(_of_one(place.stream, subjects, place.first, place.until)) as found:
+        of_one = (
+            _of_archive(place, one, subjects)
+            if isinstance(one, GenerationManifest)
+            else _of_generation(place, subjects)
+        )
+        async with aclosing(of_one) as found:
             async for chunk in found:
                 yield chunk
     if follow:
@@ -170,15 +203,86 @@ async def chunks(
                 yield chunk
 
 
+def archived_before(stream: Stream, kept: Sequence[StreamInfo]) -> Sequence[GenerationManifest]:
+    """Return the manifests of the archived generations before those that `kept_generations` found.
+
+    Raises ArchiveDamaged.
+    """
+    first = number_of(str(kept[0].config.name)) if kept else None
+    return [one for one in stream.archived if first is None or one.number < first]
+
+
+class _Extent(NamedTuple):
+    """Which stream a generation is, how many messages it has, and their first and last sequence."""
+
+    stream: str
+    messages: int
+    first_sequence: int
+    last_sequence: int
+
+    @classmethod
+    def of(cls, info: StreamInfo) -> "_Extent":
+        state = info.state
+        return cls(str(info.config.name), state.messages, state.first_seq, state.last_seq)
+
+
 def _place(
-    stream: Stream, info: StreamInfo, first: int | datetime, last: int | None, ended: tuple[int, int | None]
+    stream: Stream,
+    of: _Extent | GenerationManifest,
+    first: int | datetime,
+    last: int | None,
+    ended: tuple[int, int | None],
 ) -> Span | None:
     """Return what is to be read of a generation, also `ended`: after a sequence, up to another one; None: nothing."""
-    state, (after, end) = info.state, ended
-    until = min(bound for bound in (state.last_seq, last, end) if bound is not None)
+    after, end = ended
+    until = min(bound for bound in (of.last_sequence, last, end) if bound is not None)
     begin = max(first, after + 1) if isinstance(first, int) else first
-    nothing = not state.messages or state.first_seq > until or (isinstance(begin, int) and begin > until)
-    return None if nothing else Span(stream._replace(name=str(info.config.name)), begin, until)
+    nothing = not of.messages or of.first_sequence > until or (isinstance(begin, int) and begin > until)
+    return None if nothing else Span(stream._replace(name=of.stream), begin, until)
+
+
+async def _of_generation(place: Span, subjects: Collection[str]) -> AsyncGenerator[list[Read], None]:
+    """Yield the messages of one generation; the rest from the archive if the stream is deleted meanwhile."""
+    rest = place
+    try:
+        async with aclosing(_of_one(place.stream, subjects, place.first, place.until)) as found:
+            async for chunk in found:
+                yield chunk
+                rest = rest._replace(first=chunk[-1].sequence + 1) if chunk else rest
+    except (NotFoundError, ConsumerGone):
+        archived = {one.stream: one for one in place.stream.archived}
+        if place.stream.name not in archived:
+            raise
+        async with aclosing(_of_archive(rest, archived[place.stream.name], subjects)) as found:
+            async for chunk in found:
+                yield chunk
+
+
+async def _of_archive(
+    place: Span, manifest: GenerationManifest, subjects: Collection[str]
+) -> AsyncGenerator[list[Read], None]:
+    """Yield the messages of one archived generation, in the lists in which the archive has them."""
+    if place.stream.archive is None:
+        return
+    first, since_ns = 0, 0
+    if isinstance(place.first, datetime):
+        since_ns = 1_000 * microseconds(place.first)
+    else:
+        first = place.first
+    found = place.stream.archive.read(manifest, subjects, first, place.until, since_ns)
+    while (messages := await asyncio.to_thread(next, found, None)) is not None:
+        if messages:
+            yield [of_message(one) for one in messages]
+
+
+def of_message(message: ArchivedMessage) -> Read:
+    sequence, subject, body, head, stored_ns = message
+    return Read(sequence, subject, header(head, _MSG_ID), body, head, stored_ns)
+
+
+def of_generation(stream: Stream, name: str) -> AsyncGenerator[list[Read], None]:
+    """Yield the messages of this one stream, which is sealed, as `chunks` does."""
+    return _of_one(stream._replace(name=name), (), 1, LARGEST)
 
 
 async def _of_one(

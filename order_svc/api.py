@@ -10,11 +10,21 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct, field
 
-from contracts import REASONS, Fact, Line, Order, OrderCanceled, OrderConfirmed, Reason, SagaFact
+from contracts import (
+    REASONS,
+    Fact,
+    Line,
+    Order,
+    OrderCanceled,
+    OrderConfirmed,
+    OrderCreatedPending,
+    Reason,
+    SagaFact,
+)
 from contracts.ids import MEANING, PATTERN, is_id
 from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
-from infra.broker.lookup import latest_facts
+from infra.broker.lookup import archived_facts, latest_facts
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.fast_path import FAST_PATH
@@ -218,6 +228,10 @@ class Orders:
             if broker.connection is None:
                 raise HistoryUnavailable(broker.trouble or "no broker")
             found = await latest_facts(broker.connection, "order_id", order_id, broker.supervisor.streams)
+            if not any(isinstance(fact, OrderCreatedPending) for fact in found):  # it began in an archived generation
+                later = {type(fact) for fact in found}
+                earlier = await archived_facts(self._runtime.settings, "order_id", order_id)
+                found = [*(fact for fact in earlier if type(fact) not in later), *found]
             facts = [fact for fact in found if _is_about(fact, order_id)]
         except HistoryUnavailable as error:
             return OrderHistory(**fields, unavailable=f"steps and compensated: {error}")

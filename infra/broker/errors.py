@@ -85,7 +85,9 @@ class FactTooLarge(BrokerError):
 
 
 class LogLost(BrokerError):
-    """EVENTS has a fact of this service that its log lacks: the store is another one, or lost its newest records.
+    """EVENTS or its archive has a fact of this service that its log lacks.
+
+    The store is another one, or lost its newest records.
 
     The service must not publish until an operator puts the right store back or rebuilds it from EVENTS.
     """

@@ -1,16 +1,50 @@
-"""What a proven archive has, so that nothing of it is published or made again, whatever the broker lost.
+"""What the proven archive has, so that nothing of it is published or made again, whatever the broker lost.
 
-There is no archive yet: its manifest will say.
+The archive's manifests say it (`infra.archive`). They are looked at each time: a look costs a listing of their folder.
 """
 
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from infra.archive.errors import ArchiveDamaged
+from infra.archive.folder import Archive
+from infra.archive.manifest import ArchivedLog
+from infra.broker.errors import BrokerMisconfigured
 from infra.settings import Settings
 
-
-def archived_until(_settings: Settings, _service: str) -> int:
-    """Return the last position of the service's log that an archive has, and all before it; 0: there is none."""
-    return 0
+T = TypeVar("T")
 
 
-def first_kept(_settings: Settings) -> int:
-    """Return the number of the first generation that no archive has: only earlier ones may be gone."""
-    return 0
+def archived_log(settings: Settings, service: str) -> ArchivedLog:
+    """Return what the archive has of the service's log: nothing up to `until` is published again.
+
+    Raises BrokerMisconfigured if the archive cannot be used.
+    """
+    return _read(lambda: archive_of(settings).log_of(service))
+
+
+def first_kept(settings: Settings) -> int:
+    """Return the number of the first generation that no archive has: only earlier ones may be gone.
+
+    Raises BrokerMisconfigured if the archive cannot be used.
+    """
+    return _read(lambda: archive_of(settings).first_kept)
+
+
+def archive_of(settings: Settings) -> Archive:
+    """Return the archive of these settings; of equal ones, the same."""
+    return _at(settings.archive.absolute())
+
+
+@cache
+def _at(folder: Path) -> Archive:
+    return Archive(folder)
+
+
+def _read(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except ArchiveDamaged as error:
+        raise BrokerMisconfigured(str(error)) from error

@@ -12,7 +12,7 @@ import structlog
 from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
-from nats.js.errors import APIError, ServiceUnavailableError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
@@ -64,9 +64,10 @@ async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: S
     Raises StreamMisconfigured if the settings of one would break a guarantee; the client's errors.
     """
     numbers = await generation_numbers(nc)
-    older = [await js.stream_info(stream_name(number)) for number in numbers[:-1]]
-    newest = numbers[-1] if numbers else first_kept(settings)
-    if numbers:
+    first = first_kept(settings)
+    older = [await js.stream_info(stream_name(number)) for number in numbers if number < max(numbers[-1], first)]
+    newest = max([*numbers[-1:], first])
+    if newest in numbers:
         info = await js.stream_info(stream_name(newest))
         if info.config.sealed:
             older.append(info)
@@ -122,7 +123,7 @@ class Generations:
         there: list[StreamInfo] = []
         for number, info in known.items():
             if not info.config.sealed or number == turn:
-                there.append(await self._same(js, info))
+                there += await self._same(js, info, number)
             elif number in numbers:
                 there.append(info)
             elif number >= first:
@@ -133,8 +134,14 @@ class Generations:
         self.infos = [*there, *made]
         return made
 
-    async def _same(self, js: JetStreamContext, known: StreamInfo) -> StreamInfo:
-        info = await js.stream_info(str(known.config.name))
+    async def _same(self, js: JetStreamContext, known: StreamInfo, number: int) -> list[StreamInfo]:
+        """Return the generation's info; nothing if it was archived since its name was told."""
+        try:
+            info = await js.stream_info(str(known.config.name))
+        except NotFoundError:
+            if number < first_kept(self._settings):
+                return []
+            raise
         if str(info.created) != str(known.created):
             raise ConnectionLost("the stream was replaced by another one")
-        return info
+        return [info]

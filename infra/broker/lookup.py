@@ -14,11 +14,15 @@ from contracts.fact import Fact
 from contracts.newer import OfNewerCode
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import FACTS, MSG_ID, decode
+from infra.archive.errors import ArchiveDamaged
+from infra.archive.folder import Archive
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import HistoryUnavailable
+from infra.broker.floor import archive_of
 from infra.broker.leader import TRIES
 from infra.broker.numbering import EVENTS
 from infra.broker.stored import StoredMessage, direct
+from infra.settings import Settings
 
 TIMEOUT_S: Final = 1.0
 MOST_FACTS: Final = 1_000
@@ -45,6 +49,30 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
                     of_it += _split((await _ask(nc, stream, {"next_by_subj": subject, "seq": 1}))[0])[0]
                 facts += of_it[-1:]
     return sorted(facts, key=lambda fact: fact.at)
+
+
+async def archived_facts(settings: Settings, key_field: str, key: str) -> list[Fact]:
+    """Return the facts under this key that are archived, as `latest_facts` does of the stream.
+
+    Raises HistoryUnavailable if the archive cannot be read.
+    """
+    return await asyncio.to_thread(
+        _archived_facts, archive_of(settings), [f"{name}.{key}" for name in _names(key_field)]
+    )
+
+
+def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:
+    try:
+        found = [
+            StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns)
+            for manifest in archive.manifests
+            for messages in archive.read(manifest, subjects)
+            for one in messages
+        ]
+    except ArchiveDamaged as error:
+        raise HistoryUnavailable(str(error)) from error
+    last = {fact.__class__: fact for fact in _split(found)[0]}
+    return sorted(last.values(), key=lambda fact: fact.at)
 
 
 async def latest_messages(

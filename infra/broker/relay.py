@@ -18,13 +18,14 @@ import structlog
 
 from contracts.wire import HEADER_BYTES
 from infra.aio import Alarm
+from infra.archive.manifest import ArchivedLog
 from infra.broker.client import BrokerClient
 from infra.broker.errors import FactTooLarge, RelayFailed
 from infra.broker.fact_message import message_of
 from infra.broker.fast_ingest import FastIngest, PublishRefused, TakenForRepeat
 from infra.broker.leader import Leader
 from infra.broker.numbering import prefix
-from infra.broker.resume import Gap, Stored, check_repeat, find_resume_position, not_stored
+from infra.broker.resume import NOT_ARCHIVED, Gap, Stored, check_repeat, find_resume_position, not_stored
 from infra.broker.troubles import UNACKNOWLEDGED
 from infra.broker.window import WINDOW, Window
 from infra.store.event_store import EventStore
@@ -124,14 +125,14 @@ class Relay:
         """The position up to which every fact of the log is known to be published; later ones may be, too."""
         return self._window.acked
 
-    async def find_resume_position(self, leaders: Sequence[Leader], floor: int = 0) -> None:
+    async def find_resume_position(self, leaders: Sequence[Leader], archived: ArchivedLog = NOT_ARCHIVED) -> None:
         """Find in the stream what `run` has to send. Call it before the session consumes or publishes anything.
 
-        `leaders` are those of the generations, the oldest first. Nothing up to the position `floor` is published: an
-        archive has it. Raises LogLost if the stream has a fact of this service that its log lacks; StoreError;
-        LeaderUnavailable; the client's errors.
+        `leaders` are those of the generations that are not archived, the oldest first. Nothing that is `archived` is
+        published. Raises LogLost if the stream or the archive has a fact of this service that its log lacks;
+        StoreError; LeaderUnavailable; the client's errors.
         """
-        resumed = await find_resume_position(self._service, self._store, leaders, self._span, floor)
+        resumed = await find_resume_position(self._service, self._store, leaders, self._span, archived)
         self._publish_into(leaders[-1])
         self._window = Window(resumed.acked, self._span)
         self._stored = resumed.stored

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from contracts.wire import MSG_ID
+from infra.archive.manifest import ArchivedLog
 from infra.broker.client import header
 from infra.broker.errors import LogLost, RelayFailed
 from infra.broker.holes import id_of, lost_in_holes, runs, subject_of
@@ -28,6 +29,8 @@ logger = structlog.get_logger()
 MOST_WINDOWS: Final = 8
 """At most about this many windows of facts are read back while some of the last window's positions are missing."""
 
+
+NOT_ARCHIVED: Final = ArchivedLog()
 
 Stored = dict[int, set[tuple[str, bytes]]]
 """Position → id and body of each fact that was found there in the stream: more than one if somebody forged others."""
@@ -52,14 +55,20 @@ class ResumePosition(NamedTuple):
 
 
 async def find_resume_position(
-    service: str, store: EventStore, leaders: Sequence[Leader], window: int = WINDOW, floor: int = 0
+    service: str,
+    store: EventStore,
+    leaders: Sequence[Leader],
+    window: int = WINDOW,
+    archived: ArchivedLog = NOT_ARCHIVED,
 ) -> ResumePosition:
     """Read the service's facts back from the stream's end until the last `window` positions were found.
 
-    `leaders` are those of the generations, the oldest first; nothing up to the position `floor` is asked for. Messages
-    of other publishers are passed over. Raises LogLost if the stream has a fact of this service that its log lacks;
-    StoreError; LeaderUnavailable; the client's errors.
+    `leaders` are those of the generations that are not archived, the oldest first; nothing that is `archived` is asked
+    for. Messages of other publishers are passed over. Raises LogLost if the stream or the archive has a fact of this
+    service that its log lacks; StoreError; LeaderUnavailable; the client's errors.
     """
+    floor = archived.until
+    await _check_archived(service, store, archived)
     stored: Stored = {}
     sequences: dict[int, int] = {}
     newest, acked = 0, 0
@@ -148,6 +157,20 @@ async def _has(store: EventStore, stored: Stored, newest: int) -> bool:
     await store.max_notification_id()
     records = await store.select_notifications(newest - 1, 1)
     return bool(records) and records[0].position == newest and not not_stored(records, stored)
+
+
+async def _check_archived(service: str, store: EventStore, archived: ArchivedLog) -> None:
+    """Raise LogLost if the log lacks the newest fact that the archive has of it; StoreError."""
+    if not archived.last:
+        return
+    await store.max_notification_id()  # as in `_has`
+    records = await store.select_notifications(archived.last - 1, 1)
+    if [(record.position, id_of(record)) for record in records] != [(archived.last, archived.last_id)]:
+        raise LogLost(
+            f"the archive has {archived.last_id} at position {archived.last} of {service}_svc's log, but the log has "
+            "not: this store is another one, or lost its newest records. Put the right store back; or stop the service "
+            f"and rebuild the store from archive and stream (just rebuild {service})"
+        )
 
 
 def _lost(service: str, its_id: str, position: int, sequence: int) -> LogLost:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
+from msgspec.structs import replace as replace_settings
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 
@@ -26,17 +27,20 @@ QUIET_S: Final = 10.0
 """A generation that has a successor is sealed once nothing has come for this long: services look each second."""
 
 OVERDUE: Final = 1.5
-"""From so many times its messages on, services warn that a generation has not rolled over."""
+"""From so many times its messages, bytes or age on, services warn that a generation has not rolled over."""
 
 SPARE_BYTES: Final = 1 << 20
 """What a sealed generation may have above its size. The rest of its limit is room for others: brokers reserve it."""
 
 
-def due(newest: StreamInfo, settings: Settings, now: datetime) -> str | None:
-    """Return why the newest generation should have a successor, in words; None if it should not. An empty one never."""
+def due(newest: StreamInfo, settings: Settings, now: datetime, *, limit: float = 0.5) -> str | None:
+    """Return why the newest generation should have a successor, in words; None if it should not. An empty one never.
+
+    It should by the settings, and once it has so large a part as `limit` of its own limit.
+    """
     state, most_bytes = newest.state, settings.events_roll_bytes
-    if (limit := newest.config.max_bytes or 0) > 0:
-        most_bytes = min(most_bytes, limit // 2)  # it takes messages until all services have moved
+    if (most := newest.config.max_bytes or 0) > 0:
+        most_bytes = min(most_bytes, int(most * limit))  # it takes messages until all services have moved
     if not state.messages:
         return None
     if state.messages >= settings.events_roll_messages:
@@ -47,14 +51,17 @@ def due(newest: StreamInfo, settings: Settings, now: datetime) -> str | None:
     return f"it is {age.days} days old" if age.total_seconds() >= settings.events_roll_age_s else None
 
 
-def overdue(newest: StreamInfo, settings: Settings) -> str | None:
+def overdue(newest: StreamInfo, settings: Settings, now: datetime) -> str | None:
     """Return a warning if the newest generation should have had a successor long ago; None if not."""
-    if newest.config.sealed or newest.state.messages < OVERDUE * settings.events_roll_messages:
-        return None
-    return (
-        f"{newest.config.name} has {newest.state.messages:,} messages, and rolls over at "
-        f"{settings.events_roll_messages:,}: is the keeper running (just stream keeper)?"
+    later = replace_settings(
+        settings,
+        events_roll_messages=int(OVERDUE * settings.events_roll_messages),
+        events_roll_bytes=int(OVERDUE * settings.events_roll_bytes),
+        events_roll_age_s=OVERDUE * settings.events_roll_age_s,
     )
+    if newest.config.sealed or (why := due(newest, later, now, limit=0.5 * OVERDUE)) is None:
+        return None
+    return f"{newest.config.name} has not rolled over, though {why}: is the keeper running (just stream keeper)?"
 
 
 async def roll(nc: BrokerClient, js: JetStreamContext, settings: Settings, why: str) -> StreamInfo | None:

@@ -135,6 +135,7 @@ class DurableConsumer:
         self.paused = paused
         self.retired = sealed and not left
         if self.retired:
+            self._pull.stopped = True  # its end, once the generation is archived, is no failure
             self._received.keep_last()
 
     def take_no_more(self) -> None:

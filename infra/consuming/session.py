@@ -6,7 +6,7 @@ acknowledged.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
@@ -19,12 +19,12 @@ from infra.broker.acknowledged import digests
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
 from infra.broker.errors import BrokerMisconfigured, FactTooLarge, LogLost
-from infra.broker.floor import archived_until
+from infra.broker.floor import archived_log, first_kept
+from infra.broker.forecast import forecast
 from infra.broker.generations import Generations
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
 from infra.broker.relay import Relay
-from infra.broker.rolling import overdue
 from infra.broker.streams import MAX_FACT_BYTES, check_stream, full, is_full, largest_message
 from infra.broker.troubles import UNACKNOWLEDGED
 from infra.consuming.consumer_session import ConsumerSession
@@ -83,8 +83,9 @@ class Broker:
         self._stalled_s = 0.0  # in the sessions before this one
         self._full = ""
         """What to say of a stream that is full; empty if it is not."""
-        self.overdue: str | None = None
-        """A warning, in words, that no keeper rolls the stream over; None if it was rolled over in time."""
+        self._clock = clock
+        self.forecast: Sequence[str] = ()
+        """Warnings, in words, of what will refuse facts within days (`forecast`)."""
         self._failure = ""
         """Why the session before this one failed; empty if none has."""
 
@@ -150,7 +151,9 @@ class Broker:
             window=limits.window,
             read_batch=limits.read_batch,
         )
-        await relay.find_resume_position(leaders, archived_until(self._settings, self._service))
+        kept = first_kept(self._settings)
+        archived = archived_log(self._settings, self._service)
+        await relay.find_resume_position([one for one in leaders if one.number >= kept], archived)
         self._writer.resume()
         consumer = ConsumerSession(self._service, nc, self._writer, {}, self.dead_letters, pull_batch=limits.pull_batch)
         await self._consumers.reset(js, leaders, generations.sealed, consumer)
@@ -195,7 +198,7 @@ class Broker:
             check_stream(info.config, self._settings, sealed=True)  # a sealed one has a successor, which is found soon
             await self.dead_letters.check(js)
             self._full = full(info) if is_full(info) else ""
-            self.overdue = overdue(info, self._settings)
+            self.forecast = forecast(generations.infos, self._settings, self._clock())
             # A second process of this service, against the rule, may have recorded facts without publishing them.
             await self._store.max_notification_id()
             relay.log_has_grown()

@@ -5,6 +5,7 @@ what is really recorded. A service has one supervisor, and so has each of its re
 """
 
 import asyncio
+import contextlib
 import itertools
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,9 +19,10 @@ from nats.js.api import StreamInfo
 from infra.aio import Backoff, first_of, wait
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S, Connect
-from infra.broker.errors import BrokerError, ConnectionLost, SessionEnded
+from infra.broker.errors import BrokerError, BrokerMisconfigured, ConnectionLost, SessionEnded
+from infra.broker.floor import first_kept
 from infra.broker.generations import Generations, ensure_generations
-from infra.broker.numbering import EVENTS, prefix
+from infra.broker.numbering import EVENTS, number_of, prefix
 from infra.broker.permissions import check_payload, publish_probes
 from infra.broker.troubles import denied, describe, is_needed, misconfigured
 from infra.consuming.consumer_session import ConsumerSession
@@ -105,8 +107,7 @@ class Supervisor:
         self._backoff = backoff
         self._connect = connect
         self._current: tuple[BrokerClient, ConsumerSession] | None = None
-        self.streams: Sequence[str] = (EVENTS,)
-        """The names of the generations, the newest first, as the last look found them."""
+        self._streams: Sequence[str] = (EVENTS,)
         self._lost = asyncio.Event()
         self.stopping = asyncio.Event()
         """Set it to make `run` return once the current session has ended. A session that is connecting ends at once;
@@ -118,6 +119,14 @@ class Supervisor:
     def connection(self) -> BrokerClient | None:
         """The connection for reads of the stream on demand; None while there is no session."""
         return None if self._current is None or self._lost.is_set() else self._current[0]
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """The names of the generations that are not archived, the newest first, as the last look found them."""
+        first = 0
+        with contextlib.suppress(BrokerMisconfigured):  # the next look says so
+            first = first_kept(self._settings)
+        return [name for name in self._streams if (number_of(name) or 0) >= first] or self._streams[:1]
 
     @property
     def retry_queue(self) -> RetryQueue | None:
@@ -178,7 +187,7 @@ class Supervisor:
         check_payload(nc)
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         generations = await ensure_generations(nc, js, self._settings)
-        self.streams = generations.names
+        self._streams = generations.names
         async with self._supervised.session(Connection(nc, js, generations)) as session:
             consumer = session.consumer
             try:
@@ -203,7 +212,7 @@ class Supervisor:
             await asyncio.sleep(LOOK_EVERY_S)
             for made in await generations.look(js):
                 await session.made(made)
-            self.streams = generations.names
+            self._streams = generations.names
             await self._look(nc, js, session, generations, session.facts if number % PROBE_EVERY == 0 else None)
 
     async def _look(

@@ -23,13 +23,13 @@ from infra.local.processes import Output, Process, StartFailed, launch, start_at
 from infra.local.services import ROOT
 from infra.local.settings import load_bundled_broker, without_blanks
 from infra.printable import printable
-from infra.settings import Settings, SettingsError, load
+from infra.settings import BUNDLED_ROOM, Settings, SettingsError, load
 from infra.tuning import prepare_process
 from infra.usage import EXIT_USAGE, take_no_arguments
 
 USAGE: Final = """Become the bundled nats-server, until SIGTERM or Ctrl-C. Exit code 2: it cannot start.
 
-Its settings are NATS_PORT, NATS_STORE_DIR and GOMAXPROCS (docs/settings.md)."""
+Its settings are NATS_PORT, NATS_STORE_DIR, BROKER_MAX_BYTES and GOMAXPROCS (docs/settings.md)."""
 NATS_CONF: Final = ROOT / "infra" / "nats.conf"
 
 
@@ -59,6 +59,7 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {
         **env,
         "NATS_PORT": str(settings.nats_port),
+        "BROKER_MAX_BYTES": str(settings.broker_max_bytes or BUNDLED_ROOM),
         "GOMAXPROCS": str(settings.gomaxprocs or max(1, (os.cpu_count() or 1) // 2)),
         "NATS_STORE_DIR": _quoted(store_folder(env)),
     }

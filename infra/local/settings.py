@@ -16,6 +16,8 @@ class BundledBrokerSettings(Struct, frozen=True, kw_only=True):
     """
 
     nats_port: Port = 4_222
+    broker_max_bytes: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
+    """What it takes for all streams; 0: BUNDLED_ROOM."""
     gomaxprocs: Annotated[int, Meta(ge=1, le=4_096)] | None = None
     """The cores that it may use. The Go runtime ignores a value that is no number, and takes all of them."""
 

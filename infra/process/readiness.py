@@ -19,5 +19,4 @@ def warnings(runtime: Runtime) -> list[str]:
     """Return the warnings: of the consumers, such as their dead letters, then those of the service's own."""
     now = runtime.clock()
     consumers = [one for name, consumer in runtime.consumers.items() for one in warnings_of(name, consumer, now)]
-    overdue = [runtime.broker.overdue] if runtime.broker.overdue else []
-    return [*consumers, *overdue, *(one for source in runtime.warnings for one in source())]
+    return [*consumers, *runtime.broker.forecast, *(one for source in runtime.warnings for one in source())]

@@ -1,4 +1,4 @@
-"""Read models of other services' facts: fed from the stream by durable consumers of their own, on each generation.
+"""Read models of other services' facts: fed from the archive, and by durable consumers of their own on each generation.
 
 The stream may hold a fact twice, and a view may hear an effect before its cause. So the projection of such a view must
 come to the same tables in any order and with any repeats. The checkpoint of a consumer counts only as long as the
@@ -21,7 +21,9 @@ from nats.js.api import StreamInfo
 from contracts.fact import Fact
 from infra.aio import Backoff
 from infra.broker.connection import Connect, connect
+from infra.broker.consumers import consumer_names
 from infra.broker.errors import BrokerMisconfigured
+from infra.broker.floor import archive_of
 from infra.broker.leader import Leader
 from infra.broker.troubles import describe
 from infra.consuming.consumer_session import ConsumerSession
@@ -30,6 +32,7 @@ from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.unit_of_work import Outcome
+from infra.read_models.archived import ArchivedFacts
 from infra.read_models.delivered import facts_in
 from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables, ViewBehind
 from infra.read_models.view_consumers import ViewConsumers
@@ -56,7 +59,8 @@ class StreamView:
     ) -> None:
         self._projection = projection
         self.listener = f"{service}-{projection.name}"
-        self._consumers = ViewConsumers(projection, self.listener, tables)
+        self._consumers = ViewConsumers(projection, self.listener, tables, settings)
+        self._archived = ArchivedFacts(archive_of(settings), consumer_names(self.listener, projection.topics), tables)
         self._tables = tables
         self._tables_free = asyncio.Lock()
         self.dead_letters = DeadLetters(self.listener, settings)
@@ -96,7 +100,7 @@ class StreamView:
             why = "about to be rebuilt" if self._drop.is_set() else self.supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")
         try:
-            return await self._consumers.waiting(self._js)
+            return self._archived.left + await self._consumers.waiting(self._js)
         except (OSError, NatsError) as error:
             raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
 
@@ -128,12 +132,12 @@ class StreamView:
             consumer = ConsumerSession(self.listener, nc, self, {}, self.dead_letters)
             leaders = [Leader(nc, info) for info in generations.infos]
             self._to_catch_up = await self._consumers.hear_all(js, leaders, generations.sealed, consumer)
-            if self._to_catch_up == 0:
-                await self._caught_up()
+            await self._archived.look()
+            await self._if_caught_up()
             self._queue.clear()
             self._arrived.clear()
             self._js = js
-            yield Session(consumer, (self._apply, self._until_dropped), made)
+            yield Session(consumer, (self._apply, self._read_archive, self._until_dropped), made)
         finally:
             self._js = None
             await self._tables.roll_back()
@@ -165,20 +169,38 @@ class StreamView:
             except NO_MESSAGES_FAULT:
                 raise
             except Exception:
-                await self._feed_alone(batch)
+                for delivery, acknowledger in batch:
+                    await self._feed_alone(delivery, {acknowledger.name: Checkpoint(*delivery.position)})
             for acknowledger, delivery in last.items():
                 acknowledger.handled(delivery)
             self._to_catch_up -= len(batch)
-            if self._to_catch_up <= 0:
-                await self._caught_up()
+            await self._if_caught_up()
             if not self._queue:
                 self._arrived.clear()
                 if len(batch) < FEW:
                     await asyncio.sleep(LAG_S)
 
-    async def _caught_up(self) -> None:
-        async with self._tables_free:
-            await self._tables.caught_up()
+    async def _if_caught_up(self) -> None:
+        if self._to_catch_up <= 0 and not self._archived.left:
+            async with self._tables_free:
+                await self._tables.caught_up()
+
+    async def _read_archive(self) -> None:
+        """Feed what is archived and was not read before, beside what the consumers deliver; then wait. Never returns.
+
+        A projection of the stream takes facts in any order, and repeats.
+        """
+        async for messages, read in self._archived.chunks():
+            try:
+                await self._feed(messages, read)
+            except NO_MESSAGES_FAULT:
+                raise
+            except Exception:
+                for one in messages:
+                    await self._feed_alone(one, {})
+                await self._feed([], read)
+        await self._if_caught_up()
+        await asyncio.Event().wait()
 
     async def _feed(self, messages: Sequence[Delivery], read: Mapping[str, Checkpoint]) -> None:
         """Feed the messages, and set the checkpoints of these consumers."""
@@ -190,15 +212,14 @@ class StreamView:
                 await self._tables.roll_back()
                 raise
 
-    async def _feed_alone(self, messages: Sequence[tuple[Delivery, Acknowledger]]) -> None:
-        """Feed each message alone. One that the projection rejects becomes a dead letter: a retry would not help."""
-        for delivery, acknowledger in messages:
-            try:
-                await self._feed([delivery], {acknowledger.name: Checkpoint(*delivery.position)})
-            except NO_MESSAGES_FAULT:
-                raise
-            except Exception as error:
-                await self.dead_letters.add(delivery, error, attempts=1)
+    async def _feed_alone(self, delivery: Delivery, read: Mapping[str, Checkpoint]) -> None:
+        """Feed one message. If the projection rejects it, it becomes a dead letter: a retry would not help."""
+        try:
+            await self._feed([delivery], read)
+        except NO_MESSAGES_FAULT:
+            raise
+        except Exception as error:
+            await self.dead_letters.add(delivery, error, attempts=1)
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed a dead letter's message out of its order, which a projection of the stream allows; return no facts."""

@@ -1,21 +1,25 @@
 """A read model's durable consumers on all generations of the stream: each session begins where the tables are."""
 
+import contextlib
 from collections.abc import Collection, Sequence
 
 import structlog
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
 from infra.broker.consumers import (
     ConsumerPlace,
     consumer_names,
     ensure_consumer_at,
 )
+from infra.broker.floor import first_kept
 from infra.broker.leader import Leader
 from infra.broker.predecessor import find_predecessor, remove_predecessor
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.core.messages import StreamPosition
 from infra.read_models.tables import START, Checkpoint, Projection, Tables
+from infra.settings import Settings
 
 logger = structlog.get_logger()
 
@@ -23,10 +27,11 @@ logger = structlog.get_logger()
 class ViewConsumers:
     """The consumers of one read model. Those past the end of a sealed generation have no part in a session."""
 
-    def __init__(self, projection: Projection, listener: str, tables: Tables) -> None:
+    def __init__(self, projection: Projection, listener: str, tables: Tables, settings: Settings) -> None:
         self._view = projection.name
         self._listener = listener
         self._tables = tables
+        self._settings = settings
         self._names = consumer_names(listener, projection.topics)
         self._places: list[ConsumerPlace] = []
         """Those of the session."""
@@ -34,11 +39,15 @@ class ViewConsumers:
     async def hear_all(
         self, js: JetStreamContext, leaders: Sequence[Leader], sealed: Collection[str], session: ConsumerSession
     ) -> int:
-        """Take over, and add the consumers of all generations to the session; return how many messages are unread.
+        """Take over, and add the consumers to the session; return how many messages are unread.
+
+        They are those of all generations that are not archived.
 
         Raises LeaderUnavailable, the client's errors.
         """
         self._places = []
+        kept = first_kept(self._settings)
+        leaders = [leader for leader in leaders if leader.number >= kept]
         predecessor = await find_predecessor(js, self._listener)
         begins = [await self._resume_positions(leader) for leader in leaders]
         await session.take_over()
@@ -54,7 +63,11 @@ class ViewConsumers:
 
     async def waiting(self, js: JetStreamContext) -> int:
         """Count the messages of the session's consumers that are not acknowledged. Raises the client's errors."""
-        return sum([await _unread(js, place) for place in self._places])
+        unread = 0
+        for place in self._places:
+            with contextlib.suppress(NotFoundError):  # of a generation that was archived since: it has read all
+                unread += await _unread(js, place)
+        return unread
 
     async def _hear(
         self, js: JetStreamContext, begins: dict[ConsumerPlace, Checkpoint], session: ConsumerSession, *, sealed: bool

@@ -15,13 +15,15 @@ from nats.js.api import StreamInfo
 
 from contracts.origin import header, number
 from contracts.wire import POSITION, STREAM, VERSION, stream_of
-from infra.broker.generations import find_generations
+from infra.archive.folder import Archive
+from infra.archive.lines import ArchivedMessage
+from infra.archive.manifest import GenerationManifest
 from infra.broker.leader import Leader, leader_of
-from infra.broker.numbering import first_sequence, number_of, stream_of_sequence
+from infra.broker.numbering import first_sequence, generation_of, number_of, stream_of_sequence
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import instant
 from ops.invariants.copies import parsed
-from ops.reading import Stream
+from ops.reading import Stream, archived_before, kept_generations
 
 ServiceLogs = Mapping[str, SQLiteStore]
 """Service, such as `order` → its opened log.
@@ -96,10 +98,17 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
                 for name, position in published.items()
             )
         )
-    infos = await find_generations(stream.nc, stream.js)
+    infos = await kept_generations(stream)
+    archived = archived_before(stream, infos)
     ends = {name: await log.max_notification_id() for name, log in logs.items()}
-    generations = {str(info.config.name): _generation(info) for info in infos}
-    return Cut(datetime.now(UTC), ends, published, infos[-1].state.last_seq, generations)
+    generations = {one.stream: Generation(one.last_sequence, one.created, one.removed) for one in archived}
+    generations |= {str(info.config.name): _generation(info) for info in infos}
+    return Cut(datetime.now(UTC), ends, published, _newest(generations), generations)
+
+
+def _newest(generations: Mapping[str, Generation]) -> int:
+    """Return the last sequence of the newest of these generations; 0 without one."""
+    return list(generations.values())[-1].sequence if generations else 0
 
 
 def _generation(info: StreamInfo) -> Generation:
@@ -123,18 +132,19 @@ async def _until_published(stream: Stream, service: str, log: SQLiteStore, posit
 
 
 async def _last_position(stream: Stream, service: str, log: SQLiteStore) -> int:
-    """Return the position of the service's last fact in the stream.
+    """Return the position of the service's last fact in stream and archive; 0: there is none.
 
-    0 if there is none, or if its last message is foreign: its position counts only if the log has that fact there.
-    Raises StoreError, LeaderUnavailable, the client's errors.
+    If the stream's last message is foreign, it does not count: its position does only if the log has that fact there.
+    Raises StoreError, LeaderUnavailable, ArchiveDamaged, the client's errors.
     """
     last = None
-    for info in reversed(await find_generations(stream.nc, stream.js)):
+    for info in reversed(await kept_generations(stream)):
         last = last or await Leader(stream.nc, info).last(f"{service}.>")
     place = [header(last.raw_headers if last else b"", name.encode()) for name in (POSITION, STREAM, VERSION)]
     position = number(place[0])
     there = await log.find_all([(stream_of(place[1]), number(place[2]))])
-    return position if [record.position for record in there] == [position] else 0
+    archived = 0 if stream.archive is None else stream.archive.log_of(service).until
+    return max(archived, position) if [record.position for record in there] == [position] else archived
 
 
 async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[str, int]:
@@ -158,5 +168,15 @@ async def stored_at(stream: Stream, sequence: int) -> datetime | None:
     Without this time, a tail that was lost and written again could look the same: the same fact at the same sequence,
     but other facts before it. Raises LeaderUnavailable, the client's errors.
     """
+    archived = None if stream.archive is None else stream.archive.of(generation_of(sequence))
+    if stream.archive is not None and archived is not None:
+        message = await asyncio.to_thread(_archived_at, stream.archive, archived, sequence)
+        return None if message is None else instant(message.stored_ns // 1_000)
     found = await (await leader_of(stream.nc, stream.js, stream_of_sequence(sequence))).at(sequence)
     return None if found is None else instant(found.stored_us)
+
+
+def _archived_at(archive: Archive, manifest: GenerationManifest, sequence: int) -> ArchivedMessage | None:
+    """Return the archive's message with this sequence; None without it. Raises ArchiveDamaged."""
+    found = archive.read(manifest, first=sequence, last=sequence)
+    return next((message for messages in found for message in messages), None)

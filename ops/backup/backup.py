@@ -10,15 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra import files
+from infra.archive.errors import ArchiveDamaged
+from infra.archive.manifest import file_name
 from infra.broker.acknowledged import NAME
+from infra.broker.floor import archive_of
 from infra.broker.generations import generation_numbers
 from infra.broker.numbering import stream_name
 from infra.consuming.dead_letter import DEAD
 from infra.local.services import service_names
-from infra.settings import SettingsError
+from infra.settings import Settings, SettingsError, load
 from ops import foreign, reading, stores
 from ops.backup import manifest, store_copies, stream_snapshots
 from ops.backup.manifest import Manifest, StreamSnapshot
+from ops.errors import Found
 from ops.progress import Watch
 
 
@@ -47,10 +51,11 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
         watch.begins("copying the stores", 0)
         copies = store_copies.copy_all({name: stores.store(env, name) for name in service_names()}, unfinished)
         _copy_acknowledged(env, unfinished)
+        archived = [] if stores_only else _copy_archive(env, unfinished / manifest.ARCHIVE, watch)
         watch.begins("computing checksums", 0)
         paths = sorted(path for path in unfinished.rglob("*") if path.is_file())
         checksums = {str(path.relative_to(unfinished)): manifest.checksum(path) for path in paths}
-        made = Manifest(manifest.FORMAT, datetime.now(UTC), copies, snapshots, checksums, versions)
+        made = Manifest(manifest.FORMAT, datetime.now(UTC), copies, snapshots, checksums, versions, archived)
         manifest.write(unfinished, made)
         files.rename(unfinished, folder)
         files.sync_folder(folder.parent)
@@ -69,6 +74,27 @@ def _copy_acknowledged(env: Mapping[str, str], unfinished: Path) -> None:
         shutil.copyfile(foreign.path(env), copy)
         copy.chmod(files.PRIVATE)
         files.sync_file(copy)
+
+
+def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str]:
+    """Copy the archived generations, and return their names. Call it once the snapshots of the streams are taken.
+
+    So a generation that leaves the broker meanwhile is in one of both. Raises Found if the archive cannot be used.
+    """
+    archive = archive_of(load(Settings, "nats", 4_222, env))
+    try:
+        manifests = archive.manifests
+    except ArchiveDamaged as error:
+        raise Found(f"no backup was made: {error}") from error
+    for one in manifests:
+        watch.begins(f"copying the archived generation {one.stream}", 0)
+        files.make_folder(folder / one.stream)
+        for name in (file_name(one.stream), *(f"{one.stream}/{file.name}" for file in one.files)):
+            shutil.copyfile(archive.folder / name, folder / name)
+            (folder / name).chmod(files.PRIVATE)
+            files.sync_file(folder / name)
+        files.sync_folder(folder / one.stream)
+    return [one.stream for one in manifests]
 
 
 def _unfinished(folder: Path) -> Path:

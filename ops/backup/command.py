@@ -28,8 +28,8 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool, progress: 
     """Back up the services' stores and the streams into FOLDER, beside the running system.
 
     FOLDER must be missing or empty, and appears when it is whole. It has a copy of each store, up to one consistent
-    cut, the snapshots of the streams EVENTS and DEAD, the acknowledged foreign messages, and manifest.json with all
-    checksums. Read models, exports and audit reports are not part of it.
+    cut, the snapshots of the streams EVENTS, EVENTS_1 and so on and DEAD, the archive, the acknowledged foreign
+    messages, and manifest.json with all checksums. Read models, exports and audit reports are not part of it.
     """
     began = time.monotonic()
     with watched(as_lines=progress) as watch:
@@ -61,7 +61,7 @@ def restore_command(folder: Path, *, yes: bool, accept_findings: bool, as_json: 
     All checksums are compared before anything is replaced. If streams are restored, they and the stores are audited
     before, too. Old data is moved aside, not deleted, and only with --yes. Exit code 4: newer code recorded facts in
     the backup, which this version does not know. The services make their consumers and read models anew. With NATS_URL,
-    only the stores are restored, without an audit, and the broker's streams are left as they are.
+    only the stores are restored, without an audit, and the broker's streams and their archive are left as they are.
     """
     began = time.monotonic()
     with watched(as_lines=progress) as watch:

@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -12,12 +12,15 @@ from msgspec import Struct
 
 from contracts.fact import DECODE_ERRORS
 from infra import files
+from infra.archive.manifest import INDEX, file_name
 from ops import newer
 from ops.errors import Found, Unusable
 from ops.newer import FoundNewer
 
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
+ARCHIVE: Final = "archive"
+"""The folder in a backup with the archived generations, as they are in ARCHIVE_DIR."""
 STREAM_META: Final = "backup.json"
 STREAM_DATA: Final = ("stream.arc.s2", "stream.tar.s2")
 """The names that `nats backup` gives a snapshot's files. The data has one of two, by the server's version."""
@@ -57,6 +60,7 @@ class Manifest(Struct):
     """What a backup has. `stores`: by service. `streams`: by name; empty: the backup is of the stores alone.
 
     `checksums`: SHA-256 (hex) of each file, by its path in the backup. `versions`: of Python, SQLite and nats-server.
+    `archived`: the archived generations, by the names of their streams.
     """
 
     format: int
@@ -65,6 +69,7 @@ class Manifest(Struct):
     streams: dict[str, StreamSnapshot]
     checksums: dict[str, str]
     versions: dict[str, str]
+    archived: list[str] = []
 
 
 def checksum(path: Path) -> str:
@@ -100,10 +105,10 @@ def _named(manifest: Manifest) -> Iterator[str]:
     yield from manifest.checksums
     yield from (copy.file for copy in manifest.stores.values())
     yield from (snapshot.folder for snapshot in manifest.streams.values())
-    yield from (name for kept in (manifest.stores, manifest.streams) for name in _plain(kept))
+    yield from (name for kept in (manifest.stores, manifest.streams, manifest.archived) for name in _plain(kept))
 
 
-def _plain(kept: Mapping[str, object]) -> Iterator[str]:
+def _plain(kept: Iterable[str]) -> Iterator[str]:
     for name in kept:
         yield name if "/" not in name else ".."
 
@@ -142,3 +147,5 @@ def _needed(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     for snapshot in manifest.streams.values():
         yield (f"{snapshot.folder}/{STREAM_META}",)
         yield tuple(f"{snapshot.folder}/{name}" for name in STREAM_DATA)
+    yield from ((f"{ARCHIVE}/{file_name(stream)}",) for stream in manifest.archived)
+    yield from ((f"{ARCHIVE}/{stream}/{INDEX}",) for stream in manifest.archived)

@@ -62,9 +62,10 @@ class _Made(NamedTuple):
 
 
 class _Places(NamedTuple):
-    """The folder of the services' data, and the one of the bundled broker; None: the broker is another one."""
+    """The folders of the services' data, of the archive, and of the bundled broker; None: the broker is another one."""
 
     data: Path
+    archive: Path
     broker: Path | None
 
 
@@ -79,7 +80,8 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     watch.begins("comparing the checksums", len(backup.checksums))
     manifest.verify(folder, backup)
     settings = load(Settings, "nats", 4_222, env)
-    places = _Places(settings.data_dir.absolute(), None if settings.nats_url else store_folder(env).absolute())
+    broker = None if settings.nats_url else store_folder(env).absolute()
+    places = _Places(settings.data_dir.absolute(), settings.archive.absolute(), broker)
     _refuse_unknown(backup)
     if not accepted.findings:
         _refuse_newer(folder, backup)
@@ -92,7 +94,11 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
                 f"{has[0]} has data already. To restore another place, set DATA_DIR; to move this data aside and "
                 "replace it: --yes"
             )
-        made = _Places(places.data / data.RESTORING, places.broker and places.broker / data.RESTORING)
+        made = _Places(
+            places.data / data.RESTORING,
+            places.archive / data.RESTORING,
+            places.broker and places.broker / data.RESTORING,
+        )
         try:
             streams, findings = await _make(env, folder, backup, made, watch)
             if findings and not accepted.findings:
@@ -127,8 +133,12 @@ def _refuse_unknown(backup: Manifest) -> None:
 
 
 def _data(env: Mapping[str, str], places: _Places) -> list[Path]:
-    """The absolute paths of the stores and streams that a restore replaces, whether they exist or not."""
-    return [path.absolute() for path in (*data.of_services(env), *([data.of_broker(env)] if places.broker else []))]
+    """The absolute paths of stores, streams and archive that a restore replaces, whether they exist or not.
+
+    Of streams that stay, the archive stays, too.
+    """
+    of_streams = [data.of_broker(env), *data.of_archive(env)] if places.broker else []
+    return [path.absolute() for path in (*data.of_services(env), *of_streams)]
 
 
 def _refuse_newer(folder: Path, backup: Manifest) -> None:
@@ -170,6 +180,11 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
         _copy(folder / copy.file, made.data / name / Path(copy.file).name)
     if NAME in backup.checksums:
         _copy(folder / NAME, made.data / NAME)
+    for name in backup.checksums:
+        if name.startswith(f"{manifest.ARCHIVE}/"):
+            new = made.archive / name.removeprefix(f"{manifest.ARCHIVE}/")
+            files.make_folder(new.parent)
+            _copy(folder / name, new)
     if made.broker is None or not backup.streams:
         return _Made({}, None)
     files.make_folder(made.broker)
@@ -177,6 +192,7 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
     own = {
         **{name: value for name, value in env.items() if name != "NATS_URL"},
         "DATA_DIR": str(made.data),
+        "ARCHIVE_DIR": str(made.archive),
         "NATS_STORE_DIR": str(made.broker),
         "NATS_PORT": str(port),
     }
@@ -221,6 +237,8 @@ def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[
     new = [Move(made.data / name, places.data / name) for name in services]
     if made.broker is not None and places.broker is not None and made.broker.exists():
         new.append(Move(made.broker / "jetstream", places.broker / "jetstream"))
+    if made.archive.is_dir() and (places.broker is not None or not any(places.archive.glob("*.json"))):
+        new += [Move(path, places.archive / path.name) for path in sorted(made.archive.iterdir())]
     known = Move(made.data / NAME, places.data / NAME)
     if known.old.exists() and (known.new in old or not known.new.exists()):  # of a stream that stays, it stays, too
         new.append(known)

@@ -147,17 +147,6 @@ def is_filter(text: str) -> bool:
     return all(token and token.isprintable() and " " not in token for token in tokens) and ">" not in tokens[:-1]
 
 
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject filter of NATS matches this subject."""
-    wanted, tokens = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted = wanted[:-1]
-        if len(tokens) <= len(wanted):
-            return False
-        tokens = tokens[: len(wanted)]
-    return len(wanted) == len(tokens) and all(one in ("*", token) for one, token in zip(wanted, tokens, strict=True))
-
-
 def overlap(one: str, other: str) -> bool:
     """Whether some subject matches both filters. NATS refuses two such filters of one consumer."""
     tokens, others = one.split("."), other.split(".")

@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from contracts.wire import STREAM, why_newer
+from infra.archive.lines import matches
 from infra.timestamps import EPOCH
 from ops import reading
 from ops.output import print_out
-from ops.replay.lines import SECOND_NS, ReplayedMessage, is_subject, matches, message, overlap, parsed, since_1970_ns
+from ops.replay.lines import SECOND_NS, ReplayedMessage, is_subject, message, overlap, parsed, since_1970_ns
 
 MICROSECOND_NS: Final = 1_000
 MAX_CLOCK_SKEW: Final = timedelta(hours=1)  # a service's clock may be this much ahead of the broker's

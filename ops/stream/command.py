@@ -11,17 +11,21 @@ from nats.js.api import StreamInfo
 from rich import box
 from rich.table import Table
 
+from infra.archive.manifest import GenerationManifest
 from infra.broker.generations import find_generations
 from infra.broker.rolling import roll as roll_over
 from infra.process import keeper as keeper_process
 from infra.settings import Settings, load
 from ops.cli import ending_well
 from ops.output import print_json, print_out
-from ops.reading import stream
+from ops.reading import archived_before, kept_generations, stream
 
 
 class GenerationRow(Struct):
-    """One generation. `unread`: messages that its durable consumers have not acknowledged, over all of them."""
+    """One generation. `unread`: messages that its durable consumers have not acknowledged, over all of them.
+
+    `archived`: it is in the archive, whose files have so many `bytes`.
+    """
 
     stream: str
     messages: int
@@ -31,6 +35,7 @@ class GenerationRow(Struct):
     made_at: datetime | None
     sealed: bool
     unread: int
+    archived: bool = False
 
 
 @click.group("stream")
@@ -72,8 +77,10 @@ def keeper() -> None:
 
 
 async def _rows() -> list[GenerationRow]:
-    async with stream(os.environ) as (nc, js, _):
-        return [_row(info, await _unread(js, info)) for info in await find_generations(nc, js)]
+    async with stream(os.environ) as opened:
+        kept = await kept_generations(opened)
+        archived = [_archived_row(one) for one in archived_before(opened, kept)]
+        return [*archived, *[_row(info, await _unread(opened.js, info)) for info in kept]]
 
 
 async def _unread(js: JetStreamContext, info: StreamInfo) -> int:
@@ -95,20 +102,35 @@ def _row(info: StreamInfo, unread: int) -> GenerationRow:
     )
 
 
+def _archived_row(manifest: GenerationManifest) -> GenerationRow:
+    return GenerationRow(
+        stream=manifest.stream,
+        messages=manifest.messages,
+        bytes=sum(file.bytes for file in manifest.files),
+        first_sequence=manifest.first_sequence,
+        last_sequence=manifest.last_sequence,
+        made_at=datetime.fromisoformat(manifest.created),
+        sealed=True,
+        unread=0,
+        archived=True,
+    )
+
+
 def _table(rows: list[GenerationRow]) -> Table:
     table = Table(box=box.SIMPLE)
     for name in ("stream", "messages", "bytes", "sequences", "made", "sealed", "unread"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("messages", "bytes", "unread") else "left")
     for row in rows:
         made = "" if row.made_at is None else f"{row.made_at:%Y-%m-%d %H:%M:%S}"
+        state = "archived" if row.archived else "yes" if row.sealed else "no"
         sequences = f"{row.first_sequence} to {row.last_sequence}" if row.messages else ""
-        cells = (row.stream, f"{row.messages:,}", f"{row.bytes:,}", sequences, made, "yes" if row.sealed else "no")
+        cells = (row.stream, f"{row.messages:,}", f"{row.bytes:,}", sequences, made, state)
         table.add_row(*cells, f"{row.unread:,}")
     return table
 
 
 async def _roll() -> tuple[StreamInfo, StreamInfo | None]:
     settings = load(Settings, "nats", 4_222, os.environ)
-    async with stream(os.environ) as (nc, js, _):
+    async with stream(os.environ) as (nc, js, *_):
         newest = (await find_generations(nc, js))[-1]
         return newest, await roll_over(nc, js, settings, "asked for by an operator")

@@ -28,6 +28,8 @@ DEFAULTS: dict[str, Any] = {
     "events_roll_messages": 500_000,
     "events_roll_bytes": 2 * 1024**3,
     "events_roll_age_s": 604_800.0,
+    "archive_dir": "",
+    "broker_max_bytes": 0,
     "events_replicas": 1,
     "duplicate_window_s": 120.0,
     "order_wait_s": 5.0,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.archive.lines import matches
 from ops.replay.lines import (
     BadLine,
     ReplayedMessage,
@@ -13,7 +14,6 @@ from ops.replay.lines import (
     is_filter,
     is_subject,
     line,
-    matches,
     nanoseconds,
     overlap,
     parsed,

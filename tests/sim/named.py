@@ -22,6 +22,8 @@ EXCHANGE: Final = "tests/infra/http/test_exchange.py"
 FRAMING: Final = "tests/infra/http/test_framing.py"
 ORIGIN: Final = "tests/infra/http/test_origin_check.py"
 TUNING: Final = "tests/infra/test_tuning.py"
+GENERATIONS: Final = "tests/infra/broker/test_generations.py"
+ARCHIVE: Final = "tests/ops/test_archive.py"
 COMPACTION: Final = "tests/infra/export/test_compaction.py"
 
 NAMED: Final = (
@@ -619,6 +621,68 @@ NAMED: Final = (
         "infra/broker/rolling.py",
         "    if not newest.state.messages:\n        return None\n    number",
         "    number",
+    ),
+    one(
+        47,
+        "archives a generation before it is proven",
+        f"{ARCHIVE} -k test_files_that_are_not_the_stream_are_no_archive",
+        "ops/archive/archiving.py",
+        "        await self._prove(draft)\n",
+    ),
+    one(
+        47,
+        "deletes a stream whose files it has not proven",
+        f"{ARCHIVE} -k test_what_an_earlier_run_proved_is_proven_again_before_its_stream_goes",
+        "ops/archive/archiving.py",
+        "        if manifest.stream not in self._proven:\n",
+        "        if not manifest.stream:\n",
+    ),
+    one(
+        47,
+        "deletes a stream though the archive lacks what was before",
+        f"{ARCHIVE} -k test_a_stream_stays_while_the_archive_lacks_a_fact_from_before_its_last",
+        "ops/archive/archiving.py",
+        "        if lacks := missing_before(self._archive.manifests, manifest):\n",
+        "        if lacks := missing_before([], manifest) and []:\n",
+    ),
+    one(
+        47,
+        "archives what the log has otherwise",
+        f"{ARCHIVE} -k test_a_log_that_is_not_the_stream_is_no_archive",
+        "ops/archive/proof.py",
+        "                await _check_log(manifest, service, facts, copies.logs)\n",
+        "                pass\n",
+    ),
+    one(
+        47,
+        "takes a confirmed order for over that was canceled later",
+        f"{ARCHIVE} -k test_a_generation_that_is_not_over_stays_and_says_why",
+        "ops/archive/open_orders.py",
+        "        orders.take(message, orders.ids)\n",
+        "        pass\n",
+    ),
+    one(
+        47,
+        "publishes again what is archived",
+        GENERATIONS,
+        "infra/broker/resume.py",
+        "    floor = archived.until\n",
+        "    floor = 0\n",
+    ),
+    one(
+        47,
+        "publishes with a store that lacks what is archived",
+        GENERATIONS,
+        "infra/broker/resume.py",
+        "    await _check_archived(service, store, archived)\n",
+    ),
+    one(
+        47,
+        "makes an archived generation again",
+        GENERATIONS,
+        "infra/broker/generations.py",
+        "max([*numbers[-1:], first])",
+        "max([*numbers[-1:], 0])",
     ),
     Bug(
         "forgets what it received before the consumer went back",

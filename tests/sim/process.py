@@ -30,7 +30,9 @@ from tests.sim.steps import Steps
 T = TypeVar("T")
 
 DEADLINE_S: Final = 2.0
-SETTINGS: Final = OrderSettings(port=1, order_deadline_s=DEADLINE_S, order_wait_s=1.0)
+SETTINGS: Final = OrderSettings(
+    port=1, archive_dir="/nonexistent/archive", order_deadline_s=DEADLINE_S, order_wait_s=1.0
+)
 
 
 def failing(service: Service, poisoned: Collection[str]) -> Service:

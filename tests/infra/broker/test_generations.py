@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -10,8 +11,9 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from contracts.wire import MSG_ID, POSITION
+from infra.archive.manifest import ArchivedLog
 from infra.broker.consumers import ConsumerPlace, consumer_names, ensure_consumer
-from infra.broker.errors import ConnectionLost, RelayFailed, StreamMisconfigured
+from infra.broker.errors import BrokerMisconfigured, ConnectionLost, LogLost, RelayFailed, StreamMisconfigured
 from infra.broker.generations import Generations, ensure_generations, find_generations, generation_numbers
 from infra.broker.leader import Leader
 from infra.broker.numbering import (
@@ -24,12 +26,14 @@ from infra.broker.numbering import (
     stream_name,
     stream_of_sequence,
 )
+from infra.broker.relay import Relay
 from infra.broker.rolling import Sealing, due, overdue, roll
 from infra.broker.stored import direct, last_message
 from infra.broker.streams import stream_config
 from infra.broker.window import WINDOW
 from infra.settings import Settings
 from infra.store.sqlite import SQLiteStore
+from tests.infra.archive.test_archive import archived as archive
 from tests.infra.broker.mirroring import a_log, append, client, mirroring, session
 from tests.shop import PATIENCE_S, Shop, attempts
 
@@ -341,11 +345,11 @@ async def test_a_newest_generation_that_was_lost_is_made_and_filled_again(
 async def test_nothing_is_published_up_to_the_floor_of_the_archive(
     broker: Shop, js: JetStreamContext, log: SQLiteStore
 ) -> None:
-    from infra.broker.relay import Relay  # noqa: PLC0415
-
     await append(log, 1, 12)
     relay = Relay("point", log, client(js))
-    await relay.find_resume_position([Leader(client(js), await js.stream_info(EVENTS))], 7)
+    await relay.find_resume_position(
+        [Leader(client(js), await js.stream_info(EVENTS))], ArchivedLog(7, 7, "account-ann@7")
+    )
     run = asyncio.create_task(relay.run())
     async with asyncio.timeout(PATIENCE_S):
         await relay.caught_up.wait()
@@ -353,6 +357,66 @@ async def test_nothing_is_published_up_to_the_floor_of_the_archive(
     await asyncio.gather(run, return_exceptions=True)
 
     assert await positions(js, 0) == [*range(8, 13)]
+
+
+async def test_a_service_that_was_quiet_publishes_nothing_of_what_is_archived(
+    broker: Shop, js: JetStreamContext, log: SQLiteStore
+) -> None:
+    """All of its facts are in the archive; the streams have others alone, or nothing, as after the broker's loss."""
+    await append(log, 1, 12)
+    relay = Relay("point", log, client(js))
+    await relay.find_resume_position(
+        [Leader(client(js), await js.stream_info(EVENTS))], ArchivedLog(12, 12, "account-ann@12")
+    )
+    run = asyncio.create_task(relay.run())
+    async with asyncio.timeout(PATIENCE_S):
+        await relay.caught_up.wait()
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+
+    assert await positions(js, 0) == []
+
+
+@pytest.mark.parametrize("archived", [ArchivedLog(7, 7, "account-ann@7"), ArchivedLog(3, 5, "account-bob@5")])
+async def test_a_log_that_lacks_what_is_archived_is_lost(
+    js: JetStreamContext, log: SQLiteStore, archived: ArchivedLog
+) -> None:
+    await append(log, 1, 5)
+    relay = Relay("point", log, client(js))
+
+    with pytest.raises(LogLost, match=f"the archive has {archived.last_id} at position {archived.last}"):
+        await relay.find_resume_position([Leader(client(js), await js.stream_info(EVENTS))], archived)
+
+
+async def test_after_the_loss_of_all_streams_the_first_one_that_is_not_archived_is_made(
+    js: JetStreamContext, tmp_path: Path
+) -> None:
+    archive(tmp_path)
+    await js.delete_stream(EVENTS)
+
+    found = await ensure_generations(client(js), js, Settings(port=1, archive_dir=str(tmp_path)))
+
+    assert found.names == ["EVENTS_1"]
+
+
+async def test_an_archived_generation_may_go_while_a_session_is_at_work(js: JetStreamContext, tmp_path: Path) -> None:
+    settings = Settings(port=1, archive_dir=str(tmp_path))
+    await js.publish("point.charged.ann", b"1")
+    await rolled(js)
+    await seal(js)
+    found = await ensure_generations(client(js), js, settings)
+    archive(tmp_path)
+
+    await js.delete_stream(EVENTS)
+
+    assert (await found.look(js), found.names) == ([], ["EVENTS_1"])
+
+
+async def test_a_damaged_archive_stops_the_session_and_says_the_next_step(js: JetStreamContext, tmp_path: Path) -> None:
+    (tmp_path / "EVENTS.json").write_bytes(b"{")
+
+    with pytest.raises(BrokerMisconfigured, match=r"EVENTS.json cannot be read: .* Put a copy of the archive back"):
+        await ensure_generations(client(js), js, Settings(port=1, archive_dir=str(tmp_path)))
 
 
 # Rolling over ---------------------------------------------------------------------------------------------------------
@@ -422,7 +486,7 @@ async def test_a_service_warns_if_nobody_rolls_over(js: JetStreamContext, messag
     for n in range(3):
         await js.publish(f"point.charged.ann{n}", b"1")
 
-    told = overdue(await js.stream_info(EVENTS), replace(s(), events_roll_messages=messages))
+    told = overdue(await js.stream_info(EVENTS), replace(s(), events_roll_messages=messages), datetime.now(UTC))
 
     assert (told is not None and "is the keeper running (just stream keeper)?" in told) == warned
 

@@ -1,0 +1,64 @@
+"""Forecasts, from the rate at which facts come, when the broker would take no more of them.
+
+The stream rolls over, and sealed generations are archived, so age alone fills nothing. What does: nobody rolls over, so
+the newest generation comes to its limit; or nobody archives, so the broker has no room for another generation, and the
+newest one fills.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from nats.js.api import StreamInfo
+
+from infra.broker.rolling import overdue
+from infra.settings import Settings
+
+WARNED_DAYS: Final = 14.0
+"""A warning is given from so many days before on."""
+
+LEAST_AGE_S: Final = 3_600.0
+"""A younger generation counts as so old: what comes in a minute tells nothing about days."""
+
+DAY_S: Final = 86_400.0
+
+
+def bytes_per_s(infos: Sequence[StreamInfo], now: datetime) -> float:
+    """Return at what rate these generations, the oldest first, grow: over all of them, or in the newest, if more."""
+    whole = sum(info.state.bytes for info in infos)
+    return max(whole / _age_s(infos[0], now), infos[-1].state.bytes / _age_s(infos[-1], now))
+
+
+def _age_s(info: StreamInfo, now: datetime) -> float:
+    age_s = 0.0 if info.created is None else (now - info.created).total_seconds()
+    return max(age_s, LEAST_AGE_S)
+
+
+def forecast(infos: Sequence[StreamInfo], settings: Settings, now: datetime) -> list[str]:
+    """Return a warning, with the next step, for each limit that the generations meet within WARNED_DAYS.
+
+    Also one that the stream has not rolled over in time. `infos` are those of the generations, the oldest first.
+    """
+    rate = bytes_per_s(infos, now)
+    newest = infos[-1]
+    told = []
+    if late := overdue(newest, settings, now):
+        limit = newest.config.max_bytes or 0
+        left = 0.95 * limit - newest.state.bytes
+        told.append(f"{late} At the present rate it is full {_when(left, rate)}" if limit > 0 else late)
+    if settings.broker_room:
+        # It needs the room of a whole generation more to make one; then the newest fills.
+        left = settings.broker_room - 1.05 * settings.events_max_bytes - sum(info.state.bytes for info in infos)
+        if left <= rate * WARNED_DAYS * DAY_S:
+            told.append(
+                f"the broker takes no more facts {_when(left, rate)}, at the present rate: archive the sealed "
+                "generations (just archive), or give it more room (BROKER_MAX_BYTES)"
+            )
+    return told
+
+
+def _when(left: float, rate: float) -> str:
+    days = left / rate / DAY_S if rate > 0 else float("inf")
+    if left <= 0:
+        return "from now on"
+    return "some day" if days > 999 else f"in about {days:.0f} days" if days >= 2 else f"in about {24 * days:.0f} hours"

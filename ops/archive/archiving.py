@@ -1,0 +1,185 @@
+"""Archives closed generations, the oldest first: writes files, proves them, writes the manifest, deletes the stream.
+
+A run that is killed leaves one of three things: files without a manifest, which the next run writes anew; a manifest
+and its stream, which the next run proves again and deletes; or neither stream nor doubt. A stream is deleted only in
+the run that has just proven its files, and only while the archive has all before it, too.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+from nats.js.api import StreamInfo
+
+from infra import files
+from infra.archive.folder import Archive
+from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
+from infra.archive.writing import FileWriter
+from infra.broker.floor import archive_of
+from infra.broker.generations import find_generations
+from infra.broker.numbering import first_sequence, number_of
+from infra.files import LockTaken, exclusive_lock
+from infra.local.services import service_names
+from infra.settings import Settings, SettingsError, load
+from ops import foreign, reading, stores
+from ops.archive.proof import HistoryCopies, MessageTally, as_archived, prove
+from ops.archive.readiness import why_not
+from ops.errors import Found
+from ops.foreign import KnownForeign
+from ops.progress import Watch
+
+
+class ArchivedGeneration(Struct):
+    """A generation that this run has archived: its messages, and the bytes of its stream and of its files."""
+
+    stream: str
+    messages: int
+    stream_bytes: int
+    archive_bytes: int
+
+
+class Archived(Struct):
+    """The result of a run.
+
+    `archived`: whose files were written and proven. `deleted`: the streams that were deleted. `kept`: by stream, why it
+    stays, each reason with the next step; later generations wait for it, as they are archived in their order.
+    """
+
+    folder: Path
+    archived: list[ArchivedGeneration] = []
+    deleted: list[str] = []
+    kept: dict[str, list[str]] = {}
+
+
+async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
+    """Archive all generations that can be. `dry_run`: only say which cannot, and why.
+
+    Raises SettingsError (another run is at work, or the folder cannot be used), Unreachable, Found (the files are not
+    what stream and logs have, or a stream changed): then that generation's stream stays.
+    """
+    settings = load(Settings, "nats", 4_222, env)
+    with _alone(settings.archive):
+        async with contextlib.AsyncExitStack() as stack:
+            logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
+            stream = await stack.enter_async_context(reading.stream(env))
+            known = KnownForeign.read(foreign.path(env))
+            return await _Run(env, HistoryCopies(stream, logs, known), archive_of(settings), watch).run(dry_run=dry_run)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the archive's lock. Raises SettingsError."""
+    try:
+        files.make_private_folder(folder)
+        with exclusive_lock(folder / ".lock"):
+            yield
+    except LockTaken as holder:
+        raise SettingsError(f"{holder} archives into {folder} already: wait until it has ended") from None
+    except OSError as error:
+        raise SettingsError(f"{error.filename or folder} cannot be used: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise SettingsError(f"an index in {folder} cannot be written: {error}") from error
+
+
+class _Run:
+    def __init__(self, env: Mapping[str, str], copies: HistoryCopies, archive: Archive, watch: Watch) -> None:
+        self._env = env
+        self._copies = copies
+        self._stream = copies.stream
+        self._archive = archive
+        self._watch = watch
+        self._proven: set[str] = set()
+        self._done = Archived(archive.folder, [], [], {})
+
+    async def run(self, *, dry_run: bool) -> Archived:
+        infos = await find_generations(self._stream.nc, self._stream.js)
+        for info in infos[:-1]:
+            name = str(info.config.name)
+            if self._archive.of(number_of(name) or 0) is None:
+                if reasons := await self._why_not(info):
+                    self._done.kept[name] = reasons
+                    break
+                if not dry_run:
+                    await self._write(info)
+        for info in infos[:-1]:
+            manifest = self._archive.of(number_of(str(info.config.name)) or 0)
+            if manifest is not None and not dry_run:
+                await self._delete(info, manifest)
+        return self._done
+
+    async def _why_not(self, info: StreamInfo) -> list[str]:
+        name = str(info.config.name)
+        if (number_of(name) or 0) < self._archive.first_kept:
+            return [
+                "the archive went on without it when the broker had lost it: the services have published again what "
+                f"it had. Audit, then delete it (just audit --full; nats stream rm {name})"
+            ]
+        return await why_not(self._env, self._stream, info, self._copies.logs["order"], self._watch)
+
+    async def _write(self, info: StreamInfo) -> None:
+        """Write the files of a generation, prove them, and write the manifest: from then on it is archived."""
+        draft = await self._files(info)
+        await self._prove(draft)
+        content = encoded(draft)
+        files.write(self._archive.folder / file_name(draft.stream), content)
+        size = sum(file.bytes for file in draft.files)
+        self._done.archived.append(ArchivedGeneration(draft.stream, draft.messages, info.state.bytes, size))
+
+    async def _files(self, info: StreamInfo) -> GenerationManifest:
+        """Write the files, and return what the manifest will say once they are proven."""
+        name, state = str(info.config.name), info.state
+        tally = MessageTally(self._copies.known)
+        self._watch.begins(f"writing the files of {name}", state.messages)
+        with FileWriter(self._archive.folder / name) as writer:
+            async with aclosing(reading.of_generation(self._stream, name)) as chunks:
+                async for chunk in chunks:
+                    tally.take(chunk)
+                    writer.add(as_archived(chunk))
+                    self._watch.advances(len(chunk))
+            written = writer.finish()
+        number, previous = number_of(name) or 0, self._archive.last_digest
+        return GenerationManifest(
+            format=FORMAT,
+            number=number,
+            stream=name,
+            created=str(info.created),
+            archived_at=datetime.now(UTC).isoformat(),
+            first_sequence=state.first_seq,
+            last_sequence=state.last_seq,
+            messages=tally.messages,
+            foreign=tally.foreign,
+            removed=state.last_seq - first_sequence(number) + 1 - state.messages,
+            logs=tally.logs,
+            names=tally.names,
+            files=written,
+            previous=previous,
+            chain=chain_of(previous, written),
+        )
+
+    async def _prove(self, manifest: GenerationManifest, *, again: bool = False) -> None:
+        await prove(self._archive, manifest, self._copies, self._watch, again=again)
+        self._proven.add(manifest.stream)
+
+    async def _delete(self, info: StreamInfo, manifest: GenerationManifest) -> None:
+        """Delete the stream of an archived generation, if its files are proven, and the archive has all before it."""
+        if lacks := missing_before(self._archive.manifests, manifest):
+            self._done.kept[manifest.stream] = [
+                f"it is archived, but its stream stays: the archive lacks {lacks[0]}, which a later generation "
+                "has: that one is archived first"
+            ]
+            return
+        if manifest.stream not in self._proven:
+            await self._prove(manifest, again=True)
+        now = await self._stream.js.stream_info(manifest.stream)
+        if _state(now) != _state(info) or not now.config.sealed or str(now.created) != manifest.created:
+            raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
+        await self._stream.js.delete_stream(manifest.stream)
+        self._done.deleted.append(manifest.stream)
+
+
+def _state(info: StreamInfo) -> tuple[str, int, int, int]:
+    return str(info.created), info.state.messages, info.state.first_seq, info.state.last_seq

@@ -1,0 +1,47 @@
+"""The command `orders archive`."""
+
+import os
+
+import rich_click as click
+import uvloop
+
+from ops.archive.archiving import Archived, archive
+from ops.cli import EXIT_FINDING, end, ending_well
+from ops.output import cell, print_json, print_out
+from ops.progress import progress_option, watched
+
+
+@click.command("archive")
+@click.option("--dry-run", is_flag=True, help="Only say which generations have to stay, and why; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@progress_option
+@ending_well
+def command(*, dry_run: bool, as_json: bool, progress: bool) -> None:
+    """Move closed generations of the stream into the archive, the oldest first, beside the running system.
+
+    Each becomes compressed files in ARCHIVE_DIR with an index and a manifest. They are read back and compared with the
+    stream and with the services' logs; only then the stream is deleted. A generation stays while a consumer or view has
+    not heard all of it, an order in it is open or not compensated, or a dead letter is of one of its messages: then the
+    reason and the next step are said. All commands read archive and stream as one history. Run it again at any time,
+    also after a run that was killed. Exit code 1: a generation has to stay.
+    """
+    with watched(as_lines=progress) as watch:
+        done = uvloop.run(archive(os.environ, watch, dry_run=dry_run))
+    if as_json:
+        print_json(done, enc_hook=str)
+    else:
+        for text in _lines(done):
+            print_out(cell(text))
+    if done.kept:
+        end("", EXIT_FINDING)
+
+
+def _lines(done: Archived) -> list[str]:
+    told = [
+        f"{one.stream} is archived in {done.folder}: {one.messages:,} messages, of {one.stream_bytes:,} bytes in the "
+        f"stream and {one.archive_bytes:,} in the archive"
+        for one in done.archived
+    ]
+    told += [f"the stream {name} is deleted: its files are proven" for name in done.deleted]
+    told += [f"{name} stays: {reason}" for name, reasons in done.kept.items() for reason in reasons]
+    return told or ["there is nothing to archive: the newest generation stays (just stream ls)"]

@@ -1,0 +1,117 @@
+"""Finds the orders of a generation that have not ended, or whose compensation is not complete."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+from nats.js.api import StreamInfo
+
+from contracts import REASONS
+from contracts.fact import DECODE_ERRORS
+from contracts.origin import ForeignMessage, origin
+from infra.broker.numbering import first_sequence, number_of
+from infra.store.sqlite import SQLiteStore
+from ops import reading
+from ops.progress import Watch
+from ops.reading import Read, Stream
+from ops.trace import OF_ORDER
+from order_svc.compensation import compensated
+
+CONFIRMED: Final = "order.confirmed"
+CANCELED: Final = "order.canceled"
+
+_BITS: Final = {name: 1 << number for number, name in enumerate(OF_ORDER)}
+
+
+class _Canceled(msgspec.Struct):
+    reason: str
+
+
+_canceled: Final = msgspec.json.Decoder(_Canceled)
+
+
+class OrderFacts:
+    """What is known of orders: the names of their facts, as bits, and why they were canceled."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, int] = {}
+        self._reasons: dict[str, str] = {}
+
+    def take(self, message: Read, among: Collection[str] | None = None) -> None:
+        """Take a fact of an order: of any one, or of those in `among`. Others, and foreign ends, are passed over."""
+        name, _, order_id = message.subject.rpartition(".")
+        bit = _BITS.get(name)
+        if bit is None or (among is not None and order_id not in among):
+            return
+        if name in (CONFIRMED, CANCELED):
+            try:
+                origin(message.subject, message.fact_id, message.head, message.body)
+                if name == CANCELED:
+                    self._reasons[order_id] = _canceled.decode(message.body).reason
+            except (ForeignMessage, *DECODE_ERRORS):
+                return
+        self._facts[order_id] = self._facts.get(order_id, 0) | bit
+
+    @property
+    def ids(self) -> Collection[str]:
+        return self._facts.keys()
+
+    @property
+    def open(self) -> set[str]:
+        """The ids of those that have not ended, or are canceled and not compensated, by what was taken."""
+        return {order_id for order_id, facts in self._facts.items() if not self._is_complete(order_id, facts)}
+
+    def _is_complete(self, order_id: str, facts: int) -> bool:
+        reason = self._reasons.get(order_id)
+        if reason is None:
+            return bool(facts & _BITS[CONFIRMED])
+        if reason not in REASONS:  # newer code canceled it
+            return False
+        return compensated(reason, [name for name, bit in _BITS.items() if facts & bit])
+
+
+async def open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch: Watch) -> list[str]:
+    """Return the ids of the orders with a fact in this generation that are not complete; `log` is order_svc's.
+
+    What later generations and the archive have of them counts, too. A message about an order that order_svc never
+    recorded keeps nobody. Raises ConsumerFailed, ArchiveDamaged, StoreError, the client's errors.
+    """
+    orders = OrderFacts()
+    watch.begins(f"looking for orders of {info.config.name} that have not ended", info.state.messages)
+    async for message in _read(stream, first=info.state.first_seq, last=info.state.last_seq, watch=watch):
+        orders.take(message)
+    after = first_sequence((number_of(str(info.config.name)) or 0) + 1)
+    async for message in _read(stream, f"{CANCELED}.*", first=after, watch=watch):  # also of one that was confirmed
+        orders.take(message, orders.ids)
+    if left := orders.open:
+        async for message in _read(stream, first=after, watch=watch):
+            orders.take(message, left)
+    if left := orders.open:
+        for message in await asyncio.to_thread(_archived, stream, left):
+            orders.take(message, left)
+    return sorted([one for one in orders.open if await log.select_stream(f"order-{one}")])
+
+
+async def _read(
+    stream: Stream, *subjects: str, first: int, last: int | None = None, watch: Watch
+) -> AsyncIterator[Read]:
+    async with aclosing(reading.chunks(stream, subjects, first=first, last=last)) as chunks:
+        async for chunk in chunks:
+            watch.advances(len(chunk))
+            for message in chunk:
+                yield message
+
+
+def _archived(stream: Stream, order_ids: Collection[str]) -> list[Read]:
+    """Return what the archive has of these orders. Raises ArchiveDamaged."""
+    if stream.archive is None:
+        return []
+    subjects = [f"{name}.{order_id}" for name in OF_ORDER for order_id in order_ids]
+    return [
+        reading.of_message(message)
+        for manifest in stream.archived
+        for messages in stream.archive.read(manifest, subjects)
+        for message in messages
+    ]

@@ -1,0 +1,155 @@
+"""Proves that the files of a generation, read back, are what the stream has and what the services recorded."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+from infra.archive.folder import Archive
+from infra.archive.lines import ArchivedMessage
+from infra.archive.manifest import GenerationManifest, LogRange, NameCount
+from infra.archive.writing import described
+from infra.broker.holes import runs
+from infra.store.sqlite import SQLiteStore
+from ops import reading
+from ops.errors import Found
+from ops.foreign import KnownForeign
+from ops.progress import Watch
+from ops.reading import Read, Stream, of_message
+
+
+class MessageTally:
+    """Counts what messages have: of which logs, of which names, and how many are foreign."""
+
+    def __init__(self, known: KnownForeign) -> None:
+        self._known = known
+        self._positions: dict[str, dict[int, str]] = {}
+        self._facts: dict[str, int] = {}
+        self.names: dict[str, NameCount] = {}
+        self.messages = 0
+        self.foreign = 0
+
+    def take(self, messages: Iterable[Read]) -> dict[str, list[tuple[Read, int, tuple[str, int]]]]:
+        """Count messages. Return the facts among them, by service: each with its position, stream and version."""
+        facts: dict[str, list[tuple[Read, int, tuple[str, int]]]] = {}
+        for message in messages:
+            self.messages += 1
+            name = message.subject.rpartition(".")[0]
+            before = self.names[name].messages if name in self.names else 0
+            self.names[name] = NameCount(before + 1, message.sequence, message.stored_ns // 1_000)
+            where = self._known.judge(message).origin
+            if where is None:
+                self.foreign += 1
+                continue
+            service = message.subject.partition(".")[0]
+            self._positions.setdefault(service, {})[where.position] = where.fact_id
+            self._facts[service] = self._facts.get(service, 0) + 1
+            facts.setdefault(service, []).append((message, where.position, (where.stream, where.version)))
+        return facts
+
+    @property
+    def logs(self) -> dict[str, LogRange]:
+        """What the messages have of each log."""
+        return {service: self._range(service) for service in sorted(self._positions)}
+
+    def _range(self, service: str) -> LogRange:
+        positions = sorted(self._positions[service])
+        return LogRange(list(runs(positions)), self._facts[service], self._positions[service][positions[-1]])
+
+
+class HistoryCopies(NamedTuple):
+    """The other copies of history: the stream, and the services' logs; and which messages are `known` as foreign."""
+
+    stream: Stream
+    logs: Mapping[str, SQLiteStore]
+    known: KnownForeign
+
+
+async def prove(
+    archive: Archive, manifest: GenerationManifest, copies: HistoryCopies, watch: Watch, *, again: bool = False
+) -> None:
+    """Read the files of the manifest back, and compare them with it, with the generation's stream, and with the logs.
+
+    `again`: an earlier run proved them. Then the stream may lack messages: a broker that lost power after the deletion
+    may have a part of it again. Raises Found, which says what differs, and that the stream stays; ArchiveDamaged; the
+    errors of reading.
+    """
+    for file in manifest.files:
+        found = await asyncio.to_thread(described, archive.path(manifest, file.name))
+        if found != file:
+            raise _differs(manifest, f"{archive.path(manifest, file.name)} is not what was written")
+    watch.begins(f"comparing the files of {manifest.stream} with stream and logs", manifest.messages)
+    tally = MessageTally(copies.known)
+    async with (
+        aclosing(reading.of_generation(copies.stream, manifest.stream)) as own,
+        aclosing(_compared(_archived(archive, manifest), own, manifest, again=again)) as chunks,
+    ):
+        async for chunk in chunks:
+            for service, facts in tally.take(chunk).items():
+                await _check_log(manifest, service, facts, copies.logs)
+            watch.advances(len(chunk))
+    counted = (tally.messages, tally.foreign, tally.logs, tally.names)
+    if counted != (manifest.messages, manifest.foreign, manifest.logs, manifest.names):
+        raise _differs(manifest, "its files have other messages than its manifest says")
+
+
+async def _archived(archive: Archive, manifest: GenerationManifest) -> AsyncGenerator[list[Read]]:
+    found = archive.read(manifest)
+    while (messages := await asyncio.to_thread(next, found, None)) is not None:
+        yield [of_message(message) for message in messages]
+
+
+async def _compared(
+    files: AsyncIterator[list[Read]], stream: AsyncIterator[list[Read]], manifest: GenerationManifest, *, again: bool
+) -> AsyncGenerator[list[Read]]:
+    """Yield the messages of the files, each of which is the stream's next one. Raises Found if one is not.
+
+    `again`: the stream may lack some.
+    """
+    waiting: list[Read] = []
+    async for messages in files:
+        last = messages[-1].sequence
+        while not waiting or waiting[-1].sequence < last:
+            if (more := await anext(stream, None)) is None:
+                break
+            waiting += more
+        its = [one for one in waiting if one.sequence <= last]
+        del waiting[: len(its)]
+        there = {one.sequence for one in its}
+        mine = [one for one in messages if one.sequence in there] if again else messages
+        if mine != its:
+            differing = next((one for one, other in zip(its, mine, strict=False) if one != other), messages[-1])
+            raise _differs(manifest, f"its files are not what the stream has at sequence {differing.sequence}")
+        yield messages
+    while not waiting and (more := await anext(stream, None)) is not None:
+        waiting += more
+    if waiting:
+        raise _differs(manifest, f"its files lack sequence {waiting[0].sequence} of the stream")
+
+
+async def _check_log(
+    manifest: GenerationManifest,
+    service: str,
+    facts: Sequence[tuple[Read, int, tuple[str, int]]],
+    logs: Mapping[str, SQLiteStore],
+) -> None:
+    log = logs.get(service)
+    records = {} if log is None else {one.position: one for one in await log.find_all([fact[2] for fact in facts])}
+    for message, position, its in facts:
+        record = records.get(position)
+        recorded = record and (record.originator_id, record.originator_version, record.topic, record.state)
+        if recorded != (*its, message.subject.rpartition(".")[0], message.body):
+            raise _differs(
+                manifest,
+                f"{message.fact_id} at sequence {message.sequence} is not what {service}_svc's log has at position "
+                f"{position}: just audit says which one is right",
+            )
+
+
+def _differs(manifest: GenerationManifest, what: str) -> Found:
+    return Found(f"{manifest.stream} is not archived, and its stream stays: {what}")
+
+
+def as_archived(messages: Iterable[Read]) -> Iterable[ArchivedMessage]:
+    """Return messages that were read in the form in which the archive keeps them."""
+    return (ArchivedMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns) for one in messages)

@@ -23,6 +23,21 @@ class ReceivedPositions:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._received: deque[StreamPosition] = deque(maxlen=kept)
+        self._highest = 0
+        self.redelivered = 0
+        """How many deliveries were of a message that was delivered before, as far as their sequences tell."""
+
+    @property
+    def newest(self) -> StreamPosition | None:
+        """The position that was added last; None if nothing is remembered."""
+        return self._received[-1] if self._received else None
+
+    def delivered(self, sequence: int) -> None:
+        """Count a delivery as soon as it comes; `add` follows once it is handled."""
+        if sequence > self._highest:
+            self._highest = sequence
+        else:
+            self.redelivered += 1
 
     def add(self, position: StreamPosition) -> None:
         self._received.append(position)
@@ -51,6 +66,7 @@ class ReceivedPositions:
 
         If a session fails before that, the next one has to find the truncation again.
         """
+        self._highest = min(self._highest, sequence)
         still = (position for position in self._received if position.sequence <= sequence)
         self._received = deque(still, self._received.maxlen)
 

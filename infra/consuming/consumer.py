@@ -17,6 +17,7 @@ from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S, Pull, numbers
 from infra.broker.streams import EVENTS
 from infra.broker.truncation import ReceivedPositions
+from infra.consuming.backlog import Backlog
 from infra.consuming.handler import Handler
 from infra.consuming.retry_queue import RetryQueue
 from infra.core.messages import Delivery, StreamPosition
@@ -75,6 +76,7 @@ class DurableConsumer:
         self._to_acknowledge = ""
         self.acknowledged: int | None = None
         """The sequence up to which this session has acknowledged all deliveries; None: nothing yet."""
+        self.backlog = Backlog(received)
         self.closed = False
         self.paused: str | None = None
         """In words, that the consumer is paused, and what to do; None if it is not."""
@@ -95,6 +97,7 @@ class DurableConsumer:
         Raises ConsumerFailed if an acknowledgement jams it; the client's errors, such as for a consumer that is gone.
         """
         info = await js.consumer_info(EVENTS, self.name)
+        self.backlog.looked(info)
         acknowledged, delivered = info.ack_floor, info.delivered
         if acknowledged and delivered and (acknowledged.consumer_seq or 0) > (delivered.consumer_seq or 0):
             # The consumer would take no acknowledgement before it has delivered that many messages, and it delivers no
@@ -125,6 +128,7 @@ class DurableConsumer:
             self.failed(ConsumerFailed(f"delivery {number} came after {self._last_delivery}: some were dropped"))
             return
         self._last_delivery = number
+        self._received.delivered(sequence)
         position = StreamPosition(sequence, stored_ns // 1_000)
         name = subject.decode(errors="backslashreplace")
         self._handler.handle(Delivery(header(head, _MSG_ID), body, reply.decode(), position, name, head, number), self)

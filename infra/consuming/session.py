@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
 
 from infra.aio import Backoff
 from infra.broker.acknowledged import digests
@@ -81,6 +82,10 @@ class Broker:
         self._relay: Relay | None = None
         self._stalled_s = 0.0  # in the sessions before this one
         self._full = False
+        self.stream: StreamInfo | None = None
+        """EVENTS, as the last look found it."""
+        self.log_lost = False
+        """Whether the last session ended because the stream has facts of this service that its log lacks."""
         self._failure = ""
         """Why the session before this one failed; empty if none has."""
 
@@ -108,6 +113,16 @@ class Broker:
     def stalled_s(self) -> float:
         """For how many seconds in all, over all sessions, the broker has acknowledged nothing of what was in flight."""
         return self._stalled_s + (self._relay.stalled_s if self._relay is not None else 0.0)
+
+    @property
+    def relay(self) -> Relay | None:
+        """The relay of the present session; None while there is none."""
+        return self._relay
+
+    @property
+    def full(self) -> bool:
+        """Whether EVENTS takes no new work."""
+        return self._full
 
     @property
     def connection(self) -> BrokerClient | None:
@@ -152,7 +167,7 @@ class Broker:
         await self._reset(js, leader, stream.state.last_seq, consumer)
         at = nc.connected_url
         logger.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
-        self._relay, self._full = relay, is_full(stream)
+        self._relay, self._full, self.stream, self.log_lost = relay, is_full(stream), stream, False
         watch = partial(self._watch, nc.jetstream(timeout=LOOK_ANSWER_S), relay, str(stream.created))
         try:
             tasks = (relay.run, watch, partial(self._finish, nc, relay, consumer))
@@ -187,7 +202,8 @@ class Broker:
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         self._failure = reason
-        if isinstance(error, LogLost):
+        self.log_lost = isinstance(error, LogLost)
+        if self.log_lost:
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)
         elif isinstance(error, BrokerMisconfigured):
@@ -208,7 +224,7 @@ class Broker:
                 raise ConnectionLost("the stream was replaced by another one")
             check_stream(info.config, self._settings)
             await self.dead_letters.check(js)
-            self._full = is_full(info)
+            self._full, self.stream = is_full(info), info
             # A second process of this service, against the rule, may have recorded facts without publishing them.
             await self._store.max_notification_id()
             relay.log_has_grown()

@@ -22,6 +22,7 @@ from infra.broker.errors import BrokerError, ConnectionLost, SessionEnded
 from infra.broker.permissions import check_payload, publish_probes
 from infra.broker.streams import ensure_stream
 from infra.broker.troubles import denied, describe, is_needed, misconfigured
+from infra.consuming.consumer import DurableConsumer
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import RetryQueue
@@ -106,6 +107,10 @@ class Supervisor:
         self.stopping = asyncio.Event()
         """Set it to make `run` return once the current session has ended. A session that is connecting ends at once;
         one that is connected, only when one of its tasks ends."""
+        self.outcomes = {"ended": 0, "lost": 0, "failed": 0}
+        """How many sessions ended so: in good order; by an error that passes; by another one."""
+        self._denials = {"publish": 0, "subscribe": 0}
+        """Those of finished sessions."""
         self.reason = "not connected yet"
         """Why the last session that failed did so, in words."""
 
@@ -127,9 +132,19 @@ class Supervisor:
         return self._current[1].paused
 
     @property
+    def consumers(self) -> Sequence[DurableConsumer]:
+        """The consumers of the present session; empty while there is none."""
+        return () if self._current is None else self._current[1].consumers
+
+    @property
     def denied(self) -> Sequence[str]:
         """What the broker has denied this session, such as `publish to $JS.API.…`, though it can do without."""
         return () if self._current is None else self._current[0].denied
+
+    @property
+    def denials(self) -> dict[str, int]:
+        """How many requests to publish and to subscribe the broker has denied, each once in a session."""
+        return {kind: count + sum(map(kind.__eq__, _kinds(self.denied))) for kind, count in self._denials.items()}
 
     async def run(self) -> None:
         """Run session after session; return once `stopping` is set and the current session has ended.
@@ -142,11 +157,13 @@ class Supervisor:
             try:
                 await self._session()
                 self._backoff.reset()
+                self.outcomes["ended"] += 1
             except Exception as error:
                 if not isinstance(error, PASSING):
                     self._backoff.longest()
                 elif loop.time() - began > SETTLED_AFTER_S:
                     self._backoff.reset()
+                self.outcomes["lost" if isinstance(error, PASSING) else "failed"] += 1
                 pause_s = self._backoff.next_s()
                 self.reason = _reason(error)
                 self._supervised.session_failed(error, self.reason, pause_s)
@@ -168,6 +185,9 @@ class Supervisor:
                 if told := misconfigured(error):
                     raise told from error
                 raise
+            finally:
+                for kind in _kinds(nc.denied):
+                    self._denials[kind] += 1
 
     async def _session_over(self, nc: BrokerClient) -> None:
         check_payload(nc)
@@ -214,6 +234,10 @@ class Supervisor:
 async def _raise_when(lost: asyncio.Event) -> None:
     await lost.wait()
     raise ConnectionLost("connection lost")
+
+
+def _kinds(denied: Sequence[str]) -> list[str]:
+    return [one.partition(" ")[0] for one in denied]
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from litestar.types import ControllerRouterHandler
 
 from infra.core.decider import Aggregate
+from infra.process.audit_report import AuditGauges
 from infra.process.gauges import export_stream_size
 from infra.process.runtime import Runtime
 from infra.process.service import Service, run
@@ -28,6 +29,7 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     progress = Progress(runtime, admission)
     measures = OrderMeasures(runtime, Compensations(runtime.metrics))
     export_stream_size(runtime)
+    AuditGauges(runtime)
     placing = api.routes(runtime, admission, progress, Repeats(runtime.store), measures)
     return [*placing, *listing_api.routes(runtime)]
 

@@ -1,8 +1,9 @@
 """Measures requests by method, route and status, also those that the fast path answers.
 
-The number of series is bounded, whatever clients send. Only routes for clients have series of their own, for the
-statuses that say how the service did: 2xx, 409 and 5xx. Everything else, and what goes beyond MOST_OWN, is counted by
-its class of status, such as `4xx`, under the route `other`; a request without a route under `unmatched`.
+The number of series is bounded, whatever clients send. A route for clients has series of its own for the statuses that
+say how the service did: 2xx, 409 and 5xx. Its other statuses, and what goes beyond MOST_OWN, are counted under the
+route `other` by their class, such as `4xx`; a request without a route under `unmatched`. Requests of operators and
+probes have no series: they would hide in the rates how clients are served.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from infra.metrics import SECONDS, Histogram, Labels, Metrics
 
-MOST_OWN: Final = 8
+MOST_OWN: Final = 7
 """Combinations of method, route and status with series of their own. With them a service has fewer than 500 series."""
 OTHER: Final = "other"
 UNMATCHED: Final = "unmatched"
@@ -94,10 +95,13 @@ class RequestDurations:
         return self._seen[key]
 
     def _durations(self, method: str, route: str, status: int) -> Histogram:
-        tells = route in self.routes and (status // 100 != 4 or status == 409)
+        if route not in self.routes and route != UNMATCHED:
+            return Histogram(SECONDS)  # for operators: not exported
+        tells = route != UNMATCHED and (status // 100 != 4 or status == 409)
         if tells and self._own < MOST_OWN:
             self._own += 1
             labels = (method, route, str(status))
         else:
-            labels = (OTHER_METHOD, UNMATCHED if route == UNMATCHED else OTHER, f"{status // 100}xx")
+            kind = "503" if status == 503 else f"{status // 100}xx"
+            labels = (OTHER_METHOD, UNMATCHED if route == UNMATCHED else OTHER, kind)
         return self._children.setdefault(labels, Histogram(SECONDS))

@@ -41,6 +41,7 @@ SLOW_FILES: Final = (
     "tests/sim/test_schedules.py",
     "tests/sim/test_soak.py",
     "tests/bench/test_systems.py",
+    "tests/metrics/test_alerts.py",
     "tests/mutants/test_mutants.py",
 )
 """Files of tests that take more than a few seconds each."""

@@ -4,8 +4,9 @@ import json
 import re
 from pathlib import Path
 
+from infra.local.services import service_names
 from tests.metrics import promtool
-from tests.metrics.exported import all_kinds
+from tests.metrics.exported import all_kinds, service_of
 from tests.metrics.queries import EXPORTED_AS, MONITORING, OF_PROMETHEUS, RECORDED, dashboard_queries, rules, selectors
 
 BY = re.compile(r"(\w+) by \(([^)]*)\) \(.*?((?:saga_|http_server_)[a-z_]+)")
@@ -64,3 +65,18 @@ def test_the_dashboard_is_one_and_its_queries_can_be_read(tmp_path: Path) -> Non
 def test_the_files_are_as_prometheus_wants_them() -> None:
     promtool("check", "rules", *(MONITORING / name for name in ("recording.yml", "alerts.yml")))
     promtool("check", "config", MONITORING / "prometheus.yml")
+
+
+def test_alertmanager_silences_only_alerts_that_there_are() -> None:
+    alerts = set(re.findall(r"- alert: (\w+)", rules()))
+    named = re.findall(r"\b(?:Saga\w+|Watchdog)\b", (MONITORING / "alertmanager.yml").read_text(encoding="utf-8"))
+
+    assert len(named) > 5
+    assert set(named) <= alerts
+
+
+def test_prometheus_scrapes_every_service_at_its_default_port() -> None:
+    config = (MONITORING / "prometheus.yml").read_text(encoding="utf-8")
+    scraped = re.findall(r'targets: \["127.0.0.1:(\d+)"\], labels: {service: (\w+)_svc}', config)
+
+    assert {name: int(port) for port, name in scraped} == {name: service_of(name).port for name in service_names()}

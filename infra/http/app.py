@@ -16,7 +16,7 @@ from infra.http.answers import problems
 from infra.http.docs_page import SECURITY, DocsPage, Document
 from infra.http.durations import UNMATCHED, RequestDurations
 from infra.http.examples import example
-from infra.http.fast_path import FastPath, fast_paths, replay
+from infra.http.fast_path import fast_paths, replay
 from infra.http.grammar import MAX_BODY_BYTES
 from infra.http.origin_check import OriginCheck
 from infra.http.parameters import StrictRequest
@@ -85,21 +85,15 @@ class App(Litestar):
         if scope["type"] != "http":
             return await super().__call__(scope, receive, send)
         fast_path = self._fast_paths.get((scope["method"], scope["path"]))
-        await self._answer(scope, receive, send, fast_path)
-        self._durations.observe(scope, UNMATCHED if fast_path is None else scope["path"])
-        return None
-
-    async def _answer(self, scope: Any, receive: Any, send: Any, fast_path: FastPath | None) -> None:
         problem = self._repeated.problem(scope) or self._refusal(scope["headers"])
         if problem is not None:
             await send_problem(problem, send)
-            return None
-        if fast_path is not None:
-            received = await fast_path.take(scope, receive, send)
-            if received is None:
-                return None
-            receive = replay(received, receive)
-        return await super().__call__(scope, receive, send)
+        elif fast_path is None:
+            await super().__call__(scope, receive, send)
+        elif (received := await fast_path.take(scope, receive, send)) is not None:
+            await super().__call__(scope, replay(received, receive), send)
+        self._durations.observe(scope, UNMATCHED if fast_path is None else scope["path"])
+        return None
 
     @property
     def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:

@@ -3,7 +3,7 @@
 Of infra, a room imports only itself and what is listed before it; `tests/infra/test_imports.py` checks this.
 
     (no room)     aio, settings, broker_url, timestamps, files, tuning, code_hash, printable, redaction, line_output,
-                  signals, usage, start: the base of every room
+                  metrics, signals, usage, start: the base of every room
     store         one service's log: records, the interface EventStore, SQLite
     core          commands become records: decider, state cache, unit of work, the one writer; no broker, no HTTP
     broker        the connection to NATS, the stream EVENTS and its consumers, the relay

@@ -4,7 +4,6 @@ A service or read model, here a listener, has a consumer for each kind of fact t
 stream.
 """
 
-import contextlib
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
@@ -18,7 +17,7 @@ from nats.js.api import (
 )
 from nats.js.errors import NotFoundError
 
-from infra.broker.numbering import EVENTS, number_of
+from infra.broker.numbering import number_of
 
 logger = structlog.get_logger()
 
@@ -106,41 +105,6 @@ class Acknowledged(NamedTuple):
         return self.until if session_of(info) == self.session else self.confirmed
 
 
-class Predecessor(NamedTuple):
-    """A listener's durable consumer of the version before, which heard several facts at once."""
-
-    name: str
-    heard: frozenset[str]
-    """The names of the facts that it heard."""
-    acknowledged: int
-    """The sequence up to which it had acknowledged all of them."""
-
-    def begin_after(self, place: ConsumerPlace, fact: str | None) -> int:
-        """Return the sequence after which this consumer begins, which hears `fact`; 0: at its stream's beginning."""
-        return self.acknowledged if place.stream == EVENTS and fact in self.heard else 0
-
-
-async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor | None:
-    """Return the consumer that the version before had for this listener; None without one. Raises the client's errors.
-
-    Make the listener's own consumers, each to begin where this one was; then call `remove_predecessor`.
-    """
-    try:
-        info = await js.consumer_info(EVENTS, listener)
-    except NotFoundError:
-        return None
-    heard = frozenset(pattern.removesuffix(".*") for pattern in _filters(info.config))
-    return Predecessor(listener, heard, _floor(info)) if heard else None
-
-
-async def remove_predecessor(js: JetStreamContext, found: Predecessor | None) -> None:
-    """Delete it: its successors are there. Raises the client's errors."""
-    if found is not None:
-        with contextlib.suppress(NotFoundError):
-            await js.delete_consumer(EVENTS, found.name)
-        logger.info("replaced the consumer of the version before", consumer=found.name, acknowledged=found.acknowledged)
-
-
 async def has_heard_all(
     js: JetStreamContext, place: ConsumerPlace, fact: str | None, last_sequence: int, acknowledged: Acknowledged | None
 ) -> bool:
@@ -152,8 +116,8 @@ async def has_heard_all(
         info = await js.consumer_info(place.stream, place.name)
     except NotFoundError:
         return False
-    same = _filters(info.config) == _filters(consumer_config(place.name, fact, MAX_ACK_PENDING))
-    floor = _floor(info)
+    same = subjects_of(info.config) == subjects_of(consumer_config(place.name, fact, MAX_ACK_PENDING))
+    floor = acknowledged_up_to(info)
     known = floor if acknowledged is None else acknowledged.known(info)
     return same and not info.num_pending and not info.num_ack_pending and floor <= min(last_sequence, known)
 
@@ -198,10 +162,11 @@ async def ensure_consumer(
     await js.add_consumer(stream, wanted)  # updates what may be updated
     # Messages that were delivered to a session that is gone would wait for ack_wait; a reset delivers them now.
     await js.reset_consumer(stream, name, restart_from)
-    return _floor(info) if restart_from is None else restart_from - 1
+    return acknowledged_up_to(info) if restart_from is None else restart_from - 1
 
 
-def _floor(info: ConsumerInfo) -> int:
+def acknowledged_up_to(info: ConsumerInfo) -> int:
+    """Return the sequence up to which everything is acknowledged; 0: nothing."""
     return (info.ack_floor.stream_seq or 0) if info.ack_floor is not None else 0
 
 
@@ -217,10 +182,10 @@ def _restart_from(
     None: it continues after its last acknowledged message.
     """
     name = wanted.durable_name
-    if _filters(info.config) != _filters(wanted):
+    if subjects_of(info.config) != subjects_of(wanted):
         logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=name)
         return 1
-    floor = _floor(info)
+    floor = acknowledged_up_to(info)
     known = floor if acknowledged is None else min(floor, acknowledged.known(info))
     if truncated_after is not None:
         logger.warning("the stream was truncated: its new tail is received", consumer=name, after=truncated_after)
@@ -259,5 +224,6 @@ async def ensure_consumer_at(
     await js.reset_consumer(stream, name, begin_at)
 
 
-def _filters(config: ConsumerConfig) -> Sequence[str]:
+def subjects_of(config: ConsumerConfig) -> Sequence[str]:
+    """Return its filter subjects, in order; none for every message."""
     return sorted(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))

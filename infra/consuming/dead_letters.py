@@ -19,7 +19,7 @@ from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConsumerFailed
 from infra.broker.stored import direct, last_message, next_message, stored_message
 from infra.broker.streams import KEEPS, check_message_size, compare
-from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, stream_config
+from infra.consuming.dead_letter import DEAD, ERRORS, PREFIX, DeadLetter, kind_of, stream_config
 from infra.consuming.dead_letter_message import (
     LARGEST_MESSAGE,
     MAX_BODY,
@@ -96,6 +96,7 @@ class DeadLetters:
         self._clock = clock
         self._nc: BrokerClient | None = None
         self._js: JetStreamContext | None = None
+        self.added = dict.fromkeys(ERRORS, 0)  # how many this process has added, by the kind of error
         self._by_key: dict[str, dict[int, DeadLetter]] = {}
         """Key → sequence of DEAD → dead letter without body and stack; in the order of the sequences."""
         self._recent: deque[DeadLetter] = deque(maxlen=REMEMBERED)
@@ -184,6 +185,7 @@ class DeadLetters:
             body=delivery.body,
         )
         await self._write(dead_letter)
+        self.added[kind_of(error)] += 1
 
     async def _write(self, dead_letter: DeadLetter) -> None:
         """Store the dead letter in DEAD. Raises ConsumerFailed if the broker refuses it; the client's errors."""
@@ -209,8 +211,7 @@ class DeadLetters:
         self._remember(dead_letter)
 
     def _remember(self, dead_letter: DeadLetter) -> None:
-        found = self._by_key.setdefault(dead_letter.key, {})
-        found[dead_letter.sequence] = dead_letter._replace(body=b"", stack="")
+        self._by_key.setdefault(dead_letter.key, {})[dead_letter.sequence] = dead_letter._replace(body=b"", stack="")
 
     async def load(self, dead_letter: DeadLetter) -> DeadLetter | None:
         """Read a listed dead letter again from DEAD, with body and stack. Raises the client's errors.

@@ -7,14 +7,12 @@ from nats.js import JetStreamContext
 from infra.broker.consumers import (
     Acknowledged,
     ConsumerPlace,
-    Predecessor,
     consumer_names,
     ensure_consumer,
-    find_predecessor,
     has_heard_all,
-    remove_predecessor,
 )
 from infra.broker.leader import Leader
+from infra.broker.predecessor import Predecessor, find_predecessor, remove_predecessor
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.limits import SessionLimits

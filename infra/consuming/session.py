@@ -85,6 +85,10 @@ class Broker:
         """What to say of a stream that is full; empty if it is not."""
         self.overdue: str | None = None
         """A warning, in words, that no keeper rolls the stream over; None if it was rolled over in time."""
+        self.generations: Generations | None = None
+        """Those of the stream, as the last session knew them; None before the first one."""
+        self.log_lost = False
+        """Whether the last session ended because the stream has facts of this service that its log lacks."""
         self._failure = ""
         """Why the session before this one failed; empty if none has."""
 
@@ -112,6 +116,16 @@ class Broker:
     def stalled_s(self) -> float:
         """For how many seconds in all, over all sessions, the broker has acknowledged nothing of what was in flight."""
         return self._stalled_s + (self._relay.stalled_s if self._relay is not None else 0.0)
+
+    @property
+    def relay(self) -> Relay | None:
+        """The relay of the present session; None while there is none."""
+        return self._relay
+
+    @property
+    def full(self) -> bool:
+        """Whether the newest generation of the stream takes no new work."""
+        return bool(self._full)
 
     @property
     def connection(self) -> BrokerClient | None:
@@ -156,7 +170,8 @@ class Broker:
         await self._consumers.reset(js, leaders, generations.sealed, consumer)
         at = nc.connected_url
         logger.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
-        self._relay, self._full = relay, full(generations.newest) if is_full(generations.newest) else ""
+        self._relay, self.generations, self.log_lost = relay, generations, False
+        self._full = full(generations.newest) if is_full(generations.newest) else ""
         looking = nc.jetstream(timeout=LOOK_ANSWER_S)
 
         async def made(info: StreamInfo) -> None:
@@ -176,7 +191,8 @@ class Broker:
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         self._failure = reason
-        if isinstance(error, LogLost):
+        self.log_lost = isinstance(error, LogLost)
+        if self.log_lost:
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)
         elif isinstance(error, BrokerMisconfigured):

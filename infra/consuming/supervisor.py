@@ -23,9 +23,11 @@ from infra.broker.generations import Generations, ensure_generations
 from infra.broker.numbering import EVENTS, prefix
 from infra.broker.permissions import check_payload, publish_probes
 from infra.broker.troubles import denied, describe, is_needed, misconfigured
+from infra.consuming.consumer import DurableConsumer
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import RetryQueue
+from infra.consuming.session_counts import SessionCounts
 from infra.core.errors import StoreUnavailable
 from infra.settings import Settings
 from infra.store.errors import StoreError
@@ -111,6 +113,7 @@ class Supervisor:
         self.stopping = asyncio.Event()
         """Set it to make `run` return once the current session has ended. A session that is connecting ends at once;
         one that is connected, only when one of its tasks ends."""
+        self.counts = SessionCounts()
         self.reason = "not connected yet"
         """Why the last session that failed did so, in words."""
 
@@ -132,6 +135,11 @@ class Supervisor:
         return self._current[1].paused
 
     @property
+    def consumers(self) -> Sequence[DurableConsumer]:
+        """The consumers of the present session; empty while there is none."""
+        return () if self._current is None else self._current[1].consumers
+
+    @property
     def denied(self) -> Sequence[str]:
         """What the broker has denied this session, such as `publish to $JS.API.…`, though it can do without."""
         return () if self._current is None else self._current[0].denied
@@ -147,11 +155,13 @@ class Supervisor:
             try:
                 await self._session()
                 self._backoff.reset()
+                self.counts.outcomes["ended"] += 1
             except Exception as error:
                 if not isinstance(error, PASSING):
                     self._backoff.longest()
                 elif loop.time() - began > SETTLED_AFTER_S:
                     self._backoff.reset()
+                self.counts.outcomes["lost" if isinstance(error, PASSING) else "failed"] += 1
                 pause_s = self._backoff.next_s()
                 self.reason = _reason(error)
                 self._supervised.session_failed(error, self.reason, pause_s)
@@ -173,6 +183,8 @@ class Supervisor:
                 if told := misconfigured(error):
                     raise told from error
                 raise
+            finally:
+                self.counts.add_denied(nc.denied)
 
     async def _session_over(self, nc: BrokerClient) -> None:
         check_payload(nc)
@@ -196,6 +208,7 @@ class Supervisor:
             finally:
                 self._current = None
                 consumer.close()
+                self.counts.add_redelivered(consumer.consumers)
 
     async def _watch(self, nc: BrokerClient, js: JetStreamContext, session: Session, generations: Generations) -> None:
         """Look once every LOOK_EVERY_S seconds; never returns."""

@@ -50,7 +50,9 @@ class Acknowledger(Protocol):
     """Takes the results of a consumer's deliveries from their handler, to acknowledge or retry them."""
 
     name: str
-    """The consumer's."""
+    """The consumer's, which differs from that of every other one of its listener."""
+    durable: str
+    """The consumer's at the broker, which is the same in each generation of the stream."""
     closed: bool
     """Whether the session is over. Nothing more is acknowledged then: unacknowledged deliveries come again later."""
 

@@ -58,6 +58,14 @@ Outcome = Sequence[Fact] | Exception
 """The new facts of one command, or the error that prevented a decision, such as the aggregate's refusal."""
 
 
+Settled = Callable[[Commands, Sequence[Outcome]], None]
+"""Gets the commands of a batch, each with its source, and the outcome of each. It must not raise."""
+
+
+def not_measured(_: Commands, __: Sequence[Outcome]) -> None:
+    """Measure nothing."""
+
+
 class Unhandled(Exception):
     """The work `source` cannot be decided because of `error`, and nothing of the batch was recorded.
 
@@ -82,10 +90,13 @@ class UnitOfWork:
         store: EventStore,
         snapshot_every: int = SNAPSHOT_EVERY,
         cached_states: int = CACHED_STATES,
+        settled: Settled = not_measured,
     ) -> None:
+        """`settled` is called with the work and the outcomes of each batch that is recorded."""
         self._aggregates = aggregates
         self._store = store
         self.state_cache = StateCache(aggregates, store, cached_states, snapshot_every)
+        self._settled = settled
         self._doubtful: Batch | None = None
         self.max_bytes = MAX_BYTES
         """The largest message, headers included, that the broker takes. No larger fact is recorded."""
@@ -101,6 +112,7 @@ class UnitOfWork:
         for _ in range(MAX_CONFLICTS):
             recorded = await self._attempt(work, streams, assumed)
             if recorded is not None:
+                self._settled(work, recorded[1])
                 return recorded
             assumed = {}
         raise StoreError(f"{MAX_CONFLICTS} conflicts in a row")

@@ -16,6 +16,7 @@ import structlog
 from contracts.fact import Fact
 from contracts.origin import heard
 from infra.aio import wait
+from infra.core import unit_of_work
 from infra.core.decider import Aggregates, Batch, Command
 from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, StreamUnreadable
 from infra.core.limits import WriterLimits
@@ -44,13 +45,15 @@ class Writer:
         recorded: Callable[[Sequence[Fact]], None],
         *,
         limits: WriterLimits = WriterLimits(),  # noqa: B008  # frozen
+        settled: unit_of_work.Settled = unit_of_work.not_measured,
     ) -> None:
-        """`recorded` is called after each commit with its facts in log order, before any success is answered."""
+        """`recorded` is called after each commit with its facts in log order, before any success is answered.
+        `settled` measures: see UnitOfWork."""
         self._reactions = reactions
         self._clock = clock
         self._recorded = recorded
         self._limits = limits
-        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every, limits.cached_states)
+        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every, limits.cached_states, settled)
         self._queue: deque[Work] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()

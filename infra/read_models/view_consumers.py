@@ -9,10 +9,9 @@ from infra.broker.consumers import (
     ConsumerPlace,
     consumer_names,
     ensure_consumer_at,
-    find_predecessor,
-    remove_predecessor,
 )
 from infra.broker.leader import Leader
+from infra.broker.predecessor import find_predecessor, remove_predecessor
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.core.messages import StreamPosition

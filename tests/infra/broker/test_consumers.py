@@ -16,10 +16,9 @@ from infra.broker.consumers import (
     Acknowledged,
     ConsumerPlace,
     consumer_names,
-    find_predecessor,
-    remove_predecessor,
 )
 from infra.broker.numbering import EVENTS
+from infra.broker.predecessor import find_predecessor, remove_predecessor
 from tests.infra.broker.mirroring import session
 from tests.shop import PATIENCE_S, Shop, attempts
 

@@ -1,0 +1,48 @@
+"""The one durable consumer that a listener had in the version before, and how its successors go on from there."""
+
+import contextlib
+from typing import NamedTuple
+
+import structlog
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from infra.broker.consumers import ConsumerPlace, acknowledged_up_to, subjects_of
+from infra.broker.numbering import EVENTS
+
+logger = structlog.get_logger()
+
+
+class Predecessor(NamedTuple):
+    """A listener's durable consumer of the version before, which heard several facts at once."""
+
+    name: str
+    heard: frozenset[str]
+    """The names of the facts that it heard."""
+    acknowledged: int
+    """The sequence up to which it had acknowledged all of them."""
+
+    def begin_after(self, place: ConsumerPlace, fact: str | None) -> int:
+        """Return the sequence after which this consumer begins, which hears `fact`; 0: at its stream's beginning."""
+        return self.acknowledged if place.stream == EVENTS and fact in self.heard else 0
+
+
+async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor | None:
+    """Return the consumer that the version before had for this listener; None without one. Raises the client's errors.
+
+    Make the listener's own consumers, each to begin where this one was; then call `remove_predecessor`.
+    """
+    try:
+        info = await js.consumer_info(EVENTS, listener)
+    except NotFoundError:
+        return None
+    heard = frozenset(pattern.removesuffix(".*") for pattern in subjects_of(info.config))
+    return Predecessor(listener, heard, acknowledged_up_to(info)) if heard else None
+
+
+async def remove_predecessor(js: JetStreamContext, found: Predecessor | None) -> None:
+    """Delete it: its successors are there. Raises the client's errors."""
+    if found is not None:
+        with contextlib.suppress(NotFoundError):
+            await js.delete_consumer(EVENTS, found.name)
+        logger.info("replaced the consumer of the version before", consumer=found.name, acknowledged=found.acknowledged)

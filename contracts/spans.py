@@ -166,9 +166,14 @@ def nanoseconds(instant: datetime) -> int:
 # Spans ----------------------------------------------------------------------------------------------------------------
 
 
+def order_of(fact: Fact) -> str | None:
+    """Return the id of the order that a fact is about, None if of none."""
+    return getattr(fact, "order_id", None)
+
+
 def recorded_fact(fact: Fact, its_id: str, sequence: int = 0, stored_ns: int = 0) -> RecordedFact | None:
     """Return what spans need of a fact; None if it is about no order."""
-    order_id = getattr(fact, "order_id", None)
+    order_id = order_of(fact)
     if order_id is None:
         return None
     of_order = isinstance(fact, SagaFact)
@@ -196,11 +201,11 @@ def work_spans(
 ) -> list[Span]:
     """Return the spans of one piece of work, which recorded these facts together because of `heard`.
 
-    It is one span for each fact of the order; the other facts, such as a balance's, are events of the first. The fact
-    that ends the order also gives its root, which links to `placed_by`, the request that placed it. The acceptance
+    It is one span for each fact of the order; other facts, such as those of a balance, are events of the first. The
+    fact that ends the order also gives its root, which links to `placed_by`, the request that placed it. The acceptance
     alone gives none: its span is the root. `end_ns` is when the facts were durable; None: when they were decided.
     """
-    main = [fact for fact in facts if fact.of_order and fact.name != ACCEPTED]
+    main = [fact for fact in facts if fact.of_order and not is_first(fact)]
     spans = []
     for fact in main:
         beside = [other for other in facts if not other.of_order] if fact is main[0] else []
@@ -247,7 +252,7 @@ def _fact_span(
         name, kind, start_ns = f"process {heard.name}".rstrip(), Kind.CONSUMER, heard.stored_ns or fact.at_ns
         attributes |= messaging(heard, fact.order_id)
         links = (SpanContext(trace, parent), *links)
-    events = tuple(SpanEvent(f"create {one.name}", one.at_ns, {"saga.fact.id": one.fact_id}) for one in (*beside, fact))
+    events = tuple(SpanEvent(f"create {one.name}", one.at_ns, {"saga.fact.id": one.fact_id}) for one in beside)
     return Span(
         SpanContext(trace, span_id(fact.fact_id)),
         parent,
@@ -289,6 +294,42 @@ def _timer(fact: RecordedFact, at: SpanContext) -> Span:
     return Span(at, None, "deadline", Kind.INTERNAL, ORDER_SERVICE, fact.at_ns, fact.at_ns, attributes, (), links)
 
 
+def request_span(
+    at: SpanContext,
+    parent: int | None,
+    *,
+    service: str,
+    what: str,
+    status: int,
+    key: str,
+    start_ns: int,
+    end_ns: int,
+) -> Span:
+    """Return the span of a request of a client or operator about the order `key`, which was answered with `status`.
+
+    `what`: its method and its route, with a blank between. In another trace than the order's it links to the order's
+    root.
+    """
+    method, _, route = what.partition(" ")
+    attributes: dict[str, str | int | bool] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
+        "saga.order.id": key,
+    }
+    error = str(status) if status >= 500 else None
+    if error is not None:
+        attributes["error.type"] = error
+    links = () if at.trace_id == trace_id(key) else (root(key),)
+    start_ns = min(start_ns, end_ns)
+    return Span(at, parent, what, Kind.SERVER, service, start_ns, end_ns, attributes, (), links, error)
+
+
+def is_first(fact: RecordedFact) -> bool:
+    """Return whether this fact is the acceptance of its order."""
+    return fact.name == ACCEPTED
+
+
 def is_first_end(fact: RecordedFact) -> bool:
     """Return whether this fact is the first end of its order: a cancel may follow a confirmation."""
     return fact.name in (CONFIRMED, CANCELED) and fact.fact_id.endswith("@2")
@@ -300,18 +341,17 @@ def root_span(fact: RecordedFact, end_ns: int, placed_by: SpanContext | None = N
     With `pending` the order has not ended, and `fact` is any of its facts.
     """
     end = "pending" if pending else "confirmed" if fact.name == CONFIRMED else "canceled"
-    attributes = {"saga.order.id": fact.order_id, "saga.order.end": end}
+    attributes = {
+        "saga.order.id": fact.order_id,
+        "saga.fact": ACCEPTED,
+        "saga.fact.id": fact_id(f"{ORDER_SERVICE}-{fact.order_id}", 1),
+        "saga.order.end": end,
+    }
     if not pending and fact.reason is not None:
         attributes["saga.order.reason"] = fact.reason
-    start_ns = min(fact.placed_ns, end_ns)
-    events = (SpanEvent(f"create {ACCEPTED}", start_ns, {"saga.fact.id": _first_fact(fact.order_id)}),)
     links = () if placed_by is None else (placed_by,)
-    at = root(fact.order_id)
-    return Span(at, None, "order", Kind.INTERNAL, ORDER_SERVICE, start_ns, end_ns, attributes, events, links)
-
-
-def _first_fact(order_id: str) -> str:
-    return fact_id(f"{ORDER_SERVICE}-{order_id}", 1)
+    start_ns, at = min(fact.placed_ns, end_ns), root(fact.order_id)
+    return Span(at, None, "order", Kind.INTERNAL, ORDER_SERVICE, start_ns, end_ns, attributes, (), links)
 
 
 def dead_letter_span(heard: HeardMessage, error: str, attempts: int, start_ns: int, end_ns: int) -> Span:

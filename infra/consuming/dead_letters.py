@@ -94,6 +94,7 @@ class DeadLetters:
         self._consumer = consumer
         self._settings = settings
         self._clock = clock
+        self.on_given_up: Callable[[Delivery, Exception | None, int], None] = lambda *_: None  # for traces
         self._nc: BrokerClient | None = None
         self._js: JetStreamContext | None = None
         self._by_key: dict[str, dict[int, DeadLetter]] = {}

@@ -184,6 +184,7 @@ class RetryQueue:
                 resolved(delivery)
                 return
         await self._dead_letters.add(delivery, error, attempts)
+        self._dead_letters.on_given_up(delivery, error, attempts)
         resolved(delivery)
 
     async def _redrive(self, key: str) -> list[Redriven]:

@@ -21,6 +21,7 @@ from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, StreamU
 from infra.core.limits import WriterLimits
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.unit_of_work import Answer, Commands, Delivered, Outcome, Requested, Unhandled, UnitOfWork, Work
+from infra.request_span import current
 from infra.store.errors import StoreError
 from infra.store.event_store import EventStore
 
@@ -58,6 +59,7 @@ class Writer:
         self.unreadable = self._unit_of_work.state_cache.unreadable
         self._suspended_because: str | None = None
         self._unreadable = False
+        self.on_settled: Callable[..., None] | None = None  # of a batch: Commands, its Outcomes, the Records
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
         """Until `resume`, let `execute` raise StoreUnavailable(`because`), and with `reads_too` let `read` do so, too.
@@ -66,8 +68,7 @@ class Writer:
         self._unreadable = reads_too
 
     def resume(self) -> None:
-        self._suspended_because = None
-        self._unreadable = False
+        self._suspended_because, self._unreadable = None, False
 
     def limit_facts(self, max_bytes: int) -> None:
         """From now on record no fact that does not fit into a message of this many bytes, headers included."""
@@ -100,7 +101,7 @@ class Writer:
         Raises StoreUnavailable, or the error that prevents the reaction; after the latter nothing was recorded.
         """
         command = self._react(delivery, self._clock())
-        return () if command is None else (await self._execute(command)).facts
+        return () if command is None else (await self._execute(command, delivery)).facts
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
         """Return the outcomes that `attempt` would have for these in order; record nothing.
@@ -118,9 +119,9 @@ class Writer:
                 break
         return outcomes
 
-    async def _execute(self, command: Command) -> Answer:
+    async def _execute(self, command: Command, delivery: Delivery | None = None) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._enqueue(Requested(command, answer))
+        self._enqueue(Requested(command, answer, delivery, current.get()))
         return await answer
 
     @property
@@ -189,6 +190,8 @@ class Writer:
         for acknowledger, delivery in last.items():
             if not acknowledger.closed:  # a closed session needs none
                 acknowledger.handled(delivery)
+        if self.on_settled is not None:  # called once the answers above are on their way
+            asyncio.get_running_loop().call_soon(self.on_settled, work, outcomes, decided.records)
 
     async def _decide_and_record(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
         """Decide and record the work; return its commands, the recorded batch, and the outcome of each command.

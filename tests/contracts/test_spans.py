@@ -18,6 +18,7 @@ from contracts.spans import (
     RecordedFact,
     Span,
     SpanContext,
+    SpanEvent,
     Trigger,
     dead_letter_span,
     is_sampled,
@@ -145,7 +146,8 @@ def assert_is_the_tree_of(facts: Sequence[RecordedFact], spans: Sequence[Span]) 
         for fact in facts
         if fact.of_order
     }
-    created = [event.attributes["saga.fact.id"] for span in own for event in span.events]
+    said: list[Span | SpanEvent] = [*own, *(event for span in own for event in span.events)]
+    created = [of.attributes["saga.fact.id"] for of in said]
 
     assert tree(own) == expected
     assert len({span.context for span in spans}) == len(spans), "twins"
@@ -297,7 +299,12 @@ def test_the_root_links_to_the_request_that_placed_the_order() -> None:
 
     assert top.links == (request,)
     assert top.start_ns == fact.placed_ns
-    assert top.attributes == {"saga.order.id": ORDER_ID, "saga.order.end": "confirmed"}
+    assert top.attributes == {
+        "saga.order.id": ORDER_ID,
+        "saga.fact": "order.created.pending",
+        "saga.fact.id": f"order-{ORDER_ID}@1",
+        "saga.order.end": "confirmed",
+    }
 
 
 def test_an_order_that_has_not_ended_says_so() -> None:

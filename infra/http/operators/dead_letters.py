@@ -23,6 +23,7 @@ from infra.http.answers import problems
 from infra.http.examples import example, example_of
 from infra.http.parameters import Time
 from infra.http.problems import Problem, unavailable
+from infra.request_span import request_is_about
 from infra.store.errors import StoreError
 
 
@@ -145,7 +146,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
     )
     async def redrive(data: JSONBody[Redrive]) -> RedriveOutcomes:
         letters, retry_queue = _of(data.consumer, data.key)
-        with _or_unavailable():
+        with _answering_about(data.key):
             done = await retry_queue.redrive(data.key, dry_run=data.dry_run)
         return RedriveOutcomes([_outcome(one) for one in done], len(letters.of(data.key)))
 
@@ -158,7 +159,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
     )
     async def drop(data: JSONBody[Drop]) -> RedriveOutcomes:
         letters, retry_queue = _of(data.consumer, data.key)
-        with _or_unavailable():
+        with _answering_about(data.key):
             dropped = await retry_queue.drop(data.key, data.sequence)
         if dropped is None:
             raise _unknown(f"{data.key} has no dead letter with sequence {data.sequence}")
@@ -179,7 +180,9 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
 
 
 @contextlib.contextmanager
-def _or_unavailable() -> Iterator[None]:
+def _answering_about(key: str) -> Iterator[None]:
+    """Say in traces what the request is about; make an error of the broker or the store the answer 503."""
+    request_is_about(key, apart=True)
     try:
         yield
     except (SessionOver, StoreUnavailable, StoreError, NatsError, OSError) as error:

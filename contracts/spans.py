@@ -6,10 +6,12 @@ any header, and a repeat has the same ids. The names of attributes are OpenTelem
 `saga.`.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from functools import cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -29,7 +31,7 @@ ORDER_SERVICE: Final = said_by(ACCEPTED)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_HEX: Final = frozenset("0123456789abcdef")
+_HEX: Final = re.compile("[0-9a-f]{32}")
 _LOW: Final = 2**64 - 1
 
 Attributes = Mapping[str, str | int | bool]
@@ -130,7 +132,7 @@ def trace_id(order_id: str) -> int:
 
     Of an id of another form, which only other writers have, it is a hash. It is never 0, which would be no trace.
     """
-    if len(order_id) == 32 and _HEX.issuperset(order_id) and (number := int(order_id, 16)):
+    if _HEX.fullmatch(order_id) and (number := int(order_id, 16)):
         return number
     return int.from_bytes(sha256(order_id.encode()).digest()[:16]) or 1
 
@@ -151,12 +153,14 @@ def timer_span(fact: str) -> SpanContext:
     return SpanContext(int.from_bytes(digest[:16]) or 1, int.from_bytes(digest[16:24]) or 1)
 
 
-def is_sampled(trace: int, ratio: float) -> bool:
-    """Return whether the trace with this id is among the share `ratio` (0 to 1) that is recorded.
+def sample(ratio: float) -> Callable[[str], bool]:
+    """Return a function that tells of an order's id whether the order is among the share `ratio` (0 to 1).
 
-    Only the id decides, by its low 64 bits as OpenTelemetry's TraceIdRatioBased does, so all services decide alike.
+    Only the id decides, by the low 64 bits of its trace's id, as OpenTelemetry's TraceIdRatioBased does. So all
+    services decide alike.
     """
-    return trace & _LOW < round(ratio * 2**64)
+    bound = round(ratio * 2**64)
+    return lambda order_id: trace_id(order_id) & _LOW < bound
 
 
 def nanoseconds(instant: datetime) -> int:
@@ -277,14 +281,19 @@ def messaging(heard: HeardMessage, conversation: str) -> dict[str, str | int | b
         "messaging.message.conversation_id": conversation,
     }
     if heard.name:
-        key = FACTS[heard.name].key_field if heard.name in FACTS else SagaFact.key_field
         found["messaging.destination.name"] = f"{heard.name}.{heard.key}"
-        found["messaging.destination.template"] = f"{heard.name}.{{{key}}}"
+        found["messaging.destination.template"] = _template(heard.name)
     if heard.consumer:
         found["messaging.consumer.group.name"] = heard.consumer
     if heard.sequence:
         found["saga.stream.seq"] = heard.sequence
     return found
+
+
+@cache
+def _template(name: str) -> str:
+    """Return the subject of a fact with this name as docs/asyncapi.json has it: with a placeholder for its key."""
+    return f"{name}.{{{FACTS[name].key_field if name in FACTS else SagaFact.key_field}}}"
 
 
 def _timer(fact: RecordedFact, at: SpanContext) -> Span:

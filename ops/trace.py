@@ -16,6 +16,7 @@ from contracts.newer import NEXT_STEP
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, STEPS, said_by, why_newer
 from infra.timestamps import now
+from infra.tracing.otlp_json import as_otlp
 from ops import newer, otlp, reading
 from ops.cli import ID, TIMES, WholeNumber, ending_well
 from ops.details import detail, heading, known
@@ -294,7 +295,7 @@ async def export(env: Mapping[str, str], order_id: str | None, since: datetime, 
         raise Found(f"the stream has no order {order_id}" if order_id else "no order has ended since then")
     if to == otlp.STANDARD_OUTPUT:
         for spans in traces:
-            print_line(otlp.as_otlp(spans), flush=False)
+            print_line(as_otlp(spans), flush=False)
         return
     await asyncio.to_thread(otlp.send, url, [span for spans in traces for span in spans])
     many = f"the slowest {len(orders)} of {ended:,} ended orders"

@@ -11,6 +11,7 @@ from order_svc import api, listing_api
 from order_svc.admission import SOON_AT_LEAST_S, AdmissionControl
 from order_svc.deadlines import deadlines
 from order_svc.domain import State, decide, evolve
+from order_svc.end_lines import end_lines
 from order_svc.listing import Listing
 from order_svc.progress import Progress
 from order_svc.reactions import REACTIONS
@@ -34,7 +35,7 @@ SERVICE = Service(
     routes=routes,
     settings=OrderSettings,
     views=[Listing()],
-    watchers=[deadlines],
+    watchers=[deadlines, end_lines],
 )
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """A collector for tests: takes OTLP over HTTP, as the real ones do, and keeps the spans that it was sent."""
 
+import base64
 import contextlib
+import json
 import threading
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
+from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+IDS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
 class TakenSpan(NamedTuple):
@@ -44,7 +49,8 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 taking.requests += 1
                 if taking.refuses is None and self.path == "/v1/traces":
-                    taking.spans += read(body)
+                    is_json = self.headers["Content-Type"] == "application/json"
+                    taking.spans += read_json(body) if is_json else read(body)
                 self.send_response(taking.refuses or 200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -100,6 +106,22 @@ def read(body: bytes) -> Iterator[TakenSpan]:
                     tuple(event.name for event in span.events),
                     span.status.code,
                 )
+
+
+def read_json(body: bytes) -> Iterator[TakenSpan]:
+    """The spans of a request in JSON, in which ids are hexadecimal (OTLP 1.0) and not base64 as protobuf's are."""
+    return read(ParseDict(_in_base64(json.loads(body)), ExportTraceServiceRequest()).SerializeToString())
+
+
+def _in_base64(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in_base64(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: base64.b64encode(bytes.fromhex(one)).decode() if key in IDS else _in_base64(one)
+        for key, one in value.items()
+    }
 
 
 def values(pairs: Iterable[KeyValue]) -> dict[str, object]:

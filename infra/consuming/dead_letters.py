@@ -200,7 +200,7 @@ class DeadLetters:
         dead_letter = dead_letter._replace(sequence=ack.seq)
         logger.error(
             "dead-lettered",
-            subject=dead_letter.subject,
+            **dead_letter.delivery.log_fields,
             sequence=dead_letter.origin.sequence,
             error=dead_letter.error,
             attempts=dead_letter.attempts,

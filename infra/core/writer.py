@@ -59,7 +59,7 @@ class Writer:
         self.unreadable = self._unit_of_work.state_cache.unreadable
         self._suspended_because: str | None = None
         self._unreadable = False
-        self.on_settled: Callable[..., None] | None = None  # of a batch: Commands, its Outcomes, the Records
+        self.on_settled: list[Callable[..., None]] = []  # each gets a batch: Commands, their Outcomes, the Records
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
         """Until `resume`, let `execute` raise StoreUnavailable(`because`), and with `reads_too` let `read` do so, too.
@@ -190,8 +190,8 @@ class Writer:
         for acknowledger, delivery in last.items():
             if not acknowledger.closed:  # a closed session needs none
                 acknowledger.handled(delivery)
-        if self.on_settled is not None:  # called once the answers above are on their way
-            asyncio.get_running_loop().call_soon(self.on_settled, work, outcomes, decided.records)
+        for follow in self.on_settled:  # in the loop's next turn: the answers above are on their way
+            asyncio.get_running_loop().call_soon(follow, work, outcomes, decided.records)
 
     async def _decide_and_record(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
         """Decide and record the work; return its commands, the recorded batch, and the outcome of each command.

@@ -16,6 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from contracts import spans as ours
+from infra.tracing.json_exporter import OwnSpan
 
 logger = structlog.get_logger()
 
@@ -46,10 +47,10 @@ def _context(at: ours.SpanContext) -> SpanContext:
     return SpanContext(at.trace_id, at.span_id, is_remote=False, trace_flags=_SAMPLED)
 
 
-def readable(span: ours.Span, common: Resource) -> ReadableSpan:
+def readable(span: ours.Span, common: Resource) -> OwnSpan:
     """Return the span as the library has it; `common` is the resource of its service."""
     context = _context(span.context)
-    return ReadableSpan(
+    made = OwnSpan(
         span.name,
         context=context,
         parent=None if span.parent is None else _context(ours.SpanContext(context.trace_id, span.parent)),
@@ -63,10 +64,12 @@ def readable(span: ours.Span, common: Resource) -> ReadableSpan:
         end_time=span.end_ns,
         instrumentation_scope=_SCOPE,
     )
+    made.own = span
+    return made
 
 
 def otlp_exporter(endpoint: str | None = None) -> SpanExporter:
-    """Return the exporter for OTLP over HTTP. `endpoint`: the whole URL; None: the environment says where, and how."""
+    """Return the library's exporter, which tries again. `endpoint`: the whole URL; None: the environment says where."""
     return OTLPSpanExporter(endpoint)
 
 
@@ -95,6 +98,7 @@ class _Counting(SpanExporter):
                     "spans cannot be sent and are lost, the facts are not: is a collector at "
                     "OTEL_EXPORTER_OTLP_ENDPOINT? `orders trace ID --otlp` makes a trace again",
                     spans=len(spans),
+                    reason=getattr(self._inner, "why", ""),
                 )
         return result
 

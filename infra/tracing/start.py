@@ -34,11 +34,11 @@ async def traced(
         yield
         return
     check_installed("OTEL_EXPORTER_OTLP_ENDPOINT is set, and traces need")
-    from infra.tracing import otel  # noqa: PLC0415 - an extra
+    from infra.tracing import json_exporter, otel  # noqa: PLC0415 - an extra
 
-    sender = otel.SpanSender(service, otel.otlp_exporter())
+    sender = otel.SpanSender(service, json_exporter.JsonExporter())
     tracer = Tracer(service, settings.otel_traces_sampler_arg, sender.send, clock)
-    writer.on_settled = tracer.recorded
+    writer.on_settled.append(tracer.recorded)
     dead_letters.on_given_up = tracer.dead_letter
     server.config.app = TracedApp(server.config.app, tracer, clock)
     try:

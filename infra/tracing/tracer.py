@@ -1,7 +1,7 @@
 """Makes the spans of what a service has recorded. It runs after the answers: no request and no message waits for it."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, ParamSpec
 
 import structlog
@@ -16,11 +16,11 @@ from contracts.spans import (
     dead_letter_span,
     is_first,
     is_first_end,
-    is_sampled,
     nanoseconds,
     order_of,
     recorded_fact,
     request_span,
+    sample,
     trace_id,
     work_spans,
 )
@@ -62,27 +62,25 @@ class Tracer:
 
     def __init__(self, service: str, ratio: float, send: Callable[[Span], None], clock: Clock) -> None:
         self._service = service
-        self._ratio = ratio
+        self.is_traced = sample(ratio)
+        self._consumers: dict[str, str] = {}
         self._send = send
         self._clock = clock
         self._placed: dict[str, SpanContext] = {}
         """By key: the span of the client's trace that the root of the key's trace is to link to."""
 
-    def is_traced(self, key: str) -> bool:
-        return is_sampled(trace_id(key), self._ratio)
-
     @_harmless
     def recorded(self, work: Commands, outcomes: Sequence[Outcome], records: Sequence[Record]) -> None:
         """Make the spans of a batch: its work, the facts or error of each piece, and the records of all facts."""
-        end_ns = nanoseconds(self._clock())
-        rest = iter(records)
+        first = 0
         for (_, source), outcome in zip(work, outcomes, strict=True):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, Exception) or not outcome:
                 continue
-            pairs = [(fact, next(rest)) for fact in outcome]
-            key = order_of(outcome[-1]) if outcome else None
+            key = order_of(outcome[-1])
             if key is not None and self.is_traced(key):
-                self._trace(key, [*_recorded_facts(pairs)], source, end_ns)
+                pairs = zip(outcome, records[first : first + len(outcome)], strict=True)
+                self._trace(key, _recorded_facts(pairs), source, nanoseconds(self._clock()))
+            first += len(outcome)
 
     def _trace(self, key: str, facts: list[RecordedFact], source: Work, end_ns: int) -> None:
         delivery, request = source.delivery, None if isinstance(source, Delivered) else source.request
@@ -107,7 +105,7 @@ class Tracer:
     def _heard(self, delivery: Delivery) -> HeardMessage:
         name, _, key = delivery.subject.rpartition(".")
         sequence, stored_us = delivery.position
-        consumer = consumer_name(self._service, name)
+        consumer = self._consumers.get(name) or self._consumers.setdefault(name, consumer_name(self._service, name))
         return HeardMessage(name, key, delivery.fact_id, sequence, stored_us * 1_000, consumer)
 
     @_harmless
@@ -135,6 +133,6 @@ class Tracer:
             self._send(span)
 
 
-def _recorded_facts(pairs: Sequence[tuple[Fact, Record]]) -> list[RecordedFact]:
+def _recorded_facts(pairs: Iterable[tuple[Fact, Record]]) -> list[RecordedFact]:
     made = (recorded_fact(fact, fact_id(record.originator_id, record.originator_version)) for fact, record in pairs)
     return [fact for fact in made if fact is not None]

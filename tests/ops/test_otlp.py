@@ -1,27 +1,24 @@
 """`orders trace --otlp` without a broker: what it prints is what it would send, and which orders are slow."""
 
-import base64
-import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import pytest
 from click.testing import CliRunner
-from google.protobuf.json_format import ParseDict
 from msgspec.structs import replace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from contracts import Fact
 from contracts.spans import Span
 from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode
 from infra.tracing.otel import readable, resource
+from infra.tracing.otlp_json import as_otlp
 from ops import otlp, reading, trace
 from ops.errors import Unusable
-from tests.collector import TakenSpan, read
+from tests.collector import TakenSpan, read, read_json
 from tests.examples import PLACED_AT, order_canceled, order_confirmed, order_created, product_reserved, stock_held
 
 CAUSE = "order-0195c0ffee@1"
@@ -50,34 +47,20 @@ def sent(spans: Sequence[Span]) -> list[TakenSpan]:
 
 
 def printed(line: bytes) -> list[TakenSpan]:
-    """As a collector takes them from a file: JSON, in which ids are hexadecimal and not base64 (OTLP 1.0)."""
-    document = json.loads(line)
-
-    def base64_of(value: Any) -> Any:
-        if isinstance(value, list):
-            return [base64_of(one) for one in value]
-        if not isinstance(value, dict):
-            return value
-        return {
-            key: base64.b64encode(bytes.fromhex(one)).decode()
-            if key in {"traceId", "spanId", "parentSpanId"}
-            else base64_of(one)
-            for key, one in value.items()
-        }
-
-    return sorted(read(ParseDict(base64_of(document), ExportTraceServiceRequest()).SerializeToString()))
+    """As a collector takes them from a file."""
+    return sorted(read_json(line))
 
 
 def test_what_is_printed_is_what_would_be_sent() -> None:
     spans = an_order()
 
     assert {span.name for span in spans} == {"order", "process order.created.pending", "expire order", "deadline"}
-    assert printed(otlp.as_otlp(spans)) == sent(spans)
+    assert printed(as_otlp(spans)) == sent(spans)
 
 
 def test_times_are_printed_as_sent() -> None:
     spans = an_order()
-    document = msgspec.json.decode(otlp.as_otlp(spans))
+    document = msgspec.json.decode(as_otlp(spans))
     times = {
         (span["spanId"], int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"]))
         for service in document["resourceSpans"]

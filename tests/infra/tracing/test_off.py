@@ -35,10 +35,10 @@ def test_no_process_imports_the_library(module: str) -> None:
 
 
 async def test_without_the_setting_nothing_is_hooked_in() -> None:
-    writer = SimpleNamespace(on_settled=None)
+    writer = SimpleNamespace(on_settled=[])
 
     async with begun("", writer):
-        assert writer.on_settled is None
+        assert writer.on_settled == []
 
 
 async def test_with_the_setting_a_missing_library_is_named_with_the_command_that_installs_it(

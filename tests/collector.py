@@ -42,12 +42,16 @@ class Collector:
         self.spans: list[TakenSpan] = []
         self.refuses: int | None = None
         self.requests = 0
+        self.path = ""
+        self.headers: dict[str, str] = {}
+        """Of the last request."""
         taking = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 taking.requests += 1
+                taking.path, taking.headers = self.path, {name.lower(): value for name, value in self.headers.items()}
                 if taking.refuses is None and self.path == "/v1/traces":
                     is_json = self.headers["Content-Type"] == "application/json"
                     taking.spans += read_json(body) if is_json else read(body)

@@ -28,6 +28,7 @@ from contracts.spans import (
     trace_id,
 )
 from infra.broker.consumers import consumer_name
+from infra.redaction import redacted
 from infra.tracing.start import check_installed
 from ops import reading
 from ops.cli import Instant
@@ -142,9 +143,13 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
                 "`--otlp -` prints the trace"
             )
         return None
-    url = urlsplit(given)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise Unusable(f"{given!r} is no address of a collector, such as http://127.0.0.1:4318")
+    try:
+        url = urlsplit(given)
+        is_one = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # brackets, or a port, that are none
+        is_one = False
+    if not is_one:
+        raise Unusable(f"{redacted(given)!r} is no address of a collector, such as http://127.0.0.1:4318")
     return given if url.path.strip("/") else f"{url.scheme}://{url.netloc}/v1/traces"
 
 
@@ -158,7 +163,7 @@ def send(url: str | None, spans: Sequence[Span]) -> None:
         for first in range(0, len(spans), SPANS_A_REQUEST):
             batch = [otel.readable(span, common[span.service]) for span in spans[first : first + SPANS_A_REQUEST]]
             if not otel.is_sent(exporter.export(batch)):
-                at = url or os.environ.get(FROM_ENVIRONMENT, "")
+                at = redacted(url or os.environ.get(FROM_ENVIRONMENT, ""))
                 raise Unreachable(
                     f"the collector at {at} did not take the spans: does it run, and speak OTLP over HTTP?"
                 )

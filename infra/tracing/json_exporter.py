@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from contracts.spans import Span
+from infra.redaction import redacted
 from infra.settings import SettingsError
 from infra.tracing.otlp_json import as_otlp
 
@@ -42,8 +43,13 @@ class JsonExporter(SpanExporter):
         """Raises SettingsError for a variable that cannot be used."""
         at = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
         self._url = at or f"{env.get('OTEL_EXPORTER_OTLP_ENDPOINT', '').strip().rstrip('/')}/v1/traces"
-        if not self._url.startswith(("http://", "https://")):
-            raise SettingsError(f"OTEL_EXPORTER_OTLP_ENDPOINT is no URL such as http://127.0.0.1:4318: {self._url!r}")
+        self._at = redacted(self._url)
+        try:
+            is_url = httpx.URL(self._url).scheme in ("http", "https")
+        except httpx.InvalidURL:
+            is_url = False
+        if not is_url:
+            raise SettingsError(f"OTEL_EXPORTER_OTLP_ENDPOINT is no URL such as http://127.0.0.1:4318: {self._at!r}")
         pairs = [pair.partition("=") for pair in _setting(env, "HEADERS").split(",") if pair.strip()]
         headers = {unquote(name.strip()): unquote(value.strip()) for name, _, value in pairs}
         try:
@@ -62,7 +68,7 @@ class JsonExporter(SpanExporter):
         except httpx.HTTPError as error:
             self.why = f"{type(error).__name__}: {error}"
             return SpanExportResult.FAILURE
-        self.why = f"{self._url} answered {answer.status_code}"
+        self.why = f"{self._at} answered {answer.status_code}"
         return SpanExportResult.SUCCESS if answer.is_success else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:

@@ -142,10 +142,20 @@ def test_where_spans_go(given: str, url: str | None) -> None:
     assert otlp.endpoint(given, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}) == url
 
 
-@pytest.mark.parametrize("given", ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://", "0195c0ffee"])
+@pytest.mark.parametrize(
+    "given",
+    ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://", "0195c0ffee", "http://[::1", "http://a:99999", "http://a:b"],
+)
 def test_what_is_no_address_is_said(given: str) -> None:
     with pytest.raises(Unusable, match=r"no address of a collector, such as http://127\.0\.0\.1:4318"):
         otlp.endpoint(given, {})
+
+
+def test_a_password_in_a_wrong_address_is_not_shown() -> None:
+    with pytest.raises(Unusable) as refused:
+        otlp.endpoint("grpc://ann:s3cr3t@127.0.0.1:4317", {})
+
+    assert "s3cr3t" not in str(refused.value)
 
 
 def test_without_an_address_the_ways_to_give_one_are_named() -> None:

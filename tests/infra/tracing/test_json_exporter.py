@@ -71,6 +71,8 @@ def test_a_collector_that_is_not_there_is_said(taking: Collector) -> None:
     "wrong",
     [
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:port"},
         {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
         {"OTEL_EXPORTER_OTLP_CERTIFICATE": "/none/such.pem"},
         {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(Path(__file__))},

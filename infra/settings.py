@@ -43,6 +43,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     events_roll_age_s: Annotated[float, Meta(ge=1.0, le=1e9)] = 604_800.0
     events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
+    otel_exporter_otlp_endpoint: str = ""
+    """Where the collector for traces is, such as http://127.0.0.1:4318. Empty: nothing is traced."""
+    otel_traces_sampler_arg: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """The share of traces that are made; the id alone decides which."""
 
     def __post_init__(self) -> None:
         try:

@@ -14,6 +14,7 @@ from order_svc.admission import SOON_AT_LEAST_S, AdmissionControl
 from order_svc.compensations import Compensations
 from order_svc.deadlines import deadlines
 from order_svc.domain import State, decide, evolve
+from order_svc.end_lines import end_lines
 from order_svc.listing import Listing
 from order_svc.measures import OrderMeasures
 from order_svc.progress import Progress
@@ -42,7 +43,7 @@ SERVICE = Service(
     routes=routes,
     settings=OrderSettings,
     views=[Listing()],
-    watchers=[deadlines],
+    watchers=[deadlines, end_lines],
 )
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from infra.http.idempotency_key import REPLAYED, IdempotencyKey, read_key, repla
 from infra.http.parameters import HeaderCheck, Id, PathId, Time
 from infra.http.problems import Problem, ProblemBody, invalid, unavailable
 from infra.process.runtime import Runtime
+from infra.request_span import request_is_about
 from order_svc import domain
 from order_svc.admission import AdmissionControl
 from order_svc.compensation import compensated
@@ -187,6 +188,7 @@ class Orders:
 
         key = await read_key(sent, is_recorded)
         command = self._command(data, user, key)
+        request_is_about(command.order_id)
         trouble = self._trouble()
         rejection = trouble or self._admission.rejection(command.order_id, self._writer.waiting)
         # Only a request with a key of the client's can repeat an earlier one.
@@ -243,6 +245,7 @@ class Orders:
         )
 
     async def cancel(self, order_id: PathId, user: UserId) -> OrderView:
+        request_is_about(order_id, apart=True)
         try:
             answer = await self._writer.execute(domain.Cancel(order_id, user, at=self._runtime.clock()))
         except domain.NoSuchOrder:

@@ -3,6 +3,8 @@
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
+from contracts.origin import log_fields
+
 MAX_KEY: Final = 128  # characters; the longest id has 64
 
 
@@ -40,6 +42,11 @@ class Delivery(NamedTuple):
         if len(token) <= MAX_KEY:
             return token
         return f"{token[:64]}~{sha256(token.encode(errors='backslashreplace')).hexdigest()[:32]}"
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """The fields of a log line about this message; see `contracts.origin.log_fields`."""
+        return log_fields(self.subject, self.fact_id, self.body)
 
     def same_as(self, other: "Delivery") -> bool:
         """Whether both have the same fact id, or the same stream position."""

@@ -16,6 +16,7 @@ from infra.core.decider import Aggregates, AnyState, Batch, Command, StreamState
 from infra.core.errors import FoldError, StreamUnreadable
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.state_cache import CACHED_STATES, SNAPSHOT_EVERY, StateCache
+from infra.request_span import RequestSpan
 from infra.store.errors import Conflict, StoreError
 from infra.store.event_store import EventStore
 from infra.store.records import Record
@@ -38,10 +39,15 @@ class Answer(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """A command that a caller awaits, of a client, a timer or a retried delivery. `answer` gets its result or error."""
+    """A command that a caller awaits, of a client, a timer or a retried `delivery`. `answer` gets its result or error.
+
+    `request` is the span of the request that the caller works for, if that is traced.
+    """
 
     command: Command
     answer: asyncio.Future[Answer]
+    delivery: Delivery | None = None
+    request: RequestSpan | None = None
 
 
 class Delivered(NamedTuple):

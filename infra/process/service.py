@@ -46,6 +46,7 @@ from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
+from infra.tracing.start import traced
 from infra.tuning import prepare_process, tune_garbage_collection
 from infra.usage import EXIT_USAGE, take_no_arguments
 
@@ -127,7 +128,7 @@ async def _serve(
         runtime = assemble(service, settings, store, views, connect=connect)
         await newer_facts.watch(runtime, service.name, folder)
         await export_gauges(runtime)
-        await _run_until_signal(service, runtime, listener)
+        await _run_until_signal(service, runtime, listener, stack)
 
 
 def assemble(
@@ -180,7 +181,9 @@ def assemble(
     return Runtime(settings, clock, store, writer, broker, views, consumers, metrics, listeners)
 
 
-async def _run_until_signal(service: Service, runtime: Runtime, listener: socket.socket) -> None:
+async def _run_until_signal(
+    service: Service, runtime: Runtime, listener: socket.socket, stack: contextlib.AsyncExitStack
+) -> None:
     for watcher in service.watchers:
         watcher(runtime)
     server = Server(build(service.name, service.routes(runtime), runtime))
@@ -188,6 +191,16 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
     for number in SIGNALS:
         loop.add_signal_handler(number, runtime.closing.set)
     signals.release()
+    await stack.enter_async_context(
+        traced(
+            service.name,
+            runtime.settings,
+            runtime.clock,
+            writer=runtime.writer,
+            dead_letters=runtime.broker.dead_letters,
+            server=server,
+        )
+    )
     tasks = _start(runtime, server, listener)
     tune_garbage_collection()
     logger.info("started", url=runtime.settings.url, pid=os.getpid())

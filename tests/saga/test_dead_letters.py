@@ -13,7 +13,7 @@ import pytest
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.consuming.dead_letter import DeadLetter
-from infra.consuming.dead_letters import read
+from infra.consuming.stored_dead_letters import read
 from tests.metrics import value
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, consumers_of, open_shop

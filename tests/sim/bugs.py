@@ -532,9 +532,9 @@ BUGS: Final = (
         "acknowledges one consumer by another one's delivery",
         (
             Change(
-                "infra/core/writer.py",
-                "                acknowledger.handled(delivery)\n",
-                "                acknowledger.handled([*last.values()][-1])\n",
+                "infra/core/results.py",
+                "            acknowledger.handled(delivery)\n",
+                "            acknowledger.handled([*last.values()][-1])\n",
             ),
         ),
         decision=44,
@@ -560,9 +560,9 @@ BUGS: Final = (
         "acknowledges a batch that failed",
         (
             Change(
-                "infra/core/writer.py",
-                "                source.acknowledger.failed(error)\n",
-                "                source.acknowledger.handled(source.delivery)\n",
+                "infra/core/results.py",
+                "            source.acknowledger.failed(error)\n",
+                "            source.acknowledger.handled(source.delivery)\n",
             ),
         ),
         decision=6,

@@ -25,6 +25,7 @@ from infra.http.examples import example, example_of
 from infra.http.parameters import Time
 from infra.http.problems import Problem, unavailable
 from infra.metrics import Counter, Labels, Metrics
+from infra.request_span import request_is_about
 from infra.store.errors import StoreError
 
 ACTIONS: Final = ("preview", "redrive", "drop")
@@ -177,6 +178,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
 
 
 def _find(consumers: Mapping[str, Consumer], name: str, key: str) -> tuple[DeadLetters, RetryQueue]:
+    """Find what the request is about, and say so in traces. Raises a Problem if there is none."""
     consumer = consumers.get(name)
     if consumer is None:
         raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")
@@ -185,6 +187,7 @@ def _find(consumers: Mapping[str, Consumer], name: str, key: str) -> tuple[DeadL
         raise unavailable("the service has no session with the broker; retry after the given delay")
     if not consumer.dead_letters.has(key):
         raise _unknown(f"{name} has no dead letters of {key}")
+    request_is_about(key, apart=True)
     return consumer.dead_letters, retry_queue
 
 
@@ -213,6 +216,7 @@ def _counted(actions: Mapping[Labels, Counter], action: str) -> Iterator[list[st
 
 @contextlib.contextmanager
 def _or_unavailable() -> Iterator[None]:
+    """Make an error of the broker or the store the answer 503."""
     try:
         yield
     except (SessionOver, StoreUnavailable, StoreError, NatsError, OSError) as error:

@@ -196,6 +196,7 @@ async def _run_until_signal(
             service.name,
             runtime.settings,
             runtime.clock,
+            runtime.metrics,
             writer=runtime.writer,
             dead_letters=runtime.broker.dead_letters,
             server=server,

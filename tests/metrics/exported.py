@@ -13,6 +13,7 @@ from infra.process.gauges import export_gauges
 from infra.process.runtime import Runtime
 from infra.process.service import Service, assemble
 from infra.store.sqlite import SQLiteStore
+from infra.tracing.start import traced
 
 
 class Kind(NamedTuple):
@@ -42,7 +43,9 @@ async def assembled(name: str, folder: Path) -> AsyncIterator[tuple[Service, Run
         runtime = assemble(service, service.settings(port=1), store, Views())
         build(name, service.routes(runtime), runtime)
         await export_gauges(runtime)
-        yield service, runtime
+        parts: Any = {"writer": runtime.writer, "dead_letters": runtime.broker.dead_letters, "server": None}
+        async with traced(name, runtime.settings, runtime.clock, runtime.metrics, **parts):
+            yield service, runtime
 
 
 def kinds(metrics: Metrics) -> dict[str, Kind]:

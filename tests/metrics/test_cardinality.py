@@ -28,8 +28,8 @@ IDS = ("order_id", "product_id", "user_id", "coupon_id", "idempotency_key")
 class Consumer:
     """The acknowledger of a consumer, as far as it is measured."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, generation: int) -> None:
+        self.name, self.durable = f"{name}@{generation}", name
 
 
 def renamed(fact: Fact, chance: Random) -> Any:
@@ -46,7 +46,7 @@ def play(service: Service, runtime: Runtime, orders: int, chance: Random) -> Non
     for _ in range(orders):
         fact = renamed(chance.choice(heard), chance)
         command = service.reactions[type(fact)](fact, now(), "cause@1")
-        consumer: Any = Consumer(consumer_name(service.name, NAMES[type(fact)]))
+        consumer: Any = Consumer(consumer_name(service.name, NAMES[type(fact)]), chance.randrange(9))
         position = StreamPosition(1, microseconds(now()) - chance.randrange(10**7))
         outcome = [renamed(one, chance) for one in said if type(one) in command.says]
         delivery = Delivery("id@1", b"", "", position, f"{NAMES[type(fact)]}.key")

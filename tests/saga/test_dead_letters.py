@@ -123,8 +123,8 @@ async def test_a_bug_parks_one_order_and_what_comes_behind_it_until_it_is_mended
     await stocked.start("point")
     preview = await told(stocked, "dlq", "redrive", str(found[1].sequence))
     assert [[said["fact"] for said in outcome["recorded"]] for outcome in preview[0]["outcomes"]] == [
-        ["point.used"],
-        ["point.refunded"],
+        ["point.debited", "point.used"],
+        ["point.credited", "point.refunded"],
     ]
     assert await letters(stocked) == found
     await told(stocked, "dlq", "redrive", str(found[1].sequence), "--yes")

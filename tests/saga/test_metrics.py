@@ -9,6 +9,7 @@ from contracts import REASONS
 from infra.local.services import service_names
 from tests.metrics import promtool, samples, series, value
 from tests.metrics.queries import selectors
+from tests.saga.test_roll_over import roll_over
 from tests.shop import PATIENCE_S, Shop, attempts
 
 MOST_SERIES = 500
@@ -127,6 +128,27 @@ async def test_more_orders_make_no_more_series(traded: Shop) -> None:
         await asyncio.gather(*(trade(n) for n in range(first, first + 20)))
     await traded.until_quiet()
 
+    assert {service: series(await scrape(traded, service)) - before[service] for service in before} == {
+        service: set() for service in before
+    }
+
+
+async def test_a_roll_over_shows_and_makes_no_series(traded: Shop) -> None:
+    before = {service: series(await scrape(traded, service)) for service in service_names()}
+    hears = "point-hears-product-reserved"
+    heard = value(await scrape(traded, "point"), "saga_hear_delay_seconds_count", consumer=hears)
+
+    await roll_over(traded)
+    async for _ in attempts("an order to end after the roll-over"):
+        if (await traded.place([("mug", 1)], key="rolled")).status_code == 200:
+            break
+    await traded.until_quiet()
+
+    await shown(traded, "order", "saga_stream_generation", 1)
+    await shown(traded, "order", "saga_stream_unsealed_generations", 0)
+    await shown(traded, "point", "saga_consumer_pending_messages", 0)
+    text = await scrape(traded, "point")
+    assert value(text, "saga_hear_delay_seconds_count", consumer=hears) == heard + 1
     assert {service: series(await scrape(traded, service)) - before[service] for service in before} == {
         service: set() for service in before
     }

@@ -9,6 +9,7 @@ from contracts.spans import root, trace_id
 from ops import otlp, reading
 from ops.trace import facts_of
 from tests.collector import Collector, TakenSpan, collector
+from tests.metrics import value
 from tests.ops.asking import orders, told
 from tests.saga.test_dead_letters import until_parked
 from tests.shop import JSON, Shop, attempts, open_shop
@@ -186,6 +187,7 @@ async def test_a_collector_that_is_gone_costs_spans_alone(shop: Shop, taking: Co
     async for _ in attempts("what cannot be sent is said"):
         if "spans cannot be sent" in shop.log("order").read_text():
             break
+    assert value((await shop.get("order", "/metrics")).text, "saga_spans_total", outcome="failed") > 0
     taking.refuses = None
     order_id = answer.json()["order_id"]
     await shop.until_quiet()

@@ -10,18 +10,20 @@ from typing import Any, cast
 import pytest
 
 from infra.local.services import ROOT, service_names
+from infra.metrics import Metrics
 from infra.request_span import current, request_is_about
 from infra.settings import Settings, SettingsError
 from infra.timestamps import now
 from infra.tracing.start import traced
+from tests.metrics import exposed, value
 
 SERVICES = [f"{name}_svc.__main__" for name in service_names()]
 
 
-def begun(endpoint: str, writer: Any = None) -> AbstractAsyncContextManager[None]:
+def begun(endpoint: str, writer: Any = None, metrics: Metrics | None = None) -> AbstractAsyncContextManager[None]:
     none = cast(Any, None)
     settings = Settings(port=1, otel_exporter_otlp_endpoint=endpoint)
-    return traced("order", settings, now, writer=writer, dead_letters=none, server=none)
+    return traced("order", settings, now, metrics or Metrics(), writer=writer, dead_letters=none, server=none)
 
 
 @pytest.mark.processes
@@ -35,10 +37,11 @@ def test_no_process_imports_the_library(module: str) -> None:
 
 
 async def test_without_the_setting_nothing_is_hooked_in() -> None:
-    writer = SimpleNamespace(on_settled=[])
+    writer, metrics = SimpleNamespace(on_settled=[]), Metrics()
 
-    async with begun("", writer):
+    async with begun("", writer, metrics):
         assert writer.on_settled == []
+        assert value(exposed(metrics), "saga_spans_total") == 0
 
 
 async def test_with_the_setting_a_missing_library_is_named_with_the_command_that_installs_it(

@@ -1,6 +1,7 @@
 """The command `orders status`."""
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -166,12 +167,13 @@ def command(*, as_json: bool, watch: float | None, timeout: float) -> None:
     broker or a service is away, and says so. A service that does not answer within --timeout is away.
 
     \b
-    Exit code: 0 all is well; 1 something needs attention; 2 wrong usage; 3 no service answers
+    Exit code: 0 all is well; 1 something needs attention; 2 wrong usage; 3 no service answers. Of --watch: 0
     Settings:  ORDER_PORT (8001) and the other ports, BIND_HOST (127.0.0.1)
     """
     addresses = services(os.environ)
     if watch is not None:
-        asyncio.run(_watch(addresses, watch, timeout, json=as_json))
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_watch(addresses, watch, timeout, json=as_json))
         return
 
     async def run() -> tuple[Look, Look]:

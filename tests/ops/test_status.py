@@ -1,11 +1,15 @@
 """`orders status`: one sentence, what is wrong, since when, and the next step; with services and broker away, too."""
 
+import asyncio
 import json
+import os
 import signal
+import sys
 from math import inf
 
 import pytest
 
+from infra.local.services import ROOT
 from infra.timestamps import now
 from ops.client import ServiceAddress
 from ops.errors import Unreachable
@@ -15,7 +19,7 @@ from ops.status.health import Health, duration, judge
 from ops.status.seen import Look, Samples, Seen
 from tests.ops.asking import orders, told
 from tests.saga.test_dead_letters import say, until_parked
-from tests.shop import Shop, attempts
+from tests.shop import PATIENCE_S, Shop, attempts
 
 NAMES = ("order", "product", "point", "coupon")
 BUCKETS = "saga_order_end_duration_seconds_bucket"
@@ -224,3 +228,30 @@ async def test_a_broker_that_is_gone_is_named_and_so_are_services_that_are(shop:
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("no service answers: order_svc at http://127.0.0.1:")
     assert "Is the system running (`just up`)" in done.stderr
+
+
+async def test_it_can_be_watched_until_ctrl_c(shop: Shop) -> None:
+    watching = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "ops.orders", "status", "--watch", "0.2", "--json"],
+        cwd=ROOT,
+        env={**os.environ, **shop.env, "PYTHONUNBUFFERED": "1"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert watching.stdout is not None
+
+    async def sentence() -> str:
+        assert watching.stdout is not None
+        return str(json.loads(await watching.stdout.readline())["sentence"])
+
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await sentence()).startswith("All is well")
+            await shop.kill("coupon")
+            while "coupon_svc" not in await sentence():
+                pass
+        watching.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(watching.wait(), PATIENCE_S) == 0
+    finally:
+        if watching.returncode is None:
+            watching.kill()
+            await watching.wait()

@@ -20,7 +20,7 @@ from bench import growth, history, load, measure
 from bench.load import Done, Job
 from bench.measure import Usage
 from bench.phases import PHASES, WARM_UP, Phase, Row, run
-from bench.systems import KEEPERS, Saga
+from bench.systems import KEEPER, Saga
 from bench.wares import Wares
 
 C64: Final = PHASES[0]
@@ -74,7 +74,7 @@ class Long(Struct):
     def service_cpu(self) -> float:
         """The largest growth of a service's CPU an order: the last tenth, divided by the first."""
         first, last = self.tenths[0].cpu_ms, self.tenths[-1].cpu_ms
-        return max(last[name] / first[name] for name in first if name not in ("nats", *KEEPERS))
+        return max(last[name] / first[name] for name in first if name not in ("nats", KEEPER))
 
 
 class Steady(Struct):

@@ -19,15 +19,14 @@ from infra.local.guard import Guard
 from infra.local.nats import run_nats
 from infra.local.own_system import OwnSystem
 from infra.local.ports import free_ports
-from infra.local.processes import StartFailed, launch, stop_process
+from infra.local.processes import StartFailed, start_keeper, stop_process
 from infra.local.readiness import wait_until_ready
 from infra.local.services import ROOT, free_environment, own_service_url
 from infra.tuning import use_batch_scheduling
 
 SERVICES: Final = ("order", "product", "point", "coupon")
-KEEPER: Final = "infra.process.keeper"
-KEEPERS: Final = ("keeper",) if find_spec(KEEPER) else ()
-"""The process that rolls the stream over, if this version of the product has one."""
+KEEPER: Final = "keeper"
+"""The name of the process that rolls the stream over."""
 
 
 class WentWrong(Exception):
@@ -59,7 +58,7 @@ class Saga:
         with ExitStack() as stack:
             with _in_batches():
                 stack.enter_context(self._system)
-                kept = {name: self._start_keeper(stack) for name in KEEPERS if self._keeper}
+                kept = {KEEPER: self._start_keeper(stack)} if self._keeper else {}
             self._stack = stack.pop_all()
         self.pids: Mapping[str, int] = {**self._system.pids, **kept}
         self.urls: Mapping[str, str] = {name: self._system.url(name) for name in SERVICES}
@@ -72,7 +71,7 @@ class Saga:
         output = stack.enter_context((self._system.folder / "keeper.log").open("ab"))
         guard = Guard()
         stack.callback(guard.dismiss)
-        process = launch([sys.executable, "-m", KEEPER], self._system.env, output)
+        process = start_keeper(self._system.env, output)
         guard.watch(process.pid)
         stack.callback(stop_process, process)
         return process.pid

@@ -89,7 +89,7 @@ class ConsumerPlace(NamedTuple):
         return f"{self.name}@{number}" if number else self.name
 
 
-class Acknowledged(NamedTuple):
+class AcknowledgedPosition(NamedTuple):
     """What a process knows of its acknowledgements to one consumer, from the last session in which it reset it."""
 
     session: str
@@ -106,7 +106,11 @@ class Acknowledged(NamedTuple):
 
 
 async def has_heard_all(
-    js: JetStreamContext, place: ConsumerPlace, fact: str | None, last_sequence: int, acknowledged: Acknowledged | None
+    js: JetStreamContext,
+    place: ConsumerPlace,
+    fact: str | None,
+    last_sequence: int,
+    acknowledged: AcknowledgedPosition | None,
 ) -> bool:
     """Whether this consumer of a sealed generation, which ends at `last_sequence`, has acknowledged all it hears there.
 
@@ -116,8 +120,8 @@ async def has_heard_all(
         info = await js.consumer_info(place.stream, place.name)
     except NotFoundError:
         return False
-    same = subjects_of(info.config) == subjects_of(consumer_config(place.name, fact, MAX_ACK_PENDING))
-    floor = acknowledged_up_to(info)
+    same = filter_subjects(info.config) == filter_subjects(consumer_config(place.name, fact, MAX_ACK_PENDING))
+    floor = ack_floor(info)
     known = floor if acknowledged is None else acknowledged.known(info)
     return same and not info.num_pending and not info.num_ack_pending and floor <= min(last_sequence, known)
 
@@ -131,7 +135,7 @@ async def ensure_consumer(
     *,
     session: str = "",
     begin_after: int = 0,
-    acknowledged: Acknowledged | None = None,
+    acknowledged: AcknowledgedPosition | None = None,
     max_ack_pending: int = MAX_ACK_PENDING,
     ack_wait_s: float = ACK_WAIT_S,
 ) -> int:
@@ -162,11 +166,11 @@ async def ensure_consumer(
     await js.add_consumer(stream, wanted)  # updates what may be updated
     # Messages that were delivered to a session that is gone would wait for ack_wait; a reset delivers them now.
     await js.reset_consumer(stream, name, restart_from)
-    return acknowledged_up_to(info) if restart_from is None else restart_from - 1
+    return ack_floor(info) if restart_from is None else restart_from - 1
 
 
-def acknowledged_up_to(info: ConsumerInfo) -> int:
-    """Return the sequence up to which everything is acknowledged; 0: nothing."""
+def ack_floor(info: ConsumerInfo) -> int:
+    """Return the sequence up to which all that the consumer hears is acknowledged."""
     return (info.ack_floor.stream_seq or 0) if info.ack_floor is not None else 0
 
 
@@ -175,17 +179,17 @@ def _restart_from(
     wanted: ConsumerConfig,
     last_sequence: int,
     truncated_after: int | None,
-    acknowledged: Acknowledged | None,
+    acknowledged: AcknowledgedPosition | None,
 ) -> int | None:
     """Return the sequence from which the consumer must deliver, and log why.
 
     None: it continues after its last acknowledged message.
     """
     name = wanted.durable_name
-    if subjects_of(info.config) != subjects_of(wanted):
+    if filter_subjects(info.config) != filter_subjects(wanted):
         logger.warning("the consumer's filter changed: it receives everything from the beginning", consumer=name)
         return 1
-    floor = acknowledged_up_to(info)
+    floor = ack_floor(info)
     known = floor if acknowledged is None else min(floor, acknowledged.known(info))
     if truncated_after is not None:
         logger.warning("the stream was truncated: its new tail is received", consumer=name, after=truncated_after)
@@ -224,6 +228,6 @@ async def ensure_consumer_at(
     await js.reset_consumer(stream, name, begin_at)
 
 
-def subjects_of(config: ConsumerConfig) -> Sequence[str]:
-    """Return its filter subjects, in order; none for every message."""
+def filter_subjects(config: ConsumerConfig) -> Sequence[str]:
+    """Return the subjects that a consumer hears, sorted; none: every message."""
     return sorted(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))

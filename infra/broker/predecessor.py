@@ -1,4 +1,5 @@
-"""The one durable consumer that a listener had in the version before, and how its successors go on from there."""
+"""The one consumer that a listener had in the version before, which heard several facts at once: its successors go on
+where it was."""
 
 import contextlib
 from typing import NamedTuple
@@ -7,7 +8,7 @@ import structlog
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from infra.broker.consumers import ConsumerPlace, acknowledged_up_to, subjects_of
+from infra.broker.consumers import ConsumerPlace, ack_floor, filter_subjects
 from infra.broker.numbering import EVENTS
 
 logger = structlog.get_logger()
@@ -36,8 +37,8 @@ async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor |
         info = await js.consumer_info(EVENTS, listener)
     except NotFoundError:
         return None
-    heard = frozenset(pattern.removesuffix(".*") for pattern in subjects_of(info.config))
-    return Predecessor(listener, heard, acknowledged_up_to(info)) if heard else None
+    heard = frozenset(pattern.removesuffix(".*") for pattern in filter_subjects(info.config))
+    return Predecessor(listener, heard, ack_floor(info)) if heard else None
 
 
 async def remove_predecessor(js: JetStreamContext, found: Predecessor | None) -> None:

@@ -75,15 +75,15 @@ def next_step(code: int | None) -> str:
 def describe(error: Exception) -> str:
     """Return the error's text for logs, `/readyz` and HTTP problems: the cause, and the next step if it is known.
 
-    An error without a text gets one: that the broker did not answer in time, or else the name of its type.
+    A TimeoutError's is that the broker did not answer in time; that of an error without a text is its type's name.
     """
     if isinstance(error, ServiceUnavailableError | NoStreamResponseError) and getattr(error, "err_code", None) is None:
         return f"nobody answers for JetStream at the broker. {NO_JETSTREAM}"
     if isinstance(error, APIError):
         return f"{error.description} (JetStream's error {error.err_code}){next_step(error.err_code)}"
-    return str(error) or (
-        "the broker did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-    )
+    if isinstance(error, TimeoutError):
+        return "the broker did not answer in time"
+    return str(error) or type(error).__name__
 
 
 def misconfigured(error: Exception) -> BrokerMisconfigured | None:

@@ -95,7 +95,7 @@ class ConsumerSession:
         delivery numbers at 1, so a stale session could mistake a new delivery for its next one. As acknowledgements are
         cumulative, it would acknowledge messages that neither session has received. NATS delivers to a connection in
         publish order, so this notice reaches the stale session first. Should it be lost, the stale session finds out at
-        its next look, and its process goes back to what the look before it had confirmed (`Acknowledged`).
+        its next look, and its process goes back to what the look before it had confirmed (`AcknowledgedPosition`).
         """
         await self._nc.listen(self._heard_by, self._on_another)
         await self._nc.publish(self._heard_by, self.name.encode())

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from nats.js import JetStreamContext
 
 from infra.broker.consumers import (
-    Acknowledged,
+    AcknowledgedPosition,
     ConsumerPlace,
     consumer_names,
     ensure_consumer,
@@ -27,7 +27,7 @@ class ServiceConsumers:
         self._names = consumer_names(service, hears)
         self._limits = limits
         self._received: dict[ConsumerPlace, ReceivedPositions] = {}
-        self._acknowledged: dict[ConsumerPlace, Acknowledged] = {}
+        self._acknowledged: dict[ConsumerPlace, AcknowledgedPosition] = {}
         """By consumer; empty before the first session."""
         self._lowest_ends: dict[str, int] = {}
         """By stream: its lowest last sequence seen since its consumers were reset: a session may fail before that."""
@@ -38,7 +38,7 @@ class ServiceConsumers:
             if one.acknowledged is not None:
                 begun_after = self._acknowledged[one.place].confirmed
                 confirmed = begun_after if one.confirmed is None else one.confirmed
-                self._acknowledged[one.place] = Acknowledged(session.name, one.acknowledged, confirmed)
+                self._acknowledged[one.place] = AcknowledgedPosition(session.name, one.acknowledged, confirmed)
 
     def remember_ends(self, leaders: Sequence[Leader]) -> None:
         """Remember where the streams end, until their consumers are reset. Call it when a session begins."""
@@ -103,7 +103,7 @@ class ServiceConsumers:
                 max_ack_pending=limits.max_ack_pending,
                 ack_wait_s=limits.ack_wait_s,
             )
-            self._acknowledged[place] = Acknowledged(session, begins_after, begins_after)
+            self._acknowledged[place] = AcknowledgedPosition(session, begins_after, begins_after)
             if after is not None:
                 self._received[place].forget_after(after)
             reset[place] = self._received[place]

@@ -64,7 +64,7 @@ async def index(connection: StoreConnection, moved: Moved) -> bool:
         for topic in topics:
             found += await _index_topic(connection, category, condition, topic)
     if found:
-        logger.info("facts of an older form were found: each order and key of theirs is read before deciding")
+        logger.info("facts of an older form were found: each key of theirs is read before deciding")
     ((has_moved,),) = await connection.execute_fetchall("SELECT EXISTS (SELECT 1 FROM moved)")
     return bool(has_moved)
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.flood import Came, Flooded
 from bench.overload import _normal_after_s, _nothing_lost, measure_overload
-from bench.systems import KEEPERS, WentWrong
+from bench.systems import KEEPER, WentWrong
 from infra.local.services import service_names
 
 
@@ -23,7 +23,7 @@ def test_more_orders_come_than_can_end_and_the_door_closes() -> None:
     assert found.growth > 0
     assert found.refused_before == 0
     assert found.slower_after > 0
-    assert found.memory_mb.keys() == found.memory_before_mb.keys() == {"nats", *service_names(), *KEEPERS}
+    assert found.memory_mb.keys() == found.memory_before_mb.keys() == {"nats", *service_names(), KEEPER}
 
 
 def flooded(*statuses: int) -> Flooded:

@@ -12,11 +12,11 @@ from bench.__main__ import main
 from bench.load import Done
 from bench.measure import Usage
 from bench.phases import Row
-from bench.systems import KEEPERS
+from bench.systems import KEEPER
 from bench.years import SHARES, Years, measure_long, measure_steady, measure_years, tenths
 from infra.local.services import service_names
 
-PROCESSES = {"nats", *service_names(), *KEEPERS}
+PROCESSES = {"nats", *service_names(), KEEPER}
 
 
 def test_a_tenth_has_the_answers_that_came_in_it_and_what_was_used_meanwhile() -> None:

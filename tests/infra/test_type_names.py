@@ -6,8 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-EACH_DOMAIN_S_OWN = frozenset({"Command", "Event", "State", "Use"})
-"""Every aggregate has a Command, an Event and a State; each step that uses something of a customer's has a Use."""
+EACH_DOMAIN_S_OWN = frozenset({"Command", "Event", "State", "Earlier", "Use", "UseReaction"})
+"""Every aggregate has a Command, an Event and a State, and may have Earlier events, which its streams once had. Each
+step that uses something of a customer's has a Use; that, and what takes it back, are UseReactions."""
 
 
 def declared() -> dict[str, set[str]]:

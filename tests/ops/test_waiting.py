@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -241,7 +242,7 @@ async def test_a_broker_that_begins_to_hang_meanwhile_is_named(shop: Shop) -> No
             code, errors = await end_of(following)
     assert code == 3
     assert f"the broker at 127.0.0.1:{shop.env['NATS_PORT']} cannot be read" in errors
-    assert "has not answered for some seconds" in errors
+    assert re.search("has not answered for some seconds|did not answer in time", errors)  # its pings, or a request
     await shop.until_quiet()
 
 

@@ -37,7 +37,7 @@ NAMED: Final = (
         "goes on after its filter has changed",
         CONSUMERS,
         "infra/broker/consumers.py",
-        "    if subjects_of(info.config) != subjects_of(wanted):\n",
+        "    if filter_subjects(info.config) != filter_subjects(wanted):\n",
         "    if not info:\n",
     ),
     one(1, "calls a stream full when it is", STREAMS, "infra/broker/streams.py", "limit * 0.95", "limit * 1.0"),

@@ -13,7 +13,7 @@ from contracts.wire import FACTS as FACTS_BY_NAME
 from infra.broker import consumers
 from infra.broker.consumers import (
     MAX_ACK_PENDING,
-    Acknowledged,
+    AcknowledgedPosition,
     ConsumerPlace,
     consumer_names,
 )
@@ -176,10 +176,12 @@ async def test_a_consumer_never_begins_after_what_the_service_has_acknowledged(j
     assert await ensure_consumer(js, PLACE, HEARS, 7) == 0
     await acknowledge(js, (await pull(js, 7))[5])
 
-    assert await ensure_consumer(js, PLACE, HEARS, 7, acknowledged=Acknowledged("", 2, 0)) == 2
+    assert await ensure_consumer(js, PLACE, HEARS, 7, acknowledged=AcknowledgedPosition("", 2, 0)) == 2
 
     assert sequences(await pull(js, 5)) == [3, 4, 5, 6, 7]
-    assert await ensure_consumer(js, PLACE, HEARS, 7, acknowledged=Acknowledged("", 5, 0)) == 2, "the broker has less"
+    assert await ensure_consumer(js, PLACE, HEARS, 7, acknowledged=AcknowledgedPosition("", 5, 0)) == 2, (
+        "the broker has less"
+    )
 
 
 async def test_a_consumer_that_another_session_had_begins_after_what_was_confirmed_before(js: JetStreamContext) -> None:
@@ -187,7 +189,7 @@ async def test_a_consumer_that_another_session_had_begins_after_what_was_confirm
     await say(js, *(f"order.canceled.o{n}" for n in range(1, 8)))
     await ensure_consumer(js, PLACE, HEARS, 7, session="mine")
     await acknowledge(js, (await pull(js, 7))[5])
-    mine = Acknowledged("mine", until=6, confirmed=2)
+    mine = AcknowledgedPosition("mine", until=6, confirmed=2)
 
     assert await ensure_consumer(js, PLACE, HEARS, 7, session="mine again", acknowledged=mine) == 6
     assert await ensure_consumer(js, PLACE, HEARS, 7, session="another's") == 6

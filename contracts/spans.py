@@ -37,7 +37,7 @@ _LOW: Final = 2**64 - 1
 Attributes = Mapping[str, str | int | bool]
 
 
-class Kind(IntEnum):
+class SpanKind(IntEnum):
     """A span's kind, with the numbers that OTLP has for them."""
 
     INTERNAL = 1
@@ -70,7 +70,7 @@ class Span(NamedTuple):
     context: SpanContext
     parent: int | None
     name: str
-    kind: Kind
+    kind: SpanKind
     service: str
     start_ns: int
     end_ns: int
@@ -251,9 +251,9 @@ def _fact_span(
     links = () if trigger is None or trigger.span is None else (trigger.span,)
     if heard is None:
         what = {"deadline": "expire order", "customer": "cancel order"}.get(trigger.name if trigger else "")
-        name, kind, start_ns = what or f"create {fact.name}", Kind.INTERNAL, fact.at_ns
+        name, kind, start_ns = what or f"create {fact.name}", SpanKind.INTERNAL, fact.at_ns
     else:
-        name, kind, start_ns = f"process {heard.name}".rstrip(), Kind.CONSUMER, heard.stored_ns or fact.at_ns
+        name, kind, start_ns = f"process {heard.name}".rstrip(), SpanKind.CONSUMER, heard.stored_ns or fact.at_ns
         attributes |= messaging(heard, fact.order_id)
         links = (SpanContext(trace, parent), *links)
     events = tuple(SpanEvent(f"create {one.name}", one.at_ns, {"saga.fact.id": one.fact_id}) for one in beside)
@@ -300,7 +300,7 @@ def _timer(fact: RecordedFact, at: SpanContext) -> Span:
     """Return the span of the timer that canceled the order at its deadline: short, and a trace of its own."""
     attributes = {"saga.order.id": fact.order_id}
     links = (SpanContext(trace_id(fact.order_id), span_id(fact.fact_id)),)
-    return Span(at, None, "deadline", Kind.INTERNAL, ORDER_SERVICE, fact.at_ns, fact.at_ns, attributes, (), links)
+    return Span(at, None, "deadline", SpanKind.INTERNAL, ORDER_SERVICE, fact.at_ns, fact.at_ns, attributes, (), links)
 
 
 def request_span(
@@ -331,7 +331,7 @@ def request_span(
         attributes["error.type"] = error
     links = () if at.trace_id == trace_id(key) else (root(key),)
     start_ns = min(start_ns, end_ns)
-    return Span(at, parent, what, Kind.SERVER, service, start_ns, end_ns, attributes, (), links, error)
+    return Span(at, parent, what, SpanKind.SERVER, service, start_ns, end_ns, attributes, (), links, error)
 
 
 def is_first(fact: RecordedFact) -> bool:
@@ -360,7 +360,7 @@ def root_span(fact: RecordedFact, end_ns: int, placed_by: SpanContext | None = N
         attributes["saga.order.reason"] = fact.reason
     links = () if placed_by is None else (placed_by,)
     start_ns, at = min(fact.placed_ns, end_ns), root(fact.order_id)
-    return Span(at, None, "order", Kind.INTERNAL, ORDER_SERVICE, start_ns, end_ns, attributes, (), links)
+    return Span(at, None, "order", SpanKind.INTERNAL, ORDER_SERVICE, start_ns, end_ns, attributes, (), links)
 
 
 def dead_letter_span(heard: HeardMessage, error: str, attempts: int, start_ns: int, end_ns: int) -> Span:
@@ -381,7 +381,7 @@ def dead_letter_span(heard: HeardMessage, error: str, attempts: int, start_ns: i
     links = (SpanContext(at.trace_id, cause),)
     name, service = f"process {heard.name}", heard.consumer.partition("-")[0]
     start_ns = min(start_ns, end_ns)
-    return Span(at, cause, name, Kind.CONSUMER, service, start_ns, end_ns, attributes, events, links, error)
+    return Span(at, cause, name, SpanKind.CONSUMER, service, start_ns, end_ns, attributes, events, links, error)
 
 
 def order_spans(

@@ -55,7 +55,7 @@ class Stream(NamedTuple):
     name: str = EVENTS
 
 
-class Span(NamedTuple):
+class SequenceRange(NamedTuple):
     """What is to be read of one generation: from sequence or time `first` through sequence `until`."""
 
     stream: Stream
@@ -172,13 +172,13 @@ async def chunks(
 
 def _place(
     stream: Stream, info: StreamInfo, first: int | datetime, last: int | None, ended: tuple[int, int | None]
-) -> Span | None:
+) -> SequenceRange | None:
     """Return what is to be read of a generation, also `ended`: after a sequence, up to another one; None: nothing."""
     state, (after, end) = info.state, ended
     until = min(bound for bound in (state.last_seq, last, end) if bound is not None)
     begin = max(first, after + 1) if isinstance(first, int) else first
     nothing = not state.messages or state.first_seq > until or (isinstance(begin, int) and begin > until)
-    return None if nothing else Span(stream._replace(name=str(info.config.name)), begin, until)
+    return None if nothing else SequenceRange(stream._replace(name=str(info.config.name)), begin, until)
 
 
 async def _of_one(

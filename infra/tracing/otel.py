@@ -30,9 +30,9 @@ CLOSE_S: Final = 2.0
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _KINDS: Final = {
-    ours.Kind.INTERNAL: SpanKind.INTERNAL,
-    ours.Kind.SERVER: SpanKind.SERVER,
-    ours.Kind.CONSUMER: SpanKind.CONSUMER,
+    ours.SpanKind.INTERNAL: SpanKind.INTERNAL,
+    ours.SpanKind.SERVER: SpanKind.SERVER,
+    ours.SpanKind.CONSUMER: SpanKind.CONSUMER,
 }
 _SCOPE: Final = InstrumentationScope(ours.SCOPE, schema_url=ours.SCHEMA_URL)
 _UNSET: Final = Status(StatusCode.UNSET)

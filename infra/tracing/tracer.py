@@ -38,14 +38,14 @@ MOST_PLACED: Final = 100_000
 
 logger = structlog.get_logger()
 
-Arguments = ParamSpec("Arguments")
+_Arguments = ParamSpec("_Arguments")
 
 
-def _harmless(make: Callable[Arguments, None]) -> Callable[Arguments, None]:
+def _harmless(make: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
     """Wrap what makes spans: an error there costs spans alone, not the session or the request that they are of."""
 
     @functools.wraps(make)
-    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+    def wrapped(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
         try:
             make(*args, **kwargs)
         except Exception as error:

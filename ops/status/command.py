@@ -15,7 +15,7 @@ from infra.timestamps import now
 from ops.cli import EXIT_FINDING, SecondsParameter, end, ending_well, timeout_option
 from ops.client import ServiceAddress, services
 from ops.errors import Unreachable
-from ops.output import cell, print_json, print_out
+from ops.output import cell, clear_terminal, print_json, print_out
 from ops.status.figures import Figures, ServiceFigures, figures, service_figures
 from ops.status.health import Health, duration, judge
 from ops.status.seen import Look, look
@@ -27,7 +27,6 @@ LONGEST_S: Final = 120.0
 TIMEOUT_S: Final = 2.0
 SOON_FULL_S: Final = 7 * 86_400.0
 """A forecast for a later time than in a week says nothing: it is made from two minutes at most."""
-CLEAR: Final = "\x1b[H\x1b[2J"
 
 
 class Screen(NamedTuple):
@@ -141,7 +140,7 @@ async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeou
         while looks[-1].at - looks[1].at > LONGEST_S:
             looks.popleft()
         if not json:
-            click.echo(CLEAR, nl=False)  # click leaves it out where there is no terminal
+            clear_terminal()
         try:
             show(screen(looks[0], looks[-1], now()), json=json)
         except Unreachable as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
-from ops.status.seen import Look, Samples, Seen
+from ops.status.seen import Look, Samples, SeenService
 
 ENDS: Final = "saga_order_end_duration_seconds_bucket"
 
@@ -84,7 +84,7 @@ def service_figures(before: Look, now: Look) -> list[ServiceFigures]:
     return [_of(seen, earlier.get(seen.service.name, Samples())) for seen in now.services]
 
 
-def _of(seen: Seen, old: Samples) -> ServiceFigures:
+def _of(seen: SeenService, old: Samples) -> ServiceFigures:
     samples = seen.samples
     return ServiceFigures(
         seen.name,
@@ -140,5 +140,5 @@ def _samples(look: Look) -> Samples:
     return next(iter(_of_order(look.services)), Samples())
 
 
-def _of_order(services: Iterable[Seen]) -> list[Samples]:
+def _of_order(services: Iterable[SeenService]) -> list[Samples]:
     return [seen.samples for seen in services if seen.service.name == "order"]

@@ -9,7 +9,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from ops.status.figures import Figures
-from ops.status.seen import Look, Seen
+from ops.status.seen import Look, SeenService
 
 LATE_S: Final = 5.0
 """An order that waits longer than this for its end is late."""
@@ -75,7 +75,7 @@ def _waits(seen: Figures) -> str:
     return f"{seen.pending} in flight" if seen.pending else "nothing waits"
 
 
-def _away(services: Iterable[Seen]) -> Iterator[Concern]:
+def _away(services: Iterable[SeenService]) -> Iterator[Concern]:
     for seen in services:
         if seen.trouble:
             yield Concern(
@@ -85,7 +85,7 @@ def _away(services: Iterable[Seen]) -> Iterator[Concern]:
             )
 
 
-def _without_broker(services: Sequence[Seen]) -> Iterator[Concern]:
+def _without_broker(services: Sequence[SeenService]) -> Iterator[Concern]:
     found = [seen for seen in services if _lacks_broker(seen)]
     if found:
         names = "all services" if len(found) == len(services) else ", ".join(seen.name for seen in found)
@@ -96,11 +96,11 @@ def _without_broker(services: Sequence[Seen]) -> Iterator[Concern]:
         )
 
 
-def _lacks_broker(seen: Seen) -> bool:
+def _lacks_broker(seen: SeenService) -> bool:
     return bool(seen.not_ready) and any(one.value == 0 for one in seen.samples.of("saga_broker_connected"))
 
 
-def _not_ready(services: Iterable[Seen]) -> Iterator[Concern]:
+def _not_ready(services: Iterable[SeenService]) -> Iterator[Concern]:
     for seen in services:
         if seen.not_ready and not _lacks_broker(seen):
             yield Concern(
@@ -110,7 +110,7 @@ def _not_ready(services: Iterable[Seen]) -> Iterator[Concern]:
             )
 
 
-def _late(services: Iterable[Seen], seen: Figures) -> Iterator[Concern]:
+def _late(services: Iterable[SeenService], seen: Figures) -> Iterator[Concern]:
     url = next((one.service.url for one in services if one.service.name == "order"), "")
     if seen.oldest_pending_s > LATE_S:
         yield Concern(
@@ -131,7 +131,7 @@ def _orders(count: int) -> str:
     return f"{count} order is" if count == 1 else f"{count:,} orders are"
 
 
-def _warned(services: Iterable[Seen]) -> Iterator[Concern]:
+def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
     for seen in services:
         for text in seen.warnings:
             yield Concern(
@@ -143,7 +143,7 @@ def _warned(services: Iterable[Seen]) -> Iterator[Concern]:
             )
 
 
-def _lagging(services: Iterable[Seen]) -> Iterator[Concern]:
+def _lagging(services: Iterable[SeenService]) -> Iterator[Concern]:
     for seen in services:
         lag_s = seen.samples.largest("saga_relay_lag_seconds")
         if lag_s > PUBLISHED_LATE_S:

@@ -48,7 +48,7 @@ class Samples:
         return (one for one in self.of(name) if labels.items() <= one.labels.items())
 
 
-class Seen(NamedTuple):
+class SeenService(NamedTuple):
     """One service at one moment. `trouble`: in words, why it does not answer; empty if it does.
 
     `not_ready`: why it is not ready, in its own words; empty if it is. `warnings` are its own, too.
@@ -69,7 +69,7 @@ class Look(NamedTuple):
     """All services at one moment: `at` is in seconds of a clock that only rises."""
 
     at: float
-    services: tuple[Seen, ...]
+    services: tuple[SeenService, ...]
 
 
 async def look(addresses: Mapping[str, ServiceAddress], timeout_s: float) -> Look:
@@ -79,7 +79,7 @@ async def look(addresses: Mapping[str, ServiceAddress], timeout_s: float) -> Loo
     return Look(monotonic(), tuple(seen))
 
 
-async def _ask(http: httpx.AsyncClient, service: ServiceAddress, timeout_s: float) -> Seen:
+async def _ask(http: httpx.AsyncClient, service: ServiceAddress, timeout_s: float) -> SeenService:
     ready, metrics = await asyncio.gather(
         send_with(http, ServiceRequest(service, "GET", READINESS), timeout_s),
         text_with(http, ServiceRequest(service, "GET", METRICS), timeout_s),
@@ -89,11 +89,13 @@ async def _ask(http: httpx.AsyncClient, service: ServiceAddress, timeout_s: floa
         if isinstance(answer, BaseException) and not isinstance(answer, Unreachable):
             raise answer
     if isinstance(ready, BaseException):
-        return Seen(service, str(ready))
+        return SeenService(service, str(ready))
     try:
         samples = Samples() if isinstance(metrics, BaseException) else Samples(metrics)
     except ValueError:
-        return Seen(service, f"{service} answers {METRICS} with something else: does another program listen there?")
+        return SeenService(
+            service, f"{service} answers {METRICS} with something else: does another program listen there?"
+        )
     if ready.status == 200:
-        return Seen(service, warnings=tuple(map(str, ready.body.get("warnings") or ())), samples=samples)
-    return Seen(service, not_ready=str(ready.body.get("detail") or ready.status), samples=samples)
+        return SeenService(service, warnings=tuple(map(str, ready.body.get("warnings") or ())), samples=samples)
+    return SeenService(service, not_ready=str(ready.body.get("detail") or ready.status), samples=samples)

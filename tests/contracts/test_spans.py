@@ -14,11 +14,11 @@ from contracts import REASONS, Fact
 from contracts.spans import (
     ACCEPTED,
     HeardMessage,
-    Kind,
     RecordedFact,
     Span,
     SpanContext,
     SpanEvent,
+    SpanKind,
     Trigger,
     dead_letter_span,
     order_spans,
@@ -245,7 +245,7 @@ def test_a_step_says_what_it_heard_where_in_the_words_of_opentelemetry() -> None
 
     span, _ = work_spans([canceled], CAUSE_OF_CANCEL, end_ns=canceled.at_ns + 1)
 
-    assert (span.name, span.kind, span.service) == ("process point.use.failed", Kind.CONSUMER, "order")
+    assert (span.name, span.kind, span.service) == ("process point.use.failed", SpanKind.CONSUMER, "order")
     assert (span.start_ns, span.end_ns) == (5, canceled.at_ns + 1)
     assert span.parent == span_id(CAUSE)
     assert span.links == (SpanContext(trace_id(ORDER_ID), span_id(CAUSE)),)

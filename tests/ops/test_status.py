@@ -16,7 +16,7 @@ from ops.errors import Unreachable
 from ops.status.command import concern_lines, rate_lines, screen
 from ops.status.figures import figures, quantile, service_figures
 from ops.status.health import Health, duration, judge
-from ops.status.seen import Look, Samples, Seen
+from ops.status.seen import Look, Samples, SeenService
 from tests.ops.asking import orders, told
 from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import PATIENCE_S, Shop, attempts
@@ -25,13 +25,13 @@ NAMES = ("order", "product", "point", "coupon")
 BUCKETS = "saga_order_end_duration_seconds_bucket"
 
 
-def seen(name: str, text: str = "", **told: object) -> Seen:
+def seen(name: str, text: str = "", **told: object) -> SeenService:
     lines = "".join(f"{line}\n" for line in ("saga_broker_connected 1", *text.splitlines()))
     found: dict[str, object] = {"samples": Samples(lines), **told}
-    return Seen(ServiceAddress(name, f"http://{name}"), **found)  # type: ignore[arg-type]
+    return SeenService(ServiceAddress(name, f"http://{name}"), **found)  # type: ignore[arg-type]
 
 
-def look(at: float, **changed: Seen) -> Look:
+def look(at: float, **changed: SeenService) -> Look:
     return Look(at, tuple(changed.get(name) or seen(name) for name in NAMES))
 
 
@@ -39,7 +39,7 @@ def health(before: Look, after: Look) -> Health:
     return judge(before, after, figures(before, after))
 
 
-def well(**changed: Seen) -> Health:
+def well(**changed: SeenService) -> Health:
     return health(look(0), look(2, **changed))
 
 
@@ -102,7 +102,7 @@ NOT_WELL = {
 
 
 @pytest.mark.parametrize(("bad", "told"), NOT_WELL.values(), ids=NOT_WELL)
-def test_each_trouble_is_a_concern_with_a_next_step(bad: Seen, told: str) -> None:
+def test_each_trouble_is_a_concern_with_a_next_step(bad: SeenService, told: str) -> None:
     found = well(**{bad.service.name: bad})
 
     concern = next(one for one in found.concerns if one.what.startswith(told))

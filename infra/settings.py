@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -61,6 +62,12 @@ class Settings(Struct, frozen=True, kw_only=True):
                 "so only this machine may reach the service. Use 127.0.0.1 and put an authenticating proxy in front."
             )
 
+        if self.otel_exporter_otlp_endpoint and not is_http_address(self.otel_exporter_otlp_endpoint):
+            raise ValueError(
+                "OTEL_EXPORTER_OTLP_ENDPOINT is no address of a collector, such as http://127.0.0.1:4318; without the "
+                "variable nothing is traced"
+            )
+
         if wrong := [host for host in self.hosts if not is_host(host)]:
             raise ValueError(
                 f"ALLOWED_HOSTS names {wrong[0]!r}, which is no host; list names such as shop.example or "
@@ -92,6 +99,15 @@ class SettingsError(Exception):
 
 S = TypeVar("S", bound=Settings)
 Variables = TypeVar("Variables", bound=Struct)
+
+
+def is_http_address(text: str) -> bool:
+    """Whether this is the address of a server that speaks HTTP or HTTPS: with a scheme, a host and no port 0."""
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # brackets, or a port, that are none
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -29,6 +29,7 @@ from contracts.spans import (
 )
 from infra.broker.consumers import consumer_name
 from infra.redaction import redacted
+from infra.settings import is_http_address
 from infra.tracing.start import check_installed
 from ops import reading
 from ops.cli import Instant
@@ -143,13 +144,9 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
                 "`--otlp -` prints the trace"
             )
         return None
-    try:
-        url = urlsplit(given)
-        is_one = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # brackets, or a port, that are none
-        is_one = False
-    if not is_one:
+    if not is_http_address(given):
         raise Unusable(f"{redacted(given)!r} is no address of a collector, such as http://127.0.0.1:4318")
+    url = urlsplit(given)
     return given if url.path.strip("/") else f"{url.scheme}://{url.netloc}/v1/traces"
 
 

@@ -91,13 +91,15 @@ def _without_broker(services: Sequence[SeenService]) -> Iterator[Concern]:
         names = "all services" if len(found) == len(services) else ", ".join(seen.name for seen in found)
         yield Concern(
             f"{names}: {found[0].not_ready}",
-            "start the broker, or mend what it says; nothing is lost meanwhile: docs/runbook.md#sagabrokergone",
+            "start the broker; if it runs, mend what is said here. Nothing is lost: docs/runbook.md#sagabrokergone",
             ("just nats-cli-stream",),
         )
 
 
 def _lacks_broker(seen: SeenService) -> bool:
-    return bool(seen.not_ready) and any(one.value == 0 for one in seen.samples.of("saga_broker_connected"))
+    """Whether the service has no session because of the broker, and not because its store is another one."""
+    missing = {one.labels.get("reason") for one in seen.samples.of("saga_ready") if one.value == 0}
+    return bool(seen.not_ready) and "broker" in missing and "log_lost" not in missing
 
 
 def _not_ready(services: Iterable[SeenService]) -> Iterator[Concern]:

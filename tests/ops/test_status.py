@@ -72,7 +72,7 @@ def test_the_cause_comes_first_and_what_waits_because_of_it() -> None:
 
 def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
     away = {
-        name: seen(name, not_ready="no session with the broker", samples=Samples("saga_broker_connected 0\n"))
+        name: seen(name, not_ready="no session with the broker", samples=Samples('saga_ready{reason="broker"} 0\n'))
         for name in NAMES
     }
 
@@ -82,6 +82,10 @@ def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
 
 NOT_WELL = {
     "not ready": (seen("point", not_ready="the store cannot record: disk full"), "point_svc is not ready: the store"),
+    "another store": (
+        seen("point", 'saga_ready{reason="broker"} 0\nsaga_ready{reason="log_lost"} 0', not_ready="another store"),
+        "point_svc is not ready: another store",
+    ),
     "warning": (seen("point", warnings=("point has 2 dead letters",)), "point has 2 dead letters"),
     "dead letters": (
         seen("point", 'saga_dead_letters{consumer="point"} 2', not_ready="full"),

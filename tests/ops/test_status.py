@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -232,6 +234,30 @@ async def test_a_broker_that_is_gone_is_named_and_so_are_services_that_are(shop:
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("no service answers: order_svc at http://127.0.0.1:")
     assert "Is the system running (`just up`)" in done.stderr
+
+
+async def test_a_store_that_is_another_one_is_named(shop: Shop) -> None:
+    store, older = Path(shop.env["DATA_DIR"]) / "point", shop.folder / "older"
+    await shop.register("mug")
+    await shop.charge("u1", 1_000)
+    await shop.stop("point")
+    shutil.copytree(store, older)
+    await shop.start("point")
+    assert (await shop.place([("mug", 1)], points=1)).status_code == 200
+    await shop.until_quiet()
+    await shop.stop("point")
+    shutil.rmtree(store)
+    shutil.copytree(older, store)
+    await shop.start("point", ready=False)
+
+    async for _ in attempts("the store to be named"):
+        done = await orders(shop, "status")
+        if "this store is another one" in done.stdout:
+            break
+
+    assert done.returncode == 1
+    assert done.stdout.startswith("point_svc is not ready: no session with the broker: the stream has pointuse-")
+    assert "just rebuild point" in done.stdout
 
 
 async def test_it_can_be_watched_until_ctrl_c(shop: Shop) -> None:

@@ -111,6 +111,12 @@ ledger *ARGUMENTS:
 audit *ARGUMENTS:
     @exec python -m ops.orders audit "$@"
 
+# Is all well, and if not: what is wrong, since when, what to do: just status (--watch, --json)
+[group('operate')]
+[positional-arguments]
+status *ARGUMENTS:
+    @exec python -m ops.orders status "$@"
+
 # Messages that a service could not handle: just dlq ls; show 7; redrive 7 [--yes]; drop 7 [--yes]
 [group('operate')]
 [positional-arguments]

@@ -112,6 +112,27 @@ def _fits(published_on: str, body: bytes) -> bool:
     return isinstance(key, str) and token(key) == last
 
 
+class _InLog(msgspec.Struct):
+    order_id: str | None = None
+    cause: str | None = None
+
+
+_in_log: Final = msgspec.json.Decoder(_InLog)
+
+
+def log_fields(published_on: str, message_id: str, body: bytes) -> dict[str, str]:
+    """Return the fields that every log line about a message has: its subject, and fact, cause and order if it has them.
+
+    Anybody may have sent the message, so this never raises.
+    """
+    try:
+        found = _in_log.decode(body)
+    except DECODE_ERRORS:
+        found = _InLog()
+    fields = {"fact_id": message_id or None, "cause": found.cause, "order_id": found.order_id}
+    return {"subject": published_on} | {name: value for name, value in fields.items() if value is not None}
+
+
 def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> tuple[Fact, str]:
     """Return the fact that a service hears in a message, and its id; see `heard_id`.
 

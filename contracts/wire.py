@@ -36,7 +36,7 @@ ids."""
 HEADER_BYTES: Final = 1 << 10
 """More than the headers of one fact take."""
 
-DERIVED: Final = frozenset({"asyncapi", "origin", "wire"})
+DERIVED: Final = frozenset({"asyncapi", "origin", "spans", "wire"})
 """Modules of contracts/ that are made from all other modules. Only those others are searched for facts and steps."""
 
 

@@ -3,7 +3,7 @@
 Of infra, a room imports only itself and what is listed before it; `tests/infra/test_imports.py` checks this.
 
     (no room)     aio, settings, broker_url, timestamps, files, tuning, code_hash, printable, redaction, line_output,
-                  signals, usage, start: the base of every room
+                  metrics, request_span, signals, usage, start: the base of every room
     archive       closed generations of the stream as files
     store         one service's log: records, the interface EventStore, SQLite
     core          commands become records: decider, state cache, unit of work, the one writer; no broker, no HTTP
@@ -11,6 +11,7 @@ Of infra, a room imports only itself and what is listed before it; `tests/infra/
     consuming     deliveries in, acknowledgements out: session, consumer, retry queue, dead letters
     read_models   projections of a service's own log, or of the stream
     http          the app, its problems and parameters, the server, the operators' routes
+    tracing       spans of what a service has recorded, for OpenTelemetry; off unless a setting asks for it
     process       a service as a process: composition, start, orderly stop, logging
     export        rows for a data platform; a process of its own
     local         a whole system on this machine; no service imports it

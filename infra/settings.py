@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -51,6 +52,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The room of the broker for all its streams. 0: BUNDLED_ROOM of the bundled broker; of another one unknown."""
     events_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     duplicate_window_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 120.0
+    otel_exporter_otlp_endpoint: str = ""
+    """Where the collector for traces is, such as http://127.0.0.1:4318. Empty: nothing is traced."""
+    otel_traces_sampler_arg: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """The share of traces that are made; the id alone decides which."""
 
     def __post_init__(self) -> None:
         try:
@@ -63,6 +68,12 @@ class Settings(Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"BIND_HOST is {self.bind_host}, not a loopback address: callers are not authenticated in this mode, "
                 "so only this machine may reach the service. Use 127.0.0.1 and put an authenticating proxy in front."
+            )
+
+        if self.otel_exporter_otlp_endpoint and not is_http_address(self.otel_exporter_otlp_endpoint):
+            raise ValueError(
+                "OTEL_EXPORTER_OTLP_ENDPOINT is no address of a collector, such as http://127.0.0.1:4318; without the "
+                "variable nothing is traced"
             )
 
         if wrong := [host for host in self.hosts if not is_host(host)]:
@@ -106,6 +117,15 @@ class SettingsError(Exception):
 
 S = TypeVar("S", bound=Settings)
 Variables = TypeVar("Variables", bound=Struct)
+
+
+def is_http_address(text: str) -> bool:
+    """Whether this is the address of a server that speaks HTTP or HTTPS: with a scheme, a host and no port 0."""
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # brackets, or a port, that are none
+        return False
 
 
 def is_loopback(host: str) -> bool:

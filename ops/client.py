@@ -82,7 +82,7 @@ def send(request: ServiceRequest, timeout_s: float = TIMEOUT_S) -> ServiceAnswer
 
     async def run() -> ServiceAnswer:
         async with http_client() as http:
-            return await _send(http, request, timeout_s)
+            return await send_with(http, request, timeout_s)
 
     return asyncio.run(run())
 
@@ -107,7 +107,7 @@ async def ask_with(
     """
     service = request.service
     for left in reversed(range(ATTEMPTS)):
-        answer = await _send(http, request, timeout_s)
+        answer = await send_with(http, request, timeout_s)
         if answer.status in expected:
             return answer
         pause_s = _pause_s(answer)
@@ -133,14 +133,33 @@ def problem(answer: ServiceAnswer) -> str:
     return printable(": ".join([str(answer.status), *words])[:LONGEST_DETAIL])
 
 
-async def _send(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> ServiceAnswer:
-    service, told, why = request.service, None, ""
+async def text_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> str:
+    """Send the request, once, and return the text of a good answer. Raises Unreachable as `send` does."""
+    response = await _received(http, request, timeout_s)
+    if response.status_code not in GOOD:
+        raise _not_a_service(request, f": {response.status_code}")
+    return response.text
+
+
+async def send_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> ServiceAnswer:
+    """Send the request, once, and return the answer; see `send`."""
+    response = await _received(http, request, timeout_s)
+    try:
+        told = response.json()
+    except (ValueError, RecursionError) as error:
+        raise _not_a_service(request, f": {str(error).strip() or type(error).__name__}") from error
+    if not isinstance(told, dict):
+        raise _not_a_service(request)
+    return ServiceAnswer(response.status_code, told, {name.lower(): value for name, value in response.headers.items()})
+
+
+async def _received(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> httpx.Response:
+    service = request.service
     try:
         async with asyncio.timeout(timeout_s):
-            response = await http.request(
+            return await http.request(
                 request.method, f"{service.url}{request.path}", json=request.body, headers=request.headers
             )
-        told = response.json()
     except TimeoutError:
         raise Unreachable(
             f"{service} has not answered {request} within {timeout_s:g} s: it hangs, is stopped or has too much to do; "
@@ -148,14 +167,15 @@ async def _send(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: flo
         ) from None
     except httpx.ConnectError as error:
         raise Unreachable(f"{service} cannot be reached: {error}") from error
-    except (httpx.HTTPError, ValueError, RecursionError) as error:
-        why = f": {str(error).strip() or type(error).__name__}"
-    if not isinstance(told, dict):
-        raise Unreachable(
-            f"{service} does not answer as a service does ({request}{printable(why)}); was it stopped, or does "
-            "another program listen there?"
-        )
-    return ServiceAnswer(response.status_code, told, {name.lower(): value for name, value in response.headers.items()})
+    except (httpx.HTTPError, ValueError) as error:
+        raise _not_a_service(request, f": {str(error).strip() or type(error).__name__}") from error
+
+
+def _not_a_service(request: ServiceRequest, why: str = "") -> Unreachable:
+    return Unreachable(
+        f"{request.service} does not answer as a service does ({request}{printable(why)}); was it stopped, or does "
+        "another program listen there?"
+    )
 
 
 def _pause_s(answer: ServiceAnswer) -> float | None:

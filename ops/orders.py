@@ -21,6 +21,7 @@ from ops.flow import command as flow
 from ops.output import prepare_output, print_traceback
 from ops.rebuild import command as rebuild
 from ops.replay import command as replay
+from ops.status import command as status
 from ops.stream import command as stream
 from ops.what_if import command as what_if
 
@@ -51,6 +52,7 @@ for command in (
     rebuild.command,
     remove_data.command,
     replay.command,
+    status.command,
     stream.command,
     what_if.command,
 ):

@@ -79,6 +79,11 @@ def print_line(line: bytes, *, flush: bool) -> None:
         sys.stdout.buffer.flush()
 
 
+def clear_terminal() -> None:
+    """Clear the terminal, for the next screen; do nothing if standard output is none."""
+    click.clear()
+
+
 def prepare_output() -> None:
     """Make standard output and standard error take every text, whatever their encoding is, and exist."""
     for name in ("stdout", "stderr"):

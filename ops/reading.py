@@ -79,7 +79,7 @@ async def kept_generations(stream: Stream) -> list[StreamInfo]:
     return [info for info in found if (number_of(str(info.config.name)) or 0) >= first]
 
 
-class Span(NamedTuple):
+class SequenceRange(NamedTuple):
     """What is to be read of one generation: from sequence or time `first` through sequence `until`."""
 
     stream: Stream
@@ -232,16 +232,16 @@ def _place(
     first: int | datetime,
     last: int | None,
     ended: tuple[int, int | None],
-) -> Span | None:
+) -> SequenceRange | None:
     """Return what is to be read of a generation, also `ended`: after a sequence, up to another one; None: nothing."""
     after, end = ended
     until = min(bound for bound in (of.last_sequence, last, end) if bound is not None)
     begin = max(first, after + 1) if isinstance(first, int) else first
     nothing = not of.messages or of.first_sequence > until or (isinstance(begin, int) and begin > until)
-    return None if nothing else Span(stream._replace(name=of.stream), begin, until)
+    return None if nothing else SequenceRange(stream._replace(name=of.stream), begin, until)
 
 
-async def _of_generation(place: Span, subjects: Collection[str]) -> AsyncGenerator[list[Read], None]:
+async def _of_generation(place: SequenceRange, subjects: Collection[str]) -> AsyncGenerator[list[Read], None]:
     """Yield the messages of one generation; the rest from the archive if the stream is deleted meanwhile."""
     rest = place
     try:
@@ -259,7 +259,7 @@ async def _of_generation(place: Span, subjects: Collection[str]) -> AsyncGenerat
 
 
 async def _of_archive(
-    place: Span, manifest: GenerationManifest, subjects: Collection[str]
+    place: SequenceRange, manifest: GenerationManifest, subjects: Collection[str]
 ) -> AsyncGenerator[list[Read], None]:
     """Yield the messages of one archived generation, in the lists in which the archive has them."""
     if place.stream.archive is None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,11 +15,13 @@ from contracts.fact import DECODE_ERRORS, Timestamp
 from contracts.newer import NEXT_STEP
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, STEPS, said_by, why_newer
-from ops import newer, reading
-from ops.cli import ID, ending_well
+from infra.timestamps import now
+from infra.tracing.otlp_json import as_otlp
+from ops import newer, otlp, reading
+from ops.cli import ID, TIMES, WholeNumber, ending_well
 from ops.details import detail, heading, known
 from ops.errors import Found
-from ops.output import cell, escaped_json, print_out
+from ops.output import cell, escaped_json, print_line, print_out
 
 _STEPS: Final = STEPS.awaited + STEPS.following
 STOPPING: Final = frozenset(
@@ -97,14 +100,29 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
     no such order.
     Raises ConsumerFailed, the client's errors.
     """
+    found, foreign = await facts_of(stream, order_id, unknown)
+    if not found:
+        return Trace([], foreign)
+    order = _order(found)
+    seen: set[str] = set()
+    facts = [fact for message in found if (fact := known(message.body)) is not None]
+    return Trace([_line(message, order, seen) for message in found], foreign, heading(order_id, facts))
+
+
+def _order(own: Sequence[reading.Read]) -> _Order | None:
+    return next((body.order for body in map(_decoded, own) if body.order is not None), None)
+
+
+async def facts_of(
+    stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()
+) -> tuple[list[reading.Read], list[reading.Read]]:
+    """Read the messages of one order as `trace` does; return those of its facts, and the foreign ones."""
     found = [
         message async for message in reading.read(stream, [f"{name}.{order_id}" for name in (*OF_ORDER, *unknown)])
     ]
     own = [message for message in found if not _is_foreign(message)]
     foreign = [message for message in found if _is_foreign(message)]
-    if not own:
-        return Trace([], foreign)
-    order = next((body.order for body in map(_decoded, own) if body.order is not None), None)
+    order = _order(own)
     ledger = {
         message
         for service, first, last in _ledger_spans(own)
@@ -112,11 +130,7 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
         async for message in reading.read(stream, subjects, first=first, last=last)
         if not _is_foreign(message) and _decoded(message).order_id == order_id
     }
-    seen: set[str] = set()
-    facts = [fact for message in own if (fact := known(message.body)) is not None]
-    return Trace(
-        [_line(message, order, seen) for message in sorted([*own, *ledger])], foreign, heading(order_id, facts)
-    )
+    return sorted([*own, *ledger]), foreign
 
 
 def _is_foreign(message: reading.Read) -> bool:
@@ -285,19 +299,72 @@ async def _print_live(stream: reading.Stream, order_id: str, unknown: Sequence[s
         print_out(shown.rstrip(), style=style(line))
 
 
+async def export(env: Mapping[str, str], order_id: str | None, since: datetime, to: str, most: int) -> None:
+    """Hand the order's trace, or those of the slow orders since then, to OpenTelemetry; `to` is the value of `--otlp`.
+
+    Raises Found if there is no such order; Unusable, Unreachable, SettingsError.
+    """
+    url = None if to == otlp.STANDARD_OUTPUT else otlp.endpoint(to, env)
+    async with reading.stream(env) as stream:
+        orders, ended = ([order_id], 1) if order_id else await otlp.slow_orders(stream, since, most)
+        traces = [otlp.spans_of((await facts_of(stream, order, newer.names(env)))[0]) for order in orders]
+    if not any(traces):
+        raise Found(f"the stream has no order {order_id}" if order_id else "no order has ended since then")
+    if to == otlp.STANDARD_OUTPUT:
+        for spans in traces:
+            print_line(as_otlp(spans), flush=False)
+        return
+    await asyncio.to_thread(otlp.send, url, [span for spans in traces for span in spans])
+    many = f"the slowest {len(orders)} of {ended:,} ended orders"
+    what = f"the trace {otlp.trace_of(order_id)}" if order_id else many
+    print_out(f"sent {what}: {sum(map(len, traces))} spans")
+
+
 @click.command("trace")
-@click.argument("order_id", type=ID)
+@click.argument("order_id", type=ID, required=False)
 @click.option("--json", "how", flag_value="json", help="For machines: a list of facts.")
 @click.option("--mermaid", "how", flag_value="mermaid", help="A sequence diagram, for a page that draws Mermaid.")
 @click.option("--follow", "how", flag_value="follow", help="Also print the facts that are still to come, until Ctrl-C.")
+@click.option(
+    "--otlp",
+    "to",
+    is_flag=False,
+    flag_value=otlp.FROM_ENVIRONMENT,
+    metavar="[URL|-]",
+    help="Send it to OpenTelemetry: to a collector (without URL: OTEL_EXPORTER_OTLP_ENDPOINT), or with - print it.",
+)
+@click.option("--slow", is_flag=True, help="With --otlp: the slowest hundredth of the orders that ended since --since.")
+@click.option(
+    "--since", type=otlp.Since(), metavar="TIME", help=f"With --slow, by default an hour ago: 1h, 30m, or {TIMES}."
+)
+@click.option(
+    "--most",
+    type=WholeNumber(1, 10_000),
+    default=otlp.MOST_SLOW,
+    show_default=True,
+    metavar="ORDERS",
+    help="With --slow: send no more than these.",
+)
 @ending_well
-def command(order_id: str, how: str | None) -> None:
+def command(
+    *, order_id: str | None, how: str | None, to: str | None, slow: bool, since: datetime | None, most: int
+) -> None:
     """Show what happened to ORDER_ID: its facts across all services, in the order of the stream.
 
     First the order: its end and the reason, its customer, when it was placed, what it asked for, its amounts. Then a
     line for each fact: milliseconds since the order was placed, the service that said it, its amount or reason, and the
     fact it answers. Compensations are red; a repeat in the stream is marked. POST /orders answers with the order's id.
+
+    With --otlp any order, however old, becomes a trace for OpenTelemetry. Its ids are those of the live trace.
     """
+    if slow == (order_id is not None) or (since and not slow):
+        raise click.UsageError("name an ORDER_ID, or ask for --slow with --otlp; only --slow takes --since")
+    if (slow and not to) or (how and to):
+        raise click.UsageError("--slow needs --otlp, and --otlp has no other form beside it")
+    if to:
+        asyncio.run(export(os.environ, order_id, since or now() - timedelta(hours=1), to, most))
+        return
+    assert order_id is not None
     try:
         found = asyncio.run(run(os.environ, order_id, how=how or "table"))
     except KeyboardInterrupt:

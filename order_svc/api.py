@@ -25,6 +25,7 @@ from contracts.ids import MEANING, PATTERN, is_id
 from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import archived_facts, latest_facts
+from infra.core.errors import Busy
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.fast_path import FAST_PATH
@@ -32,12 +33,14 @@ from infra.http.idempotency_key import REPLAYED, IdempotencyKey, read_key, repla
 from infra.http.parameters import HeaderCheck, Id, PathId, Time
 from infra.http.problems import Problem, ProblemBody, invalid, unavailable
 from infra.process.runtime import Runtime
+from infra.request_span import request_is_about
 from order_svc import domain
 from order_svc.admission import AdmissionControl
 from order_svc.compensation import compensated
 from order_svc.domain import Status
 from order_svc.ends import End, Ends
 from order_svc.ids import new_key, order_id
+from order_svc.measures import OrderMeasures
 from order_svc.progress import Progress
 from order_svc.repeats import Repeats
 
@@ -162,7 +165,14 @@ class OrderHistory(OrderView, kw_only=True):
 class Orders:
     """Handles the requests about an order; the function `routes` maps paths to these methods."""
 
-    def __init__(self, runtime: Runtime, admission: AdmissionControl, progress: Progress, repeats: Repeats) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        admission: AdmissionControl,
+        progress: Progress,
+        repeats: Repeats,
+        measures: OrderMeasures,
+    ) -> None:
         settings = runtime.settings
         self._runtime = runtime
         self._writer = runtime.writer
@@ -172,6 +182,7 @@ class Orders:
         self._admission = admission
         self._progress = progress
         self._repeats = repeats
+        self._measures = measures
         runtime.on_recorded += [self._ends.recorded, self._admission.recorded]
         runtime.tasks.append(self._ends.run)
 
@@ -187,10 +198,12 @@ class Orders:
 
         key = await read_key(sent, is_recorded)
         command = self._command(data, user, key)
+        request_is_about(command.order_id)
         trouble = self._trouble()
         rejection = trouble or self._admission.rejection(command.order_id, self._writer.waiting)
         # Only a request with a key of the client's can repeat an earlier one.
         if rejection and (idempotency_key is None or not await self._repeats.accepted(command.streams[0])):
+            self._measures.refused("draining" if self._closing.is_set() else "not_ready" if trouble else "overload")
             raise unavailable(trouble or self._progress.refused(rejection))
         watched = self._ends.watch(command.order_id)
         try:
@@ -199,6 +212,9 @@ class Orders:
             end = state.first_end or await watched
         except domain.PlacedDifferently:
             raise _placed_differently() from None
+        except Busy:
+            self._measures.refused("overload")
+            raise
         finally:
             self._ends.forget(command.order_id, watched)
         return _answer(command.order_id, state, end, replayable(sent)(answer))
@@ -243,6 +259,7 @@ class Orders:
         )
 
     async def cancel(self, order_id: PathId, user: UserId) -> OrderView:
+        request_is_about(order_id, apart=True)
         try:
             answer = await self._writer.execute(domain.Cancel(order_id, user, at=self._runtime.clock()))
         except domain.NoSuchOrder:
@@ -251,9 +268,9 @@ class Orders:
 
 
 def routes(
-    runtime: Runtime, admission: AdmissionControl, progress: Progress, repeats: Repeats
+    runtime: Runtime, admission: AdmissionControl, progress: Progress, repeats: Repeats, measures: OrderMeasures
 ) -> Sequence[ControllerRouterHandler]:
-    orders = Orders(runtime, admission, progress, repeats)
+    orders = Orders(runtime, admission, progress, repeats, measures)
     place = post(
         "/orders",
         tags=["orders"],

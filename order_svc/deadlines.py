@@ -97,7 +97,12 @@ class Deadlines:
         except (Busy, StoreUnavailable):
             heapq.heappush(self._heap, (now + RETRY, order_id))
         except Unpublishable as error:  # the broker takes smaller messages than it did when the order was accepted
-            logger.error("an order cannot be canceled at its deadline", order_id=order_id, reason=str(error))
+            logger.error(
+                "an order cannot be canceled at its deadline",
+                order_id=order_id,
+                cause=fact_id(f"order-{order_id}", 1),
+                reason=str(error),
+            )
             heapq.heappush(self._heap, (now + RETRY, order_id))
         else:
             self._open.discard(order_id)

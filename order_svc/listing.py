@@ -170,6 +170,15 @@ Query = tuple[str, list[Any]]
 LEFT_OPEN: Final = "SELECT order_id, deadline FROM orders WHERE status = 'PENDING'"
 
 
+def canceled_last(limit: int) -> Query:
+    """Make the query for the canceled orders that were placed last: order id, reason, when they were canceled."""
+    return (
+        "SELECT order_id, reason, ended_at FROM orders WHERE status = 'CANCELED'"
+        " ORDER BY placed_at DESC, order_id DESC LIMIT ?",
+        [limit],
+    )
+
+
 def of_customer(user_id: str, status: Status | None, before: PageKey | None, limit: int) -> Query:
     """Make the query for up to `limit` of a customer's orders (ListRow), newest first.
 

@@ -55,6 +55,11 @@ class _Fact(Struct, gc=False):
 _fact: Final = json.Decoder(_Fact).decode
 
 
+def time_of(body: bytes) -> datetime:
+    """Return when the fact in this body was decided. Raises one of DECODE_ERRORS."""
+    return _fact(body).at
+
+
 class Refusing(NamedTuple):
     """A period in which admission refuses new orders; `refused` counts them, `last` is the last one's `monotonic()`."""
 
@@ -177,7 +182,7 @@ class Progress:
             for message in await latest_messages(nc, subjects, self._runtime.broker.supervisor.streams):
                 name, _, order_id = message.subject.rpartition(".")
                 try:
-                    at = _fact(message.body).at
+                    at = time_of(message.body)
                 except DECODE_ERRORS:  # another publisher's message
                     continue
                 facts.setdefault(order_id, {})[name] = PublishedAt(message.sequence, at)

@@ -47,6 +47,7 @@ SLOW_FILES: Final = (
     "tests/bench/test_systems.py",
     "tests/bench/test_alternatives.py",
     "tests/bench/test_years.py",
+    "tests/metrics/test_alerts.py",
     "tests/mutants/test_mutants.py",
 )
 """Files of tests that take more than a few seconds each."""

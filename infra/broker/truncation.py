@@ -23,6 +23,22 @@ class ReceivedPositions:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._received: deque[StreamPosition] = deque(maxlen=kept)
+        self._highest = 0  # of the sequences that were delivered
+
+    @property
+    def newest(self) -> StreamPosition | None:
+        """The position that was added last; None if nothing is remembered."""
+        return self._received[-1] if self._received else None
+
+    def delivered(self, sequence: int) -> bool:
+        """Take note of a delivery as soon as it comes; `add` follows once it is handled.
+
+        Returns whether it was delivered before, as far as the sequences tell.
+        """
+        if sequence <= self._highest:
+            return True
+        self._highest = sequence
+        return False
 
     def add(self, position: StreamPosition) -> None:
         self._received.append(position)
@@ -58,6 +74,7 @@ class ReceivedPositions:
 
         If a session fails before that, the next one has to find the truncation again.
         """
+        self._highest = min(self._highest, sequence)
         still = (position for position in self._received if position.sequence <= sequence)
         self._received = deque(still, self._received.maxlen)
 

@@ -17,6 +17,7 @@ from infra.broker.consumers import ConsumerPlace, session_of
 from infra.broker.errors import ConsumerFailed
 from infra.broker.pull import PULL_EXPIRES_S, SILENCE_S, Pull, numbers
 from infra.broker.truncation import ReceivedPositions
+from infra.consuming.backlog import Backlog
 from infra.consuming.handler import Handler
 from infra.consuming.retry_queue import RetryQueue
 from infra.core.messages import Delivery, StreamPosition
@@ -55,7 +56,8 @@ class DurableConsumer:
         `session` is the name of the session that the consumer was reset for. `failed` is called with the error if the
         session must end; it calls `stop`.
         """
-        self.place, self.name = place, place.key
+        self.place = place
+        self.name, self.durable = place.key, place.name
         self._nc = nc
         self._handler = handler
         self._received = received
@@ -63,13 +65,7 @@ class DurableConsumer:
         self._session = session
         self.failed = failed
         self._pull = Pull(
-            nc,
-            *place,
-            pull_batch,
-            deliver=self._on_delivery,
-            failed=failed,
-            expires_s=expires_s,
-            silence_s=silence_s,
+            nc, *place, pull_batch, deliver=self._on_delivery, failed=failed, expires_s=expires_s, silence_s=silence_s
         )
         self._waiting: set[int] = set()
         """Numbers of the deliveries in the retry queue."""
@@ -81,6 +77,7 @@ class DurableConsumer:
         """The sequence up to which this session has acknowledged all deliveries; None: nothing yet."""
         self.confirmed: int | None = None
         """The one up to which it had, when the broker last said that the consumer is still this session's."""
+        self.backlog = Backlog(received)
         self.closed = False
         self.retired = False
         """Whether nothing more can come: its generation is sealed, and all that it hears there is acknowledged."""
@@ -119,6 +116,7 @@ class DurableConsumer:
         if session_of(info) != self._session:
             raise ConsumerFailed(TAKEN_OVER)
         self.confirmed = before
+        self.backlog.looked(info)
         acknowledged, delivered = info.ack_floor, info.delivered
         if acknowledged and delivered and (acknowledged.consumer_seq or 0) > (delivered.consumer_seq or 0):
             # The consumer would take no acknowledgement before it has delivered that many messages, and it delivers no
@@ -153,6 +151,8 @@ class DurableConsumer:
             self.failed(ConsumerFailed(f"delivery {number} came after {self._last_delivery}: some were dropped"))
             return
         self._last_delivery = number
+        if self._received.delivered(sequence):
+            self.backlog.redelivered += 1
         position = StreamPosition(sequence, stored_ns // 1_000)
         name = subject.decode(errors="backslashreplace")
         self._handler.handle(Delivery(header(head, _MSG_ID), body, reply.decode(), position, name, head, number), self)

@@ -14,6 +14,19 @@ PREFIX: Final = "dead"
 MAX_BYTES: Final = 1 << 30
 
 
+ERRORS: Final = (
+    *("DecodeError", "FoldError", "ForeignMessage", "OfNewerCode", "StreamUnreadable", "TooLarge", "Unpublishable"),
+    *("ValidationError", "waits", "other"),
+)
+"""The kinds of errors by which dead letters are counted: names of types; `waits`: an earlier one of its key waits."""
+
+
+def kind_of(error: Exception | None) -> str:
+    """Return the kind in ERRORS of the error that made a dead letter; None: its message was not tried."""
+    name = "waits" if error is None else type(error).__name__
+    return name if name in ERRORS else "other"
+
+
 class DeadLetter(NamedTuple):
     """A consumer's dead letter, at `sequence` of the stream DEAD (0: not written yet), written `at` an instant (UTC).
 

@@ -5,7 +5,7 @@ they outlive the process.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -17,9 +17,9 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConsumerFailed
-from infra.broker.stored import direct, last_message, next_message, stored_message
+from infra.broker.stored import stored_message
 from infra.broker.streams import KEEPS, check_message_size, compare
-from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter, stream_config
+from infra.consuming.dead_letter import DEAD, ERRORS, PREFIX, DeadLetter, kind_of, stream_config
 from infra.consuming.dead_letter_message import (
     LARGEST_MESSAGE,
     MAX_BODY,
@@ -29,6 +29,7 @@ from infra.consuming.dead_letter_message import (
     subject_of,
     traceback_text,
 )
+from infra.consuming.stored_dead_letters import read
 from infra.core.messages import Delivery
 from infra.settings import Settings
 from infra.timestamps import now
@@ -38,49 +39,7 @@ logger = structlog.get_logger()
 NOT_THERE: Final = frozenset({10_043, 10_057})
 """nats-server's error codes for deleting a missing message: with status 400, or with 500 if the sequence was never used
 or DEAD is empty."""
-BATCH: Final = 1_000  # messages that one direct get asks for, and
-BATCH_BYTES: Final = 8 << 20  # about how many bytes of them
 REMEMBERED: Final = 256  # dead letters that are written again if the broker truncated DEAD
-
-
-async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncIterator[DeadLetter]:
-    """Yield the dead letters under this subject of DEAD, by sequence; without `whole`, no bodies and stacks.
-
-    The subject may have wildcards. Raises the client's errors. The leader says how many there are and which is the
-    last; a copy that has them all gives them in batches. Otherwise the leader gives them one by one.
-    """
-    last = await last_message(nc, DEAD, subject)
-    if last is None:
-        return
-    counts = (await nc.jetstream(timeout=CONNECT_TIMEOUT_S).stream_info(DEAD, subjects_filter=subject)).state.subjects
-    in_batches = await _in_batches(nc, subject, last.sequence, sum((counts or {}).values()), whole=whole)
-    if in_batches is not None:
-        for dead_letter in in_batches:
-            yield dead_letter
-        return
-    sequence = 0
-    while sequence < last.sequence and (message := await next_message(nc, DEAD, sequence + 1, subject)):
-        sequence = message.sequence
-        yield parsed(message, whole=whole)
-
-
-async def _in_batches(nc: BrokerClient, subject: str, last: int, count: int, *, whole: bool) -> list[DeadLetter] | None:
-    """Read the dead letters up to the sequence `last`; None if fewer than `count` were found, or not the last one."""
-    found: list[DeadLetter] = []
-    while not found or found[-1].sequence < last:
-        first = found[-1].sequence + 1 if found else 1
-        wanted = {"seq": first, "next_by_subj": subject, "batch": BATCH, "max_bytes": BATCH_BYTES}
-        try:
-            answer = await direct(nc, DEAD, wanted)
-        except TimeoutError:
-            return None
-        messages = answer.messages
-        if not messages or answer.answered_by != {DEAD}:  # a mirror still has what was deleted
-            return None
-        found += [parsed(message, whole=whole) for message in messages if message.sequence <= last]
-        if messages[-1].sequence > last:
-            break
-    return found if len(found) >= count else None
 
 
 class DeadLetters:
@@ -94,8 +53,12 @@ class DeadLetters:
         self._consumer = consumer
         self._settings = settings
         self._clock = clock
+        self.on_given_up: Callable[[Delivery, Exception | None, int], None] = lambda *_: None
+        """Gets each message that becomes a dead letter, its error, and the number of attempts."""
         self._nc: BrokerClient | None = None
         self._js: JetStreamContext | None = None
+        self.added = dict.fromkeys(ERRORS, 0)
+        """How many dead letters this process has added, by the kind of error."""
         self._by_key: dict[str, dict[int, DeadLetter]] = {}
         """Key → sequence of DEAD → dead letter without body and stack; in the order of the sequences."""
         self._recent: deque[DeadLetter] = deque(maxlen=REMEMBERED)
@@ -184,6 +147,7 @@ class DeadLetters:
             body=delivery.body,
         )
         await self._write(dead_letter)
+        self.added[kind_of(error)] += 1
 
     async def _write(self, dead_letter: DeadLetter) -> None:
         """Store the dead letter in DEAD. Raises ConsumerFailed if the broker refuses it; the client's errors."""
@@ -199,7 +163,7 @@ class DeadLetters:
         dead_letter = dead_letter._replace(sequence=ack.seq)
         logger.error(
             "dead-lettered",
-            subject=dead_letter.subject,
+            **dead_letter.delivery.log_fields,
             sequence=dead_letter.origin.sequence,
             error=dead_letter.error,
             attempts=dead_letter.attempts,
@@ -209,8 +173,7 @@ class DeadLetters:
         self._remember(dead_letter)
 
     def _remember(self, dead_letter: DeadLetter) -> None:
-        found = self._by_key.setdefault(dead_letter.key, {})
-        found[dead_letter.sequence] = dead_letter._replace(body=b"", stack="")
+        self._by_key.setdefault(dead_letter.key, {})[dead_letter.sequence] = dead_letter._replace(body=b"", stack="")
 
     async def load(self, dead_letter: DeadLetter) -> DeadLetter | None:
         """Read a listed dead letter again from DEAD, with body and stack. Raises the client's errors.

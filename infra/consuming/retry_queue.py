@@ -88,7 +88,7 @@ class RetryQueue:
         """
         logger.warning(  # without the traceback: the dead letter has it
             "cannot handle a message; trying again",
-            subject=delivery.subject,
+            **delivery.log_fields,
             sequence=delivery.position.sequence,
             error=f"{type(error).__name__}: {error}",
         )
@@ -185,6 +185,7 @@ class RetryQueue:
                 return
         await self._dead_letters.add(delivery, error, attempts)
         resolved(delivery)
+        self._dead_letters.on_given_up(delivery, error, attempts)
 
     async def _redrive(self, key: str) -> list[Redriven]:
         done: list[Redriven] = []
@@ -200,13 +201,13 @@ class RetryQueue:
             except Exception as error:
                 logger.warning(
                     "a dead letter still cannot be handled",
-                    subject=dead_letter.subject,
+                    **dead_letter.delivery.log_fields,
                     dead_letter=sequence,
                     error=f"{type(error).__name__}: {error}",
                 )
                 return [*done, Redriven(dead_letter, (), error)]
             await self._dead_letters.remove(dead_letter)
-            logger.info("redriven", key=key, sequence=sequence, fact_id=dead_letter.fact_id, facts=len(facts))
+            logger.info("redriven", key=key, sequence=sequence, facts=len(facts), **dead_letter.delivery.log_fields)
             done.append(Redriven(dead_letter, facts, None))
         return done
 
@@ -225,6 +226,6 @@ class RetryQueue:
         for dead_letter in self._dead_letters.of(key):
             if dead_letter.sequence == sequence:
                 await self._dead_letters.remove(dead_letter)
-                logger.warning("dropped a dead letter", key=key, sequence=sequence, fact_id=dead_letter.fact_id)
+                logger.warning("dropped a dead letter", key=key, sequence=sequence, **dead_letter.delivery.log_fields)
                 return dead_letter
         return None

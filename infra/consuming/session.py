@@ -25,13 +25,15 @@ from infra.broker.generations import Generations
 from infra.broker.leader import Leader
 from infra.broker.permissions import facts_said_by
 from infra.broker.relay import Relay
+from infra.broker.rolling import overdue
 from infra.broker.streams import MAX_FACT_BYTES, check_stream, full, is_full, largest_message
 from infra.broker.troubles import UNACKNOWLEDGED
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.limits import SessionLimits
 from infra.consuming.service_consumers import ServiceConsumers
-from infra.consuming.supervisor import LOOK_ANSWER_S, LOOK_EVERY_S, PASSING, Connection, Session, Supervisor
+from infra.consuming.supervised import Connection, Session
+from infra.consuming.supervisor import LOOK_ANSWER_S, LOOK_EVERY_S, PASSING, Supervisor
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
 from infra.store.event_store import EventStore
@@ -86,6 +88,12 @@ class Broker:
         self._clock = clock
         self.forecast: Sequence[str] = ()
         """Warnings, in words, of what will refuse facts within days (`forecast`)."""
+        self.overdue: str | None = None
+        """A warning, in words, that no keeper rolls the stream over; None if it was rolled over in time."""
+        self.generations: Generations | None = None
+        """Those of the stream, as the last session knew them; None before the first one."""
+        self.log_lost = False
+        """Whether the last session ended because the stream has facts of this service that its log lacks."""
         self._failure = ""
         """Why the session before this one failed; empty if none has."""
 
@@ -113,6 +121,16 @@ class Broker:
     def stalled_s(self) -> float:
         """For how many seconds in all, over all sessions, the broker has acknowledged nothing of what was in flight."""
         return self._stalled_s + (self._relay.stalled_s if self._relay is not None else 0.0)
+
+    @property
+    def relay(self) -> Relay | None:
+        """The relay of the present session; None while there is none."""
+        return self._relay
+
+    @property
+    def full(self) -> bool:
+        """Whether the newest generation of the stream takes no new work."""
+        return bool(self._full)
 
     @property
     def connection(self) -> BrokerClient | None:
@@ -159,7 +177,8 @@ class Broker:
         await self._consumers.reset(js, leaders, generations.sealed, consumer)
         at = nc.connected_url
         logger.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
-        self._relay, self._full = relay, full(generations.newest) if is_full(generations.newest) else ""
+        self._relay, self.generations, self.log_lost = relay, generations, False
+        self._full = full(generations.newest) if is_full(generations.newest) else ""
         looking = nc.jetstream(timeout=LOOK_ANSWER_S)
 
         async def made(info: StreamInfo) -> None:
@@ -179,7 +198,8 @@ class Broker:
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         self._failure = reason
-        if isinstance(error, LogLost):
+        self.log_lost = isinstance(error, LogLost)
+        if self.log_lost:
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)
         elif isinstance(error, BrokerMisconfigured):
@@ -198,6 +218,7 @@ class Broker:
             check_stream(info.config, self._settings, sealed=True)  # a sealed one has a successor, which is found soon
             await self.dead_letters.check(js)
             self._full = full(info) if is_full(info) else ""
+            self.overdue = overdue(info, self._settings, self._clock())
             self.forecast = forecast(generations.infos, self._settings, self._clock())
             # A second process of this service, against the rule, may have recorded facts without publishing them.
             await self._store.max_notification_id()

@@ -8,13 +8,11 @@ import asyncio
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Final
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import StreamInfo
 
 from infra.aio import Backoff, first_of, wait
 from infra.broker.client import BrokerClient
@@ -25,9 +23,12 @@ from infra.broker.generations import Generations, ensure_generations
 from infra.broker.numbering import EVENTS, number_of, prefix
 from infra.broker.permissions import check_payload, publish_probes
 from infra.broker.troubles import denied, describe, is_needed, misconfigured
+from infra.consuming.consumer import DurableConsumer
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import RetryQueue
+from infra.consuming.session_counts import SessionCounts
+from infra.consuming.supervised import Connection, Session, Supervised
 from infra.core.errors import StoreUnavailable
 from infra.settings import Settings
 from infra.store.errors import StoreError
@@ -44,46 +45,6 @@ PROBE_EVERY: Final = 10  # looks: one of so many probes facts and dead letters, 
 
 PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable, sqlite3.Error)
 """Errors that end a session and usually pass by themselves. After any other error the pause is the longest one."""
-
-Task = Callable[[], Coroutine[Any, Any, None]]
-
-
-class Connection(NamedTuple):
-    """A session's connection (`nc`, `js`), and the generations of the stream."""
-
-    nc: BrokerClient
-    js: JetStreamContext
-    generations: Generations
-
-
-class Session(NamedTuple):
-    """What a session runs: its consumers, and `tasks` beside them. The session ends with the first of them that ends.
-
-    `made` is called with each generation that was made since the session began. `facts`: the names of the facts that it
-    publishes.
-    """
-
-    consumer: ConsumerSession
-    tasks: Sequence[Task]
-    made: Callable[[StreamInfo], Coroutine[Any, Any, None]]
-    facts: Sequence[str] = ()
-
-
-class Supervised(Protocol):
-    """Prepares the sessions that a supervisor runs: a service's side of the broker, or a read model of the stream."""
-
-    def session(self, connection: Connection) -> AbstractAsyncContextManager[Session]:
-        """Prepare one session, including its consumers; clean up on exit.
-
-        An error while preparing ends the session, as one of its tasks' errors does.
-        """
-        ...
-
-    def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
-        """Log the error that ended a session, and do what follows from it. The next one begins in `again_in_s` seconds.
-
-        `reason` describes the error in words.
-        """
 
 
 class Supervisor:
@@ -112,6 +73,7 @@ class Supervisor:
         self.stopping = asyncio.Event()
         """Set it to make `run` return once the current session has ended. A session that is connecting ends at once;
         one that is connected, only when one of its tasks ends."""
+        self.counts = SessionCounts()
         self.reason = "not connected yet"
         """Why the last session that failed did so, in words."""
 
@@ -141,6 +103,11 @@ class Supervisor:
         return self._current[1].paused
 
     @property
+    def consumers(self) -> Sequence[DurableConsumer]:
+        """The consumers of the present session; empty while there is none."""
+        return () if self._current is None else self._current[1].consumers
+
+    @property
     def denied(self) -> Sequence[str]:
         """What the broker has denied this session, such as `publish to $JS.API.…`, though it can do without."""
         return () if self._current is None else self._current[0].denied
@@ -156,11 +123,13 @@ class Supervisor:
             try:
                 await self._session()
                 self._backoff.reset()
+                self.counts.outcomes["ended"] += 1
             except Exception as error:
                 if not isinstance(error, PASSING):
                     self._backoff.longest()
                 elif loop.time() - began > SETTLED_AFTER_S:
                     self._backoff.reset()
+                self.counts.outcomes["lost" if isinstance(error, PASSING) else "failed"] += 1
                 pause_s = self._backoff.next_s()
                 self.reason = _reason(error)
                 self._supervised.session_failed(error, self.reason, pause_s)
@@ -182,6 +151,8 @@ class Supervisor:
                 if told := misconfigured(error):
                     raise told from error
                 raise
+            finally:
+                self.counts.add_denied(nc.denied)
 
     async def _session_over(self, nc: BrokerClient) -> None:
         check_payload(nc)
@@ -205,6 +176,7 @@ class Supervisor:
             finally:
                 self._current = None
                 consumer.close()
+                self.counts.add_redelivered(consumer.consumers)
 
     async def _watch(self, nc: BrokerClient, js: JetStreamContext, session: Session, generations: Generations) -> None:
         """Look once every LOOK_EVERY_S seconds; never returns."""

@@ -3,6 +3,8 @@
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
+from contracts.origin import log_fields
+
 MAX_KEY: Final = 128  # characters; the longest id has 64
 
 
@@ -41,6 +43,11 @@ class Delivery(NamedTuple):
             return token
         return f"{token[:64]}~{sha256(token.encode(errors='backslashreplace')).hexdigest()[:32]}"
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """The fields of a log line about this message; see `contracts.origin.log_fields`."""
+        return log_fields(self.subject, self.fact_id, self.body)
+
     def same_as(self, other: "Delivery") -> bool:
         """Whether both have the same fact id, or the same stream position."""
         return self.position == other.position or (self.fact_id != "" and self.fact_id == other.fact_id)
@@ -50,7 +57,9 @@ class Acknowledger(Protocol):
     """Takes the results of a consumer's deliveries from their handler, to acknowledge or retry them."""
 
     name: str
-    """The consumer's."""
+    """The consumer's, which differs from that of every other one of its listener."""
+    durable: str
+    """The consumer's at the broker, which is the same in each generation of the stream."""
     closed: bool
     """Whether the session is over. Nothing more is acknowledged then: unacknowledged deliveries come again later."""
 

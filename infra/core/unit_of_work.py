@@ -16,6 +16,7 @@ from infra.core.decider import Aggregates, AnyState, Batch, Command, StreamState
 from infra.core.errors import FoldError, StreamUnreadable
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.state_cache import CACHED_STATES, SNAPSHOT_EVERY, StateCache
+from infra.request_span import RequestSpan
 from infra.store.errors import Conflict, StoreError
 from infra.store.event_store import EventStore
 from infra.store.records import Record
@@ -38,10 +39,15 @@ class Answer(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """A command that a caller awaits, of a client, a timer or a retried delivery. `answer` gets its result or error."""
+    """A command that a caller awaits, of a client, a timer or a retried `delivery`. `answer` gets its result or error.
+
+    `request` is the span of the request that the caller works for, if that is traced.
+    """
 
     command: Command
     answer: asyncio.Future[Answer]
+    delivery: Delivery | None = None
+    request: RequestSpan | None = None
 
 
 class Delivered(NamedTuple):
@@ -56,6 +62,14 @@ Commands = list[tuple[Command, Work]]
 
 Outcome = Sequence[Fact] | Exception
 """The new facts of one command, or the error that prevented a decision, such as the aggregate's refusal."""
+
+
+Settled = Callable[[Commands, Sequence[Outcome]], None]
+"""Gets the commands of a batch, each with its source, and the outcome of each. It must not raise."""
+
+
+def not_measured(_: Commands, __: Sequence[Outcome]) -> None:
+    """Measure nothing."""
 
 
 class Unhandled(Exception):
@@ -82,10 +96,13 @@ class UnitOfWork:
         store: EventStore,
         snapshot_every: int = SNAPSHOT_EVERY,
         cached_states: int = CACHED_STATES,
+        settled: Settled = not_measured,
     ) -> None:
+        """`settled` is called with the work and the outcomes of each batch that is recorded."""
         self._aggregates = aggregates
         self._store = store
         self.state_cache = StateCache(aggregates, store, cached_states, snapshot_every)
+        self._settled = settled
         self._doubtful: Batch | None = None
         self.max_bytes = MAX_BYTES
         """The largest message, headers included, that the broker takes. No larger fact is recorded."""
@@ -101,6 +118,7 @@ class UnitOfWork:
         for _ in range(MAX_CONFLICTS):
             recorded = await self._attempt(work, streams, assumed)
             if recorded is not None:
+                self._settled(work, recorded[1])
                 return recorded
             assumed = {}
         raise StoreError(f"{MAX_CONFLICTS} conflicts in a row")

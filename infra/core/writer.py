@@ -16,13 +16,17 @@ import structlog
 from contracts.fact import Fact
 from contracts.origin import heard
 from infra.aio import wait
+from infra.core import unit_of_work
 from infra.core.decider import Aggregates, Batch, Command
 from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, StreamUnreadable
 from infra.core.limits import WriterLimits
 from infra.core.messages import Acknowledger, Delivery
+from infra.core.results import acknowledge, defers, fail, refuse
 from infra.core.unit_of_work import Answer, Commands, Delivered, Outcome, Requested, Unhandled, UnitOfWork, Work
+from infra.request_span import current
 from infra.store.errors import StoreError
 from infra.store.event_store import EventStore
+from infra.store.records import Record
 
 logger = structlog.get_logger()
 
@@ -44,13 +48,17 @@ class Writer:
         recorded: Callable[[Sequence[Fact]], None],
         *,
         limits: WriterLimits = WriterLimits(),  # noqa: B008  # frozen
+        settled: unit_of_work.Settled = unit_of_work.not_measured,
     ) -> None:
-        """`recorded` is called after each commit with its facts in log order, before any success is answered."""
+        """`recorded` is called after each commit with its facts in log order, before any success is answered.
+
+        `settled` measures: see UnitOfWork.
+        """
         self._reactions = reactions
         self._clock = clock
         self._recorded = recorded
         self._limits = limits
-        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every, limits.cached_states)
+        self._unit_of_work = UnitOfWork(aggregates, store, limits.snapshot_every, limits.cached_states, settled)
         self._queue: deque[Work] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -58,6 +66,8 @@ class Writer:
         self.unreadable = self._unit_of_work.state_cache.unreadable
         self._suspended_because: str | None = None
         self._unreadable = False
+        self.on_settled: list[Callable[[Commands, Sequence[Outcome], Sequence[Record]], None]] = []
+        """Each gets a batch that is recorded and answered: its work, their outcomes, and the records of all facts."""
 
     def suspend(self, because: str, *, reads_too: bool = False) -> None:
         """Until `resume`, let `execute` raise StoreUnavailable(`because`), and with `reads_too` let `read` do so, too.
@@ -66,8 +76,7 @@ class Writer:
         self._unreadable = reads_too
 
     def resume(self) -> None:
-        self._suspended_because = None
-        self._unreadable = False
+        self._suspended_because, self._unreadable = None, False
 
     def limit_facts(self, max_bytes: int) -> None:
         """From now on record no fact that does not fit into a message of this many bytes, headers included."""
@@ -100,7 +109,7 @@ class Writer:
         Raises StoreUnavailable, or the error that prevents the reaction; after the latter nothing was recorded.
         """
         command = self._react(delivery, self._clock())
-        return () if command is None else (await self._execute(command)).facts
+        return () if command is None else (await self._execute(command, delivery)).facts
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
         """Return the outcomes that `attempt` would have for these in order; record nothing.
@@ -118,9 +127,9 @@ class Writer:
                 break
         return outcomes
 
-    async def _execute(self, command: Command) -> Answer:
+    async def _execute(self, command: Command, delivery: Delivery | None = None) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._enqueue(Requested(command, answer))
+        self._enqueue(Requested(command, answer, delivery, current.get()))
         return await answer
 
     @property
@@ -167,7 +176,7 @@ class Writer:
                 await self._settle(batch)
             except StoreError as error:
                 logger.error("the store failed; the batch is not answered", error=str(error), batch=len(batch))
-                self._fail(batch, error)
+                fail(batch, error)
             if not self._queue:
                 self._arrived.clear()
                 self._idle.set()
@@ -176,7 +185,7 @@ class Writer:
         work, decided, outcomes = await self._decide_and_record(batch)
         for (_, source), outcome in zip(work, outcomes, strict=True):
             if isinstance(outcome, Exception):
-                _reject(source, outcome)
+                refuse(source, outcome)
         snapshots = self._unit_of_work.publish_states(decided)
         if decided.facts:
             self._recorded(decided.facts)
@@ -184,11 +193,9 @@ class Writer:
         for (command, source), outcome in zip(work, outcomes, strict=True):
             if isinstance(source, Requested) and not source.answer.done() and not isinstance(outcome, Exception):
                 source.answer.set_result(Answer(outcome, decided.states(command.streams)))
-        # One acknowledgement covers all of a consumer's deliveries before it, except those that wait.
-        last = {source.acknowledger: source.delivery for source in batch if isinstance(source, Delivered)}
-        for acknowledger, delivery in last.items():
-            if not acknowledger.closed:  # a closed session needs none
-                acknowledger.handled(delivery)
+        acknowledge(batch)
+        for follow in self.on_settled:  # in the loop's next turn: the answers above are on their way
+            asyncio.get_running_loop().call_soon(follow, work, outcomes, decided.records)
 
     async def _decide_and_record(self, batch: Sequence[Work]) -> tuple[Commands, Batch, list[Outcome]]:
         """Decide and record the work; return its commands, the recorded batch, and the outcome of each command.
@@ -196,15 +203,15 @@ class Writer:
         Work that cannot be handled is rejected before anything is recorded. The rest is then decided again, without
         deliveries that now have to wait: deliveries of one key must not overtake each other. Raises StoreError.
         """
-        left = [source for source in batch if not _left_for_later(source)]
+        left = [source for source in batch if not defers(source)]
         while True:
             try:
                 work = self._commands(left)
                 return work, *await self._unit_of_work.record(work)
             except Unhandled as unhandled:
-                _reject(unhandled.source, unhandled.error)
+                refuse(unhandled.source, unhandled.error)
                 at = next(n for n, source in enumerate(left) if source is unhandled.source)
-                left[at:] = [source for source in left[at + 1 :] if not _left_for_later(source)]
+                left[at:] = [source for source in left[at + 1 :] if not defers(source)]
 
     def _commands(self, batch: Sequence[Work]) -> Commands:
         """Return the commands; a delivery without a reaction has none. Raises Unhandled if one cannot be made."""
@@ -226,22 +233,3 @@ class Writer:
         fact, its_id = heard(delivery.subject, delivery.fact_id, delivery.raw_headers, delivery.body)
         reaction = self._reactions.get(type(fact))
         return None if reaction is None else reaction(fact, now, its_id)
-
-    def _fail(self, batch: Sequence[Work], error: StoreError) -> None:
-        for source in batch:
-            if isinstance(source, Delivered):
-                source.acknowledger.failed(error)
-            elif not source.answer.done():
-                source.answer.set_exception(StoreUnavailable(str(error)))
-
-
-def _left_for_later(source: Work) -> bool:
-    """Let the acknowledger take a delivery back if it has to wait; return whether it did, or its session is closed."""
-    return isinstance(source, Delivered) and (source.acknowledger.closed or source.acknowledger.defers(source.delivery))
-
-
-def _reject(source: Work, error: Exception) -> None:
-    if isinstance(source, Delivered):
-        source.acknowledger.rejected(source.delivery, error)
-    elif not source.answer.done():
-        source.answer.set_exception(error)

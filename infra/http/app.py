@@ -1,18 +1,20 @@
 """The HTTP app of a service: its routes, health, OpenAPI with a page that works offline, errors as RFC 9457."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from litestar import Litestar, Router, get
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
+from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler
 from litestar.types.internal_types import RouteHandlerMapItem
 from msgspec import Struct
 
 from infra.http.answers import problems
 from infra.http.docs_page import SECURITY, DocsPage, Document
+from infra.http.durations import UNMATCHED, RequestDurations
 from infra.http.examples import example
 from infra.http.fast_path import fast_paths, replay
 from infra.http.grammar import MAX_BODY_BYTES
@@ -20,8 +22,12 @@ from infra.http.origin_check import OriginCheck
 from infra.http.parameters import StrictRequest
 from infra.http.problems import EXCEPTION_HANDLERS, Problem, plain_404, send_problem
 from infra.http.repeated import RepeatedParameters
+from infra.metrics import Metrics
 
 logger = structlog.get_logger()
+
+NOT_FOR_CLIENTS: Final = frozenset({"operators", "health"})
+"""Tags of the routes whose requests are measured together."""
 
 
 @example(status="alive")
@@ -51,26 +57,43 @@ class App(Litestar):
     Litestar handles the requests to routes without a fast path, and those that the fast path does not answer.
     """
 
-    def __init__(self, *args: Any, origin_check: OriginCheck | None = None, **settings: Any) -> None:
-        """Take Litestar's arguments. Raises FastPathRefused if a route's fast path would skip a part of the route."""
+    def __init__(
+        self,
+        *args: Any,
+        origin_check: OriginCheck | None = None,
+        durations: RequestDurations | None = None,
+        **settings: Any,
+    ) -> None:
+        """Take Litestar's arguments, and what measures the requests.
+
+        Raises FastPathRefused if a route's fast path would skip a part of the route.
+        """
         super().__init__(*args, **settings)
+        self._durations = durations or RequestDurations(Metrics())
+        self._durations.routes = {
+            route.path_format
+            for route in self.routes
+            if isinstance(route, HTTPRoute)
+            for handler in route.route_handlers
+            if handler.tags and NOT_FOR_CLIENTS.isdisjoint(handler.tags)
+        }
         self._refusal = (origin_check or OriginCheck()).refusal
         self._fast_paths = fast_paths(self)
         self._repeated = RepeatedParameters(self)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            problem = self._repeated.problem(scope) or self._refusal(scope["headers"])
-            if problem is not None:
-                await send_problem(problem, send)
-                return None
-            fast_path = self._fast_paths.get((scope["method"], scope["path"]))
-            if fast_path is not None:
-                received = await fast_path.take(scope, receive, send)
-                if received is None:
-                    return None
-                receive = replay(received, receive)
-        return await super().__call__(scope, receive, send)
+        if scope["type"] != "http":
+            return await super().__call__(scope, receive, send)
+        fast_path = self._fast_paths.get((scope["method"], scope["path"]))
+        problem = self._repeated.problem(scope) or self._refusal(scope["headers"])
+        if problem is not None:
+            await send_problem(problem, send)
+        elif fast_path is None:
+            await super().__call__(scope, receive, send)
+        elif (received := await fast_path.take(scope, receive, send)) is not None:
+            await super().__call__(scope, replay(received, receive), send)
+        self._durations.observe(scope, UNMATCHED if fast_path is None else scope["path"])
+        return None
 
     @property
     def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
@@ -112,13 +135,14 @@ def build_app(
     allowed_hosts: Sequence[str] = (),
     *,
     description: str | None = None,
+    durations: RequestDurations | None = None,
 ) -> Litestar:
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
     `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
     returns what `/readyz` shows as warnings. Each request to `/readyz` calls `readiness`, then `warnings` if the
     service is ready. `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what
-    the service does, for the OpenAPI document. Raises FastPathRefused.
+    the service does, for the OpenAPI document. `durations` measures the requests. Raises FastPathRefused.
     """
 
     @get("/healthz", tags=["health"], summary="The process is alive and answers", sync_to_thread=False)
@@ -140,6 +164,7 @@ def build_app(
     return App(
         [healthz, readyz, *routes],
         origin_check=OriginCheck(allowed_hosts),
+        durations=durations,
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=_documentation(title, description),
         request_class=StrictRequest,

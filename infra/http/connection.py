@@ -6,6 +6,7 @@ uvicorn gives the lifecycle of the server. How a request is read is here and in 
 
 import asyncio
 from functools import partial
+from time import perf_counter
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from infra.http.connection_limit import ConnectionLimit
+from infra.http.durations import BEGAN
 from infra.http.exchange import STATUS_LINES, Exchange
 from infra.http.framing import HttpRequest, RequestReader
 from infra.http.grammar import malformed, request_timeout
@@ -161,7 +163,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             "raw_path": raw_path,
             "query_string": query,
             "headers": request.headers,
-            "state": {},
+            "state": {BEGAN: perf_counter()},
         }
         self._exchange = Exchange(self, request, scope, self._state.default_headers)
         self._pacer.begin(partial(self._start, self._exchange))

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from infra.http.durations import STATUS
 from infra.http.framing import HttpRequest
 from infra.http.grammar import FIELDS
 from infra.http.problems import internal_error, send_problem
@@ -140,6 +141,7 @@ class Exchange:
             raise RuntimeError("a header of the answer is none")
         self._head = STATUS_LINES[status] + lines + b"\r\n"
         self._status, self._length, self._chunked = status, length, chunked
+        self._scope["state"][STATUS] = status
 
     def _write(self, body: bytes, *, more: bool) -> None:
         if self._request.method == "HEAD":

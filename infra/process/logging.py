@@ -8,10 +8,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, Final, Literal, TextIO
 
+import msgspec
 import structlog
 
 from infra.line_output import LineOutput, writing_to
@@ -41,6 +43,8 @@ QUIET: Final = {
 
 Fields = structlog.typing.EventDict
 
+_json: Final = msgspec.json.Encoder().encode
+
 
 class LogHandler(logging.Handler):
     """Formats the lines that the rate lets through, and hands them to a thread that writes them."""
@@ -50,6 +54,9 @@ class LogHandler(logging.Handler):
     ) -> None:
         """`write` writes bytes, as os.write; `clock` counts seconds for the rate; see LineOutput for `tick_s`."""
         super().__init__()
+        self.common: dict[str, str] = {}
+        """Fields that each line of `put_lines` has as well."""
+        self.as_text = False
         self._clock = clock
         self._rate = LogRate()
         self._output = LineOutput(write, self._dropped, tick=self._report, tick_s=tick_s)
@@ -65,6 +72,22 @@ class LogHandler(logging.Handler):
             self._output.put(self.format(record))
         except Exception as error:  # a line that cannot be formatted must not stop the work that it is about
             self._output.put(f"a log line of {record.name} cannot be formatted: {type(error).__name__}")
+
+    def put_lines(self, event: str, lines: Sequence[Mapping[str, str | float]]) -> None:
+        """Queue lines at INFO whose fields are these: a tenth of the usual cost, for what happens a thousand times a
+        second. They are not limited in their rate and not searched for secrets: their texts are ids and words of ours.
+        """
+        at = datetime.now(UTC)
+        if self.as_text:
+            head = f"{at:%Y-%m-%d %H:%M:%S.%f}Z [info     ] {event:<24} "
+            made = [
+                head + " ".join(f"{name}={value}" for name, value in sorted({**fields, **self.common}.items()))
+                for fields in lines
+            ]
+        else:
+            shown = {"event": event, "level": "info", "timestamp": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}", **self.common}
+            made = [_json({**fields, **shown}).decode() for fields in lines]
+        self._output.put("\n".join(made))
 
     def flush(self) -> None:
         """Wait until the lines are written, but no longer than FLUSH_S."""
@@ -134,9 +157,21 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    handler.common, handler.as_text = {"service": service}, as_text
     for library, least in QUIET.items():
         logging.getLogger(library).setLevel(max(least, getattr(logging, level)))
     return handler
+
+
+def info_lines(event: str) -> Callable[[Sequence[Mapping[str, str | float]]], None] | None:
+    """Return a function that logs such an event for each of some things, at INFO; see `LogHandler.put_lines`.
+
+    None if this process shows no such lines.
+    """
+    root = logging.getLogger()
+    if not root.isEnabledFor(logging.INFO):
+        return None
+    return next((partial(one.put_lines, event) for one in root.handlers if isinstance(one, LogHandler)), None)
 
 
 def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typing.Processor]:

@@ -1,5 +1,6 @@
 """Answers `/readyz`: why the service is not ready, and what an operator should look at although it is."""
 
+from infra.consuming.session import Broker
 from infra.http.operators.dead_letters import warnings_of
 from infra.process.runtime import Runtime
 from infra.store.errors import StoreError
@@ -20,3 +21,20 @@ def warnings(runtime: Runtime) -> list[str]:
     now = runtime.clock()
     consumers = [one for name, consumer in runtime.consumers.items() for one in warnings_of(name, consumer, now)]
     return [*consumers, *runtime.broker.forecast, *(one for source in runtime.warnings for one in source())]
+
+
+def ready_by_reason(broker: Broker, records: bool) -> dict[str, bool]:
+    """Return, by each reason that may keep the service from being ready, whether it does not.
+
+    `why_not_ready` says more. This looks only at what is in memory; `records`: whether the store can record.
+    """
+    relay = broker.relay
+    return {
+        "broker": broker.connection is not None,
+        "consumer": broker.connection is None or broker.supervisor.trouble is None,
+        "log_lost": not broker.log_lost,
+        "relay": relay is None or not relay.stalled,
+        "relay_catching_up": relay is None or relay.has_caught_up,
+        "store": records,
+        "stream_full": not broker.full,
+    }

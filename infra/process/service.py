@@ -9,12 +9,10 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import structlog
 import uvloop
-from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from contracts.fact import Fact
@@ -27,15 +25,16 @@ from infra.core.decider import Aggregates, moved_facts
 from infra.core.limits import WriterLimits
 from infra.core.writer import Clock, Reactions, Writer
 from infra.files import PRIVATE_UMASK
-from infra.http.app import build_app
-from infra.http.operators.dead_letters import dead_letter_routes
-from infra.http.operators.metrics import metrics
-from infra.http.operators.read_models import AnyView, view_routes
+from infra.http.operators.dead_letters import Consumer
+from infra.http.operators.read_models import AnyView
 from infra.http.server import Server
+from infra.metrics import Metrics
 from infra.printable import printable
 from infra.process import logging as logs
 from infra.process import newer_facts
-from infra.process.readiness import warnings, why_not_ready
+from infra.process.app import build
+from infra.process.gauges import export_gauges
+from infra.process.measures import Measures
 from infra.process.runtime import Runtime
 from infra.process.startup import CannotStart, listen, lock
 from infra.read_models.log_view import LogView
@@ -47,6 +46,7 @@ from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
+from infra.tracing.start import traced
 from infra.tuning import prepare_process, tune_garbage_collection
 from infra.usage import EXIT_USAGE, take_no_arguments
 
@@ -127,7 +127,8 @@ async def _serve(
             views[projection.name] = await stack.enter_async_context(view)
         runtime = assemble(service, settings, store, views, connect=connect)
         await newer_facts.watch(runtime, service.name, folder)
-        await _run_until_signal(service, runtime, listener)
+        await export_gauges(runtime)
+        await _run_until_signal(service, runtime, listener, stack)
 
 
 def assemble(
@@ -152,7 +153,18 @@ def assemble(
         for listener in listeners:
             listener(facts)
 
-    writer = Writer(service.aggregates, service.reactions, store, clock, recorded, limits=writer_limits)
+    metrics = Metrics()
+    measures = Measures(service.name, service.hears, service.reactions, clock, metrics)
+    listeners.append(measures.recorded)
+    writer = Writer(
+        service.aggregates,
+        service.reactions,
+        measures.measured(store),
+        clock,
+        recorded,
+        limits=writer_limits,
+        settled=measures.settled,
+    )
     broker = Broker(
         service.name,
         service.hears,
@@ -165,17 +177,31 @@ def assemble(
         limits=session_limits,
     )
     consuming = {view.listener: view for view in views.values() if isinstance(view, StreamView)}
-    return Runtime(settings, clock, store, writer, broker, views, {service.name: broker, **consuming}, listeners)
+    consumers: dict[str, Consumer] = {service.name: broker, **consuming}
+    return Runtime(settings, clock, store, writer, broker, views, consumers, metrics, listeners)
 
 
-async def _run_until_signal(service: Service, runtime: Runtime, listener: socket.socket) -> None:
+async def _run_until_signal(
+    service: Service, runtime: Runtime, listener: socket.socket, stack: contextlib.AsyncExitStack
+) -> None:
     for watcher in service.watchers:
         watcher(runtime)
-    server = Server(_app(service, runtime))
+    server = Server(build(service.name, service.routes(runtime), runtime))
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, runtime.closing.set)
     signals.release()
+    await stack.enter_async_context(
+        traced(
+            service.name,
+            runtime.settings,
+            runtime.clock,
+            runtime.metrics,
+            writer=runtime.writer,
+            dead_letters=runtime.broker.dead_letters,
+            server=server,
+        )
+    )
     tasks = _start(runtime, server, listener)
     tune_garbage_collection()
     logger.info("started", url=runtime.settings.url, pid=os.getpid())
@@ -192,25 +218,6 @@ async def _run_until_signal(service: Service, runtime: Runtime, listener: socket
         broken.result()
         raise RuntimeError(f"{broken.get_name()} ended by itself")
     logger.info("stopped")
-
-
-def _app(service: Service, runtime: Runtime) -> Litestar:
-    consumers = runtime.consumers
-    operating = [view_routes(runtime.views), dead_letter_routes(consumers), metrics(consumers, runtime.clock)]
-    return build_app(
-        f"{service.name}_svc",
-        [*service.routes(runtime), *operating],
-        partial(why_not_ready, runtime),
-        partial(warnings, runtime),
-        runtime.settings.hosts,
-        description=_description(service.name),
-    )
-
-
-def _description(name: str) -> str | None:
-    """Return the first sentence of the service's package: what it does."""
-    package = sys.modules.get(f"{name}_svc")
-    return None if package is None or not package.__doc__ else package.__doc__.strip().partition("\n")[0]
 
 
 def _start(runtime: Runtime, server: Server, listener: socket.socket) -> list[asyncio.Task[Any]]:

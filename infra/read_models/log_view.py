@@ -78,6 +78,11 @@ class LogView:
                 )
             yield cls(projection, store, tables, pace)
 
+    @property
+    def position(self) -> int:
+        """The position of the log up to which the tables were fed."""
+        return self._tables.checkpoint.position
+
     def log_has_grown(self) -> None:
         self._grown.set()
 

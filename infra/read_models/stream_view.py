@@ -28,7 +28,8 @@ from infra.broker.leader import Leader
 from infra.broker.troubles import describe
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
-from infra.consuming.supervisor import PASSING, Connection, Session, Supervisor
+from infra.consuming.supervised import Connection, Session
+from infra.consuming.supervisor import PASSING, Supervisor
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Acknowledger, Delivery
 from infra.core.unit_of_work import Outcome

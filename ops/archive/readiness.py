@@ -8,7 +8,7 @@ from nats.js.api import ConsumerInfo, StreamInfo
 
 from infra.broker.consumers import consumer_names
 from infra.broker.numbering import generation_of, number_of
-from infra.consuming import dead_letters
+from infra.consuming import stored_dead_letters
 from infra.consuming.dead_letter import PREFIX
 from infra.local.services import service_names
 from infra.settings import load
@@ -79,7 +79,7 @@ async def _dead_letters(stream: Stream, name: str) -> list[str]:
     number = number_of(name)
     kept = [
         str(letter.sequence)
-        async for letter in dead_letters.read(stream.nc, f"{PREFIX}.>", whole=False)
+        async for letter in stored_dead_letters.read(stream.nc, f"{PREFIX}.>", whole=False)
         if generation_of(letter.origin.sequence) == number
     ]
     if not kept:

@@ -68,6 +68,11 @@ class _Places(NamedTuple):
     archive: Path
     broker: Path | None
 
+    def made(self) -> "_Places":
+        """Return the folders beside these in which a restore makes them first."""
+        broker = self.broker and self.broker / data.RESTORING
+        return _Places(self.data / data.RESTORING, self.archive / data.RESTORING, broker)
+
 
 async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: Accepted) -> Restored:
     """Restore the backup in `folder` as the data of `env`.
@@ -94,11 +99,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
                 f"{has[0]} has data already. To restore another place, set DATA_DIR; to move this data aside and "
                 "replace it: --yes"
             )
-        made = _Places(
-            places.data / data.RESTORING,
-            places.archive / data.RESTORING,
-            places.broker and places.broker / data.RESTORING,
-        )
+        made = places.made()
         try:
             streams, findings = await _make(env, folder, backup, made, watch)
             if findings and not accepted.findings:

@@ -12,7 +12,7 @@ from infra.broker.numbering import stream_of_sequence
 from infra.broker.stored import stored_message
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
 from infra.consuming.dead_letter_message import parsed
-from infra.consuming.dead_letters import read
+from infra.consuming.stored_dead_letters import read
 from infra.printable import printable
 from ops import reading
 from ops.output import cell

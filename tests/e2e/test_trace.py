@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from infra.broker.client import VERSION_LINE
 from infra.local.services import ROOT
 from ops import reading
 from ops.trace import TraceLine, mermaid, style, table, trace
+from tests.collector import collector
 from tests.examples import order_canceled, order_created
 from tests.ops.asking import orders
 from tests.ops.damage import publish_again, rows
@@ -106,6 +108,40 @@ async def test_a_person_reads_a_table_and_a_page_draws_a_diagram(shop: Shop) -> 
     assert "    client->>order: request" in lines
     assert "    coupon->>point: coupon.use.failed" in lines
     assert "    Note over point: point.refunded" in lines
+
+
+async def test_any_order_becomes_a_trace_for_opentelemetry(shop: Shop) -> None:
+    order_id = await refused(shop)
+
+    with collector() as taking:
+        printed = await traced(shop, order_id, "--otlp", "-")
+        sent = await traced(shop, order_id, "--otlp", taking.url)
+        slow = await orders(shop, "trace", "--slow", "--since", "1h", "--otlp", OTEL_EXPORTER_OTLP_ENDPOINT=taking.url)
+        taking.refuses = 400
+        refused_it = await traced(shop, order_id, "--otlp", taking.url)
+
+    assert (printed.returncode, sent.returncode, slow.returncode) == (0, 0, 0), printed.stderr + sent.stderr
+    spans = [
+        span
+        for service in json.loads(printed.stdout)["resourceSpans"]
+        for scope in service["scopeSpans"]
+        for span in scope["spans"]
+    ]
+    assert {span["traceId"] for span in spans} == {order_id}
+    assert {(span["spanId"], span["parentSpanId"]) for span in spans} == {
+        (span.span, span.parent) for span in taking.of(order_id)
+    }
+    assert Counter(span["name"] for span in spans) == {
+        "order": 1,
+        "process order.created.pending": 1,
+        "process product.reserved": 1,
+        "process point.used": 1,
+        "process coupon.use.failed": 3,
+    }
+    assert sent.stdout == f"sent the trace {order_id}: {len(spans)} spans\n"
+    assert re.fullmatch(r"sent the slowest 1 of \d+ ended orders: \d+ spans\n", slow.stdout)
+    assert (refused_it.returncode, "did not take the spans" in refused_it.stderr) == (3, True)
+    assert (await traced(shop, "none", "--otlp", "-")).returncode == 1
 
 
 async def test_what_stands_in_the_stream_again_is_marked(tmp_path: Path) -> None:

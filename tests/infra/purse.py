@@ -84,7 +84,7 @@ class Acknowledgements:
     """An acknowledger that remembers what was reported to it."""
 
     def __init__(self, name: str = "purse") -> None:
-        self.name = name
+        self.name = self.durable = name
         self.closed = False
         self.acknowledged: list[Delivery] = []
         self.errors: list[Exception] = []

@@ -9,7 +9,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ROOMS = ("archive", "store", "core", "broker", "consuming", "read_models", "http", "process", "export", "local")
+ROOMS = (
+    "archive",
+    "store",
+    "core",
+    "broker",
+    "consuming",
+    "read_models",
+    "http",
+    "tracing",
+    "process",
+    "export",
+    "local",
+)
 """Of infra, from the bottom up: a room imports itself, the rooms before it, and the modules in none."""
 
 SERVICES = sorted(path.parent.name for path in ROOT.glob("*_svc/__init__.py"))

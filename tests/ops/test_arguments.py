@@ -144,7 +144,7 @@ def tried(path: tuple[str, ...], values: Sequence[str]) -> Iterator[list[str]]:
 def is_endless(given: list[str]) -> bool:
     """Whether this does its work until Ctrl-C, or writes into this checkout."""
     until_stopped = given[:1] == ["export"] and not {"status", "reconcile"} & set(given)
-    return until_stopped or bool({"--write", "--follow", "--speed"} & set(given))
+    return until_stopped or bool({"--write", "--follow", "--speed", "--watch"} & set(given))
 
 
 def what_is_wrong(given: list[str], command: Any = orders) -> str:

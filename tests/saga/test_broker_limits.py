@@ -13,6 +13,7 @@ from infra.consuming.supervisor import PROBE_EVERY
 from infra.local.readiness import UNREACHABLE, why_not_ready
 from infra.timestamps import now
 from tests.infra.broker.configured import JETSTREAM, ConfiguredBroker, configured
+from tests.metrics import value
 from tests.shop import PATIENCE_S, Shop, attempts
 
 FINE = JETSTREAM
@@ -183,6 +184,11 @@ async def test_a_paused_consumer_is_not_ready_also_after_a_restart(shop: Shop) -
             "nats consumer resume EVENTS point-hears-product-reserved",
         )
         assert "consumer paused" in shop.log("point").read_text()
+        metrics = (await shop.get("point", "/metrics")).text
+        assert (value(metrics, "saga_ready", reason="consumer"), value(metrics, "saga_ready", reason="broker")) == (
+            0,
+            1,
+        )
 
         await nc.jetstream().resume_consumer("EVENTS", "point-hears-product-reserved")
         await shop.ready("point")
@@ -217,6 +223,7 @@ async def test_a_look_up_that_is_denied_is_a_warning(tmp_path: Path) -> None:
         ready = (await shop.get("order", "/readyz")).json()
         assert "denies its user what is needed: publish to $JS.API.DIRECT.GET.EVENTS" in ready["warnings"][0]
         assert ready["ready"]
+        assert value((await shop.get("order", "/metrics")).text, "saga_permission_denied_total", kind="publish") == 1
 
 
 async def until_paused(shop: Shop) -> None:

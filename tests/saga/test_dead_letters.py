@@ -13,7 +13,8 @@ import pytest
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.consuming.dead_letter import DeadLetter
-from infra.consuming.dead_letters import read
+from infra.consuming.stored_dead_letters import read
+from tests.metrics import value
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, consumers_of, open_shop
 
@@ -103,6 +104,8 @@ async def test_a_bug_parks_one_order_and_what_comes_behind_it_until_it_is_mended
     assert "point has 2 dead letters" in ready["warnings"][0]
     metrics = (await stocked.get("point", "/metrics")).text
     assert 'saga_dead_letters{consumer="point"} 2.0' in metrics
+    assert value(metrics, "saga_dead_letters_parked_total", error="other") == 1
+    assert value(metrics, "saga_dead_letters_parked_total", error="waits") == 1
     age = re.search(r'^saga_dead_letter_oldest_age_seconds{consumer="point"} (.+)$', metrics, re.MULTILINE)
     assert age is not None
     assert 0 < float(age[1]) <= (datetime.now(UTC) - found[0].at).total_seconds()
@@ -112,6 +115,8 @@ async def test_a_bug_parks_one_order_and_what_comes_behind_it_until_it_is_mended
     await stocked.start("point", wrapper="allergic")
     still = await orders(stocked, "dlq", "redrive", str(found[0].sequence), "--yes")
     assert (still.returncode, "still cannot be handled: ZeroDivisionError: a bug" in still.stdout) == (1, True)
+    metrics = (await stocked.get("point", "/metrics")).text
+    assert value(metrics, "saga_dead_letter_actions_total", action="redrive", outcome="fails") == 1
     assert await letters(stocked) == found
 
     await stocked.stop("point")

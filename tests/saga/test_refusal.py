@@ -10,19 +10,29 @@ from infra.store.sqlite import SQLiteStore
 from order_svc.__main__ import SERVICE
 from order_svc.admission import AdmissionControl
 from order_svc.api import OrderLine, Orders, PlaceOrder
+from order_svc.compensations import Compensations
+from order_svc.measures import OrderMeasures
 from order_svc.progress import Progress
 from order_svc.repeats import Repeats
 from order_svc.settings import OrderSettings
+from tests.metrics import exposed
 
 
 async def test_a_refused_order_with_a_quoted_key_takes_no_place_in_the_state_cache(tmp_path: Path) -> None:
     async with SQLiteStore.open(tmp_path / "events.sqlite", service="order") as store:
         runtime = assemble(SERVICE, OrderSettings(port=1), store, {})
         admission = AdmissionControl(0, soon_s=1)
-        orders = Orders(runtime, admission, Progress(runtime, admission), Repeats(store))
+        orders = Orders(
+            runtime,
+            admission,
+            Progress(runtime, admission),
+            Repeats(store),
+            OrderMeasures(runtime, Compensations(runtime.metrics)),
+        )
 
         with pytest.raises(Problem) as refused:
             await orders.place(PlaceOrder((OrderLine("mug", 1),)), "ann", '"new"')
 
         assert refused.value.body.status == 503
+        assert 'saga_orders_refused_total{cause="not_ready"} 1.0' in exposed(runtime.metrics)
         assert not runtime.writer._unit_of_work.state_cache._states

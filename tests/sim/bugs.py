@@ -549,9 +549,9 @@ BUGS: Final = (
         "acknowledges a batch that failed",
         (
             Change(
-                "infra/core/writer.py",
-                "                source.acknowledger.failed(error)\n",
-                "                source.acknowledger.handled(source.delivery)\n",
+                "infra/core/results.py",
+                "            source.acknowledger.failed(error)\n",
+                "            source.acknowledger.handled(source.delivery)\n",
             ),
         ),
         decision=6,

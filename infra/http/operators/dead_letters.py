@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol
+from functools import partial
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 from litestar import Router, get, post
@@ -23,7 +24,13 @@ from infra.http.answers import problems
 from infra.http.examples import example, example_of
 from infra.http.parameters import Time
 from infra.http.problems import Problem, unavailable
+from infra.metrics import Counter, Labels, Metrics
+from infra.request_span import request_is_about
 from infra.store.errors import StoreError
+
+ACTIONS: Final = ("preview", "redrive", "drop")
+OUTCOMES: Final = ("done", "fails", "refused", "unavailable")
+"""By what is asked for, and what follows, requests are counted. `fails`: a dead letter is rejected again."""
 
 
 class Consumer(Protocol):
@@ -126,7 +133,9 @@ def warnings_of(name: str, consumer: Consumer, now: datetime) -> Iterator[str]:
     yield f"{name} has {depth} dead letters, the oldest for {age_s:.0f} s; list them with `just dlq ls`"
 
 
-def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
+def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> Router:
+    counted = partial(_counted, _actions(metrics))
+
     @get(
         "/",
         tags=["operators"],
@@ -144,9 +153,10 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
         responses=problems(400, _unknown("stock has no dead letters of k1"), 503),
     )
     async def redrive(data: JSONBody[Redrive]) -> RedriveOutcomes:
-        letters, retry_queue = _of(data.consumer, data.key)
-        with _or_unavailable():
+        with counted("preview" if data.dry_run else "redrive") as outcomes:
+            letters, retry_queue = _find(consumers, data.consumer, data.key)
             done = await retry_queue.redrive(data.key, dry_run=data.dry_run)
+            outcomes += ["fails" for one in done if one.error is not None]
         return RedriveOutcomes([_outcome(one) for one in done], len(letters.of(data.key)))
 
     @post(
@@ -157,29 +167,56 @@ def dead_letter_routes(consumers: Mapping[str, Consumer]) -> Router:
         responses=problems(400, _unknown("stock has no dead letters of k1"), 503),
     )
     async def drop(data: JSONBody[Drop]) -> RedriveOutcomes:
-        letters, retry_queue = _of(data.consumer, data.key)
-        with _or_unavailable():
+        with counted("drop"):
+            letters, retry_queue = _find(consumers, data.consumer, data.key)
             dropped = await retry_queue.drop(data.key, data.sequence)
-        if dropped is None:
-            raise _unknown(f"{data.key} has no dead letter with sequence {data.sequence}")
+            if dropped is None:
+                raise _unknown(f"{data.key} has no dead letter with sequence {data.sequence}")
         return RedriveOutcomes([], len(letters.of(data.key)))
-
-    def _of(name: str, key: str) -> tuple[DeadLetters, RetryQueue]:
-        consumer = consumers.get(name)
-        if consumer is None:
-            raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")
-        retry_queue = consumer.supervisor.retry_queue
-        if retry_queue is None:
-            raise unavailable("the service has no session with the broker; retry after the given delay")
-        if not consumer.dead_letters.has(key):
-            raise _unknown(f"{name} has no dead letters of {key}")
-        return consumer.dead_letters, retry_queue
 
     return Router("/ops/dead-letters", route_handlers=[show_all, redrive, drop])
 
 
+def _find(consumers: Mapping[str, Consumer], name: str, key: str) -> tuple[DeadLetters, RetryQueue]:
+    """Find what the request is about, and say so in traces. Raises a Problem if there is none."""
+    consumer = consumers.get(name)
+    if consumer is None:
+        raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")
+    retry_queue = consumer.supervisor.retry_queue
+    if retry_queue is None:
+        raise unavailable("the service has no session with the broker; retry after the given delay")
+    if not consumer.dead_letters.has(key):
+        raise _unknown(f"{name} has no dead letters of {key}")
+    request_is_about(key, apart=True)
+    return consumer.dead_letters, retry_queue
+
+
+def _actions(metrics: Metrics) -> dict[Labels, Counter]:
+    return metrics.counters_by(
+        "saga_dead_letter_actions_total",
+        "Operators' requests about dead letters, by what was asked for and what followed.",
+        ("action", "outcome"),
+        [(action, outcome) for action in ACTIONS for outcome in OUTCOMES],
+    )
+
+
+@contextlib.contextmanager
+def _counted(actions: Mapping[Labels, Counter], action: str) -> Iterator[list[str]]:
+    """Count the request by the first outcome in the list that is yielded, or else by the Problem that is raised."""
+    outcomes: list[str] = []
+    try:
+        with _or_unavailable():
+            yield outcomes
+    except Problem as problem:
+        outcomes.append("unavailable" if problem.body.status == 503 else "refused")
+        raise
+    finally:
+        actions[action, next(iter(outcomes), "done")].value += 1
+
+
 @contextlib.contextmanager
 def _or_unavailable() -> Iterator[None]:
+    """Make an error of the broker or the store the answer 503."""
     try:
         yield
     except (SessionOver, StoreUnavailable, StoreError, NatsError, OSError) as error:

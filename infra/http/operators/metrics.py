@@ -1,42 +1,65 @@
-"""The route `/metrics` for Prometheus: how many dead letters each consumer has, and the age of the oldest."""
+"""The route `/metrics`: all instruments of the process, in the format of Prometheus.
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+A scrape does no I/O. Gauges are read at most once in READ_S seconds, however many ask.
+"""
+
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Final
 
 from litestar import Response, get
 from litestar.types import ControllerRouterHandler
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-from infra.http.operators.dead_letters import Consumer
+from infra.metrics import Metrics
+
+READ_S: Final = 1.0
+"""For so many seconds the gauges that were read last are given again."""
 
 
-class _DeadLetters(Collector):
-    def __init__(self, consumers: Mapping[str, Consumer], clock: Callable[[], datetime]) -> None:
-        self._consumers = consumers
+class MetricsCollector(Collector):
+    """Gives the instruments to prometheus_client."""
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
+        """`clock` returns seconds."""
+        self._metrics = metrics
         self._clock = clock
+        self._read_at = float("-inf")
+        self._last: list[Metric] = []
 
     def collect(self) -> Iterable[Metric]:
-        depth = GaugeMetricFamily(
-            "saga_dead_letters", "Dead letters of the consumer in the stream DEAD.", labels=["consumer"]
-        )
-        age = GaugeMetricFamily(
-            "saga_dead_letter_oldest_age_seconds",
-            "Age of the oldest dead letter in seconds; 0 if there is none.",
-            labels=["consumer"],
-        )
-        for name, consumer in self._consumers.items():
-            oldest = consumer.dead_letters.oldest
-            depth.add_metric([name], consumer.dead_letters.depth)
-            age.add_metric([name], 0.0 if oldest is None else max(0.0, (self._clock() - oldest).total_seconds()))
-        return [depth, age]
+        for counters in self._metrics.counters:
+            counted = CounterMetricFamily(counters.name, counters.description, labels=counters.labels)
+            for labels, counter in counters.children.items():
+                counted.add_metric(labels, counter.value)
+            yield counted
+        for histograms in self._metrics.histograms:
+            spread = HistogramMetricFamily(histograms.name, histograms.description, labels=histograms.labels)
+            for labels, histogram in list(histograms.children.items()):
+                names = [*map(floatToGoString, histogram.bounds), "+Inf"]
+                spread.add_metric(labels, list(zip(names, histogram.cumulative, strict=True)), histogram.total)
+            yield spread
+        now = self._clock()
+        if now - self._read_at >= READ_S:
+            self._last, self._read_at = list(self._read()), now
+        yield from self._last
+
+    def _read(self) -> Iterable[Metric]:
+        for readings in self._metrics.readings:
+            family = CounterMetricFamily if readings.rising else GaugeMetricFamily
+            read = family(readings.name, readings.description, labels=readings.labels)
+            for labels, value in readings.read().items():
+                read.add_metric(labels, value)
+            yield read
 
 
-def metrics(consumers: Mapping[str, Consumer], clock: Callable[[], datetime]) -> ControllerRouterHandler:
+def metrics_route(metrics: Metrics) -> ControllerRouterHandler:
     registry = CollectorRegistry()
-    registry.register(_DeadLetters(consumers, clock))
+    registry.register(MetricsCollector(metrics))
 
     @get(
         "/metrics", tags=["operators"], summary="Metrics for Prometheus", media_type="text/plain", sync_to_thread=False

@@ -17,8 +17,9 @@ from infra.broker.numbering import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letter import DEAD, DeadLetter, stream_config
-from infra.consuming.dead_letters import DeadLetters, read
+from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.retry_queue import RetryQueue, SessionOver
+from infra.consuming.stored_dead_letters import read
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Acknowledger, Delivery, StreamPosition
 from infra.settings import Settings

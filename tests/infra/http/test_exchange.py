@@ -32,7 +32,7 @@ class Wire:
 
 def exchange(wire: Wire, method: str = "GET", version: str = "1.1", *, keep_alive: bool = True) -> Exchange:
     request = HttpRequest(method, b"/", version, [], bytearray(b"asked"), keep_alive)
-    return Exchange(wire, request, {"type": "http", "path": "/"}, [(b"date", b"now")])
+    return Exchange(wire, request, {"type": "http", "path": "/", "state": {}}, [(b"date", b"now")])
 
 
 def app(*parts: bytes, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> App:

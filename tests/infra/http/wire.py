@@ -10,6 +10,7 @@ from litestar import get, post
 from litestar.params import JSONBody
 
 from infra.http.app import build_app
+from infra.http.durations import RequestDurations
 from infra.http.server import Server
 
 Answered = tuple[bytes, dict[str, str], bytes]
@@ -40,10 +41,12 @@ class Port(int):
 
 
 @contextlib.asynccontextmanager
-async def serving(*routes: Any, **limits: Any) -> AsyncIterator[Port]:
+async def serving(*routes: Any, durations: RequestDurations | None = None, **limits: Any) -> AsyncIterator[Port]:
     """Where a server listens that echoes, and has these routes too."""
+    shown = [echo, large, *routes]
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(build_app("test_svc", [echo, large, *routes], ready, allowed_hosts=["test", "x"]), **limits)
+        app = build_app("test_svc", shown, ready, allowed_hosts=["test", "x"], durations=durations)
+        server = Server(app, **limits)
         running = asyncio.create_task(server.serve([listener]))
         port = Port(listener.getsockname()[1])
         port.server = server

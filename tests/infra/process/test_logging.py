@@ -1,6 +1,7 @@
 """Log lines: no local variables, no secrets, a date, nothing that a terminal obeys, and nobody ever waits for them."""
 
 import json
+import logging
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from infra.local.services import ROOT
 from infra.process.log_rate import KINDS_A_WINDOW
-from infra.process.logging import cleaned, plain
+from infra.process.logging import cleaned, info_lines, plain
 
 
 class Colour(Enum):
@@ -221,3 +222,40 @@ def test_a_library_shows_nothing_below_the_level() -> None:
 
     assert "an error" in shown
     assert "a warning" not in shown
+
+
+LINES = """
+lines = [{"order_id": f"o{n}", "after_ms": 1.5} for n in range(30)]
+put = logs.info_lines("it ended")
+"""
+
+
+def test_lines_of_which_there_are_thousands_look_as_others_do_and_are_all_shown() -> None:
+    """Thirty lines of one event in one window: LogRate would show ten."""
+    told = logged(LINES + 'put(lines)\nlog.info("it ended", order_id="o0", after_ms=1.5)', "json").splitlines()
+
+    *quick, usual = [json.loads(line) for line in told]
+    assert [line["order_id"] for line in quick] == [f"o{n}" for n in range(30)]
+    assert quick[0].keys() == usual.keys()
+    assert {name: value for name, value in quick[0].items() if name != "timestamp"} == {
+        name: value for name, value in usual.items() if name != "timestamp"
+    }
+    assert len(quick[0]["timestamp"]) == len(usual["timestamp"])
+
+
+def test_as_text_they_look_as_others_do_too() -> None:
+    told = logged(LINES + 'put(lines[:1])\nlog.info("it ended", order_id="o0", after_ms=1.5)', "text")
+    *_, quick, usual = told.splitlines()
+
+    assert re.sub(r"\d{6}Z", "", quick) == re.sub(r"\d{6}Z", "", usual)
+
+
+def test_above_their_level_there_are_none() -> None:
+    assert logged(LINES + "assert put is None", "json", "WARNING") == ""
+
+
+def test_without_our_handler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
+
+    assert info_lines("it ended") is None

@@ -1,0 +1,39 @@
+"""A service's HTTP app: its own routes, and those for operators."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from litestar import Litestar
+from litestar.types import ControllerRouterHandler
+
+from infra.http.app import build_app
+from infra.http.operators.dead_letters import dead_letter_routes
+from infra.http.operators.metrics import metrics_route
+from infra.http.operators.read_models import view_routes
+from infra.process.readiness import warnings, why_not_ready
+from infra.process.runtime import Runtime
+
+
+def build(name: str, routes: Sequence[ControllerRouterHandler], runtime: Runtime) -> Litestar:
+    """Build the app of the service with this name, from its own routes. Raises FastPathRefused."""
+    operating = [
+        view_routes(runtime.views),
+        dead_letter_routes(runtime.consumers, runtime.metrics),
+        metrics_route(runtime.metrics),
+    ]
+    return build_app(
+        f"{name}_svc",
+        [*routes, *operating],
+        partial(why_not_ready, runtime),
+        partial(warnings, runtime),
+        runtime.settings.hosts,
+        description=_description(name),
+        durations=runtime.requests,
+    )
+
+
+def _description(name: str) -> str | None:
+    """Return the first sentence of the service's package: what it does."""
+    package = sys.modules.get(f"{name}_svc")
+    return None if package is None or not package.__doc__ else package.__doc__.strip().partition("\n")[0]

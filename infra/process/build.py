@@ -1,0 +1,35 @@
+"""Which code runs: its version and commit, for `saga_build_info`."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+PACKAGE: Final = "saga"
+UNKNOWN: Final = "unknown"
+
+
+def installed_version() -> str:
+    """Return the version that is installed; UNKNOWN if the code runs from a folder that is not."""
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return UNKNOWN
+
+
+def commit_of(root: Path) -> str:
+    """Return the first 12 digits of the commit that is checked out in this folder; UNKNOWN if it is no clone."""
+    git = root / ".git"
+    try:
+        if git.is_file():  # a work tree: the file names its folder
+            git = root / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head[:12]
+        branch = head.removeprefix("ref:").strip()
+        shared = git / (git / "commondir").read_text().strip() if (git / "commondir").exists() else git
+        if (shared / branch).exists():
+            return (shared / branch).read_text().strip()[:12]
+        packed = (line.split() for line in (shared / "packed-refs").read_text().splitlines())
+        return next((found[0][:12] for found in packed if found[1:] == [branch]), UNKNOWN)
+    except OSError:
+        return UNKNOWN

@@ -1,0 +1,114 @@
+"""The metrics that every service has: of its commits, its deliveries, its way to the broker, its dead letters.
+
+What a fact means is the service's own to say: its metrics are made beside these (`Runtime.metrics`).
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import Final
+
+from contracts.command import Reaction
+from contracts.fact import Fact, SagaFact
+from contracts.wire import FACTS
+from infra.broker.consumers import consumer_names
+from infra.broker.permissions import facts_said_by
+from infra.core.unit_of_work import Commands, Delivered, Outcome
+from infra.core.writer import Reactions
+from infra.metrics import SECONDS, Histogram, Metrics
+from infra.store.event_store import EventStore
+from infra.store.measured import MeasuredStore
+from infra.timestamps import microseconds
+
+COMMIT_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Measures:
+    """Counts and times what a service's writer does. The costs are per batch, or below a microsecond a delivery."""
+
+    def __init__(
+        self,
+        service: str,
+        hears: Collection[str],
+        reactions: Reactions,
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
+        """`hears` are the names of the facts that the service consumes."""
+        self._clock = clock
+        self._metrics = metrics
+        says = facts_said_by(service)
+        facts = metrics.counters_by(
+            "saga_facts_recorded_total", "Facts that the service recorded.", ("fact",), [(name,) for name in says]
+        )
+        self._facts = {FACTS[name]: counter for (name,), counter in facts.items()}
+        steps = metrics.histograms_by(
+            "saga_step_duration_seconds",
+            "Seconds from the decision of a fact to the decision of the fact that answers it.",
+            SECONDS,
+            ("fact",),
+            [(name,) for name in says if FACTS[name] in _answers(reactions)],
+        )
+        self._steps = {FACTS[name]: histogram for (name,), histogram in steps.items()}
+        heard = metrics.histograms_by(
+            "saga_hear_delay_seconds",
+            "Seconds from the storing of a message in the stream to the record of what follows from it.",
+            SECONDS,
+            ("consumer",),
+            [(name,) for name in consumer_names(service, hears)],
+        )
+        self._heard = {name: histogram for (name,), histogram in heard.items()}
+        self._heard_by_others = Histogram(SECONDS)
+        self._sizes = metrics.histogram(
+            "saga_commit_batch_size", "Commands that were decided and recorded together.", BATCH_SIZES
+        )
+        self._backward = metrics.counter(
+            "saga_clock_backward_total",
+            "Effects whose time was before that of their cause: clocks differ, or one was set back.",
+        )
+
+    def measured(self, store: EventStore) -> MeasuredStore:
+        """Return the store for the writer: its appends are timed. Call it once."""
+        commits = self._metrics.histogram(
+            "saga_commit_duration_seconds", "Seconds of an append to the log, with its fsync.", COMMIT_SECONDS
+        )
+        conflicts = self._metrics.counter(
+            "saga_commit_conflicts_total", "Appends that were refused, because a stream had other facts than assumed."
+        )
+        return MeasuredStore(store, commits, conflicts)
+
+    def recorded(self, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            counter = self._facts.get(type(fact))
+            if counter is not None:
+                counter.value += 1
+
+    def settled(self, work: Commands, outcomes: Sequence[Outcome]) -> None:
+        """Measure a batch that is recorded: its commands, each with its source, and their outcomes."""
+        self._sizes.observe(len(work))
+        now_us = microseconds(self._clock())
+        last, heard = None, self._heard_by_others
+        for (command, source), outcome in zip(work, outcomes, strict=True):
+            if type(source) is not Delivered or isinstance(outcome, Exception):
+                continue
+            delivery, acknowledger = source
+            if acknowledger is not last:  # mostly it is: a consumer's deliveries come together
+                last, heard = acknowledger, self._heard.get(acknowledger.durable, self._heard_by_others)
+            delay_s = (now_us - delivery.position.stored_us) / 1e6
+            heard.observe(delay_s if delay_s >= 0 else self._set_back())
+            for fact in outcome:
+                step = self._steps.get(type(fact))
+                if step is not None:
+                    took_s = (fact.at - command.fact.at).total_seconds()  # type: ignore[attr-defined]  # of a Reaction
+                    step.observe(took_s if took_s >= 0 else self._set_back())
+
+    def _set_back(self) -> float:
+        """Count a duration that would be negative; return what to take for it."""
+        self._backward.value += 1
+        return 0.0
+
+
+def _answers(reactions: Reactions) -> frozenset[type[Fact]]:
+    """Return the facts about a saga that the service's reactions may record."""
+    kinds = [kind for kind in reactions.values() if isinstance(kind, type) and issubclass(kind, Reaction)]
+    return frozenset(fact for kind in kinds for fact in kind.says if issubclass(fact, SagaFact))

@@ -1,0 +1,60 @@
+"""How far the stream lags the log: how many facts are not published yet, and for how long the oldest waits."""
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from infra.broker.relay import Relay
+
+GROUP_S: Final = 0.1
+"""Commits within this time are remembered as one, recorded when the first of them was."""
+
+
+class RelayLag:
+    """Remembers when the facts were recorded that the relay has not published yet."""
+
+    def __init__(self, relay: Callable[[], Relay | None], log_end: int, clock: Callable[[], float] = monotonic) -> None:
+        """`relay` returns that of the present session; `log_end` is the log's last position; `clock` is in seconds."""
+        self._relay = relay
+        self._clock = clock
+        self._published = log_end
+        self._waiting: deque[tuple[int, float]] = deque()
+        """Position of a commit's last fact, and when it was recorded."""
+        self._since: float | None = None
+        """When facts were first found to lack; None if none did at the last look."""
+        self.end = log_end
+        """The position of the log's last fact, as far as this process recorded it."""
+
+    def recorded(self, facts: int) -> None:
+        """Count so many facts that were just appended to the log."""
+        self.end += facts
+        now = self._clock()
+        if self._waiting and now - self._waiting[-1][1] < GROUP_S:
+            now = self._waiting.pop()[1]
+        self._waiting.append((self.end, now))
+        if len(self._waiting) > 1:
+            self._look()
+
+    @property
+    def facts(self) -> int:
+        self._look()
+        return max(0, self.end - self._published)
+
+    @property
+    def seconds(self) -> float:
+        self._look()
+        now = self._clock()
+        if self.end <= self._published:
+            self._since = None
+            return 0.0
+        self._since = now if self._since is None else self._since
+        return now - min(self._since, self._waiting[0][1] if self._waiting else now)
+
+    def _look(self) -> None:
+        relay = self._relay()
+        if relay is not None:
+            self._published = relay.acked
+            self.end = max(self.end, relay.acked)  # another process may have recorded facts
+        while self._waiting and self._waiting[0][0] <= self._published:
+            self._waiting.popleft()

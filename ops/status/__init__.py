@@ -1,0 +1,5 @@
+"""`orders status`: one screen that says whether all is well, what is wrong, since when, and what to do about it.
+
+It asks each service for `/readyz` and `/metrics`, and nothing else: it works without the broker, and with services that
+are down.
+"""

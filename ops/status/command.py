@@ -1,0 +1,187 @@
+"""The command `orders status`."""
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import rich_click as click
+from rich.table import Table
+
+from infra.timestamps import now
+from ops.cli import EXIT_FINDING, SecondsParameter, end, ending_well, timeout_option
+from ops.client import ServiceAddress, services
+from ops.errors import Unreachable
+from ops.output import cell, clear_terminal, print_json, print_out
+from ops.status.figures import Figures, ServiceFigures, figures, service_figures
+from ops.status.health import Health, duration, judge
+from ops.status.seen import Look, look
+
+WINDOW_S: Final = 2.0
+"""Between the two looks of one screen: the services renew their gauges once a second."""
+LONGEST_S: Final = 120.0
+"""With --watch, rates are those of the last two minutes at most."""
+TIMEOUT_S: Final = 2.0
+SOON_FULL_S: Final = 7 * 86_400.0
+"""A forecast for a later time than in a week says nothing: it is made from two minutes at most."""
+
+
+class Screen(NamedTuple):
+    """All that is shown at an instant (UTC)."""
+
+    at: datetime
+    health: Health
+    figures: Figures
+    services: Sequence[ServiceFigures]
+
+
+def check_answers(found: Look) -> None:
+    """Raise Unreachable if no service has answered."""
+    if all(seen.trouble for seen in found.services):
+        raise Unreachable(
+            f"no service answers: {found.services[0].trouble}\n"
+            "Is the system running (`just up`), with these ports and BIND_HOST?"
+        )
+
+
+def screen(before: Look, after: Look, at: datetime) -> Screen:
+    """Return what there is to show after two looks. Raises Unreachable if no service has answered the second one."""
+    check_answers(after)
+    seen = figures(before, after)
+    return Screen(at, judge(before, after, seen), seen, service_figures(before, after))
+
+
+# Output ---------------------------------------------------------------------------------------------------------------
+
+
+def as_json(shown: Screen) -> dict[str, Any]:
+    return {
+        "at": shown.at,
+        "well": shown.health.well,
+        "sentence": shown.health.sentence,
+        "concerns": [one._asdict() for one in shown.health.concerns],
+        "figures": shown.figures._asdict(),
+        "services": [one._asdict() for one in shown.services],
+    }
+
+
+def concern_lines(health: Health) -> list[str]:
+    """Return the list of what needs attention as lines for a person, each with its next step."""
+    if health.well:
+        return ["needs attention: nothing"]
+    lines = ["needs attention:"]
+    for number, one in enumerate(health.concerns, 1):
+        lines.append(f"{number:>3}. {one.what}")
+        lines.append(f"     next: {one.next_step}")
+        lines += [f"       {command}" for command in one.commands]
+    return lines
+
+
+def rate_lines(seen: Figures) -> list[str]:
+    """Return the figures of all orders, and of the stream, as lines for a person."""
+    times = (
+        "no order ended"
+        if seen.end_p50_s is None or seen.end_p99_s is None
+        else f"half end within {duration(seen.end_p50_s)}, 99 % within {duration(seen.end_p99_s)}"
+    )
+    oldest = f" (the oldest for {duration(seen.oldest_pending_s)})" if seen.pending else ""
+    of_limit = f" of {_size(seen.stream_limit_bytes)}" if seen.stream_limit_bytes else ""
+    soon = seen.full_in_s is not None and seen.full_in_s < SOON_FULL_S
+    full = f", full in {duration(seen.full_in_s or 0)} at this rate" if soon else ""
+    return [
+        f"orders   {seen.accepted:,.1f}/s accepted, {seen.confirmed:,.1f}/s confirmed, "
+        f"{seen.canceled:,.1f}/s canceled, {seen.refused:,.1f}/s refused; {times}",
+        f"waiting  {seen.pending:,} in flight{oldest}, "
+        f"{seen.uncompensated:,} canceled and not compensated, {seen.dead_letters:,} dead letters",
+        f"stream   generation {seen.stream_generation}: {_size(seen.stream_bytes)}{of_limit}{full}",
+    ]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1_000_000_000:.1f} GB" if count >= 1_000_000_000 else f"{count / 1_000_000:.1f} MB"
+
+
+def table(found: Sequence[ServiceFigures]) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("service", "state"):
+        made.add_column(column, no_wrap=True)
+    for column in ("to publish", "to hear", "messages", "dead letters", "commit, 99 %"):
+        made.add_column(column, justify="right", no_wrap=True)
+    for one in found:
+        known = one.state != "away"
+        commit = "-" if one.commit_p99_s is None else duration(one.commit_p99_s)
+        lags = (duration(one.relay_lag_s), duration(one.consumer_lag_s), f"{one.pending_messages:,}")
+        shown = (*lags, str(one.dead_letters), commit) if known else ("?",) * 5
+        made.add_row(cell(one.service), one.state, *shown, style="" if one.state == "ready" else "red")
+    return made
+
+
+def show(shown: Screen, *, json: bool) -> None:
+    if json:
+        print_json(as_json(shown))
+        return
+    well = shown.health.well
+    print_out(cell(shown.health.sentence), style="green" if well else "bold red", wrap=False)
+    print_out(f"seen at {shown.at:%H:%M:%S} UTC; rates are those of the last {shown.figures.window_s:g} s\n")
+    print_out("\n".join([*map(cell, concern_lines(shown.health)), ""]))
+    print_out("\n".join([*rate_lines(shown.figures), ""]))
+    print_out(table(shown.services))
+
+
+async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeout_s: float, *, json: bool) -> None:
+    """Show a screen every so many seconds; does not return."""
+    looks: deque[Look] = deque([await look(addresses, timeout_s)])
+    while True:
+        await asyncio.sleep(every_s)
+        looks.append(await look(addresses, timeout_s))
+        while looks[-1].at - looks[1].at > LONGEST_S:
+            looks.popleft()
+        if not json:
+            clear_terminal()
+        try:
+            show(screen(looks[0], looks[-1], now()), json=json)
+        except Unreachable as error:
+            print_out(cell(str(error)), error=True)
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="For machines; with --watch, a line for each screen.")
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=WINDOW_S,
+    type=SecondsParameter(3_600, positive=True),
+    metavar="[SECONDS]",
+    help="Show it again every so many seconds (2 without a number), until Ctrl-C.",
+)
+@timeout_option(TIMEOUT_S)
+@ending_well
+def command(*, as_json: bool, watch: float | None, timeout: float) -> None:
+    """Say whether all is well, what needs attention, since when, and the next step.
+
+    Asks all services for /readyz and /metrics, twice with two seconds in between, and nothing else: it works while the
+    broker or a service is away, and says so. A service that does not answer within --timeout is away.
+
+    \b
+    Exit code: 0 all is well; 1 something needs attention; 2 wrong usage; 3 no service answers. Of --watch: 0
+    Settings:  ORDER_PORT (8001) and the other ports, BIND_HOST (127.0.0.1)
+    """
+    addresses = services(os.environ)
+    if watch is not None:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_watch(addresses, watch, timeout, json=as_json))
+        return
+
+    async def run() -> tuple[Look, Look]:
+        before = await look(addresses, timeout)
+        check_answers(before)
+        await asyncio.sleep(WINDOW_S)
+        return before, await look(addresses, timeout)
+
+    shown = screen(*asyncio.run(run()), now())
+    show(shown, json=as_json)
+    if not shown.health.well:
+        end("", EXIT_FINDING)

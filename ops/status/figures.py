@@ -1,0 +1,144 @@
+"""Makes the figures of a screen from what the services have counted at two moments."""
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+from ops.status.seen import Look, Samples, SeenService
+
+ENDS: Final = "saga_order_end_duration_seconds_bucket"
+
+
+class Figures(NamedTuple):
+    """Orders a second over the last `window_s` seconds, their times to the end (seconds), and what waits.
+
+    The times are None if no order ended in this time. `full_in_s`: when the stream's newest generation is full at the
+    rate of this time; None if it does not grow, or has no limit.
+    """
+
+    window_s: float
+    accepted: float
+    confirmed: float
+    canceled: float
+    refused: float
+    end_p50_s: float | None
+    end_p99_s: float | None
+    pending: int
+    oldest_pending_s: float
+    uncompensated: int
+    oldest_uncompensated_s: float
+    dead_letters: int
+    stream_generation: int
+    stream_bytes: int
+    stream_limit_bytes: int
+    full_in_s: float | None
+
+
+class ServiceFigures(NamedTuple):
+    """One service: `state` is in one word. Lags are in seconds; `commit_p99_s` is None without a commit."""
+
+    service: str
+    state: str
+    relay_lag_s: float
+    consumer_lag_s: float
+    pending_messages: int
+    dead_letters: int
+    commit_p99_s: float | None
+
+
+def figures(before: Look, now: Look) -> Figures:
+    """Return the figures of the time between two looks. A service that was started anew in it counts from 0."""
+    seconds = max(now.at - before.at, 1e-3)
+    earlier = {seen.service.name: seen.samples for seen in before.services}
+    order = _samples(now)
+    old = earlier.get("order", Samples())
+
+    def rate(name: str, **labels: str) -> float:
+        return round(_risen(old.total(name, **labels), order.total(name, **labels)) / seconds, 2)
+
+    ends = _buckets(old, order, ENDS)
+    size, limit = order.total("saga_stream_bytes"), order.total("saga_stream_limit_bytes")
+    grows = max(0.0, size - old.total("saga_stream_bytes")) / seconds if old.of("saga_stream_bytes") else 0.0
+    return Figures(
+        round(seconds, 1),
+        rate("saga_orders_accepted_total"),
+        rate("saga_orders_ended_total", end="confirmed"),
+        rate("saga_orders_ended_total", end="canceled"),
+        rate("saga_orders_refused_total"),
+        quantile(ends, 0.5),
+        quantile(ends, 0.99),
+        int(order.total("saga_orders_pending")),
+        order.largest("saga_oldest_pending_order_age_seconds"),
+        int(order.total("saga_orders_uncompensated")),
+        order.largest("saga_oldest_uncompensated_order_age_seconds"),
+        int(sum(seen.samples.total("saga_dead_letters") for seen in now.services)),
+        int(order.largest("saga_stream_generation")),
+        int(size),
+        int(limit),
+        round((limit - size) / grows) if grows and limit else None,
+    )
+
+
+def service_figures(before: Look, now: Look) -> list[ServiceFigures]:
+    earlier = {seen.service.name: seen.samples for seen in before.services}
+    return [_of(seen, earlier.get(seen.service.name, Samples())) for seen in now.services]
+
+
+def _of(seen: SeenService, old: Samples) -> ServiceFigures:
+    samples = seen.samples
+    return ServiceFigures(
+        seen.name,
+        "away" if seen.trouble else "not ready" if seen.not_ready else "ready",
+        samples.largest("saga_relay_lag_seconds"),
+        samples.largest("saga_consumer_lag_seconds"),
+        int(samples.total("saga_consumer_pending_messages") + samples.total("saga_consumer_ack_pending_messages")),
+        int(samples.total("saga_dead_letters")),
+        quantile(_buckets(old, samples, "saga_commit_duration_seconds_bucket"), 0.99),
+    )
+
+
+def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | None:
+    """Return the value that this share of all values does not exceed; None without values.
+
+    `buckets`: pairs of a bound and how many values are at most as large. Within a bucket values count as spread evenly;
+    above the last bound, as that bound.
+    """
+    if not buckets or buckets[-1][1] <= 0:
+        return None
+    wanted, low, below = share * buckets[-1][1], 0.0, 0.0
+    for bound, count in buckets:
+        if count >= wanted:
+            if bound == inf:
+                return low
+            return low + (bound - low) * (wanted - below) / (count - below) if count > below else bound
+        low, below = bound, count
+    return low
+
+
+def _buckets(old: Samples, new: Samples, name: str) -> list[tuple[float, float]]:
+    """Return by bound how many values came since `old`, of all series of this histogram together."""
+    counts = _by_bound(new, name)
+    earlier = dict(_by_bound(old, name))
+    if any(count < earlier.get(bound, 0.0) for bound, count in counts):
+        return counts  # the service was started anew
+    return [(bound, count - earlier.get(bound, 0.0)) for bound, count in counts]
+
+
+def _by_bound(samples: Samples, name: str) -> list[tuple[float, float]]:
+    found: dict[float, float] = {}
+    for one in samples.of(name):
+        bound = float(one.labels["le"])
+        found[bound] = found.get(bound, 0.0) + one.value
+    return sorted(found.items())
+
+
+def _risen(old: float, new: float) -> float:
+    return new - old if new >= old else new
+
+
+def _samples(look: Look) -> Samples:
+    return next(iter(_of_order(look.services)), Samples())
+
+
+def _of_order(services: Iterable[SeenService]) -> list[Samples]:
+    return [seen.samples for seen in services if seen.service.name == "order"]

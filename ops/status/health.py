@@ -1,0 +1,190 @@
+"""Judges what was seen of all services: one sentence, and what needs attention, causes before their effects.
+
+What a service says of itself is told in its own words, those of its `/readyz`. The limits are those of the alerts and
+objectives (docs/monitoring/alerts.yml, docs/runbook.md).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+from ops.status.figures import Figures
+from ops.status.seen import Look, SeenService
+
+LATE_S: Final = 5.0
+"""An order that waits longer than this for its end is late."""
+COMPENSATED_LATE_S: Final = 10.0
+PUBLISHED_LATE_S: Final = 5.0
+HEARD_LATE_S: Final = 10.0
+NEARLY_FULL: Final = 0.8
+"""The share of a generation's limit from which on somebody has to act."""
+
+
+UNITS: Final = ((1.0, "ms", 0.001), (120.0, "s", 1.0), (7_200.0, "min", 60.0), (172_800.0, "h", 3_600.0))
+"""Below so many seconds, a time is shown in this unit of so many seconds."""
+
+
+class Concern(NamedTuple):
+    """Something that needs attention: a sentence without its full stop, and the next step, with commands to copy."""
+
+    what: str
+    next_step: str
+    commands: tuple[str, ...] = ()
+
+
+class Health(NamedTuple):
+    """`sentence` says how the system is; `concerns` has what needs attention, empty if all is well."""
+
+    sentence: str
+    concerns: tuple[Concern, ...]
+
+    @property
+    def well(self) -> bool:
+        return not self.concerns
+
+
+def judge(before: Look, now: Look, seen: Figures) -> Health:
+    """Return the health at the second of two looks, whose figures are `seen`."""
+    causes = [*_away(now.services), *_without_broker(now.services), *_not_ready(now.services)]
+    effects = list(_late(now.services, seen))
+    others = [*_warned(now.services), *_lagging(now.services), *_stream(seen), *_clocks(before, now), *_audit(now)]
+    concerns = tuple(dict.fromkeys([*causes, *effects, *others]))
+    if not concerns:
+        return Health(f"All is well: {_pace(seen)}, {_waits(seen)}.", ())
+    first = concerns[0].what
+    if causes and effects:
+        first = f"{first}; meanwhile {effects[0].what}"
+    more = len(concerns) - (2 if causes and effects else 1)
+    return Health(f"{first}{f'; and {more} more' if more else ''}.", concerns)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: `61 ms`, `41 s`, `12 min`, `3 h`, `9 d`."""
+    for most, unit, length in UNITS:
+        if seconds < most:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def _pace(seen: Figures) -> str:
+    ended = "" if seen.end_p99_s is None else f", 99 % end within {duration(seen.end_p99_s)}"
+    return f"{seen.accepted:,.1f} orders/s{ended}"
+
+
+def _waits(seen: Figures) -> str:
+    return f"{seen.pending} in flight" if seen.pending else "nothing waits"
+
+
+def _away(services: Iterable[SeenService]) -> Iterator[Concern]:
+    for seen in services:
+        if seen.trouble:
+            yield Concern(
+                seen.trouble,
+                f"start {seen.name} again, or let it go on if it was stopped; its log says why it ended",
+                (f"python -m {seen.name}",),
+            )
+
+
+def _without_broker(services: Sequence[SeenService]) -> Iterator[Concern]:
+    found = [seen for seen in services if _lacks_broker(seen)]
+    if found:
+        names = "all services" if len(found) == len(services) else ", ".join(seen.name for seen in found)
+        yield Concern(
+            f"{names}: {found[0].not_ready}",
+            "start the broker; if it runs, mend what is said here. Nothing is lost: docs/runbook.md#sagabrokergone",
+            ("just nats-cli-stream",),
+        )
+
+
+def _lacks_broker(seen: SeenService) -> bool:
+    """Whether the service has no session because of the broker, and not because its store is another one."""
+    missing = {one.labels.get("reason") for one in seen.samples.of("saga_ready") if one.value == 0}
+    return bool(seen.not_ready) and "broker" in missing and "log_lost" not in missing
+
+
+def _not_ready(services: Iterable[SeenService]) -> Iterator[Concern]:
+    for seen in services:
+        if seen.not_ready and not _lacks_broker(seen):
+            yield Concern(
+                f"{seen.name} is not ready: {seen.not_ready}",
+                "docs/runbook.md#saganotready has the next step for each reason",
+                (f"curl -s {seen.service.url}/readyz",),
+            )
+
+
+def _late(services: Iterable[SeenService], seen: Figures) -> Iterator[Concern]:
+    url = next((one.service.url for one in services if one.service.name == "order"), "")
+    if seen.oldest_pending_s > LATE_S:
+        yield Concern(
+            f"{_orders(seen.pending)} in flight, the oldest for {duration(seen.oldest_pending_s)}",
+            "mend what they wait for; docs/operating.md#orders-that-wait",
+            (f"curl -s '{url}/ops/orders?status=PENDING&limit=5'", "just trace ORDER_ID"),
+        )
+    if seen.oldest_uncompensated_s > COMPENSATED_LATE_S:
+        yield Concern(
+            f"{_orders(seen.uncompensated)} canceled and not compensated, the oldest for "
+            f"{duration(seen.oldest_uncompensated_s)}",
+            "a dead letter, or a service that is away, holds them up: docs/runbook.md#sagacompensationstuck",
+            ("just dlq ls",),
+        )
+
+
+def _orders(count: int) -> str:
+    return f"{count} order is" if count == 1 else f"{count:,} orders are"
+
+
+def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
+    for seen in services:
+        for text in seen.warnings:
+            yield Concern(
+                text, "the service goes on; docs/runbook.md has the next steps", (f"curl -s {seen.service.url}/readyz",)
+            )
+        if seen.not_ready and (letters := int(seen.samples.total("saga_dead_letters"))):
+            yield Concern(
+                f"{seen.name} has {letters} dead letters", "docs/runbook.md#sagadeadletters", ("just dlq ls",)
+            )
+
+
+def _lagging(services: Iterable[SeenService]) -> Iterator[Concern]:
+    for seen in services:
+        lag_s = seen.samples.largest("saga_relay_lag_seconds")
+        if lag_s > PUBLISHED_LATE_S:
+            yield Concern(
+                f"{seen.name} has not published a fact for {duration(lag_s)}",
+                "docs/runbook.md#sagarelaybehind",
+                (f"curl -s {seen.service.url}/readyz",),
+            )
+        for one in seen.samples.of("saga_consumer_lag_seconds"):
+            if one.value > HEARD_LATE_S:
+                yield Concern(
+                    f"{one.labels.get('consumer', '')} lags by {duration(one.value)}",
+                    "docs/runbook.md#sagaconsumerbehind",
+                    ("just nats-cli-consumers",),
+                )
+
+
+def _stream(seen: Figures) -> Iterator[Concern]:
+    share = seen.stream_bytes / seen.stream_limit_bytes if seen.stream_limit_bytes else 0.0
+    if share > NEARLY_FULL:
+        yield Concern(
+            f"the stream's newest generation is full by {share:.0%}; at 95 % new orders are refused",
+            "make the next generation: docs/runbook.md#sagastreamfilling",
+            ("just stream roll", "just stream keeper"),
+        )
+
+
+def _clocks(before: Look, now: Look) -> Iterator[Concern]:
+    name = "saga_clock_backward_total"
+    earlier = {seen.name: seen.samples.total(name) for seen in before.services if seen.samples.of(name)}
+    for seen in now.services:
+        if seen.samples.total(name) > earlier.get(seen.name, inf):
+            yield Concern(
+                f"the clock of {seen.name} lags that of others, or was set back",
+                "set the clock; orders and facts are not lost: docs/runbook.md#sagaclockbackward",
+                ("date -u",),
+            )
+
+
+def _audit(now: Look) -> Iterator[Concern]:
+    if any(one.value == 0 for seen in now.services for one in seen.samples.of("saga_audit_good")):
+        yield Concern("the last audit has findings", "docs/runbook.md#sagaauditfailed", ("just audit",))

@@ -1,0 +1,101 @@
+"""Asks all services, at the same time, what they say of themselves: `/readyz` in words, `/metrics` in numbers."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from time import monotonic
+from typing import Final, NamedTuple
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from ops.client import ServiceAddress, ServiceRequest, http_client, send_with, text_with
+from ops.errors import Unreachable
+
+READINESS: Final = "/readyz"
+METRICS: Final = "/metrics"
+
+
+class Sample(NamedTuple):
+    """One number that a service exports, by the name of its metric and the values of its labels."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Samples:
+    """The numbers that one service exported at one moment."""
+
+    def __init__(self, text: str = "") -> None:
+        """`text` is in the format of Prometheus. Raises ValueError if it is not."""
+        self._by_name: dict[str, list[Sample]] = {}
+        for family in text_string_to_metric_families(text):
+            for one in family.samples:
+                self._by_name.setdefault(one.name, []).append(Sample(one.name, one.labels, one.value))
+
+    def of(self, name: str) -> list[Sample]:
+        return self._by_name.get(name, [])
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of the numbers with this name and these labels; 0 without any."""
+        return sum(one.value for one in self._with(name, labels))
+
+    def largest(self, name: str, **labels: str) -> float:
+        """Return the largest of the numbers with this name and these labels; 0 without any."""
+        return max((one.value for one in self._with(name, labels)), default=0.0)
+
+    def _with(self, name: str, labels: Mapping[str, str]) -> Iterator[Sample]:
+        return (one for one in self.of(name) if labels.items() <= one.labels.items())
+
+
+class SeenService(NamedTuple):
+    """One service at one moment. `trouble`: in words, why it does not answer; empty if it does.
+
+    `not_ready`: why it is not ready, in its own words; empty if it is. `warnings` are its own, too.
+    """
+
+    service: ServiceAddress
+    trouble: str = ""
+    not_ready: str = ""
+    warnings: tuple[str, ...] = ()
+    samples: Samples = Samples()
+
+    @property
+    def name(self) -> str:
+        return f"{self.service.name}_svc"
+
+
+class Look(NamedTuple):
+    """All services at one moment: `at` is in seconds of a clock that only rises."""
+
+    at: float
+    services: tuple[SeenService, ...]
+
+
+async def look(addresses: Mapping[str, ServiceAddress], timeout_s: float) -> Look:
+    """Ask all services at the same time; one that does not answer within `timeout_s` seconds is seen as that."""
+    async with http_client() as http:
+        seen = await asyncio.gather(*(_ask(http, service, timeout_s) for service in addresses.values()))
+    return Look(monotonic(), tuple(seen))
+
+
+async def _ask(http: httpx.AsyncClient, service: ServiceAddress, timeout_s: float) -> SeenService:
+    ready, metrics = await asyncio.gather(
+        send_with(http, ServiceRequest(service, "GET", READINESS), timeout_s),
+        text_with(http, ServiceRequest(service, "GET", METRICS), timeout_s),
+        return_exceptions=True,
+    )
+    for answer in (ready, metrics):
+        if isinstance(answer, BaseException) and not isinstance(answer, Unreachable):
+            raise answer
+    if isinstance(ready, BaseException):
+        return SeenService(service, str(ready))
+    try:
+        samples = Samples() if isinstance(metrics, BaseException) else Samples(metrics)
+    except ValueError:
+        return SeenService(
+            service, f"{service} answers {METRICS} with something else: does another program listen there?"
+        )
+    if ready.status == 200:
+        return SeenService(service, warnings=tuple(map(str, ready.body.get("warnings") or ())), samples=samples)
+    return SeenService(service, not_ready=str(ready.body.get("detail") or ready.status), samples=samples)

@@ -1,0 +1,108 @@
+"""Finds when everything that a canceled order took is back, for the metrics: it asks the stream once a second.
+
+Only orders whose cancel leaves something to undo are asked for, so a shop without refusals asks for nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Final, NamedTuple, get_args, get_type_hints
+
+from contracts import OrderCanceled, OrderConfirmed
+from contracts.fact import DECODE_ERRORS
+from contracts.step import fact_name
+from contracts.wire import STEPS
+from infra.broker.client import BrokerClient
+from infra.broker.lookup import MOST_FACTS, latest_messages
+from infra.metrics import Metrics
+from order_svc.compensation import compensated
+from order_svc.progress import time_of
+
+_SAID: Final = [step.says for step in (*STEPS.awaited, *STEPS.following)]
+NAMES: Final = [fact_name(OrderConfirmed), *(fact_name(fact) for says in _SAID for fact in says)]
+"""The facts about a canceled order that tell whether it is compensated."""
+UNDOING: Final = frozenset(
+    fact_name(fact) for step in (*STEPS.awaited, *STEPS.following) for fact in (step.undone, step.fenced)
+)
+REFUSED_BY: Final[Mapping[str, str]] = {
+    reason: fact_name(step.refused)
+    for step in STEPS.awaited
+    if step.refused is not None
+    for reason in get_args(get_type_hints(step.refused)["reason"])
+}
+"""Reason → the refusal that has it."""
+AT_ONCE: Final = MOST_FACTS // len(NAMES)
+"""Orders in one question to the stream."""
+MOST: Final = 1_024
+"""Orders that one look asks for; the others follow in the next looks."""
+SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60)
+"""Bounds of the time to an order's end. The objective of 5 s and the deadline of 30 s are among them."""
+KEPT: Final = 1_000
+"""How many of the orders that were canceled before the start are looked up, the newest of them."""
+
+
+class Canceled(NamedTuple):
+    """A canceled order that was not compensated at the last look. `counts`: its duration is to be measured."""
+
+    reason: str
+    at: datetime
+    counts: bool
+
+
+class Compensations:
+    """Knows the canceled orders that are not compensated, and measures how long that takes."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._durations = metrics.histogram(
+            "saga_order_compensation_duration_seconds",
+            "Seconds from the cancel of an order to the last fact that gives something back.",
+            (*SECONDS, 120, 300),
+        )
+        self._open: dict[str, Canceled] = {}
+
+    def canceled(self, fact: OrderCanceled) -> None:
+        """Take the end of an order that was just recorded."""
+        if compensated(fact.reason, {REFUSED_BY.get(fact.reason, "")}):
+            self._durations.observe(0.0)  # the first step refused: nothing was taken
+        else:
+            self._open[fact.order_id] = Canceled(fact.reason, fact.at, counts=True)
+
+    def found(self, earlier: Iterable[tuple[str, str, datetime]]) -> None:
+        """Take orders that were canceled before the start: id, reason, time. Most of them are compensated."""
+        self._open = {order_id: Canceled(reason, at, counts=False) for order_id, reason, at in earlier} | self._open
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest uncompensated order was canceled; None if there is none."""
+        return min((one.at for one in self._known()), default=None)
+
+    def _known(self) -> list[Canceled]:
+        """Return those that are uncompensated for sure: an order of before the start is only after its first look."""
+        return [one for one in self._open.values() if one.counts]
+
+    async def look(self, nc: BrokerClient, streams: Sequence[str]) -> None:
+        """Ask these generations of the stream which orders are compensated. Raises HistoryUnavailable."""
+        order_ids = list(islice(self._open, MOST))
+        for first in range(0, len(order_ids), AT_ONCE):
+            wanted = order_ids[first : first + AT_ONCE]
+            facts: dict[str, dict[str, datetime]] = {order_id: {} for order_id in wanted}
+            subjects = [f"{name}.{order_id}" for order_id in wanted for name in NAMES]
+            for message in await latest_messages(nc, subjects, streams):
+                name, _, order_id = message.subject.rpartition(".")
+                try:
+                    facts[order_id][name] = time_of(message.body)
+                except DECODE_ERRORS:  # another publisher's message
+                    continue
+            for order_id, known in facts.items():
+                self._judge(order_id, known)
+
+    def _judge(self, order_id: str, facts: Mapping[str, datetime]) -> None:
+        order = self._open.pop(order_id)
+        if not compensated(order.reason, facts.keys()):  # type: ignore[arg-type]  # newer code may have other reasons
+            self._open[order_id] = order._replace(counts=True)  # to the end: others come first in the next look
+        elif order.counts:
+            undone = max((at for name, at in facts.items() if name in UNDOING), default=order.at)
+            self._durations.observe(max(0.0, (undone - order.at).total_seconds()))

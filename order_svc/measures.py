@@ -1,0 +1,143 @@
+"""The metrics of orders: accepted, refused and ended ones, how long they took, and which wait for their end."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from contracts import REASONS, Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
+from infra.aio import wait
+from infra.broker.errors import HistoryUnavailable
+from infra.metrics import Histogram, Labels
+from infra.process.runtime import Runtime
+from infra.read_models.tables import ViewBehind
+from infra.timestamps import instant
+from order_svc.compensations import KEPT, SECONDS, Compensations
+from order_svc.listing import LEFT_OPEN, Listing, canceled_last
+
+logger = structlog.get_logger()
+
+LOOK_EVERY_S: Final = 1.0
+REFUSED: Final = ("overload", "draining", "not_ready")
+"""Causes for which a valid order is refused: admission, the end of the process, and what `/readyz` says."""
+INVALID: Final = (400, 401, 403, 408, 413, 415, 421, 422)
+TOO_MANY_OF_ONE: Final = (429,)
+"""Statuses that refuse a request for what it is, and for how many the client sends."""
+
+
+class OrderMeasures:
+    """Counts and times the orders of this process; knows which wait, those from before its start included."""
+
+    def __init__(self, runtime: Runtime, compensations: Compensations) -> None:
+        """Export the metrics, and add `recorded` and `run` to the runtime. Make it once, before the start."""
+        self._runtime = runtime
+        self._pending: dict[str, datetime] = {}
+        """Order id → when it was accepted; the oldest first."""
+        self._ended_meanwhile: set[str] | None = set()
+        """Orders that ended before those left open were found; None from then on."""
+        metrics = runtime.metrics
+        self._accepted = metrics.counter("saga_orders_accepted_total", "Orders that were recorded.")
+        self._refused = dict.fromkeys(REFUSED, 0)
+        metrics.counters_of(
+            "saga_orders_refused_total", "Requests for an order that were refused.", ("cause",), self._refusals
+        )
+        ended = metrics.counters_by(
+            "saga_orders_ended_total",
+            "Ends that were recorded; an order that is canceled after its confirmation has two.",
+            ("end", "reason"),
+            [("confirmed", "none"), *(("canceled", reason) for reason in REASONS)],
+        )
+        self._confirmed = ended["confirmed", "none"]
+        self._canceled = {reason: ended["canceled", reason] for reason in REASONS}
+        durations = metrics.histograms_by(
+            "saga_order_end_duration_seconds",
+            "Seconds from the acceptance of an order to its first end, as both are recorded.",
+            SECONDS,
+            ("end",),
+            [("confirmed",), ("canceled",)],
+        )
+        self._confirmed_s, self._canceled_s = durations["confirmed",], durations["canceled",]
+        self._compensations = compensations
+        self._export_waiting()
+        runtime.on_recorded.append(self.recorded)
+        runtime.tasks.append(self.run)
+
+    def _export_waiting(self) -> None:
+        metrics = self._runtime.metrics
+        metrics.gauge("saga_orders_pending", "Orders that are accepted and have not ended.", lambda: len(self._pending))
+        metrics.gauge(
+            "saga_oldest_pending_order_age_seconds",
+            "Age of the oldest of these; 0 if there is none.",
+            lambda: self._seconds_since(next(iter(self._pending.values()), None)),
+        )
+        metrics.gauge(
+            "saga_orders_uncompensated",
+            "Canceled orders of which something is still taken, at the last look.",
+            lambda: len(self._compensations),
+        )
+        metrics.gauge(
+            "saga_oldest_uncompensated_order_age_seconds",
+            "Seconds since the oldest of these was canceled; 0 if there is none.",
+            lambda: self._seconds_since(self._compensations.oldest),
+        )
+
+    def _seconds_since(self, since: datetime | None) -> float:
+        return 0.0 if since is None else max(0.0, (self._runtime.clock() - since).total_seconds())
+
+    def refused(self, cause: str) -> None:
+        """Count a valid order that is refused; `cause` is one of REFUSED."""
+        self._refused[cause] += 1
+
+    def _refusals(self) -> Mapping[Labels, float]:
+        requests = self._runtime.requests
+        refused: dict[Labels, float] = {(cause,): count for cause, count in self._refused.items()}
+        refused["invalid",] = requests.count("POST", "/orders", INVALID)
+        refused["rate",] = requests.count("POST", "/orders", TOO_MANY_OF_ONE)
+        return refused
+
+    def recorded(self, facts: Sequence[Fact]) -> None:
+        """Count the orders that these facts accept and end. Call it once after each commit."""
+        for fact in facts:
+            if type(fact) is OrderCreatedPending:
+                self._accepted.value += 1
+                self._pending[fact.order_id] = fact.at
+            elif type(fact) is OrderConfirmed:
+                self._confirmed.value += 1
+                self._end(fact, self._confirmed_s)
+            elif type(fact) is OrderCanceled:
+                self._canceled[fact.reason].value += 1
+                # Only a confirmation knows the discount. Without it, this is the order's first end.
+                self._end(fact, self._canceled_s if fact.discount is None else None)
+                self._compensations.canceled(fact)
+
+    def _end(self, fact: OrderConfirmed | OrderCanceled, durations: Histogram | None) -> None:
+        if durations is not None:
+            took_s = (fact.at - fact.order.placed_at).total_seconds()
+            durations.observe(took_s if took_s > 0 else 0.0)
+        self._pending.pop(fact.order_id, None)
+        if self._ended_meanwhile is not None:
+            self._ended_meanwhile.add(fact.order_id)
+
+    async def run(self) -> None:
+        """Look once a second which orders are compensated, until the process closes."""
+        while not await wait(self._runtime.closing, LOOK_EVERY_S):
+            nc = self._runtime.broker.connection
+            try:
+                if self._ended_meanwhile is not None:
+                    await self._find_left_open(self._ended_meanwhile)
+                if nc is not None:
+                    await self._compensations.look(nc, self._runtime.broker.supervisor.streams)
+            except (ViewBehind, HistoryUnavailable) as error:
+                logger.debug("what orders wait for cannot be looked up now", reason=str(error))
+
+    async def _find_left_open(self, ended: set[str]) -> None:
+        """Add the orders that were pending or canceled at the start. Raises ViewBehind."""
+        orders = self._runtime.views[Listing.name]
+        rows = await orders.select(LEFT_OPEN)
+        canceled = await orders.select(*canceled_last(KEPT))
+        took = timedelta(seconds=self._runtime.settings.order_deadline_s)
+        left = {order_id: instant(deadline) - took for order_id, deadline in rows if order_id not in ended}
+        self._pending = dict(sorted(left.items(), key=lambda item: item[1])) | self._pending
+        self._compensations.found((order_id, reason, instant(at)) for order_id, reason, at in canceled)
+        self._ended_meanwhile = None

@@ -1,0 +1,107 @@
+"""What is measured of a batch: commands, deliveries and the facts that answer them; no time is negative."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from contracts import Fact, PointUsed, ProductReserved
+from contracts.wire import NAMES
+from infra.broker.consumers import consumer_name
+from infra.core.messages import Delivery, StreamPosition
+from infra.core.unit_of_work import Delivered, Requested
+from infra.metrics import Metrics
+from infra.process.measures import Measures
+from infra.store.errors import Conflict
+from infra.timestamps import microseconds
+from point_svc.reactions import REACTIONS
+from tests.contracts.examples import WRITTEN
+from tests.infra.purse import NOON
+from tests.metrics import exposed, value
+
+HEARD, ANSWER = (next(one for one in WRITTEN if type(one) is kind) for kind in (ProductReserved, PointUsed))
+CONSUMER = consumer_name("point", NAMES[ProductReserved])
+STORED = NOON - timedelta(milliseconds=3)
+
+
+class Acknowledging:
+    """That of a consumer of a later generation: it is measured together with the earlier ones."""
+
+    name, durable = f"{CONSUMER}@3", CONSUMER
+
+
+def measured(heard_at: datetime, stored_at: datetime, outcome: Sequence[Fact] | Exception) -> str:
+    """What is exported after one delivery, whose fact was decided and stored then, is decided at noon."""
+    metrics = Metrics()
+    measures = Measures("point", [NAMES[kind] for kind in REACTIONS], REACTIONS, lambda: NOON, metrics)
+    heard: Any = replace(HEARD, at=heard_at)
+    command = REACTIONS[ProductReserved](heard, NOON, "cause@1")
+    acknowledger: Any = Acknowledging()
+    delivery = Delivery("id@1", b"", "", StreamPosition(1, microseconds(stored_at)), "product.reserved.key")
+    measures.settled([(command, Delivered(delivery, acknowledger))], [outcome])
+    return exposed(metrics)
+
+
+def test_a_delivery_is_timed_from_the_stream_and_its_answer_from_the_cause() -> None:
+    text = measured(NOON - timedelta(milliseconds=20), STORED, [replace(ANSWER, at=NOON)])
+
+    assert value(text, "saga_hear_delay_seconds_sum", consumer=CONSUMER) == 0.003
+    assert value(text, "saga_step_duration_seconds_sum", fact="point.used") == 0.02
+    assert value(text, "saga_commit_batch_size_count") == 1
+    assert value(text, "saga_clock_backward_total") == 0
+
+
+def test_a_time_that_would_be_negative_is_none_and_counted() -> None:
+    later = NOON + timedelta(hours=1)
+
+    text = measured(later, later, [replace(ANSWER, at=NOON)])
+
+    assert value(text, "saga_hear_delay_seconds_sum") == value(text, "saga_step_duration_seconds_sum") == 0
+    assert value(text, "saga_hear_delay_seconds_count") == value(text, "saga_step_duration_seconds_count") == 1
+    assert value(text, "saga_clock_backward_total") == 2
+
+
+def test_a_delivery_that_needs_no_answer_is_heard_and_no_step() -> None:
+    text = measured(STORED, STORED, ())
+
+    assert value(text, "saga_hear_delay_seconds_count") == 1
+    assert value(text, "saga_step_duration_seconds_count") == 0
+
+
+def test_a_refused_request_is_a_command_of_the_batch_alone() -> None:
+    metrics = Metrics()
+    measures = Measures("point", [], REACTIONS, lambda: datetime.now(UTC), metrics)
+    nobody: Any = None
+    measures.settled([(nobody, Requested(nobody, nobody))] * 3, [ValueError(), (), ()])
+
+    text = exposed(metrics)
+    assert value(text, "saga_commit_batch_size_sum") == 3
+    assert value(text, "saga_hear_delay_seconds_count") == 0
+
+
+async def test_appends_are_timed_and_conflicts_counted() -> None:
+    metrics = Metrics()
+
+    class Store:
+        conflict = False
+
+        def __getattr__(self, name: str) -> None:
+            return None
+
+        async def insert_events(self, records: object) -> None:
+            if self.conflict:
+                raise Conflict
+
+    inner: Any = Store()
+    store = Measures("point", [], REACTIONS, lambda: NOON, metrics).measured(inner)
+    await store.insert_events([])
+    inner.conflict = True
+    try:
+        await store.insert_events([])
+    except Conflict:
+        conflicts = 1
+
+    text = exposed(metrics)
+    assert value(text, "saga_commit_duration_seconds_count") == 1
+    assert value(text, "saga_commit_conflicts_total") == conflicts

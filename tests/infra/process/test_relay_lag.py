@@ -1,0 +1,82 @@
+"""The lag of the stream: how many facts it lacks, and for how long the oldest of them waits."""
+
+from typing import Any
+
+import pytest
+
+from infra.process.relay_lag import RelayLag
+
+
+class Published:
+    """A relay that has published the log up to here."""
+
+    acked = 0
+
+
+class Log:
+    def __init__(self, end: int = 0) -> None:
+        self.now = 100.0
+        self.relay: Any = Published()
+        self.relay.acked = end
+        self.lag = RelayLag(lambda: self.relay, end, lambda: self.now)
+
+    @property
+    def told(self) -> tuple[int, float]:
+        return self.lag.facts, round(self.lag.seconds, 3)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_the_oldest_fact_that_is_not_published_tells_the_seconds(log: Log) -> None:
+    log.lag.recorded(2)
+    log.now += 1
+    log.lag.recorded(3)
+    log.now += 4
+
+    assert log.told == (5, 5)
+    log.relay.acked = 2
+    assert log.told == (3, 4)
+    log.relay.acked = 5
+    assert log.told == (0, 0)
+
+
+def test_without_a_session_nothing_is_published(log: Log) -> None:
+    log.relay.acked = 0
+    log.lag.recorded(1)
+    log.relay.acked = 1
+    assert log.told == (0, 0)
+    log.relay = None
+    log.lag.recorded(1)
+    log.now += 7
+
+    assert log.told == (1, 7)
+
+
+def test_a_broker_that_lost_its_stream_is_behind_from_the_first_look_on() -> None:
+    log = Log(end=10)
+    assert log.told == (0, 0)
+    log.relay.acked = 0
+    assert log.told == (10, 0)
+    log.now += 3
+
+    assert log.told == (10, 3)
+
+
+def test_commits_in_quick_succession_are_one_and_the_first_of_them_counts(log: Log) -> None:
+    for _ in range(5_000):
+        log.lag.recorded(1)
+        log.now += 0.01
+
+    assert len(log.lag._waiting) < 600
+    assert log.told == (5_000, 50)
+
+
+def test_facts_of_another_process_are_published_and_no_lag(log: Log) -> None:
+    log.relay.acked = 4
+
+    assert log.told == (0, 0)
+    log.lag.recorded(1)
+    assert log.lag.facts == 1

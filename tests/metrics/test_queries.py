@@ -1,0 +1,82 @@
+"""Rules and dashboard ask only for what the services export, by labels that it has."""
+
+import json
+import re
+from pathlib import Path
+
+from infra.local.services import service_names
+from tests.metrics import promtool
+from tests.metrics.exported import all_kinds, service_of
+from tests.metrics.queries import EXPORTED_AS, MONITORING, OF_PROMETHEUS, RECORDED, dashboard_queries, rules, selectors
+
+BY = re.compile(r"(\w+) by \(([^)]*)\) \(.*?((?:saga_|http_server_)[a-z_]+)")
+LEGEND = re.compile(r"{{(\w+)}}")
+
+
+async def test_every_name_and_label_is_exported(tmp_path: Path) -> None:
+    kinds = await all_kinds(tmp_path)
+
+    asked = selectors()
+    assert len({one.metric for one in asked}) > 30
+    assert {one.metric for one in asked} <= kinds.keys()
+    labels = {(one.metric, label) for one in asked for label, _, _ in one.matchers if label not in OF_PROMETHEUS}
+    assert [(name, label) for name, label in labels if label not in kinds[name].labels] == []
+
+
+async def test_the_dashboard_shows_every_metric(tmp_path: Path) -> None:
+    shown = re.findall(r"\b(?:saga_|http_server_)[a-z_]+", "\n".join(dashboard_queries()))
+
+    assert {EXPORTED_AS.sub("", name) for name in shown} == (await all_kinds(tmp_path)).keys()
+
+
+async def test_queries_group_by_labels_that_there_are(tmp_path: Path) -> None:
+    kinds = await all_kinds(tmp_path)
+
+    found = [
+        (label.strip(), EXPORTED_AS.sub("", name))
+        for query in [*dashboard_queries(), rules()]
+        for _, labels, name in BY.findall(query)
+        for label in labels.split(",")
+    ]
+    assert found
+    assert [(label, name) for label, name in found if label not in {*kinds[name].labels, *OF_PROMETHEUS}] == []
+
+
+def test_every_recorded_name_that_is_asked_for_is_recorded() -> None:
+    recorded = set(re.findall(r"- record: (\S+)", rules()))
+    asked = re.sub(r"- record: \S+", "", rules()) + "\n".join(dashboard_queries())
+
+    assert set(RECORDED.findall(asked)) == recorded
+
+
+def test_the_dashboard_is_one_and_its_queries_can_be_read(tmp_path: Path) -> None:
+    board = json.loads((MONITORING / "grafana.json").read_text(encoding="utf-8"))
+    ids = [panel["id"] for panel in board["panels"]]
+    file = tmp_path / "queries.yml"
+    asked = [{"record": f"query:{n}", "expr": query} for n, query in enumerate(dashboard_queries())]
+    file.write_text(json.dumps({"groups": [{"name": "queries", "rules": asked}]}))
+
+    promtool("check", "rules", "--lint=none", file)
+    assert len(set(ids)) == len(ids)
+    assert all(panel["description"] for panel in board["panels"])
+    assert board["uid"] == "saga"
+
+
+def test_the_files_are_as_prometheus_wants_them() -> None:
+    promtool("check", "rules", *(MONITORING / name for name in ("recording.yml", "alerts.yml")))
+    promtool("check", "config", MONITORING / "prometheus.yml")
+
+
+def test_alertmanager_silences_only_alerts_that_there_are() -> None:
+    alerts = set(re.findall(r"- alert: (\w+)", rules()))
+    named = re.findall(r"\b(?:Saga\w+|Watchdog)\b", (MONITORING / "alertmanager.yml").read_text(encoding="utf-8"))
+
+    assert len(named) > 5
+    assert set(named) <= alerts
+
+
+def test_prometheus_scrapes_every_service_at_its_default_port() -> None:
+    config = (MONITORING / "prometheus.yml").read_text(encoding="utf-8")
+    scraped = re.findall(r'targets: \["127.0.0.1:(\d+)"\], labels: {service: (\w+)_svc}', config)
+
+    assert {name: int(port) for port, name in scraped} == {name: service_of(name).port for name in service_names()}

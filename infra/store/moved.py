@@ -77,7 +77,7 @@ async def _cut(connection: StoreConnection) -> None:
     )
     if known > last:
         await connection.execute("DELETE FROM moved WHERE position > ?", (last,))
-        await connection.execute("UPDATE moved_until SET position = ?1 WHERE position > ?1", (last,))
+        await connection.execute("UPDATE moved_until SET position = ? WHERE position > ?", (last, last))
 
 
 async def _index_topic(connection: StoreConnection, category: str, condition: str, topic: str) -> int:

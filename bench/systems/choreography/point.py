@@ -53,8 +53,8 @@ async def charge(user_id: str, charged: Charge) -> AccountView:
 
 def _charge(db: Connection, user_id: str, amount: int) -> int:
     (balance,) = db.execute(
-        "INSERT INTO accounts VALUES (?1, ?2) ON CONFLICT DO UPDATE SET balance = balance + ?2 RETURNING balance",
-        (user_id, amount),
+        "INSERT INTO accounts VALUES (?, ?) ON CONFLICT DO UPDATE SET balance = balance + ? RETURNING balance",
+        (user_id, amount, amount),
     ).fetchone()
     return int(balance)
 

@@ -73,7 +73,7 @@ async def until_looked(shop: Shop, before: list[dict[str, Any]]) -> list[dict[st
             break
         await place(shop, f"looking{n}")
     for service in shop.services:
-        lines = shop.log(service).read_text().splitlines()
+        lines = [line for line in shop.log(service).read_text().splitlines() if " reason=" in line]
         lost = [line for line in lines if "session with the broker ended" in line or "lost the stream" in line]
         assert [line for line in lost if "invalid operation on sealed stream" not in line] == []
     await shop.until_quiet()

@@ -69,7 +69,10 @@ class KnownForeign:
 
     @classmethod
     def read(cls, file: Path, wanted: Collection[str] = ()) -> "KnownForeign":
-        """Read the file; a missing one has no messages. Raises NoForeignFile."""
+        """Read the acknowledged messages from the file; a missing one has none. `wanted`: as in the class.
+
+        Raises NoForeignFile if the file is there and cannot be read.
+        """
         try:
             return cls(acknowledged.read(file), wanted)
         except (OSError, *DECODE_ERRORS) as error:

@@ -38,7 +38,7 @@ header: Final = origin.header
 
 
 class MessageParser(parser.Parser):
-    """The library's parser, with a short way for messages: it takes each from the bytes that were read at once.
+    """The library's parser, with a short way for messages: it waits for a whole one, and hands it over at once.
 
     The client's `_process_err` gets the server's text as it was written; the library lower-cases it.
     """

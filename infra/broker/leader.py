@@ -232,5 +232,5 @@ async def _answered(stream: str, asked: Awaitable[T]) -> T:
 
 
 async def leader_of(nc: BrokerClient, js: JetStreamContext, stream: str = EVENTS) -> Leader:
-    """Ask for the stream's info, and return what answers the rest. Raises the client's errors."""
+    """Ask for the stream's info; return the Leader that answers further questions. Raises the client's errors."""
     return Leader(nc, await js.stream_info(stream))

@@ -117,8 +117,8 @@ class Pull:
 def numbers(ack_subject: bytes) -> tuple[int, int, int]:
     """Read an ack subject: sequence in the stream, delivery number, and when the message was stored (ns since 1970).
 
-    The delivery number counts all deliveries of the consumer, from 1 since its last reset. Raises ValueError for
-    another kind of subject.
+    The delivery number counts all deliveries of the consumer, from 1 since its last reset. Raises ValueError if there
+    are no three numbers in their places; the other tokens are not looked at.
     """
     tokens = ack_subject.split(b".")
     # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>; or with domain and account

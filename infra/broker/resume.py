@@ -4,8 +4,9 @@ They are read as one history. The last WINDOW positions are read back, because t
 may have left a hole there. Before these, each generation must go on with the position after the last one of those
 before it, and the oldest one must begin with the log, or after what an archive has. If one does not, facts were lost: a
 stream was made anew, or a power cut took the end of one that was not the newest any more. Then all of the service's
-facts are read, once, and those that are missing are gaps, which the relay fills. So are those that a generation lost
-from its middle (`holes`).
+facts are read, once, and those that are missing are gaps, which the relay fills. If a process dies in the middle of
+that, the service's last fact in the stream is an old one: all are read again. Facts that a generation lost from its
+middle are gaps, too (`holes`).
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -84,7 +85,11 @@ async def find_resume_position(
             if acked == newest or len(stored) >= MOST_WINDOWS * window:
                 break
     acked = max(acked, floor)
-    gaps = await _gaps(service, store, leaders, floor, acked)
+    last = max(sequences, key=lambda position: sequences[position], default=newest)
+    if last <= newest - window:  # it was sent to fill a gap, and the rest of that may be missing
+        gaps = await _missing(service, store, leaders, floor, acked)
+    else:
+        gaps = await _gaps(service, store, leaders, floor, acked)
     if not gaps:
         lost = await lost_in_holes(service, store, leaders, range(floor + 1, acked + 1), window)
         gaps = [Gap(first - 1, last) for first, last in runs(lost)]
@@ -213,9 +218,10 @@ async def check_repeat(service: str, store: EventStore, leader: Leader, position
 
 
 async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
-    """Whether the generation begins with the fact after the position `reached`; the log must have one.
+    """Whether the generation has the fact after the position `reached`; the log must have one.
 
-    A stream that was made anew may have only later facts. Raises StoreError, LeaderUnavailable, the client's errors.
+    A stream that was made anew may have only later facts, until the relay has published the others. Raises StoreError,
+    LeaderUnavailable, the client's errors.
     """
     (first,) = await store.select_notifications(reached, 1)
     found = await leader.next(leader.first_sequence, subject_of(first))

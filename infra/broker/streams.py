@@ -82,8 +82,8 @@ REQUIRED: Final = (*KEEPS, "deny_purge", "allow_direct")
 async def ensure_stream(js: JetStreamContext, settings: Settings, number: int = 0) -> StreamInfo:
     """Make this generation if it is missing, or give it the subjects and `allow_batched` it lacks; return its info.
 
-    Raises StreamMisconfigured if a setting in `REQUIRED` differs, the stream refuses messages of MAX_FACT_BYTES, or the
-    server is too old; the client's errors. Other settings of an existing stream, such as its size, stay as they are.
+    Raises StreamMisconfigured as `check_stream` does, and if the server is too old; the client's errors. Other settings
+    of an existing stream, such as its size, stay as they are.
     """
     wanted = stream_config(settings, number)
     name = stream_name(number)
@@ -108,7 +108,8 @@ async def ensure_stream(js: JetStreamContext, settings: Settings, number: int = 
 def check_stream(found: StreamConfig, settings: Settings, *, sealed: bool = False) -> None:
     """Check a generation as it is now: an operator may edit it at any time. `sealed`: whether it may be sealed.
 
-    Raises StreamMisconfigured if a setting in `REQUIRED` differs, or it refuses messages of MAX_FACT_BYTES.
+    Raises StreamMisconfigured if a setting in `REQUIRED` differs, or the first sequence of a later generation, or if
+    the generation refuses messages of MAX_FACT_BYTES.
     """
     number = number_of(str(found.name)) or 0
     required = [name for name in REQUIRED if not (sealed and name == "sealed")]

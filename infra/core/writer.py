@@ -1,8 +1,8 @@
 """The one writer of a service: it decides and records up to `max_batch` commands in one transaction (group commit).
 
-Deliveries from the broker and requests from clients wait in one queue and share one commit, so each batch costs one
-fsync. Nothing is acknowledged, and no success answered, before its batch is recorded. A crash in between repeats
-work, which the aggregates recognise.
+Deliveries from the broker and requests from clients wait in one queue and share one commit, so the facts of a batch
+cost one fsync; each snapshot that is due costs one or two more. Nothing is acknowledged, and no success answered,
+before its batch is recorded. A crash in between repeats work, which the aggregates recognise.
 """
 
 import asyncio

@@ -13,8 +13,11 @@ def is_free(port: int) -> bool:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Return whether a server listens on this port of an address of this machine. False for an address of no use."""
-    with contextlib.suppress(OSError):
+    """Return whether something has this port of an address of this machine: a server, or an outgoing connection.
+
+    False if the system refuses the address for another reason.
+    """
+    with contextlib.suppress(OSError, UnicodeError):
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         refusal = _refusal(family, address)
         return refusal is not None and refusal.errno == errno.EADDRINUSE

@@ -48,15 +48,15 @@ def start_service(
 ) -> subprocess.Popen[bytes]:
     """Start the service `<name>_svc` of the checkout `root`, without waiting until the service is ready.
 
-    `env` is its whole environment: nothing of this process's own is inherited. A signal that comes before the service
-    can handle it waits until then.
+    `env` and PYTHONUNBUFFERED are its whole environment: nothing of this process's own is inherited. SIGTERM and SIGINT
+    that come before the service can handle them wait until then.
     """
     with signals.held():
         return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
 
 
 def start_keeper(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
-    """Start the keeper of the stream's generations; `env` is its whole environment."""
+    """Start the keeper of the stream's generations; `env` and PYTHONUNBUFFERED are its whole environment."""
     with signals.held():
         return launch([sys.executable, "-m", "infra.process.keeper"], {**env, "PYTHONUNBUFFERED": "1"}, output)
 

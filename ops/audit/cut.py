@@ -58,7 +58,7 @@ class Cut(Struct):
 
     @property
     def created(self) -> str:
-        """When the oldest generation was made."""
+        """When the oldest generation was made, as in `Generation.created`; empty without one."""
         return next((one.created for one in self.generations.values()), "")
 
     def messages_after(self, since: "Cut | None") -> int:

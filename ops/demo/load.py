@@ -1,4 +1,4 @@
-"""Clients that place hundreds of orders at once, and what must be the result."""
+"""Clients that place hundreds of orders, a few dozen at a time, and what must be the result."""
 
 import asyncio
 import time

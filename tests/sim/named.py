@@ -592,6 +592,14 @@ NAMED: Final = (
     ),
     one(
         46,
+        "takes the rest of a fill that was interrupted for published",
+        "tests/infra/broker/test_relay.py",
+        "infra/broker/resume.py",
+        "    if last <= newest - window:",
+        "    if not last:",
+    ),
+    one(
+        46,
         "looks into the newest generation alone",
         "tests/infra/broker/test_generations.py",
         "infra/broker/resume.py",

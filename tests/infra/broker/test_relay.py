@@ -19,6 +19,7 @@ from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, stream_of
 from infra.broker.client import BrokerClient, MessageCallback, Outgoing
 from infra.broker.errors import FactTooLarge, LogLost, RelayFailed
 from infra.broker.fast_ingest import FLOW
+from infra.broker.holes import subject_of
 from infra.broker.leader import FIRST_SPAN, Leader
 from infra.broker.numbering import EVENTS, first_sequence
 from infra.broker.relay import Relay
@@ -258,7 +259,7 @@ async def publish(js: JetStreamContext, record: Notification, body: bytes) -> No
         POSITION: str(record.position),
     }
     async for _ in attempts("the end of the duplicate window"):
-        if not (await js.publish("point.charged.ann", body, headers=headers)).duplicate:
+        if not (await js.publish(subject_of(record), body, headers=headers)).duplicate:
             break
 
 
@@ -331,6 +332,21 @@ async def test_a_stream_made_anew_gets_all_of_the_log_even_if_it_has_its_end_alr
         await mirror.caught_up()
 
     assert [event.position for event in await broker.events()] == [2 * WINDOW, *range(1, 2 * WINDOW)]
+
+
+async def test_a_fill_that_was_interrupted_is_completed(broker: Shop, log: SQLiteStore) -> None:
+    """The stream was made anew, has the log's end, and of what the relay published again only the beginning."""
+    broker.env["DUPLICATE_WINDOW_S"] = "0.1"
+    await append(log, 1, 3, user="bob")
+    await append(log, 1, 3 * WINDOW)
+    end = 3 * WINDOW + 3
+    async with session(broker) as js:
+        await by_hand(js, log, [end, 1, 2, 3])
+
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert {event.position for event in await broker.events()} == set(range(1, end + 1))
 
 
 async def test_a_log_that_ends_before_what_it_has_published_is_not_published(broker: Shop, log: SQLiteStore) -> None:

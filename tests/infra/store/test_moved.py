@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -118,7 +118,7 @@ async def test_a_log_that_was_cut_gives_its_positions_again(path: Path) -> None:
         await store.insert_events([earlier(1, charged(5)), earlier(2, points_used())])
     async with opened(path):
         pass
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other, other:
         other.execute("DELETE FROM stored_events WHERE rowid > 1")
     async with opened(path) as store:
         await store.insert_events([today(2, deposited(7))])
@@ -153,7 +153,7 @@ async def test_the_database_stays_one_that_any_code_and_any_tool_can_use(path: P
         await store.insert_events([earlier(1, points_used())])
     async with opened(path):
         pass
-    with sqlite3.connect(path) as other:  # without functions of our own
+    with closing(sqlite3.connect(path)) as other, other:  # without functions of our own
         other.execute("INSERT INTO stored_events VALUES ('account-zoe', 1, 'point.used', '{}')")
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 

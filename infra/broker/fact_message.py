@@ -6,7 +6,7 @@ from infra.store.records import Notification
 
 
 def message_of(stored: Notification, reply: str, begin: str = "") -> Outgoing:
-    """Return the record's message. `begin`: what its subject begins with, before the fact's name: see `prefix`."""
+    """Return the record's message, with this reply subject. `begin`: what its subject begins with; see `prefix`."""
     position, stream, version, name, body = stored
     named = header_value(stream)
     raw_headers = (

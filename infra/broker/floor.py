@@ -7,7 +7,7 @@ from infra.settings import Settings
 
 
 def archived_until(_settings: Settings, _service: str) -> int:
-    """Return the last position of the service's log that an archive has, and all before it; 0: there is none."""
+    """Return the position up to which an archive has the service's log, that one included; 0: it has nothing."""
     return 0
 
 

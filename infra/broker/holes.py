@@ -1,4 +1,4 @@
-"""Finds the facts of a service that EVENTS has lost from its middle.
+"""Finds the facts of a service that a generation of the stream has lost from its middle.
 
 A broker that is killed, and whose machine then loses power, may lose the end of one file of messages though the next
 file was written: what the killed process wrote last was not synced by the one after it. The sequences of lost messages
@@ -24,11 +24,11 @@ RUN: Final = 256
 async def lost_in_holes(
     service: str, store: EventStore, leaders: Sequence[Leader], among: range, window: int
 ) -> list[int]:
-    """Return those of the positions `among` whose facts a hole of the stream swallowed and no other place has, rising.
+    """Return those of the positions `among` that may have been in a hole and whose facts no generation has, rising.
 
-    `leaders` are those of the generations, the oldest first. The facts on both sides of a hole tell which positions may
-    have been in it. So many facts as `window` are read on each side. As many positions before it count as well: they
-    may be missing for another reason. Raises StoreError; LeaderUnavailable; the client's errors.
+    `leaders` are those of the generations, the oldest first. The facts on both sides of a hole, at least `window` on
+    each if there are so many, tell which positions may have been in it. The last `window` positions before the hole
+    count, too: they may be missing for another reason. Raises StoreError; LeaderUnavailable; the client's errors.
     """
     suspects: set[int] = set()
     for n, leader in enumerate(leaders):
@@ -107,7 +107,7 @@ async def records_of(store: EventStore, first: int, last: int) -> AsyncIterator[
 
 
 def subject_of(record: Notification) -> str:
-    """Return the subject on which a relay publishes the record."""
+    """Return the subject that the record's message has in the stream."""
     return subject(record.topic, record.state, record.originator_id)
 
 

@@ -31,7 +31,7 @@ MOST_WINDOWS: Final = 8
 
 
 Stored = dict[int, set[tuple[str, bytes]]]
-"""Position → id and body of each fact that was found there in the stream: more than one if somebody forged others."""
+"""Log position → id and body of each fact that the stream has with it: more than one if somebody forged others."""
 
 
 class Gap(NamedTuple):
@@ -44,7 +44,7 @@ class Gap(NamedTuple):
 class ResumePosition(NamedTuple):
     """What the stream has of a log: each position up to `acked`, included, but for `gaps`, and the facts `stored`.
 
-    As far as is known it lacks the others.
+    As far as is known it lacks all others. An archive may have the first ones in the stream's place.
     """
 
     acked: int
@@ -55,11 +55,11 @@ class ResumePosition(NamedTuple):
 async def find_resume_position(
     service: str, store: EventStore, leaders: Sequence[Leader], window: int = WINDOW, floor: int = 0
 ) -> ResumePosition:
-    """Read the service's facts back from the stream's end until the last `window` positions were found.
+    """Return what the stream has of the service's log; for that, read the service's facts back from the stream's end.
 
-    `leaders` are those of the generations, the oldest first; nothing up to the position `floor` is asked for. Messages
-    of other publishers are passed over. Raises LogLost if the stream has a fact of this service that its log lacks;
-    StoreError; LeaderUnavailable; the client's errors.
+    `leaders` are those of the generations, the oldest first. An archive has each position up to `floor`: it counts as
+    there. Foreign messages are passed over. Raises LogLost if the log lacks the fact with the highest position that was
+    found; StoreError; LeaderUnavailable; the client's errors.
     """
     stored: Stored = {}
     sequences: dict[int, int] = {}
@@ -97,7 +97,10 @@ async def _read_back(leaders: Sequence[Leader], subject: str) -> AsyncIterator[l
 
 
 async def _gaps(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
-    """Return what the generations lack of the log between the positions `floor` and `acked`."""
+    """Return what the generations lack of the log after the position `floor`, up to `acked` (included).
+
+    A hole in the middle of a generation is not found: see `holes`.
+    """
     reached = floor
     for leader in leaders:
         if reached >= acked:
@@ -119,7 +122,7 @@ async def _newest(leader: Leader, subject: str) -> int:
 
 
 async def _missing(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
-    """Read all of the service's facts, and return which positions between `floor` and `acked` none of them has."""
+    """Read all of the service's facts; return the gaps among the positions after `floor`, up to `acked` (included)."""
     logger.warning("the stream lost facts: reading which ones it has", service=service, after=floor, until=acked)
     found = bytearray(acked - floor)
     for leader in leaders:
@@ -176,9 +179,10 @@ async def _whole_until(store: EventStore, stored: Stored, newest: int, window: i
 
 
 async def check_repeat(service: str, store: EventStore, leader: Leader, position: int, sequence: int) -> None:
-    """Check that the message at `sequence`, which the broker took for a fact of the log, is the fact at `position`.
+    """Check that the message at this sequence of the stream is the fact at this position of the log.
 
-    Raises RelayFailed if it is another message with the fact's id; StoreError, LeaderUnavailable, the client's errors.
+    The broker took the fact for a repeat of the message. Raises RelayFailed if it is not; StoreError,
+    LeaderUnavailable, the client's errors.
     """
     record = (await store.select_notifications(position - 1, 1))[0]
     found = await leader.at(sequence)
@@ -195,7 +199,7 @@ async def check_repeat(service: str, store: EventStore, leader: Leader, position
 
 
 async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
-    """Whether the generation has the fact after the position `reached`; the log must have one.
+    """Whether the generation has the log's fact after the position `reached`; the log must have one.
 
     A stream that was made anew may have only later facts, until the relay has published the others. Raises StoreError,
     LeaderUnavailable, the client's errors.

@@ -1,6 +1,6 @@
 """A service's side of the broker: its relay publishes its log, and its consumers deliver to its writer.
 
-Each session asks the stream where to continue, and resets each consumer to its last message that was really
+Each session asks the stream where to continue, and makes each consumer continue after its last message that was really
 acknowledged.
 """
 
@@ -84,9 +84,9 @@ class Broker:
         self._full = ""
         """What to say of a stream that is full; empty if it is not."""
         self.overdue: str | None = None
-        """A warning, in words, that no keeper rolls the stream over; None if it was rolled over in time."""
+        """A warning, in words, that the newest generation has far too many messages; None if it has not."""
         self._failure = ""
-        """Why the session before this one failed; empty if none has."""
+        """Why the last session that failed did so, in words; empty if none has."""
 
     @property
     def trouble(self) -> str | None:
@@ -110,7 +110,7 @@ class Broker:
 
     @property
     def stalled_s(self) -> float:
-        """For how many seconds in all, over all sessions, the broker has acknowledged nothing of what was in flight."""
+        """`Relay.stalled_s` of all sessions together: seconds for which the broker acknowledged nothing in flight."""
         return self._stalled_s + (self._relay.stalled_s if self._relay is not None else 0.0)
 
     @property

@@ -83,7 +83,7 @@ class Writer:
         """Queue a request's command; return its answer once the facts are recorded.
 
         Raises Busy, StreamUnavailable, FoldError, Unpublishable or an error of the aggregate's `decide`: nothing was
-        recorded. Raises StoreUnavailable, but not StreamUnavailable: the facts may have been recorded.
+        recorded. Raises any other StoreUnavailable: the facts may have been recorded.
         """
         if self._suspended_because is not None:
             raise StoreUnavailable(self._suspended_because)

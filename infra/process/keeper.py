@@ -40,7 +40,7 @@ LONGEST_BACKOFF_S: Final = 5.0
 
 
 class Keeper:
-    """Keeps the generations, in one session with the broker after another, until `stopping` is set."""
+    """Does the module's work, in one session with the broker after another, until `stopping` is set."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ async def _until_signal(settings: Settings) -> None:
 
 
 def run(env: Mapping[str, str]) -> None:
-    """Keep the generations until SIGTERM or SIGINT. Raises SettingsError."""
+    """Run a Keeper until SIGTERM or SIGINT, then return. Raises SettingsError."""
     settings = load(Settings, "nats", 4_222, env)
     prepare_process()
     secrets = secrets_in(settings.nats_url.split(","))

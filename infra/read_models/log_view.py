@@ -91,7 +91,7 @@ class LogView:
         self._wanted.set()
 
     async def behind(self) -> int:
-        """Return how many positions of the log the view has yet to read: all of them, once a rebuild is requested.
+        """Return how many positions of the log the view has yet to read. A requested rebuild counts as begun.
 
         Raises StoreError.
         """

@@ -54,7 +54,7 @@ class ViewConsumers:
         return await self._hear(js, await self._resume_positions(leader), session, sealed=False)
 
     async def waiting(self, js: JetStreamContext) -> int:
-        """Count the messages of the session's consumers that are not acknowledged. Raises the client's errors."""
+        """Count the session's unacknowledged messages, delivered or not. Raises the client's errors."""
         return sum([await _unread(js, place) for place in self._places])
 
     async def _hear(

@@ -62,7 +62,7 @@ class StoreFiles:
 
     @contextlib.contextmanager
     def moving(self) -> Iterator[None]:
-        """The store's owner moves its write-ahead log into the file inside the context: its content may change."""
+        """Inside the context the owner moves the write-ahead log into the file: `look` ignores what that changes."""
         self._content = None
         try:
             yield

@@ -21,7 +21,7 @@ logger = structlog.get_logger()
 
 
 class ViewConsumers:
-    """The consumers of one read model. Those past the end of a sealed generation have no part in a session."""
+    """The consumers of one read model. Those that have read all of a sealed generation have no part in a session."""
 
     def __init__(self, projection: Projection, listener: str, tables: Tables) -> None:
         self._view = projection.name
@@ -36,7 +36,8 @@ class ViewConsumers:
     ) -> int:
         """Take over, and add the consumers of all generations to the session; return how many messages are unread.
 
-        Raises LeaderUnavailable, the client's errors.
+        Each is reset to its checkpoint. The predecessor, if there is one, is removed. Raises LeaderUnavailable, the
+        client's errors.
         """
         self._places = []
         predecessor = await find_predecessor(js, self._listener)
@@ -49,11 +50,11 @@ class ViewConsumers:
         return unread
 
     async def hear(self, js: JetStreamContext, leader: Leader, session: ConsumerSession) -> int:
-        """Add the consumers of one more generation, as `hear_all` does."""
+        """Add the consumers of one more generation; return how many messages are unread there. Raises as `hear_all`."""
         return await self._hear(js, await self._resume_positions(leader), session, sealed=False)
 
     async def waiting(self, js: JetStreamContext) -> int:
-        """Count the messages of the session's consumers that are not acknowledged. Raises the client's errors."""
+        """Count the session's unacknowledged messages, delivered or not. Raises the client's errors."""
         return sum([await _unread(js, place) for place in self._places])
 
     async def _hear(
@@ -77,7 +78,7 @@ class ViewConsumers:
         return {place: await self._resume_position(leader, place) for place in places}
 
     async def _resume_position(self, leader: Leader, place: ConsumerPlace) -> Checkpoint:
-        """Return the consumer's checkpoint if its stream still has the message read there; else START, and log it."""
+        """Return the consumer's checkpoint; START, which is logged, if its stream lost the message read there."""
         checkpoint, received = self._tables.checkpoint_of(place.key), ReceivedPositions()
         if checkpoint != START:
             received.add(StreamPosition(*checkpoint))

@@ -39,9 +39,9 @@ Group = list[Range]
 class CompactionLimits(NamedTuple):
     """When files are put together, and into how large ones.
 
-    `files`: a day with this many small files that can be put together is compacted; a day that is over, with two. With
-    `files` 0 no day is. `bytes`: the most that the files put into one have together, on the disk. A file of half of
-    this is not small.
+    `files`: a day with at least so many small files that can be put together is compacted; a day that is over, with
+    two. With `files` 0 no day is. `bytes`: the most that the files put into one have together, on the disk. A file of
+    half of this or more is not small.
     """
 
     files: int

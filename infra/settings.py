@@ -106,7 +106,7 @@ def is_host(text: str) -> bool:
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:
-    """Read the settings of `service` from `env`. Unset and empty variables take their defaults.
+    """Read the settings of `service` from `env`. Unset, empty and blank variables take their defaults.
 
     Raises SettingsError for an invalid value, or for a set variable that `cls.renamed` lists as an old name.
     """

@@ -172,7 +172,7 @@ def _schema(path: Path) -> tuple[pa.Schema, bytes | None]:
 
 
 def compact(folder: Path, groups: Sequence[Group], work: Path, stopped: Callable[[], bool]) -> None:
-    """Replace the files of each group, which have one schema, in this day's folder by one, durably and in one step.
+    """Replace the files of each group, of one schema, in this day's folder by one file, durably and in one step.
 
     `work`: a folder of the same file system that nobody reads. Raises CompactionStopped, SinkError, OSError: then the
     day is as it was, or, if a sync after the swap failed, compacted.

@@ -111,12 +111,13 @@ class ConsumerSession:
             self.failed(ConsumerFailed(TAKEN_OVER))
 
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until something fails, or the session is finished or closed.
+        """Pull, hand over and acknowledge until something fails, or the session is closed.
 
         Raises the first error that `failed` was called with, ConsumerFailed if the broker is silent, or the client's
         errors.
         """
-        await self._run_added()
+        if self._error is None:
+            await self._run_added()
         if self._error is not None:
             raise self._error
 
@@ -152,7 +153,6 @@ class ConsumerSession:
         await drained
         for consumer in self.consumers:
             await consumer.acknowledge()
-            consumer.stop()
 
     def close(self) -> None:
         """End the session: hand over and retry nothing more. Call it after `run`; a second call has no effect."""

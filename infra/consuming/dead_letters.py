@@ -149,8 +149,8 @@ class DeadLetters:
             logger.warning(
                 "the broker lost a dead letter: it is written again", key=dead_letter.key, fact_id=dead_letter.fact_id
             )
-            self._recent.remove(dead_letter)
             await self._write(dead_letter)
+            self._recent = deque((kept for kept in self._recent if kept is not dead_letter), REMEMBERED)
 
     async def check(self, js: JetStreamContext) -> StreamConfig:
         """Return DEAD's settings. Raises StreamMisconfigured if they may lose dead letters; the client's errors."""

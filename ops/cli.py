@@ -102,7 +102,7 @@ class CommandGroup(Command, click.RichGroup):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _quietly_ended() -> Iterator[None]:
-    """Write out what the block has printed. End the process after an OSError in it or in that, and after Ctrl-C.
+    """Write out what the block has printed. End the process after Ctrl-C, or after an OSError, in either.
 
     click would end it with 1, which is a finding.
     """

@@ -41,7 +41,7 @@ _SPACE: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\t\r\n]', re.DOTALL)
 def print_out(what: RenderableType, *, style: str = "", error: bool = False, wrap: bool = True) -> None:
     """Print a text or a table of Rich on standard output, or as an `error` on standard error.
 
-    A text may have several lines; without a `style` they are printed as they are. `style` is one of Rich's, such as
+    A text may have several lines; without a `style` none of them is broken. `style` is one of Rich's, such as
     "red". `wrap`: break the lines of a table or of a text with a style at the terminal's width. No word of a table is
     cut, such as an id: one that needs more columns is wider than the terminal. A file or pipe has no width, unless
     COLUMNS gives one.

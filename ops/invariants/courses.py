@@ -210,7 +210,7 @@ class Courses:
         """Return the order's course for a change; a new one if none of its facts has been fed. Call `put` after the
         change.
 
-        Until then the course is in `in_flight`.
+        At least until then the course is in `in_flight`.
         """
         course = self.in_flight.get(order_id)
         if course is None:

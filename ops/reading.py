@@ -33,7 +33,7 @@ _MSG_ID: Final = MSG_ID.encode()
 class Read(NamedTuple):
     """One message of the stream. `stored_ns`: when the broker stored it, in nanoseconds since 1970 (UTC).
 
-    `head` is its raw headers, with NATS's version line.
+    `fact_id` is its header Nats-Msg-Id; empty if it has none. `head` is its raw headers, with NATS's version line.
     """
 
     sequence: int
@@ -67,9 +67,9 @@ class Span(NamedTuple):
 async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
     """Connect to the broker that `env` names; close the connection at the block's end.
 
-    Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed, and
-    BrokerMisconfigured become Unreachable. A broker that does not answer the client's pings any more ends the block,
-    too, whatever it waits for.
+    Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed,
+    BrokerMisconfigured, TimeoutError and ConnectionError (not BrokenPipeError) become Unreachable. A broker that does
+    not answer the client's pings any more ends the block, too, whatever it waits for.
     """
     settings = load(Settings, "nats", 4_222, env)
     try:
@@ -139,11 +139,11 @@ async def chunks(
 ) -> AsyncGenerator[list[Read], None]:
     """Yield the messages of these subjects (none: all) from sequence or time `first` through sequence `last`.
 
-    Of each generation, by the stream's name, they are limited to those after the sequence in `after`, up to the one in
-    `ends`.
-    Each list is in stream order and may be empty. Without `last`, reading ends at the stream's end when it began; with
-    `follow` it does not end. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so
-    a reader may be as slow as it likes. Raises ConsumerFailed, the client's errors.
+    Of each generation, by the stream's name, they are limited to those after the sequence in `after` (not with a time
+    as `first`), up to the one in `ends`. Each list is in stream order and may be empty. Without `last`, reading ends at
+    the stream's end when it began. With `follow` it does not end, and `last`, `after` and `ends` do not bound the
+    newest generation. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so a
+    reader may be as slow as it likes. Raises ConsumerFailed, the client's errors.
     """
     if stream.name != EVENTS:
         infos = [await stream.js.stream_info(stream.name)]
@@ -173,7 +173,10 @@ async def chunks(
 def _place(
     stream: Stream, info: StreamInfo, first: int | datetime, last: int | None, ended: tuple[int, int | None]
 ) -> Span | None:
-    """Return what is to be read of a generation, also `ended`: after a sequence, up to another one; None: nothing."""
+    """Return what is to be read of a generation; None: nothing.
+
+    `ended`: the sequence after which to begin, and the one to end with; for the latter, None: the generation's end.
+    """
     state, (after, end) = info.state, ended
     until = min(bound for bound in (state.last_seq, last, end) if bound is not None)
     begin = max(first, after + 1) if isinstance(first, int) else first

@@ -107,14 +107,15 @@ class Generations:
         """The names of the streams, the newest first."""
         return [str(info.config.name) for info in reversed(self.infos)]
 
-    async def look(self, js: JetStreamContext) -> list[StreamInfo]:
+    async def look(self, js: JetStreamContext, answer_s: float = CONNECT_TIMEOUT_S) -> list[StreamInfo]:
         """Look what has changed, and return the generations that were made since the last look.
 
-        A sealed one changes no more, so only one of these is asked each time, in turns. Raises ConnectionLost if one
-        was replaced, if a sealed one is gone though no archive has it, or if an older one is there that was not before;
+        A sealed one changes no more, so only one of these is asked each time, in turns. The broker has `answer_s`
+        seconds for the streams' names, and the timeout of `js` for the rest. Raises ConnectionLost if one was replaced,
+        if a sealed one is gone though no archive has it, or if an older one is there that was not before;
         NotFoundError if one that was asked is gone; the client's other errors.
         """
-        numbers = await generation_numbers(self._nc)
+        numbers = await generation_numbers(self._nc, answer_s)
         known = {number_of(str(info.config.name)) or 0: info for info in self.infos}
         newest, first = max(known), first_kept(self._settings)
         sealed = [number for number, info in known.items() if info.config.sealed and number in numbers]

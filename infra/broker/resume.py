@@ -9,7 +9,7 @@ that, the service's last fact in the stream is an old one: all are read again. F
 middle are gaps, too (`holes`).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -17,8 +17,10 @@ import structlog
 from contracts.wire import MSG_ID
 from infra.broker.client import header
 from infra.broker.errors import LogLost, RelayFailed
-from infra.broker.holes import id_of, lost_in_holes, runs, subject_of
-from infra.broker.leader import Leader, Published, published
+from infra.broker.fact_message import id_of, subject_of
+from infra.broker.history import read_back, read_on
+from infra.broker.holes import lost_in_holes, runs
+from infra.broker.leader import Leader, published
 from infra.broker.numbering import stream_of_sequence
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
@@ -64,7 +66,7 @@ async def find_resume_position(
     stored: Stored = {}
     sequences: dict[int, int] = {}
     newest, acked = 0, 0
-    async for facts in _read_back(leaders, f"{service}.>"):
+    async for facts in read_back(leaders, f"{service}.>"):
         for fact in facts:
             stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
             sequences.setdefault(fact.position, fact.sequence)
@@ -83,17 +85,11 @@ async def find_resume_position(
         gaps = await _gaps(service, store, leaders, floor, acked)
     if not gaps:
         lost = await lost_in_holes(service, store, leaders, range(floor + 1, acked + 1), window)
-        gaps = [Gap(first - 1, last) for first, last in runs(lost)]
+        gaps = _as_gaps(lost)
     if acked == 0 and (logged := await store.max_notification_id()):
         sign = "the stream lacks the first fact of this log" if newest else "the stream has no fact of this service"
         logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=logged)
     return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked}, gaps)
-
-
-async def _read_back(leaders: Sequence[Leader], subject: str) -> AsyncIterator[list[Published]]:
-    for leader in reversed(leaders):
-        async for facts in leader.read_back(subject):
-            yield facts
 
 
 async def _gaps(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
@@ -125,29 +121,22 @@ async def _missing(service: str, store: EventStore, leaders: Sequence[Leader], f
     """Read all of the service's facts; return the gaps among the positions after `floor`, up to `acked` (included)."""
     logger.warning("the stream lost facts: reading which ones it has", service=service, after=floor, until=acked)
     found = bytearray(acked - floor)
-    for leader in leaders:
-        async for facts in leader.read_on(f"{service}.>", leader.first_sequence):
-            stored: Stored = {}
-            for one in facts:
-                if floor < one.position <= acked:
-                    stored.setdefault(one.position, set()).add((one.fact_id, one.body))
-            for after, until in _runs(sorted(stored)):
-                records = await store.select_notifications(after, until - after)
-                lacking = {record.position for record in not_stored(records, stored)}
-                for position in range(after + 1, until + 1):
-                    found[position - floor - 1] |= position not in lacking
-    return [Gap(*run) for run in _runs([floor + n for n, there in enumerate(found, 1) if not there])]
+    async for facts in read_on(leaders, f"{service}.>"):
+        stored: Stored = {}
+        for one in facts:
+            if floor < one.position <= acked:
+                stored.setdefault(one.position, set()).add((one.fact_id, one.body))
+        for first, last in runs(sorted(stored)):
+            records = await store.select_notifications(first - 1, last - first + 1)
+            lacking = {record.position for record in not_stored(records, stored)}
+            for position in range(first, last + 1):
+                found[position - floor - 1] |= position not in lacking
+    return _as_gaps(floor + n for n, there in enumerate(found, 1) if not there)
 
 
-def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the runs of these rising positions: the one before each run's first, and its last."""
-    runs: list[tuple[int, int]] = []
-    for position in positions:
-        if runs and runs[-1][1] == position - 1:
-            runs[-1] = runs[-1][0], position
-        else:
-            runs.append((position - 1, position))
-    return runs
+def _as_gaps(positions: Iterable[int]) -> list[Gap]:
+    """Return the gaps that these rising positions are."""
+    return [Gap(first - 1, last) for first, last in runs(positions)]
 
 
 async def _has(store: EventStore, stored: Stored, newest: int) -> bool:

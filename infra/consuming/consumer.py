@@ -117,7 +117,10 @@ class DurableConsumer:
         left = info.num_pending or info.num_ack_pending or self._waiting or self._behind or self._to_acknowledge
         if self.retired:
             if left:
-                raise ConsumerFailed(f"the consumer {self.place.name} has acknowledged messages to deliver again")
+                raise ConsumerFailed(
+                    f"the consumer {self.place.name} has acknowledged messages to deliver again: somebody reset it, and "
+                    "the next session hears them"
+                )
             return
         if session_of(info) != self._session:
             raise ConsumerFailed(TAKEN_OVER)

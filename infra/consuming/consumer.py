@@ -118,8 +118,8 @@ class DurableConsumer:
         if self.retired:
             if left:
                 raise ConsumerFailed(
-                    f"the consumer {self.place.name} has acknowledged messages to deliver again: somebody reset it, and "
-                    "the next session hears them"
+                    f"the consumer {self.place.name} has acknowledged messages to deliver again: somebody reset it, "
+                    "and the next session hears them"
                 )
             return
         if session_of(info) != self._session:

@@ -82,7 +82,7 @@ class Reaction(Struct, frozen=True):
         return {"at": self.at, "cause": self.cause, "order_id": fact.order_id, "order": fact.order}
 
     def priced_order(self: "AnswersPricedFact") -> PricedOrder:
-        """Return the fields that a PricedFact inherits. mypy refuses the call if `fact` may be another kind of fact."""
+        """Return the fields of every PricedFact. mypy refuses the call if `fact` may be another kind of fact."""
         fact = self.fact
         return {
             "at": self.at,

@@ -37,7 +37,7 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
 
 
 class CouponMoved(Fact, frozen=True, kw_only=True):
-    """Base of the facts that a coupon changed hands, each recorded together with the answer that it belongs to.
+    """Base of the facts that an order got a coupon or gave it back, each recorded with the answer that it belongs to.
 
     The coupon's id is the last token of the published subject.
     """

@@ -28,7 +28,7 @@ MOST = 2**53 - 1
 """The largest amount, sum or stock that the services record: JSON numbers are exact up to here in every reader."""
 
 Count = Annotated[int, Meta(ge=0, le=MOST)]
-"""A number of pieces, points or won. `decode` refuses a negative one, and one that is not exact in every reader."""
+"""A number of pieces, points or won. `decode` refuses one below 0 or above MOST."""
 Timestamp = Annotated[datetime, Meta(tz=True)]
 """A time with its offset from UTC. `decode` refuses one without: it cannot be compared with the others."""
 
@@ -73,7 +73,7 @@ class Fact(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     by_client: ClassVar[bool] = False
     """Whether a client's request can cause this fact: only such a fact may have no `cause`."""
     implied: ClassVar[bool] = False
-    """Whether older code recorded no such fact: the answer, in its `earlier_stream`, stood for this one, too."""
+    """Whether older code recorded no such fact, but only the answer recorded with it today, in this fact's stream."""
 
     at: Timestamp
     cause: str | None = None
@@ -128,8 +128,8 @@ class SagaFact(Fact, frozen=True, kw_only=True):
 class PricedFact(SagaFact, frozen=True, kw_only=True):
     """Base of the facts that always carry the prices of the order's products. An OrderCanceled may carry them, too.
 
-    `unit_prices`: won per piece, in the order of `order.lines`. `total`: price times quantity of all lines, in won,
-    before points and discount.
+    `unit_prices`: won per piece, in the order of `order.lines`. `total`: the sum of the lines, price times quantity, in
+    won, before points and discount.
     """
 
     unit_prices: tuple[Count, ...]

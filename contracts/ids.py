@@ -17,7 +17,7 @@ MEANING: Final = f"1 to {MAX_LENGTH} letters, digits, `_` or `-`"
 
 
 def ecma(pattern: str) -> str:
-    r"""Return a pattern that ends in `\Z` as JSON Schema publishes it: in ECMAScript, that end is `$`."""
+    r"""Return this pattern, which ends in `\Z`, with `$` in its place: JSON Schema has ECMAScript's patterns."""
     return pattern.removesuffix(r"\Z") + "$"
 
 
@@ -38,5 +38,5 @@ def keyed_id(owner: str, key: str) -> str:
 
 
 def is_stream(text: str) -> bool:
-    """Whether this is the name of an aggregate's event stream, `<category>-<id>`, such as `order-7`."""
+    """Whether this has the form of a name of an aggregate's event stream, `<category>-<id>`, such as `order-7`."""
     return _matches_stream(text) is not None

@@ -20,7 +20,7 @@ NEXT_STEP: Final = "install the newer version again"
 
 
 class OfNewerCode(msgspec.ValidationError):
-    """A fact was recorded by newer code. `what`: what of it this code does not know, as the end of a sentence about it.
+    """A fact was recorded by newer code. `what`: what of it this code does not know, in words.
 
     `fact`: the fact with its unknown words, without fields that are unknown here; None for an unknown type. Its static
     type promises too much: a word such as the reason may be any text. Only for readers that count, such as the audit.
@@ -78,7 +78,8 @@ _about: Final = msgspec.json.Decoder(_About)
 def newer_key(body: bytes, stream: str) -> str:
     """Return the key of a recorded fact whose type only newer code knows: older code may have to publish it.
 
-    A fact of an order's saga, which carries the order, has the order's id; any other the id in its stream.
+    It is the order's id for a fact of an order's saga, which carries the order; else what follows the first `-` in
+    `stream`. The latter may not be the key for newer code: the stream of an idempotency key is named by a hash.
     """
     try:
         about = _about.decode(body)
@@ -103,7 +104,7 @@ def _words(hint: Any) -> Iterator[str]:
 
 
 def vocabulary(facts: Iterable[type[Fact]]) -> frozenset[str]:
-    """Return all that this code knows of facts, as texts: their names, `<name> <field>` and `<name> <field> <word>`.
+    """Return what this code knows of these facts, as texts: `<name>`, `<name> <field>` and `<name> <field> <word>`.
 
     A field of an order is `order.<field>`, of a line `order.lines.<field>`.
     """

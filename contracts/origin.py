@@ -25,10 +25,10 @@ from contracts.wire import (
 )
 
 DIGITS: Final = 15
-"""The most digits of a version or position. A longer number is nobody's, and would not fit into a store."""
+"""The most digits of a version or position. No log gets that far, so a longer number counts as none."""
 
 REPLAYED: Final = "replay-"
-"""Begins the Nats-Msg-Id of a copy by `orders replay --fresh-ids`: services take it for the fact that it repeats."""
+"""Begins the Nats-Msg-Id of a copy by `orders replay --fresh-ids`: services take the copy for the fact it repeats."""
 
 
 class Origin(NamedTuple):
@@ -47,17 +47,17 @@ class Origin(NamedTuple):
 
 
 class ForeignMessage(Exception):
-    """No service published this message. The text says what it lacks, as the rest of a sentence about it."""
+    """No service published this message. The text says what is wrong with it, as the rest of a sentence about it."""
 
 
 _typed: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(
     msgspec.defstruct("_Typed", [("type", str), *((key, Any, None) for key in KEY_FIELDS)])
 )
-"""Decodes only the type of a body, and the fields that may be its key."""
+"""Decodes only the field `type` of a body, and the fields that may be its key."""
 
 
 def header(raw_headers: bytes, name: bytes) -> str:
-    """Return the first value of the header with exactly this name; empty if it is missing.
+    """Return the value in the first line `<name>: <value>` of the headers; empty if there is no such line.
 
     Never raises: any publisher may have sent the message, so bytes that are not UTF-8 are replaced.
     """
@@ -84,8 +84,9 @@ _RELAYED: Final = re.compile(
 def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -> Origin:
     """Return where the fact in a message of EVENTS is recorded, by its headers. Raises ForeignMessage.
 
-    `published_on` is its subject and `message_id` its Nats-Msg-Id; empty if it has none. A body of newer code is taken
-    as it is. Whether the log really has this fact is not known here.
+    `published_on` is its subject and `message_id` its Nats-Msg-Id; empty if it has none. The body is not decoded as a
+    fact: only its `type`, and the key if this code knows the type, have to fit the subject. Whether the log really has
+    this fact is not known here.
     """
     value, version = header(raw_headers, _STREAM), number(header(raw_headers, _VERSION))
     position = number(header(raw_headers, _POSITION))
@@ -150,8 +151,9 @@ def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -
 def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes) -> str:
     """Return the id of a fact that a service hears in a message with these headers. Raises ForeignMessage.
 
-    It costs less than `origin`, and asks for the same. Only a copy by `orders replay --fresh-ids` may have another
-    Nats-Msg-Id, one that begins with REPLAYED, and no Fact-Position.
+    It costs less than `origin` and demands as much, and also that Fact-Stream is the fact's `stream` or
+    `earlier_stream`. Only a copy by `orders replay --fresh-ids` may have another Nats-Msg-Id, one that begins with
+    REPLAYED, and no Fact-Position.
     """
     stream = fact.stream
     name, key = NAMES[type(fact)], getattr(fact, fact.key_field)

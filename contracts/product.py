@@ -1,7 +1,7 @@
-"""The facts that product_svc says: the products' stock ledgers, the orders' reservations, answers about added stock.
+"""The facts that product_svc says: the products' stock ledgers, the answers to orders and those about added stock.
 
-The answers are in streams of their own, so that a product's state does not grow with them. Older code recorded the one
-about added stock in the product's stream, and no ProductStockReceived beside it.
+An answer is in a stream of its own, so that a product's state does not grow with them. Older code recorded those about
+added stock in the product's stream, and no ProductStockReceived beside them.
 """
 
 from typing import ClassVar, Final
@@ -13,7 +13,7 @@ from contracts.step import Step
 
 
 class ProductFact(Fact, frozen=True, kw_only=True):
-    """Base of the facts of one product's stock ledger. The product's id is the last token of the published subject."""
+    """Base of the facts about one product and its stock. The product's id is the last token of the subject."""
 
     key_field: ClassVar[str] = "product_id"
 

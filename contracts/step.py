@@ -24,7 +24,7 @@ class Step(NamedTuple):
     undone: type[SagaFact]
     """The compensation: the service gave back what `done` took."""
     fenced: type[SagaFact]
-    """The service heard that the order is over before it answered `hears`: it will never do this step."""
+    """The service heard that the order is over before it answered `hears`: it will never do this step for the order."""
     refused: type[SagaFact] | None = None
     returned: tuple[type[Fact], ...] = ()
     """Facts of the service's other streams that also give something back; they are recorded together with `undone`."""
@@ -55,10 +55,10 @@ def fact_name(fact: type[Fact]) -> str:
 
 
 def in_order(declared: Iterable[Step]) -> Steps:
-    """Sort the steps into the order in which an order reaches them; steps that hear the same fact by name.
+    """Return the steps in their two parts, sorted as orders reach them; steps that hear the same fact by name.
 
-    Raises TypeError if no order can reach a step, if a service has two steps, if a step has a fact of another service
-    (except in `hears`), or if a following step has `refused`.
+    Raises TypeError for a step that no order can reach, that has a fact of another service (except in `hears`), or that
+    follows and has `refused`; and for two steps of one service.
     """
     steps = sorted(declared, key=lambda step: step.service)
     found = Steps(tuple(_behind(OrderCreatedPending, steps)), tuple(_behind(OrderConfirmed, steps)))

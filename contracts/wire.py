@@ -27,12 +27,11 @@ MSG_ID: Final = "Nats-Msg-Id"
 STREAM: Final = "Fact-Stream"
 VERSION: Final = "Fact-Version"
 POSITION: Final = "Fact-Position"
-"""The header with the fact's position in its service's log. A relay resumes after the position in its service's last
-message in EVENTS."""
+"""The header with the fact's position in its service's log. By it a relay finds which facts EVENTS has."""
 
 MAX_BYTES: Final = 64 << 10
-"""The limit of one message of EVENTS, headers included. The largest fact is about 14 KiB: 100 lines with the longest
-ids."""
+"""The limit of one message of EVENTS, headers included. The largest order makes facts of about 11 KiB: 100 lines with
+the longest ids."""
 HEADER_BYTES: Final = 1 << 10
 """More than the headers of one fact take."""
 
@@ -90,8 +89,8 @@ NAMES: Final[dict[type[Fact], str]] = {fact: name for name, fact in FACTS.items(
 def must_hear(service: str) -> frozenset[type[Fact]]:
     """Return the facts that a service must react to; otherwise orders would wait, or keep what they took.
 
-    The service of a step: what starts the step, what a later step refuses, and a cancel. The service that accepts
-    orders: what the last steps do, and what any step refuses.
+    For the service of a step: what starts the step, the refusals of the steps after it, and a cancel. For the service
+    that accepts orders: the `done` of the last steps, and every step's refusal.
     """
     awaited = STEPS.awaited
     if service == said_by(fact_name(OrderCreatedPending)):
@@ -125,7 +124,7 @@ _COUNTS: Final = {
     )
     for fact in NAMES
 }
-"""Type → the names of its fields that are counts, or counts or null."""
+"""Type → the names of its fields of the type Count or `Count | None`."""
 
 _UNSAFE: Final = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPED: Final = re.compile(rb"%([0-9A-F]{2})")
@@ -166,7 +165,8 @@ def decode(body: bytes) -> Fact:
 def why_newer(name: str, body: bytes) -> OfNewerCode | None:
     """Return what makes a recorded fact one of newer code; None if this code knows it, or it is damaged.
 
-    `name` is its topic. A fact of a known name is decoded only if it has words of a few, such as a reason.
+    `name` is its topic. A body under a known name is decoded only if such facts have a field for which `words_of` gives
+    words, such as `reason`.
     """
     if name in FACTS and not words_of(FACTS[name]):
         return None
@@ -185,12 +185,12 @@ def fact_id(stream: str, version: int) -> str:
 
 
 def subject(name: str, body: bytes, stream: str = "") -> str:
-    """Return the subject under which a fact is published: `<name>.<key>`, with the key from the fact's body.
+    """Return the subject under which a fact is published: `<name>.<key>`, with the key as a `token`.
 
-    `name` is the fact's name; the key is the id in the fact's `key_field`, as a token. A name that only newer code
-    knows needs the `stream`, for the key: that of every known fact follows from `newer_key`, too. Raises KeyError for
-    an unknown name without, msgspec.DecodeError if the body cannot be decoded, and UnicodeDecodeError for an id that is
-    not UTF-8. Raises RecursionError for JSON that is nested too deeply.
+    `name` is the fact's name. If this code knows it, the key is in the body's `key_field`; else it is the `newer_key`,
+    which needs the `stream`. Raises KeyError for an unknown name without a stream. For the body of a known name, raises
+    msgspec.DecodeError if it cannot be decoded, UnicodeDecodeError for an id that is not UTF-8, and RecursionError if
+    it is nested too deeply.
     """
     if name not in FACTS and stream:
         return f"{name}.{token(newer_key(body, stream))}"
@@ -200,8 +200,8 @@ def subject(name: str, body: bytes, stream: str = "") -> str:
 def token(key: str) -> str:
     """Return the last token of the subject of a fact with this key.
 
-    It is the key itself. A key that is no id, which older code may have recorded, becomes `~` and a part of its digest:
-    NATS takes that.
+    It is the key itself if that is an id. Any other, which older code may have recorded, becomes `~` and a part of its
+    digest: NATS takes that.
     """
     return key if is_id(key) else f"~{sha256(key.encode()).hexdigest()[:32]}"
 
@@ -209,7 +209,7 @@ def token(key: str) -> str:
 def header_value(stream: str) -> str:
     """Return the name of an aggregate's stream as the headers have it.
 
-    It is the name itself. Only a name without an id, which older code may have recorded, is percent-encoded.
+    Characters that no id has are percent-encoded; only names that older code recorded have any.
     """
     if stream.isascii() and stream.replace("-", "_").isidentifier():  # half the cost of a regular expression
         return stream

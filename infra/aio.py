@@ -26,7 +26,7 @@ async def wait(event: asyncio.Event, seconds: float | None) -> bool:
 
 
 class Alarm:
-    """Sets an event at a time that is mostly put off: that costs no timer. So it may also set the event too early."""
+    """Sets an event at a time. Putting the time off costs no new timer, so the event may also be set too early."""
 
     def __init__(self, event: asyncio.Event) -> None:
         self._event = event

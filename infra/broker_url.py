@@ -24,9 +24,9 @@ class BrokerUrl(NamedTuple):
 
 
 def parse_broker_url(url: str) -> BrokerUrl:
-    """Parse a broker's URL. A host and port without a scheme count as nats://.
+    """Parse a broker's URL. A host and port without a scheme count as nats://; after a scheme the port may be missing.
 
-    Raises ValueError. Its message names the cause and omits the URL, which may have a password.
+    Raises ValueError if it is no such URL. The message names the cause and omits the URL, which may have a password.
     """
     if not url:
         raise ValueError("an address is empty; is there a comma too many?")

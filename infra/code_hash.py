@@ -30,9 +30,9 @@ class _Module(NamedTuple):
 
 
 def code_hash(*roots: Any) -> str:
-    """Return 12 hex digits: a hash of these functions or classes and of all that they use. Reads their source files.
+    """Return 12 hex digits: a hash of these functions or classes and of what the module's docstring adds.
 
-    Each root must be defined at the top level of a module.
+    Reads their source files. Each root must be defined at the top level of a module.
     """
     packages = {root.__module__.partition(".")[0] for root in roots} | set(SHARED)
     found: dict[_Name, str] = {}

@@ -127,7 +127,7 @@ def take_lock(path: Path) -> int:
     """Lock this file, made if missing, write this process's id into it, and return its open descriptor.
 
     The lock is held until the last copy of the descriptor is closed: a child process that inherits one holds the lock,
-    too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be made or opened.
+    too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used.
     """
     lock = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
     try:
@@ -144,9 +144,10 @@ def take_lock(path: Path) -> int:
 
 
 def lock_holder(path: Path) -> str | None:
-    """Return who holds the lock of this file, such as `process 17`; None if nobody does. Changes nothing.
+    """Return who holds the lock of this file, such as `process 17`; None if nobody does. Changes no file.
 
-    Raises OSError if the file is missing or cannot be opened.
+    Looking takes a shared lock for an instant; a `take_lock` of that instant fails. Raises OSError if the file is
+    missing or cannot be opened.
     """
     lock = os.open(path, os.O_RDONLY)
     try:
@@ -173,7 +174,7 @@ def name_holder(lock: int, pid: int) -> None:
 def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold the only lock on this file until the context ends. The file is made if missing; it has this process's id.
 
-    Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be made or opened.
+    Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used.
     """
     lock = take_lock(path)
     try:

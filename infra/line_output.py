@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, TextIO
 
 MAX_WAITING_BYTES: Final = 1 << 20
-"""Lines that wait to be written, at most; further lines are dropped."""
+"""Bytes of the lines that wait to be written, at most; further lines are dropped."""
 GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
 """Errors which mean that the reader is gone for good, such as a closed terminal. A full disk is none of them."""
 
@@ -29,7 +29,7 @@ class LineOutput:
         tick_s: float | None = None,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
-        """`write` writes bytes and returns how many; it may block, and raises OSError.
+        """`write` writes bytes and returns how many; it may block, and may raise OSError.
 
         `dropped` makes the line which says that so many lines are missing, and why. `gone` is called once if the reader
         is gone. The thread begins at the first line. It calls `tick` after each line, and after every

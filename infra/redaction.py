@@ -23,8 +23,9 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer)\s+(?=\S*\d)[A-Za-z0-9._~+/=-]{8,}")
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """Return the text with HIDDEN in place of these `secrets`, the userinfo of URLs, and bearer tokens.
 
-    A secret of fewer than SHORT characters may be a part of any word: it is hidden where it is a whole value only.
-    Also in place of the values of fields, as in `password=...`, whose name `names_secret` takes for a secret's.
+    HIDDEN also replaces the value of a field, as in `password=...`, whose name `names_secret` takes for a secret's. A
+    secret of fewer than SHORT characters may be a part of any word: it is hidden only as a whole value after `=` or a
+    quotation mark. A bearer token is what follows `Bearer`, of 8 characters or more with a digit among them.
     """
     for secret in secrets:
         if len(secret) >= SHORT:
@@ -44,9 +45,9 @@ def names_secret(field: str) -> bool:
 
 
 def secrets_in(urls: Iterable[str]) -> list[str]:
-    """Return the passwords of these URLs, and a user name without one (a token), as they are written and decoded.
+    """Return the passwords of these URLs, and each user name without one (a token), both as written and decoded.
 
-    A URL may lack its scheme, as a broker's may.
+    The longest come first. A URL may lack its scheme, as a broker's may; one that cannot be read is left out.
     """
     found: set[str] = set()
     for url in map(str.strip, urls):

@@ -27,7 +27,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Renamed variables: old name → new name. If an old one is set, `load` raises SettingsError: no limit is lost."""
+    """Renamed variables: old name → new name. If an old one is set, `load` raises SettingsError."""
 
     port: Port
     nats_port: Port = 4222
@@ -45,7 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     events_max_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 8 << 30
     """Size limit of each generation of the stream in bytes; a full one refuses new facts."""
     events_roll_messages: Annotated[int, Meta(ge=1, le=500_000_000)] = 500_000
-    """From so many messages on, the keeper makes the stream's next generation; or from these bytes, or this age on."""
+    """From so many messages, `events_roll_bytes` or `events_roll_age_s` on, the keeper makes the next generation."""
     events_roll_bytes: Annotated[int, Meta(ge=1 << 10, le=1 << 60)] = 2 << 30
     events_roll_age_s: Annotated[float, Meta(ge=1.0, le=1e9)] = 604_800.0
     broker_max_bytes: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
@@ -144,7 +144,7 @@ def is_host(text: str) -> bool:
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:
-    """Read the settings of `service` from `env`. Unset and empty variables take their defaults.
+    """Read the settings of `service` from `env`. Unset, empty and blank variables take their defaults.
 
     Raises SettingsError for an invalid value, or for a set variable that `cls.renamed` lists as an old name.
     """

@@ -17,7 +17,7 @@ def hold() -> None:
 
 
 def release() -> None:
-    """Let the signals that came meanwhile, and later ones, reach their handlers. Call it once these are set."""
+    """Let the signals that came meanwhile, and later ones, reach their handlers. Call it when the handlers are set."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 

@@ -43,7 +43,9 @@ def parse_time(text: str, now: Callable[[], datetime] = now) -> datetime:
     """Parse a time as a person types it; return it with an offset.
 
     It is a time ago (`-90s`, `-5m`, `-2h`, `-3d`), a time of day (`15:32`, `15:32:10`: the last one that has passed), a
-    date with or without a time (`2026-01-31 15:32`), or RFC 3339. Without an offset it is in this machine's zone.
+    date with or without a time (`2026-01-31 15:32`), or what `datetime.fromisoformat` reads, such as RFC 3339.
+    Without an offset it is in this machine's zone.
+
     Raises ValueError, with a message for the user, if it is none of these, or if its year in UTC is not from 1 to 9999.
     """
     text = text.strip()

@@ -63,9 +63,9 @@ class KindName(click.ParamType[str]):
 
 
 class Then(NamedTuple):
-    """The state of a stream after its fact at `version`, as plain values.
+    """The state of a thing, as plain values, and the last fact in it.
 
-    `fact` is the name of that fact, `at` its instant (UTC), and `position` its position in the service's log.
+    `stream`, `version` and `position`: where that fact is recorded. `fact` is its name, and `at` its instant (UTC).
     """
 
     stream: str
@@ -103,10 +103,11 @@ async def state_at(
 async def history(
     env: Mapping[str, str], kind: str, key: str, position: int | None = None, time: datetime | None = None
 ) -> list[tuple[Notification, Fact]]:
-    """Read the facts about a thing, with their records, from the log of the service that keeps it; by version.
+    """Read the facts of a thing's stream, with their records, from the log of the service that keeps it; by version.
 
-    They end before the first one after `position` or `time`. Raises RecordedByNewerCode if newer code recorded one of
-    them, Found if one cannot be read; SettingsError, Unreachable.
+    Before them come those that older code recorded in another stream. The list ends before the first fact that is later
+    than `position` or `time`. Raises RecordedByNewerCode if newer code recorded one of them, Found if one cannot be
+    read; SettingsError, Unreachable.
     """
     service, category, _ = kinds()[kind]
     stream = f"{category}-{key}"
@@ -144,8 +145,8 @@ def _derived(state: Any) -> dict[str, Any]:
 def lines(then: Then) -> list[tuple[str, str]]:
     """Return the state for a person, as pairs of name and text.
 
-    Fields of the state that are null, an empty list or an empty map are left out. A map has a line for each entry, of
-    which only the first has the name.
+    Fields of the state that are null, an empty list or an empty map are left out. A map has a pair for each entry; only
+    the first of these pairs has the map's name, the others an empty one.
     """
     told = {**then._asdict(), "at": then.at.isoformat()}
     state = told.pop("state")

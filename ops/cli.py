@@ -40,8 +40,9 @@ Arguments = ParamSpec("Arguments")
 def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Wrap a command so that its errors end the process with an exit code that scripts can use.
 
-    Found gives 1, Unusable and SettingsError 2, Unreachable and StoreError 3, RecordedByNewerCode 4; an error of a file
-    gives 2. The message goes to standard error. Other exceptions pass. A command that returns ends with 0.
+    Found gives 1, Unusable and SettingsError 2, Unreachable and StoreError 3, RecordedByNewerCode 4. An OSError that
+    names its file gives 2, unless it is EPIPE. The message goes to standard error. Other exceptions pass. A command
+    that returns ends with 0.
     """
 
     @functools.wraps(command)
@@ -81,7 +82,7 @@ class Command(click.RichCommand):
     """A command whose messages about wrong usage show the arguments, and never let a terminal obey them.
 
     Ctrl-C ends it with EXIT_INTERRUPTED, unless the command handles that itself. A reader that has gone ends it with
-    EXIT_NO_READER. Both end it without a traceback.
+    EXIT_NO_READER, another OSError with EXIT_USAGE. All end it without a traceback.
     """
 
     def make_context(
@@ -101,7 +102,7 @@ class CommandGroup(Command, click.RichGroup):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _quietly_ended() -> Iterator[None]:
-    """Write out what the block has printed. End the process if that cannot be written, or if the block is interrupted.
+    """Write out what the block has printed. End the process after Ctrl-C, or after an OSError, in either.
 
     click would end it with 1, which is a finding.
     """

@@ -14,7 +14,7 @@ from ops.errors import Unreachable
 TIMEOUT_S: Final = 5.0
 """The longest wait for a service's whole answer, unless the caller or `--timeout` says otherwise."""
 ATTEMPTS: Final = 5
-"""How often a request is sent, if the service answers 503 and asks by Retry-After for another attempt."""
+"""How often a request is sent at most, while the service answers 503 and asks by Retry-After for another attempt."""
 LONGEST_PAUSE_S: Final = 2.0
 """The longest pause before another attempt, whatever Retry-After says."""
 SOON_S: Final = 10.0

@@ -28,7 +28,7 @@ REPLACED: Final = "replaced-"
 
 
 class InUse(Unusable):
-    """Something works on the data. The message names it, and says what was not done."""
+    """Something works on the data, or a lock cannot be used. The message names it, and says what was not done."""
 
 
 def folder(env: Mapping[str, str]) -> Path:
@@ -48,7 +48,7 @@ def of_services(env: Mapping[str, str]) -> list[Path]:
 
 
 def of_removed_services(env: Mapping[str, str]) -> list[Path]:
-    """The folders, and the files that know which stores are in them, of services that this checkout does not have."""
+    """The existing folders, and files that know which stores are in them, of services that this checkout lacks."""
     known = set(service_names())
     identities = [path for path in sorted(folder(env).glob("*.identity")) if path.stem not in known]
     stores_ = [path.with_suffix("") for path in identities if (path.with_suffix("") / "events.sqlite").is_file()]
@@ -56,7 +56,7 @@ def of_removed_services(env: Mapping[str, str]) -> list[Path]:
 
 
 def of_broker(env: Mapping[str, str]) -> Path:
-    """The bundled broker's streams, in its folder; they may be missing."""
+    """The path of the bundled broker's streams, one folder inside the broker's; it may be missing."""
     return store_folder(env) / "jetstream"
 
 
@@ -103,9 +103,10 @@ def stored(env: Mapping[str, str]) -> list[Path]:
 
 @contextlib.contextmanager
 def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, broker: bool = True) -> Iterator[None]:
-    """Hold the locks of the services, exports and `broker` that have a folder: none of these can start in the block.
+    """Hold the locks of services that have a folder, and of exports that ran in DATA_DIR: none can start in the block.
 
-    A second block waits for nothing: it is refused. DATA_DIR is made if it is missing.
+    With `broker` the bundled broker's, too, if it has a folder. A second block does not wait: it is refused. DATA_DIR
+    is made if missing.
 
     `changed`: the paths that the block changes; no other process may have a file there open. `otherwise`: what the
     error says was not done. Raises InUse, SettingsError.
@@ -134,7 +135,10 @@ def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, b
 
 
 def open_files(paths: Iterable[Path]) -> Iterator[tuple[int, str]]:
-    """Yield the process ids and paths of files in these folders that other processes have open. Linux alone knows."""
+    """Yield process id and path of each file, at or below these paths, that another process has open.
+
+    Only Linux tells, and only of processes that this one may look into; elsewhere nothing is yielded.
+    """
     roots = [str(path.resolve()) for path in paths]
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):  # the process has ended, or is somebody else's

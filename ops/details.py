@@ -39,7 +39,10 @@ SHOWN_LINES: Final = 5
 
 
 def detail(fact: Fact) -> str:
-    """Return the fact's amount, product or reason for a person; empty if it has none. Others may have written it."""
+    """Return the fact's amount, product or reason for a person; empty if it has none.
+
+    The text may have characters that are not printable: others may have written it.
+    """
     match fact:
         case ProductStockHeld() | ProductStockReturned() | ProductStockAdded() | ProductStockReceived():
             return f"{fact.quantity:,} x {fact.product_id}"
@@ -66,7 +69,7 @@ def detail(fact: Fact) -> str:
 
 
 def known(body: bytes) -> Fact | None:
-    """Return the fact in a body; None if newer code recorded it, or it is damaged or foreign."""
+    """Return the fact in a body; None if the body cannot be decoded: newer code recorded it, or it is damaged."""
     try:
         return decode(body)
     except (msgspec.DecodeError, RecursionError):

@@ -28,7 +28,7 @@ class Fold:
     """Folds facts into the states of their streams: `states`, by stream.
 
     It takes facts in any order, any number of times. It folds each once, in the order of versions. One that older code
-    recorded in another stream is folded into both states.
+    recorded in another stream is folded into both states. Raises what `decode` and the aggregates raise.
     """
 
     def __init__(self, aggregates: Aggregates) -> None:
@@ -64,7 +64,7 @@ class Fold:
 
 
 def folded_logs(logs: Iterable[Iterable[LogEntry]], aggregates: Aggregates) -> Fold:
-    """Fold the services' logs; return the states of all their streams."""
+    """Fold the services' logs; return the Fold, which has the states of all their streams."""
     fold = Fold(aggregates)
     for log in logs:
         for _, stream, version, body in log:
@@ -73,7 +73,10 @@ def folded_logs(logs: Iterable[Iterable[LogEntry]], aggregates: Aggregates) -> F
 
 
 def folded_stream(messages: Iterable[Message], aggregates: Aggregates) -> Fold:
-    """Fold messages of EVENTS, without the services' logs; return the states of all their streams."""
+    """Fold messages of EVENTS, without the services' logs; return the Fold, which has the states of all their streams.
+
+    Each message must have the id of its fact.
+    """
     fold = Fold(aggregates)
     for _, fact_id, body in messages:
         stream, _, version = fact_id.rpartition("@")

@@ -23,7 +23,7 @@ from ops.errors import Unusable
 from ops.reading import Read
 
 ALL: Final = "all"
-"""Instead of sequences: every message that lacks the headers that a service gives its facts."""
+"""Instead of sequences: every message that `contracts.origin.origin` refuses, by its headers or its body."""
 
 
 class NoForeignFile(Unusable):
@@ -41,7 +41,10 @@ def digest(message: Read) -> str:
 
 
 class Judged(NamedTuple):
-    """What a message is: `origin` if it counts as a service's; otherwise what it lacks, and whether that is known."""
+    """What a message is. `origin`: where its fact is recorded, if it counts as a service's; None: it counts as foreign.
+
+    `why`: what a foreign message lacks; empty if it looks like a service's. `known`: a person has acknowledged it.
+    """
 
     origin: Origin | None
     why: str

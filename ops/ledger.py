@@ -39,8 +39,8 @@ BALANCES: Final[Mapping[str, BalanceKind]] = {
 class Movement(msgspec.Struct):
     """One fact about the thing: where its service recorded it, and what it changed.
 
-    `order_id`: the order that it is about, if any. `amount`: by how much the balance changed; null for a coupon, whose
-    `balance` is the order that uses it. `detail`: for people.
+    `order_id`: the order that it is about, if any. `amount`: by how much the balance changed; null for a coupon.
+    `balance`: after the fact; of a coupon, the order that uses it, or null. `detail`: for people.
     """
 
     position: int
@@ -54,9 +54,9 @@ class Movement(msgspec.Struct):
 
 
 async def movements(env: Mapping[str, str], kind: str, key: str) -> list[Movement]:
-    """Return all movements of this thing from its first fact on. `kind` is one of BALANCES.
+    """Return a movement for each fact in the thing's stream, from the first on. `kind` is one of BALANCES.
 
-    Older code recorded the answers to orders here: refused and voided ones are among them, and change no balance.
+    Some change no balance: among them are refused and voided answers to orders, which older code recorded there.
     Raises RecordedByNewerCode, Found, SettingsError, Unreachable.
     """
     aggregate, balance_of = kinds()[kind].aggregate, BALANCES[kind].of
@@ -111,8 +111,9 @@ def command(
 ) -> None:
     """List every movement of a user's points, a product's stock or a coupon: time, fact, order, amount, balance.
 
-    What was refused moved nothing, and is not listed: `orders trace` shows an order's reason. The log is read from
-    DATA_DIR, whether the service runs or not. Exit code 1: the log has no fact about this user, product or coupon.
+    What was refused moved nothing, and is listed only if older code recorded it: `orders trace` shows an order's
+    reason. The log is read from DATA_DIR, whether the service runs or not. Exit code 1: the log has no fact about this
+    user, product or coupon.
     """
     if since is not None and until is not None and since > until:
         raise click.UsageError("--since is after --until")

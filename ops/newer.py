@@ -36,7 +36,7 @@ def names(env: Mapping[str, str]) -> list[str]:
 
 
 def in_store(path: Path) -> FoundNewer:
-    """Search a store that nobody writes, such as a copy in a backup. Raises sqlite3.Error."""
+    """Search a store that nobody writes, such as a copy in a backup, for facts of newer code. Raises sqlite3.Error."""
     found, first = 0, ""
     plain = [name for name, fact in FACTS.items() if not words_of(fact)]
     with contextlib.closing(sqlite3.connect(read_only_uri(path, immutable=True), uri=True)) as store:

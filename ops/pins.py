@@ -47,7 +47,10 @@ def constraints(lock: str, project: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _with_list(text: str, key: str, entries: Iterable[str]) -> str:
-    """Return the text of a pyproject.toml with other entries in the list `key`, which begins and ends a line."""
+    """Return the text of a pyproject.toml with these entries in the list `key`, in place of those that it has.
+
+    `<key> = [` and `]` must be lines of their own.
+    """
     lines = "".join(f'    "{entry}",\n' for entry in entries)
     return re.sub(LIST.format(key=key), lambda _: lines, text, flags=re.MULTILINE)
 

@@ -30,9 +30,9 @@ class Watch(Protocol):
 
 @contextlib.contextmanager
 def watched(*, as_lines: bool) -> Iterator[Watch]:
-    """Yield what shows the progress during the block: a bar if standard error is a terminal, which is removed then.
+    """Yield what shows the progress on standard error during the block.
 
-    Elsewhere it shows lines if `as_lines`, else nothing.
+    On a terminal that is a bar, which is removed at the block's end. Elsewhere it is lines if `as_lines`, else nothing.
     """
     errors = console(error=True)
     if as_lines and not errors.is_terminal:
@@ -58,7 +58,7 @@ class _Bar:
 
 
 class ProgressLines:
-    """Shows a line when a phase begins, and one every TELL_EVERY_S seconds while it advances."""
+    """Shows a line when a phase begins and, while it advances, another at most every TELL_EVERY_S seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

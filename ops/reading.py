@@ -40,7 +40,7 @@ _MSG_ID: Final = MSG_ID.encode()
 class Read(NamedTuple):
     """One message of the stream. `stored_ns`: when the broker stored it, in nanoseconds since 1970 (UTC).
 
-    `head` is its raw headers, with NATS's version line.
+    `fact_id` is its header Nats-Msg-Id; empty if it has none. `head` is its raw headers, with NATS's version line.
     """
 
     sequence: int
@@ -92,8 +92,8 @@ async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
     """Connect to the broker that `env` names; close the connection at the block's end.
 
     Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed,
-    BrokerMisconfigured and ArchiveDamaged become Unreachable. A broker that does not answer the client's pings any more
-    ends the block, too, whatever it waits for.
+    BrokerMisconfigured, ArchiveDamaged, TimeoutError and ConnectionError (not BrokenPipeError) become Unreachable. A
+    broker that does not answer the client's pings any more ends the block, too, whatever it waits for.
     """
     settings = load(Settings, "nats", 4_222, env)
     try:
@@ -165,11 +165,11 @@ async def chunks(
 ) -> AsyncGenerator[list[Read], None]:
     """Yield the messages of these subjects (none: all) from sequence or time `first` through sequence `last`.
 
-    Of each generation, by the stream's name, they are limited to those after the sequence in `after`, up to the one in
-    `ends`.
-    Each list is in stream order and may be empty. Without `last`, reading ends at the stream's end when it began; with
-    `follow` it does not end. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so
-    a reader may be as slow as it likes. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
+    Of each generation, by the stream's name, they are limited to those after the sequence in `after` (not with a time
+    as `first`), up to the one in `ends`. Each list is in stream order and may be empty. Without `last`, reading ends at
+    the stream's end when it began. With `follow` it does not end, and `last`, `after` and `ends` do not bound the
+    newest generation. At most one and a half batches of BATCH are on their way. The rest waits in the broker, so a
+    reader may be as slow as it likes. Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     archived: Sequence[GenerationManifest] = ()
     if stream.name != EVENTS:
@@ -276,6 +276,7 @@ async def _of_archive(
 
 
 def of_message(message: ArchivedMessage) -> Read:
+    """Return an archived message as one that was read from a stream."""
     sequence, subject, body, head, stored_ns = message
     return Read(sequence, subject, header(head, _MSG_ID), body, head, stored_ns)
 

@@ -33,7 +33,7 @@ OF_ORDER: Final = tuple(name for name, fact in FACTS.items() if fact.key_field =
 LEDGER: Final = tuple(
     name for name, fact in FACTS.items() if fact.key_field != "order_id" and "order_id" in fact.__struct_fields__
 )
-"""The names of facts about a product, an account or a coupon that an order causes: published under its id."""
+"""The names of facts that an order causes and that are published under the id of a product, a customer or a coupon."""
 
 LEDGER_BEFORE: Final = frozenset(NAMES[fact] for step in _STEPS if step.returned for fact in (step.done, step.undone))
 """The names of the facts that are recorded together with those of LEDGER, after them."""
@@ -156,7 +156,7 @@ def _ledger_subjects(service: str, order: _Order | None) -> list[str]:
 
 
 def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[str, int, int]]:
-    """Return the service, and the range (first, last; both inclusive) of sequences, of the order's facts of LEDGER.
+    """Return (service, first, last): the order's facts of LEDGER are in these ranges of sequences, both ends included.
 
     A service publishes these just before its answer, such as `product.reserved`, so after the cause of that fact. All
     facts about a product that sells well would be too many to read.

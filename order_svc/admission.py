@@ -13,10 +13,10 @@ from typing import Final
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 
 SOON_AT_LEAST_S: Final = 1.0
-"""The shortest time (seconds) over which the completion rate is measured. Orders end in batches, and measuring a rate
-takes several of them."""
+"""The least `soon_s`, in seconds. Orders end in batches, and measuring a rate takes several of them."""
 ALWAYS_ADMITTED: Final = 64
-"""Up to this many in-flight orders, none is rejected for slow completion: a few stuck orders block no other."""
+"""Up to this many orders in flight or waiting, none is rejected for slow completion: a few stuck orders block no
+other."""
 MIN_OBSERVED_SHARE: Final = 0.1
 """The fraction of `soon_s` for which completions are observed before their rate limits admission."""
 
@@ -56,7 +56,7 @@ class AdmissionControl:
         self._stalled = 0.0
         """What `stalled_s` returned last."""
         self._stalls: deque[tuple[float, float]] = deque()
-        """Pairs (time, seconds of a stall that ended then) of the last `soon_s` seconds."""
+        """Pairs (time by `_now`, seconds of a stall that were counted then) of the last `soon_s` seconds."""
         self._in_flight: set[str] = set()
         self._busy_since: float | None = None
         """The start of the observed period: the first time since the rate was forgotten at which more than
@@ -64,7 +64,7 @@ class AdmissionControl:
         self._quiet_since = 0.0
         """When the number in flight last fell to ALWAYS_ADMITTED or less. Not used while more orders are in flight."""
         self._completions: deque[tuple[float, int]] = deque()
-        """Pairs (time by the clock, orders completed then) of the last `soon_s` seconds, none before `_busy_since`."""
+        """Pairs (time by `_now`, orders completed then) of the last `soon_s` seconds, none before `_busy_since`."""
         self._completed = 0
         """How many orders `_completions` has in all."""
 

@@ -60,7 +60,8 @@ def unauthorized() -> Problem:
 
 
 caller_required: Final = HeaderCheck("X-User-Id", check_caller)
-"""The `before_request` of every route that takes a UserId: a caller without a name gets 401 whatever else is wrong."""
+"""The `before_request` of every route that takes a UserId: a caller without a valid id gets 401, whatever parameters
+and body are."""
 
 UserId = Annotated[
     str, HeaderParameter(name="X-User-Id", description=f"Who is asking: {MEANING}.", schema_extra={"pattern": PATTERN})
@@ -153,7 +154,7 @@ class OrderHistory(OrderView, kw_only=True):
     """An order as it is now, with its history.
 
     `steps`: the facts of the order's saga, oldest first. `compensated`: whether everything that a canceled order took
-    was given back; null unless the order is canceled. Both are read from the broker. While the broker does not answer,
+    was given back; null unless the order is canceled. Both are read from the broker. While they cannot be read,
     both are null and `unavailable` gives the reason; otherwise `unavailable` is null.
     """
 

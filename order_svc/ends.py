@@ -33,7 +33,7 @@ class Ends:
     def watch(self, order_id: str) -> Watched:
         """Start watching an order, and return the future of its first end from now on. Later, call `forget` once.
 
-        Call it before the order is placed: ends recorded earlier are missed. The result is None after `wait_s` seconds,
+        Watch before the order is placed: ends recorded earlier are missed. The result is None after `wait_s` seconds,
         and at once if the process is closing.
         """
         loop = asyncio.get_running_loop()

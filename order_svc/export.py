@@ -53,7 +53,7 @@ class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
 def row(record: Notification) -> OrderRow:
     """Make the row of a record of order_svc's log.
 
-    Raises ValueError for a fact that does not end an order, and msgspec.DecodeError for a body that is no fact.
+    Raises ValueError for a fact that does not end an order, and msgspec.DecodeError for a body that `decode` refuses.
     """
     fact = decode(record.state)
     match fact:

@@ -2,7 +2,7 @@
 
 Nothing is asked while orders end soon. If the oldest in-flight order is late, or new orders are refused, the stream is
 asked once a second how far the oldest orders are, and some among the others. Only if a service answers none of them,
-all orders are counted.
+all in-flight orders are looked up.
 """
 
 from collections import deque
@@ -31,15 +31,16 @@ logger = structlog.get_logger()
 
 LOOK_EVERY_S: Final = 1.0
 LATE_AFTER: Final = timedelta(seconds=2)
-"""An in-flight order that is older than this is late: it is looked up what it waits for."""
+"""An in-flight order of this age is late: what it waits for is looked up."""
 SILENT_AFTER: Final = timedelta(seconds=1)
-"""A service that has left an order unanswered for this long, and answered no other, is named."""
+"""A service that has answered nothing for this long since an order reached it is named. Also the time
+from admission's first refusal to the log's line about it."""
 OPEN_AFTER_S: Final = 5.0
-"""Admission counts as open again after this many seconds without a refusal."""
+"""Admission counts as open again after this many seconds without a refusal, once it would admit an order."""
 OLDEST: Final = 64
 OTHERS: Final = 64
-"""How many of the orders after the oldest are looked up, at even distances: those that reached a service after its last
-answer may all be among them."""
+"""At most so many of the orders after the oldest are looked up, at even distances: those that reached a service after
+its last answer may all be among them."""
 ENDED: Final = 16
 """How many of the last orders that a step ended are looked up, too: their facts show which services answer."""
 
@@ -61,7 +62,10 @@ def time_of(body: bytes) -> datetime:
 
 
 class Refusing(NamedTuple):
-    """A period in which admission refuses new orders; `refused` counts them, `last` is the last one's `monotonic()`."""
+    """A period in which admission refuses new orders: `refused` is their number.
+
+    `why`: the reason of the last refusal; `last`: the time of it by `monotonic()`.
+    """
 
     since: datetime
     why: str
@@ -150,7 +154,10 @@ class Progress:
         self._found_left_open = True
 
     async def look(self) -> None:
-        """Find out who leaves in-flight orders waiting, if the oldest is late or new ones are refused."""
+        """Find out who leaves in-flight orders waiting, if the oldest is late or new ones are refused.
+
+        Raises HistoryUnavailable.
+        """
         nc, now = self._runtime.broker.connection, self._runtime.clock()
         oldest = list(islice(self._in_flight, OLDEST))
         late = bool(oldest) and self._in_flight[oldest[0]] <= now - LATE_AFTER
@@ -174,7 +181,10 @@ class Progress:
         self._known = {order_id: known for order_id, known in facts.items() if waits_for(known).keys() & waiting}
 
     async def _ask(self, nc: BrokerClient, order_ids: Sequence[str]) -> dict[str, Facts]:
-        """Return the published facts of these orders. Forgets the orders that turn out to have ended."""
+        """Return the published facts of these orders, and forget the orders that turn out to have ended.
+
+        Raises HistoryUnavailable.
+        """
         facts: dict[str, dict[str, PublishedAt]] = {}
         for first in range(0, len(order_ids), AT_ONCE):
             wanted = order_ids[first : first + AT_ONCE]
@@ -212,7 +222,7 @@ class Progress:
         return services
 
     def _report(self) -> None:
-        """Write one line when admission begins to refuse, once it is known why, and one when it admits again."""
+        """Write one line SILENT_AFTER after admission began to refuse, and one when it admits again."""
         refusing = self._refusing
         if refusing is None:
             return

@@ -16,4 +16,4 @@ class OrderSettings(Settings, frozen=True, kw_only=True):
     order_deadline_s: Seconds = 30.0
     """The seconds after which an order that has not ended is canceled."""
     orders_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
-    """Maximum number of orders that are accepted and have not ended; at this number, new orders get 503."""
+    """Maximum of in-flight orders; at this number, new orders get 503. Orders from before the start do not count."""

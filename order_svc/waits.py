@@ -70,13 +70,12 @@ def waits_for(facts: Facts, steps: Steps = STEPS) -> dict[str, PublishedAt]:
 def unanswered(
     facts: Mapping[str, Facts], in_flight: Collection[str], until: datetime, steps: Steps = STEPS
 ) -> list[Unanswered]:
-    """Return the services that have answered nothing since an order reached them that still waits for them.
+    """Return each service for which an order in `in_flight` waits that reached it after its last answer.
 
-    Each is judged by the orders that reached it after its last answer: a fact that was published late says nothing of
-    them. `facts` by order id; those of orders that have ended count as answers only. `until`: a service that the first
-    of these orders reached later is left out. Sequences decide what was first, so clocks that differ do not change
-    that. But `until` is compared with the instant of the fact by which that order reached it, by the clock of the
-    service that said it.
+    `since`: the instant of the fact by which the first of these orders reached it; if that is later than `until`, the
+    service is left out. `orders` counts all that wait for it. `facts` by order id; those of other orders count as
+    answers only. Sequences decide what is first, last or after, so clocks that differ do not change that; but `since`
+    is by the clock of the service that said the fact.
     """
     waiting: dict[str, list[PublishedAt]] = {}
     answered: dict[str, int] = {}

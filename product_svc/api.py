@@ -67,7 +67,10 @@ class ProductPage(Struct):
 
 @example(product_id="mug", name="Mug", quantity=7, newest_sale=datetime(2026, 1, 31, tzinfo=UTC))
 class PopularProduct(Struct):
-    """A product in the ranking. `quantity`: pieces sold on the ranking's days; `newest_sale`: time of the last sale."""
+    """A product in the ranking. `name`: empty if the product cannot be read now.
+
+    `quantity`: pieces sold on the ranking's days; `newest_sale`: time of the last of these sales.
+    """
 
     product_id: str
     name: str

@@ -42,6 +42,8 @@ SAGA: Final = "tests/saga/"
 
 SLOW_FILES: Final = (
     "tests/chaos/",
+    "tests/sim/test_bugs.py",
+    "tests/sim/test_bugs_too.py",
     "tests/sim/test_schedules.py",
     "tests/sim/test_soak.py",
     "tests/bench/test_systems.py",

@@ -30,6 +30,11 @@ def _pool(request: Request) -> "asyncpg.Pool[Any]":
     return pool
 
 
+@router.get("/readyz")
+async def readyz() -> dict[str, bool]:
+    return {"ready": True}
+
+
 @router.post("/products", status_code=201)
 async def register(request: Request, product: Product) -> ProductView:
     await _pool(request).execute(

@@ -148,11 +148,6 @@ app: Final = FastAPI(lifespan=_lifespan, exception_handlers={Refused: refused})
 app.include_router(goods.router)
 
 
-@app.get("/readyz")
-async def readyz() -> dict[str, bool]:
-    return {"ready": True}
-
-
 @app.post("/orders")
 async def place(wanted: PlaceOrder, x_user_id: Annotated[str, Header()]) -> Placed:
     facade: OrderFacade = app.state.facade

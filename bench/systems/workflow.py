@@ -218,11 +218,6 @@ app: Final = FastAPI(lifespan=_lifespan, exception_handlers={Refused: refused})
 app.include_router(goods.router)
 
 
-@app.get("/readyz")
-async def readyz() -> dict[str, bool]:
-    return {"ready": True}
-
-
 @app.post("/orders")
 def place(wanted: PlaceOrder, x_user_id: Annotated[str, Header()], idempotency_key: Annotated[str, Header()]) -> Placed:
     with SetWorkflowID(f"{x_user_id}-{idempotency_key}"):

@@ -37,7 +37,7 @@ class UseReaction(Reaction, frozen=True):
 class Use(UseReaction, frozen=True):
     """Let the order use its coupon, or refuse the order. An order without a coupon gets the answer CouponUsed, too.
 
-    Only the first Use of an order counts.
+    Does nothing if the order has an answer already; a fence is one, too.
     """
 
     says: ClassVar = (CouponHeld, CouponUsed, CouponUseFailed)
@@ -66,7 +66,7 @@ class State(Struct):
 
 # Decide ---------------------------------------------------------------------------------------------------------------
 def decide(command: Command, state: State, *coupons: coupon.State) -> tuple[Event | coupon.Event, ...]:
-    """Return the command's facts; none if nothing is to be done. `coupons`: the order's, none if it has none."""
+    """Return the command's facts; none if nothing is to be done. `coupons`: the state of the order's, if it has one."""
     match command:
         case Use():
             if state.answer is not None:
@@ -110,7 +110,7 @@ def _refusal(order: Order, state: coupon.State) -> CouponRefusal | None:
 
 
 def _moved(fact: type[CouponHeld] | type[CouponReturned], command: Command) -> tuple[coupon.Event, ...]:
-    """Make the fact of this type about the order's coupon."""
+    """Make the fact of this type about the order's coupon; none without a coupon."""
     coupon_id = command.fact.order.coupon_id
     if coupon_id is None:
         return ()  # there is none

@@ -1,7 +1,7 @@
 """Foreign messages of EVENTS that a person has acknowledged, in the file `foreign.json` below DATA_DIR.
 
-Nothing can be deleted from EVENTS, so a foreign message stays in it. An acknowledged one is passed over, also if its
-headers look like those of a service. Only the audit writes the file.
+Nothing can be deleted from EVENTS, so a foreign message stays in it. Audits, and relays that look where to resume, pass
+an acknowledged one over, even if its headers look like those of a service. Only the audit changes the file.
 """
 
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ NAME: Final = "foreign.json"
 
 
 class Acknowledged(Struct, frozen=True):
-    """A message of EVENTS that a person called foreign: its place, what `digest` says it is, and when that was (UTC).
+    """A message of EVENTS that a person has acknowledged as foreign, with its `digest`, and when they did so (UTC).
 
-    `why`: what it lacks; empty if its headers look like those of a service.
+    `why`: what it lacks, in words; empty if it looks like a service's.
     """
 
     sequence: int
@@ -41,7 +41,7 @@ def digest(subject: str, head: bytes, body: bytes, stored_ns: int) -> str:
 
 
 def read(file: Path) -> list[Acknowledged]:
-    """Read the file; a missing one has no messages. Raises OSError, or one of DECODE_ERRORS."""
+    """Return the messages in the file; none if it is missing. Raises another OSError, or one of DECODE_ERRORS."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=list[Acknowledged])
     except FileNotFoundError:
@@ -51,7 +51,8 @@ def read(file: Path) -> list[Acknowledged]:
 def digests(folder: Path) -> dict[int, str]:
     """Return the digests of the acknowledged messages by sequence, from the file in this folder.
 
-    A file that cannot be read counts as none, with a warning: a service then stops at a forged fact, which is safe.
+    Empty if there is no file. Also empty, with a warning, if it cannot be read: a service then stops at a forged fact,
+    which is safe.
     """
     found: Iterable[Acknowledged] = ()
     try:

@@ -38,7 +38,7 @@ header: Final = origin.header
 
 
 class MessageParser(parser.Parser):
-    """The library's parser, with a short way for messages: it waits for a whole one, and hands it over at once.
+    """The library's parser, but faster: it hands a message over in one piece, as soon as all its bytes are read.
 
     The client's `_process_err` gets the server's text as it was written; the library lower-cases it.
     """
@@ -112,9 +112,12 @@ class BrokerClient(Client):
         self._ps = MessageParser(self)
         self._handlers: dict[int, MessageCallback] = {}
         self.needs_tls = False
-        """Set before `connect`: without TLS it raises BrokerMisconfigured, and sends nothing, above all no password."""
+        """Set it before `connect`. If it is true and the server offers no TLS, `connect` raises BrokerMisconfigured and
+        sends nothing, above all no password."""
         self.denied: list[str] = []
-        """What the broker has denied the user on this connection, such as `publish to $JS.ACK.…`; see `connect`."""
+        """What the broker has denied the user on this connection, such as `publish to $JS.ACK.…`, each thing once.
+
+        The caller of `connect` fills it, from what its `error_cb` gets."""
 
     async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
         """Subscribe: call the handler with each message from now on, in order, before the client reads the next one.
@@ -133,17 +136,17 @@ class BrokerClient(Client):
             await subscription.unsubscribe()
 
     async def send(self, subject: str, body: bytes, reply: str, raw_headers: str) -> None:
-        """Publish one message without waiting for the server.
+        """Publish one message, as `send_all` does.
 
-        Raises ConnectionClosedError without a connection, and MaxPayloadError if headers and body are above the
-        server's limit.
+        Raises ConnectionClosedError if there is no connection or it is lost meanwhile, and MaxPayloadError if headers
+        and body are above the server's limit.
         """
         await self.send_all([(subject, body, reply, raw_headers)])
 
     async def send_all(self, messages: Iterable[Outgoing]) -> None:
         """Publish all messages in this order with one write. Waits only while the server does not take the bytes.
 
-        Raises the errors of `send`; after MaxPayloadError none of them was published.
+        Raises the errors of `send`; after MaxPayloadError none of the messages was published.
         """
         if not self.is_connected or self._transport is None:
             raise ConnectionClosedError

@@ -40,9 +40,10 @@ async def connect(
 ) -> AsyncIterator[Connected]:
     """Connect a new `client` to the broker under this name, yield it with its `lost` event, and close it at the end.
 
-    Goes through the broker's servers once, in random order. It never reconnects. `lost` is set, too, when the broker
-    denies what no session can do without; `client.denied` has it. Raises ConnectionLost if no server takes the
-    connection, or `stopping` is set before; BrokerMisconfigured if every server needs an operator.
+    Goes through the broker's servers once, in random order. The client never reconnects. `lost` is set when the
+    connection is lost or closed, and when the broker denies what no session can do without; the client's `denied` has
+    it. Raises ConnectionLost if no server takes the connection, or `stopping` is set before; BrokerMisconfigured if
+    each server has a reason that only an operator can remove.
     """
     lost = asyncio.Event()
     opened: list[BrokerClient] = []
@@ -77,7 +78,7 @@ async def _try_all(
 async def _try(
     nc: BrokerClient, server: BrokerUrl, name: str, lost: asyncio.Event, *, tls_first: bool
 ) -> Exception | None:
-    """Connect to this server. Returns what prevents it; TimeoutError only if the server takes it but stays silent."""
+    """Connect to this server; return None, or what prevents it: TimeoutError only if the server is there but silent."""
     reported: list[Exception] = []
 
     async def on_closed() -> None:

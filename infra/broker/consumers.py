@@ -1,4 +1,4 @@
-"""Makes or updates durable consumers of the stream, and resets each of them when a session begins.
+"""Makes, updates and resets durable consumers of the stream.
 
 A service or read model, here a listener, has a consumer for each kind of fact that it hears, on each generation of the
 stream.
@@ -32,7 +32,7 @@ ACK_WAIT_S: Final = 10.0
 resets the consumer."""
 
 SESSION: Final = "session"
-"""In a consumer's metadata: the name of the session that it was reset for last."""
+"""The key in a consumer's metadata for the name of the session that made or updated the consumer last."""
 
 
 def consumer_name(listener: str, fact: str | None) -> str:
@@ -90,18 +90,21 @@ class ConsumerPlace(NamedTuple):
 
 
 class AcknowledgedPosition(NamedTuple):
-    """What a process knows of its acknowledgements to one consumer, from the last session in which it reset it."""
+    """What a process knows of its acknowledgements to one consumer.
+
+    `session`: the name of the last of its sessions that reset the consumer.
+    """
 
     session: str
     until: int
     """The sequence up to which the session has acknowledged all."""
     confirmed: int
-    """The one up to which it had, when the broker last said that no other session had reset the consumer since.
+    """The sequence up to which it had, when the broker last said that no other session had taken over the consumer.
 
-    After that it may have taken deliveries to another session for its own."""
+    What the session acknowledged later may have been deliveries to another session."""
 
     def known(self, info: ConsumerInfo) -> int:
-        """Return the sequence up to which all is really acknowledged, given the consumer's info from now."""
+        """Return the sequence up to which all is certainly acknowledged. `info` is what the broker says now."""
         return self.until if session_of(info) == self.session else self.confirmed
 
 
@@ -112,9 +115,10 @@ async def has_heard_all(
     last_sequence: int,
     acknowledged: AcknowledgedPosition | None,
 ) -> bool:
-    """Whether this consumer of a sealed generation, which ends at `last_sequence`, has acknowledged all it hears there.
+    """Whether it is certain that this consumer of a sealed generation has acknowledged all that it hears there.
 
-    `acknowledged`: see `ensure_consumer`. Raises the client's errors.
+    The generation ends at `last_sequence`. False if the consumer is missing, has another filter, or has acknowledged
+    more than the stream has or `acknowledged` says (see `ensure_consumer`). Raises the client's errors.
     """
     try:
         info = await js.consumer_info(place.stream, place.name)
@@ -139,7 +143,7 @@ async def ensure_consumer(
     max_ack_pending: int = MAX_ACK_PENDING,
     ack_wait_s: float = ACK_WAIT_S,
 ) -> int:
-    """Make or update a durable consumer, and reset it: it delivers all unacknowledged messages at once.
+    """Make or update a durable consumer, and reset it: it delivers all unacknowledged messages right away.
 
     `fact` is the name of the facts that it hears; None: every message. `last_sequence` is the stream's. After the
     sequence `truncated_after`, if given, the stream may have other messages than those received. Redelivering is always
@@ -147,8 +151,8 @@ async def ensure_consumer(
     truncation, or to the stream's end. A consumer whose filter changed begins at the stream's beginning; one that was
     missing, after the sequence `begin_after`.
 
-    `acknowledged`: what this process has acknowledged; None: nothing is known yet. A power cut may give the broker the
-    state back that the consumer had before it went back. So it begins right after that at the latest. `session` is the
+    `acknowledged`: what this process has acknowledged; None: nothing is known yet. The consumer begins right after that
+    at the latest: after a power cut the broker may have an older state of it, with more acknowledged. `session` is the
     session's name. Returns the sequence after which the consumer delivers. Raises the client's errors.
     """
     stream, name = place

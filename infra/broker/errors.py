@@ -28,7 +28,8 @@ class SessionEnded(BrokerError):
 class ConnectionLost(SessionEnded):
     """The connection is lost, was not made, or is of no use.
 
-    Not made: no server takes it, or the process stops before. Of no use: EVENTS was replaced meanwhile.
+    Not made: no server takes it, or the process stops before. Of no use: meanwhile a generation was replaced, or is
+    gone, or one that was gone is there again.
     """
 
 
@@ -42,8 +43,8 @@ class RelayFailed(SessionEnded):
 class ConsumerFailed(SessionEnded):
     """The broker sent nothing, ended the pull or refused a dead letter, or the consumer cannot go on.
 
-    It cannot if a delivery was skipped, an acknowledgement jams it, or another session took it over.
-    The next session resets the consumer and receives the unacknowledged messages again.
+    It cannot if a delivery was skipped, an acknowledgement jams it, another session took it over, or it was reset after
+    it had heard all. The next session receives the unacknowledged messages again.
     """
 
 
@@ -52,9 +53,9 @@ class ConsumerGone(ConsumerFailed):
 
 
 class BrokerMisconfigured(BrokerError):
-    """The broker's configuration excludes the work: TLS, limits, permissions. The message says what, and what to do.
+    """The broker's configuration (such as TLS, limits, permissions), or NATS_URL, excludes the work.
 
-    Usually no session can begin, or go on, before an operator has acted.
+    The message says what, and what to do. Usually no session can begin, or go on, before an operator has acted.
     """
 
 
@@ -66,7 +67,7 @@ class StreamMisconfigured(BrokerMisconfigured):
 
 
 class LeaderUnavailable(SessionEnded):
-    """The leader of EVENTS did not say what the stream has. The message names the permission that may be missing."""
+    """The leader of a generation did not answer in time. The message names the permission that may be missing."""
 
 
 class FactTooLarge(BrokerError):
@@ -85,13 +86,15 @@ class FactTooLarge(BrokerError):
 
 
 class LogLost(BrokerError):
-    """EVENTS or its archive has a fact of this service that its log lacks.
+    """The stream or its archive has a fact of this service that its log lacks.
 
-    The store is another one, or lost its newest records.
-
-    The service must not publish until an operator puts the right store back or rebuilds it from EVENTS.
+    The store is another one, or lost its newest records; or somebody forged the fact. The service must not publish
+    until an operator puts the right store back, rebuilds it from the stream, or acknowledges the forgery as foreign.
     """
 
 
 class HistoryUnavailable(BrokerError):
-    """A look-up in the stream got no answer in time, a refusal, or had no connection. The caller may repeat it."""
+    """A look-up in the stream failed. The caller may repeat it.
+
+    There was no connection, no answer in time, a refusal, only a mirror's answer, or a fact of newer code.
+    """

@@ -1,12 +1,12 @@
 """Makes the message by which a record is published: its subject, its body, and the headers that every fact has."""
 
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, subject
+from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, message_id, subject
 from infra.broker.client import VERSION_LINE, Outgoing
 from infra.store.records import Notification
 
 
 def message_of(stored: Notification, reply: str, begin: str = "") -> Outgoing:
-    """Return the record's message. `begin`: what its subject begins with, before the fact's name: see `prefix`."""
+    """Return the record's message, with this reply subject. `begin`: what its subject begins with; see `prefix`."""
     position, stream, version, name, body = stored
     named = header_value(stream)
     raw_headers = (
@@ -14,3 +14,13 @@ def message_of(stored: Notification, reply: str, begin: str = "") -> Outgoing:
         f"{STREAM}: {named}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
     )
     return begin + subject(name, body, stream), body, reply, raw_headers
+
+
+def subject_of(record: Notification) -> str:
+    """Return the subject that the record's message has in the stream."""
+    return subject(record.topic, record.state, record.originator_id)
+
+
+def id_of(record: Notification) -> str:
+    """Return the id with which a relay publishes the record."""
+    return message_id(record.originator_id, record.originator_version)

@@ -97,8 +97,8 @@ class FastIngest:
         """Take in an answer; return the positions that it newly reports as stored.
 
         None are new if it repeats an answer about a batch, or says only that a batch has begun. Raises PublishRefused;
-        TakenForRepeat for a single message. Of a batch no answer says that: it is known if the stream has grown by
-        fewer messages than the batch has, which is PublishRefused.
+        TakenForRepeat if the broker took a single message for a repeat. If it took one of a batch for a repeat, no
+        answer says so: the stream has grown by fewer messages than the batch has, and that raises PublishRefused.
         """
         try:
             answer = _answer.decode(body)

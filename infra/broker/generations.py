@@ -59,9 +59,9 @@ async def find_generations(nc: BrokerClient, js: JetStreamContext) -> list[Strea
 
 
 async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: Settings) -> "Generations":
-    """Find the generations; make one if there is none, and the next one if the newest is sealed.
+    """Return the generations. First makes one if there is none, or the next one if the newest is sealed.
 
-    Raises StreamMisconfigured if the settings of one would break a guarantee; the client's errors.
+    Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; the client's errors.
     """
     numbers = await generation_numbers(nc)
     first = first_kept(settings)
@@ -100,7 +100,7 @@ class Generations:
 
     @property
     def sealed(self) -> list[str]:
-        """The names of the streams that take nothing more."""
+        """The names of the streams that were sealed at the last look, the oldest first."""
         return [str(info.config.name) for info in self.infos if info.config.sealed]
 
     @property
@@ -108,13 +108,15 @@ class Generations:
         """The names of the streams, the newest first."""
         return [str(info.config.name) for info in reversed(self.infos)]
 
-    async def look(self, js: JetStreamContext) -> list[StreamInfo]:
+    async def look(self, js: JetStreamContext, answer_s: float = CONNECT_TIMEOUT_S) -> list[StreamInfo]:
         """Look what has changed, and return the generations that were made since the last look.
 
-        A sealed one changes no more, so only one of these is asked each time, in turns. Raises ConnectionLost if one
-        was replaced, is gone though no archive has it, or came back; the client's errors.
+        A sealed one changes no more, so only one of these is asked each time, in turns. The broker has `answer_s`
+        seconds for the streams' names, and the timeout of `js` for the rest. Raises ConnectionLost if one was replaced,
+        if a sealed one is gone though no archive has it, or if an older one is there that was not before;
+        NotFoundError if one that was asked is gone; the client's other errors.
         """
-        numbers = await generation_numbers(self._nc)
+        numbers = await generation_numbers(self._nc, answer_s)
         known = {number_of(str(info.config.name)) or 0: info for info in self.infos}
         newest, first = max(known), first_kept(self._settings)
         sealed = [number for number, info in known.items() if info.config.sealed and number in numbers]

@@ -1,4 +1,4 @@
-"""Finds the facts of a service that EVENTS has lost from its middle.
+"""Finds the facts of a service that a generation of the stream has lost from its middle.
 
 A broker that is killed, and whose machine then loses power, may lose the end of one file of messages though the next
 file was written: what the killed process wrote last was not synced by the one after it. The sequences of lost messages
@@ -10,7 +10,8 @@ from typing import Final
 
 import structlog
 
-from contracts.wire import message_id, subject
+from infra.broker.fact_message import id_of, subject_of
+from infra.broker.history import read_back, read_on
 from infra.broker.leader import Leader, Published
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
@@ -24,18 +25,18 @@ RUN: Final = 256
 async def lost_in_holes(
     service: str, store: EventStore, leaders: Sequence[Leader], among: range, window: int
 ) -> list[int]:
-    """Return those of the positions `among` whose facts a hole of the stream swallowed and no other place has, rising.
+    """Return those of the positions `among` that may have been in a hole and whose facts no generation has, rising.
 
-    `leaders` are those of the generations, the oldest first. The facts on both sides of a hole tell which positions may
-    have been in it. So many facts as `window` are read on each side. As many positions before it count as well: they
-    may be missing for another reason. Raises StoreError; LeaderUnavailable; the client's errors.
+    `leaders` are those of the generations, the oldest first. The facts on both sides of a hole, at least `window` on
+    each if there are so many, tell which positions may have been in it. The last `window` positions before the hole
+    count, too: they may be missing for another reason. Raises StoreError; LeaderUnavailable; the client's errors.
     """
     suspects: set[int] = set()
     for n, leader in enumerate(leaders):
         for first, last in await leader.holes():
-            before = await _near(_back(leaders[: n + 1], f"{service}.>", first - 1), window)
+            before = await _near(read_back(leaders[: n + 1], f"{service}.>", first - 1), window)
             newest = max(before, default=0)
-            after = await _near(_on(leaders[n:], f"{service}.>", last + 1), window, newest)
+            after = await _near(read_on(leaders[n:], f"{service}.>", last + 1), window, newest)
             suspects |= set(range(newest - window + 1, max(after, default=newest) + 1)) - before - after
     lost = await _nowhere(store, leaders, sorted(suspects.intersection(among)))
     if lost:
@@ -56,21 +57,6 @@ async def _near(found: AsyncIterator[list[Published]], window: int, above: int =
     return positions
 
 
-async def _back(leaders: Sequence[Leader], facts_of: str, end: int | None = None) -> AsyncIterator[list[Published]]:
-    """Read back from the sequence `end` of the last of these generations; without one, from its end."""
-    for leader in reversed(leaders):
-        async for facts in leader.read_back(facts_of, end):
-            yield facts
-        end = None
-
-
-async def _on(leaders: Sequence[Leader], facts_of: str, begin: int) -> AsyncIterator[list[Published]]:
-    """Read on from the sequence `begin` of the first of these generations."""
-    for leader in leaders:
-        async for facts in leader.read_on(facts_of, max(begin, leader.first_sequence)):
-            yield facts
-
-
 async def _nowhere(store: EventStore, leaders: Sequence[Leader], positions: list[int]) -> list[int]:
     """Return those of the positions, rising, whose facts no generation has, wherever they may be there."""
     by_subject: dict[str, dict[tuple[str, bytes], int]] = {}
@@ -78,7 +64,7 @@ async def _nowhere(store: EventStore, leaders: Sequence[Leader], positions: list
         async for record in records_of(store, first, last):
             by_subject.setdefault(subject_of(record), {})[id_of(record), record.state] = record.position
     for name, wanted in by_subject.items():
-        async for facts in _back(leaders, name):
+        async for facts in read_back(leaders, name):
             for fact in facts:
                 wanted.pop((fact.fact_id, fact.body), None)
             if not wanted:
@@ -104,13 +90,3 @@ async def records_of(store: EventStore, first: int, last: int) -> AsyncIterator[
         for record in read:
             yield record
         first = read[-1].position + 1
-
-
-def subject_of(record: Notification) -> str:
-    """Return the subject on which a relay publishes the record."""
-    return subject(record.topic, record.state, record.originator_id)
-
-
-def id_of(record: Notification) -> str:
-    """Return the id with which a relay publishes the record."""
-    return message_id(record.originator_id, record.originator_version)

@@ -53,13 +53,13 @@ class Published(NamedTuple):
 
 
 class _NotTheLeader(Exception):
-    """A direct get was answered by another stream, or with fewer messages than it must have."""
+    """A direct get was answered by another stream, with fewer messages than it must have, or not in time."""
 
 
 class Leader:
     """What one generation of the stream has, as its leader says.
 
-    Every method raises LeaderUnavailable, or the client's errors.
+    Each method that asks may raise LeaderUnavailable and the client's errors, TimeoutError among them.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Leader:
 
     @property
     def last_sequence(self) -> int:
-        """The stream's last sequence as the session began."""
+        """The stream's last sequence when its info was asked for."""
         return self._info.state.last_seq
 
     async def last(self, subject: str) -> StoredMessage | None:
@@ -148,7 +148,10 @@ class Leader:
     # Forwards and backwards -------------------------------------------------------------------------------------------
 
     async def read_on(self, subject: str, begin: int) -> AsyncIterator[list[Published]]:
-        """Yield the facts on this subject from the sequence `begin` to the stream's end, like `read_back`."""
+        """Yield the facts on this subject from the sequence `begin` to the stream's end, in lists in stream order.
+
+        It leaves out what `read_back` does, so a list may be empty.
+        """
         last = await self.last(subject)
         newest, span = (0 if last is None else last.sequence), self._first_span
         while begin <= newest:
@@ -157,11 +160,11 @@ class Leader:
             begin, span = end + 1, min(2 * span, SPAN_FORWARDS)
 
     async def read_back(self, subject: str, end: int | None = None) -> AsyncIterator[list[Published]]:
-        """Yield the facts on this subject from the sequence `end` to the stream's beginning, in lists in stream order.
+        """Yield the facts on this subject from the sequence `end` back to the stream's beginning, in lists.
 
-        Without an `end`: from the stream's end. Each list has a part of the stream twice as long as the one before it.
-        Messages of other publishers, known by what a relay's messages have and they lack, are left out, so a list may
-        be empty. So are acknowledged ones.
+        Each list has a part of the stream, in stream order; the next list has the part before that, twice as long.
+        Without an `end`: from the stream's end. Foreign messages and those that a person acknowledged as foreign are
+        left out, so a list may be empty.
         """
         last, first = await self.last(subject), self.first_sequence
         newest = 0 if last is None else last.sequence
@@ -184,14 +187,17 @@ class Leader:
         return found
 
     def _published(self, message: StoredMessage) -> list[Published]:
-        """Return the fact in a message; nothing if no service published it, or a person says so."""
+        """Return the fact in a message; nothing if it is foreign, or a person has acknowledged it as foreign."""
         known = self._foreign.get(message.sequence)
         if known and known == digest(message.subject, message.raw_headers, message.body, message.stored_ns):
             return []
         return published(message)
 
     async def _by_direct_gets(self, subject: str, begin: int, end: int) -> list[Published]:
-        """Raises _NotTheLeader if an answer is another stream's, incomplete or empty."""
+        """Return what `_between` does.
+
+        Raises _NotTheLeader if an answer is another stream's, incomplete or empty, or does not come in time.
+        """
         found: list[Published] = []
         while begin <= end:
             try:
@@ -211,7 +217,7 @@ class Leader:
 
 
 def published(message: StoredMessage) -> list[Published]:
-    """Return the fact in a message; nothing if no service published it."""
+    """Return the fact in a message; nothing if the message is foreign."""
     message_id = header(message.raw_headers, _MSG_ID)
     try:
         position = origin(message.subject, message_id, message.raw_headers, message.body).position
@@ -232,5 +238,5 @@ async def _answered(stream: str, asked: Awaitable[T]) -> T:
 
 
 async def leader_of(nc: BrokerClient, js: JetStreamContext, stream: str = EVENTS) -> Leader:
-    """Ask for the stream's info; return the Leader that answers further questions. Raises the client's errors."""
+    """Return a Leader for this stream, made from the stream's info, which this asks for. Raises the client's errors."""
     return Leader(nc, await js.stream_info(stream))

@@ -34,10 +34,10 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
     """Return the facts published under this key, sorted by `at`; of facts with the same name only the last published.
 
     Only facts whose key is their field `key_field` are looked up, and foreign messages are passed over. Empty if there
-    is none. Raises HistoryUnavailable, after two seconds at the latest.
+    is none. `streams` are the generations, newest first. Raises HistoryUnavailable, after two seconds at the latest.
 
     The subjects are spelled out, because the cost of the wildcard `*.*.<key>` grows with the history. A foreign message
-    that is the last of its subject costs another request.
+    that is the last of its subject costs another request to each generation.
     """
     messages = await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)], streams)
     facts, foreign = _split(messages)
@@ -78,11 +78,12 @@ def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:
 async def latest_messages(
     nc: BrokerClient, subjects: Sequence[str], streams: Sequence[str] = (EVENTS,)
 ) -> list[StoredMessage]:
-    """Return the last message of each of these subjects that has one; at most MOST_FACTS subjects, no wildcards.
+    """Return the last message of each of these subjects that has one, by sequence.
 
-    `streams` are the generations, the newest first; all are asked at the same time. One request each: `multi_last` of
-    the server's direct get. If a mirror answers, or there is nothing, which a mirror may have said, the request is made
-    again: TRIES times in all at most. Raises HistoryUnavailable, after a second at the latest.
+    At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the newest first; all are asked at the
+    same time. One request each: `multi_last` of the server's direct get. If a mirror answers, or there is nothing,
+    which a mirror may have said, the request is made again: TRIES times in all at most. Raises HistoryUnavailable,
+    after a second at the latest.
     """
     async with _translated():
         found = await asyncio.gather(*(_latest(nc, stream, subjects) for stream in streams))

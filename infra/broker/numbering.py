@@ -1,7 +1,8 @@
 """Names and numbers of the stream's generations: EVENTS is generation 0, then come EVENTS_1, EVENTS_2 and so on.
 
-Generation n takes what is published below `l<n>.` and stores it without that prefix. Its first sequence is
-n * SPAN + 1. So a sequence alone says in which generation a message is, and sequences rise over all of them.
+Each generation n but EVENTS takes what is published below `l<n>.` and stores it without that prefix. The first sequence
+of generation n is n * SPAN + 1. So a sequence alone says in which generation a message is, and sequences rise over all
+of them.
 """
 
 import re
@@ -21,13 +22,13 @@ def stream_name(number: int) -> str:
 
 
 def number_of(stream: str) -> int | None:
-    """Return which generation the stream with this name is; None for another stream."""
+    """Return the number of the generation with this name; None if it is the name of another stream."""
     found = _NAME.match(stream)
     return None if found is None else int(found[1] or 0)
 
 
 def generation_of(sequence: int) -> int:
-    """Return the generation that has this sequence."""
+    """Return the number of the generation that has this sequence."""
     return max(0, sequence - 1) // SPAN
 
 

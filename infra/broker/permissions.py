@@ -1,4 +1,4 @@
-"""Proves that the broker takes what a session publishes: messages of this size, acknowledgements, facts.
+"""Checks that the broker takes what a session publishes: acknowledgements, pull requests, facts, dead letters.
 
 The broker does not answer a message that it denies. It only sends an error, which belongs to no request.
 """
@@ -28,7 +28,7 @@ def facts_said_by(service: str) -> list[str]:
 
 
 def check_payload(nc: BrokerClient) -> None:
-    """Raise BrokerMisconfigured if the broker takes no message as large as this system's."""
+    """Raise BrokerMisconfigured if the broker takes no message of LEAST_PAYLOAD bytes."""
     if nc.max_payload < LEAST_PAYLOAD:
         raise BrokerMisconfigured(
             f"the broker's max_payload is {nc.max_payload} bytes, and messages have up to {LEAST_PAYLOAD}: raise "
@@ -39,11 +39,11 @@ def check_payload(nc: BrokerClient) -> None:
 async def publish_probes(
     nc: BrokerClient, listener: str, consumers: Collection[ConsumerPlace], facts: Iterable[str] | None
 ) -> None:
-    """Publish probes of acknowledging and pulling for each consumer, of the listener's dead letters, of every fact.
+    """Publish probes: of acknowledging and pulling for each consumer, of the listener's dead letters, of these facts.
 
-    Nothing is stored. A denial comes before the answer to the caller's next request. `facts`: names of facts, each
-    after what its subject begins with; None: no probe of facts and dead letters, since everybody who subscribes to
-    their subjects gets it. The probe of acknowledging names no delivery, so it acknowledges none; the one of pulling
+    Nothing is stored. A denial comes before the answer to the caller's next request. `facts`: the beginnings of their
+    subjects, up to the fact's name; None: no probe of facts and dead letters, since everybody who subscribes to their
+    subjects gets it. The probe of acknowledging names no delivery, so it acknowledges none; the one of pulling
     has no inbox, so nothing is delivered. Raises the client's errors.
     """
     stored = () if facts is None else (*facts, f"dead.{listener}")

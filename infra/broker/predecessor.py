@@ -29,8 +29,9 @@ class Predecessor(NamedTuple):
 
 
 async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor | None:
-    """Return the consumer that the version before had for this listener; None without one. Raises the client's errors.
+    """Return the consumer that the version before had for this listener. Raises the client's errors.
 
+    None if there is none, or if the consumer of that name hears every message: such consumers exist in this version.
     Make the listener's own consumers, each to begin where this one was; then call `remove_predecessor`.
     """
     try:
@@ -42,7 +43,7 @@ async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor |
 
 
 async def remove_predecessor(js: JetStreamContext, found: Predecessor | None) -> None:
-    """Delete it: its successors are there. Raises the client's errors."""
+    """Delete the consumer, if one was found: its successors are there. Raises the client's errors."""
     if found is not None:
         with contextlib.suppress(NotFoundError):
             await js.delete_consumer(EVENTS, found.name)

@@ -2,10 +2,11 @@
 
 It finds in the stream itself what the stream has (see `resume`). So no stored cursor can be wrong, a broker that was
 truncated or lost its whole disk gets the facts again, and nothing that was found there is sent a second time. Each read
-of the log is sent as one batch, without waiting for the batch before. But position p is sent only when every position
-up to p - WINDOW is acknowledged. A lost connection may leave a hole: a fact that is missing, though a later one is
-stored. No hole lies further back than WINDOW positions. Before the relay publishes into a new generation, all that it
-has sent to the one before is acknowledged: so positions rise over all generations.
+of the log is sent as one batch, if the window admits it, without waiting for the batch before: position p is sent only
+when every position up to p - WINDOW is acknowledged. A lost connection may leave a hole: a fact that is missing, though
+a later one is stored. No such hole lies further back than WINDOW positions. Before the relay publishes into a new
+generation, all that it has sent to the one before is acknowledged: so positions rise over the generations, but for
+what is repeated.
 """
 
 import asyncio
@@ -65,9 +66,9 @@ class Relay:
         window: int = WINDOW,
         read_batch: int = READ_BATCH,
     ) -> None:
-        """`max_bytes` is the largest message, headers included, that the broker takes.
+        """`max_bytes` is the size of the largest message, headers included, that the broker takes.
 
-        `window` is the span of log positions in flight; `read_batch` is the most records of one read of the log.
+        `window` is the widest span of log positions in flight; `read_batch` is the most records of one read of the log.
         """
         self._service = service
         self._store = store
@@ -122,15 +123,15 @@ class Relay:
 
     @property
     def acked(self) -> int:
-        """The position up to which every fact of the log is known to be published; later ones may be, too."""
+        """The position up to which every fact of the log, but for gaps, is published for certain; later ones may be."""
         return self._window.acked
 
     async def find_resume_position(self, leaders: Sequence[Leader], archived: ArchivedLog = NOT_ARCHIVED) -> None:
         """Find in the stream what `run` has to send. Call it before the session consumes or publishes anything.
 
         `leaders` are those of the generations that are not archived, the oldest first. Nothing that is `archived` is
-        published. Raises LogLost if the stream or the archive has a fact of this service that its log lacks;
-        StoreError; LeaderUnavailable; the client's errors.
+        published. Raises LogLost if the log lacks the service's fact with the highest position in the stream, or one
+        that the archive has; StoreError; LeaderUnavailable; the client's errors.
         """
         resumed = await find_resume_position(self._service, self._store, leaders, self._span, archived)
         self._publish_into(leaders[-1])
@@ -139,7 +140,7 @@ class Relay:
         self._gaps = resumed.gaps
 
     def move_to(self, leader: Leader) -> None:
-        """Publish into this new generation, once all that was sent to the one before is acknowledged."""
+        """Let `run` publish into this new generation, once all that it sent to the one before is acknowledged."""
         self._next = leader
 
     def _publish_into(self, leader: Leader) -> None:
@@ -148,9 +149,9 @@ class Relay:
         self._ingest.last_sequence = leader.last_sequence
 
     async def run(self) -> None:
-        """Publish the log after the resume position, then new records each time `log_has_grown` is called.
+        """Publish what the stream lacks of the log, then new records each time `log_has_grown` is called.
 
-        Never returns. Raises RelayFailed, FactTooLarge, StoreError, or the client's errors.
+        Never returns. Raises RelayFailed, FactTooLarge, StoreError, LeaderUnavailable, or the client's errors.
         """
         await self._nc.listen(f"{self._inbox}.>", self._on_ack)
         await self._fill()
@@ -170,7 +171,7 @@ class Relay:
                 await self._wait()
 
     async def _publish(self, unsent: list[Notification]) -> None:
-        """Send these records into the newest generation as the window allows; wait for no acknowledgement."""
+        """Send these records; wait for acknowledgements only if the window is full or the generation changes."""
         while unsent:
             if self._window.empty:
                 self._last_ack = self._loop.time()  # no acknowledgement was due until now
@@ -187,7 +188,7 @@ class Relay:
                 await self._wait()
 
     async def _fill(self) -> None:
-        """Publish again what an older generation has lost, before anything that is new. Raises the errors of `run`."""
+        """Publish the gaps again, before anything else. Raises the errors of `run`."""
         window = self._window
         for after, until in self._gaps:
             logger.warning("the stream lost facts; publishing them again", after=after, until=until)
@@ -204,7 +205,7 @@ class Relay:
         """Wait for an acknowledgement, or for the log to grow; it may also return without either.
 
         Raises RelayFailed if the broker refused a fact, took it for a repeat of a message that it is not, or
-        acknowledged none for `ack_timeout_s` while facts were in flight.
+        acknowledged none for `ack_timeout_s` while facts were in flight; the errors of `check_repeat`.
         """
         self._wake.clear()
         if self._error is not None:

@@ -9,7 +9,7 @@ that, the service's last fact in the stream is an old one: all are read again. F
 middle are gaps, too (`holes`).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -18,8 +18,10 @@ from contracts.wire import MSG_ID
 from infra.archive.manifest import ArchivedLog
 from infra.broker.client import header
 from infra.broker.errors import LogLost, RelayFailed
-from infra.broker.holes import id_of, lost_in_holes, runs, subject_of
-from infra.broker.leader import Leader, Published, published
+from infra.broker.fact_message import id_of, subject_of
+from infra.broker.history import read_back, read_on
+from infra.broker.holes import lost_in_holes, runs
+from infra.broker.leader import Leader, published
 from infra.broker.numbering import stream_of_sequence
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
@@ -34,7 +36,7 @@ MOST_WINDOWS: Final = 8
 NOT_ARCHIVED: Final = ArchivedLog()
 
 Stored = dict[int, set[tuple[str, bytes]]]
-"""Position → id and body of each fact that was found there in the stream: more than one if somebody forged others."""
+"""Log position → id and body of each fact that the stream has with it: more than one if somebody forged others."""
 
 
 class Gap(NamedTuple):
@@ -47,7 +49,7 @@ class Gap(NamedTuple):
 class ResumePosition(NamedTuple):
     """What the stream has of a log: each position up to `acked`, included, but for `gaps`, and the facts `stored`.
 
-    As far as is known it lacks the others.
+    As far as is known it lacks all others. An archive may have the first ones in the stream's place.
     """
 
     acked: int
@@ -62,18 +64,18 @@ async def find_resume_position(
     window: int = WINDOW,
     archived: ArchivedLog = NOT_ARCHIVED,
 ) -> ResumePosition:
-    """Read the service's facts back from the stream's end until the last `window` positions were found.
+    """Return what the stream has of the service's log; for that, read the service's facts back from the stream's end.
 
-    `leaders` are those of the generations that are not archived, the oldest first; nothing that is `archived` is asked
-    for. Messages of other publishers are passed over. Raises LogLost if the stream or the archive has a fact of this
-    service that its log lacks; StoreError; LeaderUnavailable; the client's errors.
+    `leaders` are those of the generations that are not archived, the oldest first; each position that is `archived`
+    counts as there. Foreign messages are passed over. Raises LogLost if the log lacks the fact with the highest
+    position that was found, or one that the archive has; StoreError; LeaderUnavailable; the client's errors.
     """
     floor = archived.until
     await _check_archived(service, store, archived)
     stored: Stored = {}
     sequences: dict[int, int] = {}
     newest, acked = 0, 0
-    async for facts in _read_back(leaders, f"{service}.>"):
+    async for facts in read_back(leaders, f"{service}.>"):
         for fact in facts:
             stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
             sequences.setdefault(fact.position, fact.sequence)
@@ -92,21 +94,18 @@ async def find_resume_position(
         gaps = await _gaps(service, store, leaders, floor, acked)
     if not gaps:
         lost = await lost_in_holes(service, store, leaders, range(floor + 1, acked + 1), window)
-        gaps = [Gap(first - 1, last) for first, last in runs(lost)]
+        gaps = _as_gaps(lost)
     if acked == 0 and (logged := await store.max_notification_id()):
         sign = "the stream lacks the first fact of this log" if newest else "the stream has no fact of this service"
         logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=logged)
     return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked}, gaps)
 
 
-async def _read_back(leaders: Sequence[Leader], subject: str) -> AsyncIterator[list[Published]]:
-    for leader in reversed(leaders):
-        async for facts in leader.read_back(subject):
-            yield facts
-
-
 async def _gaps(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
-    """Return what the generations lack of the log between the positions `floor` and `acked`."""
+    """Return what the generations lack of the log after the position `floor`, up to `acked` (included).
+
+    A hole in the middle of a generation is not found: see `holes`.
+    """
     reached = floor
     for leader in leaders:
         if reached >= acked:
@@ -128,32 +127,25 @@ async def _newest(leader: Leader, subject: str) -> int:
 
 
 async def _missing(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
-    """Read all of the service's facts, and return which positions between `floor` and `acked` none of them has."""
+    """Read all of the service's facts; return the gaps among the positions after `floor`, up to `acked` (included)."""
     logger.warning("the stream lost facts: reading which ones it has", service=service, after=floor, until=acked)
     found = bytearray(acked - floor)
-    for leader in leaders:
-        async for facts in leader.read_on(f"{service}.>", leader.first_sequence):
-            stored: Stored = {}
-            for one in facts:
-                if floor < one.position <= acked:
-                    stored.setdefault(one.position, set()).add((one.fact_id, one.body))
-            for after, until in _runs(sorted(stored)):
-                records = await store.select_notifications(after, until - after)
-                lacking = {record.position for record in not_stored(records, stored)}
-                for position in range(after + 1, until + 1):
-                    found[position - floor - 1] |= position not in lacking
-    return [Gap(*run) for run in _runs([floor + n for n, there in enumerate(found, 1) if not there])]
+    async for facts in read_on(leaders, f"{service}.>"):
+        stored: Stored = {}
+        for one in facts:
+            if floor < one.position <= acked:
+                stored.setdefault(one.position, set()).add((one.fact_id, one.body))
+        for first, last in runs(sorted(stored)):
+            records = await store.select_notifications(first - 1, last - first + 1)
+            lacking = {record.position for record in not_stored(records, stored)}
+            for position in range(first, last + 1):
+                found[position - floor - 1] |= position not in lacking
+    return _as_gaps(floor + n for n, there in enumerate(found, 1) if not there)
 
 
-def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the runs of these rising positions: the one before each run's first, and its last."""
-    runs: list[tuple[int, int]] = []
-    for position in positions:
-        if runs and runs[-1][1] == position - 1:
-            runs[-1] = runs[-1][0], position
-        else:
-            runs.append((position - 1, position))
-    return runs
+def _as_gaps(positions: Iterable[int]) -> list[Gap]:
+    """Return the gaps that these rising positions are."""
+    return [Gap(first - 1, last) for first, last in runs(positions)]
 
 
 async def _has(store: EventStore, stored: Stored, newest: int) -> bool:
@@ -199,9 +191,10 @@ async def _whole_until(store: EventStore, stored: Stored, newest: int, window: i
 
 
 async def check_repeat(service: str, store: EventStore, leader: Leader, position: int, sequence: int) -> None:
-    """Check that the message at `sequence`, which the broker took for a fact of the log, is the fact at `position`.
+    """Check that the message at this sequence of the stream is the fact at this position of the log.
 
-    Raises RelayFailed if it is another message with the fact's id; StoreError, LeaderUnavailable, the client's errors.
+    The broker took the fact for a repeat of the message. Raises RelayFailed if it is not; StoreError,
+    LeaderUnavailable, the client's errors.
     """
     record = (await store.select_notifications(position - 1, 1))[0]
     found = await leader.at(sequence)
@@ -218,7 +211,7 @@ async def check_repeat(service: str, store: EventStore, leader: Leader, position
 
 
 async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
-    """Whether the generation has the fact after the position `reached`; the log must have one.
+    """Whether the generation has the log's fact after the position `reached`; the log must have one.
 
     A stream that was made anew may have only later facts, until the relay has published the others. Raises StoreError,
     LeaderUnavailable, the client's errors.

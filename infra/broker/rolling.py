@@ -30,7 +30,7 @@ OVERDUE: Final = 1.5
 """From so many times its messages, bytes or age on, services warn that a generation has not rolled over."""
 
 SPARE_BYTES: Final = 1 << 20
-"""What a sealed generation may have above its size. The rest of its limit is room for others: brokers reserve it."""
+"""How far the limit of a sealed generation is above its size. Brokers reserve the limit: the rest is for others."""
 
 
 def due(newest: StreamInfo, settings: Settings, now: datetime, *, limit: float = 0.5) -> str | None:
@@ -65,7 +65,7 @@ def overdue(newest: StreamInfo, settings: Settings, now: datetime) -> str | None
 
 
 async def roll(nc: BrokerClient, js: JetStreamContext, settings: Settings, why: str) -> StreamInfo | None:
-    """Make the generation after the newest, and its consumers; return it. None, and nothing done, if that one is empty.
+    """Make the generation after the newest, and its consumers; return its info. If the newest is empty, return None.
 
     Raises StreamMisconfigured, the client's errors; NotFoundError if there is no generation yet.
     """
@@ -80,10 +80,9 @@ async def roll(nc: BrokerClient, js: JetStreamContext, settings: Settings, why: 
 
 
 async def copy_consumers(js: JetStreamContext, old: StreamInfo, new: StreamInfo) -> None:
-    """Make the durable consumers of listeners that the new generation lacks. Raises the client's errors.
+    """Make in `new` the durable consumers of listeners that `old` has and `new` lacks. Raises the client's errors.
 
-    Their listeners make them, too. But a service that is away has them now, so nobody takes it for one that has heard
-    all.
+    The listeners make them, too. But a service that is away has them now: so it does not look as if it had heard all.
     """
     there = {info.name for info in await js.consumers_info(str(new.config.name))}
     for info in await js.consumers_info(str(old.config.name)):
@@ -94,7 +93,7 @@ async def copy_consumers(js: JetStreamContext, old: StreamInfo, new: StreamInfo)
 
 
 def _is_a_listeners(config: ConsumerConfig) -> bool:
-    """Whether it is a consumer of a service or read model of this version: durable, cumulative, with one filter."""
+    """Whether it is a consumer of a listener of this version: durable, cumulative, with one filter subject or none."""
     return bool(config.durable_name) and config.ack_policy == AckPolicy.ALL and not config.filter_subjects
 
 
@@ -107,7 +106,7 @@ class Sealing:
         """By stream: its last sequence, and when (loop's time) it was first seen with that one."""
 
     async def look(self, js: JetStreamContext, infos: Sequence[StreamInfo], now_s: float) -> list[str]:
-        """Look at the generations, the oldest first, at the loop's time `now_s`; return the names of those sealed.
+        """Look at the generations, the oldest first, at the loop's time `now_s`; return the names of those sealed now.
 
         Raises the client's errors.
         """

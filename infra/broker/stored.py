@@ -52,7 +52,7 @@ class DirectAnswer(NamedTuple):
     """The messages that a direct get found, in the order of the answer, and the names of the streams they are from.
 
     `pending`: how many more there are. `code`: the server's status after the messages: 204; 404 if there are none;
-    empty after a single message; any other refuses the request.
+    empty after a single message; 503 if no server answers; any other refuses the request.
     """
 
     messages: list[StoredMessage]
@@ -109,7 +109,7 @@ async def last_message(nc: BrokerClient, stream: str, subject: str) -> StoredMes
 
 
 async def missing_sequences(nc: BrokerClient, stream: str) -> list[int]:
-    """Ask the leader for the sequences between the stream's first and last message that have none, in rising order.
+    """Ask the leader which sequences between the stream's first and last message have no message; return them, rising.
 
     Raises the client's errors.
     """
@@ -141,11 +141,11 @@ async def _ask(nc: BrokerClient, stream: str, wanted: dict[str, Any]) -> StoredM
 
 
 async def direct(nc: BrokerClient, stream: str, request: Mapping[str, Any] | str) -> DirectAnswer:
-    """Ask any server that has a copy of the stream for its messages: `request` is as JetStream's API has it.
+    """Ask any server that has a copy of the stream for messages of it. `request` is as JetStream's API has it.
 
-    A subject, wildcards allowed, asks for the last message there. A copy may lag the leader, and a mirror may lack
-    messages or have others: the caller must compare. Raises TimeoutError if ANSWER_S seconds pass without a message or
-    the answer's end; the client's errors.
+    A `request` that is a subject, wildcards allowed, asks for the last message there. A copy may lag the leader, and a
+    mirror may lack messages or have others: the caller must compare. Raises TimeoutError if ANSWER_S seconds pass
+    without a message or the answer's end; the client's errors.
     """
     last_on = f".{request}" if isinstance(request, str) else ""
     body = b"" if isinstance(request, str) else msgspec.json.encode(request)
@@ -197,6 +197,6 @@ def _direct(body: bytes, head: bytes) -> tuple[StoredMessage, str] | None:
 
 
 def _nanoseconds(time: str) -> int:
-    """Return the time that a server writes, with up to nine digits after the point; datetime takes six of them."""
+    """Return the time that a server writes, in nanoseconds since 1970. It has up to nine digits after the point."""
     more = _NANOSECONDS.search(time)
     return 1_000 * microseconds(datetime.fromisoformat(time)) + (int(more[1].ljust(3, "0")) if more else 0)

@@ -108,8 +108,8 @@ async def ensure_stream(js: JetStreamContext, settings: Settings, number: int = 
 def check_stream(found: StreamConfig, settings: Settings, *, sealed: bool = False) -> None:
     """Check a generation as it is now: an operator may edit it at any time. `sealed`: whether it may be sealed.
 
-    Raises StreamMisconfigured if a setting in `REQUIRED` differs, or the first sequence of a later generation, or if
-    the generation refuses messages of MAX_FACT_BYTES.
+    Raises StreamMisconfigured if a setting in `REQUIRED`, or the first sequence of a generation after EVENTS, differs
+    from `stream_config`, or if the generation refuses messages of MAX_FACT_BYTES.
     """
     number = number_of(str(found.name)) or 0
     required = [name for name in REQUIRED if not (sealed and name == "sealed")]

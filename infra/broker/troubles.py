@@ -95,7 +95,10 @@ def misconfigured(error: Exception) -> BrokerMisconfigured | None:
 
 
 def not_connected(failed: Sequence[tuple[BrokerUrl, Exception]], timeout_s: float) -> BrokerError:
-    """Return the error for a broker whose servers, each for its reason, did not take the connection."""
+    """Return the error for a broker whose servers, each for its reason, did not take the connection.
+
+    BrokerMisconfigured if only an operator can remove each of the reasons; else ConnectionLost.
+    """
     told = "; ".join(f"{server.at}: {_why(error, server, timeout_s)}" for server, error in failed)
     if all(_needs_operator(error) for _, error in failed):
         return BrokerMisconfigured(f"the broker takes no connection: {told}")

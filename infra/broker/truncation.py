@@ -63,9 +63,9 @@ class ReceivedPositions:
         return positions[good].sequence if good >= 0 else 0
 
     def keep_last(self) -> None:
-        """Forget all positions but the newest, once nothing more can come: a loss is then found, but not where it is.
+        """Forget all positions but the newest, to save memory. Call it once nothing more can come.
 
-        So everything is received again. Otherwise the memory would grow with each generation.
+        A truncation is still found, but not where it is: everything is then received again.
         """
         self._received = deque(list(self._received)[-1:], self._received.maxlen)
 

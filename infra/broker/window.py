@@ -15,7 +15,7 @@ class Window:
 
     def __init__(self, acked: int, span: int = WINDOW) -> None:
         self.acked = acked
-        """Every position up to this one, included, is acknowledged. At first, sending begins after it."""
+        """Every position up to this one, included, is acknowledged or was not to be sent."""
         self._span = span
         self._in_flight: deque[int] = deque()
         self._early: set[int] = set()

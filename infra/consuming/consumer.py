@@ -32,7 +32,7 @@ TAKEN_OVER: Final = "another session took over this consumer: is a second proces
 
 
 class DurableConsumer:
-    """Pulls a consumer's deliveries in one session, hands them to a handler, and acknowledges what the handler reports.
+    """Pulls a consumer's deliveries in one session, hands them to a handler, and acknowledges what it has handled.
 
     It is the handler's `Acknowledger`. Reset the consumer, then call `run` once.
     """
@@ -76,7 +76,7 @@ class DurableConsumer:
         self.acknowledged: int | None = None
         """The sequence up to which this session has acknowledged all deliveries; None: nothing yet."""
         self.confirmed: int | None = None
-        """The one up to which it had, when the broker last said that the consumer is still this session's."""
+        """What `acknowledged` was when the broker was last asked and said that the consumer is still this session's."""
         self.backlog = Backlog(received)
         self.closed = False
         self.retired = False
@@ -85,7 +85,10 @@ class DurableConsumer:
         """In words, that the consumer is paused, and what to do; None if it is not."""
 
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until `stop`. Raises ConsumerFailed if the broker is silent; its errors."""
+        """Pull, hand over and acknowledge until `stop`; once `retired`, only wait for it.
+
+        Raises ConsumerFailed if the broker is silent; the client's errors.
+        """
         if not self.retired:
             await self._pull.begin()
         while not self.closed:
@@ -111,7 +114,10 @@ class DurableConsumer:
         left = info.num_pending or info.num_ack_pending or self._waiting or self._behind or self._to_acknowledge
         if self.retired:
             if left:
-                raise ConsumerFailed(f"the consumer {self.place.name} has acknowledged messages to deliver again")
+                raise ConsumerFailed(
+                    f"the consumer {self.place.name} has acknowledged messages to deliver again: somebody reset it, "
+                    "and the next session hears them"
+                )
             return
         if session_of(info) != self._session:
             raise ConsumerFailed(TAKEN_OVER)
@@ -137,7 +143,7 @@ class DurableConsumer:
             self._received.keep_last()
 
     def take_no_more(self) -> None:
-        """Hand over no more deliveries, and ask for none; acknowledge those that were handed over."""
+        """Hand over no more deliveries, and ask for none. Those that were handed over can still be acknowledged."""
         self._pull.stopped = True
 
     def stop(self) -> None:
@@ -186,7 +192,7 @@ class DurableConsumer:
             self._pull.wake.set()
 
     async def acknowledge(self) -> None:
-        """Acknowledge all that is handled and after which nothing waits. Raises the client's errors."""
+        """Acknowledge what is handled, up to the first delivery that still waits. Raises the client's errors."""
         if self._to_acknowledge:
             ack_subject, self._to_acknowledge = self._to_acknowledge, ""
             await self._nc.publish(ack_subject, b"+ACK")

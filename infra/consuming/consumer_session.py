@@ -1,5 +1,5 @@
-"""One session of a service or a read model with the broker: its durable consumers, one for each fact that it hears,
-on each generation of the stream that may have more for it.
+"""One session of a service or a read model with the broker: its durable consumers, one for each kind of fact that it
+hears, on each generation of the stream.
 
 Each consumer delivers in the stream's order, but the consumers do not wait for each other. So a service may hear an
 effect before its cause; its fences allow that. The retry queue is shared: messages of one key wait for each other,
@@ -68,9 +68,9 @@ class ConsumerSession:
         self._error: Exception | None = None
 
     def add(self, received: Mapping[ConsumerPlace, ReceivedPositions], retired: Collection[ConsumerPlace] = ()) -> None:
-        """Add consumers, such as those of a generation that was made since. They have been reset for this session.
+        """Add consumers, such as those of a generation that was made since. No effect once the session is finishing.
 
-        But for those in `retired`, which have nothing more to deliver.
+        All of them have been reset for this session, except those in `retired`, which have nothing more to deliver.
         """
         added = [
             DurableConsumer(
@@ -111,12 +111,13 @@ class ConsumerSession:
             self.failed(ConsumerFailed(TAKEN_OVER))
 
     async def run(self) -> None:
-        """Pull, hand over and acknowledge until something fails, or the session is finished or closed.
+        """Pull, hand over and acknowledge until something fails, or the session is closed.
 
         Raises the first error that `failed` was called with, ConsumerFailed if the broker is silent, or the client's
         errors.
         """
-        await self._run_added()
+        if self._error is None:
+            await self._run_added()
         if self._error is not None:
             raise self._error
 
@@ -131,12 +132,9 @@ class ConsumerSession:
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
-        """Ask the broker about each consumer; of the retired ones, about one in turn.
+        """Ask the broker about each consumer that is not retired, and about one retired one, in turns.
 
-        `sealed`: the generations that take nothing more.
-
-        Raises ConsumerFailed if an acknowledgement jams one, or another session has it now; the client's errors, such
-        as for a consumer that is gone.
+        `sealed`: the names of the generations that are sealed. Raises the errors of `DurableConsumer.look`.
         """
         retired = [consumer for consumer in self.consumers if consumer.retired]
         one = retired[self._looks % len(retired) :][:1] if retired else []
@@ -155,7 +153,6 @@ class ConsumerSession:
         await drained
         for consumer in self.consumers:
             await consumer.acknowledge()
-            consumer.stop()
 
     def close(self) -> None:
         """End the session: hand over and retry nothing more. Call it after `run`; a second call has no effect."""

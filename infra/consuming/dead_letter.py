@@ -28,11 +28,12 @@ def kind_of(error: Exception | None) -> str:
 
 
 class DeadLetter(NamedTuple):
-    """A consumer's dead letter, at `sequence` of the stream DEAD (0: not written yet), written `at` an instant (UTC).
+    """A listener's dead letter, at `sequence` of the stream DEAD (0: not written yet), made `at` an instant (UTC).
 
-    `attempts` counts the failed attempts, `error` and `stack` are the last one's. `attempts` is 0 for a message that
-    was not tried because an earlier one of its key is a dead letter; then `error` has that one's sequence. `subject`,
-    `fact_id`, `body`, `head` (raw headers) and `origin` (stream position) are those of the message in EVENTS.
+    `consumer` is the listener's name. `attempts` counts the failed attempts, `error` and `stack` are the last one's.
+    `attempts` is 0 for a message that was not tried because earlier ones of its key are dead letters; then `error` has
+    the first one's sequence. `subject`, `fact_id`, `body`, `head` (raw headers) and `origin` (stream position) are the
+    original message's.
     """
 
     sequence: int
@@ -48,7 +49,9 @@ class DeadLetter(NamedTuple):
     head: bytes
     body: bytes
     cut: str = ""
-    """Names of the parts that were too large to be kept whole, such as `Headers Body`; empty if none was."""
+    """Names of the parts, except the stack, that are not kept whole, such as `Headers Body`; empty if all are.
+
+    Known only of a dead letter that was read from DEAD."""
 
     @property
     def delivery(self) -> Delivery:
@@ -62,7 +65,7 @@ class DeadLetter(NamedTuple):
 def stream_config(settings: Settings) -> StreamConfig:
     """Return the configuration that DEAD should have: a dead letter stays until it is redriven or dropped.
 
-    A full stream refuses new dead letters. The consumer's session then fails, and its messages come again.
+    A full stream refuses new dead letters. The listener's session then fails, and the messages come again.
     """
     return StreamConfig(
         name=DEAD,

@@ -1,7 +1,7 @@
 """The message of the stream DEAD that holds a dead letter: its headers are written here, and read again.
 
-Its subject is `dead.<consumer>.<key>`, and its body the original body. Everything else is in its headers. They
-are written as ASCII of a bounded size. What is read may have been written by anybody, so reading never raises.
+Its subject is `dead.<listener>.<key>`, and its body is the original one's first MAX_BODY bytes. All else is in its
+headers: ASCII of a bounded size. What is read may have been written by anybody, so reading never raises.
 """
 
 import re
@@ -41,9 +41,9 @@ class _Cut(NamedTuple):
 
 
 def error_text(error: BaseException) -> str:
-    """Return the error's type and text. After MAX_ERROR characters a note tells how many more there are.
+    """Return the error's type and text, cut to MAX_ERROR characters and a note of how many more there are.
 
-    Never raises, even if its `__str__` does.
+    Never raises: if the error's `__str__` does, the text is left out.
     """
     try:
         text = f"{type(error).__name__}: {error}"
@@ -61,7 +61,7 @@ def traceback_text(error: BaseException) -> str:
 
 
 def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
-    """Return the headers of the dead letter's message in DEAD, in ASCII and cut to MOST; empty fields have none.
+    """Return the headers of the dead letter's message in DEAD, in ASCII and cut to MOST; an empty field has no header.
 
     One header has all the original headers as its value: as headers of their own the server would act on some of them.
     `Dead-Cut` names what is not complete, except the stack.

@@ -1,4 +1,4 @@
-"""A consumer's dead letters: messages that it could not handle, and later ones of the same key, in the stream DEAD.
+"""A listener's dead letters: messages that it could not handle, and later ones of the same key, in the stream DEAD.
 
 A message is acknowledged only after its dead letter is stored. Each session reads the dead letters from the stream, so
 they outlive the process.
@@ -43,10 +43,10 @@ REMEMBERED: Final = 256  # dead letters that are written again if the broker tru
 
 
 class DeadLetters:
-    """Stores one consumer's dead letters in DEAD, and keeps a list of them in memory, over all sessions.
+    """Stores one listener's dead letters in DEAD, and keeps a list of them in memory, over all sessions.
 
-    Each session calls `open` after it took over the consumer, before it handles deliveries. Before the first `open` the
-    list is empty, and nothing can be stored.
+    Each session calls `open` after it took over the consumers, before it handles deliveries. Before the first `open`
+    the list is empty, and nothing can be stored.
     """
 
     def __init__(self, consumer: str, settings: Settings, clock: Callable[[], datetime] = now) -> None:
@@ -89,10 +89,10 @@ class DeadLetters:
         return list(self._by_key)
 
     async def open(self, nc: BrokerClient) -> None:
-        """Make the stream DEAD if it is missing, and read the consumer's dead letters from it. Each session calls this.
+        """Make the stream DEAD if it is missing, and read the listener's dead letters from it. Each session calls this.
 
-        Recent dead letters of this process that the broker has lost are written again. Raises the errors of `check`;
-        ConsumerFailed if the stream refuses one that was lost.
+        Recent dead letters of this process that DEAD no longer has are written again. Raises StreamMisconfigured as
+        `check` does; ConsumerFailed if the stream refuses one of those; the client's errors.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         try:
@@ -112,11 +112,11 @@ class DeadLetters:
             logger.warning(
                 "the broker lost a dead letter: it is written again", key=dead_letter.key, fact_id=dead_letter.fact_id
             )
-            self._recent.remove(dead_letter)
             await self._write(dead_letter)
+            self._recent = deque((kept for kept in self._recent if kept is not dead_letter), REMEMBERED)
 
     async def check(self, js: JetStreamContext) -> StreamConfig:
-        """Return DEAD's configuration. Raises StreamMisconfigured if it loses or refuses some; the client's errors."""
+        """Return DEAD's settings. Raises StreamMisconfigured if they may lose dead letters; the client's errors."""
         found = (await js.stream_info(DEAD)).config
         compare(found, stream_config(self._settings), KEEPS)
         check_message_size(found, LARGEST_MESSAGE)

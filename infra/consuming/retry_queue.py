@@ -29,8 +29,8 @@ T = TypeVar("T")
 class Redriven(NamedTuple):
     """The outcome for a dead letter: `error` if it is rejected again; otherwise it was handled, or would be (dry run).
 
-    `facts` are those that were recorded, or would be. The sequence is empty if the message was handled before, causes
-    no fact, or is rejected.
+    `facts` are those that were recorded, or would be: none if the message was handled before, causes no fact, or is
+    rejected.
     """
 
     dead_letter: DeadLetter
@@ -95,7 +95,7 @@ class RetryQueue:
         self._queue(delivery.key, lambda: self._deliver(delivery, resolved, error))
 
     async def redrive(self, key: str, *, dry_run: bool) -> list[Redriven]:
-        """Handle the key's dead letters in their order, up to the first that is rejected again; return the outcomes.
+        """Handle the key's dead letters in order, up to the first rejected again, included; return their outcomes.
 
         Each that was handled is deleted. A dry run decides, but records and deletes nothing. Waits for the key's turn.
         Raises SessionOver, StoreUnavailable, the client's errors.
@@ -110,7 +110,7 @@ class RetryQueue:
         return await self._ask(key, lambda: self._drop(key, sequence))
 
     def close(self) -> None:
-        """Cancel all work; operators' requests that wait raise SessionOver.
+        """Cancel all work; operators' requests that are not done raise SessionOver.
 
         Messages that wait are not resolved, so the broker delivers them again in the next session.
         """

@@ -1,4 +1,4 @@
-"""A service's durable consumers on all generations: each session resets them to what is really recorded."""
+"""A service's durable consumers on all generations: each session makes them deliver what is not acknowledged."""
 
 from collections.abc import Collection, Sequence
 
@@ -51,7 +51,10 @@ class ServiceConsumers:
     async def reset(
         self, js: JetStreamContext, leaders: Sequence[Leader], sealed: Collection[str], session: ConsumerSession
     ) -> None:
-        """Make each consumer deliver what is not acknowledged. Raises LeaderUnavailable, the client's errors."""
+        """Let the session take over, and make each consumer deliver to it what is not acknowledged.
+
+        `sealed`: the names of the sealed generations. Raises LeaderUnavailable, the client's errors.
+        """
         streams = {leader.name for leader in leaders}
         self._received = {place: found for place, found in self._received.items() if place.stream in streams}
         self._acknowledged = {place: floor for place, floor in self._acknowledged.items() if place.stream in streams}
@@ -71,7 +74,7 @@ class ServiceConsumers:
         sealed: bool,
         predecessor: Predecessor | None = None,
     ) -> None:
-        """Make the consumers of one generation deliver to the session what is not acknowledged.
+        """Make the consumers of one generation deliver to the session what is not acknowledged, and add them to it.
 
         Those of a sealed generation that have acknowledged all are not reset. Raises LeaderUnavailable, the client's
         errors.

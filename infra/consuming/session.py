@@ -1,6 +1,6 @@
 """A service's side of the broker: its relay publishes its log, and its consumers deliver to its writer.
 
-Each session asks the stream where to continue, and resets each consumer to its last message that was really
+Each session asks the stream where to continue, and makes each consumer continue after its last message that was really
 acknowledged.
 """
 
@@ -89,13 +89,13 @@ class Broker:
         self.forecast: Sequence[str] = ()
         """Warnings, in words, of what will refuse facts within days (`forecast`)."""
         self.overdue: str | None = None
-        """A warning, in words, that no keeper rolls the stream over; None if it was rolled over in time."""
+        """A warning, in words, that the newest generation should have had a successor long ago; None if not."""
         self.generations: Generations | None = None
         """Those of the stream, as the last session knew them; None before the first one."""
         self.log_lost = False
-        """Whether the last session ended because the stream has facts of this service that its log lacks."""
+        """Whether the last session ended because the log lacks facts of this service that the stream or archive has."""
         self._failure = ""
-        """Why the session before this one failed; empty if none has."""
+        """Why the last session that failed did so, in words; empty if none has."""
 
     @property
     def trouble(self) -> str | None:
@@ -119,7 +119,7 @@ class Broker:
 
     @property
     def stalled_s(self) -> float:
-        """For how many seconds in all, over all sessions, the broker has acknowledged nothing of what was in flight."""
+        """`Relay.stalled_s` of all sessions together: seconds for which the broker acknowledged nothing in flight."""
         return self._stalled_s + (self._relay.stalled_s if self._relay is not None else 0.0)
 
     @property

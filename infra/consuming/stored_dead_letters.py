@@ -14,7 +14,7 @@ BATCH_BYTES: Final = 8 << 20  # about how many bytes of them
 
 
 async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncIterator[DeadLetter]:
-    """Yield the dead letters under this subject of DEAD, by sequence; without `whole`, no bodies and stacks.
+    """Yield the dead letters under this subject of DEAD, by sequence; without `whole`, with empty bodies and stacks.
 
     The subject may have wildcards. Raises the client's errors. The leader says how many there are and which is the
     last; a copy that has them all gives them in batches. Otherwise the leader gives them one by one.

@@ -182,7 +182,7 @@ class Supervisor:
         """Look once every LOOK_EVERY_S seconds; never returns."""
         for number in itertools.count(1):
             await asyncio.sleep(LOOK_EVERY_S)
-            for made in await generations.look(js):
+            for made in await generations.look(js, LOOK_ANSWER_S):
                 await session.made(made)
             self._streams = generations.names
             await self._look(nc, js, session, generations, session.facts if number % PROBE_EVERY == 0 else None)

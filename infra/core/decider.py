@@ -54,12 +54,12 @@ class Aggregate:
     """Whether most commands begin their stream. Then a stream that is not in memory is assumed new without reading the
     store. If the stream has records, the append is a Conflict, and the batch is decided again on the states read."""
     moved: tuple[type[Fact], ...] = ()
-    """The facts of these streams that older code recorded in other streams: their `earlier_stream`. Where a log has any
-    of them, no stream of this aggregate is assumed new, and each is folded from these facts first."""
+    """The types of facts of these streams that older code recorded in other streams: their `earlier_stream`. If a log
+    has such facts, no stream of this aggregate is assumed new, and a stream's moved facts are folded first."""
 
 
 def no_command(command: Command, *_: AnyState) -> NoReturn:
-    """The `decide` of an aggregate with whose streams no command begins; others are decided over its states."""
+    """The `decide` of an aggregate that decides no command: its states only help others to decide. Raises TypeError."""
     raise TypeError(f"no command begins with a stream such as {command.streams[0]}")
 
 
@@ -77,7 +77,7 @@ def moved_facts(aggregates: Aggregates) -> dict[str, tuple[str, ...]]:
 
 
 class StreamState:
-    """The state of one stream at one version; version 0 is the state of a stream without facts."""
+    """The state of one stream at one version; at version 0 the stream has no records of its own."""
 
     __slots__ = ("state", "version")
 
@@ -131,9 +131,9 @@ class Batch:
         self.facts: list[Fact] = []
 
     def decide(self, command: Command) -> Sequence[Fact]:
-        """Decide a command, add its facts to the batch, and return them: none if nothing new follows from it.
+        """Decide a command, add its new facts to the batch, and return them; empty if nothing new follows from it.
 
-        Raises the errors of the aggregate's `decide`, or Unpublishable, and the batch is then unchanged; FoldError, and
+        Raises the errors of the aggregate's `decide`, or Unpublishable: the batch is then unchanged. Raises FoldError:
         the batch is then unusable.
         """
         streams = command.streams

@@ -18,9 +18,9 @@ class StreamPosition(NamedTuple):
 class Delivery(NamedTuple):
     """A message of EVENTS, as a consumer delivered it in a session or as a dead letter keeps it.
 
-    `fact_id` is its `Nats-Msg-Id`, empty if it has none; `body` is the fact's JSON; `raw_headers` are its headers as
-    they travelled. `number` counts the consumer's deliveries in the session from 1, and the acknowledgement goes to
-    `ack_subject`; a dead letter has the number 0 and an empty `ack_subject`.
+    `fact_id` is its `Nats-Msg-Id`, empty if it has none; `body` is the fact's JSON, or whatever somebody else sent;
+    `raw_headers` are its headers as they travelled. `number` counts the consumer's deliveries in the session from 1.
+    The acknowledgement goes to `ack_subject`. A dead letter has the number 0 and an empty `ack_subject`.
     """
 
     fact_id: str
@@ -33,7 +33,7 @@ class Delivery(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The subject's last token. Deliveries of one key are handled in their order.
+        """The subject's last token. A service handles deliveries of one key in their order.
 
         Of a token that is longer than MAX_KEY, a hash takes the place of its end, so that subjects with the key fit
         into the broker's line of 4,096 bytes.
@@ -57,7 +57,7 @@ class Acknowledger(Protocol):
     """Takes the results of a consumer's deliveries from their handler, to acknowledge or retry them."""
 
     name: str
-    """The consumer's, which differs from that of every other one of its listener."""
+    """The consumer's: the key of its `ConsumerPlace`."""
     durable: str
     """The consumer's at the broker, which is the same in each generation of the stream."""
     closed: bool
@@ -66,7 +66,8 @@ class Acknowledger(Protocol):
     def defers(self, delivery: Delivery) -> bool:
         """Take this delivery back, to wait in the retry queue, if an earlier one of its key waits or is a dead letter.
 
-        Returns whether it was taken back. If so, the handler must not handle it. Call this before handling a delivery.
+        Returns whether it was taken back. If so, the handler must not handle it. A handler that has to keep the order
+        of a key calls this before it handles a delivery.
         """
 
     def rejected(self, delivery: Delivery, error: Exception) -> None:

@@ -68,7 +68,7 @@ class StateCache:
         """Return empty states (version 0), by stream, for those that are not cached and usually new. Reads nothing.
 
         A decision over such a state is valid only if it records on that stream: the store takes version 1 only once.
-        That proves nothing of a stream whose facts may have been recorded in another one: it is read.
+        That proves nothing of a stream whose facts may have been recorded in another one, so it is left out.
         """
         has_moved = self._store.has_moved
         return {

@@ -1,6 +1,6 @@
 """A unit of work: commands that are decided together and recorded in one transaction.
 
-On a conflict all of them are decided again on fresh states. The refusal of a client's command is only an outcome. But
+On a conflict all of them are decided again on fresh states. The refusal of a request's command is only an outcome. But
 if a delivery cannot be decided, a stream is unreadable or a fold fails, nothing is recorded: Unhandled names the work.
 """
 
@@ -24,8 +24,8 @@ from infra.store.records import Record
 logger = structlog.get_logger()
 
 MAX_CONFLICTS: Final = 10
-"""Attempts at one batch, at most. If each of them ends in a conflict, or the first in a doubtful assumption that a
-stream is new, the store counts as failed."""
+"""Attempts at one batch, at most; if all are in vain, the store counts as failed. An attempt is in vain if it ends in a
+conflict; the first one is also in vain if a stream that it assumed new may have records."""
 
 
 class Answer(NamedTuple):
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """A command that a caller awaits, of a client, a timer or a retried `delivery`. `answer` gets its result or error.
+    """A command of a client, a timer or a retried `delivery`, whose caller waits. `answer` gets its result or error.
 
     `request` is the span of the request that the caller works for, if that is traced.
     """
@@ -110,8 +110,8 @@ class UnitOfWork:
     async def record(self, work: Commands) -> tuple[Batch, list[Outcome]]:
         """Decide the commands and record their facts in one transaction.
 
-        Returns the batch, and the outcome of each command in order. Raises Unhandled, and nothing was recorded;
-        StoreError, and `in_doubt` then says whether that is unknown.
+        Returns the batch, and the outcome of each command in order. Raises Unhandled: nothing was recorded. Raises
+        StoreError: `in_doubt` then says whether the facts may be recorded.
         """
         streams = {stream for command, _ in work for stream in command.streams}
         assumed = self.state_cache.assume_new(streams)
@@ -181,9 +181,10 @@ class UnitOfWork:
         return self._doubtful is not None
 
     async def resolve_doubt(self) -> Sequence[Fact]:
-        """Read whether the last failed append was recorded, which ends the doubt. Return its facts if so, else none.
+        """If `in_doubt`, read whether the failed append was recorded: that ends the doubt. Return its facts if it was.
 
-        The caller has to report those facts as recorded: nothing has done so yet. After a StoreError the doubt remains.
+        Empty otherwise. The caller has to report those facts as recorded: nothing has done so yet. Raises StoreError,
+        and the doubt remains.
         """
         doubtful = self._doubtful
         if doubtful is None:

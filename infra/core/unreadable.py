@@ -11,7 +11,7 @@ from infra.core.errors import StreamUnavailable
 logger = structlog.get_logger()
 
 MOST: Final = 10_000
-"""Streams that are told apart; those beyond are not counted."""
+"""The most streams that are remembered of newer code, and of damaged ones; further ones are not counted."""
 
 
 class UnreadableStreams:
@@ -25,7 +25,10 @@ class UnreadableStreams:
         self._damaged: dict[str, str] = {}
 
     def add(self, stream: str, why: str, *, newer: bool, log: bool = True) -> None:
-        """Remember a stream; the first time, write a line to the log. `newer`: newer code recorded a fact of it."""
+        """Remember a stream; the first time, and with `log`, log it as an error.
+
+        `why` is shown to operators. `newer`: newer code recorded a fact of it; otherwise it is damaged.
+        """
         known = self._newer if newer else self._damaged
         if stream in known or len(known) >= MOST:
             return
@@ -34,7 +37,7 @@ class UnreadableStreams:
             logger.error("a stream cannot be read: what needs it is refused", stream=stream, reason=why)
 
     def warnings(self) -> list[str]:
-        """Return the warnings for `/readyz`, each with one stream as an example."""
+        """Return the warnings for `/readyz`: one about newer code, one about damage, each if there is such a stream."""
         found = []
         if self._newer:
             first = next(iter(self._newer.values()))
@@ -59,7 +62,7 @@ class Reader(Protocol):
 async def read_readable(reader: Reader, streams: Sequence[str]) -> list[Any]:
     """Return the states of these streams as `reader.read` does, but None for a stream that cannot be read.
 
-    For lists: one unreadable stream must not hide all others. Raises StoreUnavailable if the store fails.
+    For lists: one unreadable stream must not hide all others. Raises StoreUnavailable if no stream can be read now.
     """
     try:
         return await reader.read(streams)

@@ -50,7 +50,7 @@ class Writer:
         limits: WriterLimits = WriterLimits(),  # noqa: B008  # frozen
         settled: unit_of_work.Settled = unit_of_work.not_measured,
     ) -> None:
-        """`recorded` is called after each commit with its facts in log order, before any success is answered.
+        """`recorded` is called after each commit of facts, with these in log order, before any success is answered.
 
         `settled` measures: see UnitOfWork.
         """
@@ -91,8 +91,8 @@ class Writer:
     async def execute(self, command: Command) -> Answer:
         """Queue a request's command; return its answer once the facts are recorded.
 
-        Raises Busy, StreamUnavailable, FoldError, Unpublishable or an error of the aggregate's `decide`, and nothing
-        was recorded; StoreUnavailable, and the facts may have been recorded.
+        Raises Busy, StreamUnavailable, FoldError, Unpublishable or an error of the aggregate's `decide`: nothing was
+        recorded. Raises any other StoreUnavailable: the facts may have been recorded.
         """
         if self._suspended_because is not None:
             raise StoreUnavailable(self._suspended_because)
@@ -106,7 +106,7 @@ class Writer:
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Queue the reaction to a retried delivery, also while suspended or busy; return its new facts once recorded.
 
-        Raises StoreUnavailable, or the error that prevents the reaction; after the latter nothing was recorded.
+        Raises StoreUnavailable: they may have been recorded. Raises the error that prevents the reaction: none was.
         """
         command = self._react(delivery, self._clock())
         return () if command is None else (await self._execute(command, delivery)).facts
@@ -143,8 +143,11 @@ class Writer:
         self._arrived.set()
 
     async def read(self, streams: Sequence[str]) -> list[Any]:
-        """Return the recorded states of these streams, in this order, only to be read. Raises StoreUnavailable.
-        A read that begins after `execute` has returned sees the facts of that answer."""
+        """Return the recorded states of these streams, in this order, only to be read.
+
+        A read that begins after `execute` has returned sees the facts of that answer. Raises StoreUnavailable, such as
+        StreamUnavailable if one of the streams is unreadable.
+        """
         if self._unreadable:
             raise StoreUnavailable(str(self._suspended_because))
         try:
@@ -162,7 +165,7 @@ class Writer:
     # Work out ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Decide and record what is queued, in batches, until canceled. A StoreError only fails the batch at hand."""
+        """Decide and record what is queued, in batches, until canceled. A StoreError fails only the batch at hand."""
         loop, began, limits = asyncio.get_running_loop(), float("-inf"), self._limits
         while True:
             await wait(self._arrived, limits.recheck_s if self._unit_of_work.in_doubt else None)

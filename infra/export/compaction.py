@@ -39,9 +39,9 @@ Group = list[Range]
 class CompactionLimits(NamedTuple):
     """When files are put together, and into how large ones.
 
-    `files`: a day with this many small files that can be put together is compacted; a day that is over, with two. With
-    `files` 0 no day is. `bytes`: the most that the files put into one have together, on the disk. A file of half of
-    this is not small.
+    `files`: a day with at least so many small files that can be put together is compacted; a day that is over, with
+    two. With `files` 0 no day is. `bytes`: the most that the files put into one have together, on the disk. A file of
+    half of this or more is not small.
     """
 
     files: int
@@ -172,7 +172,7 @@ def _schema(path: Path) -> tuple[pa.Schema, bytes | None]:
 
 
 def compact(folder: Path, groups: Sequence[Group], work: Path, stopped: Callable[[], bool]) -> None:
-    """Replace the files of each group, which have one schema, in this day's folder by one, durably and in one step.
+    """Replace the files of each group, of one schema, in this day's folder by one file, durably and in one step.
 
     `work`: a folder of the same file system that nobody reads. Raises CompactionStopped, SinkError, OSError: then the
     day is as it was, or, if a sync after the swap failed, compacted.

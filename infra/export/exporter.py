@@ -33,8 +33,8 @@ class Stopped(Exception):
 class Exporter:
     """Exports one dataset to one sink, whose lock the caller holds.
 
-    `poll_s`: the pause after a look into the log that led to no commit. `report_s`: between two messages to
-    the operator about the lag. `grace_s`: how long a running commit may take after `closing` is set. All in seconds.
+    `poll_s`: the pause after a look into the log, unless a commit or more compaction follows. `report_s`: between two
+    log lines about the lag. `grace_s`: how long a running commit may take after `closing` is set. All in seconds.
     Set `closing` to end `run`.
     """
 

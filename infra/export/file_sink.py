@@ -88,7 +88,10 @@ class FileSink:
         return await asyncio.to_thread(self._again, self._position)
 
     def _again(self, read: Callable[[], Result]) -> Result:
-        """Call `read` until it meets no file that was removed after it was listed. Raises SinkError, Unavailable."""
+        """Call `read` until it meets no file that was removed after it was listed, but at most ATTEMPTS times.
+
+        Raises Unavailable after that; SinkError.
+        """
         for _ in range(ATTEMPTS):
             with contextlib.suppress(FileNotFoundError):
                 return read()

@@ -14,7 +14,7 @@ class Row(Struct, frozen=True, kw_only=True, gc=False, tag_field="schema"):
     """The fields of every row. A dataset's own row type adds its fields and the tag `<dataset>/<version>`.
 
     `fact_id` is the key: one fact, one row. `position` is the fact's position in the log; rows are ordered by it.
-    `kind`: the kind of row, such as `canceled`; totals are made per kind. `at`: when the service decided it, in UTC.
+    `kind`: the kind of row, such as `canceled`; totals are made per kind. `at`: the instant of the fact, in UTC.
     """
 
     fact_id: str
@@ -30,7 +30,7 @@ class Row(Struct, frozen=True, kw_only=True, gc=False, tag_field="schema"):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Describes the rows that a service exports: their `name`, their type, and the facts they are made of.
+    """Describes the rows that a service exports: the dataset's `name`, the rows' type, the facts they are made of.
 
     Every record of one of `topics` becomes one row. `row` makes the row of a record; it raises msgspec.DecodeError or
     ValueError if it cannot.

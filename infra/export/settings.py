@@ -14,7 +14,7 @@ Wait = Annotated[float, Meta(gt=0, le=3_600)]
 class ExportSettings(Struct, frozen=True, kw_only=True):
     """The settings of an export. A field is read from the environment variable of the same name in capitals.
 
-    `_s` ends the names of times in seconds. Making them raises ValueError if a URL is missing or cannot be used.
+    `_s` ends the names of times in seconds. The constructor raises ValueError if a URL is missing or cannot be used.
     """
 
     data_dir: Path = Path(".data")

@@ -20,23 +20,26 @@ class Limits(NamedTuple):
 
 
 class Sink(Protocol):
-    """Stores rows, which it takes in log order. Only the process that holds the lock may call `commit` and `rewind`."""
+    """Stores rows, which it takes in log order. The methods that write need the lock: `commit`, `rewind`, `compact`."""
 
     @property
     def limits(self) -> Limits: ...
 
     def lock(self) -> AbstractContextManager[None]:
-        """Return a context manager that holds the sink's lock: enter it before the first `commit` or `rewind`.
+        """Return a context manager that holds the sink's lock: enter it before anything is written.
 
         Entering also checks the sink and removes the leftovers of a crash. It raises SinkError at once if another
         export holds the lock or the sink cannot be used.
         """
 
     async def position(self) -> ExportPosition:
-        """Return how far the sink has got: the rows after this position are still to be written. Raises SinkError."""
+        """Return how far the sink has got: the rows after this position are still to be written.
+
+        Raises Unavailable, SinkError.
+        """
 
     async def commit(self, rows: Sequence[Row]) -> None:
-        """Store these rows durably, at least one. After that, the sink's position is that of the last row.
+        """Store these rows, one or more, durably. After that, the sink's position is that of the last row.
 
         Some of the rows may be in the sink already, from an attempt that was cut short; they count once. One call is
         one attempt, and the caller may repeat it. Raises Unavailable.

@@ -52,9 +52,10 @@ def to_row(dataset: Dataset, record: Notification) -> Row:
 
 
 def stopping_at_newer(dataset: Dataset, folder: Path) -> Dataset:
-    """Return the dataset with the facts that only newer code knows, by the vocabulary of the log in this folder.
+    """Return the dataset with the facts added to its topics that only newer code knows, by the vocabulary in `folder`.
 
-    So an export stops at such a fact: newer code may make a row of it, and would find the sink to be past it.
+    `folder`: that of the log; if it has no readable vocabulary, nothing is added. An export stops at such a fact: newer
+    code may make a row of it, and would find the sink to be past it.
     """
     new = sorted(word for word in unknown(folder, VOCABULARY) if " " not in word)
     return replace(dataset, topics=(*dataset.topics, *new))

@@ -30,7 +30,7 @@ UNREADABLE: Final = (
 """The other problems that routes which read or change what is recorded answer with 503."""
 
 REQUIRED: Final = "required_headers"
-"""The key in a route's `opt` for the headers that it asks for by a problem of its own, though they may be missing."""
+"""The key in a route's `opt` for headers to document as required, because the route itself refuses their absence."""
 
 HEADERS: Final = {
     "Allow": "The methods of this path.",
@@ -59,7 +59,10 @@ def answer(
 
 
 def problems(*ones: int | Problem) -> dict[int, ResponseSpec]:
-    """Document the problems that a route may answer: statuses of GENERIC, or problems as the route raises them."""
+    """Document the problems that a route may answer: statuses of GENERIC, or problems as the route raises them.
+
+    503 also documents those of UNREADABLE.
+    """
     by_status: dict[int, list[Problem]] = {}
     for one in ones:
         alike = [one] if isinstance(one, Problem) else [GENERIC[one], *(UNREADABLE if one == 503 else ())]

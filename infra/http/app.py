@@ -53,8 +53,8 @@ class Readiness(Struct):
 class App(Litestar):
     """A Litestar app that refuses requests by its OriginCheck and offers the others to the fast path of their route.
 
-    Before that, a request with a query parameter twice, a deciding header twice, or a whole number in another spelling
-    is refused (400), and a path in another spelling is 404.
+    Before that, RepeatedParameters refuses a request that has a query parameter or a deciding header twice, or a whole
+    number of its query in another spelling (400), or its path in another spelling (404).
     Litestar handles the requests to routes without a fast path, and those that the fast path does not answer.
     """
 

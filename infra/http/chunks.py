@@ -29,7 +29,7 @@ class ChunkedBody:
         self._searched = 0
 
     def take_from(self, buffer: bytearray) -> bytearray | None:
-        """Move what has come of the body out of `buffer`; return the body when it is complete. Raises Problem."""
+        """Move what has come of the body out of `buffer`; return the body if it is complete. Raises Problem."""
         if not self._last:
             del buffer[: self._read_chunks(buffer)]
         return self._body if self._last and self._drop_trailers(buffer) else None

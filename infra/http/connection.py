@@ -217,7 +217,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._limit.waits(self, LINGER_S)
 
     def expired(self) -> None:
-        """Close: the client has let its time pass. A request that has come only in part gets 408."""
+        """Close: the client has let its time pass. A request in part gets 408, unless earlier answers are not taken."""
         if self._refused or not self.writable.is_set() or self._transport.is_closing():
             self._transport.abort()
         elif self._reader.begun:
@@ -230,7 +230,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """Close when the request that is being answered has its answer; uvicorn calls this when the server stops."""
+        """Close now, or after the answer if a request is being answered. uvicorn calls this when the server stops."""
         if self._exchange is None:
             self._transport.close()
         else:

@@ -20,7 +20,7 @@ class LimitedConnection(Protocol):
 
 
 class ConnectionLimit:
-    """Counts the connections of a server, and closes those that make others wait.
+    """Bounds how many connections a server has, and how long each of them waits for its client.
 
     A connection waits for its client while it is idle, a request has begun but is not whole, or an answer is not taken.
     Each such wait has a deadline. When `max_connections` are open, a new one replaces the connection that has waited
@@ -69,7 +69,7 @@ class ConnectionLimit:
         self._waiting.pop(connection, None)
 
     def close_expired(self) -> None:
-        """Tell the connections whose time has passed. The server calls this every second."""
+        """Call `expired` of the connections whose time has passed. The server calls this every second."""
         now = self._loop.time()
         for connection in [connection for connection, deadline in self._waiting.items() if deadline <= now]:
             self._waiting.pop(connection, None)

@@ -34,7 +34,7 @@ SECURITY: Final = [
     ),
     ResponseHeader(name="X-Content-Type-Options", value="nosniff", documentation_only=False),
 ]
-"""Headers of everything below /schema: the page loads and asks nothing but this service, and no page frames it."""
+"""Headers of what GET returns at /schema and below: the page asks nothing but this service, and no page frames it."""
 
 
 class Document(JsonRenderPlugin):

@@ -1,8 +1,8 @@
 """The OpenAPI document of an app: Litestar's, made exact for its readers.
 
 The schemas of bodies are msgspec's own, so they say what the decoder does. Patterns are ECMAScript's. Answers in JSON
-have examples, and the headers that they declare (infra/http/answers.py, infra/http/examples.py). So have those that
-every route may give, but for 405, and for 400 on a route that declares none.
+have examples, and the headers that they declare (infra/http/answers.py, infra/http/examples.py). Each route also has
+the answers of ON_EVERY_ROUTE and, if it takes a body, those of ON_ROUTES_WITH_A_BODY.
 """
 
 import inspect

@@ -50,7 +50,7 @@ class Exchange:
         self._scope = scope
         self._defaults = defaults
         self.keep_alive = request.keep_alive
-        """Whether the connection stays open after the answer; it may become False until the answer begins."""
+        """Whether the connection stays open after the answer; it may become False until the answer ends."""
         self._received = False
         self._status = 0
         self._head = b""
@@ -100,10 +100,11 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Take the head of the answer, or a part of its body.
+        """Take the head of the answer, or a part of its body, when the client takes what was written before.
 
-        Raises RuntimeError for a message at the wrong time, or for what no client could read. Raises KeyError for a
-        status that HTTPStatus does not have, and ValueError for a Content-Length that is no number.
+        Does nothing if the connection is lost. Raises RuntimeError for a message at the wrong time, or for what no
+        client could read; KeyError for a status that HTTPStatus does not have; ValueError for a Content-Length that is
+        no number.
         """
         if not self._connection.writable.is_set() and not self.disconnected:
             await self._connection.writable.wait()

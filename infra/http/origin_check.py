@@ -58,7 +58,8 @@ class OriginCheck:
     def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
         """Return the problem to answer with; None if the request may pass.
 
-        `headers` are those of an ASGI scope. If a header that is checked is repeated, each of them has to be right.
+        `headers` are those of an ASGI scope. If a header that is checked is repeated, each of them has to be right, and
+        an Origin the same each time.
         """
         host = origin = None
         wrong_type = has_body = typed = False

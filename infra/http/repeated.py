@@ -39,9 +39,9 @@ class RepeatedParameters:
         self._numbers = _whole_numbers(app)
 
     def problem(self, scope: Any) -> Problem | None:
-        """Return the answer (400) to the request of this ASGI scope, None if it says nothing twice.
+        """Return the problem to answer the request of this ASGI scope with; None if it may pass.
 
-        A whole number in another spelling is 400, too; a path in another spelling is 404.
+        404 for a path in another spelling; 400 for a repeated header or parameter, or a number in another spelling.
         """
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         if _OTHER_SPELLING.search(path) or (path.endswith(b"/") and path != b"/"):

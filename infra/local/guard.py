@@ -45,7 +45,7 @@ class Guard:
         self._tell(f"+ {pid} {LAST if last else 'first'}")
 
     def forget(self, pid: int) -> None:
-        """The process has ended. No effect if it was not watched."""
+        """Note that this process has ended. No effect if it was not watched."""
         self._tell(f"- {pid}")
 
     def dismiss(self) -> None:

@@ -30,11 +30,14 @@ class LabelledOutput:
         self._output = LineOutput(writing_to(sys.stdout), self._dropped, gone=gone, tick_s=1.0)
 
     def write(self, name: str, text: str) -> None:
-        """Queue one line of the process `name`; never waits. What is not printable in it is escaped, except tabs."""
+        """Queue one line of the process `name`; what is not printable is escaped, except tabs.
+
+        Never waits: if too many lines wait already, this one is dropped.
+        """
         self._output.put(f"{self._label(name)} {printable(text, keep=TAB)}")
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until all lines are written, at most so long."""
+        """Wait until all lines are written or dropped, at most `timeout_s` seconds."""
         self._output.flush(timeout_s)
 
     def _label(self, name: str) -> str:

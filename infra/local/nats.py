@@ -49,10 +49,10 @@ def _quoted(path: Path) -> str:
 
 
 def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return a copy of `env` with a value for every variable that nats.conf reads, and for GOMAXPROCS.
+    """Return `env` without its blank variables, with a value for all that nats.conf reads, and for GOMAXPROCS.
 
-    NATS_STORE_DIR is quoted in the copy: do not pass the copy in again. Unless GOMAXPROCS is set, the broker gets half
-    of the cores, at least one; services need the others. Raises SettingsError.
+    NATS_STORE_DIR is quoted in the result: do not pass the result in again. Unless GOMAXPROCS is set, the broker gets
+    half of the cores, at least one; services need the others. Raises SettingsError if a value is invalid.
     """
     settings = load_bundled_broker(env)
     env = without_blanks(env)
@@ -68,7 +68,7 @@ def nats_environment(env: Mapping[str, str]) -> dict[str, str]:
 def store_folder(env: Mapping[str, str]) -> Path:
     """Return the folder with the bundled broker's files. Blanks around a value do not count, as for every setting.
 
-    `env` is not a copy that `nats_environment` made.
+    `env` is not what `nats_environment` returned.
     """
     folder, data = (env.get(name, "").strip() for name in ("NATS_STORE_DIR", "DATA_DIR"))
     return ROOT / (folder or Path(data or ".data") / "nats")
@@ -93,7 +93,10 @@ def lock_store(env: Mapping[str, str]) -> int:
 
 
 def store_holder(env: Mapping[str, str]) -> str | None:
-    """Return which process works on the broker's folder, in words; None if none does. Makes and changes nothing."""
+    """Return which process works on the broker's folder, in words; None if none does, or the lock cannot be read.
+
+    Makes and changes no file.
+    """
     try:
         return lock_holder(store_folder(env) / "lock")
     except OSError:
@@ -109,7 +112,7 @@ def nats_command() -> list[str]:
 
 
 def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
-    """Start the bundled broker without waiting until it listens. `env` needs none of its variables.
+    """Start the bundled broker without waiting until it listens. `env`: its environment; nats.conf's may be missing.
 
     Raises StartFailed if nats-server is missing, or the folder is in use or cannot be used; SettingsError.
     """

@@ -13,7 +13,7 @@ class OutputLine(NamedTuple):
 
 
 class ProcessEnded(NamedTuple):
-    """A process ended; a negative exit code is the signal that killed it."""
+    """A process ended; a negative `code` is minus the signal that killed it."""
 
     name: str
     code: int

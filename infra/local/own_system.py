@@ -95,7 +95,7 @@ class OwnSystem:
     def start_again(self, name: str) -> None:
         """Start a killed service, or the broker (`nats`), and wait until it is ready. Raises StartFailed.
 
-        Its output is added to its file.
+        The new process's output is added to the file of the old one's.
         """
         self._launch(name)
         self._await_ready(name)

@@ -1,4 +1,4 @@
-"""Looks, before a system starts, whether somebody listens already where its broker or its services have to."""
+"""Looks, before a system starts, whether the ports of its broker and its services are in use."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from infra.local.settings import check_system
 
 
 def check_free_ports(env: Mapping[str, str]) -> None:
-    """Raise StartFailed if somebody listens where the broker or a service has to; SettingsError.
+    """Raise StartFailed if a service's port, or without NATS_URL the bundled broker's, is in use; SettingsError.
 
     Without this look, another system's services would answer in place of those that cannot start.
     """

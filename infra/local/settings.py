@@ -19,7 +19,7 @@ class BundledBrokerSettings(Struct, frozen=True, kw_only=True):
     broker_max_bytes: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
     """What it takes for all streams; 0: BUNDLED_ROOM."""
     gomaxprocs: Annotated[int, Meta(ge=1, le=4_096)] | None = None
-    """The cores that it may use. The Go runtime ignores a value that is no number, and takes all of them."""
+    """The cores that it may use. Checked here: the Go runtime would ignore what is no number, and take all cores."""
 
 
 def without_blanks(env: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""`just up`: run the broker and all services in one terminal, until Ctrl-C.
+"""`just up`: run the broker, its stream's keeper and all services in one terminal, until Ctrl-C.
 
-With NATS_URL set, the services use that broker and no other is started. A process that ends before it was ready stops
+With NATS_URL set, they use that broker and no other is started. A process that ends before it was ready stops
 everything. One that ends later is reported and not started again; the others continue. If this process is killed, its
 guard stops the others. Exit codes: 0 stopped on request, 1 every process has ended, 2 could not start, 130 killed by a
 second Ctrl-C.
@@ -54,7 +54,7 @@ EXIT_KILLED: Final = 130
 
 
 class Up:
-    """Runs the broker and all services as child processes and shows their output.
+    """Runs the broker, the keeper and all services as child processes and shows their output.
 
     Threads and signal handlers put occurrences into one queue; the main thread handles them in order.
     """
@@ -71,7 +71,10 @@ class Up:
         self._once_ready: set[str] = set()
 
     def run(self) -> int:
-        """Start all processes, report what happens, stop all processes; return the exit code."""
+        """Start all processes, report what happens, stop all processes; return the exit code.
+
+        Raises StartFailed, SettingsError if a process cannot be started; then none is left running.
+        """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it on purpose
                 signal.signal(number, self._on_signal)

@@ -1,4 +1,4 @@
-"""`orders stream keeper`: makes the stream's next generation when it is time, and seals the one before.
+"""`orders stream keeper`: makes the stream's next generation when it is time, and seals those before.
 
 Exit codes: 0 stopped on request, 2 it cannot start. It has no data: it may be killed at any moment, and two may run.
 """
@@ -40,7 +40,7 @@ LONGEST_BACKOFF_S: Final = 5.0
 
 
 class Keeper:
-    """Keeps the generations, in one session with the broker after another, until `stopping` is set."""
+    """Does the module's work, in one session with the broker after another, until `stopping` is set."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Keeper:
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Look once a second; begin anew after a failure. Raises nothing but what is no failure of the broker."""
+        """Look once a second until `stopping` is set; begin anew after an error of the broker. Raises any other one."""
         backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S, chance=random.random)
         while not self.stopping.is_set():
             try:
@@ -77,9 +77,10 @@ class Keeper:
             await wait(self.stopping, LOOK_EVERY_S)
 
     async def look(self, nc: BrokerClient) -> None:
-        """Do what is due: make the next generation, give the newest the consumers it lacks, seal those before.
+        """Make the next generation if it is time; else give the newest the consumers it lacks, and seal those before.
 
-        Each step is done again if an earlier keeper was killed in it. Raises StreamMisconfigured, the client's errors.
+        A step that an earlier keeper was killed in is done again. Does nothing before there is a generation. Raises
+        StreamMisconfigured, the client's errors.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         try:
@@ -110,7 +111,7 @@ async def _until_signal(settings: Settings) -> None:
 
 
 def run(env: Mapping[str, str]) -> None:
-    """Keep the generations until SIGTERM or SIGINT. Raises SettingsError."""
+    """Run a Keeper until SIGTERM or SIGINT, then return. Raises SettingsError."""
     settings = load(Settings, "nats", 4_222, env)
     prepare_process()
     secrets = secrets_in(settings.nats_url.split(","))

@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 FIRST_WINDOW_S: Final = 10.0
 LONGEST_WINDOW_S: Final = 160.0
 KINDS_A_WINDOW: Final = 10
-"""Lines with the same event but other fields, such as another order, that are shown in one window."""
+"""The most lines with one event but different fields, such as keys, that are shown in one window."""
 MAX_EVENTS: Final = 1_000
-"""Events that are counted apart; a library that makes up more is counted as one."""
+"""The most events that are counted apart; further ones, such as a library may make up, are counted as one event."""
 
 
 class Suppressed(NamedTuple):
@@ -40,7 +40,10 @@ class LogRate:
         self._windows: dict[str, _Window] = {}
 
     def shows(self, event: str, fields: Hashable, level: int, now: float) -> bool:
-        """Return whether to show this line. `fields` tells lines of one event apart; `now` in seconds, any clock."""
+        """Return whether to show this line; count it if not. `fields`: what tells lines of one event apart.
+
+        `now` is in seconds, of any clock.
+        """
         if event not in self._windows and len(self._windows) >= MAX_EVENTS:
             event = "other events"
         window = self._windows.get(event)
@@ -54,7 +57,7 @@ class LogRate:
         return False
 
     def due(self, now: float) -> list[Suppressed]:
-        """End the windows that are over; return what each suppressed, if anything. Call it before `shows`, too."""
+        """End the windows that are over; return what each suppressed, if anything. Call it before each `shows`."""
         over = {event: window for event, window in self._windows.items() if now - window.began >= window.seconds}
         found = []
         for event, window in over.items():

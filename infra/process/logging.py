@@ -23,9 +23,9 @@ from infra.redaction import HIDDEN, names_secret, redacted
 from infra.timestamps import in_utc
 
 MAX_VALUE: Final = 2_000
-"""Characters of one value in a line, at most."""
+"""The most characters that a line shows of one value; of a longer one it tells how many are left out."""
 MAX_TRACEBACK: Final = 8_000
-"""Characters of a traceback, its end, at most."""
+"""The most characters that a line shows of a traceback: its last ones."""
 FLUSH_S: Final = 1.0
 """How long the end of the process waits for its last lines."""
 TICK_S: Final = 1.0
@@ -62,7 +62,7 @@ class LogHandler(logging.Handler):
         self._output = LineOutput(write, self._dropped, tick=self._report, tick_s=tick_s)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue the line, or count it if it is a repeated one. Called with the handler's lock held."""
+        """Queue the line, or only count it if the rate does not show it. Called with the handler's lock held."""
         try:
             if record.levelno > logging.DEBUG:
                 self._report_due()
@@ -194,9 +194,10 @@ def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typin
 
 
 def cleaned(name: str, value: Any, secrets: Sequence[str], *, as_text: bool) -> Any:
-    """Return a field's value as it may be shown: without secrets, cut after MAX_VALUE characters, printable as text.
+    """Return a field's value as it may be shown: without secrets, and cut after MAX_VALUE characters.
 
-    Of a traceback in JSON the last MAX_TRACEBACK characters stay.
+    With `as_text`, it is printable. None, numbers and `exc_info` stay as they are. Of a traceback in JSON the last
+    MAX_TRACEBACK characters stay.
     """
     if value is None or name == "exc_info":
         return value

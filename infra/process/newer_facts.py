@@ -27,8 +27,8 @@ RETRY_S: Final = 1.0
 async def watch(runtime: Runtime, service: str, folder: Path) -> None:
     """Note which code writes the log from now on, and add the search and its warnings to the runtime.
 
-    Call it before the service records anything. Without a file the whole log is searched. If the file cannot be
-    written, or the log cannot be read, that is logged, nothing is searched, and all else goes on.
+    `folder` is the store's. Call this before the service records anything. Without a fitting `vocabulary.json` the
+    whole log is searched. If that file cannot be written, or the log not read, that is logged; nothing is searched.
     """
     known = [word for word in VOCABULARY if said_by(word) == service]
     try:
@@ -42,9 +42,9 @@ async def watch(runtime: Runtime, service: str, folder: Path) -> None:
 
 
 class NewerFacts:
-    """Searches these segments of the log once, and adds the streams with a fact of newer code to the unreadable ones.
+    """Searches these segments of the log once, for streams with a fact of newer code; adds them to the unreadable ones.
 
-    That is only told: such a stream cannot be read before the search, either.
+    That only tells of them: such a stream cannot be read before the search, either.
     """
 
     def __init__(self, runtime: Runtime, segments: Sequence[Segment]) -> None:
@@ -63,7 +63,7 @@ class NewerFacts:
         ]
 
     async def run(self) -> None:
-        """Search, and write one line to the log if anything is found; return when the process closes."""
+        """Search, then log one error if there are warnings; return once the process is to end."""
         closing = self._runtime.closing
         for segment in self._segments:
             while not closing.is_set():

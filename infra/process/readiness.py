@@ -17,7 +17,7 @@ async def why_not_ready(runtime: Runtime) -> list[str]:
 
 
 def warnings(runtime: Runtime) -> list[str]:
-    """Return the warnings: of the consumers, such as their dead letters, then those of the service's own."""
+    """Return the warnings: those of the consumers, such as their dead letters, then all others of the service."""
     now = runtime.clock()
     consumers = [one for name, consumer in runtime.consumers.items() for one in warnings_of(name, consumer, now)]
     return [*consumers, *runtime.broker.forecast, *(one for source in runtime.warnings for one in source())]

@@ -26,15 +26,16 @@ class Runtime:
     broker: Broker
     views: Mapping[str, AnyView]
     consumers: Mapping[str, Consumer]
-    """By the name of the durable consumer: the service's own, and one for each of its read models of EVENTS."""
+    """By listener: the service itself, under its name, and each of its read models of EVENTS."""
     metrics: Metrics = field(default_factory=Metrics)
     """Every instrument of the process; `/metrics` exports them. A service adds its own before the start."""
     on_recorded: list[Callable[[Sequence[Fact]], None]] = field(default_factory=list)
-    """Called after each commit with its facts, in log order, before the success of its requests is answered."""
+    """Called after each commit of facts, with these in log order, before the success of its requests is answered."""
     warnings: list[Callable[[], Sequence[str]]] = field(default_factory=list)
-    """Each returns sentences that `/readyz` shows as warnings, beside those about dead letters."""
+    """Each returns sentences that `/readyz` shows as warnings, after those about consumers and the stream."""
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
-    """Started with the service and canceled at its end; a task that ends earlier stops the process with an error."""
+    """Started with the service and canceled at its end. A task that ends before `closing` is set stops the process with
+    an error."""
     requests: RequestDurations = field(init=False)
     """Counts and times the requests to the service."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

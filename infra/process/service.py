@@ -76,7 +76,7 @@ class Service:
     stream_views: Callable[[Any], Sequence[Projection]] = lambda _: ()
     """Makes, from the service's settings, the projections of other services' facts, each into a read model."""
     watchers: Sequence[Callable[[Runtime], None]] = ()
-    """Each is called once before the start, to add callbacks and tasks to the runtime's `on_recorded` and `tasks`."""
+    """Each is called once before the start, to add to the runtime's `on_recorded`, `warnings` and `tasks`."""
 
     def check(self) -> None:
         """Raise TypeError if the service has no reaction to a fact that its part of the saga has to answer."""
@@ -91,7 +91,8 @@ class Service:
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it.
 
-    If a task of it ends before, it stops in good order, too, and raises the task's error, or RuntimeError.
+    If a task of it ends before, it stops in good order, too, and raises the task's error, or RuntimeError. Arguments:
+    see `take_no_arguments`. Raises TypeError as `Service.check` does.
     """
     service.check()
     take_no_arguments(USAGE.format(name=service.name))

@@ -12,7 +12,7 @@ logger = structlog.get_logger()
 
 
 def facts_in(messages: Sequence[Delivery]) -> list[Notification]:
-    """Return the facts as a projection reads them, at their sequences in EVENTS. Foreign messages are passed over."""
+    """Return the facts as a projection reads them, at their sequences in EVENTS. Foreign messages are only logged."""
     records, foreign = [], []
     for delivery in messages:
         sequence, subject = delivery.position.sequence, delivery.subject

@@ -27,14 +27,14 @@ class Pace(NamedTuple):
     """How a view follows the log: transaction size, lag, pause after a failure, and patience of a reader."""
 
     chunk: int = CHUNK
-    """Records applied in one transaction."""
+    """Records applied in one transaction, at most."""
 
     lag_s: float = 0.25
     """Without a reader who waits, a view applies new records only this many seconds after the first of them. That makes
     fewer transactions, and leaves the CPU to requests."""
 
     retry_s: float = 1.0
-    """The longest pause after a failure, in seconds; the jitter shortens it to at least half."""
+    """The longest pause after a failure, in seconds; the jitter shortens it, but to no less than half."""
 
     patience_s: float = 5.0
     """The longest time, in seconds, that a reader waits for a view that is catching up."""
@@ -96,7 +96,7 @@ class LogView:
         self._wanted.set()
 
     async def behind(self) -> int:
-        """Return how many positions of the log the view has yet to read; all of them once a rebuild is requested.
+        """Return how many positions of the log the view has yet to read. A requested rebuild counts as begun.
 
         Raises StoreError.
         """
@@ -180,7 +180,7 @@ class LogView:
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Wait until the view has every fact recorded so far, then run this SQL; return its rows.
 
-        So a client reads its own writes. Raises ViewBehind if that takes longer than `patience_s`, or the store or
+        So a client reads its own writes. Raises ViewBehind if the wait takes longer than `patience_s`, or the store or
         SQLite fails.
         """
         try:

@@ -1,8 +1,8 @@
 """Read models of other services' facts: fed from the archive, and by durable consumers of their own on each generation.
 
 The stream may hold a fact twice, and a view may hear an effect before its cause. So the projection of such a view must
-come to the same tables in any order and with any repeats. The checkpoint of a consumer counts only as long as the
-stream still has the message that was read there. Otherwise it reads the stream again from its beginning.
+come to the same tables in any order and with any repeats. The checkpoint of a consumer counts only as long as its
+generation still has the message that was read there. Otherwise the consumer begins at the generation's first message.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ NO_MESSAGES_FAULT: Final = (sqlite3.OperationalError, sqlite3.InternalError)
 
 
 class StreamView:
-    """Keeps one projection's tables up to date from EVENTS (by `run`); the `Handler` of its consumer's sessions."""
+    """Keeps one projection's tables up to date from EVENTS (by `run`); the `Handler` of its consumers' sessions."""
 
     def __init__(
         self, projection: Projection, service: str, settings: Settings, tables: Tables, connect: Connect = connect
@@ -73,21 +73,27 @@ class StreamView:
         """Set from the request to rebuild until the tables are empty."""
         self._js: JetStreamContext | None = None
         self._to_catch_up = 0
-        """Messages for this view that EVENTS had when the session began, less those applied since; can be negative."""
+        """Messages for this view that EVENTS had when the session began, less those handled since; can be negative."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
         cls, projection: Projection, service: str, settings: Settings, folder: Path, connect: Connect = connect
     ) -> AsyncIterator["StreamView"]:
-        """Open the view's file in this folder, made if missing, and close it at the end. Raises StoreSetupError."""
+        """Open the view's file in this folder, made if missing; yield the view, and close the file at the end.
+
+        The caller has to start `run`. Raises StoreSetupError if the file cannot be used.
+        """
         async with Tables.open(projection, folder) as tables:
             yield cls(projection, service, settings, tables, connect)
 
     # For readers and operators ----------------------------------------------------------------------------------------
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run this SQL on tables that may lag EVENTS. Raises ViewBehind while they are incomplete, or SQLite fails."""
+        """Run this SQL on tables that may lag EVENTS; return its rows.
+
+        Raises ViewBehind while the tables are incomplete or about to be rebuilt, or if SQLite fails.
+        """
         if self._drop.is_set() or not self._tables.complete:
             raise ViewBehind(f"the view {self._projection.name} is being built")
         try:
@@ -204,7 +210,7 @@ class StreamView:
         await asyncio.Event().wait()
 
     async def _feed(self, messages: Sequence[Delivery], read: Mapping[str, Checkpoint]) -> None:
-        """Feed the messages, and set the checkpoints of these consumers."""
+        """Feed the messages, and set these checkpoints, by consumer; if that fails, roll back, and raise the error."""
         records = facts_in(messages)
         async with self._tables_free:
             try:
@@ -223,7 +229,10 @@ class StreamView:
             await self.dead_letters.add(delivery, error, attempts=1)
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
-        """Feed a dead letter's message out of its order, which a projection of the stream allows; return no facts."""
+        """Feed a dead letter's message, out of its order: a projection of the stream allows that. Return no facts.
+
+        Raises StoreUnavailable if the file cannot be written now; the error for which the message is rejected.
+        """
         try:
             await self._feed([delivery], {})
         except NO_MESSAGES_FAULT as error:
@@ -231,7 +240,7 @@ class StreamView:
         return ()
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """Try the projection alone, without SQL: () for each message that it takes, up to the first error, included."""
+        """Return () for each message that the projection takes, up to the first error, included. Execute no SQL."""
         outcomes: list[Outcome] = []
         for delivery in messages:
             try:

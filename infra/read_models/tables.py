@@ -1,7 +1,7 @@
 """Read models: tables in a file of their own, fed from facts. The file can be deleted without loss, and made again.
 
-The checkpoint is stored in the transaction that applies the records up to it. So the stored tables and the stored
-checkpoint never differ.
+The checkpoint is stored in the transaction that applies the records up to it. So in the file, tables
+and checkpoint always belong together.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ class Projection(Protocol):
     def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
         """Return the statements that put these records into the tables, in order of execution; execute nothing.
 
-        The records of one call are in the order of their positions. Those of a view of the stream may come again, and
-        after later ones.
+        In a view of a log, the records of one call are in the order of their positions. In a view of the stream they
+        may be in any order, and come again.
         """
         ...
 
@@ -57,10 +57,10 @@ class ViewBehind(NotNow):
 
 
 class Checkpoint(NamedTuple):
-    """How far a view has read: everything up to `position`, included; 0: nothing.
+    """How far a view of a log, or one consumer of a view of the stream, has read: all up to `position`, included.
 
-    `position` is a log position; for a view of the stream, a sequence of EVENTS. `stored_us` is 0; for a view of the
-    stream, when the broker stored that message (µs since 1970).
+    `position` 0: it has read nothing. For a view of a log, `position` is a log position, and `stored_us` is 0. For a
+    consumer, `position` is a message's sequence, and `stored_us` when the broker stored it (µs since 1970).
     """
 
     position: int
@@ -75,7 +75,8 @@ CREATE TABLE IF NOT EXISTS made_with (one INTEGER PRIMARY KEY, tables TEXT, whol
 """
 
 READ: Final = "CREATE TABLE IF NOT EXISTS read (consumer TEXT PRIMARY KEY, position INTEGER, stored_us INTEGER);"
-"""The checkpoints of a view of the stream. A file that lacks this table has one of all its consumers, in `position`."""
+"""The checkpoints of a view of the stream. A consumer of EVENTS that has none here begins at the one in `position`: an
+older version kept a single one for all of them there."""
 
 
 class Tables:
@@ -94,8 +95,8 @@ class Tables:
         self.checkpoint = START
         self._read: dict[str, Checkpoint] = {}
         self.complete = False
-        """Whether `caught_up` was called since the tables were empty. Before that they may lack older facts. Only views
-        of the stream use it."""
+        """Whether `caught_up` was called since the tables were last emptied. Before that they may lack older facts.
+        Only views of the stream use it."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -134,11 +135,11 @@ class Tables:
         self._read = {consumer: Checkpoint(*at) for consumer, *at in rows}
 
     def checkpoint_of(self, consumer: str) -> Checkpoint:
-        """Return how far this consumer of a view of the stream has read: the key of its `ConsumerPlace`."""
+        """Return how far a consumer of a view of the stream has read. `consumer` is the key of its `ConsumerPlace`."""
         return self._read.get(consumer, START if "@" in consumer else self.checkpoint)  # "@": of a later generation
 
     async def clear(self) -> None:
-        """Drop all tables and make empty ones, in one transaction; the checkpoint becomes START, and `complete` false.
+        """Drop all tables and make empty ones, in one transaction; all checkpoints become START, `complete` false.
 
         Raises sqlite3.Error; then call `roll_back`.
         """
@@ -172,7 +173,7 @@ class Tables:
         *,
         read: Mapping[str, Checkpoint] | None = None,
     ) -> None:
-        """Feed these records and set the checkpoint, in one transaction, and commit it.
+        """Feed these records and set the checkpoint, if one is given, in one transaction, and commit it.
 
         A view of the stream has a checkpoint for each consumer: `read` has those to set, by consumer. Raises
         sqlite3.Error or the projection's error; then call `roll_back`.

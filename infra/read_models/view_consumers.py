@@ -25,7 +25,7 @@ logger = structlog.get_logger()
 
 
 class ViewConsumers:
-    """The consumers of one read model. Those past the end of a sealed generation have no part in a session."""
+    """The consumers of one read model. Those that have read all of a sealed generation have no part in a session."""
 
     def __init__(self, projection: Projection, listener: str, tables: Tables, settings: Settings) -> None:
         self._view = projection.name
@@ -43,7 +43,8 @@ class ViewConsumers:
 
         They are those of all generations that are not archived.
 
-        Raises LeaderUnavailable, the client's errors.
+        Each is reset to its checkpoint. The predecessor, if there is one, is removed. Raises LeaderUnavailable, the
+        client's errors.
         """
         self._places = []
         kept = first_kept(self._settings)
@@ -58,11 +59,11 @@ class ViewConsumers:
         return unread
 
     async def hear(self, js: JetStreamContext, leader: Leader, session: ConsumerSession) -> int:
-        """Add the consumers of one more generation, as `hear_all` does."""
+        """Add the consumers of one more generation; return how many messages are unread there. Raises as `hear_all`."""
         return await self._hear(js, await self._resume_positions(leader), session, sealed=False)
 
     async def waiting(self, js: JetStreamContext) -> int:
-        """Count the messages of the session's consumers that are not acknowledged. Raises the client's errors."""
+        """Count the session's unacknowledged messages, delivered or not. Raises the client's errors."""
         unread = 0
         for place in self._places:
             with contextlib.suppress(NotFoundError):  # of a generation that was archived since: it has read all
@@ -90,7 +91,7 @@ class ViewConsumers:
         return {place: await self._resume_position(leader, place) for place in places}
 
     async def _resume_position(self, leader: Leader, place: ConsumerPlace) -> Checkpoint:
-        """Return the consumer's checkpoint if its stream still has the message read there; else START, and log it."""
+        """Return the consumer's checkpoint; START, which is logged, if its stream lost the message read there."""
         checkpoint, received = self._tables.checkpoint_of(place.key), ReceivedPositions()
         if checkpoint != START:
             received.add(StreamPosition(*checkpoint))

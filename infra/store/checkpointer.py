@@ -19,14 +19,14 @@ from infra.store.place import StoreFiles
 logger = structlog.get_logger()
 
 PAGES: Final = 3_000
-"""The log is moved once about this many pages may have been written to it: at most 12 MB."""
+"""The log is moved once about this many pages, 12 MB, may have been written to it."""
 
 FIXED_IN: Final = (3, 51, 3)
 BACKPORTS: Final = ((3, 44, 6), (3, 50, 7))
 
 
 def is_affected(version: tuple[int, int, int]) -> bool:
-    """Whether this version of SQLite can corrupt a file whose log two connections move or reset at once."""
+    """Whether this version of SQLite (major, minor, patch) can corrupt a file in the way that the module describes."""
     return (3, 7, 0) <= version < FIXED_IN and not any(
         version[:2] == fixed[:2] and version >= fixed for fixed in BACKPORTS
     )
@@ -41,14 +41,14 @@ class Checkpointer:
         self._limit = pages
         self._pages = 0
         self.lock = asyncio.Lock()
-        """Held while the log is moved, and during a commit on another connection than `writer`."""
+        """Held while the log is moved, and while another connection than `writer` commits; a check waits for both."""
         self._task: asyncio.Task[None] | None = None
 
     def recorded(self, records: int) -> None:
-        """Begin to move the log if it may have grown long with these records, just committed. Nobody waits for it.
+        """Begin to move the log if it may have grown long with so many records, just committed; return at once.
 
-        Call it after every commit, with 0 after one of something else, such as a check.
-        A failure only puts that off.
+        Call it after every commit, with 0 after one of something else, such as a check. A move that fails is tried
+        again after later commits.
         """
         self._pages += 2 * records + 4  # a page of the table and one of its index, at most, and inner pages
         if self._pages >= self._limit and (self._task is None or self._task.done()):
@@ -69,9 +69,9 @@ class Checkpointer:
         """Move the log into the file, and begin the next log.
 
         While a connection of any process reads an older state, the log is moved only up to that state. While one reads
-        at all, the next log does not begin.
+        at all, the next log does not begin. If the file turns out to be another one, that becomes the place's trouble.
 
-        Raises sqlite3.Error; StoreSetupError if somebody is writing to the file.
+        Raises sqlite3.Error; StoreSetupError if another program goes on writing to the file.
         """
         async with self.lock:
             with self._place.moving():
@@ -94,7 +94,7 @@ class Checkpointer:
     async def look(self) -> None:
         """Look whether the store's files are in place and its own; if not, that becomes the place's trouble.
 
-        Raises sqlite3.Error; StoreSetupError if somebody is writing to the file.
+        Raises sqlite3.Error; StoreSetupError if another program goes on writing to the file.
         """
         if not self._place.look() and self._place.trouble is None:
             await self._place.compare(self.identity)

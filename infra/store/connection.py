@@ -16,7 +16,7 @@ from infra.store.errors import StoreSetupError
 from infra.store.uris import read_only_uri
 
 BUSY_TIMEOUT_S: Final = 5.0
-"""How long a statement waits for another connection's lock before it fails."""
+"""How many seconds a statement waits for another connection's lock before it fails."""
 
 CACHE_KIB: Final = (
     16_384  # of SQLite's pages per connection; its default of 2 MB is less than the hot part of the index
@@ -31,7 +31,7 @@ class StoreConnection(aiosqlite.Connection):
     """A connection that also inserts rows and looks at something else in the same hop to its thread."""
 
     async def insert(self, sql: str, values: Sequence[Any], look: Callable[[], T]) -> tuple[int, T]:
-        """Return the rowid of the last row that this INSERT made, and what `look` then returned.
+        """Run this INSERT; return the rowid of the last row that it made, and what `look` then returned.
 
         `look` is called in the connection's thread, after the commit if no transaction is open. Raises sqlite3.Error.
         """
@@ -54,7 +54,8 @@ async def connect(
 ) -> AsyncIterator[StoreConnection]:
     """Open the SQLite file, made if missing, in autocommit and WAL mode at this `synchronous` level (a name in LEVELS).
 
-    Raises sqlite3.Error if the file cannot be opened; StoreSetupError if SQLite does not set this mode and level.
+    Closes the connection at the end. Raises sqlite3.Error if the file cannot be opened; StoreSetupError if SQLite does
+    not set this mode and level.
     """
     async with _opened(path, busy_timeout_s=busy_timeout_s) as connection:
         await _pragma(connection, "journal_mode=WAL")
@@ -77,7 +78,10 @@ async def _pragma(connection: StoreConnection, text: str) -> tuple[Any, ...]:
 
 @asynccontextmanager
 async def connect_read_only(path: Path) -> AsyncIterator[StoreConnection]:
-    """Open the existing SQLite file for reading only. Raises sqlite3.Error if it is missing or cannot be opened."""
+    """Open the existing SQLite file for reading only, and close it at the end.
+
+    Raises sqlite3.Error if it is missing or cannot be opened.
+    """
     async with _opened(read_only_uri(path), uri=True, busy_timeout_s=BUSY_TIMEOUT_S) as connection:
         yield connection
 

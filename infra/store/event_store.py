@@ -26,13 +26,13 @@ class EventStore(Protocol):
     async def select_streams(
         self, streams: Collection[str], snapshot_topics: Collection[str]
     ) -> dict[str, StreamHistory]:
-        """Return the history by stream: the newest snapshot of one of `snapshot_topics`, and the records after it.
+        """Return the histories by stream: the newest snapshot of one of `snapshot_topics`, and the records after it.
 
-        Without such a snapshot the history has all records. Streams without a history are left out.
+        Without such a snapshot the history has all records of the stream. Streams without a history are left out.
         """
 
     async def select_notifications(self, after: int, limit: int, topics: Collection[str] = ()) -> list[Notification]:
-        """Return the first `limit` records after position `after`, in log order; with `topics`, only records of these.
+        """Return the first `limit` records after position `after`, in log order; with `topics`, of these topics only.
 
         Records that another process made may be missing until the next `max_notification_id`.
         """

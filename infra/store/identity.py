@@ -56,12 +56,12 @@ def companions(path: Path) -> tuple[Path, Path]:
 
 
 def outside(path: Path, service: str) -> Path:
-    """The path of the file that has the id of the store in `path`."""
+    """The path of the file, beside the store's folder, that has the id of the service's store in `path`."""
     return path.parent.with_name(f"{service}.identity")
 
 
 def assign(connection: sqlite3.Connection, path: Path, service: str) -> None:
-    """Give a new store, at `connection`, the identity of the one that it will replace in `path`.
+    """Give a new store, at `connection`, an identity with the id of the store that it will replace in `path`.
 
     That is the id that is known outside, or else the old file's, or else a new one. Raises OSError, sqlite3.Error.
     """
@@ -83,8 +83,8 @@ def known_id(path: Path, service: str) -> str:
 def examine(path: Path, service: str) -> Examined:
     """Prove that the store in `path` may be opened, without changing it. `service`: whose it must be; empty: anybody's.
 
-    A file that was never there may be made. Raises StoreSetupError: the file was there and is missing, is unreadable,
-    another store's or another service's, or its write-ahead log is not its own. Raises OSError.
+    A file that was never there may be made. Raises StoreSetupError if the file was there and is missing, is unreadable,
+    is another store's or another service's, or has a write-ahead log that is not its own; OSError.
     """
     known = known_id(path, service) if service else ""
     wal, _ = companions(path)
@@ -161,7 +161,10 @@ def _refuse_missing(path: Path, service: str, known: str, *, unclean: bool) -> N
 
 
 def _refuse_foreign_log(path: Path, service: str) -> None:
-    """Refuse a store without an identity (an older version made it) whose facts another service says."""
+    """Refuse a store without an identity (an older version made it) whose first fact another service says.
+
+    Raises StoreSetupError, sqlite3.Error.
+    """
     with contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'stored_events'").fetchone()
         row = tables == (1,) and connection.execute("SELECT topic FROM stored_events WHERE rowid = 1").fetchone()

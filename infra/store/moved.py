@@ -43,13 +43,14 @@ WHERE moved.stream = ? ORDER BY moved.position
 """
 IS_INDEXED: Final = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'moved')"
 CHUNK: Final = 5_000
-"""Records that are read at once, and whose places are stored in one transaction."""
+"""The most records that are read at once, and whose places are stored in one transaction."""
 
 
 async def index(connection: StoreConnection, moved: Moved) -> bool:
-    """Bring the table up to date; return whether it has any fact. Raises sqlite3.Error.
+    """Bring the table up to date; return whether it has any fact. Without `moved`, do nothing, and return false.
 
-    The first time this reads the whole log, and takes about 10 s for a million facts that have moved.
+    Raises sqlite3.Error. The first time this reads the whole log, and takes about 10 s for a million facts that have
+    moved.
     """
     if not moved:
         return False
@@ -117,9 +118,9 @@ def _places(records: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, int]]:
 
 
 async def select(connection: StoreConnection, streams: Collection[str]) -> dict[str, list[Record]]:
-    """Return the moved facts by today's stream, each list in log order. Streams without are left out.
+    """Return the moved facts of these streams by today's stream, in log order. Streams without any are left out.
 
-    Raises sqlite3.Error if the table was never made.
+    Raises sqlite3.Error, also if the table was never made.
     """
     found: dict[str, list[Record]] = {}
     rows: Iterable[Any] = await connection.execute_fetchall(SELECT, (json.dumps(list(streams)),))

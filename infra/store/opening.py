@@ -34,8 +34,8 @@ Opened = tuple[StoreConnection, StoreConnection, StoreFiles, Checkpointer]
 async def opening(path: Path, service: str, connect: ConnectStore) -> AsyncIterator[Opened]:
     """Open the store, made if missing, and close it at the end. `service`: whose it must be; empty: anybody's.
 
-    Its files are made readable for their owner alone. After an unclean stop the whole file is checked meanwhile; what
-    is wrong with it becomes the place's trouble. Raises StoreSetupError, sqlite3.Error, OSError.
+    Only their owner may then read and write its files. After an unclean stop the whole file is checked while the store
+    is in use; if it is damaged, that becomes the place's trouble. Raises StoreSetupError, sqlite3.Error, OSError.
     """
     files.make_private_folder(path.parent)
     examined = identity.examine(path, service)
@@ -91,7 +91,7 @@ async def _check_whole(path: Path, place: StoreFiles) -> None:
 
 
 async def damage(path: Path, check: str = "quick_check") -> list[str]:
-    """Read the whole file beside the service, and return what is wrong with it. Raises sqlite3.Error.
+    """Read the whole file on a connection of its own; return its first 10 faults in words. Raises sqlite3.Error.
 
     `check` is SQLite's pragma: `integrity_check` also compares each index with its table, and takes several times
     longer.

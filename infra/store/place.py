@@ -62,7 +62,7 @@ class StoreFiles:
 
     @contextlib.contextmanager
     def moving(self) -> Iterator[None]:
-        """The store's owner moves its write-ahead log into the file inside the context: its content may change."""
+        """Inside the context the owner moves the write-ahead log into the file: `look` ignores what that changes."""
         self._content = None
         try:
             yield
@@ -70,7 +70,7 @@ class StoreFiles:
             self.moved()
 
     def moved(self) -> None:
-        """Remember the file's content, as its owner has just left it."""
+        """Remember when the file was changed last, and its size: its owner has just left it so."""
         with contextlib.suppress(OSError):  # it is missing: `look` says so
             self._content = _content(self._path.stat())
 
@@ -80,9 +80,9 @@ class StoreFiles:
             raise StoreSetupError(self.trouble)
 
     def entries(self) -> Entries | None:
-        """Return what the folder's entries are told by; None: it is missing, or they were changed just now.
+        """Return the Entries of the store's folder; None if it is missing, or they were changed in the last 0.1 s.
 
-        One call of `stat`, for each commit: in the connection's thread, which has just made it.
+        Called after each commit, in the connection's thread; it costs one call of `stat`.
         """
         try:
             found = os.stat(self._parent)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
@@ -93,11 +93,10 @@ class StoreFiles:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def glance(self, folder: Entries | None) -> bool:
-        """Return true if no file of the folder was made, deleted, moved or replaced since a glance last returned true.
+        """Return whether the files are in place, as `look` does, but look only if an entry of their folder was changed.
 
-        Otherwise look, and return what `look` does.
-
-        `folder` is what `entries` returned after the commit. A file that was overwritten in its place goes unnoticed.
+        `folder` is what `entries` returned after the commit. If it is as at the last look that found no fault, there is
+        no look, and a file that was overwritten in its place goes unnoticed.
         """
         if self.trouble is None and folder is not None and folder == self._folder:
             return True
@@ -109,7 +108,7 @@ class StoreFiles:
     def look(self) -> bool:
         """Look whether the files are in place, and return whether all is well. If one is not, set `trouble` and log it.
 
-        False without trouble: somebody else has written to the file. Then call `compare`.
+        False while `trouble` is None: somebody else has written to the file. Then call `compare`.
         """
         if self.trouble is not None or self._file is None:
             return self.trouble is None
@@ -124,9 +123,10 @@ class StoreFiles:
         return self._content in (None, _content(file))
 
     async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
-        """Compare the file with the identity that the store's own connection reads; set `trouble` if it is another one.
+        """Compare the file with the identity that the store's own connection reads.
 
-        Raises StoreSetupError if somebody is writing to the file all the time; the errors of `identity`.
+        If the file is another store's, or missing, set `trouble`. Raises StoreSetupError if another program is still
+        writing to it after all attempts; the errors of `identity`.
         """
         try:
             await self._compare(identity)
@@ -150,7 +150,7 @@ class StoreFiles:
         self.refuse(f"{self._path} was overwritten under the running service")
 
     def judge(self, error: BaseException) -> None:
-        """If the error of a write shows that the file is damaged, let no more be recorded: raise StoreSetupError."""
+        """If this error of a write shows that the file is damaged, set `trouble`, and raise StoreSetupError."""
         if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
             if self.trouble is None:
                 self.refuse(f"{self._path} is damaged: {error}")
@@ -160,7 +160,7 @@ class StoreFiles:
         self.refuse(f"{error.filename} was deleted or moved away under the running service")
 
     def refuse(self, why: str) -> None:
-        """Let nothing be recorded any more, because of `why`, and log it as an error with the next steps."""
+        """Set `trouble` to `why` and the next steps, so that nothing is recorded any more; log it as an error."""
         self.trouble = (
             f"{why}, so nothing is recorded any more. Facts published so far are in the stream: stop {self._name}_svc, "
             f"put the right store back or rebuild it from the stream (just rebuild {self._name}; --lose-damaged if the "

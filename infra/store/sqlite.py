@@ -72,10 +72,11 @@ class SQLiteStore:
         tail_records: int = TAIL_RECORDS,
         moved: moved_facts.Moved | None = None,
     ) -> AsyncIterator["SQLiteStore"]:
-        """Open the store in this file to read and write it; make file and folder if missing. Raises StoreSetupError.
+        """Open the store in this file to read and write it, and close it at the end. Raises StoreSetupError.
 
-        With `service` the file must be this service's store, and the one that it had before. `moved`: the facts that
-        older code may have recorded in other streams. `select_streams` finds them by the streams of today.
+        File and folder are made if there were none. With `service` the file must be this service's store, and the one
+        that it had before. `moved`: the facts that older code may have recorded in other streams; `select_streams`
+        finds them by the streams of today. The others: see `__init__`.
         """
         async with AsyncExitStack() as stack:
             try:
@@ -161,7 +162,8 @@ class SQLiteStore:
     async def select_stream(self, stream: str) -> list[Notification]:
         """Return all records of one stream by version, with their positions in the log. Raises StoreError.
 
-        Before them come the facts of it that older code recorded in other streams, if a service has indexed them.
+        Before them come the facts of it that older code recorded in other streams, in log order, if `open` has ever
+        indexed them (`moved`).
         """
         with translated():
             ((indexed,),) = await self._reader.execute_fetchall(moved_facts.IS_INDEXED)

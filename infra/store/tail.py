@@ -25,7 +25,7 @@ class Tail:
     def append(self, records: Sequence[Record], first: int) -> None:
         """Add the records just committed; their positions begin at `first`.
 
-        If the tail ends before `first - 1`, its older records are dropped: the gap may hide records.
+        If the tail does not end at `first - 1`, its older records are dropped: the gap may hide records.
         """
         if self._records and self._records[-1].position + 1 != first:
             self._records = []  # another process recorded in between

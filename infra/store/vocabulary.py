@@ -75,5 +75,8 @@ def _segments(periods: list[Period], last: int, words: Collection[str]) -> Itera
 
 
 def unknown(folder: Path, words: Collection[str]) -> set[str]:
-    """Return the words of code that wrote this folder's log and are not among these. Raises no error."""
+    """Return those words of the code that wrote this folder's log that are not in `words`. Raises no error.
+
+    Empty without a readable file.
+    """
     return {word for period in read(folder) or () for word in period.words}.difference(words)

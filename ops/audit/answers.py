@@ -1,4 +1,4 @@
-"""Asks the services about the streams (of aggregates) that changed last, and keeps the answers comparable with the cut.
+"""Asks the services about the streams (of aggregates) that changed last, and selects the answers to compare.
 
 An answer is comparable if its stream has no fact after the cut in a log that is read after the answer came. The other
 answers are counted, not judged.
@@ -54,11 +54,10 @@ class AnswerOptions(NamedTuple):
 
 
 async def ask(how: AnswerOptions, logs: ServiceLogs, cut: Cut, checker: Checker, watch: Watch) -> tuple[Live, Answers]:
-    """Ask each service for products, accounts, coupons or orders, those that changed last before the cut.
+    """Ask each service for products, accounts, coupons or orders, those that changed last within the cut.
 
     Call it once `checker` has taken all facts up to the cut. Returns the comparable answers, and how many were
-    comparable or not. Raises Unreachable if a service gives no answer in time, or one that lacks what it must have;
-    StoreError.
+    comparable or not. Raises Unreachable if a service gives no answer in time, or one that cannot be used; StoreError.
     """
     streams = [stream for name in logs for stream in await _busy(logs, cut, name, how.most)]
     watch.begins(f"asking {', '.join(f'{name}_svc' for name in logs)}", len(streams))

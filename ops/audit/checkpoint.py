@@ -56,7 +56,10 @@ class AuditCheckpoint(Struct):
 
 
 def last(memory: DiskMemory) -> AuditCheckpoint | None:
-    """Return the checkpoint in this memory, current or not; None without one, or if it cannot be decoded."""
+    """Return the checkpoint in this memory, current or not; None without one, or if it cannot be decoded.
+
+    Raises sqlite3.Error.
+    """
     try:
         return memory.few("checkpoint", AuditCheckpoint).get("last")
     except msgspec.DecodeError:
@@ -68,8 +71,8 @@ async def rewritten(
 ) -> list[Finding]:
     """Read each log up to the checkpoint, and return a finding for each log that is not what the last audit read.
 
-    A finding names the first changed record, if there is one. `facts`: the digests that the last audit kept. `chains`:
-    new chains, by service; the records read are added to them. Raises StoreError.
+    A finding names the first changed record, if there is one. `facts`: what the last audit kept of each fact.
+    `chains`: new chains, by service; the records read are added to them. Raises StoreError, sqlite3.Error.
     """
     findings = []
     for name, log in logs.items():
@@ -95,10 +98,10 @@ def _place(name: str, record: Notification) -> str:
 
 
 async def same_stream(stream: Stream, last: AuditCheckpoint, now: Cut) -> bool:
-    """Whether the generations are those audited, and still have all messages up to the checkpoint.
+    """Whether each audited generation is still the same, and still has all its messages up to the checkpoint.
 
-    It compares when each was made, how many messages were removed, and when the last audited message was stored.
-    Raises LeaderUnavailable, the client's errors.
+    It compares when each was made, how many messages were removed, and when the last audited message was stored. Newer
+    generations may have been made since. Raises LeaderUnavailable, the client's errors.
     """
     return all(
         _is_still(then, now.generations.get(name)) for name, then in last.cut.generations.items()

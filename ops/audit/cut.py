@@ -47,7 +47,7 @@ class Cut(Struct):
     published: dict[str, int]
     """Service → the position up to which (inclusive) the stream must have its log. Later facts may be missing there."""
     sequence: int
-    """The last sequence of the newest generation that belongs to the cut; 0: the stream is empty."""
+    """The newest generation's last sequence as of the cut; 0: the stream has never had a message."""
     generations: dict[str, "Generation"]
     """By the name of its stream: each generation, the oldest first."""
 
@@ -58,7 +58,7 @@ class Cut(Struct):
 
     @property
     def created(self) -> str:
-        """When the oldest generation was made, as in `Generation.created`; empty without one."""
+        """When the oldest generation was made, a text as in `Generation.created`; empty without a generation."""
         return next((one.created for one in self.generations.values()), "")
 
     def messages_after(self, since: "Cut | None") -> int:
@@ -72,7 +72,7 @@ class Cut(Struct):
 class Generation(Struct):
     """One generation as of a cut: its last `sequence`, and how many messages were `removed` of it up to there.
 
-    `created`: when its stream was made, as a text. One that was deleted and made again has another time.
+    `created`: when its stream was made, as `str` of a datetime. One that was deleted and made again has another time.
     """
 
     sequence: int

@@ -93,7 +93,7 @@ class DiskTable(Generic[V]):
 
 
 class DiskMemory(Memory):
-    """A checker's memory in a SQLite file. Of each table of `many`, up to two times `generation` entries are in memory.
+    """A checker's memory in a SQLite file. Of each table of `many`, about two times `generation` entries are in memory.
 
     The dictionaries of `few` are in memory whole. Call `many` once for each name; `few` returns the same dictionary
     again.

@@ -26,7 +26,10 @@ def when(body: bytes) -> bytes:
 
 
 class _Source:
-    """Reads one log, or the stream, chunk by chunk and passes its items to `feed`, in their order."""
+    """Reads one log, or the stream, chunk by chunk and passes its items to `feed`, in their order.
+
+    An empty chunk counts as the end.
+    """
 
     def __init__(self, chunks: AsyncGenerator[list[Any]], feed: Callable[[Any], None]) -> None:
         self._chunks = chunks
@@ -50,9 +53,10 @@ class _Source:
         return item.state if isinstance(item, Notification) else item.body
 
     def run(self, until: bytes | None) -> int:
-        """Feed the chunk's next item and those after it that were recorded until then (inclusive; None: all of them).
+        """Feed the chunk's next item, and those after it that come before the first one recorded later than `until`.
 
-        Call it after `next` has returned an instant. Returns how many items were fed.
+        `until` None: feed the rest of the chunk. Call it after `next` has returned an instant. Returns how many items
+        were fed.
         """
         began = index = self._index
         chunk, feed, body = self._chunk, self._feed, self._body

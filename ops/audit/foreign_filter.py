@@ -65,9 +65,9 @@ class ForeignFilter:
         return message if message.fact_id == its_id else message._replace(fact_id=its_id)
 
     def finish(self) -> list[Finding]:
-        """Write down what was acknowledged, and return the findings.
+        """Write the acknowledged messages into their file, if any were to be acknowledged, and return the findings.
 
-        Raises NoSuchMessage, and nothing is written down, if a message to be acknowledged was not taken; OSError.
+        Raises NoSuchMessage, and writes nothing, if a message to be acknowledged was not taken; OSError.
         """
         if self._acknowledges:
             if self._messages.missing:

@@ -43,8 +43,8 @@ class NotAReport(Unusable):
 class AuditedLog(Struct):
     """A log from its beginning up to `position` (inclusive), with its number of records.
 
-    `sha256`: the digest (hex) of its hash chain at `position`. `links`: position → digest (hex), at every 10,000th
-    position and where the earlier report's log ended.
+    `sha256`: the digest (hex) of its hash chain at `position`. `links`: position → digest (hex), at 0, at every
+    10,000th position and where the earlier report's log ended.
     """
 
     position: int
@@ -54,7 +54,10 @@ class AuditedLog(Struct):
 
 
 class AuditedStream(Struct):
-    """EVENTS up to `sequence`. `created`: when the stream was made. `messages`: how many messages this audit read."""
+    """The stream up to `sequence` of the newest generation. `created`: when the oldest generation was made.
+
+    `messages`: how many messages this audit read.
+    """
 
     sequence: int
     created: str
@@ -113,7 +116,7 @@ class AuditReport(Struct, kw_only=True):
     logs: dict[str, AuditedLog]
     stream: AuditedStream
     facts: dict[str, int]
-    """Fact name → how many such facts this audit read in the logs, without those before `since`."""
+    """Fact name → how many such facts this audit read in the logs, without those up to `since`."""
     orders: dict[str, int]
     """Status → number of orders, since the beginning. Status: CONFIRMED, PENDING, a cancel's reason, or `unknown`.
 
@@ -126,7 +129,9 @@ class AuditReport(Struct, kw_only=True):
     newer_code: NewerCode = msgspec.field(default_factory=NewerCode)
     findings_by_rule: dict[int, int]
     findings: list[Finding]
-    """In the order in which they were found. If an invariant has over a hundred, the others are one finding at the end.
+    """Those of rule 0 come first, those of rule 11 last; the others are in the order in which they were made.
+
+    If one of rules 1 to 11 has over a hundred, one more finding says how many are left out.
     """
 
     @property

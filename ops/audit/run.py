@@ -34,10 +34,11 @@ class Options(NamedTuple):
 
     `folder`: for the report and the checkpoint. `grace`: how long after its deadline an order may end, and how long
     after its last fact a compensation may be missing. `at_rest`: no order is in flight, so nothing may be missing.
-    `full`: begin at the beginning of history. `against`: an earlier report that must still hold; None: the last one in
-    `folder`, if its verdict is `good`. `answers`: how many subjects of each kind the services are asked about; 0: none.
-    `backup`: the stream is a restored backup, which may end before the logs. `foreign`: sequences of EVENTS that a
-    person has judged to be foreign messages, or `all`. `timeout_s`: the longest wait for a service's answer.
+    `full`: begin at the beginning of history, and have SQLite check each store's whole file. `against`: an earlier
+    report that must still hold; None: the last one in `folder`, if its verdict is `good`. `answers`: the most subjects
+    of each kind that the services are asked about; 0: none. `backup`: the stream is a restored backup, which may end
+    before the logs. `foreign`: sequences of EVENTS that a person has judged to be foreign messages, or `all`.
+    `timeout_s`: the longest wait for a service's answer.
     """
 
     folder: Path
@@ -52,11 +53,11 @@ class Options(NamedTuple):
 
 
 async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
-    """Audit the system of `env` and write the report to `report.json`; if it is `good`, write the checkpoint, too.
+    """Audit the system of `env` and write `report.json` into the folder; if it is `good`, write the checkpoint, too.
 
     Raises Unreachable if the broker, a log or a service cannot be read, and OSError if the folder cannot be written.
     Raises SettingsError, NotAReport (see `_earlier`), NoForeignFile, NoSuchMessage, and sqlite3.Error for an unusable
-    checkpoint.
+    checkpoint, or with `full` for a store that SQLite cannot check.
     """
     async with _opened(env) as (stream, logs):
         return await _Audit(env, options, watch, stream, logs).run()
@@ -124,9 +125,9 @@ class _Audit:
         return _Work(memory, checker, chains, since)
 
     async def _report(self, now: Cut, work: _Work, path: Path, findings: list[Finding]) -> AuditReport:
-        """Check the rest of history, ask the services, and write `report.json`: `findings`, then the new findings.
+        """Check the rest of history, ask the services, and write `report.json` with `findings` and the new findings.
 
-        If that is `good`, it also keeps the checkpoint, in its own file: `path`, of which `work.memory` is a copy.
+        If that is `good`, keep the checkpoint in the file `path`, whose working copy `work.memory` is.
         """
         checker, chains = work.checker, work.chains
         await self._feed(now, work)
@@ -171,7 +172,7 @@ class _Audit:
     async def _feed(self, now: Cut, work: _Work) -> None:
         """Feed everything after `since` up to the cut to the checker.
 
-        Then move the cut (`now.logs`) to the causes that are after it, and feed the logs up to there.
+        Then move the cut (`now.logs`) to the causes that are after it, and feed the logs up to there, until none is.
         """
         since, chains = work.since, work.chains
         begin = {name: 0 if since is None else since.logs.get(name, 0) for name in self._logs}
@@ -204,7 +205,10 @@ class _Audit:
                     yield of_services
 
     async def _damaged(self) -> list[Finding]:
-        """Have SQLite check the whole file of each log, indexes included; return a finding for whatever is wrong."""
+        """Have SQLite check the whole file of each log, indexes included; return a finding for whatever is wrong.
+
+        Raises sqlite3.Error.
+        """
         self._watch.begins("checking the files", 0)
         return [
             Finding(

@@ -29,11 +29,11 @@ from ops.progress import Watch
 async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_only: bool = False) -> Manifest:
     """Back up the system of `env` into `folder`, which must be missing or empty; return the manifest.
 
-    The streams' snapshots come first: a fact is recorded
-    before it is published, so the copies of the stores have every fact that the snapshots have. `stores_only`: without
-    the streams, which the services write again.
+    The streams' snapshots come first: a fact is recorded before it is published, so the copies of the stores have every
+    fact that the snapshots have. `stores_only`: without the streams, which the services write again.
 
-    Raises SettingsError (the folder cannot be used), Unreachable, Found. Then the folder is as it was.
+    Raises SettingsError (also if the folder cannot be used), Unreachable, Found (a store is damaged). Then the folder
+    is as it was.
     """
     unfinished = _unfinished(folder)
     try:
@@ -98,7 +98,10 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
 
 
 def _unfinished(folder: Path) -> Path:
-    """Make the folder, beside the backup's, in which the backup is made. Raises SettingsError."""
+    """Make the folder, beside the backup's, in which the backup is made.
+
+    Raises SettingsError, also if the backup's folder is not empty.
+    """
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise SettingsError(

@@ -27,8 +27,8 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 def backup_command(folder: Path, *, stores_only: bool, as_json: bool, progress: bool) -> None:
     """Back up the services' stores and the streams into FOLDER, beside the running system.
 
-    FOLDER must be missing or empty, and appears when it is whole. It has a copy of each store, up to one consistent
-    cut, the snapshots of the streams EVENTS, EVENTS_1 and so on and DEAD, the archive, the acknowledged foreign
+    FOLDER must be missing or empty; it gets its content at once, when that is whole. It has a copy of each store, up to
+    one consistent cut, the snapshots of DEAD and of all generations of EVENTS, the archive, the acknowledged foreign
     messages, and manifest.json with all checksums. Read models, exports and audit reports are not part of it.
     """
     began = time.monotonic()

@@ -34,7 +34,8 @@ class StoreCopy(Struct):
     """The copy of one service's store. `store_id`: of the store it was made from; empty if that has none.
 
     `facts`: how many facts it has, at the positions 1 to `facts`; `last`: the id of the last one, or null. `left_out`:
-    how many facts were recorded during the backup and are left out, because other stores' copies lack their causes.
+    how many facts were recorded during the backup and are left out, because the copies lack a cause of theirs, or of a
+    fact before them.
     """
 
     file: str
@@ -59,8 +60,9 @@ class StreamSnapshot(Struct):
 class Manifest(Struct):
     """What a backup has. `stores`: by service. `streams`: by name; empty: the backup is of the stores alone.
 
-    `checksums`: SHA-256 (hex) of each file, by its path in the backup. `versions`: of Python, SQLite and nats-server.
-    `archived`: the archived generations, by the names of their streams.
+    `checksums`: SHA-256 (hex) of each file but the manifest, by its path in the backup. `versions`: of Python, SQLite
+    and, unless the backup is of the stores alone, nats-server. `archived`: the archived generations, by the names of
+    their streams.
     """
 
     format: int
@@ -114,9 +116,9 @@ def _plain(kept: Iterable[str]) -> Iterator[str]:
 
 
 def newer_facts(folder: Path, manifest: Manifest) -> dict[str, FoundNewer]:
-    """Search the stores of the backup for facts of newer code; return those of the services that have some.
+    """Search the stores of the backup for facts of newer code; return what was found, by service.
 
-    Raises Found if a store cannot be read.
+    A service without such facts is left out. Raises Found if a store cannot be read.
     """
     found = {}
     for service, copy in manifest.stores.items():
@@ -128,7 +130,10 @@ def newer_facts(folder: Path, manifest: Manifest) -> dict[str, FoundNewer]:
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Compare all files with their checksums. Raises Found if a file is missing, differs, or has no checksum."""
+    """Compare each file that has a checksum with it.
+
+    Raises Found if such a file is missing or differs, or if a file that a restore needs has no checksum.
+    """
     for name, expected in manifest.checksums.items():
         try:
             found = checksum(folder / name)

@@ -23,8 +23,8 @@ class HalfMoved(Unusable):
 def move_all(moves: Sequence[Move]) -> None:
     """Make all moves, in their order and durably. The folders of the new places are made.
 
-    If one fails, or is interrupted, those before it are moved back, and its error is raised: OSError. Raises HalfMoved
-    if that fails, too.
+    If one fails (OSError) or is interrupted, those before it are moved back, and the exception is raised. Raises
+    HalfMoved if one cannot be moved back.
     """
     done: list[Move] = []
     folders = {path.parent for move in moves for path in move}

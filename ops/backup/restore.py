@@ -1,7 +1,7 @@
 """Puts a backup in the place of stopped services' stores and of the bundled broker's files.
 
-Everything is made and audited in a folder of its own first, inside DATA_DIR and the broker's folder: either may be the
-root of a file system, out of which nothing can be renamed. Only then the old data is moved aside, and the new data
+Everything is made and audited first, in a new folder inside DATA_DIR and one inside the broker's folder: either may be
+the root of a file system, out of which nothing can be renamed. Only then the old data is moved aside, and the new data
 into its place, as one change.
 """
 
@@ -78,8 +78,9 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     """Restore the backup in `folder` as the data of `env`.
 
     With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
-    used, a broker runs on the port, or the backup has an unknown service), InUse, NotABackup, Found (the backup is
-    damaged, or the audit has findings), RecordedByNewerCode, Unreachable. Then the data is as it was. Raises HalfMoved.
+    used, a broker runs on the port, or the backup has an unknown service), InUse, NotABackup, NoForeignFile (the
+    backup's), Found (the backup is damaged, or the audit has findings), RecordedByNewerCode, Unreachable. Then the data
+    is as it was. After HalfMoved it is not.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))
@@ -134,9 +135,9 @@ def _refuse_unknown(backup: Manifest) -> None:
 
 
 def _data(env: Mapping[str, str], places: _Places) -> list[Path]:
-    """The absolute paths of stores, streams and archive that a restore replaces, whether they exist or not.
+    """The absolute paths of what a restore replaces, whether it exists or not.
 
-    Of streams that stay, the archive stays, too.
+    These are the folders and identities of all services and, unless they stay, the broker's streams and the archive.
     """
     of_streams = [data.of_broker(env), *data.of_archive(env)] if places.broker else []
     return [path.absolute() for path in (*data.of_services(env), *of_streams)]
@@ -170,7 +171,10 @@ def _refuse_port(places: _Places, settings: Settings) -> None:
 
 
 async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _Places, watch: Watch) -> _Made:
-    """Make the stores and the broker's files in `made`, and audit them."""
+    """Make the stores and the broker's files in `made`, and audit them; without streams to restore, only the stores.
+
+    Then there is no audit. Raises Unreachable, OSError and what `audit` raises.
+    """
     watch.begins("copying the stores", 0)
     for left in made:
         if left is not None:
@@ -225,7 +229,7 @@ def _broker(env: Mapping[str, str], log: Path) -> Iterator[None]:
 
 
 async def _audit(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str]:
-    """Audit the stores and the stream as they were restored, and return the findings as texts."""
+    """Audit the restored stores and streams, write the report into `folder`, and return the findings as texts."""
     options = Options(folder, timedelta(days=36_500), at_rest=False, full=True, against=None, answers=0, backup=True)
     report = await audit(env, options, watch)
     return [f"{finding.where} {finding.what}" for finding in report.findings]

@@ -41,9 +41,10 @@ class _Tail(NamedTuple):
 
 
 def copy_all(stores: Mapping[str, Path], folder: Path) -> dict[str, StoreCopy]:
-    """Copy each store (service → its file) to `<folder>/<service>/events.sqlite`, and return what the copies have.
+    """Copy each store (service → its file) to `<folder>/<service>/events.sqlite`, up to one consistent cut.
 
-    Raises Unreachable if a store cannot be read, Found if one is damaged, OSError.
+    Returns what the copies have. Raises Unreachable if a store cannot be read or copied, Found if one is damaged,
+    OSError; sqlite3.Error if a copy cannot be changed.
     """
     marks = {service: _last_position(service, path) for service, path in stores.items()}
     for service, path in stores.items():
@@ -112,7 +113,7 @@ def _damaged(service: str, why: str) -> Found:
 
 
 def _cut(copies: Mapping[str, sqlite3.Connection], marks: Mapping[str, int]) -> dict[str, int]:
-    """Remove facts without their causes, and what their services recorded after them; return how many, by service.
+    """Remove each fact whose cause no copy has, and what its service recorded after it; return how many, by service.
 
     `marks`: service → the last position before the first copy was begun. Up to there every cause is in the copies.
     """

@@ -42,7 +42,8 @@ class _Answer(Struct):
 async def take(stream: Stream, name: str, folder: Path) -> StreamSnapshot | None:
     """Write a snapshot of the stream into `folder`, which is made; None: there is no such stream.
 
-    Raises Unreachable if the broker refuses or ends it, the client's errors, OSError.
+    Raises Unreachable if the broker refuses the snapshot, ends it with an error or falls silent; the client's errors,
+    OSError.
     """
     try:
         info = await stream.js.stream_info(name)

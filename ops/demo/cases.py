@@ -20,8 +20,8 @@ class Case:
     """An order to place, and what must follow from it.
 
     `facts` must be published as often as they are listed, with these causes, and no others. `amounts`: fields of the
-    answer, in won. `refusal`: the problem's type without `/problems/`; None: the order must be confirmed. `changes`:
-    the balances that differ afterwards, by their names in START. `asks` is printed.
+    answer and their values. `refusal`: the problem's type without `/problems/`; None: the order must be confirmed.
+    `changes`: the balances that change, by their names in START, and their new values. `asks` is printed.
     """
 
     title: str

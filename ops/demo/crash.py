@@ -30,7 +30,7 @@ class CrashDemo:
         self._began = time.monotonic()
 
     async def run(self) -> None:
-        """Raises Unreachable, StartFailed."""
+        """Run the demo to its end. Raises Unreachable, StartFailed; the errors of httpx and of the NATS client."""
         async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as http:
             await self._open_shop(http)
             clients = Clients(http, self._system.url("order"))

@@ -39,7 +39,7 @@ KINDS: Final = (
 
 EACH: Final = ORDERS // len(KINDS)
 CONFIRMED: Final = EACH + EACH + LAMPS + 1
-"""u2 has no points, and one order can use the coupon."""
+"""How many orders must be confirmed: u2 has no points, and one order can use the coupon."""
 
 BALANCES: Final[Mapping[str, tuple[int, int]]] = {
     "orders confirmed": (0, CONFIRMED),

@@ -23,7 +23,7 @@ LONGEST: Final = 200  # characters of a cell
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:
     """Read the dead letters from the broker that `env` names, in the order of DEAD; without a stream DEAD, none.
 
-    `consumer` and `key`: only those of this consumer, or of this key. Raises Unreachable, SettingsError.
+    `consumer`: only those of this consumer. `key`: only those of this key. Raises Unreachable, SettingsError.
     """
     subject = f"{PREFIX}.{consumer or '*'}.{key or '*'}" if consumer or key else f"{PREFIX}.>"
     async with reading.stream(env) as stream:

@@ -7,7 +7,7 @@ from contracts.wire import said_by
 
 
 class StepFacts(NamedTuple):
-    """A step that a service declares, by the names of its facts; the fields are those of `contracts.step.Step`.
+    """A step that a service declares, by the names of its facts; the fields mean what they mean in contracts.step.Step.
 
     `refused` empty: the step cannot refuse.
     """
@@ -68,7 +68,7 @@ class Part(NamedTuple):
 def findings(parts: Sequence[Part], rules: Rules) -> list[str]:
     """Check the flow against the rules; return the findings, one sentence each, each once.
 
-    A flow without findings ends, and its failures are all undone.
+    A flow without findings ends, and after each of its failures what was done before is undone.
     """
     flow = _Flow(parts, rules)
     found = [
@@ -241,8 +241,8 @@ def _uncompensated(flow: _Flow) -> Iterator[str]:
 def _beside(flow: _Flow, failure: str, before: set[str]) -> Iterator[tuple[str, str]]:
     """Yield (service, fact) for each act on a branch parallel to this failure; `fact` is one that the act may say.
 
-    `before`: the facts that may have led to the failure. Services without a compensation are left out: their steps
-    leave nothing to undo, such as an e-mail to the customer.
+    `before`: the facts that may have led to the failure. Acts that undo are left out, and services without a
+    compensation: their steps leave nothing to undo, such as an e-mail to the customer.
     """
     starts = [
         fact

@@ -226,9 +226,10 @@ def command(how: str | None) -> None:
     A command without a fact that it hears comes from a client or from the clock. Compensations are red. No service
     needs to run.
 
-    Findings (exit code 1) are: a cycle; a fact that no service says, that another service should say, or that no
-    aggregate folds; a table of reactions that does not fit the commands; a step not taken as declared; a fact without a
-    cause that no client may cause; a failure or a withdrawal after which a service does not undo its part.
+    Findings (exit code 1) are: a cycle; a fact that no service says, that another service should say, that no aggregate
+    folds, or that is not declared; a command that says nothing; a table of reactions that does not fit the commands; a
+    step not taken as declared; a fact without a cause that no client may cause; a failure or a withdrawal after which a
+    service does not undo its part.
     """
     show(parts(), how)
 

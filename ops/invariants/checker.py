@@ -106,8 +106,8 @@ class Checker:
         """Begin with an empty memory, in this process, or with `memory`: it may contain an earlier part of history.
 
         In that part nothing may have been found. When not quiet, an order is judged as if all were quiet once its last
-        fact is `bound` older than `now`. An order that is pending `bound` beyond its deadline is then a finding. With
-        `now` None neither is judged.
+        fact is more than `bound` older than `now`, and it is a finding if it is pending at `now` more than `bound`
+        after its deadline. With `now` None it is neither.
         """
         self._quiet = quiet
         self._now = now
@@ -156,10 +156,12 @@ class Checker:
         return self._causes.awaited.keys()
 
     def finish(self, live: Live | None = None, published: Mapping[str, int] | None = None) -> list[Finding]:
-        """Judge what can be judged only at the end. Returns all findings, in the order in which they were made.
+        """Judge what can be judged only at the end. Returns the findings in the order in which they were made.
 
-        Call it once. `live`: the services' answers, if they were asked. `published`: service → the position up to which
-        (inclusive) the stream must have its log when not quiet; a service that is missing there: 0.
+        If an invariant has more than MOST_OF_A_KIND, the others are counted in one finding at the end. Call it once.
+
+        `live`: the services' answers, if they were asked. `published`: service → the position up to which (inclusive)
+        the stream must have its log when not quiet; a service that is missing there: 0.
         """
         self._causes.finish()
         self._chain.finish(self._courses)
@@ -286,7 +288,8 @@ def check(
 ) -> list[Finding]:
     """Check whole histories in memory: `logs` by service, each in its order, and the stream. Returns the findings.
 
-    The logs are fed in the order of time, then the stream. The other arguments are those of Checker.
+    The logs are fed in the order of time, then the stream. `live` is that of Checker.finish; the other arguments are
+    those of Checker.
     """
     checker = Checker(quiet=quiet, now=now, bound=bound)
     timed = [_timed(service, log) for service, log in logs.items()]

@@ -105,7 +105,10 @@ class CouponsInvariant:
             coupon.order_id = None
 
     def _match(self, entry: Entry, fact: CouponFact, coupon_id: str | None, *, held: bool) -> None:
-        """Judge whether an answer moved this coupon, to the order (`held`) or from it; None: it moved no coupon."""
+        """Judge whether this coupon, and no other, moved before an answer: to the order (`held`) or from it.
+
+        None: no coupon may have moved. An answer of older code moves the coupon itself.
+        """
         expected = None if coupon_id is None else (coupon_id, held)
         if expected is not None and entry.stream == fact.earlier_stream:
             (self._hold if held else self._return)(entry, expected[0], fact.order_id)

@@ -104,8 +104,8 @@ class Course(Struct, array_like=True):
     def still_takes(self, step: str, *, quiet: bool) -> int:
         """Return how often the order's part of a step must be added to what pending and confirmed orders claim.
 
-        -1: the order is pending and has not taken its part. 1: the order is canceled and has not given its part back,
-        which is excused unless `quiet`. Otherwise 0.
+        -1: the order is pending and has not taken its part. 1: the order is canceled, has not given its part back, and
+        still may, as it is not `quiet`. Otherwise 0.
         """
         done = self.turns.get(step) == "done"
         if self.status == "PENDING" and not done:
@@ -159,7 +159,7 @@ class Course(Struct, array_like=True):
         return found
 
     def _behind_refusal(self) -> list[str]:
-        """Return the awaited steps that the refusing step would have led to, directly or not; empty: none refused."""
+        """Return the awaited steps that the refusing step, if any, would have led to, directly or not."""
         refusing = [step for step in AWAITED if self.turns.get(step) == "refused"][:1]
         reached_from = set(refusing)
         for step in AWAITED:
@@ -210,7 +210,7 @@ class Courses:
         """Return the order's course for a change; a new one if none of its facts has been fed. Call `put` after the
         change.
 
-        The course is in `in_flight` from now on.
+        At least until then the course is in `in_flight`.
         """
         course = self.in_flight.get(order_id)
         if course is None:

@@ -23,7 +23,7 @@ class CouponSeen(NamedTuple):
 class OrderSeen(NamedTuple):
     """An order as order_svc answers about it, or as it should answer by the facts. `reason`: of the cancel, else null.
 
-    The amounts (won) are those of the order's first end, or null where that end does not have them.
+    The amounts (won) are those of the order's first end; null where there is no end, or it does not have them.
     """
 
     status: str

@@ -137,7 +137,10 @@ class UndosInvariant:
 
 
 class Chain:
-    """Checks invariant 7, causes exist: a step answers only an accepted order whose earlier steps were done."""
+    """Checks invariant 7, causes exist: a step answers only an accepted order whose earlier steps were done.
+
+    A fence needs only the accepted order. See Course.broken_chain.
+    """
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings

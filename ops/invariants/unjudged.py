@@ -1,8 +1,8 @@
 """Facts of newer code in the history, and what this code cannot judge because of them.
 
-Such a fact is counted, and no finding. Nor is anything that it may explain. For a fact of an unknown type that is the
-subject of its stream, its order and what that is about, and the product, account or coupon that it names. For a known
-one with an unknown reason it is the order alone.
+Such a fact is counted, and is no finding. What it may explain is no finding, either. A fact of an unknown type may
+explain what is found of the subject of its stream, of its order, of what that order is about, and of the product,
+account or coupon that the fact names; a fact of a known type with an unknown reason only what is found of its order.
 """
 
 from collections.abc import Collection
@@ -50,7 +50,10 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 class Unjudged:
-    """Takes the facts of newer code, and says what cannot be judged. `first`: the first MOST_SHOWN of all `facts`."""
+    """Takes the facts of newer code, and says what cannot be judged. `facts`: how many it has taken.
+
+    `first`: the first MOST_SHOWN of these.
+    """
 
     def __init__(self) -> None:
         self.facts = 0

@@ -63,8 +63,8 @@ def command(
 ) -> None:
     """Build what NAME stores again: a service's store from the stream, or a read model from the facts.
 
-    A service, such as `point`, must be stopped. All its facts are read from the stream and must be whole: each position
-    and each version once. The old store and its read models are put aside, not deleted. If the old store has facts that
+    A service, such as `point`, must be stopped. All its facts are read from the stream: no position and no version may
+    be missing. The old store and its read models are put aside, not deleted. If the old store has facts that
     the stream does not have, nothing is changed, unless they may be lost.
 
     A read model, such as `popular`, is dropped and rebuilt in the running system. Until it has caught up its readers

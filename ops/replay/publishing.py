@@ -31,7 +31,8 @@ _ack: Final = msgspec.json.Decoder(_Ack)
 class Publisher:
     """Publishes messages into one stream and counts their acknowledgements. Acknowledged messages are stored.
 
-    After a refusal, or if acknowledgements stop, its methods raise Unreachable, and it cannot be used further.
+    After a refusal, or if acknowledgements stop, `send`, `rest` and `finish` raise Unreachable, and it cannot be used
+    further.
     """
 
     def __init__(self, nc: BrokerClient, stream: str, ping_interval_s: float = PING_INTERVAL_S) -> None:
@@ -39,7 +40,10 @@ class Publisher:
         self.duplicates = 0
         """How many of the acknowledged messages were not stored again, because the stream had their ids already."""
         self.until = 0
-        """The sequence in the source up to which (inclusive) all sent messages are acknowledged; 0: none yet."""
+        """The sequence in the source up to which (inclusive) all sent messages are acknowledged; 0: none yet.
+
+        It is right only if the sequences of the sent messages rise.
+        """
         self._nc = nc
         self._ping_interval_s = ping_interval_s
         self._stream = stream

@@ -56,7 +56,8 @@ class Selection(NamedTuple):
 class Replayed(Struct):
     """Counts the replayed messages. `first`, `last`: the source's sequences of the first and last one (null: none).
 
-    `newer`: how many of them are of newer code; they are replayed byte for byte, as all are.
+    `newer`: how many of them are of newer code; they are replayed byte for byte, as all are. `first_newer`: where the
+    first of these is, and what of it this code does not know; empty: there is none.
     """
 
     messages: int = 0
@@ -87,7 +88,8 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
     """Yield the selected messages of EVENTS, in its order, up to its end as of now.
 
     With `since`, it reads what the broker stored since then, less MAX_CLOCK_SKEW: no fact is stored before it is said.
-    Raises Unreachable, SettingsError.
+    A foreign message whose subject is no text is left out, with a line on standard error. Raises Unreachable,
+    SettingsError.
     """
     since = selection.since
     first = selection.first or 1 if since is None else max(since, EPOCH + MAX_CLOCK_SKEW) - MAX_CLOCK_SKEW

@@ -58,7 +58,10 @@ def ls(*, as_json: bool) -> None:
 @command.command("roll")
 @ending_well
 def roll() -> None:
-    """Make the next generation now. Services move to it within a second or two; the keeper seals the one before."""
+    """Make the next generation now, unless the newest is empty.
+
+    Services move to it within a second or two; the keeper seals the one before.
+    """
     newest, made = asyncio.run(_roll())
     if made is None:
         print_out(f"{newest.config.name} is empty: there is nothing to roll over")

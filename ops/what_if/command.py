@@ -126,7 +126,7 @@ def show(report: WhatIfReport) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines: the counts and the differences shown.")
 @ending_well
 def command(history: IO[bytes] | None, limit: int, as_json: bool) -> None:
-    """Decide recorded history again with the code in the working tree, and list every decision that would differ.
+    """Decide recorded history again with the code in the working tree, and list the decisions that would differ.
 
     Each service's log is folded from its beginning. Each decision is made again before its facts are folded. Requests
     of clients and the timer of the deadlines are given. In the end every fact that was heard is decided once more and

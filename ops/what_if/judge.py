@@ -36,9 +36,9 @@ class Code(NamedTuple):
 class DecisionCounts(msgspec.Struct):
     """The counts of one service.
 
-    `decisions`: made again. `differences`: of all kinds, also for records that cannot be read. `given`: records
-    without a readable cause, or caused by the service's own timer. `asked`: heard facts that were decided once more
-    over the end of the log. `open`: those of `asked` that still need an answer, newer than every answered fact.
+    `decisions`: made again, or tried: `fails` and `not-heard` count. `differences`: of all kinds but `newer`. `given`:
+    records without a readable cause, or caused by the service's own timer. `asked`: heard facts that were decided once
+    more over the end of the log. `open`: those of `asked` that still need an answer, newer than every answered fact.
     `unjudged`: decisions not made again, because a stream, a record or the cause cannot be read. `newer`: records of
     newer code, which are no difference; from there on their streams cannot be read.
     """

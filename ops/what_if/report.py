@@ -18,7 +18,7 @@ SHOWN: Final = 20  # differences
 class WhatIfReport(msgspec.Struct):
     """The result of `decide_again`. `services`: by service, the counts of everything that was found.
 
-    `differences`: only the first ones, at most `most`, in the order in which they were found.
+    `differences`: only the first `most`, in the order in which they were found; those of the kind `newer`, too.
     """
 
     services: dict[str, DecisionCounts]

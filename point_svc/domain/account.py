@@ -1,6 +1,6 @@
 """An account has a balance of points. Its event stream is the ledger: what was deposited, debited and credited.
 
-No command begins with an account: a charge, and an order's use of points, are decided over it (charge.py, use.py).
+An account decides no command: a charge and an order's use of points are decided over its state (charge.py, use.py).
 """
 
 from typing import assert_never

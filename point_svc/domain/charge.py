@@ -41,7 +41,7 @@ class ChargedDifferently(Exception):
 
 
 class ChargedTooMuch(Exception):
-    """All charges that this account ever got would together exceed MOST."""
+    """With this charge, all that were ever put into the account would together exceed MOST."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class UseReaction(Reaction, frozen=True):
 class Use(UseReaction, frozen=True):
     """Take the order's points from its customer's account, or refuse the order and take none.
 
-    Only the first Use of an order counts.
+    Does nothing if the order has an answer already; a fence is one, too.
     """
 
     says: ClassVar = (PointDebited, PointUsed, PointUseFailed)
@@ -60,7 +60,7 @@ class State(Struct):
 
 # Decide ---------------------------------------------------------------------------------------------------------------
 def decide(command: Command, state: State, *accounts: account.State) -> tuple[Event | account.Event, ...]:
-    """Return the command's facts; none if nothing is to be done. `accounts`: the customer's, if points are moved."""
+    """Return the command's facts, if any. `accounts`: the state of the customer's, if the order asks for points."""
     match command:
         case Use():
             if state.answer is not None:
@@ -89,7 +89,7 @@ def _use(command: Use, accounts: tuple[account.State, ...]) -> tuple[Event | acc
 
 
 def _moved(fact: type[PointDebited] | type[PointCredited], command: Command, points: int) -> tuple[account.Event, ...]:
-    """Make the ledger's fact of this type."""
+    """Make the ledger's fact of this type; none for 0 points."""
     if not points:
         return ()  # nothing moves
     heard = command.fact

@@ -1,4 +1,4 @@
-"""An addition takes more pieces into a product's stock, once per idempotency key. One decision covers both."""
+"""An addition takes pieces into a product's stock, once per idempotency key. One decision covers it and the product."""
 
 from typing import ClassVar, assert_never
 
@@ -45,7 +45,7 @@ class AddedDifferently(Exception):
 
 
 class AddedTooMuch(Exception):
-    """All stock that ever came in for this product would together exceed MOST."""
+    """With this addition, all stock that ever came in for the product would exceed MOST."""
 
 
 # State ----------------------------------------------------------------------------------------------------------------

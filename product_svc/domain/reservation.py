@@ -35,7 +35,10 @@ class ReservationReaction(Reaction, frozen=True):
 
 
 class Reserve(ReservationReaction, frozen=True):
-    """Hold every line of the order, or refuse the order and hold none. Only the first Reserve counts."""
+    """Hold every line of the order, or refuse the order and hold none.
+
+    Does nothing if the order has an answer already; a fence is one, too.
+    """
 
     says: ClassVar = (ProductStockHeld, ProductReserved, ProductReserveFailed)
     fact: OrderCreatedPending

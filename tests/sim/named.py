@@ -602,7 +602,7 @@ NAMED: Final = (
         46,
         "looks into the newest generation alone",
         "tests/infra/broker/test_generations.py",
-        "infra/broker/resume.py",
+        "infra/broker/history.py",
         "    for leader in reversed(leaders):\n",
         "    for leader in leaders[-1:]:\n",
     ),

@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, stream_of
 from infra.broker.client import BrokerClient, MessageCallback, Outgoing
 from infra.broker.errors import FactTooLarge, LogLost, RelayFailed
+from infra.broker.fact_message import subject_of
 from infra.broker.fast_ingest import FLOW
-from infra.broker.holes import subject_of
 from infra.broker.leader import FIRST_SPAN, Leader
 from infra.broker.numbering import EVENTS, first_sequence
 from infra.broker.relay import Relay

@@ -1,7 +1,6 @@
 """A session with two consumers on a real broker: each acknowledges its own, and both share the retry queue."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -173,6 +172,16 @@ async def test_finishing_acknowledges_what_each_consumer_delivered_and_was_recor
 
     await running.session.finish(drained())
 
-    with contextlib.suppress(asyncio.CancelledError):
-        await running.run
     await running.until_floors(4, 5)
+    assert not running.run.done()  # the session goes on: its relay has facts to publish
+
+
+async def test_an_error_before_there_are_consumers_ends_the_session(broker: Shop) -> None:
+    async with session(broker) as js:
+        dead_letters = DeadLetters("product", Settings(port=1))
+        begun = ConsumerSession("product", client(js), Handler(), {}, dead_letters)
+        begun.failed(ConsumerFailed("another one took over"))
+        begun.add({ConsumerPlace(EVENTS, USED): ReceivedPositions()})
+
+        with pytest.raises(ConsumerFailed, match="another one took over"):
+            await begun.run()

@@ -338,6 +338,24 @@ async def test_dead_letters_that_the_broker_lost_are_written_again_in_their_orde
         assert [dead_letter.fact_id for dead_letter in again.dead_letters.of("k")] == ["a@1", "b@1"]
 
 
+async def test_a_lost_dead_letter_that_cannot_be_written_again_now_is_at_the_next_session(broker: Shop) -> None:
+    async with retry_queue(broker) as desk:
+        await dead_lettered(desk, "a@1", "b@1")
+        before = await desk.in_stream()
+        await desk.js.delete_msg(DEAD, before[1].sequence)
+        full = await desk.js.stream_info(DEAD)
+        await desk.js.update_stream(full.config.evolve(max_bytes=full.state.bytes))
+
+    with pytest.raises(ConsumerFailed, match="the broker takes no dead letter of k into DEAD"):
+        async with retry_queue(broker, desk.dead_letters):
+            pass
+    async with session(broker) as js:
+        await js.update_stream(full.config)
+
+    async with retry_queue(broker, desk.dead_letters) as again:
+        assert [dead_letter.fact_id for dead_letter in await again.in_stream()] == ["a@1", "b@1"]
+
+
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [

@@ -387,11 +387,12 @@ def dead_letter_span(heard: HeardMessage, error: str, attempts: int, start_ns: i
 def order_spans(
     facts: Iterable[RecordedFact], consumer_of: Callable[[str, str], str] = lambda _service, _fact: ""
 ) -> list[Span]:
-    """Return the whole trace of one order from its facts, in any order and with any repeats.
+    """Return the spans of one order from its facts, in any order and with any repeats.
 
-    They have the ids of the live spans. A span ends when its fact was decided: when that was durable is in no fact. The
-    requests of clients and operators are in none either. `consumer_of` names the consumer by which a service hears a
-    fact. An order that has not ended has a root that ends with its last fact; without facts there are no spans.
+    They have the ids of the live spans, and are in the order's trace; only the timer that canceled the order has a span
+    in a trace of its own. A span ends when its fact was decided: when that was durable is in no fact. The requests of
+    clients and operators, and dead letters, are in none either. `consumer_of` names the consumer by which a service
+    hears a fact. An order that has not ended has a root that ends with its last fact; without facts there are no spans.
     """
     by_id: dict[str, RecordedFact] = {}
     for fact in facts:

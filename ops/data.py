@@ -103,10 +103,10 @@ def stored(env: Mapping[str, str]) -> list[Path]:
 
 @contextlib.contextmanager
 def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, broker: bool = True) -> Iterator[None]:
-    """Hold the locks of services that have a folder, and of exports that ran in DATA_DIR: none can start in the block.
+    """Hold the locks of services that have a folder, of exports that ran in DATA_DIR, and of the archive.
 
-    With `broker` the bundled broker's, too, if it has a folder. A second block does not wait: it is refused. DATA_DIR
-    is made if missing.
+    None of these can start in the block. A service without a folder can. With `broker` the bundled broker's lock is
+    held, too, if it has a folder. A second block does not wait: it is refused. DATA_DIR is made if missing.
 
     `changed`: the paths that the block changes; no other process may have a file there open. `otherwise`: what the
     error says was not done. Raises InUse, SettingsError.

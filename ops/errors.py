@@ -4,7 +4,7 @@
     ├── Found           1: something that was asked about is wrong or missing
     ├── Unusable        2: an input of the command cannot be used
     │   ├── BadLine     a line that `orders replay` did not print
-    │   ├── BadHistory  a file that contains no fact, or a line that is not a fact of the stream
+    │   ├── BadHistory  a file without a fact, or a line that is no message of EVENTS or contradicts an earlier one
     │   ├── NotAReport  a file that is not a report of an audit
     │   ├── NotABackup  a folder that is not a backup
     │   ├── NoSuchView  no service has a read model of this name

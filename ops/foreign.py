@@ -52,7 +52,7 @@ class Judged(NamedTuple):
 
 
 class KnownForeign:
-    """The acknowledged messages. `wanted` are those to be acknowledged now, as `judge` comes to them.
+    """The acknowledged messages. `wanted`: the sequences, as texts, that `judge` is to acknowledge now; or ALL.
 
     Counts the foreign messages that `judge` has seen: `known` and `unknown`.
     """

@@ -68,7 +68,7 @@ def _keep_words(table: Table, screen: Console) -> None:
 
 
 def print_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> None:
-    r"""Print the value as one line of JSON, in which every invisible character is escaped as `\u....`."""
+    r"""Print the value as one line of JSON; a character that is not printable (`str.isprintable`) becomes `\u....`."""
     click.echo(escaped_json(msgspec.json.encode(value, enc_hook=enc_hook)))
 
 

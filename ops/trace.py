@@ -324,7 +324,12 @@ async def export(env: Mapping[str, str], order_id: str | None, since: datetime, 
 @click.argument("order_id", type=ID, required=False)
 @click.option("--json", "how", flag_value="json", help="For machines: a list of facts.")
 @click.option("--mermaid", "how", flag_value="mermaid", help="A sequence diagram, for a page that draws Mermaid.")
-@click.option("--follow", "how", flag_value="follow", help="Also print the facts that are still to come, until Ctrl-C.")
+@click.option(
+    "--follow",
+    "how",
+    flag_value="follow",
+    help="Print only the facts of the order itself, without a heading, also those still to come, until Ctrl-C.",
+)
 @click.option(
     "--otlp",
     "to",

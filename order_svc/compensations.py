@@ -1,6 +1,7 @@
 """Finds when everything that a canceled order took is back, for the metrics: it asks the stream once a second.
 
-Only orders whose cancel leaves something to undo are asked for, so a shop without refusals asks for nothing.
+Asked for are canceled orders that may not be compensated yet: of this process, all but those that the first step
+refused; of the time before its start, the last KEPT. A shop without cancels asks for nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

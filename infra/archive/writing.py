@@ -85,7 +85,7 @@ class FileWriter:
         self._lines, self._bytes, self._open = [], 0, []
 
     def finish(self) -> list[ArchivedFile]:
-        """End the files, durably, and return their sizes and checksums, computed from what the disk has."""
+        """End the files, durably; then read them again, and return their sizes and checksums."""
         self._end_block()
         self._index.execute("COMMIT")
         self._index.close()

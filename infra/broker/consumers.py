@@ -149,11 +149,11 @@ async def ensure_consumer(
     sequence `truncated_after`, if given, the stream may have other messages than those received. Redelivering is always
     safe, skipping never is. So a consumer that has acknowledged more than a truncated stream has goes back to the
     truncation, or to the stream's end. A consumer whose filter changed begins at the stream's beginning; one that was
-    missing, after the sequence `begin_after`.
+    missing, after `begin_after`, or after `last_sequence` if that is lower, whatever else is given.
 
-    `acknowledged`: what this process has acknowledged; None: nothing is known yet. The consumer begins right after that
-    at the latest: after a power cut the broker may have an older state of it, with more acknowledged. `session` is the
-    session's name. Returns the sequence after which the consumer delivers. Raises the client's errors.
+    `acknowledged`: what this process has acknowledged; None: nothing is known yet. A consumer that is there begins
+    right after that at the latest: after a power cut the broker may have an older state of it, with more acknowledged.
+    `session` is the session's name. Returns the sequence after which the consumer delivers. Raises the client's errors.
     """
     stream, name = place
     wanted = consumer_config(name, fact, max_ack_pending, ack_wait_s, session=session)

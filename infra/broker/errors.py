@@ -7,7 +7,7 @@ BrokerError
  │  ├ RelayFailed
  │  └ ConsumerFailed
  │     └ ConsumerGone
- ├ BrokerMisconfigured      an operator has to change the broker, or its user's permissions
+ ├ BrokerMisconfigured      an operator has to change the broker, its user's permissions, NATS_URL, or the archive
  │  └ StreamMisconfigured   an operator has to change a stream
  ├ FactTooLarge             an operator has to allow larger messages
  ├ LogLost                  an operator has to restore the store
@@ -53,7 +53,7 @@ class ConsumerGone(ConsumerFailed):
 
 
 class BrokerMisconfigured(BrokerError):
-    """The broker's configuration (such as TLS, limits, permissions), or NATS_URL, excludes the work.
+    """The broker's configuration (such as TLS, limits, permissions), NATS_URL or an unusable archive excludes the work.
 
     The message says what, and what to do. Usually no session can begin, or go on, before an operator has acted.
     """

@@ -77,7 +77,7 @@ class DeadLetters:
 
     @property
     def oldest(self) -> datetime | None:
-        """When the oldest dead letter was written (UTC); None if there is no dead letter."""
+        """When the oldest dead letter was written (UTC); None if the list is empty, as before the first `open`."""
         return min((one.at for found in self._by_key.values() for one in found.values()), default=None)
 
     def of(self, key: str) -> list[DeadLetter]:

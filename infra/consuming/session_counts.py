@@ -1,4 +1,4 @@
-"""Counts of one listener that outlive a session: how sessions ended, what was denied, and which messages came again."""
+"""Counts of one listener that outlive a session: sessions by their ends, denied requests, repeated deliveries."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

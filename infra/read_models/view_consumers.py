@@ -1,4 +1,4 @@
-"""A read model's durable consumers on all generations of the stream: each session begins where the tables are."""
+"""A read model's durable consumers on all generations not archived: each session begins where the tables are."""
 
 import contextlib
 from collections.abc import Collection, Sequence

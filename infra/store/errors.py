@@ -24,8 +24,9 @@ Conflict = IntegrityError
 class StoreSetupError(StoreError):
     """The file of a store or read model cannot be used: it does not open, is not durable, or belongs to another log.
 
-    An open store raises this, too, once its file is damaged, deleted, replaced or overwritten. The message says which
-    file, and why.
+    An open store raises this, too, once it knows that its file is damaged, deleted, replaced or overwritten: it records
+    and decides nothing more, but its log can still be read. Damage that a read meets is a plain StoreError. The message
+    says which file, and why.
     """
 
 

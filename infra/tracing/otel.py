@@ -1,4 +1,4 @@
-"""Makes the spans of OpenTelemetry's library of ours, and sends them: the only module that imports it.
+"""Makes the spans of OpenTelemetry's library of ours, and sends them. Only `json_exporter` imports that library, too.
 
 It is an extra, so this module is imported only when it is needed; ModuleNotFoundError then says that it is missing.
 """

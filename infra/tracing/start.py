@@ -16,7 +16,10 @@ INSTALL = "`uv sync --inexact --extra otel` installs it"
 
 
 def check_installed(what: str) -> None:
-    """Raise SettingsError if OpenTelemetry's library is not installed; `what` begins the sentence: who needs it."""
+    """Raise SettingsError if OpenTelemetry's library is not installed.
+
+    `what` begins its message, up to and with the verb: who needs it, such as "`orders trace --otlp URL` needs".
+    """
     try:
         import infra.tracing.otel  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:

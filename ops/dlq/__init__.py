@@ -1,1 +1,1 @@
-"""`orders dlq`: list, show, redrive and drop dead letters, the messages that a service could not handle."""
+"""`orders dlq ls | show | redrive | drop`: for dead letters, the messages that a service could not handle."""

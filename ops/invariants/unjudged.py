@@ -1,8 +1,9 @@
 """Facts of newer code in the history, and what this code cannot judge because of them.
 
-Such a fact is counted, and is no finding. What it may explain is no finding, either. A fact of an unknown type may
-explain what is found of the subject of its stream, of its order, of what that order is about, and of the product,
-account or coupon that the fact names; a fact of a known type with an unknown reason only what is found of its order.
+Such a fact is counted, and is no finding. What it may explain is no finding, either; but versions, causes and copies
+(invariants 7 and 8) are judged of every fact. A fact of an unknown type may explain what is found of the subject of its
+stream, of its order, of what that order is about, and of the product, account or coupon that the fact names; a fact of
+a known type with an unknown reason only what is found of its order.
 """
 
 from collections.abc import Collection

@@ -69,7 +69,10 @@ def as_json(shown: Screen) -> dict[str, Any]:
 
 
 def concern_lines(health: Health) -> list[str]:
-    """Return the list of what needs attention as lines for a person, each with its next step."""
+    """Return what needs attention as lines for a person: a heading, then each concern with its next step and commands.
+
+    If all is well, it is one line, which says so; the list is never empty.
+    """
     if health.well:
         return ["needs attention: nothing"]
     lines = ["needs attention:"]

@@ -180,16 +180,22 @@ class LogView:
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Wait until the view has every fact recorded so far, then run this SQL; return its rows.
 
-        So a client reads its own writes. Raises ViewBehind if the wait takes longer than `patience_s`, or the store or
-        SQLite fails.
+        So a client reads its own writes. If the tables were emptied meanwhile, it waits and reads again. Raises
+        ViewBehind if a wait takes longer than `patience_s`, or the store or SQLite fails.
         """
         try:
-            last = await self._store.max_notification_id()
-            async with asyncio.timeout(self._pace.patience_s), self._moved:
-                while self._drop or self._tables.checkpoint.position < last:
-                    self._grown.set()
-                    self._wanted.set()
-                    await self._moved.wait()
-            return await self._tables.select(sql, parameters)
+            while True:
+                await self._caught_up()
+                with contextlib.suppress(ViewBehind):
+                    return await self._tables.select(sql, parameters)
         except (TimeoutError, StoreError, sqlite3.Error) as error:
             raise ViewBehind(f"the view {self._projection.name} has not caught up with the log") from error
+
+    async def _caught_up(self) -> None:
+        """Wait until the tables have every fact recorded so far. Raises TimeoutError, StoreError."""
+        last = await self._store.max_notification_id()
+        async with asyncio.timeout(self._pace.patience_s), self._moved:
+            while self._drop or self._tables.checkpoint.position < last:
+                self._grown.set()
+                self._wanted.set()
+                await self._moved.wait()

@@ -8,7 +8,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import aiosqlite
 import structlog
@@ -93,6 +93,7 @@ class Tables:
         self._writer = writer
         self._reader = reader
         self.checkpoint = START
+        self._times_emptied = 0
         self._read: dict[str, Checkpoint] = {}
         self.complete = False
         """Whether `caught_up` was called since the tables were last emptied. Before that they may lack older facts.
@@ -100,7 +101,7 @@ class Tables:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, projection: Projection, folder: Path) -> AsyncIterator["Tables"]:
+    async def open(cls, projection: Projection, folder: Path) -> AsyncIterator[Self]:
         """Open the projection's file in this folder, made if missing; yield its tables, and close the file at the end.
 
         A file that was made with another script, or fed by other code, is emptied. Raises StoreSetupError if the file
@@ -143,6 +144,7 @@ class Tables:
 
         Raises sqlite3.Error; then call `roll_back`.
         """
+        self._times_emptied += 1
         await self._writer.execute("BEGIN IMMEDIATE")
         found = await self._writer.execute_fetchall(
             "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
@@ -201,8 +203,15 @@ class Tables:
             await self._writer.rollback()
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run this SQL on the tables as last committed, and return its rows. Raises sqlite3.Error."""
-        return [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]
+        """Run this SQL on the tables as last committed, and return its rows.
+
+        Raises ViewBehind if the tables were emptied meanwhile, sqlite3.Error.
+        """
+        times_emptied = self._times_emptied
+        rows = [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]
+        if self._times_emptied != times_emptied:
+            raise ViewBehind(f"the view {self._projection.name} is being built")
+        return rows
 
 
 def _statements(script: str) -> Iterable[str]:

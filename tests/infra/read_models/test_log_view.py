@@ -18,6 +18,7 @@ from infra.store.records import Notification, Record
 from infra.store.sqlite import SQLiteStore
 from tests.infra.broker.mirroring import a_log, append
 from tests.infra.purse import WatchedStore
+from tests.infra.read_models.running import Emptied, running
 from tests.infra.records import record
 from tests.shop import attempts
 
@@ -66,13 +67,8 @@ async def following(
     log: EventStore, folder: Path, projection: Projection | None = None, pace: Pace = DEFAULT
 ) -> AsyncIterator[LogView]:
     """A view at work."""
-    async with LogView.open(projection or Totals(), log, folder, pace) as view:
-        run = asyncio.create_task(view.run())
-        try:
-            yield view
-        finally:
-            run.cancel()
-            await asyncio.gather(run, return_exceptions=True)
+    async with LogView.open(projection or Totals(), log, folder, pace) as view, running(view):
+        yield view
 
 
 def kept(folder: Path) -> tuple[list[tuple[str, int]], list[tuple[int]]]:
@@ -289,6 +285,17 @@ async def test_a_view_that_is_rebuilt_comes_to_the_same_and_its_readers_wait_for
 
         assert await view.select(TOTALS) == [("ann", 10)]
         assert await view.behind() == 0
+
+
+async def test_a_read_that_a_rebuild_overtakes_does_not_see_emptied_tables(log: SQLiteStore, tmp_path: Path) -> None:
+    await append(log, 1, 4)
+    async with Emptied.open(Totals(), tmp_path) as tables:
+        view = LogView(Totals(), log, tables)
+        async with running(view):
+            assert await view.select(TOTALS) == [("ann", 10)]
+
+            tables.rebuild = view.rebuild
+            assert await view.select(TOTALS) == [("ann", 10)]
 
 
 async def test_a_view_with_other_tables_than_its_file_was_made_with_is_fed_again(

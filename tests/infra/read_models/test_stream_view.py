@@ -17,6 +17,7 @@ from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Statement, ViewBehind
 from infra.store.records import Notification
 from tests.infra.broker.mirroring import session, settings
+from tests.infra.read_models.running import Emptied, running
 from tests.shop import Shop, attempts
 
 SEEN = "SELECT stream FROM seen ORDER BY 1"
@@ -35,13 +36,8 @@ class Seen:
 
 @contextlib.asynccontextmanager
 async def following(broker: Shop, folder: Path) -> AsyncIterator[StreamView]:
-    async with StreamView.open(Seen(), "product", settings(broker), folder) as view:
-        run = asyncio.create_task(view.run())
-        try:
-            yield view
-        finally:
-            run.cancel()
-            await asyncio.gather(run, return_exceptions=True)
+    async with StreamView.open(Seen(), "product", settings(broker), folder) as view, running(view):
+        yield view
 
 
 async def say(broker: Shop, *orders: str) -> None:
@@ -120,6 +116,20 @@ async def test_a_view_to_be_rebuilt_is_refused_to_its_readers_at_once(broker: Sh
             await view.select(SEEN)
 
         await until_shown(view, "order-o1")
+
+
+async def test_a_read_that_a_rebuild_overtakes_is_refused(broker: Shop, tmp_path: Path) -> None:
+    await say(broker, "o1")
+    async with Emptied.open(Seen(), tmp_path) as tables:
+        view = StreamView(Seen(), "product", settings(broker), tables)
+        async with running(view):
+            await until_shown(view, "order-o1")
+
+            tables.rebuild = view.rebuild
+            with pytest.raises(ViewBehind, match="being built"):
+                await view.select(SEEN)
+
+            await until_shown(view, "order-o1")
 
 
 # A checkpoint for each consumer ---------------------------------------------------------------------------------------

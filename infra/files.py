@@ -129,18 +129,29 @@ def take_lock(path: Path) -> int:
     The lock is held until the last copy of the descriptor is closed: a child process that inherits one holds the lock,
     too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used.
     """
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, lock):
+                name_holder(lock, os.getpid())
+                return lock
+        except BlockingIOError:
+            holder = _holder(lock)
+            os.close(lock)
+            raise LockTaken(holder) from None
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)  # its last holder removed the file before this process locked it
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file still has this path: another process may have removed it, or made a new one there."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        name_holder(lock, os.getpid())
-    except BlockingIOError:
-        holder = _holder(lock)
-        os.close(lock)
-        raise LockTaken(holder) from None
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def lock_holder(path: Path) -> str | None:

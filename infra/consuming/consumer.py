@@ -139,6 +139,7 @@ class DurableConsumer:
         self.paused = paused
         self.retired = sealed and not left
         if self.retired:
+            self.paused = None  # nothing is to come, so it makes nobody wait
             self._pull.stopped = True  # its end, once the generation is archived, is no failure
             self._received.keep_last()
 

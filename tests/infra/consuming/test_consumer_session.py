@@ -149,6 +149,20 @@ async def test_the_paused_consumer_is_named_among_the_others(running: Running) -
     assert f"nats consumer resume EVENTS {USED}" in running.session.paused
 
 
+async def test_a_paused_consumer_that_is_retired_makes_nobody_wait(running: Running) -> None:
+    deliveries = (await running.handler.of(CANCELED, 2), await running.handler.of(USED, 3))
+    await running.js.pause_consumer(EVENTS, USED, "2099-01-01T00:00:00Z")
+    for one in deliveries:
+        delivery, acknowledger = one[-1]
+        acknowledger.handled(delivery)
+    await running.until_floors(4, 5)
+
+    await running.look_at_all()
+
+    assert [consumer.retired for consumer in running.session.consumers] == [True, True]
+    assert running.session.paused is None
+
+
 async def test_a_retired_consumer_that_is_to_deliver_again_ends_the_session(running: Running) -> None:
     """Its generation takes nothing more, and all of it was acknowledged; then somebody reset it."""
     for deliveries in (await running.handler.of(CANCELED, 2), await running.handler.of(USED, 3)):

@@ -1,7 +1,7 @@
 """Defines every fact of every service, its subject and its wire format. No I/O and no business rules.
 
-A fact has one name everywhere: it begins the NATS subject (`<name>.<key>`), and is the JSON `type` and the stored
-topic. The name `order.confirmed` belongs to the Struct `OrderConfirmed`.
+A fact has one name everywhere: it begins the subject in EVENTS (`<name>.<key>`), and is the JSON `type` and the
+stored topic. The name `order.confirmed` belongs to the Struct `OrderConfirmed`.
 """
 
 from contracts.coupon import (

@@ -55,7 +55,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class Reaction(Struct, frozen=True):
-    """Base of the commands that answer a fact of an order. Each subclass narrows `fact` to the facts it answers.
+    """Base of the commands that answer a fact of an order. Each command narrows `fact` to the facts it answers.
 
     `at` is the instant (UTC) of the decision; `cause` is the id of `fact`.
     """

@@ -13,7 +13,7 @@ from contracts.step import Step
 
 
 def coupon_stream(coupon_id: str | None, order_id: str) -> str:
-    """Return the name of the stream that has the answer to an order's coupon: `couponuse-<order_id>`.
+    """Return the name of the stream in which an order's coupon is answered today: `couponuse-<order_id>`.
 
     An order without a coupon (`coupon_id` None) is answered in the stream `nocoupon-<order_id>`.
     """

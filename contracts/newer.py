@@ -1,7 +1,7 @@
 """Facts of newer code: those of a type, or with a word, that this code does not know.
 
 Older code meets them after a rollback: its logs, and EVENTS, have what the newer version recorded. Such a fact is not
-damaged. Nothing is assumed of it, and nothing is decided from it.
+damaged. No command is decided from it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ NEXT_STEP: Final = "install the newer version again"
 
 
 class OfNewerCode(msgspec.ValidationError):
-    """A fact was recorded by newer code. `what`: what of it this code does not know, in words.
+    """A body is a fact of newer code, unless it is foreign. `what`: what of it this code does not know, in words.
 
     `fact`: the fact with its unknown words, without fields that are unknown here; None for an unknown type. Its static
     type promises too much: a word such as the reason may be any text. Only for readers that count, such as the audit.

@@ -33,7 +33,7 @@ class OrderCanceled(OrderFact, frozen=True, kw_only=True, tag="order.canceled"):
     """The order is over: a step refused it, its deadline passed, or the customer canceled it.
 
     The customer may cancel even a confirmed order. Amounts are in won, `unit_prices` as in PricedFact. The amounts are
-    those of the refusal or of the confirmation; an amount that neither has is null.
+    those of the refusal or of the confirmation; an amount that neither has is null. Older code recorded no amounts.
     """
 
     by_client: ClassVar[bool] = True

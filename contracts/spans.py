@@ -1,9 +1,8 @@
-"""Makes the spans of a trace (OpenTelemetry) from the facts of an order. Pure: no I/O, no clock, nothing is stored.
+"""Makes the spans of orders (OpenTelemetry), most of them from facts. Pure: no I/O, no clock, nothing is stored.
 
-The trace's id is the order's id, and a span's id is a hash of the id of the fact that it is about. So the live spans of
-all services, those of a message that comes again after a crash, and those made years later from history join without
-any header, and a repeat has the same ids. The names of attributes are OpenTelemetry's (SCHEMA_URL); our own begin with
-`saga.`.
+The id of an order's trace is the order's id, and the id of a fact's span is a hash of the fact's id. So the live spans
+of all services join without any header, and those made years later from history have the same ids. The names of
+attributes are OpenTelemetry's (SCHEMA_URL); our own begin with `saga.`.
 """
 
 import re
@@ -115,9 +114,9 @@ class HeardMessage(NamedTuple):
 
 
 class Trigger(NamedTuple):
-    """What led to a fact if no service heard one: `saga.trigger` (deadline, customer, operator), and its span if known.
+    """What led to a fact besides what was heard: `saga.trigger` (deadline, customer, operator), and its span if known.
 
-    That span is in a trace of its own, and the fact's span links to it.
+    That span is in another trace, and the fact's span links to it.
     """
 
     name: str
@@ -206,8 +205,9 @@ def work_spans(
     """Return the spans of one piece of work, which recorded these facts together because of `heard`.
 
     It is one span for each fact of the order; other facts, such as those of a balance, are events of the first. The
-    fact that ends the order also gives its root, which links to `placed_by`, the request that placed it. The acceptance
-    alone gives none: its span is the root. `end_ns` is when the facts were durable; None: when they were decided.
+    first end also gives the root, which links to `placed_by`, the request that placed the order; a cancel at the
+    deadline also gives the timer's span. The acceptance gives none: its span is the root.
+    `end_ns` is when the facts were durable; None: when they were decided.
     """
     main = [fact for fact in facts if fact.of_order and not is_first(fact)]
     spans = []
@@ -272,7 +272,7 @@ def _fact_span(
 
 
 def messaging(heard: HeardMessage, conversation: str) -> dict[str, str | int | bool]:
-    """Return the attributes that OpenTelemetry has for the processing of a message."""
+    """Return the attributes of the processing of a message: those of OpenTelemetry, and `saga.stream.seq`."""
     found: dict[str, str | int | bool] = {
         "messaging.system": "nats",
         "messaging.operation.name": "process",
@@ -347,7 +347,7 @@ def is_first_end(fact: RecordedFact) -> bool:
 def root_span(fact: RecordedFact, end_ns: int, placed_by: SpanContext | None = None, *, pending: bool = False) -> Span:
     """Return the root of an order's trace, from when it was placed to `end_ns`. `fact` is its first end.
 
-    With `pending` the order has not ended, and `fact` is any of its facts.
+    With `pending` the order has not ended, and `fact` is any that is `of_order`.
     """
     end = "pending" if pending else "confirmed" if fact.name == CONFIRMED else "canceled"
     attributes = {

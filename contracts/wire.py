@@ -1,4 +1,4 @@
-"""How a fact travels in NATS: one line of JSON under the subject `<name>.<key>`, with four headers from its record.
+"""The form of a fact in EVENTS: one line of JSON under the subject `<name>.<key>`, with four headers from its record.
 
 A message body is the recorded fact, byte for byte, so log and stream need no translation. This module also lists all
 facts, steps and services, and says which facts cannot be published.
@@ -185,7 +185,7 @@ def fact_id(stream: str, version: int) -> str:
 
 
 def subject(name: str, body: bytes, stream: str = "") -> str:
-    """Return the subject under which a fact is published: `<name>.<key>`, with the key as a `token`.
+    """Return the subject that a fact has in EVENTS: `<name>.<key>`, with the key as a `token`.
 
     `name` is the fact's name. If this code knows it, the key is in the body's `key_field`; else it is the `newer_key`,
     which needs the `stream`. Raises KeyError for an unknown name without a stream. For the body of a known name, raises

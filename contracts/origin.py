@@ -47,7 +47,7 @@ class Origin(NamedTuple):
 
 
 class ForeignMessage(Exception):
-    """No service published this message. The text says what is wrong with it, as the rest of a sentence about it."""
+    """This message counts as foreign. The text says what is wrong with it, as the rest of a sentence about it."""
 
 
 _typed: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(
@@ -122,7 +122,7 @@ _in_log: Final = msgspec.json.Decoder(_InLog)
 
 
 def log_fields(published_on: str, message_id: str, body: bytes) -> dict[str, str]:
-    """Return the fields that every log line about a message has: its subject, and fact, cause and order if it has them.
+    """Return the fields of a log line about a message: its subject, and fact, cause and order if it has them.
 
     Anybody may have sent the message, so this never raises.
     """
@@ -156,8 +156,7 @@ def heard_id(fact: Fact, published_on: str, message_id: str, raw_headers: bytes)
     REPLAYED, and no Fact-Position.
     """
     stream = fact.stream
-    name, key = NAMES[type(fact)], getattr(fact, fact.key_field)
-    if published_on != f"{name}.{key}" and published_on != f"{name}.{token(key)}":  # mostly the key is its own token
+    if published_on != f"{NAMES[type(fact)]}.{token(getattr(fact, fact.key_field))}":
         raise ForeignMessage("has a body that does not fit its subject")
     relayed = _RELAYED(raw_headers)
     if relayed is not None and (relayed[1] == stream.encode() or relayed[1] == fact.earlier_stream.encode()):

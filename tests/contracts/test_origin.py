@@ -48,6 +48,8 @@ def test_a_fact_whose_key_is_no_id_is_heard_under_the_subject_of_its_digest(fact
 
     assert heard_id(odd, published_on, its_id, head) == f"{odd.stream}@3"
     with pytest.raises(ForeignMessage, match="does not fit its subject"):
+        heard_id(odd, f"{NAMES[type(odd)]}.{key}", its_id, head)
+    with pytest.raises(ForeignMessage, match="does not fit its subject"):
         heard_id(fact, published_on, its_id, head)
 
 

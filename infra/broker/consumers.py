@@ -38,7 +38,7 @@ SESSION: Final = "session"
 def consumer_name(listener: str, fact: str | None) -> str:
     """Return the name of the durable consumer by which a service or read model hears the facts with this name.
 
-    None: every message. `nats consumer report EVENTS` shows it, and with it the lag of this one reaction.
+    None: every message.
     """
     return listener if fact is None else f"{listener}-hears-{fact.replace('.', '-')}"
 
@@ -46,7 +46,7 @@ def consumer_name(listener: str, fact: str | None) -> str:
 def consumer_names(listener: str, hears: Collection[str]) -> dict[str, str | None]:
     """Return the names of a listener's consumers, each with the fact name it hears; without any, one for all messages.
 
-    A consumer has one filter subject: with several, the broker would stall at each full block of messages.
+    A consumer has at most one filter subject: with several, the broker would stall at each full block of messages.
     """
     return {consumer_name(listener, fact): fact for fact in sorted(hears) or (None,)}
 
@@ -72,7 +72,7 @@ def consumer_config(
 
 
 def session_of(info: ConsumerInfo) -> str:
-    """Return the name of the session that made or updated the consumer last; empty if none says so."""
+    """Return the name of the session that last reset the consumer, or the one it was copied from; empty without one."""
     return (info.config.metadata or {}).get(SESSION, "")
 
 
@@ -104,7 +104,7 @@ class AcknowledgedPosition(NamedTuple):
     What the session acknowledged later may have been deliveries to another session."""
 
     def known(self, info: ConsumerInfo) -> int:
-        """Return the sequence up to which all is certainly acknowledged. `info` is what the broker says now."""
+        """Return the sequence up to which the process has surely acknowledged all. `info`: what the broker says now."""
         return self.until if session_of(info) == self.session else self.confirmed
 
 
@@ -115,7 +115,7 @@ async def has_heard_all(
     last_sequence: int,
     acknowledged: AcknowledgedPosition | None,
 ) -> bool:
-    """Whether it is certain that this consumer of a sealed generation has acknowledged all that it hears there.
+    """Whether this consumer of a sealed generation has acknowledged all that it hears there, as far as is known.
 
     The generation ends at `last_sequence`. False if the consumer is missing, has another filter, or has acknowledged
     more than the stream has or `acknowledged` says (see `ensure_consumer`). Raises the client's errors.

@@ -1,8 +1,8 @@
-"""JetStream's fast ingest: one acknowledgement for every `FLOW` messages of a batch, and one at its end.
+"""JetStream's fast ingest: one acknowledgement for up to `FLOW` messages of a batch, and one at its end.
 
 The server reads its instructions from the reply subjects, `<inbox>.<batch>.<flow>.fail.<n>.<operation>.$FI`, and does
-not store these. It answers there: when the batch begins; after every `FLOW` messages with the number stored; and at the
-end with the total. `fail` makes it store nothing more of a batch once a message is missing or refused.
+not store these. It answers there: when the batch begins; after `FLOW` messages or fewer with the number stored; and at
+the end with the total. `fail` makes it store nothing more of a batch once a message is missing or refused.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ class FastIngest:
 
         None are new if it repeats an answer about a batch, or says only that a batch has begun. Raises PublishRefused;
         TakenForRepeat if the broker took a single message for a repeat. If it took one of a batch for a repeat, no
-        answer says so: the stream has grown by fewer messages than the batch has, and that raises PublishRefused.
+        answer says so; PublishRefused if the stream has grown by fewer messages than the batch has.
         """
         try:
             answer = _answer.decode(body)

@@ -1,4 +1,4 @@
-"""What the proven archive has, so that nothing of it is published or made again, whatever the broker lost.
+"""What the proven archive has, so that it need not be published or made again, whatever the broker lost.
 
 The archive's manifests say it (`infra.archive`). They are looked at each time: a look costs a listing of their folder.
 """
@@ -26,7 +26,7 @@ def archived_log(settings: Settings, service: str) -> ArchivedLog:
 
 
 def first_kept(settings: Settings) -> int:
-    """Return the number of the first generation that no archive has: only earlier ones may be gone.
+    """Return the number of the generation after the last archived one: only earlier ones may be gone.
 
     Raises BrokerMisconfigured if the archive cannot be used.
     """

@@ -35,9 +35,9 @@ def _age_s(info: StreamInfo, now: datetime) -> float:
 
 
 def forecast(infos: Sequence[StreamInfo], settings: Settings, now: datetime) -> list[str]:
-    """Return a warning, with the next step, for each limit that the generations meet within WARNED_DAYS.
+    """Return warnings, with the next step: the broker's room is used up within WARNED_DAYS; the roll-over is overdue.
 
-    Also one that the stream has not rolled over in time. `infos` are those of the generations, the oldest first.
+    `infos` are those of the generations, the oldest first.
     """
     rate = bytes_per_s(infos, now)
     newest = infos[-1]

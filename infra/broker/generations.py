@@ -61,7 +61,8 @@ async def find_generations(nc: BrokerClient, js: JetStreamContext) -> list[Strea
 async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: Settings) -> "Generations":
     """Return the generations. First makes one if there is none, or the next one if the newest is sealed.
 
-    Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; the client's errors.
+    Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; BrokerMisconfigured if the archive cannot be
+    used; the client's errors.
     """
     numbers = await generation_numbers(nc)
     first = first_kept(settings)
@@ -90,7 +91,7 @@ class Generations:
 
     @property
     def newest(self) -> StreamInfo:
-        """The generation that takes what is published."""
+        """The generation with the highest number, as the last look found it."""
         return self.infos[-1]
 
     @property
@@ -111,10 +112,11 @@ class Generations:
     async def look(self, js: JetStreamContext, answer_s: float = CONNECT_TIMEOUT_S) -> list[StreamInfo]:
         """Look what has changed, and return the generations that were made since the last look.
 
-        A sealed one changes no more, so only one of these is asked each time, in turns. The broker has `answer_s`
+        A sealed one takes nothing more, so only one of these is asked each time, in turns. The broker has `answer_s`
         seconds for the streams' names, and the timeout of `js` for the rest. Raises ConnectionLost if one was replaced,
         if a sealed one is gone though no archive has it, or if an older one is there that was not before;
-        NotFoundError if one that was asked is gone; the client's other errors.
+        NotFoundError if one that was asked is gone; BrokerMisconfigured if the archive cannot be used; the client's
+        other errors.
         """
         numbers = await generation_numbers(self._nc, answer_s)
         known = {number_of(str(info.config.name)) or 0: info for info in self.infos}

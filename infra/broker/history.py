@@ -1,4 +1,4 @@
-"""Reads the facts of a service in all generations of the stream, as one history."""
+"""Reads facts in several generations of the stream, as one history."""
 
 from collections.abc import AsyncIterator, Sequence
 

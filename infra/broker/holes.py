@@ -1,4 +1,4 @@
-"""Finds the facts of a service that a generation of the stream has lost from its middle.
+"""Finds the facts of a service that a generation of the stream has lost before its last message.
 
 A broker that is killed, and whose machine then loses power, may lose the end of one file of messages though the next
 file was written: what the killed process wrote last was not synced by the one after it. The sequences of lost messages

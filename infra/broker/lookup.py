@@ -1,4 +1,4 @@
-"""Reads the stream on demand, in all its generations: the newest messages of subjects, the newest facts of one key."""
+"""Reads stream and archive on demand: the newest messages of subjects, the newest facts of one key."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -54,7 +54,7 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
 async def archived_facts(settings: Settings, key_field: str, key: str) -> list[Fact]:
     """Return the facts under this key that are archived, as `latest_facts` does of the stream.
 
-    Raises HistoryUnavailable if the archive cannot be read.
+    Raises HistoryUnavailable if the archive cannot be read, or a fact is of newer code.
     """
     return await asyncio.to_thread(
         _archived_facts, archive_of(settings), [f"{name}.{key}" for name in _names(key_field)]
@@ -78,7 +78,7 @@ def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:
 async def latest_messages(
     nc: BrokerClient, subjects: Sequence[str], streams: Sequence[str] = (EVENTS,)
 ) -> list[StoredMessage]:
-    """Return the last message of each of these subjects that has one, by sequence.
+    """Return the last message of each of these subjects that has one, by sequence. A replica that lags has older ones.
 
     At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the newest first; all are asked at the
     same time. One request each: `multi_last` of the server's direct get. If a mirror answers, or there is nothing,

@@ -1,4 +1,4 @@
-"""Checks that the broker takes what a session publishes: acknowledgements, pull requests, facts, dead letters.
+"""Checks that the broker takes a session's acknowledgements, pull requests, facts and dead letters.
 
 The broker does not answer a message that it denies. It only sends an error, which belongs to no request.
 """

@@ -32,7 +32,7 @@ async def find_predecessor(js: JetStreamContext, listener: str) -> Predecessor |
     """Return the consumer that the version before had for this listener. Raises the client's errors.
 
     None if there is none, or if the consumer of that name hears every message: such consumers exist in this version.
-    Make the listener's own consumers, each to begin where this one was; then call `remove_predecessor`.
+    Make the listener's own consumers; then call `remove_predecessor`.
     """
     try:
         info = await js.consumer_info(EVENTS, listener)

@@ -1,4 +1,4 @@
-"""Sends a consumer's pull requests, one after another, so that the server never waits for the next one.
+"""Sends a consumer's pull requests, one after another, so that the server seldom waits for the next one.
 
 A request asks for a batch; the next one is sent when less than half of that batch is still to come.
 """
@@ -82,7 +82,7 @@ class Pull:
     async def sign_of_life(self) -> None:
         """Wait until `wake` is set, at the latest when the server has sent nothing for `silence_s` seconds.
 
-        Raises ConsumerFailed in the latter case.
+        Raises ConsumerFailed in the latter case, unless `stopped`.
         """
         self._silent.at(self._last_sign + self._silence_s)
         await self.wake.wait()

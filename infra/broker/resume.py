@@ -66,9 +66,10 @@ async def find_resume_position(
 ) -> ResumePosition:
     """Return what the stream has of the service's log; for that, read the service's facts back from the stream's end.
 
-    `leaders` are those of the generations that are not archived, the oldest first; each position that is `archived`
-    counts as there. Foreign messages are passed over. Raises LogLost if the log lacks the fact with the highest
-    position that was found, or one that the archive has; StoreError; LeaderUnavailable; the client's errors.
+    `leaders` are those of the generations that are not archived, the oldest first; each position up to
+    `archived.until` counts as there. Foreign messages are passed over. Raises LogLost if the log lacks the fact with
+    the highest position that was found, or the last one in the archive; StoreError; LeaderUnavailable; the client's
+    errors.
     """
     floor = archived.until
     await _check_archived(service, store, archived)

@@ -106,7 +106,7 @@ class Sealing:
         """By stream: its last sequence, and when (loop's time) it was first seen with that one."""
 
     async def look(self, js: JetStreamContext, infos: Sequence[StreamInfo], now_s: float) -> list[str]:
-        """Look at the generations, the oldest first, at the loop's time `now_s`; return the names of those sealed now.
+        """Look at the generations, the oldest first, at the loop's time `now_s`; return the names of those it sealed.
 
         Raises the client's errors.
         """

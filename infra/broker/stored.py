@@ -34,7 +34,7 @@ _NO_HEADERS: Final = f"{VERSION_LINE}\r\n".encode()
 
 
 class StoredMessage(NamedTuple):
-    """A message of a stream. `raw_headers` begins with NATS's version line; it is empty without headers."""
+    """A message of a stream. `raw_headers` is empty if it has none."""
 
     sequence: int
     subject: str
@@ -51,8 +51,8 @@ class StoredMessage(NamedTuple):
 class DirectAnswer(NamedTuple):
     """The messages that a direct get found, in the order of the answer, and the names of the streams they are from.
 
-    `pending`: how many more there are. `code`: the server's status after the messages: 204; 404 if there are none;
-    empty after a single message; 503 if no server answers; any other refuses the request.
+    `pending`: how many more there are after a batch. `code`: the server's status after the messages: 204; 404 if
+    there are none; empty after a single message; 503 if no server answers; any other refuses the request.
     """
 
     messages: list[StoredMessage]

@@ -32,7 +32,7 @@ TOO_OLD: Final = f"{EVENTS} cannot be set to accept batches (allow_batched): tha
 
 
 def stream_config(settings: Settings, number: int = 0) -> StreamConfig:
-    """Return the configuration that a generation should have: no fact is ever dropped, deleted or purged.
+    """Return the configuration that a generation should have: it lets no message expire, or be deleted or purged.
 
     A full stream refuses new facts, which stay in the services' logs.
     """
@@ -120,8 +120,8 @@ def check_stream(found: StreamConfig, settings: Settings, *, sealed: bool = Fals
 def largest_message(info: StreamInfo, max_payload: int) -> int:
     """Return the size in bytes of the largest message, headers included, that both server and stream take.
 
-    `max_payload` is the server's limit. The limits may be changed while the system runs: `nats stream edit EVENTS
-    --max-msg-size`, and `max_payload` in the server's configuration.
+    `max_payload` is the server's limit. The limits may be changed while the system runs: `nats stream edit` with
+    --max-msg-size, and `max_payload` in the server's configuration.
     """
     limit: Any = info.config.max_msg_size
     return min(max_payload, limit if limit is not None and limit > 0 else max_payload)

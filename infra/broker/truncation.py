@@ -47,8 +47,7 @@ class ReceivedPositions:
         """Look for a truncation; return the last remembered sequence at which the stream still has the same message.
 
         The messages after that sequence may be other ones, and have to be received. 0 if no remembered message is
-        there; None if there was no truncation: the newest one is there, or nothing is remembered. Raises
-        LeaderUnavailable, the client's errors.
+        there; None if the newest one is there, or nothing is remembered. Raises LeaderUnavailable, the client's errors.
         """
         if not self._received or await _still_there(leader, self._received[-1]):
             return None

@@ -7,10 +7,10 @@ BrokerError
  │  ├ RelayFailed
  │  └ ConsumerFailed
  │     └ ConsumerGone
- ├ BrokerMisconfigured      an operator has to change the broker, its user's permissions, NATS_URL, or the archive
- │  └ StreamMisconfigured   an operator has to change a stream
+ ├ BrokerMisconfigured      an operator has to change the broker, its user's permissions, a setting, or the archive
+ │  └ StreamMisconfigured   an operator has to change a stream, or update the server
  ├ FactTooLarge             an operator has to allow larger messages
- ├ LogLost                  an operator has to restore the store
+ ├ LogLost                  an operator has to restore the store, or acknowledge a forgery
  └ HistoryUnavailable       the caller may ask again
 """
 
@@ -76,12 +76,12 @@ class FactTooLarge(BrokerError):
     Nothing after it can be published before an operator allows larger messages.
     """
 
-    def __init__(self, service: str, stored: Notification, most: int) -> None:
+    def __init__(self, service: str, stored: Notification, most: int, stream: str) -> None:
         super().__init__(
             f"{stored.originator_id}@{stored.originator_version} at position {stored.position} of {service}_svc's log "
             f"has {len(stored.state):,} bytes and the broker takes {most:,}, so neither it nor what follows it can be "
-            "published. Allow larger messages: nats stream edit EVENTS --max-msg-size=1048576, and max_payload in the "
-            "broker's configuration"
+            f"published. Allow larger messages: nats stream edit {stream} --max-msg-size=1048576, and max_payload in "
+            "the broker's configuration"
         )
 
 
@@ -89,12 +89,13 @@ class LogLost(BrokerError):
     """The stream or its archive has a fact of this service that its log lacks.
 
     The store is another one, or lost its newest records; or somebody forged the fact. The service must not publish
-    until an operator puts the right store back, rebuilds it from the stream, or acknowledges the forgery as foreign.
+    until an operator puts the right store back, rebuilds it, or acknowledges the forgery as foreign.
     """
 
 
 class HistoryUnavailable(BrokerError):
-    """A look-up in the stream failed. The caller may repeat it.
+    """A look-up in the stream or the archive failed. The caller may repeat it.
 
-    There was no connection, no answer in time, a refusal, only a mirror's answer, or a fact of newer code.
+    There was no connection, no answer in time, a refusal, only a mirror's answer, a fact of newer code, or a damaged
+    archive.
     """

@@ -135,7 +135,9 @@ class Leader:
         does not.
         """
         state = self._info.state
-        missing = await _answered(self.name, missing_sequences(self._nc, self.name)) if state.num_deleted else []
+        missing = (
+            await _answered(self.name, missing_sequences(self._nc, self.name), "INFO") if state.num_deleted else []
+        )
         first = self.first_sequence
         holes = [(first, state.first_seq - 1)] if state.messages and state.first_seq > first else []
         for sequence in missing:
@@ -162,7 +164,7 @@ class Leader:
     async def read_back(self, subject: str, end: int | None = None) -> AsyncIterator[list[Published]]:
         """Yield the facts on this subject from the sequence `end` back to the stream's beginning, in lists.
 
-        Each list has a part of the stream, in stream order; the next list has the part before that, twice as long.
+        Each list has a part of the stream, in stream order; the next list has the part before, up to twice as long.
         Without an `end`: from the stream's end. Foreign messages and those that a person acknowledged as foreign are
         left out, so a list may be empty.
         """
@@ -226,13 +228,13 @@ def published(message: StoredMessage) -> list[Published]:
     return [Published(position, message_id, message.body, message.sequence)]
 
 
-async def _answered(stream: str, asked: Awaitable[T]) -> T:
+async def _answered(stream: str, asked: Awaitable[T], api: str = "MSG.GET") -> T:
     """Return the leader's answer. Raises LeaderUnavailable if none comes in time; the client's errors."""
     try:
         return await asked
     except NatsTimeout as error:
         raise LeaderUnavailable(
-            f"the leader of {stream} did not answer $JS.API.STREAM.MSG.GET.{stream} in time: either it is away, or "
+            f"the leader of {stream} did not answer $JS.API.STREAM.{api}.{stream} in time: either it is away, or "
             "the broker's user may not publish there, which is needed where mirrors answer or replicas may lag"
         ) from error
 

@@ -1,17 +1,17 @@
 """The relay copies a service's log into the newest generation of the stream, in log order, and repeats what was lost.
 
 It finds in the stream itself what the stream has (see `resume`). So no stored cursor can be wrong, a broker that was
-truncated or lost its whole disk gets the facts again, and nothing that was found there is sent a second time. Each read
-of the log is sent as one batch, if the window admits it, without waiting for the batch before: position p is sent only
-when every position up to p - WINDOW is acknowledged. A lost connection may leave a hole: a fact that is missing, though
-a later one is stored. No such hole lies further back than WINDOW positions. Before the relay publishes into a new
-generation, all that it has sent to the one before is acknowledged: so positions rise over the generations, but for
+truncated or lost its whole disk gets again what no archive has, and nothing that was found there is sent a second time.
+Each read of the log is sent with one write, if the window admits it, without waiting for the one before: position p is
+sent only when every position up to p - WINDOW is stored. A lost connection may leave a hole: a fact that is missing,
+though a later one is stored. No such hole lies further back than WINDOW positions. Before the relay publishes into a
+new generation, all that it has sent to the one before is acknowledged: so positions rise over the generations, but for
 what is repeated.
 """
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import Final
 
@@ -25,7 +25,7 @@ from infra.broker.errors import FactTooLarge, RelayFailed
 from infra.broker.fact_message import message_of
 from infra.broker.fast_ingest import FastIngest, PublishRefused, TakenForRepeat
 from infra.broker.leader import Leader
-from infra.broker.numbering import prefix
+from infra.broker.numbering import EVENTS, prefix
 from infra.broker.resume import NOT_ARCHIVED, Gap, Stored, check_repeat, find_resume_position, not_stored
 from infra.broker.troubles import UNACKNOWLEDGED
 from infra.broker.window import WINDOW, Window
@@ -35,7 +35,6 @@ from infra.store.records import Notification
 logger = structlog.get_logger()
 
 READ_BATCH: Final = 256  # records
-
 ACK_TIMEOUT_S: Final = 5.0
 """Without an acknowledgement for this long, while facts are in flight, the relay fails, and the session ends."""
 
@@ -123,15 +122,14 @@ class Relay:
 
     @property
     def acked(self) -> int:
-        """The position up to which every fact of the log, but for gaps, is published for certain; later ones may be."""
+        """The position up to which, by the broker's answers, the log is published but for gaps; later facts may be."""
         return self._window.acked
 
     async def find_resume_position(self, leaders: Sequence[Leader], archived: ArchivedLog = NOT_ARCHIVED) -> None:
         """Find in the stream what `run` has to send. Call it before the session consumes or publishes anything.
 
-        `leaders` are those of the generations that are not archived, the oldest first. Nothing that is `archived` is
-        published. Raises LogLost if the log lacks the service's fact with the highest position in the stream, or one
-        that the archive has; StoreError; LeaderUnavailable; the client's errors.
+        `leaders` are those of the generations that are not archived, the oldest first. Nothing up to `archived.until`
+        is published. Raises what the function of this name raises, such as LogLost.
         """
         resumed = await find_resume_position(self._service, self._store, leaders, self._span, archived)
         self._publish_into(leaders[-1])
@@ -183,7 +181,8 @@ class Relay:
                 await self._nc.send_all(map(message_of, batch, replies, repeat(self._begin)))
                 unsent = unsent[len(batch) :]
             elif self._window.empty:
-                raise FactTooLarge(self._service, unsent[0], self._max_body)
+                stream = EVENTS if self._leader is None else self._leader.name
+                raise FactTooLarge(self._service, unsent[0], self._max_body, stream)
             else:
                 await self._wait()
 
@@ -213,8 +212,7 @@ class Relay:
         if self._repeats and self._leader is not None:
             again = self._repeats.pop()
             await check_repeat(self._service, self._store, self._leader, again.position, again.sequence)
-            self._window.ack(again.position)
-            self._last_ack = self._loop.time()
+            self._acknowledged([again.position])
             return
         if not self._window.empty:
             self._overdue.at(self._last_ack + self._ack_timeout_s)
@@ -237,15 +235,16 @@ class Relay:
             stored = self._ingest.stored(subject, body, raw_headers)
         except TakenForRepeat as again:
             self._repeats.append(again)
-            self._wake.set()
-            return
         except PublishRefused as refused:
             self._error = RelayFailed(f"the broker refused a fact: {refused}")
-            self._wake.set()
-            return
-        if stored:  # the answer that a batch has begun acknowledges nothing
-            self._stalled_s = self.stalled_s
-            for position in stored:
-                self._window.ack(position)
-            self._last_ack = self._loop.time()
-            self._wake.set()
+        else:
+            if not stored:
+                return  # the answer that a batch has begun acknowledges nothing
+            self._acknowledged(stored)
+        self._wake.set()
+
+    def _acknowledged(self, positions: Iterable[int]) -> None:
+        self._stalled_s = self.stalled_s
+        for position in positions:
+            self._window.ack(position)
+        self._last_ack = self._loop.time()

@@ -32,8 +32,8 @@ NEXT_STEPS: Final = {
     10_039: NO_JETSTREAM,
     10_047: f"the broker has too little room: {TOO_LITTLE}",
     10_077: (
-        "the stream is full: raise its limit, such as `nats stream edit EVENTS --max-bytes=16GB`; DEAD has room again "
-        "once dead letters are redriven or dropped"
+        "the stream is full: raise the limit of its newest generation (`just stream ls`), such as "
+        "`nats stream edit EVENTS --max-bytes=16GB`; DEAD has room again once dead letters are redriven or dropped"
     ),
     10_074: "this broker has too few servers: lower EVENTS_REPLICAS, or add servers",
     10_005: "this broker has too few servers with room: lower EVENTS_REPLICAS, or add servers",

@@ -18,7 +18,7 @@ from infra.broker import leader as leader_module
 from infra.broker.client import VERSION_LINE, BrokerClient, MessageCallback, header
 from infra.broker.connection import connect
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
-from infra.broker.leader import leader_of
+from infra.broker.leader import Leader, leader_of
 from infra.broker.lookup import latest_facts
 from infra.broker.numbering import EVENTS
 from infra.broker.stored import DirectAnswer, direct
@@ -193,11 +193,15 @@ async def test_a_leader_that_does_not_answer_is_told_with_the_permission_that_it
             """As a client sees it whose user may not ask the leader."""
             raise NatsTimeout
 
-        asked = await leader(js)
+        info = await js.stream_info(EVENTS)
+        asked = Leader(nc, info)
         monkeypatch.setattr(nc, "request", denied)
         for question in (asked.at(1), asked.next(1, "point.>"), asked.last("point.>")):
             with pytest.raises(LeaderUnavailable, match=r"\$JS\.API\.STREAM\.MSG\.GET\.EVENTS .*may not publish there"):
                 await question
+        info.state.num_deleted = 1
+        with pytest.raises(LeaderUnavailable, match=r"\$JS\.API\.STREAM\.INFO\.EVENTS "):
+            await Leader(nc, info).holes()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from infra.broker.client import BrokerClient, MessageCallback, Outgoing
 from infra.broker.errors import FactTooLarge, LogLost, RelayFailed
 from infra.broker.fact_message import subject_of
 from infra.broker.fast_ingest import FLOW
-from infra.broker.leader import FIRST_SPAN, Leader
+from infra.broker.leader import FIRST_SPAN, Leader, leader_of
 from infra.broker.numbering import EVENTS, first_sequence
 from infra.broker.relay import Relay
 from infra.broker.streams import MAX_FACT_BYTES
@@ -573,6 +573,24 @@ async def test_the_time_in_which_the_broker_acknowledges_nothing_is_counted(
         monkeypatch.setattr(loop, "time", lambda: began + 99.0)
         assert relay.stalled_s == pytest.approx(3.0), "nothing is in flight"
         monkeypatch.undo()
+
+
+async def test_a_stall_that_a_repeat_ends_is_counted(
+    broker: Shop, log: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(log, 1, 1)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    async with session(broker) as js, wired(log) as (wire, relay):
+        (only,) = await wire.replies(1)
+        relay._leader = await leader_of(client(js), js)
+        loop = asyncio.get_running_loop()
+        began = relay._last_ack
+        with monkeypatch.context() as later:
+            later.setattr(loop, "time", lambda: began + 3.0)
+            wire.answer(only, b"", b'{"stream":"EVENTS","seq":1,"duplicate":true}', b"")
+            await relay.caught_up.wait()
+            assert relay.stalled_s == pytest.approx(2.9)
 
 
 async def test_a_broker_that_acknowledges_nothing_stalls_the_relay_and_then_fails_it(

@@ -4,13 +4,13 @@ Asked for are canceled orders that may not be compensated yet: of this process, 
 refused; of the time before its start, the last KEPT. A shop without cancels asks for nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final, NamedTuple, get_args, get_type_hints
 
 from contracts import OrderCanceled, OrderConfirmed
-from contracts.fact import DECODE_ERRORS
+from contracts.fact import DECODE_ERRORS, Fact
 from contracts.step import fact_name
 from contracts.wire import STEPS
 from infra.broker.client import BrokerClient
@@ -42,8 +42,11 @@ KEPT: Final = 1_000
 """How many of the orders that were canceled before the start are looked up, the newest of them."""
 
 
+Archived = Callable[[str], Awaitable[Iterable[Fact]]]
+
+
 class Canceled(NamedTuple):
-    """A canceled order that was not compensated at the last look. `counts`: its duration is to be measured."""
+    """A canceled order that is not known to be compensated. `counts`: its duration is to be measured."""
 
     reason: str
     at: datetime
@@ -69,7 +72,7 @@ class Compensations:
             self._open[fact.order_id] = Canceled(fact.reason, fact.at, counts=True)
 
     def found(self, earlier: Iterable[tuple[str, str, datetime]]) -> None:
-        """Take orders that were canceled before the start: id, reason, time. Most of them are compensated."""
+        """Take orders that were canceled earlier: id, reason, time. Most of them are compensated."""
         self._open = {order_id: Canceled(reason, at, counts=False) for order_id, reason, at in earlier} | self._open
 
     def __len__(self) -> int:
@@ -84,8 +87,12 @@ class Compensations:
         """Return those that are uncompensated for sure: an order of before the start is only after its first look."""
         return [one for one in self._open.values() if one.counts]
 
-    async def look(self, nc: BrokerClient, streams: Sequence[str]) -> None:
-        """Ask these generations of the stream which orders are compensated. Raises HistoryUnavailable."""
+    async def look(self, nc: BrokerClient, streams: Sequence[str], archived: Archived) -> None:
+        """Ask these generations of the stream which orders are compensated. Raises HistoryUnavailable.
+
+        `archived` tells an order's facts in the archive. It is asked once about each order of before the start that is
+        not compensated by the stream's: no generation is archived before all of its orders are.
+        """
         order_ids = list(islice(self._open, MOST))
         for first in range(0, len(order_ids), AT_ONCE):
             wanted = order_ids[first : first + AT_ONCE]
@@ -97,13 +104,20 @@ class Compensations:
                     facts[order_id][name] = time_of(message.body)
                 except DECODE_ERRORS:  # another publisher's message
                     continue
-            for order_id, known in facts.items():
-                self._judge(order_id, known)
+            for order_id, kept in facts.items():
+                order = self._open[order_id]
+                asks = not order.counts and not _complete(order, kept)
+                earlier = {fact_name(type(fact)): fact.at for fact in await archived(order_id)} if asks else {}
+                self._judge(order_id, earlier | kept)
 
     def _judge(self, order_id: str, facts: Mapping[str, datetime]) -> None:
         order = self._open.pop(order_id)
-        if not compensated(order.reason, facts.keys()):  # type: ignore[arg-type]  # newer code may have other reasons
+        if not _complete(order, facts):
             self._open[order_id] = order._replace(counts=True)  # to the end: others come first in the next look
         elif order.counts:
             undone = max((at for name, at in facts.items() if name in UNDOING), default=order.at)
             self._durations.observe(max(0.0, (undone - order.at).total_seconds()))
+
+
+def _complete(order: Canceled, facts: Mapping[str, datetime]) -> bool:
+    return compensated(order.reason, facts.keys())  # type: ignore[arg-type]  # newer code may have other reasons

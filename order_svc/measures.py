@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -9,6 +10,7 @@ import structlog
 from contracts import REASONS, Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from infra.aio import wait
 from infra.broker.errors import HistoryUnavailable
+from infra.broker.lookup import archived_facts
 from infra.metrics import Histogram, Labels
 from infra.process.runtime import Runtime
 from infra.read_models.tables import ViewBehind
@@ -121,13 +123,14 @@ class OrderMeasures:
 
     async def run(self) -> None:
         """Look once a second which orders are compensated, until the process closes."""
+        archived = partial(archived_facts, self._runtime.settings, "order_id")
         while not await wait(self._runtime.closing, LOOK_EVERY_S):
             nc = self._runtime.broker.connection
             try:
                 if self._ended_meanwhile is not None:
                     await self._find_left_open(self._ended_meanwhile)
                 if nc is not None:
-                    await self._compensations.look(nc, self._runtime.broker.supervisor.streams)
+                    await self._compensations.look(nc, self._runtime.broker.supervisor.streams, archived)
             except (ViewBehind, HistoryUnavailable) as error:
                 logger.debug("what orders wait for cannot be looked up now", reason=str(error))
 

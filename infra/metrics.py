@@ -1,8 +1,8 @@
 """The instruments of a process's metrics: counters, histograms and gauges, with labels from closed sets.
 
 To count costs a fraction of a microsecond: plain integers and lists are changed, and a histogram finds its bucket by
-bisection. The format of Prometheus is made at a scrape (infra/http/operators/metrics.py). A label's values are names
-in the code, never ids of what clients send, so the number of series does not grow with what is handled.
+bisection. The format of Prometheus is made at a scrape (infra/http/operators/metrics.py). A label's values are never
+ids of what clients send, so the number of series is bounded.
 """
 
 from bisect import bisect_left

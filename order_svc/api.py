@@ -154,8 +154,8 @@ class OrderHistory(OrderView, kw_only=True):
     """An order as it is now, with its history.
 
     `steps`: the facts of the order's saga, oldest first. `compensated`: whether everything that a canceled order took
-    was given back; null unless the order is canceled. Both are read from the broker. While they cannot be read,
-    both are null and `unavailable` gives the reason; otherwise `unavailable` is null.
+    was given back; null unless the order is canceled. Both are made from published facts. While these cannot be
+    read, both are null and `unavailable` gives the reason; otherwise `unavailable` is null.
     """
 
     compensated: bool | None = None

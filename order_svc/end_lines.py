@@ -13,7 +13,7 @@ EVENT = "order ended"
 
 
 def end_lines(runtime: Runtime) -> None:
-    """Have a line logged for each end that is recorded, after it is answered; nothing above the level INFO."""
+    """Have a line logged for each end in a batch that is recorded and answered; none if the level is above INFO."""
     put = info_lines(EVENT)
     if put is None:
         return

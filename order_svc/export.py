@@ -21,7 +21,7 @@ Kind = Literal["confirmed", "canceled", "correction"]
 
 
 class ExportedLine(Struct, frozen=True, gc=False):
-    """A line of an exported order. `unit_price` in won; null: not known when the order ended."""
+    """A line of an exported order. `unit_price` in won; null: the fact has none."""
 
     product_id: str
     quantity: int
@@ -29,7 +29,7 @@ class ExportedLine(Struct, frozen=True, gc=False):
 
 
 class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
-    """One end of one order, or the correction of a confirmation. Amounts are whole won; null: not known at the end.
+    """One end of one order, or the correction of a confirmation. Amounts are whole won; null: not in the fact.
 
     `reason`: null if confirmed. A correction repeats the amounts that it takes back, as positive numbers.
 
@@ -53,7 +53,7 @@ class OrderRow(Row, frozen=True, kw_only=True, gc=False, tag="orders/1"):
 def row(record: Notification) -> OrderRow:
     """Make the row of a record of order_svc's log.
 
-    Raises ValueError for a fact that does not end an order, and msgspec.DecodeError for a body that `decode` refuses.
+    Raises ValueError for a fact of which no row can be made, and msgspec.DecodeError for a body that `decode` refuses.
     """
     fact = decode(record.state)
     match fact:

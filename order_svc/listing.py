@@ -2,7 +2,7 @@
 
 A row's key begins with the time at which the order was placed, which every fact of the order contains. So new rows go
 to the end of the table, and an order's end updates a row near the table's end. Writes to an index by order id would be
-scattered over the index, because most ids are hashes.
+scattered over the index where ids are hashes.
 """
 
 from collections.abc import Sequence

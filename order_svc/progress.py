@@ -1,8 +1,7 @@
 """Watches the in-flight orders: which service they wait for, and whether admission refuses new ones.
 
-Nothing is asked while orders end soon. If the oldest in-flight order is late, or new orders are refused, the stream is
-asked once a second how far the oldest orders are, and some among the others. Only if a service answers none of them,
-all in-flight orders are looked up.
+If the oldest in-flight order is late, or new orders are refused, the stream is asked once a second how far the oldest
+orders are, and some among the others. Only if a service answers none of them, all in-flight orders are looked up.
 """
 
 from collections import deque

@@ -2,7 +2,4 @@
 
 
 class ArchiveDamaged(Exception):
-    """A file of the archive is missing, cannot be read, or is not what its manifest says. The message says which.
-
-    It names the next step, too. Nothing was changed.
-    """
+    """The archive's folder or a file there cannot be read, or is not what it was. The message says which."""

@@ -1,7 +1,7 @@
 """The archive on this machine: a manifest for each archived generation, and the folder with its files beside it.
 
 EVENTS.json              the manifest of generation 0
-EVENTS/part-000.jsonl.gz its messages: gzip members of about a thousand lines each, one after another
+EVENTS/part-000.jsonl.gz its messages: gzip members of at most a thousand lines each
 EVENTS/index.sqlite      where each member is, and which have a key
 """
 
@@ -40,7 +40,7 @@ class Block(NamedTuple):
 class Archive:
     """Reads what is archived in a folder, which may be missing: then nothing is.
 
-    Every method raises ArchiveDamaged. They wait for the disk: a task calls those that read messages in a thread.
+    All but `path` raise ArchiveDamaged, and wait for the disk: a task calls those that read messages in a thread.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,7 +62,7 @@ class Archive:
 
     @property
     def last_digest(self) -> str:
-        """The SHA-256 of the newest manifest, which the next one begins with; empty if there is none."""
+        """The SHA-256 of the newest manifest: the next one's `previous`; empty if there is none."""
         return self._last_digest if self.manifests else ""
 
     def _look(self) -> list[tuple[str, int, int]]:
@@ -84,7 +84,7 @@ class Archive:
 
     @property
     def first_kept(self) -> int:
-        """The number of the first generation that is not archived."""
+        """The number after that of the newest archived generation; 0 without one."""
         return self.manifests[-1].number + 1 if self.manifests else 0
 
     def of(self, number: int) -> GenerationManifest | None:
@@ -107,8 +107,8 @@ class Archive:
     ) -> Iterator[list[ArchivedMessage]]:
         """Yield the messages of a generation, in lists by their sequence: those that a filter in `subjects` matches.
 
-        No filter: all. `first` and `last` are sequences, both inclusive; `since_ns`: stored then or later. The index
-        leads to a key; a filter that ends with a wildcard reads all that is in the bounds.
+        No filter: all. A list may be empty. `first` and `last` are sequences, both inclusive; `since_ns`: stored then
+        or later. The index leads to a key; with a wildcard in any filter all that is in the bounds is read.
         """
         end = manifest.last_sequence if last is None else last
         exact = frozenset(subjects)

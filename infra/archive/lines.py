@@ -10,7 +10,7 @@ import msgspec
 
 
 class ArchivedMessage(NamedTuple):
-    """A message as the stream had it. `head`: its raw headers, with NATS's version line; empty without headers.
+    """A message of the stream. `head`: its raw headers, with NATS's version line; empty without headers.
 
     `stored_ns`: when the broker stored it, in nanoseconds since 1970 (UTC).
     """
@@ -55,7 +55,7 @@ def line(message: ArchivedMessage) -> bytes:
 
 
 def messages(lines: Iterable[bytes]) -> list[ArchivedMessage]:
-    """Decode lines. Raises msgspec.DecodeError, UnicodeDecodeError."""
+    """Decode lines. Raises msgspec.DecodeError, UnicodeDecodeError, RecursionError."""
     return [_message(one) for one in map(_decoder.decode, lines)]
 
 

@@ -1,7 +1,7 @@
 """The manifest of an archived generation: what its files have. It is written once these are proven, and never before.
 
 So a generation with a manifest is archived, and one without is not, whatever files there are. Each manifest has the
-SHA-256 of the one before it, and of each of its files: nothing of the whole archive can change unnoticed.
+SHA-256 of the one before it, and of each of its files.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ class NameCount(Struct, frozen=True):
 class GenerationManifest(Struct, frozen=True, kw_only=True):
     """What the archive has of one generation. `stream` was its name, `created` when it was made, as a text.
 
-    `foreign`: the messages that no service published. `logs`: by service. `names`: by the name of the fact. `previous`:
+    `foreign`: the messages that no service published. `logs`: by service. `names`: by subject without key. `previous`:
     the SHA-256 of the manifest before it; empty in the first one. `chain`: of that and of all its files.
     """
 
@@ -82,7 +82,7 @@ class GenerationManifest(Struct, frozen=True, kw_only=True):
 class ArchivedLog(NamedTuple):
     """What the whole archive has of a service's log: all positions through `until`, and the highest one, `last`.
 
-    They differ only while a generation lacks a fact that a later one has. `last_id`: the id of the fact there.
+    They differ while the archive lacks a fact before `last`. `last_id`: the id of the fact at `last`.
     """
 
     until: int = 0
@@ -119,7 +119,7 @@ def decoded(contents: Sequence[tuple[str, bytes]]) -> list[GenerationManifest]:
     """Decode manifests, given as the name and content of each file, the oldest generation first.
 
     Raises ArchiveDamaged unless they are one chain. A generation that the broker lost before it was archived has no
-    part in it: its facts are in later ones.
+    part in it.
     """
     manifests: list[GenerationManifest] = []
     previous = ""
@@ -166,7 +166,7 @@ def _whole_until(runs: Iterable[tuple[int, int]]) -> int:
 def missing_before(manifests: Sequence[GenerationManifest], of: GenerationManifest) -> list[str]:
     """Return the services, as texts with a position, whose logs the archive lacks a fact of before one in `of`.
 
-    A later generation has it: a relay publishes what an older one lost into the newest.
+    A later generation has it or will have it: a relay publishes what an older one lost into the newest.
     """
     untils = {service: (log_of(manifests, service).until, one.last) for service, one in of.logs.items()}
     return [f"position {until + 1} of {service}_svc's log" for service, (until, last) in untils.items() if until < last]

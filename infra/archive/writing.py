@@ -28,7 +28,7 @@ CREATE TABLE keys (key TEXT, block INTEGER, PRIMARY KEY (key, block)) WITHOUT RO
 
 
 class FileWriter:
-    """Writes one generation into its folder, in place of what a run before left there. A context; then call `finish`.
+    """Writes one generation into its folder, in place of what a run before left there. Call `finish` in its context.
 
     Every method raises OSError or sqlite3.Error.
     """

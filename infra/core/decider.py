@@ -59,7 +59,7 @@ class Aggregate:
 
 
 def no_command(command: Command, *_: AnyState) -> NoReturn:
-    """The `decide` of an aggregate that decides no command: its states only help others to decide. Raises TypeError."""
+    """The `decide` of an aggregate that decides no command. Raises TypeError."""
     raise TypeError(f"no command begins with a stream such as {command.streams[0]}")
 
 

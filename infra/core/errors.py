@@ -5,7 +5,7 @@ NotNow                      the caller may repeat the request later
  └ StoreUnavailable
     └ StreamUnavailable     the stream that the request needs is unreadable; others are not affected
 FoldError                   a bug: decide and evolve disagree
-Unpublishable               a decision's fact breaks the contract, so it is not recorded
+Unpublishable               a decision's fact could not be published or heard, so it is not recorded
  └ TooLarge
 StoreError                  (in infra/store/errors.py)
  └ StreamUnreadable         one stream is damaged, or newer code wrote it
@@ -23,7 +23,7 @@ class Busy(NotNow):
 
 
 class StoreUnavailable(NotNow):
-    """The store failed, a stream is unreadable, or the writer is suspended.
+    """The store or a read model's file failed, a stream is unreadable, or the writer is suspended.
 
     If the store failed, the request's facts may be recorded all the same; the same command records nothing twice.
     """

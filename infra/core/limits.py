@@ -9,7 +9,7 @@ from infra.core.state_cache import CACHED_STATES, SNAPSHOT_EVERY
 class WriterLimits:
     """Limits of one Writer: the sizes and pace of its batches, its queue, its snapshots.
 
-    The defaults were measured with all services under load (docs/benchmark.md).
+    The defaults for batches were measured with all services under load (docs/benchmark.md).
     """
 
     max_batch: int = 128

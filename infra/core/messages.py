@@ -16,11 +16,11 @@ class StreamPosition(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A message of EVENTS, as a consumer delivered it in a session or as a dead letter keeps it.
+    """A message of EVENTS, as a consumer delivered it in a session, or as a dead letter or the archive keeps it.
 
     `fact_id` is its `Nats-Msg-Id`, empty if it has none; `body` is the fact's JSON, or whatever somebody else sent;
     `raw_headers` are its headers as they travelled. `number` counts the consumer's deliveries in the session from 1.
-    The acknowledgement goes to `ack_subject`. A dead letter has the number 0 and an empty `ack_subject`.
+    The acknowledgement goes to `ack_subject`. Outside a session `number` is 0 and `ack_subject` empty.
     """
 
     fact_id: str

@@ -21,7 +21,7 @@ def refuse(source: Work, error: Exception) -> None:
 
 
 def fail(batch: Iterable[Work], error: StoreError) -> None:
-    """Tell all of a batch that the store failed: nobody knows whether it was recorded."""
+    """Tell all of a batch that the store failed: it may have been recorded."""
     for source in batch:
         if isinstance(source, Delivered):
             source.acknowledger.failed(error)

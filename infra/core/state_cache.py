@@ -129,7 +129,7 @@ class StateCache:
         return Record(stream, stream_state.version, self._topics[category(stream)], body)
 
     def evict(self, streams: Iterable[str]) -> None:
-        """Remove these streams from the cache; the next `get` folds them again from the store."""
+        """Remove these streams from the cache."""
         for stream in streams:
             self._states.pop(stream, None)
 

@@ -1,7 +1,7 @@
 """A unit of work: commands that are decided together and recorded in one transaction.
 
-On a conflict all of them are decided again on fresh states. The refusal of a request's command is only an outcome. But
-if a delivery cannot be decided, a stream is unreadable or a fold fails, nothing is recorded: Unhandled names the work.
+On a conflict all of them are decided again. The refusal of a request's command is only an outcome. But if a delivery
+cannot be decided, a stream is unreadable or a fold fails, nothing is recorded: Unhandled names the work.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The streams of a service that cannot be read: each is refused by itself, and `/readyz` and the log tell of them."""
+"""The streams of a service that could not be read: `/readyz` and the log tell of them."""
 
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
@@ -25,7 +25,7 @@ class UnreadableStreams:
         self._damaged: dict[str, str] = {}
 
     def add(self, stream: str, why: str, *, newer: bool, log: bool = True) -> None:
-        """Remember a stream; the first time, and with `log`, log it as an error.
+        """Remember a stream, MOST at most; the first time, and with `log`, log it as an error.
 
         `why` is shown to operators. `newer`: newer code recorded a fact of it; otherwise it is damaged.
         """
@@ -62,7 +62,7 @@ class Reader(Protocol):
 async def read_readable(reader: Reader, streams: Sequence[str]) -> list[Any]:
     """Return the states of these streams as `reader.read` does, but None for a stream that cannot be read.
 
-    For lists: one unreadable stream must not hide all others. Raises StoreUnavailable if no stream can be read now.
+    For lists: one unreadable stream must not hide all others. Raises StoreUnavailable if the store cannot be read now.
     """
     try:
         return await reader.read(streams)

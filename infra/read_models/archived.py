@@ -1,4 +1,4 @@
-"""Reads what is archived for a view of the stream: a new or rebuilt one reads it first, any other one nothing of it.
+"""Reads what is archived for a view of the stream and unread by it: a new or rebuilt one reads all of that.
 
 A view has a checkpoint for each of its consumers on each generation. It stays when the generation is archived. So where
 it is that of the last message that the archive has there of the consumer's fact, the view has read all of it.
@@ -44,7 +44,7 @@ class ArchivedFacts:
     async def chunks(self) -> AsyncIterator[tuple[list[Delivery], dict[str, Checkpoint]]]:
         """Yield the unread messages in lists, the oldest generation first, and the checkpoints to set with each list.
 
-        Raises BrokerMisconfigured if the archive cannot be used.
+        Read ones may be among them. Raises BrokerMisconfigured if the archive cannot be used.
         """
         try:
             for manifest in self._archive.manifests:

@@ -178,7 +178,7 @@ class LogView:
         return None
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Wait until the view has every fact recorded so far, then run this SQL; return its rows.
+        """Wait until the view has read every fact recorded so far, then run this SQL; return its rows.
 
         So a client reads its own writes. If the tables were emptied meanwhile, it waits and reads again. Raises
         ViewBehind if a wait takes longer than `patience_s`, or the store or SQLite fails.

@@ -102,7 +102,7 @@ class StreamView:
             raise ViewBehind(f"the view {self._projection.name} cannot be read: {error}") from error
 
     async def behind(self) -> int:
-        """Count the messages not read yet. Raises ViewBehind if no broker can tell, or a rebuild is to begin."""
+        """Count the unread messages, roughly. Raises ViewBehind if no broker can tell, or a rebuild is to begin."""
         if self._js is None or self._drop.is_set():
             why = "about to be rebuilt" if self._drop.is_set() else self.supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")

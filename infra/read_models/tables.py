@@ -1,7 +1,7 @@
 """Read models: tables in a file of their own, fed from facts. The file can be deleted without loss, and made again.
 
-The checkpoint is stored in the transaction that applies the records up to it. So in the file, tables
-and checkpoint always belong together.
+A checkpoint is stored in the transaction that applies the records up to it, or after it. So in the file none is ahead
+of the tables.
 """
 
 import contextlib
@@ -178,7 +178,7 @@ class Tables:
         """Feed these records and set the checkpoint, if one is given, in one transaction, and commit it.
 
         A view of the stream has a checkpoint for each consumer: `read` has those to set, by consumer. Raises
-        sqlite3.Error or the projection's error; then call `roll_back`.
+        sqlite3.Error, or what the projection or its values raise; then call `roll_back`.
         """
         # Only one task uses this connection. If it is cancelled, the transaction ends with the connection.
         await self._writer.execute("BEGIN IMMEDIATE")

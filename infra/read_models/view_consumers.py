@@ -25,7 +25,7 @@ logger = structlog.get_logger()
 
 
 class ViewConsumers:
-    """The consumers of one read model. Those that have read all of a sealed generation have no part in a session."""
+    """The consumers of one read model. A session begins without those that have read all of a sealed generation."""
 
     def __init__(self, projection: Projection, listener: str, tables: Tables, settings: Settings) -> None:
         self._view = projection.name
@@ -41,10 +41,9 @@ class ViewConsumers:
     ) -> int:
         """Take over, and add the consumers to the session; return how many messages are unread.
 
-        They are those of all generations that are not archived.
-
-        Each is reset to its checkpoint. The predecessor, if there is one, is removed. Raises LeaderUnavailable, the
-        client's errors.
+        They are those of all generations that are not archived. Each is reset to its checkpoint, or to the beginning if
+        its stream lost the message there. The predecessor, if there is one, is removed. Raises LeaderUnavailable,
+        BrokerMisconfigured if the archive cannot be used, the client's errors.
         """
         self._places = []
         kept = first_kept(self._settings)
@@ -59,7 +58,10 @@ class ViewConsumers:
         return unread
 
     async def hear(self, js: JetStreamContext, leader: Leader, session: ConsumerSession) -> int:
-        """Add the consumers of one more generation; return how many messages are unread there. Raises as `hear_all`."""
+        """Add the consumers of one more generation; return how many messages are unread there.
+
+        Raises LeaderUnavailable, the client's errors.
+        """
         return await self._hear(js, await self._resume_positions(leader), session, sealed=False)
 
     async def waiting(self, js: JetStreamContext) -> int:

@@ -14,7 +14,7 @@ class EventStore(Protocol):
 
     @property
     def has_moved(self) -> bool:
-        """Whether the log has facts that older code recorded in another stream than the one they belong to today."""
+        """Whether opening found facts that older code recorded in another stream than the one they belong to today."""
 
     async def insert_events(self, records: Sequence[Record]) -> None:
         """Append all of these records to the log, in this order and durably, or none of them.

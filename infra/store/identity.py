@@ -4,9 +4,10 @@ The table `identity` has the store's id and its service. The id is also in the f
 service's folder. So a store in another one's place is found before anything is recorded.
 
 SQLite replays whatever write-ahead log lies beside a file. So the table has three more values, which `Checkpointer`
-sets. `wal` names the present write-ahead log. `ending` is made anew, greater each time, before a log is moved. When the
-whole log was moved, the next one begins. `follows` is the last `ending` of the log before. A log belongs to the
-file if the file's `ending` is what the log follows, or if a part of the same log has been moved into the file.
+changes. `wal` names the present write-ahead log. `ending` is made anew, greater each time, before it moves a log. When
+the whole log was moved and nobody reads, the next one begins. `follows` is the last `ending` of the log before. A log
+belongs to the file if the file's `ending` is what the log follows, or if a part of the same log has been moved into
+the file.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ class Identity(NamedTuple):
 class Examined(NamedTuple):
     """A store that may be opened. `store`: its id, a new one if it has none yet.
 
-    `unclean`: its last process was killed, or another one was reading when it ended.
+    `unclean`: its last process was killed, or another one had its file open when it ended.
     """
 
     store: str
@@ -83,8 +84,8 @@ def known_id(path: Path, service: str) -> str:
 def examine(path: Path, service: str) -> Examined:
     """Prove that the store in `path` may be opened, without changing it. `service`: whose it must be; empty: anybody's.
 
-    A file that was never there may be made. Raises StoreSetupError if the file was there and is missing, is unreadable,
-    is another store's or another service's, or has a write-ahead log that is not its own; OSError.
+    A missing file that left no trace may be made. Raises StoreSetupError if it left its id or its log, or if the file
+    is unreadable, another store's or another service's, or has a write-ahead log that is not its own; OSError.
     """
     known = known_id(path, service) if service else ""
     wal, _ = companions(path)

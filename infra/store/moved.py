@@ -2,7 +2,7 @@
 
 Nothing recorded is rewritten. Instead the table `moved` maps today's stream to the positions of such facts. It is made
 when a store is opened: once from the whole log, and later from what older code added after a rollback. A partial index
-for each category keeps that cheap: it contains only such facts, so it costs nothing where there are none.
+for each category keeps that cheap: it contains only such facts.
 """
 
 import json

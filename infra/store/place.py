@@ -82,7 +82,7 @@ class StoreFiles:
     def entries(self) -> Entries | None:
         """Return the Entries of the store's folder; None if it is missing, or they were changed in the last 0.1 s.
 
-        Called after each commit, in the connection's thread; it costs one call of `stat`.
+        Called after an append, in the connection's thread; it costs one call of `stat`.
         """
         try:
             found = os.stat(self._parent)  # noqa: PTH116 - for each commit, and Path.stat takes half as long again
@@ -125,7 +125,7 @@ class StoreFiles:
     async def compare(self, identity: Callable[[], Awaitable[Identity]]) -> None:
         """Compare the file with the identity that the store's own connection reads.
 
-        If the file is another store's, or missing, set `trouble`. Raises StoreSetupError if another program is still
+        If the file is another one, or missing, set `trouble`. Raises StoreSetupError if another program is still
         writing to it after all attempts; the errors of `identity`.
         """
         try:

@@ -52,6 +52,11 @@ SAME_AS: Final = {
 }
 
 
+def shows_damage(error: BaseException) -> bool:
+    """Whether SQLite found the file malformed, or no database. All other errors, such as of a full disk: False."""
+    return type(error) is sqlite3.DatabaseError
+
+
 def next_step(error: BaseException, if_damaged: str) -> str:
     """Return what an operator has to do after this error at a file, as a sentence without its full stop.
 

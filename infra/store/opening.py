@@ -7,14 +7,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from infra import files
+from infra.aio import Backoff
 from infra.store import identity
 from infra.store.checkpointer import Checkpointer, log_affected
 from infra.store.connection import ConnectStore, StoreConnection, connect_read_only
-from infra.store.errors import StoreSetupError, rebuild
+from infra.store.errors import StoreSetupError, rebuild, shows_damage
 from infra.store.place import StoreFiles
 from infra.store.statements import SCHEMA
 
+logger = structlog.get_logger()
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 60.0
 NEWEST: Final = 256
 """How many of the newest records are read, and found by their index, before a store is used."""
 
@@ -82,10 +89,18 @@ async def _prepare(writer: StoreConnection, path: Path, service: str, store: str
 
 
 async def _check_whole(path: Path, place: StoreFiles) -> None:
-    try:
-        wrong = await damage(path)
-    except sqlite3.Error as error:
-        wrong = [str(error)]
+    """Check the file, and again as long as it cannot be read for a reason that is not its content."""
+    backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+    while True:
+        try:
+            wrong = await damage(path)
+            break
+        except sqlite3.Error as error:
+            if shows_damage(error):
+                wrong = [str(error)]
+                break
+            logger.warning("the store could not be checked after an unclean stop; trying again", error=str(error))
+        await asyncio.sleep(backoff.next_s())
     if wrong:
         place.refuse(f"{path} is damaged: {wrong[0]}")
 

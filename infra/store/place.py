@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from infra.store.errors import StoreSetupError
+from infra.store.errors import StoreSetupError, shows_damage
 from infra.store.identity import Identity, belongs, companions, read
 
 logger = structlog.get_logger()
@@ -151,7 +151,7 @@ class StoreFiles:
 
     def judge(self, error: BaseException) -> None:
         """If this error of a write shows that the file is damaged, set `trouble`, and raise StoreSetupError."""
-        if type(error) is sqlite3.DatabaseError:  # malformed, or no database; its subclasses have other causes
+        if shows_damage(error):
             if self.trouble is None:
                 self.refuse(f"{self._path} is damaged: {error}")
             self.require()

@@ -22,7 +22,7 @@ from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from tests.infra.records import records, streams_of
 from tests.ops import damage
-from tests.shop import attempts
+from tests.shop import PATIENCE_S, attempts
 
 FILE = "events.sqlite"
 
@@ -302,6 +302,31 @@ async def test_after_an_unclean_stop_damage_anywhere_stops_recording(path: Path,
             await store.insert_events(charged(2_000, 2_001))
         with pytest.raises(StoreError, match="is damaged"):
             await store.check()
+
+
+async def test_a_file_that_cannot_be_read_for_a_moment_is_not_told_to_be_damaged(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SQLiteStore.open(path, service="point") as store:
+        await store.insert_events(charged(1, 2))
+        left = image(path, tmp_path / "killed")
+    checked = asyncio.Event()
+    results: list[list[str] | sqlite3.Error] = [sqlite3.OperationalError("unable to open database file"), []]
+
+    async def damage_of(_: Path) -> list[str]:
+        result = results.pop(0)
+        if isinstance(result, sqlite3.Error):
+            raise result
+        checked.set()
+        return result
+
+    monkeypatch.setattr(opening, "damage", damage_of)
+    async with SQLiteStore.open(left, service="point") as store:
+        async with asyncio.timeout(PATIENCE_S):
+            await checked.wait()
+        await store.insert_events(charged(2, 3))
+
+    assert not results
 
 
 async def test_the_whole_file_is_checked_with_every_index(path: Path) -> None:

@@ -8,9 +8,23 @@ import pytest
 
 from contracts import Fact, OrderConfirmed, PointCharged, PointUsed, PricedFact, SagaFact
 from contracts.command import AboutOrder, PricedOrder, Stamp
+from contracts.coupon import coupon_stream
+from coupon_svc.domain.use import Use as UseCoupon
 from order_svc.domain import Confirm, Refuse
 from point_svc.domain.use import Use
-from tests.examples import CAUSE, NOW, ORDER, ORDER_ID, coupon_used, product_reserved, use_of_points_failed
+from tests.examples import (
+    CAUSE,
+    COUPON,
+    CUSTOMER,
+    NOW,
+    ORDER,
+    ORDER_ID,
+    PLAIN,
+    coupon_used,
+    points_used,
+    product_reserved,
+    use_of_points_failed,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 AGGREGATES = [
@@ -49,6 +63,13 @@ def test_a_command_gives_the_start_of_the_facts_it_says() -> None:
     assert USE.about_order() == about_order
     assert USE.priced_order() == {**about_order, "unit_prices": heard.unit_prices, "total": heard.total}
     assert (USE.order_id, USE.order) == (ORDER_ID, ORDER)
+
+
+def test_a_use_asks_for_no_account_and_no_coupon_that_the_order_does_not_use() -> None:
+    assert USE.streams == (f"pointuse-{ORDER_ID}", f"account-{CUSTOMER}")
+    assert Use(product_reserved(PLAIN), NOW, CAUSE).streams == (f"pointuse-{ORDER_ID}",)
+    assert UseCoupon(points_used(), NOW, CAUSE).streams == (coupon_stream(COUPON, ORDER_ID), f"coupon-{COUPON}")
+    assert UseCoupon(points_used(PLAIN), NOW, CAUSE).streams == (coupon_stream(None, ORDER_ID),)
 
 
 def test_a_fact_still_refuses_a_field_that_is_missing_or_not_its_own() -> None:

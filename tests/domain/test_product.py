@@ -102,3 +102,5 @@ def test_all_stock_of_a_product_together_stays_an_exact_number() -> None:
 def test_what_is_available_is_what_came_in_less_what_is_held() -> None:
     ledger = (*in_stock(10), stock_held(2), *adding(5, key="delivery-1"), stock_held(3), stock_returned(2))
     assert state_after(*ledger).available == 12
+    more = state_after(*ledger, *adding(1, key="delivery-2"))
+    assert (more.available, more.added) == (13, 6)

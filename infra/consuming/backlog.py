@@ -1,7 +1,7 @@
 """What a consumer has yet to hear, by the last look at the broker: how many messages, and since when the oldest waits.
 
 The time needs no request of its own. Every message that is not heard yet was stored after the one that was handled
-last, and after the last look that found none waiting. So the lag is at most one look too long.
+last, and after the last look that found none waiting. The lag counts from the later of these two.
 """
 
 from time import time
@@ -32,7 +32,7 @@ class Backlog:
 
     @property
     def lag_s(self) -> float:
-        """For how many seconds the oldest message waits that is not handled yet; 0 if none waits."""
+        """For about how many seconds the oldest unhandled message waits; 0 if none did at the last look."""
         if not (self.pending or self.unacknowledged):
             return 0.0
         newest = self._received.newest

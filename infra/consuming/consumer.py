@@ -148,7 +148,7 @@ class DurableConsumer:
         self._pull.stopped = True
 
     def stop(self) -> None:
-        """Hand over, take and acknowledge nothing more; `run` returns."""
+        """Hand over and take nothing more; `run` returns."""
         self.closed = self._pull.stopped = True
         self._pull.wake.set()
 

@@ -2,8 +2,8 @@
 hears, on each generation of the stream.
 
 Each consumer delivers in the stream's order, but the consumers do not wait for each other. So a service may hear an
-effect before its cause; its fences allow that. The retry queue is shared: messages of one key wait for each other,
-whichever consumer delivered them.
+effect before its cause; its fences allow that. The retry queue is shared: a service's messages of one key wait for each
+other, whichever consumer delivered them.
 """
 
 import asyncio

@@ -55,7 +55,7 @@ class DeadLetter(NamedTuple):
 
     @property
     def delivery(self) -> Delivery:
-        """The original message, to be handled again; it cannot be acknowledged.
+        """What is kept of the original message, to be handled again; it cannot be acknowledged.
 
         Its body is empty if this dead letter comes from a list: `DeadLetters.load` adds the body.
         """

@@ -1,4 +1,4 @@
-"""A listener's dead letters: messages that it could not handle, and later ones of the same key, in the stream DEAD.
+"""A listener's dead letters in DEAD: messages that it could not handle, and a service's later ones of the same key.
 
 A message is acknowledged only after its dead letter is stored. Each session reads the dead letters from the stream, so
 they outlive the process.
@@ -89,7 +89,7 @@ class DeadLetters:
         return list(self._by_key)
 
     async def open(self, nc: BrokerClient) -> None:
-        """Make the stream DEAD if it is missing, and read the listener's dead letters from it. Each session calls this.
+        """Make DEAD if it is missing, or let it answer direct gets, and read the listener's dead letters from it.
 
         Recent dead letters of this process that DEAD no longer has are written again. Raises StreamMisconfigured as
         `check` does; ConsumerFailed if the stream refuses one of those; the client's errors.
@@ -116,7 +116,7 @@ class DeadLetters:
             self._recent = deque((kept for kept in self._recent if kept is not dead_letter), REMEMBERED)
 
     async def check(self, js: JetStreamContext) -> StreamConfig:
-        """Return DEAD's settings. Raises StreamMisconfigured if they may lose dead letters; the client's errors."""
+        """Return DEAD's settings. Raises StreamMisconfigured if they endanger dead letters; the client's errors."""
         found = (await js.stream_info(DEAD)).config
         compare(found, stream_config(self._settings), KEEPS)
         check_message_size(found, LARGEST_MESSAGE)

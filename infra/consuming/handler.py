@@ -26,7 +26,7 @@ class Handler(Protocol):
         ...
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:
-        """Return the outcomes that `attempt` would have for these in order; record nothing.
+        """Return the outcomes that `attempt` would have for these in order, as far as can be told; record nothing.
 
         The list ends with the first error: an error is an outcome, and is not raised.
         """

@@ -39,7 +39,7 @@ class Redriven(NamedTuple):
 
 
 class SessionOver(Exception):
-    """The session with the broker ended before an operator's request was done. Work done until then is kept."""
+    """The session with the broker ended before an operator's request was done. A part of it may be done."""
 
 
 Resolved = Callable[[Delivery], None]
@@ -70,7 +70,7 @@ class RetryQueue:
         self._answers: set[asyncio.Future[Any]] = set()
 
     def takes(self, delivery: Delivery, resolved: Resolved) -> bool:
-        """Queue the message if others of its key wait or are dead letters, and return true.
+        """Queue the message if its key has dead letters or work in line, and return true.
 
         `resolved` is called later. Otherwise do nothing and return false: the message may be handled at once.
         """

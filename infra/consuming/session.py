@@ -119,7 +119,7 @@ class Broker:
 
     @property
     def stalled_s(self) -> float:
-        """`Relay.stalled_s` of all sessions together: seconds for which the broker acknowledged nothing in flight."""
+        """`Relay.stalled_s` of all sessions together."""
         return self._stalled_s + (self._relay.stalled_s if self._relay is not None else 0.0)
 
     @property
@@ -129,7 +129,7 @@ class Broker:
 
     @property
     def full(self) -> bool:
-        """Whether the newest generation of the stream takes no new work."""
+        """Whether the newest generation of the stream was too full for new work at the last look (`is_full`)."""
         return bool(self._full)
 
     @property
@@ -148,7 +148,8 @@ class Broker:
     def stop(self) -> None:
         """Ask `run` to consume no more and end; return at once.
 
-        `run` returns once work in hand is recorded, published and acknowledged. After 3 s it gives up waiting for that.
+        In a session, `run` returns once work in hand is recorded, published and acknowledged. After 3 s it gives up
+        waiting for that.
         """
         self.supervisor.stopping.set()
 

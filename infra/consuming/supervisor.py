@@ -84,7 +84,7 @@ class Supervisor:
 
     @property
     def streams(self) -> Sequence[str]:
-        """The names of the generations that are not archived, the newest first, as the last look found them."""
+        """The names of the generations that are not archived, the newest first, by the last look; before it, EVENTS."""
         first = 0
         with contextlib.suppress(BrokerMisconfigured):  # the next look says so
             first = first_kept(self._settings)
@@ -97,7 +97,7 @@ class Supervisor:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing is consumed, and what to do, in words; None if there is a session and no consumer is paused."""
+        """Why not everything is consumed, in words; None if there is a session and no consumer is paused."""
         if self._current is None or self._lost.is_set():
             return f"no session with the broker: {self.reason}"
         return self._current[1].paused

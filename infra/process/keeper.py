@@ -1,6 +1,7 @@
 """`orders stream keeper`: makes the stream's next generation when it is time, and seals those before.
 
-Exit codes: 0 stopped on request, 2 it cannot start. It has no data: it may be killed at any moment, and two may run.
+Exit codes: 0 stopped on request, 1 an unexpected error, 2 it cannot start. It has no data: it may be killed at any
+moment, and two may run.
 """
 
 import asyncio
@@ -77,7 +78,7 @@ class Keeper:
             await wait(self.stopping, LOOK_EVERY_S)
 
     async def look(self, nc: BrokerClient) -> None:
-        """Make the next generation if it is time; else give the newest the consumers it lacks, and seal those before.
+        """Make the next generation if due; else give the newest the consumers it lacks, and seal older quiet ones.
 
         A step that an earlier keeper was killed in is done again. Does nothing before there is a generation. Raises
         StreamMisconfigured, the client's errors.

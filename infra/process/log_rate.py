@@ -1,7 +1,7 @@
 """Bounds how often one complaint is logged: the first line at once, repeated ones counted, then a line with the count.
 
-So no client, no other publisher and no broken disk can fill the log. One event hides no other, up to MAX_EVENTS events.
-Of one event, a window shows at most KINDS_A_WINDOW different lines.
+So no client, no other publisher and no broken disk can fill the log with complaints. One event hides no other, up to
+MAX_EVENTS events. Of one event, a window shows at most KINDS_A_WINDOW different lines.
 """
 
 from collections.abc import Hashable
@@ -34,7 +34,7 @@ class _Window:
 
 
 class LogRate:
-    """Decides which lines are shown. While a complaint goes on, its windows double up to LONGEST_WINDOW_S."""
+    """Decides which lines are shown. The window after one that suppressed some is twice as long, up to a limit."""
 
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}

@@ -1,6 +1,6 @@
 """Configures a process's log lines, which go to standard error as text or as JSON.
 
-A line never makes the process wait, has no local variables and no secrets, and repeats are counted instead of shown.
+A line never makes the process wait and has no local variables. Secrets are hidden; most repeats are counted, not shown.
 """
 
 import logging
@@ -127,8 +127,8 @@ def configure(
 ) -> LogHandler:
     """Send the log lines of this process, and of its libraries, to standard error, with the name `service`.
 
-    `level` is the lowest that is shown; libraries that repeat our own lines show less. `fmt` "auto" is text on a
-    terminal, JSON otherwise. `secrets` are hidden wherever they occur. Returns the handler; the end of the process
+    `level` is the lowest that is shown; some libraries show less (QUIET). `fmt` "auto" is text on a terminal, JSON
+    otherwise. `secrets` are hidden as `redacted` does. Returns the handler; the end of the process
     flushes it (logging.shutdown).
     """
     as_text = fmt == "text" or (fmt == "auto" and sys.stderr.isatty())
@@ -196,8 +196,8 @@ def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typin
 def cleaned(name: str, value: Any, secrets: Sequence[str], *, as_text: bool) -> Any:
     """Return a field's value as it may be shown: without secrets, and cut after MAX_VALUE characters.
 
-    With `as_text`, it is printable. None, numbers and `exc_info` stay as they are. Of a traceback in JSON the last
-    MAX_TRACEBACK characters stay.
+    With `as_text`, it is printable. None, `exc_info`, and numbers that are no secret's stay as they are. Of a traceback
+    in JSON the last MAX_TRACEBACK characters stay.
     """
     if value is None or name == "exc_info":
         return value

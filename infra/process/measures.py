@@ -1,4 +1,4 @@
-"""The metrics that every service has: of its commits, its deliveries, its way to the broker, its dead letters.
+"""The metrics that every service has of its writer: of its commits, its facts, its deliveries.
 
 What a fact means is the service's own to say: its metrics are made beside these (`Runtime.metrics`).
 """

@@ -7,7 +7,7 @@ from infra.store.errors import StoreError
 
 
 async def why_not_ready(runtime: Runtime) -> list[str]:
-    """Return the reasons why the service cannot record facts, or consume and publish messages; empty if it can."""
+    """Return why the service is not ready: `Broker.trouble`, and that the store cannot record; empty if it is ready."""
     why = [runtime.broker.trouble] if runtime.broker.trouble else []
     try:
         await runtime.store.check()

@@ -12,7 +12,10 @@ GROUP_S: Final = 0.1
 
 
 class RelayLag:
-    """Remembers when the facts were recorded that the relay has not published yet."""
+    """Remembers when the facts were recorded that the relay has not published yet.
+
+    Before the first session, facts from before the start count as published.
+    """
 
     def __init__(self, relay: Callable[[], Relay | None], log_end: int, clock: Callable[[], float] = monotonic) -> None:
         """`relay` returns that of the present session; `log_end` is the log's last position; `clock` is in seconds."""

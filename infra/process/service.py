@@ -92,7 +92,7 @@ def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: 
     """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it.
 
     If a task of it ends before, it stops in good order, too, and raises the task's error, or RuntimeError. Arguments:
-    see `take_no_arguments`. Raises TypeError as `Service.check` does.
+    see `take_no_arguments`. Raises TypeError as `Service.check` does; FastPathRefused.
     """
     service.check()
     take_no_arguments(USAGE.format(name=service.name))

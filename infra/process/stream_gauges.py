@@ -1,4 +1,4 @@
-"""The gauges of the stream: its size, and how the keeper keeps its generations. No label grows with the generations."""
+"""The gauges of the stream: the newest generation's size, the keeper's work. No label grows with the generations."""
 
 from collections.abc import Callable, Mapping
 

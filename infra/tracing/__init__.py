@@ -1,4 +1,4 @@
-"""Live traces of a service: spans of what it has recorded, made after the commit, and sent by OpenTelemetry's library.
+"""Live traces of a service: spans of what it has recorded and answered, made afterwards, and sent as OpenTelemetry's.
 
-Only with OTEL_EXPORTER_OTLP_ENDPOINT. Without it nothing here runs, and the library is not imported.
+Only with OTEL_EXPORTER_OTLP_ENDPOINT. Without it a service makes no span, and does not import OpenTelemetry's library.
 """

@@ -36,7 +36,7 @@ def _setting(env: Mapping[str, str], name: str) -> str:
 class JsonExporter(SpanExporter):
     """Sends spans to the collector that OpenTelemetry's variables name. It does not try again: newer spans wait.
 
-    `why` is the reason why the last ones could not be sent, in words.
+    `why` says in words how sending the last ones ended.
     """
 
     def __init__(self, env: Mapping[str, str] = os.environ) -> None:

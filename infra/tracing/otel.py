@@ -107,7 +107,7 @@ class _Counting(SpanExporter):
 
 
 class SpanSender:
-    """Queues the spans of one service; a thread of its own sends them. It never makes the caller wait."""
+    """Queues the spans of one service; a thread of its own sends them. `send` never waits."""
 
     def __init__(self, service: str, exporter: SpanExporter, queue: int = QUEUE) -> None:
         self._resource = resource(service)

@@ -1,4 +1,4 @@
-"""Gives each request that may change something a RequestSpan, and hands it to the tracer when it is answered."""
+"""Gives each request that may change something a RequestSpan, and hands the answered ones with a key to the tracer."""
 
 from typing import Any
 

@@ -40,7 +40,7 @@ async def traced(
     """Trace what the service records and answers in the block, and send the last spans at its end.
 
     `metrics` export how many were sent and lost. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is traced. Raises
-    SettingsError if the library is not installed.
+    SettingsError if the library is not installed, or one of OpenTelemetry's variables cannot be used.
     """
     if not settings.otel_exporter_otlp_endpoint:
         _export(metrics, lambda: (0, 0, 0))

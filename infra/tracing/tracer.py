@@ -1,4 +1,4 @@
-"""Makes the spans of what a service has recorded. It runs after the answers: no request and no message waits for it."""
+"""Makes the spans of what a service has recorded and answered. It runs after the answers."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -55,9 +55,9 @@ def _harmless(make: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
 
 
 class Tracer:
-    """Makes spans of each batch that was recorded, and of requests; `send` gets them. The keys alone decide which.
+    """Makes spans of what was recorded for orders, of dead letters and of requests; `send` gets them.
 
-    `ratio` is the share of keys whose spans are made.
+    `ratio` is the share of keys whose spans are made: a hash of the key decides.
     """
 
     def __init__(self, service: str, ratio: float, send: Callable[[Span], None], clock: Clock) -> None:
@@ -110,7 +110,7 @@ class Tracer:
 
     @_harmless
     def dead_letter(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
-        """Make the span of a message that became a dead letter after so many attempts, because of `error`."""
+        """Make the span of a dead letter that `error` made after so many attempts; None (it was not tried): no span."""
         heard = self._heard(delivery)
         if error is not None and self.is_traced(heard.key):
             now_ns = nanoseconds(self._clock())
@@ -118,7 +118,7 @@ class Tracer:
 
     @_harmless
     def answered(self, request: RequestSpan, method: str, route: str, status: int) -> None:
-        """Make the span of a request that was answered, if its handler has said which key it is about."""
+        """Make the span of a request that was answered, if it has one (`RequestSpan.span`)."""
         if request.span is not None and self.is_traced(request.key):
             span = request_span(
                 request.span,

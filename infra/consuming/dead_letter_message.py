@@ -103,11 +103,11 @@ def parsed(message: StoredMessage, *, whole: bool = True) -> DeadLetter:
         found = int(digits) if digits.isdecimal() and len(digits) < 20 else 0
         return found if found < LARGEST else 0
 
-    _, consumer, key = f"{message.subject}..".split(".", 2)
+    consumer, _, key = message.subject.partition(".")[2].partition(".")
     return DeadLetter(
         sequence=message.sequence,
         consumer=consumer,
-        key=key.removesuffix(".."),
+        key=key,
         at=_instant(value_of("At")) or instant(message.stored_us),
         attempts=number("Attempts"),
         error=value_of("Error"),

@@ -23,6 +23,8 @@ logger = structlog.get_logger()
 PAUSES_S: Final = (0.05, 0.2, 0.5)
 """Pauses before attempts 2, 3 and 4. Meanwhile the consumer keeps delivering, up to max_ack_pending."""
 
+ENDED: Final = "the session with the broker ended"
+
 T = TypeVar("T")
 
 
@@ -68,6 +70,7 @@ class RetryQueue:
         """Key → the work that waits for its turn; the first piece of each key is being done."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Future[Any]] = set()
+        self._closed = False
 
     def takes(self, delivery: Delivery, resolved: Resolved) -> bool:
         """Queue the message if its key has dead letters or work in line, and return true.
@@ -110,19 +113,22 @@ class RetryQueue:
         return await self._ask(key, lambda: self._drop(key, sequence))
 
     def close(self) -> None:
-        """Cancel all work; operators' requests that are not done raise SessionOver.
+        """Cancel all work, and take no more; operators' requests that are not done raise SessionOver.
 
         Messages that wait are not resolved, so the broker delivers them again in the next session.
         """
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         for answer in list(self._answers):
             if not answer.done():
-                answer.set_exception(SessionOver("the session with the broker ended"))
+                answer.set_exception(SessionOver(ENDED))
 
     # The line of one key ----------------------------------------------------------------------------------------------
 
     def _queue(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
+        if self._closed:
+            return  # the next session gets the message again
         if key in self._lines:
             self._lines[key].append(work)
             return
@@ -144,6 +150,8 @@ class RetryQueue:
 
     async def _ask(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do this work in its turn in the key's line; return its result, or raise its error or SessionOver."""
+        if self._closed:
+            raise SessionOver(ENDED)
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         async def answered() -> None:

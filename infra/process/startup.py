@@ -17,9 +17,10 @@ class CannotStart(Exception):
 def listen(host: str, port: int) -> Iterator[socket.socket]:
     """Listen on this address until the context ends. Raises CannotStart."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with contextlib.ExitStack() as stack:
         try:
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
             # Listen at once: two sockets may be bound to one port as long as neither listens.
             listener.listen(BACKLOG)

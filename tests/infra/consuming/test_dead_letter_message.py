@@ -100,6 +100,16 @@ def test_what_anybody_wrote_there_is_read(values: dict[str, str], subject: str) 
     assert found.at.tzinfo is not None
 
 
+@pytest.mark.parametrize(
+    ("subject", "names"),
+    [("dead.point.k", ("point", "k")), ("dead.point.k.l", ("point", "k.l")), ("dead.point", ("point", ""))],
+)
+def test_the_subject_names_consumer_and_key(subject: str, names: tuple[str, str]) -> None:
+    found = parsed(stored(b"", subject))
+
+    assert (found.consumer, found.key) == names
+
+
 def test_a_value_that_is_not_ascii_is_shown_as_it_is() -> None:
     found = parsed(stored("Dead-Error: kaputt für immer\r\n".encode()))
 

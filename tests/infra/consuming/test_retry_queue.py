@@ -293,6 +293,19 @@ async def test_who_waits_for_a_redrive_learns_that_the_session_is_over(broker: S
         assert len(await desk.in_stream()) == 1
 
 
+async def test_nothing_is_retried_that_is_rejected_after_the_session_is_over(broker: Shop) -> None:
+    async with retry_queue(broker) as desk:
+        desk.handler.fails = {"a@1"}
+        desk.retry_queue.close()
+
+        desk.rejected(message("a@1"), ValueError("it was being decided"))
+
+        with pytest.raises(SessionOver):
+            await desk.retry_queue.redrive("k", dry_run=False)
+        assert not desk.retry_queue._tasks
+        assert (desk.handler.attempts, desk.resolved) == ([], [])
+
+
 async def test_dead_letters_that_were_deleted_by_hand_are_gone(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         await dead_lettered(desk, "a@1", "b@1", "c@1")

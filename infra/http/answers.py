@@ -61,7 +61,7 @@ def answer(
 def problems(*ones: int | Problem) -> dict[int, ResponseSpec]:
     """Document the problems that a route may answer: statuses of GENERIC, or problems as the route raises them.
 
-    503 also documents those of UNREADABLE.
+    The status 503 also documents those of UNREADABLE; a problem with that status does not.
     """
     by_status: dict[int, list[Problem]] = {}
     for one in ones:

@@ -141,8 +141,8 @@ def build_app(
     """Build a service's ASGI app: `routes`, `/healthz`, `/readyz`, and the OpenAPI document and page below `/schema`.
 
     `readiness` returns the reasons why the service is not ready; an empty list means that it is ready. `warnings`
-    returns what `/readyz` shows as warnings. Each request to `/readyz` calls `readiness`, then `warnings` if the
-    service is ready. `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what
+    returns what `/readyz` shows as warnings. The route calls `readiness`, then `warnings` if the service is ready.
+    `allowed_hosts` are names of the service besides loopback's (`OriginCheck`). `description`: what
     the service does, for the OpenAPI document. `durations` measures the requests. Raises FastPathRefused.
     """
 

@@ -24,8 +24,8 @@ class ConnectionLimit:
 
     A connection waits for its client while it is idle, a request has begun but is not whole, or an answer is not taken.
     Each such wait has a deadline. When `max_connections` are open, a new one replaces the connection that has waited
-    longest, so clients that hold connections shut nobody out. A request that is being answered is given up only if its
-    client does not take the answer. If no other connection waits, the new one is closed.
+    longest. A request that is being answered is given up only if its client does not take the answer. If no other
+    connection waits, the new one is closed.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""Measures requests by method, route and status, also those that the fast path answers.
+"""Measures whole requests by method, route and status, also those that the fast path answers.
 
 The number of series is bounded, whatever clients send. A route for clients has series of its own for the statuses that
 say how the service did: 2xx, 409 and 5xx. Its other statuses, and what goes beyond MOST_OWN, are counted under the
-route `other` by their class, such as `4xx`; a request without a route under `unmatched`. Requests of operators and
-probes have no series: they would hide in the rates how clients are served.
+route `other` by their class, such as `4xx`, but 503 as `503`; a request for which no route was found or sought, under
+`unmatched`. Routes of operators and probes have no series: they would hide in the rates how clients are served.
 """
 
 from collections.abc import Collection, Mapping

@@ -62,7 +62,7 @@ class Exchange:
         self.complete = self.disconnected = False
 
     async def run(self, app: Any) -> None:
-        """Have the app answer. An error of the app becomes a 500, or the end of an answer that has begun."""
+        """Have the app answer. An error of the app becomes a 500, or the end of an answer that is partly written."""
         try:
             await app(self._scope, self.receive, self.send)
             if not (self.complete or self.disconnected):

@@ -1,12 +1,12 @@
 """A fast path past the framework, for a route that gets thousands of requests a second.
 
 For such a route Litestar costs several times as much as the route's own work. A well-formed request is dispatched
-straight to the route's handler. Any other request goes on to Litestar, which explains the mistake. So no check and no
-explanation exists twice.
+straight to the route's handler. Any other request goes on to Litestar, which explains the mistake. So no explanation
+exists twice.
 
 The fast path skips everything else that Litestar would run for the route: guards, middleware, hooks, dependencies. So
-`fast_paths` refuses a route that has any of these, and the service does not start. One hook runs on both ways: a
-`HeaderCheck`, with which a route checks its caller.
+`fast_paths` refuses a route that has any of these, and the service does not start. One hook runs on both ways, before
+the body is judged: a `HeaderCheck`, with which a route checks its caller.
 """
 
 import re
@@ -35,7 +35,7 @@ Receive = Callable[[], Awaitable[Any]]
 
 
 class FastPathRefused(Exception):
-    """A route cannot have a fast path; the message names the route and everything that would be skipped."""
+    """A route cannot have a fast path; the message names the route and what would be skipped."""
 
 
 class _Header(NamedTuple):

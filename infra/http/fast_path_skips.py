@@ -43,7 +43,7 @@ SKIPPED_ON_THE_ROUTE: Final = ("background", "cache", "cache_key_builder")
 
 
 def skipped_by_fast_path(route: HTTPRoute, handler: HTTPRouteHandler) -> list[str]:
-    """Name everything that Litestar does for this route, on any layer, and that a fast path would not do.
+    """Name what Litestar does for this route, on any layer, and a fast path would not do.
 
     The route may have a fast path if the list is empty. Otherwise its phrases go into the message of FastPathRefused.
     """

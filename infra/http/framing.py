@@ -1,7 +1,7 @@
 """Finds where each request on a connection begins and ends, by RFC 9112, in a bounded buffer.
 
 What decides where a request ends also decides who sent the next one. So nothing else does: `RequestReader` hands out
-whole requests only, and refuses whatever it does not understand. Decision 32 has the reasons.
+whole requests only, and refuses what is doubtful. Decision 32 has the reasons.
 """
 
 from functools import lru_cache
@@ -78,7 +78,7 @@ class RequestReader:
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client waits for `100 Continue` before it sends the body of the request that has begun."""
+        """Whether the client may wait for `100 Continue` before it sends more of the request that has begun."""
         return self._head is not None and self._head.expects_continue and not self._buffer
 
     def feed(self, data: memoryview | bytes) -> None:

@@ -35,7 +35,7 @@ NEVER_IN_A_HEAD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\
 
 
 def malformed(detail: str) -> Problem:
-    """Return a problem to raise: 400, because it is not certain where this request ends."""
+    """Return a problem to raise: 400, because this request cannot be taken; the connection is then closed."""
     return Problem(400, "malformed-request", f"{detail}; the connection is closed")
 
 

@@ -1,4 +1,4 @@
-"""Refuses requests that a page of another origin may have made, before any route sees them.
+"""Refuses requests with which a page of another origin could read or change data, before any route sees them.
 
 Services listen on loopback and do not authenticate callers. But every browser on the machine reaches them, and so does
 every page in it. docs/decisions/0033-pages-of-other-origins.md says what a page could do, and how this ends it.

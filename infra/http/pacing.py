@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-REQUESTS_A_TURN: Final = 32  # requests that begin in one turn of the event loop, at most
+REQUESTS_A_TURN: Final = 32  # requests that begin in one turn of the event loop, about
 
 
 class RequestPacer:
-    """Begins at most `a_turn` requests in one turn of the event loop; the others wait for the next turns, in order.
+    """Begins about `a_turn` requests in one turn of the event loop; the others wait for the next turns, in order.
 
     Broker input and commits run between two turns. Otherwise a burst of requests that are each answered quickly (e.g.
     503) monopolises the loop, and accepted work makes no progress.

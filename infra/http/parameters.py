@@ -30,7 +30,7 @@ After = Annotated[str, QueryParameter(pattern=AFTER, description="`next` of the 
 
 
 class HeaderCheck:
-    """A `before_request` hook that judges a request by one header, before its parameters and its body are judged.
+    """A `before_request` hook that judges a request by one header, before its route judges parameters and body.
 
     `check` gets the header's value, or None if the header is missing. It returns to let the request pass, or raises the
     error that the client gets as the answer. `check` needs no Request, because making a Request costs as much as the
@@ -49,7 +49,7 @@ class StrictRequest(Request[Any, Any, Any]):
     """A request whose `json()` decodes the body into the type of its handler's `data`, without Litestar's conversion.
 
     Decoding is strict: a number in quotes is not a number. `json()` raises Problem (400) if the body is not valid,
-    RecursionError if it is nested too deeply.
+    RecursionError if it is nested too deeply, RequestEntityTooLarge (413) if it is too large.
     """
 
     async def json(self) -> Any:

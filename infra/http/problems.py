@@ -32,7 +32,7 @@ class FieldError(Struct):
 class ProblemBody(Struct, kw_only=True, omit_defaults=True):
     """The body of an error answer, application/problem+json. `type` is stable, so clients may compare it.
 
-    `errors` has an object for each wrong field; it is left out if no single field is wrong.
+    `errors` has an object for each field that was found to be wrong; there may be others. It is left out without any.
     """
 
     type: str

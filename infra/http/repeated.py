@@ -1,7 +1,7 @@
 """Refuses a request that says twice what decides, or in another spelling: what counts would depend on who reads it.
 
 A proxy that sets a header, and a client that sent the same header before, are two voices. Whichever of the two a
-reader takes, another one takes the other.
+reader takes, another one may take the other.
 """
 
 import re

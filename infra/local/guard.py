@@ -1,9 +1,9 @@
 """Stops the processes of a system whose launcher was killed: a process of its own, which outlives the launcher.
 
 The launcher tells it by a pipe which processes there are. When the pipe ends without a farewell, the launcher is gone,
-and the guard stops them in order: the services, which publish what they have recorded, then the broker. Until they
-have ended it keeps the reading end of their output open, because nothing may end by a log line that nobody reads. On
-Linux it knows a process by its descriptor (pidfd), so it never stops a stranger that got an old process id.
+and the guard stops them in order: the services, which need the broker to publish what they have recorded, then the
+broker. Until they have ended it keeps the reading end of their output open, because nothing may end by a log line that
+nobody reads. On Linux it knows a process by its descriptor (pidfd), not by an id that a stranger may get later.
 
 This file is run without the packages of the project: it imports the standard library alone.
 """

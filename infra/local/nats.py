@@ -77,7 +77,7 @@ def store_folder(env: Mapping[str, str]) -> Path:
 def lock_store(env: Mapping[str, str]) -> int:
     """Make the broker's folder if it is missing, lock it, and return the lock's descriptor, for the broker to inherit.
 
-    Raises StartFailed if another broker has the lock, or the folder cannot be used.
+    Raises StartFailed if the lock is held, or the folder cannot be used.
     """
     folder = store_folder(env)
     try:

@@ -1,4 +1,4 @@
-"""A system for demo and bench, separate from all others on this machine."""
+"""A system for one command's run, separate from all others on this machine."""
 
 import shutil
 import signal
@@ -66,15 +66,15 @@ class OwnSystem:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Return the process ids by name of all processes started, also of ended ones; the broker's name is `nats`."""
+        """Return, by name, the id of the process started last, also of an ended one; the broker's name is `nats`."""
         running = {**({} if self._broker is None else {"nats": self._broker}), **self._services}
         return {name: process.pid for name, process in running.items()}
 
     def stop_services(self) -> dict[str, int]:
         """Stop all services, but not the broker; return the services' exit codes by name. May be called again.
 
-        Before it ends, each service tries for at most 3 s to publish its recorded facts. One that has not ended after
-        STOP_TIMEOUT_S is killed.
+        Before it ends, each service tries for at most 3 s to publish its recorded facts. Waits for each in turn, and
+        kills one that has not ended after STOP_TIMEOUT_S of waiting.
         """
         for process in self._services.values():
             process.terminate()

@@ -10,7 +10,7 @@ from infra.local.settings import check_system
 
 
 def check_free_ports(env: Mapping[str, str]) -> None:
-    """Raise StartFailed if a service's port, or without NATS_URL the bundled broker's, is in use; SettingsError.
+    """Raise StartFailed if a service's port is in use or, without NATS_URL, the broker's is not free; SettingsError.
 
     Without this look, another system's services would answer in place of those that cannot start.
     """

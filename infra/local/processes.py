@@ -37,10 +37,7 @@ class Process(Protocol):
 
 
 class StartFailed(Exception):
-    """The system cannot start: a process ended or was not ready in time, or something that it needs cannot be used.
-
-    That is a program that is missing, a port in use, or the broker's folder.
-    """
+    """The system cannot start: a process ended or was not ready in time, or something that it needs cannot be used."""
 
 
 def start_service(
@@ -71,9 +68,8 @@ def launch(
 ) -> subprocess.Popen[bytes]:
     """Start a command in the folder `root` as a child process, in a POSIX session of its own.
 
-    Ctrl-C in a terminal then reaches only this process, which stops the others in order. `output` gets standard error,
-    too. Of this process's other descriptors the child gets standard input and those in `inherited`. Files that it makes
-    are its owner's alone.
+    Ctrl-C in a terminal then does not reach it. `output` gets standard error, too. Of this process's other descriptors
+    the child gets standard input and those in `inherited`. Files that it makes are its owner's alone.
     """
     return subprocess.Popen(
         command,
@@ -104,7 +100,7 @@ def start_attempts(process: Process, name: str) -> Iterator[None]:
 def stop_process(process: Process, how: signal.Signals = signal.SIGTERM) -> int:
     """Send the signal `how` to a process unless it has ended, and wait for its end; kill it after STOP_TIMEOUT_S.
 
-    Returns the exit code; a negative one is the signal that ended the process.
+    Returns the exit code; a negative one is minus the signal that ended the process.
     """
     if process.poll() is None:
         process.send_signal(how)

@@ -1,9 +1,9 @@
 """`just up`: run the broker, its stream's keeper and all services in one terminal, until Ctrl-C.
 
-With NATS_URL set, they use that broker and no other is started. A process that ends before it was ready stops
-everything. One that ends later is reported and not started again; the others continue. If this process is killed, its
-guard stops the others. Exit codes: 0 stopped on request, 1 every process has ended, 2 could not start, 130 killed by a
-second Ctrl-C.
+With NATS_URL set, they use that broker and no other is started. A process that ends before it was ready (broker and
+keeper: before any service was) stops everything. One that ends later is reported and not started again; the others
+continue. If this process is killed, its guard stops the others. Exit codes: 0 stopped on request, 1 every process has
+ended, 2 could not start, 130 killed by Ctrl-C while it was stopping.
 """
 
 import os

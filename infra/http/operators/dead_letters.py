@@ -44,10 +44,10 @@ class Consumer(Protocol):
 
 @example(consumer="stock", letters=1, oldest=datetime(2026, 1, 31, 6, 15, tzinfo=UTC), keys=["k1"])
 class Depth(Struct):
-    """How many dead letters a consumer has. `oldest`: when the oldest was written, null without any.
+    """How many dead letters a consumer has; 0 before its first session, whatever DEAD has.
 
-    `keys`: the keys of the dead letters. Later messages of these keys become dead letters, too, except with a read
-    model's consumer, which applies them.
+    `oldest`: when the oldest was written, null without any. `keys`: the keys of the dead letters. Later messages of
+    these keys become dead letters, too, except with a read model's consumer, which applies them.
     """
 
     consumer: str
@@ -98,7 +98,7 @@ Token = Annotated[str, Meta(min_length=1, max_length=256)]
 
 @example(consumer="stock", key="k1")
 class Redrive(Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks a consumer to handle all its dead letters of `key` again.
+    """Asks a consumer to handle its dead letters of `key` again, in order, up to the first that fails.
 
     `dry_run` (default true): decide, but record and delete nothing.
     """
@@ -120,7 +120,7 @@ def depth(name: str, letters: DeadLetters) -> Depth:
 
 
 def warnings_of(name: str, consumer: Consumer, now: datetime) -> Iterator[str]:
-    """Yield this consumer's warnings for `/readyz`: it consumes nothing, was denied a request, has dead letters."""
+    """Yield this consumer's warnings for `/readyz`: no session or a pause, a denied request, dead letters."""
     if trouble := consumer.supervisor.trouble:
         yield f"{name} consumes nothing: {trouble}"
     if consumer.supervisor.denied:

@@ -2,7 +2,7 @@
 
 
 class ArchiveDamaged(Exception):
-    """A file of the archive is missing, cannot be read, or is not what its manifest says. The message says which.
+    """A file of the archive is missing, cannot be read, or is not what its manifest says; or it is another archive.
 
-    It names the next step, too. Nothing was changed.
+    The message says which, and the next step. Nothing was changed.
     """

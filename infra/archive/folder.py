@@ -65,6 +65,11 @@ class Archive:
         """The SHA-256 of the newest manifest, which the next one begins with; empty if there is none."""
         return self._last_digest if self.manifests else ""
 
+    def digest_of(self, number: int) -> str:
+        """Return the SHA-256 of the manifest of this generation; empty if it is not archived."""
+        digests = [*(one.previous for one in self.manifests[1:]), self._last_digest]
+        return next((its for one, its in zip(self._manifests, digests, strict=False) if one.number == number), "")
+
     def _look(self) -> list[tuple[str, int, int]]:
         try:
             with os.scandir(self.folder) as entries:

@@ -2,7 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from ops.archive import archiving, proof
 from ops.archive.archiving import Archived, archive
 from ops.archive.readiness import listeners
 from ops.errors import Found
+from ops.foreign import KnownForeign
 from ops.progress import ProgressLines
 from tests.ops.asking import orders
 from tests.shop import Shop, generations
@@ -231,6 +233,40 @@ async def test_a_fact_that_its_log_lacks_is_no_archive(left: Left) -> None:
         await left.archive()
 
     assert await left.streams() == ["EVENTS", "EVENTS_1"]
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [[1, 2, 3, 4, 5, 6], [3, 4, 1, 2, 6, 5], [1, 2, 2, 3, 1, 4, 5, 6, 3], [6, 5, 4, 3, 2, 1], [1, 5, 2, 6, 3, 4]],
+)
+def test_positions_are_counted_in_any_order_and_with_repeats(positions: list[int]) -> None:
+    tally = tallied([*positions, 9])
+
+    assert tally.logs["point"] == LogRange([(1, 6), (9, 9)], len(positions) + 1, "account-ann@9")
+
+
+def test_what_a_run_remembers_of_a_generation_does_not_grow_with_its_messages() -> None:
+    def remembered(messages: int) -> int:
+        tracemalloc.start()
+        try:
+            kept = tallied(range(1, messages + 1))
+            assert kept.messages == messages
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    assert remembered(20_000) < remembered(1_000) + 20_000
+
+
+def tallied(positions: Iterable[int]) -> proof.MessageTally:
+    tally = proof.MessageTally(KnownForeign([]))
+    for sequence, position in enumerate(positions, 1):
+        its_id = f"account-ann@{position}"
+        headers = {MSG_ID: its_id, STREAM: "account-ann", VERSION: str(position), POSITION: str(position)}
+        head = "NATS/1.0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
+        body = b'{"type":"point.charged","at":"2026-01-01T00:00:00Z","user_id":"ann","amount":1,"idempotency_key":"k"}'
+        tally.take([reading.Read(sequence, "point.charged.ann", its_id, body, head.encode(), sequence)])
+    return tally
 
 
 # Crashes --------------------------------------------------------------------------------------------------------------

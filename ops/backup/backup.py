@@ -96,6 +96,7 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
             (folder / name).chmod(files.PRIVATE)
             files.sync_file(folder / name)
         files.sync_folder(folder / one.stream)
+        files.sync_folder(folder)
     return [one.stream for one in manifests]
 
 

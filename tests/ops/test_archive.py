@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra import files
@@ -109,6 +110,14 @@ async def a_consumer_of_another(left: Left) -> str:
     return "nats consumer rm EVENTS lake"
 
 
+async def one_of_very_many_consumers(left: Left) -> str:
+    """The server lists 256 at a time."""
+    for n in range(256):
+        config = ConsumerConfig(name=f"a{n}", deliver_policy=DeliverPolicy.NEW, ack_policy=AckPolicy.NONE)
+        await left.js.add_consumer("EVENTS", config)
+    return await a_consumer_of_another(left)
+
+
 async def a_dead_letter(left: Left) -> str:
     headers = {"Dead-Sequence": "7", "Dead-Error": "no"}
     ack = await left.js.publish("dead.point.o1", b"{}", headers=headers)
@@ -145,6 +154,7 @@ async def not_sealed(left: Left) -> str:
         a_missing_consumer,
         a_view_that_is_missing,
         a_consumer_of_another,
+        one_of_very_many_consumers,
         a_dead_letter,
         an_open_order,
     ],

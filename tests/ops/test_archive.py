@@ -20,9 +20,10 @@ from infra.broker.consumers import consumer_config
 from infra.broker.generations import find_generations
 from infra.broker.rolling import Sealing, roll
 from infra.settings import Settings, SettingsError
-from ops import reading
+from ops import reading, stores
 from ops.archive import archiving, proof
 from ops.archive.archiving import Archived, archive
+from ops.archive.open_orders import open_orders
 from ops.archive.readiness import listeners
 from ops.errors import Found
 from ops.foreign import KnownForeign
@@ -179,6 +180,30 @@ async def test_one_that_is_not_sealed_waits_for_the_keeper(left: Left) -> None:
 
 async def test_all_listeners_are_known(left: Left) -> None:
     assert {one.name for one in listeners(left.shop.env)} == {*left.shop.services, "product-popular"}
+
+
+async def test_later_generations_are_not_read_whole_for_the_orders_that_ended_after_a_roll_over(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmed = await left.js.get_last_msg("EVENTS", "order.confirmed.*")
+    _, _, order_id = str(confirmed.subject).rpartition(".")
+    await left.js.publish(f"l1.order.created.pending.{order_id}", b"{}")
+    await roll(left.js._nc, left.js, Settings(port=1), "a test")  # type: ignore[arg-type]
+    body, headers = confirmed.data or b"", {k: v for k, v in (confirmed.headers or {}).items() if k != "Nats-Stream"}
+    await left.js.publish(f"l2.order.confirmed.{order_id}", body, headers=headers)
+    reads: list[object] = []
+    chunks = reading.chunks
+
+    def noted(stream: reading.Stream, subjects: Any = (), **bounds: Any) -> Any:
+        reads.append((subjects, bounds["first"]))
+        return chunks(stream, subjects, **bounds)
+
+    monkeypatch.setattr(reading, "chunks", noted)
+    async with reading.stream(left.shop.env) as stream, stores.log(left.shop.env, "order") as log:
+        info = await left.js.stream_info("EVENTS_1")
+        assert await open_orders(stream, info, log, ProgressLines()) == []
+
+    assert reads == [((), info.state.first_seq), (("order.canceled.*",), 2_000_000_001)]
 
 
 # The proof ------------------------------------------------------------------------------------------------------------

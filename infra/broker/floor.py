@@ -14,6 +14,7 @@ from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
 from infra.broker.archive_mark import check
+from infra.broker.client import BrokerClient
 from infra.broker.errors import BrokerMisconfigured
 from infra.settings import Settings
 
@@ -36,9 +37,15 @@ def first_kept(settings: Settings) -> int:
     return _read(lambda: archive_of(settings).first_kept)
 
 
-def check_archive(settings: Settings, infos: Sequence[StreamInfo]) -> None:
-    """Raise BrokerMisconfigured if the archive of these settings is not the one that these generations know."""
-    _read(lambda: check(archive_of(settings), infos))
+async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
+    """Raise BrokerMisconfigured if the archive of these settings is not the one that these generations know.
+
+    Raises the client's errors.
+    """
+    try:
+        await check(nc, archive_of(settings), infos)
+    except ArchiveDamaged as error:
+        raise BrokerMisconfigured(str(error)) from error
 
 
 def archive_of(settings: Settings) -> Archive:

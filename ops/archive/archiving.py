@@ -115,7 +115,7 @@ class _Run:
 
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
-        archive_mark.check(self._archive, infos)
+        await archive_mark.check(self._stream.nc, self._archive, infos)
         for info in infos[:-1]:
             name = str(info.config.name)
             if self._archive.of(number_of(name) or 0) is None:
@@ -194,10 +194,11 @@ class _Run:
         if manifest.stream not in self._proven:
             await self._prove(manifest, again=True)
         now = await self._stream.js.stream_info(manifest.stream)
-        if _state(now) != _state(info) or not now.config.sealed or str(now.created) != manifest.created:
+        if _state(now) != _state(info) or not now.config.sealed:
             raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
         there = await find_generations(self._stream.nc, self._stream.js)
-        archive_mark.check(self._archive, there)  # another machine may archive into another folder
+        # Another machine may archive into another folder
+        await archive_mark.check(self._stream.nc, self._archive, there)
         later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]
         await archive_mark.put(self._stream.js, later, self._archive, manifest)
         await self._stream.js.delete_stream(manifest.stream)

@@ -25,6 +25,7 @@ from ops.archive import archiving, proof
 from ops.archive.archiving import Archived, archive
 from ops.archive.open_orders import open_orders
 from ops.archive.readiness import listeners
+from ops.backup import stream_snapshots
 from ops.errors import Found
 from ops.foreign import KnownForeign
 from ops.progress import ProgressLines
@@ -350,6 +351,23 @@ async def test_what_an_earlier_run_proved_is_proven_again_before_its_stream_goes
 
     assert await left.streams() == ["EVENTS", "EVENTS_1"]
     part.write_bytes(good)
+    assert (await left.archive()).deleted == ["EVENTS"]
+
+
+async def test_an_archived_stream_that_was_restored_from_a_backup_is_the_same_and_goes(
+    left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker says of it that it was made now."""
+    with monkeypatch.context() as patched:
+        patched.setattr(JetStreamContext, "delete_stream", killed)
+        with pytest.raises(Killed):
+            await left.archive()
+    async with reading.stream(left.shop.env) as stream:
+        await stream_snapshots.take(stream, "EVENTS", tmp_path / "snapshot")
+        await left.js.delete_stream("EVENTS")
+        await stream_snapshots.restore(stream, "EVENTS", tmp_path / "snapshot")
+        assert [info.config.name for info in await reading.kept_generations(stream)] == ["EVENTS_1"]
+
     assert (await left.archive()).deleted == ["EVENTS"]
 
 

@@ -13,7 +13,7 @@ from nats.js.api import StreamInfo
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
-from infra.broker.archive_mark import check
+from infra.broker.archive_label import check
 from infra.broker.client import BrokerClient
 from infra.broker.errors import BrokerMisconfigured
 from infra.settings import Settings

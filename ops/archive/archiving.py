@@ -20,7 +20,7 @@ from infra import files
 from infra.archive.folder import Archive
 from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
 from infra.archive.writing import FileWriter
-from infra.broker import archive_mark
+from infra.broker import archive_label
 from infra.broker.floor import archive_of
 from infra.broker.generations import find_generations, generation_numbers
 from infra.broker.numbering import first_sequence, number_of, stream_name
@@ -85,7 +85,7 @@ async def forget(env: Mapping[str, str]) -> None:
                     f"the archive {settings.archive} has {there[-1].stream}: nothing was forgotten. Set ARCHIVE_DIR to "
                     "it in all services; or, if the rest of the archive is lost, move this away first"
                 )
-            await archive_mark.remove(stream.js, [stream_name(one) for one in await generation_numbers(stream.nc)])
+            await archive_label.remove(stream.js, [stream_name(one) for one in await generation_numbers(stream.nc)])
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ class _Run:
 
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
-        await archive_mark.check(self._stream.nc, self._archive, infos)
+        await archive_label.check(self._stream.nc, self._archive, infos)
         for info in infos[:-1]:
             name = str(info.config.name)
             if self._archive.of(number_of(name) or 0) is None:
@@ -198,9 +198,9 @@ class _Run:
             raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
         there = await find_generations(self._stream.nc, self._stream.js)
         # Another machine may archive into another folder
-        await archive_mark.check(self._stream.nc, self._archive, there)
+        await archive_label.check(self._stream.nc, self._archive, there)
         later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]
-        await archive_mark.put(self._stream.js, later, self._archive, manifest)
+        await archive_label.put(self._stream.js, later, self._archive, manifest)
         await self._stream.js.delete_stream(manifest.stream)
         self._done.deleted.append(manifest.stream)
 

@@ -17,6 +17,7 @@ from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest
+from infra.broker import archive_label
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
@@ -72,9 +73,11 @@ class Stream(NamedTuple):
 async def kept_generations(stream: Stream) -> list[StreamInfo]:
     """Return the infos of the generations that are not archived, the oldest first. Ask for `archived` only after it.
 
-    Raises ArchiveDamaged; the client's errors.
+    Raises ArchiveDamaged, also if the streams know another archive; the client's errors.
     """
     found = await find_generations(stream.nc, stream.js)
+    if stream.archive is not None:
+        await archive_label.check(stream.nc, stream.archive, found)
     first = 0 if stream.archive is None else stream.archive.first_kept
     return [info for info in found if (number_of(str(info.config.name)) or 0) >= first]
 

@@ -7,6 +7,7 @@ EVENTS/index.sqlite      where each member is, and which have a key
 
 import gzip
 import os
+import re
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterator
@@ -21,6 +22,10 @@ from infra.archive.lines import ArchivedMessage, key_of, matches, messages
 from infra.archive.manifest import INDEX, WAY_OUT, ArchivedLog, GenerationManifest, decoded, digest, log_of
 
 _UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
+
+
+_MANIFEST: Final = re.compile(r"EVENTS(?:_[1-9][0-9]*)?\.json\Z")
+"""The names of manifests. Other files in the folder are not the archive's."""
 
 
 class Block(NamedTuple):
@@ -65,27 +70,42 @@ class Archive:
         """The SHA-256 of the newest manifest: the next one's `previous`; empty if there is none."""
         return self._last_digest if self.manifests else ""
 
+    def digest_of(self, number: int) -> str:
+        """Return the SHA-256 of the manifest of this generation; empty if it is not archived."""
+        digests = [*(one.previous for one in self.manifests[1:]), self._last_digest]
+        return next((its for one, its in zip(self._manifests, digests, strict=False) if one.number == number), "")
+
     def _look(self) -> list[tuple[str, int, int]]:
         try:
             with os.scandir(self.folder) as entries:
-                found = [entry for entry in entries if entry.name.endswith(".json") and entry.name[0] != "."]
-                stats = [(entry.name, entry.stat()) for entry in found]
+                found = [entry for entry in entries if _MANIFEST.match(entry.name)]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise ArchiveDamaged(f"the archive {self.folder} cannot be read: {error.strerror}") from error
-        return sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+        return sorted(self._seen_now(entry) for entry in found)
+
+    def _seen_now(self, entry: os.DirEntry[str]) -> tuple[str, int, int]:
+        try:
+            stat = entry.stat()
+        except OSError as error:  # such as a link to what is not mounted: it must not pass for an empty archive
+            raise self._unread(entry.name, error) from error
+        return entry.name, stat.st_mtime_ns, stat.st_size
 
     def _content(self, name: str) -> bytes:
         try:
             return (self.folder / name).read_bytes()
         except OSError as error:
-            raise ArchiveDamaged(f"{self.folder / name} cannot be read: {error.strerror}. {WAY_OUT}") from error
+            raise self._unread(name, error) from error
+
+    def _unread(self, name: str, error: OSError) -> ArchiveDamaged:
+        return ArchiveDamaged(f"{self.folder / name} cannot be read: {error.strerror}. {WAY_OUT}")
 
     @property
     def first_kept(self) -> int:
         """The number after that of the newest archived generation; 0 without one."""
-        return self.manifests[-1].number + 1 if self.manifests else 0
+        manifests = self.manifests  # each time, the folder is looked at
+        return manifests[-1].number + 1 if manifests else 0
 
     def of(self, number: int) -> GenerationManifest | None:
         """Return the manifest of this generation; None if it is not archived."""

@@ -3,14 +3,18 @@
 The archive's manifests say it (`infra.archive`). They are looked at each time: a look costs a listing of their folder.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from nats.js.api import StreamInfo
+
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
+from infra.broker.archive_label import check
+from infra.broker.client import BrokerClient
 from infra.broker.errors import BrokerMisconfigured
 from infra.settings import Settings
 
@@ -31,6 +35,17 @@ def first_kept(settings: Settings) -> int:
     Raises BrokerMisconfigured if the archive cannot be used.
     """
     return _read(lambda: archive_of(settings).first_kept)
+
+
+async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
+    """Raise BrokerMisconfigured if the archive of these settings is not the one that these generations know.
+
+    Raises the client's errors.
+    """
+    try:
+        await check(nc, archive_of(settings), infos)
+    except ArchiveDamaged as error:
+        raise BrokerMisconfigured(str(error)) from error
 
 
 def archive_of(settings: Settings) -> Archive:

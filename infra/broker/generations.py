@@ -17,7 +17,7 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConnectionLost
-from infra.broker.floor import first_kept
+from infra.broker.floor import check_archive, first_kept
 from infra.broker.numbering import number_of, stream_name
 from infra.broker.streams import check_stream, ensure_stream
 from infra.settings import Settings
@@ -54,25 +54,31 @@ async def generation_numbers(nc: BrokerClient, timeout_s: float = CONNECT_TIMEOU
 
 async def find_generations(nc: BrokerClient, js: JetStreamContext) -> list[StreamInfo]:
     """Return the info of each generation, the oldest first. Raises the client's errors; NotFoundError without any."""
-    numbers = await generation_numbers(nc)
-    return [await js.stream_info(stream_name(number)) for number in numbers or (0,)]
+    try:
+        return await _infos(nc, js)
+    except NotFoundError:  # there is none; or one was archived since its name was told
+        return await _infos(nc, js)
+
+
+async def _infos(nc: BrokerClient, js: JetStreamContext) -> list[StreamInfo]:
+    return [await js.stream_info(stream_name(number)) for number in await generation_numbers(nc) or (0,)]
 
 
 async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: Settings) -> "Generations":
     """Return the generations. First makes one if there is none, or the next one if the newest is sealed.
 
-    Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; BrokerMisconfigured if the archive cannot be
-    used; the client's errors.
+    Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; BrokerMisconfigured as `check_archive` does, or
+    if the archive cannot be used; the client's errors.
     """
     numbers = await generation_numbers(nc)
-    first = first_kept(settings)
-    older = [await js.stream_info(stream_name(number)) for number in numbers if number < max(numbers[-1], first)]
-    newest = max([*numbers[-1:], first])
+    older = [await js.stream_info(stream_name(number)) for number in numbers]
+    await check_archive(nc, settings, older)
+    newest = max([*numbers[-1:], first_kept(settings)])
     if newest in numbers:
-        info = await js.stream_info(stream_name(newest))
-        if info.config.sealed:
-            older.append(info)
+        if older[-1].config.sealed:
             newest += 1
+        else:
+            older.pop()
     for info in older:
         check_stream(info.config, settings, sealed=True)
     return Generations(nc, settings, [*older, await ensure_stream(js, settings, newest)])

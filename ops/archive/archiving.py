@@ -2,7 +2,8 @@
 
 A run that is killed leaves one of three things: files without a manifest, which the next run writes anew; a manifest
 and its stream, which the next run proves again and deletes; or neither stream nor doubt. A stream is deleted only in
-the run that has just proven its files, and only while the archive has all before it, too.
+the run that has just proven its files, only while the archive has all before it, too, and only once all later streams
+say which archive has it.
 """
 
 import contextlib
@@ -19,9 +20,10 @@ from infra import files
 from infra.archive.folder import Archive
 from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
 from infra.archive.writing import FileWriter
+from infra.broker import archive_label
 from infra.broker.floor import archive_of
-from infra.broker.generations import find_generations
-from infra.broker.numbering import first_sequence, number_of
+from infra.broker.generations import find_generations, generation_numbers
+from infra.broker.numbering import first_sequence, number_of, stream_name
 from infra.files import LockTaken, exclusive_lock
 from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
@@ -70,6 +72,22 @@ async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False
             return await _Run(env, HistoryCopies(stream, logs, known), archive_of(settings), watch).run(dry_run=dry_run)
 
 
+async def forget(env: Mapping[str, str]) -> None:
+    """Forget that generations are archived: the archive is lost for good. The services publish again what they had.
+
+    Raises SettingsError if the archive has generations, and as `archive` does; Unreachable.
+    """
+    settings = load(Settings, "nats", 4_222, env)
+    with _alone(settings.archive):
+        async with reading.stream(env) as stream:
+            if there := archive_of(settings).manifests:
+                raise SettingsError(
+                    f"the archive {settings.archive} has {there[-1].stream}: nothing was forgotten. Set ARCHIVE_DIR to "
+                    "it in all services; or, if the rest of the archive is lost, move this away first"
+                )
+            await archive_label.remove(stream.js, [stream_name(one) for one in await generation_numbers(stream.nc)])
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the archive's lock. Raises SettingsError."""
@@ -97,6 +115,7 @@ class _Run:
 
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
+        await archive_label.check(self._stream.nc, self._archive, infos)
         for info in infos[:-1]:
             name = str(info.config.name)
             if self._archive.of(number_of(name) or 0) is None:
@@ -175,8 +194,13 @@ class _Run:
         if manifest.stream not in self._proven:
             await self._prove(manifest, again=True)
         now = await self._stream.js.stream_info(manifest.stream)
-        if _state(now) != _state(info) or not now.config.sealed or str(now.created) != manifest.created:
+        if _state(now) != _state(info) or not now.config.sealed:
             raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
+        there = await find_generations(self._stream.nc, self._stream.js)
+        # Another machine may archive into another folder
+        await archive_label.check(self._stream.nc, self._archive, there)
+        later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]
+        await archive_label.put(self._stream.js, later, self._archive, manifest)
         await self._stream.js.delete_stream(manifest.stream)
         self._done.deleted.append(manifest.stream)
 

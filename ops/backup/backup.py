@@ -43,6 +43,8 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
             async with reading.stream(env) as stream:
                 versions["nats-server"] = str(stream.nc.connected_server_version)
                 numbers = await generation_numbers(stream.nc)
+                if numbers:
+                    await reading.kept_generations(stream)  # only to compare: without the archive it is no backup
                 for name in (*map(stream_name, numbers), DEAD):
                     watch.begins(f"taking a snapshot of the stream {name}", 0)
                     snapshot = await stream_snapshots.take(stream, name, unfinished / name)
@@ -94,6 +96,7 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
             (folder / name).chmod(files.PRIVATE)
             files.sync_file(folder / name)
         files.sync_folder(folder / one.stream)
+        files.sync_folder(folder)
     return [one.stream for one in manifests]
 
 

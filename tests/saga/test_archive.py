@@ -72,14 +72,18 @@ async def until_looked(shop: Shop, before: list[dict[str, Any]]) -> list[dict[st
         if said >= set(shop.services):
             break
         await place(shop, f"looking{n}")
-    for service in shop.services:
-        lines = [line for line in shop.log(service).read_text().splitlines() if " reason=" in line]
-        lost = [line for line in lines if "session with the broker ended" in line or "lost the stream" in line]
-        assert [line for line in lost if "invalid operation on sealed stream" not in line] == []
+    assert lost_sessions(shop) == []
     await shop.until_quiet()
     after = await history(shop)
     assert after[: len(before)] == before
     return after
+
+
+def lost_sessions(shop: Shop) -> list[str]:
+    """The lines in which services say that a session ended, but for a refusal by a stream that was sealed."""
+    lines = [line for service in shop.services for line in shop.log(service).read_text().splitlines()]
+    lost = [line for line in lines if "session with the broker ended" in line or "a view lost the stream" in line]
+    return [line for line in lost if "invalid operation on sealed stream" not in line]
 
 
 async def clean(shop: Shop) -> None:
@@ -143,6 +147,32 @@ async def test_nothing_archived_is_published_again_after_the_broker_lost_everyth
     await clean(shop)
 
 
+async def test_orders_are_taken_while_generations_are_archived(shop: Shop) -> None:
+    """The labels change the stream that takes what is published; no session ends, and nothing is refused."""
+    await shop.charge("u1", 1_000_000, key="much")
+    await shop.register("cup", stock=1_000_000)
+    for n in range(3):
+        await next_generation(shop, f"k{n}")
+    done = asyncio.Event()
+
+    async def load(client: int) -> list[int]:
+        answers: list[int] = []
+        while not done.is_set():
+            placed = await shop.place([("cup", 1)], points=10, key=f"load-{client}-{len(answers)}")
+            answers.append(placed.status_code)
+        return answers
+
+    clients = [asyncio.create_task(load(n)) for n in range(8)]
+    archived = await told(shop, "archive")
+    done.set()
+    answers = [answer for answers in await asyncio.gather(*clients) for answer in answers]
+
+    assert archived["deleted"] == ["EVENTS", "EVENTS_1", "EVENTS_2"]
+    assert (set(answers), len(answers) > 20) == ({200}, True)
+    assert lost_sessions(shop) == []
+    await clean(shop)
+
+
 async def test_a_store_that_lacks_what_is_archived_stops_its_service(shop: Shop) -> None:
     await next_generation(shop, "k0")
     await told(shop, "archive")
@@ -158,6 +188,49 @@ async def test_a_store_that_lacks_what_is_archived_stops_its_service(shop: Shop)
             if "the archive has " in said:
                 break
     assert "rebuild the store from archive and stream (just rebuild coupon)" in said
+
+
+async def test_without_the_archive_nothing_is_read_or_published_until_it_is_back_or_given_up(shop: Shop) -> None:
+    """As where a file system is not mounted, or on another machine."""
+    await next_generation(shop, "k0")
+    await told(shop, "archive")
+    before = await history(shop)
+    for name in shop.services:
+        await shop.stop(name)
+    away = (shop.folder / "archive").rename(shop.folder / "away")
+
+    await shop.start("coupon", ready=False)
+
+    assert "EVENTS is archived, but the archive" in await not_ready(shop, "coupon")
+    for command in (["replay"], ["audit"], ["stream", "ls"], ["archive"], ["rebuild", "point"], ["backup", "b"]):
+        done = await orders(shop, *command)
+        assert (done.returncode, "EVENTS is archived, but the archive" in done.stderr) == (3, True), command
+    shutil.rmtree(shop.folder / "archive", ignore_errors=True)  # the command's lock is in it
+    away.rename(shop.folder / "archive")
+    async for _ in attempts("coupon_svc to go on"):
+        if (await shop.get("coupon", "/readyz")).status_code == 200:
+            break
+    assert await history(shop) == before
+
+    await shop.stop("coupon")
+    (shop.folder / "archive").rename(away)
+    assert (await orders(shop, "archive", "--lost")).returncode == 0
+    await shop.start()
+    await shop.until_quiet()
+    assert {one["headers"]["Nats-Msg-Id"] for one in await history(shop)} == {
+        one["headers"]["Nats-Msg-Id"] for one in before
+    }
+    assert (await told(shop, "audit", "--at-rest", "--full"))["verdict"] == "good"
+
+
+async def not_ready(shop: Shop, service: str) -> str:
+    """Wait until a session of the service has failed; return why it is not ready."""
+    async for _ in attempts(f"{service}_svc to say why it is not ready"):
+        with contextlib.suppress(httpx.TransportError):
+            answer = await shop.get(service, "/readyz")
+            if answer.status_code == 200 or "not connected yet" not in answer.text:
+                break
+    return answer.text
 
 
 async def test_a_rebuilt_read_model_reads_the_archive_first(shop: Shop) -> None:

@@ -1,0 +1,78 @@
+"""The label of the archive on the streams that stay: which generation left the broker last, and its manifest's SHA-256.
+
+An archive may be missing, as where a file system is not mounted, or on another machine; it may be an old copy, or
+another system's. Without the label, services would publish again what is archived, or take foreign facts for archived.
+Every later stream has the label, so it outlives each of them.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
+
+from infra.archive.errors import ArchiveDamaged
+from infra.archive.folder import Archive
+from infra.archive.manifest import GenerationManifest
+from infra.broker.client import BrokerClient
+from infra.broker.numbering import number_of
+from infra.broker.stored import stored_message
+
+KEY: Final = "archived"
+"""The name of the label in a stream's metadata."""
+
+
+async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
+    """Compare the archive with the labels of these generations, and with those that it has, too.
+
+    Raises ArchiveDamaged if it is not the one that they left the broker for; the client's errors.
+    """
+    have = {_label(archive, one) for one in archive.manifests}
+    for label in sorted({(info.config.metadata or {})[KEY] for info in infos if KEY in (info.config.metadata or {})}):
+        if label not in have:
+            stream = label.partition(" ")[0]
+            has = "another one of that name" if archive.of(number_of(stream) or 0) else "not that one"
+            raise ArchiveDamaged(
+                f"{stream[:100]} is archived, but the archive {archive.folder} has {has}. Mount or copy the right "
+                "archive there, or set ARCHIVE_DIR; nothing is read or written before. If it is lost for good: "
+                "just archive --lost"
+            )
+    for info in infos:
+        manifest = archive.of(number_of(str(info.config.name)) or 0)
+        if manifest is None or (its := await stored_message(nc, manifest.stream, info.state.last_seq)) is None:
+            continue
+        try:
+            archived_ns = await asyncio.to_thread(_stored_ns, archive, manifest, its.sequence)
+        except ArchiveDamaged:  # of that generation: its readers say so
+            continue
+        if archived_ns != its.stored_ns:  # a restored stream keeps the times of its messages, not its own
+            raise ArchiveDamaged(
+                f"the archive {archive.folder} has another {manifest.stream} than the broker, by the message at "
+                f"sequence {its.sequence}: is it another system's? Set ARCHIVE_DIR; nothing is read or written before"
+            )
+
+
+def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) -> int | None:
+    found = archive.read(manifest, first=sequence, last=sequence)
+    return next((one.stored_ns for messages in found for one in messages), None)
+
+
+async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:
+    """Label these streams: the generation of this manifest leaves the broker. Raises the client's errors."""
+    for stream in streams:
+        config = (await js.stream_info(stream)).config
+        config.metadata = {**(config.metadata or {}), KEY: _label(archive, of)}
+        await js.update_stream(config)
+
+
+async def remove(js: JetStreamContext, streams: Sequence[str]) -> None:
+    """Remove the label from these streams. Raises the client's errors."""
+    for stream in streams:
+        config = (await js.stream_info(stream)).config
+        config.metadata = {key: value for key, value in (config.metadata or {}).items() if key != KEY}
+        await js.update_stream(config)
+
+
+def _label(archive: Archive, of: GenerationManifest) -> str:
+    return f"{of.stream} {archive.digest_of(of.number)}"

@@ -984,8 +984,8 @@ NAMED: Final = (
         "forgets since when the stream lacks facts of before the start",
         "tests/infra/process/test_relay_lag.py",
         "infra/process/relay_lag.py",
-        "        self._since = now if self._since is None else self._since\n",
-        "        self._since = now\n",
+        "            self._waiting.append((self.end, self._clock()))\n",
+        "            pass\n",
     ),
     one(
         48,

@@ -952,8 +952,8 @@ NAMED: Final = (
         "takes a consumer to be level since the last look alone",
         "tests/infra/consuming/test_backlog.py",
         "infra/consuming/backlog.py",
-        "        level_s = max(self._level_s, newest.stored_us / 1e6) if newest is not None else self._level_s\n",
-        "        level_s = self._level_s\n",
+        "        known = [] if newest is None else [newest.stored_us / 1e6]\n",
+        "        known: list[float] = []\n",
     ),
     one(
         48,

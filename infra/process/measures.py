@@ -21,6 +21,8 @@ from infra.store.measured import MeasuredStore
 from infra.timestamps import microseconds
 
 COMMIT_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+SKEW_S: Final = 0.1
+"""The clocks of machines that keep the time differ by some milliseconds, at most by this."""
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -66,7 +68,7 @@ class Measures:
         )
         self._backward = metrics.counter(
             "saga_clock_backward_total",
-            "Effects whose time was before that of their cause: clocks differ, or one was set back.",
+            "Effects whose time was 100 ms and more before that of their cause: a clock is wrong, or was set back.",
         )
 
     def measured(self, store: EventStore) -> MeasuredStore:
@@ -104,20 +106,21 @@ class Measures:
                 last = source.acknowledger
                 heard = self._heard.get(last.durable, self._heard_by_others)
             delay_s = (now_us - delivery.position.stored_us) / 1e6
-            heard.observe(delay_s if delay_s >= 0 else self._set_back())
+            heard.observe(delay_s if delay_s >= 0 else self._set_back(delay_s))
             for fact in outcome:
                 step = self._steps.get(type(fact))
                 if step is not None:
                     took_s = (fact.at - command.fact.at).total_seconds()  # type: ignore[attr-defined]  # of a Reaction
-                    step.observe(took_s if took_s >= 0 else self._set_back())
+                    step.observe(took_s if took_s >= 0 else self._set_back(took_s))
 
     def _heard_as(self, delivery: Delivery) -> Histogram:
         """Return where to measure a message that is tried again, or has waited for another one of its key."""
         return self._heard.get(consumer_name(self._service, delivery.subject.rpartition(".")[0]), self._heard_by_others)
 
-    def _set_back(self) -> float:
-        """Count a duration that would be negative; return what to take for it."""
-        self._backward.value += 1
+    def _set_back(self, seconds: float) -> float:
+        """Count a negative duration, unless clocks that keep the time explain it; return what to take for it."""
+        if seconds < -SKEW_S:
+            self._backward.value += 1
         return 0.0
 
 

@@ -86,6 +86,15 @@ def test_a_time_that_would_be_negative_is_none_and_counted() -> None:
     assert value(text, "saga_clock_backward_total") == 2
 
 
+def test_clocks_of_two_machines_that_keep_the_time_are_no_clock_that_was_set_back() -> None:
+    later = NOON + timedelta(milliseconds=99)
+
+    text = measured(later, later, [replace(ANSWER, at=NOON)])
+
+    assert value(text, "saga_hear_delay_seconds_sum") == value(text, "saga_step_duration_seconds_sum") == 0
+    assert value(text, "saga_clock_backward_total") == 0
+
+
 def test_a_delivery_that_needs_no_answer_is_heard_and_no_step() -> None:
     text = measured(STORED, STORED, ())
 

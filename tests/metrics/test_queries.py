@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra.local.services import service_names
@@ -10,6 +11,7 @@ from tests.metrics.exported import all_kinds, service_of
 from tests.metrics.queries import EXPORTED_AS, MONITORING, OF_PROMETHEUS, RECORDED, dashboard_queries, rules, selectors
 
 BY = re.compile(r"(\w+) by \(([^)]*)\) \(.*?((?:saga_|http_server_)[a-z_]+)")
+INHIBITS = re.compile(r"source_matchers: \[(.*)\]\n +target_matchers: \[(.*)\](?:\n +equal: \[(.*)\])?")
 LEGEND = re.compile(r"{{(\w+)}}")
 
 
@@ -73,6 +75,31 @@ def test_alertmanager_silences_only_alerts_that_there_are() -> None:
 
     assert len(named) > 5
     assert set(named) <= alerts
+
+
+def silenced(target: Mapping[str, str], source: Mapping[str, str]) -> bool:
+    """Whether Alertmanager sends no `target` while `source` fires, by the rules of the example."""
+
+    def matches(alert: Mapping[str, str], matchers: str) -> bool:
+        parts = [re.fullmatch(r"(\w+) =(~?) \"?(.*?)\"?", one.strip(" '")) for one in matchers.split(",")]
+        return all(part and re.fullmatch(part[3], alert.get(part[1], "")) for part in parts)
+
+    return any(
+        matches(source, by) and matches(target, what) and all(source[one] == target[one] for one in equal.split())
+        for by, what, equal in INHIBITS.findall((MONITORING / "alertmanager.yml").read_text(encoding="utf-8"))
+    )
+
+
+def test_a_broker_that_is_gone_silences_its_consequences_alone() -> None:
+    gone = {"alertname": "SagaBrokerGone", "service": "point_svc", "severity": "page"}
+    not_ready = {"alertname": "SagaNotReady", "service": "point_svc", "severity": "page"}
+
+    assert silenced({"alertname": "SagaOrderStuck", "service": "order_svc"}, gone)
+    assert silenced(not_ready | {"reason": "broker"}, gone)
+    assert not silenced(not_ready | {"reason": "log_lost"}, gone)
+    assert not silenced(not_ready | {"reason": "store", "service": "coupon_svc"}, gone)
+    assert not silenced({"alertname": "SagaDeadLetters", "severity": "ticket"}, gone)
+    assert silenced({"alertname": "SagaStreamFilling", "severity": "ticket"}, gone | {"alertname": "SagaStreamFilling"})
 
 
 def test_prometheus_scrapes_every_service_at_its_default_port() -> None:

@@ -1,7 +1,7 @@
 """The metrics of orders: accepted, refused and ended ones, how long they took, and which wait for their end."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ from infra.process.runtime import Runtime
 from infra.read_models.tables import ViewBehind
 from infra.timestamps import instant
 from order_svc.compensations import KEPT, SECONDS, Compensations
-from order_svc.listing import LEFT_OPEN, Listing, canceled_last
+from order_svc.listing import PENDING_SINCE, Listing, canceled_last
 
 logger = structlog.get_logger()
 
@@ -134,10 +134,9 @@ class OrderMeasures:
     async def _find_left_open(self, ended: set[str]) -> None:
         """Add the orders that were pending or canceled at the start. Raises ViewBehind."""
         orders = self._runtime.views[Listing.name]
-        rows = await orders.select(LEFT_OPEN)
+        rows = await orders.select(PENDING_SINCE)
         canceled = await orders.select(*canceled_last(KEPT))
-        took = timedelta(seconds=self._runtime.settings.order_deadline_s)
-        left = {order_id: instant(deadline) - took for order_id, deadline in rows if order_id not in ended}
-        self._pending = dict(sorted(left.items(), key=lambda item: item[1])) | self._pending
+        left = {order_id: instant(placed_at) for order_id, placed_at in rows if order_id not in ended}
+        self._pending = left | self._pending
         self._compensations.found((order_id, reason, instant(at)) for order_id, reason, at in canceled)
         self._ended_meanwhile = None

@@ -34,8 +34,9 @@ class OrderMeasures:
         self._runtime = runtime
         self._pending: dict[str, datetime] = {}
         """Order id → when it was accepted; the oldest first."""
-        self._ended_meanwhile: set[str] | None = set()
-        """Orders that ended before those left open were found; None from then on."""
+        self._found_left_open = False
+        self._ended_meanwhile: set[str] | None = None
+        """Orders that end while those left open are read; None at all other times."""
         metrics = runtime.metrics
         self._accepted = metrics.counter("saga_orders_accepted_total", "Orders that were recorded.")
         self._refused = dict.fromkeys(REFUSED, 0)
@@ -124,19 +125,23 @@ class OrderMeasures:
         while not await wait(self._runtime.closing, LOOK_EVERY_S):
             nc = self._runtime.broker.connection
             try:
-                if self._ended_meanwhile is not None:
-                    await self._find_left_open(self._ended_meanwhile)
+                if not self._found_left_open:
+                    await self._find_left_open()
                 if nc is not None:
                     await self._compensations.look(nc, self._runtime.broker.supervisor.streams)
             except (ViewBehind, HistoryUnavailable) as error:
                 logger.debug("what orders wait for cannot be looked up now", reason=str(error))
 
-    async def _find_left_open(self, ended: set[str]) -> None:
+    async def _find_left_open(self) -> None:
         """Add the orders that were pending or canceled at the start. Raises ViewBehind."""
-        orders = self._runtime.views[Listing.name]
-        rows = await orders.select(PENDING_SINCE)
-        canceled = await orders.select(*canceled_last(KEPT))
+        orders, ended = self._runtime.views[Listing.name], set[str]()
+        self._ended_meanwhile = ended
+        try:
+            rows = await orders.select(PENDING_SINCE)
+            canceled = await orders.select(*canceled_last(KEPT))
+        finally:
+            self._ended_meanwhile = None
         left = {order_id: instant(placed_at) for order_id, placed_at in rows if order_id not in ended}
         self._pending = left | self._pending
         self._compensations.found((order_id, reason, instant(at)) for order_id, reason, at in canceled)
-        self._ended_meanwhile = None
+        self._found_left_open = True

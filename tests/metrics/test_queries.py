@@ -69,6 +69,18 @@ def test_the_files_are_as_prometheus_wants_them() -> None:
     promtool("check", "config", MONITORING / "prometheus.yml")
 
 
+def test_long_windows_are_read_seldom_and_no_alert_finds_them_stale() -> None:
+    groups = re.split(r"(?m)^  - name: ", (MONITORING / "recording.yml").read_text(encoding="utf-8"))[1:]
+    long = [group for group in groups if re.search(r"_rate\d+d\n", group)]
+
+    assert len(long) == 4
+    for group in long:
+        interval = re.search(r"(?m)^    interval: (\d)m$", group)
+        assert interval is not None
+        assert 1 <= int(interval[1]) <= 4  # after five minutes a value is stale
+        assert not re.search(r"_rate\d+[mh]\n", group)
+
+
 def test_alertmanager_silences_only_alerts_that_there_are() -> None:
     alerts = set(re.findall(r"- alert: (\w+)", rules()))
     named = re.findall(r"\b(?:Saga\w+|Watchdog)\b", (MONITORING / "alertmanager.yml").read_text(encoding="utf-8"))

@@ -92,7 +92,7 @@ def rate_lines(seen: Figures) -> list[str]:
     oldest = f" (the oldest for {duration(seen.oldest_pending_s)})" if seen.pending else ""
     of_limit = f" of {_size(seen.stream_limit_bytes)}" if seen.stream_limit_bytes else ""
     soon = seen.full_in_s is not None and seen.full_in_s < SOON_FULL_S
-    full = f", full in {duration(seen.full_in_s or 0)} at this rate" if soon else ""
+    full = f", full in {duration(seen.full_in_s or 0)} at this rate unless it rolls over" if soon else ""
     return [
         f"orders   {seen.accepted:,.1f}/s accepted, {seen.confirmed:,.1f}/s confirmed, "
         f"{seen.canceled:,.1f}/s canceled, {seen.refused:,.1f}/s refused; {times}",

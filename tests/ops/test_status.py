@@ -156,7 +156,7 @@ def test_when_the_stream_is_full_at_this_rate() -> None:
     found = figures(look(0, order=before), look(10, order=after))
 
     assert found.full_in_s == 80
-    assert "full in 80 s at this rate" in rate_lines(found)[2]
+    assert "full in 80 s at this rate unless it rolls over" in rate_lines(found)[2]
 
 
 def test_a_quantile_is_within_its_bucket() -> None:

@@ -1064,7 +1064,7 @@ NAMED: Final = (
         "limits the rate of the lines of ends",
         "tests/infra/process/test_logging.py",
         "infra/process/logging.py",
-        '        self._output.put("\\n".join(made))\n',
-        '        self._output.put("\\n".join(made[:10]))\n',
+        '        self._output.put("\\n".join(made), len(made))\n',
+        '        self._output.put("\\n".join(made[:10]), len(made))\n',
     ),
 )

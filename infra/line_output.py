@@ -42,22 +42,25 @@ class LineOutput:
         self._tick_s = tick_s
         self._most = max_waiting_bytes
         self._changed = threading.Condition()
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[tuple[bytes, int]] = deque()
         self._waiting_bytes = 0
         self._dropped = 0
         self._why = ""
         self._partial = False
         self._thread: threading.Thread | None = None
 
-    def put(self, line: str) -> None:
-        """Queue a line, without its newline, and return at once. It is dropped if too many bytes wait already."""
+    def put(self, line: str, count: int = 1) -> None:
+        """Queue a line, without its newline, and return at once. It is dropped if too many bytes wait already.
+
+        `count`: how many lines it is; more than one are dropped together.
+        """
         data = f"{line}\n".encode(errors="backslashreplace")
         with self._changed:
             if self._waiting_bytes + len(data) > self._most:
-                self._dropped += 1
+                self._dropped += count
                 self._why = self._why or "nobody read them in time"
                 return
-            self._lines.append(data)
+            self._lines.append((data, count))
             self._waiting_bytes += len(data)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
@@ -73,17 +76,17 @@ class LineOutput:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._lines, self._tick_s)
-                data = self._lines.popleft() if self._lines else b""
+                data, count = self._lines.popleft() if self._lines else (b"", 0)
             if data:
-                self._deliver(data)
+                self._deliver(data, count)
                 with self._changed:
                     self._waiting_bytes -= len(data)
                     self._changed.notify_all()
             elif self._dropped:
-                self._deliver(b"")
+                self._deliver(b"", 0)
             self._tick()
 
-    def _deliver(self, data: bytes) -> None:
+    def _deliver(self, data: bytes, count: int) -> None:
         try:
             if self._dropped:
                 with self._changed:
@@ -95,7 +98,7 @@ class LineOutput:
             self._write_all(data)
         except OSError as error:
             with self._changed:
-                self._dropped += bool(data)
+                self._dropped += count
                 self._why = error.strerror or str(error)
             if error.errno in GONE:
                 gone, self._gone = self._gone, lambda: None

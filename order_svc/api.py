@@ -25,7 +25,7 @@ from contracts.ids import MEANING, PATTERN, is_id
 from contracts.wire import NAMES, said_by
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import archived_facts, latest_facts
-from infra.core.errors import Busy
+from infra.core.errors import Busy, StoreUnavailable
 from infra.http.answers import answer, problems
 from infra.http.examples import example, example_of
 from infra.http.fast_path import FAST_PATH
@@ -213,8 +213,8 @@ class Orders:
             end = state.first_end or await watched
         except domain.PlacedDifferently:
             raise _placed_differently() from None
-        except Busy:
-            self._measures.refused("overload")
+        except (Busy, StoreUnavailable) as error:
+            self._measures.refused("overload" if isinstance(error, Busy) else "not_ready")
             raise
         finally:
             self._ends.forget(command.order_id, watched)

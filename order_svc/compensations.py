@@ -36,6 +36,8 @@ AT_ONCE: Final = MOST_FACTS // len(NAMES)
 """Orders in one question to the stream."""
 MOST: Final = 1_024
 """Orders that one look asks for; the others follow in the next looks."""
+MOST_OPEN: Final = 100_000
+"""Orders that are remembered while the stream cannot be asked; of further ones there is no count and no duration."""
 SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60)
 """Bounds of the time to an order's end. The objective of 5 s and the deadline of 30 s are among them."""
 KEPT: Final = 1_000
@@ -68,7 +70,7 @@ class Compensations:
         """Take the end of an order that was just recorded."""
         if compensated(fact.reason, {REFUSED_BY.get(fact.reason, "")}):
             self._durations.observe(0.0)  # the first step refused: nothing was taken
-        else:
+        elif len(self._open) < MOST_OPEN:
             self._open[fact.order_id] = Canceled(fact.reason, fact.at, counts=True)
 
     def found(self, earlier: Iterable[tuple[str, str, datetime]]) -> None:

@@ -168,6 +168,7 @@ Query = tuple[str, list[Any]]
 """SQL and its parameters."""
 
 LEFT_OPEN: Final = "SELECT order_id, deadline FROM orders WHERE status = 'PENDING'"
+PENDING_SINCE: Final = "SELECT order_id, placed_at FROM orders WHERE status = 'PENDING' ORDER BY placed_at"
 
 
 def canceled_last(limit: int) -> Query:

@@ -1,7 +1,7 @@
 """The metrics of orders: accepted, refused and ended ones, how long they took, and which wait for their end."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -16,7 +16,7 @@ from infra.process.runtime import Runtime
 from infra.read_models.tables import ViewBehind
 from infra.timestamps import instant
 from order_svc.compensations import KEPT, SECONDS, Compensations
-from order_svc.listing import LEFT_OPEN, Listing, canceled_last
+from order_svc.listing import PENDING_SINCE, Listing, canceled_last
 
 logger = structlog.get_logger()
 
@@ -36,8 +36,9 @@ class OrderMeasures:
         self._runtime = runtime
         self._pending: dict[str, datetime] = {}
         """Order id → when it was accepted; the oldest first."""
-        self._ended_meanwhile: set[str] | None = set()
-        """Orders that ended before those left open were found; None from then on."""
+        self._found_left_open = False
+        self._ended_meanwhile: set[str] | None = None
+        """Orders that end while those left open are read; None at all other times."""
         metrics = runtime.metrics
         self._accepted = metrics.counter("saga_orders_accepted_total", "Orders that were recorded.")
         self._refused = dict.fromkeys(REFUSED, 0)
@@ -127,20 +128,23 @@ class OrderMeasures:
         while not await wait(self._runtime.closing, LOOK_EVERY_S):
             nc = self._runtime.broker.connection
             try:
-                if self._ended_meanwhile is not None:
-                    await self._find_left_open(self._ended_meanwhile)
+                if not self._found_left_open:
+                    await self._find_left_open()
                 if nc is not None:
                     await self._compensations.look(nc, self._runtime.broker.supervisor.streams, archived)
             except (ViewBehind, HistoryUnavailable) as error:
                 logger.debug("what orders wait for cannot be looked up now", reason=str(error))
 
-    async def _find_left_open(self, ended: set[str]) -> None:
+    async def _find_left_open(self) -> None:
         """Add the orders that were pending or canceled at the start. Raises ViewBehind."""
-        orders = self._runtime.views[Listing.name]
-        rows = await orders.select(LEFT_OPEN)
-        canceled = await orders.select(*canceled_last(KEPT))
-        took = timedelta(seconds=self._runtime.settings.order_deadline_s)
-        left = {order_id: instant(deadline) - took for order_id, deadline in rows if order_id not in ended}
-        self._pending = dict(sorted(left.items(), key=lambda item: item[1])) | self._pending
+        orders, ended = self._runtime.views[Listing.name], set[str]()
+        self._ended_meanwhile = ended
+        try:
+            rows = await orders.select(PENDING_SINCE)
+            canceled = await orders.select(*canceled_last(KEPT))
+        finally:
+            self._ended_meanwhile = None
+        left = {order_id: instant(placed_at) for order_id, placed_at in rows if order_id not in ended}
+        self._pending = left | self._pending
         self._compensations.found((order_id, reason, instant(at)) for order_id, reason, at in canceled)
-        self._ended_meanwhile = None
+        self._found_left_open = True

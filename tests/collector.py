@@ -42,7 +42,7 @@ class Collector:
         self.spans: list[TakenSpan] = []
         self.refuses: int | None = None
         self.requests = 0
-        self.path = ""
+        self.path, self.body = "", b""
         self.headers: dict[str, str] = {}
         """Of the last request."""
         taking = self
@@ -50,7 +50,7 @@ class Collector:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                taking.requests += 1
+                taking.requests, taking.body = taking.requests + 1, body
                 taking.path, taking.headers = self.path, {name.lower(): value for name, value in self.headers.items()}
                 if taking.refuses is None and self.path == "/v1/traces":
                     is_json = self.headers["Content-Type"] == "application/json"

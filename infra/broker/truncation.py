@@ -24,6 +24,8 @@ class ReceivedPositions:
     def __init__(self, kept: int = KEPT) -> None:
         self._received: deque[StreamPosition] = deque(maxlen=kept)
         self._highest = 0  # of the sequences that were delivered
+        self.level_s: float | None = None
+        """When a look last found that the consumer has heard all (seconds since 1970); None: none has."""
 
     @property
     def newest(self) -> StreamPosition | None:

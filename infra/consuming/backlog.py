@@ -1,7 +1,8 @@
 """What a consumer has yet to hear, by the last look at the broker: how many messages, and since when the oldest waits.
 
 The time needs no request of its own. Every message that is not heard yet was stored after the one that was handled
-last, and after the last look that found none waiting. The lag counts from the later of these two.
+last, and after the last look that found none waiting. The lag counts from the later of these two; before there is
+either, from the session's beginning.
 """
 
 from time import time
@@ -16,7 +17,7 @@ class Backlog:
 
     def __init__(self, received: ReceivedPositions) -> None:
         self._received = received
-        self._level_s = time()
+        self._began_s = time()
         self.pending = 0
         """Messages that the broker has not delivered yet."""
         self.unacknowledged = 0
@@ -28,13 +29,15 @@ class Backlog:
         """Take what the broker says about the consumer now."""
         self.pending, self.unacknowledged = info.num_pending or 0, info.num_ack_pending or 0
         if not (self.pending or self.unacknowledged):
-            self._level_s = time()
+            self._received.level_s = time()
 
     @property
     def lag_s(self) -> float:
         """For about how many seconds the oldest unhandled message waits; 0 if none did at the last look."""
         if not (self.pending or self.unacknowledged):
             return 0.0
-        newest = self._received.newest
-        level_s = max(self._level_s, newest.stored_us / 1e6) if newest is not None else self._level_s
-        return max(0.0, time() - level_s)
+        newest, level_s = self._received.newest, self._received.level_s
+        known = [] if newest is None else [newest.stored_us / 1e6]
+        if level_s is not None:
+            known.append(level_s)
+        return max(0.0, time() - max(known, default=self._began_s))

@@ -104,9 +104,10 @@ class DeadLetters:
                 found.allow_direct = True
                 await js.update_stream(found)
         self._nc, self._js = nc, js
-        self._by_key.clear()
+        listed: dict[str, dict[int, DeadLetter]] = {}
         async for dead_letter in read(nc, f"{PREFIX}.{self._consumer}.*", whole=False):
-            self._remember(dead_letter)
+            listed.setdefault(dead_letter.key, {})[dead_letter.sequence] = dead_letter
+        self._by_key = listed  # at once: what is exported must not fall while it is read
         lost = [one for one in self._recent if one.sequence not in self._by_key.get(one.key, {})]
         for dead_letter in lost:
             logger.warning(

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from infra.http.answers import problems
 from infra.http.docs_page import SECURITY, DocsPage, Document
-from infra.http.durations import UNMATCHED, RequestDurations
+from infra.http.durations import STATUS, UNMATCHED, RequestDurations
 from infra.http.examples import example
 from infra.http.fast_path import fast_paths, replay
 from infra.http.grammar import MAX_BODY_BYTES
@@ -87,13 +87,18 @@ class App(Litestar):
             return await super().__call__(scope, receive, send)
         fast_path = self._fast_paths.get((scope["method"], scope["path"]))
         problem = self._repeated.problem(scope) or self._refusal(scope["headers"])
-        if problem is not None:
-            await send_problem(problem, send)
-        elif fast_path is None:
-            await super().__call__(scope, receive, send)
-        elif (received := await fast_path.take(scope, receive, send)) is not None:
-            await super().__call__(scope, replay(received, receive), send)
-        self._durations.observe(scope, UNMATCHED if fast_path is None else scope["path"])
+        try:
+            if problem is not None:
+                await send_problem(problem, send)
+            elif fast_path is None:
+                await super().__call__(scope, receive, send)
+            elif (received := await fast_path.take(scope, receive, send)) is not None:
+                await super().__call__(scope, replay(received, receive), send)
+        except Exception:
+            scope["state"].setdefault(STATUS, 500)  # the server answers it
+            raise
+        finally:
+            self._durations.observe(scope, UNMATCHED if fast_path is None else scope["path"])
         return None
 
     @property

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from contracts.fact import DECODE_ERRORS
+from contracts.fact import DECODE_ERRORS, Timestamp
 from infra.aio import wait
 from infra.process.runtime import Runtime
 
@@ -19,7 +19,7 @@ PATH: Final = Path("audit") / "report.json"  # below DATA_DIR
 
 class _Report(msgspec.Struct):
     verdict: str
-    made_at: datetime
+    made_at: Timestamp
 
 
 _decode: Final = msgspec.json.Decoder(_Report).decode

@@ -24,12 +24,12 @@ def commit_of(root: Path) -> str:
             git = root / git.read_text().removeprefix("gitdir:").strip()
         head = (git / "HEAD").read_text().strip()
         if not head.startswith("ref:"):
-            return head[:12]
+            return head[:12] or UNKNOWN
         branch = head.removeprefix("ref:").strip()
         shared = git / (git / "commondir").read_text().strip() if (git / "commondir").exists() else git
         if (shared / branch).exists():
             return (shared / branch).read_text().strip()[:12]
         packed = (line.split() for line in (shared / "packed-refs").read_text().splitlines())
         return next((found[0][:12] for found in packed if found[1:] == [branch]), UNKNOWN)
-    except OSError:
+    except (OSError, ValueError):  # it is not even text
         return UNKNOWN

@@ -87,7 +87,7 @@ class LogHandler(logging.Handler):
         else:
             shown = {"event": event, "level": "info", "timestamp": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}", **self.common}
             made = [_json({**fields, **shown}).decode() for fields in lines]
-        self._output.put("\n".join(made))
+        self._output.put("\n".join(made), len(made))
 
     def flush(self) -> None:
         """Wait until the lines are written, but no longer than FLUSH_S."""

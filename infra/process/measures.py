@@ -10,8 +10,9 @@ from typing import Final
 from contracts.command import Reaction
 from contracts.fact import Fact, SagaFact
 from contracts.wire import FACTS
-from infra.broker.consumers import consumer_names
+from infra.broker.consumers import consumer_name, consumer_names
 from infra.broker.permissions import facts_said_by
+from infra.core.messages import Delivery
 from infra.core.unit_of_work import Commands, Delivered, Outcome
 from infra.core.writer import Reactions
 from infra.metrics import SECONDS, Histogram, Metrics
@@ -20,6 +21,8 @@ from infra.store.measured import MeasuredStore
 from infra.timestamps import microseconds
 
 COMMIT_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+SKEW_S: Final = 0.1
+"""The clocks of machines that keep the time differ by some milliseconds, at most by this."""
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -35,6 +38,7 @@ class Measures:
         metrics: Metrics,
     ) -> None:
         """`hears` are the names of the facts that the service consumes."""
+        self._service = service
         self._clock = clock
         self._metrics = metrics
         says = facts_said_by(service)
@@ -64,7 +68,7 @@ class Measures:
         )
         self._backward = metrics.counter(
             "saga_clock_backward_total",
-            "Effects whose time was before that of their cause: clocks differ, or one was set back.",
+            "Effects whose time was 100 ms and more before that of their cause: a clock is wrong, or was set back.",
         )
 
     def measured(self, store: EventStore) -> MeasuredStore:
@@ -85,26 +89,38 @@ class Measures:
 
     def settled(self, work: Commands, outcomes: Sequence[Outcome]) -> None:
         """Measure a batch that is recorded: its commands, each with its source, and their outcomes."""
+        if not work:  # all of it waits, or needs no reaction
+            return
         self._sizes.observe(len(work))
         now_us = microseconds(self._clock())
         last, heard = None, self._heard_by_others
         for (command, source), outcome in zip(work, outcomes, strict=True):
-            if type(source) is not Delivered or isinstance(outcome, Exception):
+            delivery = source.delivery
+            if delivery is None or isinstance(outcome, Exception):
                 continue
-            delivery, acknowledger = source
-            if acknowledger is not last:  # mostly it is: a consumer's deliveries come together
-                last, heard = acknowledger, self._heard.get(acknowledger.durable, self._heard_by_others)
+            if type(source) is not Delivered:
+                if not delivery.number:  # a dead letter's wait is not the service's speed
+                    continue
+                last, heard = None, self._heard_as(delivery)
+            elif source.acknowledger is not last:  # mostly it is: a consumer's deliveries come together
+                last = source.acknowledger
+                heard = self._heard.get(last.durable, self._heard_by_others)
             delay_s = (now_us - delivery.position.stored_us) / 1e6
-            heard.observe(delay_s if delay_s >= 0 else self._set_back())
+            heard.observe(delay_s if delay_s >= 0 else self._set_back(delay_s))
             for fact in outcome:
                 step = self._steps.get(type(fact))
                 if step is not None:
                     took_s = (fact.at - command.fact.at).total_seconds()  # type: ignore[attr-defined]  # of a Reaction
-                    step.observe(took_s if took_s >= 0 else self._set_back())
+                    step.observe(took_s if took_s >= 0 else self._set_back(took_s))
 
-    def _set_back(self) -> float:
-        """Count a duration that would be negative; return what to take for it."""
-        self._backward.value += 1
+    def _heard_as(self, delivery: Delivery) -> Histogram:
+        """Return where to measure a message that is tried again, or has waited for another one of its key."""
+        return self._heard.get(consumer_name(self._service, delivery.subject.rpartition(".")[0]), self._heard_by_others)
+
+    def _set_back(self, seconds: float) -> float:
+        """Count a negative duration, unless clocks that keep the time explain it; return what to take for it."""
+        if seconds < -SKEW_S:
+            self._backward.value += 1
         return 0.0
 
 

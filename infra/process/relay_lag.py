@@ -23,9 +23,7 @@ class RelayLag:
         self._clock = clock
         self._published = log_end
         self._waiting: deque[tuple[int, float]] = deque()
-        """Position of a commit's last fact, and when it was recorded."""
-        self._since: float | None = None
-        """When facts were first found to lack; None if none did at the last look."""
+        """Position of a commit's last fact, and when it was recorded, or found to lack; the oldest first."""
         self.end = log_end
         """The position of the log's last fact, as far as this process recorded it."""
 
@@ -47,12 +45,7 @@ class RelayLag:
     @property
     def seconds(self) -> float:
         self._look()
-        now = self._clock()
-        if self.end <= self._published:
-            self._since = None
-            return 0.0
-        self._since = now if self._since is None else self._since
-        return now - min(self._since, self._waiting[0][1] if self._waiting else now)
+        return self._clock() - self._waiting[0][1] if self._waiting else 0.0
 
     def _look(self) -> None:
         relay = self._relay()
@@ -61,3 +54,5 @@ class RelayLag:
             self.end = max(self.end, relay.acked)  # another process may have recorded facts
         while self._waiting and self._waiting[0][0] <= self._published:
             self._waiting.popleft()
+        if not self._waiting and self.end > self._published:  # facts of before the start, or that the stream lost
+            self._waiting.append((self.end, self._clock()))

@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Final
 from urllib.parse import unquote
 
@@ -19,6 +20,9 @@ from infra.tracing.otlp_json import as_otlp
 logger = structlog.get_logger()
 
 TIMEOUT_S: Final = 10.0
+LONGEST_TIMEOUT_S: Final = 3_600.0
+MOST_ANSWERED: Final = 1 << 16
+"""Bytes of an answer that are read."""
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -53,23 +57,38 @@ class JsonExporter(SpanExporter):
         pairs = [pair.partition("=") for pair in _setting(env, "HEADERS").split(",") if pair.strip()]
         headers = {unquote(name.strip()): unquote(value.strip()) for name, _, value in pairs}
         try:
-            timeout = float(_setting(env, "TIMEOUT") or TIMEOUT_S)
+            self._timeout_s = float(_setting(env, "TIMEOUT") or TIMEOUT_S)
+            if not 0 < self._timeout_s <= LONGEST_TIMEOUT_S:  # nan is none, either
+                raise ValueError(f"the timeout is more than 0 and at most {LONGEST_TIMEOUT_S:g} seconds")
             authority = _setting(env, "CERTIFICATE")
             verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=authority) if authority else True
-            self._client = httpx.Client(headers=headers | _JSON, timeout=timeout, verify=verify)
+            self._client = httpx.Client(headers=headers | _JSON, timeout=self._timeout_s, verify=verify)
         except (ValueError, OSError) as error:
             raise SettingsError(f"a variable OTEL_EXPORTER_OTLP_... cannot be used: {error}") from error
         self.why = ""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         own = [span.own for span in spans if isinstance(span, OwnSpan)]
+        common = spans[0].resource.attributes if spans else {}
         try:
-            answer = self._client.post(self._url, content=as_otlp(own))
+            with self._client.stream("POST", self._url, content=as_otlp(own, common)) as answer:  # type: ignore[arg-type]
+                self._pass_over(answer)
         except httpx.HTTPError as error:
             self.why = f"{type(error).__name__}: {error}"
             return SpanExportResult.FAILURE
         self.why = f"{self._at} answered {answer.status_code}"
         return SpanExportResult.SUCCESS if answer.is_success else SpanExportResult.FAILURE
+
+    def _pass_over(self, answer: httpx.Response) -> None:
+        """Read the body, so that the connection can be used again; one that is too long, or comes too slowly, in part.
+
+        Raises httpx.HTTPError.
+        """
+        read, until = 0, monotonic() + self._timeout_s
+        for part in answer.iter_raw():
+            read += len(part)
+            if read > MOST_ANSWERED or monotonic() > until:
+                return
 
     def shutdown(self) -> None:
         self._client.close()

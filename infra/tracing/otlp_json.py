@@ -1,6 +1,7 @@
 """OTLP as JSON: what collectors take over HTTP, and Jaeger's page from a file. Ids are hexadecimal in it (OTLP 1.0)."""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -10,15 +11,20 @@ from contracts.spans import SCHEMA_URL, SCOPE, Attributes, Span
 _encode = msgspec.json.Encoder().encode
 
 
-def as_otlp(spans: Sequence[Span]) -> bytes:
-    """Return the spans as one line of OTLP's JSON, as collectors and Jaeger's page read it from a file."""
+def as_otlp(spans: Sequence[Span], common: Attributes = MappingProxyType({})) -> bytes:
+    """Return the spans as one line of OTLP's JSON, as collectors and Jaeger's page read it from a file.
+
+    `common`: attributes that the services have besides their names.
+    """
     services = dict.fromkeys(span.service for span in spans)
     return _encode(
         {
             "resourceSpans": [
                 {
                     "resource": {
-                        "attributes": _attributes({"service.namespace": SCOPE, "service.name": f"{service}_svc"})
+                        "attributes": _attributes(
+                            {**common, "service.namespace": SCOPE, "service.name": f"{service}_svc"}
+                        )
                     },
                     "scopeSpans": [
                         {

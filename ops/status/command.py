@@ -63,7 +63,7 @@ def as_json(shown: Screen) -> dict[str, Any]:
         "well": shown.health.well,
         "sentence": shown.health.sentence,
         "concerns": [one._asdict() for one in shown.health.concerns],
-        "figures": shown.figures._asdict(),
+        "figures": shown.figures._asdict() if shown.figures.known else None,
         "services": [one._asdict() for one in shown.services],
     }
 
@@ -85,6 +85,8 @@ def concern_lines(health: Health) -> list[str]:
 
 def rate_lines(seen: Figures) -> list[str]:
     """Return the figures of all orders, and of the stream, as lines for a person."""
+    if not seen.known:
+        return ["orders   unknown, and so is what waits and the stream: order_svc does not say"]
     times = (
         "no order ended"
         if seen.end_p50_s is None or seen.end_p99_s is None
@@ -93,7 +95,7 @@ def rate_lines(seen: Figures) -> list[str]:
     oldest = f" (the oldest for {duration(seen.oldest_pending_s)})" if seen.pending else ""
     of_limit = f" of {_size(seen.stream_limit_bytes)}" if seen.stream_limit_bytes else ""
     soon = seen.full_in_s is not None and seen.full_in_s < SOON_FULL_S
-    full = f", full in {duration(seen.full_in_s or 0)} at this rate" if soon else ""
+    full = f", full in {duration(seen.full_in_s or 0)} at this rate unless it rolls over" if soon else ""
     return [
         f"orders   {seen.accepted:,.1f}/s accepted, {seen.confirmed:,.1f}/s confirmed, "
         f"{seen.canceled:,.1f}/s canceled, {seen.refused:,.1f}/s refused; {times}",
@@ -114,10 +116,9 @@ def table(found: Sequence[ServiceFigures]) -> Table:
     for column in ("to publish", "to hear", "messages", "dead letters", "commit, 99 %"):
         made.add_column(column, justify="right", no_wrap=True)
     for one in found:
-        known = one.state != "away"
         commit = "-" if one.commit_p99_s is None else duration(one.commit_p99_s)
         lags = (duration(one.relay_lag_s), duration(one.consumer_lag_s), f"{one.pending_messages:,}")
-        shown = (*lags, str(one.dead_letters), commit) if known else ("?",) * 5
+        shown = (*lags, str(one.dead_letters), commit) if one.known else ("?",) * 5
         made.add_row(cell(one.service), one.state, *shown, style="" if one.state == "ready" else "red")
     return made
 

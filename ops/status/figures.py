@@ -12,11 +12,13 @@ ENDS: Final = "saga_order_end_duration_seconds_bucket"
 class Figures(NamedTuple):
     """Orders a second over the last `window_s` seconds, their times to the end (seconds), and what waits.
 
-    The times are None if no order ended in this time. `full_in_s`: when the stream's newest generation is full at the
-    rate of this time; None if it does not grow, or has no limit.
+    `known`: whether order_svc told them; without it they are 0. The times are None if no order ended in this time.
+    `full_in_s`: when the stream's newest generation is full at the rate of this time; None if it does not grow, or has
+    no limit.
     """
 
     window_s: float
+    known: bool
     accepted: float
     confirmed: float
     canceled: float
@@ -35,10 +37,14 @@ class Figures(NamedTuple):
 
 
 class ServiceFigures(NamedTuple):
-    """One service: `state` is in one word. Lags are in seconds; `commit_p99_s` is None without a commit."""
+    """One service: `state` is in one word. Lags are in seconds; `commit_p99_s` is None without a commit.
+
+    `known`: whether its figures are; otherwise they are 0.
+    """
 
     service: str
     state: str
+    known: bool
     relay_lag_s: float
     consumer_lag_s: float
     pending_messages: int
@@ -61,6 +67,7 @@ def figures(before: Look, now: Look) -> Figures:
     grows = max(0.0, size - old.total("saga_stream_bytes")) / seconds if old.of("saga_stream_bytes") else 0.0
     return Figures(
         round(seconds, 1),
+        bool(order.of("saga_orders_accepted_total")),
         rate("saga_orders_accepted_total"),
         rate("saga_orders_ended_total", end="confirmed"),
         rate("saga_orders_ended_total", end="canceled"),
@@ -89,6 +96,7 @@ def _of(seen: SeenService, old: Samples) -> ServiceFigures:
     return ServiceFigures(
         seen.name,
         "away" if seen.trouble else "not ready" if seen.not_ready else "ready",
+        not (seen.trouble or seen.unmeasured),
         samples.largest("saga_relay_lag_seconds"),
         samples.largest("saga_consumer_lag_seconds"),
         int(samples.total("saga_consumer_pending_messages") + samples.total("saga_consumer_ack_pending_messages")),

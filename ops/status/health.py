@@ -45,7 +45,8 @@ class Health(NamedTuple):
 
 def judge(before: Look, now: Look, seen: Figures) -> Health:
     """Return the health at the second of two looks, whose figures are `seen`."""
-    causes = [*_away(now.services), *_without_broker(now.services), *_not_ready(now.services)]
+    services = now.services
+    causes = [*_away(services), *_unmeasured(services), *_without_broker(services), *_not_ready(services)]
     effects = list(_late(now.services, seen))
     others = [*_warned(now.services), *_lagging(now.services), *_stream(seen), *_clocks(before, now), *_audit(now)]
     concerns = tuple(dict.fromkeys([*causes, *effects, *others]))
@@ -81,7 +82,17 @@ def _away(services: Iterable[SeenService]) -> Iterator[Concern]:
             yield Concern(
                 seen.trouble,
                 f"start {seen.name} again, or let it go on if it was stopped; its log says why it ended",
-                (f"python -m {seen.name}",),
+                (f"just service {seen.service.name}",),
+            )
+
+
+def _unmeasured(services: Iterable[SeenService]) -> Iterator[Concern]:
+    for seen in services:
+        if seen.unmeasured:
+            yield Concern(
+                seen.unmeasured,
+                f"what {seen.name} does is not known, and what is said of it here may lack the worst; its log says why",
+                (f"curl -s {seen.service.url}/metrics",),
             )
 
 

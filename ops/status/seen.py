@@ -13,6 +13,8 @@ from ops.errors import Unreachable
 
 READINESS: Final = "/readyz"
 METRICS: Final = "/metrics"
+CONNECTED: Final = "saga_broker_connected"
+"""Each service exports it."""
 
 
 class Sample(NamedTuple):
@@ -51,7 +53,8 @@ class Samples:
 class SeenService(NamedTuple):
     """One service at one moment. `trouble`: in words, why it does not answer; empty if it does.
 
-    `not_ready`: why it is not ready, in its own words; empty if it is. `warnings` are its own, too.
+    `not_ready`: why it is not ready, in its own words; empty if it is. `warnings` are its own, too. `unmeasured`: in
+    words, why there are no `samples` of it although it answers; empty if there are.
     """
 
     service: ServiceAddress
@@ -59,6 +62,7 @@ class SeenService(NamedTuple):
     not_ready: str = ""
     warnings: tuple[str, ...] = ()
     samples: Samples = Samples()
+    unmeasured: str = ""
 
     @property
     def name(self) -> str:
@@ -90,12 +94,26 @@ async def _ask(http: httpx.AsyncClient, service: ServiceAddress, timeout_s: floa
             raise answer
     if isinstance(ready, BaseException):
         return SeenService(service, str(ready))
+    samples, unmeasured = Samples(), ""
     try:
-        samples = Samples() if isinstance(metrics, BaseException) else Samples(metrics)
-    except ValueError:
-        return SeenService(
-            service, f"{service} answers {METRICS} with something else: does another program listen there?"
-        )
+        samples = _samples(service, metrics)
+    except Unreachable as error:
+        unmeasured = str(error)
     if ready.status == 200:
-        return SeenService(service, warnings=tuple(map(str, ready.body.get("warnings") or ())), samples=samples)
-    return SeenService(service, not_ready=str(ready.body.get("detail") or ready.status), samples=samples)
+        warnings = tuple(map(str, ready.body.get("warnings") or ()))
+        return SeenService(service, warnings=warnings, samples=samples, unmeasured=unmeasured)
+    not_ready = str(ready.body.get("detail") or ready.status)
+    return SeenService(service, not_ready=not_ready, samples=samples, unmeasured=unmeasured)
+
+
+def _samples(service: ServiceAddress, metrics: str | BaseException) -> Samples:
+    """Return the numbers in an answer to `/metrics`. Raises Unreachable if it is none, or not one of a service."""
+    if isinstance(metrics, BaseException):
+        raise metrics
+    try:
+        samples = Samples(metrics)
+    except ValueError:
+        samples = Samples()
+    if not samples.of(CONNECTED):
+        raise Unreachable(f"{service} answers {METRICS} with something else: does another program listen there?")
+    return samples

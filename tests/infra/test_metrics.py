@@ -2,6 +2,8 @@
 
 from itertools import count
 
+from structlog.testing import capture_logs
+
 from infra.http.operators.metrics import MetricsCollector
 from infra.metrics import Metrics
 from tests.metrics import exposed, value
@@ -37,6 +39,19 @@ def test_counts_that_others_keep_are_counters() -> None:
     metrics.counters_of("sessions_total", "Sessions.", ("outcome",), lambda: {("lost",): 3})
 
     assert "# TYPE sessions_total counter" in exposed(metrics)
+
+
+def test_a_reading_that_fails_costs_its_own_series_alone() -> None:
+    metrics = Metrics()
+    metrics.gauge("broken", "A bug.", lambda: 1 / 0)
+    metrics.gauge("queue_length", "Queue.", lambda: 3)
+
+    with capture_logs() as logged:
+        text = exposed(metrics)
+
+    assert value(text, "queue_length") == 3
+    assert "\nbroken " not in text
+    assert [one["metric"] for one in logged] == ["broken"]
 
 
 def test_gauges_are_read_once_a_second_and_counters_at_each_scrape() -> None:

@@ -301,6 +301,15 @@ def test_nothing_fires_on_the_first_start(tmp_path: Path) -> None:
     play(tmp_path, series, {at: [] for at in range(0, 120, 2)}, interval_s=15)
 
 
+def test_what_is_denied_before_the_first_scrape_pages_too(tmp_path: Path) -> None:
+    """A wrong grant is found in the first session: the series begins with it, and does not rise."""
+    denied = of("saga_permission_denied_total", "point_svc", kind="publish")
+    series = {name: values.lasting(60) for name, values in quiet().items()}
+    series[denied] = f"_x10 {Values(1).lasting(50)}"
+
+    play(tmp_path, series, {9: [], 12: [("SagaPermissionDenied", "page")], 59: []})
+
+
 def test_a_rolling_restart_pages_nobody(tmp_path: Path) -> None:
     """Each service is away for half a minute, one after another; its counters begin again; some orders get 503."""
     series = {name: values.lasting(240) for name, values in (quiet() | burning(0)).items()}

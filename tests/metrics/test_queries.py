@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra.local.services import service_names
@@ -10,6 +11,7 @@ from tests.metrics.exported import all_kinds, service_of
 from tests.metrics.queries import EXPORTED_AS, MONITORING, OF_PROMETHEUS, RECORDED, dashboard_queries, rules, selectors
 
 BY = re.compile(r"(\w+) by \(([^)]*)\) \(.*?((?:saga_|http_server_)[a-z_]+)")
+INHIBITS = re.compile(r"source_matchers: \[(.*)\]\n +target_matchers: \[(.*)\](?:\n +equal: \[(.*)\])?")
 LEGEND = re.compile(r"{{(\w+)}}")
 
 
@@ -67,12 +69,49 @@ def test_the_files_are_as_prometheus_wants_them() -> None:
     promtool("check", "config", MONITORING / "prometheus.yml")
 
 
+def test_long_windows_are_read_seldom_and_no_alert_finds_them_stale() -> None:
+    groups = re.split(r"(?m)^  - name: ", (MONITORING / "recording.yml").read_text(encoding="utf-8"))[1:]
+    long = [group for group in groups if re.search(r"_rate\d+d\n", group)]
+
+    assert len(long) == 4
+    for group in long:
+        interval = re.search(r"(?m)^    interval: (\d)m$", group)
+        assert interval is not None
+        assert 1 <= int(interval[1]) <= 4  # after five minutes a value is stale
+        assert not re.search(r"_rate\d+[mh]\n", group)
+
+
 def test_alertmanager_silences_only_alerts_that_there_are() -> None:
     alerts = set(re.findall(r"- alert: (\w+)", rules()))
     named = re.findall(r"\b(?:Saga\w+|Watchdog)\b", (MONITORING / "alertmanager.yml").read_text(encoding="utf-8"))
 
     assert len(named) > 5
     assert set(named) <= alerts
+
+
+def silenced(target: Mapping[str, str], source: Mapping[str, str]) -> bool:
+    """Whether Alertmanager sends no `target` while `source` fires, by the rules of the example."""
+
+    def matches(alert: Mapping[str, str], matchers: str) -> bool:
+        parts = [re.fullmatch(r"(\w+) =(~?) \"?(.*?)\"?", one.strip(" '")) for one in matchers.split(",")]
+        return all(part and re.fullmatch(part[3], alert.get(part[1], "")) for part in parts)
+
+    return any(
+        matches(source, by) and matches(target, what) and all(source[one] == target[one] for one in equal.split())
+        for by, what, equal in INHIBITS.findall((MONITORING / "alertmanager.yml").read_text(encoding="utf-8"))
+    )
+
+
+def test_a_broker_that_is_gone_silences_its_consequences_alone() -> None:
+    gone = {"alertname": "SagaBrokerGone", "service": "point_svc", "severity": "page"}
+    not_ready = {"alertname": "SagaNotReady", "service": "point_svc", "severity": "page"}
+
+    assert silenced({"alertname": "SagaOrderStuck", "service": "order_svc"}, gone)
+    assert silenced(not_ready | {"reason": "broker"}, gone)
+    assert not silenced(not_ready | {"reason": "log_lost"}, gone)
+    assert not silenced(not_ready | {"reason": "store", "service": "coupon_svc"}, gone)
+    assert not silenced({"alertname": "SagaDeadLetters", "severity": "ticket"}, gone)
+    assert silenced({"alertname": "SagaStreamFilling", "severity": "ticket"}, gone | {"alertname": "SagaStreamFilling"})
 
 
 def test_prometheus_scrapes_every_service_at_its_default_port() -> None:

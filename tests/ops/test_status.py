@@ -15,10 +15,11 @@ from infra.local.services import ROOT
 from infra.timestamps import now
 from ops.client import ServiceAddress
 from ops.errors import Unreachable
-from ops.status.command import concern_lines, rate_lines, screen
+from ops.status.command import as_json, concern_lines, rate_lines, screen
 from ops.status.figures import figures, quantile, service_figures
 from ops.status.health import Health, duration, judge
 from ops.status.seen import Look, Samples, SeenService
+from ops.status.seen import look as seen_at
 from tests.ops.asking import orders, told
 from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import PATIENCE_S, Shop, attempts
@@ -69,7 +70,7 @@ def test_the_cause_comes_first_and_what_waits_because_of_it() -> None:
         "point_svc cannot be reached; meanwhile 3 orders are in flight, the oldest for 41 s; and 1 more."
     )
     assert [one.what for one in found.concerns][2:] == ["point is slow"]
-    assert "python -m point_svc" in "\n".join(concern_lines(found))
+    assert "just service point" in "\n".join(concern_lines(found))
 
 
 def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
@@ -149,12 +150,13 @@ def test_rates_are_those_between_the_looks_also_over_a_restart() -> None:
 
 
 def test_when_the_stream_is_full_at_this_rate() -> None:
-    before, after = (seen("order", f"saga_stream_bytes {n}\nsaga_stream_limit_bytes 1000") for n in (100, 200))
+    told = "saga_orders_accepted_total 0\nsaga_stream_limit_bytes 1000\nsaga_stream_bytes"
+    before, after = (seen("order", f"{told} {n}") for n in (100, 200))
 
     found = figures(look(0, order=before), look(10, order=after))
 
     assert found.full_in_s == 80
-    assert "full in 80 s at this rate" in rate_lines(found)[2]
+    assert "full in 80 s at this rate unless it rolls over" in rate_lines(found)[2]
 
 
 def test_a_quantile_is_within_its_bucket() -> None:
@@ -172,6 +174,35 @@ def test_a_service_that_is_away_has_no_figures() -> None:
     states = {one.service: one.state for one in service_figures(look(0), look(2, point=away))}
 
     assert states == {"order_svc": "ready", "product_svc": "ready", "point_svc": "away", "coupon_svc": "ready"}
+
+
+def test_without_order_svc_nothing_is_said_of_orders_and_the_stream() -> None:
+    away = seen("order", trouble="gone", samples=Samples())
+
+    shown = screen(look(0), look(2, order=away), now())
+
+    assert rate_lines(shown.figures) == [
+        "orders   unknown, and so is what waits and the stream: order_svc does not say"
+    ]
+    assert as_json(shown)["figures"] is None
+
+
+@pytest.mark.parametrize("metrics", ["500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"])
+async def test_a_service_whose_numbers_are_missing_is_not_well(metrics: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        ready = '200 OK\r\nConnection: close\r\n\r\n{"ready": true}'
+        writer.write(f"HTTP/1.1 {ready if b'/readyz' in asked else metrics}".encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        found = await seen_at({"point": ServiceAddress("point", f"http://127.0.0.1:{port}")}, 5)
+
+    health = judge(found, found, figures(found, found))
+    assert health.sentence.startswith(f"point_svc at http://127.0.0.1:{port} ")
+    assert "/metrics" in health.sentence
+    assert [(one.state, one.known) for one in service_figures(found, found)] == [("ready", False)]
 
 
 def test_times_are_short() -> None:

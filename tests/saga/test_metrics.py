@@ -164,6 +164,7 @@ async def test_a_service_that_is_stopped_leaves_orders_waiting_and_it_shows(shop
 
     await shown(shop, "order", "saga_orders_pending", 1)
     await shop.kill("order")
+    shop.env["ORDER_DEADLINE_S"] = "30"
     await shop.start("order")
     await shown(shop, "order", "saga_orders_pending", 1)  # found in the list of orders
     assert value(await scrape(shop, "order"), "saga_oldest_pending_order_age_seconds") > 0

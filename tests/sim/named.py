@@ -951,7 +951,7 @@ NAMED: Final = (
         "measures a negative time after a clock was set back",
         "tests/infra/process/test_measures.py",
         "infra/process/measures.py",
-        "step.observe(took_s if took_s >= 0 else self._set_back())",
+        "step.observe(took_s if took_s >= 0 else self._set_back(took_s))",
         "step.observe(took_s)",
     ),
     one(
@@ -959,8 +959,8 @@ NAMED: Final = (
         "takes a consumer to be level since the last look alone",
         "tests/infra/consuming/test_backlog.py",
         "infra/consuming/backlog.py",
-        "        level_s = max(self._level_s, newest.stored_us / 1e6) if newest is not None else self._level_s\n",
-        "        level_s = self._level_s\n",
+        "        known = [] if newest is None else [newest.stored_us / 1e6]\n",
+        "        known: list[float] = []\n",
     ),
     one(
         48,
@@ -991,8 +991,8 @@ NAMED: Final = (
         "forgets since when the stream lacks facts of before the start",
         "tests/infra/process/test_relay_lag.py",
         "infra/process/relay_lag.py",
-        "        self._since = now if self._since is None else self._since\n",
-        "        self._since = now\n",
+        "            self._waiting.append((self.end, self._clock()))\n",
+        "            pass\n",
     ),
     one(
         48,
@@ -1071,7 +1071,7 @@ NAMED: Final = (
         "limits the rate of the lines of ends",
         "tests/infra/process/test_logging.py",
         "infra/process/logging.py",
-        '        self._output.put("\\n".join(made))\n',
-        '        self._output.put("\\n".join(made[:10]))\n',
+        '        self._output.put("\\n".join(made), len(made))\n',
+        '        self._output.put("\\n".join(made[:10]), len(made))\n',
     ),
 )

@@ -1,12 +1,14 @@
 """The route `/metrics`: all instruments of the process, in the format of Prometheus.
 
-A scrape does no I/O. Gauges are read at most once in READ_S seconds, however many ask.
+A scrape does no I/O. Gauges are read at most once in READ_S seconds, however many ask. One that cannot be read is left
+out: the alerts need all others the more.
 """
 
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
+import structlog
 from litestar import Response, get
 from litestar.types import ControllerRouterHandler
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -16,6 +18,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from infra.metrics import Metrics
+
+logger = structlog.get_logger()
 
 READ_S: Final = 1.0
 """For so many seconds the gauges that were read last are given again."""
@@ -52,9 +56,13 @@ class MetricsCollector(Collector):
         for readings in self._metrics.readings:
             family = CounterMetricFamily if readings.rising else GaugeMetricFamily
             read = family(readings.name, readings.description, labels=readings.labels)
-            for labels, value in readings.read().items():
-                read.add_metric(labels, value)
-            yield read
+            try:
+                for labels, value in readings.read().items():
+                    read.add_metric(labels, value)
+            except Exception as error:
+                logger.error("a metric cannot be read: this is a bug", metric=readings.name, exc_info=error)
+            else:
+                yield read
 
 
 def metrics_route(metrics: Metrics) -> ControllerRouterHandler:

@@ -61,6 +61,30 @@ def test_the_message_that_was_handled_last_is_older_than_those_that_wait(clock: 
     assert found.lag_s == 5
 
 
+def test_after_a_long_stop_the_lag_is_that_of_the_messages_and_not_of_the_session(clock: Clock) -> None:
+    received = ReceivedPositions()
+    found = Backlog(received)
+    found.looked(info(9_000))
+    received.add(StreamPosition(7, 400_000_000))
+    clock.now += 3
+    found.looked(info(8_000))
+
+    assert found.lag_s == 603
+
+
+def test_a_new_session_goes_on_where_the_one_before_had_heard_all(clock: Clock) -> None:
+    received = ReceivedPositions()
+    received.add(StreamPosition(7, 400_000_000))
+    Backlog(received).looked(info(0))
+    clock.now += 5
+    found = Backlog(received)
+    clock.now += 1
+
+    found.looked(info(1))
+
+    assert found.lag_s == 6
+
+
 def test_a_message_that_was_delivered_before_counts_as_redelivered() -> None:
     received = ReceivedPositions()
 

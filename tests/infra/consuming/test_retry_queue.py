@@ -525,6 +525,27 @@ async def test_many_dead_letters_are_read_with_few_requests(broker: Shop) -> Non
         assert client(js).stats["out_msgs"] - before < 20
 
 
+async def test_while_the_stream_is_read_again_and_after_that_failed_the_list_stays(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with retry_queue(broker) as desk:
+        await park_many(desk, 3)
+        await desk.dead_letters.open(client(desk.js))
+        seen = []
+
+        async def interrupted(*args: Any, **kwargs: Any) -> AsyncIterator[DeadLetter]:
+            async for dead_letter in read(*args, **kwargs):
+                seen.append(desk.dead_letters.depth)
+                yield dead_letter
+                raise ConnectionResetError
+
+        monkeypatch.setattr("infra.consuming.dead_letters.read", interrupted)
+        with pytest.raises(ConnectionResetError):
+            await desk.dead_letters.open(client(desk.js))
+
+        assert (seen, desk.dead_letters.depth) == ([3], 3)
+
+
 async def test_a_mirror_that_lacks_dead_letters_hides_none(broker: Shop) -> None:
     """It answers direct gets in the place of the stream, which is away here, with what it has."""
     async with retry_queue(broker) as desk:

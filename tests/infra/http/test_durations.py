@@ -16,7 +16,8 @@ NAME = "http_server_request_duration_seconds_count"
 
 @post("/things", tags=["things"], status_code=200, opt={FAST_PATH: True})
 async def make(data: JSONBody[dict[str, int]]) -> Response[dict[str, int]]:
-    return Response(data, status_code=data.get("status", 200))
+    headers = {"X-Kind": "\n"} if data.get("broken") else {}
+    return Response(data, status_code=data.get("status", 200), headers=headers)
 
 
 @get("/things/{name:str}", tags=["things"])
@@ -83,6 +84,15 @@ async def test_no_client_makes_the_series_grow() -> None:
         one for one in samples(text) if one.name == NAME and ("http_response_status_code", "4xx") not in one.labels
     ]
     assert sum(one.value for one in errors) == 2_000  # what goes wrong is seen, wherever it is counted
+
+
+async def test_an_error_that_the_server_answers_for_the_app_is_counted() -> None:
+    metrics = Metrics()
+    async with serving(make, durations=RequestDurations(metrics)) as port:
+        ((status, _, _),) = await answers(port, request("POST /things", b'{"broken": 1}'))
+
+    assert b" 500 " in status
+    assert counted(exposed(metrics), "POST", "/things", "500") == 1
 
 
 async def test_refusals_for_who_sends_a_request_are_counted() -> None:

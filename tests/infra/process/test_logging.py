@@ -166,26 +166,33 @@ while handler._rate._windows["poison"].suppressed and time.monotonic() < until:
     assert "[error" in counted
 
 
-UNREAD = """
+ONE_BY_ONE = """
 for number in range(12_000):
     log.debug("y" * 100, number=number)
-print("done", flush=True)
-sys.stdin.read()
+"""
+TOGETHER = """
+put = logs.info_lines("it ended")
+for number in range(120):
+    put([{"n": "y" * 100}] * 100)
 """
 
 
-def test_a_standard_error_that_nobody_reads_makes_nobody_wait() -> None:
-    code = RUN.replace("{fmt}", "json").replace("{level}", "DEBUG") + UNREAD
+@pytest.mark.parametrize(
+    ("level", "lines"), [("DEBUG", ONE_BY_ONE), ("INFO", TOGETHER)], ids=["one by one", "together"]
+)
+def test_a_standard_error_that_nobody_reads_makes_nobody_wait(level: str, lines: str) -> None:
+    said = 'print("done", flush=True)\nsys.stdin.read()'
+    code = RUN.replace("{fmt}", "json").replace("{level}", level) + lines + said
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"done\n"  # though the pipe of standard error is full
         _, rest = process.communicate(timeout=60)
 
-    lines = [json.loads(line) for line in rest.splitlines()]
-    events = [line["event"] for line in lines]
+    events = [json.loads(line)["event"] for line in rest.splitlines()]
     missing = [int(event.split()[0]) for event in events if "missing here: nobody read them in time" in event]
     assert process.returncode == 0
+    assert missing
     assert len(events) - len(missing) + sum(missing) == 12_000
 
 

@@ -31,15 +31,26 @@ class Acknowledging:
     name, durable = f"{CONSUMER}@3", CONSUMER
 
 
-def measured(heard_at: datetime, stored_at: datetime, outcome: Sequence[Fact] | Exception) -> str:
-    """What is exported after one delivery, whose fact was decided and stored then, is decided at noon."""
+def measured(
+    heard_at: datetime, stored_at: datetime, outcome: Sequence[Fact] | Exception, retried: int | None = None
+) -> str:
+    """What is exported after one delivery, whose fact was decided and stored then, is decided at noon.
+
+    `retried`: it has this number, and is tried again.
+    """
     metrics = Metrics()
     measures = Measures("point", [NAMES[kind] for kind in REACTIONS], REACTIONS, lambda: NOON, metrics)
     heard: Any = replace(HEARD, at=heard_at)
     command = REACTIONS[ProductReserved](heard, NOON, "cause@1")
     acknowledger: Any = Acknowledging()
     delivery = Delivery("id@1", b"", "", StreamPosition(1, microseconds(stored_at)), "product.reserved.key")
-    measures.settled([(command, Delivered(delivery, acknowledger))], [outcome])
+    nobody: Any = None
+    source = (
+        Delivered(delivery, acknowledger)
+        if retried is None
+        else Requested(command, nobody, delivery._replace(number=retried))
+    )
+    measures.settled([(command, source)], [outcome])
     return exposed(metrics)
 
 
@@ -52,6 +63,19 @@ def test_a_delivery_is_timed_from_the_stream_and_its_answer_from_the_cause() -> 
     assert value(text, "saga_clock_backward_total") == 0
 
 
+def test_a_message_that_was_tried_again_is_measured_as_the_slow_one_that_it_is() -> None:
+    text = measured(NOON - timedelta(seconds=4), NOON - timedelta(seconds=3), [replace(ANSWER, at=NOON)], retried=7)
+
+    assert value(text, "saga_hear_delay_seconds_sum", consumer=CONSUMER) == 3
+    assert value(text, "saga_step_duration_seconds_sum", fact="point.used") == 4
+
+
+def test_a_redriven_dead_letter_is_not_measured_as_a_slow_step() -> None:
+    text = measured(NOON - timedelta(days=4), NOON - timedelta(days=3), [replace(ANSWER, at=NOON)], retried=0)
+
+    assert value(text, "saga_hear_delay_seconds_count") == value(text, "saga_step_duration_seconds_count") == 0
+
+
 def test_a_time_that_would_be_negative_is_none_and_counted() -> None:
     later = NOON + timedelta(hours=1)
 
@@ -60,6 +84,15 @@ def test_a_time_that_would_be_negative_is_none_and_counted() -> None:
     assert value(text, "saga_hear_delay_seconds_sum") == value(text, "saga_step_duration_seconds_sum") == 0
     assert value(text, "saga_hear_delay_seconds_count") == value(text, "saga_step_duration_seconds_count") == 1
     assert value(text, "saga_clock_backward_total") == 2
+
+
+def test_clocks_of_two_machines_that_keep_the_time_are_no_clock_that_was_set_back() -> None:
+    later = NOON + timedelta(milliseconds=99)
+
+    text = measured(later, later, [replace(ANSWER, at=NOON)])
+
+    assert value(text, "saga_hear_delay_seconds_sum") == value(text, "saga_step_duration_seconds_sum") == 0
+    assert value(text, "saga_clock_backward_total") == 0
 
 
 def test_a_delivery_that_needs_no_answer_is_heard_and_no_step() -> None:
@@ -74,9 +107,10 @@ def test_a_refused_request_is_a_command_of_the_batch_alone() -> None:
     measures = Measures("point", [], REACTIONS, lambda: datetime.now(UTC), metrics)
     nobody: Any = None
     measures.settled([(nobody, Requested(nobody, nobody))] * 3, [ValueError(), (), ()])
+    measures.settled([], [])
 
     text = exposed(metrics)
-    assert value(text, "saga_commit_batch_size_sum") == 3
+    assert (value(text, "saga_commit_batch_size_sum"), value(text, "saga_commit_batch_size_count")) == (3, 1)
     assert value(text, "saga_hear_delay_seconds_count") == 0
 
 

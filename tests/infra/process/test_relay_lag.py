@@ -65,6 +65,27 @@ def test_a_broker_that_lost_its_stream_is_behind_from_the_first_look_on() -> Non
     assert log.told == (10, 3)
 
 
+def test_under_load_facts_are_in_flight_at_each_look_and_the_lag_does_not_grow(log: Log) -> None:
+    for _ in range(120):
+        log.lag.recorded(1)  # published only after the look
+        log.now += 0.01
+        assert log.told == (1, 0.01)
+        log.relay.acked += 1
+        log.now += 5
+
+
+def test_facts_of_before_the_start_are_the_oldest_until_they_are_published() -> None:
+    log = Log(end=10)
+    log.relay.acked = 0
+    assert log.told == (10, 0)
+    log.now += 4
+    log.lag.recorded(1)
+
+    assert log.told == (11, 4)
+    log.relay.acked = 10
+    assert log.told == (1, 0)
+
+
 def test_commits_in_quick_succession_are_one_and_the_first_of_them_counts(log: Log) -> None:
     for _ in range(5_000):
         log.lag.recorded(1)

@@ -1,6 +1,10 @@
 """Spans over HTTP as JSON: to where OpenTelemetry's variables say, and in words why not."""
 
+import contextlib
+import json
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from contracts.spans import order_spans
 from infra.local.ports import free_ports
 from infra.settings import SettingsError
-from infra.tracing.json_exporter import JsonExporter, OwnSpan
+from infra.tracing.json_exporter import MOST_ANSWERED, JsonExporter, OwnSpan
 from infra.tracing.otel import readable, resource
 from tests.collector import Collector, collector
 from tests.contracts.test_spans import recorded
@@ -67,6 +71,45 @@ def test_a_collector_that_is_not_there_is_said(taking: Collector) -> None:
     assert exporter.why.startswith("ConnectError: ")
 
 
+def test_an_answer_without_an_end_is_not_read_to_its_end() -> None:
+    sent = 0
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            nonlocal sent
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while sent < 64 * MOST_ANSWERED:
+                    sent += self.wfile.write(bytes(MOST_ANSWERED))
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        exporter = JsonExporter({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}"})
+
+        assert exporter.export(spans()) is SpanExportResult.SUCCESS
+
+        exporter.shutdown()
+        server.shutdown()
+        serving.join()
+    assert sent < 64 * MOST_ANSWERED
+
+
+def test_what_the_variables_say_of_the_service_is_sent(taking: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=night,service.name=other")
+    exporter = JsonExporter({"OTEL_EXPORTER_OTLP_ENDPOINT": taking.url})
+
+    exporter.export(spans())
+
+    exporter.shutdown()
+    told = [one["resource"]["attributes"] for one in json.loads(taking.body)["resourceSpans"]]
+    night = {"key": "deployment.environment.name", "value": {"stringValue": "night"}}
+    assert [night in attributes for attributes in told] == [True, True]
+    assert {span.service for span in taking.spans} == {"order_svc", "product_svc"}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -74,6 +117,9 @@ def test_a_collector_that_is_not_there_is_said(taking: Collector) -> None:
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:port"},
         {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "nan"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "inf"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "0"},
         {"OTEL_EXPORTER_OTLP_CERTIFICATE": "/none/such.pem"},
         {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(Path(__file__))},
     ],

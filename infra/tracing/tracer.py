@@ -55,7 +55,7 @@ def _harmless(make: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
 
 
 class Tracer:
-    """Makes spans of what was recorded for orders, of dead letters and of requests; `send` gets them.
+    """Makes spans of recorded facts, dead letters and requests; `send` gets them.
 
     `ratio` is the share of keys whose spans are made: a hash of the key decides.
     """

@@ -696,7 +696,7 @@ NAMED: Final = (
         "makes an archived generation again",
         GENERATIONS,
         "infra/broker/generations.py",
-        "max([*numbers[-1:], first])",
+        "max([*numbers[-1:], first_kept(settings)])",
         "max([*numbers[-1:], 0])",
     ),
     Bug(

@@ -12,7 +12,7 @@ from ops.progress import progress_option, watched
 
 
 @click.command("archive")
-@click.option("--dry-run", is_flag=True, help="Only say which generations have to stay, and why; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Only say which generations have to stay, and why; archive nothing.")
 @click.option("--lost", is_flag=True, help="The archive is lost for good: the services publish again what it had.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @progress_option

@@ -174,7 +174,7 @@ async def _check_log(
 
 
 def _differs(manifest: GenerationManifest, what: str) -> Found:
-    return Found(f"{manifest.stream} is not archived, and its stream stays: {what}")
+    return Found(f"the stream {manifest.stream} stays: {what}")
 
 
 def as_archived(messages: Iterable[Read]) -> Iterable[ArchivedMessage]:

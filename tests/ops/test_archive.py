@@ -243,7 +243,7 @@ async def test_files_that_are_not_the_stream_are_no_archive(
 ) -> None:
     written.append(change)
 
-    with pytest.raises(Found, match="EVENTS is not archived, and its stream stays"):
+    with pytest.raises(Found, match="the stream EVENTS stays: its files"):
         await left.archive()
 
     assert (await left.streams(), left.manifests) == (["EVENTS", "EVENTS_1"], 0)

@@ -293,7 +293,7 @@ NAMED: Final = (
         "admits more than completes",
         "tests/saga/test_admission.py",
         "order_svc/admission.py",
-        "ahead > self._completing_soon(self._busy_since)",
+        "ahead > self._completing_soon()",
         "ahead > self._most",
     ),
     one(

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra import files
+from infra.aio import in_thread
 from infra.export import arrow
 from infra.export.compaction import CompactionLimits, Compactor, clear
 from infra.export.errors import SinkError, Unavailable
@@ -107,7 +108,7 @@ class FileSink:
 
     async def commit(self, rows: Sequence[Row]) -> None:
         try:
-            await asyncio.to_thread(self._commit, rows)
+            await in_thread(lambda: self._commit(rows))
         except OSError as error:
             raise Unavailable(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
@@ -132,11 +133,11 @@ class FileSink:
         self._compactor.added(folder)
 
     async def compact(self, stopped: Callable[[], bool]) -> bool:
-        return await asyncio.to_thread(self._compactor.step, lambda: committed(self._folder), stopped)
+        return await in_thread(lambda: self._compactor.step(lambda: committed(self._folder), stopped))
 
     async def rewind(self, to: ExportPosition) -> None:
         try:
-            await asyncio.to_thread(self._rewind, to.position)
+            await in_thread(lambda: self._rewind(to.position))
         except OSError as error:
             raise Unavailable(f"{self._folder} cannot be written: {error.strerror or error}") from error
 

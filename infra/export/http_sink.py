@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from infra.aio import in_thread
 from infra.export.bearer_token import TokenFile
 from infra.export.cursor import CursorFile
 from infra.export.errors import SinkError, TokenError, Unavailable
@@ -101,7 +102,7 @@ class HttpSink:
     async def _move(self, to: ExportPosition) -> None:
         """Store the position `to`, durably. Raises Unavailable."""
         try:
-            await asyncio.to_thread(self._cursor.write, to)
+            await in_thread(lambda: self._cursor.write(to))
         except OSError as error:
             raise Unavailable(f"{self._cursor.path} cannot be written: {error.strerror or error}") from error
 

@@ -1,6 +1,8 @@
 """Parquet files: how they are cut and named, and what is done about those that should not be there."""
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import infra.files
 from infra.export.errors import SinkError, Unavailable
 from infra.export.file_sink import FileSink
 from infra.export.rows import START, ExportPosition, Row
@@ -122,6 +125,38 @@ async def test_an_attempt_that_failed_half_way_is_finished_by_the_next(
         await files_sink.commit(rows)
 
     assert exported(tmp_path) == plain(rows)
+
+
+async def test_the_lock_is_held_until_a_file_that_takes_longer_than_the_grace_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next export, which began before it, would write the same positions into a file of its own."""
+    await append(tmp_path, mixed(8))
+    closing, began, go, order = asyncio.Event(), threading.Event(), threading.Event(), list[str]()
+    publish = infra.files.publish
+
+    def slowly(path: Path, temporary: Path) -> None:
+        began.set()
+        go.wait()
+        publish(path, temporary)
+        order.append(path.name)
+
+    async def stopped() -> None:
+        with sink(tmp_path) as files_sink:
+            await exporter(tmp_path, files_sink, closing=closing, grace_s=0.01).run(once=True)
+        order.append("lock given up")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(infra.files, "publish", slowly)
+        stopping = asyncio.create_task(stopped())
+        await asyncio.to_thread(began.wait)
+        closing.set()
+        asyncio.get_running_loop().call_later(0.3, go.set)
+        await stopping
+    assert order.index("lock given up") > 0
+
+    await export(tmp_path)
+    assert exported(tmp_path) == plain(await logged(tmp_path))
 
 
 async def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_next_file(

@@ -37,18 +37,30 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
     is none. `streams` are the generations, newest first. Raises HistoryUnavailable, after two seconds at the latest.
 
     The subjects are spelled out, because the cost of the wildcard `*.*.<key>` grows with the history. A foreign message
-    that is the last of its subject costs another request to each generation.
+    that is the last of its subject costs more requests: all of the subject is read, the newest generation first, up to
+    the first generation with a fact of it.
     """
     messages = await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)], streams)
     facts, foreign = _split(messages)
     if foreign:
         async with _translated():
             for subject in sorted(foreign):
-                of_it: list[Fact] = []
-                for stream in reversed(streams):
-                    of_it += _split((await _ask(nc, stream, {"next_by_subj": subject, "seq": 1}))[0])[0]
-                facts += of_it[-1:]
+                for stream in streams:
+                    if (fact := await _last_fact(nc, stream, subject)) is not None:
+                        facts.append(fact)
+                        break
     return sorted(facts, key=lambda fact: fact.at)
+
+
+async def _last_fact(nc: BrokerClient, stream: str, subject: str) -> Fact | None:
+    """Return the last fact on this subject, behind which any number of foreign messages may be. Raises as `_ask`."""
+    last, first = None, 1
+    while True:
+        messages, more = await _ask(nc, stream, {"next_by_subj": subject, "seq": first})
+        last = next(reversed(_split(messages)[0]), last)
+        if not more:
+            return last
+        first = messages[-1].sequence + 1
 
 
 async def archived_facts(settings: Settings, key_field: str, key: str) -> list[Fact]:
@@ -81,9 +93,8 @@ async def latest_messages(
     """Return the last message of each of these subjects that has one, by sequence.
 
     At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the newest first; all are asked at the
-    same time. One request each: `multi_last` of the server's direct get. If a mirror answers, or there is nothing,
-    which a mirror may have said, the request is made again: TRIES times in all at most. Raises HistoryUnavailable,
-    after a second at the latest.
+    same time. One request each, unless a mirror answers: `multi_last` of the server's direct get. Raises
+    HistoryUnavailable, after a second at the latest.
     """
     async with _translated():
         found = await asyncio.gather(*(_latest(nc, stream, subjects) for stream in streams))
@@ -94,12 +105,9 @@ async def latest_messages(
 
 
 async def _latest(nc: BrokerClient, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
-    for _ in range(TRIES):
-        found, whole = await _ask(nc, stream, {"multi_last": list(subjects)})
-        if whole and found:
-            break
-    if not whole:
-        raise HistoryUnavailable(f"a mirror answers in place of {stream}")
+    found, more = await _ask(nc, stream, {"multi_last": list(subjects)})
+    if more:
+        raise HistoryUnavailable(f"the broker left {more} messages out of its answer")
     return found
 
 
@@ -133,15 +141,22 @@ def _split(messages: Sequence[StoredMessage]) -> tuple[list[Fact], set[str]]:
     return facts, foreign
 
 
-async def _ask(nc: BrokerClient, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
-    """Make a direct get for up to MOST_FACTS messages; return them, and whether no mirror gave any of them.
+async def _ask(nc: BrokerClient, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], int]:
+    """Make a direct get for up to MOST_FACTS messages; return them, none of a mirror, and how many more there are.
 
-    Raises HistoryUnavailable if the server refuses it; TimeoutError, the client's errors.
+    If a mirror answers, or there is nothing, which a mirror may have said, the request is made again: TRIES times in
+    all at most. Raises HistoryUnavailable if only mirrors answer, or the server refuses; TimeoutError, the client's
+    errors.
     """
-    answer = await direct(nc, stream, {**request, "batch": MOST_FACTS})
-    if answer.code not in ("204", "404"):  # 204: the last message was sent; 404: there is none
-        raise HistoryUnavailable(f"the broker answered {answer.code}")
-    return answer.messages, answer.answered_by <= {stream}
+    for _ in range(TRIES):
+        answer = await direct(nc, stream, {**request, "batch": MOST_FACTS})
+        if answer.code not in ("204", "404"):  # 204: the last message was sent; 404: there is none
+            raise HistoryUnavailable(f"the broker answered {answer.code}")
+        if answer.answered_by == {stream}:
+            break
+    if not answer.answered_by <= {stream}:
+        raise HistoryUnavailable(f"a mirror answers in place of {stream}")
+    return answer.messages, answer.pending
 
 
 @cache

@@ -31,5 +31,5 @@ def commit_of(root: Path) -> str:
             return (shared / branch).read_text().strip()[:12]
         packed = (line.split() for line in (shared / "packed-refs").read_text().splitlines())
         return next((found[0][:12] for found in packed if found[1:] == [branch]), UNKNOWN)
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return UNKNOWN

@@ -137,6 +137,27 @@ async def test_an_answer_that_no_repetition_changes_is_lasting_and_others_are_no
     assert [status for status, is_lasting in lasting.items() if is_lasting] == [302, 400, 401, 404, 413, 422]
 
 
+@pytest.mark.parametrize(
+    ("status", "header", "value"),
+    [
+        (200, "Content-Encoding", "gzip"),
+        (500, "Content-Encoding", "gzip"),
+        (500, "Content-Type", "text/plain; charset=hex"),
+        (500, "Content-Type", "text/plain; charset=no-such"),
+    ],
+)
+async def test_an_answer_that_is_not_encoded_as_it_says_is_none(
+    tmp_path: Path, receiver: Receiver, status: int, header: str, value: str
+) -> None:
+    receiver.faults.append(Answer(status, headers=((header, value),), body=b"neither \xff"))
+    async with sink(tmp_path, receiver) as http:
+        with pytest.raises(Unavailable) as caught:
+            await http.commit(rows_of(mixed(1)))
+        assert not caught.value.lasting
+        assert await http.position() == START
+        await http.commit(rows_of(mixed(1)))
+
+
 IN_AN_HOUR = "in an hour"
 
 

@@ -1,6 +1,7 @@
 """Rows over real HTTP to a receiver that fails in every way: none is lost, none is kept twice."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -169,6 +170,10 @@ IN_AN_HOUR = "in an hour"
         (503, IN_AN_HOUR, 3_000, 3_600),
         (503, "Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
         (503, "soon", 0, 0),
+        (503, "", 0, 0),
+        (503, "Mon, 01 Jan 99999999999 00:00:00 GMT", 0, 0),
+        (503, "Fri, 31 Dec 9999 23:59:59 -2359", 3_600, math.inf),
+        (503, "9" * 400, 3_600, math.inf),
         (503, None, 0, 0),
         (500, "7", 0, 0),
     ],

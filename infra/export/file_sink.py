@@ -103,8 +103,7 @@ class FileSink:
         if not ranges:
             return START
         advice = "Delete it; the export writes it again"
-        metadata = readable(ranges[-1], lambda path: pq.read_schema(path).metadata, advice)
-        return ExportPosition(ranges[-1].last, metadata.get(arrow.LAST_FACT_ID, b"").decode())
+        return ExportPosition(ranges[-1].last, readable(ranges[-1], _last_fact_id, advice))
 
     async def commit(self, rows: Sequence[Row]) -> None:
         try:
@@ -179,6 +178,14 @@ class FileSink:
 
     async def close(self) -> None:
         """Does nothing: no file is open between commits."""
+
+
+def _last_fact_id(path: Path) -> str:
+    """Read the id of the file's last fact. Raises ValueError without one; OSError, pa.ArrowException."""
+    found = (pq.read_schema(path).metadata or {}).get(arrow.LAST_FACT_ID)
+    if found is None:
+        raise ValueError("this export did not write it: it has no id of its last fact")
+    return str(found, encoding="utf-8")
 
 
 def _beside(folder: Path, name: str) -> Path:

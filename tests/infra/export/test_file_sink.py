@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import infra.files
+from infra.export.arrow import LAST_FACT_ID
 from infra.export.errors import SinkError, Unavailable
 from infra.export.file_sink import FileSink
 from infra.export.rows import START, ExportPosition, Row
@@ -284,6 +285,34 @@ async def test_files_that_would_be_counted_twice_are_refused(tmp_path: Path, nam
     with pytest.raises(SinkError, match=said):
         await export(tmp_path)
     assert len(list(written.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("metadata", [None, {"pandas": "{}"}, {LAST_FACT_ID: b"\xff"}])
+async def test_a_last_file_that_another_program_wrote_is_said(
+    tmp_path: Path, metadata: dict[str | bytes, str | bytes] | None
+) -> None:
+    await append(tmp_path, mixed(4))
+    await export(tmp_path)
+    last = max((tmp_path / "export" / "orders").glob("*/*.parquet"), key=lambda path: path.name)
+    pq.write_table(pq.read_table(last).replace_schema_metadata(metadata), last)
+
+    with pytest.raises(SinkError, match=rf"{last} cannot be read: .*Delete it; the export writes it again"):
+        await export(tmp_path)
+    last.unlink()
+    await export(tmp_path)
+    assert exported(tmp_path) == plain(await logged(tmp_path))
+
+
+@pytest.mark.parametrize("column", ["position", "at", "kind", "amount_due"])
+async def test_a_file_without_a_column_that_is_counted_is_said(tmp_path: Path, column: str) -> None:
+    await append(tmp_path, mixed(4))
+    with sink(tmp_path) as files_sink:
+        await exporter(tmp_path, files_sink).run(once=True)
+        one = min((tmp_path / "export" / "orders").glob("*/*.parquet"), key=lambda path: path.name)
+        pq.write_table(pq.read_table(one).drop_columns([column]), one)
+
+        with pytest.raises(SinkError, match=rf"(?s){one} cannot be read: .*Write it again: --from"):
+            await files_sink.totals(await files_sink.position())
 
 
 async def test_a_damaged_last_file_is_said_and_deleting_it_is_enough(tmp_path: Path) -> None:

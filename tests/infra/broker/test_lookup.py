@@ -9,10 +9,12 @@ from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode, message_id
 from infra.broker import lookup
 from infra.broker.client import VERSION_LINE
 from infra.broker.errors import HistoryUnavailable
-from infra.broker.lookup import MOST_FACTS, _split, latest_facts, latest_messages
+from infra.broker.lookup import MOST_FACTS, _is_fact, latest_facts, latest_messages
+from infra.broker.numbering import EVENTS
 from infra.broker.stored import DirectAnswer, StoredMessage
+from infra.broker.streams import stream_config
 from tests.examples import reserve_failed
-from tests.infra.broker.mirroring import client, session
+from tests.infra.broker.mirroring import client, session, settings
 from tests.shop import Shop
 
 FACT = reserve_failed("product-unknown")
@@ -29,10 +31,10 @@ def test_a_fact_of_newer_code_is_not_taken_for_a_foreign_message() -> None:
     body = encode(FACT)
     newer = body.replace(b"product-unknown", b"product-recalled")
 
-    assert _split([latest(body)]) == ([FACT], set())
-    assert _split([latest(body.replace(b'"order_id"', b'"x"'))]) == ([], {SUBJECT})
+    assert _is_fact(latest(body))
+    assert not _is_fact(latest(body.replace(b'"order_id"', b'"x"')))
     with pytest.raises(HistoryUnavailable, match=f"{SUBJECT} at sequence 7: it is of newer code: "):
-        _split([latest(newer)])
+        _is_fact(latest(newer))
 
 
 PLACE = {MSG_ID: message_id(FACT.stream, 1), STREAM: FACT.stream, VERSION: "1", POSITION: "1"}
@@ -47,6 +49,27 @@ async def test_a_fact_is_found_among_any_number_of_foreign_messages(broker: Shop
         await js.publish(SUBJECT, b"foreign")
 
         assert await latest_facts(client(js), "order_id", FACT.order_id) == [FACT]
+        (message,) = await latest_messages(client(js), [SUBJECT])
+        assert message.body == encode(FACT)
+
+
+async def test_foreign_messages_alone_are_no_message_of_a_service(broker: Shop) -> None:
+    """However well their bodies look: they would end an order, or make a service answer."""
+    async with session(broker) as js:
+        await js.publish(SUBJECT, encode(FACT))
+
+        assert await latest_messages(client(js), [SUBJECT]) == []
+        assert await latest_facts(client(js), "order_id", FACT.order_id) == []
+
+
+async def test_a_fact_is_found_in_an_earlier_generation_behind_a_foreign_message_in_the_newest(broker: Shop) -> None:
+    async with session(broker) as js:
+        await js.publish(SUBJECT, encode(FACT), headers=PLACE)
+        await js.add_stream(stream_config(settings(broker), 1))
+        await js.publish(f"l1.{SUBJECT}", b"foreign")
+
+        found = await latest_messages(client(js), [SUBJECT], ["EVENTS_1", EVENTS])
+        assert [message.body for message in found] == [encode(FACT)]
 
 
 async def test_a_mirror_does_not_hide_the_fact_behind_a_foreign_message(

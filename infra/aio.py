@@ -1,12 +1,15 @@
-"""Waits for an event with a limit, and for the first of several coroutines; computes the pauses between attempts."""
+"""Waits for an event with a limit, a thread, and the first of several coroutines; computes pauses between attempts."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 JITTER: Final = 0.5
 """The shortest pause as a share of the full one. The rest is random: processes that failed together retry apart."""
+
+T = TypeVar("T")
 
 CANCEL_AGAIN_S: Final = 0.25
 """A task that has not ended this long after it was canceled is canceled again. A cancellation may get lost: Python
@@ -23,6 +26,23 @@ async def wait(event: asyncio.Event, seconds: float | None) -> bool:
     except TimeoutError:
         return event.is_set()
     return True
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Run the call in a thread; return its result, or raise its error. It has ended when this does.
+
+    A thread cannot be canceled. So if the caller is canceled, this still waits for the end: nobody lets go of a lock,
+    or does the same again, while the thread works on.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):  # of a caller that is canceled again
+                await asyncio.wait([running])
+        await asyncio.gather(running, return_exceptions=True)  # nobody asks for its error any more
+        raise
 
 
 class Alarm:

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -119,6 +120,11 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
+LOOKS: Final = 1_000
+"""How often a process that takes a lock waits LOOK_S for those who only look at it, at most."""
+LOOK_S: Final = 0.001
+
+
 class LockTaken(Exception):
     """The lock is held already, usually by another process; the text names it by its process id, if that is known."""
 
@@ -127,12 +133,13 @@ def take_lock(path: Path) -> int:
     """Lock this file, made if missing, write this process's id into it, and return its open descriptor.
 
     The lock is held until the last copy of the descriptor is closed: a child process that inherits one holds the lock,
-    too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used.
+    too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used. A process
+    that only looks (`lock_holder`) does not hold it.
     """
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(lock)
             if _is_at(path, lock):
                 name_holder(lock, os.getpid())
                 return lock
@@ -154,11 +161,24 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
 
 
+def _lock(lock: int) -> None:
+    """Take the exclusive lock, if need be after those who look. Raises BlockingIOError if somebody holds it."""
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # fails beside an exclusive lock, not beside a look's
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            time.sleep(LOOK_S)
+    raise BlockingIOError
+
+
 def lock_holder(path: Path) -> str | None:
     """Return who holds the lock of this file, such as `process 17`; None if nobody does. Changes no file.
 
-    Looking takes a shared lock for an instant; a `take_lock` of that instant fails. Raises OSError if the file is
-    missing or cannot be opened.
+    Looking takes a shared lock for an instant, which `take_lock` waits for. Raises OSError if the file is missing or
+    cannot be opened.
     """
     lock = os.open(path, os.O_RDONLY)
     try:

@@ -12,6 +12,8 @@ from typing import Final, TextIO
 
 MAX_WAITING_BYTES: Final = 1 << 20
 """Bytes of the lines that wait to be written, at most; further lines are dropped."""
+AGAIN_S: Final = 1.0
+"""How long after a failure it is tried again to tell of dropped lines, if no line comes meanwhile."""
 GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
 """Errors which mean that the reader is gone for good, such as a closed terminal. A full disk is none of them."""
 
@@ -33,7 +35,8 @@ class LineOutput:
 
         `dropped` makes the line which says that so many lines are missing, and why. `gone` is called once if the reader
         is gone. The thread begins at the first line. It calls `tick` after each line, and after every
-        `tick_s` seconds without one (None: never then).
+        `tick_s` seconds without one (None: never then). Dropped lines are told of at the latest AGAIN_S, or `tick_s`,
+        seconds after there is room.
         """
         self._write = write
         self._dropped_line = dropped
@@ -45,6 +48,9 @@ class LineOutput:
         self._lines: deque[tuple[bytes, int]] = deque()
         self._waiting_bytes = 0
         self._dropped = 0
+        self._untold = 0
+        """How many lines were dropped when it last failed to tell of them."""
+        self._is_gone = False
         self._why = ""
         self._partial = False
         self._thread: threading.Thread | None = None
@@ -59,9 +65,9 @@ class LineOutput:
             if self._waiting_bytes + len(data) > self._most:
                 self._dropped += count
                 self._why = self._why or "nobody read them in time"
-                return
-            self._lines.append((data, count))
-            self._waiting_bytes += len(data)
+            else:
+                self._lines.append((data, count))
+                self._waiting_bytes += len(data)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
                 self._thread.start()
@@ -75,7 +81,7 @@ class LineOutput:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._lines, self._tick_s)
+                self._changed.wait_for(lambda: self._lines or self._dropped > self._untold, self._pause_s())
                 data, count = self._lines.popleft() if self._lines else (b"", 0)
             if data:
                 self._deliver(data, count)
@@ -84,7 +90,13 @@ class LineOutput:
                     self._changed.notify_all()
             elif self._dropped:
                 self._deliver(b"", 0)
-            self._tick()
+            if data or self._tick_s is not None:
+                self._tick()
+
+    def _pause_s(self) -> float | None:
+        if self._tick_s is None and self._dropped and not self._is_gone:
+            return AGAIN_S
+        return self._tick_s
 
     def _deliver(self, data: bytes, count: int) -> None:
         try:
@@ -94,12 +106,15 @@ class LineOutput:
                 self._write_all(f"{self._dropped_line(dropped, why)}\n".encode(errors="backslashreplace"))
                 with self._changed:
                     self._dropped -= dropped
+                    self._untold = 0
                     self._why = ""
             self._write_all(data)
         except OSError as error:
             with self._changed:
                 self._dropped += count
+                self._untold = self._dropped
                 self._why = error.strerror or str(error)
+                self._is_gone = error.errno in GONE
             if error.errno in GONE:
                 gone, self._gone = self._gone, lambda: None
                 gone()

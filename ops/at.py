@@ -120,7 +120,7 @@ async def history(
             try:
                 found.append((record, decode(record.state)))
             except (msgspec.DecodeError, RecursionError) as error:
-                its_id = fact_id(stream, record.originator_version)
+                its_id = fact_id(record.originator_id, record.originator_version)
                 why = f"{its_id} ({record.topic}) at position {record.position} cannot be read"
                 if isinstance(error, OfNewerCode):
                     before = f"; --position {record.position - 1} shows {kind} {key} before it"

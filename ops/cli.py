@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final, NoReturn, ParamSpec, cast
@@ -16,7 +17,7 @@ import rich_click as click
 from contracts.ids import MEANING, is_id
 from infra.printable import printable
 from infra.settings import SettingsError
-from infra.store.errors import StoreError
+from infra.store.errors import StoreError, next_step
 from infra.timestamps import parse_time
 from infra.usage import EXIT_USAGE
 from ops.errors import Found, RecordedByNewerCode, Unreachable, Unusable
@@ -32,6 +33,8 @@ EXIT_NO_READER: Final = 141
 LARGEST: Final = (1 << 63) - 1
 """The largest sequence or position that the broker and SQLite take."""
 
+DAMAGED: Final = "just audit --full says whether a store is damaged"
+
 SHOWN: Final = 40  # characters of a wrong value in its error
 
 Arguments = ParamSpec("Arguments")
@@ -40,9 +43,9 @@ Arguments = ParamSpec("Arguments")
 def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Wrap a command so that its errors end the process with an exit code that scripts can use.
 
-    Found gives 1, Unusable and SettingsError 2, Unreachable and StoreError 3, RecordedByNewerCode 4. An OSError that
-    names its file gives 2, unless it is EPIPE. The message goes to standard error. Other exceptions pass. A command
-    that returns ends with 0.
+    Found gives 1, Unusable and SettingsError 2, Unreachable, StoreError and sqlite3.Error 3, RecordedByNewerCode 4. An
+    OSError that names its file gives 2, unless it is EPIPE. The message goes to standard error. Other exceptions pass.
+    A command that returns ends with 0.
     """
 
     @functools.wraps(command)
@@ -57,6 +60,8 @@ def ending_well(command: Callable[Arguments, None]) -> Callable[Arguments, None]
             end(str(error), EXIT_USAGE)
         except (Unreachable, StoreError) as error:
             end(str(error), EXIT_UNREACHABLE)
+        except sqlite3.Error as error:
+            end(f"a database cannot be read or written: {error}. {next_step(error, DAMAGED)}", EXIT_UNREACHABLE)
         except OSError as error:
             if error.errno == errno.EPIPE or error.filename is None:
                 raise

@@ -138,7 +138,7 @@ async def text_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s:
     response = await _received(http, request, timeout_s)
     if response.status_code not in GOOD:
         raise _not_a_service(request, f": {response.status_code}")
-    return response.text
+    return response.content.decode(errors="replace")
 
 
 async def send_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> ServiceAnswer:

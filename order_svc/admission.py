@@ -72,14 +72,13 @@ class AdmissionControl:
         """Count the orders that these facts accept and end. Call it once after each commit, with the commit's facts."""
         now, was_quiet, completed = self._now(), len(self._in_flight) <= ALWAYS_ADMITTED, 0
         self._count_stall(now)
+        self._forget_old_rate(now)
         for fact in facts:
             if isinstance(fact, OrderCreatedPending):
                 self._in_flight.add(fact.order_id)
             elif isinstance(fact, OrderConfirmed | OrderCanceled) and fact.order_id in self._in_flight:
                 self._in_flight.remove(fact.order_id)
                 completed += not (isinstance(fact, OrderCanceled) and fact.reason == "deadline-exceeded")
-        if was_quiet and self._busy_since is not None and now - self._quiet_since >= self._soon_s:
-            self._forget_rate()
         if len(self._in_flight) <= ALWAYS_ADMITTED:
             self._quiet_since = self._quiet_since if was_quiet else now
         elif self._busy_since is None:
@@ -101,10 +100,12 @@ class AdmissionControl:
         while self._stalls and self._stalls[0][0] < now - self._soon_s:
             self._stalls.popleft()
 
-    def _forget_rate(self) -> None:
-        self._busy_since = None
-        self._completions.clear()
-        self._completed = 0
+    def _forget_old_rate(self, now: float) -> None:
+        """Forget the rate if it is quiet for `soon_s`. Call it before each use of `_busy_since`."""
+        if len(self._in_flight) <= ALWAYS_ADMITTED and now - self._quiet_since >= self._soon_s:
+            self._busy_since = None
+            self._completions.clear()
+            self._completed = 0
 
     def _prune(self, now: float) -> None:
         while self._completions and self._completions[0][0] < now - self._soon_s:
@@ -121,17 +122,18 @@ class AdmissionControl:
         ahead = len(self._in_flight) + waiting
         if ahead >= self._most:
             return TOO_MANY
-        if ahead > ALWAYS_ADMITTED and self._busy_since is not None and ahead > self._completing_soon(self._busy_since):
-            return OVERLOADED
-        return None
+        return OVERLOADED if ahead > ALWAYS_ADMITTED and ahead > self._completing_soon() else None
 
-    def _completing_soon(self, busy_since: float) -> float:
+    def _completing_soon(self) -> float:
         """Return how many orders complete in `soon_s` at the observed rate; `most` while too little was observed.
 
         A stall of the broker in the last `soon_s` adds as much time.
         """
         now = self._now()
-        observed_s = min(self._soon_s, now - busy_since)
+        self._forget_old_rate(now)
+        if self._busy_since is None:
+            return self._most
+        observed_s = min(self._soon_s, now - self._busy_since)
         if observed_s < MIN_OBSERVED_SHARE * self._soon_s:
             return self._most
         self._prune(now)

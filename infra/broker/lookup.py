@@ -1,7 +1,7 @@
 """Reads stream and archive on demand: the newest messages of subjects, the newest facts of one key."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from itertools import chain
@@ -34,20 +34,14 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
     """Return the facts published under this key, sorted by `at`; of facts with the same name only the last published.
 
     Only facts whose key is their field `key_field` are looked up, and foreign messages are passed over. Empty if there
-    is none. `streams` are the generations, newest first. Raises HistoryUnavailable, after two seconds at the latest.
+    is none. `streams` are the generations, newest first. Raises HistoryUnavailable, after a second at the latest.
 
     The subjects are spelled out, because the cost of the wildcard `*.*.<key>` grows with the history. A foreign message
-    that is the last of its subject costs another request to each generation.
+    that is the last of its subject costs more requests: all of the subject is read, the newest generation first, up to
+    the first generation with a fact of it.
     """
-    messages = await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)], streams)
-    facts, foreign = _split(messages)
-    if foreign:
-        async with _translated():
-            for subject in sorted(foreign):
-                of_it: list[Fact] = []
-                for stream in reversed(streams):
-                    of_it += _split((await _ask(nc, stream, {"next_by_subj": subject, "seq": 1}))[0])[0]
-                facts += of_it[-1:]
+    subjects = [f"{name}.{key}" for name in _names(key_field)]
+    facts = [decode(message.body) for message in await _last_ones(nc, subjects, streams, _is_fact)]
     return sorted(facts, key=lambda fact: fact.at)
 
 
@@ -71,35 +65,58 @@ def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:
         ]
     except ArchiveDamaged as error:
         raise HistoryUnavailable(str(error)) from error
-    last = {fact.__class__: fact for fact in _split(found)[0]}
+    last = {fact.__class__: fact for fact in (decode(one.body) for one in found if _is_fact(one))}
     return sorted(last.values(), key=lambda fact: fact.at)
 
 
 async def latest_messages(
     nc: BrokerClient, subjects: Sequence[str], streams: Sequence[str] = (EVENTS,)
 ) -> list[StoredMessage]:
-    """Return the last message of each of these subjects that has one, by sequence. A replica that lags has older ones.
+    """Return the last message that a service published on each of these subjects, if there is one, by sequence.
 
-    At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the newest first; all are asked at the
-    same time. One request each: `multi_last` of the server's direct get. If a mirror answers, or there is nothing,
-    which a mirror may have said, the request is made again: TRIES times in all at most. Raises HistoryUnavailable,
-    after a second at the latest.
+    Foreign messages are passed over. At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the
+    newest first; all are asked at the same time. One request each, unless a mirror answers or a foreign message is the
+    last of its subject: `multi_last` of the server's direct get. Raises HistoryUnavailable, after a second at the
+    latest.
     """
+    return await _last_ones(nc, subjects, streams, _is_services)
+
+
+async def _last_ones(
+    nc: BrokerClient, subjects: Sequence[str], streams: Sequence[str], fits: Callable[[StoredMessage], bool]
+) -> list[StoredMessage]:
+    """Return the last message of each subject that fits, by sequence. Raises as `latest_messages`."""
     async with _translated():
         found = await asyncio.gather(*(_latest(nc, stream, subjects) for stream in streams))
-    newest: dict[str, StoredMessage] = {}
-    for message in chain.from_iterable(found):
-        newest.setdefault(message.subject, message)
-    return sorted(newest.values(), key=lambda message: message.sequence)
+        newest: dict[str, StoredMessage] = {}
+        for message in chain.from_iterable(found):
+            newest.setdefault(message.subject, message)
+        fitting = [message for message in newest.values() if fits(message)]
+        for subject in sorted(newest.keys() - {message.subject for message in fitting}):
+            for stream in streams:
+                if (last := await _last_that(nc, stream, subject, fits)) is not None:
+                    fitting.append(last)
+                    break
+    return sorted(fitting, key=lambda message: message.sequence)
+
+
+async def _last_that(
+    nc: BrokerClient, stream: str, subject: str, fits: Callable[[StoredMessage], bool]
+) -> StoredMessage | None:
+    """Return the last message of this subject that fits, however many after it do not. Raises as `_ask`."""
+    last, first = None, 1
+    while True:
+        messages, more = await _ask(nc, stream, {"next_by_subj": subject, "seq": first})
+        last = next(filter(fits, reversed(messages)), last)
+        if not more:
+            return last
+        first = messages[-1].sequence + 1
 
 
 async def _latest(nc: BrokerClient, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
-    for _ in range(TRIES):
-        found, whole = await _ask(nc, stream, {"multi_last": list(subjects)})
-        if whole and found:
-            break
-    if not whole:
-        raise HistoryUnavailable(f"a mirror answers in place of {stream}")
+    found, more = await _ask(nc, stream, {"multi_last": list(subjects)})
+    if more:
+        raise HistoryUnavailable(f"the broker left {more} messages out of its answer")
     return found
 
 
@@ -115,33 +132,44 @@ async def _translated() -> AsyncIterator[None]:
         raise HistoryUnavailable(f"the broker could not be asked: {error}") from error
 
 
-def _split(messages: Sequence[StoredMessage]) -> tuple[list[Fact], set[str]]:
-    """Return the facts in these messages, and the subjects of those that are foreign.
+def _is_services(message: StoredMessage) -> bool:
+    """Whether a service published the message: it has what a relay gives a fact, and a body that fits its subject."""
+    try:
+        origin(message.subject, header(message.raw_headers, _MSG_ID), message.raw_headers, message.body)
+    except ForeignMessage:
+        return False
+    return True
+
+
+def _is_fact(message: StoredMessage) -> bool:
+    """Whether a service published the message, and it has a fact that this code knows.
 
     Raises HistoryUnavailable for a fact of newer code: a history without it would be another one.
     """
-    facts: list[Fact] = []
-    foreign: set[str] = set()
-    for message in messages:
-        try:
-            origin(message.subject, header(message.raw_headers, _MSG_ID), message.raw_headers, message.body)
-            facts.append(decode(message.body))
-        except OfNewerCode as error:
-            raise HistoryUnavailable(f"{message.subject} at sequence {message.sequence}: {error}") from error
-        except (ForeignMessage, msgspec.DecodeError):
-            foreign.add(message.subject)
-    return facts, foreign
+    try:
+        return _is_services(message) and decode(message.body) is not None
+    except OfNewerCode as error:
+        raise HistoryUnavailable(f"{message.subject} at sequence {message.sequence}: {error}") from error
+    except msgspec.DecodeError:
+        return False
 
 
-async def _ask(nc: BrokerClient, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
-    """Make a direct get for up to MOST_FACTS messages; return them, and whether no mirror gave any of them.
+async def _ask(nc: BrokerClient, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], int]:
+    """Make a direct get for up to MOST_FACTS messages; return them, none of a mirror, and how many more there are.
 
-    Raises HistoryUnavailable if the server refuses it; TimeoutError, the client's errors.
+    If a mirror answers, or there is nothing, which a mirror may have said, the request is made again: TRIES times in
+    all at most. Raises HistoryUnavailable if only mirrors answer, or the server refuses; TimeoutError, the client's
+    errors.
     """
-    answer = await direct(nc, stream, {**request, "batch": MOST_FACTS})
-    if answer.code not in ("204", "404"):  # 204: the last message was sent; 404: there is none
-        raise HistoryUnavailable(f"the broker answered {answer.code}")
-    return answer.messages, answer.answered_by <= {stream}
+    for _ in range(TRIES):
+        answer = await direct(nc, stream, {**request, "batch": MOST_FACTS})
+        if answer.code not in ("204", "404"):  # 204: the last message was sent; 404: there is none
+            raise HistoryUnavailable(f"the broker answered {answer.code}")
+        if answer.answered_by == {stream}:
+            break
+    if not answer.answered_by <= {stream}:
+        raise HistoryUnavailable(f"a mirror answers in place of {stream}")
+    return answer.messages, answer.pending
 
 
 @cache

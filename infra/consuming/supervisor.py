@@ -7,7 +7,6 @@ what is really recorded. A service has one supervisor, and so has each of its re
 import asyncio
 import contextlib
 import itertools
-import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
@@ -43,7 +42,7 @@ LOOK_ANSWER_S: Final = 5.0
 
 PROBE_EVERY: Final = 10  # looks: one of so many probes facts and dead letters, which live subscribers get to see
 
-PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable, sqlite3.Error)
+PASSING: Final = (SessionEnded, OSError, NatsError, StoreError, StoreUnavailable)
 """Errors that end a session and usually pass by themselves. After any other error the pause is the longest one."""
 
 

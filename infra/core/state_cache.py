@@ -85,6 +85,7 @@ class StateCache:
         if history is None:
             return folded
         snapshot, records, earlier = history
+        record = snapshot
         try:
             if snapshot is not None:
                 folded.state = msgspec.json.decode(snapshot.state, type=type(folded.state))
@@ -96,7 +97,9 @@ class StateCache:
                 aggregate.evolve(folded.state, decode(record.state))
                 folded.version = record.originator_version
         except Exception as error:
-            at = fact_id(stream, folded.version + 1)
+            assert record is not None  # only reading or folding one raises
+            its_id = fact_id(record.originator_id, record.originator_version)
+            at = f"the snapshot of {its_id}" if record is snapshot else its_id
             if isinstance(error, msgspec.DecodeError):
                 why = f"a record cannot be read: {at}: {error}"
             else:

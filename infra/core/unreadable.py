@@ -38,21 +38,26 @@ class UnreadableStreams:
 
     def warnings(self) -> list[str]:
         """Return the warnings for `/readyz`: one about newer code, one about damage, each if there is such a stream."""
-        found = []
-        if self._newer:
-            first = next(iter(self._newer.values()))
-            found.append(
-                f"newer code recorded facts that this version does not know, in {len(self._newer)} streams; the first: "
-                f"{first}. Requests and messages that need one of these streams are refused, all others work: "
-                f"{NEXT_STEP}"
-            )
-        if self._damaged:
-            stream, why = next(iter(self._damaged.items()))
-            found.append(
-                f"{len(self._damaged)} streams cannot be read; the first: {stream}: {why}. What needs one of them is "
-                "refused, all else works. `just audit` says what is damaged, `just rebuild` makes the store anew"
-            )
-        return found
+        return [*self.of_newer_code(), *self._of_damage()]
+
+    def of_newer_code(self) -> list[str]:
+        """Return the warning about streams with a fact of newer code; empty if there is no such stream."""
+        if not self._newer:
+            return []
+        return [
+            f"newer code recorded facts that this version does not know, in {len(self._newer)} streams; the first: "
+            f"{next(iter(self._newer.values()))}. Requests and messages that need one of these streams are refused, "
+            f"all others work: {NEXT_STEP}"
+        ]
+
+    def _of_damage(self) -> list[str]:
+        if not self._damaged:
+            return []
+        stream, why = next(iter(self._damaged.items()))
+        return [
+            f"{len(self._damaged)} streams cannot be read; the first: {stream}: {why}. What needs one of them is "
+            "refused, all else works. `just audit` says what is damaged, `just rebuild` makes the store anew"
+        ]
 
 
 class Reader(Protocol):

@@ -22,7 +22,8 @@ from infra.store.records import Notification
 
 logger = structlog.get_logger()
 
-GRACE_S: Final = 3.0  # for a commit that is running when the process is asked to end
+GRACE_S: Final = 3.0
+"""For a commit that is running when the process is asked to end. What it then is writing to a disk has to end, too."""
 REPEAT_S: Final = 60.0  # between two warnings that the log cannot be read
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra import files
+from infra.aio import in_thread
 from infra.export import arrow
 from infra.export.compaction import CompactionLimits, Compactor, clear
 from infra.export.errors import SinkError, Unavailable
@@ -102,12 +103,11 @@ class FileSink:
         if not ranges:
             return START
         advice = "Delete it; the export writes it again"
-        metadata = readable(ranges[-1], lambda path: pq.read_schema(path).metadata, advice)
-        return ExportPosition(ranges[-1].last, metadata.get(arrow.LAST_FACT_ID, b"").decode())
+        return ExportPosition(ranges[-1].last, readable(ranges[-1], _last_fact_id, advice))
 
     async def commit(self, rows: Sequence[Row]) -> None:
         try:
-            await asyncio.to_thread(self._commit, rows)
+            await in_thread(lambda: self._commit(rows))
         except OSError as error:
             raise Unavailable(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
@@ -132,11 +132,11 @@ class FileSink:
         self._compactor.added(folder)
 
     async def compact(self, stopped: Callable[[], bool]) -> bool:
-        return await asyncio.to_thread(self._compactor.step, lambda: committed(self._folder), stopped)
+        return await in_thread(lambda: self._compactor.step(lambda: committed(self._folder), stopped))
 
     async def rewind(self, to: ExportPosition) -> None:
         try:
-            await asyncio.to_thread(self._rewind, to.position)
+            await in_thread(lambda: self._rewind(to.position))
         except OSError as error:
             raise Unavailable(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
@@ -178,6 +178,14 @@ class FileSink:
 
     async def close(self) -> None:
         """Does nothing: no file is open between commits."""
+
+
+def _last_fact_id(path: Path) -> str:
+    """Read the id of the file's last fact. Raises ValueError without one; OSError, pa.ArrowException."""
+    found = (pq.read_schema(path).metadata or {}).get(arrow.LAST_FACT_ID)
+    if found is None:
+        raise ValueError("this export did not write it: it has no id of its last fact")
+    return str(found, encoding="utf-8")
 
 
 def _beside(folder: Path, name: str) -> Path:

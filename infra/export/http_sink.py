@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from infra.aio import in_thread
 from infra.export.bearer_token import TokenFile
 from infra.export.cursor import CursorFile
 from infra.export.errors import SinkError, TokenError, Unavailable
@@ -101,7 +102,7 @@ class HttpSink:
     async def _move(self, to: ExportPosition) -> None:
         """Store the position `to`, durably. Raises Unavailable."""
         try:
-            await asyncio.to_thread(self._cursor.write, to)
+            await in_thread(lambda: self._cursor.write(to))
         except OSError as error:
             raise Unavailable(f"{self._cursor.path} cannot be written: {error.strerror or error}") from error
 
@@ -137,7 +138,7 @@ class HttpSink:
     ) -> httpx.Response:
         """Send a request, with the bearer token if there is one; return the answer if its status is 2xx.
 
-        Raises Unavailable for any other status, for no answer in time, and for a token that cannot be used.
+        Raises Unavailable for any other answer, for none in time, and for a token that cannot be used.
         """
         try:
             async with asyncio.timeout(self._timeout_s):  # for the whole answer: the client's own is for each read
@@ -148,15 +149,13 @@ class HttpSink:
             raise Unavailable(str(error), lasting=True) from error
         except TimeoutError:
             raise Unavailable(f"the receiver sent no answer within {self._timeout_s:g} s") from None
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:  # such as an answer that is not encoded as it says
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         if answer.is_success:
             return answer
-        status = answer.status_code
+        status, text = answer.status_code, answer.content.decode(errors="replace")[:REASON_LENGTH]
         raise Unavailable(
-            f"the receiver answered {status}: {answer.text[:REASON_LENGTH]!r}"
-            if answer.text
-            else f"the receiver answered {status}",
+            f"the receiver answered {status}: {text!r}" if text else f"the receiver answered {status}",
             # A refused request stays wrong when it is repeated, and a redirect is no acknowledgement.
             lasting=300 <= status < 500 and status not in (408, 429),
             retry_after_s=_retry_after(answer) if status in (429, 503) else 0.0,
@@ -176,6 +175,6 @@ def _retry_after(answer: httpx.Response) -> float:
         return float(value)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # such as of a year that is no date's
         return 0.0
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -61,15 +61,16 @@ def committed(folder: Path) -> list[Range]:
 
 
 def readable(each: Range, read: Callable[[Path], Result], advice: str = "") -> Result:
-    """Return what `read` makes of the file.
+    """Return what `read` makes of the file, which another program may have written.
 
-    Raises FileNotFoundError if it is gone; SinkError if it cannot be read, with this advice or one for any file.
+    Raises FileNotFoundError if it is gone; SinkError if it cannot be read, or lacks what `read` looks for (ValueError,
+    LookupError), with this advice or one for any file.
     """
     try:
         return read(each.path)
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, pa.ArrowException) as error:
         raise SinkError(
             f"{each.path} cannot be read: {error}. {advice or f'Write it again: --from {each.first}'}"
         ) from error

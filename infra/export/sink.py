@@ -20,7 +20,10 @@ class Limits(NamedTuple):
 
 
 class Sink(Protocol):
-    """Stores rows, which it takes in log order. The methods that write need the lock: `commit`, `rewind`, `compact`."""
+    """Stores rows, which it takes in log order. The methods that write need the lock: `commit`, `rewind`, `compact`.
+
+    They write nothing after they have ended, also if they were canceled: the caller may give up the lock then.
+    """
 
     @property
     def limits(self) -> Limits: ...

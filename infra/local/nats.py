@@ -89,7 +89,7 @@ def lock_store(env: Mapping[str, str]) -> int:
             "NATS_STORE_DIR to another folder"
         ) from None
     except OSError as error:
-        raise StartFailed(f"the broker's folder {folder} cannot be used: {error.strerror}") from error
+        raise _unusable(folder, error) from error
 
 
 def store_holder(env: Mapping[str, str]) -> str | None:
@@ -120,10 +120,25 @@ def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pop
     lock = lock_store(env)
     try:
         process = launch(command, nats_environment(env), output, inherited=[lock])
-        name_holder(lock, process.pid)
+        try:
+            name_holder(lock, process.pid)
+        except BaseException as error:
+            _kill(process)
+            if isinstance(error, OSError):
+                raise _unusable(store_folder(env), error) from error
+            raise
         return process
     finally:
         os.close(lock)  # the broker alone holds it now
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _unusable(folder: Path, error: OSError) -> StartFailed:
+    return StartFailed(f"the broker's folder {folder} cannot be used: {error.strerror}")
 
 
 def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
@@ -136,8 +151,7 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
     try:
         wait_until_listening(process, env)
     except BaseException:
-        process.kill()
-        process.wait()
+        _kill(process)
         raise
     return process
 
@@ -151,8 +165,8 @@ def run_nats(env: Mapping[str, str], output: Output = None) -> Iterator[subproce
     guard = Guard()
     try:
         process = launch_nats(env, output)
-        guard.watch(process.pid, last=True)
         try:
+            guard.watch(process.pid, last=True)
             wait_until_listening(process, env)
             yield process
         finally:

@@ -18,15 +18,18 @@ UNREACHABLE: Final = "it does not answer"
 def why_not_ready(url: str) -> str | None:
     """Ask the service at this base URL why it is not ready; return None if it is ready.
 
-    Returns the service's own words, its status if there are none, or UNREACHABLE without an answer. Blocks.
+    Returns the service's own words, its status if there are none, or UNREACHABLE without an answer. Blocks. Another
+    program may listen there: whatever it answers, this raises nothing.
     """
     try:
         answer = _client().get(f"{url}/readyz")
     except httpx.TransportError:
         return UNREACHABLE
+    except httpx.HTTPError as error:
+        return f"it does not answer as a service does: {error}"
     if answer.is_success:
         return None
-    with contextlib.suppress(ValueError, LookupError, TypeError):
+    with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
         return str(answer.json()["detail"])
     return f"it answers {answer.status_code}"
 

@@ -94,9 +94,9 @@ class Up:
         """Start the processes, each with its pipe for what it writes."""
         for name, (output, writing) in pipes.items():
             process = _launch(name, self._env, writing)
+            self._running[name] = process  # first: what is started is stopped, whatever fails
             self._guard.watch(process.pid, last=name == BROKER)
             os.close(writing)
-            self._running[name] = process
             threading.Thread(target=self._read, args=(name, process, output), daemon=True).start()
         threading.Thread(target=self._await_ready, daemon=True).start()
         if self._parent is not None:

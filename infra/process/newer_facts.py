@@ -63,7 +63,7 @@ class NewerFacts:
         ]
 
     async def run(self) -> None:
-        """Search, then log one error if there are warnings; return once the process is to end."""
+        """Search, then log one error if newer code recorded anything; return once the process is to end."""
         closing = self._runtime.closing
         for segment in self._segments:
             while not closing.is_set():
@@ -73,7 +73,7 @@ class NewerFacts:
                 except StoreError as error:
                     logger.debug("facts of newer code cannot be searched for now", error=str(error))
                     await asyncio.sleep(RETRY_S)
-        if self._segments and (told := self._runtime.writer.unreadable.warnings() + self.warnings()):
+        if self._segments and (told := self._runtime.writer.unreadable.of_newer_code() + self.warnings()):
             logger.error("a newer version wrote this log", facts=len(self.facts), reason="; ".join(told))
         await closing.wait()
 

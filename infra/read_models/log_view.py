@@ -2,25 +2,21 @@
 
 import asyncio
 import contextlib
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
 from contracts.wire import fact_id
 from infra.aio import Backoff, wait
-from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables, ViewBehind
+from infra.read_models.tables import CHUNK, Checkpoint, Projection, Rejected, Tables, ViewBehind
 from infra.store.errors import StoreError, StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.records import Notification
 
 logger = structlog.get_logger()
-
-RECORDS_FAULT: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
-"""Errors of SQLite about what is to be written. After the others, such as a full disk, the same may succeed later."""
 
 
 class Pace(NamedTuple):
@@ -56,6 +52,8 @@ class LogView:
         """Set by a reader who waits, or by `rebuild`: `run` then does not wait for `lag_s`."""
         self._moved = asyncio.Condition()
         self._drop = False
+        self._trouble: str | None = None
+        """Why the last records could not be applied, and what to do; None once they were."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -98,8 +96,10 @@ class LogView:
     async def behind(self) -> int:
         """Return how many positions of the log the view has yet to read. A requested rebuild counts as begun.
 
-        Raises StoreError.
+        Raises StoreError; ViewBehind, which says why, while the view cannot go on.
         """
+        if self._trouble is not None:
+            raise ViewBehind(f"the view {self._projection.name} cannot go on: {self._trouble}")
         if self._drop:
             return await self._store.max_notification_id()
         return max(0, await self._store.max_notification_id() - self._tables.checkpoint.position)
@@ -107,19 +107,21 @@ class LogView:
     async def run(self) -> None:
         """Apply the log's records to the tables, and new ones as `log_has_grown` reports them, until canceled.
 
-        Errors of the store and of SQLite are logged, and the work is tried again. A record that the projection cannot
-        take is logged and passed over: one such fact must not stop the service. Raises nothing.
+        Errors of the store and of the view's file are logged, and the work is tried again. A record that the projection
+        cannot take is logged and passed over: one such fact must not stop the service. Raises nothing.
         """
         backoff = Backoff(self._pace.retry_s, self._pace.retry_s)
         while True:
             self._grown.clear()
             try:
                 more = await self._advance()
-            except (StoreError, sqlite3.Error) as error:
+            except StoreError as error:
+                self._trouble = str(error)
                 logger.warning("a view fell behind; trying again", view=self._projection.name, error=str(error))
                 await self._tables.roll_back()
                 await asyncio.sleep(backoff.next_s())
                 continue
+            self._trouble = None
             if not more:
                 await self._grown.wait()
                 await wait(self._wanted, self._pace.lag_s)
@@ -128,7 +130,7 @@ class LogView:
     async def _advance(self) -> bool:
         """Apply the next chunk, after dropping the tables if a rebuild is requested; wake readers who wait.
 
-        Returns whether the chunk was full: then there may be more. Raises StoreError, sqlite3.Error.
+        Returns whether the chunk was full: then there may be more. Raises StoreError.
         """
         if self._drop:
             logger.info("rebuilding a view", view=self._projection.name)
@@ -148,31 +150,29 @@ class LogView:
         return full
 
     async def _apply(self, records: Sequence[Notification], checkpoint: Checkpoint) -> None:
-        """Apply these records; if that fails, each alone, without those that fail again. Raises sqlite3.Error."""
+        """Apply these records; if that fails, each alone, without those that fail again. Raises StoreError."""
         if await self._applied(records, checkpoint) is None:
             return
         for record in records:
-            error = await self._applied([record], Checkpoint(record.position))
-            if error is not None:
+            rejected = await self._applied([record], Checkpoint(record.position))
+            if rejected is not None:
                 logger.error(
                     "a read model passes over a fact that it cannot take; once that is mended, rebuild it",
                     view=self._projection.name,
                     position=record.position,
                     fact_id=fact_id(record.originator_id, record.originator_version),
-                    error=f"{type(error).__name__}: {error}",
+                    error=f"{type(rejected.error).__name__}: {rejected}",
                 )
         await self._tables.apply((), checkpoint)
 
-    async def _applied(self, records: Sequence[Notification], checkpoint: Checkpoint) -> Exception | None:
+    async def _applied(self, records: Sequence[Notification], checkpoint: Checkpoint) -> Rejected | None:
         """Apply these records and return None; or roll back, and return the error that a record is to blame for.
 
-        Raises sqlite3.Error if the file is to blame.
+        Raises StoreError if the file is to blame.
         """
         try:
             await self._tables.apply(records, checkpoint)
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, RECORDS_FAULT):
-                raise
+        except Rejected as error:
             await self._tables.roll_back()
             return error
         return None
@@ -181,14 +181,14 @@ class LogView:
         """Wait until the view has read every fact recorded so far, then run this SQL; return its rows.
 
         So a client reads its own writes. If the tables were emptied meanwhile, it waits and reads again. Raises
-        ViewBehind if a wait takes longer than `patience_s`, or the store or SQLite fails.
+        ViewBehind if a wait takes longer than `patience_s`, or the store or the view's file fails.
         """
         try:
             while True:
                 await self._caught_up()
                 with contextlib.suppress(ViewBehind):
                     return await self._tables.select(sql, parameters)
-        except (TimeoutError, StoreError, sqlite3.Error) as error:
+        except (TimeoutError, StoreError) as error:
             raise ViewBehind(f"the view {self._projection.name} has not caught up with the log") from error
 
     async def _caught_up(self) -> None:

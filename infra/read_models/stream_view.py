@@ -7,7 +7,6 @@ generation still has the message that was read there. Otherwise the consumer beg
 
 import asyncio
 import contextlib
-import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -35,9 +34,10 @@ from infra.core.messages import Acknowledger, Delivery
 from infra.core.unit_of_work import Outcome
 from infra.read_models.archived import ArchivedFacts
 from infra.read_models.delivered import facts_in
-from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables, ViewBehind
+from infra.read_models.tables import CHUNK, Checkpoint, Projection, Rejected, Tables, ViewBehind
 from infra.read_models.view_consumers import ViewConsumers
 from infra.settings import Settings
+from infra.store.errors import StoreError
 
 logger = structlog.get_logger()
 
@@ -47,9 +47,6 @@ LAG_S: Final = 0.25
 """The pause between two transactions of a view that has caught up: fewer and larger ones cost less."""
 FEW: Final = 256
 """After a chunk of fewer messages than this, the view pauses for LAG_S unless more messages wait already."""
-
-NO_MESSAGES_FAULT: Final = (sqlite3.OperationalError, sqlite3.InternalError)
-"""Errors of SQLite that end the session, such as a full disk: the same message may succeed in the next one."""
 
 
 class StreamView:
@@ -92,14 +89,14 @@ class StreamView:
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run this SQL on tables that may lag EVENTS; return its rows.
 
-        Raises ViewBehind while the tables are incomplete or about to be rebuilt, or if SQLite fails.
+        Raises ViewBehind while the tables are incomplete, about to be rebuilt, or cannot be read.
         """
         if self._drop.is_set() or not self._tables.complete:
             raise ViewBehind(f"the view {self._projection.name} is being built")
         try:
             return await self._tables.select(sql, parameters)
-        except sqlite3.Error as error:
-            raise ViewBehind(f"the view {self._projection.name} cannot be read: {error}") from error
+        except StoreError as error:
+            raise ViewBehind(f"the view {self._projection.name} cannot be read: {error.__cause__}") from error
 
     async def behind(self) -> int:
         """Count the unread messages, roughly. Raises ViewBehind if no broker can tell, or a rebuild is to begin."""
@@ -150,7 +147,9 @@ class StreamView:
             await self._tables.roll_back()
 
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
-        if isinstance(error, (*PASSING, BrokerMisconfigured)):
+        if isinstance(error, StoreError):
+            logger.error("a view cannot write its file; trying again", view=self._projection.name, reason=reason)
+        elif isinstance(error, (*PASSING, BrokerMisconfigured)):
             logger.warning("a view lost the stream", view=self._projection.name, reason=reason)
         else:
             logger.error("a view cannot go on", view=self._projection.name, reason=reason, exc_info=error)
@@ -173,9 +172,7 @@ class StreamView:
             try:
                 read = {one.name: Checkpoint(*delivery.position) for one, delivery in last.items()}
                 await self._feed([delivery for delivery, _ in batch], read)
-            except NO_MESSAGES_FAULT:
-                raise
-            except Exception:
+            except Rejected:
                 for delivery, acknowledger in batch:
                     await self._feed_alone(delivery, {acknowledger.name: Checkpoint(*delivery.position)})
             for acknowledger, delivery in last.items():
@@ -200,9 +197,7 @@ class StreamView:
         async for messages, read in self._archived.chunks():
             try:
                 await self._feed(messages, read)
-            except NO_MESSAGES_FAULT:
-                raise
-            except Exception:
+            except Rejected:
                 for one in messages:
                     await self._feed_alone(one, {})
                 await self._feed([], read)
@@ -220,13 +215,14 @@ class StreamView:
                 raise
 
     async def _feed_alone(self, delivery: Delivery, read: Mapping[str, Checkpoint]) -> None:
-        """Feed one message. If the projection rejects it, it becomes a dead letter: a retry would not help."""
+        """Feed one message. If the projection rejects it, it becomes a dead letter: a retry would not help.
+
+        An error of the file ends the session instead: the same message may succeed in a later one.
+        """
         try:
             await self._feed([delivery], read)
-        except NO_MESSAGES_FAULT:
-            raise
-        except Exception as error:
-            await self.dead_letters.add(delivery, error, attempts=1)
+        except Rejected as rejected:
+            await self.dead_letters.add(delivery, rejected.error, attempts=1)
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed a dead letter's message, out of its order: a projection of the stream allows that. Return no facts.
@@ -235,8 +231,10 @@ class StreamView:
         """
         try:
             await self._feed([delivery], {})
-        except NO_MESSAGES_FAULT as error:
+        except StoreError as error:
             raise StoreUnavailable(str(error)) from error
+        except Rejected as rejected:
+            raise rejected.error from None
         return ()
 
     async def preview(self, messages: Sequence[Delivery]) -> list[Outcome]:

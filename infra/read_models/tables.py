@@ -6,7 +6,7 @@ of the tables.
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self
 
@@ -56,6 +56,18 @@ class ViewBehind(NotNow):
     """
 
 
+class Rejected(Exception):
+    """The projection, or a column of its tables, does not take a record: a repeat fails, too. `error` says why."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+RECORDS_FAULT: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+"""Errors of SQLite about what is to be written. The file is to blame for all others, such as a full or damaged one."""
+
+
 class Checkpoint(NamedTuple):
     """How far a view of a log, or one consumer of a view of the stream, has read: all up to `position`, included.
 
@@ -82,7 +94,8 @@ older version kept a single one for all of them there."""
 class Tables:
     """One projection's SQLite file: its tables, and the checkpoint up to which they have been fed. `open` makes one.
 
-    Only one task may change the tables at a time; `select` reads through a connection of its own.
+    Only one task may change the tables at a time; `select` reads through a connection of its own. A file that cannot be
+    used, such as a damaged one, makes them raise StoreSetupError, which says why, and what to do.
     """
 
     def __init__(self, projection: Projection, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection):
@@ -117,9 +130,15 @@ class Tables:
                 tables = cls(projection, path, writer, reader)
                 await tables._prepare()
             except (sqlite3.Error, OSError) as error:
-                way_out = next_step(error, "It is only a view: delete it, and it is rebuilt")
-                raise StoreSetupError(f"{path}: {error}. {way_out}") from error
+                raise _unusable(path, error) from error
             yield tables
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _unusable(self.path, error) from error
 
     async def _prepare(self) -> None:
         await self._writer.executescript(POSITION + READ)
@@ -136,36 +155,35 @@ class Tables:
         self._read = {consumer: Checkpoint(*at) for consumer, *at in rows}
 
     def checkpoint_of(self, consumer: str) -> Checkpoint:
-        """Return how far a consumer of a view of the stream has read. `consumer` is the key of its `ConsumerPlace`."""
+        """Return how far a consumer of a view of the stream has read, by the key of its `ConsumerPlace`."""
         return self._read.get(consumer, START if "@" in consumer else self.checkpoint)  # "@": of a later generation
 
     async def clear(self) -> None:
         """Drop all tables and make empty ones, in one transaction; all checkpoints become START, `complete` false.
 
-        Raises sqlite3.Error; then call `roll_back`.
+        Raises StoreSetupError; then call `roll_back`.
         """
         self._times_emptied += 1
-        await self._writer.execute("BEGIN IMMEDIATE")
-        found = await self._writer.execute_fetchall(
-            "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
-        )
-        for kind, name in found:
-            await self._writer.execute(f'DROP {kind} "{name}"')
-        for statement in _statements(READ + self._schema):
-            await self._writer.execute(statement)
-        await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._made_with,))
-        await self._writer.commit()
+        with self._naming_the_file():
+            await self._writer.execute("BEGIN IMMEDIATE")
+            found = await self._writer.execute_fetchall(
+                "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+            )
+            for kind, name in found:
+                await self._writer.execute(f'DROP {kind} "{name}"')
+            for statement in _statements(READ + self._schema):
+                await self._writer.execute(statement)
+            await self._writer.execute("INSERT INTO made_with VALUES (1, ?, 0)", (self._made_with,))
+            await self._writer.commit()
         self.checkpoint = START
         self._read = {}
         self.complete = False
 
     async def caught_up(self) -> None:
-        """Set `complete`, in the file as well: every fact that there was has been fed. Repeats have no effect.
-
-        Raises sqlite3.Error.
-        """
+        """Set `complete`, in the file as well: every fact that there was has been fed. Repeats have no effect."""
         if not self.complete:
-            await self._writer.execute("UPDATE made_with SET whole = 1")
+            with self._naming_the_file():
+                await self._writer.execute("UPDATE made_with SET whole = 1")
             self.complete = True
 
     async def apply(
@@ -177,22 +195,32 @@ class Tables:
     ) -> None:
         """Feed these records and set the checkpoint, if one is given, in one transaction, and commit it.
 
-        A view of the stream has a checkpoint for each consumer: `read` has those to set, by consumer. Raises
-        sqlite3.Error, or what the projection or its values raise; then call `roll_back`.
+        A view of the stream has a checkpoint for each consumer: `read` has those to set, by consumer. Raises Rejected
+        if a record is to blame, StoreSetupError if the file is; then call `roll_back`.
         """
         # Only one task uses this connection. If it is cancelled, the transaction ends with the connection.
-        await self._writer.execute("BEGIN IMMEDIATE")
-        for sql, rows in self._projection.apply(records):
-            if rows:
-                await self._writer.executemany(sql, rows)
-        if checkpoint is not None:
-            await self._writer.execute("INSERT OR REPLACE INTO position VALUES (1, ?, ?)", checkpoint)
-        if read:
-            rows = [(consumer, *at) for consumer, at in read.items()]
-            await self._writer.executemany("INSERT OR REPLACE INTO read VALUES (?, ?, ?)", rows)
-        await self._writer.commit()
+        with self._naming_the_file():
+            await self._writer.execute("BEGIN IMMEDIATE")
+            await self._feed(records)
+            if checkpoint is not None:
+                await self._writer.execute("INSERT OR REPLACE INTO position VALUES (1, ?, ?)", checkpoint)
+            if read:
+                rows = [(consumer, *at) for consumer, at in read.items()]
+                await self._writer.executemany("INSERT OR REPLACE INTO read VALUES (?, ?, ?)", rows)
+            await self._writer.commit()
         self.checkpoint = checkpoint or self.checkpoint
         self._read |= read or {}
+
+    async def _feed(self, records: Sequence[Notification]) -> None:
+        """Run the projection's statements. Raises Rejected if a record is to blame; sqlite3.Error if the file is."""
+        try:
+            for sql, rows in self._projection.apply(records):
+                if rows:
+                    await self._writer.executemany(sql, rows)
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, RECORDS_FAULT):
+                raise
+            raise Rejected(error) from error
 
     async def roll_back(self) -> None:
         """Undo the transaction that a failed or canceled `apply` or `clear` left open. No effect without one.
@@ -205,13 +233,19 @@ class Tables:
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run this SQL on the tables as last committed, and return its rows.
 
-        Raises ViewBehind if the tables were emptied meanwhile, sqlite3.Error.
+        Raises ViewBehind if the tables were emptied meanwhile, StoreSetupError.
         """
         times_emptied = self._times_emptied
-        rows = [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]
+        with self._naming_the_file():
+            rows = [tuple(row) for row in await self._reader.execute_fetchall(sql, parameters)]
         if self._times_emptied != times_emptied:
             raise ViewBehind(f"the view {self._projection.name} is being built")
         return rows
+
+
+def _unusable(path: Path, error: Exception) -> StoreSetupError:
+    way_out = next_step(error, "It is only a view: stop its service, delete it, and it is rebuilt at the start")
+    return StoreSetupError(f"{path}: {error}. {way_out}")
 
 
 def _statements(script: str) -> Iterable[str]:

@@ -68,6 +68,11 @@ def next_step(error: BaseException, if_damaged: str) -> str:
     return next((step for codes, step in NEXT_STEPS.items() if code & 0xFF in codes), if_damaged)
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether this error at a file may mean that its content is damaged."""
+    return not next_step(error, "")
+
+
 def rebuild(service: str) -> str:
     """Return the way out of a store that is damaged, as a sentence without its full stop."""
     return (

@@ -11,6 +11,7 @@ the file.
 """
 
 import contextlib
+import re
 import sqlite3
 import uuid
 from pathlib import Path
@@ -24,6 +25,8 @@ CREATE TABLE IF NOT EXISTS identity (
     one INTEGER PRIMARY KEY, store TEXT, service TEXT, wal TEXT, ending TEXT, follows TEXT);
 """
 FIELDS: Final = "store, service, wal, ending, follows"
+IS_ID: Final = re.compile(rb"([0-9a-f]{32})?\s*").fullmatch
+"""Matches the content of a file `<service>.identity`."""
 INSERT: Final = "INSERT OR IGNORE INTO identity VALUES (1, ?, ?, ?, ?, '')"
 
 
@@ -64,7 +67,8 @@ def outside(path: Path, service: str) -> Path:
 def assign(connection: sqlite3.Connection, path: Path, service: str) -> None:
     """Give a new store, at `connection`, an identity with the id of the store that it will replace in `path`.
 
-    That is the id that is known outside, or else the old file's, or else a new one. Raises OSError, sqlite3.Error.
+    That is the id that is known outside, or else the old file's, or else a new one.
+    Raises StoreSetupError as `known_id`; OSError, sqlite3.Error.
     """
     old = None
     with contextlib.suppress(sqlite3.Error):  # missing or damaged
@@ -74,11 +78,21 @@ def assign(connection: sqlite3.Connection, path: Path, service: str) -> None:
 
 
 def known_id(path: Path, service: str) -> str:
-    """Return the id that the store of this service must have; empty if none is known. Raises OSError."""
+    """Return the id that the store of this service must have; empty if none is known.
+
+    Raises StoreSetupError if the file that has it is damaged; OSError.
+    """
+    file = outside(path, service)
     try:
-        return outside(path, service).read_text(encoding="utf-8").strip()
+        content = file.read_bytes()
     except FileNotFoundError:
         return ""
+    if not IS_ID(content):
+        raise StoreSetupError(
+            f"{file} is damaged: it has no store's id, but {content[:40]!r}. If {path} is the right store, remove "
+            f"{file}: it is made again"
+        )
+    return content.decode().strip()
 
 
 def examine(path: Path, service: str) -> Examined:

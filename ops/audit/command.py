@@ -59,7 +59,8 @@ class MessageSequence(click.ParamType[str]):
     default=200,
     show_default=True,
     type=WholeNumber(0, 1_000_000),
-    help="How many products, accounts, coupons and orders (those changed last) the services are asked about.",
+    help="How many of each, of products, accounts, coupons and orders (those changed last), the services are asked "
+    "about at most.",
 )
 @click.option("--backup", is_flag=True, help="The stream is a restored backup: it may end before the logs do.")
 @click.option(

@@ -14,12 +14,24 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from infra import files
+from infra.store.errors import is_damage
 from ops.invariants.memory import Memory
 
 GENERATION: Final = 10_000  # entries of a generation; of each table two generations are in memory
 CACHE_KIB: Final = 32_768  # of SQLite's pages
 
 V = TypeVar("V")
+
+
+class DamagedMemory(Exception):
+    """The file of a memory cannot be read, or has something else; the text says which one, and why."""
+
+
+def _stored(value: object) -> bytes:
+    """Return the value of a row. Raises msgspec.DecodeError if it is none: a torn page may look like rows of NULL."""
+    if not isinstance(value, bytes):
+        raise msgspec.DecodeError(f"a row has {value!r} for its value")
+    return value
 
 
 class DiskTable(Generic[V]):
@@ -53,7 +65,7 @@ class DiskTable(Generic[V]):
             row = self._connection.execute(self._select, (key,)).fetchone()
             if row is None:
                 return None
-            value = self._decode(row[0])
+            value = self._decode(_stored(row[0]))
         self[key] = value
         return value
 
@@ -77,7 +89,7 @@ class DiskTable(Generic[V]):
     def items(self) -> Iterator[tuple[str, V]]:
         self.write()
         for key, value in self._connection.execute(f"SELECT key, value FROM {self._name}"):
-            yield key, self._decode(value)
+            yield key, self._decode(_stored(value))
 
     def values(self) -> Iterator[V]:
         return (value for _, value in self.items())
@@ -115,7 +127,7 @@ class DiskMemory(Memory):
         if name in self._few:
             return self._few[name]
         row = self._connection.execute("SELECT value FROM few WHERE name = ?", (name,)).fetchone()
-        values: dict[str, V] = {} if row is None else msgspec.msgpack.decode(row[0], type=dict[str, of])  # type: ignore[valid-type]
+        values: dict[str, V] = {} if row is None else msgspec.msgpack.decode(_stored(row[0]), type=dict[str, of])  # type: ignore[valid-type]
         self._few[name] = values
         return values
 
@@ -133,7 +145,8 @@ def working_copy(path: Path, *, of: bool, generation: int = GENERATION) -> Itera
     """Yield a memory in a temporary file beside `path`. It begins as a copy of `path` (`of`), or empty.
 
     At the end of the block the file is removed, unless `keep` has renamed it. Only one copy of a path may be in use at
-    a time. Raises OSError, sqlite3.Error.
+    a time. Raises OSError, sqlite3.Error; DamagedMemory in place of an error of the block if the file at `path` is
+    damaged.
     """
     copy = files.temporary(path)
     copy.unlink(missing_ok=True)
@@ -145,6 +158,10 @@ def working_copy(path: Path, *, of: bool, generation: int = GENERATION) -> Itera
         for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {pragma}")
         yield DiskMemory(connection, generation)
+    except (sqlite3.Error, msgspec.DecodeError) as error:
+        if of and is_damage(error):
+            raise DamagedMemory(f"{path} is damaged ({error})") from error
+        raise
     finally:
         connection.close()
         copy.unlink(missing_ok=True)

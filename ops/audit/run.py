@@ -1,6 +1,7 @@
 """One audit: take a cut, compare the logs with the last checkpoint, check what came since, write the report."""
 
 import contextlib
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from infra import files
 from infra.local.services import service_names
+from infra.store.errors import is_damage
 from infra.store.opening import damage
 from infra.store.records import Notification
 from ops import newer, reading, stores
@@ -19,13 +21,14 @@ from ops.audit.answers import AnswerOptions
 from ops.audit.chain import HashChain
 from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.cut import Cut, ServiceLogs
-from ops.audit.disk_memory import DiskMemory
+from ops.audit.disk_memory import DamagedMemory, DiskMemory
 from ops.audit.feed import feed
 from ops.audit.foreign_filter import ForeignFilter
 from ops.audit.report import Answers, AuditedStream, AuditReport, NewerCode
 from ops.client import TIMEOUT_S, services
 from ops.invariants import Checker, Finding
 from ops.invariants.unjudged import Unjudged
+from ops.output import print_out
 from ops.progress import Watch
 
 
@@ -55,12 +58,16 @@ class Options(NamedTuple):
 async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> AuditReport:
     """Audit the system of `env` and write `report.json` into the folder; if it is `good`, write the checkpoint, too.
 
-    Raises Unreachable if the broker, a log or a service cannot be read, and OSError if the folder cannot be written.
-    Raises SettingsError, NotAReport (see `_earlier`), NoForeignFile, NoSuchMessage, and sqlite3.Error for an unusable
-    checkpoint, or with `full` for a store that SQLite cannot check.
+    A checkpoint that is damaged is told on standard error, and not used. Raises Unreachable if the broker, a log or a
+    service cannot be read, and OSError or sqlite3.Error if the folder cannot be written. Raises SettingsError,
+    NotAReport (see `_earlier`), NoForeignFile, NoSuchMessage.
     """
     async with _opened(env) as (stream, logs):
-        return await _Audit(env, options, watch, stream, logs).run()
+        try:
+            return await _Audit(env, options, watch, stream, logs).run()
+        except DamagedMemory as damaged:
+            print_out(f"{damaged}: it is not used, and all is audited from the beginning", error=True)
+            return await _Audit(env, options, watch, stream, logs).run(anew=True)
 
 
 @contextlib.asynccontextmanager
@@ -99,13 +106,17 @@ class _Audit:
         self._code = checkpoint.code()  # now: the sources may change during a long audit
         self._foreign = ForeignFilter(env, options.foreign)
 
-    async def run(self) -> AuditReport:
+    async def run(self, *, anew: bool = False) -> AuditReport:
+        """Audit from the checkpoint on; without one, with `full` and with `anew`, from the beginning.
+
+        Raises DamagedMemory if the checkpoint is damaged; as `audit`.
+        """
         path = self._options.folder / "checkpoint.sqlite"
         files.make_folder(self._options.folder)
         self._watch.begins("taking a cut", 0)
         now = await cut.take(self._stream, self._logs, backup=self._options.backup)
         findings: list[Finding] = []
-        if path.exists() and not self._options.full:
+        if path.exists() and not self._options.full and not anew:
             with disk_memory.working_copy(path, of=True) as memory:
                 last = checkpoint.last(memory)
                 if last is not None and last.is_current:
@@ -207,17 +218,14 @@ class _Audit:
     async def _damaged(self) -> list[Finding]:
         """Have SQLite check the whole file of each log, indexes included; return a finding for whatever is wrong.
 
-        Raises sqlite3.Error.
+        Raises Unreachable if one cannot be read for another reason.
         """
         self._watch.begins("checking the files", 0)
+        paths = {name: stores.store(self._env, name) for name in self._logs}
         return [
-            Finding(
-                0,
-                f"{name} log, {stores.store(self._env, name)}",
-                f"is damaged: {wrong}; rebuild it: just rebuild {name}",
-            )
-            for name in self._logs
-            for wrong in await damage(stores.store(self._env, name), "integrity_check")
+            Finding(0, f"{name} log, {path}", f"is damaged: {wrong}; rebuild it: just rebuild {name}")
+            for name, path in paths.items()
+            for wrong in await _faults(name, path)
         ]
 
     def _unknown_fields(self) -> list[str]:
@@ -237,6 +245,15 @@ class _Audit:
             for name, then in self._earlier.logs.items()
             if name in chains and chains[name].links.get(then.position) != then.sha256
         ]
+
+
+async def _faults(service: str, path: Path) -> list[str]:
+    try:
+        return await damage(path, "integrity_check")
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise stores.unreadable(service, path, error) from error
+        return [str(error)]
 
 
 def _earlier(options: Options) -> AuditReport | None:

@@ -17,6 +17,7 @@ from contracts.fact import DECODE_ERRORS
 from contracts.origin import number
 from contracts.wire import fact_id
 from infra import files
+from infra.store.errors import next_step
 from infra.store.uris import read_only_uri
 from ops.backup.manifest import StoreCopy
 from ops.errors import Found, Unreachable
@@ -43,14 +44,14 @@ class _Tail(NamedTuple):
 def copy_all(stores: Mapping[str, Path], folder: Path) -> dict[str, StoreCopy]:
     """Copy each store (service → its file) to `<folder>/<service>/events.sqlite`, up to one consistent cut.
 
-    Returns what the copies have. Raises Unreachable if a store cannot be read or copied, Found if one is damaged,
-    OSError; sqlite3.Error if a copy cannot be changed.
+    Returns what the copies have. Raises Unreachable if a store cannot be read or copied, Found if one is damaged;
+    OSError.
     """
     marks = {service: _last_position(service, path) for service, path in stores.items()}
     for service, path in stores.items():
         files.make_folder(folder / service)
         _copy(service, path, folder / service / STORE)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, _writing(folder):
         copies = {name: stack.enter_context(_opened(folder / name / STORE)) for name in stores}
         for name, copy in copies.items():
             _check(name, copy)
@@ -66,6 +67,17 @@ def copy_all(stores: Mapping[str, Path], folder: Path) -> dict[str, StoreCopy]:
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)) as connection:
         yield connection
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unreachable(
+            f"the copies in {folder} cannot be read or written: {error}. {next_step(error, 'Is its disk damaged?')}. "
+            "No backup was made"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -86,10 +98,11 @@ def _last_position(service: str, path: Path) -> int:
 
 def _copy(service: str, path: Path, to: Path) -> None:
     """Copy a store as of one instant, also while its service writes it. Row ids, and so positions, stay the same."""
-    with _reading(service, path) as store, _opened(to) as copy:
+    with _reading(service, path) as store:
         try:
-            store.backup(copy)  # in one step, in one read transaction
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a write-ahead log beside it
+            with _opened(to) as copy:
+                store.backup(copy)  # in one step, in one read transaction
+                copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a write-ahead log beside it
         except sqlite3.Error as error:
             raise Unreachable(f"the store of {service}_svc, {path}, cannot be copied to {to}: {error}") from error
     to.chmod(files.PRIVATE)

@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-import nats
 
 from infra.broker.numbering import EVENTS
 from infra.local.own_system import OwnSystem
+from ops import reading
 from ops.audit.report import AuditReport
 from ops.audit.run import Options, audit
+from ops.client import ServiceAddress, ServiceAnswer, ServiceRequest, ask_with
 from ops.demo import output
 from ops.demo.load import BALANCES, LAMPS, ORDERS, PATIENCE_S, RETRY_S, Clients
 
@@ -30,7 +31,7 @@ class CrashDemo:
         self._began = time.monotonic()
 
     async def run(self) -> None:
-        """Run the demo to its end. Raises Unreachable, StartFailed; the errors of httpx and of the NATS client."""
+        """Run the demo to its end. Raises Unreachable, StartFailed, SettingsError."""
         async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as http:
             await self._open_shop(http)
             clients = Clients(http, self._system.url("order"))
@@ -45,9 +46,8 @@ class CrashDemo:
         await self._audit()
 
     async def _open_shop(self, http: httpx.AsyncClient) -> None:
-        async def post(service: str, path: str, body: object, key: str = "1") -> None:
-            answer = await http.post(self._system.url(service) + path, json=body, headers={"Idempotency-Key": key})
-            answer.raise_for_status()
+        async def post(service: str, path: str, body: object) -> None:
+            await self._ask(http, "POST", service, path, body)
 
         for product_id, price, stock in (("mug", 12_000, 1_000), ("lamp", 30_000, LAMPS)):
             await post(
@@ -75,11 +75,8 @@ class CrashDemo:
         self._tell("nats-server is back, empty; the services write everything again")
 
     async def _messages(self) -> int:
-        broker = await nats.connect(f"nats://127.0.0.1:{self._system.env['NATS_PORT']}", allow_reconnect=False)
-        try:
-            return int((await broker.jetstream().stream_info(EVENTS)).state.messages)
-        finally:
-            await broker.close()
+        async with reading.stream(self._system.env) as stream:
+            return int((await stream.js.stream_info(EVENTS)).state.messages)
 
     async def _judge(self, http: httpx.AsyncClient, clients: Clients) -> None:
         """Compare answers and balances with what they must be, and print them."""
@@ -98,7 +95,7 @@ class CrashDemo:
 
     async def _balances(self, http: httpx.AsyncClient, clients: Clients) -> Mapping[str, int]:
         async def read(service: str, path: str, name: str) -> Any:
-            return (await http.get(self._system.url(service) + path)).json().get(name)
+            return (await self._ask(http, "GET", service, path)).body.get(name)
 
         ended = Counter(answer.status for answer in clients.answers.values())
         return {
@@ -109,6 +106,13 @@ class CrashDemo:
             "points of u1": await read("point", "/points/u1", "balance"),
             "coupons used": int(await read("coupon", "/coupons/c1", "order_id") is not None),
         }
+
+    async def _ask(
+        self, http: httpx.AsyncClient, method: str, service: str, path: str, body: object = None
+    ) -> ServiceAnswer:
+        """Send a request and return its good answer. Raises Unreachable."""
+        address, headers = ServiceAddress(service, self._system.url(service)), {"Idempotency-Key": "1"}
+        return await ask_with(http, ServiceRequest(address, method, path, body, headers), timeout_s=PATIENCE_S)
 
     async def _audit(self) -> None:
         """Audit the system at rest, again and again while something is found, for at most PATIENCE_S; print the result.

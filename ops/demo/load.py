@@ -106,7 +106,7 @@ class Clients:
         while time.monotonic() < until:
             try:
                 response = await self._http.post(f"{self._url}/orders", json=body, headers=headers)
-            except httpx.TransportError as error:
+            except httpx.HTTPError as error:
                 last = repr(error)
             else:
                 last = f"{response.status_code} {response.text}"

@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import nats
-
 from infra.broker.numbering import EVENTS
 from infra.local.own_system import OwnSystem
+from ops import reading
 from ops.client import ServiceAddress, ServiceAnswer, ServiceRequest, send
 from ops.demo import output
 from ops.demo.cases import START, USER, Case
@@ -33,9 +32,9 @@ class Demo:
         self._witness = Witness()
 
     async def run(self) -> None:
-        broker = await nats.connect(f"nats://127.0.0.1:{self._system.env['NATS_PORT']}", allow_reconnect=False)
-        try:
-            events = broker.jetstream()
+        """Run the demo to its end. Raises Unreachable, SettingsError."""
+        async with reading.stream(self._system.env) as stream:
+            broker, events = stream.nc, stream.js
             for subject in (await events.stream_info(EVENTS)).config.subjects or ():
                 await broker.subscribe(subject, cb=self._witness.take)
             await broker.flush()
@@ -53,8 +52,6 @@ class Demo:
                 self._check(f"{label}: facts (with their causes) that are missing", list(must_be - steps), [])
             stored = (await events.stream_info(EVENTS)).state.messages
             self._check("facts in the stream", stored, len(self._witness.facts))
-        finally:
-            await broker.close()
 
     async def _open_shop(self) -> None:
         for product_id, name, price, stock in (("mug", "Mug", 12_000, 10), ("lamp", "Lamp", 30_000, 1)):

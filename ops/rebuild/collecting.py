@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 
 from contracts.newer import OfNewerCode
 from contracts.wire import fact_id, why_newer
+from infra.store.errors import next_step
 from infra.store.records import Notification
 from infra.store.statements import SCHEMA
 from ops import reading
-from ops.errors import Found
+from ops.errors import Found, Unreachable
 from ops.foreign import KnownForeign
 from ops.reading import Read, Stream
 
@@ -56,15 +57,20 @@ class Collected(NamedTuple):
 def new_store(path: Path) -> Iterator[sqlite3.Connection]:
     """Make a new, empty store in this file, in place of any earlier one, and yield it in autocommit mode.
 
-    Nothing is synced to the disk: the store is not in use yet. Raises OSError, sqlite3.Error.
+    Nothing is synced to the disk: the store is not in use yet. Raises OSError, and Unreachable in place of the block's
+    sqlite3.Error.
     """
     for file in (path, *journals(path)):
         file.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as store:
-        store.execute("PRAGMA journal_mode=OFF")
-        store.execute("PRAGMA synchronous=OFF")
-        store.executescript(SCHEMA)
-        yield store
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as store:
+            store.execute("PRAGMA journal_mode=OFF")
+            store.execute("PRAGMA synchronous=OFF")
+            store.executescript(SCHEMA)
+            yield store
+    except sqlite3.Error as error:
+        step = next_step(error, "See the log of the machine (dmesg)")
+        raise Unreachable(f"the new store, {path}, cannot be written: {error}. {step}. Nothing was replaced") from error
 
 
 def journals(path: Path) -> tuple[Path, Path]:

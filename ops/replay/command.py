@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import msgspec
 import rich_click as click
@@ -105,7 +105,8 @@ def command(
     work, began = _Replay(selection, target, speed), time.monotonic()
     try:
         with _readable(file) as lines:
-            asyncio.run(work.run(lines))
+            work.rises = lines is None or lines.rise
+            asyncio.run(work.run(lines and lines.file))
     except BadLine as error:
         raise click.BadParameter(str(error), param_hint="--from") from error
     except KeyboardInterrupt:
@@ -164,8 +165,15 @@ def _target(url: str, stream: str | None, prefix: str | None, *, aloud: bool, fr
     return target
 
 
+class _Lines(NamedTuple):
+    """The lines to replay, and whether their sequences rise, as those of one output of this command do."""
+
+    file: IO[bytes]
+    rise: bool
+
+
 @contextlib.contextmanager
-def _readable(file: IO[bytes] | None) -> Iterator[IO[bytes] | None]:
+def _readable(file: IO[bytes] | None) -> Iterator[_Lines | None]:
     """Yield a temporary copy of the file, all of whose lines were checked; without a file, None. Raises BadLine.
 
     So a bad line is found before the first message is replayed.
@@ -176,10 +184,11 @@ def _readable(file: IO[bytes] | None) -> Iterator[IO[bytes] | None]:
     with tempfile.TemporaryFile() as kept:
         kept.writelines(bounded(file))
         kept.seek(0)
-        for _ in parsed(kept):
-            pass
+        last, rise = 0, True
+        for _, told in parsed(kept):
+            last, rise = told.sequence, rise and told.sequence > last
         kept.seek(0)
-        yield kept
+        yield _Lines(kept, rise)
 
 
 class _Replay:
@@ -187,6 +196,8 @@ class _Replay:
 
     def __init__(self, selection: Selection, target: Target | None, speed: float | None) -> None:
         self.done = Replayed()
+        self.rises = True
+        """Whether the sequences of the messages rise: only then a sequence says which of them were replayed."""
         self._selection = selection
         self._target = target
         self._speed = speed
@@ -223,6 +234,12 @@ class _Replay:
         published = self._publisher
         if published is None and self.done.last is None:
             return "nothing was replayed"
+        if not self.rises:
+            count = self.done.messages if published is None else published.acknowledged
+            return (
+                f"{count:,} messages are {'replayed' if published is None else 'acknowledged'}; the sequences of the "
+                "lines do not rise, so no --first goes on: order the lines by their sequences, or begin again"
+            )
         if published is None:
             return (
                 f"{self.done.messages:,} messages were replayed, up to sequence {self.done.last}: "

@@ -1,13 +1,16 @@
 """Two brokers on one folder destroy what they wrote, so the second one is refused before it is started."""
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from infra.local.nats import launch_nats, start_nats
+from infra.local import nats
+from infra.local.guard import Guard
+from infra.local.nats import launch_nats, run_nats, start_nats, store_holder
 from infra.local.ports import free_ports
 from infra.local.processes import StartFailed
 from tests.e2e.processes import run, started
@@ -64,6 +67,34 @@ async def test_the_lock_lasts_as_long_as_the_broker_not_as_long_as_what_started_
             except StartFailed:
                 continue
             break
+
+
+async def test_a_broker_whose_lock_cannot_be_written_is_not_left_running(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await broker.stop("nats")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(nats, "name_holder", full)
+    with pytest.raises(StartFailed, match=rf"folder {broker.folder / 'nats'} cannot be used: No space left"):
+        await asyncio.to_thread(launch_nats, broker.env)
+    assert store_holder(broker.env) is None
+
+
+async def test_a_broker_that_cannot_be_watched_is_not_left_running(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await broker.stop("nats")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Guard, "watch", interrupted)
+    with pytest.raises(KeyboardInterrupt), run_nats(broker.env):
+        pass
+    assert store_holder(broker.env) is None
 
 
 async def test_a_broker_that_was_killed_leaves_its_folder_free(broker: Shop) -> None:

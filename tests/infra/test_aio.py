@@ -1,12 +1,13 @@
 """Waiting with a limit, the first of several coroutines, and pauses with jitter."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from itertools import repeat
 
 import pytest
 
-from infra.aio import Alarm, Backoff, first_of, wait
+from infra.aio import Alarm, Backoff, first_of, in_thread, wait
 
 
 async def test_an_event_that_is_set_in_time_is_true() -> None:
@@ -25,6 +26,36 @@ async def test_without_a_limit_the_wait_lasts_until_the_event() -> None:
     asyncio.get_running_loop().call_later(0.05, event.set)
 
     assert await wait(event, None)
+
+
+async def test_a_call_in_a_thread_returns_and_raises_what_the_call_does() -> None:
+    assert await in_thread(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_is_canceled_waits_for_the_call_in_the_thread_however_often(fails: bool) -> None:
+    began, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        began.set()
+        go.wait()
+        ended.set()
+        assert not fails
+
+    caller = asyncio.create_task(in_thread(call))
+    await asyncio.to_thread(began.wait)
+    for _ in range(3):
+        caller.cancel()
+        await asyncio.wait([caller], timeout=0.01)
+    waited = not caller.done()
+    go.set()
+
+    assert waited
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert ended.is_set()
 
 
 async def test_an_alarm_sets_the_event_at_the_earliest_of_its_times_and_can_be_set_again() -> None:

@@ -3,10 +3,12 @@
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
+from infra import line_output
 from infra.line_output import LineOutput
 
 
@@ -63,6 +65,46 @@ def test_a_reader_that_does_not_read_costs_lines_and_makes_nobody_wait() -> None
     assert lines.flush(30)
     assert disk.lines[:2] == ["x" * 99, "991 missing: nobody read them in time"]
     assert disk.lines[2:] == [f"{number:099}" for number in range(9)]
+
+
+def until(told: Callable[[], bool]) -> None:
+    for _ in range(3_000):
+        if told():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited 30 s")
+
+
+def test_the_last_lines_that_were_dropped_are_told_of_although_no_line_follows() -> None:
+    disk = Disk()
+    disk.open.clear()
+    lines = output(disk)
+    lines.put("x" * 99)
+    assert disk.asked.wait(30)
+    lines.put("x" * 2_000)
+    disk.open.set()
+
+    until(lambda: disk.lines[1:] == ["1 missing: nobody read them in time"])
+
+
+def test_a_line_that_is_too_large_is_told_of_although_none_is_written() -> None:
+    disk = Disk()
+    lines = output(disk)
+    lines.put("x" * 2_000)
+
+    until(lambda: disk.lines == ["1 missing: nobody read them in time"])
+
+
+def test_lines_that_a_full_disk_cost_are_told_of_once_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_output, "AGAIN_S", 0.01)
+    disk = Disk()
+    disk.error = OSError(errno.ENOSPC, "No space left on device")
+    lines = output(disk)
+    lines.put("one")
+    assert lines.flush(30)
+    disk.error = None
+
+    until(lambda: disk.lines == ["1 missing: No space left on device"])
 
 
 def test_a_full_disk_is_no_lost_reader_and_is_told_when_there_is_room() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -149,6 +150,20 @@ async def test_a_past_that_was_rewritten_is_found_by_the_next_audit(rewriting: d
 
     assert code == 1
     assert [where for invariant, where, _ in report["findings"] if invariant == 0 and where.startswith(place)]
+
+
+async def test_a_damaged_checkpoint_is_told_and_replaced_by_an_audit_of_everything(left: Shop) -> None:
+    await left.start_nats()
+    assert (await audited(left, *ALONE))[0] == 0
+    (left.folder / "audit" / "checkpoint.sqlite").write_bytes(b"garbage" * 1_000)
+
+    done = await orders(left, "audit", "--json", *ALONE)
+    assert (done.returncode, json.loads(done.stdout)["since"]) == (0, None), done.stderr
+    assert re.search(r"checkpoint\.sqlite is damaged \(.*\): it is not used", " ".join(done.stderr.split()))
+
+    code, report = await audited(left, *ALONE)
+    assert code == 0
+    assert report["since"] is not None
 
 
 @pytest.mark.parametrize("rewriting", [rewritten, removed])

@@ -24,7 +24,7 @@ from ops.backup.backup import _copy_archive
 from ops.backup.manifest import checksum
 from ops.backup.moves import HalfMoved, Move, move_all
 from ops.backup.restore import Accepted, restore
-from ops.errors import Found
+from ops.errors import Found, Unreachable
 from ops.progress import ProgressLines
 from tests.infra.archive.test_archive import archived
 from tests.infra.archive.test_archive import told as archived_message
@@ -219,6 +219,40 @@ def test_a_store_with_a_damaged_page_is_found(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(store_copies, "_copy", late)
     with pytest.raises(Found, match=r"the store of order_svc is damaged: .*just rebuild order"):
         store_copies.copy_all(stores, tmp_path / "b")
+
+
+def a_store(path: Path) -> Path:
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        store.executescript(SCHEMA)
+    return path
+
+
+def test_a_copy_that_cannot_be_made_is_told_from_a_store_that_cannot_be_read(tmp_path: Path) -> None:
+    path = a_store(tmp_path / "point.sqlite")
+    (tmp_path / "b" / "point" / "events.sqlite").mkdir(parents=True)
+
+    with pytest.raises(Unreachable, match=rf"{path}, cannot be copied to {tmp_path}/b/point/events\.sqlite"):
+        store_copies.copy_all({"point": path}, tmp_path / "b")
+
+
+def test_a_copy_that_cannot_be_cut_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = a_store(tmp_path / "point.sqlite")
+    original = store_copies._copy
+
+    def late(service: str, path: Path, to: Path) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as store, store:
+            store.execute("INSERT INTO stored_events VALUES ('a', 1, 'point.used', '{\"cause\":\"order-new@1\"}')")
+        original(service, path, to)
+
+    def full(*_: object) -> int:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(store_copies, "_copy", late)
+    monkeypatch.setattr(store_copies, "_remove", full)
+    with pytest.raises(Unreachable, match=rf"copies in {tmp_path}/b cannot .* full\. Its disk is full: make room"):
+        store_copies.copy_all({"point": path}, tmp_path / "b")
 
 
 def damage_page(path: Path, table: str) -> None:

@@ -17,7 +17,7 @@ from infra.broker.client import VERSION_LINE
 from infra.local.services import service_names
 from infra.timestamps import now
 from ops import reading
-from ops.errors import Found
+from ops.errors import Found, Unreachable
 from ops.foreign import KnownForeign
 from ops.rebuild.collecting import collect, new_store
 from tests.ops import damage
@@ -205,6 +205,18 @@ async def test_a_store_that_cannot_be_read_is_given_up_only_if_it_may_be(left: S
     assert rows(left, "coupon") == before
     await left.start()
     await left.until_quiet()
+
+
+def test_a_new_store_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path) -> None:
+    new = tmp_path / "new.sqlite"
+
+    def fill() -> None:
+        with new_store(new) as store:
+            store.execute("PRAGMA max_page_count = 10")
+            store.execute("INSERT INTO stored_events VALUES ('a', 1, 'point.charged', zeroblob(100000))")
+
+    with pytest.raises(Unreachable, match=rf"{new}, cannot be written: .*full\. Its disk is full: make room"):
+        fill()
 
 
 @pytest.mark.parametrize("content", [b"not a database at all " * 1_000, b""], ids=["no database", "no table"])

@@ -193,6 +193,29 @@ async def test_stopped_at_lines_it_says_how_far_it_got(left: Shop, tmp_path: Pat
     assert await ended(process) == (130, "stopped: 2 messages were replayed, up to sequence 2: --first 3 goes on\n")
 
 
+async def test_stopped_at_lines_out_of_order_it_names_no_sequence_that_would_leave_some_out(
+    left: Shop, tmp_path: Path
+) -> None:
+    """As of two outputs in one file: after the first line, `--first 4` would leave out the second and the third."""
+    await left.start_nats()
+    good = (await orders(left, "replay", "--last", "3")).stdout.splitlines()
+    late = json.loads(good[0])
+    late["body"]["at"] = "2099-01-01T00:00:00Z"
+    (tmp_path / "two.jsonl").write_text("\n".join([good[2], json.dumps(late), good[1]]))
+    process = await replaying(left, "--speed", "original", "--from", str(tmp_path / "two.jsonl"))
+    assert process.stdout is not None
+    assert await process.stdout.readline() == f"{good[2]}\n".encode()
+
+    process.send_signal(signal.SIGINT)
+
+    code, said = await ended(process)
+    assert (code, " ".join(said.split())) == (
+        130,
+        "stopped: 1 messages are replayed; the sequences of the lines do not rise, so no --first goes on: order the "
+        "lines by their sequences, or begin again",
+    )
+
+
 # Aloud ----------------------------------------------------------------------------------------------------------------
 
 

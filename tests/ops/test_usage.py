@@ -1,13 +1,32 @@
 """Wrong usage is answered in the words of the command that was typed, and says what is wrong with the value."""
 
+import contextlib
 import re
+import sqlite3
 
 import pytest
 from click.testing import CliRunner
 
 from infra.local.settings import load_bundled_broker
 from infra.settings import SettingsError
+from ops.cli import EXIT_UNREACHABLE, ending_well
 from ops.orders import orders
+
+
+def test_an_error_of_sqlite_is_no_finding_and_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exit code of 1 would tell scripts that something was found."""
+
+    @ending_well
+    def command() -> None:
+        with contextlib.closing(sqlite3.connect(":memory:")) as database:
+            database.execute("PRAGMA max_page_count = 1")
+            database.execute("CREATE TABLE a (b)")
+
+    with pytest.raises(SystemExit) as ended:
+        command()
+
+    assert ended.value.code == EXIT_UNREACHABLE
+    assert re.search(r"database cannot be .* full\. Its disk is full: make room", capsys.readouterr().err)
 
 
 def refused(*arguments: str) -> str:

@@ -163,6 +163,17 @@ def test_a_burst_after_a_quiet_period_is_judged_by_its_own_rate() -> None:
     assert service.rejection() == OVERLOADED
 
 
+def test_orders_of_a_burst_after_a_quiet_period_that_come_before_its_first_commit_are_admitted() -> None:
+    service = Service()
+    service.end(1_000, after_s=1.0)
+
+    service.now += 1.9
+    assert service.rejection(waiting=1_100) == OVERLOADED, "1,000 end within two seconds, and it is not quiet for long"
+    service.now += 0.2
+
+    assert service.rejection(waiting=1_100) is None
+
+
 def refused(stall_s: float, *, known: bool) -> int:
     """Place 100 orders a second, which complete at once but for a stall of this long; how many were refused.
 

@@ -1,13 +1,21 @@
 """The newest messages of a key: facts, foreign ones, or facts of newer code, without which no history is told."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode, message_id
+from infra.broker import lookup
 from infra.broker.client import VERSION_LINE
 from infra.broker.errors import HistoryUnavailable
-from infra.broker.lookup import _split
-from infra.broker.stored import StoredMessage
+from infra.broker.lookup import MOST_FACTS, _is_fact, latest_facts, latest_messages
+from infra.broker.numbering import EVENTS
+from infra.broker.stored import DirectAnswer, StoredMessage
+from infra.broker.streams import stream_config
 from tests.examples import reserve_failed
+from tests.infra.broker.mirroring import client, session, settings
+from tests.shop import Shop
 
 FACT = reserve_failed("product-unknown")
 SUBJECT = f"product.reserve.failed.{FACT.order_id}"
@@ -23,7 +31,68 @@ def test_a_fact_of_newer_code_is_not_taken_for_a_foreign_message() -> None:
     body = encode(FACT)
     newer = body.replace(b"product-unknown", b"product-recalled")
 
-    assert _split([latest(body)]) == ([FACT], set())
-    assert _split([latest(body.replace(b'"order_id"', b'"x"'))]) == ([], {SUBJECT})
+    assert _is_fact(latest(body))
+    assert not _is_fact(latest(body.replace(b'"order_id"', b'"x"')))
     with pytest.raises(HistoryUnavailable, match=f"{SUBJECT} at sequence 7: it is of newer code: "):
-        _split([latest(newer)])
+        _is_fact(latest(newer))
+
+
+PLACE = {MSG_ID: message_id(FACT.stream, 1), STREAM: FACT.stream, VERSION: "1", POSITION: "1"}
+
+
+@pytest.mark.parametrize("foreign", [1, MOST_FACTS + 5])
+async def test_a_fact_is_found_among_any_number_of_foreign_messages(broker: Shop, foreign: int) -> None:
+    async with session(broker) as js:
+        for _ in range(foreign):
+            await client(js).publish(SUBJECT, b"foreign")
+        await js.publish(SUBJECT, encode(FACT), headers=PLACE)
+        await js.publish(SUBJECT, b"foreign")
+
+        assert await latest_facts(client(js), "order_id", FACT.order_id) == [FACT]
+        (message,) = await latest_messages(client(js), [SUBJECT])
+        assert message.body == encode(FACT)
+
+
+async def test_foreign_messages_alone_are_no_message_of_a_service(broker: Shop) -> None:
+    """However well their bodies look: they would end an order, or make a service answer."""
+    async with session(broker) as js:
+        await js.publish(SUBJECT, encode(FACT))
+
+        assert await latest_messages(client(js), [SUBJECT]) == []
+        assert await latest_facts(client(js), "order_id", FACT.order_id) == []
+
+
+async def test_a_fact_is_found_in_an_earlier_generation_behind_a_foreign_message_in_the_newest(broker: Shop) -> None:
+    async with session(broker) as js:
+        await js.publish(SUBJECT, encode(FACT), headers=PLACE)
+        await js.add_stream(stream_config(settings(broker), 1))
+        await js.publish(f"l1.{SUBJECT}", b"foreign")
+
+        found = await latest_messages(client(js), [SUBJECT], ["EVENTS_1", EVENTS])
+        assert [message.body for message in found] == [encode(FACT)]
+
+
+async def test_a_mirror_does_not_hide_the_fact_behind_a_foreign_message(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mirror has the foreign message and lacks the fact: what it answers looks complete."""
+    foreign = StoredMessage(9, SUBJECT, b"foreign", b"", 0)
+
+    async def answered(_nc: object, stream: str, request: Mapping[str, Any]) -> DirectAnswer:
+        by = stream if "multi_last" in request else "MIRROR"
+        return DirectAnswer([foreign], frozenset({by}), 0, "204")
+
+    monkeypatch.setattr(lookup, "direct", answered)
+    async with session(broker) as js:
+        with pytest.raises(HistoryUnavailable, match="a mirror answers"):
+            await latest_facts(client(js), "order_id", FACT.order_id)
+
+
+async def test_an_answer_that_is_not_whole_is_no_history(broker: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cut(_nc: object, stream: str, _request: object) -> DirectAnswer:
+        return DirectAnswer([latest(encode(FACT))], frozenset({stream}), 3, "204")
+
+    monkeypatch.setattr(lookup, "direct", cut)
+    async with session(broker) as js:
+        with pytest.raises(HistoryUnavailable, match="left 3 messages out"):
+            await latest_messages(client(js), [SUBJECT])

@@ -18,6 +18,8 @@ DRIP = "drip"  # takes the rows, answers a byte at a time and never comes to an 
 class Answer(NamedTuple):
     status: int
     retry_after: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
 
 
 class Batch(NamedTuple):
@@ -82,7 +84,10 @@ def receiving() -> Iterator[Receiver]:
             self.send_response(answer.status)
             if answer.retry_after is not None:
                 self.send_header("Retry-After", answer.retry_after)
+            for header in answer.headers:
+                self.send_header(*header)
             self.end_headers()
+            self.wfile.write(answer.body)
 
         def do_GET(self) -> None:
             receiver.asked.append(self.path)

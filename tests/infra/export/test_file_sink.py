@@ -1,6 +1,8 @@
 """Parquet files: how they are cut and named, and what is done about those that should not be there."""
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,6 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import infra.files
+from infra.export.arrow import LAST_FACT_ID
 from infra.export.errors import SinkError, Unavailable
 from infra.export.file_sink import FileSink
 from infra.export.rows import START, ExportPosition, Row
@@ -122,6 +126,38 @@ async def test_an_attempt_that_failed_half_way_is_finished_by_the_next(
         await files_sink.commit(rows)
 
     assert exported(tmp_path) == plain(rows)
+
+
+async def test_the_lock_is_held_until_a_file_that_takes_longer_than_the_grace_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next export, which began before it, would write the same positions into a file of its own."""
+    await append(tmp_path, mixed(8))
+    closing, began, go, order = asyncio.Event(), threading.Event(), threading.Event(), list[str]()
+    publish = infra.files.publish
+
+    def slowly(path: Path, temporary: Path) -> None:
+        began.set()
+        go.wait()
+        publish(path, temporary)
+        order.append(path.name)
+
+    async def stopped() -> None:
+        with sink(tmp_path) as files_sink:
+            await exporter(tmp_path, files_sink, closing=closing, grace_s=0.01).run(once=True)
+        order.append("lock given up")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(infra.files, "publish", slowly)
+        stopping = asyncio.create_task(stopped())
+        await asyncio.to_thread(began.wait)
+        closing.set()
+        asyncio.get_running_loop().call_later(0.3, go.set)
+        await stopping
+    assert order.index("lock given up") > 0
+
+    await export(tmp_path)
+    assert exported(tmp_path) == plain(await logged(tmp_path))
 
 
 async def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_next_file(
@@ -249,6 +285,34 @@ async def test_files_that_would_be_counted_twice_are_refused(tmp_path: Path, nam
     with pytest.raises(SinkError, match=said):
         await export(tmp_path)
     assert len(list(written.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("metadata", [None, {"pandas": "{}"}, {LAST_FACT_ID: b"\xff"}])
+async def test_a_last_file_that_another_program_wrote_is_said(
+    tmp_path: Path, metadata: dict[str | bytes, str | bytes] | None
+) -> None:
+    await append(tmp_path, mixed(4))
+    await export(tmp_path)
+    last = max((tmp_path / "export" / "orders").glob("*/*.parquet"), key=lambda path: path.name)
+    pq.write_table(pq.read_table(last).replace_schema_metadata(metadata), last)
+
+    with pytest.raises(SinkError, match=rf"{last} cannot be read: .*Delete it; the export writes it again"):
+        await export(tmp_path)
+    last.unlink()
+    await export(tmp_path)
+    assert exported(tmp_path) == plain(await logged(tmp_path))
+
+
+@pytest.mark.parametrize("column", ["position", "at", "kind", "amount_due"])
+async def test_a_file_without_a_column_that_is_counted_is_said(tmp_path: Path, column: str) -> None:
+    await append(tmp_path, mixed(4))
+    with sink(tmp_path) as files_sink:
+        await exporter(tmp_path, files_sink).run(once=True)
+        one = min((tmp_path / "export" / "orders").glob("*/*.parquet"), key=lambda path: path.name)
+        pq.write_table(pq.read_table(one).drop_columns([column]), one)
+
+        with pytest.raises(SinkError, match=rf"(?s){one} cannot be read: .*Write it again: --from"):
+            await files_sink.totals(await files_sink.position())
 
 
 async def test_a_damaged_last_file_is_said_and_deleting_it_is_enough(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rows over real HTTP to a receiver that fails in every way: none is lost, none is kept twice."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -137,6 +138,27 @@ async def test_an_answer_that_no_repetition_changes_is_lasting_and_others_are_no
     assert [status for status, is_lasting in lasting.items() if is_lasting] == [302, 400, 401, 404, 413, 422]
 
 
+@pytest.mark.parametrize(
+    ("status", "header", "value"),
+    [
+        (200, "Content-Encoding", "gzip"),
+        (500, "Content-Encoding", "gzip"),
+        (500, "Content-Type", "text/plain; charset=hex"),
+        (500, "Content-Type", "text/plain; charset=no-such"),
+    ],
+)
+async def test_an_answer_that_is_not_encoded_as_it_says_is_none(
+    tmp_path: Path, receiver: Receiver, status: int, header: str, value: str
+) -> None:
+    receiver.faults.append(Answer(status, headers=((header, value),), body=b"neither \xff"))
+    async with sink(tmp_path, receiver) as http:
+        with pytest.raises(Unavailable) as caught:
+            await http.commit(rows_of(mixed(1)))
+        assert not caught.value.lasting
+        assert await http.position() == START
+        await http.commit(rows_of(mixed(1)))
+
+
 IN_AN_HOUR = "in an hour"
 
 
@@ -148,6 +170,10 @@ IN_AN_HOUR = "in an hour"
         (503, IN_AN_HOUR, 3_000, 3_600),
         (503, "Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
         (503, "soon", 0, 0),
+        (503, "", 0, 0),
+        (503, "Mon, 01 Jan 99999999999 00:00:00 GMT", 0, 0),
+        (503, "Fri, 31 Dec 9999 23:59:59 -2359", 3_600, math.inf),
+        (503, "9" * 400, 3_600, math.inf),
         (503, None, 0, 0),
         (500, "7", 0, 0),
     ],

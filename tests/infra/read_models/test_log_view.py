@@ -18,6 +18,7 @@ from infra.store.records import Notification, Record
 from infra.store.sqlite import SQLiteStore
 from tests.infra.broker.mirroring import a_log, append
 from tests.infra.purse import WatchedStore
+from tests.infra.read_models.damage import damage
 from tests.infra.read_models.running import Emptied, running
 from tests.infra.records import record
 from tests.shop import attempts
@@ -255,6 +256,31 @@ def test_a_view_whose_file_is_no_database_names_it_and_what_to_do(tmp_path: Path
 
     with pytest.raises(StoreSetupError, match=r"totals\.view\.sqlite: file is not a database.*[Dd]elete it"):
         asyncio.run(open_and_close())
+
+
+async def test_a_view_whose_file_is_damaged_in_use_says_so_and_passes_over_no_fact(
+    log: SQLiteStore, tmp_path: Path
+) -> None:
+    await append(log, 1, 3)
+    async with following(log, tmp_path) as view:
+        await view.select(TOTALS)
+    async with following(log, tmp_path, pace=Pace(retry_s=0.01, patience_s=0.05)) as view:
+        assert await view.behind() == 0
+        damage(tmp_path / "totals.view.sqlite")
+        await append(log, 4, 4)
+        view.log_has_grown()
+        async for _ in attempts("the view to say what keeps it"):
+            if view._trouble is not None:
+                break
+        with pytest.raises(ViewBehind, match=r"totals\.view\.sqlite: .*malformed\. .*delete it"):
+            await view.behind()
+        assert view.position == 3
+        with pytest.raises(ViewBehind, match="totals"):
+            await view.select(TOTALS)
+
+    throw_away(tmp_path)
+    async with following(log, tmp_path) as view:
+        assert (await view.select(TOTALS), await view.behind()) == ([("ann", 10)], 0)
 
 
 async def test_a_view_of_another_log_is_refused_by_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from infra.read_models.stream_view import StreamView
 from infra.read_models.tables import Statement, ViewBehind
 from infra.store.records import Notification
 from tests.infra.broker.mirroring import session, settings
+from tests.infra.read_models.damage import damage
 from tests.infra.read_models.running import Emptied, running
 from tests.shop import Shop, attempts
 
@@ -48,6 +50,15 @@ async def say(broker: Shop, *orders: str) -> None:
             await js.publish(f"order.canceled.{order}", body, headers=head)
 
 
+def canceled(order: str) -> Delivery:
+    """What `say` publishes, as it is delivered."""
+    lines = {MSG_ID: f"order-{order}@2", STREAM: f"order-{order}", VERSION: "2", POSITION: "7"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    body = b'{"type":"order.canceled","order_id":"%b"}' % order.encode()
+    raw = f"NATS/1.0\r\n{head}\r\n".encode()
+    return Delivery(f"order-{order}@2", body, "", StreamPosition(1, 1), f"order.canceled.{order}", raw)
+
+
 async def until_shown(view: StreamView, *streams: str) -> None:
     async for _ in attempts(f"the view to show {streams}"):
         with contextlib.suppress(ViewBehind):
@@ -71,17 +82,47 @@ async def test_it_is_fed_with_earlier_facts_and_with_later_ones(broker: Shop, tm
         await until_shown(view, "order-o1", "order-o2", "order-o3")
 
 
-async def test_a_full_disk_does_not_make_a_dead_letter_a_rejected_one(
-    broker: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.OperationalError("database or disk is full"),
+        sqlite3.DatabaseError("database disk image is malformed"),
+    ],
+)
+async def test_trouble_with_the_file_does_not_make_a_dead_letter_a_rejected_one(
+    broker: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: sqlite3.Error
 ) -> None:
     async with StreamView.open(Seen(), "product", settings(broker), tmp_path) as view:
 
-        async def full(*_: object, **__: object) -> None:
-            raise sqlite3.OperationalError("database or disk is full")
+        async def failing(*_: object, **__: object) -> None:
+            raise error
 
-        monkeypatch.setattr(view._tables, "apply", full)
-        with pytest.raises(StoreUnavailable, match="disk is full"):
-            await view.attempt(Delivery("", b"{}", "", StreamPosition(1, 1), "order.canceled.o1"))
+        monkeypatch.setattr(view._tables._writer, "executemany", failing)
+        with pytest.raises(StoreUnavailable, match=str(error)):
+            await view.attempt(canceled("o1"))
+
+
+async def test_a_damaged_file_makes_no_dead_letter_and_the_view_says_what_to_do(broker: Shop, tmp_path: Path) -> None:
+    await say(broker, "o1")
+    async with following(broker, tmp_path) as view:
+        await until_shown(view, "order-o1")
+    async with following(broker, tmp_path) as view:
+        async for _ in attempts("the view to follow"):
+            with contextlib.suppress(ViewBehind):
+                if await view.behind() == 0:
+                    break
+        damage(tmp_path / "seen.view.sqlite")
+        await say(broker, "o2")
+        async for _ in attempts("the view to say what keeps it"):
+            with contextlib.suppress(ViewBehind):
+                await view.behind()
+            if re.search(r"seen\.view\.sqlite: .*malformed\. .*delete it", view.supervisor.reason):
+                break
+        assert view.dead_letters.empty
+
+    (tmp_path / "seen.view.sqlite").unlink()
+    async with following(broker, tmp_path) as view:
+        await until_shown(view, "order-o1", "order-o2")
 
 
 async def test_foreign_messages_are_passed_over(broker: Shop, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from infra.store import opening
 from infra.store.checkpointer import PAGES, Checkpointer, is_affected
 from infra.store.connection import connect
 from infra.store.errors import StoreError, StoreSetupError
-from infra.store.identity import Identity, companions, outside
+from infra.store.identity import Identity, assign, companions, outside
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from tests.infra.records import records, streams_of
@@ -97,6 +97,22 @@ def spoil_newest(path: Path) -> None:
 
 
 # Whose it is ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00" * 33, b"{}\n"])
+async def test_a_damaged_identity_is_named_and_made_again_once_it_is_removed(path: Path, content: bytes) -> None:
+    await opened(path)
+    known = outside(path, "point")
+    before = known.read_bytes()
+    known.write_bytes(content)
+
+    await refused(path, r"point\.identity is damaged.*If .* is the right store, remove .*point\.identity")
+    with contextlib.closing(sqlite3.connect(":memory:")) as new, pytest.raises(StoreSetupError, match="is damaged"):
+        assign(new, path, "point")
+
+    known.unlink()
+    await opened(path)
+    assert known.read_bytes() == before
 
 
 async def test_the_store_of_another_service_is_refused(path: Path, tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ import pytest
 from contracts import Fact, PointCharged, PointDeposited, PointUsed, PointUseVoided
 from contracts.wire import NAMES, encode
 from infra.core.decider import moved_facts
+from infra.core.errors import StreamUnreadable
 from infra.core.state_cache import StateCache
 from infra.store import moved
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
+from ops.at import history
+from ops.errors import Found, RecordedByNewerCode
 from point_svc.__main__ import SERVICE
 from tests.examples import CUSTOMER, ORDER, ORDER_ID, OTHER_ID, charged, deposited, points_used, use_of_points_voided
 
@@ -87,6 +90,36 @@ async def test_a_stream_has_them_before_its_own_records(path: Path) -> None:
         (history,) = (await store.select_streams([USE], ())).values()
         assert (history.earlier, history.records) == ([earlier(1, points_used())], [own])
         assert [record[0] for record in await store.select_stream(USE)] == [1, 2]
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"type":"point.stolen","at":"2026-03-01T09:30:00Z"}'])
+async def test_one_that_cannot_be_read_is_named_by_where_it_is_recorded(path: Path, body: bytes) -> None:
+    async with older(path) as store:
+        await store.insert_events([earlier(1, charged(5)), earlier(2, points_used())])
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE stored_events SET state = ? WHERE originator_version = 2", (body,))
+
+    async with opened(path) as store:
+        with pytest.raises(StreamUnreadable, match=f"{USE}: a record cannot be read: account-{CUSTOMER}@2: "):
+            await StateCache(SERVICE.aggregates, store).get([USE])
+    with pytest.raises(
+        (Found, RecordedByNewerCode), match=rf"account-{CUSTOMER}@2 \(point\.used\) at position 2 cannot"
+    ):
+        await history({"DATA_DIR": str(path.parents[1])}, "pointuse", ORDER_ID)
+
+
+async def test_a_snapshot_that_cannot_be_read_is_named_as_one(path: Path) -> None:
+    async with opened(path) as store:
+        await store.insert_events([today(1, deposited(1))])
+        cache = StateCache(SERVICE.aggregates, store)
+        stream = deposited(1).stream
+        folded = await cache.get([stream])
+        await store.insert_snapshots([cache._snapshot(stream, folded[stream])._replace(state=b"{")])
+
+        with pytest.raises(StreamUnreadable, match=f"a record cannot be read: the snapshot of {stream}@1: "):
+            await StateCache(SERVICE.aggregates, store).get([stream])
 
 
 async def test_what_older_code_recorded_after_a_rollback_is_found_too(path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Whatever listens where a service should be is asked without an error, and told from a service."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from infra.local.readiness import why_not_ready
+
+
+@contextmanager
+def answering(status: int, encoding: str, body: bytes) -> Iterator[str]:
+    """A program that answers everything like this; yields its base URL."""
+
+    class Requests(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Encoding", encoding)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Not on the tests' output."""
+
+    server = HTTPServer(("127.0.0.1", 0), Requests)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "encoding", "body", "told"),
+    [
+        (200, "gzip", b"no gzip", "it does not answer as a service does: "),
+        (503, "gzip", b"no gzip", "it does not answer as a service does: "),
+        (503, "identity", b"\xff", "it answers 503"),
+        (503, "identity", b"[" * 100_000, "it answers 503"),
+        (503, "identity", b'{"detail":"no session"}', "no session"),
+    ],
+)
+def test_whatever_answers_is_told_in_words(status: int, encoding: str, body: bytes, told: str) -> None:
+    with answering(status, encoding, body) as url:
+        assert str(why_not_ready(url)).startswith(told)

@@ -4,7 +4,7 @@
      └───── read again from the position ────┘
 
 Only the sink knows how far the export has got (the sink's position). A new process reads the log again after that
-position. So the export sends each row at least once, and the dataset has each row once.
+position. So the export sends each row at least once, and the sink counts it once.
 
 Read in this order: rows (what a row is), sink (the interface), exporter (the loop), process (run, status, reconcile),
 errors.

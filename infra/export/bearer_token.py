@@ -1,4 +1,4 @@
-"""The bearer token, read from a file and read again whenever the file changes."""
+"""The bearer token, read from a file and read again if the file has changed."""
 
 import re
 import stat

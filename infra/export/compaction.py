@@ -74,9 +74,9 @@ class Compactor:
     def step(self, committed: Callable[[], Sequence[Range]], stopped: Callable[[], bool]) -> bool:
         """Compact one day, if one is due; return whether another call may find more to do.
 
-        `committed` lists all files in order. What fails is logged, and tried again after more files: small files are
-        no harm to the export. Where folders cannot be swapped, nothing is compacted any more. Nothing is changed when
-        `stopped` says so meanwhile.
+        `committed` lists all files in order. What fails is logged, and tried again later: small files are no harm to
+        the export. Where folders cannot be swapped, nothing is compacted any more. The day stays as it is when
+        `stopped` says so before the last file is read.
         """
         if not self._is_on or not (self._is_due or self._round):
             return False

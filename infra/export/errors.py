@@ -14,25 +14,25 @@ A log that cannot be read is a StoreError of `infra.store`.
 
 
 class ExportError(Exception):
-    """The base of all errors of an export. The message names the cause and, if an operator has to act, what to do."""
+    """The base of all errors of an export. The message names the cause."""
 
 
 class SinkError(ExportError):
-    """The sink cannot be used as it is; the message says what an operator has to do."""
+    """The sink cannot be used until an operator changes something; the message says why."""
 
 
 class TokenError(ExportError):
     """The token's file cannot be read, or has no token that may be used.
 
-    The message says why and never contains the file's content.
+    The message says why, and does not contain the token.
     """
 
 
 class Unavailable(ExportError):
     """The sink failed this time to do what it was asked to do. A running export keeps its rows and offers them again.
 
-    `lasting`: another attempt fails too until an operator acts. `retry_after_s`: the wait in seconds that the sink
-    asked for; 0 if it asked for none.
+    `lasting`: another attempt will probably fail, too, until an operator acts. `retry_after_s`: the wait in seconds
+    that the sink asked for; 0 if it asked for none.
     """
 
     def __init__(self, reason: str, *, lasting: bool = False, retry_after_s: float = 0.0) -> None:

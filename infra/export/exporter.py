@@ -71,7 +71,7 @@ class Exporter:
         """Set the sink back, so that `run` writes all rows from `start` on again; return the sink's new position.
 
         `start`: a log position, or a time with its zone, which means the first row of that time or later. A start after
-        the sink's position changes nothing. Rows shortly before `start` may be written again, too.
+        the sink's position changes nothing. Rows before `start` may be written again, too.
         Raises StoreError, Unexportable, Unavailable, SinkError.
         """
         async with self._open_log() as found:
@@ -92,7 +92,8 @@ class Exporter:
         """Export until `closing` is set; with `once`, end also when all rows of the log are exported.
 
         Repeats a failed commit until it succeeds, and, without `once`, waits for a log that cannot be read. Raises
-        SinkError, AnotherLog, Unexportable: an operator has to act first. With `once` also StoreError.
+        Unavailable if the sink's position cannot be read; SinkError, AnotherLog, Unexportable: an operator has to act
+        first. With `once` also StoreError.
         """
         self._position = await self._sink.position()
         reporting = asyncio.create_task(self._report())

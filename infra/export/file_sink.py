@@ -1,8 +1,8 @@
 """Writes rows as Parquet files, one folder per day: the sink for EXPORT_SINK=file.
 
 The files are the only state. The ranges of their names never overlap and are written in the log's order, so the export
-continues after the highest one. A file gets its name when it is whole and on the disk. Nothing but these files is ever
-in the folder that others read: what is unfinished, and the lock, are beside it.
+continues after the highest one. A file gets its name when it is whole and on the disk. Nothing but these files is put
+into the folder that others read: what is unfinished, and the lock, are beside it.
 """
 
 import asyncio

@@ -24,7 +24,7 @@ class RetryPolicy:
     stay in hand, and the log keeps the later ones.
 
     `infra.aio.Backoff` gives the growing waits. The rest is this policy's own: a lasting failure pauses at once, the
-    sink may ask for a longer wait (Retry-After), only a success ends a pause.
+    sink may ask for a longer wait (Retry-After), only a success ends the pauses.
     """
 
     def __init__(self, most_failures: int, longest_s: float, pause_s: float) -> None:

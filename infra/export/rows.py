@@ -52,8 +52,8 @@ class Dataset:
 class ExportPosition(NamedTuple):
     """How far a sink has got: the sink has every row up to and including this position of the log.
 
-    `fact_id` is the id of the fact at that position; empty if the id is not known or there is no fact. Position 0
-    means that the sink has no row.
+    `fact_id` is the id of the fact at that position; empty if the id is not known or there is no fact. Position 0 is
+    before every row.
     """
 
     position: int

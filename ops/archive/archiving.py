@@ -48,7 +48,7 @@ class Archived(Struct):
     """The result of a run.
 
     `archived`: whose files were written and proven. `deleted`: the streams that were deleted. `kept`: by stream, why it
-    stays, each reason with the next step; later generations wait for it, as they are archived in their order.
+    stays, each reason with the next step.
     """
 
     folder: Path
@@ -58,10 +58,10 @@ class Archived(Struct):
 
 
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
-    """Archive all generations that can be. `dry_run`: only say which cannot, and why.
+    """Archive all generations that can be. `dry_run`: only say which is the first that cannot, and why.
 
-    Raises SettingsError (another run is at work, or the folder cannot be used), Unreachable, Found (the files are not
-    what stream and logs have, or a stream changed): then that generation's stream stays.
+    Raises SettingsError (another run is at work, or the folder cannot be used), NoForeignFile, Unreachable, Found (the
+    files are not what stream and logs have, or a stream changed): then that generation's stream stays.
     """
     settings = load(Settings, "nats", 4_222, env)
     with _alone(settings.archive):

@@ -70,7 +70,7 @@ class OrderFacts:
 
     @property
     def open(self) -> set[str]:
-        """The ids of those that have not ended, or are canceled and not compensated, by what was taken."""
+        """The ids of those that have not ended, or are canceled and not known to be compensated, by what was taken."""
         return {order_id for order_id, facts in self._facts.items() if not self._is_complete(order_id, facts)}
 
     def _is_complete(self, order_id: str, facts: int) -> bool:
@@ -86,7 +86,7 @@ async def open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch:
     """Return the ids of the orders with a fact in this generation that are not complete; `log` is order_svc's.
 
     What later generations and the archive have of them counts, too. A message about an order that order_svc never
-    recorded keeps nobody. Raises ConsumerFailed, ArchiveDamaged, StoreError, the client's errors.
+    recorded keeps nobody. Raises ConsumerFailed, ArchiveDamaged, the errors of `log`, the client's errors.
     """
     orders = OrderFacts()
     watch.begins(f"looking for orders of {info.config.name} that have not ended", info.state.messages)

@@ -41,9 +41,10 @@ def listeners(env: Mapping[str, str]) -> Iterator[ListenerConsumers]:
 async def why_not(
     env: Mapping[str, str], stream: Stream, info: StreamInfo, log: SQLiteStore, watch: Watch
 ) -> list[str]:
-    """Return the reasons why this generation has to stay, each with the next step; empty if it can be archived.
+    """Return reasons why this generation has to stay, each with the next step; empty if it can be archived.
 
-    `log` is order_svc's. Raises SettingsError, the errors of reading logs, archive and stream.
+    Open orders are looked for only if there is no other reason. `log` is order_svc's. Raises SettingsError, the errors
+    of reading logs, archive and stream.
     """
     name = str(info.config.name)
     if not info.config.sealed:

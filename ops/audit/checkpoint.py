@@ -51,7 +51,7 @@ class AuditCheckpoint(Struct):
 
     @property
     def is_current(self) -> bool:
-        """Whether this version of the audit saved it."""
+        """Whether it has this version's format and hash of the code."""
         return (self.format, self.code) == (FORMAT, code())
 
 
@@ -101,7 +101,7 @@ async def same_stream(stream: Stream, last: AuditCheckpoint, now: Cut) -> bool:
     """Whether each audited generation is still the same, and still has all its messages up to the checkpoint.
 
     It compares when each was made, how many messages were removed, and when the last audited message was stored. Newer
-    generations may have been made since. Raises LeaderUnavailable, the client's errors.
+    generations may have been made since. Raises LeaderUnavailable, ArchiveDamaged, the client's errors.
     """
     return all(
         _is_still(then, now.generations.get(name)) for name, then in last.cut.generations.items()

@@ -86,7 +86,7 @@ async def take(stream: Stream, logs: ServiceLogs, *, backup: bool = False, stand
     It first waits, for each service, until the stream has its log's present end, or gets no more of that log for
     `standstill_s` seconds.
     `backup`: the stream is a restored backup, which does not grow: there is no wait, and `published` is what the stream
-    has. Raises StoreError, LeaderUnavailable, the client's errors.
+    has. Raises StoreError, LeaderUnavailable, ArchiveDamaged, the client's errors.
     """
     if backup:
         published = {name: await _last_position(stream, name, log) for name, log in logs.items()}
@@ -150,7 +150,7 @@ async def _last_position(stream: Stream, service: str, log: SQLiteStore) -> int:
 async def moved_to(logs: ServiceLogs, cut: Cut, causes: Iterable[str]) -> dict[str, int]:
     """Find the causes that are in a log after the cut. `causes`: fact ids; those that no log has are ignored.
 
-    Returns service → the position to which its log's end must be moved; empty: all of them are within the cut. The cut
+    Returns service → the position to which its log's end must be moved; empty: none of them is after the cut. The cut
     is not changed. Raises StoreError.
     """
     wanted = [(stream, version) for stream, version in map(parsed, causes) if version]
@@ -166,7 +166,7 @@ async def stored_at(stream: Stream, sequence: int) -> datetime | None:
     """Ask when the broker stored the message at this sequence; None: there is no such message.
 
     Without this time, a tail that was lost and written again could look the same: the same fact at the same sequence,
-    but other facts before it. Raises LeaderUnavailable, the client's errors.
+    but other facts before it. Raises LeaderUnavailable, ArchiveDamaged, the client's errors.
     """
     archived = None if stream.archive is None else stream.archive.of(generation_of(sequence))
     if stream.archive is not None and archived is not None:

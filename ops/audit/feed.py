@@ -76,7 +76,7 @@ async def feed(
     """Read all logs (by service) and messages (None: no stream) to their ends, and feed them to the checker.
 
     Each source is fed in its own order. Among the sources, the one whose next item is the oldest is next. Raises the
-    errors of the generators: StoreError, ConsumerFailed, the client's errors.
+    errors of the generators and of the checker's memory.
     """
     sources = [_Source(chunks, _log_feeder(checker, name)) for name, chunks in logs.items()]
     if messages is not None:

@@ -1,4 +1,4 @@
-"""Separates an audit's messages into those of services, which are checked, and foreign ones, which are findings."""
+"""Separates an audit's messages: those of services are checked, foreign ones are findings unless acknowledged."""
 
 from collections.abc import Collection, Mapping, Sequence
 

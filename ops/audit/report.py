@@ -91,7 +91,7 @@ class NewerCode(Struct):
 class ForeignCounts(Struct):
     """How many messages that this audit read no service published.
 
-    `known`: a person has acknowledged them (see ops.foreign). `found`: the others; each is a finding.
+    `known`: a person has acknowledged them (see ops.foreign). `found`: the others.
     """
 
     known: int = 0

@@ -30,10 +30,10 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
     """Back up the system of `env` into `folder`, which must be missing or empty; return the manifest.
 
     The streams' snapshots come first: a fact is recorded before it is published, so the copies of the stores have every
-    fact that the snapshots have. `stores_only`: without the streams, which the services write again.
+    fact that the snapshots have. `stores_only`: without streams and archive; the services publish their facts again.
 
-    Raises SettingsError (also if the folder cannot be used), Unreachable, Found (a store is damaged). Then the folder
-    is as it was.
+    Raises SettingsError (also if the folder cannot be used), Unreachable, Found (a store or the archive is damaged),
+    sqlite3.Error. The folder never has a part of a backup.
     """
     unfinished = _unfinished(folder)
     try:

@@ -58,7 +58,7 @@ class StreamSnapshot(Struct):
 
 
 class Manifest(Struct):
-    """What a backup has. `stores`: by service. `streams`: by name; empty: the backup is of the stores alone.
+    """What a backup has. `stores`: by service. `streams`: by name; empty: of the stores alone, or there were none.
 
     `checksums`: SHA-256 (hex) of each file but the manifest, by its path in the backup. `versions`: of Python, SQLite
     and, unless the backup is of the stores alone, nats-server. `archived`: the archived generations, by the names of
@@ -132,7 +132,8 @@ def newer_facts(folder: Path, manifest: Manifest) -> dict[str, FoundNewer]:
 def verify(folder: Path, manifest: Manifest) -> None:
     """Compare each file that has a checksum with it.
 
-    Raises Found if such a file is missing or differs, or if a file that a restore needs has no checksum.
+    Raises Found if such a file is missing or differs, or if a file of a store or stream, or an archived generation's
+    manifest or index, has no checksum.
     """
     for name, expected in manifest.checksums.items():
         try:
@@ -147,7 +148,7 @@ def verify(folder: Path, manifest: Manifest) -> None:
 
 
 def _needed(manifest: Manifest) -> Iterator[tuple[str, ...]]:
-    """Yield the names of each file that a restore needs; more than one name: it has one of these."""
+    """Yield the names of each file that must have a checksum; more than one name: one of these."""
     yield from ((copy.file,) for copy in manifest.stores.values())
     for snapshot in manifest.streams.values():
         yield (f"{snapshot.folder}/{STREAM_META}",)

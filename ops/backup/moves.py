@@ -1,4 +1,4 @@
-"""Moves files and folders as one change: all of them, or none if one cannot be moved."""
+"""Moves files and folders as one change."""
 
 import contextlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Move(NamedTuple):
 
 
 class HalfMoved(Unusable):
-    """Not everything could be moved, and something could not be moved back. The message says what is where."""
+    """A move or its sync failed, and something could not be moved back. The message says what to move where."""
 
 
 def move_all(moves: Sequence[Move]) -> None:

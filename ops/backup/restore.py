@@ -1,8 +1,8 @@
 """Puts a backup in the place of stopped services' stores and of the bundled broker's files.
 
-Everything is made and audited first, in a new folder inside DATA_DIR and one inside the broker's folder: either may be
-the root of a file system, out of which nothing can be renamed. Only then the old data is moved aside, and the new data
-into its place, as one change.
+Everything is made first, and audited if streams are restored, in a new folder inside each of DATA_DIR, ARCHIVE_DIR and
+the broker's folder: each may be the root of a file system, out of which nothing can be renamed. Only then the old data
+is moved aside, and the new data into its place, as one change.
 """
 
 import contextlib
@@ -79,8 +79,8 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
 
     With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
     used, a broker runs on the port, or the backup has an unknown service), InUse, NotABackup, NoForeignFile (the
-    backup's), Found (the backup is damaged, or the audit has findings), RecordedByNewerCode, Unreachable. Then the data
-    is as it was. After HalfMoved it is not.
+    backup's), Found (the backup is damaged, or the audit has findings), RecordedByNewerCode, Unreachable, sqlite3.Error
+    (the audit's). Then the data is as it was. After HalfMoved it is not.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))

@@ -2,7 +2,7 @@
 
 Consumers are left out. A snapshot is not of one instant, and may have a consumer that is ahead of its stream: what the
 stream then gets in those places would never be received. So after a restore the services make their consumers anew, and
-receive everything again, which changes nothing.
+receive everything again; what they have reacted to already changes nothing.
 """
 
 import asyncio

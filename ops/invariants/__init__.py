@@ -13,7 +13,7 @@
 10. one idempotency key → one order
 
 The checker computes from the facts alone. Beyond contracts/ and `infra.timestamps` it shares no code with the services
-that said them, so it does not share their mistakes. It is pure, apart from its memory: no I/O, no clock.
+that said them, lest it share their mistakes. It is pure, apart from its memory: no I/O, no clock.
 
 Pending: accepted and not ended. Quiet: no further fact is to be expected.
 """

@@ -25,7 +25,7 @@ class Balance(Struct, array_like=True):
 
 
 def unsettled(courses: Courses, step: str, is_quiet: IsQuiet) -> Iterator[tuple[Order, int]]:
-    """Yield each order in flight that holds less or more than it claims at this step, and how often to add its part.
+    """Yield each incomplete order that holds less or more than it claims at this step, and how often to add its part.
 
     That is -1 for one that holds less, and 1 for one that holds more.
 

@@ -1,4 +1,4 @@
-"""The checker: it takes one fact or message after another, and returns all findings at the end."""
+"""The checker: it takes one fact or message after another, and returns the findings at the end."""
 
 import heapq
 from collections import Counter
@@ -45,7 +45,7 @@ BY_CLIENT: Final = frozenset(fact for fact in NAMES if fact.by_client)
 
 
 class LogEntry(NamedTuple):
-    """One fact of a service's log, in the order of the arguments of `Checker.log`. `body`: its JSON."""
+    """One fact of a service's log: the arguments of `Checker.log` after the service, in order. `body`: its JSON."""
 
     position: int
     stream: str
@@ -54,7 +54,7 @@ class LogEntry(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One message of EVENTS. `fact_id`: its header Nats-Msg-Id; empty if it has none. `body`: the fact's JSON."""
+    """One message of EVENTS. `fact_id`: its fact's id, as the log has it; empty: none. `body`: the fact's JSON."""
 
     sequence: int
     fact_id: str
@@ -133,7 +133,7 @@ class Checker:
     def log(self, service: str, position: int, stream: str, version: int, body: bytes) -> None:
         """Take the next fact of a service's log. One that breaks an invariant, or cannot be read, becomes a finding.
 
-        One of newer code is counted in `unjudged` instead.
+        One of newer code is none for that alone: it is counted in `unjudged`.
         """
         entry = Entry(service, position, stream, version)
         if not self._versions.logged(entry):

@@ -1,7 +1,7 @@
 """The two copies of history: service logs and stream, fact by fact.
 
 One word of every logged fact is kept, 63 bits of its body's digest, so that a repeat can be compared at any later time.
-The facts that the stream still lacks are kept apart, because they are few.
+The facts that the stream still lacks are kept apart.
 """
 
 from collections.abc import Mapping
@@ -48,8 +48,8 @@ class Page(Struct, array_like=True):
 class LoggedFacts:
     """Keeps the word (see `word`) of every fact in the logs, by aggregate's stream and version; ABSENT: no such fact.
 
-    The key of a stream's newest page is the stream's name, that of a full page `<stream>#<number>`. So the page in use
-    of a busy stream is as small as any.
+    The key of a stream's newest page is the stream's name, that of an older page `<stream>#<number>`. So the page in
+    use of a busy stream is as small as any.
     """
 
     def __init__(self, memory: Memory) -> None:

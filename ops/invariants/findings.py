@@ -48,7 +48,7 @@ class Explains(Protocol):
     def subjects(self, invariant: int, where: object, fact: Fact | None) -> Collection[str]:
         """Return what a finding is about, such as `product mug`; nothing if newer code cannot explain it.
 
-        `fact` is the one at hand; None at the end of history.
+        `fact` is the one at hand; None if there is none.
         """
 
     def explains(self, subjects: Collection[str]) -> bool:
@@ -67,7 +67,7 @@ class Findings:
     """Collects findings in the order in which they are made.
 
     `all` returns at most MOST_OF_A_KIND of an invariant, then one for each invariant with more, which says how many
-    were left out. `fact` is the fact at hand, set by the checker; None at the end of history.
+    were left out. `fact` is the fact at hand, set by the checker; None if there is none.
     """
 
     def __init__(self, newer: Explains | None = None, memory: Memory | None = None) -> None:

@@ -12,7 +12,8 @@ from ops.invariants.memory import Memory
 class EndsInvariant:
     """Checks invariant 4: once faults stop, every accepted order reaches exactly one first end, in time.
 
-    In time means by its deadline plus `bound`. A confirmed order may later be canceled once, by the customer.
+    An order that is pending more than `bound` after its deadline is a finding; one that ended late is none. A confirmed
+    order may later be canceled once, by the customer.
     """
 
     def __init__(self, findings: Findings, bound: timedelta) -> None:

@@ -87,8 +87,8 @@ class Unjudged:
     def subjects(self, invariant: int, where: object, fact: Fact | None) -> set[str]:
         """Return what a finding is about, such as `product mug`; nothing if no fact of newer code can explain it.
 
-        `fact` is the one at hand; None at the end of history. Versions, causes and copies (7 and 8) are judged of every
-        fact.
+        `fact` is the one at hand; None if there is none. What 7 and 8 find at one fact (versions, causes, copies) is
+        never explained.
         """
         if not isinstance(where, Entry):
             kind, _, _ = str(where).partition(" ")

@@ -92,7 +92,7 @@ async def collect(
     Foreign messages are passed over, also the acknowledged ones that are `known`. If two messages contradict each
     other, that one is foreign which the store in the file `old` does not have, if that store can be read. `told` is
     called with the number of messages of each chunk. Raises Found if the old store cannot tell, or if facts are missing
-    (see `_prove`); ConsumerFailed, the client's errors, sqlite3.Error.
+    (see `_prove`); ConsumerFailed, ArchiveDamaged, the client's errors, sqlite3.Error.
     """
     foreign, newer, first_newer = 0, set[int](), ""
     async with contextlib.aclosing(reading.chunks(stream, [f"{service}.>"])) as chunks:

@@ -68,7 +68,7 @@ def command(
     the stream does not have, nothing is changed, unless they may be lost.
 
     A read model, such as `popular`, is dropped and rebuilt in the running system. Until it has caught up its readers
-    get 503; orders are not affected.
+    wait or get 503; orders are not affected.
     """
     began, errors = time.monotonic(), console(error=True)
     service = name.removesuffix("_svc")

@@ -68,8 +68,7 @@ def find(name: str, asked: Mapping[str, ServiceAddress], timeout_s: float = TIME
 def rebuild(name: str, service: ServiceAddress, console: Console, timeout_s: float = TIMEOUT_S) -> int:
     """Have the service drop and rebuild the read model, show the progress, and wait until it has caught up.
 
-    Returns the most facts that it had still to apply: it has applied at least as many. Raises Unreachable, also after
-    PATIENCE_S without progress.
+    Returns the most facts that it was seen to be behind. Raises Unreachable, also after PATIENCE_S without progress.
     """
     ask(ServiceRequest(service, "POST", f"/ops/views/{quote(name, safe='')}/rebuild"), timeout_s=timeout_s)
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("facts"), TimeRemainingColumn())

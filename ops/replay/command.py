@@ -87,9 +87,10 @@ def command(
 ) -> None:
     """Replay the messages of the stream: as lines of JSON, or into another stream.
 
-    Without --to and --stream each message is a line on standard output, with its body byte for byte. Into a stream it
-    is muted: each subject begins with `replay.` (--prefix), which no service hears, so nothing is done a second time.
-    With --aloud a broker without history gets a copy; services that know a message already do not answer it twice.
+    Without --to and --stream each message is a line on standard output, with its body byte for byte or in base64. Into
+    a stream it is muted: each subject begins with `replay.` (--prefix), which no service hears, so nothing is done a
+    second time. With --aloud a broker without history gets a copy; services that know a message already do not answer
+    it twice.
     """
     selection = Selection(subjects, first, last, since, until)
     _check(selection)

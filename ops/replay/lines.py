@@ -80,7 +80,7 @@ def message(read: Read) -> ReplayedMessage:
 def line(told: ReplayedMessage) -> bytes:
     """Encode the message as one line of JSON, without the line feed at its end.
 
-    It contains the body byte for byte; a body that is not one line of JSON, in base64.
+    It contains the body byte for byte, or in base64 if it is not plainly one line of JSON.
     """
     sequence, stored_ns, subject, headers, body = told
     made = _Line(sequence, subject, dict(headers), instant(stored_ns))
@@ -101,7 +101,7 @@ def _is_one_line_of_json(body: bytes) -> bool:
 
 
 def bounded(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a file. Raises BadLine if one is longer than MAX_LINE_BYTES: no command printed it."""
+    """Yield the lines of a file. Raises BadLine if one is longer than MAX_LINE_BYTES."""
     number = 0
     while text := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -137,13 +137,13 @@ def _parsed(text: bytes, number: int) -> ReplayedMessage:
 
 
 def is_subject(text: str) -> bool:
-    """Whether a message can be published to this subject: tokens without wildcards."""
+    """Whether this is a subject that can be printed: tokens without wildcards."""
     tokens = text.split(".")
     return is_filter(text) and "*" not in tokens and ">" not in tokens
 
 
 def is_filter(text: str) -> bool:
-    """Whether this is a subject filter of NATS, with or without wildcards."""
+    """Whether this is a subject filter of NATS that can be printed, with or without wildcards."""
     tokens = text.split(".")
     return all(token and token.isprintable() and " " not in token for token in tokens) and ">" not in tokens[:-1]
 
@@ -171,7 +171,7 @@ def instant(since_1970: int) -> str:
 
 
 def nanoseconds(text: str) -> int:
-    """Parse a text that `instant` made into nanoseconds since 1970. Raises ValueError for a text of another form."""
+    """Parse a text that `instant` made into nanoseconds since 1970. Raises ValueError if it cannot."""
     whole, _, rest = text.removesuffix("Z").partition(".")
     if not (text.endswith("Z") and len(rest) == 9 and rest.isdecimal()):
         raise ValueError(f"{text!r} is not a time such as 2026-01-31T00:00:00.123456789Z")

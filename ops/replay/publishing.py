@@ -80,7 +80,7 @@ class Publisher:
             await self._wait()
 
     async def drain(self) -> None:
-        """Wait at most `DRAIN_TIMEOUT_S` for the missing acknowledgements, so that the counts include what was sent."""
+        """Wait at most `DRAIN_TIMEOUT_S` for the missing acknowledgements: those that come are counted."""
         with contextlib.suppress(TimeoutError, Unreachable):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self.finish()

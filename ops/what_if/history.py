@@ -19,7 +19,7 @@ class RecordedHistory(Protocol):
     def ends(self) -> Mapping[str, int]:
         """Map each service to the end of its log for `said`: a position, inclusive; 0 if the log is empty.
 
-        What other services recorded because of facts up to there is in this history, too.
+        What other services recorded because of facts up to there should be in this history, too.
         """
 
     def log(self, service: str) -> AsyncGenerator[Sequence[Notification]]:
@@ -76,8 +76,8 @@ class BadHistory(Unusable):
 def read(lines: Iterable[bytes]) -> HistoryInMemory:
     """Read the history in these lines: each service's log in the order of positions, without repeats.
 
-    All of it is in memory. Foreign messages are passed over. Raises BadHistory. A missing fact raises nothing: it is a
-    finding of the judge.
+    All of it is in memory. Foreign messages are passed over. Raises BadHistory. A missing fact raises nothing: the
+    judge may find it.
     """
     logs: dict[str, dict[int, Notification]] = {}
     foreign = 0

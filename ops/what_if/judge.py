@@ -176,8 +176,8 @@ class Judge:
     def ask_again(self, record: Notification) -> None:
         """Decide once more a fact that the service hears, over the end of the log; a new fact is a difference.
 
-        Nothing may follow: the service has answered the fact already, or had nothing to say. Only a fact newer than
-        every answered one may still be unheard: what follows from it is counted as open.
+        Nothing may follow: the service has answered the fact already, or had nothing to say. A fact newer than every
+        answered one may still be unheard: what follows from it is counted as open.
         """
         try:
             fact = decode(record.state)

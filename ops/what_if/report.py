@@ -39,10 +39,11 @@ async def decide_again(
     """Judge every log of the history with its service's code. Raises what the history raises.
 
     `most`: how many differences are kept. `advanced` is called with the number of positions done since its last call;
-    `work` gives their total.
+    `work` gives about their total.
 
-    There is one pass over each log, one lookup of each cause, and one more pass over the facts that each service hears.
-    A thousand records take about 30 ms. In memory are the states of one service at a time, not the bodies of its log.
+    There is one pass over each log, with one lookup of the causes for each list of records, and one more pass over the
+    facts that each service hears. A thousand records take about 30 ms. It keeps the states of one service at a time,
+    not the bodies of its log.
     """
     by_name = {code.name: code for code in codes}
     report = WhatIfReport({}, [])
@@ -66,7 +67,7 @@ async def decide_again(
 
 
 def work(history: RecordedHistory, codes: Iterable[Code]) -> int:
-    """Return the number of positions that `decide_again` goes through: the total for `advanced`."""
+    """Return about how many positions `decide_again` goes through: the total for `advanced`."""
     heard = sum(history.ends[sayer] for code in codes for sayer in _heard(code, history))
     return sum(history.ends.values()) + heard
 

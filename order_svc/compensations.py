@@ -44,9 +44,6 @@ KEPT: Final = 1_000
 """How many of the orders that were canceled before the start are looked up, the newest of them."""
 
 
-Archived = Callable[[str], Awaitable[Iterable[Fact]]]
-
-
 class Canceled(NamedTuple):
     """A canceled order that is not known to be compensated. `counts`: its duration is to be measured."""
 
@@ -89,7 +86,9 @@ class Compensations:
         """Return those that are uncompensated for sure: an order of before the start is only after its first look."""
         return [one for one in self._open.values() if one.counts]
 
-    async def look(self, nc: BrokerClient, streams: Sequence[str], archived: Archived) -> None:
+    async def look(
+        self, nc: BrokerClient, streams: Sequence[str], archived: Callable[[str], Awaitable[Iterable[Fact]]]
+    ) -> None:
         """Ask these generations of the stream which orders are compensated. Raises HistoryUnavailable.
 
         `archived` tells an order's facts in the archive. It is asked once about each order of before the start that is

@@ -17,7 +17,7 @@ from contracts.wire import fact_id
 from infra.aio import wait
 from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, Unpublishable
 from infra.process.runtime import Runtime
-from infra.read_models.tables import ViewBehind
+from infra.read_models.errors import ViewBehind
 from infra.timestamps import instant
 from order_svc.domain import Expire
 from order_svc.listing import LEFT_OPEN, Listing

@@ -13,7 +13,7 @@ from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import archived_facts
 from infra.metrics import Histogram, Labels
 from infra.process.runtime import Runtime
-from infra.read_models.tables import ViewBehind
+from infra.read_models.errors import ViewBehind
 from infra.timestamps import instant
 from order_svc.compensations import KEPT, SECONDS, Compensations
 from order_svc.listing import PENDING_SINCE, Listing, canceled_last

@@ -21,7 +21,7 @@ from infra.broker.client import BrokerClient
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import MOST_FACTS, latest_messages
 from infra.process.runtime import Runtime
-from infra.read_models.tables import ViewBehind
+from infra.read_models.errors import ViewBehind
 from order_svc.admission import AdmissionControl
 from order_svc.listing import LEFT_OPEN, Listing
 from order_svc.waits import ENDS, Facts, PublishedAt, Unanswered, names, spread, unanswered, waits_for

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, TooLarge, Unpublishable
 from infra.http.wording import in_words
-from infra.read_models.tables import ViewBehind
+from infra.read_models.errors import ViewBehind
 
 logger = structlog.get_logger()
 

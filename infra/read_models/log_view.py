@@ -11,7 +11,8 @@ import structlog
 
 from contracts.wire import fact_id
 from infra.aio import Backoff, wait
-from infra.read_models.tables import CHUNK, Checkpoint, Projection, Rejected, Tables, ViewBehind
+from infra.read_models.errors import Rejected, ViewBehind
+from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables
 from infra.store.errors import StoreError, StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.records import Notification

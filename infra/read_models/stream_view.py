@@ -34,7 +34,8 @@ from infra.core.messages import Acknowledger, Delivery
 from infra.core.unit_of_work import Outcome
 from infra.read_models.archived import ArchivedFacts
 from infra.read_models.delivered import facts_in
-from infra.read_models.tables import CHUNK, Checkpoint, Projection, Rejected, Tables, ViewBehind
+from infra.read_models.errors import Rejected, ViewBehind
+from infra.read_models.tables import CHUNK, Checkpoint, Projection, Tables
 from infra.read_models.view_consumers import ViewConsumers
 from infra.settings import Settings
 from infra.store.errors import StoreError

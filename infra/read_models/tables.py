@@ -14,7 +14,7 @@ import aiosqlite
 import structlog
 
 from infra.code_hash import code_hash
-from infra.core.errors import NotNow
+from infra.read_models.errors import RECORDS_FAULT, Rejected, ViewBehind
 from infra.store.connection import connect
 from infra.store.errors import StoreSetupError, next_step
 from infra.store.records import Notification
@@ -47,25 +47,6 @@ class Projection(Protocol):
         may be in any order, and come again.
         """
         ...
-
-
-class ViewBehind(NotNow):
-    """The view gives no answer now: it is catching up or being rebuilt, or its file, log or broker cannot be read.
-
-    The caller may try again later.
-    """
-
-
-class Rejected(Exception):
-    """The projection, or a column of its tables, does not take a record: a repeat fails, too. `error` says why."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-RECORDS_FAULT: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
-"""Errors of SQLite about what is to be written. The file is to blame for all others, such as a full or damaged one."""
 
 
 class Checkpoint(NamedTuple):

@@ -66,10 +66,10 @@ async def rebuild(
     The service must not run. `told` is called with the number of messages of each chunk. `known`: the foreign messages
     that a person has acknowledged. `dry_run`: check everything, but replace nothing.
 
-    Raises SettingsError (the service runs, or the folder cannot be used), ConsumerFailed, the client's errors, OSError,
-    Unreachable (the new store cannot be written), StoreSetupError (the id of the store is damaged). Raises Found: the
-    stream is not whole or contradicts the old store, or facts would be lost that may not be lost. After an error the
-    store has the same facts as before; after an OSError the new one may be in place.
+    Raises SettingsError (the service runs, or the folder cannot be used), ConsumerFailed, ArchiveDamaged, the client's
+    errors, OSError, Unreachable (the new store cannot be written), StoreSetupError (the id of the store is damaged).
+    Raises Found: the stream is not whole or contradicts the old store, or facts would be lost that may not be. After an
+    error the store has the same facts as before; after an OSError the new one may be in place.
     """
     path = folder / "events.sqlite"
     with _stopped(service, folder):

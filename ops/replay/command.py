@@ -96,13 +96,7 @@ def command(
     _check(selection)
     target = _target(url, stream, prefix, aloud=aloud, fresh_ids=fresh_ids)
     if aloud and target is not None:
-        print_out(f"aloud: every consumer of {target.where} gets these messages", error=True)
-    if fresh_ids:
-        print_out(
-            f"with fresh ids these messages are foreign and stay in {EVENTS} for good: `just audit` will report them "
-            "until they are acknowledged (--foreign all)",
-            error=True,
-        )
+        _warn(target, fresh_ids=fresh_ids)
     work, began = _Replay(selection, target, speed), time.monotonic()
     try:
         with _readable(file) as lines:
@@ -120,6 +114,17 @@ def command(
         print_out(f"replayed byte for byte: {FoundNewer(work.done.newer, work.done.first_newer)}", error=True)
     if target is not None:
         work.summarise(target, time.monotonic() - began, as_json=as_json)
+
+
+def _warn(target: Target, *, fresh_ids: bool) -> None:
+    """Say what messages do that services hear."""
+    print_out(f"aloud: every consumer of {target.where} gets these messages", error=True)
+    if fresh_ids:
+        print_out(
+            f"with fresh ids these messages are foreign and stay in {EVENTS} for good: `just audit` will report them "
+            "until they are acknowledged (--foreign all)",
+            error=True,
+        )
 
 
 def _check(selection: Selection) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from contracts import Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
 from infra.http.durations import RequestDurations
 from infra.metrics import Metrics
-from infra.read_models.tables import ViewBehind
+from infra.read_models.errors import ViewBehind
 from infra.timestamps import microseconds
 from order_svc import compensations
 from order_svc.compensations import Compensations

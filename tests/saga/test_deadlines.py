@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from contracts import Fact, OrderCreatedPending
 from infra.core.errors import Busy, StoreUnavailable, StreamUnavailable, StreamUnreadable, Unpublishable
 from infra.process.runtime import Runtime
-from infra.read_models.tables import ViewBehind
+from infra.read_models.errors import ViewBehind
 from infra.timestamps import microseconds
 from order_svc.deadlines import Deadlines
 from order_svc.domain import Expire

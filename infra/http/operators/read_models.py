@@ -9,9 +9,9 @@ from infra.http.answers import problems
 from infra.http.examples import example, example_of
 from infra.http.parameters import PathId
 from infra.http.problems import Problem
+from infra.read_models.errors import ViewBehind
 from infra.read_models.log_view import LogView
 from infra.read_models.stream_view import StreamView
-from infra.read_models.tables import ViewBehind
 from infra.store.errors import StoreError
 
 AnyView = LogView | StreamView

@@ -10,7 +10,7 @@ from litestar.params import FromPath
 
 from infra.core.errors import Busy, StoreUnavailable
 from infra.http.app import build_app
-from infra.read_models.tables import ViewBehind
+from infra.read_models.errors import ViewBehind
 
 FAILURES: dict[str, Exception] = {
     "busy": Busy(),

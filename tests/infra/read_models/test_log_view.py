@@ -10,8 +10,9 @@ import pytest
 from eventsourcing.persistence import OperationalError
 from msgspec import Struct, json
 
+from infra.read_models.errors import ViewBehind
 from infra.read_models.log_view import DEFAULT, LogView, Pace
-from infra.read_models.tables import Projection, Statement, ViewBehind
+from infra.read_models.tables import Projection, Statement
 from infra.store.errors import StoreSetupError
 from infra.store.event_store import EventStore
 from infra.store.records import Notification, Record

@@ -14,8 +14,9 @@ from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra.broker.numbering import EVENTS
 from infra.core.errors import StoreUnavailable
 from infra.core.messages import Delivery, StreamPosition
+from infra.read_models.errors import ViewBehind
 from infra.read_models.stream_view import StreamView
-from infra.read_models.tables import Statement, ViewBehind
+from infra.read_models.tables import Statement
 from infra.store.records import Notification
 from tests.infra.broker.mirroring import session, settings
 from tests.infra.read_models.damage import damage

@@ -1,6 +1,7 @@
 """The stream that a replay goes into, and its subjects: muted, or with --aloud the original ones."""
 
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from infra.broker.errors import StreamMisconfigured
 from infra.broker.generations import ensure_generations
 from infra.broker.numbering import number_of
 from infra.broker.numbering import prefix as begin_of
+from infra.consuming.dead_letter import PREFIX as DEAD_PREFIX
 from infra.settings import Settings, SettingsError, load
 from ops import reading
 from ops.errors import Unreachable
@@ -23,6 +25,9 @@ from ops.replay.publishing import Publisher
 
 REPLAY: Final = "REPLAY"
 PREFIX: Final = "replay"
+_OWN: Final = re.compile("|".join([*sorted({said_by(name) for name in FACTS}), DEAD_PREFIX, "l[0-9]+"]))
+"""Matches the first tokens of the subjects of facts, dead letters, and later generations of the stream."""
+
 WINDOW_S: Final = 120.0  # a muted replay that is repeated within this time adds nothing
 
 
@@ -99,14 +104,14 @@ async def opened(env: Mapping[str, str], target: Target) -> AsyncIterator[tuple[
 def check(target: Target) -> None:
     """Check that services cannot hear a muted replay. An aloud target always passes.
 
-    Raises SettingsError if the prefix cannot begin a subject or is a service's, or if services hear the stream.
+    Raises SettingsError if the prefix cannot begin a subject or is the system's own, or if services hear the stream.
     """
     if target.prefix is None:
         return
     if not is_subject(target.prefix) or target.prefix.startswith(("$", "_INBOX")):
         raise SettingsError(f"--prefix {target.prefix!r} is not the beginning of a subject, such as {PREFIX}")
-    if target.prefix.partition(".")[0] in {said_by(name) for name in FACTS}:
-        raise SettingsError(f"--prefix {target.prefix} is a subject of services, which would hear it: take another one")
+    if _OWN.fullmatch(target.prefix.partition(".")[0]):
+        raise SettingsError(f"--prefix {target.prefix} is a subject of the system itself: take another one")
     if number_of(target.stream) is not None:
         raise SettingsError(f"services hear {target.stream}: name another stream for a muted replay")
 

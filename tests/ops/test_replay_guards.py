@@ -40,7 +40,7 @@ async def set_duplicate_window(shop: Shop, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "order", "point.again", "a b", "*", "replay.>", "replay.", "$JS.API", "_INBOX.x"]
+    "prefix", ["", "order", "point.again", "dead", "l3.x", "a b", "*", "replay.>", "replay.", "$JS.API", "_INBOX.x"]
 )
 async def test_a_prefix_that_would_not_mute_is_refused(prefix: str, left: Shop) -> None:
     await left.start_nats()

@@ -27,7 +27,9 @@ from infra.core.limits import WriterLimits
 from infra.core.state_cache import StateCache
 from infra.core.unit_of_work import Answer
 from infra.http.app import build_app
+from infra.http.durations import RequestDurations
 from infra.http.server import Server
+from infra.metrics import Metrics
 from infra.process import logging as logs
 from infra.read_models.log_view import LogView
 from infra.settings import load
@@ -177,11 +179,15 @@ def _runtime(settings: OrderSettings, store: SQLiteStore, writer: OneWriter, vie
         for listener in listeners:
             listener(facts)
 
+    metrics = Metrics()
     return SimpleNamespace(
+        metrics=metrics,
+        requests=RequestDurations(metrics),
         settings=SimpleNamespace(
             order_deadline_s=settings.order_deadline_s,
             order_wait_s=settings.order_wait_s,
             orders_in_flight=settings.orders_in_flight,
+            data_dir=settings.data_dir,
             shop_tz="Asia/Seoul",
         ),
         writer=writer,

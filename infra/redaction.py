@@ -8,22 +8,31 @@ from urllib.parse import unquote, urlsplit
 HIDDEN: Final = "***"
 SHORT: Final = 4
 
-_IN_URLS: Final = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"<>]*@")
+_IN_URLS: Final = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s\"<>]*@")
 _NAMED: Final = re.compile(
     r"""(?ix)
-    ( (?<![A-Za-z0-9]) (?: (?:proxy-)?authorization | (?:set-)?cookie
-            | (?:auth_?|access_?)?token | password | passwd | pass | secret | api_?key | jwt | nkey | seed | sig ) )
+    ( (?<![A-Za-z0-9])
+      (?: (?:auth_?|access_?)?token | password | passwd | pass | secret | api_?key | jwt | nkey | seed | sig ) )
     ( ["']? \s* [:=] \s* )
-    (?: "[^"]*" | '[^']*' | (?:bearer|basic|digest) \s+ [^\s'"]+ | [^\s,;&}'"]+ )
+    (?: "[^"]*" | '[^']*' | [^\s,;&}'"]+ )
     """
 )
+_HEADERS: Final = re.compile(
+    r"""(?ix)
+    ( (?<![A-Za-z0-9]) (?: (?:proxy-)?authorization | (?:set-)?cookie ) )
+    ( ["']? \s* [:=] \s* )
+    (?: "[^"]*" | '[^']*' | [^\r\n]+ )
+    """
+)
+"""Headers whose value goes on to the end of its line: several cookies, or a scheme with parameters."""
 _BEARER: Final = re.compile(r"(?i)\b(bearer)\s+(?=\S*\d)[A-Za-z0-9._~+/=-]{8,}")
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """Return the text with HIDDEN in place of these `secrets`, the userinfo of URLs, and bearer tokens.
 
-    HIDDEN also replaces the value of a field, as in `password=...`, whose name `names_secret` takes for a secret's. A
+    HIDDEN also replaces the value of a field, as in `password=...`, whose name `names_secret` takes for a secret's; for
+    one like `Cookie`, without quotation marks, the rest of the line. A
     secret of fewer than SHORT characters may be a part of any word: it is hidden only as a whole value after `=` or a
     quotation mark. A bearer token is what follows `Bearer`, of 8 characters or more with a digit among them.
     """
@@ -35,13 +44,13 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     if "@" in text:
         text = _IN_URLS.sub(rf"\1{HIDDEN}@", text)
     if ":" in text or "=" in text:
-        text = _NAMED.sub(rf"\1\2{HIDDEN}", text)
+        text = _NAMED.sub(rf"\1\2{HIDDEN}", _HEADERS.sub(rf"\1\2{HIDDEN}", text))
     return _BEARER.sub(rf"\1 {HIDDEN}", text)
 
 
 def names_secret(field: str) -> bool:
     """Return whether a field of this name holds a secret, such as `password` or `db_password`."""
-    return _NAMED.search(f"{field}=x") is not None
+    return any(pattern.search(f"{field}=x") for pattern in (_NAMED, _HEADERS))
 
 
 def secrets_in(urls: Iterable[str]) -> list[str]:

@@ -22,6 +22,13 @@ from infra.redaction import redacted, secrets_in
         '"refresh_token": "s3cr3t"',
         "sent Bearer s3cr3t.abcdef",
         "Cookie: session=s3cr3t",
+        "Cookie: a=b; session=s3cr3t",
+        "{'cookie': 'a=b; session=s3cr3t', 'host': 'x'}",
+        "Set-Cookie: session=s3cr3t; Secure",
+        "Authorization: Negotiate s3cr3t",
+        'Authorization: Digest username="ann", response="s3cr3t"',
+        "Proxy-Authorization: AWS4-HMAC-SHA256 Credential=x, Signature=s3cr3t",
+        "nats://ann:it's3cr3t@one:4222",
     ],
 )
 def test_a_secret_is_hidden(text: str) -> None:

@@ -12,7 +12,8 @@ ENDS: Final = "saga_order_end_duration_seconds_bucket"
 class Figures(NamedTuple):
     """Orders a second over the last `window_s` seconds, their times to the end (seconds), and what waits.
 
-    `known`: whether order_svc told them; without it they are 0. The times are None if no order ended in this time.
+    `known`: whether order_svc told them at both moments; otherwise they mean nothing. The times are None if no order
+    ended in this time.
     `full_in_s`: when the stream's newest generation is full at the rate of this time; None if it does not grow, or has
     no limit.
     """
@@ -67,7 +68,7 @@ def figures(before: Look, now: Look) -> Figures:
     grows = max(0.0, size - old.total("saga_stream_bytes")) / seconds if old.of("saga_stream_bytes") else 0.0
     return Figures(
         round(seconds, 1),
-        bool(order.of("saga_orders_accepted_total")),
+        all(one.of("saga_orders_accepted_total") for one in (old, order)),
         rate("saga_orders_accepted_total"),
         rate("saga_orders_ended_total", end="confirmed"),
         rate("saga_orders_ended_total", end="canceled"),
@@ -124,8 +125,8 @@ def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | No
 
 
 def _buckets(old: Samples, new: Samples, name: str) -> list[tuple[float, float]]:
-    """Return by bound how many values came since `old`, of all series of this histogram together."""
-    counts = _by_bound(new, name)
+    """Return by bound how many values came since `old`, of all series of this histogram; [] if that has none."""
+    counts = _by_bound(new, name) if old.of(name) else []
     earlier = dict(_by_bound(old, name))
     if any(count < earlier.get(bound, 0.0) for bound, count in counts):
         return counts  # the service was started anew

@@ -187,6 +187,17 @@ def test_without_order_svc_nothing_is_said_of_orders_and_the_stream() -> None:
     assert as_json(shown)["figures"] is None
 
 
+def test_a_look_that_a_service_missed_makes_no_rate_of_what_it_counted_since_its_start() -> None:
+    counted = "saga_orders_accepted_total 1e6\n" + "".join(
+        f'saga_commit_duration_seconds_bucket{{le="{bound}"}} 1e6\n' for bound in ("0.1", "+Inf")
+    )
+    missed, answered = look(0.0, order=seen("order", samples=Samples())), look(2.0, order=seen("order", counted))
+
+    assert figures(answered, answered).known
+    assert not figures(missed, answered).known
+    assert service_figures(missed, answered)[0].commit_p99_s is None
+
+
 @pytest.mark.parametrize("metrics", ["500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"])
 async def test_a_service_whose_numbers_are_missing_is_not_well(metrics: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,7 +11,7 @@ Of infra, a room imports only itself and what is listed before it; `tests/infra/
     consuming     deliveries in, acknowledgements out: session, consumer, retry queue, dead letters
     read_models   projections of a service's own log, or of the stream
     http          the app, its problems and parameters, the server, the operators' routes
-    tracing       spans of what a service has recorded, for OpenTelemetry; off unless a setting asks for it
+    tracing       spans of what a service records and answers, for OpenTelemetry; off unless a setting asks for it
     process       a service as a process: composition, start, orderly stop, logging
     export        rows for a data platform; a process of its own
     local         a whole system on this machine; no service imports it
@@ -20,6 +20,6 @@ Read four modules first; they use the others. process/service.py composes a serv
 consuming/session.py runs a service's sessions with the broker. broker/relay.py publishes the service's facts.
 
 A service mainly imports core.decider and process.service in `__main__`. Its `api` imports process.runtime.Runtime,
-http.problems, http.parameters and timestamps. Its projections import read_models.tables and store.records; its
+http.problems and http.parameters. Its projections import read_models.tables and store.records; its
 `settings` imports infra.settings. Its `export` imports export.rows and store.records.
 """

@@ -54,7 +54,7 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, time_s: float) -> None:
-        """Set the event at this time of the event loop's clock, unless it is set earlier for an earlier call."""
+        """Set the event at this time of the event loop's clock, unless it is set earlier for another call."""
         if self._timer is None or self._timer.when() > time_s:
             if self._timer is not None:
                 self._timer.cancel()
@@ -66,7 +66,7 @@ class Alarm:
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Run the coroutines until the first one ends; then cancel the others and wait for their ends.
+    """Run the coroutines until the first one ends; then cancel the others, each CANCEL_AGAIN_S seconds, until they end.
 
     Raises the error of the first one to end; what the canceled ones raise is dropped. If several end at once, the
     earliest argument that raised counts. If the caller is canceled, all of them are.

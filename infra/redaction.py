@@ -49,7 +49,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def names_secret(field: str) -> bool:
-    """Return whether a field of this name holds a secret, such as `password` or `db_password`."""
+    """Return whether this name ends in a word for a secret, such as `password` or `db_password`."""
     return any(pattern.search(f"{field}=x") for pattern in (_NAMED, _HEADERS))
 
 

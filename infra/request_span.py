@@ -63,7 +63,7 @@ current: Final[ContextVar[RequestSpan | None]] = ContextVar("current", default=N
 
 
 def request_is_about(key: str, *, apart: bool = False) -> None:
-    """Say which key the request at hand is about. With tracing it then has a span; see `RequestSpan.is_about`."""
+    """Say which key the request at hand is about; see `RequestSpan.is_about`. Without tracing nothing happens."""
     request = current.get()
     if request is not None:
         request.is_about(key, apart=apart)

@@ -112,7 +112,7 @@ def http_url(host: str, port: int) -> str:
 
 
 class SettingsError(Exception):
-    """A setting cannot be used. The message, for an operator, says what is wrong with a variable, option or folder."""
+    """A setting cannot be used. The message, for an operator, says what is wrong."""
 
 
 S = TypeVar("S", bound=Settings)

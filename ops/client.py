@@ -1,4 +1,4 @@
-"""Sends HTTP requests to the services on this machine. Every wait is bounded, and every error names the service."""
+"""Sends HTTP requests to the services on this machine. Every wait is bounded; each Unreachable names the service."""
 
 import asyncio
 import ssl
@@ -134,7 +134,7 @@ def problem(answer: ServiceAnswer) -> str:
 
 
 async def text_with(http: httpx.AsyncClient, request: ServiceRequest, timeout_s: float) -> str:
-    """Send the request, once, and return the text of a good answer. Raises Unreachable as `send` does."""
+    """Send the request, once, and return the text of a good answer. Raises Unreachable without one."""
     response = await _received(http, request, timeout_s)
     if response.status_code not in GOOD:
         raise _not_a_service(request, f": {response.status_code}")

@@ -1,4 +1,4 @@
-"""What a system has stored below DATA_DIR and NATS_STORE_DIR, and the locks that keep everything off it."""
+"""What a system has stored below DATA_DIR, NATS_STORE_DIR and ARCHIVE_DIR, and the locks that keep others off it."""
 
 import contextlib
 import os
@@ -48,7 +48,7 @@ def of_services(env: Mapping[str, str]) -> list[Path]:
 
 
 def of_removed_services(env: Mapping[str, str]) -> list[Path]:
-    """The existing folders, and files that know which stores are in them, of services that this checkout lacks."""
+    """Existing folders with a store, and files that know the stores in them, of services that this checkout lacks."""
     known = set(service_names())
     identities = [path for path in sorted(folder(env).glob("*.identity")) if path.stem not in known]
     stores_ = [path.with_suffix("") for path in identities if (path.with_suffix("") / "events.sqlite").is_file()]
@@ -81,9 +81,9 @@ def of_audits(env: Mapping[str, str]) -> list[Path]:
 
 
 def stored(env: Mapping[str, str]) -> list[Path]:
-    """List the existing files and folders below DATA_DIR and NATS_STORE_DIR that services, broker and commands made.
+    """List the existing files and folders that services, broker and commands made.
 
-    Nothing else that lies there. Raises SettingsError.
+    They are below DATA_DIR, NATS_STORE_DIR and ARCHIVE_DIR. Raises SettingsError.
     """
     found = [
         *of_services(env),

@@ -1,4 +1,4 @@
-"""Says in a few words what a fact is about: its amount, product or reason. All that shows facts to people uses it."""
+"""Says in a few words what a fact is about: its amount, product or reason."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -39,7 +39,7 @@ SHOWN_LINES: Final = 5
 
 
 def detail(fact: Fact) -> str:
-    """Return the fact's amount, product or reason for a person; empty if it has none.
+    """Return the fact's amount, product or reason for a person; empty for some facts.
 
     The text may have characters that are not printable: others may have written it.
     """

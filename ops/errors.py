@@ -37,7 +37,7 @@ class Unusable(OpsError):
 
 
 class Unreachable(OpsError):
-    """The broker, a service or a log does not answer: often the system is not running. The exit code is 3."""
+    """The broker, the archive, a service or a log cannot be used: often the system does not run. The exit code is 3."""
 
 
 class RecordedByNewerCode(OpsError):

@@ -77,7 +77,7 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
 
     \b
     Exit codes:
-      run        0 stopped (SIGTERM), or done (--once); 1 it cannot continue; 2 it cannot start;
+      run        0 stopped, or done (--once); 1 it cannot continue; 2 it cannot start;
                  3 no log (--from or --once), or the dataset cannot be reached
       status     0; 1 the next record cannot be exported; 3 the log or the dataset cannot be reached
       reconcile  0 equal; 1 a difference, or not the exported log; 3 the log or the dataset cannot be reached

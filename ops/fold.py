@@ -28,7 +28,8 @@ class Fold:
     """Folds facts into the states of their streams: `states`, by stream.
 
     It takes facts in any order, any number of times. It folds each once, in the order of versions. One that older code
-    recorded in another stream is folded into both states. Raises what `decode` and the aggregates raise.
+    recorded in another stream is folded into both states, and has to come before the facts of today's stream. Raises
+    what `decode` and the aggregates raise.
     """
 
     def __init__(self, aggregates: Aggregates) -> None:

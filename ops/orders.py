@@ -34,7 +34,7 @@ from ops.what_if import command as what_if
     "broker is the one of NATS_URL or NATS_PORT; the services' logs are below DATA_DIR.",
 )
 def orders() -> None:
-    """Place orders on a running system, look into their history and the flow they follow, and export them."""
+    """Place orders on a running system, look into their history, export them, and operate the system."""
 
 
 for command in (

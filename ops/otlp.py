@@ -1,6 +1,6 @@
 """`orders trace --otlp`: hand the traces of orders to OpenTelemetry, rebuilt from their facts in EVENTS.
 
-They have the ids of the live spans: what a backend has already is the same again, what it never got is there now.
+They have the ids of the live spans; requests and dead letters are in no fact, so their spans are left out.
 """
 
 import heapq
@@ -95,8 +95,9 @@ def _recorded(message: reading.Read) -> RecordedFact:
 async def slow_orders(stream: reading.Stream, since: datetime, most: int = MOST_SLOW) -> tuple[list[str], int]:
     """Return the orders that took longest to their first end, slowest first, and how many ended since then.
 
-    They are those slower than SLOW_SHARE of all that ended in this time, at most `most`, and at least the slowest. Only
-    these are kept in memory, and a number for each of the others. Raises ConsumerFailed, the client's errors.
+    Those count whose end EVENTS got since then, repeats again. Returned are those slower than SLOW_SHARE of all, at
+    most `most`, and at least the slowest. Only these are kept in memory, and a number for each of the others. Raises
+    ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     taken = array("q")
     slowest: list[tuple[int, str]] = []

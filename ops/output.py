@@ -1,4 +1,4 @@
-"""Prints what commands answer. Every command prints through this module, because others wrote most of what it shows.
+"""Prints what commands answer; others wrote most of it.
 
 Names, ids, errors, subjects and file names come from clients, other publishers and stores. A terminal shows them and
 never obeys them, and nothing in them is markup. What is not printable is escaped; see infra.printable.

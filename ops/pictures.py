@@ -64,7 +64,7 @@ def crash() -> str:
 def trace() -> str:
     """Start a system of its own, place an order whose coupon is refused, and return the output of `just trace` for it.
 
-    Raises StartFailed, CalledProcessError.
+    Raises StartFailed, SettingsError, CalledProcessError; the errors of httpx.
     """
     with (
         tempfile.TemporaryDirectory(prefix="saga-pictures-") as folder,

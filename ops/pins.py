@@ -30,7 +30,7 @@ def pinned(project: dict[str, Any]) -> Iterator[str]:
 
 
 def constraints(lock: str, project: dict[str, Any]) -> dict[str, list[str]]:
-    """Return, for each list of [tool.uv], the lock's entries that belong there, as requirements without hashes.
+    """Return, for two lists of [tool.uv], the lock's entries that belong there, as requirements without hashes.
 
     The first list has what pyproject.toml does not pin itself; the second has what its build backend requires.
     """

@@ -86,7 +86,7 @@ def command(
       curl -s localhost:8003/points/u1/charge -H 'Idempotency-Key: first' -H "$json" -d '{"amount":5000}'
       just place --user u1 --points 500 p1:2
 
-    Then ask for more than there is (p1:1000), or repeat an order by its key: the second answer is the first one again.
+    Then ask for more than there is (p1:1000), or repeat an order by its key: no second order is placed.
 
     \b
     Exit code: 0 confirmed; 1 refused, canceled, or still pending; 2 wrong usage; 3 order_svc cannot be reached
@@ -119,8 +119,8 @@ def lines_of(answer: ServiceAnswer) -> list[str]:
 def told(answer: ServiceAnswer) -> list[str]:
     """Return order_svc's answer to POST /orders as lines for a person.
 
-    They have the status, the problem if there is one, the amounts if the answer has them, and the command
-    that traces the order.
+    They have the status and, as far as the answer has them, the problem, the amounts, and the command that traces the
+    order.
     """
     body, status = answer.body, answer.status
     how = body.get("status") if status in (200, 202) else body.get("order_status", "REFUSED")

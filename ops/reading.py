@@ -56,7 +56,7 @@ class Stream(NamedTuple):
     """A connection to the broker, its JetStream context, and the `name` of the stream to read there.
 
     By the name EVENTS the archive and all generations are read as one history. Their sequences rise, and say the
-    generation. `archive`: None if there is none.
+    generation. `archive`: None: no archive is read.
     """
 
     nc: BrokerClient

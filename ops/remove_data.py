@@ -1,4 +1,4 @@
-"""`orders remove-data`: removes everything that this system has stored, while nothing of it runs."""
+"""`orders remove-data`: removes what `ops.data.stored` lists, while nothing of the system runs."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ def _size(path: Path) -> int:
 @click.option("--yes", is_flag=True, help="Do it. Without it, what would be removed is only listed.")
 @ending_well
 def command(*, yes: bool) -> None:
-    """Remove all data in DATA_DIR and NATS_STORE_DIR for good: stores, streams, the archive, exports and audits.
+    """Remove all data in DATA_DIR, NATS_STORE_DIR and ARCHIVE_DIR for good: stores, streams, archive, exports, audits.
 
     What restores and rebuilds moved aside, and the acknowledgements of foreign messages, are removed, too. Nothing may
     run on the data: a service, the broker or an export that does is named, and nothing is removed. Other files in

@@ -43,7 +43,7 @@ class TraceLine(NamedTuple):
     """One fact of the order, at `sequence` of EVENTS. `ms`: milliseconds since the order was placed.
 
     `cause` is the id of the fact that it answers; None: a client's request. `again`: EVENTS has the same fact earlier.
-    `at` is when it was said, and `detail` its amount, product or reason; empty if it has none. `newer`: what of it is
+    `at` is when it was said, and `detail` its amount, product or reason; it may be empty. `newer`: what of it is
     of newer code, and unknown here; None: nothing.
     """
 
@@ -98,7 +98,7 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
     Included are repeats, and the facts about its products, its customer's account and its coupon that it caused.
     `unknown`: names of facts that newer code may have recorded, which are read, too. There are no lines if EVENTS has
     no such order.
-    Raises ConsumerFailed, the client's errors.
+    Raises ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     found, foreign = await facts_of(stream, order_id, unknown)
     if not found:
@@ -175,7 +175,7 @@ async def follow(stream: reading.Stream, order_id: str, unknown: Sequence[str] =
     """Yield the order's facts from its first one on, and then each that arrives; the iteration does not end.
 
     The facts about its products, its account and its coupon, and foreign messages, are left out. Raises
-    ConsumerFailed, the client's errors.
+    ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     seen: set[str] = set()
     order: _Order | None = None
@@ -243,7 +243,7 @@ def table(lines: Iterable[TraceLine]) -> Table:
 def mermaid(lines: Iterable[TraceLine]) -> str:
     """Return the trace as the text of a Mermaid sequence diagram.
 
-    It has an arrow for each fact that a service heard, and a note for each that it said; repeats are left out.
+    It has an arrow for each fact or request that a service answered, and a note for each fact that it said, once.
     """
     said = {line.fact_id: line for line in lines if not line.again}
     services = list(dict.fromkeys(line.service for line in said.values()))

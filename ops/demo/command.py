@@ -31,7 +31,7 @@ def command(*, crash: bool) -> None:
     stored. Each order must end once, every balance must be right, and the audit must find nothing.
 
     \b
-    Exit code: 0 every result is as expected; 1 something is not, or the system cannot start; 130 stopped by a signal
+    Exit code: 0 every result is as expected; 1 one is not, or it cannot run; 2 wrong usage; 130 stopped by a signal
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: all processes that were started must be stopped
         signal.signal(number, signal.default_int_handler)
@@ -68,7 +68,7 @@ def introduction(*, crash: bool) -> str:
 
 
 def ending(took_s: float, *, crash: bool) -> str:
-    """Return the last lines: that all is as expected after `took_s` seconds, and what to start next."""
+    """Return the last lines: that all is as expected after `took_s` seconds; without `crash` also what to start."""
     if crash:
         return f"Every order ended once, and every balance is right ({took_s:.1f} s in all)."
     return (

@@ -20,7 +20,7 @@ TIMEOUT_S: Final = 90.0
 class Demo:
     """Places the orders of some cases on a new system, prints what happens, then stops its services.
 
-    `wrong` has a sentence for each result that is not as the case says; empty: all are.
+    `wrong` has a sentence for each result that is not as expected; empty: all are.
     """
 
     def __init__(self, system: OwnSystem, cases: Sequence[Case]) -> None:

@@ -106,9 +106,9 @@ def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json:
 @timeout_option(TIMEOUT_S)
 @ending_well
 def drop(sequence: int, *, yes: bool, as_json: bool, timeout: float) -> None:
-    """Delete the dead letter with this SEQUENCE: its service will never act on the message. Later dead letters stay.
+    """Delete the dead letter with this SEQUENCE, without handling its message. Later dead letters stay.
 
-    Without --yes the dead letter is only shown. The service must run. The fact itself stays in EVENTS and in the log of
+    Without --yes it is only shown. With it the service must run. The fact itself stays in EVENTS and in the log of
     the service that said it.
     """
     found = _letter(sequence)

@@ -66,10 +66,7 @@ class Part(NamedTuple):
 
 
 def findings(parts: Sequence[Part], rules: Rules) -> list[str]:
-    """Check the flow against the rules; return the findings, one sentence each, each once.
-
-    A flow without findings ends, and after each of its failures what was done before is undone.
-    """
+    """Check the flow against the rules; return the findings, one sentence each, each once."""
     flow = _Flow(parts, rules)
     found = [
         *_cycles(flow),

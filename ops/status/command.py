@@ -166,8 +166,8 @@ async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeou
 def command(*, as_json: bool, watch: float | None, timeout: float) -> None:
     """Say whether all is well, what needs attention, since when, and the next step.
 
-    Asks all services for /readyz and /metrics, twice with two seconds in between, and nothing else: it works while the
-    broker or a service is away, and says so. A service that does not answer within --timeout is away.
+    Asks all services for /readyz and /metrics, again after two seconds (--watch: SECONDS), and nothing else. It works
+    while the broker or a service is away, and says so. A service that does not answer within --timeout is away.
 
     \b
     Exit code: 0 all is well; 1 something needs attention; 2 wrong usage; 3 no service answers. Of --watch: 0

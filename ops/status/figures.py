@@ -38,7 +38,7 @@ class Figures(NamedTuple):
 
 
 class ServiceFigures(NamedTuple):
-    """One service: `state` is in one word. Lags are in seconds; `commit_p99_s` is None without a commit.
+    """One service: `state`: ready, not ready or away. Lags are in seconds; `commit_p99_s` is None without a commit.
 
     `known`: whether its figures are; otherwise they are 0.
     """

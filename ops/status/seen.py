@@ -53,8 +53,8 @@ class Samples:
 class SeenService(NamedTuple):
     """One service at one moment. `trouble`: in words, why it does not answer; empty if it does.
 
-    `not_ready`: why it is not ready, in its own words; empty if it is. `warnings` are its own, too. `unmeasured`: in
-    words, why there are no `samples` of it although it answers; empty if there are.
+    `not_ready`: why it is not ready, in its own words; empty if it is, or with `trouble`. `warnings` are its own, too.
+    `unmeasured`: in words, why there are no figures; empty if there are.
     """
 
     service: ServiceAddress

@@ -75,7 +75,8 @@ def roll() -> None:
 def keeper() -> None:
     """Keep the generations until SIGTERM or Ctrl-C: make the next one when it is time, seal those before.
 
-    EVENTS_ROLL_MESSAGES, EVENTS_ROLL_BYTES and EVENTS_ROLL_AGE_S say when. `just up` starts one. Two do no harm.
+    EVENTS_ROLL_MESSAGES, EVENTS_ROLL_BYTES, EVENTS_ROLL_AGE_S and half of EVENTS_MAX_BYTES say when. `just up`
+    starts one. Two do no harm.
     """
     keeper_process.run(os.environ)
 

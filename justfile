@@ -93,6 +93,12 @@ export *ARGUMENTS:
 trace *ARGUMENTS:
     @exec python -m ops.orders trace "$@"
 
+# Orders by user, product, coupon, end, reason, time: just find --end canceled --since 22:00 --count (--json; --help has costs)
+[group('operate')]
+[positional-arguments]
+find *ARGUMENTS:
+    @exec python -m ops.orders find "$@"
+
 # An order, product, user's points or coupon as it was then: just at order ID --time 2026-01-31T09:00:00+09:00
 [group('operate')]
 [positional-arguments]

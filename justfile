@@ -45,6 +45,12 @@ place *ARGUMENTS:
 up *ARGUMENTS:
     @exec python -m infra.start infra.local.up --parent {{ just_pid() }} "$@"
 
+# Restart all services of the running `just up` in turn, under load, without a failed order
+[group('run')]
+[positional-arguments]
+roll *ARGUMENTS:
+    @exec python -m infra.start infra.local.roll "$@"
+
 # The bundled broker alone
 [group('run')]
 [positional-arguments]

@@ -16,7 +16,7 @@ from ops.details import shown_time
 from ops.errors import Found
 from ops.find.criteria import By, Criteria, FoundOrder
 from ops.find.nothing import why_nothing
-from ops.find.search import Findings, OrderCount, Search, search
+from ops.find.search import FoundOrders, OrderCount, Search, search
 from ops.output import cell, print_json, print_out
 from ops.progress import watched
 from order_svc.domain import Status
@@ -85,7 +85,7 @@ def count_lines(counts: Sequence[OrderCount]) -> list[str]:
     ]
 
 
-def as_json(found: Findings, asked: Search, why: str) -> dict[str, Any]:
+def as_json(found: FoundOrders, asked: Search, why: str) -> dict[str, Any]:
     return {
         "orders": found.orders,
         "next": found.following,
@@ -98,7 +98,7 @@ def as_json(found: Findings, asked: Search, why: str) -> dict[str, Any]:
     }
 
 
-def show(found: Findings, asked: Search) -> None:
+def show(found: FoundOrders, asked: Search) -> None:
     if asked.counting:
         lines = count_lines(found.counts)
         print_out("\n".join([f"{sum(one.orders for one in found.counts):,} orders:", *(f"  {line}" for line in lines)]))
@@ -187,7 +187,7 @@ def command(
         raise click.UsageError("--limit 0 shows nothing without --count")
     asked = Search(criteria, after, limit, counting, whole)
 
-    async def run() -> tuple[Findings, str]:
+    async def run() -> tuple[FoundOrders, str]:
         with watched(as_lines=False) as watch:
             found = await search(os.environ, asked, watch)
         nothing = not found.orders and not found.counts

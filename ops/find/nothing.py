@@ -8,11 +8,11 @@ from ops.at import kinds
 from ops.details import shown_time
 from ops.errors import Unreachable
 from ops.find.criteria import Criteria
-from ops.find.search import Findings
+from ops.find.search import FoundOrders
 from ops.find.span import time_at
 
 
-async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: Findings) -> str:
+async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: FoundOrders) -> str:
     """Return the reason as one line. Raises SettingsError, Unreachable."""
     if unknown := await _unknown(env, criteria):
         return unknown

@@ -46,7 +46,7 @@ class OrderCount(NamedTuple):
     orders: int
 
 
-class Findings(NamedTuple):
+class FoundOrders(NamedTuple):
     """What was found. `following`: `before` for the next page; None: this was the last one.
 
     `counts` are those of all orders that fit, also of later pages; empty without `counting`. `within`: the part of the
@@ -64,7 +64,7 @@ class Findings(NamedTuple):
     damaged: list[str]
 
 
-async def search(env: Mapping[str, str], asked: Search, watch: Watch) -> Findings:
+async def search(env: Mapping[str, str], asked: Search, watch: Watch) -> FoundOrders:
     """Find the orders. Raises SettingsError, Unreachable."""
     criteria = asked.criteria
     async with stores.log(env, "order") as log:
@@ -82,7 +82,7 @@ async def search(env: Mapping[str, str], asked: Search, watch: Watch) -> Finding
     orders = found.newest[: asked.limit]
     following = orders[-1].position if orders and len(found.newest) > asked.limit else None
     counts = [OrderCount(*key, number) for key, number in found.counts.most_common()]
-    return Findings(orders, following, counts, within, last, found.notes, found.newer, found.damaged)
+    return FoundOrders(orders, following, counts, within, last, found.notes, found.newer, found.damaged)
 
 
 class _Found:

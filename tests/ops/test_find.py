@@ -25,7 +25,7 @@ from infra.read_models.tables import Checkpoint, Tables
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
 from ops.find.criteria import Criteria
-from ops.find.search import Findings, Search, search
+from ops.find.search import FoundOrders, Search, search
 from ops.progress import watched
 from order_svc.domain import Status
 from order_svc.listing import Listing
@@ -122,7 +122,7 @@ async def record(folder: Path, records: Sequence[Record], listed: int | None) ->
                 await tables.apply(await store.select_notifications(0, listed), Checkpoint(listed))
 
 
-async def find(folder: Path, asked: Search) -> Findings:
+async def find(folder: Path, asked: Search) -> FoundOrders:
     with watched(as_lines=False) as watch:
         return await search({"DATA_DIR": str(folder)}, asked, watch)
 

@@ -5,6 +5,8 @@ What a fact means is the service's own to say: its metrics are made beside these
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from math import inf
+from time import monotonic
 from typing import Final
 
 from contracts.command import Reaction
@@ -20,6 +22,12 @@ from infra.store.measured import MeasuredStore
 from infra.timestamps import microseconds
 
 COMMIT_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+CLOCK: Final = "the clock of "
+"""Begins the warning about a clock."""
+CLOCK_LATE_S: Final = 1.0
+"""By how much a clock has to lag to be warned of: clocks that are set by NTP differ by less."""
+CLOCK_WARNED_S: Final = 60.0
+"""How long the warning stays after the last effect that was before its cause."""
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -33,9 +41,14 @@ class Measures:
         reactions: Reactions,
         clock: Callable[[], datetime],
         metrics: Metrics,
+        *,
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
-        """`hears` are the names of the facts that the service consumes."""
+        """`hears` are the names of the facts that the service consumes. `monotonic`: seconds that only rise."""
+        self._service = service
         self._clock = clock
+        self._monotonic = monotonic
+        self._lagged_s, self._lagged_at = 0.0, -inf
         self._metrics = metrics
         says = facts_said_by(service)
         facts = metrics.counters_by(
@@ -95,16 +108,26 @@ class Measures:
             if acknowledger is not last:  # mostly it is: a consumer's deliveries come together
                 last, heard = acknowledger, self._heard.get(acknowledger.durable, self._heard_by_others)
             delay_s = (now_us - delivery.position.stored_us) / 1e6
-            heard.observe(delay_s if delay_s >= 0 else self._set_back())
+            heard.observe(delay_s if delay_s >= 0 else self._set_back(delay_s))
             for fact in outcome:
                 step = self._steps.get(type(fact))
                 if step is not None:
                     took_s = (fact.at - command.fact.at).total_seconds()  # type: ignore[attr-defined]  # of a Reaction
-                    step.observe(took_s if took_s >= 0 else self._set_back())
+                    step.observe(took_s if took_s >= 0 else self._set_back(took_s))
 
-    def _set_back(self) -> float:
-        """Count a duration that would be negative; return what to take for it."""
+    def warnings(self) -> list[str]:
+        """Return the warning for `/readyz` that this service's clock lags, while effects show it."""
+        if self._lagged_s < CLOCK_LATE_S or self._monotonic() - self._lagged_at > CLOCK_WARNED_S:
+            return []
+        return [
+            f"{CLOCK}{self._service}_svc lags that of others by {self._lagged_s:,.0f} s, or was set back; "
+            "compare `date -u` on all machines"
+        ]
+
+    def _set_back(self, negative_s: float) -> float:
+        """Count a duration that is negative; return what to take for it."""
         self._backward.value += 1
+        self._lagged_s, self._lagged_at = -negative_s, self._monotonic()
         return 0.0
 
 

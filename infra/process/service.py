@@ -180,7 +180,9 @@ def assemble(
     )
     consuming = {view.listener: view for view in views.values() if isinstance(view, StreamView)}
     consumers: dict[str, Consumer] = {service.name: broker, **consuming}
-    return Runtime(settings, clock, store, writer, broker, views, consumers, metrics, listeners)
+    return Runtime(
+        settings, clock, store, writer, broker, views, consumers, metrics, listeners, warnings=[measures.warnings]
+    )
 
 
 async def _run_until_signal(

@@ -944,7 +944,7 @@ NAMED: Final = (
         "measures a negative time after a clock was set back",
         "tests/infra/process/test_measures.py",
         "infra/process/measures.py",
-        "step.observe(took_s if took_s >= 0 else self._set_back())",
+        "step.observe(took_s if took_s >= 0 else self._set_back(took_s))",
         "step.observe(took_s)",
     ),
     one(

@@ -44,9 +44,11 @@ def inherited(port: int, env: Mapping[str, str] = os.environ) -> socket.socket |
         return None
     if not named.isdecimal():
         raise OSError(None, f"{INHERITED} is {named!a}, which is no descriptor; unset it")
-    listener = socket.socket(fileno=int(named))
-    listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and listener.getsockname()[1] == port
-    if not listens:
-        listener.detach()
-        raise OSError(None, f"{INHERITED} is {named}, which does not listen on this port; unset it")
-    return listener
+    try:
+        listener = socket.socket(fileno=int(named))
+    except OSError as error:
+        raise OSError(error.errno, f"{INHERITED} is {named}, which is no socket: {error.strerror}; unset it") from error
+    if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and listener.getsockname()[1] == port:
+        return listener
+    listener.detach()
+    raise OSError(None, f"{INHERITED} is {named}, which does not listen on this port; unset it")

@@ -16,6 +16,7 @@ from infra.local.services import service_names
 from ops.client import PLAIN_HTTP
 from tests.e2e.processes import Started, run, running_in, started
 from tests.e2e.test_up import READY, closed_shop, pids
+from tests.metrics.test_prometheus import watching
 from tests.ops.asking import orders
 from tests.shop import JSON, PATIENCE_S, Shop, attempts
 
@@ -112,6 +113,32 @@ async def test_a_roll_under_load_refuses_nobody_and_fails_no_order(closed_shop: 
         audited = await orders(shop, "audit", "--at-rest")
         assert audited.returncode == 0, audited.stdout
         assert await shop.available("mug") == STOCK - len(load.orders)
+
+
+async def test_a_roll_under_load_fires_no_alert(closed_shop: Shop, tmp_path: Path) -> None:
+    """By the rules of docs/monitoring, in a Prometheus that scrapes and evaluates as often as the example's."""
+    shop = closed_shop
+    (tmp_path / "prometheus").mkdir()
+    async with opened(shop, tmp_path), watching(shop, tmp_path / "prometheus", "5s") as prometheus:
+        await shop.register("mug", stock=STOCK)
+        await shop.charge("u1", STOCK)
+        load = Load(shop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.customer("u1"))
+            async for _ in attempts("all services to be scraped"):
+                if await prometheus.query('up{job="saga"}') == {f"{name}_svc": 1 for name in service_names()}:
+                    break
+            assert (await run("infra.local.roll", env=shop.env)).returncode == 0
+            async for _ in attempts("each service to be scraped again"):
+                if await prometheus.query('min_over_time(up{job="saga"}[11s]) == 1') == {
+                    f"{name}_svc": 1 for name in service_names()
+                }:
+                    break
+            load.closing.set()
+
+        fired = 'max_over_time(ALERTS{alertstate="firing", alertname!="Watchdog"}[10m])'
+        assert await prometheus.query(fired) == {}
+        assert await prometheus.query('max_over_time(ALERTS{alertname="Watchdog"}[10m])')
 
 
 async def test_one_that_does_not_come_back_ends_the_roll_and_the_next_one_begins_with_it(

@@ -345,6 +345,21 @@ NAMED: Final = (
     ),
     one(
         32,
+        "closes a connection under the request that is on its way when the server stops",
+        "tests/infra/http/test_server.py",
+        "infra/http/connection.py",
+        "            self._loop.call_later(self._limit.last_request_s, self._close_unused)\n",
+        "            self._transport.close()\n",
+    ),
+    one(
+        32,
+        "keeps a connection open when the server stops",
+        "tests/infra/http/test_server.py",
+        "infra/http/connection.py",
+        "        self._exchange.keep_alive &= not self._limit.stopping\n",
+    ),
+    one(
+        32,
         "takes a control character in a head",
         FRAMING,
         "infra/http/framing.py",

@@ -45,6 +45,12 @@ place *ARGUMENTS:
 up *ARGUMENTS:
     @exec python -m infra.start infra.local.up --parent {{ just_pid() }} "$@"
 
+# Restart all services of the running `just up` in turn, under load, without a failed order
+[group('run')]
+[positional-arguments]
+roll *ARGUMENTS:
+    @exec python -m infra.start infra.local.roll "$@"
+
 # The bundled broker alone
 [group('run')]
 [positional-arguments]
@@ -92,6 +98,12 @@ export *ARGUMENTS:
 [positional-arguments]
 trace *ARGUMENTS:
     @exec python -m ops.orders trace "$@"
+
+# Orders by user, product, coupon, end, reason, time: just find --end canceled --since 22:00 --count (--json; --help has costs)
+[group('operate')]
+[positional-arguments]
+find *ARGUMENTS:
+    @exec python -m ops.orders find "$@"
 
 # An order, product, user's points or coupon as it was then: just at order ID --time 2026-01-31T09:00:00+09:00
 [group('operate')]

@@ -9,6 +9,7 @@ from typing import Final
 
 from infra.broker.numbering import EVENTS, number_of
 from infra.files import LockTaken, make_folder, take_lock
+from infra.local.control import socket_path
 from infra.local.nats import lock_store, store_folder
 from infra.local.processes import StartFailed
 from infra.local.services import service_names
@@ -93,7 +94,7 @@ def stored(env: Mapping[str, str]) -> list[Path]:
         *of_audits(env),
         foreign.path(env),
     ]
-    found.append(folder(env) / "export")
+    found += [folder(env) / "export", socket_path(env)]
     archive = archive_folder(env)
     found += [archive] if archive == folder(env) / "archive" else [*of_archive(env), archive / LOCK]
     for kept in dict.fromkeys((folder(env), store_folder(env), archive)):

@@ -17,6 +17,7 @@ from ops.audit import command as audit
 from ops.backup import command as backup
 from ops.cli import CommandGroup
 from ops.dlq import command as dlq
+from ops.find import command as find
 from ops.flow import command as flow
 from ops.output import prepare_output, print_traceback
 from ops.rebuild import command as rebuild
@@ -46,6 +47,7 @@ for command in (
     backup.restore_command,
     dlq.command,
     export.command,
+    find.command,
     ledger.command,
     flow.command,
     place.command,

@@ -1,12 +1,14 @@
 """Reads the services' logs from their stores, beside the processes that write them."""
 
 import contextlib
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from infra.settings import Settings, load
 from infra.store import identity
+from infra.store.connection import translated
 from infra.store.errors import StoreError, next_step, rebuild
 from infra.store.records import Notification
 from infra.store.sqlite import SQLiteStore
@@ -49,6 +51,30 @@ class ServiceLog(SQLiteStore):
     async def max_notification_id(self) -> int:
         with self._named():
             return await super().max_notification_id()
+
+    async def select_newest(
+        self, after: int, until: int, topics: Collection[str], containing: bytes = b""
+    ) -> list[Notification]:
+        """Return the records after position `after`, up to and including `until`, of these topics, the newest first.
+
+        They are those whose body has the bytes `containing` somewhere.
+        """
+        with self._named(), translated():
+            rows = await self._reader.execute_fetchall(
+                "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events"
+                " WHERE rowid > ? AND rowid <= ? AND topic IN (SELECT value FROM json_each(?)) AND instr(state, ?)"
+                " ORDER BY rowid DESC",
+                (after, until, json.dumps(list(topics)), containing),
+            )
+        return [Notification(*row) for row in rows]
+
+    async def has_stream(self, stream: str) -> bool:
+        """Return whether any fact of this stream is recorded."""
+        with self._named(), translated():
+            rows = await self._reader.execute_fetchall(
+                "SELECT 1 FROM stored_events WHERE originator_id = ? LIMIT 1", (stream,)
+            )
+        return bool(list(rows))
 
     def _named(self) -> contextlib.AbstractContextManager[None]:
         return _named(self.service, self.path)

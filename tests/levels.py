@@ -29,7 +29,7 @@ START_PROCESSES: Final = frozenset(
 """Functions and classes that start a service or a command."""
 
 PROCESS_PATHS: Final = (
-    *("tests/e2e/", "tests/chaos/"),
+    *("tests/e2e/", "tests/chaos/", "tests/drill/"),
     *("tests/bench/test_measure.py", "tests/bench/test_overload.py", "tests/bench/test_systems.py"),
     *("tests/bench/test_alternatives.py", "tests/bench/test_years.py"),
     *("tests/docs/test_fifth_service.py", "tests/docs/test_change_a_rule_page.py", "tests/docs/test_pictures.py"),
@@ -42,6 +42,7 @@ SAGA: Final = "tests/saga/"
 
 SLOW_FILES: Final = (
     "tests/chaos/",
+    "tests/drill/",
     "tests/sim/test_bugs.py",
     "tests/sim/test_bugs_too.py",
     "tests/sim/test_schedules.py",

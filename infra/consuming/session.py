@@ -34,8 +34,10 @@ from infra.consuming.limits import SessionLimits
 from infra.consuming.service_consumers import ServiceConsumers
 from infra.consuming.supervised import Connection, Session
 from infra.consuming.supervisor import LOOK_ANSWER_S, LOOK_EVERY_S, PASSING, Supervisor
+from infra.core.errors import StoreUnavailable
 from infra.core.writer import Clock, Writer
 from infra.settings import Settings
+from infra.store.errors import StoreError
 from infra.store.event_store import EventStore
 
 logger = structlog.get_logger()
@@ -94,6 +96,8 @@ class Broker:
         """Those of the stream, as the last session knew them; None before the first one."""
         self.log_lost = False
         """Whether the last session ended because the log lacks facts of this service that the stream or archive has."""
+        self.store_failed = False
+        """Whether the last session ended because of the service's store, and not of the broker."""
         self._failure = ""
         """Why the last session that failed did so, in words; empty if none has."""
 
@@ -178,7 +182,8 @@ class Broker:
         await self._consumers.reset(js, leaders, generations.sealed, consumer)
         at = nc.connected_url
         logger.info("session with the broker", at=f"{at.hostname}:{at.port}" if at else "unknown")
-        self._relay, self.generations, self.log_lost = relay, generations, False
+        self._relay, self.generations = relay, generations
+        self.log_lost = self.store_failed = False
         self._full = full(generations.newest) if is_full(generations.newest) else ""
         looking = nc.jetstream(timeout=LOOK_ANSWER_S)
 
@@ -200,6 +205,7 @@ class Broker:
     def session_failed(self, error: Exception, reason: str, again_in_s: float) -> None:
         self._failure = reason
         self.log_lost = isinstance(error, LogLost)
+        self.store_failed = isinstance(error, StoreError) or type(error) is StoreUnavailable
         if self.log_lost:
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)

@@ -77,6 +77,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         }
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._limit.opened(self)
+        if self._limit.stopping:
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
@@ -166,6 +168,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             "state": {BEGAN: perf_counter()},
         }
         self._exchange = Exchange(self, request, scope, self._state.default_headers)
+        self._exchange.keep_alive &= not self._limit.stopping
         self._pacer.begin(partial(self._start, self._exchange))
 
     def _start(self, exchange: Exchange) -> None:
@@ -230,8 +233,15 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """Close now, or after the answer if a request is being answered. uvicorn calls this when the server stops."""
+        """Close after one more answer, or if no request comes within `last_request_s`. uvicorn calls this at its end.
+
+        Closed at once, the connection would lose a request that the client has sent already.
+        """
+        if self._exchange is not None:
+            self._exchange.keep_alive = False
+        else:
+            self._loop.call_later(self._limit.last_request_s, self._close_unused)
+
+    def _close_unused(self) -> None:
         if self._exchange is None:
             self._transport.close()
-        else:
-            self._exchange.keep_alive = False

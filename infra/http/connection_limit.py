@@ -29,10 +29,18 @@ class ConnectionLimit:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, max_connections: int, keep_alive_s: float, request_s: float
+        self,
+        loop: asyncio.AbstractEventLoop,
+        max_connections: int,
+        keep_alive_s: float,
+        request_s: float,
+        last_request_s: float = 0.0,
     ) -> None:
         self.keep_alive_s = keep_alive_s
         self.request_s = request_s
+        self.last_request_s = last_request_s
+        self.stopping = False
+        """Whether the server stops: the next answer on each connection is its last one."""
         self.read_buffer = memoryview(bytearray(READ_BYTES))
         """All connections read into this one; each takes its bytes out before the event loop reads again."""
         self._loop = loop

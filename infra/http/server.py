@@ -7,6 +7,7 @@ Decision 32 has the reasons (docs/decisions/0032-where-a-request-ends.md).
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -23,9 +24,9 @@ from infra.tuning import raise_open_file_limit
 MAX_CONNECTIONS: Final = 16_384
 OTHER_FILES: Final = 256
 """Open files besides HTTP connections: the store, the read models, the connection to the broker, with some to spare."""
-BACKLOG: Final = 2_048  # connections waiting to be accepted
 KEEP_ALIVE_S: Final = 75  # longer than clients and proxies keep an idle connection, so that they close it
 OPEN_REQUESTS_S: Final = 3  # for requests in flight at SIGTERM to finish
+LAST_REQUEST_S: Final = 2  # for a request on its way at SIGTERM, while a starter holds the listening socket
 TICKS_A_SECOND: Final = 10  # how often uvicorn calls on_tick
 
 
@@ -41,15 +42,16 @@ class Server(uvicorn.Server):
         max_connections: int = MAX_CONNECTIONS,
         keep_alive_s: float = KEEP_ALIVE_S,
         request_s: float = REQUEST_S,
+        last_request_s: float = 0.0,
     ) -> None:
         """Raise the limit of open files; admit `max_connections`, or fewer so that OTHER_FILES are left.
 
         A connection without a request is closed after `keep_alive_s`; a request that has begun has to be complete after
-        `request_s`. Needs a running event loop.
+        `request_s`. When the server stops, each has `last_request_s` for one more request. Needs a running event loop.
         """
         most = min(max_connections, max(1, raise_open_file_limit() - OTHER_FILES))
         loop = asyncio.get_running_loop()
-        self._limit = ConnectionLimit(loop, most, keep_alive_s, request_s)
+        self._limit = ConnectionLimit(loop, most, keep_alive_s, request_s, last_request_s)
         max_body_bytes = app.request_max_body_size
         assert isinstance(max_body_bytes, int), "an app without a limit of its bodies"
         super().__init__(
@@ -70,6 +72,10 @@ class Server(uvicorn.Server):
         if counter % TICKS_A_SECOND == 0:
             self._limit.close_expired()
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._limit.stopping = True
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

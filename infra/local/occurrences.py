@@ -2,7 +2,10 @@
 
 import signal
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import NamedTuple
+
+from infra.local.processes import Process
 
 
 class OutputLine(NamedTuple):
@@ -39,4 +42,15 @@ class StopRequested(NamedTuple):
     how: signal.Signals
 
 
-Occurrence = OutputLine | ProcessEnded | AllReady | StopRequested
+class RestartRequested(NamedTuple):
+    """The process `name` has to end, in good order or `killed`, and is started again; `started` gets the new one.
+
+    `started` gets StartFailed if it cannot be started. A process that does not run is started.
+    """
+
+    name: str
+    started: Future[Process]
+    killed: bool = False
+
+
+Occurrence = OutputLine | ProcessEnded | AllReady | StopRequested | RestartRequested

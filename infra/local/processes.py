@@ -41,15 +41,16 @@ class StartFailed(Exception):
 
 
 def start_service(
-    name: str, env: Mapping[str, str], output: Output = None, root: Path = ROOT
+    name: str, env: Mapping[str, str], output: Output = None, root: Path = ROOT, *, inherited: Collection[int] = ()
 ) -> subprocess.Popen[bytes]:
     """Start the service `<name>_svc` of the checkout `root`, without waiting until the service is ready.
 
     `env` and PYTHONUNBUFFERED are its whole environment: nothing of this process's own is inherited. SIGTERM and SIGINT
-    that come before the service can handle them wait until then.
+    that come before the service can handle them wait until then. `inherited`: see `launch`.
     """
+    command, env = [sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}
     with signals.held():
-        return launch([sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}, output, root)
+        return launch(command, env, output, root, inherited=inherited)
 
 
 def start_keeper(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:

@@ -40,6 +40,12 @@ def service_port(name: str, env: Mapping[str, str]) -> int:
     return _settings(name, env).port
 
 
+def service_address(name: str, env: Mapping[str, str]) -> tuple[str, int]:
+    """Return the host and the port on which a service of this checkout listens. Raises SettingsError."""
+    settings = _settings(name, env)
+    return settings.bind_host, settings.port
+
+
 def _settings(name: str, env: Mapping[str, str]) -> Settings:
     service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
     settings: Settings = load(service.settings, name, service.port, env)

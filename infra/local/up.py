@@ -1,31 +1,33 @@
 """`just up`: run the broker, its stream's keeper and all services in one terminal, until Ctrl-C.
 
 With NATS_URL set, they use that broker and no other is started. A process that ends before it was ready (broker and
-keeper: before any service was) stops everything. One that ends later is reported and not started again; the others
-continue. If this process is killed, its guard stops the others. Exit codes: 0 stopped on request, 1 every process has
-ended, 2 could not start, 130 killed by Ctrl-C while it was stopping.
+keeper: before any service was) stops everything. One that ends later is reported, and the others continue; it is not
+started again unless `just roll` asks for it. If this process is killed, its guard stops the others. Exit codes: 0
+stopped on request, 1 every process has ended, 2 could not start, 130 killed by Ctrl-C while it was stopping.
 """
 
 import os
 import queue
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from types import FrameType
 from typing import Final
 
 from infra import signals
-from infra.local.guard import Guard
+from infra.local.children import BROKER, KEEPER, SELF, Children
+from infra.local.control import controlled
 from infra.local.labelled_output import LabelledOutput
-from infra.local.nats import launch_nats, nats_environment
-from infra.local.occurrences import AllReady, Occurrence, OutputLine, ProcessEnded, StopRequested
+from infra.local.nats import nats_environment
+from infra.local.occurrences import AllReady, Occurrence, OutputLine, ProcessEnded, RestartRequested, StopRequested
 from infra.local.port_check import check_free_ports
-from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_keeper, start_service
+from infra.local.processes import STOP_TIMEOUT_S, Process, StartFailed
 from infra.local.readiness import why_not_ready
+from infra.local.requested_rolls import RequestedRolls
 from infra.local.services import service_names, service_url
 from infra.local.settings import without_blanks
 from infra.printable import printable
@@ -33,9 +35,6 @@ from infra.settings import SettingsError
 from infra.tuning import prepare_process
 from infra.usage import EXIT_USAGE, take_no_arguments
 
-BROKER: Final = "nats"
-KEEPER: Final = "keeper"
-SELF: Final = "up"
 AGAIN: Final = {BROKER: "just nats", KEEPER: "just stream keeper"}
 """What starts a process again that is no service."""
 READINESS_POLL_S: Final = 0.05
@@ -64,10 +63,14 @@ class Up:
         self._env = env
         self._parent = parent
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._names = ([] if env.get("NATS_URL") else [BROKER]) + service_names() + [KEEPER]
-        self._output = LabelledOutput(SELF, self._names, colours=not env.get("NO_COLOR"), gone=self._on_gone)
+        names = ([] if env.get("NATS_URL") else [BROKER]) + service_names() + [KEEPER]
+        self._output = LabelledOutput(SELF, names, colours=not env.get("NO_COLOR"), gone=self._on_gone)
         self._write = self._output.write
+        self._children = Children(names, env, self._report)
+        self._running = self._children.running
+        self._restarted: dict[str, Future[Process]] = {}
+        """By name of a process that was asked to end and is started again: who waits for the new one."""
+        self._urls = {name: service_url(name, env) for name in service_names()}
         self._once_ready: set[str] = set()
 
     def run(self) -> int:
@@ -79,28 +82,17 @@ class Up:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it on purpose
                 signal.signal(number, self._on_signal)
         signals.release()
-        pipes = {name: os.pipe() for name in self._names}
-        self._guard = Guard([output for output, _ in pipes.values()])
         try:
-            self._start(pipes)
-            return self._handle_occurrences()
+            rolls = RequestedRolls(self._children, self._urls, self._once_ready, self._occurrences.put)
+            with controlled(self._env, rolls.answer):
+                self._children.start()
+                threading.Thread(target=self._await_ready, daemon=True).start()
+                if self._parent is not None:
+                    threading.Thread(target=self._watch_parent, args=(self._parent,), daemon=True).start()
+                return self._handle_occurrences()
         finally:
-            for process in self._running.values():
-                process.kill()
-            self._guard.dismiss()
+            self._children.close()
             self._output.flush(FLUSH_S)
-
-    def _start(self, pipes: Mapping[str, tuple[int, int]]) -> None:
-        """Start the processes, each with its pipe for what it writes."""
-        for name, (output, writing) in pipes.items():
-            process = _launch(name, self._env, writing)
-            self._running[name] = process  # first: what is started is stopped, whatever fails
-            self._guard.watch(process.pid, last=name == BROKER)
-            os.close(writing)
-            threading.Thread(target=self._read, args=(name, process, output), daemon=True).start()
-        threading.Thread(target=self._await_ready, daemon=True).start()
-        if self._parent is not None:
-            threading.Thread(target=self._watch_parent, args=(self._parent,), daemon=True).start()
 
     def _handle_occurrences(self) -> int:
         """Handle occurrences until every process has ended by itself or been stopped; return the exit code."""
@@ -112,15 +104,40 @@ class Up:
                     self._welcome(urls)
                 case StopRequested(how):
                     return self._stop(EXIT_STOPPED, f"{how.name}: stopping everything")
+                case RestartRequested() as request:
+                    self._restart(request)
+                case ProcessEnded(name) as ended if name in self._restarted:
+                    self._children.ended(name, starts_again=True)
+                    if ended.code != 0:
+                        self._write(SELF, str(ended))
+                    self._start_again(name, self._restarted.pop(name))
                 case ProcessEnded(name) as ended:
-                    del self._running[name]
+                    self._children.ended(name)
                     if not (self._once_ready if name in (BROKER, KEEPER) else name in self._once_ready):
                         return self._stop(EXIT_USAGE, f"{ended} instead of starting: stopping everything")
                     if not self._running:
                         self._write(SELF, f"{ended}: nothing is left running")
                         return EXIT_NOTHING_LEFT
                     again = AGAIN.get(name, f"just service {name}")
-                    self._write(SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it.")
+                    here = "" if name == BROKER else "; `just roll` does so here, and restarts all services"
+                    self._write(
+                        SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it{here}."
+                    )
+
+    def _restart(self, request: RestartRequested) -> None:
+        if request.started.done():
+            return
+        if request.name not in self._running:
+            self._start_again(request.name, request.started)
+            return
+        self._restarted[request.name] = request.started
+        self._children.signal({request.name}, signal.SIGKILL if request.killed else signal.SIGTERM)
+
+    def _start_again(self, name: str, started: Future[Process]) -> None:
+        try:
+            started.set_result(self._children.start_again(name))
+        except (StartFailed, SettingsError, OSError) as error:
+            started.set_exception(StartFailed(str(error)))
 
     def _stop(self, code: int, why: str) -> int:
         """Stop the services first, so that they can publish their recorded facts, then the broker.
@@ -130,35 +147,31 @@ class Up:
         self._write(SELF, why)
         for phase in (set(self._running) - {BROKER}, {BROKER}):
             until = time.monotonic() + STOP_TIMEOUT_S
-            self._signal(phase, signal.SIGTERM)
+            self._children.signal(phase, signal.SIGTERM)
             while phase & set(self._running):
                 try:
                     occurrence = self._occurrences.get(timeout=max(0.0, until - time.monotonic()))
                 except queue.Empty:
                     names = ", ".join(sorted(phase & set(self._running)))
                     self._write(SELF, f"not stopped within {STOP_TIMEOUT_S:.0f} s: killing {names}")
-                    self._signal(phase, signal.SIGKILL)
+                    self._children.signal(phase, signal.SIGKILL)
                     until += STOP_TIMEOUT_S
                     continue
                 match occurrence:
                     case OutputLine(name, text):
                         self._write(name, text)
                     case ProcessEnded(name, ended_with):
-                        del self._running[name]
+                        self._children.ended(name)
                         if ended_with != 0:
                             self._write(SELF, str(occurrence))
                     case StopRequested(signal.SIGINT):
                         code = EXIT_KILLED
                         self._write(SELF, "SIGINT again: killing everything")
-                        self._signal(set(self._running), signal.SIGKILL)
-                    case StopRequested() | AllReady():
+                        self._children.signal(set(self._running), signal.SIGKILL)
+                    case StopRequested() | AllReady() | RestartRequested():
                         pass
         self._write(SELF, "stopped")
         return code
-
-    def _signal(self, names: set[str], how: signal.Signals) -> None:
-        for name in names & set(self._running):
-            self._running[name].send_signal(how)
 
     def _welcome(self, urls: Mapping[str, str]) -> None:
         self._write(SELF, "everything is ready:")
@@ -169,6 +182,12 @@ class Up:
         self._write(SELF, "each service explains its API at /schema; Ctrl-C stops everything")
 
     # In other threads and in signal handlers: these only put occurrences into the queue -------------------------------
+
+    def _report(self, occurrence: Occurrence) -> None:
+        """Queue it. Of the broker's lines the [INF] ones are shown only at LOG_LEVEL=debug."""
+        notice = isinstance(occurrence, OutputLine) and occurrence.name == BROKER and "[INF]" in occurrence.text
+        if not notice or self._env.get("LOG_LEVEL", "").upper() == "DEBUG":
+            self._occurrences.put(occurrence)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._occurrences.put(StopRequested(signal.Signals(number)))
@@ -182,22 +201,8 @@ class Up:
             time.sleep(PARENT_POLL_S)
         self._occurrences.put(StopRequested(signal.SIGHUP))
 
-    def _read(self, name: str, process: subprocess.Popen[bytes], output: int) -> None:
-        with open(output, "rb") as lines:
-            for raw in lines:
-                line = raw.decode(errors="replace").rstrip()
-                if self._is_shown(name, line):
-                    self._occurrences.put(OutputLine(name, line))
-        code = process.wait()
-        self._guard.forget(process.pid)
-        self._occurrences.put(ProcessEnded(name, code))
-
-    def _is_shown(self, name: str, line: str) -> bool:
-        """Return whether to show the line: all are shown, but the broker's [INF] lines only at LOG_LEVEL=debug."""
-        return name != BROKER or "[INF]" not in line or self._env.get("LOG_LEVEL", "").upper() == "DEBUG"
-
     def _await_ready(self) -> None:
-        urls = {name: service_url(name, self._env) for name in service_names()}
+        urls = self._urls
         waiting, explain_at = dict(urls), time.monotonic() + EXPLAIN_AFTER_S
         while waiting:
             reasons = {name: why_not_ready(url) for name, url in waiting.items()}
@@ -209,12 +214,6 @@ class Up:
                     self._occurrences.put(OutputLine(SELF, f"still waiting for {name}: {reasons[name]}"))
             time.sleep(READINESS_POLL_S)
         self._occurrences.put(AllReady(urls))
-
-
-def _launch(name: str, env: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-    if name == BROKER:
-        return launch_nats(env, output)
-    return start_keeper(env, output) if name == KEEPER else start_service(name, env, output)
 
 
 def main() -> int:

@@ -5,6 +5,8 @@ What a fact means is the service's own to say: its metrics are made beside these
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from math import inf
+from time import monotonic
 from typing import Final
 
 from contracts.command import Reaction
@@ -23,6 +25,12 @@ from infra.timestamps import microseconds
 COMMIT_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 SKEW_S: Final = 0.1
 """The clocks of machines that keep the time differ by some milliseconds, at most by this."""
+CLOCK: Final = "the clock of "
+"""Begins the warning about a clock."""
+CLOCK_LATE_S: Final = 1.0
+"""By how much a clock has to lag to be warned of: clocks that are set by NTP differ by less."""
+CLOCK_WARNED_S: Final = 60.0
+"""How long the warning stays after the last effect that was before its cause."""
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -36,10 +44,14 @@ class Measures:
         reactions: Reactions,
         clock: Callable[[], datetime],
         metrics: Metrics,
+        *,
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
-        """`hears` are the names of the facts that the service consumes."""
+        """`hears` are the names of the facts that the service consumes. `monotonic`: seconds that only rise."""
         self._service = service
         self._clock = clock
+        self._monotonic = monotonic
+        self._lagged_s, self._lagged_at = 0.0, -inf
         self._metrics = metrics
         says = facts_said_by(service)
         facts = metrics.counters_by(
@@ -117,10 +129,20 @@ class Measures:
         """Return where to measure a message that is tried again, or has waited for another one of its key."""
         return self._heard.get(consumer_name(self._service, delivery.subject.rpartition(".")[0]), self._heard_by_others)
 
-    def _set_back(self, seconds: float) -> float:
+    def warnings(self) -> list[str]:
+        """Return the warning for `/readyz` that this service's clock lags, while effects show it."""
+        if self._lagged_s < CLOCK_LATE_S or self._monotonic() - self._lagged_at > CLOCK_WARNED_S:
+            return []
+        return [
+            f"{CLOCK}{self._service}_svc lags that of others by {self._lagged_s:,.0f} s, or was set back; "
+            "compare `date -u` on all machines"
+        ]
+
+    def _set_back(self, negative_s: float) -> float:
         """Count a negative duration, unless clocks that keep the time explain it; return what to take for it."""
-        if seconds < -SKEW_S:
+        if negative_s < -SKEW_S:
             self._backward.value += 1
+            self._lagged_s, self._lagged_at = -negative_s, self._monotonic()
         return 0.0
 
 

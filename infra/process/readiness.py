@@ -1,18 +1,26 @@
 """Answers `/readyz`: why the service is not ready, and what an operator should look at although it is."""
 
+from typing import Final
+
 from infra.consuming.session import Broker
 from infra.http.operators.dead_letters import warnings_of
 from infra.process.runtime import Runtime
-from infra.store.errors import StoreError
+from infra.store.errors import StoreError, StoreSetupError, next_step
+
+SEE: Final = "See docs/operating.md#stores"
+"""The next step where an error of the store names none."""
 
 
 async def why_not_ready(runtime: Runtime) -> list[str]:
     """Return why the service is not ready: `Broker.trouble`, and that the store cannot record; empty if it is ready."""
-    why = [runtime.broker.trouble] if runtime.broker.trouble else []
+    broker, why = runtime.broker, list[str]()
     try:
         await runtime.store.check()
-    except StoreError as error:  # StoreSetupError is one
-        why.append(f"the store cannot record: {error}")
+    except StoreError as error:  # StoreSetupError is one, and says the next step
+        step = "" if isinstance(error, StoreSetupError) else f". {next_step(error.__cause__ or error, SEE)}"
+        why.append(f"the store cannot record: {error}{step}")
+    if broker.trouble and not (why and broker.store_failed):  # a session ends with its store: that is no cause
+        why.append(broker.trouble)
     return why
 
 
@@ -30,11 +38,11 @@ def ready_by_reason(broker: Broker, records: bool) -> dict[str, bool]:
     """
     relay = broker.relay
     return {
-        "broker": broker.connection is not None,
+        "broker": broker.connection is not None or broker.store_failed,
         "consumer": broker.connection is None or broker.supervisor.trouble is None,
         "log_lost": not broker.log_lost,
         "relay": relay is None or not relay.stalled,
         "relay_catching_up": relay is None or relay.has_caught_up,
-        "store": records,
+        "store": records and not broker.store_failed,
         "stream_full": not broker.full,
     }

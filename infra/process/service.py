@@ -27,7 +27,8 @@ from infra.core.writer import Clock, Reactions, Writer
 from infra.files import PRIVATE_UMASK
 from infra.http.operators.dead_letters import Consumer
 from infra.http.operators.read_models import AnyView
-from infra.http.server import Server
+from infra.http.server import LAST_REQUEST_S, Server
+from infra.listening import is_held
 from infra.metrics import Metrics
 from infra.printable import printable
 from infra.process import logging as logs
@@ -179,7 +180,9 @@ def assemble(
     )
     consuming = {view.listener: view for view in views.values() if isinstance(view, StreamView)}
     consumers: dict[str, Consumer] = {service.name: broker, **consuming}
-    return Runtime(settings, clock, store, writer, broker, views, consumers, metrics, listeners)
+    return Runtime(
+        settings, clock, store, writer, broker, views, consumers, metrics, listeners, warnings=[measures.warnings]
+    )
 
 
 async def _run_until_signal(
@@ -187,7 +190,8 @@ async def _run_until_signal(
 ) -> None:
     for watcher in service.watchers:
         watcher(runtime)
-    server = Server(build(service.name, service.routes(runtime), runtime))
+    last_request_s = LAST_REQUEST_S if is_held() else 0.0  # else nobody serves the next connection either
+    server = Server(build(service.name, service.routes(runtime), runtime), last_request_s=last_request_s)
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, runtime.closing.set)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infra.files import LockTaken, exclusive_lock, make_private_folder
-from infra.http.server import BACKLOG
+from infra.listening import inherited, listening
 
 
 class CannotStart(Exception):
@@ -15,17 +15,12 @@ class CannotStart(Exception):
 
 @contextlib.contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """Listen on this address until the context ends. Raises CannotStart."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as stack:
-        try:
-            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-            # Listen at once: two sockets may be bound to one port as long as neither listens.
-            listener.listen(BACKLOG)
-        except OSError as error:
-            raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror}") from error
+    """Listen on this address until the context ends, by the starter's socket if it holds one. Raises CannotStart."""
+    try:
+        listener = inherited(port) or listening(host, port)
+    except OSError as error:
+        raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror}") from error
+    with listener:
         yield listener
 
 

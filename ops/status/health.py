@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
+from infra.process.measures import CLOCK
 from ops.status.figures import Figures
 from ops.status.seen import Look, SeenService
 
@@ -46,9 +47,15 @@ class Health(NamedTuple):
 def judge(before: Look, now: Look, seen: Figures) -> Health:
     """Return the health at the second of two looks, whose figures are `seen`."""
     services = now.services
-    causes = [*_away(services), *_unmeasured(services), *_without_broker(services), *_not_ready(services)]
+    causes = [
+        *_away(services),
+        *_unmeasured(services),
+        *_without_broker(services),
+        *_not_ready(services),
+        *_clocks(before, now),
+    ]
     effects = list(_late(now.services, seen))
-    others = [*_warned(now.services), *_lagging(now.services), *_stream(seen), *_clocks(before, now), *_audit(now)]
+    others = [*_warned(now.services), *_lagging(now.services), *_stream(seen), *_audit(now)]
     concerns = tuple(dict.fromkeys([*causes, *effects, *others]))
     if not concerns:
         return Health(f"All is well: {_pace(seen)}, {_waits(seen)}.", ())
@@ -147,6 +154,8 @@ def _orders(count: int) -> str:
 def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
     for seen in services:
         for text in seen.warnings:
+            if text.startswith(CLOCK):  # a cause, see `_clocks`
+                continue
             yield Concern(
                 text, "the service goes on; docs/runbook.md has the next steps", (f"curl -s {seen.service.url}/readyz",)
             )
@@ -188,9 +197,10 @@ def _clocks(before: Look, now: Look) -> Iterator[Concern]:
     name = "saga_clock_backward_total"
     earlier = {seen.name: seen.samples.total(name) for seen in before.services if seen.samples.of(name)}
     for seen in now.services:
-        if seen.samples.total(name) > earlier.get(seen.name, inf):
+        told = next((text for text in seen.warnings if text.startswith(CLOCK)), "")
+        if told or seen.samples.total(name) > earlier.get(seen.name, inf):
             yield Concern(
-                f"the clock of {seen.name} lags that of others, or was set back",
+                told or f"{CLOCK}{seen.name} lags that of others, or was set back",
                 "set the clock; orders and facts are not lost: docs/runbook.md#sagaclockbackward",
                 ("date -u",),
             )

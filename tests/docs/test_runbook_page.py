@@ -46,7 +46,7 @@ def test_the_section_begins_with_the_alerts_command(name: str, command: str, url
 def test_every_reason_for_which_a_service_is_not_ready_is_explained() -> None:
     class Nothing:
         relay = connection = None
-        log_lost = full = False
+        log_lost = full = store_failed = False
 
     broker: object = Nothing()
     reasons = ready_by_reason(broker, records=True)  # type: ignore[arg-type]

@@ -236,6 +236,15 @@ def test_an_alert_is_silent_just_under_its_fault(case: Case, tmp_path: Path) -> 
     play(tmp_path, series, dict.fromkeys(range(0, end, 5), ()))
 
 
+@pytest.mark.parametrize("reason", ["store", "log_lost"])
+def test_a_session_that_ended_because_of_the_store_is_no_missing_broker(reason: str, tmp_path: Path) -> None:
+    no_session = {of("saga_broker_connected", "point_svc"): Values(0)}
+    store = {of("saga_ready", "point_svc", reason=reason): Values(0)}
+    series = {name: values.lasting(10) for name, values in {**quiet(), **no_session, **store}.items()}
+
+    play(tmp_path, series, {8: [("SagaNotReady", "page")]})
+
+
 # Objectives -----------------------------------------------------------------------------------------------------------
 
 BURNS = (("fast", "page", 14.4), ("middle", "page", 6.0), ("slow", "ticket", 3.0), ("trickle", "ticket", 1.0))

@@ -37,14 +37,17 @@ class Prometheus:
 
 
 @contextlib.asynccontextmanager
-async def watching(shop: Shop, folder: Path) -> AsyncIterator[Prometheus]:
-    """A Prometheus of the test's own, with the example's configuration and the shop's ports."""
+async def watching(shop: Shop, folder: Path, every: str = "1s") -> AsyncIterator[Prometheus]:
+    """A Prometheus of the test's own, with the example's configuration and the shop's ports.
+
+    It scrapes and evaluates `every` so often; the example does so every 5 s.
+    """
     if shutil.which("prometheus") is None and not os.environ.get("TEST_ALL"):
         pytest.skip("prometheus is missing: it is in Debian's package of that name")
     for name in ("prometheus.yml", "recording.yml", "alerts.yml"):
         text = (MONITORING / name).read_text(encoding="utf-8")
         if name == "prometheus.yml":
-            text = re.sub(r"800\d", lambda port: shop.env[PORTS[port[0]]], text).replace(": 5s", ": 1s")
+            text = re.sub(r"800\d", lambda port: shop.env[PORTS[port[0]]], text).replace(": 5s", f": {every}")
             text = text.replace('"127.0.0.1:9093"', "")  # alerts go nowhere
         (folder / name).write_text(text)
     (port,) = free_ports(1)

@@ -135,6 +135,18 @@ def test_a_clock_that_was_set_back_is_named() -> None:
     assert well(point=after).well, "a service that was seen for the first time"
 
 
+def test_the_services_own_words_about_its_clock_are_a_cause_and_come_once() -> None:
+    told = "the clock of point_svc lags that of others by 300 s, or was set back"
+    before, after = (seen("point", f"saga_clock_backward_total {count}", warnings=(told,)) for count in (3, 4))
+    order = seen("order", "saga_orders_pending 1\nsaga_oldest_pending_order_age_seconds 9")
+
+    found = health(look(0, point=before), look(2, point=after, order=order))
+
+    assert found.sentence == f"{told}; meanwhile 1 order is in flight, the oldest for 9 s."
+    assert [one.what for one in found.concerns].count(told) == 1
+    assert found.concerns[0].commands == ("date -u",)
+
+
 # Figures --------------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ import pytest
 from rich.table import Table
 
 from ops import ledger, trace
+from ops.find import command as find
+from ops.find.criteria import FoundOrder
 from ops.output import print_out
 
 ORDER = "2e86ac2065f70ff4b21b2634a80468d3"
@@ -26,6 +28,11 @@ def listed() -> Table:
     return ledger.table("user", [moved])
 
 
+def found() -> Table:
+    now = datetime.now(UTC)
+    return find.table([FoundOrder(17, ORDER, FACT, "CANCELED", DETAIL, now, now, [], 0, None, None)], "ended")
+
+
 def shown(table: Table, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stdout", stream)
@@ -33,7 +40,7 @@ def shown(table: Table, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-@pytest.mark.parametrize(("table", "id_"), [(traced, CAUSE), (listed, ORDER)])
+@pytest.mark.parametrize(("table", "id_"), [(traced, CAUSE), (listed, ORDER), (found, ORDER)])
 def test_a_row_is_one_line_in_a_pipe(table: Callable[[], Table], id_: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
@@ -43,7 +50,7 @@ def test_a_row_is_one_line_in_a_pipe(table: Callable[[], Table], id_: str, monke
 
 
 @pytest.mark.parametrize("columns", [1, 40, 80, 120])
-@pytest.mark.parametrize(("table", "id_"), [(traced, CAUSE), (listed, ORDER)])
+@pytest.mark.parametrize(("table", "id_"), [(traced, CAUSE), (listed, ORDER), (found, ORDER)])
 def test_no_id_and_no_name_is_cut(
     columns: int, table: Callable[[], Table], id_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

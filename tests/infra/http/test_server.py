@@ -15,7 +15,7 @@ from litestar.params import JSONBody
 from infra.http.connection import UNSENT_BYTES
 from tests.infra.http.framing_cases import CHUNKED, HIDDEN, REFUSED, TWO, UPGRADE
 from tests.infra.http.wire import LARGE, answers, parsed, question, serving
-from tests.shop import PATIENCE_S
+from tests.shop import PATIENCE_S, attempts
 
 
 @pytest.fixture
@@ -109,6 +109,41 @@ async def test_the_body_of_a_request_that_asks_for_another_protocol_is_its_body(
 
     assert (first[0], json.loads(first[2])) == (b"HTTP/1.1 201 Created", {"n": 1, "x": 2, "y": 3})
     assert json.loads(second[2]) == {"n": 7}
+
+
+async def test_a_request_on_its_way_when_the_server_stops_is_answered_and_is_the_last() -> None:
+    async with serving(last_request_s=PATIENCE_S) as port:
+        kept, new = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        kept[1].write(question(b'{"n":1}', b"Content-Length: 7"))
+        await kept[0].readuntil(b'{"n":1}')
+        port.server.should_exit = True
+        await until_refused(port)
+
+        for reader, writer in (kept, new):
+            writer.write(question(b'{"n":2}', b"Content-Length: 7"))
+
+            ((_, headers, body),) = parsed(await to_the_end(reader))
+            writer.close()
+            assert (headers["connection"], body) == ("close", b'{"n":2}')
+
+
+@pytest.mark.parametrize("last_request_s", [0.0, 0.2])
+async def test_a_connection_without_a_request_ends_with_the_server(last_request_s: float) -> None:
+    async with serving(last_request_s=last_request_s) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        port.server.should_exit = True
+        assert await to_the_end(reader) == b""
+        writer.close()
+
+
+async def until_refused(port: int) -> None:
+    """Returns when nobody listens there any more."""
+    async for _ in attempts("the server to stop listening"):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            return
+        writer.close()
 
 
 async def test_a_request_in_a_body_is_never_a_request(port: int) -> None:

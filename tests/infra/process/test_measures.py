@@ -139,3 +139,26 @@ async def test_appends_are_timed_and_conflicts_counted() -> None:
     text = exposed(metrics)
     assert value(text, "saga_commit_duration_seconds_count") == 1
     assert value(text, "saga_commit_conflicts_total") == conflicts
+
+
+def test_a_clock_that_lags_is_warned_of_until_no_effect_shows_it_any_more() -> None:
+    now_s = 0.0
+    hears = [NAMES[kind] for kind in REACTIONS]
+    measures = Measures("point", hears, REACTIONS, lambda: NOON, Metrics(), monotonic=lambda: now_s)
+
+    def lags(by: timedelta) -> None:
+        later: Any = replace(HEARD, at=NOON + by)
+        delivery = Delivery("id@1", b"", "", StreamPosition(1, microseconds(NOON + by)), "product.reserved.key")
+        acknowledger: Any = Acknowledging()
+        command = REACTIONS[ProductReserved](later, NOON, "cause@1")
+        measures.settled([(command, Delivered(delivery, acknowledger))], [[replace(ANSWER, at=NOON)]])
+
+    lags(timedelta(seconds=0.9))
+    assert measures.warnings() == []
+    lags(timedelta(seconds=300))
+    (warning,) = measures.warnings()
+    assert warning.startswith("the clock of point_svc lags that of others by 300 s, or was set back")
+    now_s = 60.0
+    assert measures.warnings() == [warning]
+    now_s = 61.0
+    assert measures.warnings() == []

@@ -1,0 +1,54 @@
+"""The sockets on which services listen: a service's own, or one that its starter holds.
+
+A socket that `just up` holds stays while its service is started anew: who connects meanwhile is not refused, but waits
+in the system's queue, and the new process answers.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final
+
+BACKLOG: Final = 2_048  # connections waiting to be accepted
+INHERITED: Final = "LISTENER_FD"
+"""The variable by which a starter names the descriptor of the socket to a service. No person sets it."""
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a new socket that listens on this address; the caller closes it. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        # Listen at once: two sockets may be bound to one port as long as neither listens.
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def is_held(env: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the starter of this process holds the socket on which it listens."""
+    return bool(env.get(INHERITED))
+
+
+def inherited(port: int, env: Mapping[str, str] = os.environ) -> socket.socket | None:
+    """Return the socket that `env` names, which listens on this port; None if it names none.
+
+    Raises OSError if the descriptor is none of such a socket.
+    """
+    named = env.get(INHERITED, "")
+    if not named:
+        return None
+    if not named.isdecimal():
+        raise OSError(None, f"{INHERITED} is {named!a}, which is no descriptor; unset it")
+    try:
+        listener = socket.socket(fileno=int(named))
+    except OSError as error:
+        raise OSError(error.errno, f"{INHERITED} is {named}, which is no socket: {error.strerror}; unset it") from error
+    if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and listener.getsockname()[1] == port:
+        return listener
+    listener.detach()
+    raise OSError(None, f"{INHERITED} is {named}, which does not listen on this port; unset it")

@@ -1,0 +1,133 @@
+"""The processes of `just up`: started, started again, signaled; with their output, their guard, and their sockets."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from infra.listening import INHERITED, listening
+from infra.local.guard import Guard
+from infra.local.nats import launch_nats
+from infra.local.occurrences import Occurrence, OutputLine, ProcessEnded
+from infra.local.processes import StartFailed, start_keeper, start_service
+from infra.local.services import service_address
+
+BROKER: Final = "nats"
+KEEPER: Final = "keeper"
+SELF: Final = "up"
+"""The name before the lines of `just up` itself."""
+
+
+class Children:
+    """Runs the broker, the services and the keeper as child processes of this one.
+
+    What they print, and their ends, are given to `report`, in threads of their own. This process holds the sockets on
+    which the services listen, so that nobody is refused while a service is started again. It gives up the socket of
+    one that has ended: then connections are refused, and it can be started elsewhere.
+    """
+
+    def __init__(self, names: Sequence[str], env: Mapping[str, str], report: Callable[[Occurrence], None]) -> None:
+        self._names = names
+        self._env = env
+        self._report = report
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self._outputs: dict[str, int] = {}
+        """The reading ends of what they write: the guard keeps them open until they have ended."""
+        self._listeners: dict[str, socket.socket] = {}
+        self._guard: Guard | None = None
+
+    def start(self) -> None:
+        """Start all of them. Raises StartFailed, SettingsError; then `close` ends those that were started."""
+        pipes = {name: self._pipe(name) for name in self._names}
+        self._guard = Guard(list(self._outputs.values()))
+        for name, pipe in pipes.items():
+            self._launch(name, pipe)
+
+    def start_again(self, name: str) -> subprocess.Popen[bytes]:
+        """Start a process that has ended; return it. Raises StartFailed, SettingsError."""
+        pipe = self._pipe(name)
+        before, self._guard = self._guard, Guard(list(self._outputs.values()))
+        for other, process in self.running.items():
+            self._guard.watch(process.pid, last=other == BROKER)
+        if before is not None:
+            before.dismiss()
+        try:
+            return self._launch(name, pipe)
+        except BaseException:
+            self._give_up(name)
+            raise
+
+    def ended(self, name: str, *, starts_again: bool = False) -> None:
+        """Note that this process has ended. Its socket is given up unless it `starts_again` at once."""
+        del self.running[name]
+        os.close(self._outputs.pop(name))
+        if not starts_again:
+            self._give_up(name)
+
+    def signal(self, names: Collection[str], how: signal.Signals) -> None:
+        for name in set(names) & set(self.running):
+            self.running[name].send_signal(how)
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for process in self.running.values():
+            process.kill()
+        if self._guard is not None:
+            self._guard.dismiss()
+        for listener in self._listeners.values():
+            listener.close()
+
+    def _give_up(self, name: str) -> None:
+        if name in self._listeners:
+            self._listeners.pop(name).close()
+
+    def _pipe(self, name: str) -> tuple[int, int]:
+        """Make the pipe for what the process writes; return both ends. A reading end of the guard's own is kept."""
+        output, writing = os.pipe()
+        self._outputs[name] = os.dup(output)
+        return output, writing
+
+    def _launch(self, name: str, pipe: tuple[int, int]) -> subprocess.Popen[bytes]:
+        output, writing = pipe
+        try:
+            process = self._started(name, writing)
+        except BaseException:
+            os.close(output)
+            os.close(self._outputs.pop(name))
+            raise
+        finally:
+            os.close(writing)
+        assert self._guard is not None
+        self._guard.watch(process.pid, last=name == BROKER)
+        self.running[name] = process
+        threading.Thread(target=self._read, args=(name, process, output), daemon=True).start()
+        return process
+
+    def _started(self, name: str, writing: int) -> subprocess.Popen[bytes]:
+        if name == BROKER:
+            return launch_nats(self._env, writing)
+        if name == KEEPER:
+            return start_keeper(self._env, writing)
+        listener = self._listeners.get(name) or self._listen(name)
+        env = {**self._env, INHERITED: str(listener.fileno())}
+        return start_service(name, env, writing, inherited=[listener.fileno()])
+
+    def _listen(self, name: str) -> socket.socket:
+        host, port = service_address(name, self._env)
+        try:
+            self._listeners[name] = listening(host, port)
+        except OSError as error:
+            raise StartFailed(f"port {port} of {name}_svc cannot be used: {error.strerror}") from error
+        return self._listeners[name]
+
+    def _read(self, name: str, process: subprocess.Popen[bytes], output: int) -> None:
+        with open(output, "rb") as lines:
+            for raw in lines:
+                self._report(OutputLine(name, raw.decode(errors="replace").rstrip()))
+        code = process.wait()
+        if self._guard is not None:
+            self._guard.forget(process.pid)
+        self._report(ProcessEnded(name, code))

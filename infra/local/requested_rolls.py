@@ -1,0 +1,73 @@
+"""Takes the requests of `just roll` inside `just up`, and rolls."""
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as StillWaiting
+
+from infra.local.children import SELF, Children
+from infra.local.control import Conversation
+from infra.local.occurrences import Occurrence, OutputLine, RestartRequested
+from infra.local.processes import STOP_TIMEOUT_S, Process, StartFailed
+from infra.local.roll import EXIT_STOPPED, ROLL
+from infra.local.rolling import RollStopped, roll
+
+
+class RequestedRolls:
+    """Rolls the services when another program asks for it, one roll at a time. A RollingSystem.
+
+    It runs in the threads of the requests: what it wants done to a process it puts into the queue of `just up`.
+    """
+
+    def __init__(
+        self,
+        children: Children,
+        urls: Mapping[str, str],
+        once_ready: Collection[str],
+        report: Callable[[Occurrence], None],
+    ) -> None:
+        """`once_ready`: the services that have been ready since the start. `report` takes what has to be done."""
+        self._children = children
+        self.urls = urls
+        self._once_ready = once_ready
+        self._report = report
+        self._rolling = threading.Lock()
+
+    def answer(self, asked: Conversation) -> None:
+        if asked.request != ROLL:
+            asked.tell(f"`just up` does not know {asked.request!a}: is it of another version?", EXIT_STOPPED)
+        elif not set(self.urls) <= set(self._once_ready):
+            asked.tell("`just up` is still starting: nothing was restarted", EXIT_STOPPED)
+        elif not self._rolling.acquire(blocking=False):
+            asked.tell("another roll is going on: this one restarted nothing", EXIT_STOPPED)
+        else:
+            try:
+                self._roll(asked)
+            finally:
+                self._rolling.release()
+
+    def _roll(self, asked: Conversation) -> None:
+        def say(text: str, code: int | None = None) -> None:
+            self._report(OutputLine(SELF, f"roll: {text}"))
+            asked.tell(text, code)
+
+        try:
+            roll(self, say, lambda: asked.over)
+        except RollStopped as why:
+            say(str(why), EXIT_STOPPED)
+        else:
+            say("all services are restarted", 0)
+
+    def runs(self, name: str) -> bool:
+        return name in self._children.running
+
+    def restart(self, name: str) -> Process:
+        """See RollingSystem. A process that has not ended within STOP_TIMEOUT_S is killed."""
+        started: Future[Process] = Future()
+        for killed in (False, True):
+            self._report(RestartRequested(name, started, killed))
+            try:
+                return started.result(STOP_TIMEOUT_S)
+            except StillWaiting:
+                continue
+        raise StartFailed(f"it has not ended {STOP_TIMEOUT_S:g} s after SIGKILL")

@@ -1,0 +1,86 @@
+"""Restarts the services of `just up` one after another, each only while all others are ready."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from infra.local.children import KEEPER
+from infra.local.processes import Process, StartFailed
+from infra.local.readiness import why_not_ready
+
+READY_S: Final = 30.0
+"""How long a service has to become ready after its start."""
+POLL_S: Final = 0.05
+
+
+class RollStopped(Exception):
+    """A roll ended before its end; the message says why, and what was not restarted."""
+
+
+class RollingSystem(Protocol):
+    """The processes that are restarted, as a roll needs them."""
+
+    @property
+    def urls(self) -> Mapping[str, str]:
+        """The base URLs of the services, by name, in the order in which they are restarted."""
+
+    def runs(self, name: str) -> bool: ...
+
+    def restart(self, name: str) -> Process:
+        """End this process in good order, start it again, and return the new one. Raises StartFailed."""
+
+
+def roll(
+    system: RollingSystem, say: Callable[[str], None], unwanted: Callable[[], bool], ready_s: float = READY_S
+) -> None:
+    """Restart all services, and the keeper last; `say` is told what happens.
+
+    A service that does not run comes first, then one that is not ready. It ends early if `unwanted` returns True
+    between two services. Raises RollStopped.
+    """
+    left = sorted(system.urls, key=system.runs)
+    while left:
+        if unwanted():
+            raise RollStopped(f"nobody waits for it any more; not restarted: {_list(left)}")
+        running = {name: url for name, url in system.urls.items() if system.runs(name)}
+        not_ready = {name: why for name, url in running.items() if (why := why_not_ready(url)) is not None}
+        name = next((one for one in left if not system.runs(one) or one in not_ready), left[0])
+        others = {one: why for one, why in not_ready.items() if one != name}
+        if others and system.runs(name):
+            reasons = "; ".join(f"{one}_svc is not ready: {why}" for one, why in others.items())
+            raise RollStopped(f"{reasons}. While one is not ready, no other is restarted. Not restarted: {_list(left)}")
+        left.remove(name)
+        _restart(system, name, say, left, ready_s)
+    try:
+        system.restart(KEEPER)
+    except StartFailed as error:
+        raise RollStopped(f"the services are restarted, but the keeper did not come back: {error}") from error
+    say(f"{KEEPER}: restarted")
+
+
+def _restart(system: RollingSystem, name: str, say: Callable[[str], None], left: list[str], ready_s: float) -> None:
+    began = time.monotonic()
+    say(f"{name}_svc: {'restarting' if system.runs(name) else 'it does not run, starting'}")
+    try:
+        process = system.restart(name)
+        _await_ready(system.urls[name], process, ready_s)
+    except StartFailed as error:
+        raise RollStopped(
+            f"{name}_svc did not come back: {error}. Its lines in the output of `just up` say more; mend it, then "
+            f"`just roll` begins with it. Not restarted: {_list(left)}"
+        ) from error
+    say(f"{name}_svc: ready after {time.monotonic() - began:.1f} s")
+
+
+def _await_ready(url: str, process: Process, ready_s: float) -> None:
+    until = time.monotonic() + ready_s
+    while (why := why_not_ready(url)) is not None:
+        if process.poll() is not None:
+            raise StartFailed(f"it ended with exit code {process.returncode} while it was starting")
+        if time.monotonic() > until:
+            raise StartFailed(f"it was not ready within {ready_s:g} s: {why}")
+        time.sleep(POLL_S)
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(f"{name}_svc" for name in names) or "nothing else"

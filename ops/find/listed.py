@@ -1,0 +1,44 @@
+"""Asks the order list, a read model of order_svc, which orders it has of a user, or which had not ended."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from infra.store.connection import connect_read_only
+from ops import stores
+from ops.find.criteria import Criteria
+from order_svc.listing import LEFT_OPEN, Listing
+
+OF_USER: Final = "SELECT order_id FROM orders WHERE user_id = ?"
+CHECKPOINT: Final = "SELECT position FROM position"
+
+
+class Listed(NamedTuple):
+    """The ids of the orders that the list has, and up to which position of the log it has read.
+
+    It was made from the log up to there; all behind it has to be looked for in the log. `trouble`: why the list cannot
+    be read; then nothing is known from it.
+    """
+
+    checkpoint: int = 0
+    order_ids: Sequence[str] = ()
+    trouble: str = ""
+
+
+async def listed(env: Mapping[str, str], criteria: Criteria) -> Listed:
+    """Return what the list has; nothing if it has no index for these criteria. Raises SettingsError."""
+    if criteria.user is not None:
+        query, parameters = OF_USER, [criteria.user]
+    elif criteria.status == "PENDING":
+        query, parameters = LEFT_OPEN, []
+    else:
+        return Listed()
+    path = stores.folder(env, "order") / f"{Listing.name}.view.sqlite"
+    try:
+        async with connect_read_only(path) as view:
+            await view.execute("BEGIN")  # checkpoint and rows of one moment
+            positions = list(await view.execute_fetchall(CHECKPOINT))
+            rows = await view.execute_fetchall(query, parameters)
+            return Listed(int(positions[0][0]) if positions else 0, [str(row[0]) for row in rows])
+    except sqlite3.Error as error:
+        return Listed(trouble=f"the order list {path} cannot be read ({error}), so the log is read")

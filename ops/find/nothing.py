@@ -1,0 +1,45 @@
+"""Says why no order was found: an id that nobody knows, a time of which nothing is recorded, or none that fits."""
+
+import contextlib
+from collections.abc import Mapping
+
+from ops import stores
+from ops.at import kinds
+from ops.details import shown_time
+from ops.errors import Unreachable
+from ops.find.criteria import Criteria
+from ops.find.search import FoundOrders
+from ops.find.span import time_at
+
+
+async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: FoundOrders) -> str:
+    """Return the reason as one line. Raises SettingsError, Unreachable."""
+    if unknown := await _unknown(env, criteria):
+        return unknown
+    if not found.last:
+        return "no order was found: order_svc's log is empty"
+    async with stores.log(env, "order") as log:
+        first, last = await time_at(log, 1), await time_at(log, found.last)
+        low, high = await time_at(log, found.within.after + 1), await time_at(log, max(found.within.until, 1))
+    if last and criteria.since and criteria.since > last:
+        return f"no order was found: order_svc's log ends at {shown_time(last)}, nothing is recorded since then"
+    if first and criteria.until and criteria.until < first:
+        return f"no order was found: order_svc's log begins at {shown_time(first)}"
+    searched = f"positions {found.within.after + 1:,} to {found.within.until:,} of order_svc's log"
+    if low and high and found.within.until > found.within.after:
+        searched += f", from {shown_time(low)} to {shown_time(high)}"
+    return f"no order was found: none that fits is in {searched}"
+
+
+async def _unknown(env: Mapping[str, str], criteria: Criteria) -> str:
+    """Say which of the ids its service has never recorded; empty if it has all, or if that cannot be told."""
+    told = []
+    for kind, key in (("product", criteria.product), ("coupon", criteria.coupon), ("user", criteria.user)):
+        service, category, _ = kinds()[kind]
+        if key is None:
+            continue
+        with contextlib.suppress(Unreachable):
+            async with stores.log(env, service) as log:
+                if not await log.has_stream(f"{category}-{key}"):
+                    told.append(f"{service}_svc has never recorded anything about the {kind} {key}")
+    return f"no order was found: {'; '.join(told)}" if told else ""

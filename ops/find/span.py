@@ -1,0 +1,71 @@
+"""Finds the part of a log in which facts of a time can be: positions rise with time, but for a little."""
+
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+
+from contracts.fact import DECODE_ERRORS, Timestamp
+from ops.stores import ServiceLog
+
+DISORDER: Final = timedelta(minutes=1)
+"""A fact's time may be this much before that of a fact at an earlier position: a request waits its turn, and clocks are
+set. So a search goes on beyond the wanted time by as much."""
+TRIES: Final = 100  # records that are looked at to find a time
+
+
+class LogSpan(NamedTuple):
+    """A part of a log: the positions after `after`, up to and including `until`."""
+
+    after: int
+    until: int
+
+
+class _Timed(msgspec.Struct):
+    at: Timestamp
+
+
+_timed: Final = msgspec.json.Decoder(_Timed)
+
+
+async def span(log: ServiceLog, last: int, since: datetime | None, until: datetime | None) -> LogSpan:
+    """Return the part of the log, up to position `last`, that has all facts said from `since` to `until`.
+
+    It may have others, too. If a clock was set back by more than DISORDER, it may lack some. Raises Unreachable.
+    """
+    first, end = 0, last
+    if since is not None:
+        first = await _last_before(log, last, _shifted(since, -DISORDER))
+    if until is not None:
+        end = await _last_before(log, last, _shifted(until, DISORDER)) + 1
+    return LogSpan(first, min(end, last))
+
+
+async def time_at(log: ServiceLog, position: int) -> datetime | None:
+    """Return the time of the fact at this position, or of the next one that has a time; None if there is none."""
+    for record in await log.select_notifications(position - 1, TRIES):
+        try:
+            return _timed.decode(record.state).at
+        except DECODE_ERRORS:
+            continue
+    return None
+
+
+async def _last_before(log: ServiceLog, last: int, time: datetime) -> int:
+    """Return a position such that the fact there was said before `time`, and the one behind it was not; 0: none."""
+    low, high = 0, last
+    while low < high:
+        middle = (low + high + 1) // 2
+        at = await time_at(log, middle)
+        if at is not None and at < time:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _shifted(time: datetime, by: timedelta) -> datetime:
+    try:
+        return time + by
+    except OverflowError:  # at the edge of all times
+        return time

@@ -1,0 +1,135 @@
+"""A roll restarts one service at a time, only while the others are ready, and ends with the first that is not back."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from infra.local.processes import StartFailed
+from infra.local.rolling import RollStopped, roll
+
+
+class Restarted:
+    """A process that runs, or has ended."""
+
+    def __init__(self, code: int | None = None) -> None:
+        self.returncode = code
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        raise NotImplementedError
+
+    def send_signal(self, sig: int) -> None:
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+
+class System:
+    """Three services and a keeper. `not_ready`: why a service is not, by its name; `after`: what a restart makes it."""
+
+    def __init__(self, *, ended: tuple[str, ...] = (), not_ready: Mapping[str, str] | None = None) -> None:
+        self.urls = {name: f"http://{name}" for name in ("order", "product", "point")}
+        self.ended = set(ended)
+        self.not_ready = dict(not_ready or {})
+        self.after: dict[str, str | int] = {}
+        self.restarts: list[str] = []
+
+    def why_not_ready(self, url: str) -> str | None:
+        return self.not_ready.get(url.removeprefix("http://"))
+
+    def runs(self, name: str) -> bool:
+        return name not in self.ended
+
+    def restart(self, name: str) -> Restarted:
+        self.restarts.append(name)
+        self.ended.discard(name)
+        self.not_ready.pop(name, None)
+        after = self.after.get(name)
+        if after == "not at all":
+            raise StartFailed("its port is in use")
+        if after is not None:
+            self.not_ready[name] = "it does not answer" if isinstance(after, int) else after
+        return Restarted(after if isinstance(after, int) else None)
+
+
+Rolled = Callable[..., list[str]]
+
+
+@pytest.fixture
+def rolled(monkeypatch: pytest.MonkeyPatch) -> Rolled:
+    def run(system: System, unwanted: Callable[[], bool] = lambda: False) -> list[str]:
+        monkeypatch.setattr("infra.local.rolling.why_not_ready", system.why_not_ready)
+        said: list[str] = []
+        roll(system, said.append, unwanted, ready_s=0.0)
+        return said
+
+    return run
+
+
+def test_all_are_restarted_in_turn_and_the_keeper_last(rolled: Rolled) -> None:
+    system = System()
+
+    said = rolled(system)
+
+    assert system.restarts == ["order", "product", "point", "keeper"]
+    assert [line.partition(":")[0] for line in said] == [
+        *("order_svc", "order_svc", "product_svc", "product_svc", "point_svc", "point_svc", "keeper"),
+    ]
+
+
+def test_what_does_not_run_comes_first_and_then_what_is_not_ready(rolled: Rolled) -> None:
+    system = System(ended=("point",), not_ready={"product": "its store is damaged"})
+
+    said = rolled(system)
+
+    assert system.restarts == ["point", "product", "order", "keeper"]
+    assert said[0] == "point_svc: it does not run, starting"
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        (2, "product_svc did not come back: it ended with exit code 2 while it was starting"),
+        ("no session", "product_svc did not come back: it was not ready within 0 s: no session"),
+        ("not at all", "product_svc did not come back: its port is in use"),
+    ],
+)
+def test_one_that_does_not_come_back_ends_the_roll(rolled: Rolled, after: str | int, why: str) -> None:
+    system = System()
+    system.after["product"] = after
+
+    with pytest.raises(RollStopped) as stopped:
+        rolled(system)
+
+    assert str(stopped.value).startswith(why)
+    assert str(stopped.value).endswith("Not restarted: point_svc")
+    assert system.restarts == ["order", "product"]
+
+
+def test_while_two_are_not_ready_none_is_restarted(rolled: Rolled) -> None:
+    system = System(not_ready={"order": "no session", "point": "paused"})
+
+    with pytest.raises(RollStopped, match="point_svc is not ready: paused"):
+        rolled(system)
+
+    assert system.restarts == []
+
+
+def test_it_ends_between_two_services_once_nobody_wants_it(rolled: Rolled) -> None:
+    system = System()
+
+    with pytest.raises(RollStopped, match="nobody waits for it any more; not restarted: product_svc, point_svc"):
+        rolled(system, unwanted=lambda: bool(system.restarts))
+
+    assert system.restarts == ["order"]
+
+
+def test_a_keeper_that_does_not_come_back_is_said(rolled: Rolled) -> None:
+    system = System()
+    system.after["keeper"] = "not at all"
+
+    with pytest.raises(RollStopped, match="the services are restarted, but the keeper did not come back"):
+        rolled(system)

@@ -1,8 +1,16 @@
-"""The error of an archive that cannot be used."""
+"""The errors of an archive that cannot be used."""
 
 
 class ArchiveDamaged(Exception):
-    """A file of the archive is missing, cannot be read, or is not what its manifest says. The message says which.
+    """A file of the archive is missing, cannot be read, or is not what its manifest says; or it is another archive.
 
-    It names the next step, too. Nothing was changed.
+    The message says which, and the next step. Nothing was changed.
     """
+
+
+class ArchiveUnreachable(ArchiveDamaged):
+    """The bucket of the archive does not answer, or refuses. Once it answers again, all goes on."""
+
+
+class ArchiveTaken(Exception):
+    """Another run has archived this generation meanwhile. Nothing was changed."""

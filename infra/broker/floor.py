@@ -5,12 +5,12 @@ The archive's manifests say it (`infra.archive`). They are looked at each time: 
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TypeVar
 
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
+from infra.archive_settings import ArchiveSettings
 from infra.broker.errors import BrokerMisconfigured
 from infra.settings import Settings
 
@@ -35,12 +35,16 @@ def first_kept(settings: Settings) -> int:
 
 def archive_of(settings: Settings) -> Archive:
     """Return the archive of these settings; of equal ones, the same."""
-    return _at(settings.archive.absolute())
+    return _of(ArchiveSettings(**{name: getattr(settings, name) for name in ArchiveSettings.__struct_fields__}))
 
 
 @cache
-def _at(folder: Path) -> Archive:
-    return Archive(folder)
+def _of(settings: ArchiveSettings) -> Archive:
+    if settings.archive_bucket is None:
+        return Archive(settings.archive.absolute())
+    from infra.archive.bucket import Bucket  # noqa: PLC0415 - an extra
+
+    return Archive(Bucket(settings))
 
 
 def _read(ask: Callable[[], T]) -> T:

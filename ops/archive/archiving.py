@@ -5,6 +5,7 @@ and its stream, which the next run proves again and deletes; or neither stream n
 the run that has just proven its files, and only while the archive has all before it, too.
 """
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from msgspec import Struct
 from nats.js.api import StreamInfo
 
 from infra import files
+from infra.archive.errors import ArchiveTaken
 from infra.archive.folder import Archive
 from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
 from infra.archive.writing import FileWriter
@@ -45,11 +47,12 @@ class ArchivedGeneration(Struct):
 class Archived(Struct):
     """The result of a run.
 
-    `archived`: whose files were written and proven. `deleted`: the streams that were deleted. `kept`: by stream, why it
-    stays, each reason with the next step; later generations wait for it, as they are archived in their order.
+    `place`: the folder or bucket of the archive. `archived`: whose files were written and proven. `deleted`: the
+    streams that were deleted. `kept`: by stream, why it stays, each reason with the next step; later generations wait
+    for it, as they are archived in their order.
     """
 
-    folder: Path
+    place: str
     archived: list[ArchivedGeneration] = []
     deleted: list[str] = []
     kept: dict[str, list[str]] = {}
@@ -62,7 +65,7 @@ async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False
     what stream and logs have, or a stream changed): then that generation's stream stays.
     """
     settings = load(Settings, "nats", 4_222, env)
-    with _alone(settings.archive):
+    with alone(settings):
         async with contextlib.AsyncExitStack() as stack:
             logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
             stream = await stack.enter_async_context(reading.stream(env))
@@ -70,9 +73,18 @@ async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False
             return await _Run(env, HistoryCopies(stream, logs, known), archive_of(settings), watch).run(dry_run=dry_run)
 
 
+def lock_folder(settings: Settings) -> Path:
+    """Return the folder whose lock an archiver holds."""
+    return settings.archive_cache if settings.archive_bucket else settings.archive
+
+
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the archive's lock. Raises SettingsError."""
+def alone(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the archive's folder, or of the cache of its bucket. Raises SettingsError.
+
+    Archivers on other machines are not kept away from a bucket: of two manifests, the store takes the first.
+    """
+    folder = lock_folder(settings)
     try:
         files.make_private_folder(folder)
         with exclusive_lock(folder / ".lock"):
@@ -93,10 +105,11 @@ class _Run:
         self._archive = archive
         self._watch = watch
         self._proven: set[str] = set()
-        self._done = Archived(archive.folder, [], [], {})
+        self._done = Archived(archive.place.title, [], [], {})
 
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
+        await asyncio.to_thread(self._archive.look)
         for info in infos[:-1]:
             name = str(info.config.name)
             if self._archive.of(number_of(name) or 0) is None:
@@ -124,8 +137,11 @@ class _Run:
         """Write the files of a generation, prove them, and write the manifest: from then on it is archived."""
         draft = await self._files(info)
         await self._prove(draft)
-        content = encoded(draft)
-        files.write(self._archive.folder / file_name(draft.stream), content)
+        try:
+            await asyncio.to_thread(self._archive.place.publish, file_name(draft.stream), encoded(draft))
+        except ArchiveTaken as error:
+            raise Found(f"{draft.stream} stays: {error}") from error
+        await asyncio.to_thread(self._archive.look)
         size = sum(file.bytes for file in draft.files)
         self._done.archived.append(ArchivedGeneration(draft.stream, draft.messages, info.state.bytes, size))
 
@@ -134,13 +150,14 @@ class _Run:
         name, state = str(info.config.name), info.state
         tally = MessageTally(self._copies.known)
         self._watch.begins(f"writing the files of {name}", state.messages)
-        with FileWriter(self._archive.folder / name) as writer:
+        with FileWriter(self._archive.place.workshop(name)) as writer:
             async with aclosing(reading.of_generation(self._stream, name)) as chunks:
                 async for chunk in chunks:
                     tally.take(chunk)
                     writer.add(as_archived(chunk))
                     self._watch.advances(len(chunk))
             written = writer.finish()
+        await asyncio.to_thread(self._archive.place.add, name, written)
         number, previous = number_of(name) or 0, self._archive.last_digest
         return GenerationManifest(
             format=FORMAT,

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest, LogRange, NameCount
-from infra.archive.writing import described
 from infra.broker.holes import runs
 from infra.store.sqlite import SQLiteStore
 from ops import reading
@@ -75,9 +74,9 @@ async def prove(
     errors of reading.
     """
     for file in manifest.files:
-        found = await asyncio.to_thread(described, archive.path(manifest, file.name))
+        found = await asyncio.to_thread(archive.place.described, manifest.stream, file)
         if found != file:
-            raise _differs(manifest, f"{archive.path(manifest, file.name)} is not what was written")
+            raise _differs(manifest, f"{archive.place.where(manifest.stream, file)} is not what was written")
     watch.begins(f"comparing the files of {manifest.stream} with stream and logs", manifest.messages)
     tally = MessageTally(copies.known)
     async with (

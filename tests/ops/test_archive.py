@@ -74,7 +74,7 @@ async def test_a_generation_becomes_files_and_leaves_the_broker(left: Left) -> N
     for service in left.shop.services:
         assert Archive(left.folder).log_of(service).until == facts(left.shop, service)
     assert sum(one.messages for one in manifest.names.values()) == manifest.messages
-    assert await left.archive() == Archived(left.folder, [], [], {})  # nothing more to do
+    assert await left.archive() == Archived(str(left.folder), [], [], {})  # nothing more to do
 
 
 def facts(shop: Shop, service: str) -> int:

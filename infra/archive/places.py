@@ -1,0 +1,113 @@
+"""Where an archive's files are: a folder (here), or a bucket (`infra.archive.bucket`)."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from infra import files
+from infra.archive.errors import ArchiveDamaged
+from infra.archive.manifest import WAY_OUT, ArchivedFile
+from infra.archive.writing import described
+
+
+class Place(Protocol):
+    """The files of one archive. Its methods wait for disk or network, and raise ArchiveDamaged.
+
+    A method that is given a `stream` and a `file` is of a file of that generation, which the manifest has.
+    """
+
+    title: str
+    """What messages call it."""
+
+    near: bool
+    """Whether a look costs so little that all who ask look anew."""
+
+    def look(self) -> list[tuple[str, str]]:
+        """Return the name of each manifest, sorted, with a text that another content does not have."""
+        ...
+
+    def contents(self, names: Sequence[str]) -> list[bytes]:
+        """Return the content of each of these manifests."""
+        ...
+
+    def where(self, stream: str, file: ArchivedFile) -> str:
+        """Return what messages call a file. Raises nothing."""
+        ...
+
+    def whole(self, stream: str, file: ArchivedFile) -> Path:
+        """Return the path of a file on this machine. Raises OSError, too."""
+        ...
+
+    def piece(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
+        """Return `size` bytes of a file from `offset` on; fewer at its end. Raises OSError, too."""
+        ...
+
+    def described(self, stream: str, file: ArchivedFile) -> ArchivedFile:
+        """Return size and checksum of a file, computed from what the place has. Raises OSError, too."""
+        ...
+
+    def workshop(self, stream: str) -> Path:
+        """Return the folder in which the files of a generation are written first."""
+        ...
+
+    def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
+        """Put files from the workshop in their place, durably; elsewhere the workshop is removed then."""
+        ...
+
+    def publish(self, name: str, content: bytes) -> None:
+        """Put a manifest there, whole or not at all. Raises ArchiveTaken if there is another one; OSError."""
+        ...
+
+
+class Folder:
+    """A folder on this machine, which may be missing: then nothing is archived."""
+
+    near = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.title = str(path)
+
+    def look(self) -> list[tuple[str, str]]:
+        try:
+            with os.scandir(self.path) as entries:
+                found = [entry for entry in entries if entry.name.endswith(".json") and entry.name[0] != "."]
+                stats = [(entry.name, entry.stat()) for entry in found]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ArchiveDamaged(f"the archive {self.title} cannot be read: {error.strerror}") from error
+        return sorted((name, f"{stat.st_mtime_ns} {stat.st_size}") for name, stat in stats)
+
+    def contents(self, names: Sequence[str]) -> list[bytes]:
+        return [self._content(self.path / name) for name in names]
+
+    def _content(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise ArchiveDamaged(f"{path} cannot be read: {error.strerror}. {WAY_OUT}") from error
+
+    def where(self, stream: str, file: ArchivedFile) -> str:
+        return str(self.path / stream / file.name)
+
+    def whole(self, stream: str, file: ArchivedFile) -> Path:
+        return self.path / stream / file.name
+
+    def piece(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
+        with self.whole(stream, file).open("rb") as opened:
+            opened.seek(offset)
+            return opened.read(size)
+
+    def described(self, stream: str, file: ArchivedFile) -> ArchivedFile:
+        return described(self.whole(stream, file))
+
+    def workshop(self, stream: str) -> Path:
+        return self.path / stream
+
+    def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
+        """Do nothing: they were written there."""
+
+    def publish(self, name: str, content: bytes) -> None:
+        files.write(self.path / name, content)

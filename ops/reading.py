@@ -20,7 +20,7 @@ from infra.archive.manifest import GenerationManifest
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
-from infra.broker.floor import archive_of
+from infra.broker.floor import archive_of, catch_up
 from infra.broker.generations import find_generations
 from infra.broker.numbering import EVENTS, number_of, stream_name
 from infra.broker.pull import Pull, numbers
@@ -72,9 +72,11 @@ class Stream(NamedTuple):
 async def kept_generations(stream: Stream) -> list[StreamInfo]:
     """Return the infos of the generations that are not archived, the oldest first. Ask for `archived` only after it.
 
-    Raises ArchiveDamaged; the client's errors.
+    Raises ArchiveDamaged, also if the streams know another archive; the client's errors.
     """
     found = await find_generations(stream.nc, stream.js)
+    if stream.archive is not None:
+        await catch_up(stream.archive, found)
     first = 0 if stream.archive is None else stream.archive.first_kept
     return [info for info in found if (number_of(str(info.config.name)) or 0) >= first]
 
@@ -250,6 +252,8 @@ async def _of_generation(place: SequenceRange, subjects: Collection[str]) -> Asy
                 yield chunk
                 rest = rest._replace(first=chunk[-1].sequence + 1) if chunk else rest
     except (NotFoundError, ConsumerGone):
+        if place.stream.archive is not None:
+            await asyncio.to_thread(place.stream.archive.look)
         archived = {one.stream: one for one in place.stream.archived}
         if place.stream.name not in archived:
             raise

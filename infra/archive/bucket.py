@@ -22,7 +22,7 @@ from obstore.store import S3Store
 from infra.archive.cache import PIECE, FileCache
 from infra.archive.credentials import in_file
 from infra.archive.errors import ArchiveDamaged, ArchiveTaken, ArchiveUnreachable
-from infra.archive.manifest import INDEX, WAY_OUT, ArchivedFile
+from infra.archive.manifest import INDEX, WAY_OUT, ArchivedFile, is_manifest
 from infra.archive_settings import ArchiveSettings
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _KINDS: Final = {"Connect": "it takes no connection", "Timeout": "no answer in t
 class Bucket:
     """The archive in the bucket that the settings name. See Place."""
 
+    setting = "ARCHIVE_URL"
     near = False
 
     def __init__(self, settings: ArchiveSettings) -> None:
@@ -63,7 +64,7 @@ class Bucket:
     def look(self) -> list[tuple[str, str]]:
         found = self._asked(lambda: obstore.list_with_delimiter(self._read))["objects"]
         listed = [(one["path"].rpartition("/")[2], f"{one['e_tag']} {one['size']}") for one in found]
-        return sorted(one for one in listed if one[0].endswith(".json"))
+        return sorted(one for one in listed if is_manifest(one[0]))
 
     def _content(self, name: str) -> bytes:
         return self._asked(lambda: bytes(obstore.get(self._read, name).bytes()), f"{self.title}/{name}")

@@ -103,7 +103,8 @@ class Archive:
     @property
     def first_kept(self) -> int:
         """The number of the first generation that is not archived."""
-        return self.manifests[-1].number + 1 if self.manifests else 0
+        manifests = self.manifests  # each time, the folder is looked at
+        return manifests[-1].number + 1 if manifests else 0
 
     def of(self, number: int) -> GenerationManifest | None:
         """Return the manifest of this generation; None if it is not archived."""

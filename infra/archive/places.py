@@ -7,7 +7,7 @@ from typing import Protocol
 
 from infra import files
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.manifest import WAY_OUT, ArchivedFile
+from infra.archive.manifest import WAY_OUT, ArchivedFile, is_manifest
 from infra.archive.writing import described
 
 
@@ -19,6 +19,9 @@ class Place(Protocol):
 
     title: str
     """What messages call it."""
+
+    setting: str
+    """The variable that says where it is."""
 
     near: bool
     """Whether a look costs so little that all who ask look anew."""
@@ -63,6 +66,7 @@ class Place(Protocol):
 class Folder:
     """A folder on this machine, which may be missing: then nothing is archived."""
 
+    setting = "ARCHIVE_DIR"
     near = True
 
     def __init__(self, path: Path) -> None:
@@ -72,22 +76,31 @@ class Folder:
     def look(self) -> list[tuple[str, str]]:
         try:
             with os.scandir(self.path) as entries:
-                found = [entry for entry in entries if entry.name.endswith(".json") and entry.name[0] != "."]
-                stats = [(entry.name, entry.stat()) for entry in found]
+                found = [entry for entry in entries if is_manifest(entry.name)]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise ArchiveDamaged(f"the archive {self.title} cannot be read: {error.strerror}") from error
-        return sorted((name, f"{stat.st_mtime_ns} {stat.st_size}") for name, stat in stats)
+        return sorted(self._seen_now(entry) for entry in found)
+
+    def _seen_now(self, entry: os.DirEntry[str]) -> tuple[str, str]:
+        try:
+            stat = entry.stat()
+        except OSError as error:  # such as a link to what is not mounted: it must not pass for an empty archive
+            raise self._unread(entry.name, error) from error
+        return entry.name, f"{stat.st_mtime_ns} {stat.st_size}"
 
     def contents(self, names: Sequence[str]) -> list[bytes]:
-        return [self._content(self.path / name) for name in names]
+        return [self._content(name) for name in names]
 
-    def _content(self, path: Path) -> bytes:
+    def _content(self, name: str) -> bytes:
         try:
-            return path.read_bytes()
+            return (self.path / name).read_bytes()
         except OSError as error:
-            raise ArchiveDamaged(f"{path} cannot be read: {error.strerror}. {WAY_OUT}") from error
+            raise self._unread(name, error) from error
+
+    def _unread(self, name: str, error: OSError) -> ArchiveDamaged:
+        return ArchiveDamaged(f"{self.path / name} cannot be read: {error.strerror}. {WAY_OUT}")
 
     def where(self, stream: str, file: ArchivedFile) -> str:
         return str(self.path / stream / file.name)

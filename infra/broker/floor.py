@@ -1,17 +1,24 @@
 """What the proven archive has, so that nothing of it is published or made again, whatever the broker lost.
 
-The archive's manifests say it (`infra.archive`). They are looked at each time: a look costs a listing of their folder.
+The archive's manifests say it (`infra.archive`). In a folder they are looked at each time: that costs a listing. A
+bucket is asked only by `check_archive` and `is_archived`, and only if the streams say that it has more than is known:
+it may be away while services run. What is known stays true, since manifests are never changed, and only become more.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TypeVar
+
+from nats.js.api import StreamInfo
 
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
 from infra.archive_settings import ArchiveSettings
+from infra.broker.archive_mark import check, unknown
 from infra.broker.errors import BrokerMisconfigured
+from infra.broker.numbering import number_of
 from infra.settings import Settings
 
 T = TypeVar("T")
@@ -31,6 +38,46 @@ def first_kept(settings: Settings) -> int:
     Raises BrokerMisconfigured if the archive cannot be used.
     """
     return _read(lambda: archive_of(settings).first_kept)
+
+
+async def check_archive(settings: Settings, infos: Sequence[StreamInfo]) -> None:
+    """Have all known that the archive has before these generations, which are all that the broker has.
+
+    Raises BrokerMisconfigured if the archive cannot be used, or is not the one that these generations know.
+    """
+    try:
+        await catch_up(archive_of(settings), infos)
+    except ArchiveDamaged as error:
+        raise BrokerMisconfigured(str(error)) from error
+
+
+async def catch_up(archive: Archive, infos: Sequence[StreamInfo]) -> None:
+    """Look at the archive, unless all is known that it has before these generations; compare it with their marks.
+
+    Raises ArchiveDamaged.
+    """
+    if not archive.place.near and not (archive.has_looked and infos and _is_known(archive, infos)):
+        await asyncio.to_thread(archive.look)
+    check(archive, infos)
+
+
+def _is_known(archive: Archive, infos: Sequence[StreamInfo]) -> bool:
+    oldest = number_of(str(infos[0].config.name)) or 0
+    return oldest <= archive.first_kept and not unknown(archive, infos)
+
+
+async def is_archived(settings: Settings, number: int) -> bool:
+    """Return whether a generation that the broker has not any more is archived.
+
+    Raises BrokerMisconfigured if the archive cannot be used.
+    """
+    archive = archive_of(settings)
+    try:
+        if not archive.place.near and archive.first_kept <= number:
+            await asyncio.to_thread(archive.look)
+        return number < archive.first_kept
+    except ArchiveDamaged as error:
+        raise BrokerMisconfigured(str(error)) from error
 
 
 def archive_of(settings: Settings) -> Archive:

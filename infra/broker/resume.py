@@ -165,8 +165,9 @@ async def _check_archived(service: str, store: EventStore, archived: ArchivedLog
     if [(record.position, id_of(record)) for record in records] != [(archived.last, archived.last_id)]:
         raise LogLost(
             f"the archive has {archived.last_id} at position {archived.last} of {service}_svc's log, but the log has "
-            "not: this store is another one, or lost its newest records. Put the right store back; or stop the service "
-            f"and rebuild the store from archive and stream (just rebuild {service})"
+            "not: this store is another one, or lost its newest records, or ARCHIVE_DIR is another system's. Put the "
+            "right store or ARCHIVE_DIR back; or stop the service and rebuild the store from archive and stream "
+            f"(just rebuild {service})"
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Collection, Mapping
 from typing import Final
 
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
 from infra.aio import first_of
 from infra.broker.client import BrokerClient
@@ -22,6 +23,9 @@ from infra.consuming.consumer import PULL_BATCH, TAKEN_OVER, DurableConsumer
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.handler import Handler
 from infra.consuming.retry_queue import PAUSES_S, RetryQueue
+
+STREAM_NOT_FOUND: Final = 10_059
+"""The server's error code for a question about a stream that it has not."""
 
 HEARD_BY: Final = "heard-by"
 """Prefix of the subjects, one for each listener, on which a session announces that it takes over. No stream stores
@@ -134,13 +138,19 @@ class ConsumerSession:
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
         """Ask the broker about each consumer that is not retired, and about one retired one, in turns.
 
-        `sealed`: the names of the generations that are sealed. Raises the errors of `DurableConsumer.look`.
+        `sealed`: the names of the generations that are sealed. A retired consumer of another one has left the broker
+        with it. Raises the errors of `DurableConsumer.look`.
         """
-        retired = [consumer for consumer in self.consumers if consumer.retired]
+        retired = [consumer for consumer in self.consumers if consumer.retired and consumer.place.stream in sealed]
         one = retired[self._looks % len(retired) :][:1] if retired else []
         self._looks += 1
         for consumer in [consumer for consumer in self.consumers if not consumer.retired] + one:
-            await consumer.look(js, sealed=consumer.place.stream in sealed)
+            try:
+                await consumer.look(js, sealed=consumer.place.stream in sealed)
+            except NotFoundError as error:
+                # Its generation is gone: the next look at the generations says whether an archive has it.
+                if not consumer.retired or error.err_code != STREAM_NOT_FOUND:
+                    raise
 
     async def finish(self, drained: Awaitable[None]) -> None:
         """Take no more deliveries, await `drained` (the handler has recorded those taken), and acknowledge them.

@@ -2,7 +2,8 @@
 
 A run that is killed leaves one of three things: files without a manifest, which the next run writes anew; a manifest
 and its stream, which the next run proves again and deletes; or neither stream nor doubt. A stream is deleted only in
-the run that has just proven its files, and only while the archive has all before it, too.
+the run that has just proven its files, only while the archive has all before it, too, and only once all later streams
+say which archive has it.
 """
 
 import asyncio
@@ -15,15 +16,17 @@ from pathlib import Path
 
 from msgspec import Struct
 from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
 
 from infra import files
 from infra.archive.errors import ArchiveTaken
 from infra.archive.folder import Archive
 from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
 from infra.archive.writing import FileWriter
-from infra.broker.floor import archive_of
-from infra.broker.generations import find_generations
-from infra.broker.numbering import first_sequence, number_of
+from infra.broker import archive_mark
+from infra.broker.floor import archive_of, catch_up
+from infra.broker.generations import find_generations, generation_numbers
+from infra.broker.numbering import first_sequence, number_of, stream_name
 from infra.files import LockTaken, exclusive_lock
 from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
@@ -78,6 +81,25 @@ def lock_folder(settings: Settings) -> Path:
     return settings.archive_cache if settings.archive_bucket else settings.archive
 
 
+async def forget(env: Mapping[str, str]) -> None:
+    """Forget that generations are archived: the archive is lost for good. The services publish again what they had.
+
+    Raises SettingsError if the archive has generations, and as `archive` does; Unreachable.
+    """
+    settings = load(Settings, "nats", 4_222, env)
+    with alone(settings):
+        async with reading.stream(env) as stream:
+            archive = archive_of(settings)
+            await asyncio.to_thread(archive.look)
+            if there := archive.manifests:
+                raise SettingsError(
+                    f"the archive {archive.place.title} has {there[-1].stream}: nothing was forgotten. Set "
+                    f"{archive.place.setting} to it in all services; or, if the rest of the archive is lost, move this "
+                    "away first"
+                )
+            await archive_mark.remove(stream.js, [stream_name(one) for one in await generation_numbers(stream.nc)])
+
+
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[None]:
     """Hold the lock of the archive's folder, or of the cache of its bucket. Raises SettingsError.
@@ -110,6 +132,7 @@ class _Run:
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
         await asyncio.to_thread(self._archive.look)
+        await catch_up(self._archive, infos)
         for info in infos[:-1]:
             name = str(info.config.name)
             if self._archive.of(number_of(name) or 0) is None:
@@ -191,11 +214,21 @@ class _Run:
             return
         if manifest.stream not in self._proven:
             await self._prove(manifest, again=True)
+        try:
+            await self._delete_proven(info, manifest)
+        except NotFoundError:  # an archiver on another machine has deleted it
+            return
+        self._done.deleted.append(manifest.stream)
+
+    async def _delete_proven(self, info: StreamInfo, manifest: GenerationManifest) -> None:
         now = await self._stream.js.stream_info(manifest.stream)
         if _state(now) != _state(info) or not now.config.sealed or str(now.created) != manifest.created:
             raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
+        there = await find_generations(self._stream.nc, self._stream.js)
+        await catch_up(self._archive, there)  # another machine may archive into another folder
+        later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]
+        await archive_mark.put(self._stream.js, later, self._archive, manifest)
         await self._stream.js.delete_stream(manifest.stream)
-        self._done.deleted.append(manifest.stream)
 
 
 def _state(info: StreamInfo) -> tuple[str, int, int, int]:

@@ -5,7 +5,7 @@ import os
 import rich_click as click
 import uvloop
 
-from ops.archive.archiving import Archived, archive
+from ops.archive.archiving import Archived, archive, forget
 from ops.archive.copying import copy
 from ops.cli import EXIT_FINDING, end, ending_well
 from ops.output import cell, print_json, print_out
@@ -14,12 +14,15 @@ from ops.progress import progress_option, watched
 
 @click.command("archive")
 @click.option("--dry-run", is_flag=True, help="Only say which generations have to stay, and why; write nothing.")
+@click.option("--lost", is_flag=True, help="The archive is lost for good: the services publish again what it had.")
 @click.option("--copy-to", metavar="PLACE", help="Copy the archive to s3://bucket/prefix, or to a folder, instead.")
 @click.option("--through", metavar="EVENTS_N", help="With --copy-to: the last generation to copy.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @progress_option
 @ending_well
-def command(*, dry_run: bool, copy_to: str | None, through: str | None, as_json: bool, progress: bool) -> None:
+def command(
+    *, dry_run: bool, lost: bool, copy_to: str | None, through: str | None, as_json: bool, progress: bool
+) -> None:
     """Move closed generations of the stream into the archive, the oldest first, beside the running system.
 
     Each becomes compressed files in ARCHIVE_DIR, or in the bucket of ARCHIVE_URL, with an index and a manifest. They
@@ -28,7 +31,16 @@ def command(*, dry_run: bool, copy_to: str | None, through: str | None, as_json:
     dead letter is of one of its messages: then the reason and the next step are said. All commands read archive and
     stream as one history. Run it again at any time, also after a run that was killed. Exit code 1: a generation has to
     stay.
+
+    The streams know which archive they left generations to: with another one, or without it, services and commands
+    stop, and say so. If it is lost for good, and the stores are whole: --lost.
     """
+    if lost:
+        if dry_run or as_json or copy_to or through:
+            raise click.UsageError("--lost takes no other option")
+        uvloop.run(forget(os.environ))
+        print_out("the streams know of no archive any more: restart the services; they publish again what it had")
+        return
     if copy_to is not None or through is not None:
         _copy(copy_to, through, as_json=as_json, progress=progress)
         return

@@ -44,6 +44,8 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
             async with reading.stream(env) as stream:
                 versions["nats-server"] = str(stream.nc.connected_server_version)
                 numbers = await generation_numbers(stream.nc)
+                if numbers:
+                    await reading.kept_generations(stream)  # only to compare: without the archive it is no backup
                 for name in (*map(stream_name, numbers), DEAD):
                     watch.begins(f"taking a snapshot of the stream {name}", 0)
                     snapshot = await stream_snapshots.take(stream, name, unfinished / name)

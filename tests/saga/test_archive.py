@@ -160,6 +160,49 @@ async def test_a_store_that_lacks_what_is_archived_stops_its_service(shop: Shop)
     assert "rebuild the store from archive and stream (just rebuild coupon)" in said
 
 
+async def test_without_the_archive_nothing_is_read_or_published_until_it_is_back_or_given_up(shop: Shop) -> None:
+    """As where a file system is not mounted, or on another machine."""
+    await next_generation(shop, "k0")
+    await told(shop, "archive")
+    before = await history(shop)
+    for name in shop.services:
+        await shop.stop(name)
+    away = (shop.folder / "archive").rename(shop.folder / "away")
+
+    await shop.start("coupon", ready=False)
+
+    assert "EVENTS is archived, but the archive" in await not_ready(shop, "coupon")
+    for command in (["replay"], ["audit"], ["stream", "ls"], ["archive"], ["rebuild", "point"], ["backup", "b"]):
+        done = await orders(shop, *command)
+        assert (done.returncode, "EVENTS is archived, but the archive" in done.stderr) == (3, True), command
+    shutil.rmtree(shop.folder / "archive", ignore_errors=True)  # the command's lock is in it
+    away.rename(shop.folder / "archive")
+    async for _ in attempts("coupon_svc to go on"):
+        if (await shop.get("coupon", "/readyz")).status_code == 200:
+            break
+    assert await history(shop) == before
+
+    await shop.stop("coupon")
+    (shop.folder / "archive").rename(away)
+    assert (await orders(shop, "archive", "--lost")).returncode == 0
+    await shop.start()
+    await shop.until_quiet()
+    assert {one["headers"]["Nats-Msg-Id"] for one in await history(shop)} == {
+        one["headers"]["Nats-Msg-Id"] for one in before
+    }
+    assert (await told(shop, "audit", "--at-rest", "--full"))["verdict"] == "good"
+
+
+async def not_ready(shop: Shop, service: str) -> str:
+    """Wait until a session of the service has failed; return why it is not ready."""
+    async for _ in attempts(f"{service}_svc to say why it is not ready"):
+        with contextlib.suppress(httpx.TransportError):
+            answer = await shop.get(service, "/readyz")
+            if answer.status_code == 200 or "not connected yet" not in answer.text:
+                break
+    return answer.text
+
+
 async def test_a_rebuilt_read_model_reads_the_archive_first(shop: Shop) -> None:
     await next_generation(shop, "k0")
     async for _ in attempts("the list of popular products"):

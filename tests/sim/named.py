@@ -686,6 +686,13 @@ NAMED: Final = (
     ),
     one(
         47,
+        "trusts any archive",
+        f"{GENERATIONS} -k test_an_archive_that_the_streams_do_not_know_is_refused",
+        "infra/broker/generations.py",
+        "    await check_archive(settings, older)\n",
+    ),
+    one(
+        47,
         "makes an archived generation again",
         GENERATIONS,
         "infra/broker/generations.py",

@@ -206,7 +206,8 @@ def changed(path: Path, old: str, new: str) -> None:
         (lambda folder: changed(folder / "EVENTS_1.json", '"sha256": "', '"sha256": "0'), "EVENTS_1.json, or the one"),
         (lambda folder: (folder / "EVENTS_1.json").write_bytes(b"{"), "EVENTS_1.json cannot be read"),
         (lambda folder: changed(folder / "EVENTS_1.json", '"format": 1', '"format": 2'), "format 2, and this version"),
-        (lambda folder: (folder / "copy.json").write_bytes((folder / "EVENTS.json").read_bytes()), "copy.json"),
+        (lambda folder: (folder / "EVENTS_2.json").write_bytes((folder / "EVENTS.json").read_bytes()), "EVENTS_2.json"),
+        (lambda folder: (folder / "EVENTS_2.json").symlink_to(folder / "not mounted"), "EVENTS_2.json cannot be read"),
     ],
 )
 def test_a_changed_manifest_is_refused_with_the_next_step(
@@ -218,6 +219,14 @@ def test_a_changed_manifest_is_refused_with_the_next_step(
 
     with pytest.raises(ArchiveDamaged, match=said):
         _ = Archive(tmp_path).manifests
+
+
+def test_other_files_in_the_folder_are_no_manifests(tmp_path: Path) -> None:
+    archived(tmp_path)
+    for name in ("notes.json", "EVENTS.json.json", "EVENTS_01.json", "EVENTS copy.json", ".json"):
+        (tmp_path / name).write_text("{}")
+
+    assert [one.number for one in Archive(tmp_path).manifests] == [0]
 
 
 @pytest.mark.parametrize("name", ["part-000.jsonl.gz", "index.sqlite"])

@@ -11,7 +11,9 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from contracts.wire import MSG_ID, POSITION
+from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
+from infra.broker import archive_mark
 from infra.broker.consumers import ConsumerPlace, consumer_names, ensure_consumer
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, LogLost, RelayFailed, StreamMisconfigured
 from infra.broker.generations import Generations, ensure_generations, find_generations, generation_numbers
@@ -34,6 +36,7 @@ from infra.broker.window import WINDOW
 from infra.settings import Settings
 from infra.store.sqlite import SQLiteStore
 from tests.infra.archive.test_archive import archived as archive
+from tests.infra.archive.test_archive import told
 from tests.infra.broker.mirroring import a_log, append, client, mirroring, session
 from tests.shop import PATIENCE_S, Shop, attempts
 
@@ -410,6 +413,61 @@ async def test_an_archived_generation_may_go_while_a_session_is_at_work(js: JetS
     await js.delete_stream(EVENTS)
 
     assert (await found.look(js), found.names) == ([], ["EVENTS_1"])
+
+
+async def test_another_systems_archive_is_refused_before_anything_is_made(js: JetStreamContext, tmp_path: Path) -> None:
+    """It has a generation of the same name, and says nothing of this system's."""
+    archive(tmp_path)
+    settings = Settings(port=1, archive_dir=str(tmp_path))
+
+    with pytest.raises(BrokerMisconfigured, match=r"another EVENTS than the broker: .* is another system"):
+        await ensure_generations(client(js), js, settings)
+
+    assert await generation_numbers(client(js)) == [0]
+
+
+@pytest.mark.parametrize("have", ["nothing", "an older copy", "another one"])
+async def test_an_archive_that_the_streams_do_not_know_is_refused(
+    js: JetStreamContext, tmp_path: Path, have: str
+) -> None:
+    right, other = tmp_path / "right", tmp_path / "other"
+    for number in (0, 1):
+        archive(right, number, [told(first_sequence(number))])
+    await js.publish("point.charged.ann", b"1")
+    await rolled(js)
+    await js.publish("l1.point.charged.ann", b"1")
+    await rolled(js)
+    await archive_mark.put(js, ["EVENTS_2"], Archive(right), Archive(right).manifests[1])
+    for name in ("EVENTS", "EVENTS_1"):
+        await js.delete_stream(name)
+    if have != "nothing":
+        archive(other, 0, [told(1)])
+    if have == "another one":
+        archive(other, 1, [told(first_sequence(1) + 1)])
+
+    assert (await ensure_generations(client(js), js, Settings(port=1, archive_dir=str(right)))).names == ["EVENTS_2"]
+    with pytest.raises(BrokerMisconfigured, match=r"EVENTS_1 is archived, but the archive .*/other has (not|another)"):
+        await ensure_generations(client(js), js, Settings(port=1, archive_dir=str(other)))
+
+    await archive_mark.remove(js, ["EVENTS_2"])
+    await ensure_generations(client(js), js, Settings(port=1, archive_dir=str(other)))
+
+
+async def test_a_generation_that_is_archived_while_the_streams_are_listed_is_not_asked_for_again(
+    js: JetStreamContext,
+) -> None:
+    await js.publish("point.charged.ann", b"1")
+    await rolled(js)
+    ask = js.stream_info
+
+    async def stream_info(name: str) -> StreamInfo:
+        if name == EVENTS:
+            await js.delete_stream(EVENTS)
+        return await ask(name)
+
+    js.stream_info = stream_info  # type: ignore[method-assign, assignment]
+
+    assert [info.config.name for info in await find_generations(client(js), js)] == ["EVENTS_1"]
 
 
 async def test_a_damaged_archive_stops_the_session_and_says_the_next_step(js: JetStreamContext, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
 from contracts import Fact
 from contracts.wire import MSG_ID
@@ -161,6 +162,30 @@ async def test_a_retired_consumer_that_is_to_deliver_again_ends_the_session(runn
 
     with pytest.raises(ConsumerFailed, match="has acknowledged messages to deliver again"):
         await running.look_at_all()
+
+
+async def test_retired_consumers_leave_the_broker_with_their_generation_and_the_session_goes_on(
+    running: Running,
+) -> None:
+    """It may be deleted between a look at the generations, by which it is `sealed`, and the look at its consumers."""
+    for deliveries in (await running.handler.of(CANCELED, 2), await running.handler.of(USED, 3)):
+        delivery, acknowledger = deliveries[-1]
+        acknowledger.handled(delivery)
+    await running.until_floors(4, 5)
+    await running.look_at_all()
+
+    await running.js.delete_stream(EVENTS)
+
+    await running.look_at_all()
+    await running.session.look(running.js, sealed=[])
+    assert not running.run.done()
+
+
+async def test_a_consumer_that_is_not_retired_ends_the_session_with_its_generation(running: Running) -> None:
+    await running.js.delete_stream(EVENTS)
+
+    with pytest.raises(NotFoundError):
+        await running.session.look(running.js)
 
 
 async def test_finishing_acknowledges_what_each_consumer_delivered_and_was_recorded(running: Running) -> None:

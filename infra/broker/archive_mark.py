@@ -1,0 +1,71 @@
+"""The mark of the archive on the streams that stay: which generation left the broker last, and its manifest's SHA-256.
+
+An archive may be missing, as where a file system is not mounted, or on another machine; it may be an old copy, or
+another system's. Without the mark, services would publish again what is archived, or take foreign facts for archived.
+Every later stream has the mark, so it outlives each of them.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
+
+from infra.archive.errors import ArchiveDamaged
+from infra.archive.folder import Archive
+from infra.archive.manifest import GenerationManifest
+from infra.broker.numbering import number_of
+
+KEY: Final = "archived"
+"""The name of the mark in a stream's metadata."""
+
+
+def check(archive: Archive, infos: Sequence[StreamInfo]) -> None:
+    """Compare the archive with the marks of these generations, and with those that it has, too.
+
+    Raises ArchiveDamaged if it is not the one that they left the broker for.
+    """
+    place = archive.place
+    for mark in unknown(archive, infos):
+        stream = mark.partition(" ")[0]
+        has = "another one of that name" if archive.of(number_of(stream) or 0) else "not that one"
+        raise ArchiveDamaged(
+            f"{stream[:100]} is archived, but the archive {place.title} has {has}. Mount or copy the right archive "
+            f"there, or set {place.setting}; nothing is read or written before. If it is lost for good: just archive "
+            "--lost"
+        )
+    for info in infos:
+        manifest = archive.of(number_of(str(info.config.name)) or 0)
+        if manifest is not None and manifest.created != str(info.created):
+            raise ArchiveDamaged(
+                f"the archive {place.title} has another {manifest.stream} than the broker: it was made at "
+                f"{manifest.created}, the broker's at {info.created}. If the archive is another system's, set "
+                f"{place.setting}; nothing is read or written before"
+            )
+
+
+def unknown(archive: Archive, infos: Sequence[StreamInfo]) -> list[str]:
+    """Return the marks of these generations that the archive, as far as it is known, has not; sorted."""
+    have = {_mark(archive, one) for one in archive.manifests}
+    marks = {(info.config.metadata or {}).get(KEY) for info in infos}
+    return sorted(mark for mark in marks if mark is not None and mark not in have)
+
+
+async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:
+    """Mark these streams: the generation of this manifest leaves the broker. Raises the client's errors."""
+    for stream in streams:
+        config = (await js.stream_info(stream)).config
+        config.metadata = {**(config.metadata or {}), KEY: _mark(archive, of)}
+        await js.update_stream(config)
+
+
+async def remove(js: JetStreamContext, streams: Sequence[str]) -> None:
+    """Remove the mark from these streams. Raises the client's errors."""
+    for stream in streams:
+        config = (await js.stream_info(stream)).config
+        config.metadata = {key: value for key, value in (config.metadata or {}).items() if key != KEY}
+        await js.update_stream(config)
+
+
+def _mark(archive: Archive, of: GenerationManifest) -> str:
+    return f"{of.stream} {archive.digest_of(of.number)}"

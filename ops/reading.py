@@ -20,7 +20,7 @@ from infra.archive.manifest import GenerationManifest
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
-from infra.broker.floor import archive_of, catch_up
+from infra.broker.floor import archive_of, look_if_behind
 from infra.broker.generations import find_generations
 from infra.broker.numbering import EVENTS, number_of, stream_name
 from infra.broker.pull import Pull, numbers
@@ -76,7 +76,7 @@ async def kept_generations(stream: Stream) -> list[StreamInfo]:
     """
     found = await find_generations(stream.nc, stream.js)
     if stream.archive is not None:
-        await catch_up(stream.archive, found)
+        await look_if_behind(stream.archive, found)
     first = 0 if stream.archive is None else stream.archive.first_kept
     return [info for info in found if (number_of(str(info.config.name)) or 0) >= first]
 

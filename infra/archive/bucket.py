@@ -46,7 +46,7 @@ _KINDS: Final = {"Connect": "it takes no connection", "Timeout": "no answer in t
 
 
 class Bucket:
-    """The archive in the bucket that the settings name. See Place."""
+    """The archive in the bucket that the settings name. See ArchivePlace."""
 
     setting = "ARCHIVE_URL"
     near = False
@@ -69,7 +69,7 @@ class Bucket:
     def _content(self, name: str) -> bytes:
         return self._asked(lambda: bytes(obstore.get(self._read, name).bytes()), f"{self.title}/{name}")
 
-    def contents(self, names: Sequence[str]) -> list[bytes]:
+    def read_manifests(self, names: Sequence[str]) -> list[bytes]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(self._content, names))
 
@@ -77,9 +77,9 @@ class Bucket:
         return f"{self.title}/{_key(stream, file)}"
 
     def whole(self, stream: str, file: ArchivedFile) -> Path:
-        return self._cache.path(file, lambda offset, size: self.piece(stream, file, offset, size))
+        return self._cache.path(file, lambda offset, size: self.read_range(stream, file, offset, size))
 
-    def piece(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
+    def read_range(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
         key, end = _key(stream, file), min(file.bytes, offset + size)
         if end <= offset:
             return b""
@@ -91,19 +91,19 @@ class Bucket:
         key, found = _key(stream, file), hashlib.sha256()
         size = self._asked(lambda: obstore.head(self._read, key)["size"], self.where(stream, file))
         for offset in range(0, min(size, file.bytes), PIECE):
-            found.update(self.piece(stream, file, offset, PIECE))
+            found.update(self.read_range(stream, file, offset, PIECE))
         return ArchivedFile(file.name, size, found.hexdigest())
 
-    def workshop(self, stream: str) -> Path:
+    def writing_folder(self, stream: str) -> Path:
         return self._workshop / stream
 
     def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
         for file in written:
-            path = self.workshop(stream) / file.name
+            path = self.writing_folder(stream) / file.name
             self._put(_key(stream, file), path)
             if file.name == INDEX:
                 self._cache.add(file, path)
-        shutil.rmtree(self.workshop(stream))
+        shutil.rmtree(self.writing_folder(stream))
 
     def _put(self, key: str, path: Path) -> None:
         self._asked(lambda: obstore.put(self._write, key, path, chunk_size=PIECE, max_concurrency=UPLOADS))

@@ -27,7 +27,7 @@ from infra.archive.manifest import (
     digest,
     log_of,
 )
-from infra.archive.places import Folder, Place
+from infra.archive.places import ArchivePlace, Folder
 
 _UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
 
@@ -61,7 +61,7 @@ class Archive:
     network, too: a task calls them in a thread.
     """
 
-    def __init__(self, place: Place | Path) -> None:
+    def __init__(self, place: ArchivePlace | Path) -> None:
         self.place = Folder(place) if isinstance(place, Path) else place
         self._seen: _Seen | None = None
 
@@ -91,7 +91,7 @@ class Archive:
         names = self.place.look()
         if self._seen is None or names != self._seen.names:
             sorted_names = sorted((name for name, _ in names), key=_generation)
-            contents = list(zip(sorted_names, self.place.contents(sorted_names), strict=True))
+            contents = list(zip(sorted_names, self.place.read_manifests(sorted_names), strict=True))
             self._seen = _Seen(names, decoded(contents), digest(contents[-1][1]) if contents else "")
 
     def _known(self) -> _Seen:
@@ -165,7 +165,7 @@ class Archive:
         """Read one block: all of it, or it is damaged."""
         file = self._file(manifest, block.part)
         try:
-            piece = self.place.piece(manifest.stream, file, block.offset, block.size)
+            piece = self.place.read_range(manifest.stream, file, block.offset, block.size)
             found = messages(gzip.decompress(piece).splitlines())
             if (found[0].sequence, found[-1].sequence) != (block.first, block.last):
                 raise EOFError("it has other messages than the index says")

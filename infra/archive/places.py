@@ -11,7 +11,7 @@ from infra.archive.manifest import WAY_OUT, ArchivedFile, is_manifest
 from infra.archive.writing import described
 
 
-class Place(Protocol):
+class ArchivePlace(Protocol):
     """The files of one archive. Its methods wait for disk or network, and raise ArchiveDamaged.
 
     A method that is given a `stream` and a `file` is of a file of that generation, which the manifest has.
@@ -30,7 +30,7 @@ class Place(Protocol):
         """Return the name of each manifest, sorted, with a text that another content does not have."""
         ...
 
-    def contents(self, names: Sequence[str]) -> list[bytes]:
+    def read_manifests(self, names: Sequence[str]) -> list[bytes]:
         """Return the content of each of these manifests."""
         ...
 
@@ -42,7 +42,7 @@ class Place(Protocol):
         """Return the path of a file on this machine. Raises OSError, too."""
         ...
 
-    def piece(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
+    def read_range(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file from `offset` on; fewer at its end. Raises OSError, too."""
         ...
 
@@ -50,7 +50,7 @@ class Place(Protocol):
         """Return size and checksum of a file, computed from what the place has. Raises OSError, too."""
         ...
 
-    def workshop(self, stream: str) -> Path:
+    def writing_folder(self, stream: str) -> Path:
         """Return the folder in which the files of a generation are written first."""
         ...
 
@@ -90,7 +90,7 @@ class Folder:
             raise self._unread(entry.name, error) from error
         return entry.name, f"{stat.st_mtime_ns} {stat.st_size}"
 
-    def contents(self, names: Sequence[str]) -> list[bytes]:
+    def read_manifests(self, names: Sequence[str]) -> list[bytes]:
         return [self._content(name) for name in names]
 
     def _content(self, name: str) -> bytes:
@@ -108,7 +108,7 @@ class Folder:
     def whole(self, stream: str, file: ArchivedFile) -> Path:
         return self.path / stream / file.name
 
-    def piece(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
+    def read_range(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
         with self.whole(stream, file).open("rb") as opened:
             opened.seek(offset)
             return opened.read(size)
@@ -116,7 +116,7 @@ class Folder:
     def described(self, stream: str, file: ArchivedFile) -> ArchivedFile:
         return described(self.whole(stream, file))
 
-    def workshop(self, stream: str) -> Path:
+    def writing_folder(self, stream: str) -> Path:
         return self.path / stream
 
     def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:

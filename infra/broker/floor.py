@@ -46,12 +46,12 @@ async def check_archive(settings: Settings, infos: Sequence[StreamInfo]) -> None
     Raises BrokerMisconfigured if the archive cannot be used, or is not the one that these generations know.
     """
     try:
-        await catch_up(archive_of(settings), infos)
+        await look_if_behind(archive_of(settings), infos)
     except ArchiveDamaged as error:
         raise BrokerMisconfigured(str(error)) from error
 
 
-async def catch_up(archive: Archive, infos: Sequence[StreamInfo]) -> None:
+async def look_if_behind(archive: Archive, infos: Sequence[StreamInfo]) -> None:
     """Look at the archive, unless all is known that it has before these generations; compare it with their marks.
 
     Raises ArchiveDamaged.

@@ -24,7 +24,7 @@ from infra.archive.folder import Archive
 from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
 from infra.archive.writing import FileWriter
 from infra.broker import archive_mark
-from infra.broker.floor import archive_of, catch_up
+from infra.broker.floor import archive_of, look_if_behind
 from infra.broker.generations import find_generations, generation_numbers
 from infra.broker.numbering import first_sequence, number_of, stream_name
 from infra.files import LockTaken, exclusive_lock
@@ -68,7 +68,7 @@ async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False
     what stream and logs have, or a stream changed): then that generation's stream stays.
     """
     settings = load(Settings, "nats", 4_222, env)
-    with alone(settings):
+    with archive_lock(settings):
         async with contextlib.AsyncExitStack() as stack:
             logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
             stream = await stack.enter_async_context(reading.stream(env))
@@ -87,7 +87,7 @@ async def forget(env: Mapping[str, str]) -> None:
     Raises SettingsError if the archive has generations, and as `archive` does; Unreachable.
     """
     settings = load(Settings, "nats", 4_222, env)
-    with alone(settings):
+    with archive_lock(settings):
         async with reading.stream(env) as stream:
             archive = archive_of(settings)
             await asyncio.to_thread(archive.look)
@@ -101,7 +101,7 @@ async def forget(env: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def alone(settings: Settings) -> Iterator[None]:
+def archive_lock(settings: Settings) -> Iterator[None]:
     """Hold the lock of the archive's folder, or of the cache of its bucket. Raises SettingsError.
 
     Archivers on other machines are not kept away from a bucket: of two manifests, the store takes the first.
@@ -132,7 +132,7 @@ class _Run:
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
         await asyncio.to_thread(self._archive.look)
-        await catch_up(self._archive, infos)
+        await look_if_behind(self._archive, infos)
         for info in infos[:-1]:
             name = str(info.config.name)
             if self._archive.of(number_of(name) or 0) is None:
@@ -173,7 +173,7 @@ class _Run:
         name, state = str(info.config.name), info.state
         tally = MessageTally(self._copies.known)
         self._watch.begins(f"writing the files of {name}", state.messages)
-        with FileWriter(self._archive.place.workshop(name)) as writer:
+        with FileWriter(self._archive.place.writing_folder(name)) as writer:
             async with aclosing(reading.of_generation(self._stream, name)) as chunks:
                 async for chunk in chunks:
                     tally.take(chunk)
@@ -225,7 +225,7 @@ class _Run:
         if _state(now) != _state(info) or not now.config.sealed or str(now.created) != manifest.created:
             raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
         there = await find_generations(self._stream.nc, self._stream.js)
-        await catch_up(self._archive, there)  # another machine may archive into another folder
+        await look_if_behind(self._archive, there)  # another machine may archive into another folder
         later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]
         await archive_mark.put(self._stream.js, later, self._archive, manifest)
         await self._stream.js.delete_stream(manifest.stream)

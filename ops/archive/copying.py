@@ -12,7 +12,7 @@ from infra.archive.manifest import ArchivedFile, GenerationManifest, file_name
 from infra.archive.writing import described
 from infra.broker.floor import archive_of
 from infra.settings import Settings, SettingsError, load
-from ops.archive.archiving import alone, lock_folder
+from ops.archive.archiving import archive_lock, lock_folder
 from ops.errors import Found, Unreachable
 from ops.progress import Watch
 
@@ -33,7 +33,7 @@ async def copy(env: Mapping[str, str], to: str, through: str | None, watch: Watc
         raise SettingsError(f"the archive is in {to} already: name another place, or set where it is to be copied from")
     with ExitStack() as locks:
         for settings in {lock_folder(one): one for one in (source, target)}.values():
-            locks.enter_context(alone(settings))
+            locks.enter_context(archive_lock(settings))
         try:
             return await asyncio.to_thread(_copy, archive_of(source), archive_of(target), through, watch)
         except ArchiveUnreachable as error:
@@ -61,13 +61,13 @@ def _copy(source: Archive, target: Archive, through: str | None, watch: Watch) -
 
 def _copy_generation(source: Archive, target: Archive, manifest: GenerationManifest, watch: Watch) -> None:
     stream = manifest.stream
-    folder = target.place.workshop(stream)
+    folder = target.place.writing_folder(stream)
     files.make_folder(folder)
     for file in manifest.files:
         path = folder / file.name
         with path.open("wb") as copied:
             for offset in range(0, file.bytes, PIECE):
-                copied.write(source.place.piece(stream, file, offset, PIECE))
+                copied.write(source.place.read_range(stream, file, offset, PIECE))
                 watch.advances(min(PIECE, file.bytes - offset))
         path.chmod(files.PRIVATE)
         files.sync_file(path)
@@ -76,7 +76,7 @@ def _copy_generation(source: Archive, target: Archive, manifest: GenerationManif
     target.place.add(stream, manifest.files)
     for file in manifest.files:
         _check(target, stream, file, target.place.described(stream, file))
-    (content,) = source.place.contents([file_name(stream)])
+    (content,) = source.place.read_manifests([file_name(stream)])
     target.place.publish(file_name(stream), content)
 
 

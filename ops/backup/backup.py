@@ -90,7 +90,7 @@ def _copy_archive(archive: Archive, folder: Path, watch: Watch) -> list[str]:
     try:
         archive.look()
         manifests = archive.manifests
-        contents = archive.place.contents([file_name(one.stream) for one in manifests])
+        contents = archive.place.read_manifests([file_name(one.stream) for one in manifests])
         for one, content in zip(manifests, contents, strict=True):
             watch.begins(f"copying the archived generation {one.stream}", 0)
             files.make_folder(folder)

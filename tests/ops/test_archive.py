@@ -394,7 +394,7 @@ async def test_nothing_is_deleted_while_the_bucket_is_away_and_the_next_run_goes
 
         return stopped
 
-    for name, at in (("_put", 1), ("described", 0), ("piece", 3), ("publish", 0)):
+    for name, at in (("_put", 1), ("described", 0), ("read_range", 3), ("publish", 0)):
         left.store.start()
         with monkeypatch.context() as patched:
             patched.setattr(Bucket, name, stopping(getattr(Bucket, name), at=at))
@@ -462,6 +462,7 @@ async def test_the_archive_moves_into_a_bucket_and_back(
 ) -> None:
     await left.archive()
     before = {path.name: path.read_bytes() for path in left.folder.rglob("EVENTS*/*")}
+    history = await orders(left.shop, "replay")
     with object_store(tmp_path / "store") as store:
         url = store.env["ARCHIVE_URL"]
         own = {name: value for name, value in store.env.items() if name != "ARCHIVE_URL"}
@@ -470,6 +471,8 @@ async def test_the_archive_moves_into_a_bucket_and_back(
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"set ARCHIVE_URL={url} for all services" in " ".join(done.stdout.split())
         assert (await orders(left.shop, "archive", "--copy-to", url, "--json", **own)).stdout.strip() == "[]"
+
+        assert (await orders(left.shop, "replay", **store.env)).stdout == history.stdout != ""
 
         back = await orders(left.shop, "archive", "--copy-to", str(tmp_path / "back"), **store.env)
         assert back.returncode == 0, back.stdout + back.stderr

@@ -24,7 +24,7 @@ from infra.archive.manifest import (
     log_of,
     missing_before,
 )
-from infra.archive.places import Folder, Place
+from infra.archive.places import ArchivePlace, Folder
 from infra.archive.writing import FileWriter
 from infra.settings import Settings, load
 from tests.object_store import ObjectStore, object_store
@@ -42,7 +42,7 @@ def runs(*pairs: tuple[int, int], last_id: str = "account-ann@9") -> LogRange:
 
 
 def archived(
-    at: Path | Place,
+    at: Path | ArchivePlace,
     number: int = 0,
     found: list[ArchivedMessage] | None = None,
     logs: dict[str, LogRange] | None = None,
@@ -53,7 +53,7 @@ def archived(
     archive = Archive(at)
     stream = "EVENTS" if number == 0 else f"EVENTS_{number}"
     found = [told(n) for n in range(1, 11)] if found is None else found
-    with FileWriter(archive.place.workshop(stream), block_messages=block, part_bytes=200) as writer:
+    with FileWriter(archive.place.writing_folder(stream), block_messages=block, part_bytes=200) as writer:
         writer.add(found)
         files = writer.finish()
     archive.place.add(stream, files)
@@ -86,7 +86,7 @@ def archived(
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchivePlace]:
     """Where an archive is: a folder, or a bucket of a real store."""
     if request.param == "folder":
         yield Folder(tmp_path / "archive")
@@ -118,7 +118,7 @@ def test_what_is_text_is_text_in_the_file(tmp_path: Path) -> None:
     assert json.loads(text)["body"] == '{"at":"now"}'
 
 
-def test_all_messages_are_read_in_their_order_over_blocks_and_parts(place: Place) -> None:
+def test_all_messages_are_read_in_their_order_over_blocks_and_parts(place: ArchivePlace) -> None:
     manifest = archived(place)
 
     assert [one.name for one in manifest.files][:2] == ["part-000.jsonl.gz", "part-001.jsonl.gz"]
@@ -126,7 +126,7 @@ def test_all_messages_are_read_in_their_order_over_blocks_and_parts(place: Place
     assert read == [told(n) for n in range(1, 11)]
 
 
-def test_a_key_is_found_by_the_index_alone(place: Place) -> None:
+def test_a_key_is_found_by_the_index_alone(place: ArchivePlace) -> None:
     found = [told(n, f"order.confirmed.o{n % 5}") for n in range(1, 31)]
     manifest = archived(place, found=found, block=1)
     archive = Archive(place)
@@ -139,7 +139,7 @@ def test_a_key_is_found_by_the_index_alone(place: Place) -> None:
     assert not list(archive.read(manifest, ["order.confirmed.nobody"]))
 
 
-def test_bounds_and_wildcards_select(place: Place) -> None:
+def test_bounds_and_wildcards_select(place: ArchivePlace) -> None:
     found = [told(n, ("order.confirmed.x", "point.used.x")[n % 2]) for n in range(1, 11)]
     manifest = archived(place, found=found)
     archive = Archive(place)
@@ -166,7 +166,7 @@ def test_without_a_manifest_nothing_is_archived(tmp_path: Path) -> None:
     assert Archive(tmp_path / "none").first_kept == 0
 
 
-def test_a_manifest_is_found_once_it_is_there(place: Place) -> None:
+def test_a_manifest_is_found_once_it_is_there(place: ArchivePlace) -> None:
     archive = Archive(place)
     assert archive.first_kept == 0
     archived(place)
@@ -179,7 +179,7 @@ def test_a_manifest_is_found_once_it_is_there(place: Place) -> None:
     assert [one.number for one in archive.manifests] == [0, 1]
 
 
-def test_generations_are_in_the_order_of_their_numbers(place: Place) -> None:
+def test_generations_are_in_the_order_of_their_numbers(place: ArchivePlace) -> None:
     for number in range(12):
         archived(place, number, [told(number * SPAN + 1)])
 

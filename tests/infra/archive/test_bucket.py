@@ -50,7 +50,7 @@ def test_a_large_file_is_one_object_in_the_end(
 ) -> None:
     content = bytes(range(256)) * (25 << 10)  # more than one piece of 5 MiB, the least that a store takes
     monkeypatch.setattr(bucket_module, "PIECE", 5 << 20)
-    path = place.workshop("EVENTS") / "part-000.jsonl.gz"
+    path = place.writing_folder("EVENTS") / "part-000.jsonl.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     file = described(path)
@@ -160,7 +160,11 @@ def test_a_refusal_says_bucket_cause_and_next_step_and_no_secret(
         monkeypatch.setenv(name, value)
     refused = bucket(store, tmp_path, **env)
 
-    for ask in (refused.look, lambda: refused.contents(["EVENTS.json"]), lambda: refused.publish("EVENTS.json", b"")):
+    for ask in (
+        refused.look,
+        lambda: refused.read_manifests(["EVENTS.json"]),
+        lambda: refused.publish("EVENTS.json", b""),
+    ):
         with pytest.raises(ArchiveUnreachable, match=said) as raised:
             ask()
         text = str(raised.value)

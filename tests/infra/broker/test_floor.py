@@ -1,5 +1,7 @@
 """When a service asks the archive's bucket, and what it may go on with while the bucket is away."""
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from infra.archive.folder import Archive
 from infra.archive.places import Folder
 from infra.broker import archive_mark, floor
 from infra.broker.errors import BrokerMisconfigured
-from infra.broker.floor import catch_up, check_archive, is_archived
+from infra.broker.floor import check_archive, is_archived, look_if_behind
 from infra.broker.numbering import stream_name
 from infra.settings import Settings
 from tests.infra.archive.test_archive import SPAN, archived, told
@@ -28,6 +30,7 @@ class Far(Folder):
         self.looks = 0
 
     def look(self) -> list[tuple[str, str]]:
+        assert threading.current_thread() is not threading.main_thread(), "it stops the loop"
         self.looks += 1
         if self.away:
             raise ArchiveUnreachable("the bucket is away")
@@ -50,15 +53,15 @@ def infos(far: Far, *numbers: int, marked: int | None = None) -> list[StreamInfo
 
 async def test_a_process_asks_once_and_then_only_if_the_streams_say_that_more_is_archived(far: Far) -> None:
     archive = Archive(far)
-    await catch_up(archive, infos(far, 0))
-    await catch_up(archive, infos(far, 0, 1))
+    await look_if_behind(archive, infos(far, 0))
+    await look_if_behind(archive, infos(far, 0, 1))
     assert far.looks == 1
 
     archived(far.path)
-    await catch_up(archive, infos(far, 0, 1))  # its stream is still there
+    await look_if_behind(archive, infos(far, 0, 1))  # its stream is still there
     assert (far.looks, archive.first_kept) == (1, 0)
-    await catch_up(archive, infos(far, 1, marked=0))
-    await catch_up(archive, infos(far, 1, marked=0))
+    await look_if_behind(archive, infos(far, 1, marked=0))
+    await look_if_behind(archive, infos(far, 1, marked=0))
     assert (far.looks, archive.first_kept) == (2, 1)
 
 
@@ -71,15 +74,15 @@ async def test_while_the_bucket_is_away_nothing_is_taken_for_lost(
     far: Far, numbers: Sequence[int], marked: int | None
 ) -> None:
     archive = Archive(far)
-    await catch_up(archive, infos(far, 0))
+    await look_if_behind(archive, infos(far, 0))
     archived(far.path)
     far.away = True
 
-    await catch_up(archive, infos(far, 0))  # as far as is known, all is there
+    await look_if_behind(archive, infos(far, 0))  # as far as is known, all is there
     with pytest.raises(ArchiveUnreachable):
-        await catch_up(archive, infos(far, *numbers, marked=marked))
+        await look_if_behind(archive, infos(far, *numbers, marked=marked))
     far.away = False
-    await catch_up(archive, infos(far, *numbers, marked=marked))
+    await look_if_behind(archive, infos(far, *numbers, marked=marked))
     assert archive.first_kept == 1
 
 
@@ -101,7 +104,7 @@ async def test_a_generation_that_is_gone_is_asked_for_unless_it_is_known(
 ) -> None:
     archive = Archive(far)
     monkeypatch.setattr(floor, "archive_of", lambda _: archive)
-    archive.look()
+    await asyncio.to_thread(archive.look)
     archived(far.path)
 
     assert (await is_archived(Settings(port=1), 0), far.looks) == (True, 2)
@@ -120,4 +123,4 @@ async def test_another_archive_is_refused_after_a_look(far: Far, tmp_path: Path)
     other = Archive(Far(tmp_path / "other"))
 
     with pytest.raises(ArchiveDamaged, match=r"EVENTS is archived, but the archive .*/other has not that one"):
-        await catch_up(other, infos(far, 1, marked=0))
+        await look_if_behind(other, infos(far, 1, marked=0))

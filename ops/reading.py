@@ -76,7 +76,7 @@ async def kept_generations(stream: Stream) -> list[StreamInfo]:
     """
     found = await find_generations(stream.nc, stream.js)
     if stream.archive is not None:
-        await look_if_behind(stream.archive, found)
+        await look_if_behind(stream.nc, stream.archive, found)
     first = 0 if stream.archive is None else stream.archive.first_kept
     return [info for info in found if (number_of(str(info.config.name)) or 0) >= first]
 

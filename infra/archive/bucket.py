@@ -59,7 +59,7 @@ class Bucket:
         self._read = _store(settings, READ_S)
         self._write = _store(settings, WRITE_S)
         self._cache = FileCache(settings.archive_cache / "files", settings.archive_cache_bytes)
-        self._workshop = settings.archive_cache / "writing"
+        self._writing = settings.archive_cache / "writing"
 
     def look(self) -> list[tuple[str, str]]:
         found = self._asked(lambda: obstore.list_with_delimiter(self._read))["objects"]
@@ -95,7 +95,7 @@ class Bucket:
         return ArchivedFile(file.name, size, found.hexdigest())
 
     def writing_folder(self, stream: str) -> Path:
-        return self._workshop / stream
+        return self._writing / stream
 
     def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
         for file in written:

@@ -55,7 +55,7 @@ class ArchivePlace(Protocol):
         ...
 
     def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
-        """Put files from the workshop in their place, durably; elsewhere the workshop is removed then."""
+        """Put files from their `writing_folder` in their place, durably; a folder that is elsewhere is removed then."""
         ...
 
     def publish(self, name: str, content: bytes) -> None:

@@ -5,6 +5,7 @@ another system's. Without the mark, services would publish again what is archive
 Every later stream has the mark, so it outlives each of them.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,16 +15,18 @@ from nats.js.api import StreamInfo
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.manifest import GenerationManifest
+from infra.broker.client import BrokerClient
 from infra.broker.numbering import number_of
+from infra.broker.stored import stored_message
 
 KEY: Final = "archived"
 """The name of the mark in a stream's metadata."""
 
 
-def check(archive: Archive, infos: Sequence[StreamInfo]) -> None:
+async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
     """Compare the archive with the marks of these generations, and with those that it has, too.
 
-    Raises ArchiveDamaged if it is not the one that they left the broker for.
+    Raises ArchiveDamaged if it is not the one that they left the broker for; the client's errors.
     """
     place = archive.place
     for mark in unknown(archive, infos):
@@ -36,11 +39,16 @@ def check(archive: Archive, infos: Sequence[StreamInfo]) -> None:
         )
     for info in infos:
         manifest = archive.of(number_of(str(info.config.name)) or 0)
-        if manifest is not None and manifest.created != str(info.created):
+        if manifest is None or (its := await stored_message(nc, manifest.stream, info.state.last_seq)) is None:
+            continue
+        try:
+            archived_ns = await asyncio.to_thread(_stored_ns, archive, manifest, its.sequence)
+        except ArchiveDamaged:  # of that generation: its readers say so
+            continue
+        if archived_ns != its.stored_ns:  # a restored stream keeps the times of its messages, not its own
             raise ArchiveDamaged(
-                f"the archive {place.title} has another {manifest.stream} than the broker: it was made at "
-                f"{manifest.created}, the broker's at {info.created}. If the archive is another system's, set "
-                f"{place.setting}; nothing is read or written before"
+                f"the archive {place.title} has another {manifest.stream} than the broker, by the message at sequence "
+                f"{its.sequence}: is it another system's? Set {place.setting}; nothing is read or written before"
             )
 
 
@@ -49,6 +57,11 @@ def unknown(archive: Archive, infos: Sequence[StreamInfo]) -> list[str]:
     have = {_mark(archive, one) for one in archive.manifests}
     marks = {(info.config.metadata or {}).get(KEY) for info in infos}
     return sorted(mark for mark in marks if mark is not None and mark not in have)
+
+
+def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) -> int | None:
+    found = archive.read(manifest, first=sequence, last=sequence)
+    return next((one.stored_ns for messages in found for one in messages), None)
 
 
 async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:

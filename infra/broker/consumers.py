@@ -35,6 +35,9 @@ SESSION: Final = "session"
 """The key in a consumer's metadata for the name of the session that made or updated the consumer last."""
 
 
+LIST_LIMIT: Final = 256  # consumers in one answer of the server
+
+
 def consumer_name(listener: str, fact: str | None) -> str:
     """Return the name of the durable consumer by which a service or read model hears the facts with this name.
 
@@ -230,6 +233,15 @@ async def ensure_consumer_at(
     wanted = consumer_config(name, fact, VIEW_MAX_ACK_PENDING, session=session)
     await js.add_consumer(stream, wanted)  # makes it, or updates what may be updated
     await js.reset_consumer(stream, name, begin_at)
+
+
+async def all_consumers(js: JetStreamContext, stream: str) -> list[ConsumerInfo]:
+    """Return all consumers of the stream: the server answers with LIST_LIMIT at a time. Raises the client's errors."""
+    found = page = await js.consumers_info(stream)
+    while len(page) >= LIST_LIMIT:
+        page = await js.consumers_info(stream, offset=len(found))
+        found = [*found, *page]
+    return found
 
 
 def filter_subjects(config: ConsumerConfig) -> Sequence[str]:

@@ -17,6 +17,7 @@ from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
 from infra.archive_settings import ArchiveSettings
 from infra.broker.archive_mark import check, unknown
+from infra.broker.client import BrokerClient
 from infra.broker.errors import BrokerMisconfigured
 from infra.broker.numbering import number_of
 from infra.settings import Settings
@@ -40,25 +41,26 @@ def first_kept(settings: Settings) -> int:
     return _read(lambda: archive_of(settings).first_kept)
 
 
-async def check_archive(settings: Settings, infos: Sequence[StreamInfo]) -> None:
+async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
     """Have all known that the archive has before these generations, which are all that the broker has.
 
-    Raises BrokerMisconfigured if the archive cannot be used, or is not the one that these generations know.
+    Raises BrokerMisconfigured if the archive cannot be used, or is not the one that these generations know; the
+    client's errors.
     """
     try:
-        await look_if_behind(archive_of(settings), infos)
+        await look_if_behind(nc, archive_of(settings), infos)
     except ArchiveDamaged as error:
         raise BrokerMisconfigured(str(error)) from error
 
 
-async def look_if_behind(archive: Archive, infos: Sequence[StreamInfo]) -> None:
+async def look_if_behind(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
     """Look at the archive, unless all is known that it has before these generations; compare it with their marks.
 
-    Raises ArchiveDamaged.
+    Raises ArchiveDamaged; the client's errors.
     """
     if not archive.place.near and not (archive.has_looked and infos and _is_known(archive, infos)):
         await asyncio.to_thread(archive.look)
-    check(archive, infos)
+    await check(nc, archive, infos)
 
 
 def _is_known(archive: Archive, infos: Sequence[StreamInfo]) -> bool:

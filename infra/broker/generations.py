@@ -72,7 +72,7 @@ async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: S
     """
     numbers = await generation_numbers(nc)
     older = [await js.stream_info(stream_name(number)) for number in numbers]
-    await check_archive(settings, older)
+    await check_archive(nc, settings, older)
     newest = max([*numbers[-1:], first_kept(settings)])
     if newest in numbers:
         if older[-1].config.sealed:

@@ -16,6 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 
 from infra.broker.client import BrokerClient
+from infra.broker.consumers import all_consumers
 from infra.broker.generations import find_generations
 from infra.broker.numbering import number_of, stream_name
 from infra.broker.streams import ensure_stream
@@ -84,8 +85,8 @@ async def copy_consumers(js: JetStreamContext, old: StreamInfo, new: StreamInfo)
 
     The listeners make them, too. But a service that is away has them now: so it does not look as if it had heard all.
     """
-    there = {info.name for info in await js.consumers_info(str(new.config.name))}
-    for info in await js.consumers_info(str(old.config.name)):
+    there = {info.name for info in await all_consumers(js, str(new.config.name))}
+    for info in await all_consumers(js, str(old.config.name)):
         config = info.config
         if info.name not in there and _is_a_listeners(config):
             copied = replace(config, deliver_policy=DeliverPolicy.ALL, opt_start_seq=None, opt_start_time=None)

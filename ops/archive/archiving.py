@@ -132,7 +132,7 @@ class _Run:
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
         await asyncio.to_thread(self._archive.look)
-        await look_if_behind(self._archive, infos)
+        await look_if_behind(self._stream.nc, self._archive, infos)
         for info in infos[:-1]:
             name = str(info.config.name)
             if self._archive.of(number_of(name) or 0) is None:
@@ -222,10 +222,10 @@ class _Run:
 
     async def _delete_proven(self, info: StreamInfo, manifest: GenerationManifest) -> None:
         now = await self._stream.js.stream_info(manifest.stream)
-        if _state(now) != _state(info) or not now.config.sealed or str(now.created) != manifest.created:
+        if _state(now) != _state(info) or not now.config.sealed:
             raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
         there = await find_generations(self._stream.nc, self._stream.js)
-        await look_if_behind(self._archive, there)  # another machine may archive into another folder
+        await look_if_behind(self._stream.nc, self._archive, there)  # another machine may archive into another folder
         later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]
         await archive_mark.put(self._stream.js, later, self._archive, manifest)
         await self._stream.js.delete_stream(manifest.stream)

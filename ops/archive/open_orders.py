@@ -1,6 +1,7 @@
 """Finds the orders of a generation that have not ended, or whose compensation is not complete."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from typing import Final
@@ -11,7 +12,12 @@ from nats.js.api import StreamInfo
 from contracts import REASONS
 from contracts.fact import DECODE_ERRORS
 from contracts.origin import ForeignMessage, origin
+from contracts.wire import MSG_ID
+from infra.broker.client import header
+from infra.broker.errors import HistoryUnavailable
+from infra.broker.lookup import MOST_FACTS, latest_messages
 from infra.broker.numbering import first_sequence, number_of
+from infra.broker.stored import StoredMessage
 from infra.store.sqlite import SQLiteStore
 from ops import reading
 from ops.progress import Watch
@@ -22,6 +28,10 @@ from order_svc.compensation import compensated
 CONFIRMED: Final = "order.confirmed"
 CANCELED: Final = "order.canceled"
 
+FEW: Final = 2_000
+"""So many orders of a generation are looked up one by one in the later ones. For more, these are read whole."""
+
+_MSG_ID: Final = MSG_ID.encode()
 _BITS: Final = {name: 1 << number for number, name in enumerate(OF_ORDER)}
 
 
@@ -85,6 +95,9 @@ async def open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch:
     after = first_sequence((number_of(str(info.config.name)) or 0) + 1)
     async for message in _read(stream, f"{CANCELED}.*", first=after, watch=watch):  # also of one that was confirmed
         orders.take(message, orders.ids)
+    if left := orders.open:  # such as those that began just before the roll-over
+        for message in await _last_messages(stream, left, after):
+            orders.take(message, left)
     if left := orders.open:
         async for message in _read(stream, first=after, watch=watch):
             orders.take(message, left)
@@ -102,6 +115,26 @@ async def _read(
             watch.advances(len(chunk))
             for message in chunk:
                 yield message
+
+
+async def _last_messages(stream: Stream, order_ids: Collection[str], after: int) -> list[Read]:
+    """Ask for the last message of each name about these orders in the generations from sequence `after` on.
+
+    So these need not be read whole for a few orders. Returns nothing if the orders are many, or the broker cannot say.
+    """
+    if len(order_ids) > FEW:
+        return []
+    streams = [str(info.config.name) for info in reversed(await reading.kept_generations(stream))]
+    later = [name for name in streams if first_sequence(number_of(name) or 0) >= after]
+    subjects = [f"{name}.{order_id}" for order_id in sorted(order_ids) for name in OF_ORDER]
+    found: list[StoredMessage] = []
+    with contextlib.suppress(HistoryUnavailable):
+        for begin in range(0, len(subjects), MOST_FACTS):
+            found += await latest_messages(stream.nc, subjects[begin : begin + MOST_FACTS], later)
+    return [
+        Read(one.sequence, one.subject, header(one.raw_headers, _MSG_ID), one.body, one.raw_headers, one.stored_ns)
+        for one in found
+    ]
 
 
 def _archived(stream: Stream, order_ids: Collection[str]) -> list[Read]:

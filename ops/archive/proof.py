@@ -8,7 +8,6 @@ from typing import NamedTuple
 from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest, LogRange, NameCount
-from infra.broker.holes import runs
 from infra.store.sqlite import SQLiteStore
 from ops import reading
 from ops.errors import Found
@@ -17,13 +16,46 @@ from ops.progress import Watch
 from ops.reading import Read, Stream, of_message
 
 
+class _Positions:
+    """Log positions as runs, as they come: a generation may have many millions, nearly all of them in their order."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[int, int]] = []
+        self._facts = 0
+        self._newest = (0, "")
+
+    def add(self, position: int, fact_id: str) -> None:
+        self._facts += 1
+        if position >= self._newest[0]:
+            self._newest = position, fact_id
+        first, last = self._runs.pop() if self._runs else (position, position)
+        if first <= position <= last + 1:
+            self._runs.append((first, max(last, position)))
+        else:
+            self._runs += (first, last), (position, position)
+
+    @property
+    def range(self) -> LogRange:
+        return LogRange(joined(self._runs), self._facts, self._newest[1])
+
+
+def joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join runs of positions, in any order, that overlap or follow each other; return them in rising order."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(runs):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return found
+
+
 class MessageTally:
     """Counts what messages have: of which logs, of which names, and how many are foreign."""
 
     def __init__(self, known: KnownForeign) -> None:
         self._known = known
-        self._positions: dict[str, dict[int, str]] = {}
-        self._facts: dict[str, int] = {}
+        self._positions: dict[str, _Positions] = {}
         self.names: dict[str, NameCount] = {}
         self.messages = 0
         self.foreign = 0
@@ -41,19 +73,14 @@ class MessageTally:
                 self.foreign += 1
                 continue
             service = message.subject.partition(".")[0]
-            self._positions.setdefault(service, {})[where.position] = where.fact_id
-            self._facts[service] = self._facts.get(service, 0) + 1
+            self._positions.setdefault(service, _Positions()).add(where.position, where.fact_id)
             facts.setdefault(service, []).append((message, where.position, (where.stream, where.version)))
         return facts
 
     @property
     def logs(self) -> dict[str, LogRange]:
         """What the messages have of each log."""
-        return {service: self._range(service) for service in sorted(self._positions)}
-
-    def _range(self, service: str) -> LogRange:
-        positions = sorted(self._positions[service])
-        return LogRange(list(runs(positions)), self._facts[service], self._positions[service][positions[-1]])
+        return {service: self._positions[service].range for service in sorted(self._positions)}
 
 
 class HistoryCopies(NamedTuple):

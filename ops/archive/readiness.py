@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from nats.js.api import ConsumerInfo, StreamInfo
 
-from infra.broker.consumers import consumer_names
+from infra.broker.consumers import all_consumers, consumer_names
 from infra.broker.numbering import generation_of, number_of
 from infra.consuming import stored_dead_letters
 from infra.consuming.dead_letter import PREFIX
@@ -53,7 +53,7 @@ async def why_not(
 
 
 async def _unheard(env: Mapping[str, str], stream: Stream, name: str) -> list[str]:
-    found = {one.name: one for one in await stream.js.consumers_info(name)}
+    found = {one.name: one for one in await all_consumers(stream.js, name)}
     reasons = [
         f"{listener.name} has never heard {name}: start {listener.service}_svc, and wait until it has"
         for listener in listeners(env)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from infra import files
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.manifest import file_name
 from infra.broker.acknowledged import NAME
 from infra.broker.floor import archive_of
@@ -54,9 +53,8 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
         watch.begins("copying the stores", 0)
         copies = store_copies.copy_all({name: stores.store(env, name) for name in service_names()}, unfinished)
         _copy_acknowledged(env, unfinished)
-        archive = archive_of(load(Settings, "nats", 4_222, env))
-        archived = [] if stores_only else _copy_archive(archive, unfinished / manifest.ARCHIVE, watch)
-        bucket = "" if archive.place.near or stores_only else archive.place.title
+        archived = [] if stores_only else _copy_archive(env, unfinished / manifest.ARCHIVE, watch)
+        bucket = str(load(Settings, "nats", 4_222, env).archive_bucket or "") if archived else ""
         watch.begins("computing checksums", 0)
         paths = sorted(path for path in unfinished.rglob("*") if path.is_file())
         checksums = {str(path.relative_to(unfinished)): manifest.checksum(path) for path in paths}
@@ -81,12 +79,13 @@ def _copy_acknowledged(env: Mapping[str, str], unfinished: Path) -> None:
         files.sync_file(copy)
 
 
-def _copy_archive(archive: Archive, folder: Path, watch: Watch) -> list[str]:
+def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str]:
     """Copy the archived generations, and return their names. Call it once the snapshots of the streams are taken.
 
     So a generation that leaves the broker meanwhile is in one of both. Of a bucket only the manifests are copied.
     Raises Found if the archive cannot be used.
     """
+    archive = archive_of(load(Settings, "nats", 4_222, env))
     try:
         archive.look()
         manifests = archive.manifests

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from infra.archive.manifest import GenerationManifest
+from infra.broker.consumers import all_consumers
 from infra.broker.generations import find_generations
 from infra.broker.rolling import roll as roll_over
 from infra.process import keeper as keeper_process
@@ -87,7 +88,7 @@ async def _rows() -> list[GenerationRow]:
 
 
 async def _unread(js: JetStreamContext, info: StreamInfo) -> int:
-    found = await js.consumers_info(str(info.config.name))
+    found = await all_consumers(js, str(info.config.name))
     return sum((one.num_pending or 0) + (one.num_ack_pending or 0) for one in found if one.config.durable_name)
 
 

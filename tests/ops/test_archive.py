@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra import files
@@ -21,11 +23,14 @@ from infra.broker.consumers import consumer_config
 from infra.broker.generations import find_generations
 from infra.broker.rolling import Sealing, roll
 from infra.settings import Settings, SettingsError, load
-from ops import reading
+from ops import reading, stores
 from ops.archive import archiving, proof
 from ops.archive.archiving import Archived, archive
+from ops.archive.open_orders import open_orders
 from ops.archive.readiness import listeners
+from ops.backup import stream_snapshots
 from ops.errors import Found, Unreachable
+from ops.foreign import KnownForeign
 from ops.progress import ProgressLines
 from tests.object_store import KEY_ID, SECRET, ObjectStore, object_store
 from tests.ops.asking import orders
@@ -138,6 +143,14 @@ async def a_consumer_of_another(left: Left) -> str:
     return "nats consumer rm EVENTS lake"
 
 
+async def one_of_very_many_consumers(left: Left) -> str:
+    """The server lists 256 at a time."""
+    for n in range(256):
+        config = ConsumerConfig(name=f"a{n}", deliver_policy=DeliverPolicy.NEW, ack_policy=AckPolicy.NONE)
+        await left.js.add_consumer("EVENTS", config)
+    return await a_consumer_of_another(left)
+
+
 async def a_dead_letter(left: Left) -> str:
     headers = {"Dead-Sequence": "7", "Dead-Error": "no"}
     ack = await left.js.publish("dead.point.o1", b"{}", headers=headers)
@@ -174,6 +187,7 @@ async def not_sealed(left: Left) -> str:
         a_missing_consumer,
         a_view_that_is_missing,
         a_consumer_of_another,
+        one_of_very_many_consumers,
         a_dead_letter,
         an_open_order,
     ],
@@ -198,6 +212,30 @@ async def test_one_that_is_not_sealed_waits_for_the_keeper(left: Left) -> None:
 
 async def test_all_listeners_are_known(left: Left) -> None:
     assert {one.name for one in listeners(left.shop.env)} == {*left.shop.services, "product-popular"}
+
+
+async def test_later_generations_are_not_read_whole_for_the_orders_that_ended_after_a_roll_over(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmed = await left.js.get_last_msg("EVENTS", "order.confirmed.*")
+    _, _, order_id = str(confirmed.subject).rpartition(".")
+    await left.js.publish(f"l1.order.created.pending.{order_id}", b"{}")
+    await roll(left.js._nc, left.js, Settings(port=1), "a test")  # type: ignore[arg-type]
+    body, headers = confirmed.data or b"", {k: v for k, v in (confirmed.headers or {}).items() if k != "Nats-Stream"}
+    await left.js.publish(f"l2.order.confirmed.{order_id}", body, headers=headers)
+    reads: list[object] = []
+    chunks = reading.chunks
+
+    def noted(stream: reading.Stream, subjects: Any = (), **bounds: Any) -> Any:
+        reads.append((subjects, bounds["first"]))
+        return chunks(stream, subjects, **bounds)
+
+    monkeypatch.setattr(reading, "chunks", noted)
+    async with reading.stream(left.shop.env) as stream, stores.log(left.shop.env, "order") as log:
+        info = await left.js.stream_info("EVENTS_1")
+        assert await open_orders(stream, info, log, ProgressLines()) == []
+
+    assert reads == [((), info.state.first_seq), (("order.canceled.*",), 2_000_000_001)]
 
 
 # The proof ------------------------------------------------------------------------------------------------------------
@@ -264,6 +302,40 @@ async def test_a_fact_that_its_log_lacks_is_no_archive(left: Left) -> None:
     assert await left.streams() == ["EVENTS", "EVENTS_1"]
 
 
+@pytest.mark.parametrize(
+    "positions",
+    [[1, 2, 3, 4, 5, 6], [3, 4, 1, 2, 6, 5], [1, 2, 2, 3, 1, 4, 5, 6, 3], [6, 5, 4, 3, 2, 1], [1, 5, 2, 6, 3, 4]],
+)
+def test_positions_are_counted_in_any_order_and_with_repeats(positions: list[int]) -> None:
+    tally = tallied([*positions, 9])
+
+    assert tally.logs["point"] == LogRange([(1, 6), (9, 9)], len(positions) + 1, "account-ann@9")
+
+
+def test_what_a_run_remembers_of_a_generation_does_not_grow_with_its_messages() -> None:
+    def remembered(messages: int) -> int:
+        tracemalloc.start()
+        try:
+            kept = tallied(range(1, messages + 1))
+            assert kept.messages == messages
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    assert remembered(20_000) < remembered(1_000) + 20_000
+
+
+def tallied(positions: Iterable[int]) -> proof.MessageTally:
+    tally = proof.MessageTally(KnownForeign([]))
+    for sequence, position in enumerate(positions, 1):
+        its_id = f"account-ann@{position}"
+        headers = {MSG_ID: its_id, STREAM: "account-ann", VERSION: str(position), POSITION: str(position)}
+        head = "NATS/1.0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
+        body = b'{"type":"point.charged","at":"2026-01-01T00:00:00Z","user_id":"ann","amount":1,"idempotency_key":"k"}'
+        tally.take([reading.Read(sequence, "point.charged.ann", its_id, body, head.encode(), sequence)])
+    return tally
+
+
 # Crashes --------------------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +385,23 @@ async def test_what_an_earlier_run_proved_is_proven_again_before_its_stream_goes
 
     assert await left.streams() == ["EVENTS", "EVENTS_1"]
     part.write_bytes(good)
+    assert (await left.archive()).deleted == ["EVENTS"]
+
+
+async def test_an_archived_stream_that_was_restored_from_a_backup_is_the_same_and_goes(
+    left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker says of it that it was made now."""
+    with monkeypatch.context() as patched:
+        patched.setattr(JetStreamContext, "delete_stream", killed)
+        with pytest.raises(Killed):
+            await left.archive()
+    async with reading.stream(left.shop.env) as stream:
+        await stream_snapshots.take(stream, "EVENTS", tmp_path / "snapshot")
+        await left.js.delete_stream("EVENTS")
+        await stream_snapshots.restore(stream, "EVENTS", tmp_path / "snapshot")
+        assert [info.config.name for info in await reading.kept_generations(stream)] == ["EVENTS_1"]
+
     assert (await left.archive()).deleted == ["EVENTS"]
 
 

@@ -20,10 +20,14 @@ from infra.settings import SettingsError
 from infra.store.statements import SCHEMA
 from ops import data
 from ops.backup import store_copies
+from ops.backup.backup import _copy_archive
 from ops.backup.manifest import checksum
 from ops.backup.moves import HalfMoved, Move, move_all
 from ops.backup.restore import Accepted, restore
 from ops.errors import Found
+from ops.progress import ProgressLines
+from tests.infra.archive.test_archive import archived
+from tests.infra.archive.test_archive import told as archived_message
 from tests.ops.asking import orders, told
 from tests.ops.damage import content, rows
 from tests.shop import Shop, attempts, logged, open_shop
@@ -608,3 +612,27 @@ async def test_two_stores_of_different_age_with_the_older_stream_are_found_by_th
     await stop(shop)
     await told(shop, "restore", str(tmp_path / "b"), "--yes")
     await good(shop)
+
+
+def test_a_copied_archive_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is synced, and then the folder that names it; a manifest is written whole, as `files.write` does."""
+    archived(tmp_path / "archive")
+    archived(tmp_path / "archive", 1, [archived_message(1_000_000_001)])
+    durable: set[Path] = set()
+    copied: set[Path] = set()
+    copy = shutil.copyfile
+
+    def copyfile(one: Path, other: Path) -> None:
+        copied.add(other)
+        copy(one, other)
+
+    def sync_folder(folder: Path) -> None:
+        durable.update(path for path in copied if path.parent == folder)
+
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    monkeypatch.setattr(files, "sync_folder", sync_folder)
+
+    _copy_archive({"ARCHIVE_DIR": str(tmp_path / "archive")}, tmp_path / "copy", ProgressLines())
+
+    assert len(copied) > 4
+    assert copied == durable

@@ -689,7 +689,7 @@ NAMED: Final = (
         "trusts any archive",
         f"{GENERATIONS} -k test_an_archive_that_the_streams_do_not_know_is_refused",
         "infra/broker/generations.py",
-        "    await check_archive(settings, older)\n",
+        "    await check_archive(nc, settings, older)\n",
     ),
     one(
         47,

@@ -3,20 +3,26 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
-from nats.js.api import StreamConfig, StreamInfo
+from nats.js.api import StreamConfig, StreamInfo, StreamState
 
 from infra.archive.errors import ArchiveDamaged, ArchiveUnreachable
 from infra.archive.folder import Archive
 from infra.archive.places import Folder
 from infra.broker import archive_mark, floor
+from infra.broker.client import BrokerClient
 from infra.broker.errors import BrokerMisconfigured
 from infra.broker.floor import check_archive, is_archived, look_if_behind
 from infra.broker.numbering import stream_name
 from infra.settings import Settings
 from tests.infra.archive.test_archive import SPAN, archived, told
+
+NC = cast(BrokerClient, None)
+STATE = StreamState(messages=0, bytes=0, first_seq=0, last_seq=0, consumer_count=0)
 
 
 class Far(Folder):
@@ -38,13 +44,17 @@ class Far(Folder):
 
 
 @pytest.fixture
-def far(tmp_path: Path) -> Far:
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Far:
+    async def none(*_: object) -> None:
+        """The broker has no such message."""
+
+    monkeypatch.setattr(archive_mark, "stored_message", none)
     return Far(tmp_path)
 
 
 def infos(far: Far, *numbers: int, marked: int | None = None) -> list[StreamInfo]:
     """These generations, the newest with the mark that generation `marked` left the broker."""
-    found = [StreamInfo(StreamConfig(stream_name(n), metadata={}), None, created="then") for n in numbers]  # type: ignore[arg-type]
+    found = [StreamInfo(StreamConfig(stream_name(n), metadata={}), STATE, created=datetime.now(UTC)) for n in numbers]
     if marked is not None:
         digest = Archive(far.path).digest_of(marked)
         found[-1].config.metadata = {archive_mark.KEY: f"{stream_name(marked)} {digest}"}
@@ -53,15 +63,15 @@ def infos(far: Far, *numbers: int, marked: int | None = None) -> list[StreamInfo
 
 async def test_a_process_asks_once_and_then_only_if_the_streams_say_that_more_is_archived(far: Far) -> None:
     archive = Archive(far)
-    await look_if_behind(archive, infos(far, 0))
-    await look_if_behind(archive, infos(far, 0, 1))
+    await look_if_behind(NC, archive, infos(far, 0))
+    await look_if_behind(NC, archive, infos(far, 0, 1))
     assert far.looks == 1
 
     archived(far.path)
-    await look_if_behind(archive, infos(far, 0, 1))  # its stream is still there
+    await look_if_behind(NC, archive, infos(far, 0, 1))  # its stream is still there
     assert (far.looks, archive.first_kept) == (1, 0)
-    await look_if_behind(archive, infos(far, 1, marked=0))
-    await look_if_behind(archive, infos(far, 1, marked=0))
+    await look_if_behind(NC, archive, infos(far, 1, marked=0))
+    await look_if_behind(NC, archive, infos(far, 1, marked=0))
     assert (far.looks, archive.first_kept) == (2, 1)
 
 
@@ -74,15 +84,15 @@ async def test_while_the_bucket_is_away_nothing_is_taken_for_lost(
     far: Far, numbers: Sequence[int], marked: int | None
 ) -> None:
     archive = Archive(far)
-    await look_if_behind(archive, infos(far, 0))
+    await look_if_behind(NC, archive, infos(far, 0))
     archived(far.path)
     far.away = True
 
-    await look_if_behind(archive, infos(far, 0))  # as far as is known, all is there
+    await look_if_behind(NC, archive, infos(far, 0))  # as far as is known, all is there
     with pytest.raises(ArchiveUnreachable):
-        await look_if_behind(archive, infos(far, *numbers, marked=marked))
+        await look_if_behind(NC, archive, infos(far, *numbers, marked=marked))
     far.away = False
-    await look_if_behind(archive, infos(far, *numbers, marked=marked))
+    await look_if_behind(NC, archive, infos(far, *numbers, marked=marked))
     assert archive.first_kept == 1
 
 
@@ -94,9 +104,9 @@ async def test_a_start_without_the_bucket_waits_also_if_nothing_is_archived(
     far.away = True
 
     with pytest.raises(BrokerMisconfigured, match="the bucket is away"):
-        await check_archive(Settings(port=1), infos(far, 0))
+        await check_archive(NC, Settings(port=1), infos(far, 0))
     far.away = False
-    await check_archive(Settings(port=1), infos(far, 0))
+    await check_archive(NC, Settings(port=1), infos(far, 0))
 
 
 async def test_a_generation_that_is_gone_is_asked_for_unless_it_is_known(
@@ -123,4 +133,4 @@ async def test_another_archive_is_refused_after_a_look(far: Far, tmp_path: Path)
     other = Archive(Far(tmp_path / "other"))
 
     with pytest.raises(ArchiveDamaged, match=r"EVENTS is archived, but the archive .*/other has not that one"):
-        await look_if_behind(other, infos(far, 1, marked=0))
+        await look_if_behind(NC, other, infos(far, 1, marked=0))

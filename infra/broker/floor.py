@@ -16,7 +16,7 @@ from infra.archive.errors import ArchiveDamaged
 from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
 from infra.archive_settings import ArchiveSettings
-from infra.broker.archive_mark import check, unknown
+from infra.broker.archive_label import check, unknown
 from infra.broker.client import BrokerClient
 from infra.broker.errors import BrokerMisconfigured
 from infra.broker.numbering import number_of
@@ -54,7 +54,7 @@ async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[St
 
 
 async def look_if_behind(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
-    """Look at the archive, unless all is known that it has before these generations; compare it with their marks.
+    """Look at the archive, unless all is known that it has before these generations; compare it with their labels.
 
     Raises ArchiveDamaged; the client's errors.
     """

@@ -23,7 +23,7 @@ from infra.archive.errors import ArchiveTaken
 from infra.archive.folder import Archive
 from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
 from infra.archive.writing import FileWriter
-from infra.broker import archive_mark
+from infra.broker import archive_label
 from infra.broker.floor import archive_of, look_if_behind
 from infra.broker.generations import find_generations, generation_numbers
 from infra.broker.numbering import first_sequence, number_of, stream_name
@@ -97,7 +97,7 @@ async def forget(env: Mapping[str, str]) -> None:
                     f"{archive.place.setting} to it in all services; or, if the rest of the archive is lost, move this "
                     "away first"
                 )
-            await archive_mark.remove(stream.js, [stream_name(one) for one in await generation_numbers(stream.nc)])
+            await archive_label.remove(stream.js, [stream_name(one) for one in await generation_numbers(stream.nc)])
 
 
 @contextlib.contextmanager
@@ -227,7 +227,7 @@ class _Run:
         there = await find_generations(self._stream.nc, self._stream.js)
         await look_if_behind(self._stream.nc, self._archive, there)  # another machine may archive into another folder
         later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]
-        await archive_mark.put(self._stream.js, later, self._archive, manifest)
+        await archive_label.put(self._stream.js, later, self._archive, manifest)
         await self._stream.js.delete_stream(manifest.stream)
 
 

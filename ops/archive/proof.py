@@ -36,10 +36,10 @@ class _Positions:
 
     @property
     def range(self) -> LogRange:
-        return LogRange(joined(self._runs), self._facts, self._newest[1])
+        return LogRange(_joined(self._runs), self._facts, self._newest[1])
 
 
-def joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Join runs of positions, in any order, that overlap or follow each other; return them in rising order."""
     found: list[tuple[int, int]] = []
     for first, last in sorted(runs):

@@ -148,7 +148,7 @@ async def test_nothing_archived_is_published_again_after_the_broker_lost_everyth
 
 
 async def test_orders_are_taken_while_generations_are_archived(shop: Shop) -> None:
-    """The marks change the stream that takes what is published; no session ends, and nothing is refused."""
+    """The labels change the stream that takes what is published; no session ends, and nothing is refused."""
     await shop.charge("u1", 1_000_000, key="much")
     await shop.register("cup", stock=1_000_000)
     for n in range(3):

@@ -13,7 +13,7 @@ from nats.js.api import StreamConfig, StreamInfo, StreamState
 from infra.archive.errors import ArchiveDamaged, ArchiveUnreachable
 from infra.archive.folder import Archive
 from infra.archive.places import Folder
-from infra.broker import archive_mark, floor
+from infra.broker import archive_label, floor
 from infra.broker.client import BrokerClient
 from infra.broker.errors import BrokerMisconfigured
 from infra.broker.floor import check_archive, is_archived, look_if_behind
@@ -48,16 +48,16 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Far:
     async def none(*_: object) -> None:
         """The broker has no such message."""
 
-    monkeypatch.setattr(archive_mark, "stored_message", none)
+    monkeypatch.setattr(archive_label, "stored_message", none)
     return Far(tmp_path)
 
 
-def infos(far: Far, *numbers: int, marked: int | None = None) -> list[StreamInfo]:
-    """These generations, the newest with the mark that generation `marked` left the broker."""
+def infos(far: Far, *numbers: int, labelled: int | None = None) -> list[StreamInfo]:
+    """These generations, the newest with the label that generation `labelled` left the broker."""
     found = [StreamInfo(StreamConfig(stream_name(n), metadata={}), STATE, created=datetime.now(UTC)) for n in numbers]
-    if marked is not None:
-        digest = Archive(far.path).digest_of(marked)
-        found[-1].config.metadata = {archive_mark.KEY: f"{stream_name(marked)} {digest}"}
+    if labelled is not None:
+        digest = Archive(far.path).digest_of(labelled)
+        found[-1].config.metadata = {archive_label.KEY: f"{stream_name(labelled)} {digest}"}
     return found
 
 
@@ -70,18 +70,18 @@ async def test_a_process_asks_once_and_then_only_if_the_streams_say_that_more_is
     archived(far.path)
     await look_if_behind(NC, archive, infos(far, 0, 1))  # its stream is still there
     assert (far.looks, archive.first_kept) == (1, 0)
-    await look_if_behind(NC, archive, infos(far, 1, marked=0))
-    await look_if_behind(NC, archive, infos(far, 1, marked=0))
+    await look_if_behind(NC, archive, infos(far, 1, labelled=0))
+    await look_if_behind(NC, archive, infos(far, 1, labelled=0))
     assert (far.looks, archive.first_kept) == (2, 1)
 
 
 @pytest.mark.parametrize(
-    ("numbers", "marked"),
+    ("numbers", "labelled"),
     [([], None), ([1], None), ([0, 1], 0)],
     ids=["no stream", "the first is gone", "the first is there again"],
 )
 async def test_while_the_bucket_is_away_nothing_is_taken_for_lost(
-    far: Far, numbers: Sequence[int], marked: int | None
+    far: Far, numbers: Sequence[int], labelled: int | None
 ) -> None:
     archive = Archive(far)
     await look_if_behind(NC, archive, infos(far, 0))
@@ -90,9 +90,9 @@ async def test_while_the_bucket_is_away_nothing_is_taken_for_lost(
 
     await look_if_behind(NC, archive, infos(far, 0))  # as far as is known, all is there
     with pytest.raises(ArchiveUnreachable):
-        await look_if_behind(NC, archive, infos(far, *numbers, marked=marked))
+        await look_if_behind(NC, archive, infos(far, *numbers, labelled=labelled))
     far.away = False
-    await look_if_behind(NC, archive, infos(far, *numbers, marked=marked))
+    await look_if_behind(NC, archive, infos(far, *numbers, labelled=labelled))
     assert archive.first_kept == 1
 
 
@@ -133,4 +133,4 @@ async def test_another_archive_is_refused_after_a_look(far: Far, tmp_path: Path)
     other = Archive(Far(tmp_path / "other"))
 
     with pytest.raises(ArchiveDamaged, match=r"EVENTS is archived, but the archive .*/other has not that one"):
-        await look_if_behind(NC, other, infos(far, 1, marked=0))
+        await look_if_behind(NC, other, infos(far, 1, labelled=0))

@@ -13,7 +13,7 @@ from nats.js.api import StreamInfo
 from contracts.wire import MSG_ID, POSITION
 from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
-from infra.broker import archive_mark
+from infra.broker import archive_label
 from infra.broker.consumers import ConsumerPlace, consumer_names, ensure_consumer
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, LogLost, RelayFailed, StreamMisconfigured
 from infra.broker.generations import Generations, ensure_generations, find_generations, generation_numbers
@@ -438,7 +438,7 @@ async def test_an_archive_that_the_streams_do_not_know_is_refused(
     await rolled(js)
     await js.publish("l1.point.charged.ann", b"1")
     await rolled(js)
-    await archive_mark.put(js, ["EVENTS_2"], Archive(right), Archive(right).manifests[1])
+    await archive_label.put(js, ["EVENTS_2"], Archive(right), Archive(right).manifests[1])
     for name in ("EVENTS", "EVENTS_1"):
         await js.delete_stream(name)
     if have != "nothing":
@@ -450,7 +450,7 @@ async def test_an_archive_that_the_streams_do_not_know_is_refused(
     with pytest.raises(BrokerMisconfigured, match=r"EVENTS_1 is archived, but the archive .*/other has (not|another)"):
         await ensure_generations(client(js), js, Settings(port=1, archive_dir=str(other)))
 
-    await archive_mark.remove(js, ["EVENTS_2"])
+    await archive_label.remove(js, ["EVENTS_2"])
     await ensure_generations(client(js), js, Settings(port=1, archive_dir=str(other)))
 
 

@@ -1,8 +1,8 @@
-"""The mark of the archive on the streams that stay: which generation left the broker last, and its manifest's SHA-256.
+"""The label of the archive on the streams that stay: which generation left the broker last, and its manifest's SHA-256.
 
 An archive may be missing, as where a file system is not mounted, or on another machine; it may be an old copy, or
-another system's. Without the mark, services would publish again what is archived, or take foreign facts for archived.
-Every later stream has the mark, so it outlives each of them.
+another system's. Without the label, services would publish again what is archived, or take foreign facts for archived.
+Every later stream has the label, so it outlives each of them.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from infra.broker.numbering import number_of
 from infra.broker.stored import stored_message
 
 KEY: Final = "archived"
-"""The name of the mark in a stream's metadata."""
+"""The name of the label in a stream's metadata."""
 
 
 async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
-    """Compare the archive with the marks of these generations, and with those that it has, too.
+    """Compare the archive with the labels of these generations, and with those that it has, too.
 
     Raises ArchiveDamaged if it is not the one that they left the broker for; the client's errors.
     """
     place = archive.place
-    for mark in unknown(archive, infos):
-        stream = mark.partition(" ")[0]
+    for label in unknown(archive, infos):
+        stream = label.partition(" ")[0]
         has = "another one of that name" if archive.of(number_of(stream) or 0) else "not that one"
         raise ArchiveDamaged(
             f"{stream[:100]} is archived, but the archive {place.title} has {has}. Mount or copy the right archive "
@@ -53,10 +53,10 @@ async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo])
 
 
 def unknown(archive: Archive, infos: Sequence[StreamInfo]) -> list[str]:
-    """Return the marks of these generations that the archive, as far as it is known, has not; sorted."""
-    have = {_mark(archive, one) for one in archive.manifests}
-    marks = {(info.config.metadata or {}).get(KEY) for info in infos}
-    return sorted(mark for mark in marks if mark is not None and mark not in have)
+    """Return the labels of these generations that the archive, as far as it is known, has not; sorted."""
+    have = {_label(archive, one) for one in archive.manifests}
+    labels = {(info.config.metadata or {}).get(KEY) for info in infos}
+    return sorted(label for label in labels if label is not None and label not in have)
 
 
 def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) -> int | None:
@@ -65,20 +65,20 @@ def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) ->
 
 
 async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:
-    """Mark these streams: the generation of this manifest leaves the broker. Raises the client's errors."""
+    """Label these streams: the generation of this manifest leaves the broker. Raises the client's errors."""
     for stream in streams:
         config = (await js.stream_info(stream)).config
-        config.metadata = {**(config.metadata or {}), KEY: _mark(archive, of)}
+        config.metadata = {**(config.metadata or {}), KEY: _label(archive, of)}
         await js.update_stream(config)
 
 
 async def remove(js: JetStreamContext, streams: Sequence[str]) -> None:
-    """Remove the mark from these streams. Raises the client's errors."""
+    """Remove the label from these streams. Raises the client's errors."""
     for stream in streams:
         config = (await js.stream_info(stream)).config
         config.metadata = {key: value for key, value in (config.metadata or {}).items() if key != KEY}
         await js.update_stream(config)
 
 
-def _mark(archive: Archive, of: GenerationManifest) -> str:
+def _label(archive: Archive, of: GenerationManifest) -> str:
     return f"{of.stream} {archive.digest_of(of.number)}"

@@ -14,9 +14,9 @@ from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest
+from infra.archive.reader import Archive
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded

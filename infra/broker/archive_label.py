@@ -13,8 +13,8 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.manifest import GenerationManifest
+from infra.archive.reader import Archive
 from infra.broker.client import BrokerClient
 from infra.broker.numbering import number_of
 from infra.broker.stored import stored_message

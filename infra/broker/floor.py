@@ -13,8 +13,8 @@ from typing import TypeVar
 from nats.js.api import StreamInfo
 
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
+from infra.archive.reader import Archive
 from infra.archive_settings import ArchiveSettings
 from infra.broker.archive_label import check, unknown
 from infra.broker.client import BrokerClient

@@ -15,7 +15,7 @@ from contracts.newer import OfNewerCode
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import FACTS, MSG_ID, decode
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
+from infra.archive.reader import Archive
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.floor import archive_of

@@ -11,9 +11,9 @@ from typing import Final
 from contracts.origin import header
 from contracts.wire import MSG_ID
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest, NameCount
+from infra.archive.reader import Archive
 from infra.broker.consumers import ConsumerPlace
 from infra.broker.errors import BrokerMisconfigured
 from infra.core.messages import Delivery, StreamPosition

@@ -20,8 +20,8 @@ from nats.js.errors import NotFoundError
 
 from infra import files
 from infra.archive.errors import ArchiveTaken
-from infra.archive.folder import Archive
 from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
+from infra.archive.reader import Archive
 from infra.archive.writing import FileWriter
 from infra.broker import archive_label
 from infra.broker.floor import archive_of, look_if_behind

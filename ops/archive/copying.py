@@ -7,8 +7,8 @@ from typing import Final
 
 from infra import files
 from infra.archive.errors import ArchiveDamaged, ArchiveTaken, ArchiveUnreachable
-from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedFile, GenerationManifest, file_name
+from infra.archive.reader import Archive
 from infra.archive.writing import described
 from infra.broker.floor import archive_of
 from infra.settings import Settings, SettingsError, load

@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing
 from typing import NamedTuple
 
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest, LogRange, NameCount
+from infra.archive.reader import Archive
 from infra.store.sqlite import SQLiteStore
 from ops import reading
 from ops.errors import Found

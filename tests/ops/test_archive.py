@@ -16,8 +16,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra import files
 from infra.archive.bucket import Bucket
-from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog, LogRange
+from infra.archive.reader import Archive
 from infra.archive.writing import FileWriter
 from infra.broker.consumers import consumer_config
 from infra.broker.generations import find_generations

@@ -9,7 +9,6 @@ import pytest
 
 from infra.archive.bucket import Bucket
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage, line, messages
 from infra.archive.manifest import (
     FORMAT,
@@ -25,6 +24,7 @@ from infra.archive.manifest import (
     missing_before,
 )
 from infra.archive.places import ArchivePlace, Folder
+from infra.archive.reader import Archive
 from infra.archive.writing import FileWriter
 from infra.settings import Settings, load
 from tests.object_store import ObjectStore, object_store

@@ -8,8 +8,8 @@ import pytest
 from infra.archive import bucket as bucket_module
 from infra.archive.bucket import Bucket
 from infra.archive.errors import ArchiveDamaged, ArchiveTaken, ArchiveUnreachable
-from infra.archive.folder import Archive
 from infra.archive.manifest import INDEX, ArchivedFile, GenerationManifest
+from infra.archive.reader import Archive
 from infra.archive.writing import described
 from tests.infra.archive.test_archive import SPAN, archived, bucket, told
 from tests.object_store import BUCKET, KEY_ID, SECRET, ObjectStore, object_store

@@ -11,8 +11,8 @@ import pytest
 from nats.js.api import StreamConfig, StreamInfo, StreamState
 
 from infra.archive.errors import ArchiveDamaged, ArchiveUnreachable
-from infra.archive.folder import Archive
 from infra.archive.places import Folder
+from infra.archive.reader import Archive
 from infra.broker import archive_label, floor
 from infra.broker.client import BrokerClient
 from infra.broker.errors import BrokerMisconfigured

@@ -1,8 +1,10 @@
-"""The archive: a manifest for each archived generation, and the folder with its files beside it.
+"""Reads the archive: a manifest for each archived generation, and its files, wherever they are.
 
 EVENTS.json              the manifest of generation 0
 EVENTS/part-000.jsonl.gz its messages: gzip members of about a thousand lines each, one after another
 EVENTS/index.sqlite      where each member is, and which have a key
+
+In a bucket the files have other names (`infra.archive.bucket`).
 """
 
 import gzip

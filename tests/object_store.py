@@ -25,15 +25,17 @@ PREFIX = "saga/events"
 class ObjectStore:
     """The store with one bucket; `env` is what a service needs to use it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Path | None = None) -> None:
+        """`tls`: a folder with server.pem and server.key, for a store with TLS."""
         self._folder = folder
+        self._tls = () if tls is None else ("--cert", str(tls / "server.pem"), "--key", str(tls / "server.key"))
         (self._port,) = free_ports(1)
         self._process: subprocess.Popen[bytes] | None = None
         self.objects = folder / "buckets" / BUCKET / PREFIX
         """The folder with the objects, each a file, below the prefix."""
         self.env = {
             "ARCHIVE_URL": f"s3://{BUCKET}/{PREFIX}",
-            "ARCHIVE_ENDPOINT": f"http://127.0.0.1:{self._port}",
+            "ARCHIVE_ENDPOINT": f"{'https' if tls else 'http'}://127.0.0.1:{self._port}",
             "AWS_ACCESS_KEY_ID": KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET,
         }
@@ -42,7 +44,7 @@ class ObjectStore:
 
     def start(self) -> None:
         folders = "--sidecar", str(self._folder / "sidecar"), str(self._folder / "buckets")
-        command = [PROGRAM, "--port", f"127.0.0.1:{self._port}", "posix", *folders]
+        command = [PROGRAM, "--port", f"127.0.0.1:{self._port}", *self._tls, "posix", *folders]
         env = {**os.environ, "ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": SECRET}
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
@@ -84,11 +86,11 @@ class ObjectStore:
 
 
 @contextlib.contextmanager
-def object_store(folder: Path) -> Iterator[ObjectStore]:
+def object_store(folder: Path, tls: Path | None = None) -> Iterator[ObjectStore]:
     """The store, running. Without versitygw the test is left out, but not where all are wanted."""
     if shutil.which(PROGRAM) is None and not os.environ.get("TEST_ALL"):
         pytest.skip(f"{PROGRAM} is missing: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
-    store = ObjectStore(folder)
+    store = ObjectStore(folder, tls)
     store.start()
     try:
         yield store

@@ -42,7 +42,12 @@ UPLOADS: Final = 3  # pieces that are written at once
 _CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 """These are all that is shown of an error: a store answers with the key's id, and with what was signed."""
-_KINDS: Final = {"Connect": "it takes no connection", "Timeout": "no answer in time"}
+_KINDS: Final = {
+    "InvalidCertificate": "its certificate is not accepted",
+    "BadScheme": "it would be asked without TLS",
+    "kind: Connect,": "it takes no connection",
+    "kind: Timeout,": "no answer in time",
+}
 
 
 class Bucket:
@@ -135,7 +140,7 @@ class Bucket:
 
     def _away(self, error: Exception) -> ArchiveUnreachable:
         text = str(error)
-        kind = next((why for kind, why in _KINDS.items() if f"kind: {kind}," in text), "")
+        kind = next((why for kind, why in _KINDS.items() if kind in text), "")
         code, status = (found and found[1] for found in (one.search(text) for one in (_CODE, _STATUS)))
         why = kind or " ".join(filter(None, (status, code))) or type(error).__name__
         step = _next_step(text, status)
@@ -145,6 +150,10 @@ class Bucket:
 def _next_step(text: str, status: str | None) -> str:
     if "169.254." in text or "/credentials" in text or "CredentialProvider" in text:
         return "There are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if "InvalidCertificate" in text:
+        return "Set SSL_CERT_FILE to its authority's file, or give the store a certificate with its host name"
+    if "BadScheme" in text:
+        return "Set ARCHIVE_ENDPOINT in place of AWS_ENDPOINT_URL: then http:// is checked, and said"
     if "NoSuchBucket" in text:
         return "There is no such bucket: make it, or set ARCHIVE_URL"
     if status in ("401", "403", "404"):

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from infra import files
-from infra.archive.errors import ArchiveDamaged
+from infra.archive.errors import ArchiveDamaged, CacheUnusable
 from infra.archive.manifest import WAY_OUT, ArchivedFile
 
 PIECE: Final = 8 << 20  # bytes
 
 
 class FileCache:
-    """A folder with copies. Several processes may have one at the same time. Every method raises OSError."""
+    """A folder with copies. Several processes may have one at the same time. Every method raises CacheUnusable."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder = folder
@@ -30,6 +30,11 @@ class FileCache:
         Raises ArchiveDamaged if what was read is not the file; what `read` raises.
         """
         path = self._folder / file.sha256
+        with self._translated():
+            self._fetch_unless_whole(path, file, read)
+        return path
+
+    def _fetch_unless_whole(self, path: Path, file: ArchivedFile, read: Callable[[int, int], bytes]) -> None:
         if not self._is_whole(path, file):
             with self._unfinished() as made:
                 with made.open("wb") as copy:
@@ -40,11 +45,10 @@ class FileCache:
                 self._keep(made, path)
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)
-        return path
 
     def add(self, file: ArchivedFile, source: Path) -> None:
         """Copy a file that is on this machine."""
-        with self._unfinished() as made:
+        with self._translated(), self._unfinished() as made:
             shutil.copyfile(source, made)
             self._keep(made, self._folder / file.sha256)
 
@@ -72,15 +76,29 @@ class FileCache:
         """Put a new copy in its place, and remove the least used ones that are too many."""
         files.publish(path, made)
         self._checked.add(path.name)
-        kept = sorted(
-            ((entry.stat().st_mtime, entry.stat().st_size, Path(entry.path)) for entry in os.scandir(self._folder)),
-            reverse=True,
-        )
         total = 0
-        for _, size, one in kept:
+        for _, size, one in sorted(self._copies(), reverse=True):
             total += size
             if total > self._most_bytes and one != path:
                 one.unlink(missing_ok=True)
+
+    def _copies(self) -> Iterator[tuple[float, int, Path]]:
+        """Yield when each file in the folder was last used, its size, and its path."""
+        for path in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                stat = path.stat()
+                yield stat.st_mtime, stat.st_size, path
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            at = error.filename or self._folder
+            raise CacheUnusable(
+                f"the cache of the archive, {at}, cannot be used: {error.strerror}. Make room there, or set "
+                "ARCHIVE_CACHE_DIR"
+            ) from error
 
 
 def _digest(path: Path) -> str:

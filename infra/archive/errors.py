@@ -12,5 +12,9 @@ class ArchiveUnreachable(ArchiveDamaged):
     """The bucket of the archive does not answer, or refuses. Once it answers again, all goes on."""
 
 
+class CacheUnusable(ArchiveUnreachable):
+    """The cache of the bucket, on this machine, cannot be read or written."""
+
+
 class ArchiveTaken(Exception):
     """Another run has archived this generation meanwhile. Nothing was changed."""

@@ -11,8 +11,11 @@ from infra.archive.errors import ArchiveDamaged, ArchiveTaken, ArchiveUnreachabl
 from infra.archive.manifest import INDEX, ArchivedFile, GenerationManifest
 from infra.archive.reader import Archive
 from infra.archive.writing import described
+from infra.local.services import ROOT
 from tests.infra.archive.test_archive import SPAN, archived, bucket, told
 from tests.object_store import BUCKET, KEY_ID, SECRET, ObjectStore, object_store
+
+TLS = ROOT / "tests" / "infra" / "broker" / "tls"
 
 
 @pytest.fixture
@@ -202,3 +205,33 @@ def test_credentials_come_from_the_profile_in_awss_file(
     monkeypatch.setenv("AWS_PROFILE", "shop")
 
     assert bucket(store, tmp_path).look() == []
+
+
+def test_a_store_with_a_certificate_of_an_unknown_authority_is_refused_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with object_store(tmp_path / "store", TLS) as store:
+        for name, value in store.env.items():
+            monkeypatch.setenv(name, value)
+
+        with pytest.raises(ArchiveUnreachable, match=r"its certificate is not accepted\. Set SSL_CERT_FILE"):
+            bucket(store, tmp_path).look()
+        monkeypatch.setenv("SSL_CERT_FILE", str(TLS / "authority.pem"))
+        assert bucket(store, tmp_path).look() == []
+
+
+def test_a_store_is_not_asked_without_tls_by_the_librarys_variable(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store.env["ARCHIVE_ENDPOINT"])
+
+    with pytest.raises(ArchiveUnreachable, match=r"without TLS\. Set ARCHIVE_ENDPOINT in place of AWS_ENDPOINT_URL"):
+        bucket(store, tmp_path, ARCHIVE_ENDPOINT="").look()
+
+
+def test_a_cache_that_cannot_be_written_is_told(store: ObjectStore, place: Bucket, tmp_path: Path) -> None:
+    manifest = archived(place)
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ArchiveUnreachable, match=r"file/files.*, cannot be used: Not a directory\. Make room there"):
+        read(bucket(store, tmp_path, ARCHIVE_CACHE_DIR=str(tmp_path / "file")), manifest)

@@ -6,9 +6,9 @@ it may be away while services run. What is known stays true, since manifests are
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TypeVar
 
 from nats.js.api import StreamInfo
 
@@ -18,39 +18,37 @@ from infra.archive.reader import Archive
 from infra.archive_settings import ArchiveSettings
 from infra.broker.archive_label import check, unknown
 from infra.broker.client import BrokerClient
-from infra.broker.errors import BrokerMisconfigured
+from infra.broker.errors import ArchiveUnusable
 from infra.broker.numbering import number_of
 from infra.settings import Settings
-
-T = TypeVar("T")
 
 
 def archived_log(settings: Settings, service: str) -> ArchivedLog:
     """Return what the archive has of the service's log: nothing up to `until` is published again.
 
-    Raises BrokerMisconfigured if the archive cannot be used.
+    Raises ArchiveUnusable if the archive cannot be used.
     """
-    return _read(lambda: archive_of(settings).log_of(service))
+    with _translated():
+        return archive_of(settings).log_of(service)
 
 
 def first_kept(settings: Settings) -> int:
     """Return the number of the first generation that no archive has: only earlier ones may be gone.
 
-    Raises BrokerMisconfigured if the archive cannot be used.
+    Raises ArchiveUnusable if the archive cannot be used.
     """
-    return _read(lambda: archive_of(settings).first_kept)
+    with _translated():
+        return archive_of(settings).first_kept
 
 
 async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
     """Have all known that the archive has before these generations, which are all that the broker has.
 
-    Raises BrokerMisconfigured if the archive cannot be used, or is not the one that these generations know; the
+    Raises ArchiveUnusable if the archive cannot be used, or is not the one that these generations know; the
     client's errors.
     """
-    try:
+    with _translated():
         await look_if_behind(nc, archive_of(settings), infos)
-    except ArchiveDamaged as error:
-        raise BrokerMisconfigured(str(error)) from error
 
 
 async def look_if_behind(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
@@ -71,15 +69,13 @@ def _is_known(archive: Archive, infos: Sequence[StreamInfo]) -> bool:
 async def is_archived(settings: Settings, number: int) -> bool:
     """Return whether a generation that the broker has not any more is archived.
 
-    Raises BrokerMisconfigured if the archive cannot be used.
+    Raises ArchiveUnusable if the archive cannot be used.
     """
     archive = archive_of(settings)
-    try:
+    with _translated():
         if not archive.place.near and archive.first_kept <= number:
             await asyncio.to_thread(archive.look)
         return number < archive.first_kept
-    except ArchiveDamaged as error:
-        raise BrokerMisconfigured(str(error)) from error
 
 
 def archive_of(settings: Settings) -> Archive:
@@ -96,8 +92,9 @@ def _of(settings: ArchiveSettings) -> Archive:
     return Archive(Bucket(settings))
 
 
-def _read(ask: Callable[[], T]) -> T:
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
     try:
-        return ask()
+        yield
     except ArchiveDamaged as error:
-        raise BrokerMisconfigured(str(error)) from error
+        raise ArchiveUnusable(str(error)) from error

@@ -84,6 +84,7 @@ async def test_services_run_while_the_bucket_is_away_and_say_what_they_cannot_te
         answer = await readyz(shop, "point")
         if answer is not None and AWAY in answer.text:
             break
+    assert "the archive cannot be used" in shop.log("point").read_text()
     store.start()
     await shop.ready("point")
     assert len((await shop.order(archived))["steps"]) == 5
@@ -159,3 +160,19 @@ async def test_backup_restore_and_removal_leave_the_bucket_as_it_is(
     removed = await orders(shop, "remove-data", "--yes")
     assert f"the archive in {other} stays: for a new system set ARCHIVE_URL to another prefix" in removed.stdout
     assert (store.files(), (shop.folder / "archive-cache").exists()) == (objects, False)
+
+
+async def test_a_service_whose_credentials_are_refused_waits_and_says_so(shop: Shop, store: ObjectStore) -> None:
+    await shop.stop("coupon")
+    shop.env["AWS_SECRET_ACCESS_KEY"] = "another-secret"
+    await shop.start("coupon", ready=False)
+    async for _ in attempts("coupon_svc to say that its credentials are refused"):
+        answer = await readyz(shop, "coupon")
+        if answer is not None and "403 SignatureDoesNotMatch. Check its credentials" in answer.text:
+            assert "another-secret" not in answer.text + shop.log("coupon").read_text()
+            break
+
+    await shop.stop("coupon")
+    shop.env["AWS_SECRET_ACCESS_KEY"] = SECRET
+    await shop.start("coupon")
+    assert (await place(shop, "k0")).status_code == 200

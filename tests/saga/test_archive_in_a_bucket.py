@@ -18,7 +18,6 @@ from tests.saga.test_archive import (  # the tests among them run here with this
     streams,
     test_a_rebuilt_read_model_reads_the_archive_first,  # noqa: F401
     test_every_tool_reads_archive_and_stream_as_one_history,  # noqa: F401
-    test_nothing_archived_is_published_again_after_the_broker_lost_everything,  # noqa: F401
 )
 from tests.saga.test_roll_over import place
 from tests.shop import Shop, attempts, open_shop

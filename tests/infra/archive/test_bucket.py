@@ -1,6 +1,8 @@
 """An archive in a bucket, on a real S3-compatible store: objects whole or not at all, and no change unnoticed."""
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,24 @@ def test_a_refusal_says_bucket_cause_and_next_step_and_no_secret(
         assert not [one for one in (SECRET, KEY_ID, *env.values()) if one in text.replace(refused.title, "")]
         assert raised.value.__cause__ is None  # its text has them
         assert "\n" not in text
+
+
+def test_a_store_that_hangs_does_not_stop_the_threads_beside(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_module, "READ_S", 0.5)
+    monkeypatch.setattr(bucket_module, "RETRIES", 0)
+    place = bucket(store, tmp_path)
+    store.pause()
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(place.look)
+        turns = 0
+        while not looking.done():
+            time.sleep(0.01)
+            turns += 1
+        assert isinstance(looking.exception(), ArchiveUnreachable)
+    assert turns > 2  # a library that holds Python's lock while it waits gives one
+    store.go_on()
 
 
 def test_a_store_that_is_away_or_hangs_is_told_in_bounded_time(

@@ -1,5 +1,6 @@
 """The archive in a bucket of a real store: all tools read it, and services run while it is away."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from infra.broker.numbering import generation_of
+from infra.local.ports import free_ports
 from tests.object_store import KEY_ID, SECRET, ObjectStore, object_store
 from tests.ops.asking import orders, told
 from tests.saga.test_archive import (  # the tests among them run here with this module's shop
@@ -175,3 +177,47 @@ async def test_a_service_whose_credentials_are_refused_waits_and_says_so(shop: S
     shop.env["AWS_SECRET_ACCESS_KEY"] = SECRET
     await shop.start("coupon")
     assert (await place(shop, "k0")).status_code == 200
+
+
+@contextlib.asynccontextmanager
+async def way_to(endpoint: str, port: int) -> AsyncIterator[None]:
+    """Pass what comes to this port on to the store, until the block ends."""
+    store_port = int(endpoint.rpartition(":")[2])
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while content := await reader.read(1 << 16):
+                writer.write(content)
+                await writer.drain()
+        writer.close()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_store, to_store = await asyncio.open_connection("127.0.0.1", store_port)
+        await asyncio.gather(copy(reader, to_store), copy(from_store, writer))
+
+    async with await asyncio.start_server(pass_on, "127.0.0.1", port):
+        yield
+
+
+async def test_services_that_cannot_see_the_bucket_wait_when_a_generation_leaves_the_broker(
+    shop: Shop, store: ObjectStore
+) -> None:
+    """The archiver still sees it. For them, an archived generation and a lost one look alike."""
+    (port,) = free_ports(1)
+    for name in shop.services:
+        await shop.stop(name)
+    shop.env["ARCHIVE_ENDPOINT"] = f"http://127.0.0.1:{port}"
+    async with way_to(store.env["ARCHIVE_ENDPOINT"], port):
+        await shop.start()
+        await next_generation(shop, "k0")
+        before = await history(shop)
+
+    await told(shop, "archive", ARCHIVE_ENDPOINT=store.env["ARCHIVE_ENDPOINT"])
+
+    await until_it_says(shop, AWAY)
+    async with way_to(store.env["ARCHIVE_ENDPOINT"], port):
+        await shop.ready()
+        assert (await place(shop, "k1")).status_code == 200
+        await shop.until_quiet()
+        assert (await history(shop))[: len(before)] == before
+        await clean(shop)

@@ -1,15 +1,14 @@
 """Reads settings from environment variables. An invalid value is a SettingsError, so a process stops at its start."""
 
-import ipaddress
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
+from infra.addresses import is_host, is_http_address, is_loopback
+from infra.archive_settings import ArchiveSettings
 from infra.broker_url import BrokerUrl, parse_broker_url
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -20,7 +19,7 @@ BUNDLED_ROOM: Final = 64 << 30
 """Bytes that the bundled broker takes for all streams, unless BROKER_MAX_BYTES says another number."""
 
 
-class Settings(Struct, frozen=True, kw_only=True):
+class Settings(ArchiveSettings, frozen=True, kw_only=True):
     """The settings that every service has.
 
     `load` reads each field from the environment variable of its name in capitals, but `port` from `<SERVICE>_PORT`.
@@ -33,9 +32,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_port: Port = 4222
     nats_url: str = ""
     """The broker's address, or several addresses with commas between; empty: 127.0.0.1 at `nats_port`."""
-    data_dir: Path = Path(".data")
-    archive_dir: str = ""
-    """The folder with the archived generations of the stream; empty: `archive` in `data_dir`."""
     bind_host: str = "127.0.0.1"
     allowed_hosts: str = ""
     """Names of the services besides loopback's, with commas between, such as those of a proxy in front of them."""
@@ -70,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True):
                 "so only this machine may reach the service. Use 127.0.0.1 and put an authenticating proxy in front."
             )
 
+        self.check_archive()
         if self.otel_exporter_otlp_endpoint and not is_http_address(self.otel_exporter_otlp_endpoint):
             raise ValueError(
                 "OTEL_EXPORTER_OTLP_ENDPOINT is no address of a collector, such as http://127.0.0.1:4318; without the "
@@ -85,11 +82,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def hosts(self) -> list[str]:
         return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
-
-    @property
-    def archive(self) -> Path:
-        """The folder of the archive; it may be missing."""
-        return Path(self.archive_dir) if self.archive_dir else self.data_dir / "archive"
 
     @property
     def broker_room(self) -> int:
@@ -117,30 +109,6 @@ class SettingsError(Exception):
 
 S = TypeVar("S", bound=Settings)
 Variables = TypeVar("Variables", bound=Struct)
-
-
-def is_http_address(text: str) -> bool:
-    """Whether this is the address of a server that speaks HTTP or HTTPS: with a scheme, a host and no port 0."""
-    try:
-        url = urlsplit(text)
-        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # brackets, or a port, that are none
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_host(text: str) -> bool:
-    """Return whether this is a host as the header Host names it: a name or an address, with or without a port."""
-    name, address = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", r"\[[0-9A-Fa-f:.]+\]"
-    return re.fullmatch(rf"(?:{name}|{address})(?::[0-9]{{1,5}})?", text) is not None
 
 
 def load(cls: type[S], service: str, default_port: int, env: Mapping[str, str]) -> S:

@@ -66,6 +66,11 @@ def archive_folder(env: Mapping[str, str]) -> Path:
     return load(Settings, "nats", 4_222, env).archive
 
 
+def archive_cache(env: Mapping[str, str]) -> Path:
+    """Return ARCHIVE_CACHE_DIR; it may be missing. Raises SettingsError."""
+    return load(Settings, "nats", 4_222, env).archive_cache
+
+
 def of_archive(env: Mapping[str, str]) -> list[Path]:
     """The existing manifests and folders of archived generations, and of those that were being archived."""
     names = sorted(archive_folder(env).glob(f"{EVENTS}*"))
@@ -96,6 +101,9 @@ def stored(env: Mapping[str, str]) -> list[Path]:
     ]
     found += [folder(env) / "export", socket_path(env)]
     archive = archive_folder(env)
+    cache = archive_cache(env)
+    own = cache == folder(env) / "archive-cache"
+    found += [cache] if own else [cache / "files", cache / "writing", cache / LOCK]
     found += [archive] if archive == folder(env) / "archive" else [*of_archive(env), archive / LOCK]
     for kept in dict.fromkeys((folder(env), store_folder(env), archive)):
         found += [kept / RESTORING, *sorted(kept.glob(f"{REPLACED}*"))]
@@ -119,8 +127,9 @@ def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, b
             stack.callback(os.close, take_lock(alone))
             stack.callback(alone.unlink, missing_ok=True)
             folders = [path for path in (*of_services(env), *of_removed_services(env)) if path.is_dir()]
-            exports, archive = (folder(env) / "export").glob("**/*.lock"), archive_folder(env) / LOCK
-            for path in [*(path / "lock" for path in folders), *exports, *([archive] if archive.is_file() else [])]:
+            exports, archive = (folder(env) / "export").glob("**/*.lock"), [archive_folder(env), archive_cache(env)]
+            archivers = [path / LOCK for path in archive if (path / LOCK).is_file()]
+            for path in [*(path / "lock" for path in folders), *exports, *archivers]:
                 stack.callback(os.close, take_lock(path))
             if broker and store_folder(env).is_dir():
                 stack.callback(os.close, lock_store(env))

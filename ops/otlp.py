@@ -27,9 +27,9 @@ from contracts.spans import (
     order_spans,
     trace_id,
 )
+from infra.addresses import is_http_address
 from infra.broker.consumers import consumer_name
 from infra.redaction import redacted
-from infra.settings import is_http_address
 from infra.tracing.start import check_installed
 from ops import reading
 from ops.cli import Instant

@@ -14,14 +14,13 @@ from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest
-from infra.broker import archive_label
+from infra.archive.reader import Archive
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import CONNECT_TIMEOUT_S, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
-from infra.broker.floor import archive_of
+from infra.broker.floor import archive_of, look_if_behind
 from infra.broker.generations import find_generations
 from infra.broker.numbering import EVENTS, number_of, stream_name
 from infra.broker.pull import Pull, numbers
@@ -77,7 +76,7 @@ async def kept_generations(stream: Stream) -> list[StreamInfo]:
     """
     found = await find_generations(stream.nc, stream.js)
     if stream.archive is not None:
-        await archive_label.check(stream.nc, stream.archive, found)
+        await look_if_behind(stream.nc, stream.archive, found)
     first = 0 if stream.archive is None else stream.archive.first_kept
     return [info for info in found if (number_of(str(info.config.name)) or 0) >= first]
 
@@ -253,6 +252,8 @@ async def _of_generation(place: SequenceRange, subjects: Collection[str]) -> Asy
                 yield chunk
                 rest = rest._replace(first=chunk[-1].sequence + 1) if chunk else rest
     except (NotFoundError, ConsumerGone):
+        if place.stream.archive is not None:
+            await asyncio.to_thread(place.stream.archive.look)
         archived = {one.stream: one for one in place.stream.archived}
         if place.stream.name not in archived:
             raise

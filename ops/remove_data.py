@@ -8,6 +8,7 @@ from pathlib import Path
 import rich_click as click
 
 from infra.local.nats import store_folder
+from infra.settings import Settings, load
 from ops import data
 from ops.cli import ending_well
 from ops.output import print_out
@@ -26,9 +27,12 @@ def command(*, yes: bool) -> None:
 
     What restores and rebuilds moved aside, and the acknowledgements of foreign messages, are removed, too. Nothing may
     run on the data: a service, the broker or an export that does is named, and nothing is removed. Other files in
-    DATA_DIR stay. The stream of another broker (NATS_URL) stays, too; services with new stores refuse to work with it.
+    DATA_DIR stay. The stream of another broker (NATS_URL) and an archive in a bucket (ARCHIVE_URL) stay, too; services
+    with new stores refuse to work with them.
     """
     found = data.stored(os.environ)
+    if bucket := load(Settings, "nats", 4_222, os.environ).archive_bucket:
+        print_out(f"the archive in {bucket} stays: for a new system set ARCHIVE_URL to another prefix")
     if not found:
         print_out("there is no data")
         return

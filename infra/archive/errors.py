@@ -1,4 +1,4 @@
-"""The error of an archive that cannot be used."""
+"""The errors of an archive that cannot be used."""
 
 
 class ArchiveDamaged(Exception):
@@ -6,3 +6,15 @@ class ArchiveDamaged(Exception):
 
     The message says which, and the next step.
     """
+
+
+class ArchiveUnreachable(ArchiveDamaged):
+    """The bucket of the archive does not answer, or refuses. Once it answers again, all goes on."""
+
+
+class CacheUnusable(ArchiveUnreachable):
+    """The cache of the bucket, on this machine, cannot be read or written."""
+
+
+class ArchiveTaken(Exception):
+    """Another run has archived this generation meanwhile. Nothing was changed."""

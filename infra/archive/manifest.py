@@ -5,6 +5,7 @@ SHA-256 of the one before it, and of each of its files.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -91,11 +92,17 @@ class ArchivedLog(NamedTuple):
 
 
 _decoder: Final = msgspec.json.Decoder(GenerationManifest)
+_NAME: Final = re.compile(r"EVENTS(?:_[1-9][0-9]*)?\.json")
 
 
 def file_name(stream: str) -> str:
     """Return the name of the manifest of the generation that was this stream."""
     return f"{stream}.json"
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a file of this name is a manifest. Other files beside the manifests are not the archive's."""
+    return _NAME.fullmatch(name) is not None
 
 
 def encoded(manifest: GenerationManifest) -> bytes:

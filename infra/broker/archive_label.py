@@ -13,8 +13,8 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.manifest import GenerationManifest
+from infra.archive.reader import Archive
 from infra.broker.client import BrokerClient
 from infra.broker.numbering import number_of
 from infra.broker.stored import stored_message
@@ -28,16 +28,15 @@ async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo])
 
     Raises ArchiveDamaged if it is not the one that they left the broker for; the client's errors.
     """
-    have = {_label(archive, one) for one in archive.manifests}
-    for label in sorted({(info.config.metadata or {})[KEY] for info in infos if KEY in (info.config.metadata or {})}):
-        if label not in have:
-            stream = label.partition(" ")[0]
-            has = "another one of that name" if archive.of(number_of(stream) or 0) else "not that one"
-            raise ArchiveDamaged(
-                f"{stream[:100]} is archived, but the archive {archive.folder} has {has}. Mount or copy the right "
-                "archive there, or set ARCHIVE_DIR; nothing is read or written before. If it is lost for good: "
-                "just archive --lost"
-            )
+    place = archive.place
+    for label in unknown(archive, infos):
+        stream = label.partition(" ")[0]
+        has = "another one of that name" if archive.of(number_of(stream) or 0) else "not that one"
+        raise ArchiveDamaged(
+            f"{stream[:100]} is archived, but the archive {place.title} has {has}. Mount or copy the right archive "
+            f"there, or set {place.setting}; nothing is read or written before. If it is lost for good: just archive "
+            "--lost"
+        )
     for info in infos:
         manifest = archive.of(number_of(str(info.config.name)) or 0)
         if manifest is None or (its := await stored_message(nc, manifest.stream, info.state.last_seq)) is None:
@@ -48,9 +47,16 @@ async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo])
             continue
         if archived_ns != its.stored_ns:  # a restored stream keeps the times of its messages, not its own
             raise ArchiveDamaged(
-                f"the archive {archive.folder} has another {manifest.stream} than the broker, by the message at "
-                f"sequence {its.sequence}: is it another system's? Set ARCHIVE_DIR; nothing is read or written before"
+                f"the archive {place.title} has another {manifest.stream} than the broker, by the message at sequence "
+                f"{its.sequence}: is it another system's? Set {place.setting}; nothing is read or written before"
             )
+
+
+def unknown(archive: Archive, infos: Sequence[StreamInfo]) -> list[str]:
+    """Return the labels of these generations that the archive, as far as it is known, has not; sorted."""
+    have = {_label(archive, one) for one in archive.manifests}
+    labels = {(info.config.metadata or {}).get(KEY) for info in infos}
+    return sorted(label for label in labels if label is not None and label not in have)
 
 
 def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) -> int | None:

@@ -7,8 +7,9 @@ BrokerError
  │  ├ RelayFailed
  │  └ ConsumerFailed
  │     └ ConsumerGone
- ├ BrokerMisconfigured      an operator has to change the broker, its user's permissions, a setting, or the archive
- │  └ StreamMisconfigured   an operator has to change a stream, or update the server
+ ├ BrokerMisconfigured      an operator has to change the broker, its user's permissions, or a setting
+ │  ├ StreamMisconfigured   an operator has to change a stream, or update the server
+ │  └ ArchiveUnusable       an operator has to bring the archive back
  ├ FactTooLarge             an operator has to allow larger messages
  ├ LogLost                  an operator has to restore the store, or acknowledge a forgery
  └ HistoryUnavailable       the caller may ask again
@@ -63,6 +64,13 @@ class StreamMisconfigured(BrokerMisconfigured):
     """A stream has settings that the guarantees exclude, or the server is too old for EVENTS. The message says which.
 
     An operator has to act; no session can begin before.
+    """
+
+
+class ArchiveUnusable(BrokerMisconfigured):
+    """The archive cannot be read, or is not the one that the streams know. The message says where it is, and why.
+
+    No session can begin before it is back: what is archived would be published again.
     """
 
 

@@ -1,65 +1,100 @@
 """What the proven archive has, so that it need not be published or made again, whatever the broker lost.
 
-The archive's manifests say it (`infra.archive`). They are looked at each time: a look costs a listing of their folder.
+The archive's manifests say it (`infra.archive`). In a folder they are looked at each time: that costs a listing. A
+bucket is asked only by `check_archive` and `is_archived`, and only if the streams say that it has more than is known:
+it may be away while services run. What is known stays true, since manifests are never changed, and only become more.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
-from typing import TypeVar
 
 from nats.js.api import StreamInfo
 
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
-from infra.broker.archive_label import check
+from infra.archive.reader import Archive
+from infra.archive_settings import ArchiveSettings
+from infra.broker.archive_label import check, unknown
 from infra.broker.client import BrokerClient
-from infra.broker.errors import BrokerMisconfigured
+from infra.broker.errors import ArchiveUnusable
+from infra.broker.numbering import number_of
 from infra.settings import Settings
-
-T = TypeVar("T")
 
 
 def archived_log(settings: Settings, service: str) -> ArchivedLog:
     """Return what the archive has of the service's log: nothing up to `until` is published again.
 
-    Raises BrokerMisconfigured if the archive cannot be used.
+    Raises ArchiveUnusable if the archive cannot be used.
     """
-    return _read(lambda: archive_of(settings).log_of(service))
+    with _translated():
+        return archive_of(settings).log_of(service)
 
 
 def first_kept(settings: Settings) -> int:
     """Return the number of the generation after the last archived one: only earlier ones may be gone.
 
-    Raises BrokerMisconfigured if the archive cannot be used.
+    Raises ArchiveUnusable if the archive cannot be used.
     """
-    return _read(lambda: archive_of(settings).first_kept)
+    with _translated():
+        return archive_of(settings).first_kept
 
 
 async def check_archive(nc: BrokerClient, settings: Settings, infos: Sequence[StreamInfo]) -> None:
-    """Raise BrokerMisconfigured if the archive of these settings is not the one that these generations know.
+    """Have all known that the archive has before these generations, which are all that the broker has.
 
-    Raises the client's errors.
+    Raises ArchiveUnusable if the archive cannot be used, or is not the one that these generations know; the
+    client's errors.
     """
-    try:
-        await check(nc, archive_of(settings), infos)
-    except ArchiveDamaged as error:
-        raise BrokerMisconfigured(str(error)) from error
+    with _translated():
+        await look_if_behind(nc, archive_of(settings), infos)
+
+
+async def look_if_behind(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
+    """Look at the archive, unless all is known that it has before these generations; compare it with their labels.
+
+    Raises ArchiveDamaged; the client's errors.
+    """
+    if not archive.place.near and not (archive.has_looked and infos and _is_known(archive, infos)):
+        await asyncio.to_thread(archive.look)
+    await check(nc, archive, infos)
+
+
+def _is_known(archive: Archive, infos: Sequence[StreamInfo]) -> bool:
+    oldest = number_of(str(infos[0].config.name)) or 0
+    return oldest <= archive.first_kept and not unknown(archive, infos)
+
+
+async def is_archived(settings: Settings, number: int) -> bool:
+    """Return whether a generation that the broker has not any more is archived.
+
+    Raises ArchiveUnusable if the archive cannot be used.
+    """
+    archive = archive_of(settings)
+    with _translated():
+        if not archive.place.near and archive.first_kept <= number:
+            await asyncio.to_thread(archive.look)
+        return number < archive.first_kept
 
 
 def archive_of(settings: Settings) -> Archive:
     """Return the archive of these settings; of equal ones, the same."""
-    return _at(settings.archive.absolute())
+    return _of(ArchiveSettings(**{name: getattr(settings, name) for name in ArchiveSettings.__struct_fields__}))
 
 
 @cache
-def _at(folder: Path) -> Archive:
-    return Archive(folder)
+def _of(settings: ArchiveSettings) -> Archive:
+    if settings.archive_bucket is None:
+        return Archive(settings.archive.absolute())
+    from infra.archive.bucket import Bucket  # noqa: PLC0415 - an extra
+
+    return Archive(Bucket(settings))
 
 
-def _read(ask: Callable[[], T]) -> T:
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
     try:
-        return ask()
+        yield
     except ArchiveDamaged as error:
-        raise BrokerMisconfigured(str(error)) from error
+        raise ArchiveUnusable(str(error)) from error

@@ -17,7 +17,7 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.errors import ConnectionLost
-from infra.broker.floor import check_archive, first_kept
+from infra.broker.floor import check_archive, first_kept, is_archived
 from infra.broker.numbering import number_of, stream_name
 from infra.broker.streams import check_stream, ensure_stream
 from infra.settings import Settings
@@ -67,8 +67,8 @@ async def _infos(nc: BrokerClient, js: JetStreamContext) -> list[StreamInfo]:
 async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: Settings) -> "Generations":
     """Return the generations. First makes one if there is none, or the next one if the newest is sealed.
 
-    Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; BrokerMisconfigured as `check_archive` does, or
-    if the archive cannot be used; the client's errors.
+    Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; ArchiveUnusable as `check_archive` does; the
+    client's errors.
     """
     numbers = await generation_numbers(nc)
     older = [await js.stream_info(stream_name(number)) for number in numbers]
@@ -121,12 +121,12 @@ class Generations:
         A sealed one takes nothing more, so only one of these is asked each time, in turns. The broker has `answer_s`
         seconds for the streams' names, and the timeout of `js` for the rest. Raises ConnectionLost if one was replaced,
         if a sealed one is gone though no archive has it, or if an older one is there that was not before;
-        NotFoundError if one that was asked is gone; BrokerMisconfigured if the archive cannot be used; the client's
-        other errors.
+        NotFoundError if one that was asked is gone; ArchiveUnusable if one is gone and the archive cannot be asked;
+        the client's other errors.
         """
         numbers = await generation_numbers(self._nc, answer_s)
         known = {number_of(str(info.config.name)) or 0: info for info in self.infos}
-        newest, first = max(known), first_kept(self._settings)
+        newest = max(known)
         sealed = [number for number, info in known.items() if info.config.sealed and number in numbers]
         turn = sealed[self._looks % len(sealed)] if sealed else None
         self._looks += 1
@@ -136,7 +136,7 @@ class Generations:
                 there += await self._same(js, info, number)
             elif number in numbers:
                 there.append(info)
-            elif number >= first:
+            elif not await is_archived(self._settings, number):
                 raise ConnectionLost(f"{info.config.name} is gone, and no archive has it")
         if not known.keys() >= {number for number in numbers if number < newest}:
             raise ConnectionLost("an older generation of the stream is there again")
@@ -149,7 +149,7 @@ class Generations:
         try:
             info = await js.stream_info(str(known.config.name))
         except NotFoundError:
-            if number < first_kept(self._settings):
+            if await is_archived(self._settings, number):
                 return []
             raise
         if str(info.created) != str(known.created):

@@ -15,7 +15,7 @@ from contracts.newer import OfNewerCode
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import FACTS, MSG_ID, decode
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
+from infra.archive.reader import Archive
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import HistoryUnavailable
 from infra.broker.floor import archive_of
@@ -25,6 +25,8 @@ from infra.broker.stored import StoredMessage, direct
 from infra.settings import Settings
 
 TIMEOUT_S: Final = 1.0
+ARCHIVE_TIMEOUT_S: Final = 10.0
+"""An archive in a bucket may first have to be fetched in part."""
 MOST_FACTS: Final = 1_000
 
 _MSG_ID: Final = MSG_ID.encode()
@@ -48,11 +50,15 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
 async def archived_facts(settings: Settings, key_field: str, key: str) -> list[Fact]:
     """Return the facts under this key that are archived, as `latest_facts` does of the stream.
 
-    Raises HistoryUnavailable if the archive cannot be read, or a fact is of newer code.
+    Raises HistoryUnavailable if the archive cannot be read, after ARCHIVE_TIMEOUT_S at the latest, or a fact is of
+    newer code.
     """
-    return await asyncio.to_thread(
-        _archived_facts, archive_of(settings), [f"{name}.{key}" for name in _names(key_field)]
-    )
+    subjects = [f"{name}.{key}" for name in _names(key_field)]
+    try:
+        async with asyncio.timeout(ARCHIVE_TIMEOUT_S):
+            return await asyncio.to_thread(_archived_facts, archive_of(settings), subjects)
+    except TimeoutError:
+        raise HistoryUnavailable("the archive did not answer in time") from None
 
 
 def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:

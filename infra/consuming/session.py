@@ -18,7 +18,7 @@ from infra.aio import Backoff
 from infra.broker.acknowledged import digests
 from infra.broker.client import BrokerClient
 from infra.broker.connection import Connect
-from infra.broker.errors import BrokerMisconfigured, FactTooLarge, LogLost
+from infra.broker.errors import ArchiveUnusable, BrokerMisconfigured, FactTooLarge, LogLost
 from infra.broker.floor import archived_log, first_kept
 from infra.broker.forecast import forecast
 from infra.broker.generations import Generations
@@ -209,6 +209,8 @@ class Broker:
         if self.log_lost:
             self._writer.suspend(reason, reads_too=True)
             logger.error("store does not match the stream: consuming, writes and publishing are stopped", reason=reason)
+        elif isinstance(error, ArchiveUnusable):
+            logger.error("the archive cannot be used", reason=reason)
         elif isinstance(error, BrokerMisconfigured):
             logger.error("the broker cannot be used", reason=reason)
         elif isinstance(error, FactTooLarge):

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from infra.addresses import is_loopback
 from infra.aio import in_thread
 from infra.export.bearer_token import TokenFile
 from infra.export.cursor import CursorFile
@@ -26,7 +27,6 @@ from infra.export.lock import one_export
 from infra.export.rows import Dataset, ExportPosition, Row
 from infra.export.sink import Limits
 from infra.export.totals import Totals, add
-from infra.settings import is_loopback
 
 GZIP_LEVEL: Final = 6
 REASON_LENGTH: Final = 200  # characters of a refusal's body that reach our log

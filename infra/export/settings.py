@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from infra.settings import Seconds, is_loopback
+from infra.addresses import is_loopback
+from infra.settings import Seconds
 
 Wait = Annotated[float, Meta(gt=0, le=3_600)]
 

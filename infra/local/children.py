@@ -101,8 +101,8 @@ class Children:
         finally:
             os.close(writing)
         assert self._guard is not None
+        self.running[name] = process  # first: what is started is stopped, whatever fails
         self._guard.watch(process.pid, last=name == BROKER)
-        self.running[name] = process
         threading.Thread(target=self._read, args=(name, process, output), daemon=True).start()
         return process
 

@@ -11,11 +11,11 @@ from typing import Final
 from contracts.origin import header
 from contracts.wire import MSG_ID
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest, NameCount
+from infra.archive.reader import Archive
 from infra.broker.consumers import ConsumerPlace
-from infra.broker.errors import BrokerMisconfigured
+from infra.broker.errors import ArchiveUnusable
 from infra.core.messages import Delivery, StreamPosition
 from infra.read_models.tables import Checkpoint, Tables
 
@@ -34,17 +34,17 @@ class ArchivedFacts:
         """About how many messages are to be read: at most so many. 0: none."""
 
     async def look(self) -> None:
-        """Count what is to be read. Raises BrokerMisconfigured if the archive cannot be used."""
+        """Count what is to be read. Raises ArchiveUnusable if the archive cannot be used."""
         try:
             unread = [self._unread(manifest) for manifest in self._archive.manifests]
         except ArchiveDamaged as error:
-            raise BrokerMisconfigured(str(error)) from error
+            raise ArchiveUnusable(str(error)) from error
         self.left = sum(count.messages for counts in unread for count in counts.values())
 
     async def chunks(self) -> AsyncIterator[tuple[list[Delivery], dict[str, Checkpoint]]]:
         """Yield the unread messages in lists, the oldest generation first, and the checkpoints to set with each list.
 
-        Read ones may be among them. Raises BrokerMisconfigured if the archive cannot be used.
+        Read ones may be among them. Raises ArchiveUnusable if the archive cannot be used.
         """
         try:
             for manifest in self._archive.manifests:
@@ -53,7 +53,7 @@ class ArchivedFacts:
                         self.left = max(1, self.left - len(messages))
                         yield [_delivery(message) for message in messages], self._read_there(manifest, messages)
         except ArchiveDamaged as error:
-            raise BrokerMisconfigured(str(error)) from error
+            raise ArchiveUnusable(str(error)) from error
         self.left = 0
 
     async def _read(

@@ -6,6 +6,7 @@ the run that has just proven its files, only while the archive has all before it
 say which archive has it.
 """
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -15,13 +16,15 @@ from pathlib import Path
 
 from msgspec import Struct
 from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
 
 from infra import files
-from infra.archive.folder import Archive
+from infra.archive.errors import ArchiveTaken
 from infra.archive.manifest import FORMAT, GenerationManifest, chain_of, encoded, file_name, missing_before
+from infra.archive.reader import Archive
 from infra.archive.writing import FileWriter
 from infra.broker import archive_label
-from infra.broker.floor import archive_of
+from infra.broker.floor import archive_of, look_if_behind
 from infra.broker.generations import find_generations, generation_numbers
 from infra.broker.numbering import first_sequence, number_of, stream_name
 from infra.files import LockTaken, exclusive_lock
@@ -47,11 +50,11 @@ class ArchivedGeneration(Struct):
 class Archived(Struct):
     """The result of a run.
 
-    `archived`: whose files were written and proven. `deleted`: the streams that were deleted. `kept`: by stream, why it
-    stays, each reason with the next step.
+    `place`: the folder or bucket of the archive. `archived`: whose files were written and proven. `deleted`: the
+    streams that were deleted. `kept`: by stream, why it stays, each reason with the next step.
     """
 
-    folder: Path
+    place: str
     archived: list[ArchivedGeneration] = []
     deleted: list[str] = []
     kept: dict[str, list[str]] = {}
@@ -64,12 +67,17 @@ async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False
     files are not what stream and logs have, or a stream changed): then that generation's stream stays.
     """
     settings = load(Settings, "nats", 4_222, env)
-    with _alone(settings.archive):
+    with archive_lock(settings):
         async with contextlib.AsyncExitStack() as stack:
             logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
             stream = await stack.enter_async_context(reading.stream(env))
             known = KnownForeign.read(foreign.path(env))
             return await _Run(env, HistoryCopies(stream, logs, known), archive_of(settings), watch).run(dry_run=dry_run)
+
+
+def lock_folder(settings: Settings) -> Path:
+    """Return the folder whose lock an archiver holds."""
+    return settings.archive_cache if settings.archive_bucket else settings.archive
 
 
 async def forget(env: Mapping[str, str]) -> None:
@@ -78,19 +86,26 @@ async def forget(env: Mapping[str, str]) -> None:
     Raises SettingsError if the archive has generations, and as `archive` does; Unreachable.
     """
     settings = load(Settings, "nats", 4_222, env)
-    with _alone(settings.archive):
+    with archive_lock(settings):
         async with reading.stream(env) as stream:
-            if there := archive_of(settings).manifests:
+            archive = archive_of(settings)
+            await asyncio.to_thread(archive.look)
+            if there := archive.manifests:
                 raise SettingsError(
-                    f"the archive {settings.archive} has {there[-1].stream}: nothing was forgotten. Set ARCHIVE_DIR to "
-                    "it in all services; or, if the rest of the archive is lost, move this away first"
+                    f"the archive {archive.place.title} has {there[-1].stream}: nothing was forgotten. Set "
+                    f"{archive.place.setting} to it in all services; or, if the rest of the archive is lost, move this "
+                    "away first"
                 )
             await archive_label.remove(stream.js, [stream_name(one) for one in await generation_numbers(stream.nc)])
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the archive's lock. Raises SettingsError."""
+def archive_lock(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the archive's folder, or of the cache of its bucket. Raises SettingsError.
+
+    Archivers on other machines are not kept away from a bucket: of two manifests, the store takes the first.
+    """
+    folder = lock_folder(settings)
     try:
         files.make_private_folder(folder)
         with exclusive_lock(folder / ".lock"):
@@ -111,11 +126,12 @@ class _Run:
         self._archive = archive
         self._watch = watch
         self._proven: set[str] = set()
-        self._done = Archived(archive.folder, [], [], {})
+        self._done = Archived(archive.place.title, [], [], {})
 
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
-        await archive_label.check(self._stream.nc, self._archive, infos)
+        await asyncio.to_thread(self._archive.look)
+        await look_if_behind(self._stream.nc, self._archive, infos)
         for info in infos[:-1]:
             name = str(info.config.name)
             if self._archive.of(number_of(name) or 0) is None:
@@ -143,8 +159,11 @@ class _Run:
         """Write the files of a generation, prove them, and write the manifest: from then on it is archived."""
         draft = await self._files(info)
         await self._prove(draft)
-        content = encoded(draft)
-        files.write(self._archive.folder / file_name(draft.stream), content)
+        try:
+            await asyncio.to_thread(self._archive.place.publish, file_name(draft.stream), encoded(draft))
+        except ArchiveTaken as error:
+            raise Found(f"{draft.stream} stays: {error}") from error
+        await asyncio.to_thread(self._archive.look)
         size = sum(file.bytes for file in draft.files)
         self._done.archived.append(ArchivedGeneration(draft.stream, draft.messages, info.state.bytes, size))
 
@@ -153,13 +172,14 @@ class _Run:
         name, state = str(info.config.name), info.state
         tally = MessageTally(self._copies.known)
         self._watch.begins(f"writing the files of {name}", state.messages)
-        with FileWriter(self._archive.folder / name) as writer:
+        with FileWriter(self._archive.place.writing_folder(name)) as writer:
             async with aclosing(reading.of_generation(self._stream, name)) as chunks:
                 async for chunk in chunks:
                     tally.take(chunk)
                     writer.add(as_archived(chunk))
                     self._watch.advances(len(chunk))
             written = writer.finish()
+        await asyncio.to_thread(self._archive.place.add, name, written)
         number, previous = number_of(name) or 0, self._archive.last_digest
         return GenerationManifest(
             format=FORMAT,
@@ -193,16 +213,21 @@ class _Run:
             return
         if manifest.stream not in self._proven:
             await self._prove(manifest, again=True)
+        try:
+            await self._delete_proven(info, manifest)
+        except NotFoundError:  # an archiver on another machine has deleted it
+            return
+        self._done.deleted.append(manifest.stream)
+
+    async def _delete_proven(self, info: StreamInfo, manifest: GenerationManifest) -> None:
         now = await self._stream.js.stream_info(manifest.stream)
         if _state(now) != _state(info) or not now.config.sealed:
             raise Found(f"{manifest.stream} has changed since it was archived, and stays: just audit --full")
         there = await find_generations(self._stream.nc, self._stream.js)
-        # Another machine may archive into another folder
-        await archive_label.check(self._stream.nc, self._archive, there)
+        await look_if_behind(self._stream.nc, self._archive, there)  # another machine may archive into another folder
         later = [str(one.config.name) for one in there if (number_of(str(one.config.name)) or 0) > manifest.number]
         await archive_label.put(self._stream.js, later, self._archive, manifest)
         await self._stream.js.delete_stream(manifest.stream)
-        self._done.deleted.append(manifest.stream)
 
 
 def _state(info: StreamInfo) -> tuple[str, int, int, int]:

@@ -5,10 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing
 from typing import NamedTuple
 
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest, LogRange, NameCount
-from infra.archive.writing import described
+from infra.archive.reader import Archive
 from infra.store.sqlite import SQLiteStore
 from ops import reading
 from ops.errors import Found
@@ -102,9 +101,9 @@ async def prove(
     errors of reading.
     """
     for file in manifest.files:
-        found = await asyncio.to_thread(described, archive.path(manifest, file.name))
+        found = await asyncio.to_thread(archive.place.described, manifest.stream, file)
         if found != file:
-            raise _differs(manifest, f"{archive.path(manifest, file.name)} is not what was written")
+            raise _differs(manifest, f"{archive.place.where(manifest.stream, file)} is not what was written")
     watch.begins(f"comparing the files of {manifest.stream} with stream and logs", manifest.messages)
     tally = MessageTally(copies.known)
     async with (

@@ -15,9 +15,9 @@ from nats.js.api import StreamInfo
 
 from contracts.origin import header, number
 from contracts.wire import POSITION, STREAM, VERSION, stream_of
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest
+from infra.archive.reader import Archive
 from infra.broker.leader import Leader, leader_of
 from infra.broker.numbering import first_sequence, generation_of, number_of, stream_of_sequence
 from infra.store.sqlite import SQLiteStore

@@ -54,10 +54,11 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
         copies = store_copies.copy_all({name: stores.store(env, name) for name in service_names()}, unfinished)
         _copy_acknowledged(env, unfinished)
         archived = [] if stores_only else _copy_archive(env, unfinished / manifest.ARCHIVE, watch)
+        bucket = str(load(Settings, "nats", 4_222, env).archive_bucket or "") if archived else ""
         watch.begins("computing checksums", 0)
         paths = sorted(path for path in unfinished.rglob("*") if path.is_file())
         checksums = {str(path.relative_to(unfinished)): manifest.checksum(path) for path in paths}
-        made = Manifest(manifest.FORMAT, datetime.now(UTC), copies, snapshots, checksums, versions, archived)
+        made = Manifest(manifest.FORMAT, datetime.now(UTC), copies, snapshots, checksums, versions, archived, bucket)
         manifest.write(unfinished, made)
         files.rename(unfinished, folder)
         files.sync_folder(folder.parent)
@@ -81,22 +82,30 @@ def _copy_acknowledged(env: Mapping[str, str], unfinished: Path) -> None:
 def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str]:
     """Copy the archived generations, and return their names. Call it once the snapshots of the streams are taken.
 
-    So a generation that leaves the broker meanwhile is in one of both. Raises Found if the archive cannot be used.
+    So a generation that leaves the broker meanwhile is in one of both. Of a bucket only the manifests are copied.
+    Raises Found if the archive cannot be used.
     """
     archive = archive_of(load(Settings, "nats", 4_222, env))
     try:
+        archive.look()
         manifests = archive.manifests
+        contents = archive.place.read_manifests([file_name(one.stream) for one in manifests])
+        for one, content in zip(manifests, contents, strict=True):
+            watch.begins(f"copying the archived generation {one.stream}", 0)
+            files.make_folder(folder)
+            files.write(folder / file_name(one.stream), content)
+            (folder / file_name(one.stream)).chmod(files.PRIVATE)
+            if not archive.place.near:
+                continue
+            files.make_folder(folder / one.stream)
+            for file in one.files:
+                copy = folder / one.stream / file.name
+                shutil.copyfile(archive.place.whole(one.stream, file), copy)
+                copy.chmod(files.PRIVATE)
+                files.sync_file(copy)
+            files.sync_folder(folder / one.stream)
     except ArchiveDamaged as error:
         raise Found(f"no backup was made: {error}") from error
-    for one in manifests:
-        watch.begins(f"copying the archived generation {one.stream}", 0)
-        files.make_folder(folder / one.stream)
-        for name in (file_name(one.stream), *(f"{one.stream}/{file.name}" for file in one.files)):
-            shutil.copyfile(archive.folder / name, folder / name)
-            (folder / name).chmod(files.PRIVATE)
-            files.sync_file(folder / name)
-        files.sync_folder(folder / one.stream)
-        files.sync_folder(folder)
     return [one.stream for one in manifests]
 
 

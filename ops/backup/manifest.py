@@ -20,7 +20,7 @@ from ops.newer import FoundNewer
 FORMAT: Final = 1
 NAME: Final = "manifest.json"
 ARCHIVE: Final = "archive"
-"""The folder in a backup with the archived generations, as they are in ARCHIVE_DIR."""
+"""The folder in a backup with the archived generations, as they are in ARCHIVE_DIR; of a bucket the manifests."""
 STREAM_META: Final = "backup.json"
 STREAM_DATA: Final = ("stream.arc.s2", "stream.tar.s2")
 """The names that `nats backup` gives a snapshot's files. The data has one of two, by the server's version."""
@@ -60,6 +60,7 @@ class StreamSnapshot(Struct):
 class Manifest(Struct):
     """What a backup has. `stores`: by service. `streams`: by name; empty: of the stores alone, or there were none.
 
+    `bucket`: where the files of the archive are, whose manifests alone are in the backup; empty: in the backup, too.
     `checksums`: SHA-256 (hex) of each file but the manifest, by its path in the backup. `versions`: of Python, SQLite
     and, unless the backup is of the stores alone, nats-server. `archived`: the archived generations, by the names of
     their streams.
@@ -72,6 +73,7 @@ class Manifest(Struct):
     checksums: dict[str, str]
     versions: dict[str, str]
     archived: list[str] = []
+    bucket: str = ""
 
 
 def checksum(path: Path) -> str:
@@ -154,4 +156,5 @@ def _needed(manifest: Manifest) -> Iterator[tuple[str, ...]]:
         yield (f"{snapshot.folder}/{STREAM_META}",)
         yield tuple(f"{snapshot.folder}/{name}" for name in STREAM_DATA)
     yield from ((f"{ARCHIVE}/{file_name(stream)}",) for stream in manifest.archived)
-    yield from ((f"{ARCHIVE}/{stream}/{INDEX}",) for stream in manifest.archived)
+    if not manifest.bucket:
+        yield from ((f"{ARCHIVE}/{stream}/{INDEX}",) for stream in manifest.archived)

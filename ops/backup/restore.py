@@ -5,6 +5,7 @@ the broker's folder: each may be the root of a file system, out of which nothing
 is moved aside, and the new data into its place, as one change.
 """
 
+import asyncio
 import contextlib
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -15,7 +16,10 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from infra import files
+from infra.archive.errors import ArchiveDamaged, ArchiveUnreachable
+from infra.archive.manifest import digest, file_name
 from infra.broker.acknowledged import NAME
+from infra.broker.floor import archive_of
 from infra.local.nats import run_nats, store_folder
 from infra.local.ports import free_ports, is_free
 from infra.local.processes import StartFailed
@@ -86,6 +90,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     watch.begins("comparing the checksums", len(backup.checksums))
     manifest.verify(folder, backup)
     settings = load(Settings, "nats", 4_222, env)
+    await asyncio.to_thread(_refuse_other_archive, folder, backup, settings)
     broker = None if settings.nats_url else store_folder(env).absolute()
     places = _Places(settings.data_dir.absolute(), settings.archive.absolute(), broker)
     _refuse_unknown(backup)
@@ -123,6 +128,33 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     return Restored(
         backup.made_at, {name: copy.facts for name, copy in backup.stores.items()}, streams, findings, aside
     )
+
+
+def _refuse_other_archive(folder: Path, backup: Manifest, settings: Settings) -> None:
+    """Refuse to restore beside a bucket that has not the backup's archive, or more: a restore changes no bucket."""
+    bucket = settings.archive_bucket
+    if bucket is None:
+        if backup.bucket:
+            raise SettingsError(f"the archive of the backup is in {backup.bucket}: set ARCHIVE_URL")
+        return
+    if not backup.streams or settings.nats_url:
+        return
+    newest = "".join(backup.archived[-1:])
+    try:
+        archive = archive_of(settings)
+        archive.look()
+    except ArchiveUnreachable as error:
+        raise Unreachable(str(error)) from error
+    except ArchiveDamaged as error:
+        raise Found(f"nothing was replaced: {error}") from error
+    expected = digest((folder / manifest.ARCHIVE / file_name(newest)).read_bytes()) if newest else ""
+    if archive.last_digest != expected:
+        through = f" --through {newest}" if newest else ""
+        raise SettingsError(
+            f"the archive in {bucket} is not that of the backup, which ends with {newest or 'nothing archived'}. "
+            f"Nothing was replaced. Copy it as it was to another place (just archive --copy-to s3://…{through}), or "
+            "take another prefix if it had nothing; then set ARCHIVE_URL to that, and restore again"
+        )
 
 
 def _refuse_unknown(backup: Manifest) -> None:
@@ -185,8 +217,9 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
         _copy(folder / copy.file, made.data / name / Path(copy.file).name)
     if NAME in backup.checksums:
         _copy(folder / NAME, made.data / NAME)
+    in_bucket = env.get("ARCHIVE_URL", "").strip()
     for name in backup.checksums:
-        if name.startswith(f"{manifest.ARCHIVE}/"):
+        if name.startswith(f"{manifest.ARCHIVE}/") and not in_bucket:
             new = made.archive / name.removeprefix(f"{manifest.ARCHIVE}/")
             files.make_folder(new.parent)
             _copy(folder / name, new)
@@ -197,7 +230,8 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
     own = {
         **{name: value for name, value in env.items() if name != "NATS_URL"},
         "DATA_DIR": str(made.data),
-        "ARCHIVE_DIR": str(made.archive),
+        **({} if in_bucket else {"ARCHIVE_DIR": str(made.archive)}),
+        "ARCHIVE_CACHE_DIR": str(load(Settings, "nats", 4_222, env).archive_cache.absolute()),
         "NATS_STORE_DIR": str(made.broker),
         "NATS_PORT": str(port),
     }

@@ -1,13 +1,16 @@
 """Settings come from the environment; an invalid value is refused by the name of its variable."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infra.addresses import is_loopback
 from infra.broker_url import BrokerUrl
-from infra.settings import Settings, SettingsError, is_loopback, load
+from infra.bucket_url import BucketUrl
+from infra.settings import Settings, SettingsError, load
 from order_svc.settings import OrderSettings
 
 
@@ -29,6 +32,13 @@ DEFAULTS: dict[str, Any] = {
     "events_roll_bytes": 2 * 1024**3,
     "events_roll_age_s": 604_800.0,
     "archive_dir": "",
+    "archive_url": "",
+    "archive_endpoint": "",
+    "archive_region": "",
+    "archive_addressing": "path",
+    "archive_http": "loopback",
+    "archive_cache_dir": "",
+    "archive_cache_bytes": 1 << 30,
     "broker_max_bytes": 0,
     "events_replicas": 1,
     "duplicate_window_s": 120.0,
@@ -58,6 +68,14 @@ def test_without_any_variable_every_setting_has_its_default() -> None:
         ("LOG_LEVEL", "WARNING", "log_level", "WARNING"),
         ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
         ("LOG_FORMAT", "json", "log_format", "json"),
+        ("ARCHIVE_DIR", "/mnt/archive", "archive_dir", "/mnt/archive"),
+        ("ARCHIVE_URL", "s3://shop.archive/a/b", "archive_url", "s3://shop.archive/a/b"),
+        ("ARCHIVE_ENDPOINT", "https://s3.example:9000", "archive_endpoint", "https://s3.example:9000"),
+        ("ARCHIVE_REGION", "eu-central-1", "archive_region", "eu-central-1"),
+        ("ARCHIVE_ADDRESSING", "virtual", "archive_addressing", "virtual"),
+        ("ARCHIVE_HTTP", "anywhere", "archive_http", "anywhere"),
+        ("ARCHIVE_CACHE_DIR", "/var/cache/saga", "archive_cache_dir", "/var/cache/saga"),
+        ("ARCHIVE_CACHE_BYTES", "1048576", "archive_cache_bytes", 1_048_576),
         ("EVENTS_MAX_BYTES", "1048576", "events_max_bytes", 1_048_576),
         ("EVENTS_ROLL_MESSAGES", "1000", "events_roll_messages", 1_000),
         ("EVENTS_ROLL_BYTES", "1024", "events_roll_bytes", 1_024),
@@ -119,6 +137,18 @@ def test_a_service_reads_its_own_port_and_not_that_of_others() -> None:
         ("BIND_HOST", "shop.example"),
         ("LOG_LEVEL", "LOUD"),
         ("LOG_FORMAT", "xml"),
+        ("ARCHIVE_URL", "https://s3.example/bucket"),
+        ("ARCHIVE_URL", "bucket/prefix"),
+        ("ARCHIVE_URL", "s3://"),
+        ("ARCHIVE_URL", "s3://Bucket"),
+        ("ARCHIVE_URL", "s3://b"),
+        ("ARCHIVE_URL", "s3://bucket/../other"),
+        ("ARCHIVE_URL", "s3://bucket/a//b"),
+        ("ARCHIVE_URL", "s3://bucket/a?versionId=1"),
+        ("ARCHIVE_URL", "s3://[bucket"),
+        ("ARCHIVE_ADDRESSING", "host"),
+        ("ARCHIVE_HTTP", "yes"),
+        ("ARCHIVE_CACHE_BYTES", "0"),
         ("EVENTS_MAX_BYTES", "1000"),
         ("EVENTS_MAX_BYTES", "1e30"),
         ("EVENTS_MAX_BYTES", "8GB"),
@@ -238,3 +268,45 @@ def test_hosts_are_separated_by_commas() -> None:
         "shop.example",
         "api.shop.example:8443",
     ]
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"ARCHIVE_URL": "s3://key:hush@bucket/a"}, "it has no credentials: set AWS_ACCESS_KEY_ID"),
+        ({"ARCHIVE_ENDPOINT": "https://key:hush@s3.example"}, "credentials are in AWS_ACCESS_KEY_ID"),
+        ({"ARCHIVE_ENDPOINT": "https://s3.example/bucket"}, "bucket and prefix in ARCHIVE_URL"),
+        ({"ARCHIVE_ENDPOINT": "s3.example"}, "ARCHIVE_ENDPOINT is no address of a store, such as https://s3.example"),
+        ({"ARCHIVE_ENDPOINT": "http://s3.example"}, "use https://, or set ARCHIVE_HTTP=anywhere"),
+        ({"ARCHIVE_DIR": "/mnt/archive"}, "ARCHIVE_URL and ARCHIVE_DIR are both set"),
+    ],
+)
+def test_an_archive_that_cannot_be_meant_is_refused_with_the_next_step_and_without_the_value(
+    env: dict[str, str], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said) as refused:
+        loaded(**{"ARCHIVE_URL": "s3://bucket/a", **env})
+
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"ARCHIVE_ENDPOINT": "http://127.0.0.1:9000"},
+        {"ARCHIVE_ENDPOINT": "http://[::1]:9000/"},
+        {"ARCHIVE_ENDPOINT": "http://s3.example", "ARCHIVE_HTTP": "anywhere"},
+    ],
+)
+def test_a_store_without_tls_is_one_on_this_machine_or_meant(env: dict[str, str]) -> None:
+    assert loaded(ARCHIVE_URL="s3://bucket", **env).archive_bucket == BucketUrl("bucket", "")
+
+
+def test_a_bucket_without_its_library_is_refused_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+
+    with pytest.raises(SettingsError, match="`uv sync --inexact --extra bucket` installs it"):
+        loaded(ARCHIVE_URL="s3://bucket")
+    assert loaded().archive_bucket is None

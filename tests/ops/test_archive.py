@@ -1,5 +1,7 @@
 """`orders archive` on a broker and stores without services: what has to stay, the proof, and a crash at any step."""
 
+import asyncio
+import contextlib
 import json
 import sqlite3
 import tracemalloc
@@ -13,22 +15,24 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION
 from infra import files
-from infra.archive.folder import Archive
+from infra.archive.bucket import Bucket
 from infra.archive.manifest import ArchivedLog, LogRange
+from infra.archive.reader import Archive
 from infra.archive.writing import FileWriter
 from infra.broker.consumers import consumer_config
 from infra.broker.generations import find_generations
 from infra.broker.rolling import Sealing, roll
-from infra.settings import Settings, SettingsError
+from infra.settings import Settings, SettingsError, load
 from ops import reading, stores
 from ops.archive import archiving, proof
 from ops.archive.archiving import Archived, archive
 from ops.archive.open_orders import open_orders
 from ops.archive.readiness import listeners
 from ops.backup import stream_snapshots
-from ops.errors import Found
+from ops.errors import Found, Unreachable
 from ops.foreign import KnownForeign
 from ops.progress import ProgressLines
+from tests.object_store import KEY_ID, SECRET, ObjectStore, object_store
 from tests.ops.asking import orders
 from tests.shop import Shop, generations
 
@@ -38,6 +42,8 @@ class Left(NamedTuple):
 
     shop: Shop
     js: JetStreamContext
+    store: ObjectStore | None = None
+    """The store whose bucket is the archive; None: it is the folder."""
 
     async def archive(self) -> Archived:
         return await archive(self.shop.env, ProgressLines())
@@ -50,22 +56,47 @@ class Left(NamedTuple):
         return self.shop.folder / "archive"
 
     @property
+    def found(self) -> Archive:
+        """What is archived now."""
+        return Archive(self.folder if self.store is None else Bucket(load(Settings, "nats", 4_222, self.shop.env)))
+
+    @property
     def manifests(self) -> int:
-        return len(Archive(self.folder).manifests)
+        return len(self.found.manifests)
+
+    @property
+    def a_part(self) -> Path:
+        """The only file with messages of EVENTS in the archive: in a bucket its object is a file, too."""
+        (path,) = (self.folder if self.store is None else self.store.objects).glob("EVENTS/**/part-000.jsonl.gz")
+        return path
+
+
+on_both = pytest.mark.parametrize("left", ["folder", "bucket"], indirect=True)
+"""The archive is a folder, or a bucket of a real store."""
 
 
 @pytest.fixture
-async def left(left: Shop) -> AsyncIterator[Left]:
+async def left(
+    left: Shop, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Left]:
     """The day of many orders, rolled over and sealed; the services have heard all and are stopped."""
     await left.start_nats()
-    async with left.broker() as nc:
-        js = nc.jetstream()
-        await roll(nc, js, Settings(port=1), "a test")
-        await js.publish("l1.mark.it", b"{}")
-        await Sealing(0.0).look(js, await find_generations(nc, js), 0.0)
-        yield Left(left, js)
+    with contextlib.ExitStack() as stack:
+        store = None
+        if getattr(request, "param", "folder") == "bucket":
+            store = stack.enter_context(object_store(tmp_path / "store"))
+            left.env |= store.env
+            for name, value in store.env.items():
+                monkeypatch.setenv(name, value)
+        async with left.broker() as nc:
+            js = nc.jetstream()
+            await roll(nc, js, Settings(port=1), "a test")
+            await js.publish("l1.mark.it", b"{}")
+            await Sealing(0.0).look(js, await find_generations(nc, js), 0.0)
+            yield Left(left, js, store)
 
 
+@on_both
 async def test_a_generation_becomes_files_and_leaves_the_broker(left: Left) -> None:
     messages = (await left.js.stream_info("EVENTS")).state.messages
 
@@ -75,11 +106,11 @@ async def test_a_generation_becomes_files_and_leaves_the_broker(left: Left) -> N
     assert (one.stream, one.messages, done.deleted, done.kept) == ("EVENTS", messages, ["EVENTS"], {})
     assert 0 < one.archive_bytes < one.stream_bytes / 3
     assert await left.streams() == ["EVENTS_1"]
-    (manifest,) = Archive(left.folder).manifests
+    (manifest,) = left.found.manifests
     for service in left.shop.services:
-        assert Archive(left.folder).log_of(service).until == facts(left.shop, service)
+        assert left.found.log_of(service).until == facts(left.shop, service)
     assert sum(one.messages for one in manifest.names.values()) == manifest.messages
-    assert await left.archive() == Archived(left.folder, [], [], {})  # nothing more to do
+    assert await left.archive() == Archived(left.found.place.title, [], [], {})  # nothing more to do
 
 
 def facts(shop: Shop, service: str) -> int:
@@ -316,8 +347,10 @@ def killed(*_: object, **__: object) -> Any:
     raise Killed
 
 
+@on_both
 async def test_a_run_goes_on_after_a_kill_at_any_step(left: Left, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place, name in ((FileWriter, "add"), (FileWriter, "finish"), (archiving, "prove"), (files, "publish")):
+    of_place = [(files, "publish")] if left.store is None else [(Bucket, "add"), (Bucket, "publish")]
+    for place, name in ((FileWriter, "add"), (FileWriter, "finish"), (archiving, "prove"), *of_place):
         with monkeypatch.context() as patched:
             patched.setattr(place, name, killed)
             with pytest.raises(Killed):
@@ -335,6 +368,7 @@ async def test_a_run_goes_on_after_a_kill_at_any_step(left: Left, monkeypatch: p
     assert (await left.streams(), left.manifests) == (["EVENTS_1"], 1)
 
 
+@on_both
 async def test_what_an_earlier_run_proved_is_proven_again_before_its_stream_goes(
     left: Left, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,11 +376,11 @@ async def test_what_an_earlier_run_proved_is_proven_again_before_its_stream_goes
         patched.setattr(JetStreamContext, "delete_stream", killed)
         with pytest.raises(Killed):
             await left.archive()
-    part = left.folder / "EVENTS" / "part-000.jsonl.gz"
+    part = left.a_part
     good = part.read_bytes()
     part.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
 
-    with pytest.raises(Found, match=r"part-000\.jsonl\.gz is not what was written"):
+    with pytest.raises(Found, match=r"EVENTS/.*part-000\.jsonl\.gz is not what was written"):
         await left.archive()
 
     assert await left.streams() == ["EVENTS", "EVENTS_1"]
@@ -420,3 +454,121 @@ async def test_only_one_run_is_at_work(left: Left) -> None:
     files.make_folder(left.folder)
     with files.exclusive_lock(left.folder / ".lock"), pytest.raises(SettingsError, match="archives into"):
         await left.archive()
+
+
+# A bucket -------------------------------------------------------------------------------------------------------------
+
+
+in_a_bucket = pytest.mark.parametrize("left", ["bucket"], indirect=True)
+
+
+@in_a_bucket
+async def test_nothing_is_deleted_while_the_bucket_is_away_and_the_next_run_goes_on(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the start; in the middle of the files; before the proof; before the manifest; before the second proof."""
+    assert left.store is not None
+    stop = left.store.stop
+    stop()
+    with pytest.raises(Unreachable, match=r"the archive's bucket s3://.* cannot be used: it takes no connection"):
+        await left.archive()
+
+    def stopping(do: Callable[..., Any], *, at: int) -> Callable[..., Any]:
+        calls = iter(range(1_000))
+
+        def stopped(*args: Any) -> Any:
+            if next(calls) == at:
+                stop()
+            return do(*args)
+
+        return stopped
+
+    for name, at in (("_put", 1), ("described", 0), ("read_range", 3), ("publish", 0)):
+        left.store.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(Bucket, name, stopping(getattr(Bucket, name), at=at))
+            with pytest.raises(Unreachable, match="cannot be used: it takes no connection"):
+                await left.archive()
+        assert await left.streams() == ["EVENTS", "EVENTS_1"], name
+        assert not [one for one in left.store.files() if one.endswith(".json")], name
+
+    left.store.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(JetStreamContext, "delete_stream", killed)
+        with pytest.raises(Killed):
+            await left.archive()
+    stop()
+    with pytest.raises(Unreachable):
+        await left.archive()
+    assert await left.streams() == ["EVENTS", "EVENTS_1"]
+    left.store.start()
+    assert (await left.archive()).deleted == ["EVENTS"]
+
+
+@in_a_bucket
+async def test_of_two_archivers_at_once_one_has_the_manifest_and_the_other_deletes_nothing(
+    left: Left, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on two machines: each has a cache, and so a lock, of its own."""
+    publish = Bucket.publish
+    others: list[Any] = []
+
+    def second(self: Bucket, name: str, content: bytes) -> None:
+        if not others:
+            others.append(name)
+            env = {**left.shop.env, "ARCHIVE_CACHE_DIR": str(tmp_path / "other")}
+            others.append(asyncio.run(archive(env, ProgressLines())).deleted)
+        publish(self, name, content)
+
+    monkeypatch.setattr(Bucket, "publish", second)
+
+    with pytest.raises(Found, match=r"EVENTS stays: .*/EVENTS\.json is there already: another run has archived it"):
+        await left.archive()
+
+    assert others == ["EVENTS.json", ["EVENTS"]]
+    assert (await left.streams(), left.manifests) == (["EVENTS_1"], 1)
+    assert await left.archive() == Archived(left.found.place.title, [], [], {})
+    assert [one.sequence for chunk in left.found.read(left.found.manifests[0], first=1, last=3) for one in chunk] == [
+        1,
+        2,
+        3,
+    ]
+
+
+@in_a_bucket
+async def test_credentials_that_are_refused_are_told_and_not_shown(left: Left) -> None:
+    done = await orders(left.shop, "archive", AWS_SECRET_ACCESS_KEY="another-secret")
+
+    assert done.returncode == 3
+    assert "403 SignatureDoesNotMatch. Check its credentials (AWS_ACCESS_KEY_ID)" in " ".join(done.stderr.split())
+    for secret in (SECRET, KEY_ID, "another-secret"):
+        assert secret not in done.stdout + done.stderr
+    assert await left.streams() == ["EVENTS", "EVENTS_1"]
+
+
+async def test_the_archive_moves_into_a_bucket_and_back(
+    left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await left.archive()
+    before = {path.name: path.read_bytes() for path in left.folder.rglob("EVENTS*/*")}
+    history = await orders(left.shop, "replay")
+    with object_store(tmp_path / "store") as store:
+        url = store.env["ARCHIVE_URL"]
+        own = {name: value for name, value in store.env.items() if name != "ARCHIVE_URL"}
+
+        done = await orders(left.shop, "archive", "--copy-to", url, **own)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"set ARCHIVE_URL={url} for all services" in " ".join(done.stdout.split())
+        assert (await orders(left.shop, "archive", "--copy-to", url, "--json", **own)).stdout.strip() == "[]"
+
+        assert (await orders(left.shop, "replay", **store.env)).stdout == history.stdout != ""
+
+        back = await orders(left.shop, "archive", "--copy-to", str(tmp_path / "back"), **store.env)
+        assert back.returncode == 0, back.stdout + back.stderr
+        assert {path.name: path.read_bytes() for path in (tmp_path / "back").rglob("EVENTS*/*")} == before
+
+        (part,) = store.objects.glob("EVENTS/*/part-000.jsonl.gz")
+        part.write_bytes(part.read_bytes()[:-1] + b"x")
+        refused = await orders(left.shop, "archive", "--copy-to", str(tmp_path / "other"), **store.env)
+        assert (refused.returncode, list((tmp_path / "other").glob("*.json"))) == (1, [])
+        assert "is not what its manifest says: EVENTS was not copied" in " ".join(refused.stderr.split())

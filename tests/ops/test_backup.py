@@ -649,7 +649,7 @@ async def test_two_stores_of_different_age_with_the_older_stream_are_found_by_th
 
 
 def test_a_copied_archive_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file is synced, and then the folder that names it."""
+    """Each file is synced, and then the folder that names it; a manifest is written whole, as `files.write` does."""
     archived(tmp_path / "archive")
     archived(tmp_path / "archive", 1, [archived_message(1_000_000_001)])
     durable: set[Path] = set()
@@ -668,5 +668,5 @@ def test_a_copied_archive_survives_a_power_cut(tmp_path: Path, monkeypatch: pyte
 
     _copy_archive({"ARCHIVE_DIR": str(tmp_path / "archive")}, tmp_path / "copy", ProgressLines())
 
-    assert len(copied) > 6
+    assert len(copied) > 4
     assert copied == durable

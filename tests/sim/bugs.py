@@ -473,7 +473,7 @@ BUGS: Final = (
             ),
             Change(
                 "infra/broker/generations.py",
-                "            elif number >= first:\n",
+                "            elif not await is_archived(self._settings, number):\n",
                 "            elif number < 0:\n",
             ),
         ),

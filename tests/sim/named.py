@@ -24,6 +24,8 @@ ORIGIN: Final = "tests/infra/http/test_origin_check.py"
 TUNING: Final = "tests/infra/test_tuning.py"
 GENERATIONS: Final = "tests/infra/broker/test_generations.py"
 ARCHIVE: Final = "tests/ops/test_archive.py"
+FLOOR: Final = "tests/infra/broker/test_floor.py"
+BUCKET: Final = "tests/infra/archive/test_bucket.py"
 COMPACTION: Final = "tests/infra/export/test_compaction.py"
 
 NAMED: Final = (
@@ -713,6 +715,54 @@ NAMED: Final = (
         "infra/broker/generations.py",
         "max([*numbers[-1:], first_kept(settings)])",
         "max([*numbers[-1:], 0])",
+    ),
+    one(
+        51,
+        "stops at each look while the bucket is away",
+        FLOOR,
+        "infra/broker/floor.py",
+        "    if not archive.place.near and not (archive.has_looked and infos and _is_known(archive, infos)):\n",
+        "    if not archive.place.near:\n",
+    ),
+    one(
+        51,
+        "takes a generation for lost while the bucket is away",
+        FLOOR,
+        "infra/broker/floor.py",
+        "    return oldest <= archive.first_kept and not unknown(archive, infos)\n",
+        "    return not unknown(archive, infos)\n",
+    ),
+    one(
+        51,
+        "does not notice that an archived generation is there again",
+        FLOOR,
+        "infra/broker/floor.py",
+        "    return oldest <= archive.first_kept and not unknown(archive, infos)\n",
+        "    return oldest <= archive.first_kept\n",
+    ),
+    one(
+        51,
+        "writes over the manifest of another archiver",
+        BUCKET,
+        "infra/archive/bucket.py",
+        'obstore.put(self._write, name, content, mode="create", use_multipart=False)',
+        "obstore.put(self._write, name, content, use_multipart=False)",
+    ),
+    one(
+        51,
+        "writes over the files of another archiver",
+        BUCKET,
+        "infra/archive/bucket.py",
+        'return f"{stream}/{file.sha256}/{file.name}"',
+        'return f"{stream}/{file.name}"',
+    ),
+    one(
+        51,
+        "trusts what is in the cache",
+        BUCKET,
+        "infra/archive/cache.py",
+        "_digest(path) == file.sha256",
+        "path.exists()",
     ),
     Bug(
         "forgets what it received before the consumer went back",

@@ -2,13 +2,13 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from infra.archive.bucket import Bucket
 from infra.archive.errors import ArchiveDamaged
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage, line, messages
 from infra.archive.manifest import (
     FORMAT,
@@ -23,7 +23,11 @@ from infra.archive.manifest import (
     log_of,
     missing_before,
 )
+from infra.archive.places import ArchivePlace, Folder
+from infra.archive.reader import Archive
 from infra.archive.writing import FileWriter
+from infra.settings import Settings, load
+from tests.object_store import ObjectStore, object_store
 
 HEAD = b"NATS/1.0\r\nNats-Msg-Id: account-ann@1\r\nOdd: \xff\r\n\r\n"
 SPAN = 1_000_000_000
@@ -38,7 +42,7 @@ def runs(*pairs: tuple[int, int], last_id: str = "account-ann@9") -> LogRange:
 
 
 def archived(
-    folder: Path,
+    at: Path | ArchivePlace,
     number: int = 0,
     found: list[ArchivedMessage] | None = None,
     logs: dict[str, LogRange] | None = None,
@@ -46,12 +50,13 @@ def archived(
     block: int = 3,
 ) -> GenerationManifest:
     """Archive these messages as a generation, after those that are archived already."""
-    archive = Archive(folder)
+    archive = Archive(at)
     stream = "EVENTS" if number == 0 else f"EVENTS_{number}"
     found = [told(n) for n in range(1, 11)] if found is None else found
-    with FileWriter(folder / stream, block_messages=block, part_bytes=200) as writer:
+    with FileWriter(archive.place.writing_folder(stream), block_messages=block, part_bytes=200) as writer:
         writer.add(found)
         files = writer.finish()
+    archive.place.add(stream, files)
     names = {one.subject.rpartition(".")[0]: one for one in found}
     previous = archive.last_digest
     manifest = GenerationManifest(
@@ -76,8 +81,24 @@ def archived(
         previous=previous,
         chain=chain_of(previous, files),
     )
-    (folder / file_name(stream)).write_bytes(encoded(manifest))
+    archive.place.publish(file_name(stream), encoded(manifest))
     return manifest
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchivePlace]:
+    """Where an archive is: a folder, or a bucket of a real store."""
+    if request.param == "folder":
+        yield Folder(tmp_path / "archive")
+        return
+    with object_store(tmp_path / "store") as store:
+        for name, value in store.env.items():
+            monkeypatch.setenv(name, value)
+        yield bucket(store, tmp_path)
+
+
+def bucket(store: ObjectStore, data_dir: Path, **env: str) -> Bucket:
+    return Bucket(load(Settings, "nats", 4_222, {**store.env, "DATA_DIR": str(data_dir), **env}))
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"a":"\xea\xb0\x80"}', b"\xff\xfe", b"\n\r\x00\x85"])
@@ -97,18 +118,18 @@ def test_what_is_text_is_text_in_the_file(tmp_path: Path) -> None:
     assert json.loads(text)["body"] == '{"at":"now"}'
 
 
-def test_all_messages_are_read_in_their_order_over_blocks_and_parts(tmp_path: Path) -> None:
-    manifest = archived(tmp_path)
+def test_all_messages_are_read_in_their_order_over_blocks_and_parts(place: ArchivePlace) -> None:
+    manifest = archived(place)
 
     assert [one.name for one in manifest.files][:2] == ["part-000.jsonl.gz", "part-001.jsonl.gz"]
-    read = [one for chunk in Archive(tmp_path).read(manifest) for one in chunk]
+    read = [one for chunk in Archive(place).read(manifest) for one in chunk]
     assert read == [told(n) for n in range(1, 11)]
 
 
-def test_a_key_is_found_by_the_index_alone(tmp_path: Path) -> None:
+def test_a_key_is_found_by_the_index_alone(place: ArchivePlace) -> None:
     found = [told(n, f"order.confirmed.o{n % 5}") for n in range(1, 31)]
-    manifest = archived(tmp_path, found=found, block=1)
-    archive = Archive(tmp_path)
+    manifest = archived(place, found=found, block=1)
+    archive = Archive(place)
 
     assert len(archive.blocks(manifest, ["o3"])) == 6
     read = [
@@ -118,10 +139,10 @@ def test_a_key_is_found_by_the_index_alone(tmp_path: Path) -> None:
     assert not list(archive.read(manifest, ["order.confirmed.nobody"]))
 
 
-def test_bounds_and_wildcards_select(tmp_path: Path) -> None:
+def test_bounds_and_wildcards_select(place: ArchivePlace) -> None:
     found = [told(n, ("order.confirmed.x", "point.used.x")[n % 2]) for n in range(1, 11)]
-    manifest = archived(tmp_path, found=found)
-    archive = Archive(tmp_path)
+    manifest = archived(place, found=found)
+    archive = Archive(place)
 
     def read(*subjects: str, **bounds: int) -> list[int]:
         return [one.sequence for chunk in archive.read(manifest, subjects, **bounds) for one in chunk]
@@ -145,22 +166,24 @@ def test_without_a_manifest_nothing_is_archived(tmp_path: Path) -> None:
     assert Archive(tmp_path / "none").first_kept == 0
 
 
-def test_a_manifest_is_found_once_it_is_there(tmp_path: Path) -> None:
-    archive = Archive(tmp_path)
+def test_a_manifest_is_found_once_it_is_there(place: ArchivePlace) -> None:
+    archive = Archive(place)
     assert archive.first_kept == 0
-    archived(tmp_path)
+    archived(place)
+    archive.look()
     assert archive.first_kept == 1
-    archived(tmp_path, 1, [told(SPAN + 1)], {"point": runs((11, 11), last_id="account-ann@11")})
+    archived(place, 1, [told(SPAN + 1)], {"point": runs((11, 11), last_id="account-ann@11")})
+    archive.look()
     assert (archive.first_kept, archive.log_of("point")) == (2, ArchivedLog(11, 11, "account-ann@11"))
     assert archive.manifests[1].previous
     assert [one.number for one in archive.manifests] == [0, 1]
 
 
-def test_generations_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_generations_are_in_the_order_of_their_numbers(place: ArchivePlace) -> None:
     for number in range(12):
-        archived(tmp_path, number, [told(number * SPAN + 1)])
+        archived(place, number, [told(number * SPAN + 1)])
 
-    assert [one.number for one in Archive(tmp_path).manifests] == [*range(12)]
+    assert [one.number for one in Archive(place).manifests] == [*range(12)]
 
 
 def changed(path: Path, old: str, new: str) -> None:

@@ -11,8 +11,8 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from contracts.wire import MSG_ID, POSITION
-from infra.archive.folder import Archive
 from infra.archive.manifest import ArchivedLog
+from infra.archive.reader import Archive
 from infra.broker import archive_label
 from infra.broker.consumers import ConsumerPlace, consumer_names, ensure_consumer
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, LogLost, RelayFailed, StreamMisconfigured

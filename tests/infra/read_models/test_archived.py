@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from contracts.wire import MSG_ID
-from infra.archive.folder import Archive
 from infra.archive.lines import ArchivedMessage
+from infra.archive.reader import Archive
 from infra.broker.consumers import consumer_names
 from infra.broker.errors import BrokerMisconfigured
 from infra.read_models.archived import ArchivedFacts

@@ -1,13 +1,13 @@
-"""The archive on this machine: a manifest for each archived generation, and the folder with its files beside it.
+"""Reads the archive: a manifest for each archived generation, and its files, wherever they are.
 
 EVENTS.json              the manifest of generation 0
 EVENTS/part-000.jsonl.gz its messages: gzip members of at most a thousand lines each
 EVENTS/index.sqlite      where each member is, and which have a key
+
+In a bucket the files have other names (`infra.archive.bucket`).
 """
 
 import gzip
-import os
-import re
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterator
@@ -19,13 +19,20 @@ import msgspec
 
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.lines import ArchivedMessage, key_of, matches, messages
-from infra.archive.manifest import INDEX, WAY_OUT, ArchivedLog, GenerationManifest, decoded, digest, log_of
+from infra.archive.manifest import (
+    INDEX,
+    WAY_OUT,
+    ArchivedFile,
+    ArchivedLog,
+    GenerationManifest,
+    decoded,
+    digest,
+    log_of,
+)
+from infra.archive.places import ArchivePlace, Folder
+from infra.store.uris import read_only_uri
 
 _UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
-
-
-_MANIFEST: Final = re.compile(r"EVENTS(?:_[1-9][0-9]*)?\.json\Z")
-"""The names of manifests. Other files in the folder are not the archive's."""
 
 
 class Block(NamedTuple):
@@ -42,64 +49,59 @@ class Block(NamedTuple):
     last_ns: int
 
 
-class Archive:
-    """Reads what is archived in a folder, which may be missing: then nothing is.
+class _Seen(NamedTuple):
+    """What a look found: the names of the manifests, their content, and the SHA-256 of the newest one."""
 
-    All but `path` raise ArchiveDamaged, and wait for the disk: a task calls those that read messages in a thread.
+    names: list[tuple[str, str]]
+    manifests: list[GenerationManifest]
+    last_digest: str
+
+
+class Archive:
+    """Reads what is archived in a place, such as a folder, which may be missing: then nothing is.
+
+    All but `path` raise ArchiveDamaged. They wait for the disk, and those that read messages, and `look`, for the
+    network, too: a task calls them in a thread.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._seen: list[tuple[str, int, int]] | None = None
-        self._manifests: list[GenerationManifest] = []
-        self._last_digest = ""
+    def __init__(self, place: ArchivePlace | Path) -> None:
+        self.place = Folder(place) if isinstance(place, Path) else place
+        self._seen: _Seen | None = None
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether there was a look that found what is archived."""
+        return self._seen is not None
 
     @property
     def manifests(self) -> list[GenerationManifest]:
-        """The manifests, the oldest generation first; read again only if a file has changed."""
-        seen = self._look()
-        if seen != self._seen:
-            contents = [(name, self._content(name)) for name in sorted((one[0] for one in seen), key=_generation)]
-            self._manifests = decoded(contents)
-            self._last_digest = digest(contents[-1][1]) if contents else ""
-            self._seen = seen
-        return self._manifests
+        """The manifests, the oldest generation first: of a folder as they are now, else as of the last `look`."""
+        return self._known().manifests
 
     @property
     def last_digest(self) -> str:
         """The SHA-256 of the newest manifest: the next one's `previous`; empty if there is none."""
-        return self._last_digest if self.manifests else ""
+        return self._known().last_digest
 
     def digest_of(self, number: int) -> str:
         """Return the SHA-256 of the manifest of this generation; empty if it is not archived."""
-        digests = [*(one.previous for one in self.manifests[1:]), self._last_digest]
-        return next((its for one, its in zip(self._manifests, digests, strict=False) if one.number == number), "")
+        seen = self._known()
+        digests = [*(one.previous for one in seen.manifests[1:]), seen.last_digest]
+        return next((its for one, its in zip(seen.manifests, digests, strict=True) if one.number == number), "")
 
-    def _look(self) -> list[tuple[str, int, int]]:
-        try:
-            with os.scandir(self.folder) as entries:
-                found = [entry for entry in entries if _MANIFEST.match(entry.name)]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise ArchiveDamaged(f"the archive {self.folder} cannot be read: {error.strerror}") from error
-        return sorted(self._seen_now(entry) for entry in found)
+    def look(self) -> None:
+        """Look which manifests there are now. They are read again only if one has changed."""
+        names = self.place.look()
+        if self._seen is None or names != self._seen.names:
+            sorted_names = sorted((name for name, _ in names), key=_generation)
+            contents = list(zip(sorted_names, self.place.read_manifests(sorted_names), strict=True))
+            self._seen = _Seen(names, decoded(contents), digest(contents[-1][1]) if contents else "")
 
-    def _seen_now(self, entry: os.DirEntry[str]) -> tuple[str, int, int]:
-        try:
-            stat = entry.stat()
-        except OSError as error:  # such as a link to what is not mounted: it must not pass for an empty archive
-            raise self._unread(entry.name, error) from error
-        return entry.name, stat.st_mtime_ns, stat.st_size
-
-    def _content(self, name: str) -> bytes:
-        try:
-            return (self.folder / name).read_bytes()
-        except OSError as error:
-            raise self._unread(name, error) from error
-
-    def _unread(self, name: str, error: OSError) -> ArchiveDamaged:
-        return ArchiveDamaged(f"{self.folder / name} cannot be read: {error.strerror}. {WAY_OUT}")
+    def _known(self) -> _Seen:
+        if self.place.near or self._seen is None:
+            self.look()
+        assert self._seen is not None
+        return self._seen
 
     @property
     def first_kept(self) -> int:
@@ -147,10 +149,11 @@ class Archive:
 
     def blocks(self, manifest: GenerationManifest, keys: Collection[str] | None = None) -> list[Block]:
         """Return the places of a generation's blocks, in the order of their sequences; with `keys`: that have one."""
-        path = self.path(manifest, INDEX)
+        file = self._file(manifest, INDEX)
         select = "SELECT part, offset, size, first, last, last_ns FROM blocks"
         try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as index:
+            path = self.place.whole(manifest.stream, file)
+            with closing(sqlite3.connect(read_only_uri(path, immutable=True), uri=True)) as index:
                 if keys is None:
                     return [Block(*row) for row in index.execute(f"{select} ORDER BY number")]
                 found: set[Block] = set()
@@ -159,27 +162,29 @@ class Archive:
                     found |= {Block(*row) for row in index.execute(sql, (key,))}
                 return sorted(found, key=lambda block: block.first)
         except _UNREADABLE as error:
-            raise self._damaged(path, error) from error
+            raise self._damaged(manifest, file, error) from error
 
     def block(self, manifest: GenerationManifest, block: Block) -> list[ArchivedMessage]:
         """Read one block: all of it, or it is damaged."""
-        path = self.path(manifest, block.part)
+        file = self._file(manifest, block.part)
         try:
-            with path.open("rb") as file:
-                file.seek(block.offset)
-                found = messages(gzip.decompress(file.read(block.size)).splitlines())
+            piece = self.place.read_range(manifest.stream, file, block.offset, block.size)
+            found = messages(gzip.decompress(piece).splitlines())
             if (found[0].sequence, found[-1].sequence) != (block.first, block.last):
                 raise EOFError("it has other messages than the index says")
             return found
         except _UNREADABLE as error:
-            raise self._damaged(path, error) from error
+            raise self._damaged(manifest, file, error) from error
 
-    def path(self, manifest: GenerationManifest, name: str) -> Path:
-        """Return the path of a file of this generation."""
-        return self.folder / manifest.stream / name
+    def _file(self, manifest: GenerationManifest, name: str) -> ArchivedFile:
+        found = next((file for file in manifest.files if file.name == name), None)
+        if found is None:
+            raise ArchiveDamaged(f"the manifest of {manifest.stream} names no file {name}. {WAY_OUT}")
+        return found
 
-    def _damaged(self, path: Path, error: Exception) -> ArchiveDamaged:
-        return ArchiveDamaged(f"{path} of the archive cannot be read: {error}. {WAY_OUT}")
+    def _damaged(self, manifest: GenerationManifest, file: ArchivedFile, error: Exception) -> ArchiveDamaged:
+        where = self.place.where(manifest.stream, file)
+        return ArchiveDamaged(f"{where} of the archive cannot be read: {error}. {WAY_OUT}")
 
 
 def _generation(name: str) -> tuple[int, str]:

@@ -1,0 +1,29 @@
+"""Which texts are addresses of HTTP servers and hosts, and which of them are this machine."""
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+
+def is_http_address(text: str) -> bool:
+    """Whether this is the address of a server that speaks HTTP or HTTPS: with a scheme, a host and no port 0."""
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # brackets, or a port, that are none
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_host(text: str) -> bool:
+    """Return whether this is a host as the header Host names it: a name or an address, with or without a port."""
+    name, address = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", r"\[[0-9A-Fa-f:.]+\]"
+    return re.fullmatch(rf"(?:{name}|{address})(?::[0-9]{{1,5}})?", text) is not None

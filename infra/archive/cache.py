@@ -1,0 +1,106 @@
+"""Copies of the archive's files on this machine, by their SHA-256, up to a size: the least used ones go first."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from infra import files
+from infra.archive.errors import ArchiveDamaged, CacheUnusable
+from infra.archive.manifest import WAY_OUT, ArchivedFile
+
+PIECE: Final = 8 << 20  # bytes
+
+
+class FileCache:
+    """A folder with copies. Several processes may have one at the same time. Every method raises CacheUnusable."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder = folder
+        self._most_bytes = most_bytes
+        self._checked: set[str] = set()
+
+    def path(self, file: ArchivedFile, read: Callable[[int, int], bytes]) -> Path:
+        """Return the path of the copy; without one, or if it was changed, make it with `read` (offset, size).
+
+        Raises ArchiveDamaged if what was read is not the file; what `read` raises.
+        """
+        path = self._folder / file.sha256
+        with self._translated():
+            self._fetch_unless_whole(path, file, read)
+        return path
+
+    def _fetch_unless_whole(self, path: Path, file: ArchivedFile, read: Callable[[int, int], bytes]) -> None:
+        if not self._is_whole(path, file):
+            with self._unfinished() as made:
+                with made.open("wb") as copy:
+                    for offset in range(0, file.bytes, PIECE):
+                        copy.write(read(offset, min(PIECE, file.bytes - offset)))
+                if _digest(made) != file.sha256:
+                    raise ArchiveDamaged(f"{file.name} of the archive is not what its manifest says. {WAY_OUT}")
+                self._keep(made, path)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)
+
+    def add(self, file: ArchivedFile, source: Path) -> None:
+        """Copy a file that is on this machine."""
+        with self._translated(), self._unfinished() as made:
+            shutil.copyfile(source, made)
+            self._keep(made, self._folder / file.sha256)
+
+    def _is_whole(self, path: Path, file: ArchivedFile) -> bool:
+        try:
+            if file.sha256 not in self._checked and _digest(path) == file.sha256:
+                self._checked.add(file.sha256)
+            return file.sha256 in self._checked and path.stat().st_size == file.bytes
+        except FileNotFoundError:
+            self._checked.discard(file.sha256)
+            return False
+
+    @contextlib.contextmanager
+    def _unfinished(self) -> Iterator[Path]:
+        """Yield the path of a new file beside the copies; remove it in the end, unless it was kept."""
+        files.make_folder(self._folder)
+        descriptor, name = tempfile.mkstemp(suffix=files.TEMPORARY, prefix=".", dir=self._folder)
+        os.close(descriptor)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def _keep(self, made: Path, path: Path) -> None:
+        """Put a new copy in its place, and remove the least used ones that are too many."""
+        files.publish(path, made)
+        self._checked.add(path.name)
+        total = 0
+        for _, size, one in sorted(self._copies(), reverse=True):
+            total += size
+            if total > self._most_bytes and one != path:
+                one.unlink(missing_ok=True)
+
+    def _copies(self) -> Iterator[tuple[float, int, Path]]:
+        """Yield when each file in the folder was last used, its size, and its path."""
+        for path in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                stat = path.stat()
+                yield stat.st_mtime, stat.st_size, path
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            at = error.filename or self._folder
+            raise CacheUnusable(
+                f"the cache of the archive, {at}, cannot be used: {error.strerror}. Make room there, or set "
+                "ARCHIVE_CACHE_DIR"
+            ) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

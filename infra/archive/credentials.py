@@ -1,0 +1,41 @@
+"""Credentials for a bucket from AWS's file, in which a profile has them. All other ways are the library's."""
+
+import configparser
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential, S3CredentialProvider
+
+FRESH: Final = timedelta(minutes=5)
+"""After so long the file is read again: credentials may be changed while a process runs."""
+
+OTHER_WAYS: Final = "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"
+"""Variables of which each one, if it is set, comes before the file."""
+
+
+def in_file() -> "S3CredentialProvider | None":
+    """Return what reads the credentials of the profile; None if the environment has others, or the file has none."""
+    return None if any(map(os.environ.get, OTHER_WAYS)) or "aws_access_key_id" not in _profile() else _credential
+
+
+def _credential() -> "S3Credential":
+    profile = _profile()
+    return {
+        "access_key_id": profile.get("aws_access_key_id", ""),
+        "secret_access_key": profile.get("aws_secret_access_key", ""),
+        "token": profile.get("aws_session_token"),
+        "expires_at": datetime.now(UTC) + FRESH,
+    }
+
+
+def _profile() -> dict[str, str]:
+    path = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path.home() / ".aws" / "credentials")
+    found = configparser.ConfigParser(interpolation=None)
+    try:
+        found.read_string(path.read_text())
+        return dict(found[os.environ.get("AWS_PROFILE") or "default"])
+    except (OSError, RuntimeError, UnicodeDecodeError, KeyError, configparser.Error):  # RuntimeError: no home
+        return {}

@@ -1,0 +1,126 @@
+"""Where an archive's files are: a folder (here), or a bucket (`infra.archive.bucket`)."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from infra import files
+from infra.archive.errors import ArchiveDamaged
+from infra.archive.manifest import WAY_OUT, ArchivedFile, is_manifest
+from infra.archive.writing import described
+
+
+class ArchivePlace(Protocol):
+    """The files of one archive. Its methods wait for disk or network, and raise ArchiveDamaged.
+
+    A method that is given a `stream` and a `file` is of a file of that generation, which the manifest has.
+    """
+
+    title: str
+    """What messages call it."""
+
+    setting: str
+    """The variable that says where it is."""
+
+    near: bool
+    """Whether a look costs so little that all who ask look anew."""
+
+    def look(self) -> list[tuple[str, str]]:
+        """Return the name of each manifest, sorted, with a text that another content does not have."""
+        ...
+
+    def read_manifests(self, names: Sequence[str]) -> list[bytes]:
+        """Return the content of each of these manifests."""
+        ...
+
+    def where(self, stream: str, file: ArchivedFile) -> str:
+        """Return what messages call a file. Raises nothing."""
+        ...
+
+    def whole(self, stream: str, file: ArchivedFile) -> Path:
+        """Return the path of a file on this machine. Raises OSError, too."""
+        ...
+
+    def read_range(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
+        """Return `size` bytes of a file from `offset` on; fewer at its end. Raises OSError, too."""
+        ...
+
+    def described(self, stream: str, file: ArchivedFile) -> ArchivedFile:
+        """Return size and checksum of a file, computed from what the place has. Raises OSError, too."""
+        ...
+
+    def writing_folder(self, stream: str) -> Path:
+        """Return the folder in which the files of a generation are written first."""
+        ...
+
+    def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
+        """Put files from their `writing_folder` in their place, durably; a folder that is elsewhere is removed then."""
+        ...
+
+    def publish(self, name: str, content: bytes) -> None:
+        """Put a manifest there, whole or not at all. Raises ArchiveTaken if there is another one; OSError."""
+        ...
+
+
+class Folder:
+    """A folder on this machine, which may be missing: then nothing is archived."""
+
+    setting = "ARCHIVE_DIR"
+    near = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.title = str(path)
+
+    def look(self) -> list[tuple[str, str]]:
+        try:
+            with os.scandir(self.path) as entries:
+                found = [entry for entry in entries if is_manifest(entry.name)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ArchiveDamaged(f"the archive {self.title} cannot be read: {error.strerror}") from error
+        return sorted(self._seen_now(entry) for entry in found)
+
+    def _seen_now(self, entry: os.DirEntry[str]) -> tuple[str, str]:
+        try:
+            stat = entry.stat()
+        except OSError as error:  # such as a link to what is not mounted: it must not pass for an empty archive
+            raise self._unread(entry.name, error) from error
+        return entry.name, f"{stat.st_mtime_ns} {stat.st_size}"
+
+    def read_manifests(self, names: Sequence[str]) -> list[bytes]:
+        return [self._content(name) for name in names]
+
+    def _content(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise self._unread(name, error) from error
+
+    def _unread(self, name: str, error: OSError) -> ArchiveDamaged:
+        return ArchiveDamaged(f"{self.path / name} cannot be read: {error.strerror}. {WAY_OUT}")
+
+    def where(self, stream: str, file: ArchivedFile) -> str:
+        return str(self.path / stream / file.name)
+
+    def whole(self, stream: str, file: ArchivedFile) -> Path:
+        return self.path / stream / file.name
+
+    def read_range(self, stream: str, file: ArchivedFile, offset: int, size: int) -> bytes:
+        with self.whole(stream, file).open("rb") as opened:
+            opened.seek(offset)
+            return opened.read(size)
+
+    def described(self, stream: str, file: ArchivedFile) -> ArchivedFile:
+        return described(self.whole(stream, file))
+
+    def writing_folder(self, stream: str) -> Path:
+        return self.path / stream
+
+    def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
+        """Do nothing: they were written there."""
+
+    def publish(self, name: str, content: bytes) -> None:
+        files.write(self.path / name, content)

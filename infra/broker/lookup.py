@@ -56,14 +56,22 @@ async def archived_facts(settings: Settings, key_field: str, key: str) -> list[F
 
     Raises HistoryUnavailable if the archive cannot be read.
     """
-    return await asyncio.to_thread(
-        _archived_facts, archive_of(settings), [f"{name}.{key}" for name in _names(key_field)]
-    )
+    found = await archived_messages(archive_of(settings), [f"{name}.{key}" for name in _names(key_field)])
+    last = {fact.__class__: fact for fact in _split(found)[0]}
+    return sorted(last.values(), key=lambda fact: fact.at)
 
 
-def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:
+async def archived_messages(archive: Archive, subjects: Sequence[str]) -> list[StoredMessage]:
+    """Return all archived messages on these subjects, by sequence; no wildcards.
+
+    Raises HistoryUnavailable if the archive cannot be read.
+    """
+    return await asyncio.to_thread(_archived_messages, archive, subjects)
+
+
+def _archived_messages(archive: Archive, subjects: Sequence[str]) -> list[StoredMessage]:
     try:
-        found = [
+        return [
             StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns)
             for manifest in archive.manifests
             for messages in archive.read(manifest, subjects)
@@ -71,8 +79,6 @@ def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:
         ]
     except ArchiveDamaged as error:
         raise HistoryUnavailable(str(error)) from error
-    last = {fact.__class__: fact for fact in _split(found)[0]}
-    return sorted(last.values(), key=lambda fact: fact.at)
 
 
 async def latest_messages(

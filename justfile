@@ -117,6 +117,12 @@ audit *ARGUMENTS:
 status *ARGUMENTS:
     @exec python -m ops.orders status "$@"
 
+# All of it live in a browser, which `just up` starts as well: what is well, what waits for whom, each order's way
+[group('operate')]
+[positional-arguments]
+dashboard *ARGUMENTS:
+    @exec python -m ops.orders dashboard "$@"
+
 # Messages that a service could not handle: just dlq ls; show 7; redrive 7 [--yes]; drop 7 [--yes]
 [group('operate')]
 [positional-arguments]

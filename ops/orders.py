@@ -16,6 +16,7 @@ from ops.archive import command as archive
 from ops.audit import command as audit
 from ops.backup import command as backup
 from ops.cli import CommandGroup
+from ops.dashboard import command as dashboard
 from ops.dlq import command as dlq
 from ops.flow import command as flow
 from ops.output import prepare_output, print_traceback
@@ -44,6 +45,7 @@ for command in (
     audit.command,
     backup.backup_command,
     backup.restore_command,
+    dashboard.command,
     dlq.command,
     export.command,
     ledger.command,

@@ -1,4 +1,4 @@
-"""`just up`: run the broker, its stream's keeper and all services in one terminal, until Ctrl-C.
+"""`just up`: run the broker, its stream's keeper, all services and the dashboard in one terminal, until Ctrl-C.
 
 With NATS_URL set, they use that broker and no other is started. A process that ends before it was ready stops
 everything. One that ends later is reported and not started again; the others continue. If this process is killed, its
@@ -19,12 +19,14 @@ from types import FrameType
 from typing import Final
 
 from infra import signals
+from infra.local.dashboard import NAME as DASHBOARD
+from infra.local.dashboard import dashboard_settings
 from infra.local.guard import Guard
 from infra.local.labelled_output import LabelledOutput
 from infra.local.nats import launch_nats, nats_environment
 from infra.local.occurrences import AllReady, Occurrence, OutputLine, ProcessEnded, StopRequested
 from infra.local.port_check import check_free_ports
-from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_keeper, start_service
+from infra.local.processes import STOP_TIMEOUT_S, StartFailed, start_dashboard, start_keeper, start_service
 from infra.local.readiness import why_not_ready
 from infra.local.services import service_names, service_url
 from infra.local.settings import without_blanks
@@ -35,8 +37,9 @@ from infra.usage import EXIT_USAGE, take_no_arguments
 
 BROKER: Final = "nats"
 KEEPER: Final = "keeper"
+NO_SERVICES: Final = frozenset({BROKER, KEEPER, DASHBOARD})
 SELF: Final = "up"
-AGAIN: Final = {BROKER: "just nats", KEEPER: "just stream keeper"}
+AGAIN: Final = {BROKER: "just nats", KEEPER: "just stream keeper", DASHBOARD: "just dashboard"}
 """What starts a process again that is no service."""
 READINESS_POLL_S: Final = 0.05
 PARENT_POLL_S: Final = 0.5
@@ -65,7 +68,7 @@ class Up:
         self._parent = parent
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._names = ([] if env.get("NATS_URL") else [BROKER]) + service_names() + [KEEPER]
+        self._names = ([] if env.get("NATS_URL") else [BROKER]) + service_names() + [KEEPER, DASHBOARD]
         self._output = LabelledOutput(SELF, self._names, colours=not env.get("NO_COLOR"), gone=self._on_gone)
         self._write = self._output.write
         self._once_ready: set[str] = set()
@@ -114,7 +117,7 @@ class Up:
                     return self._stop(EXIT_STOPPED, f"{how.name}: stopping everything")
                 case ProcessEnded(name) as ended:
                     del self._running[name]
-                    if not (self._once_ready if name in (BROKER, KEEPER) else name in self._once_ready):
+                    if not (self._once_ready if name in NO_SERVICES else name in self._once_ready):
                         return self._stop(EXIT_USAGE, f"{ended} instead of starting: stopping everything")
                     if not self._running:
                         self._write(SELF, f"{ended}: nothing is left running")
@@ -162,11 +165,14 @@ class Up:
 
     def _welcome(self, urls: Mapping[str, str]) -> None:
         self._write(SELF, "everything is ready:")
+        urls = {**urls, DASHBOARD: dashboard_settings(self._env).url}
         for name, process in self._running.items():
             broker = f"nats://127.0.0.1:{nats_environment(self._env)['NATS_PORT']}"
             url = broker if name == BROKER else urls.get(name, "")
             self._write(SELF, f"  {name:<{self._output.width}}  pid {process.pid:<7}  {url}".rstrip())
-        self._write(SELF, "each service explains its API at /schema; Ctrl-C stops everything")
+        self._write(
+            SELF, "the dashboard shows all of it; services explain their API at /schema; Ctrl-C stops everything"
+        )
 
     # In other threads and in signal handlers: these only put occurrences into the queue -------------------------------
 
@@ -214,6 +220,8 @@ class Up:
 def _launch(name: str, env: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
     if name == BROKER:
         return launch_nats(env, output)
+    if name == DASHBOARD:
+        return start_dashboard(env, output)
     return start_keeper(env, output) if name == KEEPER else start_service(name, env, output)
 
 

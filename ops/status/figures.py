@@ -15,7 +15,7 @@ class Figures(NamedTuple):
 
     The times are None if no order ended in this time. `full_in_s`: when the stream's newest generation is full at the
     rate of this time; None if it does not grow, or has no limit. `reasons` are the rates of canceled orders by reason,
-    `refusals` those of requests that the door refused, by cause; without those that are 0.
+    `refusals` those of refused requests for an order, by cause; without those that are 0.
     """
 
     window_s: float

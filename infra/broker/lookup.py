@@ -41,14 +41,21 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
     """
     messages = await latest_messages(nc, [f"{name}.{key}" for name in _names(key_field)], streams)
     facts, foreign = _split(messages)
-    if foreign:
-        async with _translated():
-            for subject in sorted(foreign):
-                of_it: list[Fact] = []
-                for stream in reversed(streams):
-                    of_it += _split((await _ask(nc, stream, {"next_by_subj": subject, "seq": 1}))[0])[0]
-                facts += of_it[-1:]
+    for subject in sorted(foreign):
+        facts += _split(await messages_on(nc, subject, streams))[0][-1:]
     return sorted(facts, key=lambda fact: fact.at)
+
+
+async def messages_on(nc: BrokerClient, subject: str, streams: Sequence[str] = (EVENTS,)) -> list[StoredMessage]:
+    """Return the messages on this subject, by sequence, of each generation at most MOST_FACTS; no wildcards.
+
+    `streams` are the generations, the newest first. Raises HistoryUnavailable, after a second at the latest.
+    """
+    async with _translated():
+        found: list[StoredMessage] = []
+        for stream in reversed(streams):
+            found += (await _ask(nc, stream, {"next_by_subj": subject, "seq": 1}))[0]
+        return found
 
 
 async def archived_facts(settings: Settings, key_field: str, key: str) -> list[Fact]:

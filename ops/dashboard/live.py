@@ -17,6 +17,8 @@ PING: Final = b": still here\n\n"
 """A comment: a proxy, or a browser, learns from it that the connection is alive."""
 FINISHED: Final = "finished"
 """The event after which nothing more comes: the page closes its connection."""
+TROUBLE: Final = "trouble"
+"""The event that says in words why the page cannot be kept up to date now."""
 MOST_DIGITS: Final = 18
 
 

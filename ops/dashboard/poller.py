@@ -90,7 +90,7 @@ class Poller:
             self._viewers -= 1
 
     async def after(self, number: int, most_s: float | None = None) -> Snapshot | None:
-        """Wait for a snapshot after the one with this number, `most_s` seconds at most, and return the latest one.
+        """ShownWait for a snapshot after the one with this number, `most_s` seconds at most, and return the latest one.
 
         None: there is none yet, or the poller is closing.
         """

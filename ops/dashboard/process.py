@@ -29,9 +29,15 @@ from infra.redaction import secrets_in
 from infra.settings import Settings, SettingsError
 from infra.tuning import prepare_process
 from infra.usage import EXIT_USAGE
+from ops import newer
 from ops.client import services
+from ops.dashboard.order import FlowTables
+from ops.dashboard.order_routes import OrderBoard, order_routes
 from ops.dashboard.poller import Poller
 from ops.dashboard.routes import EXCEPTION_HANDLERS, healthz, overview_routes, static
+from ops.dashboard.stream import StreamReader
+from ops.flow.command import parts
+from ops.fold import aggregates
 from ops.status.seen import look
 
 logger = structlog.get_logger()
@@ -56,7 +62,8 @@ def run(env: Mapping[str, str]) -> None:
 async def _serve(env: Mapping[str, str], settings: Settings, listener: socket.socket) -> None:
     addresses = services(env)
     poller = Poller(lambda: look(addresses, ANSWER_S))
-    server = Server(build(poller, settings))
+    stream = StreamReader(settings)
+    server = Server(build(env, settings, poller, stream))
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, poller.close)
@@ -75,6 +82,7 @@ async def _serve(env: Mapping[str, str], settings: Settings, listener: socket.so
         await first_of(serve(), _keep(poller))
     finally:
         poller.close()
+        await stream.close()
     logger.info("stopped")
 
 
@@ -84,10 +92,11 @@ async def _keep(poller: Poller) -> None:
     await asyncio.Event().wait()
 
 
-def build(poller: Poller, settings: Settings) -> Litestar:
-    """Build the dashboard's ASGI app."""
+def build(env: Mapping[str, str], settings: Settings, poller: Poller, stream: StreamReader) -> Litestar:
+    """Build the dashboard's ASGI app. It imports the services, for their tables of reactions and their aggregates."""
+    board = OrderBoard(poller, stream, FlowTables(parts(), aggregates()), lambda: newer.names(env))
     return App(
-        [static, healthz, *overview_routes(poller)],
+        [static, healthz, *overview_routes(poller), *order_routes(board, poller)],
         origin_check=OriginCheck(settings.hosts, forms=True),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=MAX_BODY_BYTES,

@@ -157,3 +157,117 @@ async def test_the_keys_are_told_and_lead_to_what_they_say(board: Board, browser
     await press(browser, "/")
     assert await browser.script("document.activeElement.id") == "find"
     assert await browser.script("document.activeElement.value") == ""
+
+
+# An order -------------------------------------------------------------------------------------------------------------
+
+FACTS = "[...document.querySelectorAll('#facts tbody th')].map(e => e.innerText).join(' ')"
+
+
+async def placed_without(board: Board, service: str, points: int = 0, coupon: str | None = None) -> str:
+    """The id of an order that waits, because this service is stopped."""
+    shop = board.shop
+    await shop.kill(service)
+    shop.env["ORDER_WAIT_S"] = "0.001"
+    await shop.stop("order")
+    await shop.start("order")
+    answer = await shop.place([("mug", 1)], points=points, coupon=coupon)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["order_id"])
+
+
+async def test_the_steps_of_an_order_appear_as_they_happen(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug")
+    order_id = await placed_without(board, "point")
+    await browser.visit(f"{board.url}/orders/{order_id}")
+    waits = "document.getElementById('waits').innerText"
+    await seen(browser, f"/point_svc to hear product.reserved and to say point.used/.test({waits})")
+    assert str(await browser.script(FACTS)).split() == [
+        *("order.created.pending", "product.reserved", "point.used", "coupon.used", "order.confirmed")
+    ]
+    assert await browser.script("document.querySelectorAll('.lifelines .pending').length") == 3
+    await browser.script("document.querySelector('#each details').open = true")
+    await board.shop.kill("coupon")
+
+    await board.shop.start("point")
+    await seen(browser, f"/coupon_svc to hear point.used/.test({waits})")
+    assert await browser.script("document.querySelectorAll('.lifelines .pending').length") == 2
+    await board.shop.start("coupon")
+
+    await seen(browser, "document.getElementById('status').innerText === 'confirmed'")
+    assert await browser.script("document.querySelectorAll('.lifelines .pending').length") == 0
+    assert await browser.script("document.querySelector('#each details').open"), "what was opened stays open"
+    assert await browser.script("finished && source === null")
+    assert await browser.script("refused") == []
+
+
+async def test_a_refusal_and_what_is_taken_back_are_named_and_coloured(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug")
+    order_id = (await board.shop.place([("mug", 1)], coupon="none")).json()["order_id"]
+    await board.shop.until_ended(order_id)
+    await browser.visit(f"{board.url}/orders/{order_id}")
+
+    assert await browser.script("document.getElementById('status').innerText") == "canceled and compensated"
+    assert "product.released (taken back)" in str(await browser.script(FACTS))
+    assert "coupon.use.failed (stopped)" in str(await browser.script(FACTS))
+    colour = "getComputedStyle(document.querySelector('.lifelines .undone .name')).fill"
+    red, green, blue = map(int, str(await browser.script(colour))[4:-1].split(","))
+    assert red > 2 * max(green, blue)
+
+
+async def test_a_broker_that_restarts_leaves_no_hole_and_no_double(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug")
+    order_id = await placed_without(board, "coupon")
+    await browser.visit(f"{board.url}/orders/{order_id}")
+    await seen(browser, "/coupon_svc to hear/.test(document.getElementById('waits').innerText)")
+
+    await board.shop.kill("nats")
+    await seen(browser, "/cannot be read/.test(document.getElementById('trouble')?.innerText)")
+    assert "order.created.pending" in str(await browser.script(FACTS))
+    await board.shop.start_nats()
+    await board.shop.start("coupon")
+
+    await seen(browser, "document.getElementById('status').innerText === 'confirmed'")
+    assert await browser.script("document.getElementById('trouble')") is None
+    assert str(await browser.script(FACTS)).split() == [
+        *("order.created.pending", "product.reserved", "point.used", "coupon.used", "order.confirmed")
+    ]
+
+
+async def test_a_dashboard_that_restarts_goes_on_by_the_events_id(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug")
+    order_id = await placed_without(board, "coupon")
+    await browser.visit(f"{board.url}/orders/{order_id}")
+    await seen(browser, "source && source.readyState === EventSource.OPEN")
+    last = int(str(await browser.script("last")))
+
+    await board.shop.stop("dashboard")
+    await board.shop.start("coupon")
+    await board.shop.until_ended(order_id)
+    await board.start()
+
+    await seen(browser, "document.getElementById('status').innerText === 'confirmed'")
+    assert int(str(await browser.script("last"))) > last
+
+
+async def test_the_moments_of_an_order_are_reached_by_keys_and_have_an_address(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug")
+    order_id = (await board.shop.place([("mug", 1)])).json()["order_id"]
+    await browser.visit(f"{board.url}/orders/{order_id}")
+    cut = "document.getElementById('cut').innerText"
+
+    async def pressed(key: str) -> object:
+        browser.loaded.clear()
+        await press(browser, key)
+        await browser.loaded.wait()
+        return await browser.script(cut)
+
+    assert await browser.script(cut) == "5 of 5 facts"
+    assert await pressed("ArrowLeft") == "4 of 5 facts"
+    assert await browser.script("location.search") == "?at=nocoupon@1"
+    assert await pressed("Home") == "1 of 5 facts"
+    assert await pressed("ArrowRight") == "2 of 5 facts"
+    assert await browser.script("document.querySelectorAll('#states h3').length") == 2
+    assert await pressed("End") == "5 of 5 facts"
+    assert await browser.script("location.search") == ""
+    assert await browser.script("document.querySelectorAll('#states h3').length") == 4

@@ -34,7 +34,7 @@ let times = Object.hasOwn(shown, chosen) ? chosen : "utc";
 
 function showTimes() {
   for (const one of document.querySelectorAll("time[datetime]")) {
-    const text = shown[times](new Date(one.dateTime));
+    const text = shown[one.className === "since" ? "ago" : times](new Date(one.dateTime));
     if (one.textContent !== text) one.textContent = text;
   }
   for (const one of document.querySelectorAll("[data-times]")) one.setAttribute("aria-pressed", one.dataset.times === times);
@@ -124,6 +124,10 @@ function listen() {
     put(event.data);
   };
   source.onmessage = take;
+  source.addEventListener("trouble", (event) => {
+    const told = document.getElementById("trouble") || main.insertBefore(document.createElement("p"), main.firstChild);
+    Object.assign(told, { id: "trouble", className: "part-missing", textContent: event.data });
+  });
   source.addEventListener("finished", (event) => {
     finished = true;
     silence();
@@ -172,7 +176,7 @@ function step(by) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog[open]")) return;
   const link = { ArrowLeft: "previous", ArrowRight: "next", Home: "first", End: "last" }[event.key];
   if (event.key === "/") document.getElementById("find").focus();
   else if (event.key === "?") document.getElementById("help").showModal();
@@ -188,5 +192,5 @@ say();
 listen();
 setInterval(() => {
   showAge();
-  if (times === "ago") showTimes();
+  showTimes();
 }, 1000);

@@ -19,6 +19,8 @@ FINISHED: Final = "finished"
 """The event after which nothing more comes: the page closes its connection."""
 TROUBLE: Final = "trouble"
 """The event that says in words why the page cannot be kept up to date now."""
+NEW: Final = "new"
+"""The event that says how many rows would be before the first one that a list shows."""
 MOST_DIGITS: Final = 18
 
 

@@ -39,13 +39,13 @@ class OrderBoard:
         poller: Poller,
         stream: StreamReader,
         tables: FlowTables,
-        more_names: Callable[[], Sequence[str]] = tuple,
+        reader: OrderReader,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._poller = poller
         self._stream = stream
         self._tables = tables
-        self._reader = OrderReader(stream.latest, more_names)
+        self._reader = reader
         self._clock = clock
 
     async def page(self, order_id: str, at: str = "", earlier: Sequence[SeenFact] = ()) -> ShownOrder | None:

@@ -143,6 +143,15 @@ def _time(seconds: float | None) -> str:
     return "none" if seconds is None else duration(seconds)
 
 
+def audit(seen: Snapshot) -> str:
+    """Return the verdict of the last audit with its age, as the rest of a sentence; empty if there was none."""
+    for service in seen.look.services:
+        for one in service.samples.of("saga_audit_good"):
+            age = duration(service.samples.largest("saga_audit_age_seconds"))
+            return f"{'found nothing' if one.value else 'has findings'}, {age} ago"
+    return ""
+
+
 # Where to go on -------------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer, a browser sends a form with the origin `null`
     "Cache-Control": "no-store",
 }
 FOR_EVER: Final = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -11,7 +11,7 @@ from infra.aio import wait
 from infra.timestamps import now
 from ops.status.figures import Figures, ServiceFigures, figures, service_figures
 from ops.status.health import Health, judge
-from ops.status.seen import Look
+from ops.status.seen import Look, Samples
 
 WATCHED_S: Final = 1.0
 AT_REST_S: Final = 5.0
@@ -32,7 +32,11 @@ class Point(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """All services as they were seen `at` an instant (UTC). `number` counts the snapshots from 1."""
+    """All services as they were seen `at` an instant (UTC). `number` counts the snapshots from 1.
+
+    `active`: by fact, the look (its `at`) before which one was recorded last; a fact that is missing was not, since the
+    first look.
+    """
 
     number: int
     at: datetime
@@ -42,6 +46,7 @@ class Snapshot(NamedTuple):
     health: Health
     services: Sequence[ServiceFigures]
     points: Sequence[Point]
+    active: Mapping[str, float] = {}
 
     @property
     def orders_seen(self) -> bool:
@@ -62,6 +67,7 @@ class Poller:
         self._looks: deque[Look] = deque()
         self._points: deque[Point] = deque(maxlen=POINTS)
         self._last_point: Look | None = None
+        self._active: dict[str, float] = {}
         self.latest: Snapshot | None = None
         self.closing = asyncio.Event()
 
@@ -112,6 +118,8 @@ class Poller:
         return await self.after(latest.number if latest else 0, most_s)
 
     def _take(self, look: Look) -> None:
+        if self._looks:
+            self._active |= dict.fromkeys(_recorded(self._looks[-1], look), look.at)
         self._looks.append(look)
         while len(self._looks) > 2 and look.at - self._looks[1].at >= WINDOW_S:
             self._looks.popleft()
@@ -127,6 +135,7 @@ class Poller:
             judge(before, look, seen),
             service_figures(before, look),
             tuple(self._points),
+            dict(self._active),
         )
         self._changed.set()
         self._changed = asyncio.Event()
@@ -139,3 +148,14 @@ class Poller:
             known = all(any(not s.trouble for s in one.services if s.service.name == "order") for one in (last, look))
             self._points.append(Point(at, figures(last, look) if known else None))
         self._last_point = look
+
+
+def _recorded(before: Look, now: Look) -> Iterator[str]:
+    """Yield the facts of which one was recorded between two looks."""
+    earlier = {seen.service.name: seen.samples for seen in before.services}
+    for seen in now.services:
+        old = earlier.get(seen.service.name, Samples())
+        for one in seen.samples.of("saga_facts_recorded_total"):
+            fact = one.labels.get("fact", "")
+            if old.of(one.name) and one.value not in (0, old.total(one.name, fact=fact)):
+                yield fact

@@ -12,7 +12,9 @@ from litestar.types import ControllerRouterHandler
 from infra.http.problems import Problem
 from infra.timestamps import now
 from ops.dashboard import live
-from ops.dashboard.overview import links, panels
+from ops.dashboard.flow_map import flow_map
+from ops.dashboard.order import FlowTables
+from ops.dashboard.overview import audit, links, panels
 from ops.dashboard.pages import FOR_EVER, KINDS, page, render, static_file
 from ops.dashboard.poller import Poller, Snapshot
 from ops.errors import Unreachable
@@ -25,14 +27,14 @@ FIRST_S: Final = 2.5
 AnyRequest = Request[Any, Any, Any]
 
 
-def overview_routes(poller: Poller) -> list[ControllerRouterHandler]:
+def overview_routes(poller: Poller, tables: FlowTables) -> list[ControllerRouterHandler]:
     drawn: dict[int, str] = {}
 
     def draw(seen: Snapshot) -> str:
         """Render the changing part of the first screen, once for all viewers."""
         if seen.number not in drawn:
             drawn.clear()
-            drawn[seen.number] = render("overview_part.html", **_overview(seen))
+            drawn[seen.number] = render("overview_part.html", **_overview(seen, tables))
         return drawn[seen.number]
 
     @get("/", include_in_schema=False)
@@ -40,7 +42,7 @@ def overview_routes(poller: Poller) -> list[ControllerRouterHandler]:
         seen = await poller.fresh(FIRST_S)
         if seen is None:
             return page("starting.html", status=503)
-        return page("overview.html", **_overview(seen))
+        return page("overview.html", **_overview(seen, tables))
 
     @get("/live", include_in_schema=False)
     async def overview_live(request: AnyRequest) -> Stream:
@@ -49,9 +51,15 @@ def overview_routes(poller: Poller) -> list[ControllerRouterHandler]:
     return [overview, overview_live]
 
 
-def _overview(seen: Snapshot) -> dict[str, Any]:
-    age_s = (now() - seen.at).total_seconds()
-    return {"seen": seen, "age_s": age_s, "panels": panels(seen), "links": links(seen.health)}
+def _overview(seen: Snapshot, tables: FlowTables) -> dict[str, Any]:
+    return {
+        "seen": seen,
+        "age_s": (now() - seen.at).total_seconds(),
+        "panels": panels(seen),
+        "links": links(seen.health),
+        "map": flow_map(seen, tables),
+        "audit": audit(seen),
+    }
 
 
 @get("/static/{version:str}/{name:str}", include_in_schema=False, sync_to_thread=False)

@@ -5,7 +5,7 @@ It only asks for messages of subjects that it names, and for what streams there 
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Final
 
 from nats.errors import Error as NatsError
@@ -22,13 +22,19 @@ from infra.broker.lookup import archived_messages, latest_messages, messages_on
 from infra.broker.numbering import stream_name
 from infra.broker.stored import StoredMessage
 from infra.broker.troubles import describe
-from infra.consuming.dead_letter import DeadLetter
+from infra.consuming.dead_letter import PREFIX, DeadLetter
 from infra.consuming.stored_dead_letters import read
 from infra.settings import Settings
 from ops.errors import Unreachable
 
 ANSWER_S: Final = 3.0
 """A broker that has not answered within so many seconds is told as one that cannot be asked."""
+
+ALL_LETTERS: Final = f"{PREFIX}.>"
+"""The subject of all dead letters."""
+
+MOST_LETTERS: Final = 1_000
+"""Dead letters that a page shows; `just dlq ls` lists all."""
 
 _MSG_ID: Final = MSG_ID.encode()
 
@@ -62,10 +68,18 @@ class StreamReader:
                 found = {one.subject: one for one in earlier if not is_foreign(one)} | found
         return sorted(found.values(), key=lambda one: one.sequence)
 
-    async def dead_letters(self, subject: str, *, whole: bool) -> list[DeadLetter]:
-        """Return the dead letters under this subject of DEAD; bodies are empty unless `whole`. Raises Unreachable."""
-        async with self._asking() as nc:
-            return [one async for one in read(nc, subject, whole=whole)]
+    async def dead_letters(self, subject: str, *, whole: bool, most: int = MOST_LETTERS) -> list[DeadLetter]:
+        """Return the first `most` dead letters under this subject of DEAD; without bodies and stacks unless `whole`.
+
+        Raises Unreachable.
+        """
+        found: list[DeadLetter] = []
+        async with self._asking() as nc, aclosing(read(nc, subject, whole=whole)) as letters:
+            async for one in letters:
+                found.append(one)
+                if len(found) == most:
+                    break
+        return found
 
     async def close(self) -> None:
         self._stopping.set()

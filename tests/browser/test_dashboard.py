@@ -7,6 +7,7 @@ import pytest
 
 from tests.browser.chromium import Chromium, chromium
 from tests.ops.boards import Board
+from tests.saga.test_dead_letters import until_parked
 from tests.shop import Shop
 
 SEEN = "new Promise(r => { const look = () => (f => f ? r(f) : setTimeout(look, 20))(%s); look() })"
@@ -271,3 +272,89 @@ async def test_the_moments_of_an_order_are_reached_by_keys_and_have_an_address(b
     assert await pressed("End") == "5 of 5 facts"
     assert await browser.script("location.search") == ""
     assert await browser.script("document.querySelectorAll('#states h3').length") == 4
+
+
+# Lists ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_new_orders_wait_behind_a_pill_and_no_row_moves(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug", stock=100)
+    for _ in range(3):
+        assert (await board.shop.place([("mug", 1)])).status_code == 200
+    await board.shop.until_quiet()
+    await browser.visit(f"{board.url}/orders")
+    rows = "[...document.querySelectorAll('#orders tbody tr')].map(e => e.id).join()"
+    before = await browser.script(rows)
+
+    for _ in range(2):
+        assert (await board.shop.place([("mug", 1)])).status_code == 200
+    await seen(browser, "document.getElementById('new').innerText === '2 new: show them'")
+    assert await browser.script(rows) == before
+
+    browser.loaded.clear()
+    await browser.script("document.getElementById('new').click()")
+    await browser.loaded.wait()
+    assert len(str(await browser.script(rows)).split(",")) == 5
+
+
+async def test_rows_are_walked_by_keys_and_opened(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug", stock=100)
+    ids = [(await board.shop.place([("mug", 1)])).json()["order_id"] for _ in range(2)]
+    await board.shop.until_quiet()
+    await browser.visit(f"{board.url}/orders")
+
+    await press(browser, "j")
+    assert await browser.script("document.activeElement.innerText") == ids[1]
+    await press(browser, "j")
+    assert await browser.script("document.activeElement.innerText") == ids[0]
+    await press(browser, "k")
+    browser.loaded.clear()
+    await press(browser, "Enter")
+    await browser.loaded.wait()
+    assert await browser.script("location.pathname") == f"/orders/{ids[1]}"
+
+
+# Dead letters ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_dead_letter_is_redriven_by_keyboard_alone(board: Board, browser: Chromium) -> None:
+    shop = board.shop
+    shop.env |= {"ORDER_WAIT_S": "0.2", "ORDER_DEADLINE_S": "5", "ALLERGIC_TO": '"points":13'}
+    for name in ("order", "point"):
+        await shop.stop(name)
+    await shop.start("order")
+    await shop.start("point", wrapper="allergic")
+    await shop.register("mug")
+    await shop.charge("u1", 100)
+    order_id = (await shop.place([("mug", 1)], points=13)).json()["order_id"]
+    await until_parked(shop, 2)
+    await shop.stop("point")
+    await shop.start("point")
+    await browser.visit(f"{board.url}/dead-letters")
+
+    async def tab_to(wanted: str) -> None:
+        """Press Tab until what has the focus has this text."""
+        for _ in range(40):
+            await press(browser, "Tab")
+            focus = "document.activeElement"
+            if wanted in str(await browser.script(f"{focus}.innerText || {focus}.labels?.[0]?.innerText || ''")):
+                return
+        raise AssertionError(wanted)
+
+    async def entered() -> None:
+        browser.loaded.clear()
+        await press(browser, "Enter")
+        await browser.loaded.wait()
+
+    await tab_to("Preview a redrive")
+    await entered()
+    assert "would succeed" in str(await browser.script("main.innerText"))
+    await tab_to("reason")
+    for letter in "mended":
+        await press(browser, letter)
+    await tab_to("Redrive 1 key")
+    await entered()
+
+    await seen(browser, "/The redrive is over: 1 done/.test(document.getElementById('sentence').innerText)")
+    assert (await shop.until_ended(order_id))["compensated"]
+    assert await browser.script("refused") == []

@@ -7,6 +7,7 @@ from html import unescape
 
 import httpx
 
+from infra.local.ports import free_ports
 from tests.shop import Shop, attempts
 
 
@@ -14,7 +15,9 @@ class Board:
     """A running dashboard; `url` is its address."""
 
     def __init__(self, shop: Shop) -> None:
+        """The port is chosen only now: another process may have taken what was free when the shop was made."""
         self.shop = shop
+        shop.env["DASHBOARD_PORT"] = str(free_ports(1)[0])
         self.url = f"http://127.0.0.1:{shop.env['DASHBOARD_PORT']}"
 
     async def start(self) -> None:

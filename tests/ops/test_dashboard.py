@@ -11,10 +11,14 @@ import pytest
 
 from infra.http.origin_check import OriginCheck
 from infra.local.services import ROOT
-from ops.dashboard.overview import Panel, links, panels
+from ops.dashboard.flow_map import flow_map
+from ops.dashboard.order import FlowTables
+from ops.dashboard.overview import Panel, audit, links, panels
 from ops.dashboard.pages import POLICY, render
 from ops.dashboard.plots import HEIGHT, WIDTH, Series, plot, top_of
 from ops.dashboard.poller import POINTS, Poller, Snapshot
+from ops.flow.command import parts
+from ops.fold import aggregates
 from ops.status.seen import Look, Samples, SeenService
 from tests.e2e.processes import run, started
 from tests.infra.http.test_origin_check import refusal
@@ -22,6 +26,7 @@ from tests.ops.boards import Board, words
 from tests.ops.test_status import BUCKETS, look, seen
 from tests.shop import Shop
 
+TABLES = FlowTables(parts(), aggregates())
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -187,10 +192,85 @@ async def test_hostile_texts_are_shown_as_text() -> None:
     evil = "<img src=x onerror=alert(1)>\u202e\x1b[2J"
     found = await polled(look(0, point=seen("point", warnings=(evil,))))
 
-    html = render("overview_part.html", seen=found, age_s=0.0, panels=panels(found), links=links(found.health))
+    shown = {"panels": panels(found), "links": links(found.health), "map": flow_map(found, TABLES), "audit": ""}
+    html = render("overview_part.html", seen=found, age_s=0.0, **shown)
 
     assert "&lt;img src=x onerror=alert(1)&gt;\\u202e\\x1b[2J" in html
     assert "<img" not in html
+
+
+# The map ------------------------------------------------------------------------------------------------------------
+
+
+def said(*facts: str, count: int) -> str:
+    return "".join(f'saga_facts_recorded_total{{fact="{fact}"}} {count}\n' for fact in facts)
+
+
+def heard(fact: str, within: float, count: int, lag_s: float = 0.0) -> str:
+    consumer = f"point-hears-{fact.replace('.', '-')}"
+    name = f'saga_hear_delay_seconds_bucket{{consumer="{consumer}",le='
+    return (
+        f'{name}"{within}"}} {count}\n{name}"+Inf"}} {count}\n'
+        f'saga_consumer_lag_seconds{{consumer="{consumer}"}} {lag_s}\n'
+    )
+
+
+async def test_the_map_is_that_of_the_tables_with_rates_and_delays() -> None:
+    product = [seen("product", said("product.reserved", count=count)) for count in (0, 1_000)]
+    point = [seen("point", heard("product.reserved", 0.01, count)) for count in (0, 50)]
+
+    found = await polled(*(look(5 * n, product=product[n], point=point[n]) for n in (0, 1)))
+    made = flow_map(found, TABLES)
+
+    rows = {row.fact: row for row in made.rows}
+    assert set(rows) == {heard for part in TABLES.parts for act in part.acts for heard in act.hears}
+    assert [one.service for one in rows["order.canceled"].hearers] == ["product", "point", "coupon"]
+    reserved = rows["product.reserved"]
+    assert (reserved.rate, reserved.idle) == (200, False)
+    assert reserved.hearers[0].p50_s == 0.005
+    drawn = next(one.row for one in made.drawing.rows if one.row.fact == "product.reserved")
+    assert (drawn.margin, drawn.hearers[0].note) == ("200.0/s", "5 ms")
+    assert "wide3" in drawn.hearers[0].kind
+
+
+@pytest.mark.parametrize(("lag_s", "late"), [(1.0, False), (1.1, True)])
+async def test_a_service_that_hears_late_is_marked_and_named(lag_s: float, late: bool) -> None:
+    found = await polled(look(0, point=seen("point", heard("product.reserved", 1, 0, lag_s))))
+
+    drawn = next(one.row for one in flow_map(found, TABLES).drawing.rows if one.row.fact == "product.reserved")
+
+    assert ("late" in drawn.hearers[0].kind.split()) is late
+    assert (drawn.hearers[0].note == "1 s late") is late
+
+
+async def test_a_fact_is_idle_five_minutes_after_it_was_said_last() -> None:
+    counts = {0: 7, 5: 8, 300: 8, 305: 8, 306: 8}
+    looks = [look(at, point=seen("point", said("point.used", count=count))) for at, count in counts.items()]
+
+    idle = []
+    for end in range(1, len(looks) + 1):
+        rows = flow_map(await polled(*looks[:end]), TABLES).rows
+        idle.append(next(row.idle for row in rows if row.fact == "point.used"))
+
+    assert idle == [True, False, False, False, True], "what was said before the first look is not known"
+
+
+async def test_what_a_service_that_is_away_says_and_hears_is_not_known() -> None:
+    away = seen("point", trouble="gone", samples=Samples())
+
+    rows = {row.fact: row for row in flow_map(await polled(look(0), look(5, point=away)), TABLES).rows}
+
+    assert rows["point.used"].rate is None
+    assert not rows["product.reserved"].hearers[0].known
+    assert rows["product.reserved"].rate == 0
+
+
+async def test_the_last_audits_verdict_is_told() -> None:
+    good, bad = (seen("order", f"saga_audit_good {value}\nsaga_audit_age_seconds 7200") for value in (1, 0))
+
+    assert audit(await polled(look(0, order=good))) == "found nothing, 2 h ago"
+    assert audit(await polled(look(0, order=bad))) == "has findings, 2 h ago"
+    assert audit(await polled(look(0))) == ""
 
 
 # Plots ----------------------------------------------------------------------------------------------------------------

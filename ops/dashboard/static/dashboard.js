@@ -128,6 +128,10 @@ function listen() {
     const told = document.getElementById("trouble") || main.insertBefore(document.createElement("p"), main.firstChild);
     Object.assign(told, { id: "trouble", className: "part-missing", textContent: event.data });
   });
+  source.addEventListener("new", (event) => {
+    document.getElementById("new-count").textContent = Number(event.data) < 50 ? event.data : "50 or more";
+    document.getElementById("new").hidden = false;
+  });
   source.addEventListener("finished", (event) => {
     finished = true;
     silence();

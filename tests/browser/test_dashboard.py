@@ -72,7 +72,7 @@ async def test_the_first_screen_lives_and_nothing_on_it_is_refused(board: Board,
 async def test_what_is_focused_and_scrolled_stays_where_it_is(board: Board, browser: Chromium) -> None:
     await resize(browser, 1_000, 300)
     await browser.visit(f"{board.url}/")
-    await browser.script("document.querySelector('#services [role=region]').focus(), scrollTo(0, 200)")
+    await browser.script("document.querySelector('#services [role=group]').focus(), scrollTo(0, 200)")
     before = await browser.script("scrollY")
     await browser.script("window.kept = document.activeElement")
 

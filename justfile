@@ -340,6 +340,12 @@ _goldens: _tools
 pictures *ARGUMENTS:
     @exec python -m infra.start ops.pictures "$@"
 
+# Draw the README's pictures of the dashboard again, in a browser, and print what the dashboard costs: just dashboard-pictures --orders 10000
+[group('tidy')]
+[positional-arguments]
+dashboard-pictures *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} dashboard-pictures;; esac; exec python -m tests.browser.pictures "$@"
+
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml, and what they require in pyproject.toml
 [group('tidy')]
 lock *ARGUMENTS: (_or-help "lock" ARGUMENTS)

@@ -52,14 +52,18 @@ def _hearing(parts: Iterable[Part], fact: str) -> Iterator[tuple[Part, Act]]:
 
 
 def _owed(service: str, act: Act, facts: Mapping[str, SeenFact], steps: Steps) -> tuple[str, DueKind] | None:
-    """Return the fact that this command still has to lead to, and the kind of work; None: nothing."""
+    """Return the fact that this command still has to lead to, and the kind of work; None: nothing.
+
+    Of an order that is over, a step that was not taken has to be fenced; to take it first would be undone at once.
+    """
     step = next((one for one in (*steps.awaited, *steps.following) if one.service == service), None)
     if step is not None and fact_name(step.undone) in act.says:
         if step not in opened(facts, steps):
             return None
         return fact_name(step.undone if fact_name(step.done) in facts else step.fenced), "compensation"
     if step is not None and fact_name(step.done) in act.says:
-        return None if any(fact_name(fact) in facts for fact in step.says) else (fact_name(step.done), "step")
+        answered = any(fact_name(fact) in facts for fact in step.says)
+        return None if answered or step in opened(facts, steps) else (fact_name(step.done), "step")
     ends = [fact for fact in act.says if fact in (CONFIRMED, CANCELED)]
     if not ends or CONFIRMED in facts or CANCELED in facts:
         return None

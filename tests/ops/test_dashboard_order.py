@@ -150,6 +150,16 @@ def test_after_a_refusal_the_cancel_and_each_undo_are_due_and_nothing_else_comes
     assert status(facts, owed) == "pending"
 
 
+def test_after_a_cancel_a_step_that_was_not_taken_has_to_be_fenced_and_no_more() -> None:
+    facts = history(order_created(), product_reserved(), order_canceled("deadline-exceeded"))
+
+    assert {(one.service, one.hears, one.says) for one in due(facts, TABLES.parts)} == {
+        ("product", "order.canceled", "product.released"),
+        ("point", "order.canceled", "point.use.voided"),
+        ("coupon", "order.canceled", "coupon.use.voided"),
+    }
+
+
 def test_compensated_is_a_state_of_its_own() -> None:
     refused = [order_created(), product_reserved(), use_of_points_failed("points-insufficient")]
     canceled = [*refused, order_canceled("points-insufficient")]

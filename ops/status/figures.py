@@ -63,7 +63,7 @@ def figures(before: Look, now: Look) -> Figures:
         return round(risen(old.total(name, **labels), order.total(name, **labels)) / seconds, 2)
 
     def by(name: str, label: str, **labels: str) -> dict[str, float]:
-        values = dict.fromkeys(one.labels[label] for one in order.of(name) if labels.items() <= one.labels.items())
+        values = dict.fromkeys(one.labels.get(label, "") for one in order.having(name, labels))
         found = {value: rate(name, **labels, **{label: value}) for value in values}
         return {value: its_rate for value, its_rate in found.items() if its_rate}
 

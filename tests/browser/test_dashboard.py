@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.browser.chromium import Chromium, chromium
 from tests.ops.boards import Board
-from tests.saga.test_dead_letters import until_parked
+from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import Shop
 
 SEEN = "new Promise(r => { const look = () => (f => f ? r(f) : setTimeout(look, 20))(%s); look() })"
@@ -357,4 +358,20 @@ async def test_a_dead_letter_is_redriven_by_keyboard_alone(board: Board, browser
 
     await seen(browser, "/The redrive is over: 1 done/.test(document.getElementById('sentence').innerText)")
     assert (await shop.until_ended(order_id))["compensated"]
+    assert await browser.script("refused") == []
+
+
+async def test_hostile_subjects_and_errors_are_text(board: Board, browser: Chromium) -> None:
+    evil = "<img/src=x/onerror=alert(1)>"
+    await say(board.shop, f"product.reserved.{evil}", b"\xff")
+    await until_parked(board.shop, 1)
+
+    await browser.visit(f"{board.url}/dead-letters")
+
+    assert evil in str(await browser.script("document.querySelector('#letter-1').innerText"))
+    assert await browser.script("document.querySelectorAll('main img').length") == 0
+    await browser.script("document.querySelector('#letter-1 a').click()")
+    for path in ("/find?q=", "/orders?user_id=", "/orders?status=", "/orders/"):
+        await browser.visit(f"{board.url}{path}{quote(evil, safe='')}")
+        assert await browser.script("document.querySelectorAll('main img').length") == 0
     assert await browser.script("refused") == []

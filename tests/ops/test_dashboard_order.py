@@ -43,6 +43,7 @@ from tests.ops.boards import Board, words
 from tests.ops.test_dashboard import polled
 from tests.ops.test_status import look, seen
 from tests.saga.test_archive import next_generation
+from tests.saga.test_dead_letters import say
 from tests.shop import Shop, attempts
 
 TABLES = FlowTables(parts(), aggregates())
@@ -445,3 +446,14 @@ async def test_an_order_of_a_sealed_and_of_an_archived_generation_is_shown(board
 
     assert "5 of 5 facts" in after
     assert "confirmed user u1" in after
+
+
+async def test_a_foreign_message_neither_is_a_fact_nor_hides_one(board: Board) -> None:
+    order_id = (await board.shop.place([("mug", 1)])).json()["order_id"]
+    for fact in ("order.confirmed", "order.canceled", "product.released"):
+        await say(board.shop, f"{fact}.{order_id}", b'{"type": "x"}')
+
+    text = await board.text(f"/orders/{order_id}")
+
+    assert "confirmed user u1" in text
+    assert "5 of 5 facts" in text

@@ -138,6 +138,15 @@ def test_after_the_last_step_order_svc_is_waited_for() -> None:
     ]
 
 
+def test_a_fact_of_newer_code_is_an_answer_too() -> None:
+    facts = history(order_created(), product_reserved())
+    answer = facts[1]._replace(
+        name="point.deferred", service="point", fact_id="deferral-x@1", cause=facts[1].fact_id, fact=None
+    )
+
+    assert due([*facts, answer], TABLES.parts) == []
+
+
 def test_after_a_refusal_the_cancel_and_each_undo_are_due_and_nothing_else_comes() -> None:
     facts = history(order_created(), product_reserved(), points_used(), use_of_coupon_failed("coupon-expired"))
     owed = due(facts, TABLES.parts)

@@ -1110,8 +1110,8 @@ NAMED: Final = (
     ),
     one(
         50,
-        "owes answers that were given",
-        ORDER_PAGE,
+        "owes answers that newer code has given",
+        f"{ORDER_PAGE} -k an_answer_too",
         "ops/dashboard/waits.py",
         "            if owed is not None and (part.service, fact.fact_id) not in answered:\n",
         "            if owed is not None:\n",

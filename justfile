@@ -129,6 +129,12 @@ audit *ARGUMENTS:
 status *ARGUMENTS:
     @exec python -m ops.orders status "$@"
 
+# All of it live in a browser, which `just up` starts as well: what is well, what waits for whom, each order's way
+[group('operate')]
+[positional-arguments]
+dashboard *ARGUMENTS:
+    @exec python -m ops.orders dashboard "$@"
+
 # Messages that a service could not handle: just dlq ls; show 7; redrive 7 [--yes]; drop 7 [--yes]
 [group('operate')]
 [positional-arguments]
@@ -345,6 +351,12 @@ _goldens: _tools
 [positional-arguments]
 pictures *ARGUMENTS:
     @exec python -m infra.start ops.pictures "$@"
+
+# Draw the README's pictures of the dashboard again, in a browser, and print what the dashboard costs: just dashboard-pictures --orders 10000
+[group('tidy')]
+[positional-arguments]
+dashboard-pictures *ARGUMENTS: (_tools ARGUMENTS)
+    @{{ help_first }} dashboard-pictures;; esac; exec python -m tests.browser.pictures "$@"
 
 # Pin all dependencies with their hashes in requirements.lock, from pyproject.toml, and what they require in pyproject.toml
 [group('tidy')]

@@ -97,7 +97,7 @@ async def state_at(
     for record, fact in await history(env, kind, key, position, time):
         aggregate.evolve(state, fact)
         then = (record.originator_id, record.originator_version, record.position, fact.at, record.topic)
-    return None if then is None else Then(*then, state={**_derived(state), **msgspec.to_builtins(state)})
+    return None if then is None else Then(*then, state=shown_state(state))
 
 
 async def history(
@@ -136,10 +136,14 @@ def _at(body: bytes) -> datetime | None:
         return None
 
 
-def _derived(state: Any) -> dict[str, Any]:
-    """Return what the state's class computes of its fields, such as an order's status, by name."""
+def shown_state(state: Any) -> dict[str, Any]:
+    """Return the fields of a state by name, as plain values, and before them what its class computes of them.
+
+    An order's status is computed.
+    """
     names = [name for name, value in vars(type(state)).items() if isinstance(value, property)]
-    return {name: msgspec.to_builtins(getattr(state, name)) for name in names}
+    derived = {name: msgspec.to_builtins(getattr(state, name)) for name in names}
+    return {**derived, **msgspec.to_builtins(state)}
 
 
 def lines(then: Then) -> list[tuple[str, str]]:

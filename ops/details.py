@@ -30,12 +30,40 @@ from contracts import (
     ProductStockReceived,
     ProductStockReturned,
 )
-from contracts.fact import Order, SagaFact
+from contracts.fact import Order, SagaFact, Timestamp
 from contracts.wire import decode
 from infra.timestamps import in_utc
 
 SHOWN_LINES: Final = 5
 """Lines of an order that its heading names."""
+
+
+class PlacedLine(msgspec.Struct):
+    product_id: str
+
+
+class PlacedOrder(msgspec.Struct):
+    """The fields of an order that say which products, account and coupon its facts are about."""
+
+    placed_at: Timestamp
+    lines: list[PlacedLine]
+    user_id: str = ""
+    points: int = 0
+    coupon_id: str | None = None
+
+
+class FactBody(msgspec.Struct):
+    """The fields that are read of any fact, also of newer code's."""
+
+    type: str
+    at: Timestamp
+    cause: str | None = None
+    order_id: str | None = None
+    order: PlacedOrder | None = None
+
+
+fact_body: Final = msgspec.json.Decoder(FactBody).decode
+"""Decodes these fields of a body. Raises those of DECODE_ERRORS."""
 
 
 def detail(fact: Fact) -> str:

@@ -16,6 +16,7 @@ from ops.archive import command as archive
 from ops.audit import command as audit
 from ops.backup import command as backup
 from ops.cli import CommandGroup
+from ops.dashboard import command as dashboard
 from ops.dlq import command as dlq
 from ops.find import command as find
 from ops.flow import command as flow
@@ -45,6 +46,7 @@ for command in (
     audit.command,
     backup.backup_command,
     backup.restore_command,
+    dashboard.command,
     dlq.command,
     export.command,
     find.command,

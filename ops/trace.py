@@ -11,7 +11,7 @@ import rich_click as click
 from rich.table import Table
 
 from contracts import OrderCanceled
-from contracts.fact import DECODE_ERRORS, Timestamp
+from contracts.fact import DECODE_ERRORS
 from contracts.newer import NEXT_STEP
 from contracts.origin import ForeignMessage, origin
 from contracts.wire import COMPENSATIONS, FACTS, NAMES, STEPS, said_by, why_newer
@@ -19,7 +19,7 @@ from infra.timestamps import now
 from infra.tracing.otlp_json import as_otlp
 from ops import newer, otlp, reading
 from ops.cli import ID, TIMES, WholeNumber, ending_well
-from ops.details import detail, heading, known
+from ops.details import FactBody, PlacedOrder, detail, fact_body, heading, known
 from ops.errors import Found
 from ops.output import cell, escaped_json, print_line, print_out
 
@@ -59,31 +59,6 @@ class TraceLine(NamedTuple):
     newer: str | None = None
 
 
-class _Line(msgspec.Struct):
-    product_id: str
-
-
-class _Order(msgspec.Struct):
-    placed_at: Timestamp
-    lines: list[_Line]
-    user_id: str = ""
-    points: int = 0
-    coupon_id: str | None = None
-
-
-class _Body(msgspec.Struct):
-    """The fields that a trace reads of any fact."""
-
-    type: str
-    at: Timestamp
-    cause: str | None = None
-    order_id: str | None = None
-    order: _Order | None = None
-
-
-_body: Final = msgspec.json.Decoder(_Body)
-
-
 class Trace(NamedTuple):
     """The facts of one order, the foreign messages under its subjects that were passed over, and what the order is."""
 
@@ -109,7 +84,7 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
     return Trace([_line(message, order, seen) for message in found], foreign, heading(order_id, facts))
 
 
-def _order(own: Sequence[reading.Read]) -> _Order | None:
+def _order(own: Sequence[reading.Read]) -> PlacedOrder | None:
     return next((body.order for body in map(_decoded, own) if body.order is not None), None)
 
 
@@ -142,7 +117,7 @@ def _is_foreign(message: reading.Read) -> bool:
     return False
 
 
-def _ledger_subjects(service: str, order: _Order | None) -> list[str]:
+def _ledger_subjects(service: str, order: PlacedOrder | None) -> list[str]:
     """Return the subjects of what this service says about the order's products, its account or its coupon."""
     if order is None:
         return []
@@ -178,7 +153,7 @@ async def follow(stream: reading.Stream, order_id: str, unknown: Sequence[str] =
     ConsumerFailed, ArchiveDamaged, the client's errors.
     """
     seen: set[str] = set()
-    order: _Order | None = None
+    order: PlacedOrder | None = None
     async for message in reading.read(stream, [f"{name}.{order_id}" for name in (*OF_ORDER, *unknown)], follow=True):
         if _is_foreign(message):
             continue
@@ -186,11 +161,11 @@ async def follow(stream: reading.Stream, order_id: str, unknown: Sequence[str] =
         yield _line(message, order, seen)
 
 
-def _decoded(message: reading.Read) -> _Body:
-    return _body.decode(message.body)
+def _decoded(message: reading.Read) -> FactBody:
+    return fact_body(message.body)
 
 
-def _line(message: reading.Read, order: _Order | None, seen: set[str]) -> TraceLine:
+def _line(message: reading.Read, order: PlacedOrder | None, seen: set[str]) -> TraceLine:
     body = _decoded(message)
     again = message.fact_id in seen
     seen.add(message.fact_id)

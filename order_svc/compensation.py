@@ -8,18 +8,25 @@ from contracts.wire import STEPS
 
 
 def compensated(reason: Reason, facts: Collection[str], steps: Steps = STEPS) -> bool:
-    """Return whether an order that was canceled for this reason is compensated. `facts`: the names of its known facts.
+    """Return whether an order that was canceled for this reason is compensated: no step is open. See `open_steps`."""
+    return not open_steps(reason, facts, steps)
 
-    After a step's refusal, which must be among `facts`, each awaited step that the order may have reached without that
-    step must be undone or fenced. After a withdrawal by the customer or the deadline, each awaited step must be undone
-    or fenced, or have refused. A step that follows the confirmation only counts if the order got there: otherwise
-    nothing is to be undone there.
+
+def open_steps(reason: Reason, facts: Collection[str], steps: Steps = STEPS) -> list[Step]:
+    """Return the steps of an order canceled for this reason that have yet to be undone or fenced.
+
+    `facts`: the names of the order's known facts. After a step's refusal, each awaited step that the order may have
+    reached without that step must be undone or fenced; as long as the refusal is not known, all count as open. After a
+    withdrawal by the customer or the deadline, each awaited step must be undone or fenced, or have refused. A step that
+    follows the confirmation only counts if the order got there: otherwise nothing is to be undone there.
     """
     refusing = next((step for step in steps.awaited if _said(step.refused, facts)), None)
     if reason not in WITHDRAWALS:
-        return refusing is not None and all(_is_closed(step, facts) for step in _not_behind(refusing, steps))
+        if refusing is None:
+            return list(steps.awaited)
+        return [step for step in _not_behind(refusing, steps) if not _is_closed(step, facts)]
     reached = [step for step in steps.following if _said(step.hears, facts) or _said(step.done, facts)]
-    return all(_said(step.refused, facts) or _is_closed(step, facts) for step in (*steps.awaited, *reached))
+    return [step for step in (*steps.awaited, *reached) if not (_said(step.refused, facts) or _is_closed(step, facts))]
 
 
 def _not_behind(refusing: Step, steps: Steps) -> list[Step]:

@@ -191,18 +191,32 @@ def of_customer(user_id: str, status: Status | None, before: PageKey | None, lim
     return _select(wanted, "placed_at DESC, order_id DESC", limit)
 
 
-def of_all(status: Status | None, placed_until: datetime | None, after: PageKey | None, limit: int) -> Query:
-    """Make the query for up to `limit` orders of all customers (ListRow), oldest first.
+def of_all(
+    status: Status | None,
+    placed_until: datetime | None,
+    after: PageKey | None,
+    limit: int,
+    *,
+    newest_first: bool = False,
+    reason: str | None = None,
+    user_id: str | None = None,
+) -> Query:
+    """Make the query for up to `limit` orders of all customers (ListRow), oldest first unless `newest_first`.
 
     `status`: only orders with this status. `placed_until`: only orders placed at this instant or earlier. `after`: only
-    orders newer than this key. Each of them may be None: no such condition.
+    orders that follow this key in that order. `reason`: only orders that are canceled for it. `user_id`: only orders of
+    this customer. Each of them may be None: no such condition.
     """
     wanted = _of_status(status)
+    if user_id is not None:
+        wanted.append(("user_id = ?", (user_id,)))
+    if reason is not None:
+        wanted.append(("reason = ?", (reason,)))
     if placed_until is not None:
         wanted.append(("placed_at <= ?", (microseconds(placed_until),)))
     if after is not None:
-        wanted.append(("(placed_at, order_id) > (?, ?)", after))
-    return _select(wanted, "placed_at, order_id", limit)
+        wanted.append((f"(placed_at, order_id) {'<' if newest_first else '>'} (?, ?)", after))
+    return _select(wanted, "placed_at DESC, order_id DESC" if newest_first else "placed_at, order_id", limit)
 
 
 def _of_status(status: Status | None) -> list[tuple[str, tuple[Any, ...]]]:

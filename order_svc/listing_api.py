@@ -25,6 +25,8 @@ from order_svc.domain import Status
 from order_svc.listing import ListRow, PageKey
 
 CURSOR: Final = rf"^{ids.CHARACTER}{{0,111}}\Z"
+USER: Final = rf"^{ids.CHARACTER}{{0,{ids.MAX_LENGTH}}}\Z"
+FORMS[USER] = "has to be a customer's id, or empty for all customers"
 FORMS[CURSOR] = "has to be the `next` of a page, or empty for the first page"
 Cursor = Annotated[str, QueryParameter(pattern=CURSOR, description="`next` of the page before; empty: the first.")]
 ByStatus = Annotated[
@@ -33,6 +35,14 @@ ByStatus = Annotated[
 ]
 Age = Annotated[
     int, QueryParameter(ge=0, le=10**9, description="Only orders placed at least this many seconds ago; 0: all.")
+]
+
+Sorting = Annotated[Literal["oldest", "newest"], QueryParameter(description="Which orders come first.")]
+ByReason = Annotated[
+    Literal["ANY"] | Reason, QueryParameter(description="Only orders that are canceled for this reason.")
+]
+OfUser = Annotated[
+    str, QueryParameter(pattern=USER, description="Only orders of this customer; empty: of all customers.")
 ]
 
 
@@ -82,7 +92,10 @@ class OperatorsOrder(ListedOrder, kw_only=True):
 
 @example(orders=[example_of(OperatorsOrder)], next=None)
 class OperatorsPage(Struct):
-    """A page of all customers' orders, oldest first. `next`: the `cursor` of the next page, null on the last one."""
+    """A page of all customers' orders, oldest first unless `sort` says newest.
+
+    `next`: the `cursor` of the next page, null on the last one.
+    """
 
     orders: list[OperatorsOrder]
     next: str | None
@@ -103,10 +116,25 @@ class Lists:
         return OrderPage([ListedOrder(**_fields(row)) for row in rows], following)
 
     async def show_all(
-        self, limit: PageSize = 50, cursor: Cursor = "", status: ByStatus = "ALL", older_than_s: Age = 0
+        self,
+        *,
+        limit: PageSize = 50,
+        cursor: Cursor = "",
+        status: ByStatus = "ALL",
+        older_than_s: Age = 0,
+        sort: Sorting = "oldest",
+        reason: ByReason = "ANY",
+        user_id: OfUser = "",
     ) -> OperatorsPage:
-        placed_until = self._clock() - timedelta(seconds=older_than_s) if older_than_s else None
-        query = listing.of_all(_only(status), placed_until, key_at(cursor), limit + 1)
+        query = listing.of_all(
+            _only(status),
+            self._clock() - timedelta(seconds=older_than_s) if older_than_s else None,
+            key_at(cursor),
+            limit + 1,
+            newest_first=sort == "newest",
+            reason=None if reason == "ANY" else reason,
+            user_id=user_id or None,
+        )
         rows, following = await self._page(query, limit)
         return OperatorsPage(
             [OperatorsOrder(**_fields(row), user_id=row.user_id, deadline=instant(row.deadline)) for row in rows],
@@ -138,10 +166,11 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     show_all = get(
         "/ops/orders",
         tags=["operators"],
-        summary="All customers' orders, oldest first, in pages",
+        summary="All customers' orders, oldest or newest first, in pages",
         description=(
             "For operators; needs no X-User-Id. `status=PENDING&older_than_s=60` begins with the order that has been "
-            "pending longest. Ages are measured from `placed_at` by order_svc's clock."
+            "pending longest. Ages are measured from `placed_at` by order_svc's clock. A `cursor` goes with its "
+            "page's `sort`."
         ),
         responses=problems(400, 503),
     )

@@ -22,7 +22,7 @@ START_A_BROKER: Final = frozenset({"start_nats", "launch_nats", "run_nats"})
 START_PROCESSES: Final = frozenset(
     {
         *("infra.local.own_system.OwnSystem", "infra.local.processes.start_service"),
-        *("tests.forked.Forked", "tests.shop.open_shop"),
+        *("tests.forked.Forked", "tests.shop.open_shop", "tests.ops.boards.Board"),
         *("tests.e2e.processes.started", "tests.e2e.processes.on_a_terminal", "tests.e2e.processes.run"),
     }
 )

@@ -47,23 +47,44 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
     return sorted(facts, key=lambda fact: fact.at)
 
 
+async def messages_on(nc: BrokerClient, subject: str, streams: Sequence[str] = (EVENTS,)) -> list[StoredMessage]:
+    """Return the messages on this subject, by sequence, of each generation at most MOST_FACTS; no wildcards.
+
+    `streams` are the generations, the newest first. Raises HistoryUnavailable, after a second at the latest.
+    """
+    async with _translated():
+        found: list[StoredMessage] = []
+        for stream in reversed(streams):
+            found += (await _ask(nc, stream, {"next_by_subj": subject, "seq": 1}))[0]
+        return found
+
+
 async def archived_facts(settings: Settings, key_field: str, key: str) -> list[Fact]:
     """Return the facts under this key that are archived, as `latest_facts` does of the stream.
 
     Raises HistoryUnavailable if the archive cannot be read, after ARCHIVE_TIMEOUT_S at the latest, or a fact is of
     newer code.
     """
-    subjects = [f"{name}.{key}" for name in _names(key_field)]
+    found = await archived_messages(archive_of(settings), [f"{name}.{key}" for name in _names(key_field)])
+    last = {fact.__class__: fact for fact in (decode(one.body) for one in found if _is_fact(one))}
+    return sorted(last.values(), key=lambda fact: fact.at)
+
+
+async def archived_messages(archive: Archive, subjects: Sequence[str]) -> list[StoredMessage]:
+    """Return all archived messages on these subjects, by sequence; no wildcards.
+
+    Raises HistoryUnavailable if the archive cannot be read, after ARCHIVE_TIMEOUT_S at the latest.
+    """
     try:
         async with asyncio.timeout(ARCHIVE_TIMEOUT_S):
-            return await asyncio.to_thread(_archived_facts, archive_of(settings), subjects)
+            return await asyncio.to_thread(_archived_messages, archive, subjects)
     except TimeoutError:
         raise HistoryUnavailable("the archive did not answer in time") from None
 
 
-def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:
+def _archived_messages(archive: Archive, subjects: Sequence[str]) -> list[StoredMessage]:
     try:
-        found = [
+        return [
             StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns)
             for manifest in archive.manifests
             for messages in archive.read(manifest, subjects)
@@ -71,8 +92,6 @@ def _archived_facts(archive: Archive, subjects: Sequence[str]) -> list[Fact]:
         ]
     except ArchiveDamaged as error:
         raise HistoryUnavailable(str(error)) from error
-    last = {fact.__class__: fact for fact in (decode(one.body) for one in found if _is_fact(one))}
-    return sorted(last.values(), key=lambda fact: fact.at)
 
 
 async def latest_messages(

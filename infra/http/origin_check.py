@@ -16,6 +16,7 @@ _loopback = re.compile(
     rb"(?:localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(?::[0-9]{1,5})?\Z", re.IGNORECASE
 ).match
 _json = re.compile(rb"[ \t]*application/json[ \t]*(?:;|\Z)", re.IGNORECASE).match
+_json_or_form = re.compile(rb"[ \t]*application/(?:json|x-www-form-urlencoded)[ \t]*(?:;|\Z)", re.IGNORECASE).match
 
 
 def unknown_host() -> Problem:
@@ -50,10 +51,12 @@ class OriginCheck:
     """Checks the headers of a request: Host, Origin if there is one, Content-Type if there is a body.
 
     `allowed_hosts`: names of the service besides loopback's, each with a port or, for every port, without one.
+    `forms`: a body may also be that of a form; any page can send one, so its route has to check more than this.
     """
 
-    def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
+    def __init__(self, allowed_hosts: Iterable[str] = (), *, forms: bool = False) -> None:
         self._allowed = frozenset(host.lower().encode() for host in allowed_hosts)
+        self._taken = _json_or_form if forms else _json
 
     def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
         """Return the problem to answer with; None if the request may pass.
@@ -72,7 +75,7 @@ class OriginCheck:
                 host = value
             elif name == b"content-type":
                 typed = True
-                wrong_type = wrong_type or _json(value) is None
+                wrong_type = wrong_type or self._taken(value) is None
             elif name == b"content-length":
                 has_body = has_body or value.strip(b"0") != b""
             elif name == b"origin":

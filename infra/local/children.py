@@ -9,10 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from infra.listening import INHERITED, listening
+from infra.local.dashboard import NAME as DASHBOARD
 from infra.local.guard import Guard
 from infra.local.nats import launch_nats
 from infra.local.occurrences import Occurrence, OutputLine, ProcessEnded
-from infra.local.processes import StartFailed, start_keeper, start_service
+from infra.local.processes import StartFailed, start_dashboard, start_keeper, start_service
 from infra.local.services import service_address
 
 BROKER: Final = "nats"
@@ -22,7 +23,7 @@ SELF: Final = "up"
 
 
 class Children:
-    """Runs the broker, the services and the keeper as child processes of this one.
+    """Runs the broker, the services, the keeper and the dashboard as child processes of this one.
 
     What they print, and their ends, are given to `report`, in threads of their own. This process holds the sockets on
     which the services listen, so that nobody is refused while a service is started again. It gives up the socket of
@@ -111,6 +112,8 @@ class Children:
             return launch_nats(self._env, writing)
         if name == KEEPER:
             return start_keeper(self._env, writing)
+        if name == DASHBOARD:
+            return start_dashboard(self._env, writing)
         listener = self._listeners.get(name) or self._listen(name)
         env = {**self._env, INHERITED: str(listener.fileno())}
         return start_service(name, env, writing, inherited=[listener.fileno()])

@@ -1,7 +1,8 @@
-"""Looks, before a system starts, whether the ports of its broker and its services are in use."""
+"""Looks, before a system starts, whether the ports of its broker, its services and its dashboard are in use."""
 
 from collections.abc import Mapping
 
+from infra.local.dashboard import dashboard_settings
 from infra.local.nats import nats_environment, store_folder, store_holder
 from infra.local.ports import is_free, is_taken
 from infra.local.processes import StartFailed
@@ -10,9 +11,9 @@ from infra.local.settings import check_system
 
 
 def check_free_ports(env: Mapping[str, str]) -> None:
-    """Raise StartFailed if a service's port is in use or, without NATS_URL, the broker's is not free; SettingsError.
+    """Raise StartFailed if the port of a service, of the dashboard, or without NATS_URL of the broker is in use.
 
-    Without this look, another system's services would answer in place of those that cannot start.
+    Without this look, another system's services would answer in place of those that cannot start. Raises SettingsError.
     """
     settings = check_system(env)
     if not settings.nats_url and not is_free(port := int(nats_environment(env)["NATS_PORT"])):
@@ -24,6 +25,12 @@ def check_free_ports(env: Mapping[str, str]) -> None:
         raise StartFailed(
             f"port {port} for the broker is in use. Choose another with NATS_PORT, "
             "or use a running broker with NATS_URL, for example NATS_URL=nats://127.0.0.1:4222."
+        )
+    dashboard = dashboard_settings(env)
+    if is_taken(settings.bind_host, dashboard.port):
+        raise StartFailed(
+            f"somebody listens already on port {dashboard.port}, which is for the dashboard; choose another with "
+            "DASHBOARD_PORT"
         )
     ports = {name: service_port(name, env) for name in service_names()}
     if taken := [name for name, port in ports.items() if is_taken(settings.bind_host, port)]:

@@ -59,6 +59,12 @@ def start_keeper(env: Mapping[str, str], output: Output = None) -> subprocess.Po
         return launch([sys.executable, "-m", "infra.process.keeper"], {**env, "PYTHONUNBUFFERED": "1"}, output)
 
 
+def start_dashboard(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
+    """Start the dashboard; `env` and PYTHONUNBUFFERED are its whole environment."""
+    with signals.held():
+        return launch([sys.executable, "-m", "ops.dashboard"], {**env, "PYTHONUNBUFFERED": "1"}, output)
+
+
 def launch(
     command: list[str],
     env: Mapping[str, str],

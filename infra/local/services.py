@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from contracts.wire import SERVICES
+from infra.local.dashboard import NAME as DASHBOARD
 from infra.local.ports import free_ports
 from infra.settings import Settings, http_url, load
 
@@ -61,12 +62,12 @@ def own_service_url(name: str, env: Mapping[str, str]) -> str:
 
 
 def free_environment(data_dir: Path, root: Path = ROOT) -> dict[str, str]:
-    """Make the environment of a separate system: free ports for the broker and all services, data below `data_dir`.
+    """Make the environment of a separate system: free ports for broker, services and dashboard, data below `data_dir`.
 
     The rest is this process's environment without the settings that all services share; a service's own settings stay.
     `root` is the folder of the checkout whose services get ports. Makes no folder and starts nothing.
     """
-    names = [f"{name}_PORT".upper() for name in service_names(root)]
+    names = [f"{name}_PORT".upper() for name in (*service_names(root), DASHBOARD)]
     shared = {field.upper() for field in Settings.__struct_fields__}
     nats_port, *ports = free_ports(1 + len(names))
     return {

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from infra.local.dashboard import dashboard_settings
 from infra.local.services import service_names, service_port
 from infra.settings import Port, Settings, SettingsError, load, read
 
@@ -38,12 +39,13 @@ def load_bundled_broker(env: Mapping[str, str], ports: Mapping[str, int] | None 
 
 
 def check_system(env: Mapping[str, str]) -> Settings:
-    """Read and check the settings of all services and, without NATS_URL, of the bundled broker; return the shared ones.
+    """Read and check the settings of services, dashboard and, without NATS_URL, bundled broker; return the shared ones.
 
     Raises SettingsError, also for a port that is given twice.
     """
     settings = load(Settings, "nats", 4_222, env)
     ports = {f"{name}_port".upper(): service_port(name, env) for name in service_names()}
+    ports["DASHBOARD_PORT"] = dashboard_settings(env).port
     if settings.nats_url:
         check_ports(ports)
     else:

@@ -1,4 +1,4 @@
-"""`just up`: run the broker, its stream's keeper and all services in one terminal, until Ctrl-C.
+"""`just up`: run the broker, its stream's keeper, all services and the dashboard in one terminal, until Ctrl-C.
 
 With NATS_URL set, they use that broker and no other is started. A process that ends before it was ready (broker and
 keeper: before any service was) stops everything. One that ends later is reported, and the others continue; it is not
@@ -21,6 +21,8 @@ from typing import Final
 from infra import signals
 from infra.local.children import BROKER, KEEPER, SELF, Children
 from infra.local.control import controlled
+from infra.local.dashboard import NAME as DASHBOARD
+from infra.local.dashboard import dashboard_settings
 from infra.local.labelled_output import LabelledOutput
 from infra.local.nats import nats_environment
 from infra.local.occurrences import AllReady, Occurrence, OutputLine, ProcessEnded, RestartRequested, StopRequested
@@ -35,7 +37,8 @@ from infra.settings import SettingsError
 from infra.tuning import prepare_process
 from infra.usage import EXIT_USAGE, take_no_arguments
 
-AGAIN: Final = {BROKER: "just nats", KEEPER: "just stream keeper"}
+NO_SERVICES: Final = frozenset({BROKER, KEEPER, DASHBOARD})
+AGAIN: Final = {BROKER: "just nats", KEEPER: "just stream keeper", DASHBOARD: "just dashboard"}
 """What starts a process again that is no service."""
 READINESS_POLL_S: Final = 0.05
 PARENT_POLL_S: Final = 0.5
@@ -63,7 +66,7 @@ class Up:
         self._env = env
         self._parent = parent
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()
-        names = ([] if env.get("NATS_URL") else [BROKER]) + service_names() + [KEEPER]
+        names = ([] if env.get("NATS_URL") else [BROKER]) + service_names() + [KEEPER, DASHBOARD]
         self._output = LabelledOutput(SELF, names, colours=not env.get("NO_COLOR"), gone=self._on_gone)
         self._write = self._output.write
         self._children = Children(names, env, self._report)
@@ -113,7 +116,7 @@ class Up:
                     self._start_again(name, self._restarted.pop(name))
                 case ProcessEnded(name) as ended:
                     self._children.ended(name)
-                    if not (self._once_ready if name in (BROKER, KEEPER) else name in self._once_ready):
+                    if not (self._once_ready if name in NO_SERVICES else name in self._once_ready):
                         return self._stop(EXIT_USAGE, f"{ended} instead of starting: stopping everything")
                     if not self._running:
                         self._write(SELF, f"{ended}: nothing is left running")
@@ -175,11 +178,14 @@ class Up:
 
     def _welcome(self, urls: Mapping[str, str]) -> None:
         self._write(SELF, "everything is ready:")
+        urls = {**urls, DASHBOARD: dashboard_settings(self._env).url}
         for name, process in self._running.items():
             broker = f"nats://127.0.0.1:{nats_environment(self._env)['NATS_PORT']}"
             url = broker if name == BROKER else urls.get(name, "")
             self._write(SELF, f"  {name:<{self._output.width}}  pid {process.pid:<7}  {url}".rstrip())
-        self._write(SELF, "each service explains its API at /schema; Ctrl-C stops everything")
+        self._write(
+            SELF, "the dashboard shows all of it; services explain their API at /schema; Ctrl-C stops everything"
+        )
 
     # In other threads and in signal handlers: these only put occurrences into the queue -------------------------------
 

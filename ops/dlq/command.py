@@ -7,10 +7,9 @@ from typing import Any, Final
 import rich_click as click
 
 from infra.consuming.dead_letter import DeadLetter
-from infra.local.services import service_names
 from infra.usage import EXIT_USAGE
 from ops.cli import EXIT_FINDING, SEQUENCE, end, ending_well, timeout_option
-from ops.client import GOOD, ServiceRequest, ask, problem, services
+from ops.client import GOOD, ask, problem, services
 from ops.dlq import dead_letters as dead
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
@@ -141,10 +140,9 @@ def _ask(consumer: str, what: str, body: dict[str, Any], timeout_s: float) -> di
     Raises Found if the service has no such consumer, key or dead letter, SettingsError, and Unreachable if there is no
     answer or another error. A consumer of a service that this checkout lacks ends the process with exit code 2.
     """
-    service = consumer.partition("-")[0]
-    if service not in service_names():
-        end(f"consumer {consumer} belongs to {service}_svc, which this checkout does not have", EXIT_USAGE)
-    request = ServiceRequest(services(os.environ)[service], "POST", f"/ops/dead-letters/{what}", body)
+    request = dead.service_request(services(os.environ), consumer, what, body)
+    if request is None:
+        end(f"consumer {consumer} belongs to a service that this checkout does not have", EXIT_USAGE)
     answer = ask(request, GOOD | {404}, timeout_s)
     if answer.status == 404:
         raise Found(f"{request.service}: {problem(answer)}")

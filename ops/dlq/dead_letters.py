@@ -15,6 +15,7 @@ from infra.consuming.dead_letter_message import parsed
 from infra.consuming.stored_dead_letters import read
 from infra.printable import printable
 from ops import reading
+from ops.client import ServiceAddress, ServiceRequest
 from ops.output import cell
 
 LONGEST: Final = 200  # characters of a cell
@@ -35,6 +36,14 @@ async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
     async with reading.stream(env) as stream:
         message = await stored_message(stream.nc, DEAD, sequence)
         return None if message is None else parsed(message)
+
+
+def service_request(
+    services: Mapping[str, ServiceAddress], consumer: str, what: str, body: Mapping[str, Any]
+) -> ServiceRequest | None:
+    """Return the request for `what` (redrive or drop) to the service of this consumer; None if there is no such one."""
+    service = services.get(consumer.partition("-")[0])
+    return None if service is None else ServiceRequest(service, "POST", f"/ops/dead-letters/{what}", body)
 
 
 def as_json(letter: DeadLetter) -> dict[str, Any]:

@@ -1,21 +1,22 @@
 """Makes the figures of a screen from what the services have counted at two moments."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
 from ops.status.seen import Look, Samples, SeenService
 
 ENDS: Final = "saga_order_end_duration_seconds_bucket"
+COMPENSATIONS: Final = "saga_order_compensation_duration_seconds_bucket"
 
 
 class Figures(NamedTuple):
     """Orders a second over the last `window_s` seconds, their times to the end (seconds), and what waits.
 
     `known`: whether order_svc told them at both moments; otherwise they mean nothing. The times are None if no order
-    ended in this time.
-    `full_in_s`: when the stream's newest generation is full at the rate of this time; None if it does not grow, or has
-    no limit.
+    ended in this time. `full_in_s`: when the stream's newest generation is full at the rate of this time; None if it
+    does not grow, or has no limit. `reasons` are the rates of canceled orders by reason, `refusals` those of refused
+    requests for an order, by cause; without those that are 0.
     """
 
     window_s: float
@@ -35,6 +36,10 @@ class Figures(NamedTuple):
     stream_bytes: int
     stream_limit_bytes: int
     full_in_s: float | None
+    compensated_p50_s: float | None = None
+    compensated_p99_s: float | None = None
+    reasons: Mapping[str, float] = {}
+    refusals: Mapping[str, float] = {}
 
 
 class ServiceFigures(NamedTuple):
@@ -61,9 +66,14 @@ def figures(before: Look, now: Look) -> Figures:
     old = earlier.get("order", Samples())
 
     def rate(name: str, **labels: str) -> float:
-        return round(_risen(old.total(name, **labels), order.total(name, **labels)) / seconds, 2)
+        return round(risen(old.total(name, **labels), order.total(name, **labels)) / seconds, 2)
 
-    ends = _buckets(old, order, ENDS)
+    def by(name: str, label: str, **labels: str) -> dict[str, float]:
+        values = dict.fromkeys(one.labels.get(label, "") for one in order.having(name, labels))
+        found = {value: rate(name, **labels, **{label: value}) for value in values}
+        return {value: its_rate for value, its_rate in found.items() if its_rate}
+
+    ends, back = buckets_since(old, order, ENDS), buckets_since(old, order, COMPENSATIONS)
     size, limit = order.total("saga_stream_bytes"), order.total("saga_stream_limit_bytes")
     grows = max(0.0, size - old.total("saga_stream_bytes")) / seconds if old.of("saga_stream_bytes") else 0.0
     return Figures(
@@ -84,6 +94,10 @@ def figures(before: Look, now: Look) -> Figures:
         int(size),
         int(limit),
         round((limit - size) / grows) if grows and limit else None,
+        quantile(back, 0.5),
+        quantile(back, 0.99),
+        by("saga_orders_ended_total", "reason", end="canceled"),
+        by("saga_orders_refused_total", "cause"),
     )
 
 
@@ -102,7 +116,7 @@ def _of(seen: SeenService, old: Samples) -> ServiceFigures:
         samples.largest("saga_consumer_lag_seconds"),
         int(samples.total("saga_consumer_pending_messages") + samples.total("saga_consumer_ack_pending_messages")),
         int(samples.total("saga_dead_letters")),
-        quantile(_buckets(old, samples, "saga_commit_duration_seconds_bucket"), 0.99),
+        quantile(buckets_since(old, samples, "saga_commit_duration_seconds_bucket"), 0.99),
     )
 
 
@@ -124,24 +138,27 @@ def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | No
     return low
 
 
-def _buckets(old: Samples, new: Samples, name: str) -> list[tuple[float, float]]:
-    """Return by bound how many values came since `old`, of all series of this histogram; [] if that has none."""
-    counts = _by_bound(new, name) if old.of(name) else []
-    earlier = dict(_by_bound(old, name))
+def buckets_since(old: Samples, new: Samples, name: str, **labels: str) -> list[tuple[float, float]]:
+    """Return by bound how many values came since `old`, of all series of this histogram with these labels together.
+
+    `name` ends in `_bucket`. Empty if `old` has no such series: then nobody knows.
+    """
+    counts = _by_bound(new, name, labels) if old.of(name) else []
+    earlier = dict(_by_bound(old, name, labels))
     if any(count < earlier.get(bound, 0.0) for bound, count in counts):
         return counts  # the service was started anew
     return [(bound, count - earlier.get(bound, 0.0)) for bound, count in counts]
 
 
-def _by_bound(samples: Samples, name: str) -> list[tuple[float, float]]:
+def _by_bound(samples: Samples, name: str, labels: Mapping[str, str]) -> list[tuple[float, float]]:
     found: dict[float, float] = {}
-    for one in samples.of(name):
+    for one in samples.having(name, labels):
         bound = float(one.labels["le"])
         found[bound] = found.get(bound, 0.0) + one.value
     return sorted(found.items())
 
 
-def _risen(old: float, new: float) -> float:
+def risen(old: float, new: float) -> float:
     return new - old if new >= old else new
 
 

@@ -40,13 +40,14 @@ class Samples:
 
     def total(self, name: str, **labels: str) -> float:
         """Return the sum of the numbers with this name and these labels; 0 without any."""
-        return sum(one.value for one in self._with(name, labels))
+        return sum(one.value for one in self.having(name, labels))
 
     def largest(self, name: str, **labels: str) -> float:
         """Return the largest of the numbers with this name and these labels; 0 without any."""
-        return max((one.value for one in self._with(name, labels)), default=0.0)
+        return max((one.value for one in self.having(name, labels)), default=0.0)
 
-    def _with(self, name: str, labels: Mapping[str, str]) -> Iterator[Sample]:
+    def having(self, name: str, labels: Mapping[str, str]) -> Iterator[Sample]:
+        """Return the numbers with this name that have these labels, whatever others they have."""
         return (one for one in self.of(name) if labels.items() <= one.labels.items())
 
 

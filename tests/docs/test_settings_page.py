@@ -6,6 +6,7 @@ import pkgutil
 import msgspec
 import pytest
 
+from infra.local.dashboard import dashboard_settings
 from infra.local.nats import nats_environment
 from infra.local.services import service_names
 from infra.process.service import Service
@@ -16,11 +17,12 @@ PAGE = ROOT / "docs" / "settings.md"
 
 
 def settings_of_the_code() -> dict[str, str]:
-    """Every variable with its default, as the services and the bundled broker read them."""
+    """Every variable with its default, as the services, the bundled broker and the dashboard read them."""
     broker = {name: value.strip('"') for name, value in nats_environment({}).items()}
     assert int(broker["GOMAXPROCS"]) == max(1, (os.cpu_count() or 1) // 2)
     broker["GOMAXPROCS"] = "half of them"
     found = {name: value.removeprefix(f"{ROOT}/") for name, value in broker.items()}
+    found["DASHBOARD_PORT"] = str(dashboard_settings({}).port)
     for name in service_names():
         service: Service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
         settings = load(service.settings, name, service.port, {})

@@ -17,7 +17,7 @@ from contracts import (
 )
 from contracts.step import Step
 from contracts.wire import NAMES, STEPS
-from order_svc.compensation import compensated
+from order_svc.compensation import compensated, open_steps
 
 PLACED: Final = {"order.created.pending", "order.canceled"}
 RESERVED, POINTS_USED, COUPON_USED = "product.reserved", "point.used", "coupon.used"
@@ -166,3 +166,12 @@ def test_a_step_that_was_done_has_to_be_undone_though_the_confirmation_is_not_kn
 def test_a_step_that_follows_counts_for_no_order_that_was_never_confirmed() -> None:
     assert compensated("customer-canceled", {*PLACED, NEVER_RESERVED, NEVER_POINTS, NEVER_COUPON}, WITH_GIFT)
     assert compensated("product-unknown", {*PLACED, NOT_RESERVED}, WITH_GIFT)
+
+
+def test_the_steps_that_are_open_are_named() -> None:
+    refused = {*PLACED, RESERVED, POINTS_USED, NO_COUPON}
+
+    assert [step.service for step in open_steps("coupon-expired", refused)] == ["product", "point"]
+    assert [step.service for step in open_steps("coupon-expired", {*refused, RELEASED})] == ["point"]
+    assert open_steps("coupon-expired", {*refused, RELEASED, REFUNDED}) == []
+    assert [step.service for step in open_steps("customer-canceled", {*PLACED, NO_POINTS})] == ["product", "coupon"]

@@ -49,10 +49,13 @@ async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop
     with started("infra.local.up", env=shop.env, folder=tmp_path) as up:
         await up.prints(READY)
         processes = pids(up)
-        assert list(processes) == ["nats", *service_names(), "keeper"]
+        assert list(processes) == ["nats", *service_names(), "keeper", "dashboard"]
         for name in service_names():
             assert shop.url(name, "") in up.output
             assert (await shop.get(name, "/readyz")).status_code == 200
+        dashboard = f"http://127.0.0.1:{shop.env['DASHBOARD_PORT']}"
+        assert dashboard in up.output
+        assert "Needs attention" in (await shop.http.get(f"{dashboard}/")).text
         await shop.register("mug")
         assert (await shop.place([("mug", 1)])).status_code == 200
 
@@ -67,6 +70,7 @@ async def test_it_serves_orders_reports_a_death_and_stops_on_sigterm(closed_shop
         assert labels == {
             "up",
             "keeper",
+            "dashboard",
             *service_names(),
         }  # each line says whose it is; the broker had nothing to warn of
         assert "\033" not in up.output
@@ -100,7 +104,7 @@ async def test_with_a_nats_url_it_uses_that_broker_and_leaves_it_alone(shop: Sho
     env = shop.env | {"NATS_URL": f"nats://127.0.0.1:{shop.env['NATS_PORT']}"}
     with started("infra.local.up", env=env, folder=tmp_path) as up:
         await up.prints(READY)
-        assert list(pids(up)) == [*service_names(), "keeper"]
+        assert list(pids(up)) == [*service_names(), "keeper", "dashboard"]
         for pid in pids(up).values():
             os.kill(pid, signal.SIGKILL)
         assert await up.ended() == 1
@@ -113,8 +117,8 @@ async def test_a_service_that_cannot_start_stops_the_rest(tmp_path: Path) -> Non
     (tmp_path / "point").write_text("no folder")
     up = await run("infra.local.up", env=env)
     assert up.returncode == 2
-    assert "point   | point_svc cannot start: " in up.stdout
-    assert "up      | point ended with exit code 2 instead of starting: stopping everything" in up.stdout
+    assert "point     | point_svc cannot start: " in up.stdout
+    assert "up        | point ended with exit code 2 instead of starting: stopping everything" in up.stdout
     assert running_in(tmp_path) == {}
     assert all(is_free(port) for port in ports(env))
 
@@ -137,6 +141,16 @@ async def test_a_taken_port_of_a_service_is_said_before_anything_starts(shop: Sh
     for name in service_names():
         assert f"{env[f'{name}_port'.upper()]} for {name}_svc ({name.upper()}_PORT)" in up.stderr
     assert not (tmp_path / "another").exists()
+
+
+async def test_a_taken_port_of_the_dashboard_is_said_before_anything_starts(tmp_path: Path) -> None:
+    env = free_environment(tmp_path)
+    with socket.create_server(("127.0.0.1", int(env["DASHBOARD_PORT"]))):
+        up = await run("infra.local.up", env=env)
+    assert (up.returncode, up.stdout) == (2, "")
+    assert f"port {env['DASHBOARD_PORT']}, which is for the dashboard" in up.stderr
+    assert "DASHBOARD_PORT" in up.stderr
+    assert left_in(tmp_path) == []
 
 
 async def test_a_running_system_of_the_same_folder_is_named(shop: Shop) -> None:

@@ -161,6 +161,24 @@ def test_rates_are_those_between_the_looks_also_over_a_restart() -> None:
     assert "no order ended" in rate_lines(found)[0]
 
 
+def test_ends_are_told_by_reason_refusals_by_cause_and_compensations_by_time() -> None:
+    name = "saga_order_compensation_duration_seconds_bucket"
+    counted = (
+        'saga_orders_ended_total{{end="canceled",reason="points-insufficient"}} {0}\n'
+        'saga_orders_ended_total{{end="canceled",reason="coupon-expired"}} 7\n'
+        'saga_orders_ended_total{{end="confirmed",reason="none"}} {0}\n'
+        'saga_orders_refused_total{{cause="overload"}} {0}\nsaga_orders_refused_total{{cause="invalid"}} 3\n'
+        f'{name}{{{{le="1"}}}} {{0}}\n{name}{{{{le="+Inf"}}}} {{0}}'
+    )
+    before, after = (seen("order", counted.format(count)) for count in (10, 30))
+
+    found = figures(look(0, order=before), look(10, order=after))
+
+    assert found.reasons == {"points-insufficient": 2}
+    assert found.refusals == {"overload": 2}
+    assert (found.compensated_p50_s, found.compensated_p99_s) == (0.5, 0.99)
+
+
 def test_when_the_stream_is_full_at_this_rate() -> None:
     told = "saga_orders_accepted_total 0\nsaga_stream_limit_bytes 1000\nsaga_stream_bytes"
     before, after = (seen("order", f"{told} {n}") for n in (100, 200))

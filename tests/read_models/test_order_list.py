@@ -311,6 +311,33 @@ def test_pages_have_every_order_there_was_once_and_in_order_whatever_is_placed_m
     assert all(_is_wanted(row, status, user) for row in found)
 
 
+@settings(REPEATABLE)
+@given(
+    st.lists(ROWS, max_size=25, unique_by=_id),
+    st.integers(1, 7),
+    st.none() | st.sampled_from(STATUSES),
+    st.sampled_from(["ann", None]),
+    st.none() | st.sampled_from(["customer-canceled", "coupon-expired"]),
+)
+def test_operators_read_the_newest_first_and_those_of_a_customer_or_a_reason(
+    rows: list[ListRow], limit: int, status: Status | None, user: str | None, reason: str | None
+) -> None:
+    with empty_list() as file:
+        insert(file, rows)
+        found: list[ListRow] = []
+        last: PageKey | None = None
+        while True:
+            query = of_all(status, None, last, limit, newest_first=True, reason=reason, user_id=user)
+            page = [ListRow(*row) for row in file.execute(*query)]
+            if not page:
+                break
+            found += page
+            last = PageKey(page[-1].placed_at, page[-1].order_id)
+
+    wanted = [row for row in rows if _is_wanted(row, status, user) and reason in (None, row.reason)]
+    assert found == sorted(wanted, key=lambda row: (row.placed_at, row.order_id), reverse=True)
+
+
 def _is_wanted(row: ListRow, status: Status | None, user: str | None) -> bool:
     return status in (None, row.status) and user in (None, row.user_id)
 
@@ -333,6 +360,9 @@ KEY = PageKey(7, "o7")
         *((of_customer("ann", status, spot, 9), "of_customer") for status in (None, *STATUSES) for spot in (None, KEY)),
         *((of_all("PENDING", at, spot, 9), "pending") for at in (None, NOW) for spot in (None, KEY)),
         *((of_all("CANCELED", at, spot, 9), "canceled") for at in (None, NOW) for spot in (None, KEY)),
+        *((of_all("PENDING", None, spot, 9, newest_first=True), "pending") for spot in (None, KEY)),
+        *((of_all("CANCELED", None, spot, 9, reason="coupon-expired"), "canceled") for spot in (None, KEY)),
+        *((of_all(None, None, spot, 9, newest_first=True, user_id="ann"), "of_customer") for spot in (None, KEY)),
         ((LEFT_OPEN, []), "pending"),
     ],
     ids=str,

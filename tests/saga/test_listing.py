@@ -255,6 +255,27 @@ async def test_operators_see_every_order_once_oldest_first_with_whose_it_is(open
     assert found[-1]["deadline"] == shown["deadline"]
 
 
+async def test_operators_see_the_newest_first_and_those_of_one_customer_or_reason(open_all_day: Shop) -> None:
+    await open_all_day.register("plenty", stock=1_000)
+    good = await place(open_all_day, "lea", 2)
+    bad = await place(open_all_day, "lea", 2, product="unknown")
+    other = await place(open_all_day, "max", 1, product="unknown")
+    await settled(open_all_day)
+
+    assert ids(await listed_for_operators(open_all_day, sort="newest", limit=1)) == other
+    of_lea = await listed_for_operators(open_all_day, sort="newest", user_id="lea", limit=3)
+    assert ids(of_lea) == [*reversed(bad), good[1]]
+    rest = await listed_for_operators(open_all_day, sort="newest", user_id="lea", limit=3, cursor=of_lea["next"])
+    assert ids(rest) == [good[0]]
+    assert ids(await listed_for_operators(open_all_day, user_id="lea", reason="product-unknown")) == bad
+    assert ids(await listed_for_operators(open_all_day, user_id="lea", reason="coupon-expired")) == []
+
+
+@pytest.mark.parametrize(("field", "value"), [("sort", "oldest first"), ("reason", "bad"), ("user_id", "ann smith")])
+async def test_a_choice_that_cannot_be_meant_is_refused_by_its_name(open_all_day: Shop, field: str, value: str) -> None:
+    await refused(open_all_day, "/ops/orders", field, value)
+
+
 async def test_operators_find_the_orders_that_are_stuck(tmp_path: Path) -> None:
     async with open_shop(tmp_path, ORDER_WAIT_S="0.1", ORDER_DEADLINE_S="600") as shop:
         await shop.register("plenty")

@@ -1,0 +1,67 @@
+"""Puts the parts of the dashboard together, and makes its ASGI app."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from litestar import Litestar
+
+from infra.http.app import App
+from infra.http.grammar import MAX_BODY_BYTES
+from infra.http.origin_check import OriginCheck
+from infra.settings import Settings
+from ops import newer
+from ops.client import http_client, services
+from ops.dashboard.dead_letter_routes import dead_letter_routes
+from ops.dashboard.facts import OrderReader
+from ops.dashboard.finding import Finder
+from ops.dashboard.list_routes import list_routes
+from ops.dashboard.order import FlowTables
+from ops.dashboard.order_routes import OrderBoard, order_routes
+from ops.dashboard.poller import Poller
+from ops.dashboard.redrive import Operations, Redriver
+from ops.dashboard.routes import EXCEPTION_HANDLERS, healthz, overview_routes, static
+from ops.dashboard.stream import ALL_LETTERS, StreamReader
+from ops.flow.command import parts
+from ops.fold import aggregates
+from ops.status.seen import look
+
+ANSWER_S: Final = 2.0
+"""A service that has not answered within so many seconds is shown as one that does not answer."""
+
+
+class Dashboard:
+    """The parts of one dashboard. It imports the services, for their tables of reactions and their aggregates."""
+
+    def __init__(self, env: Mapping[str, str], settings: Settings) -> None:
+        """`env` names the services and the broker. Nothing is asked yet; needs a running event loop."""
+        addresses = services(env)
+        self.poller = Poller(lambda: look(addresses, ANSWER_S))
+        self._http = http_client()
+        self._stream = StreamReader(settings)
+        self._operations = Operations(redriver := Redriver(self._http, addresses))
+        tables = FlowTables(parts(), aggregates())
+        reader = OrderReader(self._stream.latest, lambda: newer.names(env))
+        finder = Finder(self._http, addresses, reader, partial(self._stream.dead_letters, ALL_LETTERS, whole=False))
+        self.app: Litestar = App(
+            [
+                static,
+                healthz,
+                *overview_routes(self.poller, tables),
+                *list_routes(self._http, addresses, self.poller, finder),
+                *order_routes(OrderBoard(self.poller, self._stream, tables, reader), self.poller),
+                *dead_letter_routes(self._stream, redriver, self._operations, self.poller),
+            ],
+            origin_check=OriginCheck(settings.hosts, forms=True),
+            exception_handlers=EXCEPTION_HANDLERS,
+            request_max_body_size=MAX_BODY_BYTES,
+            openapi_config=None,
+            logging_config=None,
+        )
+
+    async def close(self) -> None:
+        """End what waits, finish the keys that are being redriven, close connections. Call it after HTTP has ended."""
+        self.poller.close()
+        await self._operations.close()
+        await self._stream.close()
+        await self._http.aclose()

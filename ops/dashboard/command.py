@@ -1,0 +1,28 @@
+"""The command `orders dashboard`."""
+
+import os
+
+import rich_click as click
+
+from infra.process.startup import CannotStart
+from ops.cli import ending_well
+from ops.dashboard import process
+from ops.errors import Unusable
+
+
+@click.command("dashboard")
+@ending_well
+def command() -> None:
+    """Show all of it in a browser: what is well, what waits for whom, every order's way. Until SIGTERM or Ctrl-C.
+
+    It prints its address. It asks the services for their numbers, and the broker for the one order that is open; it
+    changes nothing unless you redrive a dead letter. `just up` starts one. Only this machine can reach it.
+
+    \b
+    Exit code: 0 stopped on request; 2 it cannot start
+    Settings:  DASHBOARD_PORT (8000), BIND_HOST (127.0.0.1), the services' ports, NATS_URL or NATS_PORT
+    """
+    try:
+        process.run(os.environ)
+    except CannotStart as error:
+        raise Unusable(f"the dashboard cannot start: {error}") from None

@@ -1,0 +1,123 @@
+"""The pages of dead letters, and the only routes that change anything: they take this process's own forms alone."""
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from hmac import compare_digest
+from typing import Final
+from urllib.parse import parse_qs
+
+from litestar import Response, get, post
+from litestar.response import Redirect, Stream
+from litestar.types import ControllerRouterHandler
+
+from infra.aio import wait
+from infra.http.problems import Problem
+from ops.dashboard import live
+from ops.dashboard.dead_letter_groups import DeadLetterKey, grouped
+from ops.dashboard.pages import page, render
+from ops.dashboard.poller import Poller
+from ops.dashboard.redrive import Operation, Operations, Redriver
+from ops.dashboard.routes import AnyRequest
+from ops.dashboard.stream import ALL_LETTERS, MOST_LETTERS, StreamReader
+
+LOOK_S: Final = 0.1
+MOST_KEYS: Final = 1_000
+MOST_REASON: Final = 500  # characters
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
+
+
+class Form:
+    """A form that this process has made: it has the process's token, which no other page can read."""
+
+    def __init__(self) -> None:
+        self.token: Final = secrets.token_urlsafe(32)
+
+    async def read(self, request: AnyRequest) -> dict[str, list[str]]:
+        """Return the fields of a form. Raises Problem (400, 403)."""
+        try:
+            fields = parse_qs((await request.body()).decode(), max_num_fields=MOST_KEYS + 10, strict_parsing=True)
+        except ValueError:  # also a text that is not UTF-8
+            raise Problem(400, "invalid-request", "this is no form of this page, or it has too many fields") from None
+        if not compare_digest(fields.get("token", [""])[0].encode(), self.token.encode()):
+            raise Problem(403, "foreign-form", "this form is not of this dashboard, or is of before its restart")
+        return fields
+
+
+def dead_letter_routes(
+    stream: StreamReader, redriver: Redriver, operations: Operations, poller: Poller
+) -> list[ControllerRouterHandler]:
+    form = Form()
+
+    @get("/dead-letters", include_in_schema=False)
+    async def letters() -> Response[str]:
+        found = await stream.dead_letters(ALL_LETTERS, whole=True)
+        return page(
+            "dead_letters.html",
+            groups=grouped(found),
+            most=MOST_LETTERS if len(found) == MOST_LETTERS else None,
+            token=form.token,
+            operations=operations.newest,
+        )
+
+    @post("/dead-letters/preview", include_in_schema=False, status_code=200)
+    async def preview(request: AnyRequest) -> Response[str]:
+        keys = _keys(await form.read(request))
+        outcomes = await redriver.preview(keys)
+        return page("preview.html", outcomes=outcomes, token=form.token, operation=secrets.token_urlsafe(16))
+
+    @post("/dead-letters/redrive", include_in_schema=False)
+    async def redrive(request: AnyRequest) -> Redirect:
+        fields = await form.read(request)
+        its_id, reason = fields.get("operation", [""])[0], fields.get("reason", [""])[0].strip()
+        if not _ID.fullmatch(its_id):
+            raise Problem(400, "invalid-request", "the form has no operation: begin with the preview")
+        if not reason or len(reason) > MOST_REASON:
+            raise Problem(400, "invalid-request", f"a redrive needs a reason of at most {MOST_REASON} characters")
+        operations.begin(its_id, reason, _keys(fields))
+        return Redirect(f"/dead-letters/operations/{its_id}", status_code=303)
+
+    @get("/dead-letters/operations/{its_id:str}", include_in_schema=False)
+    async def operation(its_id: str) -> Response[str]:
+        return page("operation.html", operation=_known(operations, its_id), token=form.token)
+
+    @get("/dead-letters/operations/{its_id:str}/live", include_in_schema=False)
+    async def operation_live(its_id: str) -> Stream:
+        return live.answer(_changes(_known(operations, its_id), form.token, poller))
+
+    @post("/dead-letters/operations/{its_id:str}/stop", include_in_schema=False)
+    async def stop(request: AnyRequest, its_id: str) -> Redirect:
+        await form.read(request)
+        _known(operations, its_id).stopping = True
+        return Redirect(f"/dead-letters/operations/{its_id}", status_code=303)
+
+    return [letters, preview, redrive, operation, operation_live, stop]
+
+
+def _keys(fields: dict[str, list[str]]) -> Sequence[DeadLetterKey]:
+    """Return what the form has picked, each once. Raises Problem (400) without any."""
+    picked = [one.split(" ") for one in fields.get("key", ())]
+    keys = [DeadLetterKey(*one) for one in picked if len(one) == 2 and all(one)]
+    if not keys:
+        raise Problem(400, "invalid-request", "choose at least one order or key")
+    return list(dict.fromkeys(keys))
+
+
+def _known(operations: Operations, its_id: str) -> Operation:
+    found = operations.get(its_id)
+    if found is None:
+        raise Problem(404, "not-found", "there is no such operation, or it is of before this dashboard's restart")
+    return found
+
+
+async def _changes(operation: Operation, token: str, poller: Poller) -> AsyncIterator[bytes]:
+    """Yield an event for each change of the operation, the last one when it is over."""
+    told = -1
+    while not poller.closing.is_set():
+        if operation.changes != told:
+            told = operation.changes
+            html = render("operation_part.html", operation=operation, token=token)
+            yield live.event(html, told, live.FINISHED if operation.over else "")
+        if operation.over:
+            return
+        await wait(poller.closing, LOOK_S)

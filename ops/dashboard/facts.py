@@ -1,0 +1,113 @@
+"""The facts of one order as a page shows them, read once for all that look at the order."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from contracts import OrderCreatedPending
+from contracts.fact import DECODE_ERRORS, Fact
+from contracts.wire import MSG_ID, NAMES, said_by
+from infra.broker.client import header
+from infra.broker.stored import StoredMessage
+from infra.timestamps import EPOCH
+from ops.details import detail, fact_body, known
+from ops.trace import OF_ORDER
+
+FIRST: Final = NAMES[OrderCreatedPending]
+KEPT_S: Final = 0.2
+"""For so long what was read of an order is given again: the number of those who look adds no requests."""
+MOST_KEPT: Final = 256
+
+_MSG_ID: Final = MSG_ID.encode()
+
+
+class SeenFact(NamedTuple):
+    """A fact of an order in the stream. `service` says it, `cause` is the id of the fact that it answers.
+
+    `stored`: when the broker stored it. `fact`: None if this code cannot read it: newer code recorded it.
+    """
+
+    sequence: int
+    fact_id: str
+    name: str
+    service: str
+    at: datetime
+    stored: datetime
+    cause: str | None
+    fact: Fact | None
+    headers: str
+
+    @property
+    def detail(self) -> str:
+        return "of newer code" if self.fact is None else detail(self.fact)
+
+    @property
+    def place(self) -> str:
+        """Its place among the order's facts: the category of its stream and its version there, such as `order@2`."""
+        stream, _, version = self.fact_id.rpartition("@")
+        return f"{stream.partition('-')[0]}@{version}"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Its fields as this code knows them: what others have put into it beside them is left out."""
+        return {} if self.fact is None else msgspec.to_builtins(self.fact)
+
+
+def seen_fact(message: StoredMessage) -> SeenFact:
+    """Return the fact in a message that a service published. Raises those of DECODE_ERRORS."""
+    body = fact_body(message.body)
+    return SeenFact(
+        message.sequence,
+        header(message.raw_headers, _MSG_ID),
+        body.type,
+        said_by(body.type),
+        body.at,
+        EPOCH + timedelta(microseconds=message.stored_us),
+        body.cause,
+        known(message.body),
+        message.raw_headers.decode(errors="backslashreplace").replace("\r\n", "\n").strip(),
+    )
+
+
+Latest = Callable[[Sequence[str], str], Awaitable[list[StoredMessage]]]
+"""Reads the last message of each subject, as `StreamReader.latest` does."""
+
+
+class OrderReader:
+    """Reads the facts of orders, those of one order at most once in KEPT_S."""
+
+    def __init__(self, latest: Latest, more_names: Callable[[], Sequence[str]] = tuple) -> None:
+        """`more_names`: names of facts of newer code, which are read, too."""
+        self._latest = latest
+        self._more_names = more_names
+        self._kept: dict[str, tuple[float, list[SeenFact]]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def facts(self, order_id: str) -> list[SeenFact]:
+        """Return the facts of this order in the order of the stream, each once; none if there is no such order.
+
+        Raises Unreachable.
+        """
+        clock = asyncio.get_running_loop().time
+        async with self._locks.setdefault(order_id, asyncio.Lock()):
+            read_at, found = self._kept.get(order_id, (float("-inf"), []))
+            if clock() - read_at > KEPT_S:
+                found = await self._read(order_id)
+                self._kept[order_id] = clock(), found
+        if len(self._kept) > MOST_KEPT:
+            self._kept.clear()
+            self._locks.clear()
+        return found
+
+    async def _read(self, order_id: str) -> list[SeenFact]:
+        names = (*OF_ORDER, *self._more_names())
+        messages = await self._latest([f"{name}.{order_id}" for name in names], f"{FIRST}.{order_id}")
+        found: list[SeenFact] = []
+        for message in messages:
+            with suppress(*DECODE_ERRORS):
+                found.append(seen_fact(message))
+        return found

@@ -1,0 +1,125 @@
+"""Finds what a person typed: an order, a customer, a product, a coupon, a fact, a dead letter; or says why not."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import quote
+
+import httpx
+
+from contracts.ids import is_id
+from contracts.origin import number
+from infra.consuming.dead_letter import DeadLetter
+from infra.core.decider import category
+from ops.client import ServiceAddress, ServiceRequest, send_with
+from ops.dashboard.facts import OrderReader
+from ops.dashboard.lists import TIMEOUT_S, Filters, listed
+from ops.errors import Unreachable
+
+
+class Hit(NamedTuple):
+    """Something that was found: in words, the page that shows it (empty: none), and a command that shows more."""
+
+    text: str
+    page: str = ""
+    command: str = ""
+
+
+class FoundThings(NamedTuple):
+    """What was found, and for each place where nothing was, why."""
+
+    hits: list[Hit]
+    missed: list[str]
+
+    @property
+    def only(self) -> str:
+        """The page of the only thing that was found; empty if there are others, or it has none."""
+        return self.hits[0].page if len(self.hits) == 1 else ""
+
+
+class Finder:
+    """Looks in all places at the same time; one that cannot be asked is told as that."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        services: Mapping[str, ServiceAddress],
+        reader: OrderReader,
+        dead_letters: Callable[[], Awaitable[Sequence[DeadLetter]]],
+    ) -> None:
+        """`dead_letters` reads all of them; it raises Unreachable."""
+        self._dead_letters = dead_letters
+        self._http = http
+        self._services = services
+        self._reader = reader
+
+    async def find(self, text: str) -> FoundThings:
+        """Find what has this id. `<stream>@<version>` is a fact, a number may be a dead letter."""
+        stream, at, version = text.partition("@")
+        if at:
+            return await self._gathered(self._fact(stream, version))
+        if not is_id(text):
+            return FoundThings([], [f"{text} is no id: an id has letters, digits, - and _"])
+        places = [self._order(text), self._user(text), self._product(text), self._coupon(text)]
+        if number(text):
+            places.append(self._letter(text))
+        return await self._gathered(*places)
+
+    async def _gathered(self, *places: Awaitable[Hit | str]) -> FoundThings:
+        found: list[Hit | str] = []
+        for one in await asyncio.gather(*places, return_exceptions=True):
+            if isinstance(one, Unreachable):
+                found.append(str(one))
+            elif isinstance(one, BaseException):
+                raise one
+            else:
+                found.append(one)
+        return FoundThings(
+            [one for one in found if isinstance(one, Hit)], [one for one in found if isinstance(one, str)]
+        )
+
+    async def _order(self, order_id: str) -> Hit | str:
+        if await self._reader.facts(order_id):
+            return Hit(f"order {order_id}", f"/orders/{order_id}", f"just trace {order_id}")
+        return f"no order {order_id} in the stream or the archive"
+
+    async def _fact(self, stream: str, version: str) -> Hit | str:
+        order_id = stream.partition("-")[2]
+        place = f"{category(stream)}@{version}"
+        facts = await self._reader.facts(order_id) if is_id(order_id) else []
+        if any(fact.place == place for fact in facts):
+            return Hit(f"fact {place} of order {order_id}", f"/orders/{order_id}?at={quote(place)}")
+        return f"no fact {stream}@{version} of an order in the stream or the archive"
+
+    async def _user(self, user_id: str) -> Hit | str:
+        wanted = Filters(user_id=user_id)
+        page = await listed(self._http, self._services["order"], wanted, limit=1)
+        if page.rows:
+            return Hit(f"orders of user {user_id}", f"/orders?{wanted.query()}", f"just ledger user {user_id}")
+        return f"no order of a user {user_id}"
+
+    async def _product(self, product_id: str) -> Hit | str:
+        body = await self._asked("product", f"/products/{product_id}")
+        if body is None:
+            return f"no product {product_id}"
+        return Hit(f"product {product_id}: {body.get('available')} available", "", f"just ledger product {product_id}")
+
+    async def _coupon(self, coupon_id: str) -> Hit | str:
+        body = await self._asked("coupon", f"/coupons/{coupon_id}")
+        if body is None:
+            return f"no coupon {coupon_id}"
+        order_id = body.get("order_id")
+        used = f"used by order {order_id}" if order_id else "not in use"
+        page = f"/orders/{order_id}" if order_id else ""
+        return Hit(f"coupon {coupon_id}: {used}", page, f"just ledger coupon {coupon_id}")
+
+    async def _letter(self, sequence: str) -> Hit | str:
+        if any(letter.sequence == int(sequence) for letter in await self._dead_letters()):
+            return Hit(f"dead letter {sequence}", f"/dead-letters#letter-{sequence}", f"just dlq show {sequence}")
+        return f"no dead letter {sequence}"
+
+    async def _asked(self, service: str, path: str) -> dict[str, object] | None:
+        if service not in self._services:
+            return None
+        answer = await send_with(self._http, ServiceRequest(self._services[service], "GET", path), TIMEOUT_S)
+        return answer.body if answer.status == 200 else None

@@ -1,0 +1,110 @@
+"""The live map: every fact that is heard, from the reaction tables, with its rate and how its hearers keep up. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from contracts.wire import FACTS, SERVICES, said_by
+from infra.broker.consumers import consumer_name
+from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
+from ops.dashboard.order import FlowTables, kind
+from ops.dashboard.poller import Snapshot
+from ops.status.figures import buckets_since, quantile, risen
+from ops.status.health import duration
+from ops.status.seen import Samples
+
+LATE_S: Final = 1.0
+"""A hearer that lags by more is shown as late."""
+IDLE_S: Final = 300.0
+"""A fact that nobody has said for longer is shown as idle."""
+WIDE: Final = (1.0, 10.0, 100.0)
+"""Facts a second from which on an arrow is wider."""
+
+
+class MapHearer(NamedTuple):
+    """How one service keeps up with one fact. Seconds; `p50_s` is None without a message, `known` False without it."""
+
+    service: str
+    p50_s: float | None
+    lag_s: float
+    known: bool
+
+    @property
+    def late(self) -> bool:
+        return self.lag_s > LATE_S
+
+
+class MapRow(NamedTuple):
+    """A fact, how many are said a second (None: its service does not answer), and who hears it."""
+
+    fact: str
+    service: str
+    rate: float | None
+    idle: bool
+    hearers: Sequence[MapHearer]
+
+
+class FlowMap(NamedTuple):
+    """The map, as rows and as a picture."""
+
+    rows: Sequence[MapRow]
+    drawing: Drawing
+
+
+def flow_map(seen: Snapshot, tables: FlowTables) -> FlowMap:
+    """Return the map at this snapshot: the facts that a service hears, in the order of the saga."""
+    now = _Service.all(seen)
+    rows = [_row(fact, hearers, now, seen) for fact in FACTS if (hearers := tables.hearers(fact))]
+    return FlowMap(rows, draw([_drawn(row) for row in rows], SERVICES))
+
+
+class _Service(NamedTuple):
+    """A service's numbers at both looks of a snapshot; `known`: it has answered the second."""
+
+    known: bool
+    before: Samples
+    now: Samples
+
+    @staticmethod
+    def all(seen: Snapshot) -> "dict[str, _Service]":
+        before = {one.service.name: one.samples for one in seen.before.services}
+        return {
+            one.service.name: _Service(not one.trouble, before.get(one.service.name, Samples()), one.samples)
+            for one in seen.look.services
+        }
+
+
+def _row(fact: str, hearers: Sequence[str], services: "dict[str, _Service]", seen: Snapshot) -> MapRow:
+    sayer = services.get(said_by(fact), _Service(False, Samples(), Samples()))
+    counted = [samples.total("saga_facts_recorded_total", fact=fact) for samples in (sayer.before, sayer.now)]
+    rate = risen(*counted) / seen.figures.window_s if sayer.known and seen.figures.window_s > 0.01 else None
+    idle = seen.look.at - seen.active.get(fact, float("-inf")) > IDLE_S
+    return MapRow(fact, said_by(fact), rate, idle, list(_hearers(fact, hearers, services)))
+
+
+def _hearers(fact: str, hearers: Sequence[str], services: "dict[str, _Service]") -> Iterator[MapHearer]:
+    for name in hearers:
+        known, before, now = services.get(name, _Service(False, Samples(), Samples()))
+        consumer = consumer_name(name, fact)
+        buckets = buckets_since(before, now, "saga_hear_delay_seconds_bucket", consumer=consumer)
+        lag_s = now.largest("saga_consumer_lag_seconds", consumer=consumer)
+        yield MapHearer(name, quantile(buckets, 0.5), lag_s, known)
+
+
+def _drawn(row: MapRow) -> FactRow:
+    rate = "?" if row.rate is None else f"{row.rate:,.1f}/s" if row.rate else "idle" if row.idle else "0/s"
+    wide = f"wide{sum((row.rate or 0.0) >= least for least in WIDE)}"
+    idle = "idle" if row.idle else ""
+    arrows = [Hearer(one.service, f"{idle} {wide} {_kind(one)}".strip(), _note(one)) for one in row.hearers]
+    return FactRow(row.fact, row.service, arrows, kind(row.fact), rate)
+
+
+def _kind(one: MapHearer) -> str:
+    return "late" if one.late else "" if one.known else "unknown"
+
+
+def _note(one: MapHearer) -> str:
+    if not one.known:
+        return "?"
+    if one.late:
+        return f"{duration(one.lag_s)} late"
+    return "" if one.p50_s is None else duration(one.p50_s)

@@ -1,0 +1,64 @@
+"""The pages that list orders, and the page that finds things."""
+
+from collections.abc import AsyncIterator, Mapping
+
+import httpx
+from litestar import Response, get
+from litestar.response import Redirect, Stream
+from litestar.types import ControllerRouterHandler
+
+from infra.aio import wait
+from ops.client import ServiceAddress
+from ops.dashboard import live
+from ops.dashboard.finding import Finder, FoundThings
+from ops.dashboard.lists import Filters, choices, filters, listed, newer, why_none
+from ops.dashboard.pages import page
+from ops.dashboard.poller import Poller
+from ops.dashboard.routes import AnyRequest
+from ops.errors import Unreachable
+
+LOOK_S = 2.0
+"""Between two looks for new orders while the first page of a list is open."""
+
+
+def list_routes(
+    http: httpx.AsyncClient, services: Mapping[str, ServiceAddress], poller: Poller, finder: Finder
+) -> list[ControllerRouterHandler]:
+    order = services["order"]
+
+    @get("/orders", include_in_schema=False)
+    async def orders(request: AnyRequest) -> Response[str]:
+        wanted, cursor = filters(request.query_params), request.query_params.get("cursor", "")
+        found = await listed(http, order, wanted, cursor)
+        why = "" if found.rows else why_none(wanted, poller.latest)
+        return page("orders.html", wanted=wanted, found=found, cursor=cursor, why=why, **choices())
+
+    @get("/orders/live", include_in_schema=False)
+    async def orders_live(request: AnyRequest) -> Stream:
+        wanted, first = filters(request.query_params), request.query_params.get("first", "")
+        return live.answer(_new(http, order, wanted, first, poller))
+
+    @get("/find", include_in_schema=False)
+    async def find(request: AnyRequest) -> Response[str] | Redirect:
+        text = request.query_params.get("q", "").strip()
+        found = await finder.find(text) if text else FoundThings([], [])
+        if found.only:
+            return Redirect(found.only)
+        return page("find.html", text=text, found=found)
+
+    return [orders, orders_live, find]
+
+
+async def _new(
+    http: httpx.AsyncClient, order: ServiceAddress, wanted: Filters, first: str, poller: Poller
+) -> AsyncIterator[bytes]:
+    """Yield how many orders are newer than the `first` one of the page, whenever there are more."""
+    told = 0
+    while not poller.closing.is_set():
+        try:
+            count = newer((await listed(http, order, wanted)).rows, first)
+            yield live.event(str(count), count, live.NEW) if count > told else live.PING
+            told = max(told, count)
+        except Unreachable:
+            yield live.PING  # the first screen says so
+        await wait(poller.closing, LOOK_S)

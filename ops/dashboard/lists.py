@@ -1,0 +1,111 @@
+"""Lists of orders: the filters of an address, the page of order_svc's list that they ask for, and what is new in it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
+
+import httpx
+import msgspec
+
+from contracts.fact import REASONS
+from infra.http.problems import Problem
+from ops.client import ServiceAddress, ServiceRequest, ask_with, problem
+from ops.dashboard.poller import Snapshot
+from ops.errors import Unreachable
+
+PATH: Final = "/ops/orders"
+PAGE: Final = 50
+TIMEOUT_S: Final = 3.0
+STATUSES: Final = ("ALL", "PENDING", "CONFIRMED", "CANCELED")
+SORTS: Final = ("newest", "oldest")
+DEFAULTS: Final = {"status": "ALL", "reason": "ANY", "user_id": "", "older_than_s": "0", "sort": "newest"}
+
+
+class Filters(NamedTuple):
+    """What an address asks for; each value is as it is there. The defaults are left out of addresses."""
+
+    status: str = DEFAULTS["status"]
+    reason: str = DEFAULTS["reason"]
+    user_id: str = DEFAULTS["user_id"]
+    older_than_s: str = DEFAULTS["older_than_s"]
+    sort: str = DEFAULTS["sort"]
+
+    def query(self, **more: str) -> str:
+        """Return the query of the address with these filters, and `more` in it."""
+        chosen = {name: value for name, value in self._asdict().items() if value != DEFAULTS[name]}
+        return urlencode(chosen | more)
+
+    @property
+    def words(self) -> str:
+        """Say which filters are set; empty for none."""
+        chosen = {name: value for name, value in self._asdict().items() if value != DEFAULTS[name] and name != "sort"}
+        return ", ".join(f"{name} {value}" for name, value in chosen.items())
+
+
+def filters(parameters: Mapping[str, str]) -> Filters:
+    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values.
+
+    Stuck orders are old, so a list of pending ones has the oldest first unless the address says another order.
+    """
+    chosen = {name: value for name, value in parameters.items() if name in DEFAULTS and value.strip()}
+    if chosen.get("status") == "PENDING":
+        chosen.setdefault("sort", "oldest")
+    return Filters(**chosen)
+
+
+class ListedRow(msgspec.Struct):
+    """An order of the list, as far as the page shows it."""
+
+    order_id: str
+    status: str
+    user_id: str
+    placed_at: datetime
+    reason: str | None = None
+    ended_at: datetime | None = None
+    total: int | None = None
+    coupon_id: str | None = None
+
+
+class ListedPage(NamedTuple):
+    """A page of the list. `following`: the cursor of the next one; empty on the last."""
+
+    rows: Sequence[ListedRow]
+    following: str
+
+
+async def listed(
+    http: httpx.AsyncClient, order: ServiceAddress, wanted: Filters, cursor: str = "", limit: int = PAGE
+) -> ListedPage:
+    """Ask order_svc for a page. Raises Problem (400) with its words for a wrong filter; Unreachable."""
+    query = urlencode(wanted._asdict() | {"cursor": cursor, "limit": str(limit)})
+    request = ServiceRequest(order, "GET", f"{PATH}?{query}")
+    answer = await ask_with(http, request, {200, 400}, TIMEOUT_S)
+    if answer.status == 400:
+        raise Problem(400, "invalid-request", problem(answer).removeprefix("400: "))
+    try:
+        rows = msgspec.convert(answer.body["orders"], list[ListedRow])
+        following = answer.body["next"] or ""
+    except (KeyError, msgspec.ValidationError) as error:
+        raise Unreachable(f"{order} answers {request} with something else: {error}") from error
+    return ListedPage(rows, str(following))
+
+
+def newer(rows: Sequence[ListedRow], than: str) -> int:
+    """Return how many of these rows, the newest first, come before the order with the id `than`; all without it."""
+    ids = [row.order_id for row in rows]
+    return ids.index(than) if than in ids else len(ids)
+
+
+def why_none(wanted: Filters, seen: Snapshot | None) -> str:
+    """Say why a list is empty: nothing fits the filters, or the list is behind."""
+    lag = 0.0
+    if seen is not None:
+        lag = max((one.samples.total("saga_view_lag_facts", view="orders") for one in seen.look.services), default=0.0)
+    behind = f"; the list has yet to read {lag:,.0f} facts" if lag else "; the list has read all facts"
+    return f"no order {f'with {wanted.words}' if wanted.words else 'was placed yet'}{behind}"
+
+
+def choices() -> dict[str, Any]:
+    """Return what the form of the filters offers."""
+    return {"statuses": STATUSES, "reasons": ("ANY", *REASONS), "sorts": SORTS}

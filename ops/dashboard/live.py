@@ -1,0 +1,53 @@
+"""What an open page is sent: server-sent events, each with the HTML of its changing part. The newest one is enough.
+
+An event's id says how far it is, so after a lost connection the browser asks for what is newer (Last-Event-ID).
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from litestar import Request
+from litestar.response import Stream
+
+from ops.dashboard.pages import HEADERS
+from ops.dashboard.poller import Poller, Snapshot
+
+LIVE: Final = {**HEADERS, "X-Accel-Buffering": "no"}
+PING: Final = b": still here\n\n"
+"""A comment: a proxy, or a browser, learns from it that the connection is alive."""
+FINISHED: Final = "finished"
+"""The event after which nothing more comes: the page closes its connection."""
+TROUBLE: Final = "trouble"
+"""The event that says in words why the page cannot be kept up to date now."""
+NEW: Final = "new"
+"""The event that says how many rows would be before the first one that a list shows."""
+MOST_DIGITS: Final = 18
+
+
+def event(text: str, its_id: int, name: str = "") -> bytes:
+    """Return a server-sent event. `name`: empty for a plain message."""
+    lines = [f"id: {its_id}", *([f"event: {name}"] if name else []), *(f"data: {line}" for line in text.splitlines())]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def answer(events: AsyncIterator[bytes]) -> Stream:
+    return Stream(events, media_type="text/event-stream", headers=LIVE)
+
+
+def seen_last(request: Request[Any, Any, Any]) -> int:
+    """Return the id of the last event that the page has seen; 0 for none, or what is no id.
+
+    A browser sends it after a lost connection; a page that was in the background, in its query.
+    """
+    text = request.headers.get("last-event-id") or request.query_params.get("after") or ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else 0
+
+
+async def snapshots(poller: Poller, draw: Callable[[Snapshot], str], after: int) -> AsyncIterator[bytes]:
+    """Yield an event for each snapshot after the one with this number, until the poller closes."""
+    if poller.latest is not None and after > poller.latest.number:
+        after = 0  # of an earlier process
+    with poller.watching():
+        while (seen := await poller.after(after)) is not None:
+            after = seen.number
+            yield event(draw(seen), seen.number)

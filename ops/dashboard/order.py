@@ -1,0 +1,306 @@
+"""All that the page of one order shows, from its facts, the reaction tables and the newest snapshot. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from contracts.wire import COMPENSATIONS, SERVICES
+from infra.broker.consumers import consumer_name
+from infra.consuming.dead_letter import DeadLetter
+from infra.core.decider import Aggregates, category
+from ops.at import shown_state
+from ops.dashboard.facts import FIRST, SeenFact
+from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
+from ops.dashboard.poller import Snapshot
+from ops.dashboard.waits import CANCELED, CONFIRMED, Due, due, finished, to_come
+from ops.details import heading
+from ops.flow.choreography import Part
+from ops.status.figures import buckets_since, quantile
+from ops.status.health import duration
+from ops.status.seen import Samples
+from ops.trace import STOPPING
+
+STEPS_TAKEN: Final = "saga_step_duration_seconds_bucket"
+
+
+class FlowTables(NamedTuple):
+    """What the code of this checkout says of the flow: each service's part in it, and its aggregates by category."""
+
+    parts: Sequence[Part]
+    aggregates: Aggregates
+
+    def hearers(self, fact: str) -> list[str]:
+        """Return the services that hear the facts of this name."""
+        return [part.service for part in self.parts if any(fact in act.hears for act in part.acts)]
+
+
+class ShownWait(NamedTuple):
+    """What the order waits for. `usual`: how long that takes else, in words. `state`: how the service is, in words."""
+
+    due: Due
+    usual: str
+    state: str
+    troubled: bool
+
+
+class Change(NamedTuple):
+    """A field of a state that a fact has changed: its value before and after, None: it had none."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class ShownFact(NamedTuple):
+    """A fact on the page. `ms` since the order was placed; `hops`: see Hops; `kind` is its class."""
+
+    fact: SeenFact
+    ms: float
+    cause: SeenFact | None
+    effects: Sequence[SeenFact]
+    hops: "Hops | None"
+    changes: Sequence[Change]
+    kind: str
+    faded: bool
+
+
+class Hops(NamedTuple):
+    """Where the time between a fact's cause and the fact went, in milliseconds: into the stream, and from there on.
+
+    `share`: of the longest of the order, from 0 to 100; `first` is that of the way into the stream alone.
+    """
+
+    into_stream_ms: float
+    from_stream_ms: float
+    share: float = 0.0
+    first: float = 0.0
+
+
+class ServiceState(NamedTuple):
+    """What a service knows of the order at the cut: the fields of its state by name."""
+
+    service: str
+    stream: str
+    fields: Mapping[str, Any]
+
+
+class Scrubber(NamedTuple):
+    """The cut that is shown, as a number of facts of `most`, and the places of the neighbouring ones; None: the end."""
+
+    number: int
+    most: int
+    places: Mapping[str, str | None]
+
+
+class ShownOrder(NamedTuple):
+    """What the page shows. `status` in one word or two, `heading` the order in lines, `over`: nothing more follows.
+
+    `trouble`: why the stream cannot be read now; the facts are those read last then.
+    """
+
+    order_id: str
+    status: str
+    heading: Sequence[str]
+    deadline: datetime | None
+    waits: Sequence[ShownWait]
+    over: bool
+    drawing: Drawing
+    pending: Sequence[Due]
+    facts: Sequence[ShownFact]
+    states: Sequence[ServiceState]
+    scrubber: Scrubber
+    letters: Sequence[DeadLetter]
+    sequence: int
+    trouble: str = ""
+
+
+def order_page(
+    order_id: str,
+    facts: Sequence[SeenFact],
+    tables: FlowTables,
+    seen: Snapshot | None,
+    *,
+    letters: Sequence[DeadLetter] = (),
+    at: str = "",
+    trouble: str = "",
+) -> ShownOrder:
+    """Return the page of an order with these facts, which are in the order of the stream and not empty.
+
+    `at`: the place of the last fact that counts for the states, such as `order@2`; another text: all count.
+    """
+    now_due = due(facts, tables.parts)
+    cut = next((number for number, fact in enumerate(facts, 1) if fact.place == at), len(facts))
+    decoded = [fact.fact for fact in facts if fact.fact is not None]
+    pending = to_come(facts, now_due)
+    changes, states = _states(facts, cut, tables.aggregates)
+    return ShownOrder(
+        order_id,
+        status(facts, now_due),
+        heading(order_id, decoded),
+        next((getattr(fact.fact, "deadline", None) for fact in facts if fact.name == FIRST), None),
+        [_wait(one, seen, letters) for one in now_due],
+        finished(facts, now_due),
+        draw([*_rows(facts, cut, now_due, tables), *map(_pending_row, pending)], SERVICES),
+        pending,
+        _shown(facts, cut, changes),
+        states,
+        _scrubber(facts, cut),
+        letters,
+        facts[-1].sequence,
+        trouble,
+    )
+
+
+def status(facts: Sequence[SeenFact], now_due: Sequence[Due]) -> str:
+    """Return the order's state in words: compensated is one of them."""
+    names = {fact.name for fact in facts}
+    if CANCELED in names:
+        return "canceled, not compensated yet" if now_due else "canceled and compensated"
+    return "confirmed" if CONFIRMED in names else "pending"
+
+
+# What it waits for ----------------------------------------------------------------------------------------------------
+
+
+def _wait(one: Due, seen: Snapshot | None, letters: Sequence[DeadLetter]) -> ShownWait:
+    waiting = sum(letter.consumer == one.service for letter in letters)
+    has = f"; {waiting} dead letter{'s' if waiting > 1 else ''} of this order" if waiting else ""
+    service = None if seen is None else next((s for s in seen.look.services if s.service.name == one.service), None)
+    if service is None:
+        return ShownWait(one, "", f"not asked yet{has}", troubled=bool(waiting))
+    if service.trouble or service.not_ready:
+        return ShownWait(one, "", f"{service.trouble or f'not ready: {service.not_ready}'}{has}", troubled=True)
+    lag_s = service.samples.largest("saga_consumer_lag_seconds", consumer=consumer_name(one.service, one.hears))
+    lag = f"hears {one.hears} {duration(lag_s)} late" if lag_s else f"has heard every {one.hears}"
+    return ShownWait(one, usual(one, service.samples), f"ready, {lag}{has}", troubled=bool(waiting))
+
+
+def usual(one: Due, samples: Samples) -> str:
+    """Return how long this answer takes else, in words; empty if the service has not given it since its start."""
+    buckets = buckets_since(Samples(), samples, STEPS_TAKEN, fact=one.says)
+    half, most = quantile(buckets, 0.5), quantile(buckets, 0.99)
+    return "" if half is None or most is None else f"usually {duration(half)}, 99 % within {duration(most)}"
+
+
+# The picture ----------------------------------------------------------------------------------------------------------
+
+
+def _rows(facts: Sequence[SeenFact], cut: int, now_due: Sequence[Due], tables: FlowTables) -> list[FactRow]:
+    answers = {(fact.service, fact.cause) for fact in facts}
+    owed = {(one.service, one.hears) for one in now_due}
+    first = facts[0].at
+
+    def arrow(fact: SeenFact, service: str) -> Hearer:
+        if (service, fact.fact_id) in answers:
+            return Hearer(service, "answered")
+        return Hearer(service, "due" if (service, fact.name) in owed else "quiet")
+
+    return [
+        FactRow(
+            fact.name,
+            fact.service,
+            [arrow(fact, service) for service in tables.hearers(fact.name)],
+            f"{kind(fact.name)} {'' if number < cut else 'faded'}".strip(),
+            _since(first, fact.at),
+            f"?at={fact.place}",
+        )
+        for number, fact in enumerate(facts)
+    ]
+
+
+def _pending_row(one: Due) -> FactRow:
+    return FactRow(one.says, one.service, (), f"pending {kind(one.says)}".strip(), "due" if one.since else "then")
+
+
+def kind(name: str) -> str:
+    """Return the class of a fact: what undoes is red, what refuses or stops is another colour; both are named, too."""
+    return "undone" if name in COMPENSATIONS else "stopped" if name in STOPPING else ""
+
+
+def _since(first: datetime, at: datetime) -> str:
+    ms = (at - first).total_seconds() * 1_000
+    return f"{ms:,.1f} ms" if ms < 10_000 else f"{ms / 1_000:,.1f} s"
+
+
+# Facts and states -----------------------------------------------------------------------------------------------------
+
+
+def _shown(facts: Sequence[SeenFact], cut: int, changes: Mapping[str, Sequence[Change]]) -> list[ShownFact]:
+    by_id = {fact.fact_id: fact for fact in facts}
+    hops = {fact.fact_id: _hops(fact, by_id.get(fact.cause or "")) for fact in facts}
+    longest = max((one.into_stream_ms + one.from_stream_ms for one in hops.values() if one), default=0.0) or 1.0
+    return [
+        ShownFact(
+            fact,
+            (fact.at - facts[0].at).total_seconds() * 1_000,
+            by_id.get(fact.cause or ""),
+            [other for other in facts if other.cause == fact.fact_id],
+            _scaled(hops[fact.fact_id], longest),
+            changes.get(fact.fact_id, ()),
+            kind(fact.name),
+            number >= cut,
+        )
+        for number, fact in enumerate(facts)
+    ]
+
+
+def _hops(fact: SeenFact, cause: SeenFact | None) -> Hops | None:
+    if cause is None:
+        return None
+    into = (cause.stored - cause.at).total_seconds() * 1_000
+    from_there = (fact.at - cause.stored).total_seconds() * 1_000
+    return Hops(max(0.0, into), max(0.0, from_there))
+
+
+def _scaled(hops: Hops | None, longest: float) -> Hops | None:
+    if hops is None:
+        return None
+    whole = (hops.into_stream_ms + hops.from_stream_ms) / longest * 100
+    return hops._replace(share=round(whole, 1), first=round(hops.into_stream_ms / longest * 100, 1))
+
+
+def _states(
+    facts: Sequence[SeenFact], cut: int, aggregates: Aggregates
+) -> tuple[dict[str, list[Change]], list[ServiceState]]:
+    """Fold the facts with the services' own code; return what each fact changed, and the states at the cut.
+
+    A fact that older code recorded in another stream is folded where it belongs today.
+    """
+    changes: dict[str, list[Change]] = {}
+    states: dict[str, Any] = {}
+    shown: dict[str, ServiceState] = {}
+    for number, fact in enumerate(facts):
+        aggregate = None if fact.fact is None else aggregates.get(category(fact.fact.stream))
+        if fact.fact is None or aggregate is None:
+            continue
+        stream = fact.fact.stream
+        state = states.setdefault(stream, aggregate.state())
+        before = shown_state(state)
+        aggregate.evolve(state, fact.fact)
+        after = shown_state(state)
+        changes[fact.fact_id] = [
+            Change(name, before.get(name), after.get(name))
+            for name in {**before, **after}
+            if before.get(name) != after.get(name)
+        ]
+        if number < cut:
+            shown[stream] = ServiceState(fact.service, stream, after)
+    return changes, sorted(shown.values(), key=_column)
+
+
+def _column(one: ServiceState) -> tuple[int, str]:
+    return (SERVICES.index(one.service) if one.service in SERVICES else len(SERVICES)), one.stream
+
+
+def _scrubber(facts: Sequence[SeenFact], cut: int) -> Scrubber:
+    places = [fact.place for fact in facts]
+    return Scrubber(
+        cut,
+        len(facts),
+        {
+            "first": places[0],
+            "previous": places[max(0, cut - 2)],
+            "next": places[cut] if cut < len(places) - 1 else None,
+            "last": None,
+        },
+    )

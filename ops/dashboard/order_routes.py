@@ -1,0 +1,129 @@
+"""The page of one order, and what it is sent while it is open."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+from litestar import Response, get
+from litestar.response import Stream
+from litestar.types import ControllerRouterHandler
+
+from contracts.ids import MEANING, is_id
+from infra.aio import wait
+from infra.consuming.dead_letter import PREFIX, DeadLetter
+from infra.http.problems import Problem
+from infra.timestamps import now
+from ops.dashboard import live
+from ops.dashboard.facts import OrderReader, SeenFact
+from ops.dashboard.order import FlowTables, ShownOrder, order_page
+from ops.dashboard.pages import page, render
+from ops.dashboard.poller import Poller
+from ops.dashboard.routes import FIRST_S, AnyRequest
+from ops.dashboard.stream import StreamReader
+from ops.dashboard.waits import due
+from ops.errors import Unreachable
+
+LOOK_S: Final = 0.25
+"""Between two looks at the stream while the page of an order that is not over is open."""
+PING_S: Final = 10.0
+LONG_S: Final = 1.0
+"""An answer that is due for longer may have become a dead letter."""
+
+
+class OrderBoard:
+    """Puts together what the page of an order shows, from the stream, the poller and the reaction tables."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        stream: StreamReader,
+        tables: FlowTables,
+        reader: OrderReader,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._poller = poller
+        self._stream = stream
+        self._tables = tables
+        self._reader = reader
+        self._clock = clock
+
+    async def page(self, order_id: str, at: str = "", earlier: Sequence[SeenFact] = ()) -> ShownOrder | None:
+        """Return the page of this order; None if there is no such order.
+
+        `earlier`: its facts if the stream cannot be read now. Raises Unreachable without them.
+        """
+        trouble, letters = "", list[DeadLetter]()
+        facts: Sequence[SeenFact] = earlier
+        try:
+            facts = await self._reader.facts(order_id)
+            letters = await self._letters(order_id, facts)
+        except Unreachable as error:
+            if not facts:
+                raise
+            trouble = str(error)
+        if not facts:
+            return None
+        seen = self._poller.latest
+        return order_page(order_id, facts, self._tables, seen, letters=letters, at=at, trouble=trouble)
+
+    async def _letters(self, order_id: str, facts: Sequence[SeenFact]) -> list[DeadLetter]:
+        waits = [one.since for one in due(facts, self._tables.parts) if one.since is not None]
+        if not waits or (self._clock() - min(waits)).total_seconds() < LONG_S:
+            return []
+        return await self._stream.dead_letters(f"{PREFIX}.*.{order_id}", whole=False)
+
+    async def events(self, order_id: str, at: str, after: int) -> AsyncIterator[bytes]:
+        """Yield an event whenever the page has changed; the last one when the order is over.
+
+        An event's id is the sequence of the order's last fact. `after`: the page has the facts up to this one.
+        """
+        clock = asyncio.get_running_loop().time
+        drawn, facts, quiet_since = "", list[SeenFact](), clock()
+        with self._poller.watching():
+            while not self._poller.closing.is_set():
+                try:
+                    shown = await self.page(order_id, at, facts)
+                except Unreachable as error:
+                    told, name, its_id = str(error), live.TROUBLE, after
+                else:
+                    if shown is None:
+                        return
+                    facts = [one.fact for one in shown.facts]
+                    its_id, name = shown.sequence, live.FINISHED if shown.over and not shown.trouble else ""
+                    told = render("order_part.html", shown=shown)
+                    if not drawn and its_id == after and not name and not shown.trouble:
+                        drawn = told  # the page shows it already
+                if told != drawn:
+                    drawn, quiet_since = told, clock()
+                    yield live.event(told, its_id, name)
+                    if name == live.FINISHED:
+                        return
+                elif clock() - quiet_since > PING_S:
+                    quiet_since = clock()
+                    yield live.PING
+                await wait(self._poller.closing, LOOK_S)
+
+
+def order_routes(board: OrderBoard, poller: Poller) -> list[ControllerRouterHandler]:
+    @get("/orders/{order_id:str}", include_in_schema=False)
+    async def order(request: AnyRequest, order_id: str) -> Response[str]:
+        check_id(order_id)
+        await poller.fresh(FIRST_S)
+        shown = await board.page(order_id, request.query_params.get("at", ""))
+        if shown is None:
+            raise Problem(404, "not-found", f"the stream and the archive have no order {order_id}")
+        query = f"?{request.url.query}" if request.url.query else ""
+        return page("order.html", shown=shown, query=query)
+
+    @get("/orders/{order_id:str}/live", include_in_schema=False)
+    async def order_live(request: AnyRequest, order_id: str) -> Stream:
+        check_id(order_id)
+        return live.answer(board.events(order_id, request.query_params.get("at", ""), live.seen_last(request)))
+
+    return [order, order_live]
+
+
+def check_id(text: str) -> None:
+    if not is_id(text):
+        raise Problem(404, "not-found", f"this is no id of an order: {MEANING}")

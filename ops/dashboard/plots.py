@@ -1,0 +1,77 @@
+"""Draws a small plot of the last quarter of an hour as the parts of an SVG. Pure: no text is made into markup here."""
+
+from collections.abc import Sequence
+from math import ceil, floor, log10
+from typing import Final, NamedTuple
+
+WIDTH: Final = 320
+HEIGHT: Final = 80
+
+
+class Series(NamedTuple):
+    """A line of a plot: what it shows, the class by which it gets its colour and dashes, a value for each point."""
+
+    name: str
+    kind: str
+    values: Sequence[float | None]
+
+
+class PlotLine(NamedTuple):
+    """A series as SVG has it: the `path` of its line, in pieces where values are missing."""
+
+    name: str
+    kind: str
+    path: str
+    last: float | None
+
+
+class Plot(NamedTuple):
+    """A plot of WIDTH times HEIGHT. `top` is the value at its upper edge, `limit` where the objective's line is."""
+
+    top: float
+    lines: Sequence[PlotLine]
+    limit: float | None
+
+
+def plot(series: Sequence[Series], points: int, limit: float | None = None) -> Plot:
+    """Return the plot of these series; the last value is at the right edge, `points` values wide is the whole.
+
+    `limit`: a value to draw a line at.
+    """
+    values = [value for one in series for value in one.values if value is not None]
+    top = top_of(max([*values, limit or 0.0], default=0.0))
+    return Plot(
+        top,
+        [
+            PlotLine(one.name, one.kind, _path(one.values, points, top), one.values[-1] if one.values else None)
+            for one in series
+        ],
+        None if limit is None else round(_y(limit, top), 1),
+    )
+
+
+def top_of(value: float) -> float:
+    """Return the least of 1, 2, 5, 10, 20 and so on, or of their fractions, that is not below the value; 1 for 0."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** floor(log10(value))
+    digit = next((one for one in (1, 2, 5) if value <= one * power * (1 + 1e-9)), 10)
+    return round(digit * power, max(0, ceil(-log10(power))))
+
+
+def _path(values: Sequence[float | None], points: int, top: float) -> str:
+    shown = list(values)[-points:]
+    step = WIDTH / max(points - 1, 1)
+    left = WIDTH - step * (len(shown) - 1)
+    parts, pen = [], "M"
+    for number, value in enumerate(shown):
+        if value is None:
+            pen = "M"
+            continue
+        parts.append(f"{pen}{left + number * step:.1f} {_y(value, top):.1f}")
+        pen = "L"
+    return " ".join(parts)
+
+
+def _y(value: float, top: float) -> float:
+    return HEIGHT - min(value, top) / top * HEIGHT

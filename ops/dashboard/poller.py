@@ -1,0 +1,161 @@
+"""Asks the services for their numbers, once for all viewers: every second while one looks, every five otherwise."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from infra.aio import wait
+from infra.timestamps import now
+from ops.status.figures import Figures, ServiceFigures, figures, service_figures
+from ops.status.health import Health, judge
+from ops.status.seen import Look, Samples
+
+WATCHED_S: Final = 1.0
+AT_REST_S: Final = 5.0
+WINDOW_S: Final = 10.0
+"""Rates and durations of a snapshot are those of so many seconds."""
+POINT_S: Final = 5.0
+"""Between two points of a plot; in between, its figures are those of this time."""
+POINTS: Final = 180
+"""Points that are kept: those of a quarter of an hour."""
+FRESH_S: Final = 1.0
+
+
+class Point(NamedTuple):
+    """The figures of POINT_S seconds, which ended `at` an instant (UTC). None: there are none, no service answered."""
+
+    at: datetime
+    figures: Figures | None
+
+
+class Snapshot(NamedTuple):
+    """All services as they were seen `at` an instant (UTC). `number` counts the snapshots from 1.
+
+    `active`: by fact, the look (its `at`) before which one was recorded last; a fact that is missing was not, since the
+    first look.
+    """
+
+    number: int
+    at: datetime
+    before: Look
+    look: Look
+    figures: Figures
+    health: Health
+    services: Sequence[ServiceFigures]
+    points: Sequence[Point]
+    active: Mapping[str, float] = {}
+
+    @property
+    def orders_seen(self) -> bool:
+        """Whether the figures of orders are known: order_svc has answered."""
+        return any(seen.service.name == "order" and not seen.trouble for seen in self.look.services)
+
+
+class Poller:
+    """Keeps the newest Snapshot, and hands it to all that wait for one. `run` does the asking."""
+
+    def __init__(self, ask: Callable[[], Awaitable[Look]], clock: Callable[[], datetime] = now) -> None:
+        """`ask` looks at all services once, as `ops.status.seen.look` does."""
+        self._ask = ask
+        self._clock = clock
+        self._viewers = 0
+        self._wanted = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._looks: deque[Look] = deque()
+        self._points: deque[Point] = deque(maxlen=POINTS)
+        self._last_point: Look | None = None
+        self._active: dict[str, float] = {}
+        self.latest: Snapshot | None = None
+        self.closing = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look until `closing` is set."""
+        while not self.closing.is_set():
+            self._wanted.clear()
+            self._take(await self._ask())
+            await wait(self._wanted, WATCHED_S if self._viewers else AT_REST_S)
+
+    def close(self) -> None:
+        """End `run`, and everything that waits for a snapshot."""
+        self.closing.set()
+        self._wanted.set()
+        self._changed.set()
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count a viewer within the block; with the first one, numbers are asked for at once."""
+        self._viewers += 1
+        if self._viewers == 1:
+            self._wanted.set()
+        try:
+            yield
+        finally:
+            self._viewers -= 1
+
+    async def after(self, number: int, most_s: float | None = None) -> Snapshot | None:
+        """ShownWait for a snapshot after the one with this number, `most_s` seconds at most, and return the latest one.
+
+        None: there is none yet, or the poller is closing.
+        """
+        loop = asyncio.get_running_loop()
+        until = None if most_s is None else loop.time() + most_s
+        while not self.closing.is_set() and (self.latest is None or self.latest.number <= number):
+            left = None if until is None else until - loop.time()
+            if left is not None and left <= 0:
+                break
+            await wait(self._changed, left)
+        return None if self.closing.is_set() else self.latest
+
+    async def fresh(self, most_s: float) -> Snapshot | None:
+        """Return a snapshot that is at most FRESH_S old; after `most_s` seconds, or for want of it, the latest one."""
+        latest = self.latest
+        if latest is not None and (self._clock() - latest.at).total_seconds() <= FRESH_S:
+            return latest
+        self._wanted.set()
+        return await self.after(latest.number if latest else 0, most_s)
+
+    def _take(self, look: Look) -> None:
+        if self._looks:
+            self._active |= dict.fromkeys(_recorded(self._looks[-1], look), look.at)
+        self._looks.append(look)
+        while len(self._looks) > 2 and look.at - self._looks[1].at >= WINDOW_S:
+            self._looks.popleft()
+        before, at = self._looks[0], self._clock()
+        seen = figures(before, look)
+        self._add_point(look, at)
+        self.latest = Snapshot(
+            (self.latest.number if self.latest else 0) + 1,
+            at,
+            before,
+            look,
+            seen,
+            judge(before, look, seen),
+            service_figures(before, look),
+            tuple(self._points),
+            dict(self._active),
+        )
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _add_point(self, look: Look, at: datetime) -> None:
+        last = self._last_point
+        if last is not None and look.at - last.at < POINT_S * 0.9:
+            return
+        if last is not None:
+            known = all(any(not s.trouble for s in one.services if s.service.name == "order") for one in (last, look))
+            self._points.append(Point(at, figures(last, look) if known else None))
+        self._last_point = look
+
+
+def _recorded(before: Look, now: Look) -> Iterator[str]:
+    """Yield the facts of which one was recorded between two looks."""
+    earlier = {seen.service.name: seen.samples for seen in before.services}
+    for seen in now.services:
+        old = earlier.get(seen.service.name, Samples())
+        for one in seen.samples.of("saga_facts_recorded_total"):
+            fact = one.labels.get("fact", "")
+            if old.of(one.name) and one.value not in (0, old.total(one.name, fact=fact)):
+                yield fact

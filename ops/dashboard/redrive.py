@@ -1,0 +1,150 @@
+"""Redrives dead letters: asks their services for a preview, or to do it, key by key; keeps the outcomes.
+
+A redrive is an operation with an id, so a second click is the same one. The reason and each outcome are in the log.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple
+
+import httpx
+import structlog
+
+from infra.timestamps import now
+from ops.client import GOOD, ServiceAddress, problem, send_with
+from ops.dashboard.dead_letter_groups import DeadLetterKey
+from ops.dlq.dead_letters import service_request
+from ops.errors import Unreachable
+
+logger = structlog.get_logger()
+
+TIMEOUT_S: Final = 30.0
+"""A service may have many dead letters of a key to handle."""
+MOST_KEPT: Final = 100
+
+KeyState = Literal["waits", "runs", "done", "fails", "stopped", "unknown"]
+
+
+class KeyOutcome(NamedTuple):
+    """What came, or would come, of the dead letters of one key. `facts`: the names of the facts, by sequence of DEAD.
+
+    `why` is a text for `fails` and `unknown`. Unknown: the service was asked, and gave no answer.
+    """
+
+    key: DeadLetterKey
+    state: KeyState = "waits"
+    facts: Sequence[tuple[int, str]] = ()
+    why: str = ""
+    left: int = 0
+
+
+class Redriver:
+    """Asks services about dead letters."""
+
+    def __init__(self, http: httpx.AsyncClient, services: Mapping[str, ServiceAddress]) -> None:
+        self._http = http
+        self._services = services
+
+    async def preview(self, keys: Sequence[DeadLetterKey]) -> list[KeyOutcome]:
+        """Return what a redrive would do with each key; nothing is changed."""
+        return list(await asyncio.gather(*(self.ask(key, dry_run=True) for key in keys)))
+
+    async def ask(self, key: DeadLetterKey, *, dry_run: bool) -> KeyOutcome:
+        """Have the dead letters of a key handled again, or with `dry_run` only decided."""
+        body = {"consumer": key.consumer, "key": key.key, "dry_run": dry_run}
+        request = service_request(self._services, key.consumer, "redrive", body)
+        if request is None:
+            return KeyOutcome(key, "fails", why=f"this checkout has no service of the consumer {key.consumer}")
+        try:
+            answer = await send_with(self._http, request, TIMEOUT_S)
+        except Unreachable as error:
+            return KeyOutcome(key, "unknown", why=str(error))
+        if answer.status not in GOOD:
+            return KeyOutcome(key, "fails", why=problem(answer))
+        return _outcome(key, answer.body)
+
+
+def _outcome(key: DeadLetterKey, body: Mapping[str, Any]) -> KeyOutcome:
+    outcomes = body.get("outcomes") or []
+    facts = [
+        (int(one["sequence"]), ", ".join(str(recorded["fact"]) for recorded in one["recorded"]) or "nothing new")
+        for one in outcomes
+        if one["error"] is None
+    ]
+    why = next((f"{one['sequence']}: {one['error']}" for one in outcomes if one["error"] is not None), "")
+    return KeyOutcome(key, "fails" if why else "done", facts, why, int(body.get("left") or 0))
+
+
+class Operation:
+    """One redrive of several keys, one after another. `stopping`: no further key is begun."""
+
+    def __init__(self, its_id: str, reason: str, keys: Sequence[DeadLetterKey], at: datetime) -> None:
+        self.id = its_id
+        self.reason = reason
+        self.at = at
+        self.outcomes = {key: KeyOutcome(key) for key in keys}
+        self.stopping = False
+        self.changes = 0
+        """Rises with each change of the outcomes."""
+
+    @property
+    def over(self) -> bool:
+        return not any(one.state in ("waits", "runs") for one in self.outcomes.values())
+
+    def put(self, outcome: KeyOutcome) -> None:
+        self.outcomes[outcome.key] = outcome
+        self.changes += 1
+
+    @property
+    def summary(self) -> str:
+        """Say how many keys are in which state."""
+        states = [one.state for one in self.outcomes.values()]
+        return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+
+
+class Operations:
+    """The operations of this process, the newest MOST_KEPT of them."""
+
+    def __init__(self, redriver: Redriver, clock: Callable[[], datetime] = now) -> None:
+        self._redriver = redriver
+        self._clock = clock
+        self._known: dict[str, Operation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def newest(self) -> list[Operation]:
+        return list(reversed(self._known.values()))
+
+    def get(self, its_id: str) -> Operation | None:
+        return self._known.get(its_id)
+
+    def begin(self, its_id: str, reason: str, keys: Sequence[DeadLetterKey]) -> Operation:
+        """Begin an operation, and return it; one with an id that is known is not begun again."""
+        if its_id not in self._known:
+            operation = self._known[its_id] = Operation(its_id, reason, keys, self._clock())
+            while len(self._known) > MOST_KEPT:
+                del self._known[next(iter(self._known))]
+            task = asyncio.create_task(self._run(operation))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return self._known[its_id]
+
+    async def close(self) -> None:
+        """Stop all operations, and wait for the keys that are being redriven."""
+        for operation in self._known.values():
+            operation.stopping = True
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, operation: Operation) -> None:
+        about = {"operation": operation.id, "reason": operation.reason}
+        logger.info("redrive asked for", keys=len(operation.outcomes), **about)
+        for key in list(operation.outcomes):
+            if operation.stopping:
+                operation.put(KeyOutcome(key, "stopped"))
+                continue
+            operation.put(KeyOutcome(key, "runs"))
+            outcome = await self._redriver.ask(key, dry_run=False)
+            operation.put(outcome)
+            logger.info("redriven", consumer=key.consumer, key=key.key, state=outcome.state, why=outcome.why, **about)
+        logger.info("redrive is over", states=operation.summary, **about)

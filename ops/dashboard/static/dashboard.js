@@ -1,0 +1,200 @@
+// Keeps a page up to date and makes it usable by keyboard. Everything it does, the server's HTML can do without.
+"use strict";
+
+const root = document.documentElement;
+const main = document.getElementById("main");
+root.classList.add("scripted");
+
+// Times: the server writes UTC; a choice in the address or a cookie shows all of them otherwise ------------------------
+
+const pad = (number, digits = 2) => String(number).padStart(digits, "0");
+
+function local(at) {
+  const day = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+  const time = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}.${pad(at.getMilliseconds(), 3)}`;
+  const offset = -at.getTimezoneOffset();
+  return `${day} ${time} ${offset < 0 ? "-" : "+"}${pad(Math.floor(Math.abs(offset) / 60))}:${pad(Math.abs(offset) % 60)}`;
+}
+
+function ago(at) {
+  const seconds = (Date.now() - at) / 1000;
+  if (seconds < 1) return `${Math.max(0, Math.round(seconds * 1000))} ms ago`;
+  if (seconds < 120) return `${Math.round(seconds)} s ago`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min ago`;
+  return seconds < 172800 ? `${Math.round(seconds / 3600)} h ago` : `${Math.round(seconds / 86400)} d ago`;
+}
+
+function utc(at) {
+  return at.toISOString().replace("T", " ").replace("Z", " UTC");
+}
+
+const shown = { utc, local, ago };
+const chosen = new URLSearchParams(location.search).get("times") || (document.cookie.match(/(?:^|; )times=(\w+)/) || [])[1];
+let times = Object.hasOwn(shown, chosen) ? chosen : "utc";
+
+function showTimes() {
+  for (const one of document.querySelectorAll("time[datetime]")) {
+    const text = shown[one.className === "since" ? "ago" : times](new Date(one.dateTime));
+    if (one.textContent !== text) one.textContent = text;
+  }
+  for (const one of document.querySelectorAll("[data-times]")) one.setAttribute("aria-pressed", one.dataset.times === times);
+}
+
+function showAge() {
+  const age = document.getElementById("age");
+  if (!age) return;
+  const at = new Date(age.dataset.seen);
+  age.querySelector("[data-age]").textContent = ago(at);
+  age.classList.toggle("stale", Date.now() - at > 5000);
+}
+
+// What is new goes into the page where it belongs: focus, selection, scrolling and opened parts stay -------------------
+
+function same(old, made) {
+  return old.nodeType === made.nodeType && old.nodeName === made.nodeName && (old.id || "") === (made.id || "");
+}
+
+function morph(old, made) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.nodeValue !== made.nodeValue) old.nodeValue = made.nodeValue;
+    return;
+  }
+  for (const { name, value } of [...made.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) if (!made.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  morphChildren(old, made);
+}
+
+function morphChildren(old, made) {
+  const named = new Map([...old.children].filter((one) => one.id).map((one) => [one.id, one]));
+  const stay = new Set([...made.children].map((one) => one.id).filter((id) => named.has(id)));
+  let next = old.firstChild;
+  const drop = () => {
+    const gone = next;
+    next = next.nextSibling;
+    gone.remove();
+  };
+  for (const wanted of [...made.childNodes]) {
+    const known = wanted.id && named.get(wanted.id);
+    while (known && next && next !== known && !stay.has(next.id)) drop(); // what is moved would lose the focus
+    if (known && known !== next) old.insertBefore(known, next);
+    const found = known || (next && same(next, wanted) ? next : null);
+    if (found) {
+      morph(found, wanted);
+      next = found.nextSibling;
+    } else {
+      old.insertBefore(wanted, next);
+    }
+  }
+  while (next) drop();
+}
+
+let saidAt = 0;
+let said = "";
+
+function say() {
+  const text = document.getElementById("sentence")?.dataset.say;
+  if (!text || text === said || Date.now() - saidAt < 10000) return;
+  if (said) document.getElementById("said").textContent = text;
+  [said, saidAt] = [text, Date.now()];
+}
+
+function put(html) {
+  const made = document.createElement("template");
+  made.innerHTML = html;
+  morphChildren(main, made.content);
+  showTimes();
+  showAge();
+  say();
+}
+
+// One connection a page, none while it is in the background -------------------------------------------------------------
+
+let source = null;
+let last = main.dataset.last || "";
+let finished = false;
+
+function listen() {
+  if (!main.dataset.live || finished || document.hidden || source) return;
+  const address = new URL(main.dataset.live, location.href);
+  if (last) address.searchParams.set("after", last);
+  source = new EventSource(address);
+  const take = (event) => {
+    last = event.lastEventId || last;
+    main.dataset.events = Number(main.dataset.events || 0) + 1;
+    put(event.data);
+  };
+  source.onmessage = take;
+  source.addEventListener("trouble", (event) => {
+    const told = document.getElementById("trouble") || main.insertBefore(document.createElement("p"), main.firstChild);
+    Object.assign(told, { id: "trouble", className: "part-missing", textContent: event.data });
+  });
+  source.addEventListener("new", (event) => {
+    document.getElementById("new-count").textContent = Number(event.data) < 50 ? event.data : "50 or more";
+    document.getElementById("new").hidden = false;
+  });
+  source.addEventListener("finished", (event) => {
+    finished = true;
+    silence();
+    take(event);
+  });
+  source.onerror = () => {
+    if (source && source.readyState === EventSource.CLOSED) {
+      silence();
+      setTimeout(listen, 1000);
+    }
+  };
+}
+
+function silence() {
+  if (source) source.close();
+  source = null;
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? silence() : listen()));
+
+// Mouse and keys ---------------------------------------------------------------------------------------------------------
+
+document.addEventListener("click", async (event) => {
+  const copied = event.target.closest("[data-copy]");
+  if (copied) {
+    await navigator.clipboard.writeText(copied.dataset.copy).catch(() => {});
+    copied.textContent = "copied";
+    setTimeout(() => (copied.textContent = "copy"), 1500);
+  }
+  const picked = event.target.closest("[data-times]");
+  if (picked) {
+    times = picked.dataset.times;
+    document.cookie = `times=${times}; path=/; max-age=31536000; SameSite=Strict`;
+    const address = new URL(location.href);
+    address.searchParams.set("times", times);
+    history.replaceState(null, "", address);
+    showTimes();
+  }
+});
+
+function step(by) {
+  const rows = [...main.querySelectorAll("[data-row]")];
+  const now = rows.findIndex((row) => row.contains(document.activeElement));
+  const row = rows[Math.min(rows.length - 1, Math.max(0, now + by))];
+  if (row) row.querySelector("a, button").focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog[open]")) return;
+  const link = { ArrowLeft: "previous", ArrowRight: "next", Home: "first", End: "last" }[event.key];
+  if (event.key === "/") document.getElementById("find").focus();
+  else if (event.key === "?") document.getElementById("help").showModal();
+  else if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
+  else if (link && main.querySelector(`a[data-cut=${link}]`)) main.querySelector(`a[data-cut=${link}]`).click();
+  else return;
+  event.preventDefault();
+});
+
+showTimes();
+showAge();
+say();
+listen();
+setInterval(() => {
+  showAge();
+  showTimes();
+}, 1000);

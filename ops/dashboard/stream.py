@@ -1,0 +1,119 @@
+"""Reads the stream for the pages that need it: one connection, made when the first of them asks, and again if lost.
+
+It only asks for messages of subjects that it names, and for what streams there are: it makes no consumer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from typing import Final
+
+from nats.errors import Error as NatsError
+
+from contracts.origin import ForeignMessage, origin
+from contracts.wire import MSG_ID
+from infra.archive.errors import ArchiveDamaged
+from infra.broker.client import BrokerClient, header
+from infra.broker.connection import connect
+from infra.broker.errors import BrokerError
+from infra.broker.floor import archive_of
+from infra.broker.generations import generation_numbers
+from infra.broker.lookup import archived_messages, latest_messages, messages_on
+from infra.broker.numbering import stream_name
+from infra.broker.stored import StoredMessage
+from infra.broker.troubles import describe
+from infra.consuming.dead_letter import PREFIX, DeadLetter
+from infra.consuming.stored_dead_letters import read
+from infra.settings import Settings
+from ops.errors import Unreachable
+
+ANSWER_S: Final = 3.0
+"""A broker that has not answered within so many seconds is told as one that cannot be asked."""
+
+ALL_LETTERS: Final = f"{PREFIX}.>"
+"""The subject of all dead letters."""
+
+MOST_LETTERS: Final = 1_000
+"""Dead letters that a page shows; `just dlq ls` lists all."""
+
+_MSG_ID: Final = MSG_ID.encode()
+
+
+class StreamReader:
+    """Reads messages of the stream, of all its generations and the archive, and dead letters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connected: tuple[BrokerClient, asyncio.Event] | None = None
+        self._stack = AsyncExitStack()
+        self._connecting = asyncio.Lock()
+        self._stopping = asyncio.Event()
+
+    async def latest(self, subjects: Sequence[str], begin: str) -> list[StoredMessage]:
+        """Return the last message of a service on each of these subjects, by sequence; no wildcards.
+
+        `begin` is the one that has the first of them: without it in the streams, the archive is read, too. Raises
+        Unreachable.
+        """
+        async with self._asking() as nc:
+            streams = [stream_name(number) for number in reversed(await generation_numbers(nc))]
+            found = {one.subject: one for one in await latest_messages(nc, subjects, streams)}
+            for subject, message in list(found.items()):
+                if is_foreign(message):  # it may hide an earlier one
+                    del found[subject]
+                    own = [one for one in await messages_on(nc, subject, streams) if not is_foreign(one)]
+                    found |= {subject: own[-1]} if own else {}
+            if begin not in found:
+                earlier = await archived_messages(archive_of(self._settings), subjects)
+                found = {one.subject: one for one in earlier if not is_foreign(one)} | found
+        return sorted(found.values(), key=lambda one: one.sequence)
+
+    async def dead_letters(self, subject: str, *, whole: bool, most: int = MOST_LETTERS) -> list[DeadLetter]:
+        """Return the first `most` dead letters under this subject of DEAD; without bodies and stacks unless `whole`.
+
+        Raises Unreachable.
+        """
+        found: list[DeadLetter] = []
+        async with self._asking() as nc, aclosing(read(nc, subject, whole=whole)) as letters:
+            async for one in letters:
+                found.append(one)
+                if len(found) == most:
+                    break
+        return found
+
+    async def close(self) -> None:
+        self._stopping.set()
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[BrokerClient]:
+        """Connect if that is needed. Errors in the block become Unreachable."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                yield await self._client()
+        except (TimeoutError, OSError, NatsError, BrokerError, ArchiveDamaged) as error:
+            at = self._settings.brokers[0].at
+            why = describe(error) or f"no answer within {ANSWER_S:g} s"
+            raise Unreachable(f"the broker at {at} cannot be read: {why}") from error
+
+    async def _client(self) -> BrokerClient:
+        async with self._connecting:
+            if self._connected is None or self._connected[1].is_set():
+                self._connected = None
+                with suppress(OSError, NatsError, TimeoutError):
+                    await self._stack.aclose()
+                self._stack = AsyncExitStack()
+                self._connected = await self._stack.enter_async_context(
+                    connect(self._settings, "dashboard", self._stopping)
+                )
+            return self._connected[0]
+
+
+def is_foreign(message: StoredMessage) -> bool:
+    """Return whether no service published the message."""
+    try:
+        head = message.raw_headers
+        origin(message.subject, header(head, _MSG_ID), head, message.body)
+    except ForeignMessage:
+        return True
+    return False

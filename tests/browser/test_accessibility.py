@@ -1,0 +1,153 @@
+"""axe-core finds nothing on any page of the dashboard, light or dark, on a large and on a small screen.
+
+Its file is unchanged from npm's axe-core 4.14.1 (MPL-2.0, LICENSE beside it). It is not a part of the product.
+"""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.browser.chromium import Chromium, chromium
+from tests.browser.test_dashboard import press, resize, seen
+from tests.ops.boards import Board
+from tests.ops.test_dashboard_dead_letters import fields, sent
+from tests.saga.test_dead_letters import until_parked
+from tests.shop import open_shop
+
+AXE = Path(__file__).parent / "axe" / "axe-4.14.1.min.js"
+SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
+
+RUN = """
+axe.run(document, {resultTypes: ["violations"]}).then(found => found.violations.map(
+  one => one.id + ": " + one.nodes.map(node => node.target.join(" ") + " " + node.failureSummary).join(" | ")
+))
+"""
+
+
+def test_the_file_is_the_one_of_its_version() -> None:
+    assert hashlib.sha256(AXE.read_bytes()).hexdigest() == SHA256
+
+
+class Visited:
+    """Pages of a dashboard on a shop in which there is something of everything."""
+
+    def __init__(self, board: Board, browser: Chromium, pages: dict[str, str]) -> None:
+        self.board = board
+        self.browser = browser
+        self.pages = pages
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def visited(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Visited]:
+    folder = tmp_path_factory.mktemp("visited")
+    async with (
+        open_shop(folder, ORDER_WAIT_S="0.2", ORDER_DEADLINE_S="5", ALLERGIC_TO='"points":13') as shop,
+        chromium(folder / "profile") as browser,
+    ):
+        await shop.register("mug", stock=1_000)
+        await shop.charge("u1", 1_000)
+        await shop.stop("point")
+        await shop.start("point", wrapper="allergic")
+        board = Board(shop)
+        await board.start()
+        good = (await shop.place([("mug", 1)], points=1)).json()["order_id"]
+        bad = (await shop.place([("mug", 1)], coupon="none")).json()["order_id"]
+        await shop.until_ended(bad)
+        stuck = (await shop.place([("mug", 1)], points=13)).json()["order_id"]
+        await until_parked(shop, 2)
+        preview = fields((await sent(board, "/dead-letters/preview", fields(await html(board, "/dead-letters")))).text)
+        operation = await sent(board, "/dead-letters/redrive", {**preview, "reason": "a try"})
+        await shop.kill("coupon")
+        yield Visited(
+            board,
+            browser,
+            {
+                "overview": "/",
+                "order": f"/orders/{good}",
+                "moment": f"/orders/{good}?at=reservation@1",
+                "refused": f"/orders/{bad}",
+                "stuck": f"/orders/{stuck}",
+                "list": "/orders",
+                "empty list": "/orders?user_id=nobody",
+                "wrong filter": "/orders?status=DONE",
+                "found": "/find?q=mug",
+                "not found": "/find?q=nothing",
+                "dead letters": "/dead-letters",
+                "operation": operation.headers["location"],
+                "no page": "/nothing",
+            },
+        )
+
+
+async def html(board: Board, path: str) -> str:
+    return (await board.get(path)).text
+
+
+async def violations(browser: Chromium) -> list[str]:
+    await browser.script(AXE.read_text(encoding="utf-8"))
+    found = await browser.script(RUN)
+    assert isinstance(found, list)
+    return [str(one) for one in found]
+
+
+PAGES = [
+    *("overview", "order", "moment", "refused", "stuck", "list", "empty list", "wrong filter", "found", "not found"),
+    *("dead letters", "operation", "no page"),
+]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_page_has_no_violation(visited: Visited, name: str, theme: str) -> None:
+    browser = visited.browser
+    await browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    for width in (1_280, 390):
+        await resize(browser, width)
+        await browser.visit(visited.board.url + visited.pages[name])
+        await browser.script("for (const one of document.querySelectorAll('details')) one.open = true")
+
+        assert await violations(browser) == []
+        assert await browser.script("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_preview_and_the_keys_have_no_violation(visited: Visited, theme: str) -> None:
+    browser = visited.browser
+    await browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    await browser.visit(f"{visited.board.url}/dead-letters")
+    browser.loaded.clear()
+    await browser.script("document.querySelector('main form').submit()")
+    await browser.loaded.wait()
+    assert await browser.script("document.querySelector('h1').innerText") == "What a redrive would do"
+    assert await violations(browser) == []
+
+    await press(browser, "?")
+    assert await browser.script("document.getElementById('help').open")
+    assert await violations(browser) == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_page_whose_numbers_are_old_has_no_violation(visited: Visited) -> None:
+    browser = visited.browser
+    for theme in ("light", "dark"):
+        await browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+        await browser.visit(f"{visited.board.url}/")
+        await browser.script("silence(), finished = true, document.getElementById('age').dataset.seen = '2026-01-01'")
+        await seen(browser, "document.getElementById('age').classList.contains('stale')")
+
+        assert await violations(browser) == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_colours_alone_say_nothing(visited: Visited) -> None:
+    """Each coloured kind of fact has a word beside it, too."""
+    text = re.sub(r"<[^>]*>", " ", await html(visited.board, visited.pages["refused"]))
+
+    assert "(taken back)" in text
+    assert "(stopped)" in text

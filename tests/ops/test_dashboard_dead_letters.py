@@ -1,0 +1,269 @@
+"""Dead letters on the dashboard: in groups of one cause, previewed, redriven with a reason, and what came of each."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.consuming.dead_letter import DeadLetter
+from infra.core.messages import StreamPosition
+from infra.timestamps import instant
+from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped, own_frame
+from ops.dashboard.redrive import KeyOutcome, Operations, Redriver
+from tests.ops.boards import Board, words
+from tests.saga.test_dead_letters import TEA, letters, until_parked
+from tests.shop import Shop, attempts, open_shop
+
+STACK = (
+    'Traceback (most recent call last):\n  File "/srv/shop/infra/core/writer.py", line 120, in decide\n    x\n'
+    '  File "/srv/shop/point_svc/domain/use.py", line 41, in decide\n    y\n'
+    '  File "/usr/lib/python3.11/json/decoder.py", line 3, in decode\n    z\nValueError: no\n'
+)
+
+
+def letter(
+    sequence: int, consumer: str = "point", key: str = "o1", error: str = "ValueError: no", **more: Any
+) -> DeadLetter:
+    fields = {"attempts": 4, "stack": STACK, **more}
+    return DeadLetter(
+        sequence, consumer, key, instant(sequence), fields["attempts"], error, fields["stack"], "", "",
+        StreamPosition(sequence, 0), b"", b"",
+    )  # fmt: skip
+
+
+# Groups ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_group_has_one_consumer_one_error_and_one_place() -> None:
+    behind = letter(3, error="waits behind 1", attempts=0, stack="")
+    other = letter(4, key="o2", error="ValueError: another text")
+    elsewhere = letter(5, key="o3", stack=STACK.replace("41", "42"))
+    coupons = letter(6, "coupon", "o4")
+
+    found = grouped([letter(1), behind, other, elsewhere, coupons])
+
+    assert [[one.sequence for one in group.dead_letters] for group in found] == [[1, 3, 4], [5], [6]]
+    first = found[0]
+    assert (first.consumer, first.error, first.frame) == ("point", "ValueError", "point_svc/domain/use.py:41 decide")
+    assert (first.tried, first.keys) == (2, [DeadLetterKey("point", "o1"), DeadLetterKey("point", "o2")])
+    assert (first.first, first.last) == (instant(1), instant(4))
+
+
+def test_what_waits_without_the_one_before_it_is_a_group_of_its_own() -> None:
+    (found,) = grouped([letter(3, error="waits behind 1", attempts=0, stack="")])
+
+    assert (found.error, found.frame, found.tried) == ("waits behind 1", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "its_class"),
+    [("ValueError: no", "ValueError"), ("nats.errors.Error: x", "nats.errors.Error"), ("no class: x", "no class: x")],
+)
+def test_the_class_of_an_error(error: str, its_class: str) -> None:
+    assert error_class(error) == its_class
+
+
+def test_a_stack_of_others_code_alone_has_no_place() -> None:
+    assert own_frame('File "/usr/lib/python3.11/json/decoder.py", line 3, in decode') == ""
+    assert own_frame("<img>") == ""
+
+
+# Operations -----------------------------------------------------------------------------------------------------------
+
+KEYS = [DeadLetterKey("point", f"o{number}") for number in range(3)]
+
+
+class Asked(Redriver):
+    """Services that answer a redrive when they are let."""
+
+    def __init__(self) -> None:
+        self.asked: list[DeadLetterKey] = []
+        self.go = asyncio.Semaphore(0)
+
+    async def ask(self, key: DeadLetterKey, *, dry_run: bool) -> KeyOutcome:
+        assert not dry_run
+        self.asked.append(key)
+        await self.go.acquire()
+        return KeyOutcome(key, "done")
+
+
+async def states(operations: Operations, wanted: Sequence[str]) -> None:
+    async for _ in attempts(f"{wanted}"):
+        found = operations.get("a" * 16)
+        assert found is not None
+        if [one.state for one in found.outcomes.values()] == wanted:
+            return
+
+
+async def test_a_second_click_is_the_same_operation_and_keys_go_one_by_one() -> None:
+    asked = Asked()
+    operations = Operations(asked)
+
+    first = operations.begin("a" * 16, "mended", KEYS)
+    again = operations.begin("a" * 16, "mended", KEYS)
+
+    assert first is again
+    await states(operations, ["runs", "waits", "waits"])
+    asked.go.release()
+    await states(operations, ["done", "runs", "waits"])
+    assert asked.asked == KEYS[:2]
+    asked.go.release()
+    asked.go.release()
+    await states(operations, ["done", "done", "done"])
+    assert (first.over, first.summary) == (True, "3 done")
+
+
+async def test_a_stopped_operation_ends_after_the_key_that_runs_and_says_which_were_left() -> None:
+    asked = Asked()
+    operations = Operations(asked)
+    operation = operations.begin("a" * 16, "mended", KEYS)
+    await states(operations, ["runs", "waits", "waits"])
+
+    operation.stopping = True
+    asked.go.release()
+
+    await states(operations, ["done", "stopped", "stopped"])
+    assert asked.asked == KEYS[:1]
+    assert operation.summary == "1 done, 2 stopped"
+
+
+async def test_the_end_of_the_dashboard_waits_for_the_key_that_runs() -> None:
+    asked = Asked()
+    operations = Operations(asked)
+    operation = operations.begin("a" * 16, "mended", KEYS)
+    await states(operations, ["runs", "waits", "waits"])
+    closing = asyncio.create_task(operations.close())
+    asked.go.release()
+
+    await closing
+
+    assert operation.summary == "1 done, 2 stopped"
+
+
+# A running dashboard --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def board(tmp_path: Path) -> AsyncIterator[Board]:
+    """Point_svc has a bug that rejects the use of 13 points."""
+    async with open_shop(tmp_path, ORDER_WAIT_S="0.2", ORDER_DEADLINE_S="5", ALLERGIC_TO='"points":13') as shop:
+        await shop.register("tea")
+        await shop.charge("u1", 10_000)
+        await shop.stop("point")
+        await shop.start("point", wrapper="allergic")
+        made = Board(shop)
+        await made.start()
+        yield made
+
+
+async def stuck(shop: Shop) -> str:
+    """The id of an order of which point_svc has two dead letters: its deadline's cancel waits behind the first."""
+    order_id = str((await shop.place(TEA, points=13)).json()["order_id"])
+    await until_parked(shop, 2)
+    return order_id
+
+
+def fields(html: str) -> dict[str, str]:
+    """The hidden fields of the last form of a page, and those that are checked."""
+    form = html[html.rindex('<form method="post"') :]
+    return {name: unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)}
+
+
+async def sent(board: Board, path: str, form: dict[str, str], **headers: str) -> httpx.Response:
+    return await board.shop.http.post(f"{board.url}{path}", data=form, headers=headers)
+
+
+async def test_a_dead_letter_is_redriven_once_its_cause_is_mended(board: Board) -> None:
+    shop = board.shop
+    order_id = await stuck(shop)
+    listed = await board.get("/dead-letters")
+    text = words(listed.text)
+    assert "point: ZeroDivisionError" in text
+    assert "1 tried in vain, 1 wait behind them, of 1 keys" in text
+    assert f"/orders/{order_id}" in listed.text
+    form = fields(listed.text)
+    assert form["key"] == f"point {order_id}"
+    page = await board.until(f"/orders/{order_id}", "dead letters:")
+    assert "canceled, not compensated yet" in page
+
+    preview = await sent(board, "/dead-letters/preview", form)
+    assert "would fail again" in words(preview.text)
+    assert "ZeroDivisionError: a bug" in words(preview.text)
+    await shop.stop("point")
+    await shop.start("point")
+    preview = await sent(board, "/dead-letters/preview", form)
+    text = words(preview.text)
+    assert "would succeed" in text
+    assert "point.debited, point.used" in text
+    assert "point.credited, point.refunded" in text
+    assert len(await letters(shop)) == 2, "a preview changes nothing"
+
+    form = {**fields(preview.text), "reason": "the bug is mended <b>"}
+    answers = [await sent(board, "/dead-letters/redrive", form) for _ in range(2)]
+    assert {answer.status_code for answer in answers} == {303}
+    (address,) = {answer.headers["location"] for answer in answers}
+    async with aclosing(board.events(f"{address}/live")) as events:
+        async for _, name, data in events:
+            if name == "finished":
+                assert "The redrive is over: 1 done" in words(data)
+                assert "the bug is mended &lt;b&gt;" in data
+    assert await letters(shop) == []
+    assert (await shop.until_ended(order_id))["compensated"]
+    log = shop.log("dashboard").read_text()
+    assert log.count("redrive asked for") == log.count("redriven ") == 1
+    assert log.count("reason='the bug is mended <b>'") == 3
+    assert "There are none." in await board.text("/dead-letters")
+    assert "1 done" in await board.text("/dead-letters")
+
+
+async def test_only_its_own_form_with_a_reason_changes_anything(board: Board) -> None:
+    shop = board.shop
+    await stuck(shop)
+    before = await letters(shop)
+    preview = await sent(board, "/dead-letters/preview", fields((await board.get("/dead-letters")).text))
+    good = {**fields(preview.text), "reason": "x"}
+
+    refused: list[tuple[dict[str, str], dict[str, str], int]] = [
+        ({**good, "token": "forged"}, {}, 403),
+        ({name: value for name, value in good.items() if name != "token"}, {}, 403),
+        (good, {"Origin": "http://attacker.example"}, 403),
+        (good, {"Host": "attacker.example"}, 421),
+        (good, {"Content-Type": "text/plain"}, 415),
+        ({**good, "reason": "  "}, {}, 400),
+        ({**good, "reason": "x" * 501}, {}, 400),
+        ({**good, "operation": "../../x"}, {}, 400),
+        ({**good, "key": "nothing"}, {}, 400),
+    ]
+    for form, headers, status in refused:
+        assert (await sent(board, "/dead-letters/redrive", form, **headers)).status_code == status, (form, headers)
+    assert (await board.get("/dead-letters/redrive")).status_code == 405
+    assert (await board.shop.http.post(f"{board.url}/dead-letters/redrive", content=b"\xff=\xff")).status_code in (
+        400,
+        415,
+    )
+    assert (await board.get("/dead-letters/operations/unknown")).status_code == 404
+
+    assert await letters(shop) == before
+    assert "redrive asked for" not in shop.log("dashboard").read_text()
+
+
+async def test_a_service_that_is_away_leaves_the_outcome_unknown_and_all_dead_letters(board: Board) -> None:
+    shop = board.shop
+    await stuck(shop)
+    preview = await sent(board, "/dead-letters/preview", fields((await board.get("/dead-letters")).text))
+    await shop.kill("point")
+
+    form = {**fields(preview.text), "reason": "a try"}
+    address = (await sent(board, "/dead-letters/redrive", form)).headers["location"]
+
+    text = await board.until(address, "The redrive is over: 1 unknown")
+    assert "point_svc at http://127.0.0.1" in text
+    assert len(await letters(shop)) == 2
+    await shop.kill("nats")
+    assert "the broker at 127.0.0.1" in await board.text("/dead-letters", 503)

@@ -1,0 +1,159 @@
+"""The lists of orders and the find box: filters are in the address alone, and what is not found is said with why."""
+
+import re
+from collections.abc import Mapping
+from html import unescape
+from urllib.parse import parse_qs, parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.fact import REASONS
+from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
+from tests.examples import PLACED_AT
+from tests.ops.boards import Board
+from tests.ops.test_dashboard import polled
+from tests.ops.test_status import look, seen
+from tests.saga.asking import settled
+from tests.saga.test_dead_letters import say, until_parked
+from tests.shop import Shop
+
+# The address ----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "status": st.sampled_from(["ALL", "PENDING", "CONFIRMED", "CANCELED"]),
+            "reason": st.sampled_from(["ANY", *REASONS]),
+            "user_id": st.text(max_size=8),
+            "older_than_s": st.integers(0, 99).map(str),
+            "sort": st.sampled_from(["newest", "oldest"]),
+        },
+    )
+)
+def test_filters_come_back_from_the_address_they_make(parameters: Mapping[str, str]) -> None:
+    wanted = filters(parameters)
+
+    again = filters(dict(parse_qsl(wanted.query(), keep_blank_values=True)))
+
+    assert again._replace(sort=wanted.sort) == wanted
+    assert again == wanted or (wanted.status, wanted.sort) == ("PENDING", "newest")
+
+
+def test_of_pending_orders_the_oldest_come_first_unless_the_address_says_so() -> None:
+    assert filters({"status": "PENDING"}).sort == "oldest"
+    assert filters({"status": "PENDING", "sort": "newest"}).sort == "newest"
+    assert filters({"status": "CANCELED"}).sort == "newest"
+
+
+def test_what_is_empty_is_the_default_and_what_is_unknown_is_left_out() -> None:
+    assert filters({"status": " ", "user_id": "", "times": "utc"}) == Filters()
+    assert Filters().query() == ""
+    assert Filters(user_id="a&b=c").query(cursor="x") == "user_id=a%26b%3Dc&cursor=x"
+    assert Filters()._asdict() == DEFAULTS
+
+
+def row(order_id: str) -> ListedRow:
+    return ListedRow(order_id, "PENDING", "u1", PLACED_AT)
+
+
+def test_new_rows_are_those_before_the_first_that_is_shown() -> None:
+    rows = [row("c"), row("b"), row("a")]
+
+    assert [newer(rows, one) for one in ("c", "b", "a", "gone")] == [0, 1, 2, 3]
+
+
+async def test_an_empty_list_says_why_it_is() -> None:
+    behind = await polled(look(0, order=seen("order", 'saga_view_lag_facts{view="orders"} 7')))
+
+    assert why_none(Filters(reason="coupon-expired"), None) == (
+        "no order with reason coupon-expired; the list has read all facts"
+    )
+    assert why_none(Filters(), behind) == "no order was placed yet; the list has yet to read 7 facts"
+
+
+# A running dashboard --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def board(shop: Shop) -> Board:
+    made = Board(shop)
+    await made.start()
+    await shop.register("mug", stock=1_000)
+    return made
+
+
+async def placed(shop: Shop, user: str, product: str = "mug") -> str:
+    return str((await shop.place([(product, 1)], user=user)).json()["order_id"])
+
+
+def listed(html: str) -> list[str]:
+    return re.findall(r'<tr id="order-([^"]+)"', html)
+
+
+async def test_orders_are_listed_in_pages_by_what_the_address_says(board: Board) -> None:
+    shop = board.shop
+    good = [await placed(shop, "ann") for _ in range(51)]
+    bad = [await placed(shop, "bob", "unknown") for _ in range(2)]
+    await settled(shop)
+
+    first = await board.get("/orders")
+    following = re.search(r'<a rel="next" href="([^"]+)"', first.text)
+    assert following is not None
+    second = await board.get(unescape(following[1]))
+    canceled = await board.get("/orders?status=CANCELED&reason=product-unknown&user_id=bob")
+
+    assert listed(first.text) + listed(second.text) == [*reversed(bad), *reversed(good)]
+    assert 'rel="next"' not in second.text
+    assert listed(canceled.text) == [*reversed(bad)]
+    assert "<option selected>CANCELED</option>" in canceled.text
+    oldest = await board.get("/orders?sort=oldest&user_id=ann")
+    assert listed(oldest.text) == good[:50]
+    following = re.search(r'<a rel="next" href="([^"]+)"', oldest.text)
+    assert following is not None
+    assert parse_qs(unescape(following[1]).partition("?")[2]).keys() == {"user_id", "sort", "cursor"}
+
+
+async def test_what_cannot_be_a_filter_and_what_cannot_be_asked_is_said(board: Board) -> None:
+    assert "status" in await board.text("/orders?status=DONE", 400)
+    assert "no order with user_id nobody; the list has read all facts" in await board.text("/orders?user_id=nobody")
+    await board.shop.kill("order")
+    assert "order_svc at http://127.0.0.1" in await board.text("/orders", 503)
+
+
+async def test_a_find_leads_to_the_only_thing_or_lists_what_there_is_and_is_not(board: Board) -> None:
+    shop = board.shop
+    order_id = await placed(shop, "ann")
+    await shop.issue("ten-off", "ann")
+    await say(shop, "product.reserved.o1", b"{}", "forged@1")
+    await until_parked(shop, 1)
+
+    async def leads_to(text: str) -> str:
+        return str((await board.get(f"/find?q={text}")).headers.get("location"))
+
+    assert await leads_to(order_id) == f"/orders/{order_id}"
+    assert await leads_to(f"order-{order_id}@2") == f"/orders/{order_id}?at=order%402"
+    assert await leads_to("ann") == "/orders?user_id=ann"
+    assert await leads_to("1") == "/dead-letters#letter-1"
+    assert "product mug: 999 available" in await board.text("/find?q=mug")
+    assert "coupon ten-off: not in use" in await board.text("/find?q=ten-off")
+    nothing = await board.text("/find?q=2")
+    for why in ("Nothing found for 2", "no order 2", "no order of a user 2", "no product 2", "no dead letter 2"):
+        assert why in nothing
+    assert "no fact order-x@9" in await board.text("/find?q=order-x@9")
+    assert "is no id" in await board.text("/find?q=%3Cimg%3E")
+    assert "Find what?" in await board.text("/find?q=")
+
+
+async def test_what_cannot_be_asked_is_named_beside_what_is_found(board: Board) -> None:
+    await board.shop.kill("product")
+    await board.shop.kill("nats")
+
+    text = await board.text("/find?q=mug")
+
+    assert "product_svc at http://127.0.0.1" in text
+    assert "the broker at 127.0.0.1" in text
+    assert "no coupon mug" in text

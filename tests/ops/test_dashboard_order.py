@@ -1,0 +1,468 @@
+"""The page of one order: what it waits for by the tables alone, its picture, what each service knew at any moment."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from contracts import REASONS, Fact, OrderCanceled, SagaFact
+from contracts.wire import NAMES, said_by
+from infra.consuming.dead_letter import DeadLetter
+from infra.core.messages import StreamPosition
+from ops.at import shown_state
+from ops.dashboard.facts import OrderReader, SeenFact
+from ops.dashboard.lifelines import COLUMN, LEFT, FactRow, Hearer, draw
+from ops.dashboard.order import FlowTables, ShownOrder, order_page, status
+from ops.dashboard.pages import render
+from ops.dashboard.waits import Due, due, finished, to_come
+from ops.flow.command import parts
+from ops.fold import aggregates
+from tests.domain.plan import Plan, run
+from tests.domain.test_any_order import PLANS, REPEATABLE
+from tests.domain.world import World
+from tests.examples import (
+    ORDER_ID,
+    coupon_used,
+    order_canceled,
+    order_confirmed,
+    order_created,
+    points_used,
+    product_released,
+    product_reserved,
+    use_of_coupon_failed,
+    use_of_points_failed,
+)
+from tests.ops.asking import told as told_by
+from tests.ops.boards import Board, words
+from tests.ops.test_dashboard import polled
+from tests.ops.test_status import look, seen
+from tests.saga.test_archive import next_generation
+from tests.saga.test_dead_letters import say
+from tests.shop import Shop, attempts
+
+TABLES = FlowTables(parts(), aggregates())
+MS = timedelta(milliseconds=1)
+
+
+def told(facts: Sequence[tuple[str, Fact]]) -> list[SeenFact]:
+    """These facts as the stream has them, each with its id; stored a millisecond after they were said."""
+    return [
+        SeenFact(
+            number, its_id, NAMES[type(fact)], said_by(NAMES[type(fact)]), fact.at, fact.at + MS, fact.cause, fact, ""
+        )
+        for number, (its_id, fact) in enumerate(facts, 1)
+    ]
+
+
+def history(*facts: Fact) -> list[SeenFact]:
+    """Facts that follow from each other, one after another, each two milliseconds after the one before."""
+    found: list[tuple[str, Fact]] = []
+    versions: Counter[str] = Counter()
+    for number, fact in enumerate(facts):
+        versions[fact.stream] += 1
+        cause = found[-1][0] if found else None
+        changed = {"at": facts[0].at + number * 2 * MS, "cause": cause}
+        found.append((f"{fact.stream}@{versions[fact.stream]}", replaced(fact, changed)))
+    return told(found)
+
+
+def replaced(fact: Fact, changed: dict[str, Any]) -> Fact:
+    return type(fact)(**{name: getattr(fact, name) for name in fact.__struct_fields__} | changed)
+
+
+def orders(world: World) -> Iterator[list[SeenFact]]:
+    """The facts of each order, as its page has them."""
+    said: dict[str, list[tuple[str, Fact]]] = {}
+    for one in world.said:
+        if isinstance(one.fact, SagaFact):
+            said.setdefault(one.order_id, []).append((one.fact_id, one.fact))
+    return map(told, said.values())
+
+
+def shown(*facts: Fact, **more: Any) -> ShownOrder:
+    return order_page(ORDER_ID, history(*facts), TABLES, None, **more)
+
+
+# What it waits for ----------------------------------------------------------------------------------------------------
+
+ends: Counter[str] = Counter()
+
+
+@REPEATABLE
+@given(PLANS)
+def test_what_any_order_waits_for_comes_and_in_the_end_nothing_is_due(plan: Plan) -> None:
+    """At every moment, whatever was delivered, repeated or lost: a service that owes an answer says something later."""
+    for facts in orders(run(plan)):
+        for count in range(1, len(facts)):
+            sofar, later = facts[:count], facts[count:]
+            owed = due(sofar, TABLES.parts)
+            assert {one.service for one in owed} <= {fact.service for fact in later}
+            assert finished(sofar, owed) or owed
+            if finished(sofar, owed):
+                assert isinstance(later[0].fact, OrderCanceled)
+                assert later[0].cause is None, "only a customer goes on with an order that is over"
+        assert due(facts, TABLES.parts) == []
+        assert finished(facts, [])
+        assert to_come(facts, []) == []
+        cancel = next((fact.fact for fact in facts if isinstance(fact.fact, OrderCanceled)), None)
+        ends["confirmed" if cancel is None else cancel.reason] += 1
+
+
+def test_every_end_was_among_them() -> None:
+    assert set(ends) == {"confirmed", *REASONS}
+
+
+def test_a_pending_order_waits_for_its_next_step_and_shows_the_rest_of_its_way() -> None:
+    facts = history(order_created(), product_reserved())
+
+    (one,) = due(facts, TABLES.parts)
+
+    assert one == Due("point", "product.reserved", "point.used", "step", facts[1].stored)
+    assert [(then.service, then.says, then.since) for then in to_come(facts, [one])[1:]] == [
+        ("coupon", "coupon.used", None),
+        ("order", "order.confirmed", None),
+    ]
+
+
+def test_after_the_last_step_order_svc_is_waited_for() -> None:
+    facts = history(order_created(), product_reserved(), points_used(), coupon_used())
+
+    assert [(one.service, one.says, one.what) for one in due(facts, TABLES.parts)] == [
+        ("order", "order.confirmed", "end")
+    ]
+
+
+def test_a_fact_of_newer_code_is_an_answer_too() -> None:
+    facts = history(order_created(), product_reserved())
+    answer = facts[1]._replace(
+        name="point.deferred", service="point", fact_id="deferral-x@1", cause=facts[1].fact_id, fact=None
+    )
+
+    assert due([*facts, answer], TABLES.parts) == []
+
+
+def test_after_a_refusal_the_cancel_and_each_undo_are_due_and_nothing_else_comes() -> None:
+    facts = history(order_created(), product_reserved(), points_used(), use_of_coupon_failed("coupon-expired"))
+    owed = due(facts, TABLES.parts)
+
+    assert {(one.service, one.says) for one in owed} == {
+        ("order", "order.canceled"),
+        ("product", "product.released"),
+        ("point", "point.refunded"),
+    }
+    assert to_come(facts, owed) == owed
+    assert status(facts, owed) == "pending"
+
+
+def test_after_a_cancel_a_step_that_was_not_taken_has_to_be_fenced_and_no_more() -> None:
+    facts = history(order_created(), product_reserved(), order_canceled("deadline-exceeded"))
+
+    assert {(one.service, one.hears, one.says) for one in due(facts, TABLES.parts)} == {
+        ("product", "order.canceled", "product.released"),
+        ("point", "order.canceled", "point.use.voided"),
+        ("coupon", "order.canceled", "coupon.use.voided"),
+    }
+
+
+def test_compensated_is_a_state_of_its_own() -> None:
+    refused = [order_created(), product_reserved(), use_of_points_failed("points-insufficient")]
+    canceled = [*refused, order_canceled("points-insufficient")]
+
+    assert shown(*canceled).status == "canceled, not compensated yet"
+    assert not shown(*canceled).over
+    assert shown(*canceled, product_released()).status == "canceled and compensated"
+    assert shown(*canceled, product_released()).over
+
+
+async def test_who_is_waited_for_is_said_with_how_it_is_and_how_long_it_takes_else() -> None:
+    facts = history(order_created(), product_reserved())
+    name = "saga_step_duration_seconds_bucket"
+    samples = (
+        f'{name}{{fact="point.used",le="0.1"}} 100\n{name}{{fact="point.used",le="+Inf"}} 100\n'
+        f'{name}{{fact="point.refunded",le="9"}} 1\n'
+        'saga_consumer_lag_seconds{consumer="point-hears-product-reserved"} 12\n'
+        'saga_consumer_lag_seconds{consumer="point-hears-order-canceled"} 99\n'
+    )
+    letter = DeadLetter(7, "point", ORDER_ID, facts[0].at, 4, "no", "", "", "", StreamPosition(1, 0), b"", b"")
+    well = await polled(look(0, point=seen("point", samples)))
+    away = await polled(look(0, point=seen("point", trouble="point_svc is away")))
+
+    (wait,) = order_page(ORDER_ID, facts, TABLES, well).waits
+    assert (wait.usual, wait.state) == (
+        "usually 50 ms, 99 % within 99 ms",
+        "ready, hears product.reserved 12 s late",
+    )
+    assert not wait.troubled
+    (wait,) = order_page(ORDER_ID, facts, TABLES, well, letters=[letter]).waits
+    assert wait.state.endswith("12 s late; 1 dead letter of this order")
+    assert wait.troubled
+    (wait,) = order_page(ORDER_ID, facts, TABLES, away).waits
+    assert (wait.state, wait.troubled) == ("point_svc is away", True)
+
+
+# Its picture ----------------------------------------------------------------------------------------------------------
+
+
+def test_arrows_say_who_answered_who_has_to_and_who_need_not() -> None:
+    made = shown(order_created(), product_reserved(), use_of_points_failed("points-insufficient"))
+
+    rows = {row.row.fact: row for row in made.drawing.rows}
+    assert [(h.service, h.kind) for h in rows["order.created.pending"].row.hearers] == [("product", "answered")]
+    assert {(h.service, h.kind) for h in rows["point.use.failed"].row.hearers} == {("product", "due"), ("order", "due")}
+    assert rows["point.use.failed"].row.kind == "stopped"
+    assert rows["product.released"].row.kind == "pending undone"
+    assert [row.margin for row in (one.row for one in made.drawing.rows)] == [
+        "0.0 ms",
+        "2.0 ms",
+        "4.0 ms",
+        "due",
+        "due",
+    ]
+
+
+def test_a_row_is_drawn_from_the_one_that_says_to_those_that_hear() -> None:
+    made = draw([FactRow("f", "b", [Hearer("a", "late", "3 ms"), Hearer("c"), Hearer("b")])], ["a", "b", "c"])
+
+    (row,) = made.rows
+    assert (row.x, row.anchor) == (LEFT + COLUMN, "start")
+    left, right = row.arrows
+    assert (left.end > LEFT, left.head.startswith(f"{LEFT},"), left.note) == (True, True, "3 ms")
+    assert right.head.startswith(f"{LEFT + 2 * COLUMN},")
+    assert made.width > LEFT + 2 * COLUMN
+
+
+def test_the_time_before_a_fact_is_split_at_the_stream() -> None:
+    facts = history(order_created(), product_reserved(), points_used())
+    late = [facts[0], facts[1]._replace(stored=facts[1].at + 9 * MS), facts[2]._replace(at=facts[1].at + 12 * MS)]
+
+    made = order_page(ORDER_ID, late, TABLES, None)
+
+    hops = made.facts[2].hops
+    assert hops is not None
+    assert (hops.into_stream_ms, hops.from_stream_ms, hops.share, hops.first) == (9, 3, 100, 75)
+    assert made.facts[0].hops is None
+
+
+def test_a_clock_that_lags_gives_no_negative_time() -> None:
+    facts = history(order_created(), product_reserved())
+    early = [facts[0]._replace(stored=facts[0].at - MS), facts[1]._replace(at=facts[0].at - 5 * MS)]
+
+    hops = order_page(ORDER_ID, early, TABLES, None).facts[1].hops
+
+    assert hops is not None
+    assert (hops.into_stream_ms, hops.from_stream_ms) == (0, 0)
+
+
+# What each service knew -----------------------------------------------------------------------------------------------
+
+
+@REPEATABLE
+@given(PLANS)
+def test_at_the_end_the_states_are_those_of_the_services(plan: Plan) -> None:
+    world = run(plan)
+    heads = {stream: head.state for service in world.services for stream, head in service.heads.items()}
+    for facts in orders(world):
+        made = order_page("any", facts, TABLES, None)
+        for one in made.states:
+            assert one.fields == shown_state(heads[one.stream])
+        assert {one.stream for one in made.states} == {fact.fact.stream for fact in facts if fact.fact}
+        assert [len(made.facts), made.scrubber.most] == [len(facts)] * 2
+
+
+def test_a_moment_is_a_fact_and_all_before_it() -> None:
+    made = shown(order_created(), product_reserved(), points_used(), coupon_used(), at="reservation@1")
+
+    assert [(one.service, one.fields.get("status")) for one in made.states] == [("order", "PENDING"), ("product", None)]
+    assert [one.faded for one in made.facts] == [False, False, True, True]
+    assert made.scrubber.number == 2
+    assert made.scrubber.places == {"first": "order@1", "previous": "order@1", "next": "pointuse@1", "last": None}
+    assert shown(order_created(), product_reserved(), at="nothing@9").scrubber.number == 2
+
+
+def test_each_fact_says_what_it_changed() -> None:
+    made = shown(order_created(), product_reserved(), points_used(), coupon_used(), order_confirmed())
+
+    changes = {change.field: (change.before, change.after) for change in made.facts[4].changes}
+    assert changes["status"] == ("PENDING", "CONFIRMED")
+    assert changes["first_end"][0] is None
+    assert "order" not in changes
+
+
+def test_a_fact_of_newer_code_is_shown_by_its_name() -> None:
+    facts = history(order_created(), product_reserved())
+    facts.append(facts[1]._replace(name="product.recalled", fact_id="recall-x@1", fact=None, sequence=3))
+
+    html = render("order_part.html", shown=order_page(ORDER_ID, facts, TABLES, None))
+
+    assert "product.recalled" in html
+    assert "of newer code" in html
+
+
+def test_hostile_texts_are_shown_as_text() -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    made = shown(order_created())
+    made = made._replace(heading=["", evil], trouble=evil, states=[made.states[0]._replace(fields={"a": {"b": evil}})])
+
+    html = render("order_part.html", shown=made)
+
+    assert "<img" not in html
+    assert html.count("&lt;img") == 2
+    assert "\\u003cimg" in html
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+async def test_all_who_look_at_an_order_cost_one_look_at_the_stream() -> None:
+    asked: list[str] = []
+
+    async def latest(subjects: Sequence[str], begin: str) -> list[Any]:
+        asked.append(begin)
+        return []
+
+    reader = OrderReader(latest)
+    await asyncio.gather(*(reader.facts("o1") for _ in range(50)), reader.facts("o2"))
+
+    assert sorted(asked) == ["order.created.pending.o1", "order.created.pending.o2"]
+
+
+# A running dashboard --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def board(shop: Shop) -> Board:
+    made = Board(shop)
+    await made.start()
+    await shop.register("mug")
+    await shop.charge("u1", 10_000)
+    return made
+
+
+async def test_an_order_is_shown_whole_without_a_script(board: Board) -> None:
+    order_id = (await board.shop.place([("mug", 2)], points=100)).json()["order_id"]
+
+    text = await board.text(f"/orders/{order_id}")
+
+    assert "confirmed user u1" in text
+    assert "Waits for nothing" in text
+    facts = ["order.created.pending", "product.reserved", "point.used", "coupon.used", "order.confirmed"]
+    assert re.search(".*".join(map(re.escape, facts)), text)
+    assert "4 facts" not in text
+    at = await board.text(f"/orders/{order_id}?at=reservation@1")
+    assert "2 of 5 facts" in at
+    assert "status PENDING" in at
+
+
+async def test_an_order_that_nobody_placed_is_said_to_be_none(board: Board) -> None:
+    assert "have no order 2e86ac" in await board.text("/orders/2e86ac2065f70ff4b21b2634a80468d3", 404)
+    assert "no id of an order" in await board.text("/orders/a.b", 404)
+
+
+async def test_a_waiting_order_lives_until_it_is_over(board: Board) -> None:
+    shop = board.shop
+    await shop.kill("point")
+    placing = asyncio.create_task(shop.place([("mug", 2)], points=100))
+    order_id = ""
+    async for _ in attempts("the order to wait"):
+        if found := (await shop.get("order", "/ops/orders?status=PENDING")).json()["orders"]:
+            order_id = found[0]["order_id"]
+            break
+    text = await board.until(f"/orders/{order_id}", "point_svc: point_svc at http://127.0.0.1:")
+    assert "point_svc to hear product.reserved and to say point.used , since" in text
+    assert "cannot be reached" in text
+
+    seen_last: list[int] = []
+    async with aclosing(board.events(f"/orders/{order_id}/live")) as events:
+        first = await anext(events)
+        await shop.start("point")
+        async for its_id, name, data in events:
+            seen_last.append(its_id)
+            if name == "finished":
+                assert words(data).count("order.confirmed") > 1
+                break
+    await placing
+    assert seen_last == sorted(seen_last)
+    assert first[0] < seen_last[-1]
+
+    async with aclosing(board.events(f"/orders/{order_id}/live", last=seen_last[-1])) as again:
+        assert [(its_id, name) async for its_id, name, _ in again] == [(seen_last[-1], "finished")]
+
+
+async def test_what_a_page_has_seen_is_not_sent_again(board: Board) -> None:
+    shop = board.shop
+    await shop.kill("coupon")
+    placing = asyncio.create_task(shop.place([("mug", 1)], points=1))
+    async for _ in attempts("the order to wait for coupon_svc"):
+        if found := (await shop.get("order", "/ops/orders?status=PENDING")).json()["orders"]:
+            order_id = found[0]["order_id"]
+            if "point.used" in await shop.facts(order_id):
+                break
+    await board.until(f"/orders/{order_id}", "coupon_svc: coupon_svc at")
+    async with aclosing(board.events(f"/orders/{order_id}/live")) as events:
+        its_id, _, _ = await anext(events)
+
+    async with aclosing(board.events(f"/orders/{order_id}/live", last=its_id)) as again:
+        await shop.start("coupon")
+        async for now_id, _, data in again:
+            if now_id == its_id:
+                assert "cannot be reached" not in data, "only what changed beside the facts"
+            else:
+                break
+    await placing
+
+
+async def test_without_the_broker_the_page_says_so_and_goes_on_when_it_is_back(board: Board) -> None:
+    shop = board.shop
+    await shop.kill("coupon")
+    placing = asyncio.create_task(shop.place([("mug", 1)], points=1))
+    async for _ in attempts("the order to wait"):
+        if found := (await shop.get("order", "/ops/orders?status=PENDING")).json()["orders"]:
+            order_id = found[0]["order_id"]
+            break
+    async with aclosing(board.events(f"/orders/{order_id}/live")) as events:
+        await anext(events)
+        await shop.kill("nats")
+        async for _, _, data in events:
+            if "cannot be read" in data:
+                assert "order.created.pending" in data, "the facts that were read stay"
+                break
+        assert "the broker at 127.0.0.1" in await board.text("/orders/unknown", 503)
+        await shop.start_nats()
+        await shop.start("coupon")
+        async for _, name, data in events:
+            if name == "finished":
+                assert "cannot be read" not in data
+                break
+    await placing
+
+
+async def test_an_order_of_a_sealed_and_of_an_archived_generation_is_shown(board: Board) -> None:
+    order_id = await next_generation(board.shop, "first")
+    async for _ in attempts("the generation to be sealed"):
+        done = await told_by(board.shop, "archive")
+        before = await board.text(f"/orders/{order_id}")
+        assert "5 of 5 facts" in before
+        if done["deleted"]:
+            break
+
+    after = await board.text(f"/orders/{order_id}")
+
+    assert "5 of 5 facts" in after
+    assert "confirmed user u1" in after
+
+
+async def test_a_foreign_message_neither_is_a_fact_nor_hides_one(board: Board) -> None:
+    order_id = (await board.shop.place([("mug", 1)])).json()["order_id"]
+    for fact in ("order.confirmed", "order.canceled", "product.released"):
+        await say(board.shop, f"{fact}.{order_id}", b'{"type": "x"}')
+
+    text = await board.text(f"/orders/{order_id}")
+
+    assert "confirmed user u1" in text
+    assert "5 of 5 facts" in text

@@ -16,6 +16,7 @@ from ops.dashboard.dead_letter_routes import dead_letter_routes
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder
 from ops.dashboard.list_routes import list_routes
+from ops.dashboard.logs import facts_in_logs
 from ops.dashboard.order import FlowTables
 from ops.dashboard.order_routes import OrderBoard, order_routes
 from ops.dashboard.poller import Poller
@@ -41,7 +42,7 @@ class Dashboard:
         self._stream = StreamReader(settings)
         self._operations = Operations(redriver := Redriver(self._http, addresses))
         tables = FlowTables(parts(), aggregates())
-        reader = OrderReader(self._stream.latest, lambda: newer.names(env))
+        reader = OrderReader(self._stream.latest, partial(facts_in_logs, env), lambda: newer.names(env))
         finder = Finder(self._http, addresses, reader, partial(self._stream.dead_letters, ALL_LETTERS, whole=False))
         self.app: Litestar = App(
             [

@@ -15,6 +15,7 @@ from infra.broker.client import header
 from infra.broker.stored import StoredMessage
 from infra.timestamps import EPOCH
 from ops.details import detail, fact_body, known
+from ops.errors import Unreachable
 from ops.trace import OF_ORDER
 
 FIRST: Final = NAMES[OrderCreatedPending]
@@ -28,7 +29,9 @@ _MSG_ID: Final = MSG_ID.encode()
 class SeenFact(NamedTuple):
     """A fact of an order in the stream. `service` says it, `cause` is the id of the fact that it answers.
 
-    `stored`: when the broker stored it. `fact`: None if this code cannot read it: newer code recorded it.
+    `stored`: when the broker stored it. `fact`: None if this code cannot read it: newer code recorded it. `sequence` is
+    0 if it was read from its service's log: then its place in the stream is not known, and `stored` is when it was
+    said.
     """
 
     sequence: int
@@ -73,41 +76,62 @@ def seen_fact(message: StoredMessage) -> SeenFact:
     )
 
 
+class KnownFacts(NamedTuple):
+    """The facts of one order, each once, none before its cause; none if there is no such order.
+
+    `trouble`: why the stream cannot be read now, in words; then some of the facts may be from the services' logs.
+    """
+
+    facts: Sequence[SeenFact]
+    trouble: str = ""
+
+
 Latest = Callable[[Sequence[str], str], Awaitable[list[StoredMessage]]]
 """Reads the last message of each subject, as `StreamReader.latest` does."""
+
+InLogs = Callable[[str], Awaitable[list[SeenFact]]]
+"""Reads an order's facts from the services' logs, as `facts_in_logs` does."""
 
 
 class OrderReader:
     """Reads the facts of orders, those of one order at most once in KEPT_S."""
 
-    def __init__(self, latest: Latest, more_names: Callable[[], Sequence[str]] = tuple) -> None:
+    def __init__(self, latest: Latest, in_logs: InLogs, more_names: Callable[[], Sequence[str]] = tuple) -> None:
         """`more_names`: names of facts of newer code, which are read, too."""
         self._latest = latest
+        self._in_logs = in_logs
         self._more_names = more_names
-        self._kept: dict[str, tuple[float, list[SeenFact]]] = {}
+        self._kept: dict[str, tuple[float, KnownFacts]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def facts(self, order_id: str) -> list[SeenFact]:
-        """Return the facts of this order in the order of the stream, each once; none if there is no such order.
+    async def facts(self, order_id: str) -> KnownFacts:
+        """Return the facts of this order in the order of the stream; without the broker, those of the services' logs.
 
-        Raises Unreachable.
+        Raises Unreachable if the stream cannot be read and no log has the order.
         """
         clock = asyncio.get_running_loop().time
         async with self._locks.setdefault(order_id, asyncio.Lock()):
-            read_at, found = self._kept.get(order_id, (float("-inf"), []))
+            read_at, found = self._kept.get(order_id, (float("-inf"), KnownFacts(())))
             if clock() - read_at > KEPT_S:
-                found = await self._read(order_id)
+                found = await self._read(order_id, found.facts)
                 self._kept[order_id] = clock(), found
         if len(self._kept) > MOST_KEPT:
             self._kept.clear()
             self._locks.clear()
         return found
 
-    async def _read(self, order_id: str) -> list[SeenFact]:
+    async def _read(self, order_id: str, earlier: Sequence[SeenFact]) -> KnownFacts:
         names = (*OF_ORDER, *self._more_names())
-        messages = await self._latest([f"{name}.{order_id}" for name in names], f"{FIRST}.{order_id}")
+        try:
+            messages = await self._latest([f"{name}.{order_id}" for name in names], f"{FIRST}.{order_id}")
+        except Unreachable as error:
+            seen = {fact.fact_id for fact in earlier}
+            logged = [fact for fact in await self._in_logs(order_id) if fact.fact_id not in seen]
+            if not (earlier or logged):
+                raise
+            return KnownFacts([*earlier, *logged], str(error))
         found: list[SeenFact] = []
         for message in messages:
             with suppress(*DECODE_ERRORS):
                 found.append(seen_fact(message))
-        return found
+        return KnownFacts(found)

@@ -79,14 +79,14 @@ class Finder:
         )
 
     async def _order(self, order_id: str) -> Hit | str:
-        if await self._reader.facts(order_id):
+        if (await self._reader.facts(order_id)).facts:
             return Hit(f"order {order_id}", f"/orders/{order_id}", f"just trace {order_id}")
         return f"no order {order_id} in the stream or the archive"
 
     async def _fact(self, stream: str, version: str) -> Hit | str:
         order_id = stream.partition("-")[2]
         place = f"{category(stream)}@{version}"
-        facts = await self._reader.facts(order_id) if is_id(order_id) else []
+        facts = (await self._reader.facts(order_id)).facts if is_id(order_id) else ()
         if any(fact.place == place for fact in facts):
             return Hit(f"fact {place} of order {order_id}", f"/orders/{order_id}?at={quote(place)}")
         return f"no fact {stream}@{version} of an order in the stream or the archive"

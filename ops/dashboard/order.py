@@ -95,7 +95,7 @@ class Scrubber(NamedTuple):
 class ShownOrder(NamedTuple):
     """What the page shows. `status` in one word or two, `heading` the order in lines, `over`: nothing more follows.
 
-    `trouble`: why the stream cannot be read now; the facts are those read last then.
+    `trouble`: why the stream cannot be read now; the facts are those read last, and those of the services' logs, then.
     """
 
     order_id: str
@@ -245,7 +245,7 @@ def _shown(facts: Sequence[SeenFact], cut: int, changes: Mapping[str, Sequence[C
 
 
 def _hops(fact: SeenFact, cause: SeenFact | None) -> Hops | None:
-    if cause is None:
+    if cause is None or not cause.sequence:
         return None
     into = (cause.stored - cause.at).total_seconds() * 1_000
     from_there = (fact.at - cause.stored).total_seconds() * 1_000

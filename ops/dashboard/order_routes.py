@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -48,22 +49,15 @@ class OrderBoard:
         self._reader = reader
         self._clock = clock
 
-    async def page(self, order_id: str, at: str = "", earlier: Sequence[SeenFact] = ()) -> ShownOrder | None:
-        """Return the page of this order; None if there is no such order.
-
-        `earlier`: its facts if the stream cannot be read now. Raises Unreachable without them.
-        """
-        trouble, letters = "", list[DeadLetter]()
-        facts: Sequence[SeenFact] = earlier
-        try:
-            facts = await self._reader.facts(order_id)
-            letters = await self._letters(order_id, facts)
-        except Unreachable as error:
-            if not facts:
-                raise
-            trouble = str(error)
+    async def page(self, order_id: str, at: str = "") -> ShownOrder | None:
+        """Return the page of this order; None if there is no such order. Raises Unreachable."""
+        facts, trouble = await self._reader.facts(order_id)
         if not facts:
             return None
+        letters: Sequence[DeadLetter] = ()
+        if not trouble:
+            with suppress(Unreachable):  # the next look says so
+                letters = await self._letters(order_id, facts)
         seen = self._poller.latest
         return order_page(order_id, facts, self._tables, seen, letters=letters, at=at, trouble=trouble)
 
@@ -79,17 +73,16 @@ class OrderBoard:
         An event's id is the sequence of the order's last fact. `after`: the page has the facts up to this one.
         """
         clock = asyncio.get_running_loop().time
-        drawn, facts, quiet_since = "", list[SeenFact](), clock()
+        drawn, quiet_since = "", clock()
         with self._poller.watching():
             while not self._poller.closing.is_set():
                 try:
-                    shown = await self.page(order_id, at, facts)
+                    shown = await self.page(order_id, at)
                 except Unreachable as error:
                     told, name, its_id = str(error), live.TROUBLE, after
                 else:
                     if shown is None:
                         return
-                    facts = [one.fact for one in shown.facts]
                     its_id, name = shown.sequence, live.FINISHED if shown.over and not shown.trouble else ""
                     told = render("order_part.html", shown=shown)
                     if not drawn and its_id == after and not name and not shown.trouble:

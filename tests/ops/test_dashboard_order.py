@@ -13,14 +13,17 @@ from hypothesis import given
 
 from contracts import REASONS, Fact, OrderCanceled, SagaFact
 from contracts.wire import NAMES, said_by
+from infra.broker.stored import StoredMessage
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
 from ops.at import shown_state
-from ops.dashboard.facts import OrderReader, SeenFact
+from ops.dashboard.facts import KEPT_S, KnownFacts, OrderReader, SeenFact
 from ops.dashboard.lifelines import COLUMN, LEFT, FactRow, Hearer, draw
+from ops.dashboard.logs import causal
 from ops.dashboard.order import FlowTables, ShownOrder, order_page, status
 from ops.dashboard.pages import render
 from ops.dashboard.waits import Due, due, finished, to_come
+from ops.errors import Unreachable
 from ops.flow.command import parts
 from ops.fold import aggregates
 from tests.domain.plan import Plan, run
@@ -316,6 +319,10 @@ def test_hostile_texts_are_shown_as_text() -> None:
     assert "\\u003cimg" in html
 
 
+async def no_logs(_: str) -> list[SeenFact]:
+    return []
+
+
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
@@ -326,10 +333,42 @@ async def test_all_who_look_at_an_order_cost_one_look_at_the_stream() -> None:
         asked.append(begin)
         return []
 
-    reader = OrderReader(latest)
+    reader = OrderReader(latest, no_logs)
     await asyncio.gather(*(reader.facts("o1") for _ in range(50)), reader.facts("o2"))
 
     assert sorted(asked) == ["order.created.pending.o1", "order.created.pending.o2"]
+
+
+async def test_without_the_stream_the_logs_add_to_what_was_read_and_then_the_stream_counts_alone() -> None:
+    facts = history(order_created(), product_reserved(), points_used())
+    logged = [fact._replace(sequence=0) for fact in facts]
+    here = False
+
+    async def latest(subjects: Sequence[str], begin: str) -> list[StoredMessage]:
+        if not here:
+            raise Unreachable("the broker is away")
+        return []
+
+    async def in_logs(order_id: str) -> list[SeenFact]:
+        return logged if order_id == ORDER_ID else []
+
+    reader = OrderReader(latest, in_logs)
+    reader._kept[ORDER_ID] = (float("-inf"), KnownFacts(facts[:2]))
+
+    assert await reader.facts(ORDER_ID) == KnownFacts([*facts[:2], logged[2]], "the broker is away")
+    with pytest.raises(Unreachable, match="the broker is away"):
+        await reader.facts("another")
+    here = True
+    await asyncio.sleep(KEPT_S)
+    assert (await reader.facts(ORDER_ID)).trouble == ""
+
+
+def test_facts_of_logs_are_by_time_but_after_their_causes() -> None:
+    first, second, third = history(order_created(), product_reserved(), points_used())
+    early = third._replace(at=first.at - MS)
+
+    assert causal([early, second, first]) == [first, second, early]
+    assert causal([first._replace(cause=second.fact_id), second]) != [], "a circle ends, too"
 
 
 # A running dashboard --------------------------------------------------------------------------------------------------
@@ -433,6 +472,8 @@ async def test_without_the_broker_the_page_says_so_and_goes_on_when_it_is_back(b
                 assert "order.created.pending" in data, "the facts that were read stay"
                 break
         assert "the broker at 127.0.0.1" in await board.text("/orders/unknown", 503)
+        text = await board.text(f"/orders/{order_id}?at=reservation@1")
+        assert "status PENDING" in text
         await shop.start_nats()
         await shop.start("coupon")
         async for _, name, data in events:
@@ -466,3 +507,18 @@ async def test_a_foreign_message_neither_is_a_fact_nor_hides_one(board: Board) -
 
     assert "confirmed user u1" in text
     assert "5 of 5 facts" in text
+
+
+async def test_without_the_broker_an_order_is_shown_from_the_services_logs(board: Board) -> None:
+    shop = board.shop
+    order_id = (await shop.place([("mug", 1)], points=1)).json()["order_id"]
+    await shop.kill("nats")
+    await shop.kill("coupon")
+    (shop.folder / "coupon" / "events.sqlite").unlink()
+
+    text = await board.until(f"/orders/{order_id}", "4 of 4 facts")  # coupon_svc's log is gone
+
+    assert "confirmed the broker at 127.0.0.1:" in text
+    assert "cannot be read" in text
+    assert "read from the log" in text
+    assert "position 1 of the log of order_svc" in text

@@ -51,6 +51,7 @@ PRINTERS = {
     "infra/process/logging.py": "gives standard error to the log's handler, whose lines are cleaned",
     "infra/local/up.py": "one line through `printable`; the others go through LabelledOutput",
     "infra/local/nats.py": "one line through `printable`",
+    "infra/local/roll.py": "lines through `printable`",
     "infra/local/labelled_output.py": "escapes each line",
     "contracts/asyncapi.py": "prints the document that it makes of the code",
 }

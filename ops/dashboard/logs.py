@@ -1,0 +1,59 @@
+"""Reads the facts of one order from the services' logs on this machine, for when the broker cannot be asked."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from contracts.fact import DECODE_ERRORS
+from contracts.wire import fact_id, said_by
+from infra.store.records import Notification
+from ops import stores
+from ops.at import kinds
+from ops.dashboard.facts import SeenFact
+from ops.details import FactBody, fact_body, known
+from ops.errors import Unreachable
+
+
+async def facts_in_logs(env: Mapping[str, str], order_id: str) -> list[SeenFact]:
+    """Return what the services have recorded in the order's own streams, each fact after its cause.
+
+    Their places in the stream are not known: `sequence` is 0, and `stored` is when they were said. A log that cannot be
+    read is left out. Raises SettingsError.
+    """
+    services: dict[str, list[str]] = {}
+    for kind in kinds().values():
+        services.setdefault(kind.service, []).append(f"{kind.category}-{order_id}")
+    logs = await asyncio.gather(*(_of_service(env, service, streams) for service, streams in services.items()))
+    return causal([fact for facts in logs for fact in facts])
+
+
+async def _of_service(env: Mapping[str, str], service: str, streams: Sequence[str]) -> list[SeenFact]:
+    found: list[SeenFact] = []
+    with suppress(Unreachable):
+        async with stores.log(env, service) as log:
+            for stream in streams:
+                for record in await log.select_stream(stream):
+                    with suppress(*DECODE_ERRORS):
+                        found += _of_order(record, fact_body(record.state), stream)
+    return found
+
+
+def _of_order(record: Notification, body: FactBody, stream: str) -> Iterator[SeenFact]:
+    """Yield the fact of this record if it is of an order's saga: another thing may have the same id."""
+    if body.order is None or body.order_id != stream.partition("-")[2]:
+        return
+    its_id = fact_id(record.originator_id, record.originator_version)
+    place = f"position {record.position} of the log of {said_by(body.type)}_svc"
+    yield SeenFact(0, its_id, body.type, said_by(body.type), body.at, body.at, body.cause, known(record.state), place)
+
+
+def causal(facts: Sequence[SeenFact]) -> list[SeenFact]:
+    """Return the facts by time, but each after its cause, whatever the services' clocks say."""
+    waiting = sorted(facts, key=lambda fact: (fact.at, fact.fact_id))
+    found: list[SeenFact] = []
+    while waiting:
+        ids = {fact.fact_id for fact in waiting}
+        following = next((fact for fact in waiting if fact.cause not in ids), waiting[0])
+        waiting.remove(following)
+        found.append(following)
+    return found

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from contracts.newer import NEXT_STEP, known_fields, words_of
 from contracts.wire import FACTS, VOCABULARY, fact_id, why_newer
 from infra.local.services import service_names
+from infra.sqlite_uri import read_only_uri
 from infra.store import vocabulary
-from infra.store.uris import read_only_uri
 from ops import stores
 
 

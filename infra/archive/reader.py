@@ -30,7 +30,7 @@ from infra.archive.manifest import (
     log_of,
 )
 from infra.archive.places import ArchivePlace, Folder
-from infra.store.uris import read_only_uri
+from infra.sqlite_uri import read_only_uri
 
 _UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
 

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 import aiosqlite
 from eventsourcing import persistence
 
+from infra.sqlite_uri import read_only_uri
 from infra.store.errors import StoreSetupError
-from infra.store.uris import read_only_uri
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How many seconds a statement waits for another connection's lock before it fails."""

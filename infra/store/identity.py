@@ -17,8 +17,8 @@ import uuid
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from infra.sqlite_uri import read_only_uri
 from infra.store.errors import StoreSetupError, next_step, rebuild
-from infra.store.uris import read_only_uri
 
 TABLE: Final = """
 CREATE TABLE IF NOT EXISTS identity (

@@ -17,8 +17,8 @@ from contracts.fact import DECODE_ERRORS
 from contracts.origin import number
 from contracts.wire import fact_id
 from infra import files
+from infra.sqlite_uri import read_only_uri
 from infra.store.errors import next_step
-from infra.store.uris import read_only_uri
 from ops.backup.manifest import StoreCopy
 from ops.errors import Found, Unreachable
 from ops.stores import unreadable

@@ -11,7 +11,7 @@ from infra.store.statements import SCHEMA
 from ops import newer
 from ops.backup.manifest import Manifest, StoreCopy, newer_facts
 from ops.errors import Found
-from tests.infra.store.test_uris import NAMES
+from tests.infra.test_sqlite_uri import NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

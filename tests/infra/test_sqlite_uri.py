@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from infra.local.services import ROOT
+from infra.sqlite_uri import read_only_uri
 from infra.store.connection import connect_read_only
-from infra.store.uris import read_only_uri
 
 NAMES = ["a?b", "a#b", "a%62", "100%", "a b", "a&mode=rwc", "file:a", "ü"]
 
@@ -45,4 +45,4 @@ def test_no_other_place_makes_a_uri_of_a_path() -> None:
         for path in sorted((ROOT / folder).rglob("*.py"))
         if uri.search(path.read_text())
     ]
-    assert places == ["infra/store/uris.py"]
+    assert places == ["infra/sqlite_uri.py"]

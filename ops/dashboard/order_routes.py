@@ -119,7 +119,9 @@ def order_routes(board: OrderBoard, poller: Poller) -> list[ControllerRouterHand
     @get("/orders/{order_id:str}", include_in_schema=False)
     async def order(request: AnyRequest, order_id: str) -> Response[str]:
         check_id(order_id)
-        await poller.fresh(FIRST_S)
+        await poller.fresh(
+            FIRST_S if poller.latest is None else 0.0
+        )  # the order does not wait for a service that hangs
         shown = await board.page(order_id, request.query_params.get("at", ""))
         if shown is None:
             raise Problem(404, "not-found", f"the stream and the archive have no order {order_id}")

@@ -82,7 +82,7 @@ class OrderBoard:
             return []
         return await self._stream.dead_letters(f"{PREFIX}.*.{order_id}", whole=False)
 
-    async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes]:
+    async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes, None]:
         """Yield an event whenever the page has changed; the last one when the order is over.
 
         An event's id is the sequence of the order's last fact. `after`: the page has the facts up to this one.

@@ -231,6 +231,9 @@ async def test_the_map_is_that_of_the_tables_with_rates_and_delays() -> None:
     drawn = next(one.row for one in made.drawing.rows if one.row.fact == "product.reserved")
     assert (drawn.margin, drawn.hearers[0].note) == ("200.0/s", "5 ms")
     assert "wide3" in drawn.hearers[0].kind
+    assert {one.row.fact for one in made.drawing.rows if one.row.link == "/orders?status=CANCELED"} == {
+        *("order.canceled", "product.reserve.failed", "point.use.failed", "coupon.use.failed")
+    }
 
 
 @pytest.mark.parametrize(("lag_s", "late"), [(1.0, False), (1.1, True)])

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from contracts.spans import ACCEPTED, CANCELED
 from contracts.step import fact_name
 from contracts.wire import FACTS, SERVICES, STEPS, said_by
 from infra.broker.consumers import consumer_name
-from ops.dashboard.facts import FIRST
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.order import FlowTables, kind
 from ops.dashboard.poller import Snapshot
-from ops.dashboard.waits import CANCELED
 from ops.status.figures import buckets_since, quantile, risen
 from ops.status.health import duration
 from ops.status.seen import Samples
@@ -19,12 +18,12 @@ LATE_S: Final = 1.0
 """A hearer that lags by more is shown as late."""
 IDLE_S: Final = 300.0
 """A fact that nobody has said for longer is shown as idle."""
-_CANCELED: Final = "/orders?status=CANCELED"
 WIDE: Final = (1.0, 10.0, 100.0)
 """Facts a second from which on an arrow is wider."""
 LINKS: Final = {
-    FIRST: "/orders?status=PENDING",
-    **dict.fromkeys([CANCELED, *(fact_name(step.refused) for step in STEPS.awaited if step.refused)], _CANCELED),
+    **dict.fromkeys(map(fact_name, filter(None, (step.refused for step in STEPS.awaited))), "/orders?status=CANCELED"),
+    CANCELED: "/orders?status=CANCELED",
+    ACCEPTED: "/orders?status=PENDING",
 }
 """The lists to which facts lead: orders that wait, and orders that were canceled."""
 

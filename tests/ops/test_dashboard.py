@@ -365,18 +365,27 @@ async def test_an_unknown_page_is_said_to_be_one(board: Board) -> None:
     assert "404: there is no such file" in await board.text("/static/1/passwd", 404)
 
 
-async def test_viewers_get_the_same_numbers_and_go_on_after_the_last_they_saw(board: Board) -> None:
-    async with aclosing(board.events("/live")) as one, aclosing(board.events("/live")) as other:
-        first = await anext(one)
-        assert await anext(other) == first
-        second = await anext(one)
-    assert second[0] == first[0] + 1
-    assert words(second[2]).startswith("✓ All is well")
+async def some(board: Board, count: int, last: int | None = None) -> dict[int, str]:
+    """The first events that a viewer of the first screen gets: the data by the id."""
+    found: dict[int, str] = {}
+    async with aclosing(board.events("/live", last)) as events:
+        async for its_id, _, data in events:
+            found[its_id] = data
+            if len(found) == count:
+                break
+    return found
 
-    async with aclosing(board.events("/live", last=second[0])) as again:
-        assert (await anext(again))[0] > second[0]
-    async with aclosing(board.events("/live", last=10**9)) as later:
-        assert (await anext(later))[0] < 10**9, "the id is of an earlier process"
+
+async def test_viewers_get_the_same_numbers_and_go_on_after_the_last_they_saw(board: Board) -> None:
+    one, other = await asyncio.gather(some(board, 4), some(board, 4))
+
+    both = one.keys() & other.keys()
+    assert both
+    assert {its_id: one[its_id] for its_id in both} == {its_id: other[its_id] for its_id in both}
+    assert sorted(one) == list(range(min(one), min(one) + 4)), "none is left out"
+    assert words(one[min(one)]).startswith("✓ All is well")
+    assert min(await some(board, 1, max(one))) > max(one)
+    assert min(await some(board, 1, 10**9)) < 10**9, "that id is of an earlier process"
 
 
 async def test_it_names_what_is_away_and_says_what_it_cannot_see(board: Board) -> None:

@@ -355,8 +355,13 @@ async def test_its_pages_load_nothing_from_elsewhere_and_have_no_script_in_them(
             assert "immutable" in file.headers["cache-control"]
 
 
-async def test_only_this_machines_own_pages_may_ask(board: Board) -> None:
+async def test_only_this_machines_own_pages_may_ask(shop: Shop) -> None:
+    shop.env["ALLOWED_HOSTS"] = "shop.example"
+    board = Board(shop)
+    await board.start()
+
     assert (await board.get("/", Host="attacker.example")).status_code == 421
+    assert (await board.get("/", Host="shop.example")).status_code == 421, "that name is for the services"
     assert (await board.get("/", Origin="http://attacker.example")).status_code == 403
 
 

@@ -1,6 +1,7 @@
 """The dashboard: one poll for all viewers, the first screen without a script, and what it says of what is away."""
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -22,8 +23,10 @@ from ops.fold import aggregates
 from ops.status.seen import Look, Samples, SeenService
 from tests.e2e.processes import run, started
 from tests.infra.http.test_origin_check import refusal
+from tests.ops.asking import orders
 from tests.ops.boards import Board, words
 from tests.ops.test_status import BUCKETS, look, seen
+from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import Shop
 
 TABLES = FlowTables(parts(), aggregates())
@@ -406,6 +409,22 @@ async def test_it_names_what_is_away_and_says_what_it_cannot_see(board: Board) -
     await board.shop.kill("order")
     text = await board.until("/", "order_svc away not known")
     assert "Orders a second not known: order_svc does not answer" in text
+
+
+async def test_it_says_what_just_status_says(board: Board) -> None:
+    await say(board.shop, "product.reserved.o1", b"{}", "forged@1")
+    await until_parked(board.shop, 1)
+    await board.shop.kill("coupon")
+
+    told = json.loads((await orders(board.shop, "status", "--json")).stdout)
+    text = await board.until("/", "coupon_svc at http://127.0.0.1")
+
+    (away, *others) = told["concerns"]
+    assert away["what"] in text
+    assert away["next_step"] in text
+    assert all(command in text for command in away["commands"])
+    assert any("point has 1 dead letters" in one["what"] for one in others)
+    assert "point has 1 dead letters" in text
 
 
 async def test_it_ends_at_once_also_while_somebody_looks(board: Board) -> None:

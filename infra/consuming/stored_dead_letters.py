@@ -13,7 +13,7 @@ BATCH: Final = 1_000  # messages that one direct get asks for, and
 BATCH_BYTES: Final = 8 << 20  # about how many bytes of them
 
 
-async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncGenerator[DeadLetter]:
+async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncGenerator[DeadLetter, None]:
     """Yield the dead letters under this subject of DEAD, by sequence; without `whole`, with empty bodies and stacks.
 
     The subject may have wildcards. Raises the client's errors. The leader says how many there are and which is the

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from contracts import OrderCreatedPending
 from contracts.fact import DECODE_ERRORS, Fact
-from contracts.wire import MSG_ID, NAMES, said_by
+from contracts.spans import ACCEPTED
+from contracts.wire import MSG_ID, said_by
 from infra.broker.client import header
 from infra.broker.stored import StoredMessage
 from infra.timestamps import EPOCH
@@ -18,7 +18,6 @@ from ops.details import detail, fact_body, known
 from ops.errors import Unreachable
 from ops.trace import OF_ORDER
 
-FIRST: Final = NAMES[OrderCreatedPending]
 KEPT_S: Final = 0.2
 """For so long what was read of an order is given again: the number of those who look adds no requests."""
 MOST_KEPT: Final = 256
@@ -123,7 +122,7 @@ class OrderReader:
     async def _read(self, order_id: str, earlier: Sequence[SeenFact]) -> KnownFacts:
         names = (*OF_ORDER, *self._more_names())
         try:
-            messages = await self._latest([f"{name}.{order_id}" for name in names], f"{FIRST}.{order_id}")
+            messages = await self._latest([f"{name}.{order_id}" for name in names], f"{ACCEPTED}.{order_id}")
         except Unreachable as error:
             seen = {fact.fact_id for fact in earlier}
             logged = [fact for fact in await self._in_logs(order_id) if fact.fact_id not in seen]

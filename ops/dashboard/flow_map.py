@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from contracts.wire import FACTS, SERVICES, said_by
+from contracts.spans import ACCEPTED, CANCELED
+from contracts.step import fact_name
+from contracts.wire import FACTS, SERVICES, STEPS, said_by
 from infra.broker.consumers import consumer_name
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.order import FlowTables, kind
@@ -18,6 +20,12 @@ IDLE_S: Final = 300.0
 """A fact that nobody has said for longer is shown as idle."""
 WIDE: Final = (1.0, 10.0, 100.0)
 """Facts a second from which on an arrow is wider."""
+LINKS: Final = {
+    **dict.fromkeys(map(fact_name, filter(None, (step.refused for step in STEPS.awaited))), "/orders?status=CANCELED"),
+    CANCELED: "/orders?status=CANCELED",
+    ACCEPTED: "/orders?status=PENDING",
+}
+"""The lists to which facts lead: orders that wait, and orders that were canceled."""
 
 
 class MapHearer(NamedTuple):
@@ -95,7 +103,7 @@ def _drawn(row: MapRow) -> FactRow:
     wide = f"wide{sum((row.rate or 0.0) >= least for least in WIDE)}"
     idle = "idle" if row.idle else ""
     arrows = [Hearer(one.service, f"{idle} {wide} {_kind(one)}".strip(), _note(one)) for one in row.hearers]
-    return FactRow(row.fact, row.service, arrows, kind(row.fact), rate)
+    return FactRow(row.fact, row.service, arrows, kind(row.fact), rate, LINKS.get(row.fact, ""))
 
 
 def _kind(one: MapHearer) -> str:

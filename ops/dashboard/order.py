@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from contracts.spans import ACCEPTED, CANCELED, CONFIRMED
 from contracts.wire import COMPENSATIONS, SERVICES
 from infra.broker.consumers import consumer_name
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.decider import Aggregates, category
 from ops.at import shown_state
-from ops.dashboard.facts import FIRST, SeenFact
+from ops.dashboard.facts import SeenFact
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.poller import Snapshot
-from ops.dashboard.waits import CANCELED, CONFIRMED, Due, due, finished, to_come
+from ops.dashboard.waits import Due, due, finished, to_come
 from ops.details import heading
 from ops.flow.choreography import Part
 from ops.status.figures import buckets_since, quantile
@@ -137,7 +138,7 @@ def order_page(
         order_id,
         status(facts, now_due),
         heading(order_id, decoded),
-        next((getattr(fact.fact, "deadline", None) for fact in facts if fact.name == FIRST), None),
+        next((getattr(fact.fact, "deadline", None) for fact in facts if fact.name == ACCEPTED), None),
         [_wait(one, seen, letters) for one in now_due],
         finished(facts, now_due),
         draw([*_rows(facts, cut, now_due, tables), *map(_pending_row, pending)], SERVICES),

@@ -1,10 +1,10 @@
 """The page of one order, and what it is sent while it is open."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from litestar import Response, get
 from litestar.response import Stream
@@ -32,6 +32,14 @@ LONG_S: Final = 1.0
 """An answer that is due for longer may have become a dead letter."""
 
 
+class OrderLook(NamedTuple):
+    """What one look has found of an order. `trouble`: why the stream cannot be read, empty if it can."""
+
+    facts: Sequence[SeenFact]
+    dead_letters: Sequence[DeadLetter]
+    trouble: str
+
+
 class OrderBoard:
     """Puts together what the page of an order shows, from the stream, the poller and the reaction tables."""
 
@@ -51,15 +59,22 @@ class OrderBoard:
 
     async def page(self, order_id: str, at: str = "") -> ShownOrder | None:
         """Return the page of this order; None if there is no such order. Raises Unreachable."""
-        facts, trouble = await self._reader.facts(order_id)
-        if not facts:
+        return self._page(order_id, at, await self._look(order_id))
+
+    def _page(self, order_id: str, at: str, found: OrderLook) -> ShownOrder | None:
+        if not found.facts:
             return None
+        seen, letters = self._poller.latest, found.dead_letters
+        return order_page(order_id, found.facts, self._tables, seen, letters=letters, at=at, trouble=found.trouble)
+
+    async def _look(self, order_id: str) -> OrderLook:
+        """Read what there is of the order now. Raises Unreachable."""
+        facts, trouble = await self._reader.facts(order_id)
         letters: Sequence[DeadLetter] = ()
         if not trouble:
             with suppress(Unreachable):  # the next look says so
                 letters = await self._letters(order_id, facts)
-        seen = self._poller.latest
-        return order_page(order_id, facts, self._tables, seen, letters=letters, at=at, trouble=trouble)
+        return OrderLook(facts, letters, trouble)
 
     async def _letters(self, order_id: str, facts: Sequence[SeenFact]) -> list[DeadLetter]:
         waits = [one.since for one in due(facts, self._tables.parts) if one.since is not None]
@@ -67,26 +82,28 @@ class OrderBoard:
             return []
         return await self._stream.dead_letters(f"{PREFIX}.*.{order_id}", whole=False)
 
-    async def events(self, order_id: str, at: str, after: int) -> AsyncIterator[bytes]:
+    async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes, None]:
         """Yield an event whenever the page has changed; the last one when the order is over.
 
         An event's id is the sequence of the order's last fact. `after`: the page has the facts up to this one.
         """
         clock = asyncio.get_running_loop().time
-        drawn, quiet_since = "", clock()
+        drawn, drawn_from, quiet_since = "", None, clock()
         with self._poller.watching():
             while not self._poller.closing.is_set():
+                told, name, its_id = drawn, "", after
                 try:
-                    shown = await self.page(order_id, at)
+                    found = await self._look(order_id)
                 except Unreachable as error:
-                    told, name, its_id = str(error), live.TROUBLE, after
+                    told, name, drawn_from = str(error), live.TROUBLE, None
                 else:
-                    if shown is None:
-                        return
-                    its_id, name = shown.sequence, live.FINISHED if shown.over and not shown.trouble else ""
-                    told = render("order_part.html", shown=shown)
-                    if not drawn and its_id == after and not name and not shown.trouble:
-                        drawn = told  # the page shows it already
+                    look = (found, self._poller.latest and self._poller.latest.number)
+                    if look != drawn_from and (shown := self._page(order_id, at, found)) is not None:
+                        drawn_from, its_id = look, shown.sequence
+                        name = live.FINISHED if shown.over and not shown.trouble else ""
+                        told = render("order_part.html", shown=shown)
+                        if not drawn and its_id == after and not name and not shown.trouble:
+                            drawn = told  # the page shows it already
                 if told != drawn:
                     drawn, quiet_since = told, clock()
                     yield live.event(told, its_id, name)
@@ -102,7 +119,9 @@ def order_routes(board: OrderBoard, poller: Poller) -> list[ControllerRouterHand
     @get("/orders/{order_id:str}", include_in_schema=False)
     async def order(request: AnyRequest, order_id: str) -> Response[str]:
         check_id(order_id)
-        await poller.fresh(FIRST_S)
+        await poller.fresh(
+            FIRST_S if poller.latest is None else 0.0
+        )  # the order does not wait for a service that hangs
         shown = await board.page(order_id, request.query_params.get("at", ""))
         if shown is None:
             raise Problem(404, "not-found", f"the stream and the archive have no order {order_id}")

@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,13 +17,13 @@ from infra import signals
 from infra.aio import first_of
 from infra.http.server import Server
 from infra.local.dashboard import NAME, dashboard_settings
-from infra.printable import printable
 from infra.process import logging as logs
 from infra.process.startup import CannotStart, listen
 from infra.redaction import secrets_in
 from infra.settings import Settings, SettingsError
 from infra.tuning import prepare_process
 from infra.usage import EXIT_USAGE
+from ops.cli import end
 from ops.dashboard.app import Dashboard
 from ops.dashboard.poller import Poller
 
@@ -76,8 +75,8 @@ async def _keep(poller: Poller) -> None:
 
 
 def main() -> None:
+    """Run the dashboard of this process's environment, as `just up` starts it."""
     try:
         run(os.environ)
     except (SettingsError, CannotStart) as error:
-        sys.stderr.write(f"the dashboard cannot start: {printable(str(error))}\n")
-        raise SystemExit(EXIT_USAGE) from None
+        end(f"the dashboard cannot start: {error}", EXIT_USAGE)

@@ -93,8 +93,7 @@ class StreamReader:
                 yield await self._client()
         except (TimeoutError, OSError, NatsError, BrokerError, ArchiveDamaged) as error:
             at = self._settings.brokers[0].at
-            why = describe(error) or f"no answer within {ANSWER_S:g} s"
-            raise Unreachable(f"the broker at {at} cannot be read: {why}") from error
+            raise Unreachable(f"the broker at {at} cannot be read: {describe(error)}") from error
 
     async def _client(self) -> BrokerClient:
         async with self._connecting:

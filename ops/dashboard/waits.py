@@ -5,18 +5,16 @@ No service keeps it: what a service has to do follows from the facts that it hea
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from contracts.spans import ACCEPTED, CANCELED, CONFIRMED
 from contracts.step import Step, Steps, fact_name
 from contracts.wire import STEPS, said_by
-from ops.dashboard.facts import FIRST, SeenFact
+from ops.dashboard.facts import SeenFact
 from ops.flow.choreography import Act, Part
 from order_svc.compensation import open_steps
 
 DueKind = Literal["step", "compensation", "end"]
-
-CONFIRMED: Final = "order.confirmed"
-CANCELED: Final = "order.canceled"
 
 
 class Due(NamedTuple):
@@ -88,7 +86,7 @@ def to_come(facts: Sequence[SeenFact], now_due: Sequence[Due], steps: Steps = ST
     said = {one.says for one in found}
     if any(one.what == "compensation" for one in found) or CANCELED in names | said:
         return found
-    last = fact_name(steps.awaited[-1].done) if steps.awaited else FIRST
+    last = fact_name(steps.awaited[-1].done) if steps.awaited else ACCEPTED
     way: list[Due] = [
         *_taken(steps.awaited),
         Due(said_by(CONFIRMED), last, CONFIRMED, "end"),

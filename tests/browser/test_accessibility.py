@@ -3,6 +3,7 @@
 Its file is unchanged from npm's axe-core 4.14.1 (MPL-2.0, LICENSE beside it). It is not a part of the product.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.browser.chromium import Chromium, chromium
+from tests.browser.chromium import PATIENCE_S, Chromium, chromium
 from tests.browser.test_dashboard import press, resize, seen
 from tests.ops.boards import Board
 from tests.ops.test_dashboard_dead_letters import fields, sent
@@ -123,7 +124,7 @@ async def test_the_preview_and_the_keys_have_no_violation(visited: Visited, them
     await browser.visit(f"{visited.board.url}/dead-letters")
     browser.loaded.clear()
     await browser.script("document.querySelector('main form').submit()")
-    await browser.loaded.wait()
+    await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
     assert await browser.script("document.querySelector('h1').innerText") == "What a redrive would do"
     assert await violations(browser) == []
 

@@ -1,12 +1,13 @@
 """The dashboard in a real browser: what happens is seen as it happens, by keyboard too, and on a small screen."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.browser.chromium import Chromium, chromium
+from tests.browser.chromium import PATIENCE_S, Chromium, chromium
 from tests.ops.boards import Board
 from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import Shop
@@ -261,7 +262,7 @@ async def test_the_moments_of_an_order_are_reached_by_keys_and_have_an_address(b
     async def pressed(key: str) -> object:
         browser.loaded.clear()
         await press(browser, key)
-        await browser.loaded.wait()
+        await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
         return await browser.script(cut)
 
     assert await browser.script(cut) == "5 of 5 facts"
@@ -294,7 +295,7 @@ async def test_new_orders_wait_behind_a_pill_and_no_row_moves(board: Board, brow
 
     browser.loaded.clear()
     await browser.script("document.getElementById('new').click()")
-    await browser.loaded.wait()
+    await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
     assert len(str(await browser.script(rows)).split(",")) == 5
 
 
@@ -311,7 +312,7 @@ async def test_rows_are_walked_by_keys_and_opened(board: Board, browser: Chromiu
     await press(browser, "k")
     browser.loaded.clear()
     await press(browser, "Enter")
-    await browser.loaded.wait()
+    await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
     assert await browser.script("location.pathname") == f"/orders/{ids[1]}"
 
 
@@ -345,7 +346,7 @@ async def test_a_dead_letter_is_redriven_by_keyboard_alone(board: Board, browser
     async def entered() -> None:
         browser.loaded.clear()
         await press(browser, "Enter")
-        await browser.loaded.wait()
+        await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
 
     await tab_to("Preview a redrive")
     await entered()

@@ -1,6 +1,7 @@
 """The dashboard: one poll for all viewers, the first screen without a script, and what it says of what is away."""
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -22,8 +23,10 @@ from ops.fold import aggregates
 from ops.status.seen import Look, Samples, SeenService
 from tests.e2e.processes import run, started
 from tests.infra.http.test_origin_check import refusal
+from tests.ops.asking import orders
 from tests.ops.boards import Board, words
 from tests.ops.test_status import BUCKETS, look, seen
+from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import Shop
 
 TABLES = FlowTables(parts(), aggregates())
@@ -231,6 +234,9 @@ async def test_the_map_is_that_of_the_tables_with_rates_and_delays() -> None:
     drawn = next(one.row for one in made.drawing.rows if one.row.fact == "product.reserved")
     assert (drawn.margin, drawn.hearers[0].note) == ("200.0/s", "5 ms")
     assert "wide3" in drawn.hearers[0].kind
+    assert {one.row.fact for one in made.drawing.rows if one.row.link == "/orders?status=CANCELED"} == {
+        *("order.canceled", "product.reserve.failed", "point.use.failed", "coupon.use.failed")
+    }
 
 
 @pytest.mark.parametrize(("lag_s", "late"), [(1.0, False), (1.1, True)])
@@ -352,8 +358,13 @@ async def test_its_pages_load_nothing_from_elsewhere_and_have_no_script_in_them(
             assert "immutable" in file.headers["cache-control"]
 
 
-async def test_only_this_machines_own_pages_may_ask(board: Board) -> None:
+async def test_only_this_machines_own_pages_may_ask(shop: Shop) -> None:
+    shop.env["ALLOWED_HOSTS"] = "shop.example"
+    board = Board(shop)
+    await board.start()
+
     assert (await board.get("/", Host="attacker.example")).status_code == 421
+    assert (await board.get("/", Host="shop.example")).status_code == 421, "that name is for the services"
     assert (await board.get("/", Origin="http://attacker.example")).status_code == 403
 
 
@@ -362,18 +373,27 @@ async def test_an_unknown_page_is_said_to_be_one(board: Board) -> None:
     assert "404: there is no such file" in await board.text("/static/1/passwd", 404)
 
 
-async def test_viewers_get_the_same_numbers_and_go_on_after_the_last_they_saw(board: Board) -> None:
-    async with aclosing(board.events("/live")) as one, aclosing(board.events("/live")) as other:
-        first = await anext(one)
-        assert await anext(other) == first
-        second = await anext(one)
-    assert second[0] == first[0] + 1
-    assert words(second[2]).startswith("✓ All is well")
+async def some(board: Board, count: int, last: int | None = None) -> dict[int, str]:
+    """The first events that a viewer of the first screen gets: the data by the id."""
+    found: dict[int, str] = {}
+    async with aclosing(board.events("/live", last)) as events:
+        async for its_id, _, data in events:
+            found[its_id] = data
+            if len(found) == count:
+                break
+    return found
 
-    async with aclosing(board.events("/live", last=second[0])) as again:
-        assert (await anext(again))[0] > second[0]
-    async with aclosing(board.events("/live", last=10**9)) as later:
-        assert (await anext(later))[0] < 10**9, "the id is of an earlier process"
+
+async def test_viewers_get_the_same_numbers_and_go_on_after_the_last_they_saw(board: Board) -> None:
+    one, other = await asyncio.gather(some(board, 4), some(board, 4))
+
+    both = one.keys() & other.keys()
+    assert both
+    assert {its_id: one[its_id] for its_id in both} == {its_id: other[its_id] for its_id in both}
+    assert sorted(one) == list(range(min(one), min(one) + 4)), "none is left out"
+    assert words(one[min(one)]).startswith("✓ All is well")
+    assert min(await some(board, 1, max(one))) > max(one)
+    assert min(await some(board, 1, 10**9)) < 10**9, "that id is of an earlier process"
 
 
 async def test_it_names_what_is_away_and_says_what_it_cannot_see(board: Board) -> None:
@@ -389,6 +409,22 @@ async def test_it_names_what_is_away_and_says_what_it_cannot_see(board: Board) -
     await board.shop.kill("order")
     text = await board.until("/", "order_svc away not known")
     assert "Orders a second not known: order_svc does not answer" in text
+
+
+async def test_it_says_what_just_status_says(board: Board) -> None:
+    await say(board.shop, "product.reserved.o1", b"{}", "forged@1")
+    await until_parked(board.shop, 1)
+    await board.shop.kill("coupon")
+
+    told = json.loads((await orders(board.shop, "status", "--json")).stdout)
+    text = await board.until("/", "coupon_svc at http://127.0.0.1")
+
+    (away, *others) = told["concerns"]
+    assert away["what"] in text
+    assert away["next_step"] in text
+    assert all(command in text for command in away["commands"])
+    assert any("point has 1 dead letters" in one["what"] for one in others)
+    assert "point has 1 dead letters" in text
 
 
 async def test_it_ends_at_once_also_while_somebody_looks(board: Board) -> None:

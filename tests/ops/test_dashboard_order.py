@@ -16,16 +16,21 @@ from contracts.wire import NAMES, said_by
 from infra.broker.stored import StoredMessage
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
+from infra.settings import Settings, load
 from ops.at import shown_state
 from ops.dashboard.facts import KEPT_S, KnownFacts, OrderReader, SeenFact
 from ops.dashboard.lifelines import COLUMN, LEFT, FactRow, Hearer, draw
 from ops.dashboard.logs import causal
 from ops.dashboard.order import FlowTables, ShownOrder, order_page, status
+from ops.dashboard.order_routes import OrderBoard
 from ops.dashboard.pages import render
+from ops.dashboard.poller import Poller
+from ops.dashboard.stream import StreamReader
 from ops.dashboard.waits import Due, due, finished, to_come
 from ops.errors import Unreachable
 from ops.flow.command import parts
 from ops.fold import aggregates
+from ops.status.seen import Look
 from tests.domain.plan import Plan, run
 from tests.domain.test_any_order import PLANS, REPEATABLE
 from tests.domain.world import World
@@ -361,6 +366,41 @@ async def test_without_the_stream_the_logs_add_to_what_was_read_and_then_the_str
     here = True
     await asyncio.sleep(KEPT_S)
     assert (await reader.facts(ORDER_ID)).trouble == ""
+
+
+async def test_a_page_is_told_why_it_cannot_be_kept_up_to_date_and_then_goes_on() -> None:
+    facts = history(order_created(), product_reserved())
+    away = [True]
+
+    class Stream(StreamReader):
+        async def dead_letters(self, subject: str, *, whole: bool, most: int = 1) -> list[DeadLetter]:
+            return []
+
+    class Reader(OrderReader):
+        async def facts(self, order_id: str) -> KnownFacts:
+            if away[0]:
+                raise Unreachable("the broker is away")
+            return KnownFacts(facts)
+
+    settings = load(Settings, "nats", 4222, {})
+    poller, stream = Poller(no_services), Stream(settings)
+    board = OrderBoard(poller, stream, TABLES, Reader(stream.latest, no_logs), lambda: facts[0].at)
+    async with aclosing(board.events(ORDER_ID, "", 0)) as events:
+        first = (await anext(events)).decode()
+        away[0] = False
+        second = (await anext(events)).decode()
+        away[0] = True
+        third = (await anext(events)).decode()
+        away[0] = False
+        fourth = (await anext(events)).decode()
+
+    assert first == "id: 0\nevent: trouble\ndata: the broker is away\n\n"
+    assert (second.startswith("id: 2\ndata:"), third == first) == (True, True)
+    assert fourth == second
+
+
+async def no_services() -> Look:
+    return Look(0, ())
 
 
 def test_facts_of_logs_are_by_time_but_after_their_causes() -> None:

@@ -161,6 +161,7 @@ document.addEventListener("click", async (event) => {
     copied.textContent = "copied";
     setTimeout(() => (copied.textContent = "copy"), 1500);
   }
+  if (event.target.id === "play") play(true);
   const picked = event.target.closest("[data-times]");
   if (picked) {
     times = picked.dataset.times;
@@ -171,6 +172,21 @@ document.addEventListener("click", async (event) => {
     showTimes();
   }
 });
+
+// A moment a second, from the first if this is the last: each has an address, so playing goes from page to page.
+function play(asked) {
+  const button = document.getElementById("play");
+  if (!button) return;
+  const end = document.getElementById("cut").hasAttribute("data-end");
+  let playing = sessionStorage.getItem("play") === location.pathname;
+  if (asked) playing = !playing;
+  else if (end) playing = false;
+  if (playing) sessionStorage.setItem("play", location.pathname);
+  else sessionStorage.removeItem("play");
+  button.textContent = playing ? "stop" : "play";
+  const follow = () => sessionStorage.getItem("play") && main.querySelector(`a[data-cut=${end ? "first" : "next"}]`).click();
+  if (playing) setTimeout(follow, asked ? 0 : 1000);
+}
 
 function step(by) {
   const rows = [...main.querySelectorAll("[data-row]")];
@@ -194,6 +210,7 @@ showTimes();
 showAge();
 say();
 listen();
+play(false);
 setInterval(() => {
   showAge();
   showTimes();

@@ -340,7 +340,7 @@ async def test_rows_are_walked_by_keys_and_opened(board: Board, browser: Chromiu
     await board.shop.register("mug", stock=100)
     ids = [(await board.shop.place([("mug", 1)])).json()["order_id"] for _ in range(2)]
     await board.shop.until_quiet()
-    await browser.visit(f"{board.url}/orders")
+    await browser.visit(f"{board.url}/orders?user_id=u1")
 
     await press(browser, "j")
     assert await browser.script("document.activeElement.innerText") == ids[1]
@@ -351,6 +351,15 @@ async def test_rows_are_walked_by_keys_and_opened(board: Board, browser: Chromiu
     await press(browser, "Enter")
     await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
     assert await browser.script("location.pathname") == f"/orders/{ids[1]}"
+
+    hidden = "[...document.querySelectorAll('#in-list a')].filter(e => !e.hidden).map(e => e.innerText).join()"
+    assert await browser.script(hidden) == "the list,next"
+    browser.loaded.clear()
+    await browser.script("document.getElementById('list-next').click()")
+    await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
+    assert await browser.script("location.pathname") == f"/orders/{ids[0]}"
+    assert await browser.script(hidden) == "the list,previous"
+    assert await browser.script("document.getElementById('list-back').href") == f"{board.url}/orders?user_id=u1"
 
 
 # Dead letters ---------------------------------------------------------------------------------------------------------

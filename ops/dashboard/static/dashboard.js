@@ -188,6 +188,23 @@ function play(asked) {
   if (playing) setTimeout(follow, asked ? 0 : 1000);
 }
 
+// The list that one came from leads on: it is as it was shown, whatever has changed since.
+function remember() {
+  const rows = [...document.querySelectorAll("#orders a.id")].map((link) => link.pathname);
+  if (rows.length) sessionStorage.setItem("list", JSON.stringify({ address: location.href, rows }));
+  const nav = document.getElementById("in-list");
+  const list = JSON.parse(sessionStorage.getItem("list") || "null");
+  const at = nav && list ? list.rows.indexOf(location.pathname) : -1;
+  if (at < 0) return;
+  nav.hidden = false;
+  document.getElementById("list-back").href = list.address;
+  for (const [id, path] of [["list-previous", list.rows[at - 1]], ["list-next", list.rows[at + 1]]]) {
+    const link = document.getElementById(id);
+    link.hidden = !path;
+    if (path) link.href = path;
+  }
+}
+
 function step(by) {
   const rows = [...main.querySelectorAll("[data-row]")];
   const now = rows.findIndex((row) => row.contains(document.activeElement));
@@ -210,6 +227,7 @@ showTimes();
 showAge();
 say();
 listen();
+remember();
 play(false);
 setInterval(() => {
   showAge();

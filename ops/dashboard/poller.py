@@ -7,11 +7,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+import structlog
+
 from infra.aio import wait
 from infra.timestamps import now
 from ops.status.figures import Figures, ServiceFigures, figures, service_figures
 from ops.status.health import Health, judge
 from ops.status.seen import Look, Samples
+
+logger = structlog.get_logger()
 
 WATCHED_S: Final = 1.0
 AT_REST_S: Final = 5.0
@@ -72,10 +76,13 @@ class Poller:
         self.closing = asyncio.Event()
 
     async def run(self) -> None:
-        """Look until `closing` is set."""
+        """Look until `closing` is set. A look that fails by a bug, or by what another program answers, is left out."""
         while not self.closing.is_set():
             self._wanted.clear()
-            self._take(await self._ask())
+            try:
+                self._take(await self._ask())
+            except Exception as error:
+                logger.error("the services could not be judged", exc_info=error)  # the numbers grow old, and say so
             await wait(self._wanted, WATCHED_S if self._viewers else AT_REST_S)
 
     def close(self) -> None:

@@ -1,16 +1,17 @@
 """The dashboard in a real browser: what happens is seen as it happens, by keyboard too, and on a small screen."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.browser.chromium import PATIENCE_S, Chromium, chromium
+from tests.browser.chromium import PATIENCE_S, Chromium, ScriptFailed, chromium
 from tests.ops.boards import Board
 from tests.saga.test_dead_letters import say, until_parked
-from tests.shop import Shop
+from tests.shop import Shop, attempts
 
 SEEN = "new Promise(r => { const look = () => (f => f ? r(f) : setTimeout(look, 20))(%s); look() })"
 """JavaScript that waits until an expression gives something."""
@@ -33,6 +34,23 @@ async def board(shop: Shop) -> Board:
     made = Board(shop)
     await made.start()
     return made
+
+
+CUTS = """
+addEventListener("DOMContentLoaded", () => {
+  const cut = document.getElementById("cut");
+  if (cut) sessionStorage.seen = (sessionStorage.seen || "") + cut.innerText[0];
+});
+"""
+"""JavaScript that notes which moments of an order were shown."""
+
+
+async def until(browser: Chromium, expression: str) -> None:
+    """Wait until an expression is true in the page, also if it is another page then."""
+    async for _ in attempts(expression):
+        with contextlib.suppress(ScriptFailed, AssertionError):  # between two pages there is none
+            if await browser.script(f"Boolean({expression})"):
+                return
 
 
 async def seen(browser: Chromium, expression: str) -> object:
@@ -276,6 +294,25 @@ async def test_the_moments_of_an_order_are_reached_by_keys_and_have_an_address(b
     assert await browser.script("document.querySelectorAll('#states h3').length") == 4
 
 
+async def test_the_moments_of_an_order_are_played_to_the_end_or_until_it_is_stopped(
+    board: Board, browser: Chromium
+) -> None:
+    await board.shop.register("mug")
+    order_id = (await board.shop.place([("mug", 1)])).json()["order_id"]
+    await browser.call("Page.addScriptToEvaluateOnNewDocument", source=CUTS)
+    await browser.visit(f"{board.url}/orders/{order_id}")
+
+    await browser.script("document.getElementById('play').click()")
+    await until(browser, "sessionStorage.seen === '512345' && document.getElementById('play')?.innerText === 'play'")
+    assert await browser.script("location.search") == ""
+
+    await browser.script("document.getElementById('play').click()")
+    await until(browser, "document.getElementById('cut')?.innerText === '2 of 5 facts'")
+    await browser.script("document.getElementById('play').click()")
+    assert await browser.script("document.getElementById('play').innerText") == "play"
+    assert await browser.script("sessionStorage.play") is None
+
+
 # Lists ----------------------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +340,7 @@ async def test_rows_are_walked_by_keys_and_opened(board: Board, browser: Chromiu
     await board.shop.register("mug", stock=100)
     ids = [(await board.shop.place([("mug", 1)])).json()["order_id"] for _ in range(2)]
     await board.shop.until_quiet()
-    await browser.visit(f"{board.url}/orders")
+    await browser.visit(f"{board.url}/orders?user_id=u1")
 
     await press(browser, "j")
     assert await browser.script("document.activeElement.innerText") == ids[1]
@@ -314,6 +351,15 @@ async def test_rows_are_walked_by_keys_and_opened(board: Board, browser: Chromiu
     await press(browser, "Enter")
     await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
     assert await browser.script("location.pathname") == f"/orders/{ids[1]}"
+
+    hidden = "[...document.querySelectorAll('#in-list a')].filter(e => !e.hidden).map(e => e.innerText).join()"
+    assert await browser.script(hidden) == "the list,next"
+    browser.loaded.clear()
+    await browser.script("document.getElementById('list-next').click()")
+    await asyncio.wait_for(browser.loaded.wait(), PATIENCE_S)
+    assert await browser.script("location.pathname") == f"/orders/{ids[0]}"
+    assert await browser.script(hidden) == "the list,previous"
+    assert await browser.script("document.getElementById('list-back').href") == f"{board.url}/orders?user_id=u1"
 
 
 # Dead letters ---------------------------------------------------------------------------------------------------------

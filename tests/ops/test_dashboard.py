@@ -114,6 +114,21 @@ async def test_an_old_snapshot_is_not_shown_if_a_new_one_comes_soon() -> None:
     await running
 
 
+async def test_what_another_program_answers_ends_nothing() -> None:
+    name = 'saga_order_end_duration_seconds_bucket{le="soon"} 1'
+    asked = Asked(look(0), look(1, order=seen("order", name)), look(2))
+    poller = Poller(asked)
+    running = asyncio.create_task(poller.run())
+    with poller.watching():
+        assert await poller.after(0) is not None
+        found = await asyncio.wait_for(poller.after(1), 10)
+
+    assert found is not None
+    assert (found.number, found.look.at, asked.count) == (2, 2, 3)
+    poller.close()
+    await running
+
+
 async def test_without_an_answer_in_time_the_latest_snapshot_is_given() -> None:
     poller = Poller(Asked())
 

@@ -161,6 +161,7 @@ document.addEventListener("click", async (event) => {
     copied.textContent = "copied";
     setTimeout(() => (copied.textContent = "copy"), 1500);
   }
+  if (event.target.id === "play") play(true);
   const picked = event.target.closest("[data-times]");
   if (picked) {
     times = picked.dataset.times;
@@ -171,6 +172,38 @@ document.addEventListener("click", async (event) => {
     showTimes();
   }
 });
+
+// A moment a second, from the first if this is the last: each has an address, so playing goes from page to page.
+function play(asked) {
+  const button = document.getElementById("play");
+  if (!button) return;
+  const end = document.getElementById("cut").hasAttribute("data-end");
+  let playing = sessionStorage.getItem("play") === location.pathname;
+  if (asked) playing = !playing;
+  else if (end) playing = false;
+  if (playing) sessionStorage.setItem("play", location.pathname);
+  else sessionStorage.removeItem("play");
+  button.textContent = playing ? "stop" : "play";
+  const follow = () => sessionStorage.getItem("play") && main.querySelector(`a[data-cut=${end ? "first" : "next"}]`).click();
+  if (playing) setTimeout(follow, asked ? 0 : 1000);
+}
+
+// The list that one came from leads on: it is as it was shown, whatever has changed since.
+function remember() {
+  const rows = [...document.querySelectorAll("#orders a.id")].map((link) => link.pathname);
+  if (rows.length) sessionStorage.setItem("list", JSON.stringify({ address: location.href, rows }));
+  const nav = document.getElementById("in-list");
+  const list = JSON.parse(sessionStorage.getItem("list") || "null");
+  const at = nav && list ? list.rows.indexOf(location.pathname) : -1;
+  if (at < 0) return;
+  nav.hidden = false;
+  document.getElementById("list-back").href = list.address;
+  for (const [id, path] of [["list-previous", list.rows[at - 1]], ["list-next", list.rows[at + 1]]]) {
+    const link = document.getElementById(id);
+    link.hidden = !path;
+    if (path) link.href = path;
+  }
+}
 
 function step(by) {
   const rows = [...main.querySelectorAll("[data-row]")];
@@ -194,6 +227,8 @@ showTimes();
 showAge();
 say();
 listen();
+remember();
+play(false);
 setInterval(() => {
   showAge();
   showTimes();

@@ -26,10 +26,7 @@ def when(body: bytes) -> bytes:
 
 
 class _Source:
-    """Reads one log, or the stream, chunk by chunk and passes its items to `feed`, in their order.
-
-    An empty chunk counts as the end.
-    """
+    """Reads one log, or the stream, chunk by chunk and passes its items to `feed`, in their order."""
 
     def __init__(self, chunks: AsyncGenerator[list[Any]], feed: Callable[[Any], None]) -> None:
         self._chunks = chunks
@@ -40,12 +37,13 @@ class _Source:
     async def next(self) -> bytes | None:
         """Return when the next item was recorded (see `when`); None: there are no more items.
 
-        Reads the next chunk if this one is used up. Raises the errors of `chunks`.
+        Reads the next chunks if this one is used up; they may be empty. Raises the errors of `chunks`.
         """
-        if self._index >= len(self._chunk):
-            self._chunk, self._index = await anext(self._chunks, []), 0
-            if not self._chunk:
+        while self._index >= len(self._chunk):
+            chunk = await anext(self._chunks, None)
+            if chunk is None:
                 return None
+            self._chunk, self._index = chunk, 0
         return when(self._body(self._chunk[self._index]))
 
     @staticmethod

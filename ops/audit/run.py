@@ -209,7 +209,9 @@ class _Audit:
 
     async def _read_stream(self, since: Cut | None, now: Cut, unjudged: Unjudged) -> AsyncGenerator[list[reading.Read]]:
         after = {} if since is None else since.ends
-        async with contextlib.aclosing(reading.chunks(self._stream, after=after, ends=now.ends)) as chunks:
+        async with contextlib.aclosing(
+            reading.chunks(self._stream, after=after, last=now.sequence, ends=now.ends)
+        ) as chunks:
             async for messages in chunks:
                 self._messages += len(messages)
                 if of_services := self._foreign.services(messages, unjudged):

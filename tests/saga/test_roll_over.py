@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -17,7 +19,11 @@ from infra.broker.numbering import SPAN, generation_of
 from infra.broker.rolling import Sealing, roll
 from infra.local.processes import start_keeper
 from infra.settings import Settings
+from ops.audit import cut
+from ops.audit.run import Options, audit
 from ops.invariants import check
+from ops.progress import ProgressLines
+from ops.reading import Stream
 from tests.ops.asking import orders, told
 from tests.shop import Shop, attempts, generations, open_shop
 
@@ -166,6 +172,31 @@ async def test_every_tool_reads_all_generations_as_one_history(shop: Shop) -> No
     assert await shop.balance("u1") == 1_000_000 - 10 * len(
         {e.body["order_id"] for e in await shop.events() if e.fact == "point.used"}
     )
+
+
+async def test_an_audit_reads_nothing_of_a_generation_that_was_made_after_its_cut(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place(shop, "before")
+    await shop.until_quiet()
+    take = cut.take
+
+    async def and_roll_over(stream: Stream, logs: cut.ServiceLogs, *, backup: bool) -> cut.Cut:
+        made = await take(stream, logs, backup=backup)
+        await roll_over(shop)
+        async for _ in attempts("a fact in the next generation"):
+            await place(shop, f"after{uuid4()}")
+            if generation_of((await shop.events())[-1].sequence) == 1:
+                break
+        await shop.until_quiet()
+        return made
+
+    monkeypatch.setattr(cut, "take", and_roll_over)
+    report = await audit(
+        shop.env, Options(shop.folder / "audit", timedelta(days=1), False, False, None, 0), ProgressLines()
+    )
+
+    assert report.findings == []
 
 
 async def test_an_operator_rolls_over_by_hand(shop: Shop) -> None:

@@ -100,7 +100,7 @@ class OrderMeasures:
         return refused
 
     def recorded(self, facts: Sequence[Fact]) -> None:
-        """Count the orders that these facts accept and end. Call it once after each commit."""
+        """Count the orders that these facts accept, and their ends. The runtime calls it once after each commit."""
         for fact in facts:
             if type(fact) is OrderCreatedPending:
                 self._accepted.value += 1

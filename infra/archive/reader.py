@@ -60,8 +60,8 @@ class _Seen(NamedTuple):
 class Archive:
     """Reads what is archived in a place, such as a folder, which may be missing: then nothing is.
 
-    All but `path` raise ArchiveDamaged. They wait for the disk, and those that read messages, and `look`, for the
-    network, too: a task calls them in a thread.
+    All but `place` and `has_looked` raise ArchiveDamaged. They wait for the disk. Those that read messages, and `look`,
+    and before the first `look` all others, wait for the network, too: a task calls them in a thread.
     """
 
     def __init__(self, place: ArchivePlace | Path) -> None:

@@ -76,7 +76,7 @@ def seen_fact(message: StoredMessage) -> SeenFact:
 
 
 class KnownFacts(NamedTuple):
-    """The facts of one order, each once, none before its cause; none if there is no such order.
+    """The facts of one order, each once, none before its cause; none if stream and archive have none of it.
 
     `trouble`: why the stream cannot be read now, in words; then some of the facts may be from the services' logs.
     """

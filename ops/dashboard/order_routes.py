@@ -58,7 +58,11 @@ class OrderBoard:
         self._clock = clock
 
     async def page(self, order_id: str, at: str = "") -> ShownOrder | None:
-        """Return the page of this order; None if there is no such order. Raises Unreachable."""
+        """Return the page of this order; None if stream and archive have no fact of it. `at`: see `order_page`.
+
+        If the stream cannot be read, the page has the facts of the services' logs. Raises Unreachable if these have
+        none.
+        """
         return self._page(order_id, at, await self._look(order_id))
 
     def _page(self, order_id: str, at: str, found: OrderLook) -> ShownOrder | None:

@@ -38,8 +38,8 @@ class Point(NamedTuple):
 class Snapshot(NamedTuple):
     """All services as they were seen `at` an instant (UTC). `number` counts the snapshots from 1.
 
-    `active`: by fact, the look (its `at`) before which one was recorded last; a fact that is missing was not, since the
-    first look.
+    `active`: by fact, the last look (its `at`) that found that one was recorded since the look before; a fact is
+    missing if no look did. Nothing is found between two looks if one of them has no numbers of the fact's service.
     """
 
     number: int
@@ -103,7 +103,7 @@ class Poller:
             self._viewers -= 1
 
     async def after(self, number: int, most_s: float | None = None) -> Snapshot | None:
-        """ShownWait for a snapshot after the one with this number, `most_s` seconds at most, and return the latest one.
+        """Wait for a snapshot after the one with this number, `most_s` seconds at most, and return the latest one.
 
         None: there is none yet, or the poller is closing.
         """

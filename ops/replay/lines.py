@@ -68,8 +68,8 @@ _fact: Final = msgspec.json.Decoder(_Fact)
 def message(read: Read) -> ReplayedMessage:
     """Make a ReplayedMessage of a message that was read, with its headers parsed.
 
-    Of a foreign message a header without a colon is left out, and bytes that are not UTF-8 are replaced. If a header
-    comes twice, the last one counts.
+    Of a foreign message's headers, one without a colon or a name is left out, a line break in one becomes a space, and
+    bytes that are not UTF-8 are replaced. If a header comes twice, the last one counts. The body keeps all its bytes.
     """
     text = read.head.decode(errors="replace")
     lines = (_BREAK.sub(" ", line).partition(":") for line in text.split("\r\n")[1:])

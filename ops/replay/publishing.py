@@ -31,8 +31,9 @@ _ack: Final = msgspec.json.Decoder(_Ack)
 class Publisher:
     """Publishes messages into one stream and counts their acknowledgements. Acknowledged messages are stored.
 
-    After a refusal, or if acknowledgements stop, `send`, `rest` and `finish` raise Unreachable, and it cannot be used
-    further.
+    After a refusal `send`, `rest` and `finish` raise Unreachable. If acknowledgements stop, `finish` raises it after
+    ACK_TIMEOUT_S, and so does `send` while the window is full; nothing else notices that. After either it cannot be
+    used further.
     """
 
     def __init__(self, nc: BrokerClient, stream: str, ping_interval_s: float = PING_INTERVAL_S) -> None:

@@ -67,7 +67,7 @@ class Start(click.ParamType[int | datetime]):
 @click.option("--from", "start", type=Start(), help="run: write again from this position or time on.")
 @click.option("--once", is_flag=True, help="run: end when everything in the log is exported.")
 @click.option("--json", "as_json", is_flag=True, help="status: for machines.")
-@click.option("--dataset", "name", metavar="NAME", help="Which one. Needed only if several services export.")
+@click.option("--dataset", "name", metavar="NAME", help="Which one. Needed only if there are several.")
 @ending_well
 def command(*, action: str, start: int | datetime | None, once: bool, as_json: bool, name: str | None) -> None:
     """Export a dataset to the data platform (run), show how far it is (status), or compare it with the log (reconcile).
@@ -80,8 +80,9 @@ def command(*, action: str, start: int | datetime | None, once: bool, as_json: b
       run        0 stopped, or done (--once); 1 it cannot continue; 2 it cannot start;
                  3 no log (--from or --once), or the dataset cannot be reached
       status     0; 1 the next record cannot be exported; 3 the log or the dataset cannot be reached
-      reconcile  0 equal; 1 a difference, or not the exported log; 3 the log or the dataset cannot be reached
-      any        2 wrong usage or settings; 4 newer code recorded the next fact
+      reconcile  0 equal; 1 a difference, or not the exported log, or a fact cannot be exported (also the next
+                 one; then no comparison is printed); 3 the log or the dataset cannot be reached
+      any        2 wrong usage or settings, or a dataset that cannot be used; 4 newer code recorded the next fact
     """
     if action != "run" and (start is not None or once):
         raise click.UsageError("--from and --once are for `run`")

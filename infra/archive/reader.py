@@ -75,7 +75,10 @@ class Archive:
 
     @property
     def manifests(self) -> list[GenerationManifest]:
-        """The manifests, the oldest generation first: of a folder as they are now, else as of the last `look`."""
+        """The manifests, the oldest generation first: of a folder as they are now, else as of the last `look`.
+
+        Without an earlier `look`, this is one.
+        """
         return self._known().manifests
 
     @property

@@ -47,18 +47,6 @@ async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequ
     return sorted(facts, key=lambda fact: fact.at)
 
 
-async def messages_on(nc: BrokerClient, subject: str, streams: Sequence[str] = (EVENTS,)) -> list[StoredMessage]:
-    """Return the messages on this subject, by sequence, of each generation at most MOST_FACTS; no wildcards.
-
-    `streams` are the generations, the newest first. Raises HistoryUnavailable, after a second at the latest.
-    """
-    async with _translated():
-        found: list[StoredMessage] = []
-        for stream in reversed(streams):
-            found += (await _ask(nc, stream, {"next_by_subj": subject, "seq": 1}))[0]
-        return found
-
-
 async def archived_facts(settings: Settings, key_field: str, key: str) -> list[Fact]:
     """Return the facts under this key that are archived, as `latest_facts` does of the stream.
 
@@ -71,9 +59,10 @@ async def archived_facts(settings: Settings, key_field: str, key: str) -> list[F
 
 
 async def archived_messages(archive: Archive, subjects: Sequence[str]) -> list[StoredMessage]:
-    """Return all archived messages on these subjects, by sequence; no wildcards.
+    """Return the archived messages on these subjects (none: on all), by sequence; no wildcards.
 
-    Raises HistoryUnavailable if the archive cannot be read, after ARCHIVE_TIMEOUT_S at the latest.
+    Of a bucket they are those of the last look: the caller looks before. Raises HistoryUnavailable if the archive
+    cannot be read, after ARCHIVE_TIMEOUT_S at the latest.
     """
     try:
         async with asyncio.timeout(ARCHIVE_TIMEOUT_S):

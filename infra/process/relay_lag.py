@@ -1,4 +1,7 @@
-"""How far the stream lags the log: how many facts are not published yet, and for how long the oldest waits."""
+"""How far the stream lags the log: how many facts are not published yet, and for how long the oldest waits.
+
+Facts from before the start, and those that the stream lost, count and wait only since a session found them missing.
+"""
 
 from collections import deque
 from collections.abc import Callable

@@ -73,8 +73,9 @@ older version kept a single one for all of them there."""
 
 
 class Tables:
-    """One projection's SQLite file: its tables, and the checkpoint up to which they have been fed. `open` makes one.
+    """One projection's SQLite file: its tables, and how far they have been fed. `open` makes one.
 
+    In a view of a log `checkpoint` says how far; in a view of the stream `checkpoint_of` says it for each consumer.
     Only one task may change the tables at a time; `select` reads through a connection of its own. A file that cannot be
     used, such as a damaged one, makes them raise StoreSetupError, which says why, and what to do.
     """

@@ -16,9 +16,9 @@ from infra.archive.errors import ArchiveDamaged
 from infra.broker.client import BrokerClient, header
 from infra.broker.connection import connect
 from infra.broker.errors import BrokerError
-from infra.broker.floor import archive_of
+from infra.broker.floor import archive_of, is_archived
 from infra.broker.generations import generation_numbers
-from infra.broker.lookup import archived_messages, latest_messages, messages_on
+from infra.broker.lookup import archived_messages, latest_messages
 from infra.broker.numbering import stream_name
 from infra.broker.stored import StoredMessage
 from infra.broker.troubles import describe
@@ -56,14 +56,12 @@ class StreamReader:
         Unreachable.
         """
         async with self._asking() as nc:
-            streams = [stream_name(number) for number in reversed(await generation_numbers(nc))]
+            numbers = await generation_numbers(nc)
+            streams = [stream_name(number) for number in reversed(numbers)]
             found = {one.subject: one for one in await latest_messages(nc, subjects, streams)}
-            for subject, message in list(found.items()):
-                if is_foreign(message):  # it may hide an earlier one
-                    del found[subject]
-                    own = [one for one in await messages_on(nc, subject, streams) if not is_foreign(one)]
-                    found |= {subject: own[-1]} if own else {}
             if begin not in found:
+                if numbers:
+                    await is_archived(self._settings, numbers[0] - 1)  # looks, if a bucket has more than is known
                 earlier = await archived_messages(archive_of(self._settings), subjects)
                 found = {one.subject: one for one in earlier if not is_foreign(one)} | found
         return sorted(found.values(), key=lambda one: one.sequence)

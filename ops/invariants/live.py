@@ -36,7 +36,8 @@ class OrderSeen(NamedTuple):
 class Live(NamedTuple):
     """Answers by id of the product, customer (`balances`: points), coupon or order: the services', or those of history.
 
-    None: the service knows no such product or coupon. What was not asked for, or cannot be compared, is missing.
+    None: the service knows no such product or coupon; an order that it does not know has the status `unknown`. What was
+    not asked for, or cannot be compared, is missing.
     """
 
     products: Mapping[str, ProductSeen | None]

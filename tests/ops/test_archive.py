@@ -6,6 +6,7 @@ import json
 import sqlite3
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,7 +115,7 @@ async def test_a_generation_becomes_files_and_leaves_the_broker(left: Left) -> N
 
 
 def facts(shop: Shop, service: str) -> int:
-    with sqlite3.connect(shop.folder / service / "events.sqlite") as store:
+    with closing(sqlite3.connect(shop.folder / service / "events.sqlite")) as store, store:
         return int(store.execute("SELECT count(*) FROM stored_events").fetchone()[0])
 
 
@@ -158,13 +159,13 @@ async def a_dead_letter(left: Left) -> str:
 
 
 async def an_open_order(left: Left) -> str:
-    with sqlite3.connect(left.shop.folder / "order" / "events.sqlite") as store:
+    with closing(sqlite3.connect(left.shop.folder / "order" / "events.sqlite")) as store, store:
         (name,) = store.execute(
             "SELECT originator_id FROM stored_events WHERE topic = 'order.confirmed' LIMIT 1"
         ).fetchone()
     order_id = name.removeprefix("order-")
     body = {"type": "order.canceled", "at": "2026-01-01T00:00:00Z", "order_id": order_id, "reason": "customer-canceled"}
-    with sqlite3.connect(left.shop.folder / "order" / "events.sqlite") as store:
+    with closing(sqlite3.connect(left.shop.folder / "order" / "events.sqlite")) as store, store:
         last = store.execute("SELECT max(rowid) FROM stored_events").fetchone()[0]
         versions = store.execute("SELECT max(originator_version) FROM stored_events WHERE originator_id=?", (name,))
         version = versions.fetchone()[0] + 1
@@ -283,7 +284,7 @@ async def test_files_that_are_not_the_stream_are_no_archive(
 
 
 async def test_a_log_that_is_not_the_stream_is_no_archive(left: Left) -> None:
-    with sqlite3.connect(left.shop.folder / "point" / "events.sqlite") as store:
+    with closing(sqlite3.connect(left.shop.folder / "point" / "events.sqlite")) as store, store:
         store.execute("UPDATE stored_events SET state = replace(state, '\"amount\"', '\"amounx\"') WHERE rowid = 3")
 
     with pytest.raises(Found, match="is not what point_svc's log has at position 3: just audit says which one"):
@@ -293,7 +294,7 @@ async def test_a_log_that_is_not_the_stream_is_no_archive(left: Left) -> None:
 
 
 async def test_a_fact_that_its_log_lacks_is_no_archive(left: Left) -> None:
-    with sqlite3.connect(left.shop.folder / "coupon" / "events.sqlite") as store:
+    with closing(sqlite3.connect(left.shop.folder / "coupon" / "events.sqlite")) as store, store:
         store.execute("DELETE FROM stored_events WHERE rowid = (SELECT max(rowid) FROM stored_events)")
 
     with pytest.raises(Found, match="is not what coupon_svc's log has"):

@@ -6,14 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 
 from contracts import REASONS, Fact, OrderCanceled, SagaFact
-from contracts.wire import NAMES, said_by
+from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode, said_by, subject
+from infra.archive.lines import ArchivedMessage
+from infra.broker.numbering import first_sequence
 from infra.broker.stored import StoredMessage
+from infra.broker.streams import ensure_stream
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
 from infra.settings import Settings, load
@@ -46,6 +50,8 @@ from tests.examples import (
     use_of_coupon_failed,
     use_of_points_failed,
 )
+from tests.infra.archive.test_archive import archived, bucket
+from tests.object_store import object_store
 from tests.ops.asking import told as told_by
 from tests.ops.boards import Board, words
 from tests.ops.test_dashboard import polled
@@ -562,3 +568,36 @@ async def test_without_the_broker_an_order_is_shown_from_the_services_logs(board
     assert "cannot be read" in text
     assert "read from the log" in text
     assert "position 1 of the log of order_svc" in text
+
+
+# The archive ----------------------------------------------------------------------------------------------------------
+
+
+def archived_fact(fact: Fact, sequence: int) -> ArchivedMessage:
+    lines = {MSG_ID: f"{fact.stream}@1", STREAM: fact.stream, VERSION: "1", POSITION: "1"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    body = encode(fact)
+    return ArchivedMessage(
+        sequence, subject(NAMES[type(fact)], body), body, f"NATS/1.0\r\n{head}\r\n".encode(), sequence
+    )
+
+
+async def test_an_order_that_was_archived_since_is_found_in_a_bucket(
+    broker: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = [order_created(order_id=f"o{number}") for number in range(2)]
+    with object_store(tmp_path / "store") as store:
+        for name, value in store.env.items():
+            monkeypatch.setenv(name, value)
+        settings = load(Settings, "nats", 4_222, {**broker.env, **store.env, "DATA_DIR": str(tmp_path)})
+        async with broker.broker() as nc:
+            await ensure_stream(nc.jetstream(), settings, 2)
+        reader = StreamReader(settings)
+        try:
+            for number, order in enumerate(orders):
+                message = archived_fact(order, first_sequence(number))
+                archived(bucket(store, tmp_path), number, [message])
+                found = await reader.latest([message.subject], message.subject)
+                assert [one.body for one in found] == [message.body]
+        finally:
+            await reader.close()

@@ -1,6 +1,7 @@
 """Why a service is not ready: the cause, and not what follows from it."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ async def reasons(broker: Broker, error: Exception | None) -> list[str]:
 
 def full(path: Path) -> StoreError:
     """The error of a store whose disk is full, as the store raises it."""
-    with sqlite3.connect(path, isolation_level=None) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE one (number)")
         connection.execute("PRAGMA max_page_count = 2")
         try:

@@ -1255,8 +1255,9 @@ NAMED: Final = (
         50,
         "lets a foreign message hide a fact",
         f"{ORDER_PAGE} -k foreign",
-        "ops/dashboard/stream.py",
-        "                    found |= {subject: own[-1]} if own else {}\n",
+        "infra/broker/lookup.py",
+        "_last_ones(nc, subjects, streams, _is_services)",
+        "_last_ones(nc, subjects, streams, lambda _: True)",
     ),
     one(
         50,

@@ -73,7 +73,7 @@ def figures(before: Look, now: Look) -> Figures:
         found = {value: rate(name, **labels, **{label: value}) for value in values}
         return {value: its_rate for value, its_rate in found.items() if its_rate}
 
-    ends, back = buckets_since(old, order, ENDS), buckets_since(old, order, COMPENSATIONS)
+    ends, back = _lately(old, order, ENDS), _lately(old, order, COMPENSATIONS)
     size, limit = order.total("saga_stream_bytes"), order.total("saga_stream_limit_bytes")
     grows = max(0.0, size - old.total("saga_stream_bytes")) / seconds if old.of("saga_stream_bytes") else 0.0
     return Figures(
@@ -116,7 +116,7 @@ def _of(seen: SeenService, old: Samples) -> ServiceFigures:
         samples.largest("saga_consumer_lag_seconds"),
         int(samples.total("saga_consumer_pending_messages") + samples.total("saga_consumer_ack_pending_messages")),
         int(samples.total("saga_dead_letters")),
-        quantile(buckets_since(old, samples, "saga_commit_duration_seconds_bucket"), 0.99),
+        quantile(_lately(old, samples, "saga_commit_duration_seconds_bucket"), 0.99),
     )
 
 
@@ -138,12 +138,17 @@ def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | No
     return low
 
 
+def _lately(old: Samples, new: Samples, name: str) -> list[tuple[float, float]]:
+    """Return by bound how many values came since `old`; [] if that has none: its service missed that look."""
+    return buckets_since(old, new, name) if old.of(name) else []
+
+
 def buckets_since(old: Samples, new: Samples, name: str, **labels: str) -> list[tuple[float, float]]:
     """Return by bound how many values came since `old`, of all series of this histogram with these labels together.
 
-    `name` ends in `_bucket`. Empty if `old` has no such series: then nobody knows.
+    `name` ends in `_bucket`. Without samples in `old`: since the service's start.
     """
-    counts = _by_bound(new, name, labels) if old.of(name) else []
+    counts = _by_bound(new, name, labels)
     earlier = dict(_by_bound(old, name, labels))
     if any(count < earlier.get(bound, 0.0) for bound, count in counts):
         return counts  # the service was started anew

@@ -115,8 +115,8 @@ async def test_an_old_snapshot_is_not_shown_if_a_new_one_comes_soon() -> None:
 
 
 async def test_what_another_program_answers_ends_nothing() -> None:
-    name = 'saga_order_end_duration_seconds_bucket{le="soon"} 1'
-    asked = Asked(look(0), look(1, order=seen("order", name)), look(2))
+    good, odd = (f'saga_order_end_duration_seconds_bucket{{le="{bound}"}} 1' for bound in ("1", "soon"))
+    asked = Asked(look(0, order=seen("order", good)), look(1, order=seen("order", odd)), look(2))
     poller = Poller(asked)
     running = asyncio.create_task(poller.run())
     with poller.watching():

@@ -36,7 +36,8 @@ async def opened(shop: Shop, folder: Path) -> AsyncIterator[Started]:
 
 def restarted(up: Started) -> dict[str, int]:
     """How often each service has told that it started."""
-    return Counter(re.findall(r"^(\w+) +\| .* started ", up.output, re.MULTILINE))
+    started = re.findall(r"^(\w+) +\| .* started ", up.output, re.MULTILINE)
+    return Counter(name for name in started if name in service_names())
 
 
 class Load:

@@ -100,7 +100,8 @@ BUGS: Final = (
                 "infra/core/unit_of_work.py",
                 "            if decided.records:\n",
                 "            if decided.records:\n"
-                "                self._store.said = [*getattr(self._store, 'said', ()), *decided.records]\n"
+                "                log = self._store._store\n"  # the relay's, which the writer's measures
+                "                log.said = [*getattr(log, 'said', ()), *decided.records]\n"
                 "                self._store.grown()\n",
             ),
             Change(

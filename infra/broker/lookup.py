@@ -59,10 +59,10 @@ async def archived_facts(settings: Settings, key_field: str, key: str) -> list[F
 
 
 async def archived_messages(archive: Archive, subjects: Sequence[str]) -> list[StoredMessage]:
-    """Return the archived messages on these subjects (none: on all), by sequence; no wildcards.
+    """Return the archived messages of services on these subjects (none: on all), by sequence; no wildcards.
 
-    Of a bucket they are those of the last look: the caller looks before. Raises HistoryUnavailable if the archive
-    cannot be read, after ARCHIVE_TIMEOUT_S at the latest.
+    Foreign messages are passed over. Of a bucket they are those of the last look: the caller looks before. Raises
+    HistoryUnavailable if the archive cannot be read, after ARCHIVE_TIMEOUT_S at the latest.
     """
     try:
         async with asyncio.timeout(ARCHIVE_TIMEOUT_S):
@@ -73,12 +73,13 @@ async def archived_messages(archive: Archive, subjects: Sequence[str]) -> list[S
 
 def _archived_messages(archive: Archive, subjects: Sequence[str]) -> list[StoredMessage]:
     try:
-        return [
+        found = (
             StoredMessage(one.sequence, one.subject, one.body, one.head, one.stored_ns)
             for manifest in archive.manifests
             for messages in archive.read(manifest, subjects)
             for one in messages
-        ]
+        )
+        return [message for message in found if _is_services(message)]
     except ArchiveDamaged as error:
         raise HistoryUnavailable(str(error)) from error
 

@@ -9,10 +9,10 @@ from contracts.wire import FACTS, SERVICES, STEPS, said_by
 from infra.broker.consumers import consumer_name
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.order import FlowTables, kind
-from ops.dashboard.poller import Snapshot
+from ops.dashboard.poller import RECORDED, Snapshot
 from ops.status.figures import buckets_since, quantile, risen
 from ops.status.health import duration
-from ops.status.seen import Samples
+from ops.status.seen import Samples, SeenService
 
 LATE_S: Final = 1.0
 """A hearer that lags by more is shown as late."""
@@ -66,36 +66,51 @@ def flow_map(seen: Snapshot, tables: FlowTables) -> FlowMap:
 
 
 class _Service(NamedTuple):
-    """A service's numbers at both looks of a snapshot; `known`: it has answered the second."""
+    """A service's numbers at both looks of a snapshot. `known`: it has told the second, `counted`: both."""
 
-    known: bool
-    before: Samples
-    now: Samples
+    known: bool = False
+    counted: bool = False
+    before: Samples = Samples()
+    now: Samples = Samples()
+
+    def rate(self, fact: str, seconds: float) -> float | None:
+        """Return how many of these facts it says a second; None unless both looks have its numbers."""
+        if not self.counted:
+            return None
+        return risen(self.before.total(RECORDED, fact=fact), self.now.total(RECORDED, fact=fact)) / seconds
 
     @staticmethod
     def all(seen: Snapshot) -> "dict[str, _Service]":
-        before = {one.service.name: one.samples for one in seen.before.services}
+        before = {one.service.name: one for one in seen.before.services if _told(one)}
         return {
-            one.service.name: _Service(not one.trouble, before.get(one.service.name, Samples()), one.samples)
+            name: _Service(_told(one), _told(one) and name in before, _samples(before.get(name)), one.samples)
             for one in seen.look.services
+            for name in [one.service.name]
         }
 
 
+def _told(one: SeenService) -> bool:
+    return not (one.trouble or one.unmeasured)
+
+
+def _samples(one: SeenService | None) -> Samples:
+    return Samples() if one is None else one.samples
+
+
 def _row(fact: str, hearers: Sequence[str], services: "dict[str, _Service]", seen: Snapshot) -> MapRow:
-    sayer = services.get(said_by(fact), _Service(False, Samples(), Samples()))
-    counted = [samples.total("saga_facts_recorded_total", fact=fact) for samples in (sayer.before, sayer.now)]
-    rate = risen(*counted) / seen.figures.window_s if sayer.known and seen.figures.window_s > 0.01 else None
+    sayer = services.get(said_by(fact), _Service())
+    rate = sayer.rate(fact, seen.figures.window_s) if seen.figures.window_s > 0.01 else None
     idle = seen.look.at - seen.active.get(fact, float("-inf")) > IDLE_S
     return MapRow(fact, said_by(fact), rate, idle, list(_hearers(fact, hearers, services)))
 
 
 def _hearers(fact: str, hearers: Sequence[str], services: "dict[str, _Service]") -> Iterator[MapHearer]:
     for name in hearers:
-        known, before, now = services.get(name, _Service(False, Samples(), Samples()))
+        service = services.get(name, _Service())
         consumer = consumer_name(name, fact)
-        buckets = buckets_since(before, now, "saga_hear_delay_seconds_bucket", consumer=consumer)
-        lag_s = now.largest("saga_consumer_lag_seconds", consumer=consumer)
-        yield MapHearer(name, quantile(buckets, 0.5), lag_s, known)
+        buckets = buckets_since(service.before, service.now, "saga_hear_delay_seconds_bucket", consumer=consumer)
+        lag_s = service.now.largest("saga_consumer_lag_seconds", consumer=consumer)
+        yield MapHearer(name, quantile(buckets, 0.5), lag_s, service.known)
 
 
 def _drawn(row: MapRow) -> FactRow:

@@ -26,10 +26,11 @@ POINT_S: Final = 5.0
 POINTS: Final = 180
 """Points that are kept: those of a quarter of an hour."""
 FRESH_S: Final = 1.0
+RECORDED: Final = "saga_facts_recorded_total"
 
 
 class Point(NamedTuple):
-    """The figures of POINT_S seconds, which ended `at` an instant (UTC). None: there are none, no service answered."""
+    """The figures of POINT_S seconds, which ended `at` an instant (UTC). None: order_svc did not tell them."""
 
     at: datetime
     figures: Figures | None
@@ -51,11 +52,6 @@ class Snapshot(NamedTuple):
     services: Sequence[ServiceFigures]
     points: Sequence[Point]
     active: Mapping[str, float] = {}
-
-    @property
-    def orders_seen(self) -> bool:
-        """Whether the figures of orders are known: order_svc has answered."""
-        return any(seen.service.name == "order" and not seen.trouble for seen in self.look.services)
 
 
 class Poller:
@@ -152,8 +148,8 @@ class Poller:
         if last is not None and look.at - last.at < POINT_S * 0.9:
             return
         if last is not None:
-            known = all(any(not s.trouble for s in one.services if s.service.name == "order") for one in (last, look))
-            self._points.append(Point(at, figures(last, look) if known else None))
+            seen = figures(last, look)
+            self._points.append(Point(at, seen if seen.known else None))
         self._last_point = look
 
 
@@ -162,7 +158,7 @@ def _recorded(before: Look, now: Look) -> Iterator[str]:
     earlier = {seen.service.name: seen.samples for seen in before.services}
     for seen in now.services:
         old = earlier.get(seen.service.name, Samples())
-        for one in seen.samples.of("saga_facts_recorded_total"):
+        for one in seen.samples.of(RECORDED):
             fact = one.labels.get("fact", "")
             if old.of(one.name) and one.value not in (0, old.total(one.name, fact=fact)):
                 yield fact

@@ -10,12 +10,9 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 
-from contracts.origin import ForeignMessage, origin
-from contracts.wire import MSG_ID
-from infra.archive.errors import ArchiveDamaged
-from infra.broker.client import BrokerClient, header
+from infra.broker.client import BrokerClient
 from infra.broker.connection import connect
-from infra.broker.errors import BrokerError
+from infra.broker.errors import ArchiveUnusable, BrokerError, HistoryUnavailable
 from infra.broker.floor import archive_of, is_archived
 from infra.broker.generations import generation_numbers
 from infra.broker.lookup import archived_messages, latest_messages
@@ -35,8 +32,6 @@ ALL_LETTERS: Final = f"{PREFIX}.>"
 
 MOST_LETTERS: Final = 1_000
 """Dead letters that a page shows; `just dlq ls` lists all."""
-
-_MSG_ID: Final = MSG_ID.encode()
 
 
 class StreamReader:
@@ -59,12 +54,21 @@ class StreamReader:
             numbers = await generation_numbers(nc)
             streams = [stream_name(number) for number in reversed(numbers)]
             found = {one.subject: one for one in await latest_messages(nc, subjects, streams)}
-            if begin not in found:
-                if numbers:
-                    await is_archived(self._settings, numbers[0] - 1)  # looks, if a bucket has more than is known
-                earlier = await archived_messages(archive_of(self._settings), subjects)
-                found = {one.subject: one for one in earlier if not is_foreign(one)} | found
+        if begin not in found:
+            found = await self._archived(subjects, numbers) | found
         return sorted(found.values(), key=lambda one: one.sequence)
+
+    async def _archived(self, subjects: Sequence[str], numbers: Sequence[int]) -> dict[str, StoredMessage]:
+        """Return the last archived message on each of these subjects. `numbers`: the generations that the broker has.
+
+        Raises Unreachable.
+        """
+        try:
+            if numbers:
+                await is_archived(self._settings, numbers[0] - 1)  # looks, if a bucket has more than is known
+            return {one.subject: one for one in await archived_messages(archive_of(self._settings), subjects)}
+        except (ArchiveUnusable, HistoryUnavailable) as error:
+            raise Unreachable(str(error)) from error
 
     async def dead_letters(self, subject: str, *, whole: bool, most: int = MOST_LETTERS) -> list[DeadLetter]:
         """Return the first `most` dead letters under this subject of DEAD; without bodies and stacks unless `whole`.
@@ -89,7 +93,7 @@ class StreamReader:
         try:
             async with asyncio.timeout(ANSWER_S):
                 yield await self._client()
-        except (TimeoutError, OSError, NatsError, BrokerError, ArchiveDamaged) as error:
+        except (TimeoutError, OSError, NatsError, BrokerError) as error:
             at = self._settings.brokers[0].at
             raise Unreachable(f"the broker at {at} cannot be read: {describe(error)}") from error
 
@@ -104,13 +108,3 @@ class StreamReader:
                     connect(self._settings, "dashboard", self._stopping)
                 )
             return self._connected[0]
-
-
-def is_foreign(message: StoredMessage) -> bool:
-    """Return whether no service published the message."""
-    try:
-        head = message.raw_headers
-        origin(message.subject, header(head, _MSG_ID), head, message.body)
-    except ForeignMessage:
-        return True
-    return False

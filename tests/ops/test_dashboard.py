@@ -286,6 +286,17 @@ async def test_what_a_service_that_is_away_says_and_hears_is_not_known() -> None
     assert rows["product.reserved"].rate == 0
 
 
+async def test_the_map_has_no_rate_of_what_was_counted_before_a_look_that_a_service_missed() -> None:
+    missed, answered = seen("point", trouble="slow", samples=Samples()), seen("point", said("point.used", count=1_000))
+
+    rows = {
+        row.fact: row for row in flow_map(await polled(look(0, point=missed), look(5, point=answered)), TABLES).rows
+    }
+
+    assert rows["point.used"].rate is None
+    assert rows["product.reserved"].hearers[0].known
+
+
 async def test_the_last_audits_verdict_is_told() -> None:
     good, bad = (seen("order", f"saga_audit_good {value}\nsaga_audit_age_seconds 7200") for value in (1, 0))
 

@@ -601,3 +601,17 @@ async def test_an_order_that_was_archived_since_is_found_in_a_bucket(
                 assert [one.body for one in found] == [message.body]
         finally:
             await reader.close()
+
+
+async def test_an_archive_that_cannot_be_read_is_named_and_not_the_broker(broker: Shop, tmp_path: Path) -> None:
+    settings = load(Settings, "nats", 4_222, {**broker.env, "DATA_DIR": str(tmp_path)})
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "EVENTS.json").write_text("{")
+    async with broker.broker() as nc:
+        await ensure_stream(nc.jetstream(), settings, 1)
+    reader = StreamReader(settings)
+    try:
+        with pytest.raises(Unreachable, match=r"^the manifest EVENTS\.json cannot be read"):
+            await reader.latest(["order.created.pending.o1"], "order.created.pending.o1")
+    finally:
+        await reader.close()

@@ -1264,8 +1264,8 @@ NAMED: Final = (
         "knows no order that is archived",
         f"{ORDER_PAGE} -k archived",
         "ops/dashboard/stream.py",
-        "            if begin not in found:\n",
-        "            if not begin:\n",
+        "        if begin not in found:\n",
+        "        if not begin:\n",
     ),
     one(
         50,

@@ -10,7 +10,7 @@ not; `kw_only=True` is not inherited.
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, Literal, assert_never, get_args
 
-from msgspec import DecodeError, Meta, Struct
+from msgspec import DecodeError, Meta, Struct, json
 
 ProductRefusal = Literal["product-out-of-stock", "product-unknown"]
 PointRefusal = Literal["points-insufficient", "points-exceed-total"]
@@ -134,3 +134,15 @@ class PricedFact(SagaFact, frozen=True, kw_only=True):
 
     unit_prices: tuple[Count, ...]
     total: Count
+
+
+class _Timed(Struct, gc=False):
+    at: Timestamp
+
+
+_timed: Final = json.Decoder(_Timed).decode
+
+
+def time_of(body: bytes) -> datetime:
+    """Return when the fact in this body was decided, also one of newer code. Raises one of DECODE_ERRORS."""
+    return _timed(body).at

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import rich_click as click
 
-from contracts.fact import DECODE_ERRORS, Fact, Timestamp
+from contracts.fact import DECODE_ERRORS, Fact, time_of
 from contracts.newer import OfNewerCode
 from contracts.wire import decode, fact_id
 from infra.core.decider import Aggregate
@@ -76,13 +76,6 @@ class Then(NamedTuple):
     state: dict[str, Any]
 
 
-class _Timed(msgspec.Struct):
-    at: Timestamp
-
-
-_timed: Final = msgspec.json.Decoder(_Timed)
-
-
 async def state_at(
     env: Mapping[str, str], kind: str, key: str, position: int | None = None, time: datetime | None = None
 ) -> Then | None:
@@ -131,7 +124,7 @@ async def history(
 
 def _at(body: bytes) -> datetime | None:
     try:
-        return _timed.decode(body).at
+        return time_of(body)
     except DECODE_ERRORS:  # said when it is decoded
         return None
 

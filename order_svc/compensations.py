@@ -10,14 +10,13 @@ from itertools import islice
 from typing import Final, NamedTuple, get_args, get_type_hints
 
 from contracts import OrderCanceled, OrderConfirmed
-from contracts.fact import DECODE_ERRORS, Fact
+from contracts.fact import DECODE_ERRORS, Fact, time_of
 from contracts.step import fact_name
 from contracts.wire import STEPS
 from infra.broker.client import BrokerClient
 from infra.broker.lookup import MOST_FACTS, latest_messages
 from infra.metrics import Metrics
 from order_svc.compensation import compensated
-from order_svc.progress import time_of
 
 _SAID: Final = [step.says for step in (*STEPS.awaited, *STEPS.following)]
 NAMES: Final = [fact_name(OrderConfirmed), *(fact_name(fact) for says in _SAID for fact in says)]

@@ -12,10 +12,9 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 import structlog
-from msgspec import Struct, json
 
 from contracts import WITHDRAWALS, Fact, OrderCanceled, OrderConfirmed, OrderCreatedPending
-from contracts.fact import DECODE_ERRORS, Timestamp
+from contracts.fact import DECODE_ERRORS, time_of
 from infra.aio import wait
 from infra.broker.client import BrokerClient
 from infra.broker.errors import HistoryUnavailable
@@ -46,18 +45,6 @@ ENDED: Final = 16
 NAMES: Final = names()
 AT_ONCE: Final = MOST_FACTS // len(NAMES)
 """Orders in one question to the stream."""
-
-
-class _Fact(Struct, gc=False):
-    at: Timestamp
-
-
-_fact: Final = json.Decoder(_Fact).decode
-
-
-def time_of(body: bytes) -> datetime:
-    """Return when the fact in this body was decided. Raises one of DECODE_ERRORS."""
-    return _fact(body).at
 
 
 class Refusing(NamedTuple):

@@ -12,6 +12,7 @@ from nats.js.api import StreamInfo
 from contracts import REASONS
 from contracts.fact import DECODE_ERRORS
 from contracts.origin import ForeignMessage, origin
+from contracts.spans import CANCELED, CONFIRMED
 from contracts.wire import MSG_ID
 from infra.broker.client import header
 from infra.broker.errors import HistoryUnavailable
@@ -24,9 +25,6 @@ from ops.progress import Watch
 from ops.reading import Read, Stream
 from ops.trace import OF_ORDER
 from order_svc.compensation import compensated
-
-CONFIRMED: Final = "order.confirmed"
-CANCELED: Final = "order.canceled"
 
 FEW: Final = 2_000
 """So many orders of a generation are looked up one by one in the later ones. For more, these are read whole."""

@@ -6,15 +6,11 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from contracts import OrderCanceled, OrderConfirmed, OrderCreatedPending
 from contracts.fact import DECODE_ERRORS, Count, Order, Timestamp
-from contracts.wire import NAMES
+from contracts.spans import ACCEPTED, CANCELED, CONFIRMED
 from infra.store.records import Notification
 from order_svc.domain import Status
 
-CREATED: Final = NAMES[OrderCreatedPending]
-CONFIRMED: Final = NAMES[OrderConfirmed]
-CANCELED: Final = NAMES[OrderCanceled]
 ENDS: Final = {CONFIRMED: "CONFIRMED", CANCELED: "CANCELED"}
 """Name of a fact that ends an order → the status that the order then has."""
 
@@ -40,7 +36,7 @@ class Criteria(NamedTuple):
     def topics(self) -> Sequence[str]:
         """The names of the facts that are searched, one for each order: by their positions orders are sorted."""
         if self.by == "placed":
-            return (CREATED,)
+            return (ACCEPTED,)
         return [name for name, status in ENDS.items() if self.status in (None, status)]
 
     @property

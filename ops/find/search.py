@@ -6,10 +6,11 @@ from contextlib import aclosing
 from typing import Final, NamedTuple, TypeVar
 
 from contracts.fact import REASONS
+from contracts.spans import CANCELED
 from contracts.wire import fact_id
 from infra.store.records import Notification
 from ops import stores
-from ops.find.criteria import CANCELED, ENDS, Criteria, FoundOrder, found_order
+from ops.find.criteria import ENDS, Criteria, FoundOrder, found_order
 from ops.find.listed import Listed, listed
 from ops.find.span import LogSpan, span
 from ops.progress import Watch

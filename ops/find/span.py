@@ -3,9 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-import msgspec
-
-from contracts.fact import DECODE_ERRORS, Timestamp
+from contracts.fact import DECODE_ERRORS, time_of
 from ops.stores import ServiceLog
 
 DISORDER: Final = timedelta(minutes=1)
@@ -19,13 +17,6 @@ class LogSpan(NamedTuple):
 
     after: int
     until: int
-
-
-class _Timed(msgspec.Struct):
-    at: Timestamp
-
-
-_timed: Final = msgspec.json.Decoder(_Timed)
 
 
 async def span(log: ServiceLog, last: int, since: datetime | None, until: datetime | None) -> LogSpan:
@@ -45,7 +36,7 @@ async def time_at(log: ServiceLog, position: int) -> datetime | None:
     """Return the time of the fact at this position, or of the next one that has a time; None if there is none."""
     for record in await log.select_notifications(position - 1, TRIES):
         try:
-            return _timed.decode(record.state).at
+            return time_of(record.state)
         except DECODE_ERRORS:
             continue
     return None

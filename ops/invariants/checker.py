@@ -23,7 +23,7 @@ from contracts import (
     ProductStockReturned,
     SagaFact,
 )
-from contracts.fact import DECODE_ERRORS, Timestamp
+from contracts.fact import DECODE_ERRORS, time_of
 from contracts.newer import OfNewerCode
 from contracts.wire import NAMES, decode, said_by
 from ops.invariants.copies import Causes, Copies, LoggedFacts, Versions
@@ -80,13 +80,6 @@ class Book(Protocol):
     """
 
     def said(self, entry: Entry, fact: Any, course: Course | None) -> None: ...
-
-
-class _Timed(msgspec.Struct):
-    at: Timestamp
-
-
-_timed_body = msgspec.json.Decoder(_Timed)
 
 
 class Checker:
@@ -311,6 +304,6 @@ def _at(body: bytes) -> datetime:
     It only decides which log is fed next.
     """
     try:
-        return _timed_body.decode(body).at
+        return time_of(body)
     except DECODE_ERRORS:
         return datetime.min.replace(tzinfo=UTC)

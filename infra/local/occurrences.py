@@ -1,7 +1,6 @@
 """What happens to the processes of `just up`, as its threads and signal handlers report it to its main thread."""
 
 import signal
-from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -28,9 +27,7 @@ class ProcessEnded(NamedTuple):
 
 
 class AllReady(NamedTuple):
-    """Every service has been ready; `urls` are their base URLs by name."""
-
-    urls: Mapping[str, str]
+    """Every service has been ready."""
 
 
 class StopRequested(NamedTuple):

@@ -103,8 +103,8 @@ class Up:
             match self._occurrences.get():
                 case OutputLine(name, text):
                     self._write(name, text)
-                case AllReady(urls):
-                    self._welcome(urls)
+                case AllReady():
+                    self._welcome()
                 case StopRequested(how):
                     return self._stop(EXIT_STOPPED, f"{how.name}: stopping everything")
                 case RestartRequested() as request:
@@ -176,9 +176,9 @@ class Up:
         self._write(SELF, "stopped")
         return code
 
-    def _welcome(self, urls: Mapping[str, str]) -> None:
+    def _welcome(self) -> None:
         self._write(SELF, "everything is ready:")
-        urls = {**urls, DASHBOARD: dashboard_settings(self._env).url}
+        urls = {**self._urls, DASHBOARD: dashboard_settings(self._env).url}
         for name, process in self._running.items():
             broker = f"nats://127.0.0.1:{nats_environment(self._env)['NATS_PORT']}"
             url = broker if name == BROKER else urls.get(name, "")
@@ -208,18 +208,17 @@ class Up:
         self._occurrences.put(StopRequested(signal.SIGHUP))
 
     def _await_ready(self) -> None:
-        urls = self._urls
-        waiting, explain_at = dict(urls), time.monotonic() + EXPLAIN_AFTER_S
+        waiting, explain_at = dict(self._urls), time.monotonic() + EXPLAIN_AFTER_S
         while waiting:
             reasons = {name: why_not_ready(url) for name, url in waiting.items()}
             waiting = {name: url for name, url in waiting.items() if reasons[name] is not None}
-            self._once_ready |= urls.keys() - waiting.keys()
+            self._once_ready |= self._urls.keys() - waiting.keys()
             if waiting and time.monotonic() > explain_at:
                 explain_at = float("inf")
                 for name in waiting:
                     self._occurrences.put(OutputLine(SELF, f"still waiting for {name}: {reasons[name]}"))
             time.sleep(READINESS_POLL_S)
-        self._occurrences.put(AllReady(urls))
+        self._occurrences.put(AllReady())
 
 
 def main() -> int:

@@ -14,13 +14,11 @@ import structlog
 from infra.timestamps import now
 from ops.client import GOOD, ServiceAddress, problem, send_with
 from ops.dashboard.dead_letter_groups import DeadLetterKey
-from ops.dlq.dead_letters import service_request
+from ops.dlq.dead_letters import TIMEOUT_S, service_request
 from ops.errors import Unreachable
 
 logger = structlog.get_logger()
 
-TIMEOUT_S: Final = 30.0
-"""A service may have many dead letters of a key to handle."""
 MOST_KEPT: Final = 100
 
 KeyState = Literal["waits", "runs", "done", "fails", "stopped", "unknown"]

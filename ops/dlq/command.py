@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from typing import Any, Final
+from typing import Any
 
 import rich_click as click
 
@@ -13,9 +13,6 @@ from ops.client import GOOD, ask, problem, services
 from ops.dlq import dead_letters as dead
 from ops.errors import Found
 from ops.output import cell, print_json, print_out
-
-TIMEOUT_S: Final = 30.0
-"""A service may have many dead letters of a key to handle."""
 
 
 @click.group("dlq")
@@ -67,7 +64,7 @@ def show(sequence: int, *, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Those of every key.")
 @click.option("--yes", is_flag=True, help="Do it. Without it, the services only say what they would do.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@timeout_option(TIMEOUT_S)
+@timeout_option(dead.TIMEOUT_S)
 @ending_well
 def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json: bool, timeout: float) -> None:
     """Have the dead letters with these SEQUENCES handled again, and all others of the same consumer and key, in order.
@@ -102,7 +99,7 @@ def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json:
 @click.option(
     "--json", "as_json", is_flag=True, help="For machines: the dead letter, and how many of its key are left."
 )
-@timeout_option(TIMEOUT_S)
+@timeout_option(dead.TIMEOUT_S)
 @ending_well
 def drop(sequence: int, *, yes: bool, as_json: bool, timeout: float) -> None:
     """Delete the dead letter with this SEQUENCE, without handling its message. Later dead letters stay.

@@ -19,6 +19,8 @@ from ops.client import ServiceAddress, ServiceRequest
 from ops.output import cell
 
 LONGEST: Final = 200  # characters of a cell
+TIMEOUT_S: Final = 30.0
+"""How long a service is waited for: it may have many dead letters of a key to handle."""
 
 
 async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str | None = None) -> list[DeadLetter]:

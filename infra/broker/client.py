@@ -7,6 +7,7 @@ methods of the library, and uses others. So the library's version is pinned, and
 tests this class on a real broker.
 """
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Iterable
@@ -35,6 +36,13 @@ parser.MSG_RE = re.compile(rb"\AMSG +([^ \t\r\n]+) +(\d+) +(([^ \t\r\n]+) +)?(\d
 parser.HMSG_RE = re.compile(rb"\AHMSG +([^ \t\r\n]+) +(\d+) +(([^ \t\r\n]+) +)?(\d+) +(\d+)\r\n")
 
 header: Final = origin.header
+
+
+class TransportClosed(ConnectionClosedError, RuntimeError):
+    """The connection's transport is closed, which the client has not read yet; nothing was sent.
+
+    uvloop raises RuntimeError for it. The library's own tasks end by that, and callers know ConnectionClosedError.
+    """
 
 
 class MessageParser(parser.Parser):
@@ -170,7 +178,29 @@ class BrokerClient(Client):
             await super()._flush_pending(force_flush=True)
         elif self._pending and self.is_connected and self._transport is not None:
             pending, self._pending, self._pending_data_size = self._pending, [], 0
-            self._transport.writelines(pending)
+            try:
+                self._transport.writelines(pending)
+            except RuntimeError as error:
+                raise TransportClosed from error
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        """Send a ping; raise TransportClosed in place of uvloop's RuntimeError."""
+        try:
+            await super()._send_ping(future)
+        except RuntimeError as error:
+            raise TransportClosed from error
+
+    async def _process_ping(self) -> None:
+        """Answer the server's ping. If that fails, go on: an exception would end reading, which has to find the end."""
+        with contextlib.suppress(TransportClosed):
+            await super()._process_ping()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """Close, and say so. The library would first write what is pending, and say nothing if that fails."""
+        with contextlib.suppress(TransportClosed):
+            await self._flush_pending()
+        self._pending, self._pending_data_size = [], 0
+        await super()._close(status, do_cbs)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Look at the server's greeting before anything is sent. The library goes on in plaintext without TLS there."""

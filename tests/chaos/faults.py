@@ -62,13 +62,16 @@ async def _die(system: System, who: str, where: str) -> None:
     if system.processes[who].poll() is None:
         await system.kill(who)
         system.did[Did(BROKER_KILLED, who) if who == BROKER else Did(SERVICE_KILLED, who, where)] += 1
+    else:
+        system.had_ended[who] += 1
 
 
 async def _die_at(system: System, who: str, step: str) -> None:
     await system.up(who)
-    try:
-        code = await asyncio.to_thread(system.processes[who].wait, AT_STEP_S)
-    except subprocess.TimeoutExpired:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        await asyncio.to_thread(system.processes[who].wait, AT_STEP_S)
+    code = system.processes[who].poll()
+    if code is None:
         await _die(system, who, "before its step")
         return
     assert code == -signal.SIGKILL, f"{who} ended with {code} instead of dying when it had {step}"

@@ -37,6 +37,9 @@ class Tally:
     def times(self, what: str) -> int:
         return self._did[what]
 
+    def ended_by_themselves(self) -> int:
+        return self._had_ended.total()
+
     def lines(self) -> list[str]:
         faults = self._did.total()
         ended = self._ended.copy()

@@ -1,9 +1,13 @@
 """The direct path through nats-py, on a real broker, and the parts of the library it relies on."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+import uvloop
 from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 from nats.errors import ConnectionClosedError, MaxPayloadError
 
 from infra.broker.client import VERSION_LINE, BrokerClient, header, status
@@ -118,6 +122,89 @@ async def test_nothing_is_sent_on_a_closed_connection(broker: Shop) -> None:
 
     with pytest.raises(ConnectionClosedError):
         await nc.send("talk", b"", "", HEADERS)
+
+
+Use = Callable[[BrokerClient], Coroutine[Any, Any, object]]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda nc: nc.send("talk", b"", "", HEADERS),
+        lambda nc: nc.publish("talk", b""),
+        lambda nc: nc.listen("talk", Inbox()),
+        lambda nc: nc.request("talk", b""),
+        lambda nc: nc._send_ping(),
+    ],
+    ids=["send", "publish", "listen", "request", "ping"],
+)
+def test_a_transport_that_has_closed_unread_is_a_closed_connection(broker: Shop, use: Use) -> None:
+    """Services run on uvloop, whose closed transport refuses a write with RuntimeError."""
+
+    async def used_after_the_end() -> None:
+        nc = await connected(broker)
+        try:
+            assert nc._reading_task is not None
+            nc._reading_task.cancel()
+            cut(nc)
+            await asyncio.gather(nc._transport.wait_closed(), return_exceptions=True)  # type: ignore[union-attr]
+            with pytest.raises(ConnectionClosedError):
+                await use(nc)
+        finally:
+            await nc.close()
+
+    uvloop.run(used_after_the_end())
+
+
+def test_a_ping_that_cannot_be_answered_does_not_end_the_reading(broker: Shop) -> None:
+    """Reading has to go on until it finds the end of the connection, and tells it."""
+
+    async def pinged_after_the_end() -> None:
+        lost = asyncio.Event()
+
+        async def note() -> None:
+            lost.set()
+
+        nc = await connected(broker, disconnected_cb=note)
+        cut(nc)
+        await nc._ps.parse(b"PING\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await lost.wait()
+        await nc.close()
+
+    uvloop.run(pinged_after_the_end())
+
+
+def test_a_connection_that_ends_with_something_unsent_is_told(broker: Shop) -> None:
+    async def lost_behind_a_ping() -> None:
+        lost = asyncio.Event()
+
+        async def note() -> None:
+            lost.set()
+
+        nc = await connected(broker, disconnected_cb=note)
+        await nc._send_ping()
+        nc._pending_data_size += 1
+        cut(nc)
+        async with asyncio.timeout(PATIENCE_S):
+            await lost.wait()
+        await nc.close()
+
+    uvloop.run(lost_behind_a_ping())
+
+
+def cut(nc: BrokerClient) -> None:
+    """Close the transport at once; the client finds out when it reads."""
+    assert isinstance(nc._transport, TcpTransport)
+    assert nc._transport._io_writer is not None
+    nc._transport._io_writer.transport.abort()
+    assert nc.is_connected
+
+
+async def connected(broker: Shop, **options: Any) -> BrokerClient:
+    nc = BrokerClient()
+    await nc.connect(f"nats://127.0.0.1:{broker.env['NATS_PORT']}", allow_reconnect=False, **options)
+    return nc
 
 
 async def test_a_body_the_server_would_hang_up_on_is_not_sent(broker: Shop) -> None:

@@ -71,8 +71,7 @@ class Saga:
         output = stack.enter_context((self._system.folder / "keeper.log").open("ab"))
         guard = Guard()
         stack.callback(guard.dismiss)
-        process = start_keeper(self._system.env, output)
-        guard.watch(process.pid)
+        process = start_keeper(self._system.env, output, guard=guard)
         stack.callback(stop_process, process)
         return process.pid
 

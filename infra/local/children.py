@@ -101,22 +101,20 @@ class Children:
             raise
         finally:
             os.close(writing)
-        assert self._guard is not None
-        self.running[name] = process  # first: what is started is stopped, whatever fails
-        self._guard.watch(process.pid, last=name == BROKER)
+        self.running[name] = process
         threading.Thread(target=self._read, args=(name, process, output), daemon=True).start()
         return process
 
     def _started(self, name: str, writing: int) -> subprocess.Popen[bytes]:
         if name == BROKER:
-            return launch_nats(self._env, writing)
+            return launch_nats(self._env, writing, guard=self._guard)
         if name == KEEPER:
-            return start_keeper(self._env, writing)
+            return start_keeper(self._env, writing, guard=self._guard)
         if name == DASHBOARD:
-            return start_dashboard(self._env, writing)
+            return start_dashboard(self._env, writing, guard=self._guard)
         listener = self._listeners.get(name) or self._listen(name)
         env = {**self._env, INHERITED: str(listener.fileno())}
-        return start_service(name, env, writing, inherited=[listener.fileno()])
+        return start_service(name, env, writing, inherited=[listener.fileno()], guard=self._guard)
 
     def _listen(self, name: str) -> socket.socket:
         host, port = service_address(name, self._env)

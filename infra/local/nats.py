@@ -111,15 +111,19 @@ def nats_command() -> list[str]:
     return [nats_server(), "-c", str(NATS_CONF)]
 
 
-def launch_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
+def launch_nats(
+    env: Mapping[str, str], output: Output = None, *, guard: Guard | None = None
+) -> subprocess.Popen[bytes]:
     """Start the bundled broker without waiting until it listens. `env`: its environment; nats.conf's may be missing.
+
+    The `guard` watches it, as one that ends last.
 
     Raises StartFailed if nats-server is missing, or the folder is in use or cannot be used; SettingsError.
     """
     command = nats_command()
     lock = lock_store(env)
     try:
-        process = launch(command, nats_environment(env), output, inherited=[lock])
+        process = launch(command, nats_environment(env), output, inherited=[lock], guard=guard, last=True)
         try:
             name_holder(lock, process.pid)
         except BaseException as error:
@@ -164,9 +168,8 @@ def run_nats(env: Mapping[str, str], output: Output = None) -> Iterator[subproce
     """
     guard = Guard()
     try:
-        process = launch_nats(env, output)
+        process = launch_nats(env, output, guard=guard)
         try:
-            guard.watch(process.pid, last=True)
             wait_until_listening(process, env)
             yield process
         finally:

@@ -103,11 +103,9 @@ class OwnSystem:
     def _launch(self, name: str) -> None:
         with self._log(name).open("ab") as output:
             if name == "nats":
-                self._broker = launch_nats(self.env, output)
+                self._broker = launch_nats(self.env, output, guard=self._guard)
             else:
-                self._services[name] = start_service(name, self.env, output)
-        if self._guard is not None:
-            self._guard.watch(self.pids[name], last=name == "nats")
+                self._services[name] = start_service(name, self.env, output, guard=self._guard)
 
     def _await_ready(self, name: str) -> None:
         if name in self._services:

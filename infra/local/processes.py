@@ -1,5 +1,7 @@
 """Start and stop the processes of a system on this machine."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from typing import IO, Final, Protocol
 
 from infra import signals
 from infra.files import PRIVATE_UMASK
+from infra.local import gate
+from infra.local.guard import Guard
 from infra.local.services import ROOT
 
 START_TIMEOUT_S: Final = 30.0
@@ -41,28 +45,48 @@ class StartFailed(Exception):
 
 
 def start_service(
-    name: str, env: Mapping[str, str], output: Output = None, root: Path = ROOT, *, inherited: Collection[int] = ()
+    name: str,
+    env: Mapping[str, str],
+    output: Output = None,
+    root: Path = ROOT,
+    *,
+    inherited: Collection[int] = (),
+    guard: Guard | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start the service `<name>_svc` of the checkout `root`, without waiting until the service is ready.
 
     `env` and PYTHONUNBUFFERED are its whole environment: nothing of this process's own is inherited. SIGTERM and SIGINT
-    that come before the service can handle them wait until then. `inherited`: see `launch`.
+    that come before the service can handle them wait until then. `inherited`, `guard`: see `launch`.
     """
-    command, env = [sys.executable, "-m", f"{name}_svc"], {**env, "PYTHONUNBUFFERED": "1"}
-    with signals.held():
-        return launch(command, env, output, root, inherited=inherited)
+    return _start_module(f"{name}_svc", env, output, root, inherited=inherited, guard=guard)
 
 
-def start_keeper(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
+def start_keeper(
+    env: Mapping[str, str], output: Output = None, *, guard: Guard | None = None
+) -> subprocess.Popen[bytes]:
     """Start the keeper of the stream's generations; `env` and PYTHONUNBUFFERED are its whole environment."""
-    with signals.held():
-        return launch([sys.executable, "-m", "infra.process.keeper"], {**env, "PYTHONUNBUFFERED": "1"}, output)
+    return _start_module("infra.process.keeper", env, output, guard=guard)
 
 
-def start_dashboard(env: Mapping[str, str], output: Output = None) -> subprocess.Popen[bytes]:
+def start_dashboard(
+    env: Mapping[str, str], output: Output = None, *, guard: Guard | None = None
+) -> subprocess.Popen[bytes]:
     """Start the dashboard; `env` and PYTHONUNBUFFERED are its whole environment."""
+    return _start_module("ops.dashboard", env, output, guard=guard)
+
+
+def _start_module(
+    module: str,
+    env: Mapping[str, str],
+    output: Output,
+    root: Path = ROOT,
+    *,
+    inherited: Collection[int] = (),
+    guard: Guard | None,
+) -> subprocess.Popen[bytes]:
+    command, env = [sys.executable, "-m", module], {**env, "PYTHONUNBUFFERED": "1"}
     with signals.held():
-        return launch([sys.executable, "-m", "ops.dashboard"], {**env, "PYTHONUNBUFFERED": "1"}, output)
+        return launch(command, env, output, root, inherited=inherited, guard=guard)
 
 
 def launch(
@@ -72,12 +96,35 @@ def launch(
     root: Path = ROOT,
     *,
     inherited: Collection[int] = (),
+    guard: Guard | None = None,
+    last: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a command in the folder `root` as a child process, in a POSIX session of its own.
+
+    The `guard` watches it (see there for `last`), from before its first instruction on: there is no time at which this
+    process could be killed and leave it running. The program has to be a path then.
 
     Ctrl-C in a terminal then does not reach it. `output` gets standard error, too. Of this process's other descriptors
     the child gets standard input and those in `inherited`. Files that it makes are its owner's alone.
     """
+    if guard is None:
+        return _popen(command, env, output, root, inherited)
+    waiting, allowing = os.pipe()
+    try:
+        gated = [sys.executable, "-I", "-S", gate.__file__, str(waiting), *command]
+        process = _popen(gated, env, output, root, [*inherited, waiting])
+        guard.watch(process.pid, last=last)
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it already
+            os.write(allowing, b"+")
+        return process
+    finally:
+        os.close(waiting)
+        os.close(allowing)
+
+
+def _popen(
+    command: list[str], env: Mapping[str, str], output: Output, root: Path, inherited: Collection[int]
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         env=env,

@@ -20,9 +20,13 @@ READY = "Ctrl-C stops everything"
 
 async def all_gone(folder: Path) -> None:
     """Returns when no process is left that was started with this folder."""
-    async for _ in attempts(f"the end of {running_in(folder)}"):
-        if running_in(folder) == {}:
-            return
+    left: dict[int, str] = {}
+    try:
+        async for _ in attempts("the end of all processes"):
+            if not (left := running_in(folder)):
+                return
+    except AssertionError as late:
+        raise AssertionError(f"{late}: {left}") from None
 
 
 def guards() -> set[int]:
@@ -101,17 +105,34 @@ own_system.OwnSystem(Path(sys.argv[1])).__enter__()
 """
 
 
-def starting_its_broker(folder: Path) -> subprocess.Popen[bytes]:
-    """A process with a system below this folder, which waits for its broker for ever."""
-    command = [sys.executable, "-c", WITH_A_BROKER_THAT_NEVER_LISTENS, str(folder)]
+WITH_A_GUARD_THAT_IS_NEVER_TOLD = """
+import signal, sys
+from pathlib import Path
+from infra.local import guard, own_system
+
+def never(*_, last):
+    print("starting", flush=True)
+    signal.pause()
+
+guard.Guard.watch = never
+own_system.OwnSystem(Path(sys.argv[1])).__enter__()
+"""
+
+
+def starting_its_broker(code: str, folder: Path) -> subprocess.Popen[bytes]:
+    """A process that runs this code, with a system below this folder, and stays where it starts its broker."""
+    command = [sys.executable, "-c", code, str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"starting\n"
     return process
 
 
-async def test_a_system_whose_launcher_is_killed_while_the_broker_starts_leaves_nothing_running(tmp_path: Path) -> None:
-    with starting_its_broker(tmp_path) as launcher:
+@pytest.mark.parametrize("code", [WITH_A_BROKER_THAT_NEVER_LISTENS, WITH_A_GUARD_THAT_IS_NEVER_TOLD])
+async def test_a_system_whose_launcher_is_killed_while_the_broker_starts_leaves_nothing_running(
+    tmp_path: Path, code: str
+) -> None:
+    with starting_its_broker(code, tmp_path) as launcher:
         assert running_in(tmp_path)
         launcher.kill()
     await all_gone(tmp_path)

@@ -109,6 +109,20 @@ class Shop:
     async def kill(self, name: str) -> None:
         await self.stop(name, signal.SIGKILL)
 
+    @contextlib.asynccontextmanager
+    async def paused(self, name: str) -> AsyncIterator[None]:
+        """A process that does nothing inside the block, and has not ended. Linux and macOS."""
+        process = self.processes[name]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            async for _ in attempts(f"{name} to stop"):  # a thread may be at work for a moment after the signal
+                if stopped(process.pid):
+                    break
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+
     async def ended(self, name: str) -> int:
         """Wait for a process that ends by itself. Returns its exit code."""
         return await asyncio.to_thread(self.processes[name].wait, PATIENCE_S)
@@ -282,6 +296,13 @@ class Shop:
                 *[(await js.stream_info(stream)).state.last_seq for stream in await generations(js)],
                 *(logged(self.folder, n) for n in self.services),
             )
+
+
+def stopped(pid: int) -> bool:
+    """Whether all threads of a process are stopped; True where there is no /proc to ask."""
+    return all(
+        state.read_text().rpartition(")")[2].split()[0] == "T" for state in Path(f"/proc/{pid}/task").glob("*/stat")
+    )
 
 
 def logged(folder: Path, service: str) -> int:

@@ -423,10 +423,9 @@ async def test_viewers_get_the_same_numbers_and_go_on_after_the_last_they_saw(bo
 
 
 async def test_it_names_what_is_away_and_says_what_it_cannot_see(board: Board) -> None:
-    board.shop.processes["point"].send_signal(signal.SIGSTOP)
-    text = await board.until("/", "point_svc away not known")
+    async with board.shop.paused("point"):
+        text = await board.until("/", "point_svc away not known")
     assert "has not answered GET /readyz within 2 s" in text
-    board.shop.processes["point"].send_signal(signal.SIGCONT)
     await board.until("/", "point_svc ready")
 
     await board.shop.kill("nats")

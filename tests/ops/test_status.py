@@ -280,10 +280,9 @@ async def test_a_running_shop_is_well(shop: Shop) -> None:
 async def test_a_service_that_is_stopped_and_a_dead_letter_are_named(shop: Shop) -> None:
     await say(shop, "product.reserved.o1", b"{}", "forged@1")
     await until_parked(shop, 1)
-    shop.processes["coupon"].send_signal(signal.SIGSTOP)
 
-    done = await orders(shop, "status", "--timeout", "0.5")
-    shop.processes["coupon"].send_signal(signal.SIGCONT)
+    async with shop.paused("coupon"):
+        done = await orders(shop, "status", "--timeout", "0.5")
 
     assert done.returncode == 1
     assert done.stdout.startswith("coupon_svc at http://127.0.0.1:")

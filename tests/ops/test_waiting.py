@@ -49,16 +49,6 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
         yield opened
 
 
-@contextlib.contextmanager
-def hanging(shop: Shop, name: str) -> Iterator[None]:
-    """Stop this process without ending it, for as long as the block lasts."""
-    shop.processes[name].send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        shop.processes[name].send_signal(signal.SIGCONT)
-
-
 @contextlib.asynccontextmanager
 async def listening(*says: bytes, greeting: bytes = b"") -> AsyncIterator[tuple[int, list[bytes]]]:
     """A server that answers each request with the next of these, and then is silent; yields its port and what it heard.
@@ -142,7 +132,7 @@ async def test_whatever_is_wrong_names_the_service(says: list[bytes], words: str
 
 
 async def test_an_audit_names_the_service_that_hangs(shop: Shop) -> None:
-    with hanging(shop, "product"):
+    async with shop.paused("product"):
         done = await orders(shop, "audit", "--timeout", "1")
 
     assert done.returncode == 3
@@ -160,7 +150,7 @@ async def test_an_audit_names_the_service_that_hangs(shop: Shop) -> None:
     ],
 )
 async def test_other_commands_name_it_too(shop: Shop, arguments: list[str], asks: str) -> None:
-    with hanging(shop, "order"):
+    async with shop.paused("order"):
         done = await orders(shop, *arguments)
 
     assert done.returncode == 3
@@ -191,7 +181,7 @@ async def all_of(shop: Shop, folder: Path, port: str) -> None:
 
 
 async def test_every_command_names_a_broker_that_hangs(shop: Shop, tmp_path: Path) -> None:
-    with hanging(shop, "nats"):
+    async with shop.paused("nats"):
         await all_of(shop, tmp_path, shop.env["NATS_PORT"])
     await shop.until_quiet()
 
@@ -238,7 +228,7 @@ async def test_a_broker_that_begins_to_hang_meanwhile_is_named(shop: Shop) -> No
     order_id = (await shop.place([("mug", 1)])).json()["order_id"]
     async with running(shop, "trace", order_id, "--follow") as following:
         await until(following.stdout, b"order.confirmed")
-        with hanging(shop, "nats"):
+        async with shop.paused("nats"):
             code, errors = await end_of(following)
     assert code == 3
     assert f"the broker at 127.0.0.1:{shop.env['NATS_PORT']} cannot be read" in errors
@@ -278,11 +268,13 @@ async def test_a_locked_store_is_named(locked_store: Shop, arguments: list[str])
 
 
 async def test_ctrl_c_is_no_finding_and_no_traceback(shop: Shop) -> None:
-    with hanging(shop, "product"):
-        async with running(shop, "audit", "--full", "--progress", "--timeout", "60") as auditing:
-            await until(auditing.stderr, b"asking order_svc")
-            auditing.send_signal(signal.SIGINT)
-            assert await end_of(auditing) == (130, "stopped\n")
+    async with (
+        shop.paused("product"),
+        running(shop, "audit", "--full", "--progress", "--timeout", "60") as auditing,
+    ):
+        await until(auditing.stderr, b"asking order_svc")
+        auditing.send_signal(signal.SIGINT)
+        assert await end_of(auditing) == (130, "stopped\n")
 
 
 @pytest.mark.parametrize(("option", "end"), [([], (130, "stopped\n")), (["--follow"], (0, ""))])

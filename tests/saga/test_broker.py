@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import signal
 from pathlib import Path
 
 from infra.local.services import service_names
@@ -132,17 +131,16 @@ async def test_its_tail_lost_while_consumers_remember_it(tmp_path: Path) -> None
 async def test_a_broker_that_hangs_makes_nobody_wait(tmp_path: Path) -> None:
     async with open_shop(tmp_path, ORDER_WAIT_S="0.3", ORDER_DEADLINE_S="600") as shop:
         await shop.register("mug", stock=1_000)
-        shop.processes["nats"].send_signal(signal.SIGSTOP)
         accepted: list[str] = []
-        async for _ in attempts("the door to close"):
-            answer = await shop.place([("mug", 1)])
-            if answer.status_code == 503:
-                break
-            assert answer.status_code == 202
-            accepted.append(answer.json()["order_id"])
-        view = await shop.order(accepted[0])
-        assert (view["status"], view["steps"]) == ("PENDING", None)
-        shop.processes["nats"].send_signal(signal.SIGCONT)
+        async with shop.paused("nats"):
+            async for _ in attempts("the door to close"):
+                answer = await shop.place([("mug", 1)])
+                if answer.status_code == 503:
+                    break
+                assert answer.status_code == 202
+                accepted.append(answer.json()["order_id"])
+            view = await shop.order(accepted[0])
+            assert (view["status"], view["steps"]) == ("PENDING", None)
 
         for order_id in accepted:
             assert (await shop.until_ended(order_id))["status"] == "CONFIRMED"

@@ -1,7 +1,6 @@
 """A stall of the broker that is shorter than customers wait refuses nobody, and everybody gets the end of the order."""
 
 import asyncio
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -36,11 +35,8 @@ async def test_nobody_is_refused_and_everybody_gets_the_end(tmp_path: Path, stal
 
         async def stall() -> None:
             await asyncio.sleep(BEFORE_S)
-            shop.processes["nats"].send_signal(signal.SIGSTOP)
-            try:
+            async with shop.paused("nats"):
                 await asyncio.sleep(stall_s)
-            finally:
-                shop.processes["nats"].send_signal(signal.SIGCONT)
 
         placed, _ = await asyncio.gather(asyncio.gather(*map(place, range(orders))), stall())
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -599,8 +598,7 @@ async def test_a_broker_that_acknowledges_nothing_stalls_the_relay_and_then_fail
     async with mirroring(broker, log, ack_timeout_s=0.5, stalled_after_s=0.05) as mirror:
         await mirror.caught_up()
         assert not mirror.relay.stalled
-        broker.processes["nats"].send_signal(signal.SIGSTOP)
-        try:
+        async with broker.paused("nats"):
             await append(log, 1, 5)
             mirror.relay.log_has_grown()
             async for _ in attempts("the relay to stall"):
@@ -608,8 +606,6 @@ async def test_a_broker_that_acknowledges_nothing_stalls_the_relay_and_then_fail
                 if mirror.relay.stalled:
                     break
             error = await mirror.failed()
-        finally:
-            broker.processes["nats"].send_signal(signal.SIGCONT)
 
     assert isinstance(error, RelayFailed)
     assert "no acknowledgement" in str(error)

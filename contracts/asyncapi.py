@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from contracts.wire import FACTS, MSG_ID, POSITION, STREAM, VERSION, said_by
+from contracts.wire import FACTS, MSG_ID, POSITION, RESENT, STREAM, VERSION, said_by
 
 REFERENCE: Final = "#/components/schemas/{name}"
 
@@ -15,6 +15,9 @@ HEADERS: Final = {
     STREAM: "The event stream (aggregate) the fact is part of.",
     VERSION: "The fact's version in that stream, from 1.",
     POSITION: "The fact's position in the log of the service that says it.",
+}
+ALL_HEADERS: Final = HEADERS | {
+    RESENT: "`true` if the stream had lost the fact, and its service published it again behind later ones.",
 }
 
 
@@ -53,7 +56,7 @@ def document() -> dict[str, Any]:
         }
     components["Headers"] = {
         "type": "object",
-        "properties": {name: {"type": "string", "description": text} for name, text in HEADERS.items()},
+        "properties": {name: {"type": "string", "description": text} for name, text in ALL_HEADERS.items()},
         "required": list(HEADERS),
     }
     return {

@@ -1,4 +1,4 @@
-"""The form of a fact in EVENTS: one line of JSON under the subject `<name>.<key>`, with four headers from its record.
+"""The form of a fact in EVENTS: one line of JSON under the subject `<name>.<key>`, with headers from its record.
 
 A message body is the recorded fact, byte for byte, so log and stream need no translation. This module also lists all
 facts, steps and services, and says which facts cannot be published.
@@ -28,6 +28,8 @@ STREAM: Final = "Fact-Stream"
 VERSION: Final = "Fact-Version"
 POSITION: Final = "Fact-Position"
 """The header with the fact's position in its service's log. By it a relay finds which facts EVENTS has."""
+RESENT: Final = "Fact-Resent"
+"""The header of a fact that EVENTS had lost, among later ones that it has. It says `true`; other facts have none."""
 
 MAX_BYTES: Final = 64 << 10
 """The limit of one message of EVENTS, headers included. The largest order makes facts of about 11 KiB: 100 lines with

@@ -1,17 +1,25 @@
-"""Makes the message by which a record is published: its subject, its body, and the headers that every fact has."""
+"""Makes the message by which a record is published: its subject, its body, and its headers."""
 
-from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, fact_id, header_value, message_id, subject
+from typing import Final
+
+from contracts.wire import MSG_ID, POSITION, RESENT, STREAM, VERSION, fact_id, header_value, message_id, subject
 from infra.broker.client import VERSION_LINE, Outgoing
 from infra.store.records import Notification
 
+_RESENT: Final = f"{RESENT}: true\r\n"
 
-def message_of(stored: Notification, reply: str, begin: str = "") -> Outgoing:
-    """Return the record's message, with this reply subject. `begin`: what its subject begins with; see `prefix`."""
+
+def message_of(stored: Notification, reply: str, begin: str = "", resent: bool = False) -> Outgoing:
+    """Return the record's message, with this reply subject. `begin`: what its subject begins with; see `prefix`.
+
+    `resent`: whether the stream had lost it, and has later ones.
+    """
     position, stream, version, name, body = stored
     named = header_value(stream)
     raw_headers = (
         f"{VERSION_LINE}\r\n{MSG_ID}: {fact_id(named, version)}\r\n"
-        f"{STREAM}: {named}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n\r\n"
+        f"{STREAM}: {named}\r\n{VERSION}: {version}\r\n{POSITION}: {position}\r\n"
+        f"{_RESENT if resent else ''}\r\n"
     )
     return begin + subject(name, body, stream), body, reply, raw_headers
 

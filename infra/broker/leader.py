@@ -16,7 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from contracts.origin import ForeignMessage, origin
-from contracts.wire import MSG_ID
+from contracts.wire import MSG_ID, RESENT
 from infra.broker.acknowledged import digest
 from infra.broker.client import BrokerClient, header
 from infra.broker.errors import LeaderUnavailable
@@ -37,6 +37,7 @@ BATCH: Final = 1_024  # messages that one direct get asks for
 TRIES: Final = 8  # direct gets of one batch, if others than EVENTS answer; then the leader is asked, one by one
 
 _MSG_ID: Final = MSG_ID.encode()
+_RESENT: Final = RESENT.encode()
 
 _NONE: Final[Mapping[int, str]] = MappingProxyType({})
 
@@ -44,12 +45,16 @@ T = TypeVar("T")
 
 
 class Published(NamedTuple):
-    """A fact as the stream has it: its position in its service's log, its id, its body, its sequence in the stream."""
+    """A fact as the stream has it: its position in its service's log, its id, its body, its sequence in the stream.
+
+    `resent`: the stream had lost it, and had later facts of its service when it was published again.
+    """
 
     position: int
     fact_id: str
     body: bytes
     sequence: int
+    resent: bool
 
 
 class _NotTheLeader(Exception):
@@ -225,7 +230,8 @@ def published(message: StoredMessage) -> list[Published]:
         position = origin(message.subject, message_id, message.raw_headers, message.body).position
     except ForeignMessage:
         return []
-    return [Published(position, message_id, message.body, message.sequence)]
+    resent = bool(header(message.raw_headers, _RESENT))
+    return [Published(position, message_id, message.body, message.sequence, resent)]
 
 
 async def _answered(stream: str, asked: Awaitable[T], api: str = "MSG.GET") -> T:

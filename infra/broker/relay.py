@@ -5,8 +5,7 @@ truncated or lost its whole disk gets again what no archive has, and nothing tha
 Each read of the log is sent with one write, if the window admits it, without waiting for the one before: position p is
 sent only when every position up to p - WINDOW is stored. A lost connection may leave a hole: a fact that is missing,
 though a later one is stored. No such hole lies further back than WINDOW positions. Before the relay publishes into a
-new generation, all that it has sent to the one before is acknowledged: so positions rise over the generations, but for
-what is repeated.
+new generation, it awaits all acknowledgements of the one before: so positions rise, but for what is repeated.
 """
 
 import asyncio
@@ -24,9 +23,10 @@ from infra.broker.client import BrokerClient
 from infra.broker.errors import FactTooLarge, RelayFailed
 from infra.broker.fact_message import message_of
 from infra.broker.fast_ingest import FastIngest, PublishRefused, TakenForRepeat
+from infra.broker.gaps import Gap, Stored, not_stored
 from infra.broker.leader import Leader
 from infra.broker.numbering import EVENTS, prefix
-from infra.broker.resume import NOT_ARCHIVED, Gap, Stored, check_repeat, find_resume_position, not_stored
+from infra.broker.resume import NOT_ARCHIVED, check_repeat, find_resume_position
 from infra.broker.troubles import UNACKNOWLEDGED
 from infra.broker.window import WINDOW, Window
 from infra.store.event_store import EventStore
@@ -168,8 +168,8 @@ class Relay:
                     self.has_caught_up = True
                 await self._wait()
 
-    async def _publish(self, unsent: list[Notification]) -> None:
-        """Send these records; wait for acknowledgements only if the window is full or the generation changes."""
+    async def _publish(self, unsent: list[Notification], resent: bool = False) -> None:
+        """Send these records. Wait for acknowledgements only if the window is full or the generation changes."""
         while unsent:
             if self._window.empty:
                 self._last_ack = self._loop.time()  # no acknowledgement was due until now
@@ -178,7 +178,7 @@ class Relay:
             batch = [] if self._next is not None else self._admitted(unsent)
             if batch:
                 replies = self._ingest.replies([stored.position for stored in batch])
-                await self._nc.send_all(map(message_of, batch, replies, repeat(self._begin)))
+                await self._nc.send_all(map(message_of, batch, replies, repeat(self._begin), repeat(resent)))
                 unsent = unsent[len(batch) :]
             elif self._window.empty:
                 stream = EVENTS if self._leader is None else self._leader.name
@@ -194,7 +194,7 @@ class Relay:
             self._window, position = Window(after, self._span), after
             while position < until:
                 read = await self._store.select_notifications(position, min(self._read_batch, until - position))
-                await self._publish(read)
+                await self._publish(read, resent=True)
                 position = read[-1].position if read else until
             while not self._window.empty:
                 await self._wait()

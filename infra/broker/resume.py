@@ -4,28 +4,27 @@ They are read as one history. The last WINDOW positions are read back, because t
 may have left a hole there. Before these, each generation must go on with the position after the last one of those
 before it, and the oldest one must begin with the log, or after what an archive has. If one does not, facts were lost: a
 stream was made anew, or a power cut took the end of one that was not the newest any more. Then all of the service's
-facts are read, once, and those that are missing are gaps, which the relay fills. If a process dies in the middle of
-that, the service's last fact in the stream is an old one: all are read again. Facts that a generation lost from its
-middle are gaps, too (`holes`).
+facts are read, once, and those that are missing are gaps, which the relay fills. Facts that a generation lost from its
+middle are gaps, too (`holes`). What fills a gap is marked in the stream (RESENT). So the next session knows that such
+facts say nothing of how far the log is published: it reads on to others before them. If the last fact is marked, it
+reads all again, because the process may have died before the gap was filled.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import structlog
 
-from contracts.wire import MSG_ID
 from infra.archive.manifest import ArchivedLog
-from infra.broker.client import header
 from infra.broker.errors import LogLost, RelayFailed
-from infra.broker.fact_message import id_of, subject_of
-from infra.broker.history import read_back, read_on
-from infra.broker.holes import lost_in_holes, runs
-from infra.broker.leader import Leader, published
+from infra.broker.fact_message import id_of
+from infra.broker.gaps import Gap, Stored, as_gaps, find_gaps, find_missing, not_stored
+from infra.broker.history import read_back
+from infra.broker.holes import lost_in_holes
+from infra.broker.leader import Leader, Published, published
 from infra.broker.numbering import stream_of_sequence
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
-from infra.store.records import Notification
 
 logger = structlog.get_logger()
 
@@ -34,16 +33,6 @@ MOST_WINDOWS: Final = 8
 
 
 NOT_ARCHIVED: Final = ArchivedLog()
-
-Stored = dict[int, set[tuple[str, bytes]]]
-"""Log position → id and body of each fact that the stream has with it: more than one if somebody forged others."""
-
-
-class Gap(NamedTuple):
-    """Positions of a log that the stream lost: all after `after`, up to `until`, included."""
-
-    after: int
-    until: int
 
 
 class ResumePosition(NamedTuple):
@@ -73,80 +62,52 @@ async def find_resume_position(
     """
     floor = archived.until
     await _check_archived(service, store, archived)
-    stored: Stored = {}
-    sequences: dict[int, int] = {}
-    newest, acked = 0, 0
-    async for facts in read_back(leaders, f"{service}.>"):
-        for fact in facts:
-            stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
-            sequences.setdefault(fact.position, fact.sequence)
-        if stored:
-            newest = max(stored)
-            if not await _has(store, stored, newest):
-                raise _lost(service, next(iter(stored[newest]))[0], newest, sequences[newest])
-            acked = await _whole_until(store, stored, newest, window)
-            if acked == newest or len(stored) >= MOST_WINDOWS * window:
-                break
+    found, acked = await _found(service, store, leaders, window)
     acked = max(acked, floor)
-    last = max(sequences, key=lambda position: sequences[position], default=newest)
-    if last <= newest - window:  # it was sent to fill a gap, and the rest of that may be missing
-        gaps = await _missing(service, store, leaders, floor, acked)
+    if found.ends_resent:  # the rest of it may be missing
+        gaps = await find_missing(service, store, leaders, floor, acked)
     else:
-        gaps = await _gaps(service, store, leaders, floor, acked)
+        gaps = await find_gaps(service, store, leaders, floor, acked)
     if not gaps:
         lost = await lost_in_holes(service, store, leaders, range(floor + 1, acked + 1), window)
-        gaps = _as_gaps(lost)
+        gaps = as_gaps(lost)
     if acked == 0 and (logged := await store.max_notification_id()):
-        sign = "the stream lacks the first fact of this log" if newest else "the stream has no fact of this service"
+        sign = f"the stream {'lacks the first fact of this log' if found.newest else 'has no fact of this service'}"
         logger.warning(f"{sign}: the broker's store was lost or is new; publishing the whole log again", facts=logged)
-    return ResumePosition(acked, {position: found for position, found in stored.items() if position > acked}, gaps)
+    return ResumePosition(
+        acked, {position: facts for position, facts in found.stored.items() if position > acked}, gaps
+    )
 
 
-async def _gaps(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
-    """Return what the generations lack of the log after the position `floor`, up to `acked` (included).
+class _Found:
+    """What was found of a log, read back from the stream's end."""
 
-    A hole in the middle of a generation is not found: see `holes`.
-    """
-    reached = floor
-    for leader in leaders:
-        if reached >= acked:
-            break
-        if not await _goes_on(store, leader, reached):
-            if await leader.last(f"{service}.>") is None:
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self.stored: Stored = {}
+        """Of the facts that filled a gap only the last `window` positions: nobody needs the others."""
+        self.sequences: dict[int, int] = {}
+        self.newest = 0
+        """The highest position."""
+        self.others = 0
+        """The number of facts that filled no gap."""
+        self._last: Published | None = None
+
+    def add(self, facts: Sequence[Published]) -> None:
+        """Add the facts before those that were added."""
+        for fact in reversed(facts):
+            self._last = self._last or fact
+            if fact.resent and fact.position <= self.newest - self._window:
                 continue
-            return await _missing(service, store, leaders, floor, acked)
-        reached = max(reached, acked if leader is leaders[-1] else await _newest(leader, f"{service}.>"))
-    return [] if reached >= acked else await _missing(service, store, leaders, floor, acked)
+            self.others += not fact.resent
+            self.newest = max(self.newest, fact.position)
+            self.stored.setdefault(fact.position, set()).add((fact.fact_id, fact.body))
+            self.sequences.setdefault(fact.position, fact.sequence)
 
-
-async def _newest(leader: Leader, subject: str) -> int:
-    """Return the highest position among the generation's last facts; 0 without one."""
-    async for facts in leader.read_back(subject):
-        if facts:
-            return max(one.position for one in facts)
-    return 0
-
-
-async def _missing(service: str, store: EventStore, leaders: Sequence[Leader], floor: int, acked: int) -> list[Gap]:
-    """Read all of the service's facts; return the gaps among the positions after `floor`, up to `acked` (included)."""
-    logger.warning("the stream lost facts: reading which ones it has", service=service, after=floor, until=acked)
-    found = bytearray(acked - floor)
-    async for facts in read_on(leaders, f"{service}.>"):
-        stored: Stored = {}
-        for one in facts:
-            if floor < one.position <= acked:
-                stored.setdefault(one.position, set()).add((one.fact_id, one.body))
-        for first, last in runs(sorted(stored)):
-            records = await store.select_notifications(first - 1, last - first + 1)
-            lacking = {record.position for record in not_stored(records, stored)}
-            for position in range(first, last + 1):
-                found[position - floor - 1] |= position not in lacking
-    return _as_gaps(floor + n for n, there in enumerate(found, 1) if not there)
-
-
-def _as_gaps(positions: Iterable[int]) -> list[Gap]:
-    """Return the gaps that these rising positions are."""
-    return [Gap(first - 1, last) for first, last in runs(positions)]
+    @property
+    def ends_resent(self) -> bool:
+        """Whether the stream's last fact filled a gap; older code did not mark those."""
+        return self._last is not None and (self._last.resent or self._last.position <= self.newest - self._window)
 
 
 async def _has(store: EventStore, stored: Stored, newest: int) -> bool:
@@ -182,13 +143,33 @@ def _lost(service: str, its_id: str, position: int, sequence: int) -> LogLost:
     )
 
 
-async def _whole_until(store: EventStore, stored: Stored, newest: int, window: int) -> int:
+async def _found(service: str, store: EventStore, leaders: Sequence[Leader], window: int) -> tuple[_Found, int]:
+    """Read back as far as needed; return what was found, and the position up to which the stream has the log.
+
+    Raises LogLost, StoreError, LeaderUnavailable; the client's errors.
+    """
+    found, acked = _Found(window), 0
+    async for facts in read_back(leaders, f"{service}.>"):
+        found.add(facts)
+        if found.others:
+            acked = await _whole_until(service, store, found, window)
+            if acked == found.newest or found.others >= MOST_WINDOWS * window:
+                return found, acked
+    if found.stored:
+        acked = await _whole_until(service, store, found, window)
+    return found, acked
+
+
+async def _whole_until(service: str, store: EventStore, found: _Found, window: int) -> int:
     """Return the position up to which the stream has the log: before the first of the last `window` not found.
 
-    No hole lies further back. `newest` is the highest position found. Raises StoreError.
+    No hole lies further back. Raises LogLost if the log lacks the fact with the highest position found; StoreError.
     """
+    newest = found.newest
+    if not await _has(store, found.stored, newest):
+        raise _lost(service, next(iter(found.stored[newest]))[0], newest, found.sequences[newest])
     records = await store.select_notifications(max(0, newest - window), window)
-    missing = not_stored([record for record in records if record.position <= newest], stored)
+    missing = not_stored([record for record in records if record.position <= newest], found.stored)
     return missing[0].position - 1 if missing else newest
 
 
@@ -210,21 +191,3 @@ async def check_repeat(service: str, store: EventStore, leader: Leader, position
             "the stream). Find out who publishes there, and deny it in the broker's permissions; the audit names "
             "the message (just audit)"
         )
-
-
-async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
-    """Whether the generation has the log's fact after the position `reached`; the log must have one.
-
-    A stream that was made anew may have only later facts, until the relay has published the others. Raises StoreError,
-    LeaderUnavailable, the client's errors.
-    """
-    (first,) = await store.select_notifications(reached, 1)
-    found = await leader.next(leader.first_sequence, subject_of(first))
-    return found is not None and header(found.raw_headers, MSG_ID.encode()) == id_of(first)
-
-
-def not_stored(records: list[Notification], stored: Stored) -> list[Notification]:
-    """Return the records that are not among the facts `stored`, with the same id and body."""
-    if not stored:
-        return records
-    return [record for record in records if (id_of(record), record.state) not in stored.get(record.position, ())]

@@ -362,7 +362,7 @@ BUGS: Final = (
         "takes any stream for the one that it has published into",
         (
             Change(
-                "infra/broker/resume.py",
+                "infra/broker/gaps.py",
                 "        if not await _goes_on(store, leader, reached):\n",
                 "        if not leader:\n",
             ),

@@ -348,6 +348,63 @@ async def test_a_fill_that_was_interrupted_is_completed(broker: Shop, log: SQLit
     assert {event.position for event in await broker.events()} == set(range(1, end + 1))
 
 
+async def with_its_end_alone(broker: Shop, log: SQLiteStore, beginning: int) -> range:
+    """Make a log, and a stream that has the last positions of it: more than are read back. Return those it lacks."""
+    end = beginning + WINDOW + 10
+    await append(log, 1, end)
+    async with session(broker) as js:
+        await by_hand(js, log, list(range(beginning + 1, end + 1)))
+    return range(1, beginning + 1)
+
+
+async def test_after_a_long_fill_nothing_is_published_again(broker: Shop, log: SQLiteStore) -> None:
+    lacks = await with_its_end_alone(broker, log, 3 * WINDOW)
+
+    async with sending(broker) as sent:
+        for _ in range(2):
+            async with mirroring(broker, log) as mirror:
+                await mirror.caught_up()
+
+    assert sent == list(lacks)
+
+
+async def test_behind_a_long_fill_a_log_that_lacks_the_streams_end_is_not_published(
+    broker: Shop, log: SQLiteStore
+) -> None:
+    lacks = await with_its_end_alone(broker, log, 3 * WINDOW)
+    async with mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+    events = len(await broker.events())
+
+    async with a_log() as older:
+        await append(older, 1, lacks[-1])
+        async with mirroring(broker, older) as mirror:
+            error = await mirror.failed()
+
+    assert isinstance(error, LogLost)
+    assert f"account-ann@{lacks[-1] + WINDOW + 10} at position" in str(error)
+    assert len(await broker.events()) == events
+
+
+async def test_of_a_long_fill_that_was_interrupted_only_the_rest_is_published(broker: Shop, log: SQLiteStore) -> None:
+    lacks = await with_its_end_alone(broker, log, 8 * WINDOW)
+    async with sending(broker) as sent, mirroring(broker, log) as mirror:
+        async for _ in attempts("the fill to begin"):
+            if sent:
+                break
+        mirror.run.cancel()
+        await asyncio.wait([mirror.run])
+    stored = {event.position for event in await broker.events()}
+    assert lacks[0] in stored
+    assert lacks[-1] not in stored, "it was to be interrupted"
+
+    async with sending(broker) as sent, mirroring(broker, log) as mirror:
+        await mirror.caught_up()
+
+    assert sorted(sent) == sorted(set(lacks) - stored)
+    assert {event.position for event in await broker.events()} == set(range(1, lacks[-1] + WINDOW + 11))
+
+
 async def test_a_log_that_ends_before_what_it_has_published_is_not_published(broker: Shop, log: SQLiteStore) -> None:
     await append(log, 1, 10)
     async with mirroring(broker, log) as mirror:

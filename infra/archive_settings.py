@@ -27,7 +27,7 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True):
     archive_http: Literal["loopback", "anywhere"] = "loopback"
     """Where a store may be asked without TLS."""
     archive_cache_dir: str = ""
-    """The folder for what was read of the bucket; empty: `archive-cache` in `data_dir`."""
+    """For copies of the bucket's indexes, and files on their way into it; empty: `archive-cache` in `data_dir`."""
     archive_cache_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 60)] = 1 << 30
 
     def check_archive(self) -> None:
@@ -57,7 +57,7 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def archive_cache(self) -> Path:
-        """The folder for what was read of the archive's bucket; it may be missing."""
+        """The folder for copies of the bucket's indexes, and files on their way into it; it may be missing."""
         return Path(self.archive_cache_dir) if self.archive_cache_dir else self.data_dir / "archive-cache"
 
     @property

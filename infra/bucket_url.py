@@ -9,7 +9,7 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.*'()=-]+(/[A-Za-z0-9!_.*'()=-]+)*")
 
 
 class BucketUrl(NamedTuple):
-    """A bucket, and what the names of all objects in it begin with, without slashes at its ends; it may be empty."""
+    """A bucket, and what the archive's names in it begin with, without slashes at its ends; it may be empty."""
 
     bucket: str
     prefix: str

@@ -136,7 +136,7 @@ class OrderMeasures:
                 logger.debug("what orders wait for cannot be looked up now", reason=str(error))
 
     async def _find_left_open(self) -> None:
-        """Add the orders that were pending or canceled at the start. Raises ViewBehind."""
+        """Add the orders that were pending at the start, and the last KEPT of the canceled ones. Raises ViewBehind."""
         orders, ended = self._runtime.views[Listing.name], set[str]()
         self._ended_meanwhile = ended
         try:

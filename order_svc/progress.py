@@ -37,8 +37,8 @@ OPEN_AFTER_S: Final = 5.0
 """Admission counts as open again after this many seconds without a refusal, once it would admit an order."""
 OLDEST: Final = 64
 OTHERS: Final = 64
-"""At most so many of the orders after the oldest are looked up, at even distances: those that reached a service after
-its last answer may all be among them."""
+"""At first, at most so many of the orders after the oldest are looked up, at even distances: those that reached a
+service after its last answer may all be among them."""
 ENDED: Final = 16
 """How many of the last orders that a step ended are looked up, too: their facts show which services answer."""
 
@@ -70,7 +70,7 @@ class Progress:
         self._runtime = runtime
         self._admission = admission
         self._in_flight: dict[str, datetime] = {}
-        """Order id → when it was accepted; the oldest first."""
+        """Order id → when it was accepted, or found after the start; the oldest first."""
         self._ended: deque[str] = deque(maxlen=ENDED)
         self._found_left_open = False
         self._unanswered: dict[str, Unanswered] = {}

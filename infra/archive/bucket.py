@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 CONNECT_S: Final = 2.0
 READ_S: Final = 10.0
-"""For one request that reads; RETRIES of them, or RETRY_S, and the bucket counts as away."""
+"""For one request that reads. At most RETRIES more are begun, within RETRY_S, before the bucket counts as away."""
 WRITE_S: Final = 60.0
 RETRIES: Final = 3
 RETRY_S: Final = 10.0
@@ -41,7 +41,7 @@ UPLOADS: Final = 3  # pieces that are written at once
 
 _CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
 _STATUS: Final = re.compile(r"status code: (\d{3})")
-"""These are all that is shown of an error: a store answers with the key's id, and with what was signed."""
+"""Of an error's text only these are shown: a store answers with the key's id, and with what was signed."""
 _KINDS: Final = {
     "InvalidCertificate": "its certificate is not accepted",
     "BadScheme": "it would be asked without TLS",
@@ -166,7 +166,7 @@ def _key(stream: str, file: ArchivedFile) -> str:
 
 
 def _store(settings: ArchiveSettings, request_s: float) -> S3Store:
-    """Return the library's store. Credentials, unless a profile has them, are read by the library."""
+    """Return the library's store. Credentials that `in_file` does not give are read by the library."""
     url = settings.archive_bucket
     assert url is not None
     config: S3Config = {"virtual_hosted_style_request": settings.archive_addressing == "virtual"}

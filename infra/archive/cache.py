@@ -1,4 +1,4 @@
-"""Copies of the archive's files on this machine, by their SHA-256, up to a size: the least used ones go first."""
+"""Copies of the archive's files on this machine, by their SHA-256: above a size, the least recently used ones go."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,9 @@ class FileCache:
         self._checked: set[str] = set()
 
     def path(self, file: ArchivedFile, read: Callable[[int, int], bytes]) -> Path:
-        """Return the path of the copy; without one, or if it was changed, make it with `read` (offset, size).
+        """Return the path of the copy; make it with `read` (offset, size) if there is none, or it is not the file.
+
+        A process compares its checksum once, and later only its size.
 
         Raises ArchiveDamaged if what was read is not the file; what `read` raises.
         """
@@ -73,7 +75,7 @@ class FileCache:
             Path(name).unlink(missing_ok=True)
 
     def _keep(self, made: Path, path: Path) -> None:
-        """Put a new copy in its place, and remove the least used ones that are too many."""
+        """Put a new copy in its place, and remove the least recently used ones that are too many."""
         files.publish(path, made)
         self._checked.add(path.name)
         total = 0

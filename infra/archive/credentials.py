@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential, S3CredentialProvider
 
 FRESH: Final = timedelta(minutes=5)
-"""After so long the file is read again: credentials may be changed while a process runs."""
+"""After so long at the latest the file is read again: credentials may be changed while a process runs."""
 
 OTHER_WAYS: Final = "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"
 """Variables of which each one, if it is set, comes before the file."""
 
 
 def in_file() -> "S3CredentialProvider | None":
-    """Return what reads the credentials of the profile; None if the environment has others, or the file has none."""
+    """Return what reads the credentials of the profile; None if one of OTHER_WAYS is set, or the file has none."""
     return None if any(map(os.environ.get, OTHER_WAYS)) or "aws_access_key_id" not in _profile() else _credential
 
 

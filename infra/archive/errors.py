@@ -17,4 +17,4 @@ class CacheUnusable(ArchiveUnreachable):
 
 
 class ArchiveTaken(Exception):
-    """Another run has archived this generation meanwhile. Nothing was changed."""
+    """Another run has archived this generation meanwhile."""

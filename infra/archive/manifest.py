@@ -101,7 +101,7 @@ def file_name(stream: str) -> str:
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a file of this name is a manifest. Other files beside the manifests are not the archive's."""
+    """Whether a file of this name is a manifest."""
     return _NAME.fullmatch(name) is not None
 
 

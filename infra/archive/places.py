@@ -27,7 +27,7 @@ class ArchivePlace(Protocol):
     """Whether a look costs so little that all who ask look anew."""
 
     def look(self) -> list[tuple[str, str]]:
-        """Return the name of each manifest, sorted, with a text that another content does not have."""
+        """Return the name of each manifest, sorted, with a text that shows a change: its time or ETag, and its size."""
         ...
 
     def read_manifests(self, names: Sequence[str]) -> list[bytes]:
@@ -55,11 +55,14 @@ class ArchivePlace(Protocol):
         ...
 
     def add(self, stream: str, written: Sequence[ArchivedFile]) -> None:
-        """Put files from their `writing_folder` in their place, durably; a folder that is elsewhere is removed then."""
+        """Put files from their `writing_folder` in their place, durably; a folder that is elsewhere is removed then.
+
+        Raises OSError, too.
+        """
         ...
 
     def publish(self, name: str, content: bytes) -> None:
-        """Put a manifest there, whole or not at all. Raises ArchiveTaken if there is another one; OSError."""
+        """Put a manifest there, whole or not at all. Raises ArchiveTaken if a bucket has another one; OSError."""
         ...
 
 

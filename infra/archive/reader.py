@@ -93,7 +93,7 @@ class Archive:
         return next((its for one, its in zip(seen.manifests, digests, strict=True) if one.number == number), "")
 
     def look(self) -> None:
-        """Look which manifests there are now. They are read again only if one has changed."""
+        """Look which manifests there are now. They are read again only if something has changed."""
         names = self.place.look()
         if self._seen is None or names != self._seen.names:
             sorted_names = sorted((name for name, _ in names), key=_generation)

@@ -2,7 +2,7 @@
 
 An archive may be missing, as where a file system is not mounted, or on another machine; it may be an old copy, or
 another system's. Without the label, services would publish again what is archived, or take foreign facts for archived.
-Every later stream has the label, so it outlives each of them.
+Before a generation is deleted, all later streams get its label.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) ->
 
 
 async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:
-    """Label these streams: the generation of this manifest leaves the broker. Raises the client's errors."""
+    """Label these streams: the generation `of` leaves the broker. Raises ArchiveDamaged, the client's errors."""
     for stream in streams:
         config = (await js.stream_info(stream)).config
         config.metadata = {**(config.metadata or {}), KEY: _label(archive, of)}

@@ -130,8 +130,8 @@ class BrokerClient(Client):
     async def listen(self, subject: str, handler: MessageCallback) -> Subscription:
         """Subscribe: call the handler with each message from now on, in order, before the client reads the next one.
 
-        Nothing is queued, so nothing is dropped. An exception of the handler goes to the client's `error_cb`. Returns
-        the subscription, for `unlisten`. Raises the client's errors.
+        The client queues nothing, so it drops nothing. An exception of the handler goes to the client's `error_cb`.
+        Returns the subscription, for `unlisten`. Raises the client's errors.
         """
         subscription = await self.subscribe(subject, cb=_unused)
         self._handlers[subscription._id] = handler

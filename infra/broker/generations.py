@@ -65,7 +65,7 @@ async def _infos(nc: BrokerClient, js: JetStreamContext) -> list[StreamInfo]:
 
 
 async def ensure_generations(nc: BrokerClient, js: JetStreamContext, settings: Settings) -> "Generations":
-    """Return the generations. First makes one if there is none, or the next one if the newest is sealed.
+    """Return the generations. First makes one if none is there but archived ones, or the next if the newest is sealed.
 
     Raises StreamMisconfigured as `check_stream` and `ensure_stream` do; ArchiveUnusable as `check_archive` does; the
     client's errors.
@@ -121,8 +121,8 @@ class Generations:
         A sealed one takes nothing more, so only one of these is asked each time, in turns. The broker has `answer_s`
         seconds for the streams' names, and the timeout of `js` for the rest. Raises ConnectionLost if one was replaced,
         if a sealed one is gone though no archive has it, or if an older one is there that was not before;
-        NotFoundError if one that was asked is gone; ArchiveUnusable if one is gone and the archive cannot be asked;
-        the client's other errors.
+        NotFoundError if one that was asked is gone, and in no archive; ArchiveUnusable if one is gone and the archive
+        cannot be asked; the client's other errors.
         """
         numbers = await generation_numbers(self._nc, answer_s)
         known = {number_of(str(info.config.name)) or 0: info for info in self.infos}

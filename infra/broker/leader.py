@@ -2,7 +2,7 @@
 
 The server lets every mirror of a stream answer direct gets in the stream's place, also a mirror that has only some
 subjects, lags, or outlived the stream that it was made from. A follower of a cluster may lag, too. So the answer to a
-direct get counts only if it must be the leader's own, held against the leader's stream info; otherwise the leader
+direct get counts only if it must be what the leader has, held against the leader's stream info; otherwise the leader
 itself is asked.
 """
 
@@ -34,7 +34,7 @@ from infra.timestamps import microseconds
 FIRST_SPAN: Final = 1_024  # sequences of the first step backwards; each further step doubles it
 SPAN_FORWARDS: Final = 8_192  # sequences of each step forwards
 BATCH: Final = 1_024  # messages that one direct get asks for
-TRIES: Final = 8  # direct gets of one batch, if others than EVENTS answer; then the leader is asked, one by one
+TRIES: Final = 8  # times a span is read by direct gets, if another stream answers; then the leader is asked
 
 _MSG_ID: Final = MSG_ID.encode()
 _RESENT: Final = RESENT.encode()

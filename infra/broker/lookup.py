@@ -90,9 +90,9 @@ async def latest_messages(
     """Return the last message that a service published on each of these subjects, if there is one, by sequence.
 
     Foreign messages are passed over. At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the
-    newest first; all are asked at the same time. One request each, unless a mirror answers or a foreign message is the
-    last of its subject: `multi_last` of the server's direct get. Raises HistoryUnavailable, after a second at the
-    latest.
+    newest first; all are asked at the same time. One request each (`multi_last` of the server's direct get), but up to
+    TRIES if there is nothing or a mirror answers, and more if a foreign message is the last of its subject. Raises
+    HistoryUnavailable, after a second at the latest.
     """
     return await _last_ones(nc, subjects, streams, _is_services)
 

@@ -39,8 +39,8 @@ ACK_TIMEOUT_S: Final = 5.0
 """Without an acknowledgement for this long, while facts are in flight, the relay fails, and the session ends."""
 
 STALLED_AFTER_S: Final = 3.0
-"""Without an acknowledgement for this long, while facts are in flight, the service is not ready. A client waits longer
-than that, so what is accepted in a shorter stall of the broker still ends in time."""
+"""Without an acknowledgement for this long, while facts are in flight, the service is not ready. Clients usually wait
+longer than that, so what is accepted in a shorter stall of the broker usually ends in time."""
 
 HICCUP_S: Final = 0.1
 """The time without an acknowledgement after which the broker counts as stalled in `stalled_s`."""

@@ -4,7 +4,7 @@ They are read as one history. The last WINDOW positions are read back, because t
 may have left a hole there. Before these, each generation must go on with the position after the last one of those
 before it, and the oldest one must begin with the log, or after what an archive has. If one does not, facts were lost: a
 stream was made anew, or a power cut took the end of one that was not the newest any more. Then all of the service's
-facts are read, once, and those that are missing are gaps, which the relay fills. Facts that a generation lost from its
+facts are read, and those that are missing are gaps, which the relay fills. Facts that a generation lost from its
 middle are gaps, too (`holes`). What fills a gap is marked in the stream (RESENT). So the next session knows that such
 facts say nothing of how far the log is published: it reads on to others before them. If the last fact is marked, it
 reads all again, because the process may have died before the gap was filled.

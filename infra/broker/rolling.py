@@ -94,7 +94,7 @@ async def copy_consumers(js: JetStreamContext, old: StreamInfo, new: StreamInfo)
 
 
 def _is_a_listeners(config: ConsumerConfig) -> bool:
-    """Whether it is a consumer of a listener of this version: durable, cumulative, with one filter subject or none."""
+    """Whether it is like a listener's consumer of this version: durable, cumulative, one filter subject or none."""
     return bool(config.durable_name) and config.ack_policy == AckPolicy.ALL and not config.filter_subjects
 
 
@@ -130,7 +130,7 @@ class Sealing:
 
 
 async def _shrink(js: JetStreamContext, info: StreamInfo) -> None:
-    """Lower the limit of a sealed generation to its size: nothing comes any more. Raises the client's errors."""
+    """Lower a sealed generation's limit to SPARE_BYTES above its size, if it is higher. Raises the client's errors."""
     wanted = info.state.bytes + SPARE_BYTES
     if info.config.sealed and (info.config.max_bytes or 0) > wanted:
         info.config.max_bytes = wanted

@@ -89,7 +89,7 @@ class Broker:
         """What to say of a stream that is full; empty if it is not."""
         self._clock = clock
         self.forecast: Sequence[str] = ()
-        """Warnings, in words, of what will refuse facts within days (`forecast`)."""
+        """The warnings of `forecast`, as of the last look."""
         self.overdue: str | None = None
         """A warning, in words, that the newest generation should have had a successor long ago; None if not."""
         self.generations: Generations | None = None
@@ -188,7 +188,7 @@ class Broker:
         looking = nc.jetstream(timeout=LOOK_ANSWER_S)
 
         async def made(info: StreamInfo) -> None:
-            """Hear the new generation, and publish into it what is recorded from now on."""
+            """Hear the new generation, and publish into it what is not sent yet."""
             its = leader(info)
             await self._consumers.add_generation(looking, its, consumer, sealed=False)
             relay.move_to(its)

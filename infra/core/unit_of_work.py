@@ -98,7 +98,7 @@ class UnitOfWork:
         cached_states: int = CACHED_STATES,
         settled: Settled = not_measured,
     ) -> None:
-        """`settled` is called with the work and the outcomes of each batch that is recorded."""
+        """`settled` is called with the work and the outcomes of each batch that `record` returns."""
         self._aggregates = aggregates
         self._store = store
         self.state_cache = StateCache(aggregates, store, cached_states, snapshot_every)

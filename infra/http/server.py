@@ -1,6 +1,6 @@
 """uvicorn as a service runs it: the service handles signals, and `HttpConnection` reads the requests.
 
-This module and `connection` use members of uvicorn that it does not document: `Server.on_tick`,
+This module and `connection` use members of uvicorn that it does not document: `Server.on_tick`, `Server.shutdown`,
 `Server.capture_signals`, `ServerState`, `Config.loaded_app`, `protocols.utils`, and how it makes and stops a protocol.
 Decision 32 has the reasons (docs/decisions/0032-where-a-request-ends.md).
 """

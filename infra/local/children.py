@@ -41,14 +41,14 @@ class Children:
         self._guard: Guard | None = None
 
     def start(self) -> None:
-        """Start all of them. Raises StartFailed, SettingsError; then `close` ends those that were started."""
+        """Start all of them. Raises StartFailed, SettingsError, OSError; then `close` ends those that were started."""
         pipes = {name: self._pipe(name) for name in self._names}
         self._guard = Guard(list(self._outputs.values()))
         for name, pipe in pipes.items():
             self._launch(name, pipe)
 
     def start_again(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a process that has ended; return it. Raises StartFailed, SettingsError."""
+        """Start a process that has ended; return it. Raises StartFailed, SettingsError, OSError."""
         pipe = self._pipe(name)
         before, self._guard = self._guard, Guard(list(self._outputs.values()))
         for other, process in self.running.items():

@@ -140,7 +140,7 @@ def ask(env: Mapping[str, str], request: str) -> Iterator[AnswerLine]:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """Yield a name of this path that fits into an address. Raises OSError if its folder is missing."""
+    """Yield a name of this path that fits into an address. Raises OSError if the folder of a long one is missing."""
     if len(os.fsencode(path)) <= LONGEST_ADDRESS:
         yield str(path)
         return

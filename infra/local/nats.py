@@ -118,7 +118,7 @@ def launch_nats(
 
     The `guard` watches it, as one that ends last.
 
-    Raises StartFailed if nats-server is missing, or the folder is in use or cannot be used; SettingsError.
+    Raises StartFailed if nats-server is missing, or the folder is in use or cannot be used; SettingsError, OSError.
     """
     command = nats_command()
     lock = lock_store(env)
@@ -149,7 +149,7 @@ def start_nats(env: Mapping[str, str], output: Output = None) -> subprocess.Pope
     """Start the bundled broker and wait until it listens.
 
     Raises StartFailed if nats-server is missing, ends, or does not listen within START_TIMEOUT_S, or if the folder is
-    in use or cannot be used; SettingsError. Then no broker that it started is left running.
+    in use or cannot be used; SettingsError, OSError. Then no broker that it started is left running.
     """
     process = launch_nats(env, output)
     try:

@@ -13,7 +13,7 @@ from infra.local.settings import check_system
 def check_free_ports(env: Mapping[str, str]) -> None:
     """Raise StartFailed if the port of a service, of the dashboard, or without NATS_URL of the broker is in use.
 
-    Without this look, another system's services would answer in place of those that cannot start. Raises SettingsError.
+    Raises SettingsError.
     """
     settings = check_system(env)
     if not settings.nats_url and not is_free(port := int(nats_environment(env)["NATS_PORT"])):

@@ -104,7 +104,7 @@ def launch(
     The `guard` watches it (see there for `last`), from before its first instruction on: there is no time at which this
     process could be killed and leave it running. The program has to be a path then.
 
-    Ctrl-C in a terminal then does not reach it. `output` gets standard error, too. Of this process's other descriptors
+    Ctrl-C in a terminal does not reach it. `output` gets standard error, too. Of this process's other descriptors
     the child gets standard input and those in `inherited`. Files that it makes are its owner's alone.
     """
     if guard is None:

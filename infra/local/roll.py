@@ -1,4 +1,4 @@
-"""`just roll`: restart every service of the running `just up` in turn, under load; nobody is refused.
+"""`just roll`: restart every service of the running `just up` in turn, under load.
 
 It starts the code that is in the folder now, with the settings that `just up` was started with. Each service is
 restarted only while all others are ready, and the roll ends with the first that does not come back ready: the others

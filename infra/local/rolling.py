@@ -22,7 +22,7 @@ class RollingSystem(Protocol):
 
     @property
     def urls(self) -> Mapping[str, str]:
-        """The base URLs of the services, by name, in the order in which they are restarted."""
+        """The base URLs of the services, by name; those that are ready are restarted in this order."""
 
     def runs(self, name: str) -> bool: ...
 
@@ -35,8 +35,8 @@ def roll(
 ) -> None:
     """Restart all services, and the keeper last; `say` is told what happens.
 
-    A service that does not run comes first, then one that is not ready. It ends early if `unwanted` returns True
-    between two services. Raises RollStopped.
+    A service that does not run comes first, then one that is not ready. Raises RollStopped, also if `unwanted` returns
+    True before a service.
     """
     left = sorted(system.urls, key=system.runs)
     while left:

@@ -1,9 +1,9 @@
 """`just up`: run the broker, its stream's keeper, all services and the dashboard in one terminal, until Ctrl-C.
 
-With NATS_URL set, they use that broker and no other is started. A process that ends before it was ready (broker and
-keeper: before any service was) stops everything. One that ends later is reported, and the others continue; it is not
-started again unless `just roll` asks for it. If this process is killed, its guard stops the others. Exit codes: 0
-stopped on request, 1 every process has ended, 2 could not start, 130 killed by Ctrl-C while it was stopping.
+With NATS_URL set, they use that broker and no other is started. A service that ends before it was ever ready stops
+everything, as does another process before any service was. One that ends later is reported, and the others continue; it
+is not started again unless `just roll` asks for it. If this process is killed, its guard stops the others. Exit codes:
+0 stopped on request, 1 every process has ended, 2 could not start, 130 killed by Ctrl-C while it was stopping.
 """
 
 import os
@@ -56,7 +56,7 @@ EXIT_KILLED: Final = 130
 
 
 class Up:
-    """Runs the broker, the keeper and all services as child processes and shows their output.
+    """Runs the broker, the keeper, all services and the dashboard as child processes and shows their output.
 
     Threads and signal handlers put occurrences into one queue; the main thread handles them in order.
     """
@@ -79,7 +79,7 @@ class Up:
     def run(self) -> int:
         """Start all processes, report what happens, stop all processes; return the exit code.
 
-        Raises StartFailed, SettingsError if a process cannot be started; then none is left running.
+        Raises StartFailed, SettingsError if it cannot start; then no process is left running.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it on purpose
@@ -145,7 +145,7 @@ class Up:
     def _stop(self, code: int, why: str) -> int:
         """Stop the services first, so that they can publish their recorded facts, then the broker.
 
-        Kills what has not ended in time. Returns `code`, or EXIT_KILLED after another Ctrl-C.
+        Kills what has not ended in time. Returns `code`, or EXIT_KILLED if Ctrl-C comes meanwhile.
         """
         self._write(SELF, why)
         for phase in (set(self._running) - {BROKER}, {BROKER}):
@@ -187,7 +187,7 @@ class Up:
             SELF, "the dashboard shows all of it; services explain their API at /schema; Ctrl-C stops everything"
         )
 
-    # In other threads and in signal handlers: these only put occurrences into the queue -------------------------------
+    # In other threads and in signal handlers: these put occurrences into the queue ------------------------------------
 
     def _report(self, occurrence: Occurrence) -> None:
         """Queue it. Of the broker's lines the [INF] ones are shown only at LOG_LEVEL=debug."""

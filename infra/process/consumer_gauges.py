@@ -17,7 +17,7 @@ class ConsumerGauges:
         self._consumers = consumers
         self._clock = clock
         self._backlogs: dict[str, list[tuple[str, Backlog]]] = {}
-        """Listener → those of its consumers, each with the consumer's name, in its present session or its last one."""
+        """Listener → those of its consumers, each with the consumer's name, in the last session that a read saw."""
         self._export_backlogs(metrics)
         self._export_sessions(metrics)
         self._export_dead_letters(metrics)

@@ -20,7 +20,7 @@ CHECK_EVERY_S: Final = 5.0
 
 
 class Gauges:
-    """Exports a runtime's gauges, but for those of its consumers."""
+    """Exports the gauges that every service has, but for those of its consumers."""
 
     def __init__(self, runtime: Runtime, log_end: int) -> None:
         """`log_end`: the position of the log's last fact, before the writer runs. Make it once, before the start."""

@@ -78,10 +78,10 @@ class Keeper:
             await wait(self.stopping, LOOK_EVERY_S)
 
     async def look(self, nc: BrokerClient) -> None:
-        """Make the next generation if due; else give the newest the consumers it lacks, and seal older quiet ones.
+        """Make the next generation if due; else copy consumers to the newest, and seal older quiet ones.
 
-        A step that an earlier keeper was killed in is done again. Does nothing before there is a generation. Raises
-        StreamMisconfigured, the client's errors.
+        It gets those that the one before it has, until that is sealed. A step that an earlier keeper was killed in is
+        done again. Does nothing before there is a generation. Raises StreamMisconfigured, the client's errors.
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         try:

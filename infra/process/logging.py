@@ -27,7 +27,7 @@ MAX_VALUE: Final = 2_000
 MAX_TRACEBACK: Final = 8_000
 """The most characters that a line shows of a traceback: its last ones."""
 FLUSH_S: Final = 1.0
-"""How long the end of the process waits for its last lines."""
+"""How long a flush waits for the lines that are not written yet."""
 TICK_S: Final = 1.0
 
 QUIET: Final = {

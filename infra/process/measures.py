@@ -30,7 +30,7 @@ CLOCK: Final = "the clock of "
 CLOCK_LATE_S: Final = 1.0
 """By how much a clock has to lag to be warned of: clocks that are set by NTP differ by less."""
 CLOCK_WARNED_S: Final = 60.0
-"""How long the warning stays after the last effect that was before its cause."""
+"""How long the warning stays if no further effect is before its cause."""
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -101,7 +101,7 @@ class Measures:
 
     def settled(self, work: Commands, outcomes: Sequence[Outcome]) -> None:
         """Measure a batch that is recorded: its commands, each with its source, and their outcomes."""
-        if not work:  # all of it waits, or needs no reaction
+        if not work:  # the batch has no command
             return
         self._sizes.observe(len(work))
         now_us = microseconds(self._clock())

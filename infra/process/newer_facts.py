@@ -63,7 +63,7 @@ class NewerFacts:
         ]
 
     async def run(self) -> None:
-        """Search, then log one error if newer code recorded anything; return once the process is to end."""
+        """Search, then log one error if there is anything to warn of; return once the process is to end."""
         closing = self._runtime.closing
         for segment in self._segments:
             while not closing.is_set():

@@ -12,7 +12,7 @@ SEE: Final = "See docs/operating.md#stores"
 
 
 async def why_not_ready(runtime: Runtime) -> list[str]:
-    """Return why the service is not ready: `Broker.trouble`, and that the store cannot record; empty if it is ready."""
+    """Return why the service is not ready: the store cannot record, or `Broker.trouble`; empty if it is ready."""
     broker, why = runtime.broker, list[str]()
     try:
         await runtime.store.check()

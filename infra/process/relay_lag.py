@@ -28,7 +28,7 @@ class RelayLag:
         self._waiting: deque[tuple[int, float]] = deque()
         """Position of a commit's last fact, and when it was recorded, or found to lack; the oldest first."""
         self.end = log_end
-        """The position of the log's last fact, as far as this process recorded it."""
+        """The position of the log's last fact, as far as this process knows."""
 
     def recorded(self, facts: int) -> None:
         """Count so many facts that were just appended to the log."""

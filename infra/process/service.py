@@ -90,7 +90,7 @@ class Service:
 
 
 def run(service: Service, *, open_store: OpenStore = SQLiteStore.open, connect: Connect = connect) -> None:
-    """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or store forbid it.
+    """Run the service until SIGTERM or SIGINT, then return. Exit 2 if settings, port, folder or a file forbid it.
 
     If a task of it ends before, it stops in good order, too, and raises the task's error, or RuntimeError. Arguments:
     see `take_no_arguments`. Raises TypeError as `Service.check` does; FastPathRefused.

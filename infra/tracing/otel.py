@@ -147,4 +147,4 @@ class SpanSender:
         closing.join(CLOSE_S)
         if closing.is_alive():
             logger.warning("the last spans could not be sent in time and are lost", waited_s=CLOSE_S)
-            self._exporter.shutdown()  # ends the pauses between its attempts
+            self._exporter.shutdown()

@@ -1,4 +1,4 @@
-"""Gives each request that may change something a RequestSpan, and hands the answered ones with a key to the tracer."""
+"""Gives each request that may change something a RequestSpan, and hands those with a key to the tracer in the end."""
 
 from typing import Any
 

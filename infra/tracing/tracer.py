@@ -33,7 +33,7 @@ from infra.request_span import RequestSpan
 from infra.store.records import Record
 
 MOST_PLACED: Final = 100_000
-"""Requests whose spans are remembered until the root of their trace links to them; then the oldest are forgotten."""
+"""At most so many requests' spans are remembered until the root of an order's trace links to them; the oldest go."""
 
 
 logger = structlog.get_logger()
@@ -57,7 +57,7 @@ def _harmless(make: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
 class Tracer:
     """Makes spans of recorded facts, dead letters and requests; `send` gets them.
 
-    `ratio` is the share of keys whose spans are made: a hash of the key decides.
+    `ratio` is the share of keys whose spans are made: the key alone decides.
     """
 
     def __init__(self, service: str, ratio: float, send: Callable[[Span], None], clock: Clock) -> None:

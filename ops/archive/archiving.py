@@ -51,7 +51,8 @@ class Archived(Struct):
     """The result of a run.
 
     `place`: the folder or bucket of the archive. `archived`: whose files were written and proven. `deleted`: the
-    streams that were deleted. `kept`: by stream, why it stays, each reason with the next step.
+    streams that were deleted. `kept`: by stream, why it stays, each reason with the next step; those behind the first
+    that cannot be archived are left out.
     """
 
     place: str
@@ -61,7 +62,7 @@ class Archived(Struct):
 
 
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
-    """Archive all generations that can be. `dry_run`: only say which is the first that cannot, and why.
+    """Archive generations, the oldest first, up to one that cannot be. `dry_run`: only say which that is, and why.
 
     Raises SettingsError (another run is at work, or the folder cannot be used), NoForeignFile, Unreachable, Found (the
     files are not what stream and logs have, or a stream changed): then that generation's stream stays.

@@ -24,7 +24,7 @@ async def copy(env: Mapping[str, str], to: str, through: str | None, watch: Watc
 
     `to`: a bucket as s3://bucket/prefix, or a folder. `through`: the last generation to copy; None: all. The copies are
     read back. A run that was killed goes on where it ended. Raises SettingsError, Found (the archive is damaged, or
-    another one is there), Unreachable. Then no generation is there in part.
+    another one is there), Unreachable. Then no generation that is there in part has a manifest.
     """
     source = load(Settings, "nats", 4_222, env)
     place = {"ARCHIVE_URL": to, "ARCHIVE_DIR": ""} if "://" in to else {"ARCHIVE_URL": "", "ARCHIVE_DIR": to}

@@ -27,7 +27,7 @@ from ops.trace import OF_ORDER
 from order_svc.compensation import compensated
 
 FEW: Final = 2_000
-"""So many orders of a generation are looked up one by one in the later ones. For more, these are read whole."""
+"""So many orders of a generation are looked up by their ids in the later ones. For more, these are read whole."""
 
 _MSG_ID: Final = MSG_ID.encode()
 _BITS: Final = {name: 1 << number for number, name in enumerate(OF_ORDER)}
@@ -118,7 +118,8 @@ async def _read(
 async def _last_messages(stream: Stream, order_ids: Collection[str], after: int) -> list[Read]:
     """Ask for the last message of each name about these orders in the generations from sequence `after` on.
 
-    So these need not be read whole for a few orders. Returns nothing if the orders are many, or the broker cannot say.
+    So these need not be read whole for a few orders. Returns nothing if the orders are many; only some, or nothing, if
+    the broker cannot say.
     """
     if len(order_ids) > FEW:
         return []

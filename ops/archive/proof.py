@@ -97,8 +97,8 @@ async def prove(
     """Read the files of the manifest back, and compare them with it, with the generation's stream, and with the logs.
 
     `again`: an earlier run proved them. Then the stream may lack messages: a broker that lost power after the deletion
-    may have a part of it again. Raises Found, which says what differs, and that the stream stays; ArchiveDamaged; the
-    errors of reading.
+    may have a part of it again. Raises Found, which says what differs, and that the stream stays; ArchiveDamaged,
+    OSError; the errors of reading.
     """
     for file in manifest.files:
         found = await asyncio.to_thread(archive.place.described, manifest.stream, file)

@@ -32,8 +32,8 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
     The streams' snapshots come first: a fact is recorded before it is published, so the copies of the stores have every
     fact that the snapshots have. `stores_only`: without streams and archive; the services publish their facts again.
 
-    Raises SettingsError (also if the folder cannot be used), Unreachable, Found (a store or the archive is damaged),
-    sqlite3.Error. The folder never has a part of a backup.
+    Raises SettingsError (also if the folder cannot be used), Unreachable, Found (a store or the archive is damaged).
+    The folder never has a part of a backup.
     """
     unfinished = _unfinished(folder)
     try:
@@ -83,7 +83,7 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
     """Copy the archived generations, and return their names. Call it once the snapshots of the streams are taken.
 
     So a generation that leaves the broker meanwhile is in one of both. Of a bucket only the manifests are copied.
-    Raises Found if the archive cannot be used.
+    Raises Found if the archive cannot be used; OSError.
     """
     archive = archive_of(load(Settings, "nats", 4_222, env))
     try:

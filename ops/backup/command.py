@@ -29,8 +29,8 @@ def backup_command(folder: Path, *, stores_only: bool, as_json: bool, progress: 
 
     FOLDER must be missing or empty; it gets its content at once, when that is whole. It has a copy of each store, up to
     one consistent cut, the acknowledged foreign messages, and manifest.json with all checksums; without --stores-only
-    also the snapshots of DEAD and of all generations of EVENTS, and the archive. Read models, exports and audit reports
-    are not part of it.
+    also the snapshots of DEAD and of all generations of EVENTS, and the archive (of a bucket the manifests). Read
+    models, exports and audit reports are not part of it.
     """
     began = time.monotonic()
     with watched(as_lines=progress) as watch:

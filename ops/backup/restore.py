@@ -73,7 +73,7 @@ class _Places(NamedTuple):
     broker: Path | None
 
     def made(self) -> "_Places":
-        """Return the folders beside these in which a restore makes them first."""
+        """Return the folders inside these in which a restore makes them first."""
         broker = self.broker and self.broker / data.RESTORING
         return _Places(self.data / data.RESTORING, self.archive / data.RESTORING, broker)
 
@@ -82,9 +82,9 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
     """Restore the backup in `folder` as the data of `env`.
 
     With NATS_URL set, the broker's streams are left as they are. Raises SettingsError (data exists, a folder cannot be
-    used, a broker runs on the port, or the backup has an unknown service), InUse, NotABackup, NoForeignFile (the
-    backup's), Found (the backup is damaged, or the audit has findings), RecordedByNewerCode, Unreachable, sqlite3.Error
-    (the audit's). Then the data is as it was. After HalfMoved it is not.
+    used, a broker runs on the port, the archive is not the backup's, or the backup has an unknown service), InUse,
+    NotABackup, NoForeignFile (the backup's), Found (the backup is damaged, or the audit has findings),
+    RecordedByNewerCode, Unreachable, sqlite3.Error (the audit's). Only HalfMoved says that the data is changed.
     """
     backup = manifest.read(folder)
     watch.begins("comparing the checksums", len(backup.checksums))
@@ -203,9 +203,9 @@ def _refuse_port(places: _Places, settings: Settings) -> None:
 
 
 async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _Places, watch: Watch) -> _Made:
-    """Make the stores and the broker's files in `made`, and audit them; without streams to restore, only the stores.
+    """Make all that is restored in `made`, and audit it; without streams to restore there is no audit.
 
-    Then there is no audit. Raises Unreachable, OSError and what `audit` raises.
+    Raises Unreachable, OSError and what `audit` raises.
     """
     watch.begins("copying the stores", 0)
     for left in made:

@@ -35,7 +35,7 @@ class Dashboard:
     """The parts of one dashboard. It imports the services, for their tables of reactions and their aggregates."""
 
     def __init__(self, env: Mapping[str, str], settings: Settings) -> None:
-        """`env` names the services and the broker. Nothing is asked yet; needs a running event loop."""
+        """`env` names the services and the broker. Nothing is asked yet. Raises SettingsError."""
         addresses = services(env)
         self.poller = Poller(lambda: look(addresses, ANSWER_S))
         self._http = http_client()

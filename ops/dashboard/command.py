@@ -15,8 +15,8 @@ from ops.errors import Unusable
 def command() -> None:
     """Show all of it in a browser: what is well, what waits for whom, every order's way. Until SIGTERM or Ctrl-C.
 
-    It prints its address. It asks the services for their numbers, and the broker for the one order that is open; it
-    changes nothing unless you redrive a dead letter. `just up` starts one. Only this machine can reach it.
+    It logs its address. It asks the services for numbers and lists, and the broker for each order that is open and for
+    dead letters; it changes nothing unless you redrive one. `just up` starts one. Only this machine can reach it.
 
     \b
     Exit code: 0 stopped on request; 2 it cannot start

@@ -25,7 +25,7 @@ class DeadLetterKey(NamedTuple):
 class DeadLetterGroup(NamedTuple):
     """Dead letters of one cause. `error` is its class, `frame` the innermost of our own frames; empty if none is known.
 
-    `dead_letters` are in the order of DEAD: with each key's first one, which was tried, those that wait behind it.
+    `dead_letters` are in the order of DEAD: with each that was tried, those that wait behind it.
     """
 
     consumer: str
@@ -39,7 +39,7 @@ class DeadLetterGroup(NamedTuple):
 
     @property
     def tried(self) -> int:
-        """How many were tried; the others wait behind one of them."""
+        """How many were tried; the others wait."""
         return sum(one.attempts > 0 for one in self.dead_letters)
 
     @property

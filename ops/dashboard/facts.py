@@ -19,7 +19,7 @@ from ops.errors import Unreachable
 from ops.trace import OF_ORDER
 
 KEPT_S: Final = 0.2
-"""For so long what was read of an order is given again: the number of those who look adds no requests."""
+"""For so long, at most, what was read of an order is given again."""
 MOST_KEPT: Final = 256
 
 _MSG_ID: Final = MSG_ID.encode()
@@ -28,9 +28,8 @@ _MSG_ID: Final = MSG_ID.encode()
 class SeenFact(NamedTuple):
     """A fact of an order in the stream. `service` says it, `cause` is the id of the fact that it answers.
 
-    `stored`: when the broker stored it. `fact`: None if this code cannot read it: newer code recorded it. `sequence` is
-    0 if it was read from its service's log: then its place in the stream is not known, and `stored` is when it was
-    said.
+    `stored`: when the broker stored it. `fact`: None if this code cannot read it. `sequence` is 0 if it was read
+    from its service's log: then its place in the stream is not known, and `stored` is when it was said.
     """
 
     sequence: int
@@ -76,9 +75,9 @@ def seen_fact(message: StoredMessage) -> SeenFact:
 
 
 class KnownFacts(NamedTuple):
-    """The facts of one order, each once, none before its cause; none if stream and archive have none of it.
+    """The facts of one order, each once, in the order of the stream; none if stream and archive have none of it.
 
-    `trouble`: why the stream cannot be read now, in words; then some of the facts may be from the services' logs.
+    `trouble`: why the stream cannot be read now, in words; then the last ones may be from the services' logs.
     """
 
     facts: Sequence[SeenFact]
@@ -93,7 +92,7 @@ InLogs = Callable[[str], Awaitable[list[SeenFact]]]
 
 
 class OrderReader:
-    """Reads the facts of orders, those of one order at most once in KEPT_S."""
+    """Reads the facts of orders, and may give again what it read within KEPT_S."""
 
     def __init__(self, latest: Latest, in_logs: InLogs, more_names: Callable[[], Sequence[str]] = tuple) -> None:
         """`more_names`: names of facts of newer code, which are read, too."""
@@ -104,9 +103,9 @@ class OrderReader:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def facts(self, order_id: str) -> KnownFacts:
-        """Return the facts of this order in the order of the stream; without the broker, those of the services' logs.
+        """Return the facts of this order in the order of the stream; without the broker, those read last and in logs.
 
-        Raises Unreachable if the stream cannot be read and no log has the order.
+        Raises Unreachable if the stream cannot be read and there are none of these.
         """
         clock = asyncio.get_running_loop().time
         async with self._locks.setdefault(order_id, asyncio.Lock()):

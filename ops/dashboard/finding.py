@@ -18,7 +18,7 @@ from ops.errors import Unreachable
 
 
 class Hit(NamedTuple):
-    """Something that was found: in words, the page that shows it (empty: none), and a command that shows more."""
+    """Something that was found, in words; the page that shows it, and a command that shows more; empty: none."""
 
     text: str
     page: str = ""

@@ -17,7 +17,7 @@ from ops.status.seen import Samples, SeenService
 LATE_S: Final = 1.0
 """A hearer that lags by more is shown as late."""
 IDLE_S: Final = 300.0
-"""A fact that nobody has said for longer is shown as idle."""
+"""A fact is shown as idle if no look has found one for longer, or none has yet."""
 WIDE: Final = (1.0, 10.0, 100.0)
 """Facts a second from which on an arrow is wider."""
 LINKS: Final = {
@@ -29,7 +29,7 @@ LINKS: Final = {
 
 
 class MapHearer(NamedTuple):
-    """How one service keeps up with one fact. Seconds; `p50_s` is None without a message, `known` False without it."""
+    """How one service keeps up with one fact. Seconds; `p50_s`: None without a message. `known`: it told them."""
 
     service: str
     p50_s: float | None
@@ -42,7 +42,7 @@ class MapHearer(NamedTuple):
 
 
 class MapRow(NamedTuple):
-    """A fact, how many are said a second (None: its service does not answer), and who hears it."""
+    """A fact, how many are said a second (None: not known), and who hears it."""
 
     fact: str
     service: str
@@ -59,7 +59,7 @@ class FlowMap(NamedTuple):
 
 
 def flow_map(seen: Snapshot, tables: FlowTables) -> FlowMap:
-    """Return the map at this snapshot: the facts that a service hears, in the order of the saga."""
+    """Return the map at this snapshot: the facts that a service hears, in the order of FACTS."""
     now = _Service.all(seen)
     rows = [_row(fact, hearers, now, seen) for fact in FACTS if (hearers := tables.hearers(fact))]
     return FlowMap(rows, draw([_drawn(row) for row in rows], SERVICES))

@@ -18,7 +18,7 @@ from ops.dashboard.routes import AnyRequest
 from ops.errors import Unreachable
 
 LOOK_S = 2.0
-"""Between two looks for new orders while the first page of a list is open."""
+"""Between two looks for new orders while the first page of a list, the newest first, is open."""
 
 
 def list_routes(
@@ -52,7 +52,7 @@ def list_routes(
 async def _new(
     http: httpx.AsyncClient, order: ServiceAddress, wanted: Filters, first: str, poller: Poller
 ) -> AsyncIterator[bytes]:
-    """Yield how many orders are newer than the `first` one of the page, whenever there are more."""
+    """Yield how many orders, PAGE at most, are newer than the `first` one of the page, whenever there are more."""
     told = 0
     while not poller.closing.is_set():
         try:

@@ -23,7 +23,7 @@ DEFAULTS: Final = {"status": "ALL", "reason": "ANY", "user_id": "", "older_than_
 
 
 class Filters(NamedTuple):
-    """What an address asks for; each value is as it is there. The defaults are left out of addresses."""
+    """What an address asks for, as texts. The defaults are left out of addresses."""
 
     status: str = DEFAULTS["status"]
     reason: str = DEFAULTS["reason"]

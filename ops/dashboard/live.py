@@ -1,4 +1,4 @@
-"""What an open page is sent: server-sent events, each with the HTML of its changing part. The newest one is enough.
+"""What an open page is sent: server-sent events, most with the HTML of its changing part. The newest one is enough.
 
 An event's id says how far it is, so after a lost connection the browser asks for what is newer (Last-Event-ID).
 """
@@ -44,7 +44,7 @@ def seen_last(request: Request[Any, Any, Any]) -> int:
 
 
 async def snapshots(poller: Poller, draw: Callable[[Snapshot], str], after: int) -> AsyncIterator[bytes]:
-    """Yield an event for each snapshot after the one with this number, until the poller closes."""
+    """Yield an event whenever the latest snapshot is after the one with this number, until the poller closes."""
     if poller.latest is not None and after > poller.latest.number:
         after = 0  # of an earlier process
     with poller.watching():

@@ -53,7 +53,7 @@ class Change(NamedTuple):
 
 
 class ShownFact(NamedTuple):
-    """A fact on the page. `ms` since the order was placed; `hops`: see Hops; `kind` is its class."""
+    """A fact on the page. `ms` since the order's first fact; `hops`: see Hops; `kind` is its class."""
 
     fact: SeenFact
     ms: float
@@ -94,7 +94,7 @@ class Scrubber(NamedTuple):
 
 
 class ShownOrder(NamedTuple):
-    """What the page shows. `status` in one word or two, `heading` the order in lines, `over`: nothing more follows.
+    """What the page shows. `status` in words, `heading` the order in lines, `over`: nothing more follows.
 
     `trouble`: why the stream cannot be read now; the facts are those read last, and those of the services' logs, then.
     """
@@ -125,7 +125,7 @@ def order_page(
     at: str = "",
     trouble: str = "",
 ) -> ShownOrder:
-    """Return the page of an order with these facts, which are in the order of the stream and not empty.
+    """Return the page of an order with these facts, at least one, in the order of `KnownFacts`.
 
     `at`: the place of the last fact that counts for the states, such as `order@2`; another text: all count.
     """
@@ -214,7 +214,7 @@ def _pending_row(one: Due) -> FactRow:
 
 
 def kind(name: str) -> str:
-    """Return the class of a fact: what undoes is red, what refuses or stops is another colour; both are named, too."""
+    """Return the class of a fact: what undoes is red, what refuses or stops is another colour."""
     return "undone" if name in COMPENSATIONS else "stopped" if name in STOPPING else ""
 
 

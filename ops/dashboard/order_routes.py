@@ -60,8 +60,8 @@ class OrderBoard:
     async def page(self, order_id: str, at: str = "") -> ShownOrder | None:
         """Return the page of this order; None if stream and archive have no fact of it. `at`: see `order_page`.
 
-        If the stream cannot be read, the page has the facts of the services' logs. Raises Unreachable if these have
-        none.
+        If the stream cannot be read, the page has the facts that were read last, and those of the services' logs.
+        Raises Unreachable if there are none.
         """
         return self._page(order_id, at, await self._look(order_id))
 
@@ -76,7 +76,7 @@ class OrderBoard:
         facts, trouble = await self._reader.facts(order_id)
         letters: Sequence[DeadLetter] = ()
         if not trouble:
-            with suppress(Unreachable):  # the next look says so
+            with suppress(Unreachable):  # if the broker is away, the next look says so
                 letters = await self._letters(order_id, facts)
         return OrderLook(facts, letters, trouble)
 
@@ -89,7 +89,7 @@ class OrderBoard:
     async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes, None]:
         """Yield an event whenever the page has changed; the last one when the order is over.
 
-        An event's id is the sequence of the order's last fact. `after`: the page has the facts up to this one.
+        The id of an event with a page is the sequence of its last fact. `after`: the page has the facts up to this one.
         """
         clock = asyncio.get_running_loop().time
         drawn, drawn_from, quiet_since = "", None, clock()
@@ -123,9 +123,7 @@ def order_routes(board: OrderBoard, poller: Poller) -> list[ControllerRouterHand
     @get("/orders/{order_id:str}", include_in_schema=False)
     async def order(request: AnyRequest, order_id: str) -> Response[str]:
         check_id(order_id)
-        await poller.fresh(
-            FIRST_S if poller.latest is None else 0.0
-        )  # the order does not wait for a service that hangs
+        await poller.fresh(FIRST_S if poller.latest is None else 0.0)  # only for the first numbers the order waits
         shown = await board.page(order_id, request.query_params.get("at", ""))
         if shown is None:
             raise Problem(404, "not-found", f"the stream and the archive have no order {order_id}")

@@ -144,7 +144,7 @@ def _time(seconds: float | None) -> str:
 
 
 def audit(seen: Snapshot) -> str:
-    """Return the verdict of the last audit with its age, as the rest of a sentence; empty if there was none."""
+    """Return the verdict of the last audit with its age, as the rest of a sentence; empty if none is known."""
     for service in seen.look.services:
         for one in service.samples.of("saga_audit_good"):
             age = duration(service.samples.largest("saga_audit_age_seconds"))

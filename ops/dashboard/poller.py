@@ -20,7 +20,7 @@ logger = structlog.get_logger()
 WATCHED_S: Final = 1.0
 AT_REST_S: Final = 5.0
 WINDOW_S: Final = 10.0
-"""Rates and durations of a snapshot are those of so many seconds."""
+"""Rates and durations of a snapshot are those of about so many seconds, of fewer at first."""
 POINT_S: Final = 5.0
 """Between two points of a plot; in between, its figures are those of this time."""
 POINTS: Final = 180
@@ -72,7 +72,7 @@ class Poller:
         self.closing = asyncio.Event()
 
     async def run(self) -> None:
-        """Look until `closing` is set. A look that fails by a bug, or by what another program answers, is left out."""
+        """Look until `closing` is set. A look that fails by a bug or by another program's answer gives no snapshot."""
         while not self.closing.is_set():
             self._wanted.clear()
             try:
@@ -113,7 +113,7 @@ class Poller:
         return None if self.closing.is_set() else self.latest
 
     async def fresh(self, most_s: float) -> Snapshot | None:
-        """Return a snapshot that is at most FRESH_S old; after `most_s` seconds, or for want of it, the latest one."""
+        """Return a snapshot that is at most FRESH_S old; after `most_s` seconds the latest one. None: see `after`."""
         latest = self.latest
         if latest is not None and (self._clock() - latest.at).total_seconds() <= FRESH_S:
             return latest

@@ -27,7 +27,7 @@ KeyState = Literal["waits", "runs", "done", "fails", "stopped", "unknown"]
 class KeyOutcome(NamedTuple):
     """What came, or would come, of the dead letters of one key. `facts`: the names of the facts, by sequence of DEAD.
 
-    `why` is a text for `fails` and `unknown`. Unknown: the service was asked, and gave no answer.
+    `why` is a text for `fails` and `unknown`. Unknown: no answer came that can be used.
     """
 
     key: DeadLetterKey

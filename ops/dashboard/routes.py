@@ -1,4 +1,4 @@
-"""The dashboard's pages. Each route asks for what its page shows, and renders it; nothing is decided here."""
+"""The dashboard's first screen, its files, and its pages for errors."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,7 +22,7 @@ from ops.errors import Unreachable
 logger = structlog.get_logger()
 
 FIRST_S: Final = 2.5
-"""How long the first screen waits for its first numbers."""
+"""How long the first screen waits for fresh numbers, and the page of an order for the first ones."""
 
 AnyRequest = Request[Any, Any, Any]
 

@@ -1,6 +1,6 @@
 """Reads the stream for the pages that need it: one connection, made when the first of them asks, and again if lost.
 
-It only asks for messages of subjects that it names, and for what streams there are: it makes no consumer.
+It asks for messages by their subjects, and for what streams there are and hold: it makes no consumer.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class StreamReader:
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[BrokerClient]:
-        """Connect if that is needed. Errors in the block become Unreachable."""
+        """Connect if that is needed. Errors of the broker in the block, and ANSWER_S in it, become Unreachable."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 yield await self._client()

@@ -79,7 +79,7 @@ def opened(facts: Mapping[str, SeenFact], steps: Steps = STEPS) -> list[Step]:
 def to_come(facts: Sequence[SeenFact], now_due: Sequence[Due], steps: Steps = STEPS) -> list[Due]:
     """Return all that is still to come if all goes well: what is due now, and what follows from that, in order.
 
-    After a refusal or a cancel only what is due follows, and the cancel.
+    After a refusal or a cancel that is only what is due.
     """
     names = {fact.name for fact in facts}
     found = list(now_due)

@@ -20,7 +20,7 @@ By = Literal["placed", "ended"]
 class Criteria(NamedTuple):
     """Which orders are asked for; None: whatever it is. `since` and `until` are included.
 
-    `by`: which time of an order the two bound, and by which one the orders are sorted.
+    `by`: which time of an order the two bound, and by the position of which fact the orders are sorted.
     """
 
     user: str | None = None
@@ -34,7 +34,7 @@ class Criteria(NamedTuple):
 
     @property
     def topics(self) -> Sequence[str]:
-        """The names of the facts that are searched, one for each order: by their positions orders are sorted."""
+        """The names of the facts that are searched: by their positions orders are sorted."""
         if self.by == "placed":
             return (ACCEPTED,)
         return [name for name, status in ENDS.items() if self.status in (None, status)]
@@ -100,7 +100,7 @@ def found_order(record: Notification, later: Sequence[Notification]) -> FoundOrd
     """Return the order that this fact of it and its `later` facts tell of, sorted by the position of the first.
 
     None if the fact is an end, and a later one ended the order again. Raises ValueError, with a message for the
-    operator, if one of the bodies is none that order_svc records.
+    operator, if a body that it needs cannot be read.
     """
     ends = [one for one in (record, *later) if one.topic in ENDS]
     if record.topic in ENDS and ends[-1] is not record:

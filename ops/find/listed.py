@@ -26,7 +26,7 @@ class Listed(NamedTuple):
 
 
 async def listed(env: Mapping[str, str], criteria: Criteria) -> Listed:
-    """Return what the list has; nothing if it has no index for these criteria. Raises SettingsError."""
+    """Return what the list has of the user or of pending orders; nothing for other criteria. Raises SettingsError."""
     if criteria.user is not None:
         query, parameters = OF_USER, [criteria.user]
     elif criteria.status == "PENDING":

@@ -27,9 +27,9 @@ T = TypeVar("T")
 
 
 class Search(NamedTuple):
-    """How to search. `before`: only orders whose position is less. `limit`: that many orders, unless all are counted.
+    """How to search. `before`: only orders whose position is less. `limit`: that many are returned at most.
 
-    `whole`: read the whole log, without the order list and without looking for times.
+    `whole`: search the log without the order list, and without looking for times in it.
     """
 
     criteria: Criteria
@@ -48,11 +48,11 @@ class OrderCount(NamedTuple):
 
 
 class FoundOrders(NamedTuple):
-    """What was found. `following`: `before` for the next page; None: this was the last one.
+    """What was found. `following`: `before` for the next page; None without one.
 
-    `counts` are those of all orders that fit, also of later pages; empty without `counting`. `within`: the part of the
-    log in which they could be, up to its end `last`. `notes`: what the reader has to know. `newer` and `damaged`: facts
-    that only newer code knows, and those that cannot be read.
+    `counts`: of all orders that fit, on this page and on later ones; empty without `counting`. `within`: the part of
+    the log in which they could be; `last`: the log's last position. `notes`: what the reader has to know. `newer`: what
+    only newer code knows; `damaged`: facts that cannot be read.
     """
 
     orders: list[FoundOrder]
@@ -99,7 +99,7 @@ class _Found:
 
     @property
     def enough(self) -> bool:
-        """Whether older orders would change nothing."""
+        """Whether no older order is needed."""
         return len(self.newest) > self._asked.limit and not self._asked.counting
 
     def take(self, order: FoundOrder | None) -> None:
@@ -119,7 +119,7 @@ class _Found:
 async def _records(
     log: ServiceLog, criteria: Criteria, within: LogSpan, known: Listed, watch: Watch
 ) -> AsyncGenerator[tuple[Sequence[Notification], bool]]:
-    """Yield the facts that may be of orders that fit, one of each order; and whether older ones alone follow.
+    """Yield the facts that may be of orders that fit; and whether older ones alone follow.
 
     First come those that the order list has not read yet, the newest first; then those of the orders that it has.
     """

@@ -22,7 +22,7 @@ class LogSpan(NamedTuple):
 async def span(log: ServiceLog, last: int, since: datetime | None, until: datetime | None) -> LogSpan:
     """Return the part of the log, up to position `last`, that has all facts said from `since` to `until`.
 
-    It may have others, too. If a clock was set back by more than DISORDER, it may lack some. Raises Unreachable.
+    It may have others, too. If times and positions differ by more than DISORDER, it may lack some. Raises Unreachable.
     """
     first, end = 0, last
     if since is not None:
@@ -33,7 +33,7 @@ async def span(log: ServiceLog, last: int, since: datetime | None, until: dateti
 
 
 async def time_at(log: ServiceLog, position: int) -> datetime | None:
-    """Return the time of the fact at this position, or of the next one that has a time; None if there is none."""
+    """Return the time of the first fact from this position on that has one, among TRIES; None if none of these has."""
     for record in await log.select_notifications(position - 1, TRIES):
         try:
             return time_of(record.state)

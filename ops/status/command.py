@@ -21,12 +21,12 @@ from ops.status.health import Health, duration, judge
 from ops.status.seen import Look, look
 
 WINDOW_S: Final = 2.0
-"""Between the two looks of one screen: the services renew their gauges once a second."""
+"""Between the two looks without --watch: the services look at the stream and their consumers once a second."""
 LONGEST_S: Final = 120.0
-"""With --watch, rates are those of the last two minutes at most."""
+"""With --watch, rates are those of the last two minutes and SECONDS at most."""
 TIMEOUT_S: Final = 2.0
 SOON_FULL_S: Final = 7 * 86_400.0
-"""A forecast for a later time than in a week says nothing: it is made from two minutes at most."""
+"""A forecast for a later time than in a week says nothing: it is made from a short time."""
 
 
 class Screen(NamedTuple):
@@ -164,7 +164,7 @@ async def _watch(addresses: Mapping[str, ServiceAddress], every_s: float, timeou
 @timeout_option(TIMEOUT_S)
 @ending_well
 def command(*, as_json: bool, watch: float | None, timeout: float) -> None:
-    """Say whether all is well, what needs attention, since when, and the next step.
+    """Say whether all is well, what needs attention, and the next step.
 
     Asks all services for /readyz and /metrics, again after two seconds (--watch: SECONDS), and nothing else. It works
     while the broker or a service is away, and says so. A service that does not answer within --timeout is away.

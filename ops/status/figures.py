@@ -13,10 +13,10 @@ COMPENSATIONS: Final = "saga_order_compensation_duration_seconds_bucket"
 class Figures(NamedTuple):
     """Orders a second over the last `window_s` seconds, their times to the end (seconds), and what waits.
 
-    `known`: whether order_svc told them at both moments; otherwise they mean nothing. The times are None if no order
-    ended in this time. `full_in_s`: when the stream's newest generation is full at the rate of this time; None if it
-    does not grow, or has no limit. `reasons` are the rates of canceled orders by reason, `refusals` those of refused
-    requests for an order, by cause; without those that are 0.
+    `known`: whether order_svc told them at both moments; otherwise the rates mean nothing. A time is None if no order
+    ended, or was compensated, in this time. `full_in_s`: when the stream's newest generation is full at the rate of
+    this time; None if it does not grow, or has no limit. `reasons` are the rates of canceled orders by reason,
+    `refusals` those of refused requests for an order, by cause; without those that are 0.
     """
 
     window_s: float
@@ -43,7 +43,7 @@ class Figures(NamedTuple):
 
 
 class ServiceFigures(NamedTuple):
-    """One service: `state`: ready, not ready or away. Lags are in seconds; `commit_p99_s` is None without a commit.
+    """One service: `state`: ready, not ready or away. Lags are in seconds; `commit_p99_s`: None if no commit is known.
 
     `known`: whether its figures are; otherwise they are 0.
     """
@@ -59,7 +59,7 @@ class ServiceFigures(NamedTuple):
 
 
 def figures(before: Look, now: Look) -> Figures:
-    """Return the figures of the time between two looks. A service that was started anew in it counts from 0."""
+    """Return the figures of the time between two looks. A count that is less than before counts from 0."""
     seconds = max(now.at - before.at, 1e-3)
     earlier = {seen.service.name: seen.samples for seen in before.services}
     order = _samples(now)

@@ -115,7 +115,7 @@ def _without_broker(services: Sequence[SeenService]) -> Iterator[Concern]:
 
 
 def _lacks_broker(seen: SeenService) -> bool:
-    """Whether the service has no session because of the broker, and not because its store is another one."""
+    """Whether the service has no session, and the cause is neither its store nor what its log lacks."""
     missing = {one.labels.get("reason") for one in seen.samples.of("saga_ready") if one.value == 0}
     return bool(seen.not_ready) and "broker" in missing and "log_lost" not in missing
 

@@ -1131,7 +1131,7 @@ NAMED: Final = (
         "leaves an exporter that is stuck alone when it ends",
         "tests/infra/tracing/test_tracer.py -k end_of_the_process",
         "infra/tracing/otel.py",
-        "            self._exporter.shutdown()  # ends the pauses between its attempts\n",
+        "            self._exporter.shutdown()\n",
         "",
     ),
     one(

@@ -178,7 +178,7 @@ def dead_letter_routes(consumers: Mapping[str, Consumer], metrics: Metrics) -> R
 
 
 def _find(consumers: Mapping[str, Consumer], name: str, key: str) -> tuple[DeadLetters, RetryQueue]:
-    """Find what the request is about, and say so in traces. Raises a Problem if there is none."""
+    """Find what the request is about, and say so in traces. Raises a Problem if there is none, or no session."""
     consumer = consumers.get(name)
     if consumer is None:
         raise _unknown(f"there is no consumer {name}; there are: {', '.join(consumers)}")

@@ -72,6 +72,8 @@ class DurableConsumer:
         self._behind: deque[tuple[int, str]] = deque()
         """Numbers and ack subjects of handled deliveries, to be acknowledged once no delivery before them waits."""
         self._last_delivery = 0
+        self._looked_at: int | None = None
+        """The last delivery when the broker was asked about the consumer; None: not yet."""
         self._to_acknowledge = ""
         self.acknowledged: int | None = None
         """The sequence up to which this session has acknowledged all deliveries; None: nothing yet."""
@@ -102,6 +104,12 @@ class DurableConsumer:
             if not self.closed:
                 await self._pull.sign_of_life()
 
+    @property
+    def idle(self) -> bool:
+        """Whether the last look found nothing to be delivered or acknowledged, and nothing was delivered since."""
+        waits = self.backlog.pending or self.backlog.unacknowledged or self.paused
+        return self._looked_at == self._last_delivery and not waits
+
     async def look(self, js: JetStreamContext, *, sealed: bool = False) -> None:
         """Ask the broker about the consumer, and keep in `paused` whether it is paused.
 
@@ -121,7 +129,7 @@ class DurableConsumer:
             return
         if session_of(info) != self._session:
             raise ConsumerFailed(TAKEN_OVER)
-        self.confirmed = before
+        self.confirmed, self._looked_at = before, self._last_delivery
         self.backlog.looked(info)
         acknowledged, delivered = info.ack_floor, info.delivered
         if acknowledged and delivered and (acknowledged.consumer_seq or 0) > (delivered.consumer_seq or 0):

@@ -20,7 +20,8 @@ class WriterLimits:
 
     pace_s: float = 0.003
     """Minimum seconds from the start of a batch to the start of a small one: a commit costs far more than one more
-    command in it. A command that comes later than that does not wait."""
+    command in it. A command that comes later than that does not wait, nor one after a batch of one: they are too rare
+    to share a commit."""
 
     max_waiting_requests: int = 4_096
     """With this many requests and deliveries in the queue `execute` raises Busy. Deliveries are always queued: the

@@ -167,9 +167,10 @@ class Writer:
     async def run(self) -> None:
         """Decide and record what is queued, in batches, until canceled. A StoreError fails only the batch at hand."""
         loop, began, limits = asyncio.get_running_loop(), float("-inf"), self._limits
+        batch: Sequence[Work] = ()
         while True:
             await wait(self._arrived, limits.recheck_s if self._unit_of_work.in_doubt else None)
-            if len(self._queue) < limits.few and (left_s := began + limits.pace_s - loop.time()) > 0:
+            if len(batch) > 1 and len(self._queue) < limits.few and (left_s := began + limits.pace_s - loop.time()) > 0:
                 await asyncio.sleep(left_s)
             began = loop.time()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), limits.max_batch))]

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import cast
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from contracts import Fact
@@ -13,7 +15,7 @@ from infra.broker.consumers import ConsumerPlace, consumer_names, ensure_consume
 from infra.broker.errors import ConsumerFailed
 from infra.broker.numbering import EVENTS
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer_session import ConsumerSession
+from infra.consuming.consumer_session import RARE_LOOKS, ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.core.messages import Acknowledger, Delivery
 from infra.settings import Settings
@@ -72,6 +74,21 @@ class Running:
         """Of retired consumers a session looks at one at a time."""
         for _ in NAMES:
             await self.session.look(self.js, sealed=[EVENTS])
+
+    async def asked_about(self, looks: int) -> list[str]:
+        """Which consumers the broker is asked about in so many looks."""
+        asked: list[str] = []
+        js = self.js
+
+        class Counting:
+            async def consumer_info(self, stream: str, name: str) -> ConsumerInfo:
+                asked.append(name)
+                found: ConsumerInfo = await js.consumer_info(stream, name)
+                return found
+
+        for _ in range(looks):
+            await self.session.look(cast(JetStreamContext, Counting()))
+        return asked
 
     async def floors(self) -> list[int | None]:
         found = [(await self.js.consumer_info(EVENTS, name)).ack_floor for name in NAMES]
@@ -138,6 +155,23 @@ async def test_an_error_of_one_consumer_ends_the_session_for_all(running: Runnin
             await running.run
 
     assert all(consumer.closed for consumer in running.session.consumers)
+
+
+async def test_the_broker_is_seldom_asked_about_idle_consumers(running: Running) -> None:
+    deliveries = (await running.handler.of(CANCELED, 2), await running.handler.of(USED, 3))
+    assert sorted(await running.asked_about(2)) == sorted([CANCELED, USED] * 2), "something is unacknowledged"
+    for one in deliveries:
+        delivery, acknowledger = one[-1]
+        acknowledger.handled(delivery)
+    await running.until_floors(4, 5)
+    await running.asked_about(1)
+
+    assert sorted(await running.asked_about(2 * RARE_LOOKS)) == sorted([CANCELED, USED] * 2)
+
+    await running.js.publish("point.used.e", b"{}", headers={MSG_ID: "order-9@1"})
+    await running.handler.of(USED, 4)
+    busy = [name for name in await running.asked_about(RARE_LOOKS) if name == USED]
+    assert len(busy) == RARE_LOOKS
 
 
 async def test_the_paused_consumer_is_named_among_the_others(running: Running) -> None:

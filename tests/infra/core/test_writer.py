@@ -100,20 +100,23 @@ async def some_turns() -> None:
 
 async def test_a_small_batch_right_after_a_commit_waits_for_more(store: WatchedStore) -> None:
     async with working(store, limits=WriterLimits(pace_s=1.0)) as desk:
-        await desk.charge("ann")
+        await asyncio.gather(desk.charge("ann"), desk.charge("eve"))
         soon = desk.asking("ben")
         await some_turns()
         await asyncio.gather(soon, desk.charge("cal"))
 
-    assert store.appends == [["account-ann"], ["account-ben", "account-cal"]]
+    assert store.appends == [["account-ann", "account-eve"], ["account-ben", "account-cal"]]
 
 
-async def test_an_isolated_command_and_a_large_batch_do_not_wait(store: WatchedStore) -> None:
+async def test_isolated_commands_and_a_large_batch_do_not_wait(store: WatchedStore) -> None:
     async with working(store, limits=WriterLimits(pace_s=3_600, few=3)) as desk, asyncio.timeout(PATIENCE_S):
         await desk.charge("ann")
+        await desk.charge("eve")
         await asyncio.gather(*(desk.charge(user) for user in ("ben", "cal", "dan")))
+        await asyncio.gather(*(desk.charge(user) for user in ("fay", "gil", "hal")))
 
-    assert store.appends == [["account-ann"], ["account-ben", "account-cal", "account-dan"]]
+    assert store.appends[:2] == [["account-ann"], ["account-eve"]]
+    assert [len(batch) for batch in store.appends[2:]] == [3, 3]
 
 
 async def test_a_batch_is_bounded(store: WatchedStore) -> None:

@@ -171,6 +171,8 @@ def _wait(one: Due, seen: Snapshot | None, letters: Sequence[DeadLetter]) -> Sho
         return ShownWait(one, "", f"not asked yet{has}", troubled=bool(waiting))
     if service.trouble or service.not_ready:
         return ShownWait(one, "", f"{service.trouble or f'not ready: {service.not_ready}'}{has}", troubled=True)
+    if not service.measured:
+        return ShownWait(one, "", f"ready; {service.unmeasured}{has}", troubled=True)
     lag_s = service.samples.largest("saga_consumer_lag_seconds", consumer=consumer_name(one.service, one.hears))
     lag = f"hears {one.hears} {duration(lag_s)} late" if lag_s else f"has heard every {one.hears}"
     return ShownWait(one, usual(one, service.samples), f"ready, {lag}{has}", troubled=bool(waiting))

@@ -69,6 +69,11 @@ class SeenService(NamedTuple):
     def name(self) -> str:
         return f"{self.service.name}_svc"
 
+    @property
+    def measured(self) -> bool:
+        """Whether its `samples` say how it is; without them nothing is known of it, which is not 0."""
+        return not (self.trouble or self.unmeasured)
+
 
 class Look(NamedTuple):
     """All services at one moment: `at` is in seconds of a clock that only rises."""

@@ -34,7 +34,7 @@ from ops.dashboard.waits import Due, due, finished, to_come
 from ops.errors import Unreachable
 from ops.flow.command import parts
 from ops.fold import aggregates
-from ops.status.seen import Look
+from ops.status.seen import Look, Samples
 from tests.domain.plan import Plan, run
 from tests.domain.test_any_order import PLANS, REPEATABLE
 from tests.domain.world import World
@@ -218,6 +218,9 @@ async def test_who_is_waited_for_is_said_with_how_it_is_and_how_long_it_takes_el
     assert wait.troubled
     (wait,) = order_page(ORDER_ID, facts, TABLES, away).waits
     assert (wait.state, wait.troubled) == ("point_svc is away", True)
+    odd = await polled(look(0, point=seen("point", unmeasured="its /metrics is odd", samples=Samples())))
+    (wait,) = order_page(ORDER_ID, facts, TABLES, odd).waits
+    assert (wait.state, wait.troubled) == ("ready; its /metrics is odd", True)
 
 
 # Its picture ----------------------------------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ def duration(seconds: float) -> str:
 
 
 def _pace(seen: Figures) -> str:
+    if not seen.known:
+        return "how many orders come is not known yet"
     ended = "" if seen.end_p99_s is None else f", 99 % end within {duration(seen.end_p99_s)}"
     return f"{seen.accepted:,.1f} orders/s{ended}"
 

@@ -225,6 +225,7 @@ def test_a_look_that_a_service_missed_makes_no_rate_of_what_it_counted_since_its
 
     assert figures(answered, answered).known
     assert not figures(missed, answered).known
+    assert health(missed, answered).sentence == "All is well: how many orders come is not known yet, nothing waits."
     assert service_figures(missed, answered)[0].commit_p99_s is None
 
 

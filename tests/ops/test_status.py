@@ -82,7 +82,9 @@ CAUSES = {
 
 
 @pytest.mark.parametrize(("name", "text", "warnings"), CAUSES.values(), ids=CAUSES)
-def test_what_holds_orders_up_comes_before_the_orders_that_wait(name: str, text: str, warnings: tuple[str, ...]) -> None:
+def test_what_holds_orders_up_comes_before_the_orders_that_wait(
+    name: str, text: str, warnings: tuple[str, ...]
+) -> None:
     late = "saga_orders_pending 3\nsaga_oldest_pending_order_age_seconds 41"
     (cause,) = well(**{name: seen(name, text, warnings=warnings)}).concerns
 
@@ -253,7 +255,13 @@ def test_a_look_that_a_service_missed_makes_no_rate_of_what_it_counted_since_its
     assert service_figures(missed, answered)[0].commit_p99_s is None
 
 
-@pytest.mark.parametrize("metrics", ["500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"])
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        *("500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"),
+        "307 Elsewhere\r\nLocation: data:x\r\n\r\n",
+    ],
+)
 async def test_a_service_whose_numbers_are_missing_is_not_well(metrics: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readuntil(b"\r\n\r\n")

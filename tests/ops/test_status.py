@@ -260,12 +260,13 @@ def test_a_look_that_a_service_missed_makes_no_rate_of_what_it_counted_since_its
     [
         *("500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"),
         "307 Elsewhere\r\nLocation: data:x\r\n\r\n",
+        '200 OK\r\n\r\na{x="y",\t="z"} 1',
     ],
 )
 async def test_a_service_whose_numbers_are_missing_is_not_well(metrics: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readuntil(b"\r\n\r\n")
-        ready = '200 OK\r\nConnection: close\r\n\r\n{"ready": true}'
+        ready = '200 OK\r\nConnection: close\r\n\r\n{"ready": true, "warnings": 5}'
         writer.write(f"HTTP/1.1 {ready if b'/readyz' in asked else metrics}".encode())
         writer.close()
 

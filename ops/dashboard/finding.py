@@ -11,7 +11,7 @@ from contracts.ids import is_id
 from contracts.origin import number
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.decider import category
-from ops.client import ServiceAddress, ServiceRequest, send_with
+from ops.client import ServiceAddress, ServiceRequest, ask_with
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.lists import TIMEOUT_S, Filters, listed
 from ops.errors import Unreachable
@@ -119,7 +119,9 @@ class Finder:
         return f"no dead letter {sequence}"
 
     async def _asked(self, service: str, path: str) -> dict[str, object] | None:
+        """Return what the service has there; None if it has nothing. Raises Unreachable if it does not say."""
         if service not in self._services:
-            return None
-        answer = await send_with(self._http, ServiceRequest(self._services[service], "GET", path), TIMEOUT_S)
+            raise Unreachable(f"this checkout has no {service}_svc")
+        request = ServiceRequest(self._services[service], "GET", path)
+        answer = await ask_with(self._http, request, {200, 404}, TIMEOUT_S)
         return answer.body if answer.status == 200 else None

@@ -1,7 +1,7 @@
 """The lists of orders and the find box: filters are in the address alone, and what is not found is said with why."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import unescape
 from urllib.parse import parse_qs, parse_qsl
 
@@ -10,11 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.fact import REASONS
+from infra.broker.stored import StoredMessage
+from infra.consuming.dead_letter import DeadLetter
+from ops.client import ServiceAddress, http_client
+from ops.dashboard.facts import OrderReader
+from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
 from tests.examples import PLACED_AT
 from tests.ops.boards import Board
 from tests.ops.test_dashboard import polled
+from tests.ops.test_dashboard_order import no_logs
 from tests.ops.test_status import look, seen
+from tests.ops.test_waiting import answer, listening
 from tests.saga.asking import settled
 from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import Shop
@@ -73,6 +80,39 @@ async def test_an_empty_list_says_why_it_is() -> None:
         "no order with reason coupon-expired; the list has read all facts"
     )
     assert why_none(Filters(), behind) == "no order was placed yet; the list has yet to read 7 facts"
+
+
+# Finding --------------------------------------------------------------------------------------------------------------
+
+
+async def found(text: str, order: bytes, product: bytes, letters: Sequence[DeadLetter] = ()) -> FoundThings:
+    """What is found where these two services answer like this, there is no other, and the stream has no order."""
+
+    async def nothing(_: Sequence[str], __: str) -> list[StoredMessage]:
+        return []
+
+    async def dead_letters() -> Sequence[DeadLetter]:
+        return letters
+
+    async with listening(order) as (first, _), listening(product) as (second, _), http_client() as http:
+        ports = {"order": first, "product": second}
+        services = {name: ServiceAddress(name, f"http://127.0.0.1:{port}") for name, port in ports.items()}
+        return await Finder(http, services, OrderReader(nothing, no_logs), dead_letters).find(text)
+
+
+NO_ORDERS = answer("200 OK", b'{"orders":[],"next":null}')
+NO_PRODUCT = answer("404 Not Found")
+
+
+async def test_a_service_that_cannot_say_is_not_told_as_one_that_has_nothing() -> None:
+    full = answer("503 Service Unavailable", b'{"detail":"the disk is full"}')
+
+    missed = (await found("mug", NO_ORDERS, full)).missed
+
+    assert missed[2].startswith("product_svc at http://127.0.0.1:")
+    assert missed[2].endswith(" answers GET /products/mug with 503: the disk is full")
+    assert missed[3] == "this checkout has no coupon_svc"
+    assert (await found("mug", NO_ORDERS, NO_PRODUCT)).missed[2] == "no product mug"
 
 
 # A running dashboard --------------------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from contracts.fact import REASONS
 from infra.broker.stored import StoredMessage
 from infra.consuming.dead_letter import DeadLetter
+from infra.core.messages import StreamPosition
 from ops.client import ServiceAddress, http_client
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
+from ops.dashboard.stream import MOST_LETTERS
 from tests.examples import PLACED_AT
 from tests.ops.boards import Board
 from tests.ops.test_dashboard import polled
@@ -113,6 +115,17 @@ async def test_a_service_that_cannot_say_is_not_told_as_one_that_has_nothing() -
     assert missed[2].endswith(" answers GET /products/mug with 503: the disk is full")
     assert missed[3] == "this checkout has no coupon_svc"
     assert (await found("mug", NO_ORDERS, NO_PRODUCT)).missed[2] == "no product mug"
+
+
+async def test_a_dead_letter_behind_those_that_are_read_is_not_said_to_be_none() -> None:
+    first = DeadLetter(1, "point", "k", PLACED_AT, 4, "no", "", "", "", StreamPosition(1, 0), b"", b"")
+    letters = [first._replace(sequence=number) for number in range(1, MOST_LETTERS + 1)]
+
+    async def told(count: int) -> str:
+        return (await found("2000", NO_ORDERS, NO_PRODUCT, letters[:count])).missed[-1]
+
+    assert await told(MOST_LETTERS) == "no dead letter 2000 among the first 1,000; `just dlq show 2000` asks for it"
+    assert await told(MOST_LETTERS - 1) == "no dead letter 2000"
 
 
 # A running dashboard --------------------------------------------------------------------------------------------------

@@ -190,8 +190,8 @@ def command(
     async def run() -> tuple[FoundOrders, str]:
         with watched(as_lines=False) as watch:
             found = await search(os.environ, asked, watch)
-        nothing = not found.orders and not found.counts
-        return found, await why_nothing(os.environ, criteria, found) if nothing else ""
+            nothing = not found.orders and not found.counts
+            return found, await why_nothing(os.environ, criteria, found, watch) if nothing else ""
 
     found, why = asyncio.run(run())
     if as_json_:

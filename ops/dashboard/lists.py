@@ -23,7 +23,7 @@ DEFAULTS: Final = {"status": "ALL", "reason": "ANY", "user_id": "", "older_than_
 
 
 class Filters(NamedTuple):
-    """What an address asks for, as texts. The defaults are left out of addresses."""
+    """What an address asks for, as texts. What `filters` gives without it is left out of addresses."""
 
     status: str = DEFAULTS["status"]
     reason: str = DEFAULTS["reason"]
@@ -32,8 +32,9 @@ class Filters(NamedTuple):
     sort: str = DEFAULTS["sort"]
 
     def query(self, **more: str) -> str:
-        """Return the query of the address with these filters, and `more` in it."""
-        chosen = {name: value for name, value in self._asdict().items() if value != DEFAULTS[name]}
+        """Return the query of the address with these filters, and `more` in it: `filters` reads the same from it."""
+        usual = DEFAULTS | {"sort": usual_sort(self.status)}
+        chosen = {name: value for name, value in self._asdict().items() if value != usual[name]}
         return urlencode(chosen | more)
 
     @property
@@ -44,14 +45,15 @@ class Filters(NamedTuple):
 
 
 def filters(parameters: Mapping[str, str]) -> Filters:
-    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values.
-
-    Stuck orders are old, so a list of pending ones has the oldest first unless the address says another order.
-    """
+    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values."""
     chosen = {name: value for name, value in parameters.items() if name in DEFAULTS and value.strip()}
-    if chosen.get("status") == "PENDING":
-        chosen.setdefault("sort", "oldest")
+    chosen.setdefault("sort", usual_sort(chosen.get("status", DEFAULTS["status"])))
     return Filters(**chosen)
+
+
+def usual_sort(status: str) -> str:
+    """Return how a list with this status is sorted unless the address says it: stuck orders are the oldest ones."""
+    return "oldest" if status == "PENDING" else DEFAULTS["sort"]
 
 
 class ListedRow(msgspec.Struct):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from contracts.newer import NEXT_STEP
 from contracts.spans import ACCEPTED, CANCELED, CONFIRMED
 from contracts.wire import COMPENSATIONS, SERVICES
 from infra.broker.consumers import consumer_name
@@ -13,7 +14,7 @@ from ops.at import shown_state
 from ops.dashboard.facts import SeenFact
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.poller import Snapshot
-from ops.dashboard.waits import Due, due, finished, to_come
+from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
 from ops.details import heading
 from ops.flow.choreography import Part
 from ops.status.figures import buckets_since, quantile
@@ -155,6 +156,8 @@ def order_page(
 def status(facts: Sequence[SeenFact], now_due: Sequence[Due]) -> str:
     """Return the order's state in words: compensated is one of them."""
     names = {fact.name for fact in facts}
+    if canceled_by_newer_code(facts):
+        return f"canceled by newer code, so what has to be taken back is not known here: {NEXT_STEP}"
     if CANCELED in names:
         return "canceled, not compensated yet" if now_due else "canceled and compensated"
     return "confirmed" if CONFIRMED in names else "pending"

@@ -161,6 +161,17 @@ def test_a_fact_of_newer_code_is_an_answer_too() -> None:
     assert due([*facts, answer], TABLES.parts) == []
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_what_follows_a_cancel_of_newer_code_is_not_known(steps: int) -> None:
+    taken = [product_reserved(), points_used(), coupon_used()][:steps]
+    *facts, canceled = history(order_created(), *taken, order_canceled("deadline-exceeded"))
+
+    made = order_page(ORDER_ID, [*facts, canceled._replace(fact=None)], TABLES, None)
+
+    assert (made.waits, made.pending, made.over) == ([], [], False)
+    assert made.status.startswith("canceled by newer code, so what has to be taken back is not known here: install")
+
+
 def test_after_a_refusal_the_cancel_and_each_undo_are_due_and_nothing_else_comes() -> None:
     facts = history(order_created(), product_reserved(), points_used(), use_of_coupon_failed("coupon-expired"))
     owed = due(facts, TABLES.parts)

@@ -148,7 +148,7 @@ def order_page(
         states,
         _scrubber(facts, cut),
         letters,
-        facts[-1].sequence,
+        max(fact.sequence for fact in facts),
         trouble,
     )
 
@@ -251,7 +251,7 @@ def _shown(facts: Sequence[SeenFact], cut: int, changes: Mapping[str, Sequence[C
 
 
 def _hops(fact: SeenFact, cause: SeenFact | None) -> Hops | None:
-    if cause is None or not cause.sequence:
+    if cause is None or not cause.sequence or cause.resent:
         return None
     into = (cause.stored - cause.at).total_seconds() * 1_000
     from_there = (fact.at - cause.stored).total_seconds() * 1_000

@@ -100,12 +100,14 @@ def newer(rows: Sequence[ListedRow], than: str) -> int:
 
 
 def why_none(wanted: Filters, seen: Snapshot | None) -> str:
-    """Say why a list is empty: nothing fits the filters, or the list is behind."""
-    lag = 0.0
-    if seen is not None:
-        lag = max((one.samples.total("saga_view_lag_facts", view="orders") for one in seen.look.services), default=0.0)
-    behind = f"; the list has yet to read {lag:,.0f} facts" if lag else "; the list has read all facts"
-    return f"no order {f'with {wanted.words}' if wanted.words else 'was placed yet'}{behind}"
+    """Say why a list is empty: nothing fits the filters, or the list is behind, which order_svc's numbers say."""
+    services = () if seen is None else seen.look.services
+    lags = [lag.value for one in services for lag in one.samples.having("saga_view_lag_facts", {"view": "orders"})]
+    if not lags:
+        behind = "how far the list has read is not known now"
+    else:
+        behind = f"the list has yet to read {lags[0]:,.0f} facts" if lags[0] else "the list has read all facts"
+    return f"no order {f'with {wanted.words}' if wanted.words else 'was placed yet'}; {behind}"
 
 
 def choices() -> dict[str, Any]:

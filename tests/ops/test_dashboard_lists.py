@@ -18,6 +18,7 @@ from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
 from ops.dashboard.stream import MOST_LETTERS
+from ops.status.seen import Samples
 from tests.examples import PLACED_AT
 from tests.ops.boards import Board
 from tests.ops.test_dashboard import polled
@@ -75,12 +76,24 @@ def test_new_rows_are_those_before_the_first_that_is_shown() -> None:
 
 
 async def test_an_empty_list_says_why_it_is() -> None:
-    behind = await polled(look(0, order=seen("order", 'saga_view_lag_facts{view="orders"} 7')))
+    here, away, behind = [
+        await polled(look(0, order=order))
+        for order in (
+            seen("order", 'saga_view_lag_facts{view="orders"} 0'),
+            seen("order", trouble="gone", samples=Samples()),
+            seen("order", 'saga_view_lag_facts{view="orders"} 7'),
+        )
+    ]
 
-    assert why_none(Filters(reason="coupon-expired"), None) == (
+    assert why_none(Filters(reason="coupon-expired"), here) == (
         "no order with reason coupon-expired; the list has read all facts"
     )
     assert why_none(Filters(), behind) == "no order was placed yet; the list has yet to read 7 facts"
+    assert (
+        why_none(Filters(), away)
+        == why_none(Filters(), None)
+        == ("no order was placed yet; how far the list has read is not known now")
+    )
 
 
 # Finding --------------------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ async def test_an_old_snapshot_is_not_shown_if_a_new_one_comes_soon() -> None:
 
 async def test_what_another_program_answers_ends_nothing() -> None:
     good, odd = (f'saga_order_end_duration_seconds_bucket{{le="{bound}"}} 1' for bound in ("1", "soon"))
-    asked = Asked(look(0, order=seen("order", good)), look(1, order=seen("order", odd)), look(2))
+    asked = Asked(look(0, order=seen("order", good)), look(1, order=seen("order", odd)), look(12))
     poller = Poller(asked)
     running = asyncio.create_task(poller.run())
     with poller.watching():
@@ -124,7 +124,7 @@ async def test_what_another_program_answers_ends_nothing() -> None:
         found = await asyncio.wait_for(poller.after(1), 10)
 
     assert found is not None
-    assert (found.number, found.look.at, asked.count) == (2, 2, 3)
+    assert (found.number, found.look.at, asked.count) == (2, 12, 3)
     poller.close()
     await running
 

@@ -114,6 +114,13 @@ async def test_a_generation_becomes_files_and_leaves_the_broker(left: Left) -> N
     assert await left.archive() == Archived(left.found.place.title, [], [], {})  # nothing more to do
 
 
+async def test_a_dry_run_says_what_could_be_archived_and_archives_nothing(left: Left) -> None:
+    done = await orders(left.shop, "archive", "--dry-run")
+
+    assert (done.returncode, done.stdout) == (0, "EVENTS could be archived\n")
+    assert (await left.streams(), left.manifests) == (["EVENTS", "EVENTS_1"], 0)
+
+
 def facts(shop: Shop, service: str) -> int:
     with closing(sqlite3.connect(shop.folder / service / "events.sqlite")) as store, store:
         return int(store.execute("SELECT count(*) FROM stored_events").fetchone()[0])

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
+from infra.local.readiness import NO_ANSWER
 from infra.local.services import service_names, service_url
 from infra.printable import printable
 from ops.errors import Unreachable
@@ -167,7 +168,7 @@ async def _received(http: httpx.AsyncClient, request: ServiceRequest, timeout_s:
         ) from None
     except httpx.ConnectError as error:
         raise Unreachable(f"{service} cannot be reached: {error}") from error
-    except (httpx.HTTPError, ValueError) as error:
+    except NO_ANSWER as error:
         raise _not_a_service(request, f": {str(error).strip() or type(error).__name__}") from error
 
 

@@ -14,6 +14,12 @@ TIMEOUT_S: Final = 2.0
 
 UNREACHABLE: Final = "it does not answer"
 
+NO_ANSWER: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError)
+"""What httpx raises for a request to a right address: nobody answers, or another program answers what it cannot read.
+
+InvalidURL, which is no HTTPError, comes of some Location headers, although no redirect is followed.
+"""
+
 
 def why_not_ready(url: str) -> str | None:
     """Ask the service at this base URL why it is not ready; return None if it is ready.
@@ -25,7 +31,7 @@ def why_not_ready(url: str) -> str | None:
         answer = _client().get(f"{url}/readyz")
     except httpx.TransportError:
         return UNREACHABLE
-    except httpx.HTTPError as error:
+    except NO_ANSWER as error:
         return f"it does not answer as a service does: {error}"
     if answer.is_success:
         return None

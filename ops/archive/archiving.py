@@ -52,13 +52,14 @@ class Archived(Struct):
 
     `place`: the folder or bucket of the archive. `archived`: whose files were written and proven. `deleted`: the
     streams that were deleted. `kept`: by stream, why it stays, each reason with the next step; those behind the first
-    that cannot be archived are left out.
+    that cannot be archived are left out. `possible`: the streams that a dry run would have archived.
     """
 
     place: str
     archived: list[ArchivedGeneration] = []
     deleted: list[str] = []
     kept: dict[str, list[str]] = {}
+    possible: list[str] = []
 
 
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
@@ -127,7 +128,7 @@ class _Run:
         self._archive = archive
         self._watch = watch
         self._proven: set[str] = set()
-        self._done = Archived(archive.place.title, [], [], {})
+        self._done = Archived(archive.place.title, [], [], {}, [])
 
     async def run(self, *, dry_run: bool) -> Archived:
         infos = await find_generations(self._stream.nc, self._stream.js)
@@ -139,7 +140,9 @@ class _Run:
                 if reasons := await self._why_not(info):
                     self._done.kept[name] = reasons
                     break
-                if not dry_run:
+                if dry_run:
+                    self._done.possible.append(name)
+                else:
                     await self._write(info)
         for info in infos[:-1]:
             manifest = self._archive.of(number_of(str(info.config.name)) or 0)

@@ -13,7 +13,7 @@ from ops.progress import progress_option, watched
 
 
 @click.command("archive")
-@click.option("--dry-run", is_flag=True, help="Only say which generations have to stay, and why; archive nothing.")
+@click.option("--dry-run", is_flag=True, help="Only say what could be archived, and why the next one has to stay.")
 @click.option("--lost", is_flag=True, help="The archive is lost for good: the services publish again what it had.")
 @click.option("--copy-to", metavar="PLACE", help="Copy the archive to s3://bucket/prefix, or to a folder, instead.")
 @click.option("--through", metavar="EVENTS_N", help="With --copy-to: the last generation to copy.")
@@ -75,6 +75,7 @@ def _lines(done: Archived) -> list[str]:
         f"stream and {one.archive_bytes:,} in the archive"
         for one in done.archived
     ]
+    told += [f"{name} could be archived" for name in done.possible]
     told += [f"the stream {name} is deleted: its files are proven" for name in done.deleted]
     told += [f"{name} stays: {reason}" for name, reasons in done.kept.items() for reason in reasons]
     return told or ["there is nothing to archive: the newest generation stays (just stream ls)"]

@@ -83,7 +83,7 @@ class OrderFacts:
 async def open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch: Watch) -> list[str]:
     """Return the ids of the orders with a fact in this generation that are not complete; `log` is order_svc's.
 
-    What later generations and the archive have of them counts, too. A message about an order that order_svc never
+    What other generations and the archive have of them counts, too. A message about an order that order_svc never
     recorded keeps nobody. Raises ConsumerFailed, ArchiveDamaged, the errors of `log`, the client's errors.
     """
     orders = OrderFacts()
@@ -94,11 +94,13 @@ async def open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch:
     async for message in _read(stream, f"{CANCELED}.*", first=after, watch=watch):  # also of one that was confirmed
         orders.take(message, orders.ids)
     if left := orders.open:  # such as those that began just before the roll-over
-        for message in await _last_messages(stream, left, after):
+        for message in await _last_messages(stream, left, str(info.config.name)):
             orders.take(message, left)
     if left := orders.open:
-        async for message in _read(stream, first=after, watch=watch):
-            orders.take(message, left)
+        (oldest, *_) = await reading.kept_generations(stream)  # another one in a dry run alone: it archives none
+        for first, last in ((oldest.state.first_seq, info.state.first_seq - 1), (after, None)):
+            async for message in _read(stream, first=first, last=last, watch=watch):
+                orders.take(message, left)
     if left := orders.open:
         for message in await asyncio.to_thread(_archived, stream, left):
             orders.take(message, left)
@@ -115,8 +117,8 @@ async def _read(
                 yield message
 
 
-async def _last_messages(stream: Stream, order_ids: Collection[str], after: int) -> list[Read]:
-    """Ask for the last message of each name about these orders in the generations from sequence `after` on.
+async def _last_messages(stream: Stream, order_ids: Collection[str], but: str) -> list[Read]:
+    """Ask for the last message of each name about these orders in the generations that are kept, but in this one.
 
     So these need not be read whole for a few orders. Returns nothing if the orders are many; only some, or nothing, if
     the broker cannot say.
@@ -124,12 +126,12 @@ async def _last_messages(stream: Stream, order_ids: Collection[str], after: int)
     if len(order_ids) > FEW:
         return []
     streams = [str(info.config.name) for info in reversed(await reading.kept_generations(stream))]
-    later = [name for name in streams if first_sequence(number_of(name) or 0) >= after]
+    others = [name for name in streams if name != but]
     subjects = [f"{name}.{order_id}" for order_id in sorted(order_ids) for name in OF_ORDER]
     found: list[StoredMessage] = []
     with contextlib.suppress(HistoryUnavailable):
         for begin in range(0, len(subjects), MOST_FACTS):
-            found += await latest_messages(stream.nc, subjects[begin : begin + MOST_FACTS], later)
+            found += await latest_messages(stream.nc, subjects[begin : begin + MOST_FACTS], others)
     return [
         Read(one.sequence, one.subject, header(one.raw_headers, _MSG_ID), one.body, one.raw_headers, one.stored_ns)
         for one in found

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from contracts.fact import DECODE_ERRORS, Fact
+from contracts.origin import number
 from contracts.spans import ACCEPTED
-from contracts.wire import MSG_ID, said_by
+from contracts.wire import MSG_ID, RESENT, said_by
 from infra.broker.client import header
 from infra.broker.stored import StoredMessage
 from infra.timestamps import EPOCH
@@ -47,10 +48,21 @@ class SeenFact(NamedTuple):
         return "of newer code" if self.fact is None else detail(self.fact)
 
     @property
+    def stream_version(self) -> tuple[str, int]:
+        """Its stream in its service's log, and its version there."""
+        stream, _, version = self.fact_id.rpartition("@")
+        return stream, number(version)
+
+    @property
     def place(self) -> str:
         """Its place among the order's facts: the category of its stream and its version there, such as `order@2`."""
-        stream, _, version = self.fact_id.rpartition("@")
+        stream, version = self.stream_version
         return f"{stream.partition('-')[0]}@{version}"
+
+    @property
+    def resent(self) -> bool:
+        """Whether the stream had lost it, so that `stored` says when it was published again."""
+        return f"{RESENT}: " in self.headers
 
     @property
     def body(self) -> dict[str, Any]:
@@ -75,7 +87,7 @@ def seen_fact(message: StoredMessage) -> SeenFact:
 
 
 class KnownFacts(NamedTuple):
-    """The facts of one order, each once, in the order of the stream; none if stream and archive have none of it.
+    """The facts of one order, each once, in the order of `causal`; none if stream and archive have none of it.
 
     `trouble`: why the stream cannot be read now, in words; then the last ones may be from the services' logs.
     """
@@ -103,7 +115,7 @@ class OrderReader:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def facts(self, order_id: str) -> KnownFacts:
-        """Return the facts of this order in the order of the stream; without the broker, those read last and in logs.
+        """Return the facts of this order in the order of `causal`; without the broker, those read last and in logs.
 
         Raises Unreachable if the stream cannot be read and there are none of these.
         """
@@ -132,4 +144,28 @@ class OrderReader:
         for message in messages:
             with suppress(*DECODE_ERRORS):
                 found.append(seen_fact(message))
-        return KnownFacts(found)
+        return KnownFacts(causal(found))
+
+
+def causal(facts: Sequence[SeenFact]) -> list[SeenFact]:
+    """Return the facts in the order of the stream, those of logs by time, but each after its cause.
+
+    Each comes after those before it in its own stream, too. So what was published again has its old place, and what the
+    services' clocks say counts only between facts that do not follow from each other.
+    """
+    waiting = sorted(facts, key=lambda fact: (fact.sequence, fact.at, fact.fact_id))
+    found: list[SeenFact] = []
+    while waiting:
+        following = next((fact for fact in waiting if not _follows(fact, waiting)), waiting[0])
+        waiting.remove(following)
+        found.append(following)
+    return found
+
+
+def _follows(fact: SeenFact, others: Sequence[SeenFact]) -> bool:
+    """Return whether one of the others is the cause of the fact, or before it in its stream."""
+    stream, version = fact.stream_version
+    return any(
+        other.fact_id == fact.cause or (other.stream_version[0] == stream and other.stream_version[1] < version)
+        for other in others
+    )

@@ -11,9 +11,10 @@ from contracts.ids import is_id
 from contracts.origin import number
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.decider import category
-from ops.client import ServiceAddress, ServiceRequest, send_with
+from ops.client import ServiceAddress, ServiceRequest, ask_with
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.lists import TIMEOUT_S, Filters, listed
+from ops.dashboard.stream import MOST_LETTERS
 from ops.errors import Unreachable
 
 
@@ -47,7 +48,7 @@ class Finder:
         reader: OrderReader,
         dead_letters: Callable[[], Awaitable[Sequence[DeadLetter]]],
     ) -> None:
-        """`dead_letters` reads all of them; it raises Unreachable."""
+        """`dead_letters` reads the first MOST_LETTERS of them; it raises Unreachable."""
         self._dead_letters = dead_letters
         self._http = http
         self._services = services
@@ -114,12 +115,17 @@ class Finder:
         return Hit(f"coupon {coupon_id}: {used}", page, f"just ledger coupon {coupon_id}")
 
     async def _letter(self, sequence: str) -> Hit | str:
-        if any(letter.sequence == int(sequence) for letter in await self._dead_letters()):
+        letters = await self._dead_letters()
+        if any(letter.sequence == int(sequence) for letter in letters):
             return Hit(f"dead letter {sequence}", f"/dead-letters#letter-{sequence}", f"just dlq show {sequence}")
+        if len(letters) == MOST_LETTERS:
+            return f"no dead letter {sequence} among the first {MOST_LETTERS:,}; `just dlq show {sequence}` asks for it"
         return f"no dead letter {sequence}"
 
     async def _asked(self, service: str, path: str) -> dict[str, object] | None:
+        """Return what the service has there; None if it has nothing. Raises Unreachable if it does not say."""
         if service not in self._services:
-            return None
-        answer = await send_with(self._http, ServiceRequest(self._services[service], "GET", path), TIMEOUT_S)
+            raise Unreachable(f"this checkout has no {service}_svc")
+        request = ServiceRequest(self._services[service], "GET", path)
+        answer = await ask_with(self._http, request, {200, 404}, TIMEOUT_S)
         return answer.body if answer.status == 200 else None

@@ -81,16 +81,12 @@ class _Service(NamedTuple):
 
     @staticmethod
     def all(seen: Snapshot) -> "dict[str, _Service]":
-        before = {one.service.name: one for one in seen.before.services if _told(one)}
+        before = {one.service.name: one for one in seen.before.services if one.measured}
         return {
-            name: _Service(_told(one), _told(one) and name in before, _samples(before.get(name)), one.samples)
+            name: _Service(one.measured, one.measured and name in before, _samples(before.get(name)), one.samples)
             for one in seen.look.services
             for name in [one.service.name]
         }
-
-
-def _told(one: SeenService) -> bool:
-    return not (one.trouble or one.unmeasured)
 
 
 def _samples(one: SeenService | None) -> Samples:

@@ -14,7 +14,7 @@ from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import Filters, choices, filters, listed, newer, why_none
 from ops.dashboard.pages import page
 from ops.dashboard.poller import Poller
-from ops.dashboard.routes import AnyRequest
+from ops.dashboard.routes import FIRST_S, AnyRequest
 from ops.errors import Unreachable
 
 LOOK_S = 2.0
@@ -30,7 +30,7 @@ def list_routes(
     async def orders(request: AnyRequest) -> Response[str]:
         wanted, cursor = filters(request.query_params), request.query_params.get("cursor", "")
         found = await listed(http, order, wanted, cursor)
-        why = "" if found.rows else why_none(wanted, poller.latest)
+        why = "" if found.rows else why_none(wanted, poller.latest or await poller.fresh(FIRST_S))
         return page("orders.html", wanted=wanted, found=found, cursor=cursor, why=why, **choices())
 
     @get("/orders/live", include_in_schema=False)

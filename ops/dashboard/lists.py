@@ -23,7 +23,7 @@ DEFAULTS: Final = {"status": "ALL", "reason": "ANY", "user_id": "", "older_than_
 
 
 class Filters(NamedTuple):
-    """What an address asks for, as texts. The defaults are left out of addresses."""
+    """What an address asks for, as texts. What `filters` gives without it is left out of addresses."""
 
     status: str = DEFAULTS["status"]
     reason: str = DEFAULTS["reason"]
@@ -32,8 +32,9 @@ class Filters(NamedTuple):
     sort: str = DEFAULTS["sort"]
 
     def query(self, **more: str) -> str:
-        """Return the query of the address with these filters, and `more` in it."""
-        chosen = {name: value for name, value in self._asdict().items() if value != DEFAULTS[name]}
+        """Return the query of the address with these filters, and `more` in it: `filters` reads the same from it."""
+        usual = DEFAULTS | {"sort": usual_sort(self.status)}
+        chosen = {name: value for name, value in self._asdict().items() if value != usual[name]}
         return urlencode(chosen | more)
 
     @property
@@ -44,14 +45,15 @@ class Filters(NamedTuple):
 
 
 def filters(parameters: Mapping[str, str]) -> Filters:
-    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values.
-
-    Stuck orders are old, so a list of pending ones has the oldest first unless the address says another order.
-    """
+    """Return the filters of an address; what is empty or missing is the default. order_svc refuses wrong values."""
     chosen = {name: value for name, value in parameters.items() if name in DEFAULTS and value.strip()}
-    if chosen.get("status") == "PENDING":
-        chosen.setdefault("sort", "oldest")
+    chosen.setdefault("sort", usual_sort(chosen.get("status", DEFAULTS["status"])))
     return Filters(**chosen)
+
+
+def usual_sort(status: str) -> str:
+    """Return how a list with this status is sorted unless the address says it: stuck orders are the oldest ones."""
+    return "oldest" if status == "PENDING" else DEFAULTS["sort"]
 
 
 class ListedRow(msgspec.Struct):
@@ -98,12 +100,14 @@ def newer(rows: Sequence[ListedRow], than: str) -> int:
 
 
 def why_none(wanted: Filters, seen: Snapshot | None) -> str:
-    """Say why a list is empty: nothing fits the filters, or the list is behind."""
-    lag = 0.0
-    if seen is not None:
-        lag = max((one.samples.total("saga_view_lag_facts", view="orders") for one in seen.look.services), default=0.0)
-    behind = f"; the list has yet to read {lag:,.0f} facts" if lag else "; the list has read all facts"
-    return f"no order {f'with {wanted.words}' if wanted.words else 'was placed yet'}{behind}"
+    """Say why a list is empty: nothing fits the filters, or the list is behind, which order_svc's numbers say."""
+    services = () if seen is None else seen.look.services
+    lags = [lag.value for one in services for lag in one.samples.having("saga_view_lag_facts", {"view": "orders"})]
+    if not lags:
+        behind = "how far the list has read is not known now"
+    else:
+        behind = f"the list has yet to read {lags[0]:,.0f} facts" if lags[0] else "the list has read all facts"
+    return f"no order {f'with {wanted.words}' if wanted.words else 'was placed yet'}; {behind}"
 
 
 def choices() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from contracts.wire import fact_id, said_by
 from infra.store.records import Notification
 from ops import stores
 from ops.at import kinds
-from ops.dashboard.facts import SeenFact
+from ops.dashboard.facts import SeenFact, causal
 from ops.details import FactBody, fact_body, known
 from ops.errors import Unreachable
 
@@ -45,15 +45,3 @@ def _of_order(record: Notification, body: FactBody, stream: str) -> Iterator[See
     its_id = fact_id(record.originator_id, record.originator_version)
     place = f"position {record.position} of the log of {said_by(body.type)}_svc"
     yield SeenFact(0, its_id, body.type, said_by(body.type), body.at, body.at, body.cause, known(record.state), place)
-
-
-def causal(facts: Sequence[SeenFact]) -> list[SeenFact]:
-    """Return the facts by time, but each after its cause, whatever the services' clocks say."""
-    waiting = sorted(facts, key=lambda fact: (fact.at, fact.fact_id))
-    found: list[SeenFact] = []
-    while waiting:
-        ids = {fact.fact_id for fact in waiting}
-        following = next((fact for fact in waiting if fact.cause not in ids), waiting[0])
-        waiting.remove(following)
-        found.append(following)
-    return found

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from contracts.newer import NEXT_STEP
 from contracts.spans import ACCEPTED, CANCELED, CONFIRMED
 from contracts.wire import COMPENSATIONS, SERVICES
 from infra.broker.consumers import consumer_name
@@ -13,7 +14,7 @@ from ops.at import shown_state
 from ops.dashboard.facts import SeenFact
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.poller import Snapshot
-from ops.dashboard.waits import Due, due, finished, to_come
+from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
 from ops.details import heading
 from ops.flow.choreography import Part
 from ops.status.figures import buckets_since, quantile
@@ -147,7 +148,7 @@ def order_page(
         states,
         _scrubber(facts, cut),
         letters,
-        facts[-1].sequence,
+        max(fact.sequence for fact in facts),
         trouble,
     )
 
@@ -155,6 +156,8 @@ def order_page(
 def status(facts: Sequence[SeenFact], now_due: Sequence[Due]) -> str:
     """Return the order's state in words: compensated is one of them."""
     names = {fact.name for fact in facts}
+    if canceled_by_newer_code(facts):
+        return f"canceled by newer code, so what has to be taken back is not known here: {NEXT_STEP}"
     if CANCELED in names:
         return "canceled, not compensated yet" if now_due else "canceled and compensated"
     return "confirmed" if CONFIRMED in names else "pending"
@@ -171,6 +174,8 @@ def _wait(one: Due, seen: Snapshot | None, letters: Sequence[DeadLetter]) -> Sho
         return ShownWait(one, "", f"not asked yet{has}", troubled=bool(waiting))
     if service.trouble or service.not_ready:
         return ShownWait(one, "", f"{service.trouble or f'not ready: {service.not_ready}'}{has}", troubled=True)
+    if not service.measured:
+        return ShownWait(one, "", f"ready; {service.unmeasured}{has}", troubled=True)
     lag_s = service.samples.largest("saga_consumer_lag_seconds", consumer=consumer_name(one.service, one.hears))
     lag = f"hears {one.hears} {duration(lag_s)} late" if lag_s else f"has heard every {one.hears}"
     return ShownWait(one, usual(one, service.samples), f"ready, {lag}{has}", troubled=bool(waiting))
@@ -246,7 +251,7 @@ def _shown(facts: Sequence[SeenFact], cut: int, changes: Mapping[str, Sequence[C
 
 
 def _hops(fact: SeenFact, cause: SeenFact | None) -> Hops | None:
-    if cause is None or not cause.sequence:
+    if cause is None or not cause.sequence or cause.resent:
         return None
     into = (cause.stored - cause.at).total_seconds() * 1_000
     from_there = (fact.at - cause.stored).total_seconds() * 1_000

@@ -89,7 +89,7 @@ class OrderBoard:
     async def events(self, order_id: str, at: str, after: int) -> AsyncGenerator[bytes, None]:
         """Yield an event whenever the page has changed; the last one when the order is over.
 
-        The id of an event with a page is the sequence of its last fact. `after`: the page has the facts up to this one.
+        The id of an event with a page is the largest sequence of its facts. `after`: the page has them up to this one.
         """
         clock = asyncio.get_running_loop().time
         drawn, drawn_from, quiet_since = "", None, clock()

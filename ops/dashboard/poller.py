@@ -121,22 +121,25 @@ class Poller:
         return await self.after(latest.number if latest else 0, most_s)
 
     def _take(self, look: Look) -> None:
+        """Make the snapshot of a look. If that raises, the look is forgotten."""
+        looks = deque([*self._looks, look])
+        while len(looks) > 2 and look.at - looks[1].at >= WINDOW_S:
+            looks.popleft()
+        before, at = looks[0], self._clock()
+        seen = figures(before, look)
+        health, services = judge(before, look, seen), service_figures(before, look)
+        self._add_point(look, at)
         if self._looks:
             self._active |= dict.fromkeys(_recorded(self._looks[-1], look), look.at)
-        self._looks.append(look)
-        while len(self._looks) > 2 and look.at - self._looks[1].at >= WINDOW_S:
-            self._looks.popleft()
-        before, at = self._looks[0], self._clock()
-        seen = figures(before, look)
-        self._add_point(look, at)
+        self._looks = looks
         self.latest = Snapshot(
             (self.latest.number if self.latest else 0) + 1,
             at,
             before,
             look,
             seen,
-            judge(before, look, seen),
-            service_figures(before, look),
+            health,
+            services,
             tuple(self._points),
             dict(self._active),
         )

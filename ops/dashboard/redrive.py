@@ -6,11 +6,13 @@ A redrive is an operation with an id, so a second click is the same one. The rea
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import httpx
+import msgspec
 import structlog
 
+from infra.http.operators.dead_letters import RedriveOutcomes
 from infra.timestamps import now
 from ops.client import GOOD, ServiceAddress, problem, send_with
 from ops.dashboard.dead_letter_groups import DeadLetterKey
@@ -60,18 +62,20 @@ class Redriver:
             return KeyOutcome(key, "unknown", why=str(error))
         if answer.status not in GOOD:
             return KeyOutcome(key, "fails", why=problem(answer))
-        return _outcome(key, answer.body)
+        try:
+            return _outcome(key, msgspec.convert(answer.body, RedriveOutcomes))
+        except msgspec.ValidationError as error:
+            return KeyOutcome(key, "unknown", why=f"{request.service} answers {request} with something else: {error}")
 
 
-def _outcome(key: DeadLetterKey, body: Mapping[str, Any]) -> KeyOutcome:
-    outcomes = body.get("outcomes") or []
+def _outcome(key: DeadLetterKey, done: RedriveOutcomes) -> KeyOutcome:
     facts = [
-        (int(one["sequence"]), ", ".join(str(recorded["fact"]) for recorded in one["recorded"]) or "nothing new")
-        for one in outcomes
-        if one["error"] is None
+        (one.sequence, ", ".join(recorded.fact for recorded in one.recorded) or "nothing new")
+        for one in done.outcomes
+        if one.error is None
     ]
-    why = next((f"{one['sequence']}: {one['error']}" for one in outcomes if one["error"] is not None), "")
-    return KeyOutcome(key, "fails" if why else "done", facts, why, int(body.get("left") or 0))
+    why = next((f"{one.sequence}: {one.error}" for one in done.outcomes if one.error is not None), "")
+    return KeyOutcome(key, "fails" if why else "done", facts, why, done.left)
 
 
 class Operation:

@@ -50,10 +50,12 @@ def _hearing(parts: Iterable[Part], fact: str) -> Iterator[tuple[Part, Act]]:
 
 
 def _owed(service: str, act: Act, facts: Mapping[str, SeenFact], steps: Steps) -> tuple[str, DueKind] | None:
-    """Return the fact that this command still has to lead to, and the kind of work; None: nothing.
+    """Return the fact that this command still has to lead to, and the kind of work; None: nothing that is known here.
 
     Of an order that is over, a step that was not taken has to be fenced; to take it first would be undone at once.
     """
+    if canceled_by_newer_code(facts.values()):
+        return None
     step = next((one for one in (*steps.awaited, *steps.following) if one.service == service), None)
     if step is not None and fact_name(step.undone) in act.says:
         if step not in opened(facts, steps):
@@ -104,6 +106,11 @@ def _taken(steps: Iterable[Step]) -> list[Due]:
 
 
 def finished(facts: Sequence[SeenFact], now_due: Sequence[Due]) -> bool:
-    """Return whether nothing more follows by itself: the order has ended and nothing is due."""
+    """Return whether nothing more follows by itself: the order has ended, nothing is due, and that can be told here."""
     names = {fact.name for fact in facts}
-    return not now_due and bool(names & {CONFIRMED, CANCELED})
+    return not now_due and bool(names & {CONFIRMED, CANCELED}) and not canceled_by_newer_code(facts)
+
+
+def canceled_by_newer_code(facts: Iterable[SeenFact]) -> bool:
+    """Return whether a cancel has a reason that this code cannot read, and so not what has to be taken back."""
+    return any(fact.name == CANCELED and fact.fact is None for fact in facts)

@@ -133,9 +133,9 @@ What it costs with 1,000,000 orders:
   --user, --end pending   a look-up for each order that the list has of them
   --since, --until        reads what was recorded in that time, and finds it at once
   all others, and none    read the log back to where the page is full: all of it takes seconds
+  --whole                 reads the log like these, whatever else is given
   --count                 goes on to the end; without --end or --reason it looks up the end of
                           each order, which takes a minute for a million
-  --whole                 reads all of the log
 
 \b
 Exit code: 0 found; 1 none (it says why), or a fact is damaged; 2 wrong usage;
@@ -160,8 +160,10 @@ Exit code: 0 found; 1 none (it says why), or a fact is damaged; 2 wrong usage;
     "--limit", type=WholeNumber(0, MOST), default=PAGE, show_default=True, metavar="N", help="How many a page has."
 )
 @click.option("--after", type=SEQUENCE, metavar="KEY", help="The next page: the KEY that the page before names.")
-@click.option("--count", "counting", is_flag=True, help="Also how many have each end and reason, all pages together.")
-@click.option("--whole", is_flag=True, help="Read the whole log: no order list, no search by time. For an auditor.")
+@click.option(
+    "--count", "counting", is_flag=True, help="Also how many have each end and reason, on this page and later ones."
+)
+@click.option("--whole", is_flag=True, help="Read the log alone: no order list, no search by time. For an auditor.")
 @click.option("--json", "as_json_", is_flag=True, help="For machines.")
 @ending_well
 def command(
@@ -190,8 +192,8 @@ def command(
     async def run() -> tuple[FoundOrders, str]:
         with watched(as_lines=False) as watch:
             found = await search(os.environ, asked, watch)
-        nothing = not found.orders and not found.counts
-        return found, await why_nothing(os.environ, criteria, found) if nothing else ""
+            nothing = not found.orders and not found.counts
+            return found, await why_nothing(os.environ, criteria, found, watch) if nothing else ""
 
     found, why = asyncio.run(run())
     if as_json_:

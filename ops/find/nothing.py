@@ -8,13 +8,14 @@ from ops.at import kinds
 from ops.details import shown_time
 from ops.errors import Unreachable
 from ops.find.criteria import Criteria
-from ops.find.search import FoundOrders
+from ops.find.search import FoundOrders, Search, search
 from ops.find.span import time_at
+from ops.progress import Watch
 
 
-async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: FoundOrders) -> str:
+async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: FoundOrders, watch: Watch) -> str:
     """Return the reason as one line. Raises SettingsError, Unreachable."""
-    if unknown := await _unknown(env, criteria):
+    if unknown := await _unknown(env, criteria, watch):
         return unknown
     if not found.last:
         return "no order was found: order_svc's log is empty"
@@ -31,8 +32,11 @@ async def why_nothing(env: Mapping[str, str], criteria: Criteria, found: FoundOr
     return f"no order was found: none that fits is in {searched}"
 
 
-async def _unknown(env: Mapping[str, str], criteria: Criteria) -> str:
-    """Say which of the ids its service has never recorded; empty if it has all, or if that cannot be told."""
+async def _unknown(env: Mapping[str, str], criteria: Criteria, watch: Watch) -> str:
+    """Say which of the ids nobody knows; empty if all are known, or if that cannot be told.
+
+    A user without points has no account, and may have orders all the same.
+    """
     told = []
     for kind, key in (("product", criteria.product), ("coupon", criteria.coupon), ("user", criteria.user)):
         service, category, _ = kinds()[kind]
@@ -40,6 +44,8 @@ async def _unknown(env: Mapping[str, str], criteria: Criteria) -> str:
             continue
         with contextlib.suppress(Unreachable):
             async with stores.log(env, service) as log:
-                if not await log.has_stream(f"{category}-{key}"):
-                    told.append(f"{service}_svc has never recorded anything about the {kind} {key}")
+                known = await log.has_stream(f"{category}-{key}")
+            if known or (kind == "user" and (await search(env, Search(Criteria(user=key), limit=1), watch)).orders):
+                continue
+            told.append(f"{service}_svc has never recorded anything about the {kind} {key}")
     return f"no order was found: {'; '.join(told)}" if told else ""

@@ -111,7 +111,7 @@ def _of(seen: SeenService, old: Samples) -> ServiceFigures:
     return ServiceFigures(
         seen.name,
         "away" if seen.trouble else "not ready" if seen.not_ready else "ready",
-        not (seen.trouble or seen.unmeasured),
+        seen.measured,
         samples.largest("saga_relay_lag_seconds"),
         samples.largest("saga_consumer_lag_seconds"),
         int(samples.total("saga_consumer_pending_messages") + samples.total("saga_consumer_ack_pending_messages")),

@@ -53,10 +53,12 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
         *_without_broker(services),
         *_not_ready(services),
         *_clocks(before, now),
+        *_warned(services),
+        *_lagging(services),
+        *_stream(seen),
     ]
-    effects = list(_late(now.services, seen))
-    others = [*_warned(now.services), *_lagging(now.services), *_stream(seen), *_audit(now)]
-    concerns = tuple(dict.fromkeys([*causes, *effects, *others]))
+    effects = list(_late(services, seen))
+    concerns = tuple(dict.fromkeys([*causes, *effects, *_audit(now)]))
     if not concerns:
         return Health(f"All is well: {_pace(seen)}, {_waits(seen)}.", ())
     first = concerns[0].what
@@ -75,6 +77,8 @@ def duration(seconds: float) -> str:
 
 
 def _pace(seen: Figures) -> str:
+    if not seen.known:
+        return "how many orders come is not known yet"
     ended = "" if seen.end_p99_s is None else f", 99 % end within {duration(seen.end_p99_s)}"
     return f"{seen.accepted:,.1f} orders/s{ended}"
 
@@ -152,7 +156,8 @@ def _orders(count: int) -> str:
 
 
 def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
-    for seen in services:
+    """Yield what services warn of. order_svc comes last: it tells who leaves its orders waiting, and not why."""
+    for seen in sorted(services, key=lambda seen: seen.service.name == "order"):
         for text in seen.warnings:
             if text.startswith(CLOCK):  # a cause, see `_clocks`
                 continue

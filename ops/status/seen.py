@@ -31,7 +31,11 @@ class Samples:
     def __init__(self, text: str = "") -> None:
         """`text` is in the format of Prometheus. Raises ValueError if it is not."""
         self._by_name: dict[str, list[Sample]] = {}
-        for family in text_string_to_metric_families(text):
+        try:
+            families = list(text_string_to_metric_families(text))
+        except Exception as error:  # of some texts the parser raises what it stumbles over, such as IndexError
+            raise ValueError(f"this is not in the format of Prometheus: {error}") from error
+        for family in families:
             for one in family.samples:
                 self._by_name.setdefault(one.name, []).append(Sample(one.name, one.labels, one.value))
 
@@ -69,6 +73,11 @@ class SeenService(NamedTuple):
     def name(self) -> str:
         return f"{self.service.name}_svc"
 
+    @property
+    def measured(self) -> bool:
+        """Whether its `samples` say how it is; without them nothing is known of it, which is not 0."""
+        return not (self.trouble or self.unmeasured)
+
 
 class Look(NamedTuple):
     """All services at one moment: `at` is in seconds of a clock that only rises."""
@@ -101,7 +110,8 @@ async def _ask(http: httpx.AsyncClient, service: ServiceAddress, timeout_s: floa
     except Unreachable as error:
         unmeasured = str(error)
     if ready.status == 200:
-        warnings = tuple(map(str, ready.body.get("warnings") or ()))
+        told = ready.body.get("warnings")
+        warnings = tuple(map(str, told)) if isinstance(told, list) else ()
         return SeenService(service, warnings=warnings, samples=samples, unmeasured=unmeasured)
     not_ready = str(ready.body.get("detail") or ready.status)
     return SeenService(service, not_ready=not_ready, samples=samples, unmeasured=unmeasured)

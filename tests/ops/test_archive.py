@@ -114,6 +114,13 @@ async def test_a_generation_becomes_files_and_leaves_the_broker(left: Left) -> N
     assert await left.archive() == Archived(left.found.place.title, [], [], {})  # nothing more to do
 
 
+async def test_a_dry_run_says_what_could_be_archived_and_archives_nothing(left: Left) -> None:
+    done = await orders(left.shop, "archive", "--dry-run")
+
+    assert (done.returncode, done.stdout) == (0, "EVENTS could be archived\n")
+    assert (await left.streams(), left.manifests) == (["EVENTS", "EVENTS_1"], 0)
+
+
 def facts(shop: Shop, service: str) -> int:
     with closing(sqlite3.connect(shop.folder / service / "events.sqlite")) as store, store:
         return int(store.execute("SELECT count(*) FROM stored_events").fetchone()[0])
@@ -237,6 +244,20 @@ async def test_later_generations_are_not_read_whole_for_the_orders_that_ended_af
         assert await open_orders(stream, info, log, ProgressLines()) == []
 
     assert reads == [((), info.state.first_seq), (("order.canceled.*",), 2_000_000_001)]
+
+
+@pytest.mark.parametrize("few", [2_000, 0], ids=["looked up", "read whole"])
+async def test_what_an_earlier_generation_has_of_an_order_counts_while_it_is_not_archived(
+    left: Left, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """In a dry run, which archives none, the second generation is judged as in the run that archives the first."""
+    confirmed = await left.js.get_last_msg("EVENTS", "order.confirmed.*")
+    _, _, order_id = str(confirmed.subject).rpartition(".")
+    await left.js.publish(f"l1.order.created.pending.{order_id}", b"{}")
+    monkeypatch.setattr("ops.archive.open_orders.FEW", few)
+
+    async with reading.stream(left.shop.env) as stream, stores.log(left.shop.env, "order") as log:
+        assert await open_orders(stream, await left.js.stream_info("EVENTS_1"), log, ProgressLines()) == []
 
 
 # The proof ------------------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ async def test_an_old_snapshot_is_not_shown_if_a_new_one_comes_soon() -> None:
 
 async def test_what_another_program_answers_ends_nothing() -> None:
     good, odd = (f'saga_order_end_duration_seconds_bucket{{le="{bound}"}} 1' for bound in ("1", "soon"))
-    asked = Asked(look(0, order=seen("order", good)), look(1, order=seen("order", odd)), look(2))
+    asked = Asked(look(0, order=seen("order", good)), look(1, order=seen("order", odd)), look(12))
     poller = Poller(asked)
     running = asyncio.create_task(poller.run())
     with poller.watching():
@@ -124,7 +124,7 @@ async def test_what_another_program_answers_ends_nothing() -> None:
         found = await asyncio.wait_for(poller.after(1), 10)
 
     assert found is not None
-    assert (found.number, found.look.at, asked.count) == (2, 2, 3)
+    assert (found.number, found.look.at, asked.count) == (2, 12, 3)
     poller.close()
     await running
 
@@ -206,12 +206,23 @@ async def test_what_needs_attention_leads_to_its_page() -> None:
     assert links(found.health) == ["/orders?status=PENDING", "/dead-letters", ""]
 
 
+def rendered(found: Snapshot) -> str:
+    shown = {"panels": panels(found), "links": links(found.health), "map": flow_map(found, TABLES), "audit": ""}
+    return render("overview_part.html", seen=found, age_s=0.0, **shown)
+
+
+async def test_a_service_whose_numbers_are_missing_is_shown_without_any() -> None:
+    odd = seen("point", unmeasured="point_svc answers /metrics with something else", samples=Samples())
+
+    text = words(rendered(await polled(look(0, point=odd))))
+
+    assert "point_svc ready not known: it does not tell its numbers coupon_svc" in text
+
+
 async def test_hostile_texts_are_shown_as_text() -> None:
     evil = "<img src=x onerror=alert(1)>\u202e\x1b[2J"
-    found = await polled(look(0, point=seen("point", warnings=(evil,))))
 
-    shown = {"panels": panels(found), "links": links(found.health), "map": flow_map(found, TABLES), "audit": ""}
-    html = render("overview_part.html", seen=found, age_s=0.0, **shown)
+    html = rendered(await polled(look(0, point=seen("point", warnings=(evil,)))))
 
     assert "&lt;img src=x onerror=alert(1)&gt;\\u202e\\x1b[2J" in html
     assert "<img" not in html
@@ -433,7 +444,7 @@ async def test_it_names_what_is_away_and_says_what_it_cannot_see(board: Board) -
 
     await board.shop.kill("order")
     text = await board.until("/", "order_svc away not known")
-    assert "Orders a second not known: order_svc does not answer" in text
+    assert "Orders a second not known: order_svc does not say" in text
 
 
 async def test_it_says_what_just_status_says(board: Board) -> None:

@@ -14,9 +14,11 @@ import pytest
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
 from infra.timestamps import instant
+from ops.client import ServiceAddress, http_client
 from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped, own_frame
 from ops.dashboard.redrive import KeyOutcome, Operations, Redriver
 from tests.ops.boards import Board, words
+from tests.ops.test_waiting import answer, listening
 from tests.saga.test_dead_letters import TEA, letters, until_parked
 from tests.shop import Shop, attempts, open_shop
 
@@ -99,6 +101,16 @@ async def states(operations: Operations, wanted: Sequence[str]) -> None:
         assert found is not None
         if [one.state for one in found.outcomes.values()] == wanted:
             return
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"outcomes":5,"left":0}', b'{"outcomes":[{}],"left":0}'])
+async def test_what_another_program_answers_is_no_outcome(body: bytes) -> None:
+    async with listening(answer("200 OK", body)) as (port, _), http_client() as http:
+        services = {"point": ServiceAddress("point", f"http://127.0.0.1:{port}")}
+        found = await Redriver(http, services).ask(KEYS[0], dry_run=False)
+
+    assert found.state == "unknown"
+    assert " answers POST /ops/dead-letters/redrive with something else: " in found.why
 
 
 async def test_a_second_click_is_the_same_operation_and_keys_go_one_by_one() -> None:

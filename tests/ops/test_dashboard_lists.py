@@ -1,7 +1,7 @@
 """The lists of orders and the find box: filters are in the address alone, and what is not found is said with why."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import unescape
 from urllib.parse import parse_qs, parse_qsl
 
@@ -10,11 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.fact import REASONS
+from infra.broker.stored import StoredMessage
+from infra.consuming.dead_letter import DeadLetter
+from infra.core.messages import StreamPosition
+from ops.client import ServiceAddress, http_client
+from ops.dashboard.facts import OrderReader
+from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
+from ops.dashboard.stream import MOST_LETTERS
+from ops.status.seen import Samples
 from tests.examples import PLACED_AT
 from tests.ops.boards import Board
 from tests.ops.test_dashboard import polled
+from tests.ops.test_dashboard_order import no_logs
 from tests.ops.test_status import look, seen
+from tests.ops.test_waiting import answer, listening
 from tests.saga.asking import settled
 from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import Shop
@@ -37,16 +47,15 @@ from tests.shop import Shop
 def test_filters_come_back_from_the_address_they_make(parameters: Mapping[str, str]) -> None:
     wanted = filters(parameters)
 
-    again = filters(dict(parse_qsl(wanted.query(), keep_blank_values=True)))
-
-    assert again._replace(sort=wanted.sort) == wanted
-    assert again == wanted or (wanted.status, wanted.sort) == ("PENDING", "newest")
+    assert filters(dict(parse_qsl(wanted.query(), keep_blank_values=True))) == wanted
 
 
 def test_of_pending_orders_the_oldest_come_first_unless_the_address_says_so() -> None:
     assert filters({"status": "PENDING"}).sort == "oldest"
     assert filters({"status": "PENDING", "sort": "newest"}).sort == "newest"
     assert filters({"status": "CANCELED"}).sort == "newest"
+    assert Filters("PENDING", sort="oldest").query() == "status=PENDING"
+    assert Filters("PENDING").query(cursor="x") == "status=PENDING&sort=newest&cursor=x"
 
 
 def test_what_is_empty_is_the_default_and_what_is_unknown_is_left_out() -> None:
@@ -67,12 +76,68 @@ def test_new_rows_are_those_before_the_first_that_is_shown() -> None:
 
 
 async def test_an_empty_list_says_why_it_is() -> None:
-    behind = await polled(look(0, order=seen("order", 'saga_view_lag_facts{view="orders"} 7')))
+    here, away, behind = [
+        await polled(look(0, order=order))
+        for order in (
+            seen("order", 'saga_view_lag_facts{view="orders"} 0'),
+            seen("order", trouble="gone", samples=Samples()),
+            seen("order", 'saga_view_lag_facts{view="orders"} 7'),
+        )
+    ]
 
-    assert why_none(Filters(reason="coupon-expired"), None) == (
+    assert why_none(Filters(reason="coupon-expired"), here) == (
         "no order with reason coupon-expired; the list has read all facts"
     )
     assert why_none(Filters(), behind) == "no order was placed yet; the list has yet to read 7 facts"
+    assert (
+        why_none(Filters(), away)
+        == why_none(Filters(), None)
+        == ("no order was placed yet; how far the list has read is not known now")
+    )
+
+
+# Finding --------------------------------------------------------------------------------------------------------------
+
+
+async def found(text: str, order: bytes, product: bytes, letters: Sequence[DeadLetter] = ()) -> FoundThings:
+    """What is found where these two services answer like this, there is no other, and the stream has no order."""
+
+    async def nothing(_: Sequence[str], __: str) -> list[StoredMessage]:
+        return []
+
+    async def dead_letters() -> Sequence[DeadLetter]:
+        return letters
+
+    async with listening(order) as (first, _), listening(product) as (second, _), http_client() as http:
+        ports = {"order": first, "product": second}
+        services = {name: ServiceAddress(name, f"http://127.0.0.1:{port}") for name, port in ports.items()}
+        return await Finder(http, services, OrderReader(nothing, no_logs), dead_letters).find(text)
+
+
+NO_ORDERS = answer("200 OK", b'{"orders":[],"next":null}')
+NO_PRODUCT = answer("404 Not Found")
+
+
+async def test_a_service_that_cannot_say_is_not_told_as_one_that_has_nothing() -> None:
+    full = answer("503 Service Unavailable", b'{"detail":"the disk is full"}')
+
+    missed = (await found("mug", NO_ORDERS, full)).missed
+
+    assert missed[2].startswith("product_svc at http://127.0.0.1:")
+    assert missed[2].endswith(" answers GET /products/mug with 503: the disk is full")
+    assert missed[3] == "this checkout has no coupon_svc"
+    assert (await found("mug", NO_ORDERS, NO_PRODUCT)).missed[2] == "no product mug"
+
+
+async def test_a_dead_letter_behind_those_that_are_read_is_not_said_to_be_none() -> None:
+    first = DeadLetter(1, "point", "k", PLACED_AT, 4, "no", "", "", "", StreamPosition(1, 0), b"", b"")
+    letters = [first._replace(sequence=number) for number in range(1, MOST_LETTERS + 1)]
+
+    async def told(count: int) -> str:
+        return (await found("2000", NO_ORDERS, NO_PRODUCT, letters[:count])).missed[-1]
+
+    assert await told(MOST_LETTERS) == "no dead letter 2000 among the first 1,000; `just dlq show 2000` asks for it"
+    assert await told(MOST_LETTERS - 1) == "no dead letter 2000"
 
 
 # A running dashboard --------------------------------------------------------------------------------------------------

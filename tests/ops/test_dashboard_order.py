@@ -15,16 +15,17 @@ from hypothesis import given
 from contracts import REASONS, Fact, OrderCanceled, SagaFact
 from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode, said_by, subject
 from infra.archive.lines import ArchivedMessage
+from infra.broker.fact_message import message_of
 from infra.broker.numbering import first_sequence
 from infra.broker.stored import StoredMessage
 from infra.broker.streams import ensure_stream
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
 from infra.settings import Settings, load
+from infra.store.records import Notification
 from ops.at import shown_state
-from ops.dashboard.facts import KEPT_S, KnownFacts, OrderReader, SeenFact
+from ops.dashboard.facts import KEPT_S, KnownFacts, OrderReader, SeenFact, causal
 from ops.dashboard.lifelines import COLUMN, LEFT, FactRow, Hearer, draw
-from ops.dashboard.logs import causal
 from ops.dashboard.order import FlowTables, ShownOrder, order_page, status
 from ops.dashboard.order_routes import OrderBoard
 from ops.dashboard.pages import render
@@ -34,7 +35,7 @@ from ops.dashboard.waits import Due, due, finished, to_come
 from ops.errors import Unreachable
 from ops.flow.command import parts
 from ops.fold import aggregates
-from ops.status.seen import Look
+from ops.status.seen import Look, Samples
 from tests.domain.plan import Plan, run
 from tests.domain.test_any_order import PLANS, REPEATABLE
 from tests.domain.world import World
@@ -161,6 +162,17 @@ def test_a_fact_of_newer_code_is_an_answer_too() -> None:
     assert due([*facts, answer], TABLES.parts) == []
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_what_follows_a_cancel_of_newer_code_is_not_known(steps: int) -> None:
+    taken = [product_reserved(), points_used(), coupon_used()][:steps]
+    *facts, canceled = history(order_created(), *taken, order_canceled("deadline-exceeded"))
+
+    made = order_page(ORDER_ID, [*facts, canceled._replace(fact=None)], TABLES, None)
+
+    assert (made.waits, made.pending, made.over) == ([], [], False)
+    assert made.status.startswith("canceled by newer code, so what has to be taken back is not known here: install")
+
+
 def test_after_a_refusal_the_cancel_and_each_undo_are_due_and_nothing_else_comes() -> None:
     facts = history(order_created(), product_reserved(), points_used(), use_of_coupon_failed("coupon-expired"))
     owed = due(facts, TABLES.parts)
@@ -218,6 +230,9 @@ async def test_who_is_waited_for_is_said_with_how_it_is_and_how_long_it_takes_el
     assert wait.troubled
     (wait,) = order_page(ORDER_ID, facts, TABLES, away).waits
     assert (wait.state, wait.troubled) == ("point_svc is away", True)
+    odd = await polled(look(0, point=seen("point", unmeasured="its /metrics is odd", samples=Samples())))
+    (wait,) = order_page(ORDER_ID, facts, TABLES, odd).waits
+    assert (wait.state, wait.troubled) == ("ready; its /metrics is odd", True)
 
 
 # Its picture ----------------------------------------------------------------------------------------------------------
@@ -410,11 +425,34 @@ async def no_services() -> Look:
 
 
 def test_facts_of_logs_are_by_time_but_after_their_causes() -> None:
-    first, second, third = history(order_created(), product_reserved(), points_used())
+    facts = history(order_created(), product_reserved(), points_used())
+    first, second, third = (fact._replace(sequence=0) for fact in facts)
     early = third._replace(at=first.at - MS)
 
     assert causal([early, second, first]) == [first, second, early]
     assert causal([first._replace(cause=second.fact_id), second]) != [], "a circle ends, too"
+
+
+def stored(fact: SeenFact, *, resent: bool = False) -> StoredMessage:
+    """The message in the stream that has this fact."""
+    assert fact.fact is not None
+    body = encode(replaced(fact.fact, {"cause": fact.cause}))
+    name, _, _, head = message_of(Notification(1, *fact.stream_version, fact.name, body), "", resent=resent)
+    return StoredMessage(fact.sequence, name, body, head.encode(), fact.sequence * 10**9)
+
+
+async def test_facts_that_were_published_again_keep_their_places() -> None:
+    first, second, third = history(order_created(), product_reserved(), order_canceled("customer-canceled"))
+    kept = [stored(second), stored(third._replace(cause=None)), stored(first._replace(sequence=9), resent=True)]
+
+    async def latest(subjects: Sequence[str], begin: str) -> list[StoredMessage]:
+        return kept
+
+    facts = (await OrderReader(latest, no_logs).facts(ORDER_ID)).facts
+    made = order_page(ORDER_ID, facts, TABLES, None)
+
+    assert [(one.fact.sequence, one.ms) for one in made.facts] == [(9, 0), (2, 2), (3, 4)]
+    assert (made.sequence, made.facts[1].hops) == (9, None)
 
 
 # A running dashboard --------------------------------------------------------------------------------------------------

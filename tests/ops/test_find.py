@@ -349,6 +349,7 @@ async def test_a_person_reads_counts_a_table_and_how_to_go_on(sold: Sold) -> Non
     ("arguments", "why"),
     [
         (("--user", "nobody"), "point_svc has never recorded anything about the user nobody"),
+        (("--user", "u2", "--end", "confirmed"), "none that fits is in positions 1 to 6 of order_svc's log, from "),
         (("--product", "mugg"), "product_svc has never recorded anything about the product mugg"),
         (("--coupon", "c2"), "coupon_svc has never recorded anything about the coupon c2"),
         (("--since", "9999-01-01"), "nothing is recorded since then"),

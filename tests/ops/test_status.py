@@ -69,8 +69,34 @@ def test_the_cause_comes_first_and_what_waits_because_of_it() -> None:
     assert found.sentence == (
         "point_svc cannot be reached; meanwhile 3 orders are in flight, the oldest for 41 s; and 1 more."
     )
-    assert [one.what for one in found.concerns][2:] == ["point is slow"]
+    assert [one.what for one in found.concerns][1:2] == ["point is slow"]
     assert "just service point" in "\n".join(concern_lines(found))
+
+
+CAUSES = {
+    "dead letters": ("point", "", ("point has 1 dead letters",)),
+    "no answers": ("order", "", ("point_svc has not answered since 12:03:05 UTC",)),
+    "relay": ("point", "saga_relay_lag_seconds 6", ()),
+    "consumer": ("point", 'saga_consumer_lag_seconds{consumer="point-hears-x"} 11', ()),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "warnings"), CAUSES.values(), ids=CAUSES)
+def test_what_holds_orders_up_comes_before_the_orders_that_wait(
+    name: str, text: str, warnings: tuple[str, ...]
+) -> None:
+    late = "saga_orders_pending 3\nsaga_oldest_pending_order_age_seconds 41"
+    (cause,) = well(**{name: seen(name, text, warnings=warnings)}).concerns
+
+    found = well(**{"order": seen("order", late), name: seen(name, f"{text}\n{late}", warnings=warnings)})
+
+    assert found.sentence == f"{cause.what}; meanwhile 3 orders are in flight, the oldest for 41 s."
+
+
+def test_a_dead_letter_comes_before_what_order_svc_says_of_its_service() -> None:
+    order, point = (seen(name, warnings=(text,)) for name, text in (("order", "point is silent"), ("point", "dead")))
+
+    assert [one.what for one in well(order=order, point=point).concerns] == ["dead", "point is silent"]
 
 
 def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
@@ -225,14 +251,22 @@ def test_a_look_that_a_service_missed_makes_no_rate_of_what_it_counted_since_its
 
     assert figures(answered, answered).known
     assert not figures(missed, answered).known
+    assert health(missed, answered).sentence == "All is well: how many orders come is not known yet, nothing waits."
     assert service_figures(missed, answered)[0].commit_p99_s is None
 
 
-@pytest.mark.parametrize("metrics", ["500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"])
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        *("500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"),
+        "307 Elsewhere\r\nLocation: data:x\r\n\r\n",
+        '200 OK\r\n\r\na{x="y",\t="z"} 1',
+    ],
+)
 async def test_a_service_whose_numbers_are_missing_is_not_well(metrics: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readuntil(b"\r\n\r\n")
-        ready = '200 OK\r\nConnection: close\r\n\r\n{"ready": true}'
+        ready = '200 OK\r\nConnection: close\r\n\r\n{"ready": true, "warnings": 5}'
         writer.write(f"HTTP/1.1 {ready if b'/readyz' in asked else metrics}".encode())
         writer.close()
 

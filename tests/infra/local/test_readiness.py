@@ -10,15 +10,17 @@ import pytest
 
 from infra.local.readiness import why_not_ready
 
+GZIP, PLAIN = (("Content-Encoding", name) for name in ("gzip", "identity"))
+
 
 @contextmanager
-def answering(status: int, encoding: str, body: bytes) -> Iterator[str]:
+def answering(status: int, header: tuple[str, str], body: bytes) -> Iterator[str]:
     """A program that answers everything like this; yields its base URL."""
 
     class Requests(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
-            self.send_header("Content-Encoding", encoding)
+            self.send_header(*header)
             self.end_headers()
             self.wfile.write(body)
 
@@ -37,15 +39,16 @@ def answering(status: int, encoding: str, body: bytes) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("status", "encoding", "body", "told"),
+    ("status", "header", "body", "told"),
     [
-        (200, "gzip", b"no gzip", "it does not answer as a service does: "),
-        (503, "gzip", b"no gzip", "it does not answer as a service does: "),
-        (503, "identity", b"\xff", "it answers 503"),
-        (503, "identity", b"[" * 100_000, "it answers 503"),
-        (503, "identity", b'{"detail":"no session"}', "no session"),
+        (200, GZIP, b"no gzip", "it does not answer as a service does: "),
+        (503, GZIP, b"no gzip", "it does not answer as a service does: "),
+        (307, ("Location", "data:x"), b"", "it does not answer as a service does: "),
+        (503, PLAIN, b"\xff", "it answers 503"),
+        (503, PLAIN, b"[" * 100_000, "it answers 503"),
+        (503, PLAIN, b'{"detail":"no session"}', "no session"),
     ],
 )
-def test_whatever_answers_is_told_in_words(status: int, encoding: str, body: bytes, told: str) -> None:
-    with answering(status, encoding, body) as url:
+def test_whatever_answers_is_told_in_words(status: int, header: tuple[str, str], body: bytes, told: str) -> None:
+    with answering(status, header, body) as url:
         assert str(why_not_ready(url)).startswith(told)

@@ -181,8 +181,8 @@ def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typin
         return {name: cleaned(name, value, secrets, as_text=as_text) for name, value in fields.items()}
 
     def print_traceback(output: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-        text = "".join(traceback.format_exception(*exc_info)).rstrip()[-MAX_TRACEBACK:]
-        output.write("\n" + printable(redacted(text, secrets), keep="\n"))
+        text = redacted("".join(traceback.format_exception(*exc_info)).rstrip(), secrets)[-MAX_TRACEBACK:]
+        output.write("\n" + printable(text, keep="\n"))
 
     if not as_text:
         return [structlog.processors.format_exc_info, clean, structlog.processors.JSONRenderer()]

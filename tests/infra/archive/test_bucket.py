@@ -13,7 +13,10 @@ from infra.archive.errors import ArchiveDamaged, ArchiveTaken, ArchiveUnreachabl
 from infra.archive.manifest import INDEX, ArchivedFile, GenerationManifest
 from infra.archive.reader import Archive
 from infra.archive.writing import described
+from infra.broker.errors import ArchiveUnusable
+from infra.broker.floor import archived_log
 from infra.local.services import ROOT
+from infra.settings import Settings, load
 from tests.infra.archive.test_archive import SPAN, archived, bucket, told
 from tests.object_store import BUCKET, KEY_ID, SECRET, ObjectStore, object_store
 
@@ -177,6 +180,21 @@ def test_a_refusal_says_bucket_cause_and_next_step_and_no_secret(
         assert not [one for one in (SECRET, KEY_ID, *env.values()) if one in text.replace(refused.title, "")]
         assert raised.value.__cause__ is None  # its text has them
         assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", ["AWS_SKIP_SIGNATURE", "AWS_CHECKSUM_ALGORITHM", "AWS_SERVER_SIDE_ENCRYPTION"])
+def test_a_variable_that_the_library_cannot_read_is_named_without_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = load(Settings, "nats", 4_222, {"ARCHIVE_URL": "s3://shop/saga", "DATA_DIR": str(tmp_path)})
+    monkeypatch.setenv(name, "perhaps")
+
+    with pytest.raises(ArchiveUnusable) as raised:
+        archived_log(settings, "point")
+    assert str(raised.value) == (
+        f"the archive's bucket s3://shop/saga cannot be used: the value of {name} is none that the library takes. "
+        "Correct or unset it, and start this again"
+    )
 
 
 def test_a_store_that_hangs_does_not_stop_the_threads_beside(

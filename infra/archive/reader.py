@@ -15,8 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
+from contracts.fact import DECODE_ERRORS
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.lines import ArchivedMessage, key_of, matches, messages
 from infra.archive.manifest import (
@@ -32,7 +31,7 @@ from infra.archive.manifest import (
 from infra.archive.places import ArchivePlace, Folder
 from infra.sqlite_uri import read_only_uri
 
-_UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
+_UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, *DECODE_ERRORS)
 
 
 class Block(NamedTuple):

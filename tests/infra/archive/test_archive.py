@@ -24,7 +24,7 @@ from infra.archive.manifest import (
     missing_before,
 )
 from infra.archive.places import ArchivePlace, Folder
-from infra.archive.reader import Archive
+from infra.archive.reader import Archive, Block
 from infra.archive.writing import FileWriter
 from infra.settings import Settings, load
 from tests.object_store import ObjectStore, object_store
@@ -238,6 +238,16 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes | Non
 
     with pytest.raises(ArchiveDamaged, match=f"{name} of the archive cannot be read"):
         list(Archive(tmp_path).read(manifest))
+
+
+def test_a_line_that_is_nested_too_deeply_is_damage(tmp_path: Path) -> None:
+    manifest = archived(tmp_path)
+    name, nested = "part-000.jsonl.gz", b"[" * 100_000 + b"]" * 100_000
+    content = gzip.compress(b'{"sequence":1,"stored_ns":2,"subject":"a.b","more":%b}' % nested)
+    (tmp_path / "EVENTS" / name).write_bytes(content)
+
+    with pytest.raises(ArchiveDamaged, match=rf"{name} of the archive cannot be read: .*\. Put a copy of the archive"):
+        Archive(tmp_path).block(manifest, Block(name, 0, len(content), 1, 1, 2))
 
 
 # Logs -----------------------------------------------------------------------------------------------------------------

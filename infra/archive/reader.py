@@ -154,8 +154,7 @@ class Archive:
         file = self._file(manifest, INDEX)
         select = "SELECT part, offset, size, first, last, last_ns FROM blocks"
         try:
-            path = self.place.whole(manifest.stream, file)
-            with closing(sqlite3.connect(read_only_uri(path, immutable=True), uri=True)) as index:
+            with closing(self._opened(manifest, file)) as index:
                 if keys is None:
                     return [Block(*row) for row in index.execute(f"{select} ORDER BY number")]
                 found: set[Block] = set()
@@ -165,6 +164,15 @@ class Archive:
                 return sorted(found, key=lambda block: block.first)
         except _UNREADABLE as error:
             raise self._damaged(manifest, file, error) from error
+
+    def _opened(self, manifest: GenerationManifest, index: ArchivedFile) -> sqlite3.Connection:
+        while True:
+            path = self.place.whole(manifest.stream, index)
+            try:
+                return sqlite3.connect(read_only_uri(path, immutable=True), uri=True)
+            except sqlite3.OperationalError:
+                if self.place.near or path.exists():
+                    raise  # else another process has just removed the copy: it is made again
 
     def block(self, manifest: GenerationManifest, block: Block) -> list[ArchivedMessage]:
         """Read one block: all of it, or it is damaged."""

@@ -221,6 +221,13 @@ def test_a_changed_manifest_is_refused_with_the_next_step(
         _ = Archive(tmp_path).manifests
 
 
+def test_a_folder_that_cannot_be_read_is_told_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "archive").touch()
+
+    with pytest.raises(ArchiveDamaged, match=r"archive cannot be read: Not a directory\. Put a copy of the archive"):
+        _ = Archive(tmp_path / "archive").manifests
+
+
 def test_other_files_in_the_folder_are_no_manifests(tmp_path: Path) -> None:
     archived(tmp_path)
     for name in ("notes.json", "EVENTS.json.json", "EVENTS_01.json", "EVENTS copy.json", ".json"):

@@ -139,7 +139,7 @@ class Up:
     def _start_again(self, name: str, started: Future[Process]) -> None:
         try:
             started.set_result(self._children.start_again(name))
-        except (StartFailed, SettingsError, OSError) as error:
+        except (StartFailed, SettingsError) as error:
             started.set_exception(StartFailed(str(error)))
 
     def _stop(self, code: int, why: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.archive import bucket as bucket_module
+from infra.archive import credentials
 from infra.archive.bucket import Bucket
 from infra.archive.errors import ArchiveDamaged, ArchiveTaken, ArchiveUnreachable
 from infra.archive.manifest import INDEX, ArchivedFile, GenerationManifest
@@ -243,6 +244,29 @@ def test_credentials_come_from_the_profile_in_awss_file(
     monkeypatch.setenv("AWS_PROFILE", "shop")
 
     assert bucket(store, tmp_path).look() == []
+
+
+def test_the_file_is_not_read_for_each_request(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET}
+    reads = []
+
+    def read_profile() -> dict[str, str]:
+        reads.append("read")
+        return profile
+
+    monkeypatch.setattr(credentials, "_profile", read_profile)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    place = bucket(store, tmp_path)
+    place.look()
+    reads.clear()
+
+    until = time.monotonic() + 0.3  # within 0.1 s the library asks for no credentials anew, whenever they expire
+    while time.monotonic() < until:
+        place.look()
+    assert reads == []
 
 
 def test_a_store_with_a_certificate_of_an_unknown_authority_is_refused_with_the_next_step(

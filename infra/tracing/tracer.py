@@ -129,6 +129,7 @@ class Tracer:
                 key=request.key,
                 start_ns=request.start_ns,
                 end_ns=nanoseconds(self._clock()),
+                has_caller=request.has_caller,
             )
             self._send(span)
 

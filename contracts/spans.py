@@ -62,8 +62,8 @@ class SpanEvent(NamedTuple):
 class Span(NamedTuple):
     """One span. Times in nanoseconds since 1970 (UTC); `service` is the one that did the work, without `_svc`.
 
-    `parent` is the id of its parent in the same trace, None for a root. `error` is the type of a technical failure; an
-    order that is refused has none.
+    `parent` is the id of its parent in the same trace, None for a root; `has_remote_parent`: a request or a message
+    named it. `error` is the type of a technical failure; an order that is refused has none.
     """
 
     context: SpanContext
@@ -77,6 +77,11 @@ class Span(NamedTuple):
     events: tuple[SpanEvent, ...] = ()
     links: tuple[SpanContext, ...] = ()
     error: str | None = None
+    has_remote_parent: bool = False
+
+    def is_remote(self, at: SpanContext) -> bool:
+        """Return whether this context, of the parent or of a link, came with a request or a message."""
+        return self.has_remote_parent and at == (self.context.trace_id, self.parent)
 
 
 class RecordedFact(NamedTuple):
@@ -268,6 +273,7 @@ def _fact_span(
         attributes,
         events,
         links,
+        has_remote_parent=heard is not None,
     )
 
 
@@ -313,11 +319,12 @@ def request_span(
     key: str,
     start_ns: int,
     end_ns: int,
+    has_caller: bool,
 ) -> Span:
     """Return the span of a request of a client or operator about the order `key`, which was answered with `status`.
 
-    `what`: its method and its route, with a blank between. In another trace than the order's it links to the order's
-    root.
+    `what`: its method and its route, with a blank between. `has_caller`: the client named the parent. In another trace
+    than the order's it links to the order's root.
     """
     method, _, route = what.partition(" ")
     attributes: dict[str, str | int | bool] = {
@@ -331,7 +338,20 @@ def request_span(
         attributes["error.type"] = error
     links = () if at.trace_id == trace_id(key) else (root(key),)
     start_ns = min(start_ns, end_ns)
-    return Span(at, parent, what, SpanKind.SERVER, service, start_ns, end_ns, attributes, (), links, error)
+    return Span(
+        at,
+        parent,
+        what,
+        SpanKind.SERVER,
+        service,
+        start_ns,
+        end_ns,
+        attributes,
+        (),
+        links,
+        error,
+        has_remote_parent=has_caller,
+    )
 
 
 def is_first(fact: RecordedFact) -> bool:
@@ -381,7 +401,20 @@ def dead_letter_span(heard: HeardMessage, error: str, attempts: int, start_ns: i
     links = (SpanContext(at.trace_id, cause),)
     name, service = f"process {heard.name}", heard.consumer.partition("-")[0]
     start_ns = min(start_ns, end_ns)
-    return Span(at, cause, name, SpanKind.CONSUMER, service, start_ns, end_ns, attributes, events, links, error)
+    return Span(
+        at,
+        cause,
+        name,
+        SpanKind.CONSUMER,
+        service,
+        start_ns,
+        end_ns,
+        attributes,
+        events,
+        links,
+        error,
+        has_remote_parent=True,
+    )
 
 
 def order_spans(

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 Labels = tuple[str, ...]
-"""The names of an instrument's labels, or their values, one for each name; empty without labels."""
+"""The names of an instrument's labels, or their values in their sequence; empty without labels."""
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """Bounds of histograms of single steps: requests, deliveries, decisions."""

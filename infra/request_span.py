@@ -45,6 +45,10 @@ class RequestSpan:
         self.span: SpanContext | None = None
         self.parent: int | None = None
 
+    @property
+    def has_caller(self) -> bool:
+        return self._caller is not None
+
     def is_about(self, key: str, *, apart: bool) -> None:
         """Say the key; `apart`: without a caller the request has a trace of its own, not the key's."""
         self.key = key

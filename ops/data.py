@@ -19,7 +19,7 @@ from ops import foreign, stores
 from ops.errors import Unusable
 
 RESTORING: Final = ".restoring"
-"""The folder, in DATA_DIR and in NATS_STORE_DIR, in which a restore makes the new data."""
+"""The folder, in DATA_DIR, NATS_STORE_DIR and ARCHIVE_DIR, in which a restore makes the new data."""
 
 LOCK: Final = ".lock"
 """The file in DATA_DIR that a command locks while it works on all data: only one does, also where there is none yet."""

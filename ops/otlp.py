@@ -153,7 +153,7 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
 
 def send(url: str | None, spans: Sequence[Span]) -> None:
     """Send the spans to the collector at `url`; None: where the environment says. Raises Unreachable."""
-    from infra.tracing import otel  # noqa: PLC0415 - an extra
+    from infra.tracing import json_exporter, otel  # noqa: PLC0415 - an extra
 
     common = {span.service: otel.resource(span.service) for span in spans}
     exporter = otel.otlp_exporter(url)
@@ -161,7 +161,7 @@ def send(url: str | None, spans: Sequence[Span]) -> None:
         for first in range(0, len(spans), SPANS_A_REQUEST):
             batch = [otel.readable(span, common[span.service]) for span in spans[first : first + SPANS_A_REQUEST]]
             if not otel.is_sent(exporter.export(batch)):
-                at = redacted(url or os.environ.get(FROM_ENVIRONMENT, ""))
+                at = redacted(url or json_exporter.collector(os.environ)[1])
                 raise Unreachable(
                     f"the collector at {at} did not take the spans: does it run, and speak OTLP over HTTP?"
                 )

@@ -7,11 +7,13 @@ Objects are never changed, and deleted by nobody. Only the library obstore, an e
 """
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -61,10 +63,17 @@ class Bucket:
         if settings.archive_bucket is None:
             raise ValueError("ARCHIVE_URL is not set")
         self.title = str(settings.archive_bucket)
-        self._read = _store(settings, READ_S)
-        self._write = _store(settings, WRITE_S)
+        self._settings = settings
         self._cache = FileCache(settings.archive_cache / "files", settings.archive_cache_bytes)
         self._writing = settings.archive_cache / "writing"
+
+    @cached_property
+    def _read(self) -> S3Store:
+        return _store(self._settings, READ_S)
+
+    @cached_property
+    def _write(self) -> S3Store:
+        return _store(self._settings, WRITE_S)
 
     def look(self) -> list[tuple[str, str]]:
         found = self._asked(lambda: obstore.list_with_delimiter(self._read))["objects"]
@@ -143,8 +152,11 @@ class Bucket:
         kind = next((why for kind, why in _KINDS.items() if kind in text), "")
         code, status = (found and found[1] for found in (one.search(text) for one in (_CODE, _STATUS)))
         why = kind or " ".join(filter(None, (status, code))) or type(error).__name__
-        step = _next_step(text, status)
-        return ArchiveUnreachable(f"the archive's bucket {self.title} cannot be used: {why}. {step}")
+        return _unusable(self.title, why, _next_step(text, status))
+
+
+def _unusable(title: str, why: str, step: str) -> ArchiveUnreachable:
+    return ArchiveUnreachable(f"the archive's bucket {title} cannot be used: {why}. {step}")
 
 
 def _next_step(text: str, status: str | None) -> str:
@@ -166,7 +178,10 @@ def _key(stream: str, file: ArchivedFile) -> str:
 
 
 def _store(settings: ArchiveSettings, request_s: float) -> S3Store:
-    """Return the library's store. Credentials that `in_file` does not give are read by the library."""
+    """Return the library's store. Credentials that `in_file` does not give are read by the library.
+
+    Raises ArchiveUnreachable if the library cannot use the value of one of its variables.
+    """
     url = settings.archive_bucket
     assert url is not None
     config: S3Config = {"virtual_hosted_style_request": settings.archive_addressing == "virtual"}
@@ -184,14 +199,19 @@ def _store(settings: ArchiveSettings, request_s: float) -> S3Store:
         "retry_timeout": timedelta(seconds=RETRY_S),
         "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
     }
-    return S3Store(
-        url.bucket,
-        prefix=url.prefix or None,
-        config=config,
-        client_options=client,
-        retry_config=retry,
-        credential_provider=in_file(),
-    )
+    try:
+        return S3Store(
+            url.bucket,
+            prefix=url.prefix or None,
+            config=config,
+            client_options=client,
+            retry_config=retry,
+            credential_provider=in_file(),
+        )
+    except (BaseError, ValueError) as error:
+        wrong = [name for name, value in os.environ.items() if name.startswith("AWS_") and f'"{value}"' in str(error)]
+        why = f"the value of {' or '.join(sorted(wrong)) or 'a variable AWS_...'} is none that the library takes"
+        raise _unusable(str(url), why, "Correct or unset it, and start this again") from None
 
 
 def _endpoint(endpoint: str, bucket: str, addressing: str) -> str:

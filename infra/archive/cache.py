@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -65,19 +65,25 @@ class FileCache:
 
     @contextlib.contextmanager
     def _unfinished(self) -> Iterator[Path]:
-        """Yield the path of a new file beside the copies; remove it in the end, unless it was kept."""
+        """Yield the path of a new file beside the copies, locked; remove it in the end, unless it was kept."""
         files.make_folder(self._folder)
-        descriptor, name = tempfile.mkstemp(suffix=files.TEMPORARY, prefix=".", dir=self._folder)
-        os.close(descriptor)
-        try:
-            yield Path(name)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with contextlib.ExitStack() as stack:
+            made = None
+            while made is None:
+                with contextlib.suppress(files.LockTaken):  # by `_keep`, which takes it for abandoned
+                    path = files.temporary(self._folder / uuid.uuid4().hex)
+                    stack.enter_context(files.exclusive_lock(path))
+                    made = path
+            stack.callback(made.unlink, missing_ok=True)
+            yield made
 
     def _keep(self, made: Path, path: Path) -> None:
-        """Put a new copy in its place, and remove the least recently used ones that are too many."""
+        """Put a new copy in its place; remove abandoned files, and the least recently used copies that are too many."""
         files.publish(path, made)
         self._checked.add(path.name)
+        for unfinished in self._folder.glob(f".*{files.TEMPORARY}"):
+            with contextlib.suppress(files.LockTaken), files.exclusive_lock(unfinished):
+                unfinished.unlink()  # its writer was killed
         total = 0
         for _, size, one in sorted(self._copies(), reverse=True):
             total += size
@@ -85,8 +91,8 @@ class FileCache:
                 one.unlink(missing_ok=True)
 
     def _copies(self) -> Iterator[tuple[float, int, Path]]:
-        """Yield when each file in the folder was last used, its size, and its path."""
-        for path in self._folder.iterdir():
+        """Yield when each copy was last used, its size, and its path."""
+        for path in self._folder.glob("[!.]*"):
             with contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 stat = path.stat()
                 yield stat.st_mtime, stat.st_size, path

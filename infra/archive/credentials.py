@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 FRESH: Final = timedelta(minutes=5)
 """After so long at the latest the file is read again: credentials may be changed while a process runs."""
 
+EARLY: Final = timedelta(minutes=5)
+"""The library asks anew so long before credentials expire."""
+
 OTHER_WAYS: Final = "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"
 """Variables of which each one, if it is set, comes before the file."""
 
@@ -27,7 +30,7 @@ def _credential() -> "S3Credential":
         "access_key_id": profile.get("aws_access_key_id", ""),
         "secret_access_key": profile.get("aws_secret_access_key", ""),
         "token": profile.get("aws_session_token"),
-        "expires_at": datetime.now(UTC) + FRESH,
+        "expires_at": datetime.now(UTC) + EARLY + FRESH,
     }
 
 

@@ -83,7 +83,7 @@ class Folder:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise ArchiveDamaged(f"the archive {self.title} cannot be read: {error.strerror}") from error
+            raise ArchiveDamaged(f"the archive {self.title} cannot be read: {error.strerror}. {WAY_OUT}") from error
         return sorted(self._seen_now(entry) for entry in found)
 
     def _seen_now(self, entry: os.DirEntry[str]) -> tuple[str, str]:

@@ -15,8 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
+from contracts.fact import DECODE_ERRORS
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.lines import ArchivedMessage, key_of, matches, messages
 from infra.archive.manifest import (
@@ -32,7 +31,7 @@ from infra.archive.manifest import (
 from infra.archive.places import ArchivePlace, Folder
 from infra.sqlite_uri import read_only_uri
 
-_UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
+_UNREADABLE: Final = (OSError, EOFError, IndexError, zlib.error, sqlite3.Error, *DECODE_ERRORS)
 
 
 class Block(NamedTuple):
@@ -155,8 +154,7 @@ class Archive:
         file = self._file(manifest, INDEX)
         select = "SELECT part, offset, size, first, last, last_ns FROM blocks"
         try:
-            path = self.place.whole(manifest.stream, file)
-            with closing(sqlite3.connect(read_only_uri(path, immutable=True), uri=True)) as index:
+            with closing(self._opened(manifest, file)) as index:
                 if keys is None:
                     return [Block(*row) for row in index.execute(f"{select} ORDER BY number")]
                 found: set[Block] = set()
@@ -166,6 +164,15 @@ class Archive:
                 return sorted(found, key=lambda block: block.first)
         except _UNREADABLE as error:
             raise self._damaged(manifest, file, error) from error
+
+    def _opened(self, manifest: GenerationManifest, index: ArchivedFile) -> sqlite3.Connection:
+        while True:
+            path = self.place.whole(manifest.stream, index)
+            try:
+                return sqlite3.connect(read_only_uri(path, immutable=True), uri=True)
+            except sqlite3.OperationalError:
+                if self.place.near or path.exists():
+                    raise  # else another process has just removed the copy: it is made again
 
     def block(self, manifest: GenerationManifest, block: Block) -> list[ArchivedMessage]:
         """Read one block: all of it, or it is damaged."""

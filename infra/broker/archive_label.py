@@ -65,7 +65,10 @@ def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) ->
 
 
 async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:
-    """Label these streams: the generation `of` leaves the broker. Raises ArchiveDamaged, the client's errors."""
+    """Label these streams: the generation `of` leaves the broker. The archive, as far as it is known, must have it.
+
+    Otherwise no archive fits the label. Raises ArchiveDamaged, the client's errors.
+    """
     for stream in streams:
         config = (await js.stream_info(stream)).config
         config.metadata = {**(config.metadata or {}), KEY: _label(archive, of)}

@@ -1,11 +1,14 @@
 """Reads stream and archive on demand: the newest messages of subjects, the newest facts of one key."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 from nats.errors import Error as NatsError
@@ -30,6 +33,10 @@ ARCHIVE_TIMEOUT_S: Final = 10.0
 MOST_FACTS: Final = 1_000
 
 _MSG_ID: Final = MSG_ID.encode()
+_LITERAL: Final = re.compile(r"[\w.-]+", re.ASCII)
+_subject: Final = attrgetter("subject")
+_sure_subjects: Final = WeakKeyDictionary[BrokerClient, dict[str, str]]()
+"""By connection and generation: a subject on which that has a message."""
 
 
 async def latest_facts(nc: BrokerClient, key_field: str, key: str, streams: Sequence[str] = (EVENTS,)) -> list[Fact]:
@@ -91,8 +98,8 @@ async def latest_messages(
 
     Foreign messages are passed over. At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the
     newest first; all are asked at the same time. One request each (`multi_last` of the server's direct get), but up to
-    TRIES if there is nothing or a mirror answers, and more if a foreign message is the last of its subject. Raises
-    HistoryUnavailable, after a second at the latest.
+    TRIES if a mirror answers or the generation is empty, and more if a foreign message is the last of its subject. The
+    first look-up of a connection takes one more. Raises HistoryUnavailable, after a second at the latest.
     """
     return await _last_ones(nc, subjects, streams, _is_services)
 
@@ -108,7 +115,8 @@ async def _last_ones(
             newest.setdefault(message.subject, message)
         fitting = [message for message in newest.values() if fits(message)]
         for subject in sorted(newest.keys() - {message.subject for message in fitting}):
-            for stream in streams:
+            having = [one for one, its in zip(streams, found, strict=True) if subject in map(_subject, its)]
+            for stream in having:
                 if (last := await _last_that(nc, stream, subject, fits)) is not None:
                     fitting.append(last)
                     break
@@ -118,7 +126,10 @@ async def _last_ones(
 async def _last_that(
     nc: BrokerClient, stream: str, subject: str, fits: Callable[[StoredMessage], bool]
 ) -> StoredMessage | None:
-    """Return the last message of this subject that fits, however many after it do not. Raises as `_ask`."""
+    """Return the last message of this subject that fits, however many after it do not. The stream has such messages.
+
+    Raises as `_ask`.
+    """
     last, first = None, 1
     while True:
         messages, more = await _ask(nc, stream, {"next_by_subj": subject, "seq": first})
@@ -129,10 +140,29 @@ async def _last_that(
 
 
 async def _latest(nc: BrokerClient, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
-    found, more = await _ask(nc, stream, {"multi_last": list(subjects)})
+    """Return the last message of each of these subjects in a generation.
+
+    Also asked for is a subject that the generation has for sure: an answer without any message is then not its own.
+    """
+    wanted, sure = set(subjects), await _sure_subject(nc, stream)
+    found, more = await _ask(nc, stream, {"multi_last": sorted(wanted | sure)}, may_have_none=not sure)
     if more:
         raise HistoryUnavailable(f"the broker left {more} messages out of its answer")
-    return found
+    return [message for message in found if message.subject in wanted]
+
+
+async def _sure_subject(nc: BrokerClient, stream: str) -> set[str]:
+    """Return the subject of a generation's first message; nothing if it is empty, a mirror answers, or it is odd.
+
+    A connection asks until it is known: nothing is ever deleted from a generation. Raises as `direct`.
+    """
+    known = _sure_subjects.setdefault(nc, {})
+    if stream not in known:
+        first = await direct(nc, stream, {"seq": 1, "next_by_subj": ">"})
+        if first.answered_by != {stream} or not _LITERAL.fullmatch(first.messages[0].subject):
+            return set()
+        known[stream] = first.messages[0].subject
+    return {known[stream]}
 
 
 @asynccontextmanager
@@ -169,22 +199,25 @@ def _is_fact(message: StoredMessage) -> bool:
         return False
 
 
-async def _ask(nc: BrokerClient, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], int]:
-    """Make a direct get for up to MOST_FACTS messages; return them, none of a mirror, and how many more there are.
+async def _ask(
+    nc: BrokerClient, stream: str, request: dict[str, Any], *, may_have_none: bool = False
+) -> tuple[list[StoredMessage], int]:
+    """Make a direct get for all messages that it finds; return them, none of a mirror, and how many more there are.
 
-    If a mirror answers, or there is nothing, which a mirror may have said, the request is made again: TRIES times in
-    all at most. Raises HistoryUnavailable if only mirrors answer, or the server refuses; TimeoutError, the client's
-    errors.
+    If a mirror answers, the request is made again: TRIES times in all at most. An answer without messages does not say
+    who gave it. With `may_have_none` it counts the last time. Raises HistoryUnavailable if only mirrors answer, or the
+    server refuses; TimeoutError, the client's errors.
     """
     for _ in range(TRIES):
-        answer = await direct(nc, stream, {**request, "batch": MOST_FACTS})
+        answer = await direct(nc, stream, {**request, "batch": MOST_FACTS + 1})
         if answer.code not in ("204", "404"):  # 204: the last message was sent; 404: there is none
             raise HistoryUnavailable(f"the broker answered {answer.code}")
         if answer.answered_by == {stream}:
-            break
-    if not answer.answered_by <= {stream}:
+            return answer.messages, answer.pending
+    if answer.answered_by or not may_have_none:
+        _sure_subjects.pop(nc, None)  # the broker may have lost the stream, and another one has its name
         raise HistoryUnavailable(f"a mirror answers in place of {stream}")
-    return answer.messages, answer.pending
+    return [], 0
 
 
 @cache

@@ -37,11 +37,9 @@ logger = structlog.get_logger()
 READ_BATCH: Final = 256  # records
 ACK_TIMEOUT_S: Final = 5.0
 """Without an acknowledgement for this long, while facts are in flight, the relay fails, and the session ends."""
-
 STALLED_AFTER_S: Final = 3.0
 """Without an acknowledgement for this long, while facts are in flight, the service is not ready. Clients usually wait
 longer than that, so what is accepted in a shorter stall of the broker usually ends in time."""
-
 HICCUP_S: Final = 0.1
 """The time without an acknowledgement after which the broker counts as stalled in `stalled_s`."""
 
@@ -77,7 +75,7 @@ class Relay:
         self._max_body = max_bytes - HEADER_BYTES
         self._span = window
         self._read_batch = read_batch
-        self._window = Window(0, window)
+        self._main = self._window = Window(0, window)
         self._stored: Stored = {}
         """Facts that were found in the stream: these are not sent."""
         self._inbox = nc.new_inbox()
@@ -90,7 +88,8 @@ class Relay:
         self._next: Leader | None = None
         """The generation into which the relay publishes once all that it has sent is acknowledged."""
         self._begin = ""
-        self._gaps: Sequence[Gap] = ()
+        self.gaps: Sequence[Gap] = ()
+        """Positions up to `acked` that the stream lost, and that are not all published again yet."""
         self._repeats: list[TakenForRepeat] = []
         self._loop = asyncio.get_running_loop()
         self._last_ack = self._loop.time()
@@ -123,7 +122,7 @@ class Relay:
     @property
     def acked(self) -> int:
         """The position up to which, by the broker's answers, the log is published but for gaps; later facts may be."""
-        return self._window.acked
+        return self._main.acked
 
     async def find_resume_position(self, leaders: Sequence[Leader], archived: ArchivedLog = NOT_ARCHIVED) -> None:
         """Find in the stream what `run` has to send. Call it before the session consumes or publishes anything.
@@ -134,8 +133,7 @@ class Relay:
         resumed = await find_resume_position(self._service, self._store, leaders, self._span, archived)
         self._publish_into(leaders[-1])
         self._window = Window(resumed.acked, self._span)
-        self._stored = resumed.stored
-        self._gaps = resumed.gaps
+        self._main, self._stored, self.gaps = self._window, resumed.stored, resumed.gaps
 
     def move_to(self, leader: Leader) -> None:
         """Let `run` publish into this new generation, once all that it sent to the one before is acknowledged."""
@@ -188,17 +186,19 @@ class Relay:
 
     async def _fill(self) -> None:
         """Publish the gaps again, before anything else. Raises the errors of `run`."""
-        window = self._window
-        for after, until in self._gaps:
+        while self.gaps:
+            (after, until), *others = self.gaps
             logger.warning("the stream lost facts; publishing them again", after=after, until=until)
             self._window, position = Window(after, self._span), after
             while position < until:
                 read = await self._store.select_notifications(position, min(self._read_batch, until - position))
                 await self._publish(read, resent=True)
                 position = read[-1].position if read else until
+                self.gaps = [Gap(self._window.acked, until), *others]
             while not self._window.empty:
                 await self._wait()
-        self._gaps, self._window = (), window
+            self.gaps = others
+        self._window = self._main
 
     async def _wait(self) -> None:
         """Wait for an acknowledgement, or for the log to grow; it may also return without either.

@@ -75,7 +75,7 @@ class RetryQueue:
     def takes(self, delivery: Delivery, resolved: Resolved) -> bool:
         """Queue the message if its key has dead letters or work in line, and return true.
 
-        `resolved` is called later. Otherwise do nothing and return false: the message may be handled at once.
+        `resolved`: see `rejected`. Otherwise do nothing and return false: the message may be handled at once.
         """
         if not self._lines and self._dead_letters.empty:
             return False
@@ -87,7 +87,7 @@ class RetryQueue:
     def rejected(self, delivery: Delivery, resolved: Resolved, error: Exception) -> None:
         """Queue a message that the handler has rejected with this error for further attempts, and return at once.
 
-        `resolved` is called later.
+        `resolved` is called once it is handled or a dead letter; never if the session ends before that.
         """
         logger.warning(  # without the traceback: the dead letter has it
             "cannot handle a message; trying again",

@@ -25,8 +25,9 @@ class UnreadableStreams:
         self._damaged: dict[str, str] = {}
 
     def add(self, stream: str, why: str, *, newer: bool, log: bool = True) -> None:
-        """Remember a stream, MOST at most; the first time, and with `log`, log it as an error.
+        """Remember a stream; the first time, and with `log`, log it as an error.
 
+        MOST of newer code are remembered at most, and MOST damaged ones; a further one is not logged either.
         `why` is shown to operators. `newer`: newer code recorded a fact of it; otherwise it is damaged.
         """
         known = self._newer if newer else self._damaged

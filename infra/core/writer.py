@@ -79,7 +79,10 @@ class Writer:
         self._suspended_because, self._unreadable = None, False
 
     def limit_facts(self, max_bytes: int) -> None:
-        """From now on record no fact that does not fit into a message of this many bytes, headers included."""
+        """From now on record no fact whose message, headers included, could have more than this many bytes.
+
+        HEADER_BYTES of them are kept for the headers. A client's first fact of a stream may have FIRST_SHARE of them.
+        """
         self._unit_of_work.max_bytes = max_bytes
 
     # Work in ----------------------------------------------------------------------------------------------------------

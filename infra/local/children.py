@@ -1,11 +1,12 @@
 """The processes of `just up`: started, started again, signaled; with their output, their guard, and their sockets."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from infra.listening import INHERITED, listening
@@ -41,14 +42,19 @@ class Children:
         self._guard: Guard | None = None
 
     def start(self) -> None:
-        """Start all of them. Raises StartFailed, SettingsError, OSError; then `close` ends those that were started."""
-        pipes = {name: self._pipe(name) for name in self._names}
-        self._guard = Guard(list(self._outputs.values()))
-        for name, pipe in pipes.items():
-            self._launch(name, pipe)
+        """Start all of them. Raises StartFailed, SettingsError; then `close` ends those that were started."""
+        with _told():
+            pipes = {name: self._pipe(name) for name in self._names}
+            self._guard = Guard(list(self._outputs.values()))
+            for name, pipe in pipes.items():
+                self._launch(name, pipe)
 
     def start_again(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a process that has ended; return it. Raises StartFailed, SettingsError, OSError."""
+        """Start a process that has ended; return it. Raises StartFailed, SettingsError."""
+        with _told():
+            return self._start_again(name)
+
+    def _start_again(self, name: str) -> subprocess.Popen[bytes]:
         pipe = self._pipe(name)
         before, self._guard = self._guard, Guard(list(self._outputs.values()))
         for other, process in self.running.items():
@@ -132,3 +138,13 @@ class Children:
         if self._guard is not None:
             self._guard.forget(process.pid)
         self._report(ProcessEnded(name, code))
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Make an error of the operating system a StartFailed that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror} (see ulimit -n and -u)"
+        raise StartFailed(f"a process cannot be started: {why}") from error

@@ -18,7 +18,10 @@ def main() -> None:
     os.close(pipe)
     if allowed:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what follows would inherit that
-        os.execv(command[0], command)  # noqa: S606
+        try:
+            os.execv(command[0], command)  # noqa: S606
+        except OSError as error:
+            sys.exit(f"{command[0]} cannot be run: {error.strerror}")
 
 
 if __name__ == "__main__":

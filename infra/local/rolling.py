@@ -1,7 +1,7 @@
 """Restarts the services of `just up` one after another, each only while all others are ready."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 from infra.local.children import KEEPER
@@ -42,20 +42,31 @@ def roll(
     while left:
         if unwanted():
             raise RollStopped(f"nobody waits for it any more; not restarted: {_list(left)}")
-        running = {name: url for name, url in system.urls.items() if system.runs(name)}
-        not_ready = {name: why for name, url in running.items() if (why := why_not_ready(url)) is not None}
+        not_ready = _not_ready(system, left)
         name = next((one for one in left if not system.runs(one) or one in not_ready), left[0])
         others = {one: why for one, why in not_ready.items() if one != name}
         if others and system.runs(name):
-            reasons = "; ".join(f"{one}_svc is not ready: {why}" for one, why in others.items())
-            raise RollStopped(f"{reasons}. While one is not ready, no other is restarted. Not restarted: {_list(left)}")
+            raise _stopped(others, left)
         left.remove(name)
         _restart(system, name, say, left, ready_s)
+    if not_ready := _not_ready(system, left):
+        raise _stopped(not_ready, left)
     try:
         system.restart(KEEPER)
     except StartFailed as error:
         raise RollStopped(f"the services are restarted, but the keeper did not come back: {error}") from error
     say(f"{KEEPER}: restarted")
+
+
+def _not_ready(system: RollingSystem, left: Collection[str]) -> dict[str, str]:
+    """Return why services are not ready, by name; without those in `left` that do not run: they are started first."""
+    asked = {name: url for name, url in system.urls.items() if name not in left or system.runs(name)}
+    return {name: why for name, url in asked.items() if (why := why_not_ready(url)) is not None}
+
+
+def _stopped(not_ready: Mapping[str, str], left: Sequence[str]) -> RollStopped:
+    reasons = "; ".join(f"{one}_svc is not ready: {why}" for one, why in not_ready.items())
+    return RollStopped(f"{reasons}. While one is not ready, no other is restarted. Not restarted: {_list(left)}")
 
 
 def _restart(system: RollingSystem, name: str, say: Callable[[str], None], left: list[str], ready_s: float) -> None:
@@ -82,5 +93,5 @@ def _await_ready(url: str, process: Process, ready_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def _list(names: list[str]) -> str:
-    return ", ".join(f"{name}_svc" for name in names) or "nothing else"
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"{name}_svc" for name in names) or KEEPER

@@ -40,6 +40,8 @@ from infra.usage import EXIT_USAGE, take_no_arguments
 NO_SERVICES: Final = frozenset({BROKER, KEEPER, DASHBOARD})
 AGAIN: Final = {BROKER: "just nats", KEEPER: "just stream keeper", DASHBOARD: "just dashboard"}
 """What starts a process again that is no service."""
+ROLLED: Final = "; `just roll` does so here, and restarts all services"
+"""Is said of a process that `just roll` starts again, too."""
 READINESS_POLL_S: Final = 0.05
 PARENT_POLL_S: Final = 0.5
 PARENT: Final = "--parent"
@@ -122,9 +124,9 @@ class Up:
                         self._write(SELF, f"{ended}: nothing is left running")
                         return EXIT_NOTHING_LEFT
                     again = AGAIN.get(name, f"just service {name}")
-                    here = "" if name == BROKER else "; `just roll` does so here, and restarts all services"
+                    rolled = "" if name in (BROKER, DASHBOARD) else ROLLED
                     self._write(
-                        SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it{here}."
+                        SELF, f"{ended}. The others keep running; `{again}` in another terminal restarts it{rolled}."
                     )
 
     def _restart(self, request: RestartRequested) -> None:
@@ -139,7 +141,7 @@ class Up:
     def _start_again(self, name: str, started: Future[Process]) -> None:
         try:
             started.set_result(self._children.start_again(name))
-        except (StartFailed, SettingsError, OSError) as error:
+        except (StartFailed, SettingsError) as error:
             started.set_exception(StartFailed(str(error)))
 
     def _stop(self, code: int, why: str) -> int:

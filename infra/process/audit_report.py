@@ -14,6 +14,8 @@ from infra.process.runtime import Runtime
 logger = structlog.get_logger()
 
 LOOK_EVERY_S: Final = 5.0
+FOUND_NOTHING: Final = ("good", "newer-code")
+"""The verdicts of an audit without findings; with the second one, it could not judge facts of newer code."""
 PATH: Final = Path("audit") / "report.json"  # below DATA_DIR
 
 
@@ -36,9 +38,9 @@ class AuditGauges:
         runtime.tasks.append(self.run)
         runtime.metrics.gauges_by(
             "saga_audit_good",
-            "1 if the last audit found nothing, 0 otherwise; missing without an audit.",
+            "1 if the last audit found nothing in what it could judge, 0 otherwise; missing without an audit.",
             (),
-            lambda: {} if self._report is None else {(): float(self._report.verdict == "good")},
+            lambda: {} if self._report is None else {(): float(self._report.verdict in FOUND_NOTHING)},
         )
         runtime.metrics.gauges_by(
             "saga_audit_age_seconds",

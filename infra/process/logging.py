@@ -26,6 +26,8 @@ MAX_VALUE: Final = 2_000
 """The most characters that a line shows of one value; of a longer one it tells how many are left out."""
 MAX_TRACEBACK: Final = 8_000
 """The most characters that a line shows of a traceback: its last ones."""
+UNLIMITED: Final = "unlimited"
+"""A true field of this name, which is not shown, lets a line pass the rate: of what a person asked for, each counts."""
 FLUSH_S: Final = 1.0
 """How long a flush waits for the lines that are not written yet."""
 TICK_S: Final = 1.0
@@ -67,7 +69,8 @@ class LogHandler(logging.Handler):
             if record.levelno > logging.DEBUG:
                 self._report_due()
                 event, fields = complaint(record)
-                if not self._rate.shows(event, fields, record.levelno, self._clock()):
+                unlimited = isinstance(record.msg, dict) and record.msg.get(UNLIMITED)
+                if not unlimited and not self._rate.shows(event, fields, record.levelno, self._clock()):
                     return
             self._output.put(self.format(record))
         except Exception as error:  # a line that cannot be formatted must not stop the work that it is about
@@ -178,11 +181,12 @@ def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typin
     """Return the processors that make the text of a line, clean of these secrets."""
 
     def clean(_: Any, __: str, fields: Fields) -> Fields:
-        return {name: cleaned(name, value, secrets, as_text=as_text) for name, value in fields.items()}
+        shown = {name: value for name, value in fields.items() if name != UNLIMITED}
+        return {name: cleaned(name, value, secrets, as_text=as_text) for name, value in shown.items()}
 
     def print_traceback(output: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-        text = "".join(traceback.format_exception(*exc_info)).rstrip()[-MAX_TRACEBACK:]
-        output.write("\n" + printable(redacted(text, secrets), keep="\n"))
+        text = redacted("".join(traceback.format_exception(*exc_info)).rstrip(), secrets)[-MAX_TRACEBACK:]
+        output.write("\n" + printable(text, keep="\n"))
 
     if not as_text:
         return [structlog.processors.format_exc_info, clean, structlog.processors.JSONRenderer()]

@@ -27,6 +27,9 @@ class RelayLag:
         self._published = log_end
         self._waiting: deque[tuple[int, float]] = deque()
         """Position of a commit's last fact, and when it was recorded, or found to lack; the oldest first."""
+        self._lost = 0
+        """How many facts before the last published one the stream lost, and has not again; as of the last look."""
+        self._lost_since = 0.0
         self.end = log_end
         """The position of the log's last fact, as far as this process knows."""
 
@@ -43,18 +46,21 @@ class RelayLag:
     @property
     def facts(self) -> int:
         self._look()
-        return max(0, self.end - self._published)
+        return max(0, self.end - self._published) + self._lost
 
     @property
     def seconds(self) -> float:
         self._look()
-        return self._clock() - self._waiting[0][1] if self._waiting else 0.0
+        now = self._clock()
+        return now - min(self._waiting[0][1] if self._waiting else now, self._lost_since if self._lost else now)
 
     def _look(self) -> None:
         relay = self._relay()
         if relay is not None:
             self._published = relay.acked
             self.end = max(self.end, relay.acked)  # another process may have recorded facts
+            self._lost_since = self._lost_since if self._lost else self._clock()
+            self._lost = sum(until - after for after, until in relay.gaps)
         while self._waiting and self._waiting[0][0] <= self._published:
             self._waiting.popleft()
         if not self._waiting and self.end > self._published:  # facts of before the start, or that the stream lost

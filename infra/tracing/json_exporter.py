@@ -13,12 +13,15 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from contracts.spans import Span
+from infra.addresses import is_http_address
 from infra.redaction import redacted
 from infra.settings import SettingsError
 from infra.tracing.otlp_json import as_otlp
 
 logger = structlog.get_logger()
 
+ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+TRACES_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 TIMEOUT_S: Final = 10.0
 LONGEST_TIMEOUT_S: Final = 3_600.0
 MOST_ANSWERED: Final = 1 << 16
@@ -37,6 +40,13 @@ def _setting(env: Mapping[str, str], name: str) -> str:
     return env.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "").strip() or env.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
+def collector(env: Mapping[str, str]) -> tuple[str, str]:
+    """Return the variable that says where spans go, and the whole URL, to which one for everything has a path added."""
+    if at := env.get(TRACES_ENDPOINT, "").strip():
+        return TRACES_ENDPOINT, at
+    return ENDPOINT, f"{env.get(ENDPOINT, '').strip().rstrip('/')}/v1/traces"
+
+
 class JsonExporter(SpanExporter):
     """Sends spans to the collector that OpenTelemetry's variables name. It does not try again: newer spans wait.
 
@@ -45,15 +55,15 @@ class JsonExporter(SpanExporter):
 
     def __init__(self, env: Mapping[str, str] = os.environ) -> None:
         """Raises SettingsError for a variable that cannot be used."""
-        at = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
-        self._url = at or f"{env.get('OTEL_EXPORTER_OTLP_ENDPOINT', '').strip().rstrip('/')}/v1/traces"
+        name, self._url = collector(env)
         self._at = redacted(self._url)
         try:
-            is_url = httpx.URL(self._url).scheme in ("http", "https")
+            httpx.URL(self._url)
+            is_url = is_http_address(self._url)
         except httpx.InvalidURL:
             is_url = False
         if not is_url:
-            raise SettingsError(f"OTEL_EXPORTER_OTLP_ENDPOINT is no URL such as http://127.0.0.1:4318: {self._at!r}")
+            raise SettingsError(f"{name} is no URL such as http://127.0.0.1:4318: {self._at!r}")
         pairs = [pair.partition("=") for pair in _setting(env, "HEADERS").split(",") if pair.strip()]
         headers = {unquote(name.strip()): unquote(value.strip()) for name, _, value in pairs}
         try:

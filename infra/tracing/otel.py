@@ -43,21 +43,24 @@ def resource(service: str) -> Resource:
     return Resource.create({"service.namespace": ours.SCOPE, "service.name": f"{service}_svc"}, ours.SCHEMA_URL)
 
 
-def _context(at: ours.SpanContext) -> SpanContext:
-    return SpanContext(at.trace_id, at.span_id, is_remote=False, trace_flags=_SAMPLED)
+def _context(at: ours.SpanContext, *, is_remote: bool = False) -> SpanContext:
+    return SpanContext(at.trace_id, at.span_id, is_remote=is_remote, trace_flags=_SAMPLED)
 
 
 def readable(span: ours.Span, common: Resource) -> OwnSpan:
     """Return the span as the library has it; `common` is the resource of its service."""
-    context = _context(span.context)
+    context, parent = _context(span.context), None
+    if span.parent is not None:
+        at = ours.SpanContext(span.context.trace_id, span.parent)
+        parent = _context(at, is_remote=span.is_remote(at))
     made = OwnSpan(
         span.name,
         context=context,
-        parent=None if span.parent is None else _context(ours.SpanContext(context.trace_id, span.parent)),
+        parent=parent,
         resource=common,
         attributes=span.attributes,
         events=[Event(event.name, event.attributes, event.at_ns) for event in span.events],
-        links=[Link(_context(link)) for link in span.links],
+        links=[Link(_context(link, is_remote=span.is_remote(link))) for link in span.links],
         kind=_KINDS[span.kind],
         status=_UNSET if span.error is None else Status(StatusCode.ERROR, span.error),
         start_time=span.start_ns,

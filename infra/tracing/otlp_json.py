@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from contracts.spans import SCHEMA_URL, SCOPE, Attributes, Span
+
+LOCAL: Final = 0x101
+"""OTLP's flags of a span that is sampled, and whose parent, or the other end of a link, is not remote."""
+REMOTE: Final = 0x301
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,7 +50,7 @@ def _span(span: Span) -> dict[str, Any]:
         "traceId": f"{span.context.trace_id:032x}",
         "spanId": f"{span.context.span_id:016x}",
         "parentSpanId": "" if span.parent is None else f"{span.parent:016x}",
-        "flags": 0x101,  # sampled; and it is known that the parent is not remote
+        "flags": REMOTE if span.has_remote_parent else LOCAL,
         "name": span.name,
         "kind": span.kind.value,
         "startTimeUnixNano": str(span.start_ns),
@@ -57,7 +61,11 @@ def _span(span: Span) -> dict[str, Any]:
             for event in span.events
         ],
         "links": [
-            {"traceId": f"{link.trace_id:032x}", "spanId": f"{link.span_id:016x}", "flags": 0x101}
+            {
+                "traceId": f"{link.trace_id:032x}",
+                "spanId": f"{link.span_id:016x}",
+                "flags": REMOTE if span.is_remote(link) else LOCAL,
+            }
             for link in span.links
         ],
         "status": {} if span.error is None else {"code": 2, "message": span.error},

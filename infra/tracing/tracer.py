@@ -33,7 +33,7 @@ from infra.request_span import RequestSpan
 from infra.store.records import Record
 
 MOST_PLACED: Final = 100_000
-"""At most so many requests' spans are remembered until the root of a trace links to them; the oldest go."""
+"""At most so many requests' spans are remembered until the root of their key's trace links to them; the oldest go."""
 
 
 logger = structlog.get_logger()
@@ -129,6 +129,7 @@ class Tracer:
                 key=request.key,
                 start_ns=request.start_ns,
                 end_ns=nanoseconds(self._clock()),
+                has_caller=request.has_caller,
             )
             self._send(span)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra import files
-from infra.archive.errors import ArchiveDamaged
+from infra.archive.errors import ArchiveDamaged, ArchiveUnreachable
 from infra.archive.manifest import file_name
 from infra.broker.acknowledged import NAME
 from infra.broker.floor import archive_of
@@ -22,7 +22,7 @@ from infra.settings import Settings, SettingsError, load
 from ops import foreign, reading, stores
 from ops.backup import manifest, store_copies, stream_snapshots
 from ops.backup.manifest import Manifest, StreamSnapshot
-from ops.errors import Found
+from ops.errors import Found, Unreachable
 from ops.progress import Watch
 
 
@@ -83,7 +83,7 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
     """Copy the archived generations, and return their names. Call it once the snapshots of the streams are taken.
 
     So a generation that leaves the broker meanwhile is in one of both. Of a bucket only the manifests are copied.
-    Raises Found if the archive cannot be used; OSError.
+    Raises Found if the archive is damaged, Unreachable if its bucket is away; OSError.
     """
     archive = archive_of(load(Settings, "nats", 4_222, env))
     try:
@@ -104,6 +104,8 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
                 copy.chmod(files.PRIVATE)
                 files.sync_file(copy)
             files.sync_folder(folder / one.stream)
+    except ArchiveUnreachable as error:
+        raise Unreachable(f"no backup was made: {error}") from error
     except ArchiveDamaged as error:
         raise Found(f"no backup was made: {error}") from error
     return [one.stream for one in manifests]

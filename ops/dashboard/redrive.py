@@ -148,5 +148,6 @@ class Operations:
             operation.put(KeyOutcome(key, "runs"))
             outcome = await self._redriver.ask(key, dry_run=False)
             operation.put(outcome)
-            logger.info("redriven", consumer=key.consumer, key=key.key, state=outcome.state, why=outcome.why, **about)
+            told = {"consumer": key.consumer, "key": key.key, "state": outcome.state, "why": outcome.why}
+            logger.info("redriven", unlimited=True, **told, **about)
         logger.info("redrive is over", states=operation.summary, **about)

@@ -46,7 +46,7 @@ class Explains(Protocol):
     """Says which findings are none, because facts of newer code, read until now, may explain them."""
 
     def subjects(self, invariant: int, where: object, fact: Fact | None) -> Collection[str]:
-        """Return what a finding is about, such as `product mug`; nothing if newer code cannot explain it.
+        """Return what a finding is about, such as `product mug`; nothing if no fact of newer code can ever explain it.
 
         `fact` is the one at hand; None if there is none.
         """

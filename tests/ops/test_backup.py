@@ -15,7 +15,9 @@ import pytest
 
 from contracts.wire import fact_id
 from infra import files
+from infra.archive import bucket as bucket_module
 from infra.broker.numbering import EVENTS
+from infra.local.ports import free_ports
 from infra.settings import SettingsError
 from infra.store.statements import SCHEMA
 from ops import data
@@ -670,3 +672,15 @@ def test_a_copied_archive_survives_a_power_cut(tmp_path: Path, monkeypatch: pyte
 
     assert len(copied) > 4
     assert copied == durable
+
+
+def test_a_bucket_that_goes_away_before_its_manifests_are_copied_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_module, "RETRIES", 0)
+    store = f"http://127.0.0.1:{free_ports(1)[0]}"
+    env = {"ARCHIVE_URL": "s3://shop/saga", "ARCHIVE_ENDPOINT": store, "DATA_DIR": str(tmp_path)}
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+
+    with pytest.raises(Unreachable, match="no backup was made: the archive's bucket s3://shop/saga cannot be used"):
+        _copy_archive(env, tmp_path / "copy", ProgressLines())

@@ -17,8 +17,8 @@ from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode
 from infra.tracing.otel import readable, resource
 from infra.tracing.otlp_json import as_otlp
 from ops import otlp, reading, trace
-from ops.errors import Unusable
-from tests.collector import TakenSpan, read, read_json
+from ops.errors import Unreachable, Unusable
+from tests.collector import TakenSpan, collector, read, read_json
 from tests.examples import PLACED_AT, order_canceled, order_confirmed, order_created, product_reserved, stock_held
 
 CAUSE = "order-0195c0ffee@1"
@@ -200,3 +200,17 @@ def test_how_long_ago_needs_no_minus() -> None:
 
     assert abs(otlp.Since().convert("1h", None, None) - (datetime.now(UTC) - hour)) < hour
     assert otlp.Since().convert("2026-01-31T09:00:00Z", None, None) == datetime(2026, 1, 31, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "/other"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/traces")]
+)
+def test_a_collector_that_a_variable_names_is_said_when_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, name: str, path: str
+) -> None:
+    with collector() as taking:
+        taking.refuses = 400
+        monkeypatch.setenv(name, taking.url + (path if "TRACES" in name else ""))
+
+        with pytest.raises(Unreachable, match=f"the collector at {taking.url}{path} did not take the spans"):
+            otlp.send(None, an_order())

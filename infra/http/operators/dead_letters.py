@@ -29,8 +29,11 @@ from infra.request_span import request_is_about
 from infra.store.errors import StoreError
 
 ACTIONS: Final = ("preview", "redrive", "drop")
-OUTCOMES: Final = ("done", "fails", "refused", "unavailable")
-"""By what is asked for, and what follows, requests are counted. `fails`: a dead letter is rejected again."""
+OUTCOMES: Final = ("done", "fails", "refused", "unavailable", "error")
+"""By what is asked for, and what follows, requests are counted.
+
+`fails`: a dead letter is rejected again. `error`: a bug ended it, or it was broken off.
+"""
 
 
 class Consumer(Protocol):
@@ -202,13 +205,16 @@ def _actions(metrics: Metrics) -> dict[Labels, Counter]:
 
 @contextlib.contextmanager
 def _counted(actions: Mapping[Labels, Counter], action: str) -> Iterator[list[str]]:
-    """Count the request by the first outcome in the list that is yielded, or else by the Problem that is raised."""
+    """Count the request by the first outcome in the list that is yielded, or else by the exception that is raised."""
     outcomes: list[str] = []
     try:
         with _or_unavailable():
             yield outcomes
     except Problem as problem:
         outcomes.append("unavailable" if problem.body.status == 503 else "refused")
+        raise
+    except BaseException:
+        outcomes.append("error")
         raise
     finally:
         actions[action, next(iter(outcomes), "done")].value += 1

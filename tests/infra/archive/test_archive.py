@@ -24,7 +24,7 @@ from infra.archive.manifest import (
     missing_before,
 )
 from infra.archive.places import ArchivePlace, Folder
-from infra.archive.reader import Archive
+from infra.archive.reader import Archive, Block
 from infra.archive.writing import FileWriter
 from infra.settings import Settings, load
 from tests.object_store import ObjectStore, object_store
@@ -221,6 +221,13 @@ def test_a_changed_manifest_is_refused_with_the_next_step(
         _ = Archive(tmp_path).manifests
 
 
+def test_a_folder_that_cannot_be_read_is_told_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "archive").touch()
+
+    with pytest.raises(ArchiveDamaged, match=r"archive cannot be read: Not a directory\. Put a copy of the archive"):
+        _ = Archive(tmp_path / "archive").manifests
+
+
 def test_other_files_in_the_folder_are_no_manifests(tmp_path: Path) -> None:
     archived(tmp_path)
     for name in ("notes.json", "EVENTS.json.json", "EVENTS_01.json", "EVENTS copy.json", ".json"):
@@ -238,6 +245,16 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes | Non
 
     with pytest.raises(ArchiveDamaged, match=f"{name} of the archive cannot be read"):
         list(Archive(tmp_path).read(manifest))
+
+
+def test_a_line_that_is_nested_too_deeply_is_damage(tmp_path: Path) -> None:
+    manifest = archived(tmp_path)
+    name, nested = "part-000.jsonl.gz", b"[" * 100_000 + b"]" * 100_000
+    content = gzip.compress(b'{"sequence":1,"stored_ns":2,"subject":"a.b","more":%b}' % nested)
+    (tmp_path / "EVENTS" / name).write_bytes(content)
+
+    with pytest.raises(ArchiveDamaged, match=rf"{name} of the archive cannot be read: .*\. Put a copy of the archive"):
+        Archive(tmp_path).block(manifest, Block(name, 0, len(content), 1, 1, 2))
 
 
 # Logs -----------------------------------------------------------------------------------------------------------------

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from infra.archive import bucket as bucket_module
+from infra.archive import credentials
 from infra.archive.bucket import Bucket
 from infra.archive.errors import ArchiveDamaged, ArchiveTaken, ArchiveUnreachable
 from infra.archive.manifest import INDEX, ArchivedFile, GenerationManifest
 from infra.archive.reader import Archive
 from infra.archive.writing import described
+from infra.broker.errors import ArchiveUnusable
+from infra.broker.floor import archived_log
 from infra.local.services import ROOT
+from infra.settings import Settings, load
 from tests.infra.archive.test_archive import SPAN, archived, bucket, told
 from tests.object_store import BUCKET, KEY_ID, SECRET, ObjectStore, object_store
 
@@ -179,6 +183,21 @@ def test_a_refusal_says_bucket_cause_and_next_step_and_no_secret(
         assert "\n" not in text
 
 
+@pytest.mark.parametrize("name", ["AWS_SKIP_SIGNATURE", "AWS_CHECKSUM_ALGORITHM", "AWS_SERVER_SIDE_ENCRYPTION"])
+def test_a_variable_that_the_library_cannot_read_is_named_without_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = load(Settings, "nats", 4_222, {"ARCHIVE_URL": "s3://shop/saga", "DATA_DIR": str(tmp_path)})
+    monkeypatch.setenv(name, "perhaps")
+
+    with pytest.raises(ArchiveUnusable) as raised:
+        archived_log(settings, "point")
+    assert str(raised.value) == (
+        f"the archive's bucket s3://shop/saga cannot be used: the value of {name} is none that the library takes. "
+        "Correct or unset it, and start this again"
+    )
+
+
 def test_a_store_that_hangs_does_not_stop_the_threads_beside(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +244,29 @@ def test_credentials_come_from_the_profile_in_awss_file(
     monkeypatch.setenv("AWS_PROFILE", "shop")
 
     assert bucket(store, tmp_path).look() == []
+
+
+def test_the_file_is_not_read_for_each_request(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET}
+    reads = []
+
+    def read_profile() -> dict[str, str]:
+        reads.append("read")
+        return profile
+
+    monkeypatch.setattr(credentials, "_profile", read_profile)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    place = bucket(store, tmp_path)
+    place.look()
+    reads.clear()
+
+    until = time.monotonic() + 0.3  # within 0.1 s the library asks for no credentials anew, whenever they expire
+    while time.monotonic() < until:
+        place.look()
+    assert reads == []
 
 
 def test_a_store_with_a_certificate_of_an_unknown_authority_is_refused_with_the_next_step(

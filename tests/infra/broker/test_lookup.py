@@ -7,11 +7,12 @@ import pytest
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode, message_id
 from infra.broker import lookup
-from infra.broker.client import VERSION_LINE
+from infra.broker.client import VERSION_LINE, BrokerClient
 from infra.broker.errors import HistoryUnavailable
+from infra.broker.leader import TRIES
 from infra.broker.lookup import MOST_FACTS, _is_fact, latest_facts, latest_messages
 from infra.broker.numbering import EVENTS
-from infra.broker.stored import DirectAnswer, StoredMessage
+from infra.broker.stored import DirectAnswer, StoredMessage, direct
 from infra.broker.streams import stream_config
 from tests.examples import reserve_failed
 from tests.infra.broker.mirroring import client, session, settings
@@ -96,3 +97,72 @@ async def test_an_answer_that_is_not_whole_is_no_history(broker: Shop, monkeypat
     async with session(broker) as js:
         with pytest.raises(HistoryUnavailable, match="left 3 messages out"):
             await latest_messages(client(js), [SUBJECT])
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The streams of the direct gets that look-ups make from now on."""
+    asked: list[str] = []
+
+    async def count(nc: BrokerClient, stream: str, request: Mapping[str, Any]) -> DirectAnswer:
+        asked.append(stream)
+        return await direct(nc, stream, request)
+
+    monkeypatch.setattr(lookup, "direct", count)
+    return asked
+
+
+async def test_a_generation_without_the_subject_is_asked_once(broker: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with session(broker) as js:
+        await js.publish("point.charged.ann", b"1")
+        await js.add_stream(stream_config(settings(broker), 1))
+        await js.publish("l1.point.charged.ann", b"2")
+        streams = ["EVENTS_1", EVENTS]
+        assert await latest_messages(client(js), [SUBJECT], streams) == []
+        asked = counted(monkeypatch)
+
+        assert await latest_messages(client(js), [SUBJECT], streams) == []
+        assert sorted(asked) == sorted(streams)
+
+
+async def test_only_generations_with_a_foreign_message_are_asked_for_the_fact_behind_it(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with session(broker) as js:
+        await js.publish(SUBJECT, b"foreign")
+        await js.add_stream(stream_config(settings(broker), 1))
+        await js.publish("l1.point.charged.ann", b"2")
+        streams = ["EVENTS_1", EVENTS]
+        assert await latest_messages(client(js), [SUBJECT], streams) == []
+        asked = counted(monkeypatch)
+
+        assert await latest_messages(client(js), [SUBJECT], streams) == []
+        assert sorted(asked) == [EVENTS, EVENTS, "EVENTS_1"]
+
+
+async def test_an_answer_without_messages_is_no_answer_of_a_generation_that_has_some(
+    broker: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that has none of the subjects does not say that it is one."""
+    mirrored: list[int] = []
+
+    async def sometimes(nc: BrokerClient, stream: str, request: Mapping[str, Any]) -> DirectAnswer:
+        if "multi_last" in request and mirrored:
+            mirrored.pop()
+            return DirectAnswer([], frozenset(), 0, "404")
+        return await direct(nc, stream, request)
+
+    monkeypatch.setattr(lookup, "direct", sometimes)
+    async with session(broker) as js:
+        await js.publish("point.charged.ann", b"1")
+        await js.publish(SUBJECT, encode(FACT), headers=PLACE)
+
+        mirrored[:] = range(TRIES - 1)
+        assert len(await latest_messages(client(js), [SUBJECT])) == 1
+        mirrored[:] = range(TRIES)
+        with pytest.raises(HistoryUnavailable, match="a mirror answers"):
+            await latest_messages(client(js), [SUBJECT])
+
+
+async def test_an_empty_generation_has_nothing(broker: Shop) -> None:
+    async with session(broker) as js:
+        assert await latest_messages(client(js), [SUBJECT]) == []

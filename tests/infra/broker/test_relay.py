@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from infra.broker.client import BrokerClient, MessageCallback, Outgoing
 from infra.broker.errors import FactTooLarge, LogLost, RelayFailed
 from infra.broker.fact_message import subject_of
 from infra.broker.fast_ingest import FLOW
+from infra.broker.gaps import Gap
 from infra.broker.leader import FIRST_SPAN, Leader, leader_of
 from infra.broker.numbering import EVENTS, first_sequence
 from infra.broker.relay import Relay
+from infra.broker.resume import ResumePosition
 from infra.broker.streams import MAX_FACT_BYTES
 from infra.broker.window import WINDOW
 from infra.store.event_store import EventStore
@@ -85,10 +87,12 @@ class Wire(BrokerClient):
 
 
 @contextlib.asynccontextmanager
-async def wired(log: EventStore, **limits: Any) -> AsyncIterator[tuple[Wire, Relay]]:
-    """A relay at work, from the log's beginning, on such a connection."""
+async def wired(log: EventStore, leaders: Sequence[Leader] = (), **limits: Any) -> AsyncIterator[tuple[Wire, Relay]]:
+    """A relay at work on such a connection: from the log's beginning, or from what it finds in these generations."""
     wire = Wire()
     relay = Relay("point", log, wire, **limits)
+    if leaders:
+        await relay.find_resume_position(leaders)
     run = asyncio.create_task(relay.run())
     try:
         yield wire, relay
@@ -571,6 +575,28 @@ async def test_behind_a_fact_that_is_refused_nothing_of_its_batch_is_stored(brok
     assert isinstance(error, RelayFailed)
     assert [event.position for event in await broker.events()] == list(range(1, 40))
     assert acked == FLOW  # the rest of the 39 is sent once more
+
+
+async def test_while_a_gap_is_filled_what_is_behind_it_counts_as_published(
+    log: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def found(*_: object) -> ResumePosition:
+        return ResumePosition(5, {}, [Gap(1, 2), Gap(3, 4)])
+
+    monkeypatch.setattr("infra.broker.relay.find_resume_position", found)
+    await append(log, 1, 5)
+    stream = StreamInfo(StreamConfig(name=EVENTS), StreamState(0, 0, 1, 0, 0))
+    async with wired(log, [Leader(Wire(), stream)]) as (wire, relay):
+        (first,) = await wire.replies(1)
+        assert (relay.acked, relay.gaps) == (5, [Gap(1, 2), Gap(3, 4)])
+        wire.answer(first, b"", b'{"stream":"EVENTS","seq":6}', b"")
+        (second,) = await wire.replies(1)
+        assert (relay.acked, relay.gaps) == (5, [Gap(3, 4)])
+        wire.answer(second, b"", b'{"stream":"EVENTS","seq":7}', b"")
+        async with asyncio.timeout(PATIENCE_S):
+            await relay.caught_up.wait()
+
+        assert (relay.acked, relay.gaps) == (5, [])
 
 
 async def test_behind_a_refusal_no_acknowledgement_counts(log: SQLiteStore) -> None:

@@ -35,10 +35,13 @@ class System:
         self.ended = set(ended)
         self.not_ready = dict(not_ready or {})
         self.after: dict[str, str | int] = {}
+        self.ends_at: dict[str, str] = {}
+        """The service that ends while another one is restarted, by that one's name."""
         self.restarts: list[str] = []
 
     def why_not_ready(self, url: str) -> str | None:
-        return self.not_ready.get(url.removeprefix("http://"))
+        name = url.removeprefix("http://")
+        return "it does not answer" if name in self.ended else self.not_ready.get(name)
 
     def runs(self, name: str) -> bool:
         return name not in self.ended
@@ -47,6 +50,7 @@ class System:
         self.restarts.append(name)
         self.ended.discard(name)
         self.not_ready.pop(name, None)
+        self.ended |= {self.ends_at[name]} if name in self.ends_at else set()
         after = self.after.get(name)
         if after == "not at all":
             raise StartFailed("its port is in use")
@@ -116,6 +120,24 @@ def test_while_two_are_not_ready_none_is_restarted(rolled: Rolled) -> None:
         rolled(system)
 
     assert system.restarts == []
+
+
+@pytest.mark.parametrize(
+    ("during", "restarts", "left"),
+    [("product", ["order", "product"], "point_svc"), ("point", ["order", "product", "point"], "keeper")],
+)
+def test_one_that_ends_after_its_restart_ends_the_roll(
+    rolled: Rolled, during: str, restarts: list[str], left: str
+) -> None:
+    system = System()
+    system.ends_at[during] = "order"
+
+    with pytest.raises(RollStopped) as stopped:
+        rolled(system)
+
+    assert str(stopped.value).startswith("order_svc is not ready: it does not answer. ")
+    assert str(stopped.value).endswith(f"Not restarted: {left}")
+    assert system.restarts == restarts
 
 
 def test_it_ends_between_two_services_once_nobody_wants_it(rolled: Rolled) -> None:

@@ -24,10 +24,11 @@ def exported(folder: Path, report: str) -> str:
     return exposed(metrics)
 
 
-def test_a_report_tells_the_verdict_and_its_age(tmp_path: Path) -> None:
-    text = exported(tmp_path, f'{{"verdict": "good", "made_at": "{NOON.isoformat()}"}}')
+@pytest.mark.parametrize(("verdict", "good"), [("good", 1), ("newer-code", 1), ("findings", 0)])
+def test_a_report_tells_whether_there_are_findings_and_its_age(tmp_path: Path, verdict: str, good: int) -> None:
+    text = exported(tmp_path, f'{{"verdict": "{verdict}", "made_at": "{NOON.isoformat()}"}}')
 
-    assert (value(text, "saga_audit_good"), value(text, "saga_audit_age_seconds")) == (1, 0)
+    assert (value(text, "saga_audit_good"), value(text, "saga_audit_age_seconds")) == (good, 0)
 
 
 @pytest.mark.parametrize(

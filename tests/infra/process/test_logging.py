@@ -15,7 +15,7 @@ import pytest
 
 from infra.local.services import ROOT
 from infra.process.log_rate import KINDS_A_WINDOW
-from infra.process.logging import cleaned, info_lines, plain
+from infra.process.logging import MAX_TRACEBACK, cleaned, info_lines, plain
 
 
 class Colour(Enum):
@@ -69,6 +69,20 @@ def test_a_line_has_no_local_variables_no_secrets_and_nothing_that_a_terminal_ob
     assert "0ther-secret" not in text
     assert all(one.isprintable() or one == "\n" for one in text)
     assert not any(line.startswith("forged line") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("fmt", ["text", "json"])
+def test_no_part_of_a_secret_is_shown_where_a_traceback_is_cut(fmt: str) -> None:
+    failing = f"""
+try:
+    raise OSError("0ther-secret" + "x" * {MAX_TRACEBACK - len("secret")})
+except OSError as error:
+    log.error("it failed", exc_info=error)
+"""
+    text = logged(failing, fmt)
+
+    assert "***xxx" in text
+    assert "secretx" not in text
 
 
 def test_a_line_of_text_has_date_and_zone() -> None:

@@ -1,9 +1,11 @@
 """The lag of the stream: how many facts it lacks, and for how long the oldest of them waits."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from infra.broker.gaps import Gap
 from infra.process.relay_lag import RelayLag
 
 
@@ -11,6 +13,7 @@ class Published:
     """A relay that has published the log up to here."""
 
     acked = 0
+    gaps: Sequence[Gap] = ()
 
 
 class Log:
@@ -101,3 +104,19 @@ def test_facts_of_another_process_are_published_and_no_lag(log: Log) -> None:
     assert log.told == (0, 0)
     log.lag.recorded(1)
     assert log.lag.facts == 1
+
+
+def test_of_a_gap_only_the_facts_that_are_missing_count_and_wait_since_they_were_found_missing() -> None:
+    log = Log(end=1_000)
+    log.now += 3
+    log.relay.gaps = [Gap(10, 30), Gap(50, 51)]
+    assert log.told == (21, 0)
+    log.now += 4
+    log.lag.recorded(2)
+    log.relay.gaps = [Gap(25, 30), Gap(50, 51)]
+
+    assert log.told == (8, 4)
+    log.relay.gaps = ()
+    assert log.told == (2, 0)
+    log.relay.acked = 1_002
+    assert log.told == (0, 0)

@@ -116,6 +116,8 @@ def test_what_the_variables_say_of_the_service_is_sent(taking: Collector, monkey
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:port"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://:4318"},
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://:4318/v1/traces"},
         {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
         {"OTEL_EXPORTER_OTLP_TIMEOUT": "nan"},
         {"OTEL_EXPORTER_OTLP_TIMEOUT": "inf"},
@@ -125,5 +127,6 @@ def test_what_the_variables_say_of_the_service_is_sent(taking: Collector, monkey
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(wrong: dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_"):
+    named = next(iter(wrong)) if "ENDPOINT" in next(iter(wrong)) else "OTEL_EXPORTER_OTLP_"
+    with pytest.raises(SettingsError, match=named):
         JsonExporter({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"} | wrong)

@@ -1,6 +1,7 @@
 """Live spans, as an exporter in memory gets them: the tree of facts for every end, and what comes again is no twin."""
 
 import asyncio
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from infra.core.unit_of_work import Answer, Delivered, Requested, Work
 from infra.request_span import Caller, RequestSpan
 from infra.store.records import Record
 from infra.tracing.otel import SpanSender
+from infra.tracing.otlp_json import as_otlp
 from infra.tracing.tracer import Tracer
 from order_svc.domain import Cancel, Expire, Place
 from tests.contracts.test_spans import ENOUGH, facts_of, recorded
@@ -229,6 +231,20 @@ def test_a_request_without_a_trace_is_in_that_of_the_order(traces: Traces) -> No
     posted = spans["POST /orders"]
     assert (posted.context.trace_id, posted.parent) == root(order_id)
     assert posted.links == spans["order"].links == ()
+
+
+@pytest.mark.parametrize("caller", [CLIENT, None])
+def test_a_parent_that_a_request_or_a_message_named_is_remote(traces: Traces, caller: Caller | None) -> None:
+    one_order(traces, caller)
+
+    remote = {span.name: span.parent.is_remote for span in traces.exported() if span.parent is not None}
+    assert remote == {"POST /orders": caller is not None, **dict.fromkeys(remote.keys() - {"POST /orders"}, True)}
+    assert len(remote) > 1
+    links = {span.name: [link.context.is_remote for link in span.links] for span in traces.exported()}
+    for told in json.loads(as_otlp(traces.made))["resourceSpans"]:
+        for span in told["scopeSpans"][0]["spans"]:
+            assert span["flags"] == (0x301 if remote.get(span["name"]) else 0x101)
+            assert [link["flags"] for link in span["links"]] == [0x301 if one else 0x101 for one in links[span["name"]]]
 
 
 def test_a_client_that_records_nothing_is_not_linked(traces: Traces) -> None:

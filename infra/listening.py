@@ -12,6 +12,8 @@ from typing import Final
 BACKLOG: Final = 2_048  # connections waiting to be accepted
 INHERITED: Final = "LISTENER_FD"
 """The variable by which a starter names the descriptor of the socket to a service. No person sets it."""
+MOST_DIGITS: Final = 9
+"""Of a descriptor's number; a longer one is none."""
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -42,7 +44,7 @@ def inherited(port: int, env: Mapping[str, str] = os.environ) -> socket.socket |
     named = env.get(INHERITED, "")
     if not named:
         return None
-    if not named.isdecimal():
+    if not named.isdecimal() or len(named) > MOST_DIGITS:
         raise OSError(None, f"{INHERITED} is {named!a}, which is no descriptor; unset it")
     try:
         listener = socket.socket(fileno=int(named))

@@ -140,7 +140,7 @@ def shown_state(state: Any) -> dict[str, Any]:
 
 
 def lines(then: Then) -> list[tuple[str, str]]:
-    """Return the state for a person, as pairs of name and text.
+    """Return the last fact's place, time and name, then the state, for a person: as pairs of name and text.
 
     Fields of the state that are null, an empty list or an empty map are left out. A map has a pair for each entry; only
     the first of these pairs has the map's name, the others an empty one.

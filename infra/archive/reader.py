@@ -88,7 +88,7 @@ class Archive:
     def digest_of(self, number: int) -> str:
         """Return the SHA-256 of the manifest of this generation; empty if it is not archived."""
         seen = self._known()
-        digests = [*(one.previous for one in seen.manifests[1:]), seen.last_digest]
+        digests = [*(one.previous for one in seen.manifests[1:]), seen.last_digest][: len(seen.manifests)]
         return next((its for one, its in zip(seen.manifests, digests, strict=True) if one.number == number), "")
 
     def look(self) -> None:

@@ -65,10 +65,17 @@ def _stored_ns(archive: Archive, manifest: GenerationManifest, sequence: int) ->
 
 
 async def put(js: JetStreamContext, streams: Sequence[str], archive: Archive, of: GenerationManifest) -> None:
-    """Label these streams: the generation `of` leaves the broker. The archive, as far as it is known, must have it.
+    """Label these streams: the generation `of` leaves the broker.
 
-    Otherwise no archive fits the label. Raises ArchiveDamaged, the client's errors.
+    Raises ArchiveDamaged if the archive, as far as it is known, has it not: no archive would fit such a label. Raises
+    the client's errors.
     """
+    if not archive.digest_of(of.number):
+        place = archive.place
+        raise ArchiveDamaged(
+            f"the archive {place.title} has not {of.stream}, which was to leave the broker. Mount or copy the right "
+            f"archive there, or set {place.setting}"
+        )
     for stream in streams:
         config = (await js.stream_info(stream)).config
         config.metadata = {**(config.metadata or {}), KEY: _label(archive, of)}

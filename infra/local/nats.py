@@ -104,9 +104,10 @@ def store_holder(env: Mapping[str, str]) -> str | None:
 
 
 def nats_command() -> list[str]:
-    """Return the command that runs the bundled broker; run it with the variables of `nats_environment`.
+    """Return the command that runs the bundled broker.
 
-    Raises StartFailed if nats-server is missing.
+    Run it with the variables of `nats_environment`, and let it inherit the lock that `lock_store` returns: nats-server
+    itself takes none. Raises StartFailed if nats-server is missing.
     """
     return [nats_server(), "-c", str(NATS_CONF)]
 

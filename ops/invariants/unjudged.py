@@ -51,9 +51,10 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 class Unjudged:
-    """Takes the facts of newer code, and says what cannot be judged. `facts`: how many it has taken.
+    """Takes the facts of newer code, and says what cannot be judged because of them.
 
-    `first`: the first MOST_SHOWN of these.
+    It also takes messages of services that this version does not have; they explain nothing. `facts`: how many of both
+    it has taken; `first`: the first MOST_SHOWN of these.
     """
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 
 from contracts.wire import MSG_ID, POSITION
+from infra.archive.errors import ArchiveDamaged
 from infra.archive.manifest import ArchivedLog
 from infra.archive.reader import Archive
 from infra.broker import archive_label
@@ -438,6 +439,8 @@ async def test_an_archive_that_the_streams_do_not_know_is_refused(
     await rolled(js)
     await js.publish("l1.point.charged.ann", b"1")
     await rolled(js)
+    with pytest.raises(ArchiveDamaged, match="has not EVENTS_1, which was to leave the broker"):
+        await archive_label.put(js, ["EVENTS_2"], Archive(tmp_path / "empty"), Archive(right).manifests[1])
     await archive_label.put(js, ["EVENTS_2"], Archive(right), Archive(right).manifests[1])
     for name in ("EVENTS", "EVENTS_1"):
         await js.delete_stream(name)

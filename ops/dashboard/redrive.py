@@ -9,14 +9,13 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 import httpx
-import msgspec
 import structlog
 
 from infra.http.operators.dead_letters import RedriveOutcomes
 from infra.timestamps import now
 from ops.client import GOOD, ServiceAddress, problem, send_with
 from ops.dashboard.dead_letter_groups import DeadLetterKey
-from ops.dlq.dead_letters import TIMEOUT_S, service_request
+from ops.dlq.dead_letters import TIMEOUT_S, outcomes, service_request
 from ops.errors import Unreachable
 
 logger = structlog.get_logger()
@@ -58,14 +57,11 @@ class Redriver:
             return KeyOutcome(key, "fails", why=f"this checkout has no service of the consumer {key.consumer}")
         try:
             answer = await send_with(self._http, request, TIMEOUT_S)
+            if answer.status not in GOOD:
+                return KeyOutcome(key, "fails", why=problem(answer))
+            return _outcome(key, outcomes(request, answer))
         except Unreachable as error:
             return KeyOutcome(key, "unknown", why=str(error))
-        if answer.status not in GOOD:
-            return KeyOutcome(key, "fails", why=problem(answer))
-        try:
-            return _outcome(key, msgspec.convert(answer.body, RedriveOutcomes))
-        except msgspec.ValidationError as error:
-            return KeyOutcome(key, "unknown", why=f"{request.service} answers {request} with something else: {error}")
 
 
 def _outcome(key: DeadLetterKey, done: RedriveOutcomes) -> KeyOutcome:

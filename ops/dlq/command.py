@@ -143,6 +143,7 @@ def _ask(consumer: str, what: str, body: dict[str, Any], timeout_s: float) -> di
     answer = ask(request, GOOD | {404}, timeout_s)
     if answer.status == 404:
         raise Found(f"{request.service}: {problem(answer)}")
+    dead.outcomes(request, answer)
     return answer.body
 
 

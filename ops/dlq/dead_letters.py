@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 from rich.table import Table
 
 from contracts.origin import ForeignMessage, header, origin
@@ -13,9 +14,11 @@ from infra.broker.stored import stored_message
 from infra.consuming.dead_letter import DEAD, PREFIX, DeadLetter
 from infra.consuming.dead_letter_message import parsed
 from infra.consuming.stored_dead_letters import read
+from infra.http.operators.dead_letters import RedriveOutcomes
 from infra.printable import printable
 from ops import reading
-from ops.client import ServiceAddress, ServiceRequest
+from ops.client import ServiceAddress, ServiceAnswer, ServiceRequest
+from ops.errors import Unreachable
 from ops.output import cell
 
 LONGEST: Final = 200  # characters of a cell
@@ -46,6 +49,14 @@ def service_request(
     """Return the request for `what` (redrive or drop) to the service of this consumer; None if there is no such one."""
     service = services.get(consumer.partition("-")[0])
     return None if service is None else ServiceRequest(service, "POST", f"/ops/dead-letters/{what}", body)
+
+
+def outcomes(request: ServiceRequest, answer: ServiceAnswer) -> RedriveOutcomes:
+    """Return what a redrive or a drop answered. Raises Unreachable if it is something else, as of another program."""
+    try:
+        return msgspec.convert(answer.body, RedriveOutcomes)
+    except msgspec.ValidationError as error:
+        raise Unreachable(f"{request.service} answers {request} with something else: {error}") from error
 
 
 def as_json(letter: DeadLetter) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from infra.timestamps import instant
 from ops.client import ServiceAddress, http_client
 from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped, own_frame
 from ops.dashboard.redrive import KeyOutcome, Operations, Redriver
+from ops.dlq.command import _ask
+from ops.errors import Unreachable
 from tests.ops.boards import Board, words
 from tests.ops.test_waiting import answer, listening
 from tests.saga.test_dead_letters import TEA, letters, until_parked
-from tests.shop import Shop, attempts, open_shop
+from tests.shop import PATIENCE_S, Shop, attempts, open_shop
 
 STACK = (
     'Traceback (most recent call last):\n  File "/srv/shop/infra/core/writer.py", line 120, in decide\n    x\n'
@@ -111,6 +113,13 @@ async def test_what_another_program_answers_is_no_outcome(body: bytes) -> None:
 
     assert found.state == "unknown"
     assert " answers POST /ops/dead-letters/redrive with something else: " in found.why
+
+
+async def test_what_another_program_answers_to_the_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with listening(answer("200 OK", b"{}")) as (port, _):
+        monkeypatch.setenv("POINT_PORT", str(port))
+        with pytest.raises(Unreachable, match="answers POST /ops/dead-letters/drop with something else: "):
+            await asyncio.to_thread(_ask, "point", "drop", {}, PATIENCE_S)
 
 
 async def test_a_second_click_is_the_same_operation_and_keys_go_one_by_one() -> None:

@@ -110,16 +110,18 @@ def launch(
     if guard is None:
         return _popen(command, env, output, root, inherited)
     waiting, allowing = os.pipe()
-    try:
+    with os.fdopen(waiting, "rb"), os.fdopen(allowing, "wb", buffering=0) as pipe:
         gated = [sys.executable, "-I", "-S", gate.__file__, str(waiting), *command]
         process = _popen(gated, env, output, root, [*inherited, waiting])
-        guard.watch(process.pid, last=last)
-        with contextlib.suppress(BrokenPipeError):  # somebody has killed it already
-            os.write(allowing, b"+")
+        try:
+            guard.watch(process.pid, last=last)
+            with contextlib.suppress(BrokenPipeError):  # somebody has killed it already
+                pipe.write(b"+")
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         return process
-    finally:
-        os.close(waiting)
-        os.close(allowing)
 
 
 def _popen(

@@ -14,9 +14,16 @@ SIMULATOR = Path(__file__).parent / "sim"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the levels before `-m` selects by them. The simulator's long files come first, so that none is the last."""
+    """Mark the levels before `-m` selects by them. Spread the simulator's files: they work while other tests wait."""
     levels.mark_all(items, config.rootpath)
-    items.sort(key=lambda item: not item.path.is_relative_to(SIMULATOR))
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        by_file.setdefault(item.path, []).append(item)
+    files = [file for file in by_file if not file.is_relative_to(SIMULATOR)]
+    spread = [file for file in by_file if file.is_relative_to(SIMULATOR)]
+    for n, file in enumerate(spread, 1):
+        files.insert(n * len(by_file) // (len(spread) + 1), file)
+    items[:] = [item for file in files for item in by_file[file]]
 
 
 @pytest.hookimpl(wrapper=True)

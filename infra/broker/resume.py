@@ -62,7 +62,7 @@ async def find_resume_position(
     """
     floor = archived.until
     await _check_archived(service, store, archived)
-    found, acked = await _found(service, store, leaders, window)
+    found, acked = await _read_until_whole(service, store, leaders, window)
     acked = max(acked, floor)
     if found.ends_resent:  # the rest of it may be missing
         gaps = await find_missing(service, store, leaders, floor, acked)
@@ -143,7 +143,9 @@ def _lost(service: str, its_id: str, position: int, sequence: int) -> LogLost:
     )
 
 
-async def _found(service: str, store: EventStore, leaders: Sequence[Leader], window: int) -> tuple[_Found, int]:
+async def _read_until_whole(
+    service: str, store: EventStore, leaders: Sequence[Leader], window: int
+) -> tuple[_Found, int]:
     """Read back as far as needed; return what was found, and the position up to which the stream has the log.
 
     Raises LogLost, StoreError, LeaderUnavailable; the client's errors.

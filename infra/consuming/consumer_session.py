@@ -27,9 +27,9 @@ from infra.consuming.retry_queue import PAUSES_S, RetryQueue
 STREAM_NOT_FOUND: Final = 10_059
 """The server's error code for a question about a stream that it has not."""
 
-RARE_LOOKS: Final = 4
-"""The broker is asked about an idle consumer, and about DEAD, in one look of so many: on an idle system these questions
-cost the most."""
+IDLE_LOOKS: Final = 2
+"""The broker is asked about an idle consumer in one look of so many: on an idle system these questions cost the most.
+With more, a late acknowledgement that jams the consumer would not be seen within two seconds."""
 
 HEARD_BY: Final = "heard-by"
 """Prefix of the subjects, one for each listener, on which a session announces that it takes over. No stream stores
@@ -140,7 +140,7 @@ class ConsumerSession:
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
-        """Ask the broker about each busy consumer, about the idle ones in turns, and about one retired one, in turns.
+        """Ask the broker about each consumer, idle ones in one of IDLE_LOOKS, and about one retired one, in turns.
 
         `sealed`: the names of the generations that are sealed. A retired consumer of another one has left the broker
         with it. Raises the errors of `DurableConsumer.look`.
@@ -149,7 +149,7 @@ class ConsumerSession:
         one = retired[self._looks % len(retired) :][:1] if retired else []
         self._looks += 1
         for consumer in [consumer for consumer in self.consumers if not consumer.retired] + one:
-            if consumer.idle and consumer.place.stream not in sealed and self._looks % RARE_LOOKS:
+            if consumer.idle and consumer.place.stream not in sealed and self._looks % IDLE_LOOKS:
                 continue
             try:
                 await consumer.look(js, sealed=consumer.place.stream in sealed)

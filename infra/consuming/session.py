@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
-from itertools import count
 from typing import Final
 
 import structlog
@@ -29,7 +28,7 @@ from infra.broker.relay import Relay
 from infra.broker.rolling import overdue
 from infra.broker.streams import MAX_FACT_BYTES, check_stream, full, is_full, largest_message
 from infra.broker.troubles import UNACKNOWLEDGED
-from infra.consuming.consumer_session import RARE_LOOKS, ConsumerSession
+from infra.consuming.consumer_session import ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.consuming.limits import SessionLimits
 from infra.consuming.service_consumers import ServiceConsumers
@@ -222,12 +221,11 @@ class Broker:
             logger.error("session with the broker failed", reason=reason, exc_info=error)
 
     async def _watch(self, js: JetStreamContext, relay: Relay, generations: Generations) -> None:
-        for look in count():
+        while True:
             await asyncio.sleep(LOOK_EVERY_S)
             info = generations.newest
             check_stream(info.config, self._settings, sealed=True)  # a sealed one has a successor, which is found soon
-            if look % RARE_LOOKS == 0:
-                await self.dead_letters.check(js)
+            await self.dead_letters.check(js)
             self._full = full(info) if is_full(info) else ""
             self.overdue = overdue(info, self._settings, self._clock())
             self.forecast = forecast(generations.infos, self._settings, self._clock())

@@ -159,38 +159,34 @@ def test_a_transport_that_has_closed_unread_is_a_closed_connection(broker: Shop,
 def test_a_ping_that_cannot_be_answered_does_not_end_the_reading(broker: Shop) -> None:
     """Reading has to go on until it finds the end of the connection, and tells it."""
 
-    async def pinged_after_the_end() -> None:
-        lost = asyncio.Event()
-
-        async def note() -> None:
-            lost.set()
-
-        nc = await connected(broker, disconnected_cb=note)
+    async def pinged_after_the_end(nc: BrokerClient) -> None:
         cut(nc)
         await nc._ps.parse(b"PING\r\n")
-        async with asyncio.timeout(PATIENCE_S):
-            await lost.wait()
-        await nc.close()
 
-    uvloop.run(pinged_after_the_end())
+    uvloop.run(told_of_its_loss(broker, pinged_after_the_end))
 
 
 def test_a_connection_that_ends_with_something_unsent_is_told(broker: Shop) -> None:
-    async def lost_behind_a_ping() -> None:
-        lost = asyncio.Event()
-
-        async def note() -> None:
-            lost.set()
-
-        nc = await connected(broker, disconnected_cb=note)
+    async def cut_behind_a_ping(nc: BrokerClient) -> None:
         await nc._send_ping()
         nc._pending_data_size += 1
         cut(nc)
-        async with asyncio.timeout(PATIENCE_S):
-            await lost.wait()
-        await nc.close()
 
-    uvloop.run(lost_behind_a_ping())
+    uvloop.run(told_of_its_loss(broker, cut_behind_a_ping))
+
+
+async def told_of_its_loss(broker: Shop, lose: Use) -> None:
+    """Lose a connection; return when its client has said so."""
+    lost = asyncio.Event()
+
+    async def note() -> None:
+        lost.set()
+
+    nc = await connected(broker, disconnected_cb=note)
+    await lose(nc)
+    async with asyncio.timeout(PATIENCE_S):
+        await lost.wait()
+    await nc.close()
 
 
 def cut(nc: BrokerClient) -> None:

@@ -15,7 +15,7 @@ from infra.broker.consumers import ConsumerPlace, consumer_names, ensure_consume
 from infra.broker.errors import ConsumerFailed
 from infra.broker.numbering import EVENTS
 from infra.broker.truncation import ReceivedPositions
-from infra.consuming.consumer_session import RARE_LOOKS, ConsumerSession
+from infra.consuming.consumer_session import IDLE_LOOKS, ConsumerSession
 from infra.consuming.dead_letters import DeadLetters
 from infra.core.messages import Acknowledger, Delivery
 from infra.settings import Settings
@@ -166,12 +166,12 @@ async def test_the_broker_is_seldom_asked_about_idle_consumers(running: Running)
     await running.until_floors(4, 5)
     await running.asked_about(1)
 
-    assert sorted(await running.asked_about(2 * RARE_LOOKS)) == sorted([CANCELED, USED] * 2)
+    assert sorted(await running.asked_about(2 * IDLE_LOOKS)) == sorted([CANCELED, USED] * 2)
 
     await running.js.publish("point.used.e", b"{}", headers={MSG_ID: "order-9@1"})
     await running.handler.of(USED, 4)
-    busy = [name for name in await running.asked_about(RARE_LOOKS) if name == USED]
-    assert len(busy) == RARE_LOOKS
+    busy = [name for name in await running.asked_about(IDLE_LOOKS) if name == USED]
+    assert len(busy) == IDLE_LOOKS
 
 
 async def test_the_paused_consumer_is_named_among_the_others(running: Running) -> None:

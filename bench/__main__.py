@@ -16,6 +16,7 @@ from bench.overload import measure_overload
 from bench.phases import PHASES, Phase, Row, run
 from bench.report import Results
 from bench.systems import ALTERNATIVES, HOW_TO_INSTALL, SYSTEMS, WentWrong, missing
+from bench.watched import PAIRS, measure_watched
 from bench.years import ORDERS, PARTS, Years, measure_years
 from infra.local.processes import StartFailed
 from infra.settings import SettingsError
@@ -27,6 +28,7 @@ HISTORIES: Final = (100_000, 1_000_000)  # facts
 GROWTH: Final = "growth"
 OVERLOAD: Final = "overload"
 YEARS: Final = "years"
+WATCHED: Final = "watched"
 LEAST_ORDERS: Final = 1_000
 FEWER: Final = 0.1
 """Share of the orders that the alternatives get in closed loops: they are slower, and should not take longer."""
@@ -39,7 +41,7 @@ LINES: Final = (1, 100)
 @click.option("--runs", type=WholeNumber(1, LARGEST), help=f"How often each is measured. Default: {RUNS}.")
 @click.option(
     "--only",
-    type=click.Choice([*(phase.name for phase in PHASES), GROWTH, OVERLOAD, YEARS]),
+    type=click.Choice([*(phase.name for phase in PHASES), GROWTH, OVERLOAD, YEARS, WATCHED]),
     multiple=True,
     help="Such a phase only; may be repeated.",
 )
@@ -75,12 +77,16 @@ def main(
 
     years, only if it is named: long runs by many users and by one, each tenth of them beside the first; fixed rates
     beside the monolith; a steady rate over many subjects. Half an hour, or less by its --part and --orders.
+
+    watched, only if it is named: c64 with the dashboard open by three viewers beside c64 without metrics, and with
+    traces of a tenth of the orders beside c64 without; 15 pairs unless --runs says otherwise. A quarter of an hour.
     """
     if (parts or orders) and YEARS not in only:
         raise click.UsageError(f"--part and --orders go with --only {YEARS}")
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
-    results = report.new(runs or (1 if quick else RUNS), quick=quick)
+    usual = PAIRS if WATCHED in only else RUNS
+    results = report.new(runs or (1 if quick else usual), quick=quick)
     began, failed = time.monotonic(), False
     try:
         _measure(results, only, systems, parts, orders)
@@ -117,6 +123,10 @@ def _measure(
         measure_years(
             results.years, parts or PARTS, results.runs, _tell, orders=orders or int(ORDERS * shrink), shrink=shrink
         )
+    if WATCHED in only:
+        for row in measure_watched(results.runs, shrink):
+            results.watched.append(row)
+            _tell(row)
 
 
 def _write(results: Results, out: Path) -> None:
@@ -154,7 +164,7 @@ def _rows(phases: Sequence[Phase], systems: Sequence[str], runs: int, shrink: fl
 
 def _tell(row: Row) -> None:
     click.echo(
-        f"{row.phase:<5} {row.system:<12} {row.per_s:>7,.0f} orders/s  p50 {row.p50_ms:>6.1f} ms  "
+        f"{row.phase:<7} {row.system:<20} {row.per_s:>7,.0f} orders/s  p50 {row.p50_ms:>6.1f} ms  "
         f"p99 {row.p99_ms:>6.1f} ms  {row.cpu_s_per_1000:.2f} CPU s per 1,000",
         err=True,
     )

@@ -1,7 +1,7 @@
 """The phases of the bench, and one run of one system through one of them."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import quantiles
 from typing import Final
@@ -59,12 +59,19 @@ class Row(Struct):
     ends: dict[str, int]
 
 
-def run(phase: Phase, system: str, rate: float | None = None, shrink: float = 1.0) -> Row:
+def run(
+    phase: Phase,
+    system: str,
+    rate: float | None = None,
+    shrink: float = 1.0,
+    *,
+    systems: Mapping[str, Callable[[Path], System]] = SYSTEMS,
+) -> Row:
     """Run a system of its own through a phase and verify the results. `rate`: the open loop's, for a `half` phase.
 
     Raises LoadFailed, WentWrong, StartFailed.
     """
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, SYSTEMS[system](Path(folder)) as running:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, systems[system](Path(folder)) as running:
         if phase.half and rate is None:
             raise ValueError(f"{phase.name} needs a rate")
         rate = rate if phase.half else phase.rate or None

@@ -17,6 +17,7 @@ from bench.checkout import commit
 from bench.growth import Grown
 from bench.overload import AS_BEFORE, Overloaded
 from bench.phases import Row
+from bench.watched import PLAIN, TRACED, UNMEASURED, VIEWED, costs
 from bench.years import SHARES, Long, Steady, Tenth, Years, share_phase
 
 
@@ -33,6 +34,8 @@ class Results(Struct):
     growth: list[Grown] = field(default_factory=list)
     overload: list[Overloaded] = field(default_factory=list)
     years: Years | None = None
+    watched: list[Row] = field(default_factory=list)
+    """The runs of both sides of each pair, in the order in which they ran."""
 
 
 class Bar(NamedTuple):
@@ -58,6 +61,7 @@ class Medians:
         self.growth = results.growth
         self.overload = results.overload
         self.years = results.years or Years()
+        self.costs = {(cost.of, cost.beside): cost for cost in costs(results.watched)}
         self._rows: dict[tuple[str, str], list[Row]] = {}
         for row in (*results.rows, *self.years.rates):
             self._rows.setdefault((row.phase, row.system), []).append(row)
@@ -123,6 +127,16 @@ def _last(value: Callable[[Tenth], float]) -> Callable[[Long], float]:
     return lambda long: long.ratio(value)
 
 
+def _cost(of: str, beside: str) -> Callable[[Medians], float | None]:
+    """Orders a second as a share of those beside it."""
+
+    def share(medians: Medians) -> float | None:
+        cost = medians.costs.get((of, beside))
+        return None if cost is None else cost.per_s
+
+    return share
+
+
 LONG_BARS: Final = tuple(
     bar
     for name, says in (("many", "years"), ("one", "years, one user"))
@@ -171,6 +185,8 @@ BARS: Final = (
     Bar(f"{HIGH}: p50, × monolith", _of(HIGH, "p50_ms"), at_most=3.0),
     Bar("steady: slowest answer, ms", _steady(lambda steady: steady.max_ms), at_most=250.0),
     Bar("steady: refused", _steady(lambda steady: steady.refused), at_most=0.0),
+    Bar(f"watched: {VIEWED}: orders/s, × {UNMEASURED}", _cost(VIEWED, UNMEASURED), at_least=0.97),
+    Bar(f"watched: {TRACED}: orders/s, × {PLAIN}", _cost(TRACED, PLAIN), at_least=0.95),
 )
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from bench.growth import Grown
 from bench.overload import Latency, Overloaded
 from bench.report import Medians, Results, ratios
+from bench.watched import Cost, costs
 from bench.years import Long, Steady, Tenth
 
 
@@ -37,6 +38,8 @@ def show(results: Results, console: Console) -> None:
             console.print(_of_long(long))
         if results.years.steady:
             console.print(_of_steady(results.years.steady), highlight=False)
+    if found_costs := costs(results.watched):
+        console.print(_of_costs(found_costs))
     if found := ratios(results):
         parts = [("overloads", results.overload), ("long and steady runs", results.years)]
         once = "".join(f"; {name} once" for name, measured in parts if measured)
@@ -127,6 +130,14 @@ def _of_steady(steady: Steady) -> str:
         f"p50 {steady.p50_ms:.1f} ms, p99 {steady.p99_ms:.1f} ms, p99.9 {steady.p999_ms:.1f} ms, "
         f"slowest {steady.max_ms:.1f} ms, {steady.refused:,} refused; memory in MB: {memory}"
     )
+
+
+def _of_costs(found: Sequence[Cost]) -> Table:
+    table = _table("watched: c64", "beside", "pairs", "orders/s, ×", "95 % interval", "CPU an order, ×", left=2)
+    for cost in found:
+        interval = f"{cost.low:.3f} to {cost.high:.3f}"
+        table.add_row(cost.of, cost.beside, f"{cost.pairs}", f"{cost.per_s:.3f}", interval, f"{cost.cpu:.3f}")
+    return table
 
 
 def _latency(latency: Latency) -> str:

@@ -33,7 +33,7 @@ RATE_S: Final = 30.0
 STEADY_RATE: Final = 400.0
 STEADY_S: Final = 60.0
 SUBJECTS: Final = 600_000
-FACTS_A_SUBJECT: Final = 1.25
+FACTS_A_SUBJECT: Final = 1.37
 """Of a made history: its orders hold and return the stock of a few products, each of which has one subject."""
 
 

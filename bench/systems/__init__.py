@@ -17,9 +17,9 @@ import asyncpg
 from bench.systems.postgres import Postgres
 from infra.local.guard import Guard
 from infra.local.nats import run_nats
-from infra.local.own_system import OwnSystem
+from infra.local.own_system import OwnSystem, StartService
 from infra.local.ports import free_ports
-from infra.local.processes import StartFailed, start_keeper, stop_process
+from infra.local.processes import StartFailed, start_keeper, start_service, stop_process
 from infra.local.readiness import wait_until_ready
 from infra.local.services import ROOT, free_environment, own_service_url
 from infra.tuning import use_batch_scheduling
@@ -27,6 +27,10 @@ from infra.tuning import use_batch_scheduling
 SERVICES: Final = ("order", "product", "point", "coupon")
 KEEPER: Final = "keeper"
 """The name of the process that rolls the stream over."""
+
+
+StartProcess = Callable[..., subprocess.Popen[bytes]]
+"""Starts a process of a system, with its environment, where its output goes, and its `guard`."""
 
 
 class WentWrong(Exception):
@@ -47,33 +51,40 @@ class System(Protocol):
 
 class Saga:
     """The product as `just up` runs it, with its data below this folder; without `keeper`, its stream is not rolled
-    over.
+    over. `start` starts its services; `settings` are environment variables of all processes.
     """
 
-    def __init__(self, folder: Path, *, keeper: bool = True) -> None:
-        self._system = OwnSystem(folder, LOG_LEVEL="WARNING")
+    def __init__(
+        self, folder: Path, *, keeper: bool = True, start: StartService = start_service, **settings: str
+    ) -> None:
+        self._system = OwnSystem(folder, start=start, LOG_LEVEL="WARNING", **settings)
         self._keeper = keeper
 
     def __enter__(self) -> "Saga":
         with ExitStack() as stack:
             with _in_batches():
                 stack.enter_context(self._system)
-                kept = {KEEPER: self._start_keeper(stack)} if self._keeper else {}
+                kept = {KEEPER: self.started(stack, KEEPER, start_keeper).pid} if self._keeper else {}
             self._stack = stack.pop_all()
         self.pids: Mapping[str, int] = {**self._system.pids, **kept}
-        self.urls: Mapping[str, str] = {name: self._system.url(name) for name in SERVICES}
+        self.urls: Mapping[str, str] = {name: self.url(name) for name in SERVICES}
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _start_keeper(self, stack: ExitStack) -> int:
-        output = stack.enter_context((self._system.folder / "keeper.log").open("ab"))
+    def url(self, process: str) -> str:
+        """The base URL of a service, or of the dashboard, if it runs."""
+        return self._system.url(process)
+
+    def started(self, stack: ExitStack, name: str, start: StartProcess) -> subprocess.Popen[bytes]:
+        """Start one more process of this system, and stop it with the stack; its output is in `<name>.log`."""
+        output = stack.enter_context((self._system.folder / f"{name}.log").open("ab"))
         guard = Guard()
         stack.callback(guard.dismiss)
-        process = start_keeper(self._system.env, output, guard=guard)
+        process = start(self._system.env, output, guard=guard)
         stack.callback(stop_process, process)
-        return process.pid
+        return process
 
     def prove(self) -> None:
         """Run the audit: all of its invariants, over all facts."""

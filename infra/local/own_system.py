@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from infra.local.guard import Guard
@@ -10,6 +11,9 @@ from infra.local.nats import launch_nats, wait_until_listening
 from infra.local.processes import StartFailed, await_end, start_service, stop_process
 from infra.local.readiness import wait_ready
 from infra.local.services import free_environment, own_service_url, service_names
+
+StartService = Callable[..., subprocess.Popen[bytes]]
+"""Starts a service by its name, as `start_service` does with a name, `env`, `output` and `guard`."""
 
 
 class OwnSystem:
@@ -19,8 +23,9 @@ class OwnSystem:
     variables for all processes. If this process is killed, its guard stops them.
     """
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, start: StartService = start_service, **settings: str) -> None:
         self.folder = folder
+        self._start = start
         self.env = {**free_environment(folder), **settings}
         self._broker: subprocess.Popen[bytes] | None = None
         self._services: dict[str, subprocess.Popen[bytes]] = {}
@@ -105,7 +110,7 @@ class OwnSystem:
             if name == "nats":
                 self._broker = launch_nats(self.env, output, guard=self._guard)
             else:
-                self._services[name] = start_service(name, self.env, output, guard=self._guard)
+                self._services[name] = self._start(name, self.env, output, guard=self._guard)
 
     def _await_ready(self, name: str) -> None:
         if name in self._services:

@@ -76,7 +76,8 @@ def main(
     (half of c64's rate), growth (a million facts), overload (ten times what it can do, for a minute).
 
     years, only if it is named: long runs by many users and by one, each tenth of them beside the first; fixed rates
-    beside the monolith; a steady rate over many subjects. Half an hour, or less by its --part and --orders.
+    beside the monolith; a steady rate over many subjects; twenty roll-overs, archived under load. Most of an hour, or
+    less by its --part and --orders.
 
     watched, only if it is named: c64 with the dashboard open by three viewers beside c64 without metrics, and with
     traces of a tenth of the orders beside c64 without; 15 pairs unless --runs says otherwise. A quarter of an hour.

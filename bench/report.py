@@ -18,7 +18,7 @@ from bench.growth import Grown
 from bench.overload import AS_BEFORE, Overloaded
 from bench.phases import Row
 from bench.watched import PLAIN, TRACED, UNMEASURED, VIEWED, costs
-from bench.years import SHARES, Long, Steady, Tenth, Years, share_phase
+from bench.years import SHARES, Long, Rolled, Steady, Tenth, Years, share_phase
 
 
 class Results(Struct):
@@ -127,6 +127,10 @@ def _last(value: Callable[[Tenth], float]) -> Callable[[Long], float]:
     return lambda long: long.ratio(value)
 
 
+def _rolled(value: Callable[[Rolled], float]) -> Callable[[Medians], float | None]:
+    return lambda medians: None if medians.years.rolled is None else value(medians.years.rolled)
+
+
 def _cost(of: str, beside: str) -> Callable[[Medians], float | None]:
     """Orders a second as a share of those beside it."""
 
@@ -185,6 +189,8 @@ BARS: Final = (
     Bar(f"{HIGH}: p50, × monolith", _of(HIGH, "p50_ms"), at_most=3.0),
     Bar("steady: slowest answer, ms", _steady(lambda steady: steady.max_ms), at_most=250.0),
     Bar("steady: refused", _steady(lambda steady: steady.refused), at_most=0.0),
+    Bar("rolled: broker's memory at the end, × after two", _rolled(lambda rolled: rolled.memory), at_most=1.2),
+    Bar("rolled: refused", _rolled(lambda rolled: rolled.refused), at_most=0.0),
     Bar(f"watched: {VIEWED}: orders/s, × {UNMEASURED}", _cost(VIEWED, UNMEASURED), at_least=0.97),
     Bar(f"watched: {TRACED}: orders/s, × {PLAIN}", _cost(TRACED, PLAIN), at_least=0.95),
 )

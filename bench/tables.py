@@ -11,7 +11,7 @@ from bench.growth import Grown
 from bench.overload import Latency, Overloaded
 from bench.report import Medians, Results, ratios
 from bench.watched import Cost, costs
-from bench.years import Long, Steady, Tenth
+from bench.years import Long, Rolled, Steady, Tenth
 
 
 def show(results: Results, console: Console) -> None:
@@ -38,6 +38,8 @@ def show(results: Results, console: Console) -> None:
             console.print(_of_long(long))
         if results.years.steady:
             console.print(_of_steady(results.years.steady), highlight=False)
+        if results.years.rolled:
+            console.print(_of_rolled(results.years.rolled))
     if found_costs := costs(results.watched):
         console.print(_of_costs(found_costs))
     if found := ratios(results):
@@ -130,6 +132,18 @@ def _of_steady(steady: Steady) -> str:
         f"p50 {steady.p50_ms:.1f} ms, p99 {steady.p99_ms:.1f} ms, p99.9 {steady.p999_ms:.1f} ms, "
         f"slowest {steady.max_ms:.1f} ms, {steady.refused:,} refused; memory in MB: {memory}"
     )
+
+
+def _of_rolled(rolled: Rolled) -> Table:
+    """Each block's figures."""
+    table = _table(
+        "rolled over", "orders", "orders/s", "p99 ms", "slowest ms", "refused", "archived", "nats MB", left=0
+    )
+    for number, one in enumerate(rolled.blocks, 1):
+        speed = [f"{one.per_s:,.0f}", f"{one.p99_ms:,.0f}", f"{one.max_ms:,.0f}"]
+        counts = [f"{one.refused:,}", f"{one.archived}", f"{one.broker_mb:,.0f}"]
+        table.add_row(f"{number}", f"{one.orders:,}", *speed, *counts)
+    return table
 
 
 def _of_costs(found: Sequence[Cost]) -> Table:

@@ -3,16 +3,18 @@
 `many` and `one` record orders in one run on a system that starts empty, by many users and by one, with 64 clients; each
 tenth of the orders is compared with the first. `rates` measures the saga and the monolith at fixed shares of the rate
 that the monolith has with 64 clients in the same run. `steady` is a fixed rate over a stream that has many subjects
-already and is not rolled over.
+already and is not rolled over. `rolled` rolls the stream over again and again, and archives it, under load.
 """
 
 import tempfile
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from statistics import quantiles
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct, field
 
@@ -20,8 +22,11 @@ from bench import growth, history, load, measure
 from bench.load import Done, Job
 from bench.measure import Usage
 from bench.phases import PHASES, WARM_UP, Phase, Row, run
-from bench.systems import KEEPER, Saga
+from bench.systems import KEEPER, Saga, WentWrong
 from bench.wares import Wares
+from infra.archive.manifest import file_name
+from infra.broker.numbering import stream_name
+from ops.cli import EXIT_FINDING
 
 C64: Final = PHASES[0]
 ORDERS: Final = 200_000
@@ -33,6 +38,12 @@ RATE_S: Final = 30.0
 STEADY_RATE: Final = 400.0
 STEADY_S: Final = 60.0
 SUBJECTS: Final = 600_000
+ROLLS: Final = 20
+BLOCKS_OF_A_LONG_RUN: Final = 4
+"""Orders between two roll-overs: as many as a long run has in a quarter."""
+BY_HAND: Final = {"EVENTS_ROLL_MESSAGES": "500000000"}
+"""The keeper seals generations, and makes none."""
+ARCHIVE_S: Final = 300.0
 FACTS_A_SUBJECT: Final = 1.37
 """Of a made history: its orders hold and return the stock of a few products, each of which has one subject."""
 
@@ -92,6 +103,36 @@ class Steady(Struct):
     memory_mb: dict[str, float]
 
 
+class Block(Struct):
+    """The orders that were placed while the stream rolled over once and was archived but for its last two generations.
+
+    `archived`: how many generations are in the archive at the end. `broker_mb`: the broker's RSS once it was quiet.
+    """
+
+    orders: int
+    per_s: float
+    p99_ms: float
+    max_ms: float
+    refused: int
+    archived: int
+    broker_mb: float
+
+
+class Rolled(Struct):
+    """Blocks of orders by 64 clients, each with a roll-over; the audit at rest has read streams and archive then."""
+
+    blocks: list[Block]
+
+    @property
+    def memory(self) -> float:
+        """The broker's memory after the last block, divided by that after the second."""
+        return self.blocks[-1].broker_mb / self.blocks[min(1, len(self.blocks) - 1)].broker_mb
+
+    @property
+    def refused(self) -> int:
+        return sum(block.refused for block in self.blocks)
+
+
 class Years(Struct):
     """The results. `rates`: rows of the phases that `share_phase` names, and of c64."""
 
@@ -99,9 +140,10 @@ class Years(Struct):
     one: Long | None = None
     rates: list[Row] = field(default_factory=list)
     steady: Steady | None = None
+    rolled: Rolled | None = None
 
 
-PARTS: Final = ("many", "one", "rates", "steady")
+PARTS: Final = ("many", "one", "rates", "steady", "rolled")
 
 
 def measure_years(
@@ -116,8 +158,8 @@ def measure_years(
     """Measure these parts, and add their results to `years` as they come.
 
     `runs`: how often each fixed rate is measured; all else once. `tell` is called with each row of the rates. `orders`:
-    of each long run. `shrink`: a factor for the seconds of the fixed rates, and for the subjects of the steady one.
-    Raises LoadFailed, WentWrong, StartFailed.
+    of each long run; a block of `rolled` has a quarter of them. `shrink`: a factor for the seconds of the fixed rates,
+    and for the subjects of the steady one. Raises LoadFailed, WentWrong, StartFailed.
     """
     for part in parts:
         match part:
@@ -131,6 +173,8 @@ def measure_years(
                     tell(row)
             case "steady":
                 years.steady = measure_steady(int(SUBJECTS * shrink), STEADY_S * shrink)
+            case "rolled":
+                years.rolled = measure_rolled(orders // BLOCKS_OF_A_LONG_RUN)
 
 
 # Long runs ------------------------------------------------------------------------------------------------------------
@@ -251,3 +295,53 @@ def measure_steady(subjects: int, seconds: float, rate: float = STEADY_RATE) -> 
         refused=len(done.refused),
         memory_mb=seen[-1].memory_mb,
     )
+
+
+# Rolled over and archived under load ----------------------------------------------------------------------------------
+
+
+def measure_rolled(orders: int, rolls: int = ROLLS) -> Rolled:
+    """Place as many orders for each of these roll-overs, on a system that starts empty.
+
+    While a block's orders are placed, what the blocks before have sealed is archived, and the stream rolls over: two
+    generations are in the broker then. Raises LoadFailed, WentWrong, StartFailed.
+    """
+    wares = Wares(rolls * orders + WARM_UP, users=USERS, coupons=False)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, Saga(Path(name), settings=BY_HAND) as saga:
+
+        def job(do: Literal["open", "place", "check"], **more: object) -> Job:
+            return Job(do, saga.urls, wares, clients=C64.clients, **more)  # type: ignore[arg-type]
+
+        load.run(job("open"))
+        load.run(job("place", last=WARM_UP))
+        rolled, refused = Rolled([]), set[int]()
+        for number in range(rolls):
+            first = WARM_UP + number * orders
+            with ThreadPoolExecutor(1) as beside:
+                rolling = beside.submit(archive_and_roll, saga, number)
+                done = load.run(job("place", first=first, last=first + orders, may_refuse=True))
+                rolling.result()
+            growth.until_quiet(saga.pids.values())
+            refused.update(done.refused)
+            rolled.blocks.append(_block(done, number, measure.usage(saga.pids)().memory_mb["nats"]))
+        saga.prove()
+        confirmed = [number for number in range(wares.orders) if number not in refused] if refused else None
+        load.run(job("check", confirmed=confirmed))
+    return rolled
+
+
+def archive_and_roll(saga: Saga, sealed: int) -> None:
+    """Archive what is sealed: as many generations; then make the next one."""
+    until = time.monotonic() + ARCHIVE_S
+    for stream in map(stream_name, range(sealed)):
+        while not (saga.archived / file_name(stream)).exists():
+            if time.monotonic() > until:
+                raise WentWrong(f"{stream} was not archived within {ARCHIVE_S:.0f} s")
+            saga.orders("archive", may_end_with=[EXIT_FINDING])  # it may be too early
+    saga.orders("stream", "roll")
+
+
+def _block(done: Done, archived: int, broker_mb: float) -> Block:
+    _, p99, _, slowest = percentiles(done.latencies)
+    orders = len(done.at)
+    return Block(orders, orders / done.seconds, p99, slowest, len(done.refused), archived, broker_mb)

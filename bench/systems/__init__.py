@@ -6,10 +6,11 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import asyncpg
@@ -55,9 +56,14 @@ class Saga:
     """
 
     def __init__(
-        self, folder: Path, *, keeper: bool = True, start: StartService = start_service, **settings: str
+        self,
+        folder: Path,
+        *,
+        keeper: bool = True,
+        start: StartService = start_service,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._system = OwnSystem(folder, start=start, LOG_LEVEL="WARNING", **settings)
+        self._system = OwnSystem(folder, start=start, **{"LOG_LEVEL": "WARNING", **settings})
         self._keeper = keeper
 
     def __enter__(self) -> "Saga":
@@ -72,6 +78,11 @@ class Saga:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def archived(self) -> Path:
+        """The folder of the archive."""
+        return self._system.folder / "archive"
 
     def url(self, process: str) -> str:
         """The base URL of a service, or of the dashboard, if it runs."""
@@ -88,12 +99,20 @@ class Saga:
 
     def prove(self) -> None:
         """Run the audit: all of its invariants, over all facts."""
-        command = [sys.executable, "-m", "ops.orders", "audit", "--at-rest", "--answers", "0"]
+        self.orders("audit", "--at-rest", "--answers", "0")
+
+    def orders(self, command: str, *arguments: str, may_end_with: Collection[int] = ()) -> None:
+        """Run a command of `orders` on this system. Raises WentWrong unless it ends with 0, or as it may."""
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **self._system.env}, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "ops.orders", command, *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self._system.env},
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        if done.returncode != 0:
-            raise WentWrong(f"the audit ended with {done.returncode}: {done.stdout}{done.stderr}")
+        if done.returncode != 0 and done.returncode not in may_end_with:
+            raise WentWrong(f"`orders {command}` ended with {done.returncode}: {done.stdout}{done.stderr}")
 
 
 class OneProcess:

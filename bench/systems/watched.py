@@ -103,7 +103,8 @@ class Traced(Saga):
 
     def __init__(self, folder: Path) -> None:
         self._collector = _Collector()
-        super().__init__(folder, OTEL_EXPORTER_OTLP_ENDPOINT=self._collector.url, OTEL_TRACES_SAMPLER_ARG=SHARE)
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": self._collector.url, "OTEL_TRACES_SAMPLER_ARG": SHARE}
+        super().__init__(folder, settings=settings)
 
     def __enter__(self) -> "Traced":
         self._collector.start()

@@ -12,8 +12,8 @@ from bench.__main__ import main
 from bench.load import Done
 from bench.measure import Usage
 from bench.phases import Row
-from bench.systems import KEEPER
-from bench.years import SHARES, Years, measure_long, measure_steady, measure_years, tenths
+from bench.systems import KEEPER, Saga, WentWrong
+from bench.years import SHARES, Rolled, Years, measure_long, measure_rolled, measure_steady, measure_years, tenths
 from infra.local.services import service_names
 
 PROCESSES = {"nats", *service_names(), KEEPER}
@@ -98,3 +98,26 @@ def test_a_steady_rate_finds_a_stream_of_so_many_subjects() -> None:
     assert (steady.orders, steady.refused) == (200, 0)
     assert 0 < steady.p50_ms <= steady.p99_ms <= steady.p999_ms <= steady.max_ms
     assert steady.memory_mb.keys() == {"nats", *service_names()}, "nobody rolls the stream over"
+
+
+def test_the_stream_is_archived_and_rolls_over_in_each_block() -> None:
+    rolled = measure_rolled(200, rolls=3)
+
+    assert [block.orders for block in rolled.blocks] == [200] * 3
+    assert [block.archived for block in rolled.blocks] == [0, 1, 2]
+    assert rolled.refused == 0
+    assert all(0 < block.p99_ms <= block.max_ms and block.broker_mb > 5 for block in rolled.blocks)
+
+
+def test_a_generation_that_cannot_be_archived_is_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(years, "ARCHIVE_S", 0.0)
+    with Saga(tmp_path) as saga, pytest.raises(WentWrong, match="EVENTS was not archived"):
+        years.archive_and_roll(saga, sealed=1)
+
+
+def test_the_brokers_memory_is_compared_with_that_after_two_blocks() -> None:
+    block = years.Block(10, 100.0, 5.0, 9.0, refused=1, archived=0, broker_mb=90.0)
+    second, last = replace(block, broker_mb=100.0), replace(block, broker_mb=130.0)
+
+    assert Rolled([block, second, block, last]).memory == pytest.approx(1.3)
+    assert Rolled([block, second, block, last]).refused == 4

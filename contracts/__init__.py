@@ -1,7 +1,8 @@
-"""Defines every fact of every service, its subject and its wire format. No I/O and no business rules.
+"""Defines every fact of every service, its subject and its wire format. No business rules.
 
-A fact has one name everywhere: it begins the subject in EVENTS (`<name>.<key>`), and is the JSON `type` and the
-stored topic. The name `order.confirmed` belongs to the Struct `OrderConfirmed`.
+It does no I/O, but for `python -m contracts.asyncapi`, which prints. A fact has one name everywhere: it begins the
+subject in EVENTS (`<name>.<key>`), and is the JSON `type` and the stored topic. The name `order.confirmed` belongs to
+the Struct `OrderConfirmed`.
 """
 
 from contracts.coupon import (

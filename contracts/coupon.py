@@ -1,8 +1,8 @@
 """The facts that coupon_svc says: the answers to orders, and what each coupon is and which order uses it.
 
-An answer is in a stream of the order, so that a coupon's state does not grow with the orders that try it. Older code
-recorded it in the coupon's stream instead, and neither CouponHeld nor CouponReturned beside it. coupon_svc also answers
-an order without a coupon.
+An answer is in a stream of the order, so that a coupon's state does not grow with the orders that try it. For an order
+with a coupon older code recorded it in the coupon's stream instead, and neither CouponHeld nor CouponReturned beside
+it. coupon_svc also answers an order without a coupon.
 """
 
 from typing import ClassVar, Final
@@ -21,7 +21,7 @@ def coupon_stream(coupon_id: str | None, order_id: str) -> str:
 
 
 class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
-    """A coupon worth up to `discount` won was given to a customer, for orders accepted before `expires_at`."""
+    """A coupon of up to `discount` won was given to a customer, for orders whose `placed_at` is before `expires_at`."""
 
     key_field: ClassVar[str] = "coupon_id"
     by_client: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class CouponIssued(Fact, frozen=True, kw_only=True, tag="coupon.issued"):
 class CouponMoved(Fact, frozen=True, kw_only=True):
     """Base of the facts that an order got a coupon or gave it back, each recorded with the answer that it belongs to.
 
-    The coupon's id is the last token of the published subject.
+    The published subject ends in the coupon's id, as `wire.token` writes it.
     """
 
     key_field: ClassVar[str] = "coupon_id"
@@ -58,7 +58,7 @@ class CouponHeld(CouponMoved, frozen=True, kw_only=True, tag="coupon.held"):
 
 
 class CouponReturned(CouponMoved, frozen=True, kw_only=True, tag="coupon.returned"):
-    """The order no longer uses the coupon: another order may."""
+    """The order no longer uses the coupon: its customer may use it for another one, placed before it expires."""
 
 
 class CouponFact(SagaFact, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ class CouponUseFailed(CouponFact, PricedFact, frozen=True, kw_only=True, tag="co
 
 
 class CouponRestored(CouponFact, frozen=True, kw_only=True, tag="coupon.restored"):
-    """Compensation: this order no longer uses its coupon, and another order may.
+    """Compensation: this order no longer uses its coupon; its customer may use it again until it expires.
 
     An order without a coupon gets this fact too; `coupon_id` is then null.
     """

@@ -117,7 +117,7 @@ class Order(Struct, frozen=True, gc=False):
 
 
 class SagaFact(Fact, frozen=True, kw_only=True):
-    """Base of the facts about one order's saga. The order's id is the last token of the published subject."""
+    """Base of the facts about an order's saga. The published subject ends in the order's id, as `wire.token` has it."""
 
     key_field: ClassVar[str] = "order_id"
 

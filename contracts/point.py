@@ -37,7 +37,7 @@ class PointCharged(Fact, frozen=True, kw_only=True, tag="point.charged"):
 class AccountFact(Fact, frozen=True, kw_only=True):
     """Base of the facts of one account's ledger, each recorded together with the answer that it belongs to.
 
-    The customer's id is the last token of the published subject.
+    The published subject ends in the customer's id, as `wire.token` writes it.
     """
 
     key_field: ClassVar[str] = "user_id"

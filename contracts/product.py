@@ -13,7 +13,7 @@ from contracts.step import Step
 
 
 class ProductFact(Fact, frozen=True, kw_only=True):
-    """Base of the facts about one product and its stock. The product's id is the last token of the subject."""
+    """Base of the facts about a product and its stock. The subject ends in the product's id, as `wire.token` has it."""
 
     key_field: ClassVar[str] = "product_id"
 
@@ -37,7 +37,7 @@ class ProductStockAdded(ProductFact, frozen=True, kw_only=True, tag="product.sto
     """`quantity` pieces came in. `idempotency_key` is the request's, made at random if the client sent none.
 
     It is null only for the stock at registration. That fact is in the product's stream, one with a key in the stream of
-    its addition; older code recorded both there.
+    its addition; older code recorded both in the product's stream.
     """
 
     by_client: ClassVar[bool] = True

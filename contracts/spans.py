@@ -87,7 +87,7 @@ class Span(NamedTuple):
 class RecordedFact(NamedTuple):
     """As much of a recorded fact as spans need. `at_ns`: when it was decided; `placed_ns`: when its order was placed.
 
-    `key` is the last token of its subject, and `of_order` whether that is the order: only such a fact can be heard by
+    `key` is the value of its key field, and `of_order` whether that is the order's id: only such a fact can be heard by
     others, and has a span. `sequence` and `stored_ns` are its place in EVENTS; 0 while that is not known.
     """
 
@@ -107,7 +107,7 @@ class RecordedFact(NamedTuple):
 class HeardMessage(NamedTuple):
     """A message that a consumer heard: its fact, the last token of its subject, and where and when it was stored.
 
-    The name is empty if only the id is known, and the consumer's if nobody has named it.
+    `name` and `key` are empty if only the id is known; `consumer` is empty if its name is not known.
     """
 
     name: str
@@ -121,7 +121,7 @@ class HeardMessage(NamedTuple):
 class Trigger(NamedTuple):
     """What led to a fact besides what was heard: `saga.trigger` (deadline, customer, operator), and its span if known.
 
-    That span is in another trace, and the fact's span links to it.
+    The fact's span links to that span. It is in another trace, unless a client sent its request in the order's trace.
     """
 
     name: str
@@ -229,7 +229,7 @@ def work_spans(
 
 
 def _trigger(fact: RecordedFact) -> Trigger | None:
-    """Return what led to a cancel that no step's refusal led to."""
+    """Return what led to a cancel that no step's refusal led to; None for any other fact."""
     if fact.name != CANCELED or fact.reason not in WITHDRAWALS:
         return None
     return Trigger("customer") if fact.reason in BY_CUSTOMER else Trigger("deadline", timer_span(fact.fact_id))
@@ -278,7 +278,7 @@ def _fact_span(
 
 
 def messaging(heard: HeardMessage, conversation: str) -> dict[str, str | int | bool]:
-    """Return the attributes of the processing of a message: those of OpenTelemetry, and `saga.stream.seq`."""
+    """Return the attributes of the processing of a message: OpenTelemetry's and `saga.stream.seq`, if known."""
     found: dict[str, str | int | bool] = {
         "messaging.system": "nats",
         "messaging.operation.name": "process",

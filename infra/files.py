@@ -134,7 +134,7 @@ def take_lock(path: Path) -> int:
 
     The lock is held until the last copy of the descriptor is closed: a child process that inherits one holds the lock,
     too. Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used. A process
-    that only looks (`lock_holder`) does not hold it.
+    that only looks (`lock_holder`) does not hold it: this waits for it, but after LOOKS pauses raises LockTaken, too.
     """
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
@@ -162,7 +162,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _lock(lock: int) -> None:
-    """Take the exclusive lock, if need be after those who look. Raises BlockingIOError if somebody holds it."""
+    """Take the exclusive lock, after those who look. Raises BlockingIOError if it is held, or looked at too long."""
     for _ in range(LOOKS):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,7 +205,7 @@ def name_holder(lock: int, pid: int) -> None:
 def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold the only lock on this file until the context ends. The file is made if missing; it has this process's id.
 
-    Raises LockTaken, without waiting, if the lock is held already; OSError if the file cannot be used.
+    Raises LockTaken and OSError as `take_lock` does.
     """
     lock = take_lock(path)
     try:

@@ -56,7 +56,7 @@ class LineOutput:
         self._thread: threading.Thread | None = None
 
     def put(self, line: str, count: int = 1) -> None:
-        """Queue a line, without its newline, and return at once. It is dropped if too many bytes wait already.
+        """Queue a line, without its newline, and return at once. It is dropped if it would make too many bytes wait.
 
         `count`: how many lines it is; more than one are dropped together.
         """

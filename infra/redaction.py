@@ -49,7 +49,10 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def names_secret(field: str) -> bool:
-    """Return whether this name ends in a word for a secret, such as `password` or `db_password`."""
+    """Return whether this name ends in a word for a secret, such as `password`, `db_password` or `Cookie`.
+
+    The word begins the name, or comes after a character that is not alphanumeric: `dbpassword` names none.
+    """
     return any(pattern.search(f"{field}=x") for pattern in (_NAMED, _HEADERS))
 
 

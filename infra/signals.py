@@ -12,7 +12,7 @@ HELD: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 def hold() -> None:
-    """Let the signals that ask this process to end wait until `release`. New child processes inherit this."""
+    """Let SIGTERM, SIGINT and SIGHUP wait until `release`, in this thread, and the threads and processes it starts."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 

@@ -1,4 +1,4 @@
-"""What a system has stored below DATA_DIR, NATS_STORE_DIR and ARCHIVE_DIR, and the locks that keep others off it."""
+"""What a system has stored below DATA_DIR, NATS_STORE_DIR, ARCHIVE_DIR and ARCHIVE_CACHE_DIR, and its locks."""
 
 import contextlib
 import os
@@ -49,7 +49,7 @@ def of_services(env: Mapping[str, str]) -> list[Path]:
 
 
 def of_removed_services(env: Mapping[str, str]) -> list[Path]:
-    """Existing folders with a store, and files that know the stores in them, of services that this checkout lacks."""
+    """The existing files that know a store, of services that this checkout lacks, and the folders with those stores."""
     known = set(service_names())
     identities = [path for path in sorted(folder(env).glob("*.identity")) if path.stem not in known]
     stores_ = [path.with_suffix("") for path in identities if (path.with_suffix("") / "events.sqlite").is_file()]
@@ -89,7 +89,7 @@ def of_audits(env: Mapping[str, str]) -> list[Path]:
 def stored(env: Mapping[str, str]) -> list[Path]:
     """List the existing files and folders that services, broker and commands made.
 
-    They are below DATA_DIR, NATS_STORE_DIR and ARCHIVE_DIR. Raises SettingsError.
+    They are below DATA_DIR, NATS_STORE_DIR, ARCHIVE_DIR and ARCHIVE_CACHE_DIR. Raises SettingsError.
     """
     found = [
         *of_services(env),
@@ -112,10 +112,11 @@ def stored(env: Mapping[str, str]) -> list[Path]:
 
 @contextlib.contextmanager
 def unused(env: Mapping[str, str], changed: Iterable[Path], otherwise: str, *, broker: bool = True) -> Iterator[None]:
-    """Hold the locks of services that have a folder, of exports that ran in DATA_DIR, and of the archive.
+    """Hold the locks of services that have a folder, of exports that ran in DATA_DIR, of the archive and of its cache.
 
-    None of these can start in the block. A service without a folder can. With `broker` the bundled broker's lock is
-    held, too, if it has a folder. A second block does not wait: it is refused. DATA_DIR is made if missing.
+    None of these can start in the block. A service without a folder, and an archive or cache without a lock file, can.
+    With `broker` the bundled broker's lock is held, too, if it has a folder. A second block does not wait:
+    it is refused. DATA_DIR is made if missing.
 
     `changed`: the paths that the block changes; no other process may have a file there open. `otherwise`: what the
     error says was not done. Raises InUse, SettingsError.

@@ -25,12 +25,18 @@ class FoundNewer(NamedTuple):
 
 
 def fields(folder: Path) -> list[str]:
-    """Return the fields of known facts that newer code may have recorded in this folder's log. Raises no error."""
+    """Return the fields of known facts, unknown to this code, that newer code may have recorded in this folder's log.
+
+    Empty if the log has no readable vocabulary file. Raises no error.
+    """
     return known_fields(vocabulary.unknown(folder, VOCABULARY), FACTS)
 
 
 def names(env: Mapping[str, str]) -> list[str]:
-    """Return the names of facts that newer code may have recorded in any log. Raises SettingsError."""
+    """Return the names of facts, unknown to this code, that newer code may have recorded in any log.
+
+    A log without a readable vocabulary file adds none. Raises SettingsError.
+    """
     folders = [stores.folder(env, service) for service in service_names()]
     return sorted({word for folder in folders for word in vocabulary.unknown(folder, VOCABULARY) if " " not in word})
 

@@ -71,7 +71,10 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 
 def spans_of(messages: Iterable[reading.Read]) -> list[Span]:
-    """Return the spans of the order whose messages these are; see `contracts.spans.order_spans`."""
+    """Return the spans of the order whose messages these are; see `contracts.spans.order_spans`.
+
+    Raises ForeignMessage, or one of DECODE_ERRORS, for a message that lacks what spans need.
+    """
     return order_spans(map(_recorded, messages), consumer_name)
 
 

@@ -41,10 +41,10 @@ _SPACE: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\t\r\n]', re.DOTALL)
 def print_out(what: RenderableType, *, style: str = "", error: bool = False, wrap: bool = True) -> None:
     """Print a text or a table of Rich on standard output, or as an `error` on standard error.
 
-    A text may have several lines; without a `style` none of them is broken. `style` is one of Rich's, such as
-    "red". `wrap`: break the lines of a table or of a text with a style at the terminal's width. No word of a table is
-    cut, such as an id: one that needs more columns is wider than the terminal. A file or pipe has no width, unless
-    COLUMNS gives one.
+    A text may have several lines; without a `style` none of them is broken. `style` is one of Rich's, such as "red".
+    `wrap`: break the lines of a table or of a text with a style at the terminal's width. No word of a table is cut,
+    such as an id: one that needs more columns is wider than the terminal. A file or pipe is UNBROKEN columns wide,
+    unless COLUMNS says otherwise.
     """
     if isinstance(what, str) and not style:
         click.echo(printable(what, keep=LINES), err=error)
@@ -113,9 +113,9 @@ def print_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def escaped_json(document: bytes) -> str:
-    """Return the JSON document with its invisible characters escaped: it means the same to every reader.
+    r"""Return the JSON document with its invisible characters escaped: it means the same to every reader.
 
-    Line breaks and tabs outside of strings become spaces.
+    Line breaks and tabs outside of strings become spaces. A byte that is not UTF-8 becomes `\x..`, which is not JSON.
     """
     text = document.decode(errors="backslashreplace")
     return text if text.isprintable() else "".join(map(_in_json, _SPACE.sub(_on_one_line, text)))

@@ -40,11 +40,11 @@ LEDGER_BEFORE: Final = frozenset(NAMES[fact] for step in _STEPS if step.returned
 
 
 class TraceLine(NamedTuple):
-    """One fact of the order, at `sequence` of EVENTS. `ms`: milliseconds since the order was placed.
+    """One fact of the order, at `sequence` of EVENTS.
 
-    `cause` is the id of the fact that it answers; None: a client's request. `again`: EVENTS has the same fact earlier.
-    `at` is when it was said, and `detail` its amount, product or reason; it may be empty. `newer`: what of it is
-    of newer code, and unknown here; None: nothing.
+    `ms`: milliseconds since the order was placed; 0 if that is unknown. `cause` is the id of the fact that it answers;
+    None: a client's request. `again`: EVENTS has the same fact earlier. `at` is when it was said, and `detail` its
+    amount, product or reason; it may be empty. `newer`: what of it is of newer code, and unknown here; None: nothing.
     """
 
     sequence: int
@@ -198,7 +198,10 @@ def style(line: TraceLine) -> str:
 
 
 def table(lines: Iterable[TraceLine]) -> Table:
-    """Return the trace as a table for a person: compensations are red, repeats in EVENTS are marked `(again)`."""
+    """Return the trace as a table for a person.
+
+    Compensations are red, repeats in EVENTS are dim and marked `(again)`.
+    """
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ms", justify="right")
     for column in ("service", "fact", "detail", "because of"):

@@ -1,7 +1,8 @@
 """Finds when everything that a canceled order took is back, for the metrics: it asks the stream once a second.
 
 Asked for are canceled orders that may not be compensated yet: of this process, all but those that the first step
-refused; of the time before its start, the last KEPT. A shop without cancels asks for nothing.
+refused, up to MOST_OPEN; of the time before its start, the KEPT that were placed last. A shop without cancels asks for
+nothing.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -82,16 +83,17 @@ class Compensations:
         return min((one.at for one in self._known()), default=None)
 
     def _known(self) -> list[Canceled]:
-        """Return those that are uncompensated for sure: an order of before the start is only after its first look."""
+        """Return those that count as uncompensated: an order of before the start does so only after its first look."""
         return [one for one in self._open.values() if one.counts]
 
     async def look(
         self, nc: BrokerClient, streams: Sequence[str], archived: Callable[[str], Awaitable[Iterable[Fact]]]
     ) -> None:
-        """Ask these generations of the stream which orders are compensated. Raises HistoryUnavailable.
+        """Ask these generations of the stream which of up to MOST open orders are compensated.
 
-        `archived` tells an order's facts in the archive. It is asked once about each order of before the start that is
-        not compensated by the stream's: no generation is archived before all of its orders are.
+        Raises HistoryUnavailable. `archived` tells an order's facts in the archive. It is asked once about each order
+        of before the start that is not compensated by the stream's: no generation is archived before all of its orders
+        are.
         """
         order_ids = list(islice(self._open, MOST))
         for first in range(0, len(order_ids), AT_ONCE):

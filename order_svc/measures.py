@@ -136,7 +136,10 @@ class OrderMeasures:
                 logger.debug("what orders wait for cannot be looked up now", reason=str(error))
 
     async def _find_left_open(self) -> None:
-        """Add the orders that were pending at the start, and the last KEPT of the canceled ones. Raises ViewBehind."""
+        """Add the orders that were pending at the start, and the canceled ones.
+
+        Of the latter, the KEPT that were placed last. Raises ViewBehind.
+        """
         orders, ended = self._runtime.views[Listing.name], set[str]()
         self._ended_meanwhile = ended
         try:

@@ -27,9 +27,11 @@ class FileCache:
     def path(self, file: ArchivedFile, read: Callable[[int, int], bytes]) -> Path:
         """Return the path of the copy; make it with `read` (offset, size) if there is none, or it is not the file.
 
-        A process compares its checksum once, and later only its size.
+        It compares once the checksum of a copy that it did not make, and later only the size. Another process may
+        remove the copy at any time.
 
-        Raises ArchiveDamaged if what was read is not the file; what `read` raises.
+        Raises ArchiveDamaged if what was read is not the file; what `read` raises, but CacheUnusable in place of an
+        OSError.
         """
         path = self._folder / file.sha256
         with self._translated():
@@ -49,7 +51,7 @@ class FileCache:
             os.utime(path)
 
     def add(self, file: ArchivedFile, source: Path) -> None:
-        """Copy a file that is on this machine."""
+        """Copy a file that is on this machine, without a look at its checksum."""
         with self._translated(), self._unfinished() as made:
             shutil.copyfile(source, made)
             self._keep(made, self._folder / file.sha256)

@@ -2,14 +2,17 @@
 
 
 class ArchiveDamaged(Exception):
-    """The archive's folder or a file there cannot be read, or is not what it was; or it is another archive.
+    """The archive cannot be read, is not what it was, has a format that is unknown here, or is another archive.
 
     The message says which, and the next step.
     """
 
 
 class ArchiveUnreachable(ArchiveDamaged):
-    """The bucket of the archive does not answer, or refuses. Once it answers again, all goes on."""
+    """The bucket of the archive does not answer or refuses, or one of its settings cannot be used.
+
+    Once the bucket answers again, all goes on. A wrong variable AWS_... needs a new start of the process.
+    """
 
 
 class CacheUnusable(ArchiveUnreachable):

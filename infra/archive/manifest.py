@@ -125,8 +125,8 @@ def chain_of(previous: str, files: Iterable[ArchivedFile]) -> str:
 def decoded(contents: Sequence[tuple[str, bytes]]) -> list[GenerationManifest]:
     """Decode manifests, given as the name and content of each file, the oldest generation first.
 
-    Raises ArchiveDamaged unless they are one chain. A generation that the broker lost before it was archived has no
-    part in it.
+    Raises ArchiveDamaged if one cannot be read or has another format, and unless they are one chain. A generation that
+    the broker lost before it was archived has no part in it.
     """
     manifests: list[GenerationManifest] = []
     previous = ""

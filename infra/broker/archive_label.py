@@ -26,7 +26,8 @@ KEY: Final = "archived"
 async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo]) -> None:
     """Compare the archive with the labels of these generations, and with those that it has, too.
 
-    Raises ArchiveDamaged if it is not the one that they left the broker for; the client's errors.
+    Raises ArchiveDamaged if it cannot be read, lacks what a label names, or has another generation of the same name;
+    the client's errors.
     """
     place = archive.place
     for label in unknown(archive, infos):

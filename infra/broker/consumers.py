@@ -75,7 +75,7 @@ def consumer_config(
 
 
 def session_of(info: ConsumerInfo) -> str:
-    """Return the name of the session that last reset the consumer, or the one it was copied from; empty without one."""
+    """Return the name of the session that last made or updated it, or what it was copied from; empty without one."""
     return (info.config.metadata or {}).get(SESSION, "")
 
 

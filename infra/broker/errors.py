@@ -96,8 +96,8 @@ class FactTooLarge(BrokerError):
 class LogLost(BrokerError):
     """The stream or its archive has a fact of this service that its log lacks.
 
-    The store is another one, or lost its newest records; or somebody forged the fact. The service must not publish
-    until an operator puts the right store back, rebuilds it, or acknowledges the forgery as foreign.
+    The store or the archive is another system's, or the store lost its newest records; or somebody forged the fact. The
+    service must not publish until an operator puts the right one back, rebuilds the store, or acknowledges the forgery.
     """
 
 

@@ -67,7 +67,7 @@ def _is_known(archive: Archive, infos: Sequence[StreamInfo]) -> bool:
 
 
 async def is_archived(settings: Settings, number: int) -> bool:
-    """Return whether a generation that the broker has not any more is archived.
+    """Return whether a generation that the broker has not any more, or any later one, is archived.
 
     Raises ArchiveUnusable if the archive cannot be used.
     """

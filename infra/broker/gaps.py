@@ -77,7 +77,7 @@ def as_gaps(positions: Iterable[int]) -> list[Gap]:
 
 
 async def _goes_on(store: EventStore, leader: Leader, reached: int) -> bool:
-    """Whether the generation has the log's fact after the position `reached`; the log must have one.
+    """Whether the log's fact after the position `reached`, which must exist, is the generation's first of its subject.
 
     A stream that was made anew may have only later facts, until the relay has published the others. Raises StoreError,
     LeaderUnavailable, the client's errors.

@@ -98,8 +98,9 @@ async def latest_messages(
 
     Foreign messages are passed over. At most MOST_FACTS subjects, no wildcards. `streams` are the generations, the
     newest first; all are asked at the same time. One request each (`multi_last` of the server's direct get), but up to
-    TRIES if a mirror answers or the generation is empty, and more if a foreign message is the last of its subject. The
-    first look-up of a connection takes one more. Raises HistoryUnavailable, after a second at the latest.
+    TRIES if a mirror answers or the generation is empty, and more if a foreign message is the last of its subject. Each
+    generation takes one more until the connection knows its first message. Raises HistoryUnavailable, after a second at
+    the latest.
     """
     return await _last_ones(nc, subjects, streams, _is_services)
 
@@ -126,9 +127,9 @@ async def _last_ones(
 async def _last_that(
     nc: BrokerClient, stream: str, subject: str, fits: Callable[[StoredMessage], bool]
 ) -> StoredMessage | None:
-    """Return the last message of this subject that fits, however many after it do not. The stream has such messages.
+    """Return the last message of this subject that fits, however many after it do not.
 
-    Raises as `_ask`.
+    The stream has messages of this subject. Raises as `_ask`.
     """
     last, first = None, 1
     while True:

@@ -167,7 +167,7 @@ class Relay:
                 await self._wait()
 
     async def _publish(self, unsent: list[Notification], resent: bool = False) -> None:
-        """Send these records. Wait for acknowledgements only if the window is full or the generation changes."""
+        """Send these records. Await acknowledgements only at a full window or new generation, and for FactTooLarge."""
         while unsent:
             if self._window.empty:
                 self._last_ack = self._loop.time()  # no acknowledgement was due until now

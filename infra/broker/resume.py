@@ -165,7 +165,8 @@ async def _read_until_whole(
 async def _whole_until(service: str, store: EventStore, found: _Found, window: int) -> int:
     """Return the position up to which the stream has the log: before the first of the last `window` not found.
 
-    No hole lies further back. Raises LogLost if the log lacks the fact with the highest position found; StoreError.
+    Facts in flight leave no hole further back. Raises LogLost if the log lacks the fact with the highest position
+    found; StoreError.
     """
     newest = found.newest
     if not await _has(store, found.stored, newest):

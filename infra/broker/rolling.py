@@ -107,9 +107,9 @@ class Sealing:
         """By stream: its last sequence, and when (loop's time) it was first seen with that one."""
 
     async def look(self, js: JetStreamContext, infos: Sequence[StreamInfo], now_s: float) -> list[str]:
-        """Look at the generations, the oldest first, at the loop's time `now_s`; return the names of those it sealed.
+        """Seal quiet generations but the newest, lower the limits of sealed ones; return the names of those it sealed.
 
-        Raises the client's errors.
+        `infos` are those of the generations, the oldest first; `now_s` is the loop's time. Raises the client's errors.
         """
         sealed = []
         for info in infos[:-1]:

@@ -33,7 +33,7 @@ class Backlog:
 
     @property
     def lag_s(self) -> float:
-        """For about how many seconds the oldest unhandled message waits; 0 if none did at the last look."""
+        """About how many seconds the oldest message after the last handled one waits; 0 if the last look found none."""
         if not (self.pending or self.unacknowledged):
             return 0.0
         newest, level_s = self._received.newest, self._received.level_s

@@ -140,10 +140,11 @@ class ConsumerSession:
         return next((consumer.paused for consumer in self.consumers if consumer.paused), None)
 
     async def look(self, js: JetStreamContext, sealed: Collection[str] = ()) -> None:
-        """Ask the broker about each consumer, idle ones in one of IDLE_LOOKS, and about one retired one, in turns.
+        """Ask the broker about each consumer, and about one retired one, in turns.
 
-        `sealed`: the names of the generations that are sealed. A retired consumer of another one has left the broker
-        with it. Raises the errors of `DurableConsumer.look`.
+        Of a generation that is not sealed idle ones are asked about in one of IDLE_LOOKS. `sealed`: the names of the
+        generations that are sealed. A retired consumer of another one has left the broker with it. Raises the errors of
+        `DurableConsumer.look`.
         """
         retired = [consumer for consumer in self.consumers if consumer.retired and consumer.place.stream in sealed]
         one = retired[self._looks % len(retired) :][:1] if retired else []

@@ -30,10 +30,10 @@ def kind_of(error: Exception | None) -> str:
 class DeadLetter(NamedTuple):
     """A listener's dead letter, at `sequence` of the stream DEAD (0: not written yet), made `at` an instant (UTC).
 
-    `consumer` is the listener's name. `attempts` counts the failed attempts, `error` and `stack` are the last one's.
-    `attempts` is 0 for a message that was not tried because earlier ones of its key are dead letters; then `error` has
-    the first one's sequence. `subject`, `fact_id`, `body`, `head` (raw headers) and `origin` (stream position) are the
-    original message's.
+    `consumer` is the listener's name. `attempts` counts the failed attempts before it was written, and no redrives;
+    `error` and `stack` are the last one's. `attempts` is 0 for a message that was not tried because earlier ones of
+    its key are dead letters; then `error` has the first one's sequence. `subject`, `fact_id`, `body`, `head` (raw
+    headers) and `origin` (stream position) are the original message's.
     """
 
     sequence: int

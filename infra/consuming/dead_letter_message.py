@@ -64,7 +64,7 @@ def headers_of(dead_letter: DeadLetter) -> dict[str, str]:
     """Return the headers of the dead letter's message in DEAD, in ASCII and cut to MOST; an empty field has no header.
 
     One header has all the original headers as its value: as headers of their own the server would act on some of them.
-    `Dead-Cut` names what is cut here, except the stack.
+    `Dead-Cut` names what is cut here, except the stack; if that is nothing, it has `dead_letter.cut`.
     """
     values = {
         "Error": dead_letter.error,

@@ -126,9 +126,9 @@ class DeadLetters:
     async def add(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
         """Store the message as a dead letter in DEAD; returns once the broker has it.
 
-        No effect if the message is one already. `attempts` counts the failed attempts. `error` may be None only if the
-        key has dead letters: the message then was not tried, and waits for them. Raises ConsumerFailed if the broker
-        refuses it; the client's errors.
+        No effect if the key has a dead letter that is this message (`same_as`). `attempts` counts the failed attempts.
+        `error` may be None only if the key has dead letters: the message then was not tried, and waits for them. Raises
+        ConsumerFailed if the broker refuses it; the client's errors.
         """
         ahead = self.of(delivery.key)
         if any(dead_letter.delivery.same_as(delivery) for dead_letter in ahead):

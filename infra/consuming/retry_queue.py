@@ -1,7 +1,7 @@
 """The retry queue: a rejected message is tried again a few times; then it becomes a dead letter.
 
-Later messages of the same key wait until then. One task works off a key in the order of arrival: attempts,
-storing of a dead letter, and operators' requests. Other keys go on meanwhile.
+A service's later messages of the same key wait until then. One task works off a key in the order
+of arrival: attempts, storing of a dead letter, and operators' requests. Other keys go on meanwhile.
 """
 
 import asyncio

@@ -16,8 +16,9 @@ BATCH_BYTES: Final = 8 << 20  # about how many bytes of them
 async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncGenerator[DeadLetter, None]:
     """Yield the dead letters under this subject of DEAD, by sequence; without `whole`, with empty bodies and stacks.
 
-    The subject may have wildcards. Raises the client's errors. The leader says how many there are and which is the
-    last; a copy that has them all gives them in batches. Otherwise the leader gives them one by one.
+    The subject may have wildcards. Yields none without DEAD. Raises the client's errors. The leader says how
+    many there are and which is the last; a copy that has them all gives them in batches. Otherwise the leader gives
+    them one by one.
     """
     last = await last_message(nc, DEAD, subject)
     if last is None:
@@ -35,7 +36,7 @@ async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncGe
 
 
 async def _in_batches(nc: BrokerClient, subject: str, last: int, count: int, *, whole: bool) -> list[DeadLetter] | None:
-    """Read the dead letters up to the sequence `last`; None if fewer than `count` were found, or not the last one."""
+    """Read the dead letters up to the sequence `last`; None if a mirror answers, or fewer than `count` come in time."""
     found: list[DeadLetter] = []
     while not found or found[-1].sequence < last:
         first = found[-1].sequence + 1 if found else 1

@@ -178,7 +178,7 @@ class Supervisor:
                 self.counts.add_redelivered(consumer.consumers)
 
     async def _watch(self, nc: BrokerClient, js: JetStreamContext, session: Session, generations: Generations) -> None:
-        """Look once every LOOK_EVERY_S seconds; never returns."""
+        """Look after each pause of LOOK_EVERY_S seconds; never returns, but raises what a look raises."""
         for number in itertools.count(1):
             await asyncio.sleep(LOOK_EVERY_S)
             for made in await generations.look(js, LOOK_ANSWER_S):
@@ -194,9 +194,9 @@ class Supervisor:
         generations: Generations,
         facts: Sequence[str] | None,
     ) -> None:
-        """Look whether the user may publish all that a session publishes, and at the consumers.
+        """Look at the consumers, and whether the user may acknowledge, pull, and publish `facts` and dead letters.
 
-        Raises BrokerMisconfigured, ConsumerFailed, the client's errors.
+        `facts` None: the last two are not probed. Raises BrokerMisconfigured, ConsumerFailed, the client's errors.
         """
         consumer, begin = session.consumer, prefix(generations.number)
         places = [one.place for one in consumer.consumers if not one.retired]

@@ -79,7 +79,7 @@ class Writer:
         self._suspended_because, self._unreadable = None, False
 
     def limit_facts(self, max_bytes: int) -> None:
-        """From now on record no fact whose message, headers included, could have more than this many bytes.
+        """From the next decision on record no fact whose message, headers included, could exceed this many bytes.
 
         HEADER_BYTES of them are kept for the headers. A client's first fact of a stream may have FIRST_SHARE of them.
         """

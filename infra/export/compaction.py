@@ -74,9 +74,9 @@ class Compactor:
     def step(self, committed: Callable[[], Sequence[Range]], stopped: Callable[[], bool]) -> bool:
         """Compact one day, if one is due; return whether another call may find more to do.
 
-        `committed` lists all files in order. What fails is logged, and tried again later: small files are no harm to
-        the export. Where folders cannot be swapped, nothing is compacted any more. The day stays as it is when
-        `stopped` says so before the last file is read.
+        `committed` lists all files in order. What fails is logged, and tried again once new files make a day
+        due: small files are no harm to the export. Where folders cannot be swapped, nothing is compacted any more. The
+        day stays as it is when `stopped` says so before the last file is read.
         """
         if not self._is_on or not (self._is_due or self._round):
             return False

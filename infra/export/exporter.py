@@ -91,9 +91,9 @@ class Exporter:
     async def run(self, *, once: bool = False) -> None:
         """Export until `closing` is set; with `once`, end also when all rows of the log are exported.
 
-        Repeats a failed commit until it succeeds, and, without `once`, waits for a log that cannot be read. Raises
-        Unavailable if the sink's position cannot be read; SinkError, AnotherLog, Unexportable: an operator has to act
-        first. With `once` also StoreError.
+        Repeats a failed commit until it succeeds or `closing` is set, and, without `once`, waits for a log that cannot
+        be read. Raises Unavailable if the sink's position cannot be read; SinkError, AnotherLog, Unexportable: an
+        operator has to act first. With `once` also StoreError.
         """
         self._position = await self._sink.position()
         reporting = asyncio.create_task(self._report())
@@ -197,7 +197,7 @@ class Exporter:
     async def _attempt(self) -> None:
         """Try once to commit the rows in hand, which stay in hand. Raises Unavailable if the sink did not take them.
 
-        Raises Stopped if the commit takes longer than `grace_s` after `closing` is set.
+        Raises Stopped if the commit takes longer than `grace_s` after the later of its beginning and `closing`.
         """
         attempt = asyncio.ensure_future(self._sink.commit(self._hand))
         closing = asyncio.ensure_future(self._closing.wait())

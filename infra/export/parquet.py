@@ -43,7 +43,7 @@ def file_name(first: int, last: int) -> str:
 def committed(folder: Path) -> list[Range]:
     """List the committed files below `folder` in the order of their positions.
 
-    Raises SinkError if there is a Parquet file with another kind of name, or two files overlap.
+    Raises SinkError if there is a Parquet file with another kind of name, or two files overlap; OSError.
     """
     found = []
     for path in folder.glob("**/*.parquet"):
@@ -83,8 +83,8 @@ def write_table(table: pa.Table, path: Path) -> None:
 def put_together(ranges: Sequence[Range], path: Path, stopped: Callable[[], bool]) -> None:
     """Write the rows of these files, of one schema and in this order, as the file `path`, with the last one's metadata.
 
-    Not durable yet. Raises CompactionStopped when `stopped` says so between two files; SinkError if one of them cannot
-    be read; OSError.
+    Not durable yet. Raises CompactionStopped when `stopped` says so before a file is read; SinkError if one of them
+    cannot be read; OSError.
     """
     schema = readable(ranges[-1], pq.read_schema)
     tables: list[pa.Table] = []

@@ -58,8 +58,8 @@ class ExportSettings(Struct, frozen=True, kw_only=True):
 def _judge(name: str, url: str, *, with_token: bool) -> None:
     """Check the URL that the variable `name` has, with or without a bearer token to send there.
 
-    Raises ValueError if the URL is no HTTP address, has a password, or would send the token without TLS to another
-    machine. The message does not repeat the URL, which may contain a secret.
+    Raises ValueError if the URL is no HTTP address, has a user or a password, or would send the token without TLS to
+    another machine. The message does not repeat the URL, which may contain a secret.
     """
     try:
         parts = urlsplit(url)

@@ -62,7 +62,7 @@ class RequestDurations:
         )
 
     def observe(self, scope: Mapping[str, Any], default_route: str) -> None:
-        """Count the request with this scope, whose answer is complete; nothing if there was no answer.
+        """Count the request with this scope, which the app is done with; nothing if no answer was begun.
 
         `default_route` is its route unless the framework has found one.
         """

@@ -62,7 +62,7 @@ class Exchange:
         self.complete = self.disconnected = False
 
     async def run(self, app: Any) -> None:
-        """Have the app answer. An error of the app becomes a 500, or the end of an answer that is partly written."""
+        """Have the app answer. Its error is logged; unless all is written, it becomes a 500 or ends the answer."""
         try:
             await app(self._scope, self.receive, self.send)
             if not (self.complete or self.disconnected):

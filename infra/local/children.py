@@ -79,7 +79,7 @@ class Children:
             self.running[name].send_signal(how)
 
     def close(self) -> None:
-        """Kill what still runs."""
+        """Kill what still runs, dismiss the guard, and close the sockets."""
         for process in self.running.values():
             process.kill()
         if self._guard is not None:

@@ -32,7 +32,7 @@ class LabelledOutput:
     def write(self, name: str, text: str) -> None:
         """Queue one line of the process `name`; what is not printable is escaped, except tabs.
 
-        Never waits: if too many lines wait already, this one is dropped.
+        Never waits: if too many bytes would wait, the line is dropped.
         """
         self._output.put(f"{self._label(name)} {printable(text, keep=TAB)}")
 

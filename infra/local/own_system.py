@@ -34,8 +34,9 @@ class OwnSystem:
     def __enter__(self) -> "OwnSystem":
         """Start all processes and wait until they are ready.
 
-        If one fails, stops the others and raises StartFailed, with the last lines of the failed one's output. Raises
-        SettingsError if a setting of the broker is invalid.
+        Raises StartFailed, with the last lines of its output, if one cannot be started, ends or is not ready in time;
+        SettingsError if a setting of the broker is invalid; OSError if a log file or a process cannot be made. Then all
+        are stopped.
         """
         name = "nats"
         self._guard = Guard()

@@ -15,7 +15,8 @@ def is_free(port: int) -> bool:
 def is_taken(host: str, port: int) -> bool:
     """Return whether something has this port of an address of this machine: a server, or an outgoing connection.
 
-    False if the system refuses the address for another reason.
+    False if the system refuses the address for another reason, or does not know the host. Of a name with several
+    addresses only the first is tried.
     """
     with contextlib.suppress(OSError, UnicodeError):
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -104,8 +104,11 @@ def launch(
     The `guard` watches it (see there for `last`), from before its first instruction on: there is no time at which this
     process could be killed and leave it running. The program has to be a path then.
 
-    Ctrl-C in a terminal does not reach it. `output` gets standard error, too. Of this process's other descriptors
-    the child gets standard input and those in `inherited`. Files that it makes are its owner's alone.
+    Ctrl-C in a terminal does not reach it. `output` gets standard error, too. Of this process's other descriptors the
+    child gets standard input and those in `inherited`. Files that it makes are its owner's alone.
+
+    Raises OSError if the process cannot be made. A program that cannot be run is an OSError without `guard`; with it
+    the child writes why, and ends with exit code 1.
     """
     if guard is None:
         return _popen(command, env, output, root, inherited)

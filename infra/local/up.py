@@ -1,9 +1,10 @@
 """`just up`: run the broker, its stream's keeper, all services and the dashboard in one terminal, until Ctrl-C.
 
 With NATS_URL set, they use that broker and no other is started. A service that ends before it was ever ready stops
-everything, as does another process before any service was. One that ends later is reported, and the others continue; it
-is not started again unless `just roll` asks for it. If this process is killed, its guard stops the others. Exit codes:
-0 stopped on request, 1 every process has ended, 2 could not start, 130 killed by Ctrl-C while it was stopping.
+everything, as does another process before any service was. One that ends later is reported, and the others continue;
+only `just roll` starts it again, and never the broker or the dashboard. If this process is killed, its guard stops the
+others. Exit codes: 0 stopped on request, 1 every process has ended, 2 could not start or wrong usage, 130 killed by
+Ctrl-C while it was stopping.
 """
 
 import os
@@ -64,7 +65,7 @@ class Up:
     """
 
     def __init__(self, env: Mapping[str, str], parent: int | None = None) -> None:
-        """`parent`: the process that started this one; stop when it is gone. None: whatever becomes of it."""
+        """`parent`: the process that started this one; stop when it is gone. None: no process is watched."""
         self._env = env
         self._parent = parent
         self._occurrences: queue.SimpleQueue[Occurrence] = queue.SimpleQueue()

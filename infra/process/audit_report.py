@@ -28,7 +28,10 @@ _decode: Final = msgspec.json.Decoder(_Report).decode
 
 
 class AuditGauges:
-    """Reads the report when the file has changed. One service does; without a report nothing is exported."""
+    """Reads the report when the file has changed. One service does; without a report nothing is exported.
+
+    While a report cannot be read, the one that was read before is exported.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

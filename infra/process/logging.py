@@ -116,7 +116,8 @@ class LogHandler(logging.Handler):
 def complaint(record: logging.LogRecord) -> tuple[str, Hashable]:
     """Return what makes a line a repeated one: its event, and its fields that are text, as numbers and times differ.
 
-    Of a library's line: its message without the arguments, and all arguments, also numbers.
+    Of those the timestamp and the traceback do not count. Of a library's line: its logger and its message without the
+    arguments, and all arguments, also numbers.
     """
     if isinstance(record.msg, dict):  # structlog's
         fields = sorted((name, value) for name, value in record.msg.items() if isinstance(value, str))
@@ -200,8 +201,8 @@ def _rendering(secrets: Sequence[str], *, as_text: bool) -> list[structlog.typin
 def cleaned(name: str, value: Any, secrets: Sequence[str], *, as_text: bool) -> Any:
     """Return a field's value as it may be shown: without secrets, and cut after MAX_VALUE characters.
 
-    With `as_text`, it is printable. None, `exc_info`, and numbers that are no secret's stay as they are. Of a traceback
-    in JSON the last MAX_TRACEBACK characters stay.
+    With `as_text`, it is printable, except a field `exception`. None, `exc_info`, and numbers that are no secret's stay
+    as they are. Of that field, the traceback in JSON, the last MAX_TRACEBACK characters stay.
     """
     if value is None or name == "exc_info":
         return value

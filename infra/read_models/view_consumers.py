@@ -41,9 +41,9 @@ class ViewConsumers:
     ) -> int:
         """Take over, and add the consumers to the session; return how many messages are unread.
 
-        They are those of all generations that are not archived. Each is reset to its checkpoint, or to the beginning if
-        its stream lost the message there. The predecessor, if there is one, is removed. Raises LeaderUnavailable,
-        BrokerMisconfigured if the archive cannot be used, the client's errors.
+        The consumers are those on all generations that are not archived. Each is reset to its checkpoint, or to the
+        beginning if its stream lost the message there. The predecessor, if there is one, is removed. Raises
+        LeaderUnavailable, BrokerMisconfigured if the archive cannot be used, the client's errors.
         """
         self._places = []
         kept = first_kept(self._settings)

@@ -93,10 +93,10 @@ class StoreFiles:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def glance(self, folder: Entries | None) -> bool:
-        """Return whether the files are in place, as `look` does, but look only if an entry of their folder was changed.
+        """Return whether the files are in place, as `look` does; look only if an entry of their folder may be another.
 
-        `folder` is what `entries` returned after the commit. If it is as at the last look that found no fault, there is
-        no look, and a file that was overwritten in its place goes unnoticed.
+        `folder` is what `entries` returned after the commit. If it is as at the last look that found no fault, and not
+        None, there is no look, and a file that was overwritten in its place goes unnoticed.
         """
         if self.trouble is None and folder is not None and folder == self._folder:
             return True

@@ -63,10 +63,12 @@ class Archived(Struct):
 
 
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
-    """Archive generations, the oldest first, up to one that cannot be. `dry_run`: only say which that is, and why.
+    """Archive generations, the oldest first, up to one that cannot be archived.
 
-    Raises SettingsError (another run is at work, or the folder cannot be used), NoForeignFile, Unreachable, Found (the
-    files are not what stream and logs have, or a stream changed): then that generation's stream stays.
+    `dry_run`: only say which could be archived, and why the next one has to stay; it takes the lock, and makes its
+    folder, all the same. Raises SettingsError (another run is at work, or the folder cannot be used), NoForeignFile,
+    Unreachable, Found (the files are not what stream and logs have, or a stream changed): then that generation's stream
+    stays.
     """
     settings = load(Settings, "nats", 4_222, env)
     with archive_lock(settings):
@@ -83,9 +85,10 @@ def lock_folder(settings: Settings) -> Path:
 
 
 async def forget(env: Mapping[str, str]) -> None:
-    """Forget that generations are archived: the archive is lost for good. The services publish again what they had.
+    """Forget that generations are archived: the archive is lost for good.
 
-    Raises SettingsError if the archive has generations, and as `archive` does; Unreachable.
+    Services that are restarted publish again what it had. Raises SettingsError if the archive has generations, and as
+    `archive` does; Unreachable.
     """
     settings = load(Settings, "nats", 4_222, env)
     with archive_lock(settings):

@@ -83,8 +83,8 @@ class OrderFacts:
 async def open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch: Watch) -> list[str]:
     """Return the ids of the orders with a fact in this generation that are not complete; `log` is order_svc's.
 
-    What other generations and the archive have of them counts, too. A message about an order that order_svc never
-    recorded keeps nobody. Raises ConsumerFailed, ArchiveDamaged, the errors of `log`, the client's errors.
+    What other generations and the archive have of them counts, too. An order that order_svc never recorded is left out.
+    Raises ConsumerFailed, ArchiveDamaged, the errors of `log`, the client's errors.
     """
     orders = OrderFacts()
     watch.begins(f"looking for orders of {info.config.name} that have not ended", info.state.messages)

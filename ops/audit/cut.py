@@ -132,10 +132,11 @@ async def _until_published(stream: Stream, service: str, log: SQLiteStore, posit
 
 
 async def _last_position(stream: Stream, service: str, log: SQLiteStore) -> int:
-    """Return the position of the service's last fact in stream and archive; 0: there is none.
+    """Return the position of the service's last message in the stream, or that through which the archive has its log.
 
-    If the stream's last message is foreign, it does not count: its position does only if the log has that fact there.
-    Raises StoreError, LeaderUnavailable, ArchiveDamaged, the client's errors.
+    The higher one; 0: there is neither. A message whose fact the log does not have at that position, such as a foreign
+    one, does not count; those before it are not asked for. After a relay has repeated lost facts, the last message may
+    have a lower position than earlier ones. Raises StoreError, LeaderUnavailable, ArchiveDamaged, the client's errors.
     """
     last = None
     for info in reversed(await kept_generations(stream)):

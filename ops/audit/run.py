@@ -35,8 +35,9 @@ from ops.progress import Watch
 class Options(NamedTuple):
     """The options of an audit.
 
-    `folder`: for the report and the checkpoint. `grace`: how long after its deadline an order may end, and how long
-    after its last fact a compensation may be missing. `at_rest`: no order is in flight, so nothing may be missing.
+    `folder`: for the report and the checkpoint. `grace`: how long after its deadline an order may be pending, and how
+    long after its last fact a compensation may be missing. An order that ended late is no finding.
+    `at_rest`: no order is in flight, so nothing may be missing.
     `full`: begin at the beginning of history, and have SQLite check each store's whole file. `against`: an earlier
     report that must still hold; None: the last one in `folder`, if its verdict is `good`. `answers`: the most subjects
     of each kind that the services are asked about; 0: none. `backup`: the stream is a restored backup, which may end
@@ -107,9 +108,10 @@ class _Audit:
         self._foreign = ForeignFilter(env, options.foreign)
 
     async def run(self, *, anew: bool = False) -> AuditReport:
-        """Audit from the checkpoint on; without one, with `full` and with `anew`, from the beginning.
+        """Audit from the checkpoint on, or from the beginning.
 
-        Raises DamagedMemory if the checkpoint is damaged; as `audit`.
+        From the beginning: with `full` or `anew`; without a checkpoint of this version; if a log was rewritten since,
+        or the stream is not `same_stream`. Raises DamagedMemory if the checkpoint is damaged; as `audit`.
         """
         path = self._options.folder / "checkpoint.sqlite"
         files.make_folder(self._options.folder)
@@ -218,9 +220,9 @@ class _Audit:
                     yield of_services
 
     async def _damaged(self) -> list[Finding]:
-        """Have SQLite check the whole file of each log, indexes included; return a finding for whatever is wrong.
+        """Have SQLite check the whole file of each log, indexes included; return a finding for each fault.
 
-        Raises Unreachable if one cannot be read for another reason.
+        Of one file there are at most 10 faults. Raises Unreachable if one cannot be read for another reason.
         """
         self._watch.begins("checking the files", 0)
         paths = {name: stores.store(self._env, name) for name in self._logs}

@@ -30,7 +30,8 @@ async def backup(env: Mapping[str, str], folder: Path, watch: Watch, *, stores_o
     """Back up the system of `env` into `folder`, which must be missing or empty; return the manifest.
 
     The streams' snapshots come first: a fact is recorded before it is published, so the copies of the stores have every
-    fact that the snapshots have. `stores_only`: without streams and archive; the services publish their facts again.
+    fact that the snapshots have. `stores_only`: without streams and archive; after a restore the services publish
+    what the stream lacks.
 
     Raises SettingsError (also if the folder cannot be used), Unreachable, Found (a store or the archive is damaged).
     The folder never has a part of a backup.
@@ -82,8 +83,8 @@ def _copy_acknowledged(env: Mapping[str, str], unfinished: Path) -> None:
 def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str]:
     """Copy the archived generations, and return their names. Call it once the snapshots of the streams are taken.
 
-    So a generation that leaves the broker meanwhile is in one of both. Of a bucket only the manifests are copied.
-    Raises Found if the archive is damaged, Unreachable if its bucket is away; OSError.
+    So a generation that leaves the broker meanwhile is in the snapshots, in the archive, or in both. Of a bucket only
+    the manifests are copied. Raises Found if the archive is damaged, Unreachable if its bucket is away; OSError.
     """
     archive = archive_of(load(Settings, "nats", 4_222, env))
     try:

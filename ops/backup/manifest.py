@@ -27,7 +27,7 @@ STREAM_DATA: Final = ("stream.arc.s2", "stream.tar.s2")
 
 
 class NotABackup(Unusable):
-    """The folder has no manifest that this version can read. The message names the folder and the reason."""
+    """The folder has no manifest that this version can use. The message names the folder and the reason."""
 
 
 class StoreCopy(Struct):
@@ -135,7 +135,7 @@ def verify(folder: Path, manifest: Manifest) -> None:
     """Compare each file that has a checksum with it.
 
     Raises Found if such a file is missing or differs, or if a file of a store or stream, or an archived generation's
-    manifest or index, has no checksum.
+    manifest or index, has no checksum. Of an archive in a bucket no index is needed.
     """
     for name, expected in manifest.checksums.items():
         try:

@@ -17,7 +17,7 @@ class Move(NamedTuple):
 
 
 class HalfMoved(Unusable):
-    """A move or its sync failed, and something could not be moved back. The message says what to move where."""
+    """Not all was moved, and something could not be moved back. The message says what to move where."""
 
 
 def move_all(moves: Sequence[Move]) -> None:

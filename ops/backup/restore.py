@@ -131,7 +131,11 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
 
 
 def _refuse_other_archive(folder: Path, backup: Manifest, settings: Settings) -> None:
-    """Refuse to restore beside a bucket that has not the backup's archive, or more: a restore changes no bucket."""
+    """Refuse a restore whose archive, in a bucket, is not exactly the backup's: a restore changes no bucket.
+
+    If no streams are restored, the archives are not compared; but a backup whose archive is in a bucket always needs
+    ARCHIVE_URL. Raises SettingsError; Unreachable if the bucket does not answer; Found if its archive is damaged.
+    """
     bucket = settings.archive_bucket
     if bucket is None:
         if backup.bucket:
@@ -270,7 +274,10 @@ async def _audit(env: Mapping[str, str], folder: Path, watch: Watch) -> list[str
 
 
 def _swap(made: _Places, places: _Places, old: list[Path], services: Collection[str]) -> list[Path]:
-    """Move the old data aside and the new data into its place, or nothing; return the new paths of the old data."""
+    """Move the old data aside and the new data into its place; return the new paths of the old data.
+
+    If a move fails, all are undone. Raises OSError; HalfMoved if one cannot be undone.
+    """
     folder = data.moved_folder_name()
     aside = [Move(path, path.parent / folder / path.name) for path in old]
     new = [Move(made.data / name, places.data / name) for name in services]

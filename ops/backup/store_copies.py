@@ -44,8 +44,8 @@ class _Tail(NamedTuple):
 def copy_all(stores: Mapping[str, Path], folder: Path) -> dict[str, StoreCopy]:
     """Copy each store (service → its file) to `<folder>/<service>/events.sqlite`, up to one consistent cut.
 
-    Returns what the copies have. Raises Unreachable if a store cannot be read or copied, Found if one is damaged;
-    OSError.
+    Returns what the copies have. Raises Unreachable if a store cannot be read or copied, maybe because it is damaged;
+    Found if a copy is damaged or lacks a position; OSError.
     """
     marks = {service: _last_position(service, path) for service, path in stores.items()}
     for service, path in stores.items():

@@ -111,7 +111,7 @@ def _known(operations: Operations, its_id: str) -> Operation:
 
 
 async def _changes(operation: Operation, token: str, poller: Poller) -> AsyncIterator[bytes]:
-    """Yield an event whenever the operation has changed, the last one when it is over."""
+    """Yield an event whenever the operation has changed, until it is over or the poller closes."""
     told = -1
     while not poller.closing.is_set():
         if operation.changes != told:

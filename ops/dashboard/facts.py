@@ -1,4 +1,4 @@
-"""The facts of one order as a page shows them, read once for all that look at the order."""
+"""The facts of one order as a page shows them, read at most every KEPT_S for all that look at it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -89,7 +89,7 @@ def seen_fact(message: StoredMessage) -> SeenFact:
 class KnownFacts(NamedTuple):
     """The facts of one order, each once, in the order of `causal`; none if stream and archive have none of it.
 
-    `trouble`: why the stream cannot be read now, in words; then the last ones may be from the services' logs.
+    `trouble`: why the stream cannot be read now, in words; then those that only the services' logs have come last.
     """
 
     facts: Sequence[SeenFact]
@@ -115,7 +115,7 @@ class OrderReader:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def facts(self, order_id: str) -> KnownFacts:
-        """Return the facts of this order in the order of `causal`; without the broker, those read last and in logs.
+        """Return the facts of this order in the order of `causal`; without the broker, those read last, then from logs.
 
         Raises Unreachable if the stream cannot be read and there are none of these.
         """

@@ -30,7 +30,7 @@ RECORDED: Final = "saga_facts_recorded_total"
 
 
 class Point(NamedTuple):
-    """The figures of POINT_S seconds, which ended `at` an instant (UTC). None: order_svc did not tell them."""
+    """The figures of about POINT_S seconds, which ended `at` an instant (UTC). None: order_svc did not tell them."""
 
     at: datetime
     figures: Figures | None

@@ -1,6 +1,7 @@
 """Redrives dead letters: asks their services for a preview, or to do it, key by key; keeps the outcomes.
 
-A redrive is an operation with an id, so a second click is the same one. The reason and each outcome are in the log.
+A redrive is an operation with an id, so a second click is the same one. The reason, the
+outcome of each key that was begun, and the number of keys that were not begun are in the log.
 """
 
 import asyncio

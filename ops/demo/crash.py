@@ -58,7 +58,10 @@ class CrashDemo:
         await post("coupon", "/coupons", coupon)
 
     async def _break(self, clients: Clients) -> None:
-        """Kill order_svc after a third of the answers; kill the broker and delete its store after two thirds."""
+        """Kill order_svc after a third of the answers, and start it again; the same with the broker after two thirds.
+
+        The broker's store is deleted before the broker is started again.
+        """
         system = self._system
         await clients.answered(ORDERS // 3)
         self._tell(f"{ORDERS // 3} orders are answered: kill -9 order_svc", fault=True)

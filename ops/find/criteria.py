@@ -21,6 +21,7 @@ class Criteria(NamedTuple):
     """Which orders are asked for; None: whatever it is. `since` and `until` are included.
 
     `by`: which time of an order the two bound, and by the position of which fact the orders are sorted.
+    With `ended`, pending orders are not asked for.
     """
 
     user: str | None = None

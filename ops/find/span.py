@@ -22,7 +22,8 @@ class LogSpan(NamedTuple):
 async def span(log: ServiceLog, last: int, since: datetime | None, until: datetime | None) -> LogSpan:
     """Return the part of the log, up to position `last`, that has all facts said from `since` to `until`.
 
-    It may have others, too. If times and positions differ by more than DISORDER, it may lack some. Raises Unreachable.
+    It may have others, too. If times and positions differ by more than DISORDER, or TRIES records in a row have no
+    readable time, it may lack some. Raises Unreachable.
     """
     first, end = 0, last
     if since is not None:

@@ -15,7 +15,8 @@
 The checker computes from the facts alone. Beyond contracts/ and `infra.timestamps` it shares no code with the services
 that said them, lest it share their mistakes. It is pure, apart from its memory: no I/O, no clock.
 
-Pending: accepted and not ended. Quiet: no further fact is to be expected.
+Pending: accepted and not ended. Quiet: no further fact is to be expected. Of 4, an order that is pending too long is a
+finding; one that ended late is none.
 """
 
 from ops.invariants.checker import Checker, LogEntry, Message, check

@@ -12,8 +12,9 @@ from ops.invariants.memory import Memory
 class EndsInvariant:
     """Checks invariant 4: once faults stop, every accepted order reaches exactly one first end, in time.
 
-    An order that is pending more than `bound` after its deadline is a finding; one that ended late is none. A confirmed
-    order may later be canceled once, by the customer.
+    When quiet, each pending order is a finding; otherwise one that is pending at `now` more than `bound` after its
+    deadline, and none without `now`. An order that ended late is none. A confirmed order may later be canceled once, by
+    the customer.
     """
 
     def __init__(self, findings: Findings, bound: timedelta) -> None:

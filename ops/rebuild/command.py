@@ -24,7 +24,7 @@ from ops.rebuild.store import Allowed, Rebuilt
 async def rebuild_store(service: str, allowed: Allowed, errors: Console, *, dry_run: bool) -> Rebuilt:
     """Rebuild the service's store from EVENTS, with its progress on the console; see `store.rebuild`.
 
-    Raises Found, SettingsError, NoForeignFile, Unreachable; OSError for an error of the disk.
+    Raises Found, SettingsError, NoForeignFile, Unreachable, StoreSetupError; OSError for an error of the disk.
     """
     folder = stores.folder(os.environ, service)
     known = KnownForeign.read(foreign.path(os.environ))

@@ -107,7 +107,8 @@ def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed
     """Compare the old store (at `path`) with the new one, and return how many facts only the old one has.
 
     0 without an old store, or if it cannot be read and `allowed` says so. The old store's write-ahead log is moved into
-    its file. Raises Found if a loss is not allowed, or if the two have different facts at a position.
+    its file, as far as no other process reads it. Raises Found if a loss is not allowed, or if the two have different
+    facts at a position.
     """
     if not path.exists():
         return 0

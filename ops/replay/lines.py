@@ -24,7 +24,8 @@ class _Fact(msgspec.Struct):
 class ReplayedMessage(NamedTuple):
     """A message as EVENTS or a line has it. `stored_ns`: when the broker stored it, in nanoseconds since 1970 (UTC).
 
-    A broker that lost its store gets every fact again, so that time says little about when something happened.
+    A broker that lost its store gets again every fact that no archive has, so that time says little about when
+    something happened.
     """
 
     sequence: int

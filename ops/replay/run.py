@@ -88,7 +88,7 @@ async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGene
     """Yield the selected messages of EVENTS, in its order, up to its end as of now.
 
     With `since`, it reads what the broker stored since then, less MAX_CLOCK_SKEW: no fact is stored before it is said.
-    A foreign message whose subject has a character that is not printable is left out, with a line on standard error.
+    A foreign message whose subject `is_subject` refuses is left out, selected or not, with a line on standard error.
     One whose subject is not UTF-8 comes with these bytes escaped, under another subject. Raises Unreachable,
     SettingsError.
     """

@@ -156,7 +156,10 @@ def _orders(count: int) -> str:
 
 
 def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
-    """Yield what services warn of. order_svc comes last: it tells who leaves its orders waiting, and not why."""
+    """Yield what services warn of, but not of clocks, and the dead letters of one that is not ready.
+
+    order_svc comes last: it tells who leaves its orders waiting, and not why.
+    """
     for seen in sorted(services, key=lambda seen: seen.service.name == "order"):
         for text in seen.warnings:
             if text.startswith(CLOCK):  # a cause, see `_clocks`

@@ -58,8 +58,8 @@ class Samples:
 class SeenService(NamedTuple):
     """One service at one moment. `trouble`: in words, why it does not answer; empty if it does.
 
-    `not_ready`: why it is not ready, in its own words; empty if it is, or with `trouble`. `warnings` are its own, too.
-    `unmeasured`: in words, why it has no `samples` although it answers; empty if it has some.
+    `not_ready`: why it is not ready, in its own words; empty if it is, or with `trouble`. `warnings` are its own, too;
+    none unless it is ready. `unmeasured`: in words, why it has no `samples` although it answers; empty if it has some.
     """
 
     service: ServiceAddress

@@ -205,7 +205,7 @@ def _actions(metrics: Metrics) -> dict[Labels, Counter]:
 
 @contextlib.contextmanager
 def _counted(actions: Mapping[Labels, Counter], action: str) -> Iterator[list[str]]:
-    """Count the request by the first outcome in the list that is yielded, or else by the exception that is raised."""
+    """Count the request by the first outcome in the list that is yielded, or by its exception, or else as `done`."""
     outcomes: list[str] = []
     try:
         with _or_unavailable():

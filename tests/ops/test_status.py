@@ -255,12 +255,19 @@ def test_a_look_that_a_service_missed_makes_no_rate_of_what_it_counted_since_its
     assert service_figures(missed, answered)[0].commit_p99_s is None
 
 
+GAUGES = ("saga_dead_letters", "saga_stream_bytes", "saga_relay_lag_seconds", "saga_broker_connected")
+NO_NUMBERS = ("NaN", "+Inf", "-Inf", "1e308")
+NO_BOUNDS = ("", 'le="soon"', 'le="NaN"', 'le="-Inf"')
+
+
 @pytest.mark.parametrize(
     "metrics",
     [
         *("500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"),
         "307 Elsewhere\r\nLocation: data:x\r\n\r\n",
         '200 OK\r\n\r\na{x="y",\t="z"} 1',
+        *(f"200 OK\r\n\r\nsaga_broker_connected 1\n{name} {value}\n" for name in GAUGES for value in NO_NUMBERS),
+        *(f"200 OK\r\n\r\nsaga_broker_connected 1\n{BUCKETS}{{{bound}}} 1\n" for bound in NO_BOUNDS),
     ],
 )
 async def test_a_service_whose_numbers_are_missing_is_not_well(metrics: str) -> None:

@@ -114,11 +114,25 @@ async def test_a_generation_becomes_files_and_leaves_the_broker(left: Left) -> N
     assert await left.archive() == Archived(left.found.place.title, [], [], {})  # nothing more to do
 
 
-async def test_a_dry_run_says_what_could_be_archived_and_archives_nothing(left: Left) -> None:
+@on_both
+async def test_a_dry_run_says_what_could_be_archived_and_makes_nothing(left: Left) -> None:
+    def there() -> list[str]:
+        found = (path.relative_to(left.shop.folder) for path in left.shop.folder.rglob("*"))
+        return sorted(str(path) for path in found if path.parts[0] != "nats")
+
+    before = there()
+
     done = await orders(left.shop, "archive", "--dry-run")
 
     assert (done.returncode, done.stdout) == (0, "EVENTS could be archived\n")
     assert (await left.streams(), left.manifests) == (["EVENTS", "EVENTS_1"], 0)
+    assert there() == before
+
+
+async def test_a_dry_run_is_refused_while_another_run_is_at_work(left: Left) -> None:
+    refused = pytest.raises(SettingsError, match="already: wait until it has ended")
+    with archiving.archive_lock(load(Settings, "nats", 4_222, left.shop.env)), refused:
+        await archive(left.shop.env, ProgressLines(), dry_run=True)
 
 
 def facts(shop: Shop, service: str) -> int:

@@ -1,5 +1,6 @@
 """The HTTP app of a service: its routes, health, OpenAPI with a page that works offline, errors as RFC 9457."""
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -37,15 +38,16 @@ class Liveness(Struct):
     status: str
 
 
-@example(ready=True)
+@example(ready=True, pid=4_711)
 class Readiness(Struct):
     """The answer of a ready service to GET /readyz. A service that is not ready answers 503 with a problem instead.
 
     So `ready` is always true and `why` always empty. `warnings`: the service works, but an operator has to look at
-    these; empty if there are none.
+    these; empty if there are none. `pid`: the id of the process that answers.
     """
 
     ready: bool
+    pid: int
     why: list[str] = []
     warnings: list[str] = []
 
@@ -165,7 +167,7 @@ def build_app(
         why = await readiness()
         if why:
             raise _not_ready(why)
-        return Readiness(ready=True, warnings=warnings())
+        return Readiness(ready=True, pid=os.getpid(), warnings=warnings())
 
     return App(
         [healthz, readyz, *routes],

@@ -4,6 +4,7 @@ A program sends one line, its request. It is answered with lines of JSON: what h
 """
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -21,6 +22,17 @@ from infra.settings import Settings, load
 SOCKET: Final = "up.sock"
 LONGEST_ADDRESS: Final = 100  # bytes; systems take 104 to 108
 LONGEST_REQUEST: Final = 100  # bytes
+DESCRIPTORS: Final = Path("/proc/self/fd")
+"""Linux has the open files of a process here, by short names."""
+
+ANOTHER_FOLDER: Final = "set DATA_DIR to a folder on this machine in which this user may make files"
+NEXT_STEPS: Final = {
+    errno.EADDRINUSE: "another `just up` has just begun with this DATA_DIR: use that one, or set another DATA_DIR",
+    errno.EMFILE: "raise the limit of open files, see `ulimit -n`",
+    errno.ENAMETOOLONG: "set DATA_DIR to a shorter path",
+    errno.ENOSPC: "make room on its disk",
+}
+"""By the number of an error; else ANOTHER_FOLDER helps."""
 
 
 class AnswerLine(msgspec.Struct):
@@ -69,20 +81,32 @@ def controlled(env: Mapping[str, str], answer: Callable[[Conversation], None]) -
     Raises StartFailed if another process takes them already, or the socket cannot be made; SettingsError.
     """
     path = socket_path(env)
-    with socket.socket(socket.AF_UNIX) as listener:
-        try:
-            make_private_folder(path.parent)
-            _bind(listener, path)
-            listener.listen()
-        except OSError as error:
-            raise StartFailed(f"the socket {path} cannot be used: {error.strerror or error}") from error
+    with _listening(path) as listener:
         try:
             threading.Thread(target=_accept, args=(listener, answer), daemon=True).start()
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its folder may be gone, or not writable any more
+                path.unlink()
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)  # ends the thread that accepts
+
+
+def _listening(path: Path) -> socket.socket:
+    """Return a new socket that listens at this path, in a folder that is made if it is missing. Raises StartFailed."""
+    with contextlib.ExitStack() as stack:
+        try:
+            make_private_folder(path.parent)
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            _bind(listener, path)
+            listener.listen()
+        except OSError as error:
+            raise StartFailed(
+                f"the socket {path}, at which `just roll` asks, cannot be made: {error.strerror or error}; "
+                f"{NEXT_STEPS.get(error.errno or 0, ANOTHER_FOLDER)}"
+            ) from error
+        stack.pop_all()
+        return listener
 
 
 def _bind(listener: socket.socket, path: Path) -> None:
@@ -140,12 +164,17 @@ def ask(env: Mapping[str, str], request: str) -> Iterator[AnswerLine]:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """Yield a name of this path that fits into an address. Raises OSError if the folder of a long one is missing."""
+    """Yield a name of this path that fits into an address.
+
+    Raises OSError if the folder of a long one is missing, or the system has no short name for it.
+    """
     if len(os.fsencode(path)) <= LONGEST_ADDRESS:
         yield str(path)
         return
+    if not DESCRIPTORS.exists():
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
+        yield f"{DESCRIPTORS}/{folder}/{path.name}"
     finally:
         os.close(folder)

@@ -29,6 +29,9 @@ class Process(Protocol):
     """A child process that was started: the methods of subprocess.Popen that are used here, with the same meaning."""
 
     @property
+    def pid(self) -> int: ...
+
+    @property
     def returncode(self) -> int | None: ...
 
     def poll(self) -> int | None: ...

@@ -21,8 +21,10 @@ InvalidURL, which is no HTTPError, comes of some Location headers, although no r
 """
 
 
-def why_not_ready(url: str) -> str | None:
+def why_not_ready(url: str, pid: int | None = None) -> str | None:
     """Ask the service at this base URL why it is not ready; return None if it is ready.
+
+    `pid`: the process that has to answer; None: any. Another one, such as that of another system, is not ready.
 
     Returns the service's own words, its status if there are none, or UNREACHABLE without an answer. Blocks. Another
     program may listen there: whatever it answers, this raises nothing.
@@ -34,27 +36,38 @@ def why_not_ready(url: str) -> str | None:
     except NO_ANSWER as error:
         return f"it does not answer as a service does: {error}"
     if answer.is_success:
-        return None
+        return None if pid is None else _another(answer, pid)
     with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
         return str(answer.json()["detail"])
     return f"it answers {answer.status_code}"
 
 
+def _another(answer: httpx.Response, pid: int) -> str | None:
+    """Return that this is the answer of another process, in words; None if it is of the one with this id."""
+    with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+        if answer.json()["pid"] == pid:
+            return None
+    return f"another program answers there, and not process {pid}"
+
+
 def wait_ready(name: str, env: Mapping[str, str], process: Process) -> None:
     """Wait until the service `name` is ready: `process` runs it, and `env` is its environment (`own_service_url`).
 
-    Raises StartFailed if the process ends or the service is not ready within START_TIMEOUT_S.
+    An answer of another process does not count. Raises StartFailed if the process ends or the service is not ready
+    within START_TIMEOUT_S.
     """
-    wait_until_ready(own_service_url(name, env), f"{name}_svc", process)
+    wait_until_ready(own_service_url(name, env), f"{name}_svc", process, process.pid)
 
 
-def wait_until_ready(url: str, name: str, process: Process) -> None:
+def wait_until_ready(url: str, name: str, process: Process, pid: int | None = None) -> None:
     """Wait until the service that `process` runs at this base URL is ready. `name` is for the message.
+
+    `pid`: the process that has to answer; None: any.
 
     Raises StartFailed if the process ends or the service is not ready within START_TIMEOUT_S.
     """
     for _ in start_attempts(process, name):
-        if why_not_ready(url) is None:
+        if why_not_ready(url, pid) is None:
             break
 
 

@@ -27,7 +27,7 @@ from infra.broker import archive_label
 from infra.broker.floor import archive_of, look_if_behind
 from infra.broker.generations import find_generations, generation_numbers
 from infra.broker.numbering import first_sequence, number_of, stream_name
-from infra.files import LockTaken, exclusive_lock
+from infra.files import LockTaken, exclusive_lock, lock_holder
 from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
 from ops import foreign, reading, stores
@@ -65,13 +65,13 @@ class Archived(Struct):
 async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False) -> Archived:
     """Archive generations, the oldest first, up to one that cannot be archived.
 
-    `dry_run`: only say which could be archived, and why the next one has to stay; it takes the lock, and makes its
-    folder, all the same. Raises SettingsError (another run is at work, or the folder cannot be used), NoForeignFile,
-    Unreachable, Found (the files are not what stream and logs have, or a stream changed): then that generation's stream
-    stays.
+    `dry_run`: only say which could be archived, and why the next one has to stay; it makes no file but copies of a
+    bucket's files in its cache, if it has to read them. Raises SettingsError (another run is at work, or the folder
+    cannot be used), NoForeignFile, Unreachable, Found (the files are not what stream and logs have, or a stream
+    changed): then that generation's stream stays.
     """
     settings = load(Settings, "nats", 4_222, env)
-    with archive_lock(settings):
+    with archive_lock(settings, look=dry_run):
         async with contextlib.AsyncExitStack() as stack:
             logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
             stream = await stack.enter_async_context(reading.stream(env))
@@ -105,15 +105,17 @@ async def forget(env: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def archive_lock(settings: Settings) -> Iterator[None]:
+def archive_lock(settings: Settings, *, look: bool = False) -> Iterator[None]:
     """Hold the lock of the archive's folder, or of the cache of its bucket. Raises SettingsError.
 
-    Archivers on other machines are not kept away from a bucket: of two manifests, the store takes the first.
+    `look`: only look whether somebody holds it, and make nothing. Archivers on other machines are not kept away from a
+    bucket: of two manifests, the store takes the first.
     """
     folder = lock_folder(settings)
     try:
-        files.make_private_folder(folder)
-        with exclusive_lock(folder / ".lock"):
+        if not look:
+            files.make_private_folder(folder)
+        with (_unlocked if look else exclusive_lock)(folder / ".lock"):
             yield
     except LockTaken as holder:
         raise SettingsError(f"{holder} archives into {folder} already: wait until it has ended") from None
@@ -121,6 +123,15 @@ def archive_lock(settings: Settings) -> Iterator[None]:
         raise SettingsError(f"{error.filename or folder} cannot be used: {error.strerror}") from error
     except sqlite3.Error as error:
         raise SettingsError(f"an index in {folder} cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def _unlocked(lock: Path) -> Iterator[None]:
+    """Raise LockTaken if somebody holds this lock; it may be missing. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if (holder := lock_holder(lock)) is not None:
+            raise LockTaken(holder)
+    yield
 
 
 class _Run:

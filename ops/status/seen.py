@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from math import inf
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -15,6 +16,10 @@ READINESS: Final = "/readyz"
 METRICS: Final = "/metrics"
 CONNECTED: Final = "saga_broker_connected"
 """Each service exports it."""
+OURS: Final = "saga_"
+"""With this the names of all numbers begin that a service exports."""
+LARGEST: Final = 1e18
+"""No number of a service is farther from 0."""
 
 
 class Sample(NamedTuple):
@@ -29,7 +34,7 @@ class Samples:
     """The numbers that one service exported at one moment."""
 
     def __init__(self, text: str = "") -> None:
-        """`text` is in the format of Prometheus. Raises ValueError if it is not."""
+        """`text` is in the format of Prometheus. Raises ValueError if it is not, or has what no service exports."""
         self._by_name: dict[str, list[Sample]] = {}
         try:
             families = list(text_string_to_metric_families(text))
@@ -37,7 +42,10 @@ class Samples:
             raise ValueError(f"this is not in the format of Prometheus: {error}") from error
         for family in families:
             for one in family.samples:
-                self._by_name.setdefault(one.name, []).append(Sample(one.name, one.labels, one.value))
+                sample = Sample(one.name, one.labels, one.value)
+                if one.name.startswith(OURS) and not _possible(sample):
+                    raise ValueError(f"no service exports this: {sample}")
+                self._by_name.setdefault(one.name, []).append(sample)
 
     def of(self, name: str) -> list[Sample]:
         return self._by_name.get(name, [])
@@ -53,6 +61,18 @@ class Samples:
     def having(self, name: str, labels: Mapping[str, str]) -> Iterator[Sample]:
         """Return the numbers with this name that have these labels, whatever others they have."""
         return (one for one in self.of(name) if labels.items() <= one.labels.items())
+
+
+def _possible(sample: Sample) -> bool:
+    """Whether a service may export it: a number, and of a histogram's bucket its bound, too."""
+    if not abs(sample.value) <= LARGEST:  # also of no number, which compares as false
+        return False
+    if not sample.name.endswith("_bucket"):
+        return True
+    try:
+        return -inf < float(sample.labels["le"])
+    except (KeyError, ValueError):
+        return False
 
 
 class SeenService(NamedTuple):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import sqlite3
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -114,11 +115,25 @@ async def test_a_generation_becomes_files_and_leaves_the_broker(left: Left) -> N
     assert await left.archive() == Archived(left.found.place.title, [], [], {})  # nothing more to do
 
 
-async def test_a_dry_run_says_what_could_be_archived_and_archives_nothing(left: Left) -> None:
+@on_both
+async def test_a_dry_run_says_what_could_be_archived_and_makes_nothing(left: Left) -> None:
+    def there() -> list[str]:
+        found = (path.relative_to(left.shop.folder) for path in left.shop.folder.rglob("*"))
+        return sorted(str(path) for path in found if path.parts[0] != "nats")
+
+    before = there()
+
     done = await orders(left.shop, "archive", "--dry-run")
 
     assert (done.returncode, done.stdout) == (0, "EVENTS could be archived\n")
     assert (await left.streams(), left.manifests) == (["EVENTS", "EVENTS_1"], 0)
+    assert there() == before
+
+
+async def test_a_dry_run_is_refused_while_another_run_is_at_work(left: Left) -> None:
+    refused = pytest.raises(SettingsError, match="already: wait until it has ended")
+    with archiving.archive_lock(load(Settings, "nats", 4_222, left.shop.env)), refused:
+        await archive(left.shop.env, ProgressLines(), dry_run=True)
 
 
 def facts(shop: Shop, service: str) -> int:
@@ -594,3 +609,45 @@ async def test_the_archive_moves_into_a_bucket_and_back(
         refused = await orders(left.shop, "archive", "--copy-to", str(tmp_path / "other"), **store.env)
         assert (refused.returncode, list((tmp_path / "other").glob("*.json"))) == (1, [])
         assert "is not what its manifest says: EVENTS was not copied" in " ".join(refused.stderr.split())
+
+
+def a_flipped_bit(part: Path) -> None:
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+
+
+def a_shorter_file(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:-9])
+
+
+def a_missing_file(part: Path) -> None:
+    part.unlink()
+
+
+def other_bytes_of_the_same_messages(part: Path) -> None:
+    """As another version of gzip would write them: nothing that reads them notices it."""
+    content = part.read_bytes()
+    part.write_bytes(content[:4] + b"\x01" + content[5:])
+
+
+@on_both
+async def test_a_full_audit_names_a_damaged_file_of_the_archive(left: Left) -> None:
+    await left.archive()
+    folder = left.folder if left.store is None else left.store.objects
+    for name in ("part-000.jsonl.gz", "index.sqlite"):
+        (file,) = folder.glob(f"EVENTS/**/{name}")
+        content = file.read_bytes()
+        for damaging in (a_flipped_bit, a_shorter_file, a_missing_file, other_bytes_of_the_same_messages):
+            damaging(file)
+
+            done = await orders(left.shop, "audit", "--full", "--at-rest", "--answers", "0")
+
+            told = " ".join(done.stderr.split())
+            assert (done.returncode, done.stdout) == (1, ""), damaging
+            assert re.match(rf"the archive is damaged: \S*/EVENTS/\S*{re.escape(name)} (is|cannot be) ", told), told
+            assert "; " not in told.partition(". Put a copy of the archive back")[0], told
+            file.write_bytes(content)
+
+    done = await orders(left.shop, "audit", "--full", "--at-rest", "--answers", "0", "--foreign", "all", "--json")
+    assert (done.returncode, json.loads(done.stdout)["findings"]) == (0, [])

@@ -99,6 +99,14 @@ def test_a_dead_letter_comes_before_what_order_svc_says_of_its_service() -> None
     assert [one.what for one in well(order=order, point=point).concerns] == ["dead", "point is silent"]
 
 
+def test_what_all_services_warn_of_is_one_concern() -> None:
+    found = well(**{name: seen(name, warnings=("the archive's bucket is away", f"{name} lags")) for name in NAMES})
+
+    assert [one.what for one in found.concerns] == [
+        *("the archive's bucket is away", "product lags", "point lags", "coupon lags", "order lags"),
+    ]
+
+
 def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
     away = {
         name: seen(name, not_ready="no session with the broker", samples=Samples('saga_ready{reason="broker"} 0\n'))
@@ -255,12 +263,19 @@ def test_a_look_that_a_service_missed_makes_no_rate_of_what_it_counted_since_its
     assert service_figures(missed, answered)[0].commit_p99_s is None
 
 
+GAUGES = ("saga_dead_letters", "saga_stream_bytes", "saga_relay_lag_seconds", "saga_broker_connected")
+NO_NUMBERS = ("NaN", "+Inf", "-Inf", "1e308")
+NO_BOUNDS = ("", 'le="soon"', 'le="NaN"', 'le="-Inf"')
+
+
 @pytest.mark.parametrize(
     "metrics",
     [
         *("500 Oops\r\n\r\nno", "200 OK\r\n\r\n<html>", "200 OK\r\n\r\n"),
         "307 Elsewhere\r\nLocation: data:x\r\n\r\n",
         '200 OK\r\n\r\na{x="y",\t="z"} 1',
+        *(f"200 OK\r\n\r\nsaga_broker_connected 1\n{name} {value}\n" for name in GAUGES for value in NO_NUMBERS),
+        *(f"200 OK\r\n\r\nsaga_broker_connected 1\n{BUCKETS}{{{bound}}} 1\n" for bound in NO_BOUNDS),
     ],
 )
 async def test_a_service_whose_numbers_are_missing_is_not_well(metrics: str) -> None:

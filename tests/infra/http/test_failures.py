@@ -1,5 +1,6 @@
 """What fails inside is a problem outside: 503 where trying again helps, 500 without a word of the cause where not."""
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -74,7 +75,8 @@ async def test_json_that_is_nested_too_deeply_is_the_clients_mistake(client: htt
 async def test_readiness_says_all_that_stands_in_the_way(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (await client.get("/readyz")).json() == {"ready": True, "why": [], "warnings": []}
+    ready = {"ready": True, "pid": os.getpid(), "why": [], "warnings": []}
+    assert (await client.get("/readyz")).json() == ready
     monkeypatch.setattr(f"{__name__}.STANDS_IN_THE_WAY", ["no broker", "disk full"])
 
     answer = await client.get("/readyz")

@@ -1,5 +1,7 @@
 """How another program asks `just up`: lines come as they are told, and what a kill left is no obstacle."""
 
+import errno
+import os
 import re
 import socket
 import threading
@@ -84,3 +86,53 @@ def test_who_answers_can_see_that_nobody_listens_any_more(tmp_path: Path) -> Non
         assert here.wait(30)
 
     assert seen == [False, True]
+
+
+def no_socket(*_: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def in_use(*_: object) -> None:
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def denied(*_: object) -> None:
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+CANNOT_BE_MADE = {
+    "a name that is too long": ("d" * 300, "", None, "File name too long; set DATA_DIR to a shorter path"),
+    "no short name": ("d" * 150, "DESCRIPTORS", Path("/none"), "File name too long; set DATA_DIR to a shorter path"),
+    "a file in its way": ("file/data", "", None, "File exists; set DATA_DIR to a folder on this machine"),
+    "a folder of another user": (
+        "data",
+        "_bind",
+        denied,
+        "Permission denied; set DATA_DIR to a folder on this machine",
+    ),
+    "no descriptor left": ("data", "socket.socket", no_socket, "Too many open files; raise the limit of open files"),
+    "somebody quicker": ("data", "_bind", in_use, "Address already in use; another `just up` has just begun"),
+}
+
+
+@pytest.mark.parametrize(("folder", "name", "instead", "told"), CANNOT_BE_MADE.values(), ids=CANNOT_BE_MADE)
+def test_a_socket_that_cannot_be_made_is_one_line_with_its_cause_and_the_next_step(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, name: str, instead: object, told: str
+) -> None:
+    (tmp_path / "file").touch()
+    if name:
+        monkeypatch.setattr(f"infra.local.control.{name}", instead)
+
+    with pytest.raises(StartFailed) as refused, controlled(env(tmp_path / folder), twice):
+        pass
+
+    assert f"up.sock, at which `just roll` asks, cannot be made: {told}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_has_gone_meanwhile_is_no_error_at_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with controlled(env(folder), twice):
+        socket_path(env(folder)).unlink()
+        folder.rmdir()
+        folder.touch()

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.local.readiness import why_not_ready
+from infra.local.processes import StartFailed
+from infra.local.readiness import wait_ready, why_not_ready
 
 GZIP, PLAIN = (("Content-Encoding", name) for name in ("gzip", "identity"))
 
@@ -52,3 +53,39 @@ def answering(status: int, header: tuple[str, str], body: bytes) -> Iterator[str
 def test_whatever_answers_is_told_in_words(status: int, header: tuple[str, str], body: bytes, told: str) -> None:
     with answering(status, header, body) as url:
         assert str(why_not_ready(url)).startswith(told)
+
+
+class Ended:
+    """A process that is found to have ended when it is looked at for the second time."""
+
+    pid = 4_711
+    returncode = 2
+
+    def __init__(self) -> None:
+        self._looks = iter([None])
+
+    def poll(self) -> int | None:
+        return next(self._looks, self.returncode)
+
+    def wait(self, timeout: float | None = None) -> int:
+        raise NotImplementedError
+
+    def send_signal(self, sig: int) -> None:
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("body", [b'{"ready":true,"pid":5}', b'{"ready":true}', b"[4711]", b"<html>", b"[" * 100_000])
+def test_the_answer_of_another_process_is_not_taken_for_the_one_that_was_started(body: bytes) -> None:
+    with answering(200, PLAIN, body) as url:
+        assert why_not_ready(url) is None
+        assert why_not_ready(url, 4_711) == "another program answers there, and not process 4711"
+        with pytest.raises(StartFailed, match="point_svc ended with exit code 2 while it was starting"):
+            wait_ready("point", {"BIND_HOST": "127.0.0.1", "POINT_PORT": url.rpartition(":")[2]}, Ended())
+
+
+def test_the_answer_of_the_process_that_was_started_counts() -> None:
+    with answering(200, PLAIN, b'{"ready":true,"pid":4711}') as url:
+        wait_ready("point", {"BIND_HOST": "127.0.0.1", "POINT_PORT": url.rpartition(":")[2]}, Ended())

@@ -12,6 +12,7 @@ class Restarted:
     """A process that runs, or has ended."""
 
     def __init__(self, code: int | None = None) -> None:
+        self.pid = 4_711
         self.returncode = code
 
     def poll(self) -> int | None:

@@ -154,7 +154,7 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
     if not is_http_address(given):
         raise Unusable(f"{redacted(given)!r} is no address of a collector, such as http://127.0.0.1:4318")
     url = urlsplit(given)
-    return given if url.path.strip("/") else f"{url.scheme}://{url.netloc}/v1/traces"
+    return given if url.path.strip("/") else url._replace(path="/v1/traces").geturl()
 
 
 def send(url: str | None, spans: Sequence[Span]) -> None:

@@ -143,6 +143,7 @@ async def test_a_cancel_after_the_confirmation_and_a_foreign_message_are_no_end(
     [
         ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
         ("http://127.0.0.1:4318/", "http://127.0.0.1:4318/v1/traces"),
+        ("http://127.0.0.1:4318?tenant=a", "http://127.0.0.1:4318/v1/traces?tenant=a"),
         ("https://collector.example/otlp/v1/traces", "https://collector.example/otlp/v1/traces"),
         (otlp.FROM_ENVIRONMENT, None),
     ],

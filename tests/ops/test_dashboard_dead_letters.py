@@ -19,7 +19,7 @@ from infra.local.ports import free_ports
 from infra.timestamps import instant
 from ops.client import ServiceAddress, http_client
 from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped, own_frame
-from ops.dashboard.redrive import KeyOutcome, Operations, Redriver
+from ops.dashboard.redrive import MOST_KEPT, KeyOutcome, Operations, Redriver
 from ops.dlq import dead_letters
 from ops.dlq.command import _ask, command
 from ops.errors import Unreachable
@@ -185,6 +185,24 @@ async def test_the_end_of_the_dashboard_waits_for_the_key_that_runs() -> None:
     await closing
 
     assert operation.summary == "1 done, 2 stopped"
+
+
+async def test_an_operation_that_runs_is_kept_until_it_is_over_and_can_be_stopped() -> None:
+    asked = Asked()
+    operations = Operations(asked)
+    operation = operations.begin("a" * 16, "mended", KEYS)
+    await states(operations, ["runs", "waits", "waits"])
+    for number in range(MOST_KEPT):
+        operations.begin(f"o{number}", "mended", [])
+
+    assert operations.get(operation.id) is operation
+    assert (len(operations.newest), operations.get("o0")) == (MOST_KEPT, None)
+    closing = asyncio.create_task(operations.close())
+    asked.go.release()
+    await closing
+    assert operation.summary == "1 done, 2 stopped"
+    operations.begin("b" * 16, "mended", [])
+    assert operations.get(operation.id) is None
 
 
 # A running dashboard --------------------------------------------------------------------------------------------------

@@ -57,14 +57,17 @@ class _Order(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    """The fields that spans need of any fact, also of one that only newer code knows."""
+    """The fields that spans need of any fact, also of one that only newer code knows.
+
+    What `ops.trace` takes for a fact can be decoded as this. So `reason` may be anything; only a text is used.
+    """
 
     type: str
     at: Timestamp
     cause: str | None = None
-    order_id: str = ""
+    order_id: str | None = None
     order: _Order | None = None
-    reason: str | None = None
+    reason: Any = None
 
 
 _body: Final = msgspec.json.Decoder(_Body)
@@ -86,10 +89,10 @@ def _recorded(message: reading.Read) -> RecordedFact:
         message.subject.rpartition(".")[2],
         nanoseconds(body.at),
         body.cause,
-        body.order_id,
+        body.order_id or "",
         body.order is not None,
         0 if body.order is None else nanoseconds(body.order.placed_at),
-        body.reason,
+        body.reason if isinstance(body.reason, str) else None,
         message.sequence,
         message.stored_ns,
     )
@@ -151,7 +154,7 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
     if not is_http_address(given):
         raise Unusable(f"{redacted(given)!r} is no address of a collector, such as http://127.0.0.1:4318")
     url = urlsplit(given)
-    return given if url.path.strip("/") else f"{url.scheme}://{url.netloc}/v1/traces"
+    return given if url.path.strip("/") else url._replace(path="/v1/traces").geturl()
 
 
 def send(url: str | None, spans: Sequence[Span]) -> None:

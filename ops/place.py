@@ -2,16 +2,17 @@
 
 import os
 import re
+import shlex
 from typing import Any, Final
 
 import rich_click as click
 
 from contracts.fact import MOST
 from contracts.ids import MEANING, is_id
-from infra.http.idempotency_key import PATTERN
+from infra.http.idempotency_key import PATTERN, new_key
 from infra.http.wording import FORMS
 from infra.settings import load
-from ops.cli import EXIT_FINDING, ID, WholeNumber, end, ending_well, timeout_option
+from ops.cli import EXIT_FINDING, EXIT_UNREACHABLE, ID, WholeNumber, end, ending_well, timeout_option
 from ops.client import TIMEOUT_S, ServiceAnswer, ServiceRequest, send, services
 from ops.errors import Unreachable
 from ops.output import cell, print_json, print_out
@@ -19,6 +20,8 @@ from order_svc.settings import OrderSettings
 
 DIGITS: Final = 9
 """The most digits of a quantity."""
+SERVER_ERROR: Final = 500
+"""From this status on, an answer says that order_svc could not do it, and not that the order is refused."""
 
 
 class LineArgument(click.ParamType[dict[str, Any]]):
@@ -59,9 +62,9 @@ class KeyOption(click.ParamType[str]):
     "--key",
     type=KeyOption(),
     metavar="KEY",
-    help="Idempotency-Key: the same key is the same order.",
+    help="Idempotency-Key: the same key is the same order. Default: a new one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines: the status, and order_svc's answer.")
+@click.option("--json", "as_json", is_flag=True, help="For machines: the status, the key, and order_svc's answer.")
 @timeout_option(None)
 @ending_well
 def command(
@@ -89,23 +92,33 @@ def command(
     Then ask for more than there is (p1:1000), or repeat an order by its key: no second order is placed.
 
     \b
-    Exit code: 0 confirmed; 1 refused, canceled, or still pending; 2 wrong usage; 3 order_svc cannot be reached
+    Exit code: 0 confirmed; 1 refused, canceled, or still pending; 2 wrong usage; 3 order_svc cannot be reached, or
+               could not do it (5xx): the order may be placed all the same; --key with the key that is said repeats it
     Settings:  ORDER_PORT (8001), BIND_HOST (127.0.0.1) and ORDER_WAIT_S (5), as order_svc was started with
     """
     body = {"lines": lines, "points": points, "coupon_id": coupon}
-    headers = {"X-User-Id": user} | ({"Idempotency-Key": key} if key else {})
+    key = key or new_key()
+    headers = {"X-User-Id": user, "Idempotency-Key": key}
     if timeout is None:
         timeout = load(OrderSettings, "order", 8_001, os.environ).order_wait_s + TIMEOUT_S
     try:
         answer = send(ServiceRequest(services(os.environ)["order"], "POST", "/orders", body, headers), timeout)
     except Unreachable as error:
-        raise Unreachable(f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?") from error
+        raise Unreachable(
+            f"{error}\nIs the system running (`just up`), with this ORDER_PORT and BIND_HOST?\n{_repeat(key)}"
+        ) from error
     if as_json:
-        print_json({"http_status": answer.status, **answer.body})
+        print_json({"http_status": answer.status, "idempotency_key": key, **answer.body})
     else:
         print_out("\n".join(cell(line) for line in lines_of(answer)))
+    if answer.status >= SERVER_ERROR:
+        end(_repeat(key), EXIT_UNREACHABLE)
     if answer.status != 200:
         end("", EXIT_FINDING)
+
+
+def _repeat(key: str) -> str:
+    return f"if the order was placed all the same, this repeats it and places no second one: --key {shlex.quote(key)}"
 
 
 def lines_of(answer: ServiceAnswer) -> list[str]:
@@ -120,10 +133,11 @@ def told(answer: ServiceAnswer) -> list[str]:
     """Return order_svc's answer to POST /orders as lines for a person.
 
     They have the status and, as far as the answer has them, the problem, the amounts, and the command that traces the
-    order.
+    order. After an error of the service the order is UNKNOWN: it may be recorded all the same.
     """
     body, status = answer.body, answer.status
-    how = body.get("status") if status in (200, 202) else body.get("order_status", "REFUSED")
+    unknown = "UNKNOWN" if status >= SERVER_ERROR else "REFUSED"
+    how = body.get("status") if status in (200, 202) else body.get("order_status", unknown)
     lines = [f"{status} {how}" + (f": {body['type'].rpartition('/')[2]}" if "type" in body else "")]
     if "detail" in body:
         lines.append(f"  {body['detail']}")

@@ -70,7 +70,8 @@ class Trace(NamedTuple):
 async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = ()) -> Trace:
     """Read the order's facts up to the end of EVENTS and return them in stream order.
 
-    Included are repeats, and the facts about its products, its customer's account and its coupon that it caused.
+    Included are repeats, and the facts about its products, its customer's account and its coupon that it caused; of
+    these not one that EVENTS lost alone, and that a relay resent behind the answer that was recorded with it.
     `unknown`: names of facts that newer code may have recorded, which are read, too. There are no lines if EVENTS has
     no such order.
     Raises ConsumerFailed, ArchiveDamaged, the client's errors.
@@ -133,16 +134,19 @@ def _ledger_subjects(service: str, order: PlacedOrder | None) -> list[str]:
 def _ledger_spans(own: Sequence[reading.Read]) -> list[tuple[str, int, int]]:
     """Return (service, first, last): the order's facts of LEDGER are in these ranges of sequences, both ends included.
 
+    Not in them is one that EVENTS lost alone, and that a relay resent behind its answer.
+
     A service publishes these just before its answer, such as `product.reserved`, so after the cause of that fact. All
-    facts about a product that sells well would be too many to read.
+    facts about a product that sells well would be too many to read. But where relays have healed EVENTS, the cause may
+    be behind the answer: then all of its service before the answer are read.
     """
-    sequences = {message.fact_id: message.sequence for message in own}
+    sequences = {message.fact_id: message.sequence for message in reversed(own)}  # the first one of repeats
     spans = []
     for message in own:
         body = _decoded(message)
         if body.type in LEDGER_BEFORE:
             cause = sequences.get(body.cause or "", own[0].sequence)
-            spans.append((said_by(body.type), min(cause, message.sequence), max(cause, message.sequence)))
+            spans.append((said_by(body.type), cause if cause <= message.sequence else 1, message.sequence))
     return spans
 
 

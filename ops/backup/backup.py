@@ -11,7 +11,9 @@ from pathlib import Path
 
 from infra import files
 from infra.archive.errors import ArchiveDamaged, ArchiveUnreachable
-from infra.archive.manifest import file_name
+from infra.archive.manifest import WAY_OUT, ArchivedFile, file_name
+from infra.archive.reader import Archive
+from infra.archive.writing import described
 from infra.broker.acknowledged import NAME
 from infra.broker.floor import archive_of
 from infra.broker.generations import generation_numbers
@@ -84,7 +86,8 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
     """Copy the archived generations, and return their names. Call it once the snapshots of the streams are taken.
 
     So a generation that leaves the broker meanwhile is in the snapshots, in the archive, or in both. Of a bucket only
-    the manifests are copied. Raises Found if the archive is damaged, Unreachable if its bucket is away; OSError.
+    the manifests are copied. Each copied file is compared with its manifest. Raises Found if the archive is damaged,
+    Unreachable if its bucket is away; OSError.
     """
     archive = archive_of(load(Settings, "nats", 4_222, env))
     try:
@@ -100,16 +103,29 @@ def _copy_archive(env: Mapping[str, str], folder: Path, watch: Watch) -> list[st
                 continue
             files.make_folder(folder / one.stream)
             for file in one.files:
-                copy = folder / one.stream / file.name
-                shutil.copyfile(archive.place.whole(one.stream, file), copy)
-                copy.chmod(files.PRIVATE)
-                files.sync_file(copy)
+                _copy_file(archive, one.stream, file, folder / one.stream / file.name)
             files.sync_folder(folder / one.stream)
     except ArchiveUnreachable as error:
         raise Unreachable(f"no backup was made: {error}") from error
     except ArchiveDamaged as error:
         raise Found(f"no backup was made: {error}") from error
     return [one.stream for one in manifests]
+
+
+def _copy_file(archive: Archive, stream: str, file: ArchivedFile, copy: Path) -> None:
+    """Copy a file of an archived generation, durably. Raises ArchiveDamaged if it is missing or has changed; OSError.
+
+    The archive has the only copy of these messages, so a backup of damaged ones must not pass for a good one.
+    """
+    where = archive.place.where(stream, file)
+    try:
+        shutil.copyfile(archive.place.whole(stream, file), copy)
+    except FileNotFoundError as error:
+        raise ArchiveDamaged(f"{where} is missing. {WAY_OUT}") from error
+    copy.chmod(files.PRIVATE)
+    files.sync_file(copy)
+    if described(copy) != file:
+        raise ArchiveDamaged(f"{where} is not what its manifest says. {WAY_OUT}")
 
 
 def _unfinished(folder: Path) -> Path:

@@ -52,7 +52,7 @@ def list_routes(
 async def _new(
     http: httpx.AsyncClient, order: ServiceAddress, wanted: Filters, first: str, poller: Poller
 ) -> AsyncIterator[bytes]:
-    """Yield how many orders, PAGE at most, are newer than the `first` one of the page, whenever there are more.
+    """Yield how many orders, PAGE at most, are newer than `first`, a row's place, whenever there are more.
 
     After each other look, yield a PING.
     """

@@ -10,7 +10,9 @@ import msgspec
 
 from contracts.fact import REASONS
 from infra.http.problems import Problem
+from infra.timestamps import microseconds
 from ops.client import ServiceAddress, ServiceRequest, ask_with, problem
+from ops.dashboard.live import MOST_DIGITS
 from ops.dashboard.poller import Snapshot
 from ops.errors import Unreachable
 
@@ -68,6 +70,11 @@ class ListedRow(msgspec.Struct):
     total: int | None = None
     coupon_id: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where order_svc's list has it, whose order is that of time and id."""
+        return f"{microseconds(self.placed_at)} {self.order_id}"
+
 
 class ListedPage(NamedTuple):
     """A page of the list. `following`: the cursor of the next one; empty on the last."""
@@ -94,9 +101,14 @@ async def listed(
 
 
 def newer(rows: Sequence[ListedRow], than: str) -> int:
-    """Return how many of these rows, the newest first, come before the order with the id `than`; all without it."""
-    ids = [row.order_id for row in rows]
-    return ids.index(than) if than in ids else len(ids)
+    """Return how many of these rows are newer than the one whose `place` is `than`; none if that is no place.
+
+    That row may have left the list, as an order that ends leaves the pending ones.
+    """
+    placed, _, order_id = than.partition(" ")
+    if not (placed.isascii() and placed.isdecimal() and len(placed) <= MOST_DIGITS):
+        return 0
+    return sum((microseconds(row.placed_at), row.order_id) > (int(placed), order_id) for row in rows)
 
 
 def why_none(wanted: Filters, seen: Snapshot | None) -> str:

@@ -3,7 +3,7 @@
 An event's id says how far it is, so after a lost connection the browser asks for what is newer (Last-Event-ID).
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Final
 
 from litestar import Request
@@ -43,11 +43,15 @@ def seen_last(request: Request[Any, Any, Any]) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else 0
 
 
-async def snapshots(poller: Poller, draw: Callable[[Snapshot], str], after: int) -> AsyncIterator[bytes]:
-    """Yield an event whenever the latest snapshot is after the one with this number, until the poller closes."""
-    if poller.latest is not None and after > poller.latest.number:
-        after = 0  # of an earlier process
+async def snapshots(poller: Poller, draw: Callable[[Snapshot], str], after: int) -> AsyncGenerator[bytes, None]:
+    """Yield an event whenever the latest snapshot is after the one with this number, until the poller closes.
+
+    `after`: 0 for none. A number that is above the latest one is of an earlier process, and counts as 0.
+    """
     with poller.watching():
+        latest = await poller.after(0)  # before the first look nothing says whose number `after` is
+        if latest is not None and after > latest.number:
+            after = 0
         while (seen := await poller.after(after)) is not None:
             after = seen.number
             yield event(draw(seen), seen.number)

@@ -103,7 +103,7 @@ class Operation:
 
 
 class Operations:
-    """The operations of this process, the newest MOST_KEPT of them."""
+    """The operations of this process: those that run, and the newest others, MOST_KEPT in all if not more run."""
 
     def __init__(self, redriver: Redriver, clock: Callable[[], datetime] = now) -> None:
         self._redriver = redriver
@@ -122,11 +122,13 @@ class Operations:
         """Begin an operation, and return it; one with an id that is known is not begun again."""
         if its_id not in self._known:
             operation = self._known[its_id] = Operation(its_id, reason, keys, self._clock())
-            while len(self._known) > MOST_KEPT:
-                del self._known[next(iter(self._known))]
+            over = [one.id for one in self._known.values() if one.over]
+            for dropped in over[: max(0, len(self._known) - MOST_KEPT)]:
+                del self._known[dropped]
             task = asyncio.create_task(self._run(operation))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            return operation
         return self._known[its_id]
 
     async def close(self) -> None:

@@ -71,23 +71,27 @@ def redrive(sequences: tuple[int, ...], *, everything: bool, yes: bool, as_json:
 
     Without --yes nothing is changed: each service decides, and says what it would record. The services must run. With
     --yes a dead letter that was handled is deleted; the first one that still cannot be handled stops its key. Handling
-    a message twice records nothing new. Exit code 1: a key is stopped, or there is no such dead letter.
+    a message twice records nothing new. A service that gives no answer ends the command: what was done for the keys
+    before is printed, also with --json. Exit code 1: a key is stopped, or there is no such dead letter.
     """
     if bool(sequences) == everything:
         raise click.UsageError("either sequences that `ls` lists, or --all")
     wanted = asyncio.run(dead.all_of(os.environ)) if everything else [_letter(sequence) for sequence in sequences]
-    told, stuck = [], 0
-    for consumer, key in dict.fromkeys((letter.consumer, letter.key) for letter in wanted):
-        answer = _ask(consumer, "redrive", {"consumer": consumer, "key": key, "dry_run": not yes}, timeout)
-        told.append({"consumer": consumer, "key": key, **answer})
-        stuck += any(outcome["error"] for outcome in answer["outcomes"])
-        if not as_json:
-            _print(consumer, key, answer, done=yes)
-    if as_json:
-        print_json(told)
-    elif not told:
+    told: list[dict[str, Any]] = []
+    stuck = 0
+    try:
+        for consumer, key in dict.fromkeys((letter.consumer, letter.key) for letter in wanted):
+            answer = _ask(consumer, "redrive", {"consumer": consumer, "key": key, "dry_run": not yes}, timeout)
+            told.append({"consumer": consumer, "key": key, **answer})
+            stuck += any(outcome["error"] for outcome in answer["outcomes"])
+            if not as_json:
+                _print(consumer, key, answer, done=yes)
+    finally:
+        if as_json:
+            print_json(told)
+    if not as_json and not told:
         print_out("no dead letters")
-    elif not yes:
+    elif not as_json and not yes:
         print_out("nothing was changed; with --yes it is done")
     if stuck:
         raise Found(f"{stuck} of {len(told)} keys have a dead letter that still cannot be handled")

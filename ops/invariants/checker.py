@@ -35,7 +35,7 @@ from ops.invariants.memory import InProcess, Memory
 from ops.invariants.orders import Chain, EndsInvariant, OneOrderInvariant, StepsInvariant, UndosInvariant
 from ops.invariants.points import PointsInvariant
 from ops.invariants.stock import StockInvariant
-from ops.invariants.unjudged import Unjudged
+from ops.invariants.unjudged import Unjudged, cause_of
 
 BOUND: Final = timedelta(minutes=1)
 """How long after its deadline an order may end while the system is running, unless the caller names another time."""
@@ -118,7 +118,7 @@ class Checker:
         self._steps = StepsInvariant(findings)
         self._undos = UndosInvariant(findings)
         self._versions = Versions(facts, findings, memory)
-        self._causes = Causes(facts, findings)
+        self._causes = Causes(facts, findings, memory)
         self._chain = Chain(findings)
         self._copies = Copies(facts, findings, memory)
         self._one_order = OneOrderInvariant(findings, memory)
@@ -186,6 +186,9 @@ class Checker:
         except OfNewerCode as error:
             self.unjudged.take(entry, error, body)
             if error.fact is None:
+                cause = cause_of(body)
+                if cause is not None:
+                    self._causes.named(entry, cause, newer=True)
                 return None
             fact, newer = error.fact, True
         except msgspec.DecodeError as error:
@@ -196,7 +199,7 @@ class Checker:
             self._findings.add(7, entry, f"has a fact of another place: {name} of {fact.stream}")
             return None
         if fact.cause is not None:
-            self._causes.named(entry, fact.cause)
+            self._causes.named(entry, fact.cause, newer=newer)
         elif not newer and (
             type(fact) not in BY_CLIENT or (isinstance(fact, OrderCanceled) and fact.reason not in BY_CUSTOMER)
         ):

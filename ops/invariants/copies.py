@@ -133,27 +133,48 @@ class Versions:
 
 
 class Causes:
-    """Checks invariant 7: causes exist. A cause may be fed after its effect, because each log is fed on its own."""
+    """Checks invariant 7: causes exist. A cause may be fed after its effect, because each log is fed on its own.
 
-    def __init__(self, facts: LoggedFacts, findings: Findings) -> None:
+    A fact of newer code may have its cause in the log of a service that this version does not have. So such a cause is
+    none to be judged if no log has a stream of its category, such as `order`.
+    """
+
+    def __init__(self, facts: LoggedFacts, findings: Findings, memory: Memory) -> None:
         self._facts = facts
         self._findings = findings
+        self._categories = memory.few("categories", int)
+        """Category of the streams that a log has → 1."""
+        self._of_newer: set[str] = set()
+        """Those of `awaited` that facts of newer code alone name."""
         self.awaited: dict[str, Entry] = {}
         """Id of a cause that has not been fed yet → the first fact that names it."""
 
     def logged(self, entry: Entry) -> None:
+        category = _category(entry.stream)
+        if category not in self._categories:
+            self._categories[category] = 1
         if self.awaited:
             self.awaited.pop(entry.fact_id, None)
 
-    def named(self, entry: Entry, cause: str) -> None:
+    def named(self, entry: Entry, cause: str, *, newer: bool) -> None:
+        """Take the cause that the fact at `entry` names. `newer`: the fact is of newer code."""
         if cause == entry.fact_id:
             self._findings.add(7, entry, "names itself as its cause")
         elif not self._facts.has(cause):
+            if not newer:
+                self._of_newer.discard(cause)
+            elif cause not in self.awaited:
+                self._of_newer.add(cause)
             self.awaited.setdefault(cause, entry)
 
     def finish(self) -> None:
         for cause, entry in self.awaited.items():
-            self._findings.add(7, entry, f"names a cause that does not exist: {cause}")
+            if cause not in self._of_newer or _category(cause) in self._categories:
+                self._findings.add(7, entry, f"names a cause that does not exist: {cause}")
+
+
+def _category(stream: str) -> str:
+    return stream.partition("-")[0]
 
 
 class Copies:

@@ -1,9 +1,10 @@
 """Facts of newer code in the history, and what this code cannot judge because of them.
 
 Such a fact is counted, and is no finding. What it may explain is no finding, either; but versions, causes and copies
-(invariants 7 and 8) are judged of every fact. A fact of an unknown type may explain what is found of the subject of its
-stream, of its order, of what that order is about, and of the product, account or coupon that the fact names; a fact of
-a known type with an unknown reason only what is found of its order.
+(invariants 7 and 8) are judged of every fact. Only a cause that it names in a stream of a kind that no log has is taken
+on trust. A fact of an unknown type may explain what is found of the subject of its stream, of its order, of what that
+order is about, and of the product, account or coupon that the fact names; a fact of a known type with an unknown reason
+only what is found of its order.
 """
 
 from collections.abc import Collection
@@ -47,7 +48,20 @@ class _Body(Struct):
     coupon_id: str | None = None
 
 
+class _Caused(Struct):
+    cause: str | None = None
+
+
 _body: Final = msgspec.json.Decoder(_Body)
+_caused: Final = msgspec.json.Decoder(_Caused)
+
+
+def cause_of(body: bytes) -> str | None:
+    """Return the cause that a fact of an unknown type names; None if it names none that this code can read."""
+    try:
+        return _caused.decode(body).cause
+    except DECODE_ERRORS:
+        return None
 
 
 class Unjudged:

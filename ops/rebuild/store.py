@@ -66,8 +66,9 @@ async def rebuild(
     The service must not run. `told` is called with the number of messages of each chunk. `known`: the foreign messages
     that a person has acknowledged. `dry_run`: check everything, but replace nothing.
 
-    Raises SettingsError (the service runs, or the folder cannot be used), ConsumerFailed, ArchiveDamaged, the client's
-    errors, OSError, Unreachable (the new store cannot be written), StoreSetupError (the id of the store is damaged).
+    Raises SettingsError (the service runs, something reads its store, or the folder cannot be used), ConsumerFailed,
+    ArchiveDamaged, the client's errors, OSError, Unreachable (the new store cannot be written), StoreSetupError (the id
+    of the store is damaged).
     Raises Found: the stream is not whole or contradicts the old store, or facts would be lost that may not be. After an
     error the store has the same facts as before; after an OSError the new one may be in place.
     """
@@ -107,8 +108,8 @@ def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed
     """Compare the old store (at `path`) with the new one, and return how many facts only the old one has.
 
     0 without an old store, or if it cannot be read and `allowed` says so. The old store's write-ahead log is moved into
-    its file, as far as no other process reads it. Raises Found if a loss is not allowed, or if the two have different
-    facts at a position.
+    its file. Raises Found if a loss is not allowed, or if the two have different facts at a position; SettingsError if
+    another process reads the old store for seconds.
     """
     if not path.exists():
         return 0
@@ -120,7 +121,8 @@ def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed
             " WHERE new.rowid IS NULL OR (old.originator_id, old.originator_version, old.topic, old.state)"
             " IS NOT (new.originator_id, new.originator_version, new.topic, new.state) ORDER BY old.rowid"
         ).fetchall()
-        new.execute("PRAGMA old.wal_checkpoint(TRUNCATE)")  # moves the content of the write-ahead log into the file
+        # Moves the content of the write-ahead log into the file, which has to be whole without it while it is replaced.
+        is_busy, *_ = new.execute("PRAGMA old.wal_checkpoint(TRUNCATE)").fetchone()
         new.execute("DETACH old")
     except sqlite3.DatabaseError as error:
         if not allowed.damaged:
@@ -129,6 +131,11 @@ def _compare(new: sqlite3.Connection, path: Path, service: str, allowed: Allowed
                 "lost; to accept that: --lose-damaged"
             ) from error
         return 0
+    if is_busy:
+        raise SettingsError(
+            f"another process reads {path}, so it cannot be replaced now: stop that process, such as an audit or a "
+            "backup, or wait for its end"
+        )
     other = [row for row in differing if not row[3]]
     if other:
         position, stream, version, _ = other[0]

@@ -76,6 +76,54 @@ def test_an_unknown_reason_leads_to_no_finding_and_the_sums_are_judged(its_id: s
     assert "product tea" in [finding.where for finding in judged(history)[0]]
 
 
+NEWER = [
+    pytest.param(b'"type":"order.canceled"', b'"type":"order.parked"', id="of an unknown type"),
+    pytest.param(b'"customer-canceled"', b'"anew"', id="with an unknown reason"),
+]
+
+
+def naming(cause: bytes, old: bytes, new: bytes) -> History:
+    """A history with a cancel of newer code that names this cause."""
+    its_id = HONEST.id("order.canceled", "returned")
+    history = changed(HONEST, its_id, old, new)
+    return changed(history, its_id, b'"cause":null', b'"cause":"%b"' % cause)
+
+
+@pytest.mark.parametrize(("old", "new"), NEWER)
+def test_a_cause_that_is_missing_is_a_finding(old: bytes, new: bytes) -> None:
+    findings, _ = judged(naming(b"order-nowhere@1", old, new))
+
+    assert [(finding.invariant, finding.what) for finding in findings] == [
+        (7, "names a cause that does not exist: order-nowhere@1")
+    ]
+
+
+@pytest.mark.parametrize(("old", "new"), NEWER)
+def test_a_cause_of_a_service_that_this_version_does_not_have_is_no_finding(old: bytes, new: bytes) -> None:
+    findings, _ = judged(naming(b"parcel-o1@1", old, new))
+
+    assert findings == []
+
+
+def test_a_cause_that_a_known_fact_names_as_well_is_judged() -> None:
+    history = naming(b"parcel-o1@1", b'"type":"order.canceled"', b'"type":"order.parked"')
+    history.rewrite(HONEST.id("product.released", "returned"), cause="parcel-o1@1")
+
+    findings, _ = judged(history)
+
+    assert [(finding.invariant, finding.what) for finding in findings] == [
+        (7, "names a cause that does not exist: parcel-o1@1")
+    ]
+
+
+def test_the_cut_has_the_cause_of_a_fact_of_an_unknown_type() -> None:
+    checker = Checker(quiet=False)
+    body = b'{"type":"order.parked","at":"2026-03-02T09:00:00Z","cause":"reservation-o1@1","order_id":"o1"}'
+    checker.log("order", 1, "order-o1", 1, body)
+
+    assert [*checker.awaited] == ["reservation-o1@1"]
+
+
 def test_the_other_orders_are_judged() -> None:
     its_id = HONEST.id("product.reserved", "confirmed")
     history = changed(HONEST, its_id, b'"product.reserved"', b'"product.partly.reserved"')

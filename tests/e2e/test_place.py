@@ -1,5 +1,8 @@
 """`just place`: one order by hand."""
 
+import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from infra.local.ports import free_ports
 from ops.client import ServiceAnswer
 from ops.place import told
 from tests.e2e.processes import run
+from tests.ops.test_waiting import answer, listening
 from tests.shop import Shop, open_shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -75,6 +79,30 @@ async def test_nobody_there_exits_3_and_tells_what_to_look_at(open_all_day: Shop
     assert placed.returncode == 3
     assert "cannot be reached" in placed.stderr
     assert "ORDER_PORT and BIND_HOST" in placed.stderr
+
+
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Service Unavailable"])
+async def test_an_order_that_may_be_placed_all_the_same_is_not_told_as_refused(status: str) -> None:
+    body = b'{"type":"/problems/unavailable","detail":"the store cannot be used right now"}'
+    async with listening(answer(status, body)) as (port, heard):
+        placed = await run("ops.orders", "place", "--user", "u1", "mug", env={**os.environ, "ORDER_PORT": str(port)})
+
+    key = re.search(rb"(?i)^idempotency-key: (.+)\r$", heard[0], re.MULTILINE)
+    assert key is not None
+    assert placed.returncode == 3
+    assert placed.stdout == f"{status[:3]} UNKNOWN: unavailable\n  the store cannot be used right now\n"
+    assert placed.stderr.endswith(f"repeats it and places no second one: --key {key[1].decode()}\n")
+
+
+async def test_an_order_is_repeated_by_the_key_that_was_made_for_it(open_all_day: Shop) -> None:
+    shop = open_all_day
+    await shop.register("bowl", stock=10)
+    first = json.loads((await place(shop, "--user", "u1", "--json", "bowl")).stdout)
+
+    again = await place(shop, "--user", "u1", "--key", first["idempotency_key"], "--json", "bowl")
+
+    assert json.loads(again.stdout) == first
+    assert await shop.available("bowl") == 9
 
 
 async def test_it_asks_where_order_svc_listens(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from ops.trace import TraceLine, mermaid, style, table, trace
 from tests.collector import collector
 from tests.examples import order_canceled, order_created
 from tests.ops.asking import orders
-from tests.ops.damage import publish_again, rows
+from tests.ops.damage import publish_again, rewrite_stream, rows
 from tests.shop import PATIENCE_S, Shop, open_shop
 
 COUPON_REFUSED = [
@@ -155,7 +155,22 @@ async def test_what_stands_in_the_stream_again_is_marked(tmp_path: Path) -> None
 
         again = [step["fact"] for step in found if step["again"]]
         assert again == ["order.created.pending", "order.canceled"]
+        assert sorted(step["fact"] for step in found if not step["again"]) == sorted(name for _, name in COUPON_REFUSED)
         assert "order.canceled (again)" in (await traced(shop, order_id)).stdout
+
+
+async def test_what_an_answer_moved_is_shown_where_it_came_before_its_cause(tmp_path: Path) -> None:
+    """As in a stream that the broker lost, if order_svc's relay was the last one to publish it again."""
+    async with open_shop(tmp_path) as shop:
+        order_id = await refused(shop)
+        for name in list(shop.services):
+            await shop.stop(name)
+        await rewrite_stream(shop, lambda events: sorted(events, key=lambda event: event.fact.startswith("order.")))
+
+        found = await steps(shop, order_id)
+
+        assert found[0]["fact"] == "product.stock.held"
+        assert sorted((step["service"], step["fact"]) for step in found) == sorted(COUPON_REFUSED)
 
 
 async def test_what_is_still_to_come_is_followed(shop: Shop) -> None:

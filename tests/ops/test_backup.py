@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -684,3 +684,21 @@ def test_a_bucket_that_goes_away_before_its_manifests_are_copied_is_not_taken_fo
 
     with pytest.raises(Unreachable, match="no backup was made: the archive's bucket s3://shop/saga cannot be used"):
         _copy_archive(env, tmp_path / "copy", ProgressLines())
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda part: part.write_bytes(part.read_bytes()[:-1] + b"?"), "is not what its manifest says"),
+        (lambda part: part.write_bytes(part.read_bytes()[:-1]), "is not what its manifest says"),
+        (Path.unlink, "is missing"),
+    ],
+    ids=["changed", "cut off", "missing"],
+)
+def test_a_damaged_archive_is_not_backed_up(tmp_path: Path, damage: Callable[[Path], object], told: str) -> None:
+    archived(tmp_path / "archive")
+    part = tmp_path / "archive" / EVENTS / "part-000.jsonl.gz"
+    damage(part)
+
+    with pytest.raises(Found, match=f"no backup was made: {part} {told}. Put a copy of the archive back"):
+        _copy_archive({"ARCHIVE_DIR": str(tmp_path / "archive")}, tmp_path / "copy", ProgressLines())

@@ -13,6 +13,7 @@ import pytest
 from infra.http.origin_check import OriginCheck
 from infra.local.services import ROOT
 from ops.dashboard.flow_map import flow_map
+from ops.dashboard.live import event, snapshots
 from ops.dashboard.order import FlowTables
 from ops.dashboard.overview import Panel, audit, links, panels
 from ops.dashboard.pages import POLICY, render
@@ -133,6 +134,20 @@ async def test_without_an_answer_in_time_the_latest_snapshot_is_given() -> None:
     poller = Poller(Asked())
 
     assert await poller.fresh(0.01) is None
+
+
+async def test_a_page_that_an_earlier_process_was_sent_more_of_is_sent_the_first_snapshot() -> None:
+    """The browser connects again before the new process has looked once."""
+    poller = Poller(Asked())
+    events = snapshots(poller, lambda seen: "", after=20)
+    first = asyncio.create_task(anext(events))
+    await asyncio.sleep(0)
+    running = asyncio.create_task(poller.run())
+
+    assert await first == event("", 1)
+    poller.close()
+    await running
+    await events.aclose()
 
 
 async def test_rates_are_those_of_the_last_seconds_and_points_those_between_them() -> None:

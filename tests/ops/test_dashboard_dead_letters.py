@@ -1,8 +1,9 @@
 """Dead letters on the dashboard: in groups of one cause, previewed, redriven with a reason, and what came of each."""
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from html import unescape
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from infra.consuming.dead_letter import DeadLetter
 from infra.core.messages import StreamPosition
+from infra.local.ports import free_ports
 from infra.timestamps import instant
 from ops.client import ServiceAddress, http_client
 from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped, own_frame
-from ops.dashboard.redrive import KeyOutcome, Operations, Redriver
-from ops.dlq.command import _ask
+from ops.dashboard.redrive import MOST_KEPT, KeyOutcome, Operations, Redriver
+from ops.dlq import dead_letters
+from ops.dlq.command import _ask, command
 from ops.errors import Unreachable
 from tests.ops.boards import Board, words
 from tests.ops.test_waiting import answer, listening
@@ -122,6 +126,22 @@ async def test_what_another_program_answers_to_the_command_is_said(monkeypatch: 
             await asyncio.to_thread(_ask, "point", "drop", {}, PATIENCE_S)
 
 
+async def test_what_was_redriven_before_a_service_gave_no_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def all_of(env: Mapping[str, str]) -> list[DeadLetter]:
+        return [letter(1, "point", "k1"), letter(2, "product", "k2"), letter(3, "point", "k3")]
+
+    monkeypatch.setattr(dead_letters, "all_of", all_of)
+    outcomes = [{"sequence": 1, "fact_id": "k1@1", "subject": "coupon.used.k1", "error": None, "recorded": []}]
+    body = json.dumps({"outcomes": outcomes, "left": 0}).encode()
+    async with listening(answer("200 OK", body)) as (port, _):
+        monkeypatch.setenv("POINT_PORT", str(port))
+        monkeypatch.setenv("PRODUCT_PORT", str(free_ports(1)[0]))
+        done = await asyncio.to_thread(CliRunner().invoke, command, ["redrive", "--all", "--yes", "--json"])
+
+    assert done.exit_code == 3
+    assert json.loads(done.stdout) == [{"consumer": "point", "key": "k1", "outcomes": outcomes, "left": 0}]
+
+
 async def test_a_second_click_is_the_same_operation_and_keys_go_one_by_one() -> None:
     asked = Asked()
     operations = Operations(asked)
@@ -165,6 +185,24 @@ async def test_the_end_of_the_dashboard_waits_for_the_key_that_runs() -> None:
     await closing
 
     assert operation.summary == "1 done, 2 stopped"
+
+
+async def test_an_operation_that_runs_is_kept_until_it_is_over_and_can_be_stopped() -> None:
+    asked = Asked()
+    operations = Operations(asked)
+    operation = operations.begin("a" * 16, "mended", KEYS)
+    await states(operations, ["runs", "waits", "waits"])
+    for number in range(MOST_KEPT):
+        operations.begin(f"o{number}", "mended", [])
+
+    assert operations.get(operation.id) is operation
+    assert (len(operations.newest), operations.get("o0")) == (MOST_KEPT, None)
+    closing = asyncio.create_task(operations.close())
+    asked.go.release()
+    await closing
+    assert operation.summary == "1 done, 2 stopped"
+    operations.begin("b" * 16, "mended", [])
+    assert operations.get(operation.id) is None
 
 
 # A running dashboard --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from html import unescape
 from urllib.parse import parse_qs, parse_qsl
 
@@ -65,14 +66,27 @@ def test_what_is_empty_is_the_default_and_what_is_unknown_is_left_out() -> None:
     assert Filters()._asdict() == DEFAULTS
 
 
-def row(order_id: str) -> ListedRow:
-    return ListedRow(order_id, "PENDING", "u1", PLACED_AT)
+def row(order_id: str, after_s: float = 0) -> ListedRow:
+    return ListedRow(order_id, "PENDING", "u1", PLACED_AT + timedelta(seconds=after_s))
 
 
 def test_new_rows_are_those_before_the_first_that_is_shown() -> None:
-    rows = [row("c"), row("b"), row("a")]
+    rows = [row("a", 2), row("d", 1), row("c", 1), row("b")]
 
-    assert [newer(rows, one) for one in ("c", "b", "a", "gone")] == [0, 1, 2, 3]
+    assert [newer(rows, one.place) for one in rows] == [0, 1, 2, 3]
+    assert newer(rows, row("e", -1).place) == 4
+
+
+def test_an_order_that_has_left_the_list_makes_no_row_new() -> None:
+    rows = [row("a", 2), row("c", 1), row("b")]
+
+    assert newer(rows, row("gone", 3).place) == 0
+    assert newer(rows, row("between", 1.5).place) == 1
+
+
+@pytest.mark.parametrize("text", ["", "o1", "-1 o1", "² o1", f"{10**18} o1", " o1"])
+def test_what_is_no_place_makes_no_row_new(text: str) -> None:
+    assert newer([row("a")], text) == 0
 
 
 async def test_an_empty_list_says_why_it_is() -> None:

@@ -80,6 +80,15 @@ def test_a_fact_of_newer_code_is_a_span_too() -> None:
     assert span.attributes["saga.fact"] == "product.wrapped"
 
 
+@pytest.mark.parametrize("field", [b'"order_id":null', b'"reason":7', b'"reason":{"is":"new"}'])
+def test_whatever_a_trace_shows_as_a_fact_can_be_exported(field: bytes) -> None:
+    body = encode(product_reserved()).replace(b'"product.reserved"', b'"product.wrapped"')[:-1] + b",%b}" % field
+    shown = message(2, product_reserved())._replace(subject="product.wrapped.0195c0ffee", body=body)
+    assert not trace._is_foreign(shown)
+
+    assert otlp.spans_of([shown])[0].attributes["saga.fact"] == "product.wrapped"
+
+
 # Slow orders --------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +143,7 @@ async def test_a_cancel_after_the_confirmation_and_a_foreign_message_are_no_end(
     [
         ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
         ("http://127.0.0.1:4318/", "http://127.0.0.1:4318/v1/traces"),
+        ("http://127.0.0.1:4318?tenant=a", "http://127.0.0.1:4318/v1/traces?tenant=a"),
         ("https://collector.example/otlp/v1/traces", "https://collector.example/otlp/v1/traces"),
         (otlp.FROM_ENVIRONMENT, None),
     ],

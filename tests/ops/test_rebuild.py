@@ -15,11 +15,14 @@ from contracts import PointCharged
 from contracts.wire import POSITION, STREAM, VERSION, encode
 from infra.broker.client import VERSION_LINE
 from infra.local.services import service_names
+from infra.settings import SettingsError
+from infra.store.statements import SCHEMA
 from infra.timestamps import now
 from ops import reading
 from ops.errors import Found, Unreachable
 from ops.foreign import KnownForeign
 from ops.rebuild.collecting import collect, new_store
+from ops.rebuild.store import Allowed, _compare
 from tests.ops import damage
 from tests.ops.asking import orders, told
 from tests.ops.damage import rows
@@ -217,6 +220,25 @@ def test_a_new_store_that_cannot_be_written_is_named_with_what_to_do(tmp_path: P
 
     with pytest.raises(Unreachable, match=rf"{new}, cannot be written: .*full\. Its disk is full: make room"):
         fill()
+
+
+def test_a_store_that_another_process_reads_is_not_replaced(tmp_path: Path) -> None:
+    """Its write-ahead log has facts that the file lacks, and would be moved away before the new store is in place."""
+    path = tmp_path / "events.sqlite"
+    with new_store(tmp_path / "new.sqlite") as new, contextlib.closing(sqlite3.connect(path)) as old:
+        new.execute("PRAGMA busy_timeout = 0")
+        old.executescript(f"PRAGMA journal_mode=WAL; {SCHEMA}")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM stored_events").fetchall()
+            with old:
+                old.execute("INSERT INTO stored_events VALUES ('account-u1', 1, 'point.deposited', '{}')")
+
+            with pytest.raises(SettingsError, match=f"another process reads {path}"):
+                _compare(new, path, "point", Allowed(unpublished=True))
+
+        assert _compare(new, path, "point", Allowed(unpublished=True)) == 1
+        assert path.with_name("events.sqlite-wal").stat().st_size == 0
 
 
 @pytest.mark.parametrize("content", [b"not a database at all " * 1_000, b""], ids=["no database", "no table"])

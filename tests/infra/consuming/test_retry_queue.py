@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig, StreamSource
+from nats.js.errors import NotFoundError
 
 from contracts import Fact
 from infra.broker.consumers import ConsumerPlace
@@ -319,6 +320,20 @@ async def test_dead_letters_that_were_deleted_by_hand_are_gone(broker: Shop) -> 
         assert [one.dead_letter.fact_id for one in await desk.retry_queue.redrive("k", dry_run=False)] == ["b@1"]
         assert second not in await desk.in_stream()
         assert not desk.takes(message("d@1"))
+
+
+async def test_without_dead_nothing_is_redriven_and_the_next_session_makes_it_again(broker: Shop) -> None:
+    async with retry_queue(broker) as desk:
+        await dead_lettered(desk, "a@1", "b@1")
+        before = await desk.in_stream()
+        await desk.js.delete_stream(DEAD)
+
+        assert await desk.in_stream() == []
+        with pytest.raises(NotFoundError):
+            await desk.retry_queue.redrive("k", dry_run=False)
+
+    async with retry_queue(broker, desk.dead_letters) as again:
+        assert await again.in_stream() == before
 
 
 # Sessions -------------------------------------------------------------------------------------------------------------

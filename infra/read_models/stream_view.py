@@ -170,12 +170,8 @@ class StreamView:
             await self._arrived.wait()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), CHUNK))]
             last = {acknowledger: delivery for delivery, acknowledger in batch}
-            try:
-                read = {one.name: Checkpoint(*delivery.position) for one, delivery in last.items()}
-                await self._feed([delivery for delivery, _ in batch], read)
-            except Rejected:
-                for delivery, acknowledger in batch:
-                    await self._feed_alone(delivery, {acknowledger.name: Checkpoint(*delivery.position)})
+            read = {one.name: Checkpoint(*delivery.position) for one, delivery in last.items()}
+            await self._take([delivery for delivery, _ in batch], read)
             for acknowledger, delivery in last.items():
                 acknowledger.handled(delivery)
             self._to_catch_up -= len(batch)
@@ -196,14 +192,25 @@ class StreamView:
         A projection of the stream takes facts in any order, and repeats.
         """
         async for messages, read in self._archived.chunks():
-            try:
-                await self._feed(messages, read)
-            except Rejected:
-                for one in messages:
-                    await self._feed_alone(one, {})
-                await self._feed([], read)
+            await self._take(messages, read)
         await self._if_caught_up()
         await asyncio.Event().wait()
+
+    async def _take(self, messages: Sequence[Delivery], read: Mapping[str, Checkpoint]) -> None:
+        """Feed the messages, and set these checkpoints, by consumer: they count also if the last one is rejected.
+
+        If the projection rejects a message, it becomes a dead letter: a retry would not help. An error of the file ends
+        the session instead: the same messages may succeed in a later one.
+        """
+        try:
+            await self._feed(messages, read)
+        except Rejected:
+            for one in messages:
+                try:
+                    await self._feed([one], {})
+                except Rejected as rejected:
+                    await self.dead_letters.add(one, rejected.error, attempts=1)
+            await self._feed([], read)
 
     async def _feed(self, messages: Sequence[Delivery], read: Mapping[str, Checkpoint]) -> None:
         """Feed the messages, and set these checkpoints, by consumer; if that fails, roll back, and raise the error."""
@@ -214,16 +221,6 @@ class StreamView:
             except BaseException:
                 await self._tables.roll_back()
                 raise
-
-    async def _feed_alone(self, delivery: Delivery, read: Mapping[str, Checkpoint]) -> None:
-        """Feed one message. If the projection rejects it, it becomes a dead letter: a retry would not help.
-
-        An error of the file ends the session instead: the same message may succeed in a later one.
-        """
-        try:
-            await self._feed([delivery], read)
-        except Rejected as rejected:
-            await self.dead_letters.add(delivery, rejected.error, attempts=1)
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed a dead letter's message, out of its order: a projection of the stream allows that. Return no facts.

@@ -59,7 +59,8 @@ class StreamView:
         self._projection = projection
         self.listener = f"{service}-{projection.name}"
         self._consumers = ViewConsumers(projection, self.listener, tables, settings)
-        self._archived = ArchivedFacts(archive_of(settings), consumer_names(self.listener, projection.topics), tables)
+        self.archived = ArchivedFacts(archive_of(settings), consumer_names(self.listener, projection.topics), tables)
+        """What the archive has for the view that it has not read."""
         self._tables = tables
         self._tables_free = asyncio.Lock()
         self.dead_letters = DeadLetters(self.listener, settings)
@@ -105,7 +106,7 @@ class StreamView:
             why = "about to be rebuilt" if self._drop.is_set() else self.supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")
         try:
-            return self._archived.left + await self._consumers.waiting(self._js)
+            return self.archived.left + await self._consumers.waiting(self._js)
         except (OSError, NatsError) as error:
             raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
 
@@ -137,7 +138,7 @@ class StreamView:
             consumer = ConsumerSession(self.listener, nc, self, {}, self.dead_letters)
             leaders = [Leader(nc, info) for info in generations.infos]
             self._to_catch_up = await self._consumers.hear_all(js, leaders, generations.sealed, consumer)
-            await self._archived.look()
+            await self.archived.look()
             await self._if_caught_up()
             self._queue.clear()
             self._arrived.clear()
@@ -182,7 +183,7 @@ class StreamView:
                     await asyncio.sleep(LAG_S)
 
     async def _if_caught_up(self) -> None:
-        if self._to_catch_up <= 0 and not self._archived.left:
+        if self._to_catch_up <= 0 and not self.archived.left:
             async with self._tables_free:
                 await self._tables.caught_up()
 
@@ -191,7 +192,7 @@ class StreamView:
 
         A projection of the stream takes facts in any order, and repeats.
         """
-        async for messages, read in self._archived.chunks():
+        async for messages, read in self.archived.chunks():
             await self._take(messages, read)
         await self._if_caught_up()
         await asyncio.Event().wait()

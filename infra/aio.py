@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final, TypeVar
 
 JITTER: Final = 0.5
@@ -69,7 +69,8 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Run the coroutines until the first one ends; then cancel the others, each CANCEL_AGAIN_S seconds, until they end.
 
     Raises the error of the first one to end; what the canceled ones raise is dropped. If several end at once, the
-    earliest argument that raised counts. If the caller is canceled, all of them are.
+    earliest argument that raised counts. If the caller is canceled, all of them are, and CancelledError is raised once
+    they have ended, however often the caller is canceled.
     """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
@@ -78,12 +79,25 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
             if task in done:
                 task.result()
     finally:
-        waiting = set(tasks)
-        while waiting:
-            for task in waiting:
-                task.cancel()
+        await _canceled(tasks)
+
+
+async def _canceled(tasks: Collection[asyncio.Task[object]]) -> None:
+    """Cancel the tasks, each CANCEL_AGAIN_S seconds, until they end. Then raise CancelledError if that came meanwhile.
+
+    The caller may be a task of another `first_of`, which cancels it again while it is here.
+    """
+    waiting, again = set(tasks), None
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        try:
             _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        except asyncio.CancelledError as error:
+            waiting, again = {task for task in waiting if not task.done()}, error
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if again is not None:
+        raise again
 
 
 class Backoff:

@@ -10,18 +10,18 @@ SHORT: Final = 4
 
 _IN_URLS: Final = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s\"<>]*@")
 _NAMED: Final = re.compile(
-    r"""(?ix)
+    r"""(?isx)
     ( (?<![A-Za-z0-9])
-      (?: (?:auth_?|access_?)?token | password | passwd | pass | secret | api_?key | jwt | nkey | seed | sig ) )
+      (?: (?:auth_?|access_?)?token | password | passwd | pass | secret | api[_-]?key | jwt | nkey | seed | sig ) )
     ( ["']? \s* [:=] \s* )
-    (?: "[^"]*" | '[^']*' | [^\s,;&}'"]+ )
+    (?: "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | [^\s,;&}'"]+ )
     """
 )
 _HEADERS: Final = re.compile(
-    r"""(?ix)
+    r"""(?isx)
     ( (?<![A-Za-z0-9]) (?: (?:proxy-)?authorization | (?:set-)?cookie ) )
     ( ["']? \s* [:=] \s* )
-    (?: "[^"]*" | '[^']*' | [^\r\n]+ )
+    (?: "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | [^\r\n]+ )
     """
 )
 """Headers whose value goes on to the end of its line: several cookies, or a scheme with parameters."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
 
 from infra.archive.errors import ArchiveDamaged
 from infra.archive.manifest import GenerationManifest
@@ -40,7 +41,13 @@ async def check(nc: BrokerClient, archive: Archive, infos: Sequence[StreamInfo])
         )
     for info in infos:
         manifest = archive.of(number_of(str(info.config.name)) or 0)
-        if manifest is None or (its := await stored_message(nc, manifest.stream, info.state.last_seq)) is None:
+        if manifest is None:
+            continue
+        try:
+            its = await stored_message(nc, manifest.stream, info.state.last_seq)
+        except NotFoundError:  # it has left the broker since
+            continue
+        if its is None:
             continue
         try:
             archived_ns = await asyncio.to_thread(_stored_ns, archive, manifest, its.sequence)

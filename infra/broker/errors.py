@@ -29,8 +29,8 @@ class SessionEnded(BrokerError):
 class ConnectionLost(SessionEnded):
     """The connection is lost, was not made, or is of no use.
 
-    Not made: no server takes it, or the process stops before. Of no use: meanwhile a generation was replaced, or is
-    gone, or one that was gone is there again.
+    Not made: no server takes it, or the process stops before. Of no use: meanwhile DEAD or a generation was
+    replaced, or a generation is gone, or one that was gone is there again.
     """
 
 

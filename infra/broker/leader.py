@@ -64,7 +64,7 @@ class _NotTheLeader(Exception):
 class Leader:
     """What one generation of the stream has, as its leader says.
 
-    Each method that asks may raise LeaderUnavailable and the client's errors, TimeoutError among them.
+    Each method that asks may raise LeaderUnavailable and the client's errors, NotFoundError if the stream is gone.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ import msgspec
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+from nats.js.errors import APIError, ServiceUnavailableError
 
 from infra.broker.client import VERSION_LINE, BrokerClient, header, status
 from infra.broker.connection import CONNECT_TIMEOUT_S
@@ -24,6 +24,9 @@ from infra.timestamps import microseconds
 
 ANSWERED_BY: Final = "Nats-Stream"
 """The header of a direct get's answer with the name of the stream that answered: the one asked, or a mirror of it."""
+
+NO_MESSAGE: Final = 10_037
+"""nats-server's error code if the stream is there, but has no such message."""
 
 ANSWER_S: Final = CONNECT_TIMEOUT_S  # until a direct get's first message, and between two of them
 
@@ -88,14 +91,17 @@ _info: Final = msgspec.json.Decoder(_Info)
 
 
 async def stored_message(nc: BrokerClient, stream: str, sequence: int) -> StoredMessage | None:
-    """Ask the stream's leader for the message at this sequence; None without it. Raises the client's errors."""
+    """Ask the stream's leader for the message at this sequence; None without it.
+
+    Raises NotFoundError without the stream; the client's errors.
+    """
     return await _ask(nc, stream, {"seq": sequence})
 
 
 async def next_message(nc: BrokerClient, stream: str, first: int, subject: str) -> StoredMessage | None:
     """Ask the leader for the first message on a subject, wildcards allowed, from sequence `first` on; None without it.
 
-    Raises the client's errors.
+    Raises NotFoundError without the stream; the client's errors.
     """
     return await _ask(nc, stream, {"seq": first, "next_by_subj": subject})
 
@@ -103,7 +109,7 @@ async def next_message(nc: BrokerClient, stream: str, first: int, subject: str) 
 async def last_message(nc: BrokerClient, stream: str, subject: str) -> StoredMessage | None:
     """Ask the leader for the last message on a subject, wildcards allowed; None without it.
 
-    Raises the client's errors.
+    Raises NotFoundError without the stream; the client's errors.
     """
     return await _ask(nc, stream, {"last_by_subj": subject})
 
@@ -129,10 +135,9 @@ async def _request(nc: BrokerClient, subject: str, wanted: dict[str, Any]) -> by
 async def _ask(nc: BrokerClient, stream: str, wanted: dict[str, Any]) -> StoredMessage | None:
     answer = _answer.decode(await _request(nc, f"$JS.API.STREAM.MSG.GET.{stream}", wanted))
     if answer.error is not None:
-        try:
-            APIError.from_error(answer.error)
-        except NotFoundError:
+        if answer.error.get("err_code") == NO_MESSAGE:
             return None
+        APIError.from_error(answer.error)
     found = answer.message
     if found is None:
         return None

@@ -11,12 +11,12 @@ from typing import Final
 
 import structlog
 from nats.js import JetStreamContext
-from nats.js.api import StreamConfig
+from nats.js.api import StreamInfo
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
-from infra.broker.errors import ConsumerFailed
+from infra.broker.errors import ConnectionLost, ConsumerFailed
 from infra.broker.stored import stored_message
 from infra.broker.streams import KEEPS, check_message_size, compare
 from infra.consuming.dead_letter import DEAD, ERRORS, PREFIX, DeadLetter, kind_of, stream_config
@@ -30,7 +30,7 @@ from infra.consuming.dead_letter_message import (
     traceback_text,
 )
 from infra.consuming.stored_dead_letters import read
-from infra.core.messages import Delivery
+from infra.core.messages import Delivery, StreamPosition
 from infra.settings import Settings
 from infra.timestamps import now
 
@@ -62,6 +62,8 @@ class DeadLetters:
         self._by_key: dict[str, dict[int, DeadLetter]] = {}
         """Key → sequence of DEAD → dead letter without body and stack; in the order of the sequences."""
         self._recent: deque[DeadLetter] = deque(maxlen=REMEMBERED)
+        self._created = ""
+        """When the stream DEAD that `open` read was made."""
 
     def has(self, key: str) -> bool:
         """Whether this key has dead letters. A service's later messages of the key then have to wait for these."""
@@ -96,19 +98,21 @@ class DeadLetters:
         """
         js = nc.jetstream(timeout=CONNECT_TIMEOUT_S)
         try:
-            found = await self.check(js)
+            found = await self._checked(js)
         except NotFoundError:
-            await js.add_stream(stream_config(self._settings))
+            found = await js.add_stream(stream_config(self._settings))
         else:
-            if not found.allow_direct:
-                found.allow_direct = True
-                await js.update_stream(found)
-        self._nc, self._js = nc, js
+            if not found.config.allow_direct:
+                found.config.allow_direct = True
+                await js.update_stream(found.config)
+        self._nc, self._js, self._created = nc, js, str(found.created)
         listed: dict[str, dict[int, DeadLetter]] = {}
         async for dead_letter in read(nc, f"{PREFIX}.{self._consumer}.*", whole=False):
             listed.setdefault(dead_letter.key, {})[dead_letter.sequence] = dead_letter
         self._by_key = listed  # at once: what is exported must not fall while it is read
-        lost = [one for one in self._recent if one.sequence not in self._by_key.get(one.key, {})]
+        there = {_identity(one): one.sequence for found in listed.values() for one in found.values()}
+        self._recent = deque((one._replace(sequence=there.get(_identity(one), 0)) for one in self._recent), REMEMBERED)
+        lost = [one for one in self._recent if not one.sequence]
         for dead_letter in lost:
             logger.warning(
                 "the broker lost a dead letter: it is written again", key=dead_letter.key, fact_id=dead_letter.fact_id
@@ -116,11 +120,20 @@ class DeadLetters:
             await self._write(dead_letter)
             self._recent = deque((kept for kept in self._recent if kept is not dead_letter), REMEMBERED)
 
-    async def check(self, js: JetStreamContext) -> StreamConfig:
-        """Return DEAD's settings. Raises StreamMisconfigured if they endanger dead letters; the client's errors."""
-        found = (await js.stream_info(DEAD)).config
-        compare(found, stream_config(self._settings), KEEPS)
-        check_message_size(found, LARGEST_MESSAGE)
+    async def check(self, js: JetStreamContext) -> None:
+        """Compare DEAD with what the session began with.
+
+        Raises StreamMisconfigured if its settings endanger dead letters; ConnectionLost if it was replaced: the next
+        session then writes again what is lost; the client's errors.
+        """
+        if str((await self._checked(js)).created) != self._created:
+            raise ConnectionLost(f"{DEAD} was replaced by another stream")
+
+    async def _checked(self, js: JetStreamContext) -> StreamInfo:
+        """Return DEAD's info. Raises StreamMisconfigured if its settings endanger dead letters; the client's errors."""
+        found = await js.stream_info(DEAD)
+        compare(found.config, stream_config(self._settings), KEEPS)
+        check_message_size(found.config, LARGEST_MESSAGE)
         return found
 
     async def add(self, delivery: Delivery, error: Exception | None, attempts: int) -> None:
@@ -179,35 +192,52 @@ class DeadLetters:
     async def load(self, dead_letter: DeadLetter) -> DeadLetter | None:
         """Read a listed dead letter again from DEAD, with body and stack. Raises the client's errors.
 
-        None if DEAD no longer has it; then it is taken off the list, too.
+        None if DEAD no longer has it; then it is taken off the list, too. If another one has its sequence now, the
+        broker has lost it, and the next session writes it again.
         """
-        assert self._nc is not None, "before any session"
-        message = await stored_message(self._nc, DEAD, dead_letter.sequence)
+        message = await self._at(dead_letter.sequence)
         if message is None:
             self._forget(dead_letter)
+        elif _identity(message) != _identity(dead_letter):
+            self._take_off(dead_letter)
             return None
-        return parsed(message)
+        return message
+
+    async def _at(self, sequence: int) -> DeadLetter | None:
+        assert self._nc is not None, "before any session"
+        message = await stored_message(self._nc, DEAD, sequence)
+        return None if message is None else parsed(message)
 
     async def remove(self, dead_letter: DeadLetter) -> None:
         """Delete a dead letter, redriven or dropped, from DEAD and the list. Raises the client's errors.
 
-        It may have been deleted already.
+        It may have been deleted already. Another one that has its sequence now stays.
         """
-        try:
-            await self._stream.delete_msg(DEAD, dead_letter.sequence)
-        except APIError as error:
-            if error.err_code not in NOT_THERE:
-                raise
+        found = await self._at(dead_letter.sequence)
+        if found is not None and _identity(found) == _identity(dead_letter):
+            try:
+                await self._stream.delete_msg(DEAD, dead_letter.sequence)
+            except APIError as error:
+                if error.err_code not in NOT_THERE:
+                    raise
         self._forget(dead_letter)
 
     def _forget(self, dead_letter: DeadLetter) -> None:
+        self._take_off(dead_letter)
+        self._recent = deque((kept for kept in self._recent if kept.sequence != dead_letter.sequence), REMEMBERED)
+
+    def _take_off(self, dead_letter: DeadLetter) -> None:
         found = self._by_key.get(dead_letter.key, {})
         found.pop(dead_letter.sequence, None)
         if not found:
             self._by_key.pop(dead_letter.key, None)
-        self._recent = deque((kept for kept in self._recent if kept.sequence != dead_letter.sequence), REMEMBERED)
 
     @property
     def _stream(self) -> JetStreamContext:
         assert self._js is not None, "before any session"
         return self._js
+
+
+def _identity(dead_letter: DeadLetter) -> tuple[str, str, datetime, StreamPosition]:
+    """Return what tells a dead letter from any other: a sequence can be given again, once the broker has lost it."""
+    return dead_letter.consumer, dead_letter.key, dead_letter.at, dead_letter.origin

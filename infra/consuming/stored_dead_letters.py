@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from nats.js.errors import NotFoundError
+
 from infra.broker.client import BrokerClient
 from infra.broker.connection import CONNECT_TIMEOUT_S
 from infra.broker.stored import direct, last_message, next_message
@@ -16,11 +18,14 @@ BATCH_BYTES: Final = 8 << 20  # about how many bytes of them
 async def read(nc: BrokerClient, subject: str, *, whole: bool = True) -> AsyncGenerator[DeadLetter, None]:
     """Yield the dead letters under this subject of DEAD, by sequence; without `whole`, with empty bodies and stacks.
 
-    The subject may have wildcards. Yields none without DEAD. Raises the client's errors. The leader says how
-    many there are and which is the last; a copy that has them all gives them in batches. Otherwise the leader gives
-    them one by one.
+    The subject may have wildcards. Without a stream DEAD, none. Raises the client's errors. The leader says how many
+    there are and which is the last; a copy that has them all gives them in batches. Otherwise the leader gives them one
+    by one.
     """
-    last = await last_message(nc, DEAD, subject)
+    try:
+        last = await last_message(nc, DEAD, subject)
+    except NotFoundError:
+        return
     if last is None:
         return
     counts = (await nc.jetstream(timeout=CONNECT_TIMEOUT_S).stream_info(DEAD, subjects_filter=subject)).state.subjects

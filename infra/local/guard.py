@@ -3,7 +3,8 @@
 The launcher tells it by a pipe which processes there are. When the pipe ends without a farewell, the launcher is gone,
 and the guard stops them in order: the services, which need the broker to publish what they have recorded, then the
 broker. Until they have ended it keeps the reading end of their output open, because nothing may end by a log line that
-nobody reads. On Linux it knows a process by its descriptor (pidfd), not by an id that a stranger may get later.
+nobody reads. Where Linux gives a process a descriptor (pidfd), it knows it by that, not by an id that a stranger may
+get later.
 
 This file is run without the packages of the project: it imports the standard library alone.
 """
@@ -75,11 +76,12 @@ class WatchedProcess:
         self.last = last
         self._descriptor: int | None = None
         self._ended = False
-        with contextlib.suppress(AttributeError):  # not Linux: then by the process id alone
-            try:
-                self._descriptor = os.pidfd_open(pid)
-            except OSError:
-                self._ended = True
+        try:
+            self._descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._ended = True
+        except (AttributeError, OSError):  # not Linux, or an old or a sandboxed one: then by the process id alone
+            pass
 
     def ended(self) -> bool:
         if not self._ended and self._descriptor is not None:

@@ -27,6 +27,8 @@ class Gauges:
         self._runtime = runtime
         self._log = RelayLag(lambda: runtime.broker.relay, log_end)
         self._records = True
+        self._backlogs: dict[str, int] = {}
+        """Read model of the stream → what its consumers had yet to hear in the last session that a read saw."""
         runtime.on_recorded.append(self.recorded)
         runtime.tasks.append(self.run)
         self._export()
@@ -73,9 +75,11 @@ class Gauges:
         for name, view in self._runtime.views.items():
             if isinstance(view, LogView):
                 yield (name,), max(0, self._log.end - view.position)
-            else:
-                backlogs = [consumer.backlog for consumer in view.supervisor.consumers]
-                yield (name,), sum(backlog.pending + backlog.unacknowledged for backlog in backlogs)
+                continue
+            if backlogs := [consumer.backlog for consumer in view.supervisor.consumers]:
+                self._backlogs[name] = sum(backlog.pending + backlog.unacknowledged for backlog in backlogs)
+            if name in self._backlogs:  # before the first session nobody knows
+                yield (name,), self._backlogs[name] + view.archived.left
 
     def _ready(self) -> Mapping[Labels, float]:
         return {

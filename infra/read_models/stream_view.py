@@ -59,7 +59,8 @@ class StreamView:
         self._projection = projection
         self.listener = f"{service}-{projection.name}"
         self._consumers = ViewConsumers(projection, self.listener, tables, settings)
-        self._archived = ArchivedFacts(archive_of(settings), consumer_names(self.listener, projection.topics), tables)
+        self.archived = ArchivedFacts(archive_of(settings), consumer_names(self.listener, projection.topics), tables)
+        """What the archive has for the view that it has not read."""
         self._tables = tables
         self._tables_free = asyncio.Lock()
         self.dead_letters = DeadLetters(self.listener, settings)
@@ -105,7 +106,7 @@ class StreamView:
             why = "about to be rebuilt" if self._drop.is_set() else self.supervisor.reason
             raise ViewBehind(f"the view {self._projection.name} is not following: {why}")
         try:
-            return self._archived.left + await self._consumers.waiting(self._js)
+            return self.archived.left + await self._consumers.waiting(self._js)
         except (OSError, NatsError) as error:
             raise ViewBehind(f"the view {self._projection.name} is not following: {describe(error)}") from error
 
@@ -137,7 +138,7 @@ class StreamView:
             consumer = ConsumerSession(self.listener, nc, self, {}, self.dead_letters)
             leaders = [Leader(nc, info) for info in generations.infos]
             self._to_catch_up = await self._consumers.hear_all(js, leaders, generations.sealed, consumer)
-            await self._archived.look()
+            await self.archived.look()
             await self._if_caught_up()
             self._queue.clear()
             self._arrived.clear()
@@ -170,12 +171,8 @@ class StreamView:
             await self._arrived.wait()
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), CHUNK))]
             last = {acknowledger: delivery for delivery, acknowledger in batch}
-            try:
-                read = {one.name: Checkpoint(*delivery.position) for one, delivery in last.items()}
-                await self._feed([delivery for delivery, _ in batch], read)
-            except Rejected:
-                for delivery, acknowledger in batch:
-                    await self._feed_alone(delivery, {acknowledger.name: Checkpoint(*delivery.position)})
+            read = {one.name: Checkpoint(*delivery.position) for one, delivery in last.items()}
+            await self._take([delivery for delivery, _ in batch], read)
             for acknowledger, delivery in last.items():
                 acknowledger.handled(delivery)
             self._to_catch_up -= len(batch)
@@ -186,7 +183,7 @@ class StreamView:
                     await asyncio.sleep(LAG_S)
 
     async def _if_caught_up(self) -> None:
-        if self._to_catch_up <= 0 and not self._archived.left:
+        if self._to_catch_up <= 0 and not self.archived.left:
             async with self._tables_free:
                 await self._tables.caught_up()
 
@@ -195,15 +192,26 @@ class StreamView:
 
         A projection of the stream takes facts in any order, and repeats.
         """
-        async for messages, read in self._archived.chunks():
-            try:
-                await self._feed(messages, read)
-            except Rejected:
-                for one in messages:
-                    await self._feed_alone(one, {})
-                await self._feed([], read)
+        async for messages, read in self.archived.chunks():
+            await self._take(messages, read)
         await self._if_caught_up()
         await asyncio.Event().wait()
+
+    async def _take(self, messages: Sequence[Delivery], read: Mapping[str, Checkpoint]) -> None:
+        """Feed the messages, and set these checkpoints, by consumer: they count also if the last one is rejected.
+
+        If the projection rejects a message, it becomes a dead letter: a retry would not help. An error of the file ends
+        the session instead: the same messages may succeed in a later one.
+        """
+        try:
+            await self._feed(messages, read)
+        except Rejected:
+            for one in messages:
+                try:
+                    await self._feed([one], {})
+                except Rejected as rejected:
+                    await self.dead_letters.add(one, rejected.error, attempts=1)
+            await self._feed([], read)
 
     async def _feed(self, messages: Sequence[Delivery], read: Mapping[str, Checkpoint]) -> None:
         """Feed the messages, and set these checkpoints, by consumer; if that fails, roll back, and raise the error."""
@@ -214,16 +222,6 @@ class StreamView:
             except BaseException:
                 await self._tables.roll_back()
                 raise
-
-    async def _feed_alone(self, delivery: Delivery, read: Mapping[str, Checkpoint]) -> None:
-        """Feed one message. If the projection rejects it, it becomes a dead letter: a retry would not help.
-
-        An error of the file ends the session instead: the same message may succeed in a later one.
-        """
-        try:
-            await self._feed([delivery], read)
-        except Rejected as rejected:
-            await self.dead_letters.add(delivery, rejected.error, attempts=1)
 
     async def attempt(self, delivery: Delivery) -> Sequence[Fact]:
         """Feed a dead letter's message, out of its order: a projection of the stream allows that. Return no facts.

@@ -7,11 +7,13 @@ The moving ends, because everything within the cut was recorded before the last 
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
 from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
 
 from contracts.origin import header, number
 from contracts.wire import POSITION, STREAM, VERSION, stream_of
@@ -140,7 +142,8 @@ async def _last_position(stream: Stream, service: str, log: SQLiteStore) -> int:
     """
     last = None
     for info in reversed(await kept_generations(stream)):
-        last = last or await Leader(stream.nc, info).last(f"{service}.>")
+        with suppress(NotFoundError):  # it was archived since
+            last = last or await Leader(stream.nc, info).last(f"{service}.>")
     place = [header(last.raw_headers if last else b"", name.encode()) for name in (POSITION, STREAM, VERSION)]
     position = number(place[0])
     there = await log.find_all([(stream_of(place[1]), number(place[2]))])

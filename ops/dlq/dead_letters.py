@@ -1,10 +1,12 @@
 """Reads the dead letters from the stream DEAD and shows them."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from nats.js.errors import NotFoundError
 from rich.table import Table
 
 from contracts.origin import ForeignMessage, header, origin
@@ -39,8 +41,10 @@ async def all_of(env: Mapping[str, str], consumer: str | None = None, key: str |
 async def one(env: Mapping[str, str], sequence: int) -> DeadLetter | None:
     """Read the dead letter at this sequence of DEAD; None if there is none. Raises Unreachable, SettingsError."""
     async with reading.stream(env) as stream:
-        message = await stored_message(stream.nc, DEAD, sequence)
-        return None if message is None else parsed(message)
+        with suppress(NotFoundError):  # there is no stream DEAD yet
+            message = await stored_message(stream.nc, DEAD, sequence)
+            return None if message is None else parsed(message)
+    return None
 
 
 def service_request(

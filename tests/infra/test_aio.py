@@ -1,12 +1,14 @@
 """Waiting with a limit, the first of several coroutines, and pauses with jitter."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from itertools import repeat
 
 import pytest
 
+from infra import aio
 from infra.aio import Alarm, Backoff, first_of, in_thread, wait
 
 
@@ -199,3 +201,45 @@ async def test_a_task_that_drops_its_first_cancellation_is_canceled_again() -> N
     await first_of(ends(), stubborn())
 
     assert dropped == 2
+
+
+async def test_one_within_another_ends_only_when_its_own_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outer one cancels the inner one again while that waits for a task which dropped a cancellation."""
+    monkeypatch.setattr(aio, "CANCEL_AGAIN_S", 0.01)
+    dropped, ended = 0, False
+
+    async def stubborn() -> None:
+        nonlocal dropped, ended
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            dropped += 1
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+
+    await first_of(asyncio.sleep(0), first_of(stubborn(), asyncio.Event().wait()))
+
+    assert (dropped, ended) == (1, True)
+
+
+async def test_who_is_canceled_while_the_others_end_is_canceled_once_they_have_ended() -> None:
+    begun, ended = asyncio.Event(), False
+
+    async def slow() -> None:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            ended = True
+
+    race = asyncio.create_task(first_of(asyncio.sleep(0), slow()))
+    await begun.wait()
+    race.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await race
+
+    assert ended

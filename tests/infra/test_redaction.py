@@ -29,6 +29,10 @@ from infra.redaction import redacted, secrets_in
         'Authorization: Digest username="ann", response="s3cr3t"',
         "Proxy-Authorization: AWS4-HMAC-SHA256 Credential=x, Signature=s3cr3t",
         "nats://ann:it's3cr3t@one:4222",
+        "X-Api-Key: s3cr3t",
+        "{'api-key': 's3cr3t'}",
+        '{"password":"a\\"s3cr3t"}',
+        "{'cookie': 'a\\'s3cr3t'}",
     ],
 )
 def test_a_secret_is_hidden(text: str) -> None:

@@ -291,7 +291,7 @@ NAMED: Final = (
         "takes a DEAD that may drop dead letters",
         "tests/infra/consuming/test_retry_queue.py",
         "infra/consuming/dead_letters.py",
-        "        compare(found, stream_config(self._settings), KEEPS)\n",
+        "        compare(found.config, stream_config(self._settings), KEEPS)\n",
     ),
     one(
         29,

@@ -12,12 +12,14 @@ from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StreamConfig, StreamSource
+from nats.js.errors import NotFoundError
 
 from contracts.wire import MSG_ID, POSITION, STREAM, VERSION, encode, subject
 from infra.broker import leader as leader_module
 from infra.broker.client import VERSION_LINE, BrokerClient, MessageCallback, header
 from infra.broker.connection import connect
 from infra.broker.errors import HistoryUnavailable, LeaderUnavailable
+from infra.broker.gaps import find_gaps
 from infra.broker.leader import Leader, leader_of
 from infra.broker.lookup import latest_facts
 from infra.broker.numbering import EVENTS
@@ -181,6 +183,18 @@ async def test_all_questions_get_the_leaders_answers(
                 list(range(1, 477)),
             ]
             assert [facts async for facts in asked.read_back("coupon.>")] == []
+
+
+async def test_a_stream_that_is_gone_is_not_taken_for_an_empty_one(broker: Shop, log: SQLiteStore) -> None:
+    """Its facts may be in the archive since: a relay that found none here would publish them all again."""
+    await published(broker, log, 10)
+    async with session(broker) as js:
+        asked = await leader(js)
+        await js.delete_stream(EVENTS)
+        found = find_gaps("point", log, [asked], floor=0, acked=10)
+        for question in (asked.last("point.>"), asked.next(1, "point.>"), asked.at(1), found):
+            with pytest.raises(NotFoundError, match="stream not found"):
+                await question
 
 
 async def test_a_leader_that_does_not_answer_is_told_with_the_permission_that_it_takes(

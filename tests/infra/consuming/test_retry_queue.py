@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig, StreamSource
+from nats.js.errors import NotFoundError
 
 from contracts import Fact
 from infra.broker.consumers import ConsumerPlace
-from infra.broker.errors import ConsumerFailed, StreamMisconfigured
+from infra.broker.errors import ConnectionLost, ConsumerFailed, StreamMisconfigured
 from infra.broker.numbering import EVENTS
 from infra.broker.truncation import ReceivedPositions
 from infra.consuming.consumer_session import ConsumerSession
@@ -321,6 +322,20 @@ async def test_dead_letters_that_were_deleted_by_hand_are_gone(broker: Shop) -> 
         assert not desk.takes(message("d@1"))
 
 
+async def test_without_dead_nothing_is_redriven_and_the_next_session_makes_it_again(broker: Shop) -> None:
+    async with retry_queue(broker) as desk:
+        await dead_lettered(desk, "a@1", "b@1")
+        before = await desk.in_stream()
+        await desk.js.delete_stream(DEAD)
+
+        assert await desk.in_stream() == []
+        with pytest.raises(NotFoundError):
+            await desk.retry_queue.redrive("k", dry_run=False)
+
+    async with retry_queue(broker, desk.dead_letters) as again:
+        assert await again.in_stream() == before
+
+
 # Sessions -------------------------------------------------------------------------------------------------------------
 
 
@@ -367,6 +382,59 @@ async def test_a_lost_dead_letter_that_cannot_be_written_again_now_is_at_the_nex
 
     async with retry_queue(broker, desk.dead_letters) as again:
         assert [dead_letter.fact_id for dead_letter in await again.in_stream()] == ["a@1", "b@1"]
+
+
+async def test_a_listed_dead_letter_is_never_taken_for_another_one_at_its_sequence(broker: Shop) -> None:
+    """Somebody replaced DEAD during the session, and another listener's dead letter has the sequence now."""
+    async with retry_queue(broker) as desk:
+        await dead_lettered(desk, "a@1", "b@1")
+        first, second = before = await desk.in_stream()
+        await desk.js.delete_stream(DEAD)
+        others = DeadLetters("point", SETTINGS, lambda: datetime(2026, 3, 1, tzinfo=UTC))
+        await others.open(client(desk.js))
+        for key in ("k", "l"):
+            await others.add(message(f"{key}@9", key), ValueError("another one"), 4)
+        (one, other) = written = await desk.in_stream()
+        assert [one.sequence, other.sequence] == [first.sequence, second.sequence]
+        desk.handler.fails.clear()
+
+        with pytest.raises(ConnectionLost, match="DEAD was replaced"):
+            await desk.dead_letters.check(desk.js)
+        assert await desk.retry_queue.drop("k", second.sequence) is not None
+        assert await desk.retry_queue.redrive("k", dry_run=True) == []
+        assert await desk.retry_queue.redrive("k", dry_run=False) == []
+        assert (desk.handler.attempts, await desk.in_stream()) == ([], written)
+
+    async with retry_queue(broker, desk.dead_letters) as again:  # what was dropped stays dropped
+        assert [(one.consumer, one.fact_id) for one in await again.in_stream()] == [
+            *((one.consumer, one.fact_id) for one in written),
+            ("coupon", before[0].fact_id),
+        ]
+
+
+async def test_a_lost_dead_letter_whose_sequence_another_one_got_is_written_again(broker: Shop) -> None:
+    """The broker refused it in the session that wrote the first one again, at the sequence of the second."""
+    async with retry_queue(broker) as desk:
+        await dead_lettered(desk, "a@1")
+        its_bytes = (await desk.js.stream_info(DEAD)).state.bytes
+        assert desk.takes(message("b@1", number=2))
+        await desk.until_resolved("a@1", "b@1")
+        await desk.js.delete_stream(DEAD)
+        others = DeadLetters("point", SETTINGS, lambda: datetime(2026, 3, 1, tzinfo=UTC))
+        await others.open(client(desk.js))
+        await others.add(message("c@1", "l"), ValueError("another one"), 4)
+        room = await desk.js.stream_info(DEAD)
+        await desk.js.update_stream(room.config.evolve(max_bytes=room.state.bytes + its_bytes))
+
+    with pytest.raises(ConsumerFailed, match="the broker takes no dead letter of k into DEAD"):
+        async with retry_queue(broker, desk.dead_letters):
+            pass
+    async with session(broker) as js:
+        await js.update_stream(room.config)
+
+    for _ in range(2):  # and then not once more
+        async with retry_queue(broker, desk.dead_letters) as again:
+            assert [one.fact_id for one in await again.in_stream()] == ["c@1", "a@1", "b@1"]
 
 
 @pytest.mark.parametrize(

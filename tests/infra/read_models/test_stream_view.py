@@ -126,6 +126,35 @@ async def test_a_damaged_file_makes_no_dead_letter_and_the_view_says_what_to_do(
         await until_shown(view, "order-o1", "order-o2")
 
 
+class Picky(Seen):
+    """Takes no fact of the order o2."""
+
+    def apply(self, records: Sequence[Notification]) -> Iterable[Statement]:
+        assert all(stored.originator_id != "order-o2" for stored in records)
+        return super().apply(records)
+
+
+async def test_the_last_fact_is_rejected_once_also_if_its_dead_letter_was_dropped(broker: Shop, tmp_path: Path) -> None:
+    @contextlib.asynccontextmanager
+    async def following_some() -> AsyncIterator[StreamView]:
+        async with StreamView.open(Picky(), "product", settings(broker), tmp_path) as view, running(view):
+            yield view
+
+    await say(broker, "o1", "o2")
+    async with following_some() as view:
+        async for _ in attempts("the dead letter"):
+            if not view.dead_letters.empty and await view.behind() == 0:
+                break
+        (letter,) = view.dead_letters.of("o2")
+        assert view.supervisor.retry_queue is not None
+        await view.supervisor.retry_queue.drop("o2", letter.sequence)
+
+    await say(broker, "o3")
+    async with following_some() as view:
+        await until_shown(view, "order-o1", "order-o3")
+        assert view.dead_letters.empty
+
+
 async def test_foreign_messages_are_passed_over(broker: Shop, tmp_path: Path) -> None:
     async with session(broker) as js:
         for its_id in ("somebody-elses", "order-o9@x", "@", "order-o9@2"):

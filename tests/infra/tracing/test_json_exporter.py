@@ -43,6 +43,25 @@ def test_a_collector_gets_the_spans(taking: Collector) -> None:
     assert (headers["a"], headers["d"], headers["content-type"]) == ("b c", "e", "application/json")
 
 
+def test_a_header_with_a_line_feed_at_its_end_is_sent_without_it(taking: Collector) -> None:
+    exporter = JsonExporter({"OTEL_EXPORTER_OTLP_ENDPOINT": taking.url, "OTEL_EXPORTER_OTLP_HEADERS": "key=s3cr3t%0A"})
+
+    assert exporter.export(spans()) is SpanExportResult.SUCCESS
+
+    exporter.shutdown()
+    assert taking.headers["key"] == "s3cr3t"
+
+
+@pytest.mark.parametrize("header", ["key=s3%0Acr3t", "key=s3%00cr3t", "a%20key=s3cr3t", "=s3cr3t", "k=s3cr3t%EA%B0%80"])
+def test_a_header_that_cannot_be_sent_is_no_setting_and_its_value_stays_secret(header: str) -> None:
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": header}
+
+    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_HEADERS") as caught:
+        JsonExporter(env)
+
+    assert "cr3t" not in str(caught.value)
+
+
 def test_the_variable_for_traces_alone_is_the_whole_address(taking: Collector) -> None:
     exporter = JsonExporter({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{taking.url}/other"})
 

@@ -21,6 +21,7 @@ class Criteria(NamedTuple):
     """Which orders are asked for; None: whatever it is. `since` and `until` are included.
 
     `by`: which time of an order the two bound, and by the position of which fact the orders are sorted.
+    `uncompensated`: only canceled orders of which something is still taken; `fits` leaves that to StepLogs.
     """
 
     user: str | None = None
@@ -31,6 +32,7 @@ class Criteria(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
     by: By = "placed"
+    uncompensated: bool = False
 
     @property
     def topics(self) -> Sequence[str]:

@@ -147,7 +147,7 @@ def _late(services: Iterable[SeenService], seen: Figures) -> Iterator[Concern]:
             f"{_orders(seen.uncompensated)} canceled and not compensated, the oldest for "
             f"{duration(seen.oldest_uncompensated_s)}",
             "a dead letter, or a service that is away, holds them up: docs/runbook.md#sagacompensationstuck",
-            ("just dlq ls",),
+            (f"curl -s '{url}/ops/orders?compensated=no&limit=5'", "just trace ORDER_ID", "just dlq ls"),
         )
 
 

@@ -28,11 +28,12 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
     soon_s = max(SOON_AT_LEAST_S, settings.order_wait_s / 2)
     admission = AdmissionControl(settings.orders_in_flight, soon_s, stalled_s=lambda: runtime.broker.stalled_s)
     progress = Progress(runtime, admission)
-    measures = OrderMeasures(runtime, Compensations(runtime.metrics))
+    compensations = Compensations(runtime.metrics)
+    measures = OrderMeasures(runtime, compensations)
     export_stream(runtime)
     AuditGauges(runtime)
     placing = api.routes(runtime, admission, progress, Repeats(runtime.store), measures)
-    return [*placing, *listing_api.routes(runtime)]
+    return [*placing, *listing_api.routes(runtime, compensations)]
 
 
 SERVICE = Service(

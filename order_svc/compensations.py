@@ -1,4 +1,4 @@
-"""Finds when everything that a canceled order took is back, for the metrics: it asks the stream once a second.
+"""Finds when everything that a canceled order took is back, for metrics and lists: it asks the stream once a second.
 
 Asked for are canceled orders that may not be compensated yet: of this process, all but those that the first step
 refused, up to MOST_OPEN; of the time before its start, the KEPT that were placed last. A shop without cancels asks for
@@ -17,7 +17,9 @@ from contracts.wire import STEPS
 from infra.broker.client import BrokerClient
 from infra.broker.lookup import MOST_FACTS, latest_messages
 from infra.metrics import Metrics
+from infra.timestamps import microseconds
 from order_svc.compensation import compensated
+from order_svc.listing import PageKey
 
 _SAID: Final = [step.says for step in (*STEPS.awaited, *STEPS.following)]
 NAMES: Final = [fact_name(OrderConfirmed), *(fact_name(fact) for says in _SAID for fact in says)]
@@ -49,6 +51,7 @@ class Canceled(NamedTuple):
 
     reason: str
     at: datetime
+    placed_at: datetime
     counts: bool
 
 
@@ -68,11 +71,11 @@ class Compensations:
         if compensated(fact.reason, {REFUSED_BY.get(fact.reason, "")}):
             self._durations.observe(0.0)  # the first step refused: nothing was taken
         elif len(self._open) < MOST_OPEN:
-            self._open[fact.order_id] = Canceled(fact.reason, fact.at, counts=True)
+            self._open[fact.order_id] = Canceled(fact.reason, fact.at, fact.order.placed_at, counts=True)
 
-    def found(self, earlier: Iterable[tuple[str, str, datetime]]) -> None:
-        """Take orders that were canceled earlier: id, reason, time. Most of them are compensated."""
-        self._open = {order_id: Canceled(reason, at, counts=False) for order_id, reason, at in earlier} | self._open
+    def found(self, earlier: Mapping[str, Canceled]) -> None:
+        """Take orders that were canceled earlier, by their ids. Most of them are compensated."""
+        self._open = {**earlier, **self._open}
 
     def __len__(self) -> int:
         return len(self._known())
@@ -80,11 +83,16 @@ class Compensations:
     @property
     def oldest(self) -> datetime | None:
         """When the oldest uncompensated order was canceled; None if there is none."""
-        return min((one.at for one in self._known()), default=None)
+        return min((one.at for one in self._known().values()), default=None)
 
-    def _known(self) -> list[Canceled]:
+    @property
+    def keys(self) -> list[PageKey]:
+        """The keys by which lists have the uncompensated orders, in any order."""
+        return [PageKey(microseconds(one.placed_at), order_id) for order_id, one in self._known().items()]
+
+    def _known(self) -> dict[str, Canceled]:
         """Return those that count as uncompensated: an order of before the start does so only after its first look."""
-        return [one for one in self._open.values() if one.counts]
+        return {order_id: one for order_id, one in self._open.items() if one.counts}
 
     async def look(
         self, nc: BrokerClient, streams: Sequence[str], archived: Callable[[str], Awaitable[Iterable[Fact]]]

@@ -167,14 +167,20 @@ class PageKey(NamedTuple):
 Query = tuple[str, list[Any]]
 """SQL and its parameters."""
 
+AMONG: Final = """
+    status = 'CANCELED' AND (placed_at, order_id) IN (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
+"""
+"""Holds for canceled orders with one of the keys in a JSON text."""
+
 LEFT_OPEN: Final = "SELECT order_id, deadline FROM orders WHERE status = 'PENDING'"
 PENDING_SINCE: Final = "SELECT order_id, placed_at FROM orders WHERE status = 'PENDING' ORDER BY placed_at"
 
 
 def canceled_last(limit: int) -> Query:
-    """Make the query for the canceled orders that were placed last: order id, reason, when they were canceled."""
+    """Make the query for the canceled orders that were placed last: key (two columns), reason, when they ended."""
     return (
-        "SELECT order_id, reason, ended_at FROM orders WHERE status = 'CANCELED'"
+        "SELECT placed_at, order_id, reason, ended_at FROM orders WHERE status = 'CANCELED'"
         " ORDER BY placed_at DESC, order_id DESC LIMIT ?",
         [limit],
     )
@@ -200,14 +206,17 @@ def of_all(
     newest_first: bool = False,
     reason: str | None = None,
     user_id: str | None = None,
+    among: Sequence[PageKey] | None = None,
 ) -> Query:
     """Make the query for up to `limit` orders of all customers (ListRow), oldest first unless `newest_first`.
 
     `status`: only orders with this status. `placed_until`: only orders placed at this instant or earlier. `after`: only
     orders that follow this key in that order. `reason`: only orders that are canceled for it. `user_id`: only orders of
-    this customer. Each of them may be None: no such condition.
+    this customer. `among`: only canceled orders with one of these keys. Each of them may be None: no such condition.
     """
     wanted = _of_status(status)
+    if among is not None:
+        wanted.append((AMONG, (json.encode(among),)))
     if user_id is not None:
         wanted.append(("user_id = ?", (user_id,)))
     if reason is not None:

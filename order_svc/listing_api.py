@@ -21,6 +21,7 @@ from infra.process.runtime import Runtime
 from infra.timestamps import instant
 from order_svc import listing
 from order_svc.api import CONFIRMED, LineView, UserId, caller_required, unauthorized
+from order_svc.compensations import Compensations
 from order_svc.domain import Status
 from order_svc.listing import ListRow, PageKey
 
@@ -40,6 +41,15 @@ Age = Annotated[
 Sorting = Annotated[Literal["oldest", "newest"], QueryParameter(description="Which orders come first.")]
 ByReason = Annotated[
     Literal["ANY"] | Reason, QueryParameter(description="Only orders that are canceled for this reason.")
+]
+ByCompensation = Annotated[
+    Literal["any", "no"],
+    QueryParameter(
+        description=(
+            "no: only canceled orders of which something is still taken, as far as order_svc knows by its last look at "
+            "the stream; it looks once a second while there is a broker."
+        )
+    ),
 ]
 OfUser = Annotated[
     str, QueryParameter(pattern=USER, description="Only orders of this customer; empty: of all customers.")
@@ -104,8 +114,9 @@ class OperatorsPage(Struct):
 class Lists:
     """Handles the requests for lists of orders; the function `routes` maps paths to these methods."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, compensations: Compensations) -> None:
         self._clock = runtime.clock
+        self._compensations = compensations
         self._orders = runtime.views[listing.Listing.name]
 
     async def show_own(
@@ -125,6 +136,7 @@ class Lists:
         sort: Sorting = "oldest",
         reason: ByReason = "ANY",
         user_id: OfUser = "",
+        compensated: ByCompensation = "any",
     ) -> OperatorsPage:
         query = listing.of_all(
             _only(status),
@@ -134,6 +146,7 @@ class Lists:
             newest_first=sort == "newest",
             reason=None if reason == "ANY" else reason,
             user_id=user_id or None,
+            among=self._compensations.keys if compensated == "no" else None,
         )
         rows, following = await self._page(query, limit)
         return OperatorsPage(
@@ -150,8 +163,8 @@ class Lists:
         return rows[:limit], cursor_of(rows[limit - 1]) if len(rows) > limit else None
 
 
-def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
-    lists = Lists(runtime)
+def routes(runtime: Runtime, compensations: Compensations) -> Sequence[ControllerRouterHandler]:
+    lists = Lists(runtime, compensations)
     show_own = get(
         "/orders",
         tags=["orders"],
@@ -169,8 +182,8 @@ def routes(runtime: Runtime) -> Sequence[ControllerRouterHandler]:
         summary="All customers' orders, oldest or newest first, in pages",
         description=(
             "For operators; needs no X-User-Id. `status=PENDING&older_than_s=60` begins with the order that has been "
-            "pending longest. Ages are measured from `placed_at` by order_svc's clock. A `cursor` goes with its "
-            "page's `sort`."
+            "pending longest; `compensated=no` has the canceled orders of which something is still taken. Ages are "
+            "measured from `placed_at` by order_svc's clock. A `cursor` goes with its page's `sort`."
         ),
         responses=problems(400, 503),
     )

@@ -15,7 +15,7 @@ from infra.metrics import Histogram, Labels
 from infra.process.runtime import Runtime
 from infra.read_models.errors import ViewBehind
 from infra.timestamps import instant
-from order_svc.compensations import KEPT, SECONDS, Compensations
+from order_svc.compensations import KEPT, SECONDS, Canceled, Compensations
 from order_svc.listing import PENDING_SINCE, Listing, canceled_last
 
 logger = structlog.get_logger()
@@ -149,5 +149,10 @@ class OrderMeasures:
             self._ended_meanwhile = None
         left = {order_id: instant(placed_at) for order_id, placed_at in rows if order_id not in ended}
         self._pending = left | self._pending
-        self._compensations.found((order_id, reason, instant(at)) for order_id, reason, at in canceled)
+        self._compensations.found(
+            {
+                order_id: Canceled(reason, instant(at), instant(placed_at), counts=False)
+                for placed_at, order_id, reason, at in canceled
+            }
+        )
         self._found_left_open = True

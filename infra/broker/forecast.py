@@ -11,11 +11,15 @@ from typing import Final
 
 from nats.js.api import StreamInfo
 
+from infra.broker.numbering import EVENTS
 from infra.broker.rolling import overdue
 from infra.settings import Settings
 
 WARNED_DAYS: Final = 14.0
 """A warning is given from so many days before on."""
+
+UNSEALED_S: Final = 900.0
+"""A generation before the newest is sealed some seconds after the newest is made; after so long nobody does it."""
 
 LEAST_AGE_S: Final = 3_600.0
 """A younger generation counts as so old: what comes in a minute tells nothing about days."""
@@ -34,14 +38,26 @@ def _age_s(info: StreamInfo, now: datetime) -> float:
     return max(age_s, LEAST_AGE_S)
 
 
+def _unsealed(infos: Sequence[StreamInfo], now: datetime) -> str | None:
+    """Return a warning if generations are not sealed long after the newest was made; None if not."""
+    newest, left = infos[-1], [str(info.config.name) for info in infos[:-1] if not info.config.sealed]
+    age_s = 0.0 if newest.created is None else (now - newest.created).total_seconds()
+    if not left or age_s < UNSEALED_S:
+        return None
+    return (
+        f"an older generation of {EVENTS} is not sealed after {age_s / 60:.0f} min ({', '.join(left)}): "
+        "is the keeper running (just stream keeper)?"
+    )
+
+
 def forecast(infos: Sequence[StreamInfo], settings: Settings, now: datetime) -> list[str]:
-    """Return warnings, with the next step: the broker's room is used up within WARNED_DAYS; the roll-over is overdue.
+    """Return warnings, with the next step: the broker's room is used up within WARNED_DAYS; the keeper's work is late.
 
     `infos` are those of the generations, the oldest first.
     """
     rate = bytes_per_s(infos, now)
     newest = infos[-1]
-    told = []
+    told = [late] if (late := _unsealed(infos, now)) else []
     if late := overdue(newest, settings, now):
         limit = newest.config.max_bytes or 0
         left = 0.95 * limit - newest.state.bytes

@@ -10,8 +10,8 @@ from infra.broker.consumers import consumer_name
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.order import FlowTables, kind
 from ops.dashboard.poller import RECORDED, Snapshot
+from ops.status.concern import duration
 from ops.status.figures import buckets_since, quantile, risen
-from ops.status.health import duration
 from ops.status.seen import Samples, SeenService
 
 LATE_S: Final = 1.0

@@ -19,9 +19,17 @@ from ops.errors import Unreachable
 PATH: Final = "/ops/orders"
 PAGE: Final = 50
 TIMEOUT_S: Final = 3.0
+COMPENSATED: Final = ("any", "no")
 STATUSES: Final = ("ALL", "PENDING", "CONFIRMED", "CANCELED")
 SORTS: Final = ("newest", "oldest")
-DEFAULTS: Final = {"status": "ALL", "reason": "ANY", "user_id": "", "older_than_s": "0", "sort": "newest"}
+DEFAULTS: Final = {
+    "status": "ALL",
+    "reason": "ANY",
+    "user_id": "",
+    "older_than_s": "0",
+    "compensated": "any",
+    "sort": "newest",
+}
 
 
 class Filters(NamedTuple):
@@ -31,6 +39,7 @@ class Filters(NamedTuple):
     reason: str = DEFAULTS["reason"]
     user_id: str = DEFAULTS["user_id"]
     older_than_s: str = DEFAULTS["older_than_s"]
+    compensated: str = DEFAULTS["compensated"]
     sort: str = DEFAULTS["sort"]
 
     def query(self, **more: str) -> str:
@@ -124,4 +133,4 @@ def why_none(wanted: Filters, seen: Snapshot | None) -> str:
 
 def choices() -> dict[str, Any]:
     """Return what the form of the filters offers."""
-    return {"statuses": STATUSES, "reasons": ("ANY", *REASONS), "sorts": SORTS}
+    return {"statuses": STATUSES, "compensations": COMPENSATED, "reasons": ("ANY", *REASONS), "sorts": SORTS}

@@ -17,8 +17,8 @@ from ops.dashboard.poller import Snapshot
 from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
 from ops.details import heading
 from ops.flow.choreography import Part
+from ops.status.concern import duration
 from ops.status.figures import buckets_since, quantile
-from ops.status.health import duration
 from ops.status.seen import Samples
 from ops.trace import STOPPING
 

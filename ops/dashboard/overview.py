@@ -7,10 +7,12 @@ from typing import Final, NamedTuple
 from contracts.fact import REASONS
 from ops.dashboard.plots import Plot, Series, plot
 from ops.dashboard.poller import POINTS, Snapshot
+from ops.status.concern import duration
+from ops.status.counts import COMPENSATED_LATE_S, LATE_S
 from ops.status.figures import Figures
-from ops.status.health import COMPENSATED_LATE_S, LATE_S, Health, duration
+from ops.status.health import Health
 
-LISTED: Final = re.compile(r"/ops/orders\?status=(PENDING|CONFIRMED|CANCELED)")
+LISTED: Final = re.compile(r"/ops/orders\?(status=PENDING|compensated=no)\b")
 
 
 class PanelRow(NamedTuple):
@@ -167,4 +169,4 @@ def _page(command: str) -> str:
     if command.startswith("just dlq"):
         return "/dead-letters"
     found = LISTED.search(command)
-    return f"/orders?status={found[1]}" if found else ""
+    return f"/orders?{found[1]}" if found else ""

@@ -11,7 +11,7 @@ from litestar.response import Response
 
 from infra.printable import printable
 from ops.details import shown_time
-from ops.status.health import duration
+from ops.status.concern import duration
 
 HERE: Final = Path(__file__).parent
 KINDS: Final = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "icon.svg": "image/svg+xml"}

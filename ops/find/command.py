@@ -37,6 +37,7 @@ def criteria_of(
     since: datetime | None,
     until: datetime | None,
     by: By | None,
+    uncompensated: bool = False,
 ) -> Criteria:
     """Return what these options ask for. Raises click.UsageError if they contradict each other."""
     if since is not None and until is not None and since > until:
@@ -45,10 +46,12 @@ def criteria_of(
         raise click.UsageError(f"--reason is why an order was canceled, so it does not go with --end {end}")
     if end == "pending" and by == "ended":
         raise click.UsageError("an order that is pending has not ended, so --by ended finds none")
-    status = STATUSES[end] if end else "CANCELED" if reason else None
+    if uncompensated and end not in (None, "canceled"):
+        raise click.UsageError(f"--uncompensated is of canceled orders, so it does not go with --end {end}")
+    status = STATUSES[end] if end else "CANCELED" if reason or uncompensated else None
     if by is None:
         by = "placed" if status in (None, "PENDING") else "ended"
-    return Criteria(user, product, coupon, status, reason, since, until, by)
+    return Criteria(user, product, coupon, status, reason, since, until, by, uncompensated)
 
 
 # Output ---------------------------------------------------------------------------------------------------------------
@@ -124,6 +127,10 @@ An order is shown if it has all that is given.
 What was canceled last night, and why:
   orders find --end canceled --since 22:00 --until 06:00 --count
 
+\b
+What is canceled and still keeps stock, points or a coupon:
+  orders find --uncompensated
+
 The source is order_svc's log below DATA_DIR, which the audit proves: it is read whether anything runs or not, and
 has an order once it is accepted. Of the order list, a read model, only the ids of a user's orders and of the
 pending ones are used; each is looked up in the log, and so is all that the list has not read yet.
@@ -133,6 +140,7 @@ What it costs with 1,000,000 orders:
   --user, --end pending   a look-up for each order that the list has of them
   --since, --until        reads what was recorded in that time, and finds it at once
   all others, and none    read the log back to where the page is full: all of it takes seconds
+  --uncompensated         reads all canceled orders; the logs of all services say what they gave back
   --whole                 reads the log like these, whatever else is given
   --count                 goes on to the end; without --end or --reason it looks up the end of
                           each order, which takes a minute for a million
@@ -149,6 +157,7 @@ Exit code: 0 found; 1 none (it says why), or a fact is damaged; 2 wrong usage;
 @click.option("--coupon", type=ID, metavar="ID", help="That asked to use this coupon, also those that it was refused.")
 @click.option("--end", "ended_as", type=click.Choice(list(STATUSES)), help="That ended like this, or have not ended.")
 @click.option("--reason", type=click.Choice(REASONS), help="That were canceled for this reason.")
+@click.option("--uncompensated", is_flag=True, help="That are canceled, and of which something is still taken.")
 @click.option("--since", type=INSTANT, help=f"At this time or later: {TIMES}.")
 @click.option("--until", type=INSTANT, help="At this time or before.")
 @click.option(
@@ -173,6 +182,7 @@ def command(
     coupon: str | None,
     ended_as: str | None,
     reason: str | None,
+    uncompensated: bool,
     since: datetime | None,
     until: datetime | None,
     by: By | None,
@@ -183,7 +193,15 @@ def command(
     as_json_: bool,
 ) -> None:
     criteria = criteria_of(
-        user=user, product=product, coupon=coupon, end=ended_as, reason=reason, since=since, until=until, by=by
+        user=user,
+        product=product,
+        coupon=coupon,
+        end=ended_as,
+        reason=reason,
+        since=since,
+        until=until,
+        by=by,
+        uncompensated=uncompensated,
     )
     if not limit and not counting:
         raise click.UsageError("--limit 0 shows nothing without --count")

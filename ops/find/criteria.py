@@ -21,7 +21,8 @@ class Criteria(NamedTuple):
     """Which orders are asked for; None: whatever it is. `since` and `until` are included.
 
     `by`: which time of an order the two bound, and by the position of which fact the orders are sorted.
-    With `ended`, pending orders are not asked for.
+    With `ended`, pending orders are not asked for. `uncompensated`: only canceled orders of which something is still
+    taken; `fits` leaves that to StepLogs.
     """
 
     user: str | None = None
@@ -32,6 +33,7 @@ class Criteria(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
     by: By = "placed"
+    uncompensated: bool = False
 
     @property
     def topics(self) -> Sequence[str]:

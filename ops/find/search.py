@@ -1,8 +1,8 @@
 """Searches order_svc's log for orders, the newest first."""
 
+import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from typing import Final, NamedTuple, TypeVar
 
 from contracts.fact import REASONS
@@ -10,6 +10,7 @@ from contracts.spans import CANCELED
 from contracts.wire import fact_id
 from infra.store.records import Notification
 from ops import stores
+from ops.find.compensations import StepLogs, step_logs
 from ops.find.criteria import ENDS, Criteria, FoundOrder, found_order
 from ops.find.listed import Listed, listed
 from ops.find.span import LogSpan, span
@@ -68,16 +69,18 @@ class FoundOrders(NamedTuple):
 async def search(env: Mapping[str, str], asked: Search, watch: Watch) -> FoundOrders:
     """Find the orders. Raises SettingsError, Unreachable."""
     criteria = asked.criteria
-    async with stores.log(env, "order") as log:
+    async with contextlib.AsyncExitStack() as stack:
+        log = await stack.enter_async_context(stores.log(env, "order"))
+        steps = await stack.enter_async_context(step_logs(env)) if criteria.uncompensated else None
         last = await log.max_notification_id()
         within = LogSpan(0, last) if asked.whole else await span(log, last, criteria.since, criteria.until)
         if asked.before is not None:
             within = within._replace(until=min(within.until, asked.before - 1))
         known = Listed() if asked.whole else await listed(env, criteria)
         found = _Found(asked, [known.trouble] if known.trouble else [])
-        async with aclosing(_records(log, criteria, within, known, watch)) as batches:
+        async with contextlib.aclosing(_records(log, criteria, within, known, watch)) as batches:
             async for records, newest_first in batches:
-                await _judge(log, records, found)
+                await _judge(log, steps, records, found)
                 if newest_first and found.enough:
                     break
     orders = found.newest[: asked.limit]
@@ -102,13 +105,15 @@ class _Found:
         """Whether no older order is needed."""
         return len(self.newest) > self._asked.limit and not self._asked.counting
 
-    def take(self, order: FoundOrder | None) -> None:
-        if order is not None and self._asked.criteria.fits(order):
-            self.newest.append(order)
-            if order.reason is not None and order.reason not in REASONS:
-                self.newer.append(f"the reason {order.reason!a} of order {order.order_id}")
-            if self._asked.counting:
-                self.counts[order.status, order.reason] += 1
+    def fits(self, order: FoundOrder) -> bool:
+        return self._asked.criteria.fits(order)
+
+    def take(self, order: FoundOrder) -> None:
+        self.newest.append(order)
+        if order.reason is not None and order.reason not in REASONS:
+            self.newer.append(f"the reason {order.reason!a} of order {order.order_id}")
+        if self._asked.counting:
+            self.counts[order.status, order.reason] += 1
 
     def cut(self) -> None:
         """Forget all but the newest orders."""
@@ -142,8 +147,11 @@ async def _records(
         watch.advances(len(ids))
 
 
-async def _judge(log: ServiceLog, records: Sequence[Notification], found: _Found) -> None:
-    """Read what happened to the orders after these facts, and gather those that fit."""
+async def _judge(log: ServiceLog, steps: StepLogs | None, records: Sequence[Notification], found: _Found) -> None:
+    """Read what happened to the orders after these facts, and gather those that fit.
+
+    `steps`: only those that are not compensated by these logs.
+    """
     wanted = [
         (one.originator_id, version)
         for one in records
@@ -155,12 +163,18 @@ async def _judge(log: ServiceLog, records: Sequence[Notification], found: _Found
         later.setdefault(one.originator_id, []).append(one)
         if one.topic not in ENDS:
             found.newer.append(f"{fact_id(one.originator_id, one.originator_version)} ({one.topic})")
+    fitting = []
     for record in records:
         of_order = later.get(record.originator_id, ())
         try:
-            found.take(found_order(record, [one for one in of_order if one.position > record.position]))
+            order = found_order(record, [one for one in of_order if one.position > record.position])
         except ValueError as error:
             found.damaged.append(str(error))
+            continue
+        if order is not None and found.fits(order):
+            fitting.append(order)
+    for order in fitting if steps is None else await steps.not_compensated(fitting):
+        found.take(order)
     found.cut()
 
 

@@ -16,8 +16,9 @@ from ops.cli import EXIT_FINDING, SecondsParameter, end, ending_well, timeout_op
 from ops.client import ServiceAddress, services
 from ops.errors import Unreachable
 from ops.output import cell, clear_terminal, print_json, print_out
+from ops.status.concern import duration
 from ops.status.figures import Figures, ServiceFigures, figures, service_figures
-from ops.status.health import Health, duration, judge
+from ops.status.health import Health, judge
 from ops.status.seen import Look, look
 
 WINDOW_S: Final = 2.0

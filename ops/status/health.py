@@ -9,28 +9,21 @@ from math import inf
 from typing import Final, NamedTuple
 
 from infra.process.measures import CLOCK
+from ops.status import counts
+from ops.status.concern import Concern, duration
+from ops.status.counts import COMPENSATED_LATE_S, LATE_S
 from ops.status.figures import Figures
 from ops.status.seen import Look, SeenService
 
-LATE_S: Final = 5.0
-"""An order that waits longer than this for its end is late."""
-COMPENSATED_LATE_S: Final = 10.0
 PUBLISHED_LATE_S: Final = 5.0
 HEARD_LATE_S: Final = 10.0
 NEARLY_FULL: Final = 0.8
 """The share of a generation's limit from which on somebody has to act."""
 
-
-UNITS: Final = ((1.0, "ms", 0.001), (120.0, "s", 1.0), (7_200.0, "min", 60.0), (172_800.0, "h", 3_600.0))
-"""Below so many seconds, a time is shown in this unit of so many seconds."""
-
-
-class Concern(NamedTuple):
-    """Something that needs attention: a sentence without its full stop, and the next step, with commands to copy."""
-
-    what: str
-    next_step: str
-    commands: tuple[str, ...] = ()
+AUDIT_OLD_S: Final = 25 * 3_600.0
+DAY_S: Final = 86_400.0
+HALF_FULL: Final = 0.5
+"""The share of the limit at which a generation rolls over."""
 
 
 class Health(NamedTuple):
@@ -56,9 +49,10 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
         *_warned(services),
         *_lagging(services),
         *_stream(seen),
+        *counts.causes(before, now),
     ]
-    effects = list(_late(services, seen))
-    concerns = tuple(dict.fromkeys([*causes, *effects, *_audit(now)]))
+    effects = [*_late(services, seen), *counts.results(before, now, seen)]
+    concerns = _once([*causes, *effects, *_audit(now)])
     if not concerns:
         return Health(f"All is well: {_pace(seen)}, {_waits(seen)}.", ())
     first = concerns[0].what
@@ -68,12 +62,12 @@ def judge(before: Look, now: Look, seen: Figures) -> Health:
     return Health(f"{first}{f'; and {more} more' if more else ''}.", concerns)
 
 
-def duration(seconds: float) -> str:
-    """Return a time for people: `61 ms`, `41 s`, `12 min`, `3 h`, `9 d`."""
-    for most, unit, length in UNITS:
-        if seconds < most:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"
+def _once(concerns: Iterable[Concern]) -> tuple[Concern, ...]:
+    """Return them without those that say the same: what is wrong with the stream, each service warns of."""
+    found: dict[str, Concern] = {}
+    for one in concerns:
+        found.setdefault(one.what, one)
+    return tuple(found.values())
 
 
 def _pace(seen: Figures) -> str:
@@ -147,7 +141,7 @@ def _late(services: Iterable[SeenService], seen: Figures) -> Iterator[Concern]:
             f"{_orders(seen.uncompensated)} canceled and not compensated, the oldest for "
             f"{duration(seen.oldest_uncompensated_s)}",
             "a dead letter, or a service that is away, holds them up: docs/runbook.md#sagacompensationstuck",
-            ("just dlq ls",),
+            (f"curl -s '{url}/ops/orders?compensated=no&limit=5'", "just trace ORDER_ID", "just dlq ls"),
         )
 
 
@@ -203,6 +197,12 @@ def _stream(seen: Figures) -> Iterator[Concern]:
             "make the next generation: docs/runbook.md#sagastreamfilling",
             ("just stream roll", "just stream keeper"),
         )
+    elif share > HALF_FULL and seen.full_in_s is not None and seen.full_in_s < DAY_S:
+        yield Concern(
+            f"the stream's newest generation will be full within a day, in {duration(seen.full_in_s)} at this rate",
+            "make the next generation: docs/runbook.md#sagastreamfillssoon",
+            ("just stream roll", "just stream keeper"),
+        )
 
 
 def _clocks(before: Look, now: Look) -> Iterator[Concern]:
@@ -221,3 +221,10 @@ def _clocks(before: Look, now: Look) -> Iterator[Concern]:
 def _audit(now: Look) -> Iterator[Concern]:
     if any(one.value == 0 for seen in now.services for one in seen.samples.of("saga_audit_good")):
         yield Concern("the last audit has findings", "docs/runbook.md#sagaauditfailed", ("just audit",))
+    age_s = max((seen.samples.largest("saga_audit_age_seconds") for seen in now.services), default=0.0)
+    if age_s > AUDIT_OLD_S:
+        yield Concern(
+            f"the last audit is {duration(age_s)} old",
+            "make one each day: docs/runbook.md#sagaauditold",
+            ("just audit",),
+        )

@@ -10,8 +10,10 @@ from contracts import Fact, OrderCanceled, ProductReleased, ProductReserveFailed
 from infra.broker.client import BrokerClient
 from infra.broker.stored import StoredMessage
 from infra.metrics import Metrics
+from infra.timestamps import microseconds
 from order_svc import compensations
-from order_svc.compensations import Compensations
+from order_svc.compensations import Canceled, Compensations
+from order_svc.listing import PageKey
 from tests.contracts.examples import EXAMPLES
 
 BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,9 +46,10 @@ async def test_an_order_of_before_the_start_counts_by_its_facts_in_the_archive(
 
     monkeypatch.setattr(compensations, "latest_messages", nothing)
     known = Compensations(Metrics())
-    known.found([("o1", reason, BEFORE)])
+    known.found({"o1": Canceled(reason, BEFORE, BEFORE, counts=False)})
 
     for _ in range(3):
         await known.look(NOBODY, ["EVENTS_1"], in_archive)
 
     assert (len(known), asked) == (uncompensated, ["o1"])
+    assert known.keys == [PageKey(microseconds(BEFORE), "o1")] * uncompensated

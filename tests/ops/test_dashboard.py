@@ -218,7 +218,7 @@ async def test_what_needs_attention_leads_to_its_page() -> None:
 
     found = await polled(look(0, order=order))
 
-    assert links(found.health) == ["/orders?status=PENDING", "/dead-letters", ""]
+    assert links(found.health) == ["/orders?status=PENDING", "/orders?compensated=no", ""]
 
 
 def rendered(found: Snapshot) -> str:

@@ -40,6 +40,7 @@ from tests.shop import Shop
             "status": st.sampled_from(["ALL", "PENDING", "CONFIRMED", "CANCELED"]),
             "reason": st.sampled_from(["ANY", *REASONS]),
             "user_id": st.text(max_size=8),
+            "compensated": st.sampled_from(["any", "no"]),
             "older_than_s": st.integers(0, 99).map(str),
             "sort": st.sampled_from(["newest", "oldest"]),
         },
@@ -189,6 +190,8 @@ async def test_orders_are_listed_in_pages_by_what_the_address_says(board: Board)
     assert 'rel="next"' not in second.text
     assert listed(canceled.text) == [*reversed(bad)]
     assert "<option selected>CANCELED</option>" in canceled.text
+    assert "no order with compensated no" in await board.text("/orders?compensated=no")
+    assert "<option selected>no</option>" in (await board.get("/orders?compensated=no")).text
     oldest = await board.get("/orders?sort=oldest&user_id=ann")
     assert listed(oldest.text) == good[:50]
     following = re.search(r'<a rel="next" href="([^"]+)"', oldest.text)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import re
 import sqlite3
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from msgspec import structs
 
 from contracts import Fact, Line, OrderCanceled, OrderConfirmed, OrderCreatedPending, Reason
 from contracts.fact import Order
-from contracts.wire import NAMES, encode
+from contracts.wire import NAMES, encode, said_by
+from infra.core.decider import moved_facts
 from infra.read_models.tables import Checkpoint, Tables
 from infra.store.records import Record
 from infra.store.sqlite import SQLiteStore
@@ -29,8 +32,22 @@ from ops.find.search import FoundOrders, Search, search
 from ops.progress import watched
 from order_svc.domain import Status
 from order_svc.listing import Listing
+from tests.examples import (
+    coupon_used,
+    order_canceled,
+    order_confirmed,
+    order_created,
+    points_refunded,
+    points_used,
+    product_released,
+    product_reserved,
+    reserve_failed,
+    use_of_coupon_voided,
+    use_of_points_failed,
+)
+from tests.metrics.exported import service_of
 from tests.ops.asking import orders, told
-from tests.shop import Shop, open_shop
+from tests.shop import Shop, attempts, open_shop
 
 OPENING = datetime(2026, 1, 31, 9, tzinfo=UTC)
 ORDERS = 400
@@ -154,6 +171,7 @@ CRITERIA = st.builds(
     since=TIMES,
     until=TIMES,
     by=st.sampled_from(["placed", "ended"]),
+    uncompensated=st.just(False),
 )
 
 
@@ -262,6 +280,44 @@ async def test_what_is_damaged_or_of_newer_code_is_named(tmp_path: Path) -> None
     assert f"order.created.pending at position {FACTS + 4} cannot be read" in found.damaged[0]
 
 
+KEPT = [product_reserved(), points_used(), use_of_coupon_voided(), order_canceled("deadline-exceeded")]
+OVER = {
+    "held": (KEPT, True),
+    "back": ([*KEPT, product_released(), points_refunded()], False),
+    "refused at once": ([reserve_failed("product-out-of-stock"), order_canceled("product-out-of-stock")], False),
+    "refused": (
+        [product_reserved(), use_of_points_failed("points-insufficient"), order_canceled("points-insufficient")],
+        True,
+    ),
+    "confirmed": ([*KEPT[:2], coupon_used(), order_confirmed()], False),
+}
+"""What is recorded of an order after its acceptance; whether something of it is held although it is canceled."""
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["", "in the streams of older code"])
+async def test_canceled_orders_that_keep_something_are_found_by_the_logs_of_all(tmp_path: Path, older: bool) -> None:
+    logs: dict[str, list[Record]] = {"order": [], "product": [], "point": [], "coupon": []}
+    versions: Counter[str] = Counter()
+    for number, (facts, _) in enumerate(OVER.values()):
+        for fact in map(partial(structs.replace, order_id=f"o{number}"), [order_created(), *facts]):
+            stream = fact.earlier_stream if older else fact.stream
+            versions[stream] += 1
+            name = NAMES[type(fact)]
+            logs[said_by(name)].append(Record(stream, versions[stream], name, encode(fact)))
+    for name, records in logs.items():
+        path, moved = tmp_path / name / "events.sqlite", moved_facts(service_of(name).aggregates)
+        async with SQLiteStore.open(path, service=name) as store:
+            await store.insert_events(records)
+        async with SQLiteStore.open(path, service=name, moved=moved):
+            pass  # what older code recorded is indexed when a service starts
+
+    found = await find(tmp_path, Search(Criteria(status="CANCELED", by="ended", uncompensated=True), counting=True))
+
+    held = [f"o{number}" for number, (_, is_held) in enumerate(OVER.values()) if is_held]
+    assert [one.order_id for one in found.orders] == held[::-1]
+    assert sum(one.orders for one in found.counts) == len(held)
+
+
 # The command ----------------------------------------------------------------------------------------------------------
 
 Sold = tuple[Shop, dict[str, str]]
@@ -354,6 +410,7 @@ async def test_a_person_reads_counts_a_table_and_how_to_go_on(sold: Sold) -> Non
         (("--coupon", "c2"), "coupon_svc has never recorded anything about the coupon c2"),
         (("--since", "9999-01-01"), "nothing is recorded since then"),
         (("--until", "2001-01-01"), "order_svc's log begins at "),
+        (("--uncompensated",), "none that fits is in positions 1 to 6 of order_svc's log, from "),
         (("--reason", "coupon-expired"), "none that fits is in positions 1 to 6 of order_svc's log, from "),
     ],
 )
@@ -368,6 +425,28 @@ async def test_it_says_why_nothing_was_found(sold: Sold, arguments: tuple[str, .
     assert why in done.stderr
     assert as_json.returncode == 1
     assert why in as_json.stdout
+
+
+async def test_what_a_canceled_order_still_keeps_leads_to_its_name(shop: Shop) -> None:
+    shop.env |= {"ORDER_WAIT_S": "0.2", "ORDER_DEADLINE_S": "0.5"}
+    await shop.stop("order")
+    await shop.start("order")
+    await shop.register("mug")
+    await shop.stop("point")
+    order_id = (await shop.place([("mug", 1)], points=1)).json()["order_id"]
+
+    async for _ in attempts("the order to be canceled"):
+        done = await orders(shop, "find", "--uncompensated", "--json")
+        if done.returncode == 0:
+            break
+    assert [one["order_id"] for one in json.loads(done.stdout)["orders"]] == [order_id]
+    await shop.start("point")
+    await shop.until_quiet()
+    done = await orders(shop, "find", "--uncompensated")
+    assert (done.returncode, done.stdout) == (1, "")
+    pending = await orders(shop, "find", "--uncompensated", "--end", "pending")
+    assert pending.returncode == 2
+    assert "--uncompensated is of canceled orders" in pending.stderr
 
 
 @module

@@ -6,20 +6,30 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from nats.js.api import StreamInfo
 
+from infra.broker.forecast import forecast
+from infra.broker.troubles import denied
 from infra.local.services import ROOT
+from infra.settings import Settings
 from infra.timestamps import now
 from ops.client import ServiceAddress
 from ops.errors import Unreachable
 from ops.status.command import as_json, concern_lines, rate_lines, screen
+from ops.status.concern import duration
 from ops.status.figures import figures, quantile, service_figures
-from ops.status.health import Health, duration, judge
+from ops.status.health import Health, judge
 from ops.status.seen import Look, Samples, SeenService
 from ops.status.seen import look as seen_at
+from tests.infra.broker.test_forecast import at as made_at
+from tests.infra.broker.test_forecast import generation
+from tests.metrics.test_alerts import NAMES as NAMED_ALERTS
 from tests.ops.asking import orders, told
 from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import PATIENCE_S, Shop, attempts
@@ -179,6 +189,169 @@ def test_the_services_own_words_about_its_clock_are_a_cause_and_come_once() -> N
     assert found.sentence == f"{told}; meanwhile 1 order is in flight, the oldest for 9 s."
     assert [one.what for one in found.concerns].count(told) == 1
     assert found.concerns[0].commands == ("date -u",)
+
+
+# As the alerts say it -------------------------------------------------------------------------------------------------
+
+
+def counted(bucket: str, within: float, late: int, of: int) -> str:
+    """A histogram of so many values, of which so many are above a bound."""
+    return f'{bucket}{{le="{within}"}} {of - late}\n{bucket}{{le="+Inf"}} {of}\n'
+
+
+COMPENSATIONS = "saga_order_compensation_duration_seconds_bucket"
+COMMITS = "saga_commit_duration_seconds_bucket"
+HEARS = '{consumer="point-hears-x"}'
+
+
+def requests(failed: int, good: int = 1_000, refused: int = 500) -> str:
+    return "\n".join(
+        f'http_server_request_duration_seconds_count{{http_response_status_code="{code}"}} {count}'
+        for code, count in (("200", good), ("503", refused), ("500", failed))
+    )
+
+
+def again(count: int, heard: int) -> str:
+    return f"saga_consumer_redelivered_total{HEARS} {count}\nsaga_hear_delay_seconds_count{HEARS} {heard}"
+
+
+def behind(messages: int, lag_s: float) -> str:
+    return f"saga_consumer_pending_messages{HEARS} {messages}\nsaga_consumer_lag_seconds{HEARS} {lag_s}"
+
+
+def refused(count: int, accepted: int) -> str:
+    return f'saga_orders_accepted_total {accepted}\nsaga_orders_refused_total{{cause="overload"}} {count}'
+
+
+def stream_of(size: int) -> str:
+    return f"saga_orders_accepted_total 0\nsaga_stream_bytes {size}\nsaga_stream_limit_bytes 10000"
+
+
+def warning_of_the_stream(infos: Sequence[StreamInfo], days: float) -> SeenService:
+    return seen("order", warnings=tuple(forecast(infos, Settings(port=1), made_at(days))))
+
+
+GENERATIONS = [generation(0, 0, 1), generation(1, 1, 0.01)]
+LETTERS = ("point has 1 dead letters, the oldest for 901 s; list them with `just dlq ls`",)
+DENIED = (f"point: {denied(['publish to dead.point.o1'])}",)
+NOT_READY = "the store cannot record: disk full"
+
+
+class Alerted(NamedTuple):
+    """A service at two looks between which the expression of an alert came true, and the same just under it."""
+
+    before: SeenService
+    after: SeenService
+    under: SeenService
+
+
+def gauged(name: str, bad: str, under: str) -> Alerted:
+    return Alerted(seen(name), seen(name, bad), seen(name, under))
+
+
+def rising(name: str, before: str, bad: str, under: str) -> Alerted:
+    return Alerted(seen(name, before), seen(name, bad), seen(name, under))
+
+
+CONCERNS = {
+    "SagaOrdersLate": rising(
+        "order", counted(BUCKETS, 5, 0, 0), counted(BUCKETS, 5, 2, 1_000), counted(BUCKETS, 5, 1, 1_000)
+    ),
+    "SagaCompensationsLate": rising(
+        "order",
+        counted(COMPENSATIONS, 10, 0, 0),
+        counted(COMPENSATIONS, 10, 2, 1_000),
+        counted(COMPENSATIONS, 10, 1, 1_000),
+    ),
+    "SagaRequestsFail": rising("point", requests(0, 0, 0), requests(2), requests(1)),
+    "SagaOrdersRefused": rising("order", refused(0, 0), refused(11, 989), refused(10, 990)),
+    "SagaOrderStuck": gauged(
+        "order",
+        "saga_orders_pending 3\nsaga_oldest_pending_order_age_seconds 46",
+        "saga_orders_pending 3\nsaga_oldest_pending_order_age_seconds 5",
+    ),
+    "SagaCompensationStuck": gauged(
+        "order",
+        "saga_orders_uncompensated 3\nsaga_oldest_uncompensated_order_age_seconds 61",
+        "saga_orders_uncompensated 3\nsaga_oldest_uncompensated_order_age_seconds 10",
+    ),
+    "SagaDeadLetters": Alerted(seen("point"), seen("point", warnings=LETTERS), seen("point")),
+    "SagaDeadLettersOld": Alerted(seen("point"), seen("point", warnings=LETTERS), seen("point")),
+    "SagaRelayBehind": gauged("point", "saga_relay_lag_seconds 5.1", "saga_relay_lag_seconds 5"),
+    "SagaConsumerBehind": gauged("point", behind(0, 10.1), behind(0, 10)),
+    "SagaConsumerFallsBack": rising("point", behind(5, 3), behind(6, 3), behind(5, 3)),
+    "SagaStreamFilling": gauged("order", stream_of(8_001), stream_of(8_000)),
+    "SagaStreamFillsSoon": rising("order", stream_of(5_000), stream_of(5_001), stream_of(5_000)),
+    "SagaRollOverOverdue": Alerted(
+        seen("order"),
+        warning_of_the_stream([generation(0, 0, 1, messages=750_000)], 7),
+        warning_of_the_stream([generation(0, 0, 1, messages=749_999)], 7),
+    ),
+    "SagaGenerationUnsealed": Alerted(
+        seen("order"), warning_of_the_stream(GENERATIONS, 1.02), warning_of_the_stream(GENERATIONS, 1.01)
+    ),
+    "SagaNotReady": Alerted(seen("point"), seen("point", not_ready=NOT_READY), seen("point")),
+    "SagaBrokerGone": Alerted(
+        seen("point"),
+        seen("point", 'saga_ready{reason="broker"} 0', not_ready="no session with the broker: refused"),
+        seen("point"),
+    ),
+    "SagaRedeliveries": rising("point", again(0, 0), again(11, 1_099), again(11, 1_101)),
+    "SagaCommitSlow": rising(
+        "point", counted(COMMITS, 0.25, 0, 0), counted(COMMITS, 0.25, 2, 100), counted(COMMITS, 0.25, 1, 2)
+    ),
+    "SagaClockBackward": rising(
+        "point", "saga_clock_backward_total 3", "saga_clock_backward_total 4", "saga_clock_backward_total 3"
+    ),
+    "SagaPermissionDenied": Alerted(seen("point"), seen("point", warnings=DENIED), seen("point")),
+    "SagaTargetDown": Alerted(
+        seen("point"),
+        seen("point", trouble="point_svc at http://127.0.0.1:8003 has not answered GET /readyz within 2 s"),
+        seen("point"),
+    ),
+    "SagaAuditFailed": gauged("order", "saga_audit_good 0", "saga_audit_good 1"),
+    "SagaAuditOld": gauged("order", "saga_audit_age_seconds 90001", "saga_audit_age_seconds 90000"),
+}
+"""What two looks have to find, by the alert that says it, too."""
+
+PROMETHEUS_ALONE = {
+    "SagaAuthRejections": "needs a week: what is usual is the median of the last seven days",
+    "SagaServiceMissing": "is of Prometheus: its configuration lacks a service",
+    "Watchdog": "is of Prometheus: it says that alerts arrive",
+}
+
+
+def test_each_alert_is_a_concern_or_needs_more_than_two_looks() -> None:
+    assert not CONCERNS.keys() & PROMETHEUS_ALONE.keys()
+    assert {*CONCERNS, *PROMETHEUS_ALONE} == set(NAMED_ALERTS)
+
+
+@pytest.mark.parametrize("alert", CONCERNS)
+def test_what_an_alert_says_is_a_concern_at_the_second_look(alert: str) -> None:
+    before, after, under = CONCERNS[alert]
+    name = before.service.name
+
+    concerns = health(look(0, **{name: before}), look(2, **{name: after})).concerns
+
+    assert len(concerns) == 1
+    assert concerns[0].next_step
+    assert concerns[0].commands
+    assert health(look(0, **{name: before}), look(2, **{name: under})).well
+
+
+def test_what_came_before_the_first_look_is_no_concern() -> None:
+    for name, (before, after, _) in CONCERNS.items():
+        if before.samples.of(BUCKETS) or name in ("SagaRequestsFail", "SagaRedeliveries", "SagaCommitSlow"):
+            service = before.service.name
+            assert health(look(0, **{service: after}), look(2, **{service: after})).well
+            missed = seen(service, trouble="away", samples=Samples())
+            assert health(look(0, **{service: missed}), look(2, **{service: after})).well
+
+
+def test_what_every_service_warns_of_is_one_concern() -> None:
+    full = {name: seen(name, warnings=("the broker takes no more facts in about 7 days",)) for name in NAMES}
+
+    assert len(well(**full).concerns) == 1
 
 
 # Figures --------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count, cycle
+from random import Random
 from typing import Any, get_args
 
 import pytest
@@ -336,6 +337,31 @@ def test_operators_read_the_newest_first_and_those_of_a_customer_or_a_reason(
 
     wanted = [row for row in rows if _is_wanted(row, status, user) and reason in (None, row.reason)]
     assert found == sorted(wanted, key=lambda row: (row.placed_at, row.order_id), reverse=True)
+
+
+@settings(REPEATABLE)
+@given(st.lists(ROWS, max_size=25, unique_by=_id), st.randoms(use_true_random=False), st.sampled_from(["ann", None]))
+def test_of_the_orders_with_these_keys_those_that_are_canceled_are_read(
+    rows: list[ListRow], random: Random, user: str | None
+) -> None:
+    some = [row for row in rows if random.random() < 0.5]
+    with empty_list() as file:
+        insert(file, rows)
+        keys = [PageKey(row.placed_at, row.order_id) for row in some]
+        found = [
+            ListRow(*row)
+            for row in file.execute(*of_all(None, None, None, 99, user_id=user, among=[*keys, PageKey(0, "unknown")]))
+        ]
+
+    wanted = [row for row in some if _is_wanted(row, "CANCELED", user)]
+    assert found == sorted(wanted, key=lambda row: (row.placed_at, row.order_id))
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_orders_with_these_keys_are_looked_up_one_by_one(newest_first: bool) -> None:
+    for status in (None, *STATUSES):
+        query = of_all(status, None, KEY, 9, newest_first=newest_first, among=[KEY])
+        assert "SEARCH orders USING PRIMARY KEY (placed_at=?" in _plan(query)
 
 
 def _is_wanted(row: ListRow, status: Status | None, user: str | None) -> bool:

@@ -271,7 +271,9 @@ async def test_operators_see_the_newest_first_and_those_of_one_customer_or_reaso
     assert ids(await listed_for_operators(open_all_day, user_id="lea", reason="coupon-expired")) == []
 
 
-@pytest.mark.parametrize(("field", "value"), [("sort", "oldest first"), ("reason", "bad"), ("user_id", "ann smith")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("sort", "oldest first"), ("reason", "bad"), ("compensated", "yes"), ("user_id", "ann smith")]
+)
 async def test_a_choice_that_cannot_be_meant_is_refused_by_its_name(open_all_day: Shop, field: str, value: str) -> None:
     await refused(open_all_day, "/ops/orders", field, value)
 

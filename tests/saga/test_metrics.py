@@ -173,22 +173,32 @@ async def test_a_service_that_is_stopped_leaves_orders_waiting_and_it_shows(shop
     await shown(shop, "order", "saga_orders_ended_total", 1, end="confirmed")
 
 
+async def uncompensated(shop: Shop) -> list[str]:
+    """The ids of the orders that order_svc lists as that, whatever other canceled orders it has."""
+    answer = await shop.get("order", "/ops/orders?compensated=no")
+    return [one["order_id"] for one in answer.json()["orders"]]
+
+
 async def test_a_canceled_order_is_uncompensated_until_every_step_has_answered(shop: Shop) -> None:
     shop.env |= {"ORDER_WAIT_S": "0.2", "ORDER_DEADLINE_S": "0.5"}
     await shop.stop("order")
     await shop.start("order")
     await shop.register("mug", 1_000, 10)
+    assert (await shop.place([("unknown", 1)])).status_code == 409
     await shop.stop("point")
-    await shop.place([("mug", 1)])
+    order_id = (await shop.place([("mug", 1)])).json()["order_id"]
 
     await shown(shop, "order", "saga_orders_ended_total", 1, reason="deadline-exceeded")
     await shown(shop, "order", "saga_orders_uncompensated", 1)
+    assert await uncompensated(shop) == [order_id]
     await shop.kill("order")
     await shop.start("order")
     await shown(shop, "order", "saga_orders_uncompensated", 1)
+    assert await uncompensated(shop) == [order_id]
     assert value(await scrape(shop, "order"), "saga_oldest_uncompensated_order_age_seconds") > 0
     await shop.start("point")
     await shown(shop, "order", "saga_orders_uncompensated", 0)
+    assert await uncompensated(shop) == []
     await shown(shop, "order", "saga_order_compensation_duration_seconds_count", 1)
 
 

@@ -69,6 +69,19 @@ def test_more_room_and_an_unknown_one() -> None:
     assert forecast(years(39), Settings(port=1, nats_url="nats://other:4222", broker_max_bytes=66 * GB), at(274))
 
 
+def test_a_generation_that_nobody_seals_is_told_after_a_quarter_of_an_hour() -> None:
+    settings, minute = Settings(port=1), 1 / 1_440
+    both = [generation(0, 0, 1), generation(1, 1, 0)]
+
+    assert forecast(both, settings, at(1 + 14.9 * minute)) == []
+    assert forecast(both, settings, at(1 + 15 * minute)) == [
+        "an older generation of EVENTS is not sealed after 15 min (EVENTS_0): is the keeper running "
+        "(just stream keeper)?"
+    ]
+    assert forecast([generation(0, 0, 1, sealed=True), both[1]], settings, at(2)) == []
+    assert forecast(both[:1], settings, at(2)) == []
+
+
 @pytest.mark.parametrize(
     ("newest", "days", "said"),
     [

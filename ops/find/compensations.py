@@ -1,0 +1,83 @@
+"""Finds which canceled orders are not compensated: by what all services that an order reaches have recorded of it."""
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from contracts.step import fact_name
+from contracts.wire import STEPS
+from ops import stores
+from ops.at import kinds
+from ops.find.criteria import FoundOrder
+from ops.stores import ServiceLog
+from order_svc.compensation import compensated
+from order_svc.compensations import REFUSED_BY
+
+SAID: Final[Mapping[str, Collection[str]]] = {
+    step.service: {fact_name(fact) for fact in step.says} for step in (*STEPS.awaited, *STEPS.following)
+}
+"""Service → the names of its facts that tell what it took of an order and gave back."""
+VERSIONS: Final = 2
+"""How many facts a service records in its stream of one order if it answers and takes that back."""
+
+
+class _Step(NamedTuple):
+    """A service's log, and the categories of its streams; some of them are its streams of orders."""
+
+    log: ServiceLog
+    said: Collection[str]
+    categories: Sequence[str]
+
+    def streams(self, order_id: str) -> Iterator[str]:
+        return (f"{category}-{order_id}" for category in self.categories)
+
+
+class StepLogs:
+    """The logs of the services whose facts tell whether an order is compensated."""
+
+    def __init__(self, steps: Sequence[_Step]) -> None:
+        """Used by `step_logs` only."""
+        self._steps = steps
+
+    async def not_compensated(self, canceled: Sequence[FoundOrder]) -> list[FoundOrder]:
+        """Return those of these canceled orders of which something is still taken. Raises Unreachable."""
+        open_orders = [one for one in canceled if not _is_over(one, {REFUSED_BY.get(one.reason or "", "")})]
+        facts = await self._facts([one.order_id for one in open_orders])
+        kept = [one for one in open_orders if not _is_over(one, facts[one.order_id])]
+        return [one for one in kept if not _is_over(one, await self._all_facts(one.order_id))]
+
+    async def _facts(self, order_ids: Sequence[str]) -> Mapping[str, Collection[str]]:
+        """Return by order the names of the facts in its own streams."""
+        found: dict[str, set[str]] = {order_id: set() for order_id in order_ids}
+        for step in self._steps:
+            whose = {stream: order_id for order_id in order_ids for stream in step.streams(order_id)}
+            wanted = [(stream, version) for stream in whose for version in range(1, VERSIONS + 1)]
+            for record in await step.log.find_all(wanted):
+                if record.topic in step.said:
+                    found[whose[record.originator_id]].add(record.topic)
+        return found
+
+    async def _all_facts(self, order_id: str) -> Collection[str]:
+        """Return the names of the order's facts, also of those that older code recorded in other streams."""
+        return {
+            record.topic
+            for step in self._steps
+            for stream in step.streams(order_id)
+            for record in await step.log.select_stream(stream)
+            if record.topic in step.said
+        }
+
+
+def _is_over(order: FoundOrder, facts: Collection[str]) -> bool:
+    return compensated(order.reason, facts)  # type: ignore[arg-type]  # newer code may have other reasons
+
+
+@contextlib.asynccontextmanager
+async def step_logs(env: Mapping[str, str]) -> AsyncIterator[StepLogs]:
+    """Open the logs; close them at the block's end. Raises SettingsError, and Unreachable if one cannot be read."""
+    async with contextlib.AsyncExitStack() as stack:
+        steps = []
+        for service, said in SAID.items():
+            log = await stack.enter_async_context(stores.log(env, service))
+            steps.append(_Step(log, said, [kind.category for kind in kinds().values() if kind.service == service]))
+        yield StepLogs(steps)

@@ -1,0 +1,22 @@
+"""What needs attention, and times in words for people."""
+
+from typing import Final, NamedTuple
+
+UNITS: Final = ((1.0, "ms", 0.001), (120.0, "s", 1.0), (7_200.0, "min", 60.0), (172_800.0, "h", 3_600.0))
+"""Below so many seconds, a time is shown in this unit of so many seconds."""
+
+
+class Concern(NamedTuple):
+    """Something that needs attention: a sentence without its full stop, and the next step, with commands to copy."""
+
+    what: str
+    next_step: str
+    commands: tuple[str, ...] = ()
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: `61 ms`, `41 s`, `12 min`, `3 h`, `9 d`."""
+    for most, unit, length in UNITS:
+        if seconds < most:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"

@@ -7,12 +7,11 @@ from typing import Final
 from litestar import Litestar
 
 from infra.http.app import App
-from infra.http.grammar import MAX_BODY_BYTES
 from infra.http.origin_check import OriginCheck
 from infra.settings import Settings
 from ops import newer
 from ops.client import http_client, services
-from ops.dashboard.dead_letter_routes import dead_letter_routes
+from ops.dashboard.dead_letter_routes import MAX_FORM_BYTES, dead_letter_routes
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder
 from ops.dashboard.list_routes import list_routes
@@ -55,7 +54,7 @@ class Dashboard:
             ],
             origin_check=OriginCheck(forms=True),  # nobody logs in: names of ALLOWED_HOSTS are for the services alone
             exception_handlers=EXCEPTION_HANDLERS,
-            request_max_body_size=MAX_BODY_BYTES,
+            request_max_body_size=MAX_FORM_BYTES,
             openapi_config=None,
             logging_config=None,
         )

@@ -408,6 +408,22 @@ async def test_a_dead_letter_is_redriven_by_keyboard_alone(board: Board, browser
     assert await browser.script("refused") == []
 
 
+async def test_all_or_none_of_a_group_are_chosen(board: Board, browser: Chromium) -> None:
+    for heard in ("product.reserved", "point.used"):
+        for key in ("o1", "o2"):
+            await say(board.shop, f"{heard}.{key}", b"\xff")
+    found = {(one.consumer, one.key) for one in await until_parked(board.shop, 4)}
+    assert len({consumer for consumer, _ in found}) == 2
+    await browser.visit(f"{board.url}/dead-letters")
+    chosen = "[...document.querySelectorAll('main form')].map(f => f.querySelectorAll('[name=key]:checked').length)"
+    assert await browser.script(chosen) == [2, 2]
+
+    await browser.script("document.querySelector('[data-choose=none]').click()")
+    assert await browser.script(chosen) == [0, 2]
+    await browser.script("document.querySelector('[data-choose=all]').click()")
+    assert await browser.script(chosen) == [2, 2]
+
+
 async def test_hostile_subjects_and_errors_are_text(board: Board, browser: Chromium) -> None:
     evil = "<img/src=x/onerror=alert(1)>"
     await say(board.shop, f"product.reserved.{evil}", b"\xff")

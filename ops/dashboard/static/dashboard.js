@@ -162,6 +162,8 @@ document.addEventListener("click", async (event) => {
     setTimeout(() => (copied.textContent = "copy"), 1500);
   }
   if (event.target.id === "play") play(true);
+  const choice = event.target.dataset.choose;
+  for (const one of (choice && event.target.form.querySelectorAll("input[name=key]")) || []) one.checked = choice === "all";
   const picked = event.target.closest("[data-times]");
   if (picked) {
     times = picked.dataset.times;

@@ -15,7 +15,7 @@ from ops.dashboard.facts import SeenFact
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.poller import Snapshot
 from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
-from ops.details import heading
+from ops.details import Line, heading
 from ops.flow.choreography import Part
 from ops.status.figures import buckets_since, quantile
 from ops.status.health import duration
@@ -102,7 +102,7 @@ class ShownOrder(NamedTuple):
 
     order_id: str
     status: str
-    heading: Sequence[str]
+    heading: Sequence[Line]
     deadline: datetime | None
     waits: Sequence[ShownWait]
     over: bool
@@ -281,9 +281,9 @@ def _states(
             continue
         stream = fact.fact.stream
         state = states.setdefault(stream, aggregate.state())
-        before = shown_state(state)
+        before = _fields(state)
         aggregate.evolve(state, fact.fact)
-        after = shown_state(state)
+        after = _fields(state)
         changes[fact.fact_id] = [
             Change(name, before.get(name), after.get(name))
             for name in {**before, **after}
@@ -292,6 +292,12 @@ def _states(
         if number < cut:
             shown[stream] = ServiceState(fact.service, stream, after)
     return changes, sorted(shown.values(), key=_column)
+
+
+def _fields(state: Any) -> dict[str, Any]:
+    """Return the fields of a state as `shown_state` does, but for its own times, which are kept as times."""
+    times = {name: held for name in shown_state(state) if isinstance(held := getattr(state, name, None), datetime)}
+    return shown_state(state) | times
 
 
 def _column(one: ServiceState) -> tuple[int, str]:

@@ -34,7 +34,8 @@ let times = Object.hasOwn(shown, chosen) ? chosen : "utc";
 
 function showTimes() {
   for (const one of document.querySelectorAll("time[datetime]")) {
-    const text = shown[one.className === "since" ? "ago" : times](new Date(one.dateTime));
+    const said = times === "utc" && one.dataset.said;
+    const text = said || shown[one.className === "since" ? "ago" : times](new Date(one.dateTime));
     if (one.textContent !== text) one.textContent = text;
   }
   for (const one of document.querySelectorAll("[data-times]")) one.setAttribute("aria-pressed", one.dataset.times === times);

@@ -20,7 +20,7 @@ from ops.dashboard.order import FlowTables
 from ops.dashboard.order_routes import OrderBoard, order_routes
 from ops.dashboard.poller import Poller
 from ops.dashboard.redrive import Operations, Redriver
-from ops.dashboard.routes import EXCEPTION_HANDLERS, healthz, overview_routes, static
+from ops.dashboard.routes import EXCEPTION_HANDLERS, FIRST_S, healthz, overview_routes, static
 from ops.dashboard.stream import ALL_LETTERS, StreamReader
 from ops.flow.command import parts
 from ops.fold import aggregates
@@ -42,7 +42,8 @@ class Dashboard:
         self._operations = Operations(redriver := Redriver(self._http, addresses))
         tables = FlowTables(parts(), aggregates())
         reader = OrderReader(self._stream.latest, partial(facts_in_logs, env), lambda: newer.names(env))
-        finder = Finder(self._http, addresses, reader, partial(self._stream.dead_letters, ALL_LETTERS, whole=False))
+        letters = partial(self._stream.dead_letters, ALL_LETTERS, whole=False)
+        finder = Finder(self._http, addresses, reader, letters, partial(self.poller.fresh, FIRST_S))
         self.app: Litestar = App(
             [
                 static,

@@ -13,7 +13,8 @@ from infra.consuming.dead_letter import DeadLetter
 from infra.core.decider import category
 from ops.client import ServiceAddress, ServiceRequest, ask_with
 from ops.dashboard.facts import OrderReader
-from ops.dashboard.lists import TIMEOUT_S, Filters, listed
+from ops.dashboard.lists import TIMEOUT_S, Filters, list_lag, listed, stream_lag
+from ops.dashboard.poller import Snapshot
 from ops.dashboard.stream import MOST_LETTERS
 from ops.errors import Unreachable
 
@@ -47,8 +48,13 @@ class Finder:
         services: Mapping[str, ServiceAddress],
         reader: OrderReader,
         dead_letters: Callable[[], Awaitable[Sequence[DeadLetter]]],
+        seen: Callable[[], Awaitable[Snapshot | None]],
     ) -> None:
-        """`dead_letters` reads the first MOST_LETTERS of them; it raises Unreachable."""
+        """`dead_letters` reads the first MOST_LETTERS of them; it raises Unreachable.
+
+        `seen` asks for the services' numbers.
+        """
+        self._seen = seen
         self._dead_letters = dead_letters
         self._http = http
         self._services = services
@@ -82,7 +88,7 @@ class Finder:
     async def _order(self, order_id: str) -> Hit | str:
         if (await self._reader.facts(order_id)).facts:
             return Hit(f"order {order_id}", f"/orders/{order_id}", f"just trace {order_id}")
-        return f"no order {order_id} in the stream or the archive"
+        return f"no order {order_id} in the stream or the archive; {stream_lag(await self._seen())}"
 
     async def _fact(self, stream: str, version: str) -> Hit | str:
         order_id = stream.partition("-")[2]
@@ -90,14 +96,15 @@ class Finder:
         facts = (await self._reader.facts(order_id)).facts if is_id(order_id) else ()
         if any(fact.place == place for fact in facts):
             return Hit(f"fact {place} of order {order_id}", f"/orders/{order_id}?at={quote(place)}")
-        return f"no fact {stream}@{version} of an order in the stream or the archive"
+        lag = stream_lag(await self._seen())
+        return f"no fact {stream}@{version} of an order in the stream or the archive; {lag}"
 
     async def _user(self, user_id: str) -> Hit | str:
         wanted = Filters(user_id=user_id)
         page = await listed(self._http, self._services["order"], wanted, limit=1)
         if page.rows:
             return Hit(f"orders of user {user_id}", f"/orders?{wanted.query()}", f"just ledger user {user_id}")
-        return f"no order of a user {user_id}"
+        return f"no order of a user {user_id}; {list_lag(await self._seen())}"
 
     async def _product(self, product_id: str) -> Hit | str:
         body = await self._asked("product", f"/products/{product_id}")

@@ -17,6 +17,7 @@ from ops.client import ServiceAddress, http_client
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
+from ops.dashboard.poller import Snapshot
 from ops.dashboard.stream import MOST_LETTERS
 from ops.status.seen import Samples
 from tests.examples import PLACED_AT
@@ -99,7 +100,13 @@ async def test_an_empty_list_says_why_it_is() -> None:
 # Finding --------------------------------------------------------------------------------------------------------------
 
 
-async def found(text: str, order: bytes, product: bytes, letters: Sequence[DeadLetter] = ()) -> FoundThings:
+async def found(
+    text: str,
+    order: bytes,
+    product: bytes,
+    letters: Sequence[DeadLetter] = (),
+    numbers: str = "",
+) -> FoundThings:
     """What is found where these two services answer like this, there is no other, and the stream has no order."""
 
     async def nothing(_: Sequence[str], __: str) -> list[StoredMessage]:
@@ -108,10 +115,13 @@ async def found(text: str, order: bytes, product: bytes, letters: Sequence[DeadL
     async def dead_letters() -> Sequence[DeadLetter]:
         return letters
 
+    async def snapshot() -> Snapshot | None:
+        return await polled(look(0, order=seen("order", numbers))) if numbers else None
+
     async with listening(order) as (first, _), listening(product) as (second, _), http_client() as http:
         ports = {"order": first, "product": second}
         services = {name: ServiceAddress(name, f"http://127.0.0.1:{port}") for name, port in ports.items()}
-        return await Finder(http, services, OrderReader(nothing, no_logs), dead_letters).find(text)
+        return await Finder(http, services, OrderReader(nothing, no_logs), dead_letters, snapshot).find(text)
 
 
 NO_ORDERS = answer("200 OK", b'{"orders":[],"next":null}')
@@ -127,6 +137,24 @@ async def test_a_service_that_cannot_say_is_not_told_as_one_that_has_nothing() -
     assert missed[2].endswith(" answers GET /products/mug with 503: the disk is full")
     assert missed[3] == "this checkout has no coupon_svc"
     assert (await found("mug", NO_ORDERS, NO_PRODUCT)).missed[2] == "no product mug"
+
+
+async def test_what_is_not_found_is_said_with_how_far_the_view_is() -> None:
+    behind = 'saga_view_lag_facts{view="orders"} 7\nsaga_relay_lag_facts 1200'
+    level = 'saga_view_lag_facts{view="orders"} 0\nsaga_relay_lag_facts 0'
+
+    missed = (await found("mug", NO_ORDERS, NO_PRODUCT, numbers=behind)).missed
+    assert missed[:2] == [
+        "no order mug in the stream or the archive; order_svc has yet to publish 1,200 facts",
+        "no order of a user mug; the list has yet to read 7 facts",
+    ]
+    missed = (await found("order-x@2", NO_ORDERS, NO_PRODUCT, numbers=level)).missed
+    assert missed == [
+        "no fact order-x@2 of an order in the stream or the archive; order_svc has published all its facts"
+    ]
+    missed = (await found("mug", NO_ORDERS, NO_PRODUCT)).missed
+    assert missed[0].endswith("; whether order_svc has published all its facts is not known now")
+    assert missed[1] == "no order of a user mug; how far the list has read is not known now"
 
 
 async def test_a_dead_letter_behind_those_that_are_read_is_not_said_to_be_none() -> None:

@@ -8,14 +8,14 @@ from litestar import Litestar
 
 from infra.http.app import App
 from infra.http.origin_check import OriginCheck
-from infra.settings import Settings
+from infra.local.dashboard import DashboardSettings
 from ops import newer
 from ops.client import http_client, services
 from ops.dashboard.dead_letter_routes import MAX_FORM_BYTES, dead_letter_routes
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder
 from ops.dashboard.list_routes import list_routes
-from ops.dashboard.logs import facts_in_logs
+from ops.dashboard.logs import fact_in_log, facts_in_logs
 from ops.dashboard.order import FlowTables
 from ops.dashboard.order_routes import OrderBoard, order_routes
 from ops.dashboard.poller import Poller
@@ -33,7 +33,7 @@ ANSWER_S: Final = 2.0
 class Dashboard:
     """The parts of one dashboard. It imports the services, for their tables of reactions and their aggregates."""
 
-    def __init__(self, env: Mapping[str, str], settings: Settings) -> None:
+    def __init__(self, env: Mapping[str, str], settings: DashboardSettings) -> None:
         """`env` names the services and the broker. Nothing is asked yet. Raises SettingsError."""
         addresses = services(env)
         self.poller = Poller(lambda: look(addresses, ANSWER_S))
@@ -43,14 +43,22 @@ class Dashboard:
         tables = FlowTables(parts(), aggregates())
         reader = OrderReader(self._stream.latest, partial(facts_in_logs, env), lambda: newer.names(env))
         letters = partial(self._stream.dead_letters, ALL_LETTERS, whole=False)
-        finder = Finder(self._http, addresses, reader, letters, partial(self.poller.fresh, FIRST_S))
+        finder = Finder(
+            self._http,
+            addresses,
+            reader,
+            letters,
+            seen=partial(self.poller.fresh, FIRST_S),
+            in_log=partial(fact_in_log, env),
+        )
+        board = OrderBoard(self.poller, self._stream, tables, reader, trace_template=settings.dashboard_trace_url)
         self.app: Litestar = App(
             [
                 static,
                 healthz,
                 *overview_routes(self.poller, tables),
                 *list_routes(self._http, addresses, self.poller, finder),
-                *order_routes(OrderBoard(self.poller, self._stream, tables, reader), self.poller),
+                *order_routes(board, self.poller),
                 *dead_letter_routes(self._stream, redriver, self._operations, self.poller),
             ],
             origin_check=OriginCheck(forms=True),  # nobody logs in: names of ALLOWED_HOSTS are for the services alone

@@ -14,6 +14,7 @@ from ops.at import shown_state
 from ops.dashboard.facts import SeenFact
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.poller import Snapshot
+from ops.dashboard.to_copy import commands
 from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
 from ops.details import Line, heading
 from ops.flow.choreography import Part
@@ -54,7 +55,10 @@ class Change(NamedTuple):
 
 
 class ShownFact(NamedTuple):
-    """A fact on the page. `ms` since the order's first fact; `hops`: see Hops; `kind` is its class."""
+    """A fact on the page. `ms` since the order's first fact; `hops`: see Hops; `kind` is its class.
+
+    `commands` show more of it.
+    """
 
     fact: SeenFact
     ms: float
@@ -64,6 +68,7 @@ class ShownFact(NamedTuple):
     changes: Sequence[Change]
     kind: str
     faded: bool
+    commands: Sequence[str] = ()
 
 
 class Hops(NamedTuple):
@@ -98,6 +103,7 @@ class ShownOrder(NamedTuple):
     """What the page shows. `status` in words, `heading` the order in lines, `over`: nothing more follows.
 
     `trouble`: why the stream cannot be read now; the facts are those read last, and those of the services' logs, then.
+    `trace`: the address of its trace; empty: not known.
     """
 
     order_id: str
@@ -114,6 +120,7 @@ class ShownOrder(NamedTuple):
     letters: Sequence[DeadLetter]
     sequence: int
     trouble: str = ""
+    trace: str = ""
 
 
 def order_page(
@@ -125,10 +132,12 @@ def order_page(
     letters: Sequence[DeadLetter] = (),
     at: str = "",
     trouble: str = "",
+    generations: Sequence[int] = (),
 ) -> ShownOrder:
     """Return the page of an order with these facts, at least one, in the order of `KnownFacts`.
 
     `at`: the place of the last fact that counts for the states, such as `order@2`; another text: all count.
+    `generations`: those that the broker has; empty: not known.
     """
     now_due = due(facts, tables.parts)
     cut = next((number for number, fact in enumerate(facts, 1) if fact.place == at), len(facts))
@@ -144,7 +153,10 @@ def order_page(
         finished(facts, now_due),
         draw([*_rows(facts, cut, now_due, tables), *map(_pending_row, pending)], SERVICES),
         pending,
-        _shown(facts, cut, changes),
+        [
+            one._replace(commands=commands(one.fact, tables.aggregates, generations))
+            for one in _shown(facts, cut, changes)
+        ],
         states,
         _scrubber(facts, cut),
         letters,

@@ -14,6 +14,7 @@ from litestar.response import Response
 
 from infra.printable import printable
 from infra.timestamps import now
+from ops.dashboard.to_copy import message_command
 from ops.details import shown_time
 from ops.status.health import duration
 
@@ -75,7 +76,12 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"duration": duration, "instant": shown_time, "split_by_time": split_by_time}
+    made.filters |= {
+        "duration": duration,
+        "instant": shown_time,
+        "message_command": message_command,
+        "split_by_time": split_by_time,
+    }
     made.globals["static"] = static_url
     return made
 

@@ -17,11 +17,13 @@ from ops.client import ServiceAddress, http_client
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
+from ops.dashboard.logs import LoggedFact
 from ops.dashboard.poller import Snapshot
 from ops.dashboard.stream import MOST_LETTERS
 from ops.status.seen import Samples
 from tests.examples import PLACED_AT
-from tests.ops.boards import Board
+from tests.ops.asking import told
+from tests.ops.boards import Board, words
 from tests.ops.test_dashboard import polled
 from tests.ops.test_dashboard_order import no_logs
 from tests.ops.test_status import look, seen
@@ -115,13 +117,18 @@ async def found(
     async def dead_letters() -> Sequence[DeadLetter]:
         return letters
 
+    async def in_log(_: str, __: int) -> LoggedFact | None:
+        return None
+
     async def snapshot() -> Snapshot | None:
         return await polled(look(0, order=seen("order", numbers))) if numbers else None
 
     async with listening(order) as (first, _), listening(product) as (second, _), http_client() as http:
         ports = {"order": first, "product": second}
         services = {name: ServiceAddress(name, f"http://127.0.0.1:{port}") for name, port in ports.items()}
-        return await Finder(http, services, OrderReader(nothing, no_logs), dead_letters, snapshot).find(text)
+        return await Finder(
+            http, services, OrderReader(nothing, no_logs), dead_letters, seen=snapshot, in_log=in_log
+        ).find(text)
 
 
 NO_ORDERS = answer("200 OK", b'{"orders":[],"next":null}')
@@ -150,7 +157,8 @@ async def test_what_is_not_found_is_said_with_how_far_the_view_is() -> None:
     ]
     missed = (await found("order-x@2", NO_ORDERS, NO_PRODUCT, numbers=level)).missed
     assert missed == [
-        "no fact order-x@2 of an order in the stream or the archive; order_svc has published all its facts"
+        "no fact order-x@2 of an order in the stream or the archive; order_svc has published all its facts",
+        "no fact order-x@2 in the log of a service",
     ]
     missed = (await found("mug", NO_ORDERS, NO_PRODUCT)).missed
     assert missed[0].endswith("; whether order_svc has published all its facts is not known now")
@@ -239,6 +247,31 @@ async def test_a_find_leads_to_the_only_thing_or_lists_what_there_is_and_is_not(
     assert "no fact order-x@9" in await board.text("/find?q=order-x@9")
     assert "is no id" in await board.text("/find?q=%3Cimg%3E")
     assert "Find what?" in await board.text("/find?q=")
+
+
+async def test_a_fact_of_an_account_a_product_or_a_coupon_is_found_in_its_services_log(board: Board) -> None:
+    shop = board.shop
+    await shop.charge("ann", 100)
+    await shop.issue("ten-off", "ann")
+    order_id = str((await shop.place([("mug", 1)], user="ann", points=10, coupon="ten-off")).json()["order_id"])
+    await shop.until_ended(order_id, "ann")
+
+    for its_id, name, kind in (
+        ("account-ann@2", "point.debited", "user ann"),
+        ("coupon-ten-off@2", "coupon.held", "coupon ten-off"),
+    ):
+        html = (await board.get(f"/find?q={its_id}")).text
+        assert f"fact {its_id}, {name}" in words(html)
+        assert f'href="/orders/{order_id}"' in html
+        (command,) = re.findall(r'data-copy="just (at [^"]+)"', html)
+        assert command.startswith(f"at {kind} --position ")
+        assert (await told(shop, *command.split()))["version"] == 2
+    first = await board.text("/find?q=product-mug@1")
+    assert "fact product-mug@1, product.registered" in first
+    assert "of order" not in first.partition("Looked for in vain")[0]
+    assert "no fact account-ann@9 in the log of a service" in await board.text("/find?q=account-ann@9")
+    assert "no fact nothing-ann@1 in the log of a service" in await board.text("/find?q=nothing-ann@1")
+    assert "no fact account-@1 in the log" in await board.text("/find?q=account-@1")
 
 
 async def test_what_cannot_be_asked_is_named_beside_what_is_found(board: Board) -> None:

@@ -156,11 +156,13 @@ document.addEventListener("visibilitychange", () => (document.hidden ? silence()
 // Mouse and keys ---------------------------------------------------------------------------------------------------------
 
 document.addEventListener("click", async (event) => {
-  const copied = event.target.closest("[data-copy]");
-  if (copied) {
-    await navigator.clipboard.writeText(copied.dataset.copy).catch(() => {});
+  const copied = event.target.closest("[data-copy], [data-copy-link]");
+  if (copied && copied.textContent !== "copied") {
+    const { copy, copyLink } = copied.dataset;
+    const text = copied.textContent;
+    await navigator.clipboard.writeText(copy ?? new URL(copyLink, location.href).href.split("#")[0]).catch(() => {});
     copied.textContent = "copied";
-    setTimeout(() => (copied.textContent = "copy"), 1500);
+    setTimeout(() => (copied.textContent = text), 1500);
   }
   if (event.target.id === "play") play(true);
   const choice = event.target.dataset.choose;

@@ -34,6 +34,9 @@ from contracts.fact import Order, SagaFact, Timestamp
 from contracts.wire import decode
 from infra.timestamps import in_utc
 
+Line = Sequence[str | datetime]
+"""A line for a person, in parts: who shows it chooses how its times look."""
+
 SHOWN_LINES: Final = 5
 """Lines of an order that its heading names."""
 
@@ -104,7 +107,7 @@ def known(body: bytes) -> Fact | None:
         return None
 
 
-def heading(order_id: str, facts: Sequence[Fact]) -> list[str]:
+def heading(order_id: str, facts: Sequence[Fact]) -> list[Line]:
     """Return what is to be known of an order before its facts, as lines: its end, its customer, what it asked for.
 
     `facts` are the order's, in the order in which they happened.
@@ -113,17 +116,23 @@ def heading(order_id: str, facts: Sequence[Fact]) -> list[str]:
     ends = [fact for fact in facts if isinstance(fact, OrderConfirmed | OrderCanceled)]
     last = ends[-1] if ends else None
     status = "PENDING" if last is None else "CONFIRMED" if isinstance(last, OrderConfirmed) else "CANCELED"
-    lines = [f"order {order_id}: {status}" + (f", {last.reason}" if isinstance(last, OrderCanceled) else "")]
+    reason = f", {last.reason}" if isinstance(last, OrderCanceled) else ""
+    lines: list[Line] = [[f"order {order_id}: {status}{reason}"]]
     if order is None:
         return lines
-    ended = "" if last is None else f", ended {shown_time(last.at)}"
-    lines += [f"user {order.user_id}, placed {shown_time(order.placed_at)}{ended}", f"asked for {_wanted(order)}"]
+    ended: Line = [] if last is None else [", ended ", last.at]
+    lines += [[f"user {order.user_id}, placed ", order.placed_at, *ended], [f"asked for {_wanted(order)}"]]
     amounts = [] if last is None else [("total", last.total), ("points", order.points), ("discount", last.discount)]
     if isinstance(last, OrderConfirmed):
         amounts.append(("due", last.amount_due))
     if told := [f"{name} {amount:,}" for name, amount in amounts if amount is not None]:
-        lines.append(f"won: {', '.join(told)}")
+        lines.append([f"won: {', '.join(told)}"])
     return lines
+
+
+def line_text(line: Line) -> str:
+    """Return the line as one text, with its times in UTC."""
+    return "".join(part if isinstance(part, str) else shown_time(part) for part in line)
 
 
 def _wanted(order: Order) -> str:

@@ -19,7 +19,7 @@ from infra.timestamps import now
 from infra.tracing.otlp_json import as_otlp
 from ops import newer, otlp, reading
 from ops.cli import ID, TIMES, WholeNumber, ending_well
-from ops.details import FactBody, PlacedOrder, detail, fact_body, heading, known
+from ops.details import FactBody, PlacedOrder, detail, fact_body, heading, known, line_text
 from ops.errors import Found
 from ops.output import cell, escaped_json, print_line, print_out
 
@@ -82,7 +82,9 @@ async def trace(stream: reading.Stream, order_id: str, unknown: Sequence[str] = 
     order = _order(found)
     seen: set[str] = set()
     facts = [fact for message in found if (fact := known(message.body)) is not None]
-    return Trace([_line(message, order, seen) for message in found], foreign, heading(order_id, facts))
+    return Trace(
+        [_line(message, order, seen) for message in found], foreign, [*map(line_text, heading(order_id, facts))]
+    )
 
 
 def _order(own: Sequence[reading.Read]) -> PlacedOrder | None:

@@ -1,17 +1,35 @@
-"""Where the dashboard of a system on this machine listens."""
+"""The settings of the dashboard of a system on this machine."""
 
 from collections.abc import Mapping
 from typing import Final
 
+from infra.addresses import is_http_address
 from infra.settings import Settings, load
 
 NAME: Final = "dashboard"
 PORT: Final = 8_000
+TRACE_ID: Final = "{trace_id}"
 
 
-def dashboard_settings(env: Mapping[str, str]) -> Settings:
-    """Return the dashboard's settings as `env` has them: DASHBOARD_PORT, and what all processes share.
+class DashboardSettings(Settings, frozen=True, kw_only=True):
+    """What the dashboard reads besides that which all processes share."""
+
+    dashboard_trace_url: str = ""
+    """Where the trace of an order is shown, with TRACE_ID for its id. Empty: pages have no link to traces."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shown = self.dashboard_trace_url
+        if shown and not (TRACE_ID in shown and is_http_address(shown.replace(TRACE_ID, "0"))):
+            raise ValueError(
+                f"DASHBOARD_TRACE_URL is no address of a trace, such as http://127.0.0.1:16686/trace/{TRACE_ID}; "
+                "without the variable pages have no link to traces"
+            )
+
+
+def dashboard_settings(env: Mapping[str, str]) -> DashboardSettings:
+    """Return the dashboard's settings as `env` has them: DASHBOARD_PORT, its own, and what all processes share.
 
     Raises SettingsError.
     """
-    return load(Settings, NAME, PORT, env)
+    return load(DashboardSettings, NAME, PORT, env)

@@ -7,21 +7,20 @@ from typing import Final
 from litestar import Litestar
 
 from infra.http.app import App
-from infra.http.grammar import MAX_BODY_BYTES
 from infra.http.origin_check import OriginCheck
-from infra.settings import Settings
+from infra.local.dashboard import DashboardSettings
 from ops import newer
 from ops.client import http_client, services
-from ops.dashboard.dead_letter_routes import dead_letter_routes
+from ops.dashboard.dead_letter_routes import MAX_FORM_BYTES, dead_letter_routes
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder
 from ops.dashboard.list_routes import list_routes
-from ops.dashboard.logs import facts_in_logs
+from ops.dashboard.logs import fact_in_log, facts_in_logs
 from ops.dashboard.order import FlowTables
 from ops.dashboard.order_routes import OrderBoard, order_routes
 from ops.dashboard.poller import Poller
 from ops.dashboard.redrive import Operations, Redriver
-from ops.dashboard.routes import EXCEPTION_HANDLERS, healthz, overview_routes, static
+from ops.dashboard.routes import EXCEPTION_HANDLERS, FIRST_S, healthz, overview_routes, static
 from ops.dashboard.stream import ALL_LETTERS, StreamReader
 from ops.flow.command import parts
 from ops.fold import aggregates
@@ -34,7 +33,7 @@ ANSWER_S: Final = 2.0
 class Dashboard:
     """The parts of one dashboard. It imports the services, for their tables of reactions and their aggregates."""
 
-    def __init__(self, env: Mapping[str, str], settings: Settings) -> None:
+    def __init__(self, env: Mapping[str, str], settings: DashboardSettings) -> None:
         """`env` names the services and the broker. Nothing is asked yet. Raises SettingsError."""
         addresses = services(env)
         self.poller = Poller(lambda: look(addresses, ANSWER_S))
@@ -43,19 +42,28 @@ class Dashboard:
         self._operations = Operations(redriver := Redriver(self._http, addresses))
         tables = FlowTables(parts(), aggregates())
         reader = OrderReader(self._stream.latest, partial(facts_in_logs, env), lambda: newer.names(env))
-        finder = Finder(self._http, addresses, reader, partial(self._stream.dead_letters, ALL_LETTERS, whole=False))
+        letters = partial(self._stream.dead_letters, ALL_LETTERS, whole=False)
+        finder = Finder(
+            self._http,
+            addresses,
+            reader,
+            letters,
+            seen=partial(self.poller.fresh, FIRST_S),
+            in_log=partial(fact_in_log, env),
+        )
+        board = OrderBoard(self.poller, self._stream, tables, reader, trace_template=settings.dashboard_trace_url)
         self.app: Litestar = App(
             [
                 static,
                 healthz,
                 *overview_routes(self.poller, tables),
                 *list_routes(self._http, addresses, self.poller, finder),
-                *order_routes(OrderBoard(self.poller, self._stream, tables, reader), self.poller),
+                *order_routes(board, self.poller),
                 *dead_letter_routes(self._stream, redriver, self._operations, self.poller),
             ],
             origin_check=OriginCheck(forms=True),  # nobody logs in: names of ALLOWED_HOSTS are for the services alone
             exception_handlers=EXCEPTION_HANDLERS,
-            request_max_body_size=MAX_BODY_BYTES,
+            request_max_body_size=MAX_FORM_BYTES,
             openapi_config=None,
             logging_config=None,
         )

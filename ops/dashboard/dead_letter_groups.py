@@ -38,6 +38,17 @@ class DeadLetterGroup(NamedTuple):
         return list(dict.fromkeys(key_of(one) for one in self.dead_letters))
 
     @property
+    def choices(self) -> list[tuple[DeadLetter, DeadLetterKey | None]]:
+        """Return each dead letter, and its key if it is the first one of it."""
+        seen: set[DeadLetterKey] = set()
+        found = []
+        for one in self.dead_letters:
+            key = key_of(one)
+            found.append((one, None if key in seen else key))
+            seen.add(key)
+        return found
+
+    @property
     def tried(self) -> int:
         """How many were tried; the others wait."""
         return sum(one.attempts > 0 for one in self.dead_letters)

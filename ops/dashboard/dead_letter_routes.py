@@ -22,7 +22,12 @@ from ops.dashboard.routes import AnyRequest
 from ops.dashboard.stream import ALL_LETTERS, MOST_LETTERS, StreamReader
 
 LOOK_S: Final = 0.1
+LONG_LOOK_S: Final = 1.0
+LONG: Final = 50
+"""An operation of more keys is sent each LONG_LOOK_S, in place of LOOK_S: it is sent whole."""
 MOST_KEYS: Final = 1_000
+MAX_FORM_BYTES: Final = 256 << 10
+"""Of the keys of all dead letters that a page shows: the longest ids make 100 kB of a thousand keys."""
 MOST_REASON: Final = 500  # characters
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
@@ -50,12 +55,13 @@ def dead_letter_routes(
     form = Form()
 
     @get("/dead-letters", include_in_schema=False)
-    async def letters() -> Response[str]:
+    async def letters(request: AnyRequest) -> Response[str]:
         found = await stream.dead_letters(ALL_LETTERS, whole=True)
         return page(
             "dead_letters.html",
             groups=grouped(found),
             most=MOST_LETTERS if len(found) == MOST_LETTERS else None,
+            chosen=request.query_params.get("choose") != "none",
             token=form.token,
             operations=operations.newest,
         )
@@ -120,4 +126,4 @@ async def _changes(operation: Operation, token: str, poller: Poller) -> AsyncIte
             yield live.event(html, told, live.FINISHED if operation.over else "")
         if operation.over:
             return
-        await wait(poller.closing, LOOK_S)
+        await wait(poller.closing, LOOK_S if len(operation.outcomes) <= LONG else LONG_LOOK_S)

@@ -11,7 +11,7 @@ import msgspec
 from contracts.fact import DECODE_ERRORS, Fact
 from contracts.origin import number
 from contracts.spans import ACCEPTED
-from contracts.wire import MSG_ID, RESENT, said_by
+from contracts.wire import MSG_ID, POSITION, RESENT, said_by
 from infra.broker.client import header
 from infra.broker.stored import StoredMessage
 from infra.timestamps import EPOCH
@@ -24,6 +24,7 @@ KEPT_S: Final = 0.2
 MOST_KEPT: Final = 256
 
 _MSG_ID: Final = MSG_ID.encode()
+_POSITION: Final = POSITION.encode()
 
 
 class SeenFact(NamedTuple):
@@ -42,6 +43,8 @@ class SeenFact(NamedTuple):
     cause: str | None
     fact: Fact | None
     headers: str
+    position: int = 0
+    """Its position in its service's log; 0: not known."""
 
     @property
     def detail(self) -> str:
@@ -83,6 +86,7 @@ def seen_fact(message: StoredMessage) -> SeenFact:
         body.cause,
         known(message.body),
         message.raw_headers.decode(errors="backslashreplace").replace("\r\n", "\n").strip(),
+        number(header(message.raw_headers, _POSITION)),
     )
 
 

@@ -13,17 +13,25 @@ from infra.consuming.dead_letter import DeadLetter
 from infra.core.decider import category
 from ops.client import ServiceAddress, ServiceRequest, ask_with
 from ops.dashboard.facts import OrderReader
-from ops.dashboard.lists import TIMEOUT_S, Filters, listed
+from ops.dashboard.lists import TIMEOUT_S, Filters, list_lag, listed, stream_lag
+from ops.dashboard.logs import LoggedFact
+from ops.dashboard.poller import Snapshot
 from ops.dashboard.stream import MOST_LETTERS
+from ops.dashboard.to_copy import state_command
+from ops.details import shown_time
 from ops.errors import Unreachable
 
 
 class Hit(NamedTuple):
-    """Something that was found, in words; the page that shows it, and a command that shows more; empty: none."""
+    """Something that was found, in words; the page that shows it, and a command that shows more; empty: none.
+
+    `whole`: the page shows all of it, so that no word is needed before.
+    """
 
     text: str
     page: str = ""
     command: str = ""
+    whole: bool = True
 
 
 class FoundThings(NamedTuple):
@@ -34,8 +42,8 @@ class FoundThings(NamedTuple):
 
     @property
     def only(self) -> str:
-        """The page of the only thing that was found; empty if there are others, or it has none."""
-        return self.hits[0].page if len(self.hits) == 1 else ""
+        """The page that shows the only thing that was found; empty if there are others, or none does."""
+        return self.hits[0].page if len(self.hits) == 1 and self.hits[0].whole else ""
 
 
 class Finder:
@@ -47,8 +55,16 @@ class Finder:
         services: Mapping[str, ServiceAddress],
         reader: OrderReader,
         dead_letters: Callable[[], Awaitable[Sequence[DeadLetter]]],
+        *,
+        seen: Callable[[], Awaitable[Snapshot | None]],
+        in_log: Callable[[str, int], Awaitable[LoggedFact | None]],
     ) -> None:
-        """`dead_letters` reads the first MOST_LETTERS of them; it raises Unreachable."""
+        """`dead_letters` reads the first MOST_LETTERS of them; it raises Unreachable.
+
+        `seen` asks for the services' numbers. `in_log` finds a fact in its service's log, as `fact_in_log` does.
+        """
+        self._in_log = in_log
+        self._seen = seen
         self._dead_letters = dead_letters
         self._http = http
         self._services = services
@@ -58,7 +74,11 @@ class Finder:
         """Find what has this id. `<stream>@<version>` is a fact, a number may be a dead letter."""
         stream, at, version = text.partition("@")
         if at:
-            return await self._gathered(self._fact(stream, version))
+            found = await self._gathered(self._fact(stream, version))
+            if found.hits:
+                return found
+            logged = await self._gathered(self._logged(stream, version))
+            return FoundThings(logged.hits, [*found.missed, *logged.missed])
         if not is_id(text):
             return FoundThings([], [f"{text} is no id: an id has letters, digits, - and _"])
         places = [self._order(text), self._user(text), self._product(text), self._coupon(text)]
@@ -82,7 +102,7 @@ class Finder:
     async def _order(self, order_id: str) -> Hit | str:
         if (await self._reader.facts(order_id)).facts:
             return Hit(f"order {order_id}", f"/orders/{order_id}", f"just trace {order_id}")
-        return f"no order {order_id} in the stream or the archive"
+        return f"no order {order_id} in the stream or the archive; {stream_lag(await self._seen())}"
 
     async def _fact(self, stream: str, version: str) -> Hit | str:
         order_id = stream.partition("-")[2]
@@ -90,14 +110,30 @@ class Finder:
         facts = (await self._reader.facts(order_id)).facts if is_id(order_id) else ()
         if any(fact.place == place for fact in facts):
             return Hit(f"fact {place} of order {order_id}", f"/orders/{order_id}?at={quote(place)}")
-        return f"no fact {stream}@{version} of an order in the stream or the archive"
+        lag = stream_lag(await self._seen())
+        return f"no fact {stream}@{version} of an order in the stream or the archive; {lag}"
+
+    async def _logged(self, stream: str, version: str) -> Hit | str:
+        """Find a fact in its service's log: also one that moved points, stock or a coupon, or began them."""
+        its_id = f"{stream}@{version}"
+        named = number(version) and is_id(stream.partition("-")[2])
+        found = await self._in_log(stream, number(version)) if named else None
+        if found is None:
+            return f"no fact {its_id} in the log of a service"
+        about = f", of order {found.order_id}" if found.order_id else ""
+        return Hit(
+            f"fact {its_id}, {found.name}, {shown_time(found.at)}, in the log of {found.service}_svc{about}",
+            f"/orders/{found.order_id}" if is_id(found.order_id) else "",
+            state_command(stream, found.position),
+            whole=False,
+        )
 
     async def _user(self, user_id: str) -> Hit | str:
         wanted = Filters(user_id=user_id)
         page = await listed(self._http, self._services["order"], wanted, limit=1)
         if page.rows:
             return Hit(f"orders of user {user_id}", f"/orders?{wanted.query()}", f"just ledger user {user_id}")
-        return f"no order of a user {user_id}"
+        return f"no order of a user {user_id}; {list_lag(await self._seen())}"
 
     async def _product(self, product_id: str) -> Hit | str:
         body = await self._asked("product", f"/products/{product_id}")

@@ -121,14 +121,30 @@ def newer(rows: Sequence[ListedRow], than: str) -> int:
 
 
 def why_none(wanted: Filters, seen: Snapshot | None) -> str:
-    """Say why a list is empty: nothing fits the filters, or the list is behind, which order_svc's numbers say."""
-    services = () if seen is None else seen.look.services
-    lags = [lag.value for one in services for lag in one.samples.having("saga_view_lag_facts", {"view": "orders"})]
+    """Say why a list is empty: nothing fits the filters, or the list is behind."""
+    return f"no order {f'with {wanted.words}' if wanted.words else 'was placed yet'}; {list_lag(seen)}"
+
+
+def list_lag(seen: Snapshot | None) -> str:
+    """Say how far the list of orders has read, which order_svc's numbers say."""
+    lags = _told(seen, "saga_view_lag_facts", view="orders")
     if not lags:
-        behind = "how far the list has read is not known now"
-    else:
-        behind = f"the list has yet to read {lags[0]:,.0f} facts" if lags[0] else "the list has read all facts"
-    return f"no order {f'with {wanted.words}' if wanted.words else 'was placed yet'}; {behind}"
+        return "how far the list has read is not known now"
+    return f"the list has yet to read {lags[0]:,.0f} facts" if lags[0] else "the list has read all facts"
+
+
+def stream_lag(seen: Snapshot | None) -> str:
+    """Say whether all facts of orders are in the stream, which order_svc's numbers say."""
+    lags = _told(seen, "saga_relay_lag_facts", service="order")
+    if not lags:
+        return "whether order_svc has published all its facts is not known now"
+    return f"order_svc has yet to publish {lags[0]:,.0f} facts" if lags[0] else "order_svc has published all its facts"
+
+
+def _told(seen: Snapshot | None, name: str, service: str = "", **labels: str) -> list[float]:
+    """Return the values that services, or this one, have told for this metric; none if they are away."""
+    services = () if seen is None else [one for one in seen.look.services if service in ("", one.service.name)]
+    return [found.value for one in services for found in one.samples.having(name, labels)]
 
 
 def choices() -> dict[str, Any]:

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
 
 from contracts.fact import DECODE_ERRORS
 from contracts.wire import fact_id, said_by
+from infra.core.decider import category
 from infra.store.records import Notification
 from ops import stores
 from ops.at import kinds
@@ -27,6 +30,32 @@ async def facts_in_logs(env: Mapping[str, str], order_id: str) -> list[SeenFact]
     return causal([fact for facts in logs for fact in facts])
 
 
+class LoggedFact(NamedTuple):
+    """A fact in the log of its service. `order_id`: of the order by which it came about; empty without one."""
+
+    service: str
+    position: int
+    name: str
+    at: datetime
+    order_id: str
+
+
+async def fact_in_log(env: Mapping[str, str], stream: str, version: int) -> LoggedFact | None:
+    """Return the fact with this place in a stream of a service; None if there is none.
+
+    Raises Unreachable if the log of the service cannot be read, SettingsError.
+    """
+    service = next((kind.service for kind in kinds().values() if kind.category == category(stream)), None)
+    if service is None:
+        return None
+    async with stores.log(env, service) as log:
+        for record in await log.find_all([(stream, version)]):
+            with suppress(*DECODE_ERRORS):
+                body = fact_body(record.state)
+                return LoggedFact(service, record.position, record.topic, body.at, body.order_id or "")
+    return None
+
+
 async def _of_service(env: Mapping[str, str], service: str, streams: Sequence[str]) -> list[SeenFact]:
     found: list[SeenFact] = []
     with suppress(Unreachable):
@@ -44,4 +73,5 @@ def _of_order(record: Notification, body: FactBody, stream: str) -> Iterator[See
         return
     its_id = fact_id(record.originator_id, record.originator_version)
     place = f"position {record.position} of the log of {said_by(body.type)}_svc"
-    yield SeenFact(0, its_id, body.type, said_by(body.type), body.at, body.at, body.cause, known(record.state), place)
+    service, fact = said_by(body.type), known(record.state)
+    yield SeenFact(0, its_id, body.type, service, body.at, body.at, body.cause, fact, place, record.position)

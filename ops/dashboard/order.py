@@ -14,8 +14,9 @@ from ops.at import shown_state
 from ops.dashboard.facts import SeenFact
 from ops.dashboard.lifelines import Drawing, FactRow, Hearer, draw
 from ops.dashboard.poller import Snapshot
+from ops.dashboard.to_copy import commands
 from ops.dashboard.waits import Due, canceled_by_newer_code, due, finished, to_come
-from ops.details import heading
+from ops.details import Line, heading
 from ops.flow.choreography import Part
 from ops.status.concern import duration
 from ops.status.figures import buckets_since, quantile
@@ -54,7 +55,10 @@ class Change(NamedTuple):
 
 
 class ShownFact(NamedTuple):
-    """A fact on the page. `ms` since the order's first fact; `hops`: see Hops; `kind` is its class."""
+    """A fact on the page. `ms` since the order's first fact; `hops`: see Hops; `kind` is its class.
+
+    `commands` show more of it.
+    """
 
     fact: SeenFact
     ms: float
@@ -64,6 +68,7 @@ class ShownFact(NamedTuple):
     changes: Sequence[Change]
     kind: str
     faded: bool
+    commands: Sequence[str] = ()
 
 
 class Hops(NamedTuple):
@@ -98,11 +103,12 @@ class ShownOrder(NamedTuple):
     """What the page shows. `status` in words, `heading` the order in lines, `over`: nothing more follows.
 
     `trouble`: why the stream cannot be read now; the facts are those read last, and those of the services' logs, then.
+    `trace`: the address of its trace; empty: not known.
     """
 
     order_id: str
     status: str
-    heading: Sequence[str]
+    heading: Sequence[Line]
     deadline: datetime | None
     waits: Sequence[ShownWait]
     over: bool
@@ -114,6 +120,7 @@ class ShownOrder(NamedTuple):
     letters: Sequence[DeadLetter]
     sequence: int
     trouble: str = ""
+    trace: str = ""
 
 
 def order_page(
@@ -125,10 +132,12 @@ def order_page(
     letters: Sequence[DeadLetter] = (),
     at: str = "",
     trouble: str = "",
+    generations: Sequence[int] = (),
 ) -> ShownOrder:
     """Return the page of an order with these facts, at least one, in the order of `KnownFacts`.
 
     `at`: the place of the last fact that counts for the states, such as `order@2`; another text: all count.
+    `generations`: those that the broker has; empty: not known.
     """
     now_due = due(facts, tables.parts)
     cut = next((number for number, fact in enumerate(facts, 1) if fact.place == at), len(facts))
@@ -144,7 +153,10 @@ def order_page(
         finished(facts, now_due),
         draw([*_rows(facts, cut, now_due, tables), *map(_pending_row, pending)], SERVICES),
         pending,
-        _shown(facts, cut, changes),
+        [
+            one._replace(commands=commands(one.fact, tables.aggregates, generations))
+            for one in _shown(facts, cut, changes)
+        ],
         states,
         _scrubber(facts, cut),
         letters,
@@ -281,9 +293,9 @@ def _states(
             continue
         stream = fact.fact.stream
         state = states.setdefault(stream, aggregate.state())
-        before = shown_state(state)
+        before = _fields(state)
         aggregate.evolve(state, fact.fact)
-        after = shown_state(state)
+        after = _fields(state)
         changes[fact.fact_id] = [
             Change(name, before.get(name), after.get(name))
             for name in {**before, **after}
@@ -292,6 +304,12 @@ def _states(
         if number < cut:
             shown[stream] = ServiceState(fact.service, stream, after)
     return changes, sorted(shown.values(), key=_column)
+
+
+def _fields(state: Any) -> dict[str, Any]:
+    """Return the fields of a state as `shown_state` does, but for its own times, which are kept as times."""
+    times = {name: held for name in shown_state(state) if isinstance(held := getattr(state, name, None), datetime)}
+    return shown_state(state) | times
 
 
 def _column(one: ServiceState) -> tuple[int, str]:

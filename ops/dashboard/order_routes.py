@@ -22,6 +22,7 @@ from ops.dashboard.pages import page, render
 from ops.dashboard.poller import Poller
 from ops.dashboard.routes import FIRST_S, AnyRequest
 from ops.dashboard.stream import StreamReader
+from ops.dashboard.to_copy import trace_address
 from ops.dashboard.waits import due
 from ops.errors import Unreachable
 
@@ -49,13 +50,17 @@ class OrderBoard:
         stream: StreamReader,
         tables: FlowTables,
         reader: OrderReader,
+        *,
         clock: Callable[[], datetime] = now,
+        trace_template: str = "",
     ) -> None:
+        """`trace_template`: see `trace_address`."""
         self._poller = poller
         self._stream = stream
         self._tables = tables
         self._reader = reader
         self._clock = clock
+        self._trace_template = trace_template
 
     async def page(self, order_id: str, at: str = "") -> ShownOrder | None:
         """Return the page of this order; None if stream and archive have no fact of it. `at`: see `order_page`.
@@ -69,7 +74,17 @@ class OrderBoard:
         if not found.facts:
             return None
         seen, letters = self._poller.latest, found.dead_letters
-        return order_page(order_id, found.facts, self._tables, seen, letters=letters, at=at, trouble=found.trouble)
+        made = order_page(
+            order_id,
+            found.facts,
+            self._tables,
+            seen,
+            letters=letters,
+            at=at,
+            trouble=found.trouble,
+            generations=self._stream.generations,
+        )
+        return made._replace(trace=trace_address(self._trace_template, order_id))
 
     async def _look(self, order_id: str) -> OrderLook:
         """Read what there is of the order now. Raises Unreachable."""

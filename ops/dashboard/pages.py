@@ -1,15 +1,20 @@
 """Makes HTML of the templates: every text is escaped, every page has the same strict headers, files have their hash."""
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar.response import Response
 
 from infra.printable import printable
+from infra.timestamps import now
+from ops.dashboard.to_copy import message_command
 from ops.details import shown_time
 from ops.status.concern import duration
 
@@ -26,10 +31,38 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 FOR_EVER: Final = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
 
+_SAID: Final = re.compile(r"((?:\d{4}-\d\d-\d\d )?)(\d\d:\d\d:\d\d(?:\.\d{3})?) UTC", re.ASCII)
+"""A time in the words of a service, of the last day if it has no date."""
+
 
 def _shown(value: Any) -> Any:
     """Make a text that others wrote harmless to read: HTML shows what is not printable, too, or obeys it."""
     return printable(value, keep="\n") if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+class SaidTime(NamedTuple):
+    """A time as a text has it, in UTC, and which instant it is."""
+
+    text: str
+    at: datetime
+
+
+def split_by_time(text: str) -> list[str | SaidTime]:
+    """Return a text in parts, with each time in UTC apart, so that it can be shown as a person has chosen."""
+    parts: list[str | SaidTime] = []
+    end = 0
+    for found in _SAID.finditer(text):
+        with suppress(ValueError, OverflowError):  # an hour 25: it stays as it is
+            parts += [text[end : found.start()], SaidTime(found[0], _at(*found.groups()))]
+            end = found.end()
+    return [*parts, text[end:]]
+
+
+def _at(day: str, clock: str) -> datetime:
+    """Return the instant of a time of day; without a day it is the last one. Raises ValueError if it is none."""
+    latest = now() + timedelta(minutes=1)  # clocks of two processes may differ
+    at = datetime.fromisoformat(f"{day or f'{latest:%Y-%m-%d} '}{clock}").replace(tzinfo=UTC)
+    return at if day or at <= latest else at - timedelta(days=1)
 
 
 @cache
@@ -43,7 +76,12 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"duration": duration, "instant": shown_time}
+    made.filters |= {
+        "duration": duration,
+        "instant": shown_time,
+        "message_command": message_command,
+        "split_by_time": split_by_time,
+    }
     made.globals["static"] = static_url
     return made
 

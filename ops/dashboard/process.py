@@ -16,11 +16,11 @@ import uvloop
 from infra import signals
 from infra.aio import first_of
 from infra.http.server import Server
-from infra.local.dashboard import NAME, dashboard_settings
+from infra.local.dashboard import NAME, DashboardSettings, dashboard_settings
 from infra.process import logging as logs
 from infra.process.startup import CannotStart, listen
 from infra.redaction import secrets_in
-from infra.settings import Settings, SettingsError
+from infra.settings import SettingsError
 from infra.tuning import prepare_process
 from infra.usage import EXIT_USAGE
 from ops.cli import end
@@ -44,7 +44,7 @@ def run(env: Mapping[str, str]) -> None:
         handler.flush()
 
 
-async def _serve(env: Mapping[str, str], settings: Settings, listener: socket.socket) -> None:
+async def _serve(env: Mapping[str, str], settings: DashboardSettings, listener: socket.socket) -> None:
     dashboard = Dashboard(env, settings)
     poller, server = dashboard.poller, Server(dashboard.app)
     loop = asyncio.get_running_loop()

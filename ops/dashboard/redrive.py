@@ -22,6 +22,8 @@ from ops.errors import Unreachable
 logger = structlog.get_logger()
 
 MOST_KEPT: Final = 100
+AT_ONCE: Final = 8
+"""Keys whose preview is asked for at the same time."""
 
 KeyState = Literal["waits", "runs", "done", "fails", "stopped", "unknown"]
 
@@ -47,8 +49,23 @@ class Redriver:
         self._services = services
 
     async def preview(self, keys: Sequence[DeadLetterKey]) -> list[KeyOutcome]:
-        """Return what a redrive would do with each key; nothing is changed."""
-        return list(await asyncio.gather(*(self.ask(key, dry_run=True) for key in keys)))
+        """Return what a redrive would do with each key; nothing is changed.
+
+        AT_ONCE are asked for at the same time. A service that does not answer is not asked for further keys.
+        """
+        gate = asyncio.Semaphore(AT_ONCE)
+        away: dict[str, str] = {}
+
+        async def one(key: DeadLetterKey) -> KeyOutcome:
+            async with gate:
+                if key.consumer in away:
+                    return KeyOutcome(key, "unknown", why=f"not asked: {away[key.consumer]}")
+                outcome = await self.ask(key, dry_run=True)
+                if outcome.state == "unknown":
+                    away[key.consumer] = outcome.why
+                return outcome
+
+        return list(await asyncio.gather(*map(one, keys)))
 
     async def ask(self, key: DeadLetterKey, *, dry_run: bool) -> KeyOutcome:
         """Have the dead letters of a key handled again, or with `dry_run` only decided."""

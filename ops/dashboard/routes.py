@@ -22,7 +22,7 @@ from ops.errors import Unreachable
 logger = structlog.get_logger()
 
 FIRST_S: Final = 2.5
-"""How long the first screen waits for fresh numbers, and the page of an order for the first ones."""
+"""How long the first screen, and what is not found, wait for fresh numbers, and other pages for the first ones."""
 
 AnyRequest = Request[Any, Any, Any]
 

@@ -43,6 +43,8 @@ class StreamReader:
         self._stack = AsyncExitStack()
         self._connecting = asyncio.Lock()
         self._stopping = asyncio.Event()
+        self.generations: Sequence[int] = ()
+        """The generations that the broker had at the last look; empty before any."""
 
     async def latest(self, subjects: Sequence[str], begin: str) -> list[StoredMessage]:
         """Return the last message of a service on each of these subjects, by sequence; no wildcards.
@@ -51,7 +53,7 @@ class StreamReader:
         Unreachable.
         """
         async with self._asking() as nc:
-            numbers = await generation_numbers(nc)
+            self.generations = numbers = await generation_numbers(nc)
             streams = [stream_name(number) for number in reversed(numbers)]
             found = {one.subject: one for one in await latest_messages(nc, subjects, streams)}
         if begin not in found:

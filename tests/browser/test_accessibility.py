@@ -6,18 +6,13 @@ Its file is unchanged from npm's axe-core 4.14.1 (MPL-2.0, LICENSE beside it). I
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from tests.browser.chromium import PATIENCE_S, Chromium, chromium
+from tests.browser.chromium import PATIENCE_S, Chromium
 from tests.browser.test_dashboard import press, resize, seen
-from tests.ops.boards import Board
-from tests.ops.test_dashboard_dead_letters import fields, sent
-from tests.saga.test_dead_letters import until_parked
-from tests.shop import open_shop
+from tests.browser.visited import PAGES, Visited, html
 
 AXE = Path(__file__).parent / "axe" / "axe-4.14.1.min.js"
 SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
@@ -33,72 +28,11 @@ def test_the_file_is_the_one_of_its_version() -> None:
     assert hashlib.sha256(AXE.read_bytes()).hexdigest() == SHA256
 
 
-class Visited:
-    """Pages of a dashboard on a shop in which there is something of everything."""
-
-    def __init__(self, board: Board, browser: Chromium, pages: dict[str, str]) -> None:
-        self.board = board
-        self.browser = browser
-        self.pages = pages
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def visited(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Visited]:
-    folder = tmp_path_factory.mktemp("visited")
-    async with (
-        open_shop(folder, ORDER_WAIT_S="0.2", ORDER_DEADLINE_S="5", ALLERGIC_TO='"points":13') as shop,
-        chromium(folder / "profile") as browser,
-    ):
-        await shop.register("mug", stock=1_000)
-        await shop.charge("u1", 1_000)
-        await shop.stop("point")
-        await shop.start("point", wrapper="allergic")
-        board = Board(shop)
-        await board.start()
-        good = (await shop.place([("mug", 1)], points=1)).json()["order_id"]
-        bad = (await shop.place([("mug", 1)], coupon="none")).json()["order_id"]
-        await shop.until_ended(bad)
-        stuck = (await shop.place([("mug", 1)], points=13)).json()["order_id"]
-        await until_parked(shop, 2)
-        preview = fields((await sent(board, "/dead-letters/preview", fields(await html(board, "/dead-letters")))).text)
-        operation = await sent(board, "/dead-letters/redrive", {**preview, "reason": "a try"})
-        await shop.kill("coupon")
-        yield Visited(
-            board,
-            browser,
-            {
-                "overview": "/",
-                "order": f"/orders/{good}",
-                "moment": f"/orders/{good}?at=reservation@1",
-                "refused": f"/orders/{bad}",
-                "stuck": f"/orders/{stuck}",
-                "list": "/orders",
-                "empty list": "/orders?user_id=nobody",
-                "wrong filter": "/orders?status=DONE",
-                "found": "/find?q=mug",
-                "not found": "/find?q=nothing",
-                "dead letters": "/dead-letters",
-                "operation": operation.headers["location"],
-                "no page": "/nothing",
-            },
-        )
-
-
-async def html(board: Board, path: str) -> str:
-    return (await board.get(path)).text
-
-
 async def violations(browser: Chromium) -> list[str]:
     await browser.script(AXE.read_text(encoding="utf-8"))
     found = await browser.script(RUN)
     assert isinstance(found, list)
     return [str(one) for one in found]
-
-
-PAGES = [
-    *("overview", "order", "moment", "refused", "stuck", "list", "empty list", "wrong filter", "found", "not found"),
-    *("dead letters", "operation", "no page"),
-]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -294,6 +294,27 @@ async def test_the_moments_of_an_order_are_reached_by_keys_and_have_an_address(b
     assert await browser.script("document.querySelectorAll('#states h3').length") == 4
 
 
+COPIED = "window.copies = []; navigator.clipboard.writeText = async text => copies.push(text)"
+"""JavaScript that notes what would be copied."""
+
+
+async def test_commands_and_links_are_copied(board: Board, browser: Chromium) -> None:
+    await board.shop.register("mug")
+    order_id = (await board.shop.place([("mug", 1)])).json()["order_id"]
+    address = f"{board.url}/orders/{order_id}"
+    await browser.visit(f"{address}?at=order@1")
+    await browser.script(COPIED)
+
+    await browser.script("document.querySelector('#each details').open = true")
+    for wanted in ("#each [data-copy^=nats]", "#each-reservation\\\\@1 [data-copy-link]", ".foot [data-copy-link]"):
+        await browser.script(f"document.querySelector('{wanted}').click()")
+
+    stored, moment, page = list(await browser.script("copies"))
+    assert stored.startswith("nats stream get EVENTS ")
+    assert (moment, page) == (f"{address}?at=reservation@1", f"{address}?at=order@1")
+    await seen(browser, "document.querySelector('.foot [data-copy-link]').innerText === 'copy a link to this page'")
+
+
 async def test_the_moments_of_an_order_are_played_to_the_end_or_until_it_is_stopped(
     board: Board, browser: Chromium
 ) -> None:
@@ -406,6 +427,22 @@ async def test_a_dead_letter_is_redriven_by_keyboard_alone(board: Board, browser
     await seen(browser, "/The redrive is over: 1 done/.test(document.getElementById('sentence').innerText)")
     assert (await shop.until_ended(order_id))["compensated"]
     assert await browser.script("refused") == []
+
+
+async def test_all_or_none_of_a_group_are_chosen(board: Board, browser: Chromium) -> None:
+    for heard in ("product.reserved", "point.used"):
+        for key in ("o1", "o2"):
+            await say(board.shop, f"{heard}.{key}", b"\xff")
+    found = {(one.consumer, one.key) for one in await until_parked(board.shop, 4)}
+    assert len({consumer for consumer, _ in found}) == 2
+    await browser.visit(f"{board.url}/dead-letters")
+    chosen = "[...document.querySelectorAll('main form')].map(f => f.querySelectorAll('[name=key]:checked').length)"
+    assert await browser.script(chosen) == [2, 2]
+
+    await browser.script("document.querySelector('[data-choose=none]').click()")
+    assert await browser.script(chosen) == [0, 2]
+    await browser.script("document.querySelector('[data-choose=all]').click()")
+    assert await browser.script(chosen) == [2, 2]
 
 
 async def test_hostile_subjects_and_errors_are_text(board: Board, browser: Chromium) -> None:

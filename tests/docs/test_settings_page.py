@@ -23,6 +23,7 @@ def settings_of_the_code() -> dict[str, str]:
     broker["GOMAXPROCS"] = "half of them"
     found = {name: value.removeprefix(f"{ROOT}/") for name, value in broker.items()}
     found["DASHBOARD_PORT"] = str(dashboard_settings({}).port)
+    found["DASHBOARD_TRACE_URL"] = default(dashboard_settings({}).dashboard_trace_url)
     for name in service_names():
         service: Service = pkgutil.resolve_name(f"{name}_svc.__main__:SERVICE")
         settings = load(service.settings, name, service.port, {})

@@ -12,6 +12,7 @@ import pytest
 
 from infra.http.origin_check import OriginCheck
 from infra.local.services import ROOT
+from ops.dashboard import pages
 from ops.dashboard.flow_map import flow_map
 from ops.dashboard.live import event, snapshots
 from ops.dashboard.order import FlowTables
@@ -241,6 +242,29 @@ async def test_hostile_texts_are_shown_as_text() -> None:
 
     assert "&lt;img src=x onerror=alert(1)&gt;\\u202e\\x1b[2J" in html
     assert "<img" not in html
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("gone since 2026-03-02 12:03:05 UTC; it waits", ["gone since ", "2026-03-02T12:03:05+00:00", "; it waits"]),
+        ("12:03:05.250 UTC", ["", "2026-01-31T12:03:05.250000+00:00", ""]),
+        ("since 12:05:00 UTC", ["since ", "2026-01-31T12:05:00+00:00", ""]),
+        ("since 23:00:00 UTC", ["since ", "2026-01-30T23:00:00+00:00", ""]),
+        ("25:00:00 UTC, 2026-02-30 12:00:00 UTC", ["25:00:00 UTC, 2026-02-30 12:00:00 UTC"]),
+        ("0001-01-01 00:00:00 UTC", ["", "0001-01-01T00:00:00+00:00", ""]),
+        ("no time", ["no time"]),
+    ],
+)
+def test_a_time_that_a_service_says_is_one_that_can_be_shown_as_chosen(
+    text: str, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "now", lambda: NOON + timedelta(minutes=5))
+
+    made = pages.split_by_time(text)
+
+    assert [one if isinstance(one, str) else one.at.isoformat() for one in made] == found
+    assert "".join(one if isinstance(one, str) else one.text for one in made) == text
 
 
 # The map ------------------------------------------------------------------------------------------------------------

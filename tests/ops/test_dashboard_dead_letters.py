@@ -14,12 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from infra.consuming.dead_letter import DeadLetter
+from infra.consuming.dead_letter_message import headers_of, subject_of
 from infra.core.messages import StreamPosition
 from infra.local.ports import free_ports
 from infra.timestamps import instant
 from ops.client import ServiceAddress, http_client
 from ops.dashboard.dead_letter_groups import DeadLetterKey, error_class, grouped, own_frame
-from ops.dashboard.redrive import MOST_KEPT, KeyOutcome, Operations, Redriver
+from ops.dashboard.redrive import AT_ONCE, MOST_KEPT, KeyOutcome, Operations, Redriver
 from ops.dlq import dead_letters
 from ops.dlq.command import _ask, command
 from ops.errors import Unreachable
@@ -80,6 +81,56 @@ def test_the_class_of_an_error(error: str, its_class: str) -> None:
 def test_a_stack_of_others_code_alone_has_no_place() -> None:
     assert own_frame('File "/usr/lib/python3.11/json/decoder.py", line 3, in decode') == ""
     assert own_frame("<img>") == ""
+
+
+def test_the_first_dead_letter_of_each_key_has_the_choice_of_it() -> None:
+    (found,) = grouped([letter(1), letter(2, key="o2"), letter(3), letter(4, key="o2")])
+
+    assert [key and key.key for _, key in found.choices] == ["o1", "o2", None, None]
+
+
+# Previews -------------------------------------------------------------------------------------------------------------
+
+
+class Previewed(Redriver):
+    """Services of which `away` does not answer; an answer comes after all others that can be asked for have been."""
+
+    def __init__(self, away: str = "") -> None:
+        self.away = away
+        self.asked: list[DeadLetterKey] = []
+        self.at_once = 0
+        self.most = 0
+
+    async def ask(self, key: DeadLetterKey, *, dry_run: bool) -> KeyOutcome:
+        assert dry_run
+        self.asked.append(key)
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.at_once -= 1
+        return KeyOutcome(key, "unknown", why="gone") if key.consumer == self.away else KeyOutcome(key, "done")
+
+
+async def test_a_preview_asks_for_few_keys_at_the_same_time() -> None:
+    services = Previewed()
+    keys = [DeadLetterKey("point", f"o{number}") for number in range(1_000)]
+
+    found = await services.preview(keys)
+
+    assert [(one.key, one.state) for one in found] == [(key, "done") for key in keys]
+    assert services.most == AT_ONCE
+
+
+async def test_a_preview_asks_a_service_that_does_not_answer_no_more() -> None:
+    services = Previewed(away="point")
+    keys = [DeadLetterKey(consumer, f"o{number}") for number in range(100) for consumer in ("point", "coupon")]
+
+    found = await services.preview(keys)
+
+    assert {(one.key.consumer, one.state) for one in found} == {("point", "unknown"), ("coupon", "done")}
+    assert {one.why for one in found} == {"", "gone", "not asked: gone"}
+    assert sum(key.consumer == "point" for key in services.asked) <= AT_ONCE
 
 
 # Operations -----------------------------------------------------------------------------------------------------------
@@ -279,6 +330,34 @@ async def test_a_dead_letter_is_redriven_once_its_cause_is_mended(board: Board) 
     assert log.count("reason='the bug is mended <b>'") == 3
     assert "There are none." in await board.text("/dead-letters")
     assert "1 done" in await board.text("/dead-letters")
+
+
+async def test_a_thousand_keys_are_previewed_and_redriven_in_one_form(board: Board) -> None:
+    shop = board.shop
+    parked = [letter(0, key=f"{number:032x}", error="DecodeError: no", stack="") for number in range(1_000)]
+    async with shop.broker() as nc:
+        js = nc.jetstream()
+        for first in range(0, len(parked), 100):
+            messages = [(subject_of(one), b"\xff", headers_of(one)) for one in parked[first : first + 100]]
+            await asyncio.gather(*(js.publish(subject, body, headers=head) for subject, body, head in messages))
+    await shop.stop("point")
+    await shop.start("point", wrapper="allergic")
+    html = (await board.get("/dead-letters")).text
+    keys = re.findall(r'name="key" value="([^"]+)" checked', html)
+    assert keys == [f"point {one.key}" for one in parked]
+    assert "checked" not in (await board.get("/dead-letters?choose=none")).text
+
+    form: dict[str, Any] = {**fields(html), "key": keys}
+    preview = await sent(board, "/dead-letters/preview", form)
+
+    assert preview.status_code == 200, preview.text
+    assert preview.text.count("would fail again: ") == 1_000
+    form = {**fields(preview.text), "key": keys, "reason": "a try"}
+    redriven = await sent(board, "/dead-letters/redrive", form)
+    assert redriven.status_code == 303, redriven.text
+    await sent(board, f"{redriven.headers['location']}/stop", form)
+    assert "The redrive is over" in await board.until(redriven.headers["location"], "The redrive is over")
+    assert len(await letters(shop)) == 1_000
 
 
 async def test_only_its_own_form_with_a_reason_changes_anything(board: Board) -> None:

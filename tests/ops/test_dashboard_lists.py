@@ -18,10 +18,13 @@ from ops.client import ServiceAddress, http_client
 from ops.dashboard.facts import OrderReader
 from ops.dashboard.finding import Finder, FoundThings
 from ops.dashboard.lists import DEFAULTS, Filters, ListedRow, filters, newer, why_none
+from ops.dashboard.logs import LoggedFact
+from ops.dashboard.poller import Snapshot
 from ops.dashboard.stream import MOST_LETTERS
 from ops.status.seen import Samples
 from tests.examples import PLACED_AT
-from tests.ops.boards import Board
+from tests.ops.asking import told
+from tests.ops.boards import Board, words
 from tests.ops.test_dashboard import polled
 from tests.ops.test_dashboard_order import no_logs
 from tests.ops.test_status import look, seen
@@ -114,7 +117,13 @@ async def test_an_empty_list_says_why_it_is() -> None:
 # Finding --------------------------------------------------------------------------------------------------------------
 
 
-async def found(text: str, order: bytes, product: bytes, letters: Sequence[DeadLetter] = ()) -> FoundThings:
+async def found(
+    text: str,
+    order: bytes,
+    product: bytes,
+    letters: Sequence[DeadLetter] = (),
+    numbers: str = "",
+) -> FoundThings:
     """What is found where these two services answer like this, there is no other, and the stream has no order."""
 
     async def nothing(_: Sequence[str], __: str) -> list[StoredMessage]:
@@ -123,10 +132,18 @@ async def found(text: str, order: bytes, product: bytes, letters: Sequence[DeadL
     async def dead_letters() -> Sequence[DeadLetter]:
         return letters
 
+    async def in_log(_: str, __: int) -> LoggedFact | None:
+        return None
+
+    async def snapshot() -> Snapshot | None:
+        return await polled(look(0, order=seen("order", numbers))) if numbers else None
+
     async with listening(order) as (first, _), listening(product) as (second, _), http_client() as http:
         ports = {"order": first, "product": second}
         services = {name: ServiceAddress(name, f"http://127.0.0.1:{port}") for name, port in ports.items()}
-        return await Finder(http, services, OrderReader(nothing, no_logs), dead_letters).find(text)
+        return await Finder(
+            http, services, OrderReader(nothing, no_logs), dead_letters, seen=snapshot, in_log=in_log
+        ).find(text)
 
 
 NO_ORDERS = answer("200 OK", b'{"orders":[],"next":null}')
@@ -142,6 +159,25 @@ async def test_a_service_that_cannot_say_is_not_told_as_one_that_has_nothing() -
     assert missed[2].endswith(" answers GET /products/mug with 503: the disk is full")
     assert missed[3] == "this checkout has no coupon_svc"
     assert (await found("mug", NO_ORDERS, NO_PRODUCT)).missed[2] == "no product mug"
+
+
+async def test_what_is_not_found_is_said_with_how_far_the_view_is() -> None:
+    behind = 'saga_view_lag_facts{view="orders"} 7\nsaga_relay_lag_facts 1200'
+    level = 'saga_view_lag_facts{view="orders"} 0\nsaga_relay_lag_facts 0'
+
+    missed = (await found("mug", NO_ORDERS, NO_PRODUCT, numbers=behind)).missed
+    assert missed[:2] == [
+        "no order mug in the stream or the archive; order_svc has yet to publish 1,200 facts",
+        "no order of a user mug; the list has yet to read 7 facts",
+    ]
+    missed = (await found("order-x@2", NO_ORDERS, NO_PRODUCT, numbers=level)).missed
+    assert missed == [
+        "no fact order-x@2 of an order in the stream or the archive; order_svc has published all its facts",
+        "no fact order-x@2 in the log of a service",
+    ]
+    missed = (await found("mug", NO_ORDERS, NO_PRODUCT)).missed
+    assert missed[0].endswith("; whether order_svc has published all its facts is not known now")
+    assert missed[1] == "no order of a user mug; how far the list has read is not known now"
 
 
 async def test_a_dead_letter_behind_those_that_are_read_is_not_said_to_be_none() -> None:
@@ -228,6 +264,31 @@ async def test_a_find_leads_to_the_only_thing_or_lists_what_there_is_and_is_not(
     assert "no fact order-x@9" in await board.text("/find?q=order-x@9")
     assert "is no id" in await board.text("/find?q=%3Cimg%3E")
     assert "Find what?" in await board.text("/find?q=")
+
+
+async def test_a_fact_of_an_account_a_product_or_a_coupon_is_found_in_its_services_log(board: Board) -> None:
+    shop = board.shop
+    await shop.charge("ann", 100)
+    await shop.issue("ten-off", "ann")
+    order_id = str((await shop.place([("mug", 1)], user="ann", points=10, coupon="ten-off")).json()["order_id"])
+    await shop.until_ended(order_id, "ann")
+
+    for its_id, name, kind in (
+        ("account-ann@2", "point.debited", "user ann"),
+        ("coupon-ten-off@2", "coupon.held", "coupon ten-off"),
+    ):
+        html = (await board.get(f"/find?q={its_id}")).text
+        assert f"fact {its_id}, {name}" in words(html)
+        assert f'href="/orders/{order_id}"' in html
+        (command,) = re.findall(r'data-copy="just (at [^"]+)"', html)
+        assert command.startswith(f"at {kind} --position ")
+        assert (await told(shop, *command.split()))["version"] == 2
+    first = await board.text("/find?q=product-mug@1")
+    assert "fact product-mug@1, product.registered" in first
+    assert "of order" not in first.partition("Looked for in vain")[0]
+    assert "no fact account-ann@9 in the log of a service" in await board.text("/find?q=account-ann@9")
+    assert "no fact nothing-ann@1 in the log of a service" in await board.text("/find?q=nothing-ann@1")
+    assert "no fact account-@1 in the log" in await board.text("/find?q=account-@1")
 
 
 async def test_what_cannot_be_asked_is_named_beside_what_is_found(board: Board) -> None:

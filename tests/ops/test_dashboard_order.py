@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 
@@ -31,6 +32,7 @@ from ops.dashboard.order_routes import OrderBoard
 from ops.dashboard.pages import render
 from ops.dashboard.poller import Poller
 from ops.dashboard.stream import StreamReader
+from ops.dashboard.to_copy import commands, state_command, trace_address
 from ops.dashboard.waits import Due, due, finished, to_come
 from ops.errors import Unreachable
 from ops.flow.command import parts
@@ -288,6 +290,38 @@ def test_a_clock_that_lags_gives_no_negative_time() -> None:
     assert (hops.into_stream_ms, hops.from_stream_ms) == (0, 0)
 
 
+# What to copy ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_fact_has_the_commands_that_show_it_where_it_is() -> None:
+    created, reserved, failed = history(
+        order_created(), product_reserved(), use_of_points_failed("points-insufficient")
+    )
+    created = created._replace(position=7)
+    second = reserved._replace(sequence=first_sequence(2) + 4, position=8)
+
+    assert commands(created, TABLES.aggregates) == [
+        "nats stream get EVENTS 1",
+        f"just at order {ORDER_ID} --position 7",
+    ]
+    assert commands(second, TABLES.aggregates, (2, 3)) == [
+        f"nats stream get EVENTS_2 {2 * 10**9 + 5}",
+        f"just at reservation {ORDER_ID} --position 8",
+    ]
+    assert commands(created, TABLES.aggregates, (2, 3))[0].startswith("just at "), "its generation is archived"
+    assert commands(created._replace(sequence=0), ()) == []
+    assert commands(failed, TABLES.aggregates)[-1] == "just what-if"
+    assert state_command("account-u1", 3) == "just at user u1 --position 3"
+    assert state_command("order-x;rm -r .", 3) == "", "it would be pasted into a shell"
+
+
+def test_a_trace_has_the_id_of_its_order() -> None:
+    order_id = "2e86ac2065f70ff4b21b2634a80468d3"
+    assert trace_address("http://jaeger/trace/{trace_id}?x", order_id) == f"http://jaeger/trace/{order_id}?x"
+    assert trace_address("", order_id) == ""
+    assert len(trace_address("{trace_id}", "o1")) == 32
+
+
 # What each service knew -----------------------------------------------------------------------------------------------
 
 
@@ -299,7 +333,7 @@ def test_at_the_end_the_states_are_those_of_the_services(plan: Plan) -> None:
     for facts in orders(world):
         made = order_page("any", facts, TABLES, None)
         for one in made.states:
-            assert one.fields == shown_state(heads[one.stream])
+            assert msgspec.to_builtins(one.fields) == shown_state(heads[one.stream])
         assert {one.stream for one in made.states} == {fact.fact.stream for fact in facts if fact.fact}
         assert [len(made.facts), made.scrubber.most] == [len(facts)] * 2
 
@@ -336,7 +370,9 @@ def test_a_fact_of_newer_code_is_shown_by_its_name() -> None:
 def test_hostile_texts_are_shown_as_text() -> None:
     evil = "<img src=x onerror=alert(1)>"
     made = shown(order_created())
-    made = made._replace(heading=["", evil], trouble=evil, states=[made.states[0]._replace(fields={"a": {"b": evil}})])
+    made = made._replace(
+        heading=[[""], [evil]], trouble=evil, states=[made.states[0]._replace(fields={"a": {"b": evil}})]
+    )
 
     html = render("order_part.html", shown=made)
 
@@ -405,7 +441,7 @@ async def test_a_page_is_told_why_it_cannot_be_kept_up_to_date_and_then_goes_on(
 
     settings = load(Settings, "nats", 4222, {})
     poller, stream = Poller(no_services), Stream(settings)
-    board = OrderBoard(poller, stream, TABLES, Reader(stream.latest, no_logs), lambda: facts[0].at)
+    board = OrderBoard(poller, stream, TABLES, Reader(stream.latest, no_logs), clock=lambda: facts[0].at)
     async with aclosing(board.events(ORDER_ID, "", 0)) as events:
         first = (await anext(events)).decode()
         away[0] = False
@@ -480,6 +516,27 @@ async def test_an_order_is_shown_whole_without_a_script(board: Board) -> None:
     at = await board.text(f"/orders/{order_id}?at=reservation@1")
     assert "2 of 5 facts" in at
     assert "status PENDING" in at
+
+
+async def test_what_is_copied_of_an_order_shows_just_that(shop: Shop) -> None:
+    shop.env["DASHBOARD_TRACE_URL"] = "http://127.0.0.1:16686/trace/{trace_id}"
+    board = Board(shop)
+    await board.start()
+    await shop.register("mug")
+    order_id = (await shop.place([("mug", 1)])).json()["order_id"]
+    await shop.until_ended(order_id)
+
+    html = (await board.get(f"/orders/{order_id}")).text
+
+    copied = re.findall(r'data-copy="([^"]+)"', html)
+    for event in await shop.events():
+        if event.fact_id.partition("@")[0].endswith(order_id):
+            assert f"nats stream get EVENTS {event.sequence}" in copied
+    states = [one.split()[1:] for one in copied if "--position" in one]
+    assert len(states) == 5
+    for state in states:
+        assert (await told_by(shop, *state))["position"] == int(state[-1])
+    assert f'href="http://127.0.0.1:16686/trace/{order_id}"' in html
 
 
 async def test_an_order_that_nobody_placed_is_said_to_be_none(board: Board) -> None:
@@ -580,6 +637,7 @@ async def test_an_order_of_a_sealed_and_of_an_archived_generation_is_shown(board
 
     assert "5 of 5 facts" in after
     assert "confirmed user u1" in after
+    assert "nats stream get" not in after, "the stream has it no more"
 
 
 async def test_a_foreign_message_neither_is_a_fact_nor_hides_one(board: Board) -> None:

@@ -34,7 +34,8 @@ let times = Object.hasOwn(shown, chosen) ? chosen : "utc";
 
 function showTimes() {
   for (const one of document.querySelectorAll("time[datetime]")) {
-    const text = shown[one.className === "since" ? "ago" : times](new Date(one.dateTime));
+    const said = times === "utc" && one.dataset.said;
+    const text = said || shown[one.className === "since" ? "ago" : times](new Date(one.dateTime));
     if (one.textContent !== text) one.textContent = text;
   }
   for (const one of document.querySelectorAll("[data-times]")) one.setAttribute("aria-pressed", one.dataset.times === times);
@@ -155,13 +156,17 @@ document.addEventListener("visibilitychange", () => (document.hidden ? silence()
 // Mouse and keys ---------------------------------------------------------------------------------------------------------
 
 document.addEventListener("click", async (event) => {
-  const copied = event.target.closest("[data-copy]");
-  if (copied) {
-    await navigator.clipboard.writeText(copied.dataset.copy).catch(() => {});
+  const copied = event.target.closest("[data-copy], [data-copy-link]");
+  if (copied && copied.textContent !== "copied") {
+    const { copy, copyLink } = copied.dataset;
+    const text = copied.textContent;
+    await navigator.clipboard.writeText(copy ?? new URL(copyLink, location.href).href.split("#")[0]).catch(() => {});
     copied.textContent = "copied";
-    setTimeout(() => (copied.textContent = "copy"), 1500);
+    setTimeout(() => (copied.textContent = text), 1500);
   }
   if (event.target.id === "play") play(true);
+  const choice = event.target.dataset.choose;
+  for (const one of (choice && event.target.form.querySelectorAll("input[name=key]")) || []) one.checked = choice === "all";
   const picked = event.target.closest("[data-times]");
   if (picked) {
     times = picked.dataset.times;

@@ -1,0 +1,45 @@
+"""What a person may want to copy of a fact or an order: commands for a shell, and where the order's trace is. Pure."""
+
+from collections.abc import Collection, Sequence
+
+from contracts.ids import is_id
+from contracts.spans import trace_id
+from infra.broker.numbering import generation_of, stream_of_sequence
+from infra.core.decider import category
+from infra.local.dashboard import TRACE_ID
+from ops.at import WORDS
+from ops.dashboard.facts import SeenFact
+from ops.trace import STOPPING
+
+
+def commands(fact: SeenFact, categories: Collection[str], generations: Sequence[int] = ()) -> list[str]:
+    """Return commands that show the fact as it is stored, and the state of what it is about just after it.
+
+    After a fact that refused or stopped an order, one shows what changed code would decide in its place. `categories`:
+    those of the streams that this code folds. `generations`: those that the broker has; empty: not known.
+    """
+    found = []
+    if fact.sequence and (not generations or generation_of(fact.sequence) in generations):
+        found.append(message_command(fact.sequence))
+    stream, _ = fact.stream_version
+    if fact.position and category(stream) in categories:
+        found.append(state_command(stream, fact.position))
+    if fact.name in STOPPING:
+        found.append("just what-if")
+    return [one for one in found if one]
+
+
+def message_command(sequence: int) -> str:
+    """Return the command that shows a message of the stream; empty for 0, which is none."""
+    return f"nats stream get {stream_of_sequence(sequence)} {sequence}" if sequence else ""
+
+
+def state_command(stream: str, position: int) -> str:
+    """Return the command that shows the state of a stream as of a position of its log; empty if its key is no id."""
+    kind, _, key = stream.partition("-")
+    return f"just at {WORDS.get(kind, kind)} {key} --position {position}" if is_id(key) else ""
+
+
+def trace_address(template: str, order_id: str) -> str:
+    """Return where the trace of an order is shown, by a template with TRACE_ID in it; empty for an empty one."""
+    return template.replace(TRACE_ID, f"{trace_id(order_id):032x}")

@@ -18,7 +18,7 @@ from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest
 from infra.archive.reader import Archive
 from infra.broker.client import BrokerClient, header
-from infra.broker.connection import CONNECT_TIMEOUT_S, connect
+from infra.broker.connection import CONNECT_TIMEOUT_S, Connect, connect
 from infra.broker.errors import BrokerMisconfigured, ConnectionLost, ConsumerFailed, ConsumerGone, SessionEnded
 from infra.broker.floor import archive_of, look_if_behind
 from infra.broker.generations import find_generations
@@ -90,8 +90,8 @@ class SequenceRange(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def stream(env: Mapping[str, str]) -> AsyncIterator[Stream]:
-    """Connect to the broker that `env` names; close the connection at the block's end.
+async def stream(env: Mapping[str, str], connect: Connect = connect) -> AsyncIterator[Stream]:
+    """Connect to the broker that `env` names, with `connect`; close the connection at the block's end.
 
     Raises SettingsError, Unreachable. In the block, the client's errors, SessionEnded, such as ConsumerFailed,
     BrokerMisconfigured, ArchiveDamaged, TimeoutError and ConnectionError (not BrokenPipeError) become Unreachable. A

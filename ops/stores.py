@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from infra.settings import Settings, load
 from infra.store import identity
@@ -25,6 +25,18 @@ def folder(env: Mapping[str, str], service: str) -> Path:
 def store(env: Mapping[str, str], service: str) -> Path:
     """Return the path of the file with a service's log; it may be missing. Raises SettingsError."""
     return folder(env, service) / "events.sqlite"
+
+
+class RecordedFacts(Protocol):
+    """Finds facts in a service's log, as SQLiteStore does."""
+
+    async def select_stream(self, stream: str) -> list[Notification]:
+        """Return all records of this stream, in the order of their versions."""
+        ...
+
+    async def find_all(self, ids: Collection[tuple[str, int]]) -> list[Notification]:
+        """Return the records with these (stream, version), in any order, without the missing ones."""
+        ...
 
 
 class ServiceLog(SQLiteStore):

@@ -9,7 +9,7 @@ say which archive has it.
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from infra.local.services import service_names
 from infra.settings import Settings, SettingsError, load
 from ops import foreign, reading, stores
 from ops.archive.proof import HistoryCopies, MessageTally, as_archived, prove
-from ops.archive.readiness import why_not
+from ops.archive.readiness import ListenerConsumers, listeners, why_not
 from ops.errors import Found
 from ops.foreign import KnownForeign
 from ops.progress import Watch
@@ -76,7 +76,24 @@ async def archive(env: Mapping[str, str], watch: Watch, *, dry_run: bool = False
             logs = {name: await stack.enter_async_context(stores.log(env, name)) for name in service_names()}
             stream = await stack.enter_async_context(reading.stream(env))
             known = KnownForeign.read(foreign.path(env))
-            return await _Run(env, HistoryCopies(stream, logs, known), archive_of(settings), watch).run(dry_run=dry_run)
+            copies, heard_by = HistoryCopies(stream, logs, known), list(listeners(env))
+            return await archive_closed(copies, archive_of(settings), heard_by, watch, dry_run=dry_run)
+
+
+async def archive_closed(
+    copies: HistoryCopies,
+    archive: Archive,
+    heard_by: Sequence[ListenerConsumers],
+    watch: Watch,
+    *,
+    dry_run: bool = False,
+) -> Archived:
+    """Archive generations into `archive` as `archive` does, under a lock that the caller holds.
+
+    `heard_by`: the listeners that must have heard a generation before it goes. Raises Found; the errors of reading
+    logs, archive and stream.
+    """
+    return await _Run(copies, archive, heard_by, watch).run(dry_run=dry_run)
 
 
 def lock_folder(settings: Settings) -> Path:
@@ -135,11 +152,13 @@ def _unlocked(lock: Path) -> Iterator[None]:
 
 
 class _Run:
-    def __init__(self, env: Mapping[str, str], copies: HistoryCopies, archive: Archive, watch: Watch) -> None:
-        self._env = env
+    def __init__(
+        self, copies: HistoryCopies, archive: Archive, heard_by: Sequence[ListenerConsumers], watch: Watch
+    ) -> None:
         self._copies = copies
         self._stream = copies.stream
         self._archive = archive
+        self._heard_by = heard_by
         self._watch = watch
         self._proven: set[str] = set()
         self._done = Archived(archive.place.title, [], [], {}, [])
@@ -171,7 +190,7 @@ class _Run:
                 "the archive went on without it when the broker had lost it: the services have published again what "
                 f"it had. Audit, then delete it (just audit --full; nats stream rm {name})"
             ]
-        return await why_not(self._env, self._stream, info, self._copies.logs["order"], self._watch)
+        return await why_not(self._heard_by, self._stream, info, self._copies.logs["order"], self._watch)
 
     async def _write(self, info: StreamInfo) -> None:
         """Write the files of a generation, prove them, and write the manifest: from then on it is archived."""

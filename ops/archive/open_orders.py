@@ -19,10 +19,10 @@ from infra.broker.errors import HistoryUnavailable
 from infra.broker.lookup import MOST_FACTS, latest_messages
 from infra.broker.numbering import first_sequence, number_of
 from infra.broker.stored import StoredMessage
-from infra.store.sqlite import SQLiteStore
 from ops import reading
 from ops.progress import Watch
 from ops.reading import Read, Stream
+from ops.stores import RecordedFacts
 from ops.trace import OF_ORDER
 from order_svc.compensation import compensated
 
@@ -80,7 +80,7 @@ class OrderFacts:
         return compensated(reason, [name for name, bit in _BITS.items() if facts & bit])
 
 
-async def open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch: Watch) -> list[str]:
+async def open_orders(stream: Stream, info: StreamInfo, log: RecordedFacts, watch: Watch) -> list[str]:
     """Return the ids of the orders with a fact in this generation that are not complete; `log` is order_svc's.
 
     What other generations and the archive have of them counts, too. An order that order_svc never recorded is left out.

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from infra.archive.lines import ArchivedMessage
 from infra.archive.manifest import GenerationManifest, LogRange, NameCount
 from infra.archive.reader import Archive
-from infra.store.sqlite import SQLiteStore
 from ops import reading
 from ops.errors import Found
 from ops.foreign import KnownForeign
 from ops.progress import Watch
 from ops.reading import Read, Stream, of_message
+from ops.stores import RecordedFacts
 
 
 class _Positions:
@@ -87,7 +87,7 @@ class HistoryCopies(NamedTuple):
     """The other copies of history: the stream, and the services' logs; and which messages are `known` as foreign."""
 
     stream: Stream
-    logs: Mapping[str, SQLiteStore]
+    logs: Mapping[str, RecordedFacts]
     known: KnownForeign
 
 
@@ -157,7 +157,7 @@ async def _check_log(
     manifest: GenerationManifest,
     service: str,
     facts: Sequence[tuple[Read, int, tuple[str, int]]],
-    logs: Mapping[str, SQLiteStore],
+    logs: Mapping[str, RecordedFacts],
 ) -> None:
     log = logs.get(service)
     records = {} if log is None else {one.position: one for one in await log.find_all([fact[2] for fact in facts])}

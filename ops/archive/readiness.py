@@ -1,7 +1,7 @@
 """Says why a generation cannot be archived yet: who has not heard all of it, and what is still open in it."""
 
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nats.js.api import ConsumerInfo, StreamInfo
@@ -12,10 +12,10 @@ from infra.consuming import stored_dead_letters
 from infra.consuming.dead_letter import PREFIX
 from infra.local.services import service_names
 from infra.settings import load
-from infra.store.sqlite import SQLiteStore
 from ops.archive.open_orders import open_orders
 from ops.progress import Watch
 from ops.reading import Stream
+from ops.stores import RecordedFacts
 
 SHOWN = 3  # ids that a reason names
 
@@ -39,25 +39,25 @@ def listeners(env: Mapping[str, str]) -> Iterator[ListenerConsumers]:
 
 
 async def why_not(
-    env: Mapping[str, str], stream: Stream, info: StreamInfo, log: SQLiteStore, watch: Watch
+    heard_by: Sequence[ListenerConsumers], stream: Stream, info: StreamInfo, log: RecordedFacts, watch: Watch
 ) -> list[str]:
     """Return reasons why this generation has to stay, each with the next step; empty if it can be archived.
 
-    Open orders are looked for only if there is no other reason. `log` is order_svc's. Raises SettingsError, the errors
-    of reading logs, archive and stream.
+    All of `heard_by` must have heard it. Open orders are looked for only if there is no other reason. `log` is
+    order_svc's. Raises the errors of reading logs, archive and stream.
     """
     name = str(info.config.name)
     if not info.config.sealed:
         return [f"{name} is not sealed yet: the keeper does that once nothing comes. Does it run (just stream keeper)?"]
-    reasons = [*await _unheard(env, stream, name), *await _dead_letters(stream, name)]
+    reasons = [*await _unheard(heard_by, stream, name), *await _dead_letters(stream, name)]
     return reasons or await _open_orders(stream, info, log, watch)
 
 
-async def _unheard(env: Mapping[str, str], stream: Stream, name: str) -> list[str]:
+async def _unheard(heard_by: Sequence[ListenerConsumers], stream: Stream, name: str) -> list[str]:
     found = {one.name: one for one in await all_consumers(stream.js, name)}
     reasons = [
         f"{listener.name} has never heard {name}: start {listener.service}_svc, and wait until it has"
-        for listener in listeners(env)
+        for listener in heard_by
         if not found.keys() >= listener.consumers.keys()
     ]
     return reasons + [_lags(name, one, unread) for one in found.values() if (unread := _unread(one))]
@@ -88,7 +88,7 @@ async def _dead_letters(stream: Stream, name: str) -> list[str]:
     return [f"dead letters are of messages in {name}: {_some(kept)}. Redrive or drop them (just dlq redrive {kept[0]})"]
 
 
-async def _open_orders(stream: Stream, info: StreamInfo, log: SQLiteStore, watch: Watch) -> list[str]:
+async def _open_orders(stream: Stream, info: StreamInfo, log: RecordedFacts, watch: Watch) -> list[str]:
     orders = await open_orders(stream, info, log, watch)
     if not orders:
         return []

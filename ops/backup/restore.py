@@ -8,7 +8,7 @@ is moved aside, and the new data into its place, as one change.
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from ops import data, foreign, reading
 from ops.audit.run import Options, audit
 from ops.backup import manifest, stream_snapshots
 from ops.backup.manifest import Manifest
-from ops.backup.moves import Move, move_all
+from ops.backup.moves import HalfMoved, Move, move_all
 from ops.errors import Found, RecordedByNewerCode, Unreachable
 from ops.progress import Watch
 
@@ -106,6 +106,7 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
                 "replace it: --yes"
             )
         made = places.made()
+        left: Iterable[Path | None] = made
         try:
             streams, findings = await _make(env, folder, backup, made, watch)
             if findings and not accepted.findings:
@@ -117,14 +118,15 @@ async def restore(env: Mapping[str, str], folder: Path, watch: Watch, accepted: 
             watch.begins("putting it in place", 0)
             old = [*has, *(path for path in _dependent(env, places) if path.exists())]
             aside = _swap(made, places, old, backup.stores)
+        except HalfMoved:
+            left = ()  # the operator is told to move the new data back into these folders
+            raise
         except OSError as error:
             raise SettingsError(
                 f"{error.filename or places.data} cannot be used: {error.strerror}; nothing was replaced"
             ) from error
         finally:
-            for left in made:
-                if left is not None:
-                    shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
     return Restored(
         backup.made_at, {name: copy.facts for name, copy in backup.stores.items()}, streams, findings, aside
     )
@@ -212,9 +214,7 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
     Raises Unreachable, OSError and what `audit` raises.
     """
     watch.begins("copying the stores", 0)
-    for left in made:
-        if left is not None:
-            shutil.rmtree(left, ignore_errors=True)
+    _remove(made)
     files.make_folder(made.data)
     for name, copy in backup.stores.items():
         files.make_folder(made.data / name)
@@ -246,6 +246,12 @@ async def _make(env: Mapping[str, str], folder: Path, backup: Manifest, made: _P
                 watch.begins(f"restoring the stream {name}", 0)
                 messages[name] = await stream_snapshots.restore(stream, name, folder / snapshot.folder)
         return _Made(messages, await _audit(own, made.data / "audit", watch))
+
+
+def _remove(folders: Iterable[Path | None]) -> None:
+    for folder in folders:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(file: Path, new: Path) -> None:

@@ -131,8 +131,6 @@ def _check(selection: Selection) -> None:
     for pattern in selection.subjects:
         if not is_filter(pattern):
             raise click.BadParameter(f"{pattern!r} is not a subject filter such as 'point.>'", param_hint="--subject")
-    if selection.first is not None and selection.since is not None:
-        raise click.UsageError("either --first or --since")
     if selection.last is not None and selection.until is not None:
         raise click.UsageError("either --last or --until")
     if selection.first is not None and selection.last is not None and selection.first > selection.last:

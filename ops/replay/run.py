@@ -87,13 +87,16 @@ def due_s(since_first_ns: int, speed: float | None) -> float:
 async def from_stream(env: Mapping[str, str], selection: Selection) -> AsyncGenerator[ReplayedMessage]:
     """Yield the selected messages of EVENTS, in its order, up to its end as of now.
 
-    With `since`, it reads what the broker stored since then, less MAX_CLOCK_SKEW: no fact is stored before it is said.
+    With `since` and without `first`, it reads what the broker stored since then, less MAX_CLOCK_SKEW: no fact is stored
+    before it is said.
     A foreign message whose subject `is_subject` refuses is left out, selected or not, with a line on standard error.
     One whose subject is not UTF-8 comes with these bytes escaped, under another subject. Raises Unreachable,
     SettingsError.
     """
     since = selection.since
-    first = selection.first or 1 if since is None else max(since, EPOCH + MAX_CLOCK_SKEW) - MAX_CLOCK_SKEW
+    first: int | datetime = selection.first or 1
+    if since is not None and selection.first is None:
+        first = max(since, EPOCH + MAX_CLOCK_SKEW) - MAX_CLOCK_SKEW
     async with reading.stream(env) as stream:
         chunks = reading.chunks(stream, selection.read_by, first=first, last=selection.last)
         async with contextlib.aclosing(chunks) as found:

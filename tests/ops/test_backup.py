@@ -472,6 +472,32 @@ async def test_old_data_is_moved_back_if_new_data_cannot_be_moved(
     await good(shop)
 
 
+async def test_data_that_cannot_be_moved_back_can_be_by_hand(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await told(shop, "backup", str(tmp_path / "b"))
+    await stop(shop)
+    before, rename = content(shop.folder), files.rename
+
+    def fails(old: Path, new: Path) -> None:
+        failing = new.name == "jetstream" and data.RESTORING in old.parts
+        if failing or new.parts[-2:] == (data.RESTORING, "order"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(old))
+        rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "rename", fails)
+        with pytest.raises(HalfMoved) as half:
+            await restore(shop.env, tmp_path / "b", Silent(), Accepted(replace=True))
+
+    _, _, moves = str(half.value).partition("could not be moved back: move ")
+    for old, new in (move.split(" to ") for move in moves.split(", ")):
+        rename(Path(old), Path(new))
+    assert {path: its for path, its in content(shop.folder).items() if data.RESTORING not in path} == before
+    await told(shop, "restore", str(tmp_path / "b"), "--yes")
+    assert named(shop.folder, ".*") == []
+
+
 def test_all_is_moved_back_if_the_moves_cannot_be_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "place").write_text("old")
     (tmp_path / "made").write_text("new")

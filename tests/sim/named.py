@@ -780,8 +780,8 @@ NAMED: Final = (
         "trusts what is in the cache",
         BUCKET,
         "infra/archive/cache.py",
-        "_digest(path) == file.sha256",
-        "path.exists()",
+        "now.bytes != file.bytes or _digest(path) != file.sha256",
+        "False",
     ),
     Bug(
         "forgets what it received before the consumer went back",
@@ -1209,8 +1209,8 @@ NAMED: Final = (
         "waits for an event that an earlier dashboard has counted",
         f"{DASHBOARD} -k viewers_get",
         "ops/dashboard/live.py",
-        "        after = 0  # of an earlier process\n",
-        "        pass\n",
+        "            after = 0\n",
+        "            pass\n",
     ),
     one(
         50,

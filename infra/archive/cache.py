@@ -4,10 +4,11 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from infra import files
 from infra.archive.errors import ArchiveDamaged, CacheUnusable
@@ -16,18 +17,27 @@ from infra.archive.manifest import WAY_OUT, ArchivedFile
 PIECE: Final = 8 << 20  # bytes
 
 
+class Identity(NamedTuple):
+    """What shows that a copy is another file, or was written to: its inode, its size, the time of the last writing."""
+
+    inode: int
+    bytes: int
+    written_ns: int
+
+
 class FileCache:
     """A folder with copies. Several processes may have one at the same time. Every method raises CacheUnusable."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
-        self._checked: set[str] = set()
+        self._checked: dict[str, Identity] = {}
+        """What the copies whose checksum was right were then, by their names."""
 
     def path(self, file: ArchivedFile, read: Callable[[int, int], bytes]) -> Path:
         """Return the path of the copy; make it with `read` (offset, size) if there is none, or it is not the file.
 
-        A process compares its checksum once, and later only its size.
+        A process compares its checksum once, and again if it is another file then, or was written to (`Identity`).
 
         Raises ArchiveDamaged if what was read is not the file; what `read` raises.
         """
@@ -46,7 +56,7 @@ class FileCache:
                     raise ArchiveDamaged(f"{file.name} of the archive is not what its manifest says. {WAY_OUT}")
                 self._keep(made, path)
         with contextlib.suppress(FileNotFoundError):
-            os.utime(path)
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # to use it is not to write
 
     def add(self, file: ArchivedFile, source: Path) -> None:
         """Copy a file that is on this machine."""
@@ -56,12 +66,14 @@ class FileCache:
 
     def _is_whole(self, path: Path, file: ArchivedFile) -> bool:
         try:
-            if file.sha256 not in self._checked and _digest(path) == file.sha256:
-                self._checked.add(file.sha256)
-            return file.sha256 in self._checked and path.stat().st_size == file.bytes
+            now = _identity(path)
+            if now != self._checked.get(file.sha256):
+                if now.bytes != file.bytes or _digest(path) != file.sha256:
+                    return False
+                self._checked[file.sha256] = now
         except FileNotFoundError:
-            self._checked.discard(file.sha256)
             return False
+        return True
 
     @contextlib.contextmanager
     def _unfinished(self) -> Iterator[Path]:
@@ -79,8 +91,8 @@ class FileCache:
 
     def _keep(self, made: Path, path: Path) -> None:
         """Put a new copy in its place; remove abandoned files, and the least recently used copies that are too many."""
+        self._checked[path.name] = _identity(made)  # a rename changes none of it
         files.publish(path, made)
-        self._checked.add(path.name)
         for unfinished in self._folder.glob(f".*{files.TEMPORARY}"):
             with contextlib.suppress(files.LockTaken), files.exclusive_lock(unfinished):
                 unfinished.unlink()  # its writer was killed
@@ -95,7 +107,7 @@ class FileCache:
         for path in self._folder.glob("[!.]*"):
             with contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 stat = path.stat()
-                yield stat.st_mtime, stat.st_size, path
+                yield stat.st_atime, stat.st_size, path
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -107,6 +119,11 @@ class FileCache:
                 f"the cache of the archive, {at}, cannot be used: {error.strerror}. Make room there, or set "
                 "ARCHIVE_CACHE_DIR"
             ) from error
+
+
+def _identity(path: Path) -> Identity:
+    stat = path.stat()
+    return Identity(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def _digest(path: Path) -> str:

@@ -780,8 +780,8 @@ NAMED: Final = (
         "trusts what is in the cache",
         BUCKET,
         "infra/archive/cache.py",
-        "_digest(path) == file.sha256",
-        "path.exists()",
+        "_digest(path) != file.sha256",
+        "not path.exists()",
     ),
     Bug(
         "forgets what it received before the consumer went back",

@@ -1,8 +1,11 @@
 """Several processes have one cache of the archive's files: none takes away what another one needs just now."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
+
+import pytest
 
 from infra.archive.cache import FileCache
 from infra.archive.manifest import INDEX, ArchivedFile
@@ -30,6 +33,47 @@ def test_a_full_cache_keeps_what_another_process_writes_and_not_what_a_killed_on
 
     assert FileCache(folder, 1_000).path(described("one", ONE), read).read_bytes() == ONE
     assert [path.name for path in folder.iterdir()] == [described("one", ONE).sha256]
+
+
+def test_a_copy_that_is_changed_in_place_after_its_check_is_not_used(tmp_path: Path) -> None:
+    """Its size stays; other processes use it meanwhile, which changes nothing in it."""
+    reads: list[int] = []
+
+    def read(offset: int, size: int) -> bytes:
+        reads.append(offset)
+        return ONE[offset : offset + size]
+
+    cache, file = FileCache(tmp_path, 10_000), described("one", ONE)
+    copy = cache.path(file, read)
+    FileCache(tmp_path, 10_000).path(file, read)
+    assert cache.path(file, read) == copy
+    assert len(reads) == 1
+
+    with copy.open("r+b") as opened:
+        opened.write(b"x")
+    written = copy.stat()
+    os.utime(copy, ns=(written.st_atime_ns, written.st_mtime_ns + 1))  # as after a tick of its clock
+
+    assert cache.path(file, read).read_bytes() == ONE
+    assert len(reads) == 2
+
+
+def test_a_copy_is_compared_once_however_often_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, file, compared = tmp_path / "source", described("one", ONE), list[Path]()
+    source.write_bytes(ONE)
+    FileCache(tmp_path / "files", 10_000).add(file, source)
+
+    def digest(path: Path) -> str:
+        compared.append(path)
+        return file.sha256
+
+    monkeypatch.setattr("infra.archive.cache._digest", digest)
+    cache = FileCache(tmp_path / "files", 10_000)
+
+    for _ in range(3):
+        cache.path(file, lambda *_: pytest.fail("it is there"))
+
+    assert len(compared) == 1
 
 
 class Contended(Folder):

@@ -19,9 +19,14 @@ FOUND_NOTHING: Final = ("good", "newer-code")
 PATH: Final = Path("audit") / "report.json"  # below DATA_DIR
 
 
+class _NewerCode(msgspec.Struct):
+    facts: int = 0
+
+
 class _Report(msgspec.Struct):
     verdict: str
     made_at: Timestamp
+    newer_code: _NewerCode = msgspec.field(default_factory=_NewerCode)
 
 
 _decode: Final = msgspec.json.Decoder(_Report).decode
@@ -41,6 +46,12 @@ class AuditGauges:
             "1 if the last audit found nothing in what it could judge, 0 otherwise; missing without an audit.",
             (),
             lambda: {} if self._report is None else {(): float(self._report.verdict in FOUND_NOTHING)},
+        )
+        runtime.metrics.gauges_by(
+            "saga_audit_unjudged_facts",
+            "Facts of newer code, which the last audit did not judge; missing without an audit.",
+            (),
+            lambda: {} if self._report is None else {(): float(self._report.newer_code.facts)},
         )
         runtime.metrics.gauges_by(
             "saga_audit_age_seconds",

@@ -148,7 +148,9 @@ def audit(seen: Snapshot) -> str:
     for service in seen.look.services:
         for one in service.samples.of("saga_audit_good"):
             age = duration(service.samples.largest("saga_audit_age_seconds"))
-            return f"{'found nothing' if one.value else 'has findings'}, {age} ago"
+            unjudged = int(service.samples.largest("saga_audit_unjudged_facts"))
+            not_judged = f" and did not judge {unjudged:,} facts of newer code" if unjudged else ""
+            return f"{'found nothing' if one.value else 'has findings'}{not_judged}, {age} ago"
     return ""
 
 

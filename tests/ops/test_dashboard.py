@@ -316,6 +316,15 @@ async def test_the_last_audits_verdict_is_told() -> None:
     assert audit(await polled(look(0))) == ""
 
 
+@pytest.mark.parametrize(("good", "told"), [(1, "found nothing"), (0, "has findings")])
+async def test_what_the_last_audit_did_not_judge_is_told(good: int, told: str) -> None:
+    text = f"saga_audit_good {good}\nsaga_audit_unjudged_facts 1200\nsaga_audit_age_seconds 7200"
+
+    found = audit(await polled(look(0, order=seen("order", text))))
+
+    assert found == f"{told} and did not judge 1,200 facts of newer code, 2 h ago"
+
+
 # Plots ----------------------------------------------------------------------------------------------------------------
 
 

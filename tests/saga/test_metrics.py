@@ -15,7 +15,7 @@ from tests.shop import PATIENCE_S, Shop, attempts
 MOST_SERIES = 500
 REQUESTS = "http_server_request_duration_seconds_count"
 FAILED = frozenset({("http_response_status_code", "500")})
-AFTER_AN_AUDIT = {"saga_audit_good", "saga_audit_age_seconds"}
+AFTER_AN_AUDIT = {"saga_audit_good", "saga_audit_unjudged_facts", "saga_audit_age_seconds"}
 
 
 async def scrape(shop: Shop, service: str) -> str:

@@ -1,5 +1,6 @@
 """The last audit's verdict and age: only of a report that can be read, whatever its file has."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,17 @@ def test_a_report_tells_whether_there_are_findings_and_its_age(tmp_path: Path, v
     text = exported(tmp_path, f'{{"verdict": "{verdict}", "made_at": "{NOON.isoformat()}"}}')
 
     assert (value(text, "saga_audit_good"), value(text, "saga_audit_age_seconds")) == (good, 0)
+    assert value(text, "saga_audit_unjudged_facts") == 0
+
+
+def test_what_an_audit_did_not_judge_is_counted(tmp_path: Path) -> None:
+    report = {
+        "verdict": "newer-code",
+        "made_at": NOON.isoformat(),
+        "newer_code": {"facts": 3, "first": [], "fields": []},
+    }
+
+    assert value(exported(tmp_path, json.dumps(report)), "saga_audit_unjudged_facts") == 3
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ EVENTS/<SHA-256>/part-000.jsonl.gz  a file of it: two archivers never write the 
 Objects are never changed, and deleted by nobody. Only the library obstore, an extra, speaks to the store.
 """
 
+import asyncio
 import hashlib
 import os
 import re
@@ -36,10 +37,13 @@ CONNECT_S: Final = 2.0
 READ_S: Final = 10.0
 """For one request that reads. At most RETRIES more are begun, within RETRY_S, before the bucket counts as away."""
 WRITE_S: Final = 60.0
+REACH_S: Final = 5.0
+"""For the request that only shows whether the bucket can be read."""
 RETRIES: Final = 3
 RETRY_S: Final = 10.0
 AT_ONCE: Final = 16  # manifests that are read
 UPLOADS: Final = 3  # pieces that are written at once
+NOTHING: Final = "nothing"  # a folder that no generation has: to list it is one short answer
 
 _CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
 _STATUS: Final = re.compile(r"status code: (\d{3})")
@@ -74,6 +78,15 @@ class Bucket:
     @cached_property
     def _write(self) -> S3Store:
         return _store(self._settings, WRITE_S)
+
+    async def ask(self) -> None:
+        try:
+            async with asyncio.timeout(REACH_S):
+                await obstore.list_with_delimiter_async(self._read, NOTHING)
+        except TimeoutError:
+            raise _unusable(self.title, _KINDS["kind: Timeout,"], _next_step("", None)) from None
+        except (BaseError, ValueError, OSError) as error:
+            raise self._away(error) from None
 
     def look(self) -> list[tuple[str, str]]:
         found = self._asked(lambda: obstore.list_with_delimiter(self._read))["objects"]

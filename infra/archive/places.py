@@ -12,7 +12,7 @@ from infra.archive.writing import described
 
 
 class ArchivePlace(Protocol):
-    """The files of one archive. Its methods wait for disk or network, and raise ArchiveDamaged.
+    """The files of one archive. Its methods wait for disk or network, and raise ArchiveDamaged; only `ask` is async.
 
     A method that is given a `stream` and a `file` is of a file of that generation, which the manifest has.
     """
@@ -25,6 +25,10 @@ class ArchivePlace(Protocol):
 
     near: bool
     """Whether a look costs so little that all who ask look anew."""
+
+    async def ask(self) -> None:
+        """Ask for what shows, at the least cost and within seconds, that the place can be read."""
+        ...
 
     def look(self) -> list[tuple[str, str]]:
         """Return the name of each manifest, sorted, with a text that shows a change: its time or ETag, and its size."""
@@ -75,6 +79,9 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.title = str(path)
+
+    async def ask(self) -> None:
+        self.look()
 
     def look(self) -> list[tuple[str, str]]:
         try:

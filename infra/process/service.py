@@ -31,8 +31,8 @@ from infra.http.server import LAST_REQUEST_S, Server
 from infra.listening import is_held
 from infra.metrics import Metrics
 from infra.printable import printable
+from infra.process import archive_watch, newer_facts
 from infra.process import logging as logs
-from infra.process import newer_facts
 from infra.process.app import build
 from infra.process.gauges import export_gauges
 from infra.process.measures import Measures
@@ -188,7 +188,7 @@ def assemble(
 async def _run_until_signal(
     service: Service, runtime: Runtime, listener: socket.socket, stack: contextlib.AsyncExitStack
 ) -> None:
-    for watcher in service.watchers:
+    for watcher in (archive_watch.watch, *service.watchers):
         watcher(runtime)
     last_request_s = LAST_REQUEST_S if is_held() else 0.0  # else nobody serves the next connection either
     server = Server(build(service.name, service.routes(runtime), runtime), last_request_s=last_request_s)

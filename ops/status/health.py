@@ -156,11 +156,15 @@ def _orders(count: int) -> str:
 
 
 def _warned(services: Iterable[SeenService]) -> Iterator[Concern]:
-    """Yield what services warn of. order_svc comes last: it tells who leaves its orders waiting, and not why."""
+    """Yield what services warn of, once. order_svc comes last: it tells who leaves its orders waiting, and not why."""
+    told: set[str] = set()
     for seen in sorted(services, key=lambda seen: seen.service.name == "order"):
         for text in seen.warnings:
-            if text.startswith(CLOCK):  # a cause, see `_clocks`
+            if (
+                text.startswith(CLOCK) or text in told
+            ):  # a cause, see `_clocks`; or of all, such as the archive's bucket
                 continue
+            told.add(text)
             yield Concern(
                 text, "the service goes on; docs/runbook.md has the next steps", (f"curl -s {seen.service.url}/readyz",)
             )

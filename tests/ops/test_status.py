@@ -99,6 +99,14 @@ def test_a_dead_letter_comes_before_what_order_svc_says_of_its_service() -> None
     assert [one.what for one in well(order=order, point=point).concerns] == ["dead", "point is silent"]
 
 
+def test_what_all_services_warn_of_is_one_concern() -> None:
+    found = well(**{name: seen(name, warnings=("the archive's bucket is away", f"{name} lags")) for name in NAMES})
+
+    assert [one.what for one in found.concerns] == [
+        *("the archive's bucket is away", "product lags", "point lags", "coupon lags", "order lags"),
+    ]
+
+
 def test_a_broker_that_is_gone_is_one_concern_of_all_services() -> None:
     away = {
         name: seen(name, not_ready="no session with the broker", samples=Samples('saga_ready{reason="broker"} 0\n'))

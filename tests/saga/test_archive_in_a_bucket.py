@@ -59,6 +59,14 @@ async def until_it_says(shop: Shop, text: str) -> None:
                 break
 
 
+async def until_it_warns(shop: Shop, warns: bool) -> None:
+    """Wait until order_svc, which is ready, warns that the bucket is away, or does so no more."""
+    async for _ in attempts(f"order_svc to warn of the bucket: {warns}"):
+        answer = await shop.get("order", "/readyz")
+        if answer.status_code == 200 and any(AWAY in text for text in answer.json()["warnings"]) == warns:
+            break
+
+
 async def test_services_run_while_the_bucket_is_away_and_say_what_they_cannot_tell(
     shop: Shop, store: ObjectStore
 ) -> None:
@@ -72,6 +80,7 @@ async def test_services_run_while_the_bucket_is_away_and_say_what_they_cannot_te
     assert "steps and compensated: the archive's bucket" in (await shop.order(archived))["unavailable"]
     done = await orders(shop, "replay")
     assert (done.returncode, AWAY in " ".join(done.stderr.split())) == (3, True)
+    await until_it_warns(shop, True)
 
     await shop.kill("nats")
     await shop.start_nats()
@@ -90,6 +99,7 @@ async def test_services_run_while_the_bucket_is_away_and_say_what_they_cannot_te
     await shop.ready("point")
     assert len((await shop.order(archived))["steps"]) == 5
     assert (await history(shop))[: len(before)] == before
+    await until_it_warns(shop, False)
     await clean(shop)
 
 

@@ -297,3 +297,29 @@ def test_a_cache_that_cannot_be_written_is_told(store: ObjectStore, place: Bucke
 
     with pytest.raises(ArchiveUnreachable, match=r"file/files.*, cannot be used: Not a directory\. Make room there"):
         read(bucket(store, tmp_path, ARCHIVE_CACHE_DIR=str(tmp_path / "file")), manifest)
+
+
+# Whether it can be reached --------------------------------------------------------------------------------------------
+
+
+async def test_a_bucket_that_can_be_read_is_reached_also_an_empty_one(place: Bucket) -> None:
+    await place.ask()
+    archived(place)
+    await place.ask()
+
+
+async def test_a_bucket_that_cannot_be_read_is_told_as_a_reader_tells_it(
+    store: ObjectStore, place: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for setting in ({"ARCHIVE_URL": "s3://another"}, {"ARCHIVE_ENDPOINT": "http://127.0.0.1:9"}):
+        other = bucket(store, tmp_path / "data", **setting)
+        with pytest.raises(ArchiveUnreachable) as read:
+            other.look()
+        with pytest.raises(ArchiveUnreachable) as reached:
+            await other.ask()
+        assert str(reached.value) == str(read.value)
+
+    monkeypatch.setattr(bucket_module, "REACH_S", 0.05)
+    store.pause()
+    with pytest.raises(ArchiveUnreachable, match=r"cannot be used: no answer in time\. Does its store run"):
+        await place.ask()

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,9 @@ from infra.local.processes import StartFailed
 from infra.settings import SettingsError
 from ops.cli import LARGEST, WholeNumber
 
+EXIT_FAILED: Final = 1
+EXIT_STOPPED: Final = 130
+RESULTS: Final = "results.json"
 RUNS: Final = 3
 QUICKLY: Final = 0.3  # share of the orders with --quick
 HISTORIES: Final = (100_000, 1_000_000)  # facts
@@ -68,7 +72,8 @@ def main(
     That is the choreography written by hand on FastStream, and a workflow of DBOS. Phase by phase, interleaved.
 
     Everything is started here, on loopback, each run with a system of its own. The results of each run are verified. A
-    system that lost or doubled anything ends the bench with exit code 1; the earlier measurements are kept.
+    system that lost or doubled anything ends the bench with exit code 1. Each result is kept as it comes: whatever ends
+    the bench, also Ctrl-C (exit code 130), it ends with the report of what was measured.
 
     Phases: c64, c256 (closed loops), hot (one product), mix (one order in five refused), low (20 orders a second), half
     (half of c64's rate), growth (a million facts), overload (ten times what it can do, for a minute).
@@ -78,49 +83,73 @@ def main(
     """
     if (parts or orders) and YEARS not in only:
         raise click.UsageError(f"--part and --orders go with --only {YEARS}")
+    if "half" in only and "c64" not in only:
+        raise click.UsageError("`half` goes with c64")
     out.mkdir(parents=True, exist_ok=True)
-    console = Console()
     results = report.new(runs or (1 if quick else RUNS), quick=quick)
-    began, failed = time.monotonic(), False
+    began, code = time.monotonic(), EXIT_FAILED
     try:
-        _measure(results, only, systems, parts, orders)
+        keep = partial(report.write, results, out / RESULTS)
+        _measure(results, keep, only, systems, parts=parts, orders=orders)
+        code = 0
     except (LoadFailed, WentWrong, StartFailed, SettingsError) as error:
         click.echo(f"the bench ends here: {error}", err=True)
-        failed = True
-    _write(results, out)
-    tables.show(results, console)
-    console.print(
-        f"{results.machine}; commit {results.commit}; {time.monotonic() - began:.0f} s. The results: {out}",
-        highlight=False,
-    )
-    sys.exit(failed)
+    except KeyboardInterrupt:
+        click.echo("the bench was stopped: this is what it had measured", err=True)
+        code = EXIT_STOPPED
+    finally:  # an error that nobody expects comes behind the report, with its traceback
+        if results.measured:
+            _report(results, out, time.monotonic() - began)
+    sys.exit(code)
 
 
 def _measure(
-    results: Results, only: Sequence[str], systems: Sequence[str], parts: Sequence[str], orders: int | None
+    results: Results,
+    keep: Callable[[], None],
+    only: Sequence[str],
+    systems: Sequence[str],
+    *,
+    parts: Sequence[str],
+    orders: int | None,
 ) -> None:
-    """Add to the results as they come."""
+    """Add to the results as they come, and `keep` them after each."""
+
+    def added(row: Row) -> None:
+        _tell(row)
+        keep()
+
     shrink = QUICKLY if results.quick else 1.0
     phases = [phase for phase in PHASES if not only or phase.name in only]
     if phases:
         for row in _rows(phases, systems or _installed(), results.runs, shrink):
             results.rows.append(row)
-            _tell(row)
+            added(row)
     if not only:
-        results.ceilings = ceilings.measure_all(shrink)
+        for ceiling in ceilings.measure_all(shrink):
+            results.ceilings.append(ceiling)
+            keep()
     if GROWTH in only or not (only or results.quick):
-        results.growth = measure_growth(HISTORIES, results.runs)
+        for grown in measure_growth(HISTORIES, results.runs):
+            results.growth.append(grown)
+            keep()
     if OVERLOAD in only or not (only or results.quick):
-        results.overload = [measure_overload(lines) for lines in LINES]
+        for lines in LINES:
+            results.overload.append(measure_overload(lines))
+            keep()
     if YEARS in only:
         results.years = Years()
-        measure_years(
-            results.years, parts or PARTS, results.runs, _tell, orders=orders or int(ORDERS * shrink), shrink=shrink
-        )
+        for part in parts or PARTS:
+            orders = orders or int(ORDERS * shrink)
+            measure_years(results.years, [part], results.runs, added, orders=orders, shrink=shrink)
+            keep()
 
 
-def _write(results: Results, out: Path) -> None:
-    report.write(results, out / "results.json")
+def _report(results: Results, out: Path, took_s: float) -> None:
+    """Write what was measured as a table and a picture, too, and show it."""
+    console = Console()
+    tables.show(results, console)
+    machine = f"{results.machine}; commit {results.commit}; {took_s:.0f} s. The results: {out}"
+    console.print(machine, highlight=False)
     plot.draw(results, out / "results.svg")
     with (out / "results.txt").open("w") as file:
         tables.show(results, Console(file=file, width=110))
@@ -143,8 +172,6 @@ def _rows(phases: Sequence[Phase], systems: Sequence[str], runs: int, shrink: fl
         first = number % len(systems)
         for phase in phases:
             for system in (*systems[first:], *systems[:first]):
-                if phase.half and system not in rates:
-                    raise click.UsageError("`half` goes with c64")
                 fewer = FEWER if system in ALTERNATIVES and phase.orders else 1.0
                 row = run(phase, system, rates[system] / 2 if phase.half else None, shrink * fewer)
                 if phase.name == "c64":

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Literal
@@ -44,10 +44,10 @@ class Ceiling(Struct):
     cpu_s_per_1000: float
 
 
-def measure_all(shrink: float = 1.0) -> list[Ceiling]:
+def measure_all(shrink: float = 1.0) -> Iterator[Ceiling]:
     """Measure each limit in a process of its own."""
     facts = int(FACTS * shrink)
-    return [_measured(name, facts) for name in ("broker", "log")]
+    return (_measured(name, facts) for name in ("broker", "log"))
 
 
 def _measured(name: str, facts: int) -> Ceiling:

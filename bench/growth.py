@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -40,9 +40,9 @@ class Grown(Struct):
         return median(self.cpu_s_per_1000) / median(self.empty_cpu_s_per_1000)
 
 
-def measure_growth(lengths: Sequence[int], runs: int) -> list[Grown]:
+def measure_growth(lengths: Sequence[int], runs: int) -> Iterator[Grown]:
     """Measure the saga after histories of these lengths (facts). Raises LoadFailed, WentWrong, StartFailed."""
-    return [_measure(facts, runs) for facts in lengths]
+    return (_measure(facts, runs) for facts in lengths)
 
 
 def _measure(facts: int, runs: int) -> Grown:

@@ -34,6 +34,11 @@ class Results(Struct):
     overload: list[Overloaded] = field(default_factory=list)
     years: Years | None = None
 
+    @property
+    def measured(self) -> bool:
+        """Whether there is a result."""
+        return any((self.rows, self.ceilings, self.growth, self.overload, self.years not in (None, Years())))
+
 
 class Bar(NamedTuple):
     """A target for the medians: `measured` must be at least `at_least` and at most `at_most`."""
@@ -192,7 +197,9 @@ def new(runs: int, *, quick: bool) -> Results:
 
 def write(results: Results, path: Path) -> None:
     told = {**msgspec.to_builtins(results), "ratios": [ratio._asdict() for ratio in ratios(results)]}
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    unfinished.replace(path)  # a bench that is killed meanwhile leaves the file whole
 
 
 def _machine() -> str:

@@ -40,6 +40,6 @@ def test_children_count_while_they_live_and_their_cpu_after_that(parent: subproc
 
 
 def test_ceilings_are_measured() -> None:
-    found = ceilings.measure_all(0.01)
+    found = list(ceilings.measure_all(0.01))
     assert [ceiling.name for ceiling in found] == ["broker", "log"]
     assert all(ceiling.facts_per_s > 0 and ceiling.cpu_s_per_1000 > 0 for ceiling in found)

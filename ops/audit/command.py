@@ -40,7 +40,7 @@ class MessageSequence(click.ParamType[str]):
 @click.option(
     "--full",
     is_flag=True,
-    help="Begin at the beginning, not at the last checkpoint, and check each store's whole file.",
+    help="Begin at the beginning, not at the last checkpoint; check all of each store's file, and the archive's files.",
 )
 @click.option(
     "--at-rest",

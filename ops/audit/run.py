@@ -18,6 +18,7 @@ from infra.store.records import Notification
 from ops import newer, reading, stores
 from ops.audit import answers, checkpoint, cut, disk_memory, report
 from ops.audit.answers import AnswerOptions
+from ops.audit.archived_files import check_files
 from ops.audit.chain import HashChain
 from ops.audit.checkpoint import AuditCheckpoint
 from ops.audit.cut import Cut, ServiceLogs
@@ -37,11 +38,11 @@ class Options(NamedTuple):
 
     `folder`: for the report and the checkpoint. `grace`: how long after its deadline an order may end, and how long
     after its last fact a compensation may be missing. `at_rest`: no order is in flight, so nothing may be missing.
-    `full`: begin at the beginning of history, and have SQLite check each store's whole file. `against`: an earlier
-    report that must still hold; None: the last one in `folder`, if its verdict is `good`. `answers`: the most subjects
-    of each kind that the services are asked about; 0: none. `backup`: the stream is a restored backup, which may end
-    before the logs. `foreign`: sequences of EVENTS that a person has judged to be foreign messages, or `all`.
-    `timeout_s`: the longest wait for a service's answer.
+    `full`: begin at the beginning of history, have SQLite check each store's whole file, and compare each file of the
+    archive with its checksum. `against`: an earlier report that must still hold; None: the last one in `folder`, if its
+    verdict is `good`. `answers`: the most subjects of each kind that the services are asked about; 0: none. `backup`:
+    the stream is a restored backup, which may end before the logs. `foreign`: sequences of EVENTS that a person has
+    judged to be foreign messages, or `all`. `timeout_s`: the longest wait for a service's answer.
     """
 
     folder: Path
@@ -60,7 +61,7 @@ async def audit(env: Mapping[str, str], options: Options, watch: Watch) -> Audit
 
     A checkpoint that is damaged is told on standard error, and not used. Raises Unreachable if the broker, a log or a
     service cannot be read, and OSError or sqlite3.Error if the folder cannot be written. Raises SettingsError,
-    NotAReport (see `_earlier`), NoForeignFile, NoSuchMessage.
+    NotAReport (see `_earlier`), NoForeignFile, NoSuchMessage, Found (see `check_files`).
     """
     async with _opened(env) as (stream, logs):
         try:
@@ -109,12 +110,14 @@ class _Audit:
     async def run(self, *, anew: bool = False) -> AuditReport:
         """Audit from the checkpoint on; without one, with `full` and with `anew`, from the beginning.
 
-        Raises DamagedMemory if the checkpoint is damaged; as `audit`.
+        Raises DamagedMemory if the checkpoint is damaged; Found if, with `full`, a file of the archive is; as `audit`.
         """
         path = self._options.folder / "checkpoint.sqlite"
         files.make_folder(self._options.folder)
         self._watch.begins("taking a cut", 0)
         now = await cut.take(self._stream, self._logs, backup=self._options.backup)
+        if self._options.full:
+            await check_files(self._stream, self._watch)
         findings: list[Finding] = []
         if path.exists() and not self._options.full and not anew:
             with disk_memory.working_copy(path, of=True) as memory:

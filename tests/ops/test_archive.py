@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import sqlite3
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -608,3 +609,45 @@ async def test_the_archive_moves_into_a_bucket_and_back(
         refused = await orders(left.shop, "archive", "--copy-to", str(tmp_path / "other"), **store.env)
         assert (refused.returncode, list((tmp_path / "other").glob("*.json"))) == (1, [])
         assert "is not what its manifest says: EVENTS was not copied" in " ".join(refused.stderr.split())
+
+
+def a_flipped_bit(part: Path) -> None:
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+
+
+def a_shorter_file(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:-9])
+
+
+def a_missing_file(part: Path) -> None:
+    part.unlink()
+
+
+def other_bytes_of_the_same_messages(part: Path) -> None:
+    """As another version of gzip would write them: nothing that reads them notices it."""
+    content = part.read_bytes()
+    part.write_bytes(content[:4] + b"\x01" + content[5:])
+
+
+@on_both
+async def test_a_full_audit_names_a_damaged_file_of_the_archive(left: Left) -> None:
+    await left.archive()
+    folder = left.folder if left.store is None else left.store.objects
+    for name in ("part-000.jsonl.gz", "index.sqlite"):
+        (file,) = folder.glob(f"EVENTS/**/{name}")
+        content = file.read_bytes()
+        for damaging in (a_flipped_bit, a_shorter_file, a_missing_file, other_bytes_of_the_same_messages):
+            damaging(file)
+
+            done = await orders(left.shop, "audit", "--full", "--at-rest", "--answers", "0")
+
+            told = " ".join(done.stderr.split())
+            assert (done.returncode, done.stdout) == (1, ""), damaging
+            assert re.match(rf"the archive is damaged: \S*/EVENTS/\S*{re.escape(name)} (is|cannot be) ", told), told
+            assert "; " not in told.partition(". Put a copy of the archive back")[0], told
+            file.write_bytes(content)
+
+    done = await orders(left.shop, "audit", "--full", "--at-rest", "--answers", "0", "--foreign", "all", "--json")
+    assert (done.returncode, json.loads(done.stdout)["findings"]) == (0, [])

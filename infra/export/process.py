@@ -23,7 +23,7 @@ from infra.export.retry_policy import RetryPolicy
 from infra.export.rows import Dataset
 from infra.export.settings import ExportSettings
 from infra.export.sink import Limits, Sink
-from infra.export.source import Lag, OpenLog, lag
+from infra.export.source import Lag, OpenLog, check, lag
 from infra.store.sqlite import SQLiteStore
 from infra.timestamps import now
 from infra.tuning import use_batch_scheduling
@@ -121,14 +121,17 @@ async def status(export: Export) -> Lag:
 
 
 async def reconcile(export: Export) -> tuple[Comparison, Lag]:
-    """Compare log and dataset up to the sink's position; return the comparison, and the lag of that position.
+    """Compare log and dataset up to the sink's position; return the comparison, and the lag of that position before it.
 
-    An export may run meanwhile. Raises ExportError, StoreError.
+    An export may run meanwhile, and services record: what came during a long comparison is no lag. Raises ExportError,
+    StoreError.
     """
     sink = export.sink()
     try:
         async with export.open_log() as log:
-            compared = await reconciliation.compare(log, export.dataset, sink)
-            return compared, await lag(log, export.dataset, compared.through, now())
+            through = await sink.position()
+            await check(log, through)
+            behind = await lag(log, export.dataset, through, now())
+            return await reconciliation.compare(log, export.dataset, sink, through), behind
     finally:
         await sink.close()

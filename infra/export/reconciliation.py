@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from infra.export.rows import Dataset, ExportPosition
 from infra.export.sink import Sink
-from infra.export.source import Log, check, chunks, to_row
+from infra.export.source import Log, chunks, to_row
 from infra.export.totals import Key, Totals, count
 
 
@@ -24,15 +24,12 @@ class Comparison(NamedTuple):
         return [key for key in self.keys if self.log.get(key) != self.dataset.get(key)]
 
 
-async def compare(log: Log, dataset: Dataset, sink: Sink) -> Comparison:
-    """Compare the totals of log and dataset up to and including the sink's position.
+async def compare(log: Log, dataset: Dataset, sink: Sink, through: ExportPosition) -> Comparison:
+    """Compare the totals of log and dataset up to and including `through`, the sink's position.
 
     An export may run meanwhile: the rows that it writes are after that position and do not count. Do not rewind it
-    meanwhile.
-    Raises StoreError, Unavailable, SinkError, AnotherLog, Unexportable.
+    meanwhile. Raises StoreError, Unavailable, SinkError, Unexportable.
     """
-    through = await sink.position()
-    await check(log, through)
     there = await sink.totals(through)
     return Comparison(through, await totals_of(log, dataset, through), there)
 

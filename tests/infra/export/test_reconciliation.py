@@ -9,8 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from infra.export import process
+from infra.export.file_sink import FileSink
 from infra.export.reconciliation import totals_of
 from infra.export.rows import ExportPosition
+from infra.export.settings import ExportSettings
+from infra.export.totals import Totals
+from infra.settings import read
 from infra.store.sqlite import SQLiteStore
 from order_svc.export import ORDERS
 from tests.infra.export.commands import command, export_once
@@ -105,6 +110,23 @@ async def test_what_is_not_exported_yet_is_no_difference(tmp_path: Path, env: di
     told, _ = await reconcile(env, code=0)
 
     assert "10 records of the log are still to be exported" in told
+
+
+async def test_what_comes_during_the_comparison_is_no_lag(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await export_once(env)
+    totals = FileSink.totals
+
+    async def slow(sink: FileSink, through: ExportPosition) -> Totals:
+        await append(tmp_path, mixed(5, first=30))
+        return await totals(sink, through)
+
+    monkeypatch.setattr(FileSink, "totals", slow)
+    compared, behind = await process.reconcile(process.Export("order", ORDERS, read(ExportSettings, env)))
+
+    assert (compared.different, behind.records, behind.seconds) == ([], 0, 0.0)
+    assert behind.head == compared.through.position
 
 
 async def test_without_a_log_it_exits_3(tmp_path: Path) -> None:

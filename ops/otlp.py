@@ -30,12 +30,13 @@ from contracts.spans import (
 from infra.addresses import is_http_address
 from infra.broker.consumers import consumer_name
 from infra.redaction import redacted
+from infra.tracing import collector
 from infra.tracing.start import check_installed
 from ops import reading
 from ops.cli import Instant
 from ops.errors import Unreachable, Unusable
 
-FROM_ENVIRONMENT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+FROM_ENVIRONMENT: Final = collector.ENDPOINT
 """What `--otlp` without a value means."""
 STANDARD_OUTPUT: Final = "-"
 SLOW_SHARE: Final = 0.99
@@ -145,7 +146,7 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
     """
     check_installed("`orders trace --otlp URL` needs")
     if given == FROM_ENVIRONMENT:
-        if not (env.get(FROM_ENVIRONMENT) or env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+        if not collector.is_named(env):
             raise Unusable(
                 f"where to? `--otlp http://127.0.0.1:4318` sends to the collector there, {FROM_ENVIRONMENT} names one, "
                 "`--otlp -` prints the trace"
@@ -159,7 +160,7 @@ def endpoint(given: str, env: Mapping[str, str]) -> str | None:
 
 def send(url: str | None, spans: Sequence[Span]) -> None:
     """Send the spans to the collector at `url`; None: where the environment says. Raises Unreachable."""
-    from infra.tracing import json_exporter, otel  # noqa: PLC0415 - an extra
+    from infra.tracing import otel  # noqa: PLC0415 - an extra
 
     common = {span.service: otel.resource(span.service) for span in spans}
     exporter = otel.otlp_exporter(url)
@@ -167,7 +168,7 @@ def send(url: str | None, spans: Sequence[Span]) -> None:
         for first in range(0, len(spans), SPANS_A_REQUEST):
             batch = [otel.readable(span, common[span.service]) for span in spans[first : first + SPANS_A_REQUEST]]
             if not otel.is_sent(exporter.export(batch)):
-                at = redacted(url or json_exporter.collector(os.environ)[1])
+                at = redacted(url or collector.collector(os.environ)[1])
                 raise Unreachable(
                     f"the collector at {at} did not take the spans: does it run, and speak OTLP over HTTP?"
                 )

@@ -6,7 +6,8 @@ exists twice.
 
 The fast path skips everything else that Litestar would run for the route: guards, middleware, hooks, dependencies. So
 `fast_paths` refuses a route that has any of these, and the service does not start. One hook runs on both ways, before
-the body is judged: a `HeaderCheck`, with which a route checks its caller.
+the body is judged: a `HeaderCheck`, with which a route checks its caller. An answer that has more than content and
+headers, such as cookies or a background task, is sent by Litestar's own code.
 """
 
 import re
@@ -71,6 +72,7 @@ class FastPath:
         self._check = hook.check if isinstance(hook, HeaderCheck) else None
         self._checked = self._headers[hook.header.lower().encode()].parameter if isinstance(hook, HeaderCheck) else ""
         self._encode = msgspec.json.Encoder(enc_hook=handler.default_serializer).encode
+        self._type_encoders = handler.resolve_type_encoders()
         self._exception_handlers = cast(ExceptionHandlers, handler.app.exception_handlers)
         self._max_bytes = handler.resolve_request_max_body_size() or 0
 
@@ -101,7 +103,12 @@ class FastPath:
             response = await self._call(**parameters)
         except Exception as error:
             response = self._exception_handler(error)(Request(scope, receive, send), error)
-        await self._send(response, send)
+        if _is_plain(response):
+            await self._send(response, send)
+        else:
+            asked = Request[Any, Any, Any](scope, receive, send)
+            whole = response.to_asgi_response(None, asked, status_code=self._status, type_encoders=self._type_encoders)
+            await whole(scope, receive, send)
         return None
 
     def _parameters(self, scope: HTTPScope) -> dict[str, Any] | None:
@@ -133,6 +140,12 @@ class FastPath:
         ]
         await send({"type": "http.response.start", "status": response.status_code or self._status, "headers": head})
         await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _is_plain(response: Response[Any]) -> bool:
+    """Whether it has nothing but what a fast path sends by itself: content, media type, headers and status."""
+    more = response.background or response.cookies or response.response_type_encoders
+    return type(response) is Response and not more
 
 
 def fast_paths(app: Litestar) -> dict[tuple[str, str], FastPath]:

@@ -17,12 +17,11 @@ from contracts.spans import Span
 from infra.addresses import is_http_address
 from infra.redaction import redacted
 from infra.settings import SettingsError
+from infra.tracing.collector import collector
 from infra.tracing.otlp_json import as_otlp
 
 logger = structlog.get_logger()
 
-ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
-TRACES_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 TIMEOUT_S: Final = 10.0
 LONGEST_TIMEOUT_S: Final = 3_600.0
 MOST_ANSWERED: Final = 1 << 16
@@ -41,13 +40,6 @@ class OwnSpan(ReadableSpan):
 def _setting(env: Mapping[str, str], name: str) -> str:
     """Return OpenTelemetry's variable of this name: that for traces alone, or else that for everything."""
     return env.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "").strip() or env.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
-
-
-def collector(env: Mapping[str, str]) -> tuple[str, str]:
-    """Return the variable that says where spans go, and the whole URL, to which one for everything has a path added."""
-    if at := env.get(TRACES_ENDPOINT, "").strip():
-        return TRACES_ENDPOINT, at
-    return ENDPOINT, f"{env.get(ENDPOINT, '').strip().rstrip('/')}/v1/traces"
 
 
 def _headers(setting: str) -> dict[str, str]:

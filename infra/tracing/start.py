@@ -9,6 +9,7 @@ from infra.core.writer import Clock, Writer
 from infra.http.server import Server
 from infra.metrics import Labels, Metrics
 from infra.settings import Settings, SettingsError
+from infra.tracing.collector import ENDPOINT
 from infra.tracing.requests import TracedApp
 from infra.tracing.tracer import Tracer
 
@@ -46,7 +47,7 @@ async def traced(
         _export(metrics, lambda: (0, 0, 0))
         yield
         return
-    check_installed("OTEL_EXPORTER_OTLP_ENDPOINT is set, and traces need")
+    check_installed(f"{ENDPOINT} is set, and traces need")
     from infra.tracing import json_exporter, otel  # noqa: PLC0415 - an extra
 
     sender = otel.SpanSender(service, json_exporter.JsonExporter())

@@ -112,8 +112,8 @@ def command(
         raise Found("the selection contains no message")
     if work.done.newer:
         print_out(f"replayed byte for byte: {FoundNewer(work.done.newer, work.done.first_newer)}", error=True)
-    if target is not None:
-        work.summarise(target, time.monotonic() - began, as_json=as_json)
+    if work.target is not None:
+        work.summarise(work.target, time.monotonic() - began, as_json=as_json)
 
 
 def _warn(target: Target, *, fresh_ids: bool) -> None:
@@ -203,7 +203,8 @@ class _Replay:
         self.rises = True
         """Whether the sequences of the messages rise: only then a sequence says which of them were replayed."""
         self._selection = selection
-        self._target = target
+        self.target = target
+        """Once it is opened, with the name of the stream that takes the messages: of a generation, if it is aloud."""
         self._speed = speed
         self._publisher: Publisher | None = None
 
@@ -218,13 +219,13 @@ class _Replay:
             found = await begun(messages)  # before the target is opened: without messages no stream is made
             if found is None:
                 return
-            if self._target is None:
+            if self.target is None:
                 await replay(found, self._print, self.done, self._speed)
                 return
-            async with _watched(self.done), targets.opened(os.environ, self._target) as (target, publisher):
-                self._publisher = publisher
+            async with _watched(self.done), targets.opened(os.environ, self.target) as (opened, publisher):
+                self.target, self._publisher = opened.target, publisher
                 try:
-                    await replay(found, target.say, self.done, self._speed, rest=publisher.rest)
+                    await replay(found, opened.say, self.done, self._speed, rest=publisher.rest)
                 except asyncio.CancelledError:
                     await publisher.drain()
                     raise

@@ -53,19 +53,20 @@ class TargetPublisher:
     """Gives each message its subject and id at the target, and publishes it with a Publisher."""
 
     def __init__(self, target: Target, publisher: Publisher) -> None:
-        self._target = target
+        self.target = target
+        """Aloud, its stream is the generation that takes what is published."""
         self._begin = begin_of(number_of(target.stream) or 0)
         self._publisher = publisher
         self._run = secrets.token_hex(8)
         self._said = 0
 
     async def say(self, message: ReplayedMessage) -> None:
-        prefix = self._target.prefix
+        prefix = self.target.prefix
         begin = self._begin if prefix is None else f"{prefix}."
         subject = begin + message.subject
         # The target's server would act on other headers of its own, which foreign messages may have.
         headers = {name: value for name, value in message.headers.items() if not _is_servers(name)}
-        if self._target.fresh_ids:
+        if self.target.fresh_ids:
             self._said += 1  # not the sequence: lines of two files may have equal ones
             headers[MSG_ID] = f"{REPLAYED}{self._run}@{self._said}"
             # Under another id it has no place in the log, and says so: an older relay would look for it there.

@@ -14,6 +14,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from contracts import Fact
 from contracts.spans import Span
 from contracts.wire import MSG_ID, NAMES, POSITION, STREAM, VERSION, encode
+from infra.local.services import ROOT
 from infra.tracing.otel import readable, resource
 from infra.tracing.otlp_json import as_otlp
 from ops import otlp, reading, trace
@@ -168,9 +169,16 @@ def test_a_password_in_a_wrong_address_is_not_shown() -> None:
     assert "s3cr3t" not in str(refused.value)
 
 
-def test_without_an_address_the_ways_to_give_one_are_named() -> None:
+@pytest.mark.parametrize("env", [{}, {"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": " "}])
+def test_without_an_address_the_ways_to_give_one_are_named(env: dict[str, str]) -> None:
     with pytest.raises(Unusable, match="OTEL_EXPORTER_OTLP_ENDPOINT names one, `--otlp -` prints the trace"):
-        otlp.endpoint(otlp.FROM_ENVIRONMENT, {})
+        otlp.endpoint(otlp.FROM_ENVIRONMENT, env)
+
+
+def test_the_variables_have_their_names_once() -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        modules = [path for room in ("infra", "ops") for path in (ROOT / room).rglob("*.py")]
+        assert [path.name for path in modules if f'"{name}"' in path.read_text()] == ["collector.py"]
 
 
 def asked(*arguments: str) -> tuple[int, str]:

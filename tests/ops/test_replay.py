@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from infra.broker.streams import ensure_stream
 from infra.local.services import ROOT, service_names
+from infra.settings import Settings
 from ops.replay.lines import nanoseconds, since_1970_ns
 from tests.ops.asking import orders
 from tests.ops.test_rebuild import balances
@@ -180,6 +182,19 @@ async def test_aloud_a_broker_without_history_gets_a_copy_that_can_be_audited(le
     assert contents(await other.events()) == contents(await left.events())
     audited = await orders(left, "audit", "--at-rest", "--answers", "0", NATS_URL=url(other))
     assert audited.returncode == 0, audited.stdout
+
+
+async def test_aloud_it_goes_into_the_newest_generation_and_names_it(left: Shop, other: Shop) -> None:
+    await left.start_nats()
+    async with other.broker() as nc:
+        for number in (0, 1):
+            await ensure_stream(nc.jetstream(), Settings(port=1), number)
+
+    told = await summary(left, "--aloud", "--to", url(other), "--last", "5")
+    done = await orders(left, "replay", "--aloud", "--to", url(other), "--last", "5")
+
+    assert (told["stream"], await messages(other, "EVENTS"), await messages(other, "EVENTS_1")) == ("EVENTS_1", 0, 5)
+    assert f"aloud into stream EVENTS_1 of {url(other)}, 5 of which it had already" in " ".join(done.stderr.split())
 
 
 async def test_lines_do_the_same(left: Shop, other: Shop, tmp_path: Path) -> None:

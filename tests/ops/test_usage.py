@@ -3,7 +3,10 @@
 import contextlib
 import re
 import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -27,6 +30,31 @@ def test_an_error_of_sqlite_is_no_finding_and_says_what_to_do(capsys: pytest.Cap
 
     assert ended.value.code == EXIT_UNREACHABLE
     assert re.search(r"database cannot be .* full\. Its disk is full: make room", capsys.readouterr().err)
+
+
+def paths(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
+    """What is typed for each command, those within another one included."""
+    for name, command in group.commands.items():
+        yield (*before, name)
+        if isinstance(command, click.Group):
+            yield from paths(command, *before, name)
+
+
+@pytest.mark.parametrize("path", [(), *paths(orders)], ids=" ".join)
+def test_each_command_explains_itself_without_a_broker(path: tuple[str, ...], tmp_path: Path) -> None:
+    env = {"COLUMNS": "400", "NATS_URL": "nats://127.0.0.1:1", "DATA_DIR": str(tmp_path / "none")}
+
+    done = CliRunner(env=env).invoke(orders, [*path, "--help"], prog_name="just")
+
+    assert (done.exit_code, done.stderr, done.exception) == (0, "", None)
+    assert f"Usage: {' '.join(('just', *path))} " in done.stdout
+    command: click.Command = orders
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    for option in command.params:
+        assert all(name in done.stdout for name in option.opts if name.startswith("--")), option.name
+    assert not list(tmp_path.iterdir())
 
 
 def refused(*arguments: str) -> str:

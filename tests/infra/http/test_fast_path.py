@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from litestar import Litestar, post
+from litestar.background_tasks import BackgroundTask
+from litestar.datastructures import Cookie
 from litestar.params import HeaderParameter, JSONBody
-from litestar.response import Response
+from litestar.response import Redirect, Response
 from msgspec import Struct
 
 from infra.core.errors import Busy
@@ -16,6 +18,9 @@ from infra.http.fast_path import FAST_PATH
 from infra.http.grammar import MAX_BODY_BYTES
 from infra.http.idempotency_key import IdempotencyKey
 from infra.http.problems import Problem, ProblemBody
+
+RAN: list[bool] = []
+"""Whether the background tasks that have run were of the fast path."""
 
 Who = Annotated[str | None, HeaderParameter(name="X-User-Id", required=False)]
 
@@ -48,6 +53,12 @@ def app(*, short: bool) -> Litestar:
                 raise ZeroDivisionError
             case "deep":
                 raise RecursionError
+            case "whole":
+                cookies = [Cookie("seen", value="1", path="/things"), Cookie("kept", value="2", httponly=True)]
+                ran = BackgroundTask(RAN.append, short)
+                return Response(Made("whole", 0, user, None), status_code=201, cookies=cookies, background=ran)
+            case "moved":
+                return Redirect("/things/1", status_code=303)
             case "later":
                 return Response(Made("later", 0, user, None), status_code=202, headers={"Location": "/things/1"})
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
@@ -78,6 +89,8 @@ GOOD = {
     "all headers": {"content": b'{"name":"mug","count":2}', "headers": {"X-User-Id": "u1", "Idempotency-Key": "k"}},
     "a user that is none": {"content": b'{"name":"mug"}', "headers": {"X-User-Id": b"\xe9 1"}},
     "another status": {"content": b'{"name":"later"}'},
+    "cookies and a background task": {"content": b'{"name":"whole"}'},
+    "a redirect": {"content": b'{"name":"moved"}'},
     "a problem": {"content": b'{"name":"problem"}'},
     "busy": {"content": b'{"name":"busy"}'},
     "a bug": {"content": b'{"name":"bug"}'},
@@ -132,7 +145,20 @@ async def test_a_good_request_does_not_go_through_litestar(
 
     monkeypatch.setattr(Litestar, "__call__", never)
     answer = await both[0].post("/things", **asks)
-    assert answer.status_code in (200, 202, 409, 503, 500, 400)
+    assert answer.status_code in (200, 201, 202, 303, 409, 503, 500, 400)
+
+
+async def test_what_an_answer_has_besides_its_content_is_kept(
+    both: tuple[httpx.AsyncClient, httpx.AsyncClient],
+) -> None:
+    RAN.clear()
+    for client in both:
+        answer = await client.post("/things", content=b'{"name":"whole"}')
+        assert answer.status_code == 201
+        assert answer.headers.get_list("set-cookie") == [
+            *("seen=1; Path=/things; SameSite=lax", "kept=2; HttpOnly; Path=/; SameSite=lax"),
+        ]
+    assert RAN == [True, False]
 
 
 def parts(*bodies: bytes) -> Iterator[dict[str, Any]]:

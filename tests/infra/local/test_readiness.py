@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.local.readiness import why_not_ready
+from infra.local import readiness
+from infra.local.readiness import LONGEST_ANSWER, why_not_ready
 
 GZIP, PLAIN = (("Content-Encoding", name) for name in ("gzip", "identity"))
 
@@ -47,8 +48,17 @@ def answering(status: int, header: tuple[str, str], body: bytes) -> Iterator[str
         (503, PLAIN, b"\xff", "it answers 503"),
         (503, PLAIN, b"[" * 100_000, "it answers 503"),
         (503, PLAIN, b'{"detail":"no session"}', "no session"),
+        (503, PLAIN, b" " * LONGEST_ANSWER + b'{"detail":"no session"}', "it does not answer as a service does: "),
     ],
 )
 def test_whatever_answers_is_told_in_words(status: int, header: tuple[str, str], body: bytes, told: str) -> None:
     with answering(status, header, body) as url:
         assert str(why_not_ready(url)).startswith(told)
+
+
+def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each part less time is left than none."""
+    times = iter(range(0, 1_000, 3))
+    monkeypatch.setattr(readiness, "monotonic", lambda: next(times))
+    with answering(503, PLAIN, b'{"detail":"no session"}') as url:
+        assert why_not_ready(url) == "it does not answer as a service does: it is too slow"

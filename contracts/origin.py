@@ -88,12 +88,18 @@ def origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes) 
     fact: only its `type`, and the key if this code knows the type, have to fit the subject. Whether the log really has
     this fact is not known here.
     """
+    return _origin(published_on, message_id, raw_headers, body, replayed=False)
+
+
+def _origin(published_on: str, message_id: str, raw_headers: bytes, body: bytes, *, replayed: bool) -> Origin:
+    """Return what `origin` does; of a copy with an id of its own (`replayed`) with the position 0 if it has none."""
     value, version = header(raw_headers, _STREAM), number(header(raw_headers, _VERSION))
     position = number(header(raw_headers, _POSITION))
-    lacks = [name for name, found in ((STREAM, value), (VERSION, version), (POSITION, position)) if not found]
+    there = ((STREAM, value), (VERSION, version), (POSITION, position or replayed))
+    lacks = [name for name, found in there if not found]
     if lacks:
         raise ForeignMessage(f"lacks the headers that a service gives its facts ({', '.join(lacks)})")
-    if message_id != fact_id(value, version):
+    if not replayed and message_id != fact_id(value, version):
         raise _misfit(message_id)
     if not _fits(published_on, body):
         raise ForeignMessage("has a body that does not fit its subject")
@@ -138,12 +144,13 @@ def heard(published_on: str, message_id: str, raw_headers: bytes, body: bytes) -
     """Return the fact that a service hears in a message, and its id; see `heard_id`.
 
     Raises ForeignMessage; msgspec.DecodeError for a body that is no fact; its subclass OfNewerCode for a service's fact
-    of newer code.
+    of newer code, or a copy of it by `orders replay --fresh-ids`.
     """
     try:
         fact = decode(body)
     except OfNewerCode:
-        origin(published_on, message_id, raw_headers, body)  # a foreign message is not of newer code
+        replayed = message_id.startswith(REPLAYED)
+        _origin(published_on, message_id, raw_headers, body, replayed=replayed)  # no foreign message is of newer code
         raise
     return fact, heard_id(fact, published_on, message_id, raw_headers)
 

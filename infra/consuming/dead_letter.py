@@ -54,6 +54,11 @@ class DeadLetter(NamedTuple):
     Known only of a dead letter that was read from DEAD."""
 
     @property
+    def identity(self) -> tuple[str, str, datetime, StreamPosition]:
+        """What tells this dead letter from any other: a sequence can be given again, once the broker has lost it."""
+        return self.consumer, self.key, self.at, self.origin
+
+    @property
     def delivery(self) -> Delivery:
         """What is kept of the original message, to be handled again; it cannot be acknowledged.
 

@@ -30,7 +30,7 @@ from infra.consuming.dead_letter_message import (
     traceback_text,
 )
 from infra.consuming.stored_dead_letters import read
-from infra.core.messages import Delivery, StreamPosition
+from infra.core.messages import Delivery
 from infra.settings import Settings
 from infra.timestamps import now
 
@@ -110,8 +110,8 @@ class DeadLetters:
         async for dead_letter in read(nc, f"{PREFIX}.{self._consumer}.*", whole=False):
             listed.setdefault(dead_letter.key, {})[dead_letter.sequence] = dead_letter
         self._by_key = listed  # at once: what is exported must not fall while it is read
-        there = {_identity(one): one.sequence for found in listed.values() for one in found.values()}
-        self._recent = deque((one._replace(sequence=there.get(_identity(one), 0)) for one in self._recent), REMEMBERED)
+        there = {one.identity: one.sequence for found in listed.values() for one in found.values()}
+        self._recent = deque((one._replace(sequence=there.get(one.identity, 0)) for one in self._recent), REMEMBERED)
         lost = [one for one in self._recent if not one.sequence]
         for dead_letter in lost:
             logger.warning(
@@ -144,8 +144,9 @@ class DeadLetters:
         ConsumerFailed if the broker refuses it; the client's errors.
         """
         ahead = self.of(delivery.key)
-        if any(dead_letter.delivery.same_as(delivery) for dead_letter in ahead):
-            return  # a repeated delivery
+        for dead_letter in ahead:
+            if dead_letter.delivery.same_as(delivery) and await self._keeps(dead_letter, delivery):
+                return  # a repeated delivery
         dead_letter = DeadLetter(
             sequence=0,
             consumer=self._consumer,
@@ -162,6 +163,16 @@ class DeadLetters:
         )
         await self._write(dead_letter)
         self.added[kind_of(error)] += 1
+
+    async def _keeps(self, listed: DeadLetter, delivery: Delivery) -> bool:
+        """Whether this dead letter keeps the message: that of its position, or one of its id with the same body.
+
+        Anybody may publish a message with the id that a fact will have. Raises the client's errors.
+        """
+        if listed.origin == delivery.position:
+            return True
+        found = await self.load(listed)
+        return found is not None and found.body == delivery.body[:MAX_BODY]
 
     async def _write(self, dead_letter: DeadLetter) -> None:
         """Store the dead letter in DEAD. Raises ConsumerFailed if the broker refuses it; the client's errors."""
@@ -198,7 +209,7 @@ class DeadLetters:
         message = await self._at(dead_letter.sequence)
         if message is None:
             self._forget(dead_letter)
-        elif _identity(message) != _identity(dead_letter):
+        elif message.identity != dead_letter.identity:
             self._take_off(dead_letter)
             return None
         return message
@@ -214,7 +225,7 @@ class DeadLetters:
         It may have been deleted already. Another one that has its sequence now stays.
         """
         found = await self._at(dead_letter.sequence)
-        if found is not None and _identity(found) == _identity(dead_letter):
+        if found is not None and found.identity == dead_letter.identity:
             try:
                 await self._stream.delete_msg(DEAD, dead_letter.sequence)
             except APIError as error:
@@ -236,8 +247,3 @@ class DeadLetters:
     def _stream(self) -> JetStreamContext:
         assert self._js is not None, "before any session"
         return self._js
-
-
-def _identity(dead_letter: DeadLetter) -> tuple[str, str, datetime, StreamPosition]:
-    """Return what tells a dead letter from any other: a sequence can be given again, once the broker has lost it."""
-    return dead_letter.consumer, dead_letter.key, dead_letter.at, dead_letter.origin

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from time import monotonic
 from typing import Final, NamedTuple
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ from infra.export.parquet import CompactionStopped, Range, file_name, put_togeth
 logger = structlog.get_logger()
 
 KEPT_S: Final = 600.0  # a replaced folder stays; listing a folder takes milliseconds
+AGAIN_S: Final = 60.0  # after an error such as a full disk
 MOST_FILES: Final = 2_000  # put into one, which keeps a step short
 
 Group = list[Range]
@@ -63,6 +65,8 @@ class Compactor:
         self._new_files = 0
         self._last_day: Path | None = None
         self._is_due = True
+        self._again_at: float | None = None
+        """When a round that an error of the file system has ended is begun again, by the clock `monotonic`."""
 
     def added(self, folder: Path) -> None:
         """Count a new file in this day's folder."""
@@ -78,6 +82,8 @@ class Compactor:
         due: small files are no harm to the export. Where folders cannot be swapped, nothing is compacted any more. The
         day stays as it is when `stopped` says so before the last file is read.
         """
+        if self._again_at is not None and monotonic() >= self._again_at:
+            self._is_due, self._again_at = True, None
         if not self._is_on or not (self._is_due or self._round):
             return False
         folder = None
@@ -111,6 +117,7 @@ class Compactor:
             return folder is not None
         except OSError as error:  # such as a full disk, which other days would meet, too
             self._round.clear()
+            self._again_at = monotonic() + AGAIN_S
             self._failed(folder, error)
             return False
         return True

@@ -51,8 +51,7 @@ class FileSink:
             one_export(_beside(self._folder, f"{self._folder.name}.lock"), str(self._folder)),
             self._lock_of_before(),
         ):
-            ranges = committed(self._folder)  # refuses files of others before anything is changed
-            self._last = ranges[-1].last if ranges else 0
+            self._last = self._last_committed()  # refuses files of others before anything is changed
             self._prepare()
             yield
 
@@ -66,6 +65,14 @@ class FileSink:
         with one_export(old, str(self._folder)):
             old.unlink()
             yield
+
+    def _last_committed(self) -> int:
+        """Return the last position in the files; 0 without any. Raises SinkError."""
+        try:
+            ranges = committed(self._folder)
+        except OSError as error:
+            raise SinkError(f"{self._folder} cannot be read: {error}") from error
+        return ranges[-1].last if ranges else 0
 
     def _prepare(self) -> None:
         """Make the folders, and remove the unfinished files of a crash: their rows are read again. Raises SinkError."""
@@ -91,11 +98,15 @@ class FileSink:
     def _again(self, read: Callable[[], Result]) -> Result:
         """Call `read` until it meets no file that was removed after it was listed, but at most ATTEMPTS times.
 
-        Raises Unavailable after that; SinkError.
+        Raises Unavailable after that, or if the folder cannot be listed; SinkError.
         """
         for _ in range(ATTEMPTS):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 return read()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise Unavailable(f"{self._folder} cannot be read: {error}") from error
         raise Unavailable(f"files in {self._folder} are removed while they are read: is a backfill running?")
 
     def _position(self) -> ExportPosition:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import httpx
 from msgspec import Meta, Struct
 
 from infra.addresses import is_loopback
@@ -64,7 +65,8 @@ def _judge(name: str, url: str, *, with_token: bool) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is not a number, or out of range
+        httpx.Request("POST", url)
+    except (ValueError, httpx.InvalidURL):  # such as a port out of range, or a character that no host may have
         usable = False
     if not usable:
         raise ValueError(f"{name} is not an HTTP address, such as https://platform.example/rows")

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from infra.usage import EXIT_USAGE, take_no_arguments
 USAGE: Final = """Become the bundled nats-server, until SIGTERM or Ctrl-C. Exit code 2: it cannot start.
 
 Its settings are NATS_PORT, NATS_STORE_DIR, BROKER_MAX_BYTES and GOMAXPROCS (docs/settings.md)."""
+LONGEST_GREETING: Final = 1 << 16  # bytes of the line with which a broker greets; it has some hundred
 NATS_CONF: Final = ROOT / "infra" / "nats.conf"
 
 
@@ -103,13 +105,18 @@ def store_holder(env: Mapping[str, str]) -> str | None:
         return None
 
 
-def nats_command() -> list[str]:
-    """Return the command that runs the bundled broker.
+def nats_command(env: Mapping[str, str]) -> list[str]:
+    """Return the command that runs the bundled broker. `env` is not what `nats_environment` returned.
 
     Run it with the variables of `nats_environment`, and let it inherit the lock that `lock_store` returns: nats-server
     itself takes none. Raises StartFailed if nats-server is missing.
     """
-    return [nats_server(), "-c", str(NATS_CONF)]
+    return [nats_server(), "-c", str(NATS_CONF), "-n", server_name(env)]
+
+
+def server_name(env: Mapping[str, str]) -> str:
+    """Return the name of the bundled broker with this folder, by which it is told from others that use its port."""
+    return f"saga-{sha256(os.fsencode(store_folder(env).resolve())).hexdigest()[:16]}"
 
 
 def launch_nats(
@@ -121,7 +128,7 @@ def launch_nats(
 
     Raises StartFailed if nats-server is missing, or the folder is in use or cannot be used; SettingsError, OSError.
     """
-    command = nats_command()
+    command = nats_command(env)
     lock = lock_store(env)
     try:
         process = launch(command, nats_environment(env), output, inherited=[lock], guard=guard, last=True)
@@ -182,12 +189,15 @@ def run_nats(env: Mapping[str, str], output: Output = None) -> Iterator[subproce
 def wait_until_listening(process: Process, env: Mapping[str, str]) -> None:
     """Wait until the bundled broker listens: `process` runs it, and `env` is what `launch_nats` was given.
 
-    Raises StartFailed if it ends or does not listen within START_TIMEOUT_S.
+    Another program on its port is not taken for it. Raises StartFailed if it ends or does not listen within
+    START_TIMEOUT_S.
     """
+    name = b'"server_name":"%b"' % server_name(env).encode()
     address = ("127.0.0.1", int(nats_environment(env)["NATS_PORT"]))
     for _ in start_attempts(process, "nats-server"):
-        with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
-            break
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=1) as connection:
+            if name in connection.makefile("rb").readline(LONGEST_GREETING):
+                break
 
 
 def main() -> None:
@@ -196,7 +206,7 @@ def main() -> None:
         load(Settings, "nats", 4_222, os.environ)
         load_bundled_broker(os.environ)
         prepare_process()
-        command = nats_command()
+        command = nats_command(os.environ)
         os.set_inheritable(lock_store(os.environ), True)
     except (SettingsError, StartFailed) as error:
         sys.stderr.write(f"nats-server cannot start: {printable(str(error))}\n")

@@ -22,8 +22,15 @@ class ProcessEnded(NamedTuple):
 
     def __str__(self) -> str:
         if self.code < 0:
-            return f"{self.name} was killed by {signal.Signals(-self.code).name}"
+            return f"{self.name} was killed by {_name_of(-self.code)}"
         return f"{self.name} ended with exit code {self.code}"
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of most real-time signals
+        return f"signal {number}"
 
 
 class AllReady(NamedTuple):

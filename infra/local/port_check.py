@@ -1,10 +1,11 @@
 """Looks, before a system starts, whether the ports of its broker, its services and its dashboard are in use."""
 
+import errno
 from collections.abc import Mapping
 
 from infra.local.dashboard import dashboard_settings
 from infra.local.nats import nats_environment, store_folder, store_holder
-from infra.local.ports import is_free, is_taken
+from infra.local.ports import is_taken, why_not_free
 from infra.local.processes import StartFailed
 from infra.local.services import service_names, service_port, service_url
 from infra.local.settings import check_system
@@ -13,17 +14,20 @@ from infra.local.settings import check_system
 def check_free_ports(env: Mapping[str, str]) -> None:
     """Raise StartFailed if the port of a service, of the dashboard, or without NATS_URL of the broker is in use.
 
-    Raises SettingsError.
+    That of the broker also if the system refuses it for another reason. Raises SettingsError.
     """
     settings = check_system(env)
-    if not settings.nats_url and not is_free(port := int(nats_environment(env)["NATS_PORT"])):
+    port = int(nats_environment(env)["NATS_PORT"])
+    if not settings.nats_url and (refused := why_not_free(port)) is not None:
         if (holder := store_holder(env)) is not None:
             raise StartFailed(
                 f"the system of this folder is running already: its broker is {holder}, on port {port}, with the data "
                 f"in {store_folder(env)}. Ctrl-C in its terminal stops it; `ps -ef` shows its processes."
             )
+        in_use = refused.errno == errno.EADDRINUSE
+        why = "is in use" if in_use else f"cannot be used: {refused.strerror or refused}"
         raise StartFailed(
-            f"port {port} for the broker is in use. Choose another with NATS_PORT, "
+            f"port {port} for the broker {why}. Choose another with NATS_PORT, "
             "or use a running broker with NATS_URL, for example NATS_URL=nats://127.0.0.1:4222."
         )
     dashboard = dashboard_settings(env)

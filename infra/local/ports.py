@@ -9,7 +9,12 @@ from typing import Any
 
 def is_free(port: int) -> bool:
     """Return whether a server on this machine could listen on this port of 127.0.0.1 now."""
-    return _refusal(socket.AF_INET, ("127.0.0.1", port)) is None
+    return why_not_free(port) is None
+
+
+def why_not_free(port: int) -> OSError | None:
+    """Return the error with which the system refuses a server this port of 127.0.0.1 now; None if it grants it."""
+    return _refusal(socket.AF_INET, ("127.0.0.1", port))
 
 
 def is_taken(host: str, port: int) -> bool:

@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import json
 from collections.abc import Mapping
+from time import monotonic
 from typing import Final
 
 import httpx
@@ -11,6 +13,9 @@ from infra.local.processes import Process, start_attempts
 from infra.local.services import own_service_url
 
 TIMEOUT_S: Final = 2.0
+"""How long one read may take, and all reads of the body together."""
+LONGEST_ANSWER: Final = 1 << 17
+"""Bytes of a body. A service has some hundred to say."""
 
 UNREACHABLE: Final = "it does not answer"
 
@@ -30,24 +35,37 @@ def why_not_ready(url: str, pid: int | None = None) -> str | None:
     program may listen there: whatever it answers, this raises nothing.
     """
     try:
-        answer = _client().get(f"{url}/readyz")
+        with _client().stream("GET", f"{url}/readyz") as answer:
+            body = _read(answer)
     except httpx.TransportError:
         return UNREACHABLE
     except NO_ANSWER as error:
         return f"it does not answer as a service does: {error}"
     if answer.is_success:
-        return None if pid is None else _another(answer, pid)
+        return None if pid is None else _another(body, pid)
     with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
-        return str(answer.json()["detail"])
+        return str(json.loads(body)["detail"])
     return f"it answers {answer.status_code}"
 
 
-def _another(answer: httpx.Response, pid: int) -> str | None:
+def _another(body: bytes, pid: int) -> str | None:
     """Return that this is the answer of another process, in words; None if it is of the one with this id."""
     with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
-        if answer.json()["pid"] == pid:
+        if json.loads(body)["pid"] == pid:
             return None
     return f"another program answers there, and not process {pid}"
+
+
+def _read(answer: httpx.Response) -> bytes:
+    """Read the body. Raises ValueError if it is too long, or comes too slowly; httpx's errors."""
+    body, until = b"", monotonic() + TIMEOUT_S
+    for part in answer.iter_bytes():
+        body += part
+        if len(body) > LONGEST_ANSWER:
+            raise ValueError("it has too much to say")
+        if monotonic() > until:
+            raise ValueError("it is too slow")
+    return body
 
 
 def wait_ready(name: str, env: Mapping[str, str], process: Process) -> None:

@@ -38,8 +38,9 @@ def roll(
     A service that does not run comes first, then one that is not ready. Raises RollStopped, also if `unwanted` returns
     True before a service.
     """
-    left = sorted(system.urls, key=system.runs)
+    left = list(system.urls)
     while left:
+        left.sort(key=system.runs)  # each time: one may have ended meanwhile
         if unwanted():
             raise RollStopped(f"nobody waits for it any more; not restarted: {_list(left)}")
         not_ready = _not_ready(system, left)

@@ -142,7 +142,10 @@ class Measures:
         """Count a negative duration, unless clocks that keep the time explain it; return what to take for it."""
         if negative_s < -SKEW_S:
             self._backward.value += 1
-            self._lagged_s, self._lagged_at = -negative_s, self._monotonic()
+        if negative_s <= -CLOCK_LATE_S:
+            now = self._monotonic()
+            before_s = self._lagged_s if now - self._lagged_at <= CLOCK_WARNED_S else 0.0
+            self._lagged_s, self._lagged_at = max(before_s, -negative_s), now  # a late effect shows less than it is
         return 0.0
 
 

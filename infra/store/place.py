@@ -157,7 +157,10 @@ class StoreFiles:
             self.require()
 
     def _refuse_missing(self, error: OSError) -> None:
-        self.refuse(f"{error.filename} was deleted or moved away under the running service")
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            self.refuse(f"{error.filename} was deleted or moved away under the running service")
+        else:
+            self.refuse(f"{error.filename} cannot be looked at any more: {error.strerror or error}")
 
     def refuse(self, why: str) -> None:
         """Set `trouble` to `why` and the next steps, so that nothing is recorded any more; log it as an error."""

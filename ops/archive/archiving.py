@@ -136,8 +136,11 @@ def archive_lock(settings: Settings, *, look: bool = False) -> Iterator[None]:
             yield
     except LockTaken as holder:
         raise SettingsError(f"{holder} archives into {folder} already: wait until it has ended") from None
+    except BrokenPipeError:  # of the command's output, whose reader is gone
+        raise
     except OSError as error:
-        raise SettingsError(f"{error.filename or folder} cannot be used: {error.strerror}") from error
+        why = error.strerror or str(error) or type(error).__name__
+        raise SettingsError(f"{error.filename or folder} cannot be used: {why}") from error
     except sqlite3.Error as error:
         raise SettingsError(f"an index in {folder} cannot be written: {error}") from error
 

@@ -9,7 +9,7 @@ import pytest
 from contracts import Fact, OrderCanceled, PointCharged, ProductStockAdded
 from contracts.newer import NEXT_STEP, OfNewerCode, words_of
 from contracts.origin import ForeignMessage, heard
-from contracts.wire import FACTS, NAMES, VOCABULARY, decode, encode, subject, why_newer
+from contracts.wire import FACTS, MSG_ID, NAMES, VOCABULARY, decode, encode, subject, why_newer
 from infra.store import vocabulary
 from infra.store.vocabulary import Segment
 from tests.contracts.examples import EXAMPLES
@@ -48,6 +48,25 @@ def test_what_is_damaged_is_not_of_newer_code(body: bytes) -> None:
 
     assert not isinstance(refused.value, OfNewerCode)
     assert why_newer("order.canceled", body) is None
+
+
+def test_a_copy_of_a_fact_of_newer_code_is_of_newer_code_too() -> None:
+    """As `orders replay --fresh-ids` makes it: with an id of its own, and without a position."""
+    published_on, its_id = subject("order.canceled", NEW_REASON), "replay-1@9"
+
+    def head(**headers: str) -> bytes:
+        lines = {MSG_ID: its_id} | {name.replace("_", "-"): text for name, text in headers.items()}
+        return "".join(["NATS/1.0\r\n", *(f"{name}: {text}\r\n" for name, text in lines.items()), "\r\n"]).encode()
+
+    place = {"Fact_Stream": order_canceled("customer-canceled").stream, "Fact_Version": "2"}
+    with pytest.raises(OfNewerCode, match="its reason 'shop-closed' is unknown here"):
+        heard(published_on, its_id, head(**place), NEW_REASON)
+    with pytest.raises(ForeignMessage, match=r"lacks the headers .* \(Fact-Version\)"):
+        heard(published_on, its_id, head(Fact_Stream=place["Fact_Stream"]), NEW_REASON)
+    with pytest.raises(ForeignMessage, match="has a body that does not fit its subject"):
+        heard("order.canceled.another", its_id, head(**place), NEW_REASON)
+    with pytest.raises(ForeignMessage, match=r"lacks the headers .* \(Fact-Position\)"):
+        heard(published_on, "another", head(**place), NEW_REASON)
 
 
 def test_a_foreign_message_of_an_unknown_type_is_foreign() -> None:

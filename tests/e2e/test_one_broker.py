@@ -47,6 +47,15 @@ async def test_so_does_whatever_starts_one_as_a_child(broker: Shop) -> None:
             await asyncio.to_thread(start, with_other_ports(broker.env))
 
 
+async def test_what_listens_on_the_brokers_port_is_not_taken_for_it(broker: Shop, tmp_path: Path) -> None:
+    """The port of another system's broker, as if that had taken it since this one chose it."""
+    env = {**broker.env, "NATS_STORE_DIR": str(tmp_path / "other")}
+    with pytest.raises(StartFailed, match="nats-server ended with exit code 1"):
+        await asyncio.to_thread(start_nats, env)
+    with pytest.raises(StartFailed, match="nats-server ended with exit code 1"), run_nats(env):
+        pytest.fail("another broker would be used")
+
+
 async def test_the_lock_lasts_as_long_as_the_broker_not_as_long_as_what_started_it(
     broker: Shop, tmp_path: Path
 ) -> None:

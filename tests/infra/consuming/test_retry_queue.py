@@ -307,6 +307,20 @@ async def test_nothing_is_retried_that_is_rejected_after_the_session_is_over(bro
         assert (desk.handler.attempts, desk.resolved) == ([], [])
 
 
+async def test_a_foreign_message_with_a_facts_id_does_not_hide_the_fact(broker: Shop) -> None:
+    """Ids can be foretold. Dropping the foreign message leaves the fact, to be redriven."""
+    fact = message("a@1", number=2)
+    foreign = fact._replace(body=b"foreign", position=StreamPosition(1, 1))
+    async with retry_queue(broker) as desk:
+        desk.handler.fails = {"a@1"}
+        desk.rejected(foreign, ValueError("foreign"))
+        assert desk.takes(fact)
+        assert desk.takes(fact._replace(position=StreamPosition(3, 3)))  # the fact again, in another generation
+        await desk.until_resolved("a@1", "a@1", "a@1")
+
+        assert [one.body for one in await desk.in_stream()] == [b"foreign", b"a@1"]
+
+
 async def test_dead_letters_that_were_deleted_by_hand_are_gone(broker: Shop) -> None:
     async with retry_queue(broker) as desk:
         await dead_lettered(desk, "a@1", "b@1", "c@1")

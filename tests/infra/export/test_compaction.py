@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow.parquet as pq
 import pytest
@@ -309,6 +310,32 @@ async def test_a_damaged_file_or_a_full_disk_stops_neither_the_export_nor_other_
     await compacted(tmp_path)
     assert exported(tmp_path) == whole
     assert damaged not in day_of(tmp_path).iterdir()
+
+
+async def test_after_a_full_disk_small_files_are_tried_again_without_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = some(6)
+    await write(tmp_path, rows)
+    now_s = 0.0
+    monkeypatch.setattr(compaction, "monotonic", lambda: now_s)
+
+    def full(one: Path, other: Path) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    sink = sink_of(tmp_path)
+    with sink.lock():
+        with monkeypatch.context() as patched:
+            patched.setattr(infra_files, "exchange", full)
+            assert not await sink.compact(never)
+        now_s = compaction.AGAIN_S - 1
+        assert not await sink.compact(never)
+        assert len(names(tmp_path)) == len(rows)
+        now_s = compaction.AGAIN_S
+        while await sink.compact(never):
+            pass
+    assert len(names(tmp_path)) == 1
+    assert exported(tmp_path) == plain(rows)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

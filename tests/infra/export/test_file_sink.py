@@ -1,17 +1,20 @@
 """Parquet files: how they are cut and named, and what is done about those that should not be there."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow.parquet as pq
 import pytest
 
 import infra.files
+from infra.export import file_sink
 from infra.export.arrow import LAST_FACT_ID
 from infra.export.errors import SinkError, Unavailable
 from infra.export.file_sink import FileSink
@@ -327,3 +330,22 @@ async def test_a_damaged_last_file_is_said_and_deleting_it_is_enough(tmp_path: P
     last.unlink()
     await export(tmp_path, FEW_BYTES)
     assert exported(tmp_path) == whole
+
+
+async def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await append(tmp_path, mixed(4))
+    await export(tmp_path)
+
+    def failing(_: Path) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with sink(tmp_path) as files_sink:
+        through = await files_sink.position()
+        with monkeypatch.context() as patched:
+            patched.setattr(file_sink, "committed", failing)
+            for asking in (files_sink.position(), files_sink.totals(through)):
+                with pytest.raises(Unavailable, match=r"orders cannot be read: .*Input/output error"):
+                    await asking
+    monkeypatch.setattr(file_sink, "committed", failing)
+    with pytest.raises(SinkError, match=r"orders cannot be read: .*Input/output error"), sink(tmp_path):
+        pass

@@ -238,6 +238,10 @@ async def test_arguments_that_cannot_be_meant_are_refused(tmp_path: Path, argume
         ({"EXPORT_HTTP_URL": "platform"}, "EXPORT_HTTP_URL is not an HTTP address"),
         ({"EXPORT_HTTP_URL": "http://platform:99999/"}, "EXPORT_HTTP_URL is not an HTTP address"),
         ({"EXPORT_HTTP_TOTALS_URL": "ftp://platform/"}, "EXPORT_HTTP_TOTALS_URL is not an HTTP address"),
+        ({"EXPORT_HTTP_URL": "http://platform/\x01"}, "EXPORT_HTTP_URL is not an HTTP address"),
+        ({"EXPORT_HTTP_URL": "http://plat\x7fform/"}, "EXPORT_HTTP_URL is not an HTTP address"),
+        ({"EXPORT_HTTP_URL": "http://plat\u200dform/"}, "EXPORT_HTTP_URL is not an HTTP address"),
+        ({"EXPORT_HTTP_URL": "https://xn--/"}, "EXPORT_HTTP_URL is not an HTTP address"),
         ({"EXPORT_HTTP_URL": "https://me:hush@platform/"}, "EXPORT_HTTP_URL has a password in it"),
         (
             {"EXPORT_HTTP_URL": "http://platform.example/", "EXPORT_HTTP_TOKEN_FILE": "token"},

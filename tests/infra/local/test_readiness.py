@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from infra.local import readiness
 from infra.local.processes import StartFailed
-from infra.local.readiness import wait_ready, why_not_ready
+from infra.local.readiness import LONGEST_ANSWER, wait_ready, why_not_ready
 
 GZIP, PLAIN = (("Content-Encoding", name) for name in ("gzip", "identity"))
 
@@ -48,6 +49,7 @@ def answering(status: int, header: tuple[str, str], body: bytes) -> Iterator[str
         (503, PLAIN, b"\xff", "it answers 503"),
         (503, PLAIN, b"[" * 100_000, "it answers 503"),
         (503, PLAIN, b'{"detail":"no session"}', "no session"),
+        (503, PLAIN, b" " * LONGEST_ANSWER + b'{"detail":"no session"}', "it does not answer as a service does: "),
     ],
 )
 def test_whatever_answers_is_told_in_words(status: int, header: tuple[str, str], body: bytes, told: str) -> None:
@@ -68,13 +70,13 @@ class Ended:
         return next(self._looks, self.returncode)
 
     def wait(self, timeout: float | None = None) -> int:
-        raise NotImplementedError
+        raise AssertionError
 
     def send_signal(self, sig: int) -> None:
-        raise NotImplementedError
+        raise AssertionError
 
     def kill(self) -> None:
-        raise NotImplementedError
+        raise AssertionError
 
 
 @pytest.mark.parametrize("body", [b'{"ready":true,"pid":5}', b'{"ready":true}', b"[4711]", b"<html>", b"[" * 100_000])
@@ -89,3 +91,11 @@ def test_the_answer_of_another_process_is_not_taken_for_the_one_that_was_started
 def test_the_answer_of_the_process_that_was_started_counts() -> None:
     with answering(200, PLAIN, b'{"ready":true,"pid":4711}') as url:
         wait_ready("point", {"BIND_HOST": "127.0.0.1", "POINT_PORT": url.rpartition(":")[2]}, Ended())
+
+
+def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each part less time is left than none."""
+    times = iter(range(0, 1_000, 3))
+    monkeypatch.setattr(readiness, "monotonic", lambda: next(times))
+    with answering(503, PLAIN, b'{"detail":"no session"}') as url:
+        assert why_not_ready(url) == "it does not answer as a service does: it is too slow"

@@ -19,13 +19,13 @@ class Restarted:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        raise NotImplementedError
+        raise AssertionError
 
     def send_signal(self, sig: int) -> None:
-        raise NotImplementedError
+        raise AssertionError
 
     def kill(self) -> None:
-        raise NotImplementedError
+        raise AssertionError
 
 
 class System:
@@ -38,6 +38,8 @@ class System:
         self.after: dict[str, str | int] = {}
         self.ends_at: dict[str, str] = {}
         """The service that ends while another one is restarted, by that one's name."""
+        self.fails_at: dict[str, str] = {}
+        """The service that is not ready any more while another one is restarted, by that one's name."""
         self.restarts: list[str] = []
 
     def why_not_ready(self, url: str) -> str | None:
@@ -52,6 +54,7 @@ class System:
         self.ended.discard(name)
         self.not_ready.pop(name, None)
         self.ended |= {self.ends_at[name]} if name in self.ends_at else set()
+        self.not_ready |= {self.fails_at[name]: "its store is damaged"} if name in self.fails_at else {}
         after = self.after.get(name)
         if after == "not at all":
             raise StartFailed("its port is in use")
@@ -92,6 +95,16 @@ def test_what_does_not_run_comes_first_and_then_what_is_not_ready(rolled: Rolled
 
     assert system.restarts == ["point", "product", "order", "keeper"]
     assert said[0] == "point_svc: it does not run, starting"
+
+
+def test_one_that_ends_meanwhile_comes_before_one_that_is_not_ready_any_more(rolled: Rolled) -> None:
+    system = System()
+    system.ends_at["order"] = "point"
+    system.fails_at["order"] = "product"
+
+    rolled(system)
+
+    assert system.restarts == ["order", "point", "product", "keeper"]
 
 
 @pytest.mark.parametrize(

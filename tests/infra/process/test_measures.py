@@ -162,3 +162,16 @@ def test_a_clock_that_lags_is_warned_of_until_no_effect_shows_it_any_more() -> N
     assert measures.warnings() == [warning]
     now_s = 61.0
     assert measures.warnings() == []
+
+    lags(timedelta(seconds=5))
+    now_s = 100.0
+    lags(timedelta(seconds=0.5))  # of an effect that came late after its cause
+    (warning,) = measures.warnings()
+    assert warning.startswith("the clock of point_svc lags that of others by 5 s")
+    lags(timedelta(seconds=3))
+    now_s = 130.0
+    assert measures.warnings() == [warning]
+    now_s = 161.0
+    lags(timedelta(seconds=4))
+    (warning,) = measures.warnings()
+    assert warning.startswith("the clock of point_svc lags that of others by 4 s")

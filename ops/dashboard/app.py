@@ -56,7 +56,7 @@ class Dashboard:
             [
                 static,
                 healthz,
-                *overview_routes(self.poller, tables),
+                *overview_routes(self.poller, tables, addresses["order"]),
                 *list_routes(self._http, addresses, self.poller, finder),
                 *order_routes(board, self.poller),
                 *dead_letter_routes(self._stream, redriver, self._operations, self.poller),

@@ -3,13 +3,15 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from nats.js.api import StreamInfo
@@ -17,19 +19,22 @@ from nats.js.api import StreamInfo
 from infra.broker.forecast import forecast
 from infra.broker.troubles import denied
 from infra.local.services import ROOT
+from infra.process.audit_report import DUE_AFTER, AuditGauges
 from infra.settings import Settings
 from infra.timestamps import now
 from ops.client import ServiceAddress
+from ops.dashboard.overview import links
 from ops.errors import Unreachable
-from ops.status.command import as_json, concern_lines, rate_lines, screen
+from ops.status.command import as_json, concern_lines, rate_lines, room_lines, screen
 from ops.status.concern import duration
-from ops.status.figures import figures, quantile, service_figures
+from ops.status.figures import Room, figures, quantile, service_figures
 from ops.status.health import Health, judge
 from ops.status.seen import Look, Samples, SeenService
 from ops.status.seen import look as seen_at
 from tests.infra.broker.test_forecast import at as made_at
 from tests.infra.broker.test_forecast import generation
 from tests.metrics.test_alerts import NAMES as NAMED_ALERTS
+from tests.metrics.test_alerts import RULES, Rule
 from tests.ops.asking import orders, told
 from tests.saga.test_dead_letters import say, until_parked
 from tests.shop import PATIENCE_S, Shop, attempts
@@ -223,8 +228,15 @@ def refused(count: int, accepted: int) -> str:
     return f'saga_orders_accepted_total {accepted}\nsaga_orders_refused_total{{cause="overload"}} {count}'
 
 
-def stream_of(size: int) -> str:
-    return f"saga_orders_accepted_total 0\nsaga_stream_bytes {size}\nsaga_stream_limit_bytes 10000"
+def stream_of(size: int, growth: float = 0) -> str:
+    return (
+        f"saga_orders_accepted_total 0\nsaga_stream_bytes {size}\nsaga_stream_limit_bytes 10000\n"
+        f"saga_stream_growth_bytes_per_second {growth}"
+    )
+
+
+def disk_of(free: int, fills: float) -> str:
+    return f"saga_data_free_bytes {free}\nsaga_data_fill_bytes_per_second {fills}"
 
 
 def warning_of_the_stream(infos: Sequence[StreamInfo], days: float) -> SeenService:
@@ -235,6 +247,15 @@ GENERATIONS = [generation(0, 0, 1), generation(1, 1, 0.01)]
 LETTERS = ("point has 1 dead letters, the oldest for 901 s; list them with `just dlq ls`",)
 DENIED = (f"point: {denied(['publish to dead.point.o1'])}",)
 NOT_READY = "the store cannot record: disk full"
+
+
+def never_audited() -> tuple[str, ...]:
+    none: Any = SimpleNamespace(gauges_by=lambda *_: None)
+    settings = SimpleNamespace(data_dir=Path("none"))
+    runtime: Any = SimpleNamespace(metrics=none, settings=settings, clock=now, warnings=[], tasks=[])
+    gauges = AuditGauges(runtime)
+    gauges._began_at = now() - DUE_AFTER
+    return tuple(gauges.warnings())
 
 
 class Alerted(NamedTuple):
@@ -281,7 +302,8 @@ CONCERNS = {
     "SagaConsumerBehind": gauged("point", behind(0, 10.1), behind(0, 10)),
     "SagaConsumerFallsBack": rising("point", behind(5, 3), behind(6, 3), behind(5, 3)),
     "SagaStreamFilling": gauged("order", stream_of(8_001), stream_of(8_000)),
-    "SagaStreamFillsSoon": rising("order", stream_of(5_000), stream_of(5_001), stream_of(5_000)),
+    "SagaStreamFillsSoon": gauged("order", stream_of(5_001, 0.1), stream_of(5_000, 0.1)),
+    "SagaDiskFillsSoon": gauged("point", disk_of(86_399, 1), disk_of(86_400, 1)),
     "SagaRollOverOverdue": Alerted(
         seen("order"),
         warning_of_the_stream([generation(0, 0, 1, messages=750_000)], 7),
@@ -310,6 +332,7 @@ CONCERNS = {
         seen("point"),
     ),
     "SagaAuditFailed": gauged("order", "saga_audit_good 0", "saga_audit_good 1"),
+    "SagaNeverAudited": Alerted(seen("order"), seen("order", warnings=never_audited()), seen("order")),
     "SagaAuditOld": gauged("order", "saga_audit_age_seconds 90001", "saga_audit_age_seconds 90000"),
 }
 """What two looks have to find, by the alert that says it, too."""
@@ -337,6 +360,21 @@ def test_what_an_alert_says_is_a_concern_at_the_second_look(alert: str) -> None:
     assert concerns[0].next_step
     assert concerns[0].commands
     assert health(look(0, **{name: before}), look(2, **{name: under})).well
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.alert)
+def test_an_alert_says_what_the_concern_says_and_leads_to_its_page(rule: Rule) -> None:
+    if rule.alert in PROMETHEUS_ALONE:
+        assert rule.annotations.page.endswith("}}/")
+        return
+    before, after, _ = CONCERNS[rule.alert]
+    name = before.service.name
+
+    found = health(look(0, **{name: before}), look(2, **{name: after}))
+
+    words = re.sub(r"\\{\\{.*?\\}\\}", ".*", re.escape(rule.annotations.summary.partition(";")[0]))
+    assert re.fullmatch(f"{words}.*", found.concerns[0].what)
+    assert rule.annotations.page.endswith("}}" + (links(found)[0] or "/"))
 
 
 def test_what_came_before_the_first_look_is_no_concern() -> None:
@@ -386,14 +424,29 @@ def test_ends_are_told_by_reason_refusals_by_cause_and_compensations_by_time() -
     assert (found.compensated_p50_s, found.compensated_p99_s) == (0.5, 0.99)
 
 
-def test_when_the_stream_is_full_at_this_rate() -> None:
-    told = "saga_orders_accepted_total 0\nsaga_stream_limit_bytes 1000\nsaga_stream_bytes"
-    before, after = (seen("order", f"{told} {n}") for n in (100, 200))
+def test_when_the_stream_is_full_at_the_rate_at_which_facts_come() -> None:
+    order = seen("order", f"{stream_of(9_200, 10)}\nsaga_broker_free_bytes 11500")
 
-    found = figures(look(0, order=before), look(10, order=after))
+    found = figures(look(0, order=order), look(10, order=order))
 
     assert found.full_in_s == 80
     assert "full in 80 s at this rate unless it rolls over" in rate_lines(found)[2]
+    assert rate_lines(found)[3] == (
+        "room     0.0 MB free for the broker, none for another generation in 100 s unless older ones are archived"
+    )
+
+
+def test_of_the_disks_the_one_that_is_full_first_is_told() -> None:
+    order, point = seen("order", disk_of(10**9, 0)), seen("point", disk_of(5 * 10**9, 10_000))
+
+    found = figures(look(0), look(2, order=order, point=point))
+
+    assert found.rooms == (Room("the disk of order_svc", 10**9, None), Room("the disk of point_svc", 5 * 10**9, 5e5))
+    assert room_lines(found.rooms) == [
+        "room     5.0 GB free for the disk of point_svc, full in 6 d at the rate of the last hour"
+    ]
+    assert room_lines(found.rooms[:1]) == ["room     1.0 GB free for the disk of order_svc, not full at this rate"]
+    assert room_lines([]) == []
 
 
 def test_a_quantile_is_within_its_bucket() -> None:

@@ -668,13 +668,6 @@ NAMED: Final = (
     ),
     one(
         47,
-        "archives a generation before it is proven",
-        f"{ARCHIVE} -k test_files_that_are_not_the_stream_are_no_archive",
-        "ops/archive/archiving.py",
-        "        await self._prove(draft)\n",
-    ),
-    one(
-        47,
         "deletes a stream whose files it has not proven",
         f"{ARCHIVE} -k test_what_an_earlier_run_proved_is_proven_again_before_its_stream_goes",
         "ops/archive/archiving.py",
@@ -707,33 +700,10 @@ NAMED: Final = (
     ),
     one(
         47,
-        "publishes again what is archived",
-        GENERATIONS,
-        "infra/broker/resume.py",
-        "    floor = archived.until\n",
-        "    floor = 0\n",
-    ),
-    one(
-        47,
-        "publishes with a store that lacks what is archived",
-        GENERATIONS,
-        "infra/broker/resume.py",
-        "    await _check_archived(service, store, archived)\n",
-    ),
-    one(
-        47,
         "trusts any archive",
         f"{GENERATIONS} -k test_an_archive_that_the_streams_do_not_know_is_refused",
         "infra/broker/generations.py",
         "    await check_archive(nc, settings, older)\n",
-    ),
-    one(
-        47,
-        "makes an archived generation again",
-        GENERATIONS,
-        "infra/broker/generations.py",
-        "max([*numbers[-1:], first_kept(settings)])",
-        "max([*numbers[-1:], 0])",
     ),
     one(
         51,

@@ -40,7 +40,10 @@ async def go_wrong(shop: "Shop", fault: Fault) -> None:
             shop.loop.note("{} is killed", fault.by)
             await stopped.kill()  # a second process of the service, or an archiver
             return
-        shop.loop.call_soon(stopped.go_on)  # once the fault has begun
+        if fault.hangs_s:
+            shop.loop.call_later(fault.hangs_s, stopped.go_on)
+        else:
+            shop.loop.call_soon(stopped.go_on)  # once the fault has begun
     shop.loop.note("FAULT: {} {}, for {:.3f} s, {}", fault.kind, fault.who, fault.for_s, fault.amount)
     await FAULTS[fault.kind](shop, fault)
     shop.loop.note("over: {} {}", fault.kind, fault.who)

@@ -668,6 +668,13 @@ NAMED: Final = (
     ),
     one(
         47,
+        "archives what the broker has lost meanwhile",
+        "tests/sim/test_schedules.py -k hangs",
+        "ops/archive/archiving.py",
+        "        await self._still_the_same(info)  # a broker that lost it while this run hung gets all of it again, as another\n",
+    ),
+    one(
+        47,
         "deletes a stream whose files it has not proven",
         f"{ARCHIVE} -k test_what_an_earlier_run_proved_is_proven_again_before_its_stream_goes",
         "ops/archive/archiving.py",

@@ -44,7 +44,8 @@ class Fault(NamedTuple):
 
     `who`: a service, the broker, ARCHIVER, or LOSER.
 
-    With a `step`, it waits until the service `by` comes to this step for the `nth` time after that.
+    With a `step`, it waits until the service `by` comes to this step for the `nth` time after that. There the service
+    stays for `hangs_s` seconds, whatever happens meanwhile.
     """
 
     at_s: float
@@ -55,6 +56,7 @@ class Fault(NamedTuple):
     by: str = ""
     step: str = ""
     nth: int = 1
+    hangs_s: float = 0.0
 
 
 class Schedule(NamedTuple):
@@ -246,6 +248,7 @@ def _archiving(chance: Chance, kinds: Collection[str]) -> Iterator[Fault]:
             by=ARCHIVER,
             step=chance.choice(("read", *ARCHIVER_STEPS)),
             nth=nth,
+            hangs_s=chance.choice((0.0, 0.0, 2 * chance.random())),
         )
     more = [kind for kind in ONCE_IT_IS_ARCHIVED if not kinds or kind in kinds]
     for _ in range(chance.choice((0, 0, 1, 1, 2)) if more else 0):

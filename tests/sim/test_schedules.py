@@ -79,6 +79,17 @@ def test_an_archiver_is_killed_at_each_step_and_the_next_one_goes_on(step: str) 
     assert (told.index("EVENTS is deleted") < killed) is (step == "deleted")
 
 
+def test_a_broker_that_loses_all_while_an_archiver_hangs_jams_nobody() -> None:
+    """The services publish all again under the same name before the archiver goes on: its files are proven by then."""
+    lost = Fault(0.0, "lose-all", "broker", 0.05, by=ARCHIVER, step="read", nth=3, hangs_s=1.5)
+    story: list[str] = []
+
+    outcome = run(schedule(7)._replace(faults=(Fault(2.0, ARCHIVES, "broker", 3.0, 1), lost)), story.append)
+
+    assert not outcome.wrong
+    assert any(line.endswith("archiver is read") for line in story)
+
+
 @pytest.mark.parametrize(
     ("seed", "kinds"), [(7, ()), (12, ()), (13, ()), (3, (ARCHIVES, "lose-all", "kill")), (5, (ARCHIVES, "lose-tail"))]
 )
